@@ -1,5 +1,5 @@
-//! What strikes one actor hurts nobody else: faults are asked for, and the daemon heals itself from
-//! the store and the journal.
+//! Actor recovery: an injected fault in one actor does not affect the others, and the daemon
+//! recovers from the store and the journal.
 
 #![cfg(debug_assertions)]
 
@@ -11,7 +11,7 @@ use crate::daemon::{Daemon, DaemonHome, event, wait_for};
 use crate::random::random_visits;
 
 const SETTINGS: [&str; 2] = ["learning.interval=16", "store.checkpoint_every=100"];
-/// Where in the stream the item stands at which faults strike.
+/// Position of the item that triggers the faults.
 const POISON: usize = 150;
 const EVENTS: usize = 400;
 
@@ -36,15 +36,15 @@ fn send_all(daemon: &Daemon, events: &[Value]) {
     }
 }
 
-/// What is in the checkpoint that a daemon leaves which has learned everything.
-fn learned_by(home: &DaemonHome, daemon: Daemon) -> Vec<u8> {
+/// Waits until everything is learned, stops the daemon and returns its checkpoint.
+fn stop_and_read_checkpoint(home: &DaemonHome, daemon: Daemon) -> Vec<u8> {
     daemon.wait_until_learned(EVENTS as u64);
     assert_eq!(daemon.terminate().code(), Some(0));
     fs::read(home.data_dir().join(format!("checkpoints/{EVENTS:020}.checkpoint"))).unwrap()
 }
 
-/// Waits until so many panics have struck an actor.
-fn struck(daemon: &Daemon, actor: &str, times: u64) {
+/// Waits until an actor has panicked this many times.
+fn wait_for_panics(daemon: &Daemon, actor: &str, times: u64) {
     wait_for("the panics in the metrics", || (panics(daemon, actor) == times).then_some(()));
 }
 
@@ -59,7 +59,7 @@ fn quarantined(daemon: &Daemon) -> Vec<Value> {
 }
 
 #[test]
-fn a_fold_that_is_struck_once_ends_in_the_same_bytes() {
+fn learner_panic_does_not_change_the_learned_state() {
     let (home, undisturbed) = (DaemonHome::new(), DaemonHome::new());
     let (daemon, twin) = (start(&home, Some("model:poison:1")), start(&undisturbed, None));
     send_all(&daemon, &stream());
@@ -67,63 +67,63 @@ fn a_fold_that_is_struck_once_ends_in_the_same_bytes() {
     daemon.wait_until_learned(EVENTS as u64);
     assert_eq!((panics(&daemon, "model"), quarantined(&daemon)), (1, vec![]));
     daemon.assert_healthy();
-    assert!(learned_by(&home, daemon) == learned_by(&undisturbed, twin), "the two have learned different things");
+    assert!(stop_and_read_checkpoint(&home, daemon) == stop_and_read_checkpoint(&undisturbed, twin), "the learned states differ");
 }
 
 #[test]
-fn an_entry_that_cannot_be_learned_from_is_passed_over() {
+fn entry_that_panics_twice_is_quarantined() {
     let (home, killed) = (DaemonHome::new(), DaemonHome::new());
     let fault = Some("model:poison");
     let (daemon, other) = (start(&home, fault), start(&killed, fault));
     send_all(&daemon, &stream());
     daemon.wait_until_learned(EVENTS as u64);
     daemon.assert_healthy();
-    assert_eq!(panics(&daemon, "model"), 2, "once is an accident, twice is the entry");
-    let noted = quarantined(&daemon);
-    assert_eq!(noted.len(), 1);
-    assert_eq!((&noted[0]["offset"], &noted[0]["reader"]), (&json!(POISON), &json!("learner")));
-    assert_eq!(noted[0]["entry"]["Event"]["item_id"], "poison");
-    assert!(noted[0]["reason"].as_str().unwrap().contains("injected fault"), "{}", noted[0]);
-    // Asked without a user: an impression in the journal would move the offset of the checkpoint
-    // that is compared below.
-    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).item_ids().len(), 20, "answers go on");
-    let learned = learned_by(&home, daemon);
+    assert_eq!(panics(&daemon, "model"), 2, "an entry is quarantined after its second panic");
+    let entries = quarantined(&daemon);
+    assert_eq!(entries.len(), 1);
+    assert_eq!((&entries[0]["offset"], &entries[0]["reader"]), (&json!(POISON), &json!("learner")));
+    assert_eq!(entries[0]["entry"]["Event"]["item_id"], "poison");
+    assert!(entries[0]["reason"].as_str().unwrap().contains("injected fault"), "{}", entries[0]);
+    // A request without a user, because an impression would move the offset of the checkpoint
+    // compared below.
+    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).item_ids().len(), 20, "recommendations are still served");
+    let learned = stop_and_read_checkpoint(&home, daemon);
 
-    // One that dies on the way, before or after the fault, learns the same.
+    // A daemon that is killed in between learns the same.
     send_all(&other, &stream()[..POISON + 10]);
     other.kill();
     let other = start(&killed, fault);
     send_all(&other, &stream()[POISON + 10..]);
-    assert!(learned_by(&killed, other) == learned, "the two have learned different things");
+    assert!(stop_and_read_checkpoint(&killed, other) == learned, "the learned states differ");
     let again = start(&killed, None);
-    assert_eq!(quarantined(&again).len(), 1, "it stays out");
+    assert_eq!(quarantined(&again).len(), 1, "the entry stays quarantined");
 }
 
 #[test]
-fn an_event_that_a_session_cannot_take_is_passed_over_by_that_session_alone() {
+fn session_panic_skips_the_event_for_that_session_only() {
     let home = DaemonHome::new();
     let daemon = start(&home, Some("session:poison"));
     daemon.send_events(&[event("a1", "ann", "one"), event("a2", "ann", "poison"), event("a3", "ann", "two"), event("b1", "ben", "one")]);
     daemon.wait_until_learned(4);
     daemon.assert_healthy();
-    struck(&daemon, "session", 1);
+    wait_for_panics(&daemon, "session", 1);
     assert_eq!((&quarantined(&daemon)[0]["offset"], &quarantined(&daemon)[0]["reader"]), (&json!(1), &json!("session")));
     let list = |parameters: &str| daemon.get(&format!("/v1/users/ann/recommendations?{parameters}")).item_ids();
-    assert!(list("").contains(&"poison".to_owned()), "everybody else knows of it");
-    assert_eq!(list("exclude_seen=true"), ["poison"], "she has seen one and two");
+    assert!(list("").contains(&"poison".to_owned()), "the learner knows the item");
+    assert_eq!(list("exclude_seen=true"), ["poison"], "only items one and two are seen");
 }
 
 #[test]
-fn a_shard_that_is_struck_begins_again_with_what_is_stored() {
-    // No border, so that lists depend on the journal alone.
-    let quiet = "learning.interval=4096";
+fn shard_panic_restarts_from_stored_sessions() {
+    // No training boundary, so that lists depend only on the journal.
+    let untrained = "learning.interval=4096";
     let (home, undisturbed) = (DaemonHome::new(), DaemonHome::new());
-    let (daemon, twin) = (home.start(&[quiet, "SEQUOR_FAULT=shard:poison:1"]), undisturbed.start(&[quiet]));
+    let (daemon, twin) = (home.start(&[untrained, "SEQUOR_FAULT=shard:poison:1"]), undisturbed.start(&[untrained]));
     for daemon in [&daemon, &twin] {
         send_all(daemon, &stream());
         daemon.wait_until_learned(EVENTS as u64);
     }
-    struck(&daemon, "shard", 1);
+    wait_for_panics(&daemon, "shard", 1);
     for user in 0..12 {
         let path = format!("/v1/users/user{user}/recommendations?exclude_seen=true");
         let lists = [&daemon, &twin].map(|daemon| {
@@ -138,13 +138,13 @@ fn a_shard_that_is_struck_begins_again_with_what_is_stored() {
 }
 
 #[test]
-fn a_commit_that_is_struck_takes_nothing_and_the_next_one_everything() {
+fn failed_commit_accepts_nothing_and_a_retry_succeeds() {
     let home = DaemonHome::new();
     let daemon = start(&home, Some("committer:poison:1"));
     let events = [event("a1", "ann", "one"), event("a2", "ann", "poison")];
-    let refused = daemon.post("/v1/events", &json!(events).to_string());
-    assert_eq!(refused.status, 503, "{}", refused.body);
-    assert!(refused.headers.contains_key("retry-after"));
+    let rejected = daemon.post("/v1/events", &json!(events).to_string());
+    assert_eq!(rejected.status, 503, "{}", rejected.body);
+    assert!(rejected.headers.contains_key("retry-after"));
     assert_eq!(daemon.next_offset(), 0);
     assert_eq!(daemon.send_events(&events)["accepted"], 2);
     assert_eq!((daemon.next_offset(), panics(&daemon, "committer")), (2, 1));

@@ -1,6 +1,5 @@
-//! Every alert is made to fire by its cause: the real daemon, scraped by a real Prometheus under
-//! the project's own rules. Only how long something has to last is shortened, and where a threshold
-//! is one that no test can wait for, the passage with it is exchanged where the cause is.
+//! Alerts: causes every alert on a real daemon that a real Prometheus scrapes under the project's
+//! rules. The tests shorten the `for` durations, and replace thresholds that a test cannot reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,37 +15,37 @@ use crate::ops_assets::{alert_names, metric_names_in, prometheus_rules};
 use crate::prometheus::{Prometheus, replace_required, shorten_alert_delays};
 use crate::random::random_visits;
 
-/// Every alert, and the test below that causes it.
+/// Every alert and the test below that causes it.
 const CAUSED_BY: [(&str, &str); 22] = [
-    ("SequorDown", "faults_of_actors_and_of_senders"),
-    ("SequorRestarting", "ends_again_and_again_on_a_small_disk"),
-    ("SequorNotReady", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorJournalFailed", "faults_of_actors_and_of_senders"),
-    ("SequorOverloaded", "faults_of_actors_and_of_senders"),
-    ("SequorFailing", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorSlow", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorEventsRejected", "faults_of_actors_and_of_senders"),
-    ("SequorLearningFailed", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorLearnerLagging", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorLossNotFinite", "a_learning_rate_that_is_far_too_high"),
-    ("SequorQualityFalling", "more_visitors_than_fit_who_behave_otherwise"),
-    ("SequorRolledBack", "a_learning_rate_that_is_far_too_high"),
-    ("SequorLearningPaused", "a_learning_rate_that_is_far_too_high"),
-    ("SequorPanicked", "faults_of_actors_and_of_senders"),
-    ("SequorQuarantineGrew", "faults_of_actors_and_of_senders"),
-    ("SequorCheckpointFailed", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorCheckpointOld", "checkpoints_that_can_be_neither_written_nor_read"),
-    ("SequorDiskFilling", "ends_again_and_again_on_a_small_disk"),
-    ("SequorStoreBloated", "a_journal_that_was_let_go_and_connections_that_are_not"),
-    ("SequorSessionsThrash", "more_visitors_than_fit_who_behave_otherwise"),
-    ("SequorDescriptorsScarce", "a_journal_that_was_let_go_and_connections_that_are_not"),
+    ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
+    ("SequorNotReady", "unusable_checkpoints_raise_alerts"),
+    ("SequorJournalFailed", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorOverloaded", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorFailing", "unusable_checkpoints_raise_alerts"),
+    ("SequorSlow", "unusable_checkpoints_raise_alerts"),
+    ("SequorEventsRejected", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorLearningFailed", "unusable_checkpoints_raise_alerts"),
+    ("SequorLearnerLagging", "unusable_checkpoints_raise_alerts"),
+    ("SequorLossNotFinite", "too_high_learning_rate_raises_alerts"),
+    ("SequorQualityFalling", "changed_behaviour_and_session_thrashing_raise_alerts"),
+    ("SequorRolledBack", "too_high_learning_rate_raises_alerts"),
+    ("SequorLearningPaused", "too_high_learning_rate_raises_alerts"),
+    ("SequorPanicked", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorQuarantineGrew", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorCheckpointFailed", "unusable_checkpoints_raise_alerts"),
+    ("SequorCheckpointOld", "unusable_checkpoints_raise_alerts"),
+    ("SequorDiskFilling", "repeated_restarts_and_a_full_disk_raise_alerts"),
+    ("SequorStoreBloated", "store_bloat_and_open_connections_raise_alerts"),
+    ("SequorSessionsThrash", "changed_behaviour_and_session_thrashing_raise_alerts"),
+    ("SequorDescriptorsScarce", "store_bloat_and_open_connections_raise_alerts"),
 ];
 
 #[test]
 fn every_alert_has_a_test_that_causes_it() {
     let caused: BTreeMap<_, _> = CAUSED_BY.into_iter().collect();
     let names: BTreeSet<_> = caused.keys().map(|alert| (*alert).to_owned()).collect();
-    assert_eq!(names, alert_names(), "the table above names other alerts than there are");
+    assert_eq!(names, alert_names(), "CAUSED_BY and the rules list different alerts");
     let page = include_str!("alerts.rs");
     for (alert, test) in caused {
         let body = page.split(&format!("#[test]\nfn {test}() {{\n")).nth(1).unwrap_or_else(|| panic!("there is no test {test}"));
@@ -55,59 +54,59 @@ fn every_alert_has_a_test_that_causes_it() {
     }
 }
 
-/// What an expression asks for by a name.
-struct Asked {
+/// A metric selector in an expression.
+struct MetricSelector {
     name: String,
-    /// The labels that it names, each with the values that it wants of them.
+    /// The labels and the values that they must have.
     labels: Vec<(String, Vec<String>)>,
 }
 
-fn asked(expression: &str) -> Vec<Asked> {
+fn metric_selectors(expression: &str) -> Vec<MetricSelector> {
     let mut found = Vec::new();
     for name in metric_names_in(expression) {
         for (at, _) in expression.match_indices(name) {
             let rest = &expression[at + name.len()..];
             if rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_' || next == ':') {
-                // A longer name.
+                // Part of a longer name.
                 continue;
             }
             let braces = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
             let labels = braces.split(',').filter_map(|matcher| {
                 let (label, value) = matcher.split_once('=')?;
-                // What is to be unequal may be there or not, and the job is Prometheus' own.
+                // Negative matchers need no series, and Prometheus itself adds the job label.
                 let wanted = !label.ends_with('!') && label.trim() != "job";
                 let values = value.trim_start_matches('~').trim_matches('"').split('|').map(ToOwned::to_owned).collect();
                 wanted.then(|| (label.trim().to_owned(), values))
             });
-            found.push(Asked { name: name.to_owned(), labels: labels.collect() });
+            found.push(MetricSelector { name: name.to_owned(), labels: labels.collect() });
         }
     }
     found
 }
 
-/// A counter that appears with its first count has not increased, to Prometheus: so the alert on it
-/// would miss the one that matters most.
+/// A counter that appears only with its first count does not increase for Prometheus. An alert on
+/// it would miss the first event.
 #[test]
-fn whatever_an_alert_looks_at_is_there_from_the_start() {
+fn every_series_of_an_alert_exists_from_the_start() {
     let home = DaemonHome::new();
     let text = home.start(&[]).get_admin("/metrics").body;
     let recorded: BTreeMap<String, String> = prometheus_rules()
         .iter()
         .filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())))
         .collect();
-    let mut looked_at = 0;
+    let mut checked = 0;
     for rule in prometheus_rules() {
-        for Asked { name, labels } in asked(rule["expr"].as_str().unwrap()) {
-            // What is recorded has the labels of what it is made of.
+        for MetricSelector { name, labels } in metric_selectors(rule["expr"].as_str().unwrap()) {
+            // A recorded metric has the labels of its source metrics.
             let sources =
-                recorded.get(&name).map_or_else(|| vec![name.clone()], |of| asked(of).into_iter().map(|asked| asked.name).collect());
+                recorded.get(&name).map_or_else(|| vec![name.clone()], |of| metric_selectors(of).into_iter().map(|metric_selectors| metric_selectors.name).collect());
             for source in sources.iter().filter(|source| !source.contains(':')) {
                 let series: Vec<_> = text
                     .lines()
                     .filter(|line| line.strip_prefix(source.as_str()).is_some_and(|rest| rest.starts_with(['{', ' '])))
                     .collect();
                 assert!(!series.is_empty(), "there is no {source}");
-                // Where it names no value it means all that there can be.
+                // Without a matcher, every declared value must exist.
                 let name = ["_bucket", "_count"].iter().find_map(|ending| source.strip_suffix(ending)).unwrap_or(source);
                 let declared = Metrics::DECLARATIONS.iter().filter(|declared| declared.name == name);
                 let possible = declared.filter_map(|declared| Some((declared.label?, declared.values)));
@@ -115,62 +114,60 @@ fn whatever_an_alert_looks_at_is_there_from_the_start() {
                 let named = labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label.as_str(), value.as_str())));
                 for (label, value) in named.chain(possible) {
                     let is_there = series.iter().any(|line| line.contains(&format!("{label}=\"{value}\"")));
-                    assert!(is_there, "there is no {source} whose {label} is {value}: {rule}");
-                    looked_at += 1;
+                    assert!(is_there, "{source} has no series with {label}={value}: {rule}");
+                    checked += 1;
                 }
             }
         }
     }
-    assert!(looked_at > 50, "{looked_at}");
+    assert!(checked > 50, "{checked}");
 }
 
 #[test]
-fn faults_of_actors_and_of_senders() {
+fn actor_faults_and_invalid_events_raise_alerts() {
     let (home, dying, quiet) = (DaemonHome::new(), DaemonHome::new(), DaemonHome::new());
-    let ill = home.start(&["SEQUOR_FAULT=committer:poison"]);
-    let (doomed, well) = (dying.start(&["SEQUOR_FAULT=model:poison"]), quiet.start(&[]));
-    let Some(prometheus) = Prometheus::start(&[&ill, &doomed, &well], |rules| shorten_alert_delays(&rules)) else { return };
-    let all = [&ill, &doomed, &well];
+    let faulty = home.start(&["SEQUOR_FAULT=committer:poison"]);
+    let (killed, healthy) = (dying.start(&["SEQUOR_FAULT=model:poison"]), quiet.start(&[]));
+    let Some(prometheus) = Prometheus::start(&[&faulty, &killed, &healthy], |rules| shorten_alert_delays(&rules)) else { return };
+    let all = [&faulty, &killed, &healthy];
     for daemon in all {
         daemon.send_events(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
     }
     prometheus.wait_for_scrapes(&all);
 
-    // Faults are asked for in builds with debug assertions alone.
+    // Faults can be injected only in builds with debug assertions.
     if cfg!(debug_assertions) {
         let mut round = 0;
-        prometheus.wait_for_alerts(&ill, &["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"], || {
+        prometheus.wait_for_alerts(&faulty, &["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"], || {
             round += 1;
-            assert_eq!(ill.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status, 503);
+            assert_eq!(faulty.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status, 503);
         });
-        doomed.send_events(&[event("third", "ann", "poison")]);
-        prometheus.wait_for_alerts(&doomed, &["SequorPanicked", "SequorQuarantineGrew"], || {});
+        killed.send_events(&[event("third", "ann", "poison")]);
+        prometheus.wait_for_alerts(&killed, &["SequorPanicked", "SequorQuarantineGrew"], || {});
     }
-    prometheus.wait_for_alerts(&doomed, &["SequorEventsRejected"], || {
-        assert_eq!(doomed.post("/v1/events", &json!([{ "type": "view" }, { "type": "view" }]).to_string()).status, 400);
+    prometheus.wait_for_alerts(&killed, &["SequorEventsRejected"], || {
+        assert_eq!(killed.post("/v1/events", &json!([{ "type": "view" }, { "type": "view" }]).to_string()).status, 400);
     });
-    doomed.signal("KILL");
-    prometheus.wait_for_alerts(&doomed, &["SequorDown"], || {});
-    // Not of the one that nothing was done to. How full and how slow this machine is, is not its
-    // doing.
-    let own_doing = |alert: &String| !["SequorDiskFilling", "SequorSlow"].contains(&alert.as_str());
-    let firing = prometheus.firing_alerts(&well);
-    assert!(!firing.iter().any(own_doing), "{firing:?}");
+    killed.signal("KILL");
+    prometheus.wait_for_alerts(&killed, &["SequorDown"], || {});
+    // The healthy daemon raises no alerts, except those that depend on the load of this machine.
+    let is_relevant = |alert: &String| !["SequorDiskFilling", "SequorSlow"].contains(&alert.as_str());
+    let firing = prometheus.firing_alerts(&healthy);
+    assert!(!firing.iter().any(is_relevant), "{firing:?}");
 }
 
 #[test]
-fn checkpoints_that_can_be_neither_written_nor_read() {
+fn unusable_checkpoints_raise_alerts() {
     let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "store.checkpoint_every=100", "SEQUOR_FAULT=model:poison"]);
-    // Who waits for a minute is as far behind as who waits for two seconds.
+    // A shorter threshold of the same alert.
     let rules = |rules: String| {
         replace_required(&shorten_alert_delays(&rules), "sequor_learner_lag_seconds > 60", "sequor_learner_lag_seconds > 2")
     };
     let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
     prometheus.wait_for_scrapes(&[&daemon]);
 
-    // Where the checkpoints are to be there is a file, which is no directory and cannot be made
-    // one.
+    // A file in place of the checkpoint folder makes every write fail.
     let (place, aside) = (home.data_dir().join("checkpoints"), home.data_dir().join("aside"));
     fs::rename(&place, &aside).unwrap();
     fs::write(&place, "").unwrap();
@@ -184,19 +181,19 @@ fn checkpoints_that_can_be_neither_written_nor_read() {
         }
     });
     daemon.wait_until_learned(600);
-    assert_eq!(daemon.metric("sequor_learning_failed"), 0.0, "learning goes on");
+    assert_eq!(daemon.metric("sequor_learning_failed"), 0.0, "learning continues");
     prometheus.wait_for_alerts(&daemon, &["SequorFailing"], || {
         let answer = daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
         assert_eq!((answer.status, &answer.json()["type"]), (500, &json!("/problems/internal")), "{}", answer.body);
     });
-    assert!(daemon.logged().contains("a request failed"), "the log tells why");
+    assert!(daemon.logged().contains("a request failed"), "the log states the reason");
 
-    // Faults are asked for in builds with debug assertions alone.
+    // Faults can be injected only in builds with debug assertions.
     if cfg!(debug_assertions) {
         daemon.send_events(&[event("bad", "ann", "poison")]);
-        let ills = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorSlow"];
-        prometheus.wait_for_alerts(&daemon, &ills, || {
-            // What it is to know it will not know as long as this lasts.
+        let alerts = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorSlow"];
+        prometheus.wait_for_alerts(&daemon, &alerts, || {
+            // The offset is never learned while the fault lasts.
             let answer = daemon.get("/v1/users/ann/recommendations?min_offset=601");
             assert_eq!((answer.status, &answer.json()["type"]), (503, &json!("/problems/not-yet")), "{}", answer.body);
         });
@@ -204,7 +201,7 @@ fn checkpoints_that_can_be_neither_written_nor_read() {
         fs::rename(&aside, &place).unwrap();
         daemon.wait_until_learned(601);
         assert_eq!(daemon.admin_request("POST", "/admin/model/checkpoint", "{}").status, 200);
-        wait_for("the troubles to be over", || {
+        wait_for("the alerts to resolve", || {
             let firing = prometheus.firing_alerts(&daemon);
             let lasting = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorCheckpointOld"];
             (!firing.iter().any(|alert| lasting.contains(&alert.as_str()))).then_some(())
@@ -213,9 +210,9 @@ fn checkpoints_that_can_be_neither_written_nor_read() {
 }
 
 #[test]
-fn a_learning_rate_that_is_far_too_high() {
+fn too_high_learning_rate_raises_alerts() {
     let home = DaemonHome::new();
-    // A quadratic loss and plain steps, so that nothing bounds the gradients.
+    // A quadratic loss and SGD, so that the gradients are unbounded.
     let network = ["network.optimiser=sgd", "network.learning_rate=0.0001", "network.loss=bpr_max", "network.bpr_regularisation=100"];
     let daemon = home.start(&[&network[..], &["learning.interval=16", "store.checkpoint_every=100000", "safety.warm_up=1000"]].concat());
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
@@ -227,7 +224,7 @@ fn a_learning_rate_that_is_far_too_high() {
     };
     events[..400].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     act("/admin/model/checkpoint", &json!({}));
-    // Far enough for a look back to find that all was well behind that.
+    // Enough events after the checkpoint for the watchdog to find a healthy mark before it.
     events[400..1_600].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(1_600);
     prometheus.wait_for_scrapes(&[&daemon]);
@@ -238,22 +235,23 @@ fn a_learning_rate_that_is_far_too_high() {
     prometheus.wait_for_alerts(&daemon, &["SequorLearningPaused"], || {});
 }
 
-/// A look at an item by each of many users, and a wait until no more of them are in memory than may
-/// be.
+/// Sends a view of an item by each of many users, and waits until the sessions are within the limit
+/// again.
 fn round(daemon: &Daemon, number: usize, item: impl Fn(usize) -> String) {
     const USERS: usize = 200;
     let looks: Vec<_> = (0..USERS).map(|user| event(&format!("{number}-{user}"), &format!("user{user}"), &item(user))).collect();
     daemon.send_events(&looks);
-    wait_for("sessions to go to rest", || {
+    wait_for("sessions to be passivated", || {
         (daemon.metric("sequor_live_sessions") <= daemon.metric("sequor_live_sessions_limit")).then_some(())
     });
 }
 
 #[test]
-fn more_visitors_than_fit_who_behave_otherwise() {
+fn changed_behaviour_and_session_thrashing_raise_alerts() {
     let home = DaemonHome::new();
     let daemon = home.start(&["session.live_max=10", "session.shards=1", "learning.interval=64"]);
-    // An hour and a day become a quarter of a minute and ten, and so many tests within them fewer.
+    // Shortens the windows of an hour and a day to 15 seconds and 10 minutes, and lowers the
+    // thresholds accordingly.
     let rules = |rules: String| {
         let mut rules = shorten_alert_delays(&rules);
         for (passage, other) in [
@@ -271,14 +269,14 @@ fn more_visitors_than_fit_who_behave_otherwise() {
     };
     let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
     prometheus.wait_for_scrapes(&[&daemon]);
-    // Everybody looks at one of a few items: that is easy to foretell.
+    // At first the users view one of a few items, which is easy to predict.
     let mut number = 0;
-    wait_for("something to be foretold", || {
+    wait_for("enough correct predictions", || {
         round(&daemon, number, |user| format!("item{}", (user + number) % 5));
         number += 1;
         (daemon.metric("sequor_evaluated_hits_total") > 500.0).then_some(())
     });
-    // From now on nobody looks at what anybody looked at before.
+    // Then every view is of a new item.
     prometheus.wait_for_alerts(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
         round(&daemon, number, |user| format!("novelty{number}-{user}"));
         number += 1;
@@ -286,10 +284,9 @@ fn more_visitors_than_fit_who_behave_otherwise() {
 }
 
 #[test]
-fn a_journal_that_was_let_go_and_connections_that_are_not() {
+fn store_bloat_and_open_connections_raise_alerts() {
     let home = DaemonHome::new();
-    // Of the database nothing is given back, and a connection on which nothing is asked is left
-    // open.
+    // No compaction, and idle connections stay open.
     let settings = [
         "store.compact_ratio=0",
         "store.retain_entries=1000",
@@ -302,7 +299,7 @@ fn a_journal_that_was_let_go_and_connections_that_are_not() {
     ];
     let wrapper = ["sh", "-c", "ulimit -n 400; exec \"$0\" \"$@\""].map(ToOwned::to_owned);
     let daemon = home.start_under(&wrapper, &settings);
-    // A gigabyte would take minutes to write.
+    // Writing a gigabyte would take minutes.
     let rules = |rules: String| replace_required(&shorten_alert_delays(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7");
     let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
 
@@ -315,45 +312,45 @@ fn a_journal_that_was_let_go_and_connections_that_are_not() {
     };
     (0..30).for_each(|_| send(100, &"x".repeat(8_000)));
     prometheus.wait_for_alerts(&daemon, &["SequorStoreBloated"], || {
-        // What is small pushes out what is large.
+        // Small entries displace the large ones.
         if daemon.metric("sequor_journal_begin") < 3_000.0 {
             send(100, "");
         }
     });
 
-    let most = daemon.metric("process_max_fds");
-    assert_eq!(most, 400.0);
+    let max_descriptors = daemon.metric("process_max_fds");
+    assert_eq!(max_descriptors, 400.0);
     let address = daemon.api().trim_start_matches("http://");
     let mut idle = Vec::new();
     prometheus.wait_for_alerts(&daemon, &["SequorDescriptorsScarce"], || {
-        if daemon.metric("process_open_fds") < 0.85 * most {
+        if daemon.metric("process_open_fds") < 0.85 * max_descriptors {
             idle.push(TcpStream::connect(address).unwrap());
         }
     });
 }
 
 #[test]
-fn ends_again_and_again_on_a_small_disk() {
+fn repeated_restarts_and_a_full_disk_raise_alerts() {
     let home = DaemonHome::new();
     let disk = TmpfsDisk::mount(&home.data_dir());
-    // An address of its own, of which nobody else takes the port while the daemon is away.
+    // A separate loopback address, so that no other process takes the port during the restart.
     let start = |address: &str| home.start(&[&format!("--admin-listen={address}")]);
     let mut daemon = start("127.0.0.77:0");
     let address = daemon.admin_address().trim_start_matches("http://").to_owned();
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
     prometheus.wait_for_scrapes(&[&daemon]);
-    for ends in 1..=3 {
+    for restarts in 1..=3 {
         daemon.kill();
         daemon = start(&address);
-        wait_for("the start to be seen", || {
-            let seen = prometheus.query(&format!("changes(process_start_time_seconds[1h]) >= {ends}"));
+        wait_for("the restart to be scraped", || {
+            let seen = prometheus.query(&format!("changes(process_start_time_seconds[1h]) >= {restarts}"));
             (!seen.is_empty()).then_some(())
         });
     }
     prometheus.wait_for_alerts(&daemon, &["SequorRestarting"], || {});
-    // Without the right to mount one it is the machine's disk, and that is not to be filled.
+    // Without a mounted disk, this would fill the machine's disk.
     if disk.is_some() {
         prometheus.wait_for_alerts(&daemon, &["SequorDiskFilling"], || {});
-        assert!(!prometheus.query("sequor_disk_free_bytes < 1e9").is_empty(), "it was for the pace at which the disk fills up");
+        assert!(!prometheus.query("sequor_disk_free_bytes < 1e9").is_empty(), "the alert fired for the fill rate instead of the free bytes");
     }
 }

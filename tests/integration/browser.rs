@@ -1,4 +1,4 @@
-//! The admin pages, in a real Chromium.
+//! The admin pages and the beacon, in a real Chromium.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use serde_json::{Value, json};
 use crate::daemon::DaemonHome;
 use crate::random::random_visits;
 
-/// What `tests/run` fetches the browser's driver into, and where the pictures go.
+/// The folder of the browser driver that `tests/run` downloads, and of the screenshots.
 fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser")
 }
 
-/// Whether there are a browser, its driver and node.
-fn browsable() -> bool {
+/// Whether a browser, its driver and node are installed.
+fn is_browser_available() -> bool {
     let fetched = tools().join("../tools/usr/lib/chromium/chromium-headless-shell").exists();
-    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    tools().join("node_modules/axe-core").exists() && there("node") && (fetched || there("chromium") || there("chromium-headless-shell"))
+    let is_installed = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    tools().join("node_modules/axe-core").exists() && is_installed("node") && (fetched || is_installed("chromium") || is_installed("chromium-headless-shell"))
 }
 
-/// Runs a script in the browser, with these arguments behind the tools.
-fn play(script: &str, arguments: &[&str]) {
+/// Runs a browser script with these arguments.
+fn run_script(script: &str, arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let output = Command::new("node").arg(script).arg(tools()).args(arguments).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }
 
-/// The first events of a shop, or made ones where those are absent.
+/// The first events of a recorded shop, or generated ones if the recording is missing.
 fn events(count: usize) -> Vec<Value> {
     let data = std::env::var_os("SEQUOR_DATA").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let Ok(file) = std::fs::File::open(data.join("yoochoose100k.csv.gz")) else {
@@ -47,12 +47,12 @@ fn events(count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn the_pages_show_and_act_and_are_usable_by_all() {
-    if !browsable() {
-        // Written past the capture of the test's output, so that it is seen.
+fn admin_pages_work_and_are_accessible() {
+    if !is_browser_available() {
+        // Bypasses the capture of test output, so that the message is visible.
         writeln!(
             std::io::stderr(),
-            "LEFT OUT: the admin pages and the beacon are not looked at, since Chromium, node or what drives them is not there (tests/run)"
+            "SKIPPED: admin pages and beacon: Chromium, node or the browser driver is not installed (run tests/run)"
         )
         .unwrap();
         return;
@@ -74,28 +74,28 @@ fn the_pages_show_and_act_and_are_usable_by_all() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.lines().filter(|line| line.starts_with("LEFT OUT")).for_each(|line| writeln!(std::io::stderr(), "{line}").unwrap());
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    stdout.lines().filter(|line| line.starts_with("SKIPPED")).for_each(|line| writeln!(std::io::stderr(), "{line}").unwrap());
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
-fn the_beacon_tells_everything_once_and_nothing_of_who_does_not_want_it() {
-    if !browsable() {
-        // Said by the test above.
+fn beacon_sends_each_event_once_and_respects_opt_outs() {
+    if !is_browser_available() {
+        // The test above reports it.
         return;
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    play("beacon.mjs", &[daemon.admin_address(), daemon.api()]);
+    run_script("beacon.mjs", &[daemon.admin_address(), daemon.api()]);
 }
 
 #[test]
-fn the_readmes_lines_for_a_web_page_work_as_they_are_written() {
-    if !browsable() {
+fn documented_web_page_snippet_works() {
+    if !is_browser_available() {
         return;
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    play("readme.mjs", &[daemon.admin_address(), daemon.api(), &crate::readme::page_with_beacon()]);
+    run_script("readme.mjs", &[daemon.admin_address(), daemon.api(), &crate::readme::page_with_beacon()]);
 }

@@ -1,10 +1,10 @@
-//! Data that an earlier build of the same format wrote must read, and be written again, byte by
-//! byte.
+//! Byte compatibility: data of an earlier build with the same format must be readable, and writing
+//! it again must give the same bytes.
 //!
 //! `migrations/fixtures/full-5` holds a data directory of format 5 as `data.tar.gz`. The build that
-//! wrote it had other names for most types, fields and modules. Its daemon took in events of every
-//! kind, impressions, catalog changes, a merge, consents, two erasures and model changes. It
-//! stopped cleanly, so that the checkpoint and the event ids are there. The other files are:
+//! wrote it had other names for most types, fields and modules. The journal holds events of every
+//! kind, impressions, catalog changes, a merge, consents, two erasures and model changes. The
+//! daemon stopped cleanly, so the checkpoint and the event ids exist. The other files are:
 //!
 //! | File | Content |
 //! |---|---|
@@ -12,15 +12,15 @@
 //! | `recording.csv` | input of `sequor train` and `sequor import` |
 //! | `access.log` | input of `sequor tail` |
 //! | `keys.json`, `keys-after-revocation.json` | API keys, before and after one was revoked |
-//! | `verify.json` | what its `sequor verify` found |
-//! | `sha256.txt` | digests of what that build made of these files |
+//! | `verify.json` | the report of its `sequor verify` |
+//! | `sha256.txt` | digests of that build's output for these files |
 //!
-//! Fields of the same type that change places keep a file's length, and it still decodes. So the
-//! tests also learn the journal anew, and compare the checkpoint's digest.
+//! If two fields of the same type swap places, a file keeps its length and still decodes. So the
+//! tests also learn the journal again and compare the checkpoint's digest.
 //!
 //! The digests hold on processors with AVX-512 and on those with AVX2 alone. The numeric kernels
 //! sum in a fixed number of lanes whatever the vector width, and use fused multiply-add on both:
-//! the former build gave the same digests with AVX-512 hidden from it. The case `counts` leaves out
+//! the earlier build gave the same digests with AVX-512 disabled. The case `counts` leaves out
 //! the network and the ranker's training, and so needs no vector arithmetic at all. If it holds and
 //! the others fail, then the arithmetic has changed rather than the layout.
 
@@ -40,10 +40,10 @@ use sha2::{Digest, Sha256};
 
 use crate::daemon::{DaemonHome, run};
 
-/// Journal entries of the directory.
+/// Number of journal entries in the fixture.
 const ENTRIES: u64 = 356;
 
-/// Settings under which the journal is learned anew. Together they use every cell, optimiser and
+/// Settings under which the journal is learned again. Together they use every cell, optimiser and
 /// loss of the network.
 const REBUILDS: [(&str, &[&str]); 5] = [
     ("counts", &["recall.without=[\"network\"]", "learning.teach_every=1000000"]),
@@ -76,7 +76,7 @@ fn fixture(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures/full-5").join(file)
 }
 
-/// A home whose data directory is a copy of the fixture's.
+/// A home with a copy of the fixture's data directory.
 fn unpacked() -> DaemonHome {
     let home = DaemonHome::new();
     let archive = flate2::read::GzDecoder::new(File::open(fixture("data.tar.gz")).unwrap());
@@ -115,10 +115,10 @@ fn payload(file: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Expects that the bytes are one value of the type, and that the value has these bytes.
+/// Asserts that the bytes decode to a value that encodes to the same bytes.
 fn assert_round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
     let value: T = codec::decode(bytes).unwrap();
-    assert!(codec::encode(&value).unwrap() == bytes, "a {} is encoded otherwise", std::any::type_name::<T>());
+    assert!(codec::encode(&value).unwrap() == bytes, "a {} is encoded to different bytes", std::any::type_name::<T>());
 }
 
 fn checkpoint(home: &DaemonHome) -> PathBuf {
@@ -126,16 +126,16 @@ fn checkpoint(home: &DaemonHome) -> PathBuf {
 }
 
 #[test]
-fn a_data_directory_of_the_former_build_is_sound() {
+fn data_directory_of_the_earlier_build_verifies() {
     let home = unpacked();
     let data = home.data_dir();
     let report = home.path().join("report.json");
     succeeds(&["verify", "--data-dir", path(&data), "--json", path(&report)], &[]);
     let read = |file: &Path| -> Value { serde_json::from_slice(&fs::read(file).unwrap()).unwrap() };
-    let (mut found, mut former) = (read(&report), read(&fixture("verify.json")));
-    // Where the directory is.
-    [&mut found, &mut former].iter_mut().for_each(|report| drop(report.as_object_mut().unwrap().remove("data_dir")));
-    assert_eq!(found, former);
+    let (mut found, mut expected) = (read(&report), read(&fixture("verify.json")));
+    // The directory's path differs.
+    [&mut found, &mut expected].iter_mut().for_each(|report| drop(report.as_object_mut().unwrap().remove("data_dir")));
+    assert_eq!(found, expected);
     let export = succeeds(&["export", "--data-dir", path(&data)], &[]).stdout;
     assert_eq!(digest(&export), golden_digest("export"));
     let erased = String::from_utf8(succeeds(&["erasures", "--data-dir", path(&data)], &[]).stdout).unwrap();
@@ -149,7 +149,7 @@ fn a_data_directory_of_the_former_build_is_sound() {
 }
 
 #[test]
-fn a_checkpoint_and_hidden_states_of_the_former_build_are_written_again_with_equal_bytes() {
+fn checkpoint_and_hidden_states_round_trip() {
     let home = unpacked();
     assert_round_trip::<LearnerState>(&payload(&checkpoint(&home)));
     let store = Store::open_existing(home.data_dir(), &StoreOptions::default()).unwrap();
@@ -160,7 +160,7 @@ fn a_checkpoint_and_hidden_states_of_the_former_build_are_written_again_with_equ
 }
 
 #[test]
-fn a_daemon_goes_on_from_the_checkpoint_of_the_former_build() {
+fn daemon_continues_from_the_checkpoint_of_the_earlier_build() {
     let home = unpacked();
     let before = fs::read(checkpoint(&home)).unwrap();
     let addresses: Value = serde_json::from_slice(&fs::read(home.data_dir().join("addresses.json")).unwrap()).unwrap();
@@ -172,12 +172,12 @@ fn a_daemon_goes_on_from_the_checkpoint_of_the_former_build() {
     assert!(!daemon.recommended_items("user0").is_empty());
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
-    // Learned anew, the state would lack the user who was erased without being unlearned.
+    // A state learned again would lack the user who was erased without unlearning.
     assert!(fs::read(checkpoint(&home)).unwrap() == before, "the checkpoint was not used");
 }
 
 #[test]
-fn the_journal_of_the_former_build_is_learned_to_the_same_bytes() {
+fn rebuild_gives_the_checkpoint_of_the_earlier_build() {
     for (name, settings) in REBUILDS {
         let home = unpacked();
         succeeds(&["rebuild", "--data-dir", path(&home.data_dir())], settings);
@@ -188,7 +188,7 @@ fn the_journal_of_the_former_build_is_learned_to_the_same_bytes() {
 }
 
 #[test]
-fn a_training_and_the_network_that_a_store_begins_with_have_the_bytes_of_the_former_build() {
+fn training_and_pretrained_network_equal_those_of_the_earlier_build() {
     let home = DaemonHome::new();
     let trained = home.path().join("trained");
     let training = ["train.epochs=3", "train.validation=0.2", "train.batch=8"];
@@ -205,7 +205,7 @@ fn a_training_and_the_network_that_a_store_begins_with_have_the_bytes_of_the_for
 }
 
 #[test]
-fn the_key_file_of_the_former_build_is_written_again_with_equal_bytes() {
+fn key_file_round_trips() {
     let home = DaemonHome::new();
     let keys = home.data_dir().join("keys.json");
     fs::create_dir_all(home.data_dir()).unwrap();
@@ -216,7 +216,7 @@ fn the_key_file_of_the_former_build_is_written_again_with_equal_bytes() {
 }
 
 #[test]
-fn import_and_tail_note_their_progress_as_the_former_build_did() {
+fn import_and_tail_write_the_progress_files_of_the_earlier_build() {
     let home = DaemonHome::new();
     let recording = home.path().join("recording.csv");
     fs::copy(fixture("recording.csv"), &recording).unwrap();
@@ -225,7 +225,7 @@ fn import_and_tail_note_their_progress_as_the_former_build_did() {
     let state = home.path().join("recording.csv.import");
     let expected = format!(r#"{{"digest":"c01728f701af2419bee74f82cf8d8a02","target":{target},"through":402}}"#);
     assert_eq!(fs::read_to_string(&state).unwrap(), expected);
-    // The command reads it: a second run sends nothing.
+    // The command reads the file: a second run sends nothing.
     let again = succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
     assert!(String::from_utf8_lossy(&again.stdout).lines().any(|line| line.ends_with(" 400")), "rows that were sent before");
 

@@ -1,5 +1,5 @@
-//! Consent: the effect of each level on the disk, on learning and on answers, for every way to set
-//! it and after crashes.
+//! Consent: the effect of each level on stored data, learning and recommendations, for every way to
+//! set it and after crashes.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, run};
 
-/// Borders often, so that there is something learned to be compared.
-const OFTEN: [&str; 2] = ["session.shards=2", "learning.interval=16"];
+/// Frequent training boundaries, so that the tests have learned state to compare.
+const SETTINGS: [&str; 2] = ["session.shards=2", "learning.interval=16"];
 
 fn at(second: i64, user: &str, item: &str) -> Value {
     json!({ "event_id": format!("{user}-{second}"), "user_id": user, "type": "view", "item_id": item, "timestamp": 1_700_000_000_000_i64 + second * 1000 })
@@ -19,8 +19,8 @@ fn with(mut event: Value, name: &str, value: Value) -> Value {
     event
 }
 
-/// Says how far a user's consent goes; returns the receipt.
-fn says(daemon: &Daemon, user: &str, consent: &str) -> Value {
+/// Sets a user's consent and returns the receipt.
+fn set_consent(daemon: &Daemon, user: &str, consent: &str) -> Value {
     let answer = daemon.request("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()
@@ -31,7 +31,7 @@ fn consent(daemon: &Daemon, user: &str) -> (String, bool) {
     (answer["consent"].as_str().unwrap().to_owned(), answer["said"].as_bool().unwrap())
 }
 
-/// The files below a directory that hold a text, as it is or in the 16-bit letters of a pattern.
+/// The files below a directory that contain a text.
 pub(crate) fn files_containing(dir: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -45,14 +45,13 @@ pub(crate) fn files_containing(dir: &Path, text: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The checkpoint that reaches furthest.
-fn newest(home: &DaemonHome) -> PathBuf {
+/// The newest checkpoint.
+fn newest_checkpoint(home: &DaemonHome) -> PathBuf {
     let files = home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
 
-/// A shop in which everything is learned from, with others in between by `more`, which is told
-/// where it stands.
+/// Sends events of users with full consent, and calls `more` in between with the current second.
 fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
     for second in 0..96 {
         let (user, item) = (second * 7 % 12, second * 5 % 9);
@@ -64,9 +63,9 @@ fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
 }
 
 #[test]
-fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
+fn consent_levels_limit_storage_learning_and_recommendations() {
     let home = DaemonHome::new();
-    let daemon = home.start(&OFTEN);
+    let daemon = home.start(&SETTINGS);
     shop(&daemon, |daemon, second| {
         let private = at(second, "served-7f3a", &format!("i{}", second % 9));
         daemon.send_events(&[with(private, "consent", json!("session"))]);
@@ -77,18 +76,18 @@ fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
     let learned = daemon.next_offset();
     daemon.wait_until_learned(learned);
 
-    // In the answers: the one is served by what was done, the other has nothing to be served by.
+    // Recommendations: consent `session` uses the user's events, `none` has nothing to use.
     let list = |path: &str| daemon.get(path).json();
     assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=session")["fallback"], "none");
     assert_eq!(list("/v1/users/nobody-5c1d/recommendations?consent=none")["fallback"], "unknown_user");
-    assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=none")["fallback"], "unknown_user", "nothing that is kept is looked at");
-    assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session was begun");
-    let asked = daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
-    let answer = asked.json();
-    assert_eq!((asked.status, &answer["withheld"], &answer["offset"]), (200, &json!(1), &Value::Null), "{answer}");
+    assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=none")["fallback"], "unknown_user", "stored data is not used");
+    assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session exists");
+    let with_recommendations = daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
+    let answer = with_recommendations.json();
+    assert_eq!((with_recommendations.status, &answer["withheld"], &answer["offset"]), (200, &json!(1), &Value::Null), "{answer}");
     assert_eq!((answer["recommendations"]["items"].as_array().unwrap().len(), &answer["recommendations"]["fallback"]), (3, &json!("none")));
     assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404);
-    // What is asked for under less than all is not noted as shown.
+    // Lists requested with less than full consent are not recorded as impressions.
     for level in ["none", "session"] {
         assert_eq!(daemon.get(&format!("/v1/users/u1/recommendations?consent={level}")).status, 200);
     }
@@ -97,7 +96,7 @@ fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
     assert!(metrics.contains("sequor_events_total{outcome=\"withheld\"} 20"), "{metrics}");
     assert!(daemon.terminate().success());
 
-    // On the disk.
+    // Stored data.
     for text in ["nobody-5c1d", "unsaid-9e2b"] {
         assert_eq!(files_containing(home.path(), text), Vec::<PathBuf>::new(), "{text}");
     }
@@ -106,45 +105,45 @@ fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
     let exported = run(&["export", "--data-dir", data.to_str().unwrap()]);
     let exported: Vec<Value> =
         String::from_utf8(exported.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(exported.len() as u64, learned, "no list was noted as shown");
+    assert_eq!(exported.len() as u64, learned, "no impression was recorded");
     let private = exported.iter().filter(|entry| entry["user_id"] == "served-7f3a" && entry["entry"] == "event");
     assert!(private.clone().count() == 19 && private.clone().all(|entry| entry["consent"] == "session"));
 
-    // In what was learned: the same bytes as where somebody else's changes of mind stand in the
-    // place of the private events.
+    // Learned state: identical to that of a journal with consent changes in place of the private
+    // events.
     let other = DaemonHome::new();
-    let daemon = other.start(&OFTEN);
+    let daemon = other.start(&SETTINGS);
     let mut level = ["session", "full"].into_iter().cycle();
-    shop(&daemon, |daemon, _| assert_eq!(says(daemon, "somebody", level.next().unwrap())["accepted"], 1));
+    shop(&daemon, |daemon, _| assert_eq!(set_consent(daemon, "somebody", level.next().unwrap())["accepted"], 1));
     daemon.wait_until_learned(learned);
     assert!(daemon.terminate().success());
-    let [one, two] = [&home, &other].map(newest);
+    let [one, two] = [&home, &other].map(newest_checkpoint);
     assert_eq!(one.file_name(), two.file_name());
-    assert!(fs::read(one).unwrap() == fs::read(two).unwrap(), "weights, counts and measures are the same bytes");
+    assert!(fs::read(one).unwrap() == fs::read(two).unwrap(), "weights, counts and metrics are identical");
 }
 
 fn settings() -> Vec<&'static str> {
-    SMALL_NETWORK.iter().chain(&OFTEN).flat_map(|setting| ["--set", *setting]).collect()
+    SMALL_NETWORK.iter().chain(&SETTINGS).flat_map(|setting| ["--set", *setting]).collect()
 }
 
 #[test]
-fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
+fn consent_persists_across_crashes_backup_and_rebuild() {
     let home = DaemonHome::new();
-    let daemon = home.start(&OFTEN);
+    let daemon = home.start(&SETTINGS);
     assert_eq!(consent(&daemon, "ann"), ("full".to_owned(), false));
-    assert_eq!(says(&daemon, "ann", "full")["duplicates"], 1, "it is what holds for everybody");
+    assert_eq!(set_consent(&daemon, "ann", "full")["duplicates"], 1, "it is what holds for everybody");
     daemon.send_events(&[at(1, "ann", "a")]);
-    assert_eq!(says(&daemon, "ann", "session")["accepted"], 1);
-    assert_eq!(says(&daemon, "ann", "session")["duplicates"], 1);
-    assert_eq!(says(&daemon, "bob", "none")["accepted"], 1);
-    for wrong in [r#"{"consent":"all"}"#, r#"{"consent":7}"#, "{}", "ann@example.com", r#""ann@example.com""#] {
-        let answer = daemon.request("PUT", "/v1/users/ann/consent", wrong);
+    assert_eq!(set_consent(&daemon, "ann", "session")["accepted"], 1);
+    assert_eq!(set_consent(&daemon, "ann", "session")["duplicates"], 1);
+    assert_eq!(set_consent(&daemon, "bob", "none")["accepted"], 1);
+    for invalid in [r#"{"consent":"all"}"#, r#"{"consent":7}"#, "{}", "ann@example.com", r#""ann@example.com""#] {
+        let answer = daemon.request("PUT", "/v1/users/ann/consent", invalid);
         assert!(answer.status == 400 && !answer.body.contains("ann@"), "{}", answer.body);
     }
     let check = |daemon: &Daemon, second: i64, known: u64| {
         assert_eq!(consent(daemon, "ann"), ("session".to_owned(), true));
         assert_eq!(consent(daemon, "bob"), ("none".to_owned(), true));
-        // Whatever an event says beyond it.
+        // An event's consent can restrict the stored consent but not extend it.
         let receipt = daemon.send_events(&[
             at(second, "ann", "b"),
             with(at(second, "bob", "b"), "consent", json!("full")),
@@ -155,16 +154,16 @@ fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
         for user in ["ann", "bob"] {
             assert_eq!(daemon.get(&format!("/v1/users/{user}/recommendations")).status, 200);
         }
-        assert_eq!(daemon.next_offset(), known + 1, "no list is noted as shown");
+        assert_eq!(daemon.next_offset(), known + 1, "no impression is recorded");
         assert_eq!(daemon.get_admin("/admin/sessions/bob").status, 404);
     };
     check(&daemon, 10, 3);
     daemon.kill();
-    let daemon = home.start(&OFTEN);
+    let daemon = home.start(&SETTINGS);
     check(&daemon, 20, 4);
     assert!(daemon.terminate().success());
-    // After a quiet end it comes from the store, not from the journal's tail.
-    let daemon = home.start(&OFTEN);
+    // After a clean stop, consent is read from the store instead of the journal's tail.
+    let daemon = home.start(&SETTINGS);
     check(&daemon, 30, 5);
     let backup = home.path().join("backup.tar.zst");
     let answer = run(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
@@ -175,32 +174,32 @@ fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
         let done = run(&[&[command, "--data-dir", data.to_str().unwrap()][..], &settings()].concat());
         assert!(done.status.success(), "{command}: {}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     }
-    let daemon = home.start(&OFTEN);
+    let daemon = home.start(&SETTINGS);
     check(&daemon, 40, 6);
-    // Two who are one: the lesser counts.
+    // A merged user gets the lower of the two consent levels.
     assert_eq!(daemon.post("/v1/users/carl/merge", &json!({ "from": "ann" }).to_string()).json()["accepted"], 1);
     assert_eq!(consent(&daemon, "carl"), ("session".to_owned(), true));
     assert_eq!(consent(&daemon, "ann"), ("session".to_owned(), true));
-    assert_eq!(says(&daemon, "ann", "full")["accepted"], 1);
+    assert_eq!(set_consent(&daemon, "ann", "full")["accepted"], 1);
     assert_eq!(consent(&daemon, "carl"), ("full".to_owned(), true));
-    // A merge would keep the id of one who is not to be kept.
+    // A merge would store the id of a user without consent.
     assert_eq!(daemon.post("/v1/users/carl/merge", &json!({ "from": "bob" }).to_string()).json()["withheld"], 1);
     assert!(daemon.terminate().success());
     let restored = DaemonHome::new();
     let target = restored.data_dir();
     let done = run(&[&["restore", backup.to_str().unwrap(), "--data-dir", target.to_str().unwrap()][..], &settings()].concat());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let daemon = restored.start(&OFTEN);
+    let daemon = restored.start(&SETTINGS);
     check(&daemon, 50, 6);
 }
 
 #[test]
-fn where_nobody_was_asked_the_settings_say_how_far_it_goes() {
+fn configured_default_consent_applies_to_other_users() {
     let home = DaemonHome::new();
     let daemon = home.start(&["privacy.consent=none"]);
     assert_eq!(daemon.send_events(&[at(1, "quiet-3b7e", "a")])["withheld"], 1);
     assert_eq!(daemon.send_events(&[with(at(2, "ann", "a"), "consent", json!("full"))])["accepted"], 1);
-    assert_eq!(says(&daemon, "bob", "full")["accepted"], 1);
+    assert_eq!(set_consent(&daemon, "bob", "full")["accepted"], 1);
     assert_eq!(daemon.send_events(&[at(3, "bob", "a")])["accepted"], 1);
     let track = json!({ "userId": "quiet-3b7e", "event": "Product Viewed", "properties": { "product_id": "a" } });
     assert_eq!(daemon.post("/v1/track", &track.to_string()).status, 200);

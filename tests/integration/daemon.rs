@@ -1,7 +1,7 @@
-//! The real binary: started, asked, killed, started again.
+//! Runs the real binary: starts, queries, kills and restarts it.
 //!
-//! Whatever has to happen first is waited for by looking whether it has, up to a bound that only a
-//! hang reaches: no test depends on speed.
+//! Tests wait for a condition by polling it, up to a timeout that only a hang reaches. No test
+//! depends on speed.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -15,32 +15,32 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
-/// How long a condition may take to come true. Far more than any needs on a slow machine: a bound
-/// for hangs, not a measure.
+/// Timeout of a condition. It is far longer than any condition needs on a slow machine, and only
+/// detects hangs.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Settings that make learning cheap: these tests are about what is kept and answered, not about
-/// how good it is.
+/// Settings that make learning cheap. The tests that use them do not depend on recommendation
+/// quality.
 pub(crate) const SMALL_NETWORK: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
 
-/// Looks again and again until `look` finds something.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+/// Polls `look` until it returns a value.
+pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(began.elapsed() < WAIT_TIMEOUT, "waited in vain for {what}");
+        assert!(start.elapsed() < WAIT_TIMEOUT, "timed out waiting for {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Says what is left out and why: past the capture of the test's output, so that it is seen.
+/// Reports a skipped check. Bypasses the capture of test output, so that the message is visible.
 pub(crate) fn report_skipped(what: &str) {
-    let _ = std::io::stderr().write_all(format!("LEFT OUT: {what}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {what}\n").as_bytes());
 }
 
-/// The binary under test, with nothing of this process's settings in its environment.
+/// A command of the binary under test, without this process's settings in its environment.
 pub(crate) fn sequor() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
     for (name, _) in
@@ -51,12 +51,12 @@ pub(crate) fn sequor() -> Command {
     command
 }
 
-/// Runs the binary to its end.
+/// Runs the binary until it exits.
 pub(crate) fn run(arguments: &[&str]) -> Output {
     sequor().args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A data directory that outlives the daemons that run on it.
+/// A directory for a daemon's data and log, which outlives the daemons that run on it.
 pub(crate) struct DaemonHome(TempDir);
 
 impl DaemonHome {
@@ -72,19 +72,18 @@ impl DaemonHome {
         self.path().join("data")
     }
 
-    /// The command line that serves from here on free ports, with settings such as
+    /// Builds the command line of a daemon on free ports, with settings such as
     /// `server.max_batch=3` or flags such as `--checkpoint=FILE`.
     fn serve(&self, settings: &[&str]) -> Command {
         let mut command = sequor();
         command.args(["serve", "--data-dir"]).arg(self.data_dir());
-        for door in ["--listen", "--admin-listen"] {
-            if !settings.iter().any(|setting| setting.split('=').next() == Some(door)) {
-                command.args([door, "127.0.0.1:0"]);
+        for flag in ["--listen", "--admin-listen"] {
+            if !settings.iter().any(|setting| setting.split('=').next() == Some(flag)) {
+                command.args([flag, "127.0.0.1:0"]);
             }
         }
         for setting in SMALL_NETWORK.iter().chain(settings) {
-            // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a
-            // variable of the environment.
+            // Flags such as `--checkpoint=FILE` and environment variables are passed as they are.
             if setting.starts_with("--") {
                 command.arg(setting)
             } else if let Some((name, value)) =
@@ -104,11 +103,11 @@ impl DaemonHome {
         self.start_under(&[], settings)
     }
 
-    /// Starts a daemon by another command, which gets the daemon's as its last arguments and
-    /// becomes it.
+    /// Starts a daemon through a wrapper command, which gets the daemon's command line as its last
+    /// arguments and must `exec` it.
     pub(crate) fn start_under(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
         let addresses = self.data_dir().join("addresses.json");
-        // What an earlier daemon left here leads nowhere.
+        // The addresses of an earlier daemon are no longer valid.
         let _ = fs::remove_file(&addresses);
         let log = self.path().join("log");
         let written = File::options().create(true).append(true).open(&log).unwrap();
@@ -119,7 +118,7 @@ impl DaemonHome {
             for (name, value) in command.get_envs() {
                 match value {
                     Some(value) => wrapped.env(name, value),
-                    // Whatever of this process's settings the daemon must not see.
+                    // Settings of this process that the daemon must not see.
                     None => wrapped.env_remove(name),
                 };
             }
@@ -130,11 +129,11 @@ impl DaemonHome {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the daemon did not start ({status}):\n{}", fs::read_to_string(&log).unwrap());
             }
-            // Read while it is being written it is no JSON yet.
+            // A partly written file is not valid JSON yet.
             serde_json::from_str(&fs::read_to_string(&addresses).ok()?).ok()
         });
         let address = |name: &str| found[name].as_str().unwrap().to_owned();
-        // Whether a certificate is to be trusted is asked where it matters.
+        // Certificates are verified only in the tests of TLS.
         let tls = TlsConfig::builder().disable_verification(true).build();
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(WAIT_TIMEOUT)).tls_config(tls).build().into();
         let daemon = Daemon { child, api: address("api"), admin: address("admin"), agent, log };
@@ -142,7 +141,7 @@ impl DaemonHome {
         daemon
     }
 
-    /// Starts a daemon and kills it after a while, wherever it may be by then.
+    /// Starts a daemon and kills it after a delay, at whatever stage of the start.
     pub(crate) fn kill_during_start(&self, settings: &[&str], after: Duration) {
         let mut child = self.serve(settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(after);
@@ -150,7 +149,7 @@ impl DaemonHome {
         child.wait().unwrap();
     }
 
-    /// Starts a daemon that is expected to give up, and returns what it said.
+    /// Starts a daemon that is expected to fail, and returns its output.
     pub(crate) fn start_expecting_failure(&self, settings: &[&str]) -> Output {
         self.serve(settings).output().unwrap()
     }
@@ -176,36 +175,36 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    /// The public API's address, as `http://host:port`.
+    /// The base URL of the public API, `http://host:port`.
     pub(crate) fn api(&self) -> &str {
         &self.api
     }
 
-    /// The daemon's process.
+    /// The daemon's process id.
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The admin endpoint's address, as `http://host:port`.
+    /// The base URL of the admin endpoint, `http://host:port`.
     pub(crate) fn admin_address(&self) -> &str {
         &self.admin
     }
 
-    /// Sends a signal, such as `KILL`, from whichever thread.
+    /// Sends a signal, such as `KILL`. Can be called from any thread.
     pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success());
     }
 
-    /// Dies at once, as by `kill -9`, unless it is dead already.
+    /// Kills the daemon with SIGKILL, unless it has already exited.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Is asked to stop, and does.
+    /// Stops the daemon with SIGTERM and waits for its exit.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("TERM");
-        wait_for("the daemon's end", || self.child.try_wait().unwrap())
+        wait_for("the daemon to exit", || self.child.try_wait().unwrap())
     }
 
     pub(crate) fn get(&self, path: &str) -> HttpResponse {
@@ -216,7 +215,8 @@ impl Daemon {
         read(self.agent.get(format!("{}{path}", self.admin)).call()).unwrap()
     }
 
-    /// Sends a body with headers such as `("content-encoding", "gzip")`; `Err` if no answer came.
+    /// Sends a body with headers such as `("content-encoding", "gzip")`; `Err` if there is no
+    /// response.
     pub(crate) fn try_post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<HttpResponse, ureq::Error> {
         let mut request = self.agent.post(format!("{}{path}", self.api));
         for (name, value) in headers {
@@ -238,29 +238,29 @@ impl Daemon {
         self.try_post(path, &[("content-type", "application/json")], body.as_bytes()).unwrap()
     }
 
-    /// Asks by any method, with a body; `Err` if no answer came.
+    /// Sends a request with any method and a body; `Err` if there is no response.
     pub(crate) fn try_request(&self, method: &str, path: &str, body: &str) -> Result<HttpResponse, ureq::Error> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api)).body(body.to_owned()).unwrap();
         read(self.agent.run(request))
     }
 
-    /// Asks by any method, with a body.
+    /// Sends a request with any method and a body.
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> HttpResponse {
         self.try_request(method, path, body).unwrap()
     }
 
-    /// Asks the admin endpoint by any method, with a JSON body; `Err` if no answer came.
+    /// Sends an admin request with any method and a JSON body; `Err` if there is no response.
     pub(crate) fn try_admin_request(&self, method: &str, path: &str, body: &str) -> Result<HttpResponse, ureq::Error> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.admin));
         read(self.agent.run(request.header("content-type", "application/json").body(body.to_owned()).unwrap()))
     }
 
-    /// Asks the admin endpoint by any method, with a JSON body.
+    /// Sends an admin request with any method and a JSON body.
     pub(crate) fn admin_request(&self, method: &str, path: &str, body: &str) -> HttpResponse {
         self.try_admin_request(method, path, body).unwrap()
     }
 
-    /// Asks at any address, with a key if there is one, and a JSON body.
+    /// Sends a request to any URL, with a JSON body and an optional API key.
     pub(crate) fn request_with_key(&self, method: &str, url: &str, key: Option<&str>, body: &str) -> HttpResponse {
         let mut request = ureq::http::Request::builder().method(method).uri(url).header("content-type", "application/json");
         if let Some(key) = key {
@@ -269,15 +269,14 @@ impl Daemon {
         read(self.agent.run(request.body(body.to_owned()).unwrap())).unwrap()
     }
 
-    /// Begins to read an answer that does not end by itself.
+    /// Opens a streaming response.
     pub(crate) fn open_stream(&self, path: &str) -> impl BufRead + use<> {
         let answer = self.agent.get(format!("{}{path}", self.api)).call().unwrap();
         assert_eq!(answer.status(), 200);
         BufReader::new(answer.into_body().into_reader())
     }
 
-    /// Asks for something and gets it as it comes over the wire, packed or not: its encoding and
-    /// its bytes.
+    /// Requests a path and returns the content encoding and the undecoded bytes of the response.
     pub(crate) fn get_encoded(&self, path: &str, encoding: &str) -> (String, Vec<u8>) {
         let mut answer = self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
         let encoding = answer.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
@@ -291,26 +290,26 @@ impl Daemon {
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
-    /// The sum of a metric over its labels; 0 if it has none yet.
+    /// The sum of a metric over its labels; 0 if it has no series yet.
     pub(crate) fn metric_sum(&self, name: &str) -> f64 {
         let text = self.get_admin("/metrics").body;
-        let of_it = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        of_it.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
-    /// What it has logged so far.
+    /// The daemon's log so far.
     pub(crate) fn logged(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Sends events and expects all of them to be taken or known; returns the receipt.
+    /// Sends events, expects none to be rejected, and returns the receipt.
     pub(crate) fn send_events(&self, events: &[Value]) -> Value {
         let answer = self.post("/v1/events", &json!(events).to_string());
         assert_eq!((answer.status, &answer.json()["rejected"]), (200, &json!([])), "{}", answer.body);
         answer.json()
     }
 
-    /// A user's list, as item ids.
+    /// The recommended item ids of a user.
     pub(crate) fn recommended_items(&self, user: &str) -> Vec<String> {
         self.get(&format!("/v1/users/{user}/recommendations")).item_ids()
     }
@@ -319,33 +318,33 @@ impl Daemon {
         self.get_admin("/admin/status").json()
     }
 
-    /// The offset that the journal's next entry will have.
+    /// The offset of the journal's next entry.
     pub(crate) fn next_offset(&self) -> u64 {
         self.status()["journal"]["next_offset"].as_u64().unwrap()
     }
 
-    /// Waits until the journal has so many entries and all of them are learned, for as long as that
-    /// goes on.
+    /// Waits until the journal has at least `entries` entries and all entries are learned. There is
+    /// no time limit as long as learning progresses.
     pub(crate) fn wait_until_learned(&self, entries: u64) {
-        let mut reached = None;
+        let mut last_offset = None;
         let mut is_done = false;
         while !is_done {
-            wait_for("learning to go on", || {
+            wait_for("learning to progress", || {
                 let status = self.status();
                 let at = |part: &str| status[part]["next_offset"].as_u64().unwrap();
                 is_done = at("journal") >= entries && at("learning") == at("journal");
-                let before = reached.replace(at("learning"));
-                (is_done || before != reached).then_some(())
+                let previous = last_offset.replace(at("learning"));
+                (is_done || previous != last_offset).then_some(())
             });
         }
     }
 
-    /// What it has logged, and those that ran here before it.
+    /// The log of this daemon and of the earlier ones in the same home.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Still answers, as it should after whatever it was sent.
+    /// Asserts that the daemon is alive and ready.
     pub(crate) fn assert_healthy(&self) {
         for path in ["/healthz", "/readyz"] {
             assert_eq!(self.get_admin(path).status, 200, "{path}");
@@ -353,7 +352,7 @@ impl Daemon {
     }
 }
 
-/// An answer over HTTP, whatever its status.
+/// An HTTP response with any status.
 #[derive(Debug)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
@@ -381,7 +380,7 @@ fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result
     Ok(HttpResponse { status: answer.status().as_u16(), content_type, headers, body: answer.body_mut().read_to_string()? })
 }
 
-/// An event with an id of its own.
+/// A view event with an event id.
 pub(crate) fn event(id: &str, user: &str, item: &str) -> Value {
     json!({ "event_id": id, "user_id": user, "type": "view", "item_id": item })
 }

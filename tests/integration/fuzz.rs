@@ -1,9 +1,9 @@
-//! Inputs that nobody meant: valid ones, mutated without end. Nothing may panic, nothing may ask
-//! for memory without bound, and what is read must, written again, be read as the same.
+//! Fuzz tests with mutated valid inputs. No input may cause a panic or unbounded memory use. Parsed
+//! input that is written and parsed again must give the same value.
 //!
-//! `cargo test --test integration fuzz -- --ignored` runs each for `SEQUOR_FUZZ_SECONDS` (600
-//! unless set) from the seed `SEQUOR_FUZZ_SEED` (0 unless set); without `--ignored` each runs for a
-//! few thousand inputs.
+//! `cargo test --test integration fuzz -- --ignored` runs each target for `SEQUOR_FUZZ_SECONDS`
+//! (default 600) with the seed `SEQUOR_FUZZ_SEED` (default 0). Without `--ignored` each target runs
+//! for a few thousand inputs.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::random::TestRng;
 
 const NOW: i64 = 1_750_000_000_000;
 
-/// Makes new inputs of known ones.
+/// Derives new inputs from a corpus.
 struct Mutator {
     random: TestRng,
     corpus: Vec<Vec<u8>>,
@@ -27,29 +27,29 @@ struct Mutator {
 }
 
 impl Mutator {
-    fn place(&mut self, length: usize) -> usize {
+    fn random_index(&mut self, length: usize) -> usize {
         self.random.below(length as u64 + 1) as usize
     }
 
-    /// Where a piece of at most 32 bytes begins and ends.
-    fn piece(&mut self, length: usize) -> std::ops::Range<usize> {
-        let begin = self.place(length);
+    /// A random range of at most 32 bytes.
+    fn random_range(&mut self, length: usize) -> std::ops::Range<usize> {
+        let begin = self.random_index(length);
         begin..(begin + self.random.below(32) as usize).min(length)
     }
 
     fn next(&mut self) -> Vec<u8> {
         let pick = self.random.below(self.corpus.len() as u64) as usize;
         let mut input = self.corpus[pick].clone();
-        // Mostly few changes, so that most of it stays valid.
+        // Mostly few changes, so that much of the input stays valid.
         for _ in 0..=self.random.below(4) * self.random.below(3) {
-            let at = self.place(input.len());
+            let at = self.random_index(input.len());
             match self.random.below(8) {
                 0 if at < input.len() => input[at] ^= 1 << self.random.below(8),
                 1 if at < input.len() => input[at] = self.random.next() as u8,
-                2 => drop(input.drain(self.piece(input.len()))),
+                2 => drop(input.drain(self.random_range(input.len()))),
                 3 => {
-                    let again = input[self.piece(input.len())].to_vec();
-                    input.splice(at..at, again);
+                    let copy = input[self.random_range(input.len())].to_vec();
+                    input.splice(at..at, copy);
                 }
                 4 => {
                     let token = self.tokens[self.random.below(self.tokens.len() as u64) as usize];
@@ -65,8 +65,8 @@ impl Mutator {
                 6 => input.truncate(at),
                 _ => {
                     let digit = input.iter().position(u8::is_ascii_digit);
-                    if let Some(place) = digit {
-                        input.splice(place..=place, self.random.next().to_string().bytes());
+                    if let Some(random_index) = digit {
+                        input.splice(random_index..=random_index, self.random.next().to_string().bytes());
                     }
                 }
             }
@@ -76,36 +76,35 @@ impl Mutator {
     }
 }
 
-/// The most memory that this process ever had, in bytes; 0 where that is not told.
-fn peak() -> u64 {
+/// The peak memory of this process in bytes; 0 if the system does not report it.
+fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() << 10
 }
 
-/// Hands mutated inputs to `check` until the time is over, or, if no time was given, until some
-/// thousands are through.
+/// Passes mutated inputs to `check`, for the configured time if `long`, otherwise for `few` inputs.
 pub(crate) fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static [u8]], long: bool, few: u64, mut check: impl FnMut(&[u8])) {
-    let setting = |name: &str, usual: u64| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
+    let setting = |name: &str, default: u64| std::env::var(name).map_or(default, |value| value.parse().unwrap());
     let time = Duration::from_secs(setting("SEQUOR_FUZZ_SECONDS", 600));
     corpus.iter().for_each(|seed| check(seed));
     let mut mutator = Mutator { random: TestRng(setting("SEQUOR_FUZZ_SEED", 0)), corpus, tokens };
-    let (before, began, mut inputs) = (peak(), Instant::now(), 0_u64);
+    let (before, began, mut inputs) = (peak_memory(), Instant::now(), 0_u64);
     while if long { began.elapsed() < time } else { inputs < few } {
         let input = mutator.next();
-        let _told = Told(&input);
+        let _report = ReportInputOnPanic(&input);
         check(&input);
         inputs += 1;
     }
-    let grown = peak().saturating_sub(before) >> 20;
+    let grown = peak_memory().saturating_sub(before) >> 20;
     eprintln!("{name}: {inputs} inputs, {grown} MiB more than before");
     assert!(!long || grown < 512, "{name}: {grown} MiB");
 }
 
-/// Tells the input at which the test panicked.
-struct Told<'a>(&'a [u8]);
+/// Prints the input if the test panics.
+struct ReportInputOnPanic<'a>(&'a [u8]);
 
-impl Drop for Told<'_> {
+impl Drop for ReportInputOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the input: {:?}\n{}", self.0, String::from_utf8_lossy(self.0));
@@ -113,8 +112,7 @@ impl Drop for Told<'_> {
     }
 }
 
-/// One test for some inputs, and one that is only run when it is asked for, for as long as is
-/// wanted.
+/// Defines a short test and an ignored long-running one for a fuzz target.
 macro_rules! fuzz_target {
     ($some:ident, $many:ident, $fuzz:ident) => {
         #[test]
@@ -132,11 +130,11 @@ macro_rules! fuzz_target {
 
 pub(crate) use fuzz_target;
 
-fuzz_target!(some_events_are_read_as_they_are_written, fuzz_events, events);
-fuzz_target!(some_items_are_read_as_they_are_written, fuzz_items, items);
-fuzz_target!(some_tables_are_read_as_they_are_written, fuzz_tables, tables);
-fuzz_target!(some_bytes_are_decoded_as_they_are_encoded, fuzz_codec, bytes);
-fuzz_target!(some_spoilt_journals_are_told, fuzz_journal, journals);
+fuzz_target!(parsed_events_round_trip, fuzz_events, events);
+fuzz_target!(parsed_items_round_trip, fuzz_items, items);
+fuzz_target!(parsed_csv_round_trips, fuzz_tables, tables);
+fuzz_target!(decoded_bytes_round_trip, fuzz_codec, bytes);
+fuzz_target!(corrupt_journals_are_detected, fuzz_journal, journals);
 
 fn texts<const N: usize>(seeds: [&str; N]) -> Vec<Vec<u8>> {
     seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
@@ -178,8 +176,8 @@ pub(crate) const JSON_TOKENS: &[&[u8]] = &[
     b"                                ",
 ];
 
-/// An event as a sender would write it.
-fn written(event: &Event) -> String {
+/// Formats an event as a client would.
+fn as_json(event: &Event) -> String {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Option<Value>| drop(value.map(|value| fields.insert(name.to_owned(), value)));
     set("event_id", event.event_id.clone().map(Value::from));
@@ -207,24 +205,24 @@ fn events(long: bool) {
     let rules = ValidationRules::default();
     fuzz("events", corpus, JSON_TOKENS, long, 4_000, |input| {
         let Ok(reading) = read_events(input, &rules, NOW) else { return };
-        let taken: Vec<Event> = reading.records.into_iter().flatten().map(|said| said.value).collect();
-        if taken.is_empty() {
+        let accepted: Vec<Event> = reading.records.into_iter().flatten().map(|record| record.value).collect();
+        if accepted.is_empty() {
             return;
         }
-        let lines: Vec<_> = taken.iter().map(written).collect();
+        let lines: Vec<_> = accepted.iter().map(as_json).collect();
         for body in [format!("[{}]", lines.join(",")), lines.join("\n")] {
-            let again = read_events(body.as_bytes(), &rules, NOW).unwrap();
-            assert_eq!(again.records, taken.iter().cloned().map(|event| Ok(event.into())).collect::<Vec<_>>(), "{body}");
-            assert_eq!(again.warnings, []);
+            let copy = read_events(body.as_bytes(), &rules, NOW).unwrap();
+            assert_eq!(copy.records, accepted.iter().cloned().map(|event| Ok(event.into())).collect::<Vec<_>>(), "{body}");
+            assert_eq!(copy.warnings, []);
         }
     });
 }
 
-/// A change of an item as a sender would write it, without its id.
-fn attributes(act: &ItemOperation) -> Map<String, Value> {
+/// Formats an item change as a client would, without the item id.
+fn attributes(operation: &ItemOperation) -> Map<String, Value> {
     let all = |patch: &ItemPatch| {
-        let Value::Object(mut fields) = json!(patch) else { panic!("a patch is an object") };
-        // What is absent stays; what is null takes away.
+        let Value::Object(mut fields) = json!(patch) else { panic!("a patch serialises to an object") };
+        // Absent attributes stay unchanged; null removes an attribute.
         let named = [
             ("categories", patch.categories.is_some()),
             ("brand", patch.brand.is_some()),
@@ -237,7 +235,7 @@ fn attributes(act: &ItemOperation) -> Map<String, Value> {
         fields.retain(|name, _| named.contains(&(name, true)));
         fields
     };
-    let mut fields = match act {
+    let mut fields = match operation {
         ItemOperation::Put(item) => match json!(item) {
             Value::Object(fields) => fields,
             other => panic!("{other}"),
@@ -245,7 +243,7 @@ fn attributes(act: &ItemOperation) -> Map<String, Value> {
         ItemOperation::Patch(patch) => all(patch),
         ItemOperation::Delete => Map::new(),
     };
-    let op = match act {
+    let op = match operation {
         ItemOperation::Put(_) => "put",
         ItemOperation::Patch(_) => "patch",
         ItemOperation::Delete => "delete",
@@ -263,18 +261,18 @@ fn items(long: bool) {
     fuzz("items", corpus, JSON_TOKENS, long, 4_000, |input| {
         let _ = (read_item(input, &mut |_| {}), read_item_patch(input, &mut |_| {}));
         let Ok(reading) = read_items(input, 1000, NOW) else { return };
-        let taken: Vec<ItemChange> = reading.records.into_iter().flatten().collect();
-        if taken.is_empty() {
+        let accepted: Vec<ItemChange> = reading.records.into_iter().flatten().collect();
+        if accepted.is_empty() {
             return;
         }
-        let written = |change: &ItemChange| {
+        let as_json = |change: &ItemChange| {
             let mut fields = attributes(&change.operation);
             fields.insert("item_id".to_owned(), json!(change.item_id));
             Value::Object(fields)
         };
-        let body = Value::from(taken.iter().map(written).collect::<Vec<_>>()).to_string();
-        let again = read_items(body.as_bytes(), 1000, NOW).unwrap();
-        assert_eq!(again.records, taken.into_iter().map(Ok).collect::<Vec<_>>(), "{body}");
+        let body = Value::from(accepted.iter().map(as_json).collect::<Vec<_>>()).to_string();
+        let copy = read_items(body.as_bytes(), 1000, NOW).unwrap();
+        assert_eq!(copy.records, accepted.into_iter().map(Ok).collect::<Vec<_>>(), "{body}");
     });
 }
 
@@ -315,7 +313,7 @@ fn tables(long: bool) {
         Some(events.filter_map(|read| Some(read.ok()?.ok()?.value)).collect::<Vec<Event>>())
     };
     fuzz("tables", corpus, TOKENS, long, 3_000, |input| {
-        let Some(taken) = read("mutated.csv", input) else { return };
+        let Some(accepted) = read("mutated.csv", input) else { return };
         let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         let row = |event: &Event| {
             // Seconds, since a small number of milliseconds would be taken for seconds.
@@ -326,8 +324,8 @@ fn tables(long: bool) {
             format!("{texts},{},{time},{value}\n", event.kind.name())
         };
         let table: String =
-            std::iter::once("user,item,session,event_id,event,timestamp,value\n".to_owned()).chain(taken.iter().map(row)).collect();
-        assert_eq!(read("again.csv", table.as_bytes()), Some(taken), "{table}");
+            std::iter::once("user,item,session,event_id,event,timestamp,value\n".to_owned()).chain(accepted.iter().map(row)).collect();
+        assert_eq!(read("again.csv", table.as_bytes()), Some(accepted), "{table}");
         let _ = read("mutated.ndjson", input);
         let _ = read("mutated.csv.gz", input);
     });
@@ -352,7 +350,7 @@ fn entries() -> Vec<Entry> {
         weights_version: 7,
         items: vec![shown("tea", SourceName::Clusters), shown("cup", SourceName::Trending)],
     };
-    let change = |act| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation: act });
+    let change = |operation| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation: operation });
     let item = Item { categories: vec!["a".to_owned()], price: Some(2.0), published: Some(NOW), ..Item::default() };
     vec![
         Entry::Event(event(Some("e1"), EventKind::View)),
@@ -376,7 +374,7 @@ fn bytes(long: bool) {
     corpus.extend(entries().iter().map(|entry| codec::encode(entry).unwrap()));
     fn canonical<T: serde::Serialize + serde::de::DeserializeOwned>(input: &[u8]) {
         if let Ok(value) = codec::decode::<T>(input) {
-            assert!(codec::encode(&value).unwrap() == input, "these bytes are a value that has others");
+            assert!(codec::encode(&value).unwrap() == input, "a decoded value encodes to different bytes");
         }
         let streamed = codec::decode_from::<T, _>(&mut &*input, input.len() as u64).map(|value| codec::encode(&value).unwrap());
         match codec::decode_prefix::<T>(input) {
@@ -392,7 +390,7 @@ fn bytes(long: bool) {
     });
 }
 
-/// Puts the checksum of what follows it into a value: `version ‖ crc32(key ‖ version ‖ payload) ‖
+/// Writes the checksum of the payload into a value: `version ‖ crc32(key ‖ version ‖ payload) ‖
 /// payload`.
 fn seal(key: &[u8], value: &mut [u8]) {
     if let Some((head, payload)) = value.split_at_mut_checked(5) {
@@ -402,8 +400,8 @@ fn seal(key: &[u8], value: &mut [u8]) {
     }
 }
 
-/// Opens the database itself. One that was let go of holds its lock until its last thread has
-/// ended, which nothing waits for: so this does.
+/// Opens the database directly. A closed database keeps its lock until its last thread has ended,
+/// so this waits for the lock.
 fn opened(path: &std::path::Path) -> sled::Db {
     let log = fs::File::options().read(true).write(true).open(path.join("db")).unwrap();
     log.lock().unwrap();
@@ -411,60 +409,60 @@ fn opened(path: &std::path::Path) -> sled::Db {
     sled::open(path).unwrap()
 }
 
-/// Records are spoilt behind the store's back, some of them sealed again, some removed, repeated or
-/// exchanged: the store is opened and read, or says why not.
+/// Corrupts journal records directly in the database. Some get a valid checksum again; some are
+/// removed, repeated or exchanged. The store must then open and read correctly, or report an error.
 fn journals(long: bool) {
     let home = tempfile::tempdir().unwrap();
     let open = || Store::open(home.path(), &StoreOptions::default());
-    let written: Vec<Entry> = (0..40).flat_map(|_| entries()).collect();
+    let as_json: Vec<Entry> = (0..40).flat_map(|_| entries()).collect();
     let store = open().unwrap();
-    for (place, some) in [&written[..6], &written[..240], &written[..1], &written[..100]].into_iter().enumerate() {
+    for (random_index, some) in [&as_json[..6], &as_json[..240], &as_json[..1], &as_json[..100]].into_iter().enumerate() {
         store.journal().append(some, Durability::ProcessCrash).unwrap();
-        assert!(place > 0 || store.journal().next_offset().unwrap() == 6);
+        assert!(random_index > 0 || store.journal().next_offset().unwrap() == 6);
     }
     store.close().unwrap();
     let database = || opened(&home.path().join("store"));
-    let sound: Vec<(Vec<u8>, Vec<u8>)> = {
+    let original: Vec<(Vec<u8>, Vec<u8>)> = {
         let tree = database().open_tree("journal").unwrap();
         tree.iter().map(|read| read.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
     };
-    let corpus = sound.iter().map(|(_, value)| value.clone()).collect();
+    let corpus = original.iter().map(|(_, value)| value.clone()).collect();
     let mut random = TestRng(1);
-    let (mut opened, mut refused) = (0, 0);
+    let (mut opened, mut rejected) = (0, 0);
     fuzz("journal", corpus, BINARY, long, 150, |input| {
         {
             let tree = database().open_tree("journal").unwrap();
             tree.clear().unwrap();
-            sound.iter().for_each(|(key, value)| drop(tree.insert(key, value.as_slice()).unwrap()));
-            let (key, value) = &sound[random.below(sound.len() as u64) as usize];
+            original.iter().for_each(|(key, value)| drop(tree.insert(key, value.as_slice()).unwrap()));
+            let (key, value) = &original[random.below(original.len() as u64) as usize];
             match random.below(6) {
                 0 => drop(tree.remove(key).unwrap()),
-                1 => drop(tree.insert(&sound[random.below(sound.len() as u64) as usize].0, value.as_slice()).unwrap()),
+                1 => drop(tree.insert(&original[random.below(original.len() as u64) as usize].0, value.as_slice()).unwrap()),
                 2 => drop(tree.insert(&input[..input.len().min(12)], value.as_slice()).unwrap()),
                 3 => drop(tree.insert(key, input).unwrap()),
                 _ => {
-                    // The first piece of a record begins with the number of pieces.
-                    let mut spoilt = input.to_vec();
+                    // The first chunk of a record begins with the number of chunks.
+                    let mut corrupted = input.to_vec();
                     let first = key[..8].to_vec();
-                    if spoilt.len() > 4 && key[8..] == [0; 4] {
-                        seal(&first, &mut spoilt[4..]);
+                    if corrupted.len() > 4 && key[8..] == [0; 4] {
+                        seal(&first, &mut corrupted[4..]);
                     }
-                    tree.insert(key, spoilt).unwrap();
+                    tree.insert(key, corrupted).unwrap();
                 }
             }
         }
         let Ok(store) = open() else {
-            refused += 1;
+            rejected += 1;
             return;
         };
         opened += 1;
         let journal = store.journal();
         for from in [0, 5, 246, 300] {
             let read: Vec<_> = journal.entries(from).unwrap().collect();
-            assert!(read.iter().rev().skip(1).all(Result::is_ok), "an error is the last that is read");
+            assert!(read.iter().rev().skip(1).all(Result::is_ok), "reading continued after an error");
             let offsets: Vec<_> = read.iter().flatten().map(|(offset, _)| *offset).collect();
-            assert!(offsets.iter().zip(from..).all(|(found, expected)| *found == expected), "entries are missing, and nothing says so");
+            assert!(offsets.iter().zip(from..).all(|(found, expected)| *found == expected), "entries are missing without an error");
         }
     });
-    assert!(opened > 0 && refused > 0, "{opened} were opened, {refused} refused");
+    assert!(opened > 0 && rejected > 0, "{opened} opened, {rejected} rejected");
 }

@@ -1,6 +1,6 @@
-//! Requests that nobody meant, on both doors of the real binary: broken heads, chunks and packings,
-//! strange methods and paths, what is pipelined, JSON of every kind. Whatever comes is answered or
-//! hung up on: no fault of the daemon's own, no panic, no memory without bound.
+//! Fuzzes both listeners of the real binary with malformed heads, chunks and compressed bodies,
+//! unknown methods and paths, pipelined requests and arbitrary JSON. The daemon must respond or
+//! close the connection, without a 5xx of its own, a panic or unbounded memory use.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::daemon::{Daemon, DaemonHome};
 use crate::fuzz::{fuzz, fuzz_target};
 use crate::random::TestRng;
 
-/// Little is kept, so that memory that grows is memory that leaks.
+/// Small retention limits, so that growing memory indicates a leak.
 const SETTINGS: [&str; 8] = [
     "store.durability=process_crash",
     "store.dedup_window=1000",
@@ -26,8 +26,8 @@ const SETTINGS: [&str; 8] = [
     "learning.interval=1024",
 ];
 
-/// The most of an answer that is read.
-const ENOUGH: usize = 1 << 18;
+/// Maximum number of response bytes that are read.
+const MAX_RESPONSE_BYTES: usize = 1 << 18;
 
 const TOKENS: &[&[u8]] = &[
     b"\r\n",
@@ -104,10 +104,9 @@ const TOKENS: &[&[u8]] = &[
 
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"];
 
-/// What is asked in good order: of each a method, an address and a body. Left out is what would not
-/// let the others be tried: what drains, what writes files where it is told to, what writes the
-/// whole store anew, what makes the log long.
-const QUESTIONS: [(&str, &str, &str); 50] = [
+/// Valid requests: method, path and body. They exclude requests that would disturb the others:
+/// draining, writing files, compacting the store, verbose logging.
+const VALID_REQUESTS: [(&str, &str, &str); 50] = [
     (
         "POST",
         "/v1/events",
@@ -180,72 +179,72 @@ const QUESTIONS: [(&str, &str, &str); 50] = [
     ("GET", "/console/items?query=t", ""),
 ];
 
-fuzz_target!(some_strange_requests_are_answered, fuzz_http, requests);
+fuzz_target!(malformed_requests_are_handled, fuzz_http, requests);
 
-/// A request as it crosses the wire.
-fn raw(method: &str, address: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+/// Builds a raw HTTP/1.1 request.
+fn raw_request(method: &str, address: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\nContent-Type: application/json\r\n{headers}");
     [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
 }
 
-/// Where the head of a request ends.
-fn body_at(request: &[u8]) -> Option<usize> {
+/// The position of a request's body.
+fn body_position(request: &[u8]) -> Option<usize> {
     Some(request.windows(4).position(|four| four == b"\r\n\r\n")? + 4)
 }
 
 fn corpus() -> Vec<Vec<u8>> {
-    let mut corpus: Vec<_> = QUESTIONS.iter().map(|(method, address, body)| raw(method, address, "", body.as_bytes())).collect();
-    let (_, _, event) = QUESTIONS[0];
+    let mut corpus: Vec<_> = VALID_REQUESTS.iter().map(|(method, address, body)| raw_request(method, address, "", body.as_bytes())).collect();
+    let (_, _, event) = VALID_REQUESTS[0];
     let chunks = "POST /v1/events HTTP/1.1\r\nHost: sequor\r\nTransfer-Encoding: chunked\r\n\r\n";
     corpus.push(format!("{chunks}{:x}\r\n{event}\r\n0\r\n\r\n", event.len()).into_bytes());
     corpus.push(format!("{chunks}2;a=b\r\n{{}}\r\n0\r\nX-Trailer: x\r\n\r\n").into_bytes());
-    corpus.push(raw("POST", "/v1/events", "Expect: 100-continue\r\n", event.as_bytes()));
-    corpus.push(raw("POST", "/v1/batch", "Authorization: Basic a2V5Og==\r\n", br#"{"batch":[]}"#));
+    corpus.push(raw_request("POST", "/v1/events", "Expect: 100-continue\r\n", event.as_bytes()));
+    corpus.push(raw_request("POST", "/v1/batch", "Authorization: Basic a2V5Og==\r\n", br#"{"batch":[]}"#));
     corpus.push(
-        [raw("GET", "/v1/trending", "", b""), raw("POST", "/v1/events", "", event.as_bytes()), raw("GET", "/v1/items/tea", "", b"")]
+        [raw_request("GET", "/v1/trending", "", b""), raw_request("POST", "/v1/events", "", event.as_bytes()), raw_request("GET", "/v1/items/tea", "", b"")]
             .concat(),
     );
-    // HTTP/2: its preface, settings, and a request whose head is torn.
+    // HTTP/2: preface, settings, and a request with a truncated head.
     corpus.push(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\x05\x01\x05\0\0\0\x01\x82\x86\x84\x41\x8a\0\0\x04\x08\0\0\0\0\0\x7f\xff\xff\xff".to_vec());
     corpus
 }
 
-/// Puts a request into another dress: now and then another method, more headers and parameters; its
-/// body with its right length, packed, in chunks, or deep in brackets.
-fn dressed(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
-    let (head, body) = request.split_at(body_at(request)?);
+/// Varies a request: method, headers, parameters and transfer of the body (plain, compressed,
+/// chunked or deeply nested).
+fn vary(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
+    let (head, body) = request.split_at(body_position(request)?);
     let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
     let mut words = line.split(' ');
     let (mut method, mut address) = (words.next()?, words.next()?.to_owned());
     if random.below(4) == 0 {
         method = METHODS[random.below(METHODS.len() as u64) as usize];
     }
-    // Some of the words that make sense where they are put.
-    let mut some = |ending: &[u8], inner: u8| {
-        let fit: Vec<_> = TOKENS.iter().filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii()).collect();
+    // Picks tokens that fit the place.
+    let mut pick_tokens = |ending: &[u8], inner: u8| {
+        let fitting: Vec<_> = TOKENS.iter().filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii()).collect();
         let count = random.below(4).saturating_sub(1);
-        let picked = (0..count).map(|_| fit[random.below(fit.len() as u64) as usize]);
+        let picked = (0..count).map(|_| fitting[random.below(fitting.len() as u64) as usize]);
         picked.map(|token| String::from_utf8_lossy(token).into_owned()).collect::<Vec<_>>()
     };
-    let more = some(b"\r\n", b':').concat();
-    for parameter in some(b"", b'=').iter().filter(|parameter| !parameter.contains(['\r', ' '])) {
+    let more = pick_tokens(b"\r\n", b':').concat();
+    for parameter in pick_tokens(b"", b'=').iter().filter(|parameter| !parameter.contains(['\r', ' '])) {
         address.push(if address.contains('?') { '&' } else { '?' });
         address.push_str(parameter);
     }
     let (headers, body) = match random.below(6) {
         0 => {
-            let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
-            packer.write_all(body).unwrap();
-            ("Content-Encoding: gzip\r\n", packer.finish().unwrap())
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(body).unwrap();
+            ("Content-Encoding: gzip\r\n", encoder.finish().unwrap())
         }
         1 => {
-            let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
-            packer.write_all(body).unwrap();
-            ("Content-Encoding: deflate\r\n", packer.finish().unwrap())
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(body).unwrap();
+            ("Content-Encoding: deflate\r\n", encoder.finish().unwrap())
         }
         2 => ("Content-Encoding: zstd\r\n", zstd::encode_all(body, 1).unwrap()),
         3 => {
-            // Packed a thousandfold: what it would unpack to is beyond every bound.
+            // Highly compressed: the decompressed body exceeds every limit.
             let depth = 1 << random.below(18);
             let deep = [&vec![[b'[', b'{', b' ', b'9'][random.below(4) as usize]; depth][..], body].concat();
             ("Content-Encoding: zstd\r\n", zstd::encode_all(&deep[..], 1).unwrap())
@@ -261,41 +260,40 @@ fn dressed(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
         }
         _ => ("", body.to_vec()),
     };
-    Some(raw(method, &address, &format!("{headers}{more}"), &body))
+    Some(raw_request(method, &address, &format!("{headers}{more}"), &body))
 }
 
-/// Sends this and nothing more, and reads what is answered: to its end, or as much as is enough of
-/// what has none.
-fn exchange(door: &str, request: &[u8]) -> Vec<u8> {
-    let mut connection = TcpStream::connect(door).unwrap();
-    // A bound for hangs.
+/// Sends a request, closes the sending side, and reads the response up to a limit.
+fn exchange(listener: &str, request: &[u8]) -> Vec<u8> {
+    let mut connection = TcpStream::connect(listener).unwrap();
+    // Detects hangs.
     connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    // It may be refused before all of it is sent.
+    // The daemon may respond and close before it has read everything.
     let _ = connection.write_all(request).and_then(|()| connection.shutdown(Shutdown::Write));
-    let (mut said, mut buffer) = (Vec::new(), [0; 1 << 14]);
+    let (mut response, mut buffer) = (Vec::new(), [0; 1 << 14]);
     loop {
         match connection.read(&mut buffer) {
-            Ok(0) => return said,
-            Ok(count) => said.extend_from_slice(&buffer[..count]),
+            Ok(0) => return response,
+            Ok(count) => response.extend_from_slice(&buffer[..count]),
             Err(error) => {
-                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "neither answered nor hung up on");
-                return said;
+                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "no response and no close");
+                return response;
             }
         }
-        let is_endless = said.windows(17).any(|text| text == b"text/event-stream");
-        if said.len() > ENOUGH || is_endless {
-            return said;
+        let is_endless = response.windows(17).any(|text| text == b"text/event-stream");
+        if response.len() > MAX_RESPONSE_BYTES || is_endless {
+            return response;
         }
     }
 }
 
-/// The status of an answer; `None` if there was none.
-fn status(said: &[u8]) -> Option<u16> {
-    std::str::from_utf8(said.strip_prefix(b"HTTP/1.")?.get(2..5)?).ok()?.parse().ok()
+/// The status of a response; `None` if there is none.
+fn status(response: &[u8]) -> Option<u16> {
+    std::str::from_utf8(response.strip_prefix(b"HTTP/1.")?.get(2..5)?).ok()?.parse().ok()
 }
 
-/// The most memory that a process ever had, in MiB; 0 where that is not told.
-fn peak(daemon: &Daemon) -> u64 {
+/// The daemon's peak memory in MiB; 0 if the system does not report it.
+fn peak_memory_mib(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.process_id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() >> 10
@@ -304,31 +302,32 @@ fn peak(daemon: &Daemon) -> u64 {
 fn requests(long: bool) {
     let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
-    let doors = [daemon.api(), daemon.admin_address()].map(|door| door.strip_prefix("http://").unwrap().to_owned());
+    let listeners = [daemon.api(), daemon.admin_address()].map(|listener| listener.strip_prefix("http://").unwrap().to_owned());
     let mut random = TestRng(2);
     let mut statuses = std::collections::BTreeMap::<_, u64>::new();
     let mut before = 0;
     fuzz("http", corpus(), TOKENS, long, 12_000, |input| {
-        let dressed = (random.below(2) == 0).then(|| dressed(input, &mut random)).flatten();
-        let request = dressed.as_deref().unwrap_or(input);
+        let vary = (random.below(2) == 0).then(|| vary(input, &mut random)).flatten();
+        let request = vary.as_deref().unwrap_or(input);
         let is_private = [&b"/admin"[..], b"/console", b"/metrics", b"/healthz", b"/readyz"]
             .iter()
             .any(|path| input.windows(path.len()).any(|text| text == *path));
-        // Now and then at the wrong door.
-        let door = usize::from(is_private != (random.below(16) == 0));
-        let status = status(&exchange(&doors[door], request));
+        // Sometimes the request goes to the wrong listener.
+        let listener = usize::from(is_private != (random.below(16) == 0));
+        let status = status(&exchange(&listeners[listener], request));
         assert!(status.is_none_or(|status| status < 500 || status == 503), "{status:?} to {}", String::from_utf8_lossy(request));
         *statuses.entry(status).or_default() += 1;
         if statuses.values().sum::<u64>() == 2_000 {
-            before = peak(&daemon);
+            before = peak_memory_mib(&daemon);
         }
     });
-    eprintln!("http: {statuses:?}, {} MiB at most, {before} MiB of them after 2,000 requests", peak(&daemon));
+    eprintln!("http: {statuses:?}, {} MiB at most, {before} MiB of them after 2,000 requests", peak_memory_mib(&daemon));
     assert!([200, 400, 404, 405, 413].iter().all(|status| statuses.contains_key(&Some(*status))), "{statuses:?}");
-    assert!(peak(&daemon) < before + 256, "{before} MiB after 2,000 requests, {} at the end", peak(&daemon));
+    assert!(peak_memory_mib(&daemon) < before + 256, "{before} MiB after 2,000 requests, {} at the end", peak_memory_mib(&daemon));
     assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
     assert!(!daemon.logged().contains("panicked"), "{}", daemon.logged());
-    // Among what was pipelined, too, no other fault than that there was no room, or not yet.
+    // Pipelined requests, too, may fail only because of overload or an offset that is not learned
+    // yet.
     let faults = daemon
         .get_admin("/metrics")
         .body

@@ -1,5 +1,4 @@
-//! How requests and answers cross the wire: packings, versions of HTTP, connections, and what is no
-//! request at all.
+//! HTTP transport: compression, protocol versions, connections and malformed requests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,80 +15,78 @@ fn connect(daemon: &Daemon) -> TcpStream {
 }
 
 #[test]
-fn what_is_packed_going_out_is_unpacked_coming_in() {
+fn response_encodings_are_accepted_in_requests() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let (none, plain) = daemon.get_encoded("/openapi.json", "identity");
+    let (none, uncompressed) = daemon.get_encoded("/openapi.json", "identity");
     assert!(none.is_empty() || none == "identity");
-    // No event, but what the verdict says of it tells whether it was read.
-    let verdict = daemon.try_post("/v1/events/validate", &[], &plain).unwrap().body;
+    // The document is not an event, but the validation result shows that it was decoded.
+    let verdict = daemon.try_post("/v1/events/validate", &[], &uncompressed).unwrap().body;
     assert!(verdict.contains("`user_id` is missing"), "{verdict}");
     for encoding in ["gzip", "br", "zstd"] {
-        let (used, packed) = daemon.get_encoded("/openapi.json", encoding);
-        assert!(used == encoding && packed.len() < plain.len() / 2, "{encoding}: {used}, {} of {}", packed.len(), plain.len());
-        let answer = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &packed).unwrap();
+        let (used, compressed) = daemon.get_encoded("/openapi.json", encoding);
+        assert!(used == encoding && compressed.len() < uncompressed.len() / 2, "{encoding}: {used}, {} of {}", compressed.len(), uncompressed.len());
+        let answer = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &compressed).unwrap();
         assert_eq!(answer.body, verdict, "{encoding}");
     }
 }
 
 #[test]
-fn a_deflated_body_is_unpacked_and_a_packing_that_nobody_knows_is_named() {
+fn deflate_is_accepted_and_unknown_encodings_are_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let body = event("e1", "ann", "tea").to_string();
-    let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
-    packer.write_all(body.as_bytes()).unwrap();
-    let packed = packer.finish().unwrap();
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body.as_bytes()).unwrap();
+    let compressed = encoder.finish().unwrap();
     let send = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
-    let taken = send("deflate", &packed);
-    assert_eq!((taken.status, &taken.json()["accepted"]), (200, &json!(1)), "{}", taken.body);
-    for torn in [&packed[..packed.len() / 2], body.as_bytes()] {
-        let refused = send("deflate", torn);
-        assert_eq!((refused.status, &refused.json()["type"]), (400, &json!("/problems/bad-body")), "{}", refused.body);
+    let accepted = send("deflate", &compressed);
+    assert_eq!((accepted.status, &accepted.json()["accepted"]), (200, &json!(1)), "{}", accepted.body);
+    for corrupted in [&compressed[..compressed.len() / 2], body.as_bytes()] {
+        let rejected = send("deflate", corrupted);
+        assert_eq!((rejected.status, &rejected.json()["type"]), (400, &json!("/problems/bad-body")), "{}", rejected.body);
     }
     for unknown in ["compress", "gzip, deflate", "x"] {
-        let refused = send(unknown, &packed);
-        let told = (refused.status, refused.json()["allowed"].as_str().unwrap_or_default().to_owned());
-        assert_eq!(told, (415, "gzip, deflate, br, zstd, identity".to_owned()), "{unknown}");
+        let rejected = send(unknown, &compressed);
+        let problem = (rejected.status, rejected.json()["allowed"].as_str().unwrap_or_default().to_owned());
+        assert_eq!(problem, (415, "gzip, deflate, br, zstd, identity".to_owned()), "{unknown}");
     }
     assert_eq!(daemon.next_offset(), 1);
 }
 
 #[test]
-fn an_address_or_a_header_too_long_costs_its_request_alone() {
+fn too_long_url_or_header_rejects_only_that_request() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let ask = |address: &str, header: &str| {
+    let request = |address: &str, header: &str| {
         let mut connection = connect(&daemon);
         let request = format!("GET {address} HTTP/1.1\r\nHost: sequor\r\nX-Long: {header}\r\nConnection: close\r\n\r\n");
-        // A server that has read enough may close before all of it is sent, and what it said before
-        // that is there all the same.
+        // The server may close before everything is sent; its response is still readable.
         let _ = connection.write_all(request.as_bytes());
-        let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
+        let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = connection.read(&mut buffer) {
-            said.extend_from_slice(&buffer[..count]);
+            output.extend_from_slice(&buffer[..count]);
         }
-        String::from_utf8(said).unwrap()
+        String::from_utf8(output).unwrap()
     };
     let address = |length: usize| format!("/v1/trending?category={}", "a".repeat(length - "/v1/trending?category=".len()));
-    let (longest, most) = (60 * 1024, 128 * 1024);
-    assert!(ask(&address(longest), "x").starts_with("HTTP/1.1 200"));
-    let refused = ask(&address(longest + 1), "x");
-    let (head, body) = refused.split_once("\r\n\r\n").unwrap();
+    let (max_address, max_head) = (60 * 1024, 128 * 1024);
+    assert!(request(&address(max_address), "x").starts_with("HTTP/1.1 200"));
+    let rejected = request(&address(max_address + 1), "x");
+    let (head, body) = rejected.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 414") && head.contains("application/problem+json"), "{head}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["type"], "/problems/address-too-long");
-    // Beyond that it is no address any more, and what is too long altogether is not read to its
-    // end.
-    assert!(ask(&address(66_000), "x").starts_with("HTTP/1.1 400"));
-    assert!(ask("/v1/trending", &"x".repeat(most * 3 / 4)).starts_with("HTTP/1.1 200"));
-    assert!(ask("/v1/trending", &"x".repeat(most + 1)).starts_with("HTTP/1.1 431"));
-    assert!(ask("/v1/trending", &"x\r\nX-More: ".repeat(200)).starts_with("HTTP/1.1 431"));
-    assert_eq!(ask("/v1/trending", "x").lines().next(), Some("HTTP/1.1 200 OK"));
+    // A longer address is rejected by the HTTP library, and a longer head is not read to its end.
+    assert!(request(&address(66_000), "x").starts_with("HTTP/1.1 400"));
+    assert!(request("/v1/trending", &"x".repeat(max_head * 3 / 4)).starts_with("HTTP/1.1 200"));
+    assert!(request("/v1/trending", &"x".repeat(max_head + 1)).starts_with("HTTP/1.1 431"));
+    assert!(request("/v1/trending", &"x\r\nX-More: ".repeat(200)).starts_with("HTTP/1.1 431"));
+    assert_eq!(request("/v1/trending", "x").lines().next(), Some("HTTP/1.1 200 OK"));
     daemon.assert_healthy();
 }
 
 #[test]
-fn the_script_for_web_pages_is_less_than_two_kibibytes() {
+fn beacon_script_is_smaller_than_two_kibibytes() {
     let home = DaemonHome::new();
     let script = home.start(&[]).get("/v1/capture.js");
     assert_eq!(script.status, 200);
@@ -97,10 +94,10 @@ fn the_script_for_web_pages_is_less_than_two_kibibytes() {
 }
 
 #[test]
-fn http_2_is_spoken_without_tls() {
-    let version = Command::new("curl").arg("--version").output().map(|said| String::from_utf8_lossy(&said.stdout).into_owned());
-    if !version.is_ok_and(|said| said.contains("HTTP2")) {
-        return report_skipped("HTTP/2 is not tried, since there is no curl that speaks it");
+fn http2_works_without_tls() {
+    let version = Command::new("curl").arg("--version").output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if !version.is_ok_and(|output| output.contains("HTTP2")) {
+        return report_skipped("HTTP/2: curl with HTTP/2 support is not installed");
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
@@ -110,12 +107,12 @@ fn http_2_is_spoken_without_tls() {
         .arg(format!("{}/v1/events?recommend=1", daemon.api()))
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.ends_with("\n2 200") && said.contains(r#""recommendations":{"#), "{said}");
+    let output = String::from_utf8(output.stdout).unwrap();
+    assert!(output.ends_with("\n2 200") && output.contains(r#""recommendations":{"#), "{output}");
 }
 
 #[test]
-fn one_connection_serves_many_requests_and_none_that_is_no_request() {
+fn connection_is_reused_and_closed_after_malformed_requests() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let mut connection = connect(&daemon);
@@ -130,21 +127,20 @@ fn one_connection_serves_many_requests_and_none_that_is_no_request() {
         }
         assert!(read.starts_with("HTTP/1.1 200 OK"), "{read}");
     }
-    assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "it was asked to close");
-    // What is no HTTP is refused before anybody could say more than the status, and costs its
-    // connection alone.
+    assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the request said `Connection: close`");
+    // A malformed request gets a 400 and closes only its own connection.
     for (request, status) in [("nonsense\r\n\r\n", "400"), ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", "400")] {
         let mut connection = connect(&daemon);
         connection.write_all(request.as_bytes()).unwrap();
-        let mut said = String::new();
-        connection.read_to_string(&mut said).unwrap();
-        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {said}");
+        let mut output = String::new();
+        connection.read_to_string(&mut output).unwrap();
+        assert!(output.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {output}");
     }
     daemon.assert_healthy();
 }
 
 #[test]
-fn an_address_that_is_not_well_formed_is_a_problem() {
+fn malformed_url_encoding_is_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     for (address, field) in
@@ -152,12 +148,12 @@ fn an_address_that_is_not_well_formed_is_a_problem() {
     {
         let mut connection = connect(&daemon);
         write!(connection, "GET {address} HTTP/1.1\r\nHost: sequor\r\nConnection: close\r\n\r\n").unwrap();
-        let mut said = String::new();
-        connection.read_to_string(&mut said).unwrap();
-        let (head, body) = said.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 400") && head.contains("application/problem+json"), "{said}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["field"], json!(field), "{said}");
+        let mut output = String::new();
+        connection.read_to_string(&mut output).unwrap();
+        let (head, body) = output.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400") && head.contains("application/problem+json"), "{output}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["field"], json!(field), "{output}");
     }
-    let nobody = daemon.get("/v1/users/%07/recommendations").json();
-    assert_eq!((&nobody["field"], &nobody["detail"]), (&json!("user"), &json!("`user` contains a control character.")));
+    let response = daemon.get("/v1/users/%07/recommendations").json();
+    assert_eq!((&response["field"], &response["detail"]), (&json!("user"), &json!("`user` contains a control character.")));
 }

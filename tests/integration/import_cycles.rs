@@ -1,11 +1,11 @@
-//! No two source files import each other, directly or through others. A name that a `mod.rs`
-//! re-exports counts as a use of the file that defines it.
+//! Checks that no source files import each other, directly or indirectly. A use of a name that a
+//! `mod.rs` re-exports counts as an import of the file that defines it.
 
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The code of each file below `src`, without its tests, by its module path.
+/// The file name and the code without tests of each file below `src`, by module path.
 type Modules = BTreeMap<Vec<String>, (String, String)>;
 
 fn modules() -> Modules {
@@ -34,7 +34,7 @@ fn modules() -> Modules {
     modules
 }
 
-/// The paths of a `use` tree: `a::{b, c::d}` gives `a::b` and `a::c::d`.
+/// Returns the paths of a `use` tree: `a::{b, c::d}` gives `a::b` and `a::c::d`.
 fn paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
     for (at, letter) in tree.char_indices() {
@@ -63,18 +63,19 @@ fn paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// The absolute module path of a `use` path in `here`, or `None` for another crate's.
-fn absolute(here: &[String], path: &[String]) -> Option<Vec<String>> {
+/// Returns the absolute module path of a `use` path in module `here`; `None` for a path into
+/// another crate.
+fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
     let supers = path.iter().take_while(|segment| *segment == "super").count();
     match path.first()?.as_str() {
         "crate" => Some(path[1..].to_vec()),
-        "self" => Some([here, &path[1..]].concat()),
-        "super" => Some([&here[..here.len().checked_sub(supers)?], &path[supers..]].concat()),
+        "self" => Some([module, &path[1..]].concat()),
+        "super" => Some([&module[..module.len().checked_sub(supers)?], &path[supers..]].concat()),
         _ => None,
     }
 }
 
-/// For each file, the files that it imports from.
+/// Returns, for each file, the files that it imports from.
 fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
     let statement = Regex::new(r"(?m)^\s*(pub(?:\([a-z ]+\))?\s+)?use\s+([^;]+);").unwrap();
     let definition =
@@ -86,13 +87,13 @@ fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (here, (file, code)) in modules {
+    for (module, (file, code)) in modules {
         let is_folder = file.ends_with("mod.rs") || file == "lib.rs";
         for found in statement.captures_iter(code) {
             if found.get(1).is_some() && is_folder {
                 continue;
             }
-            for path in paths(&[], &found[2]).iter().filter_map(|path| absolute(here, path)) {
+            for path in paths(&[], &found[2]).iter().filter_map(|path| absolute(module, path)) {
                 let Some(depth) = (0..=path.len()).rev().find(|depth| modules.contains_key(&path[..*depth])) else { continue };
                 let (target, target_code) = &modules[&path[..depth]];
                 let name = path.get(depth).map_or("", String::as_str);
@@ -115,14 +116,14 @@ fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn no_file_imports_itself_through_others() {
+fn there_are_no_import_cycles() {
     let edges = imports(&modules());
-    assert!(edges.len() > 100, "the imports were read");
+    assert!(edges.len() > 100, "too few imports were found");
     let mut in_cycles = Vec::new();
     for start in edges.keys() {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
-        while let Some(file) = open.pop() {
-            open.extend(edges.get(file).into_iter().flatten().filter(|next| seen.insert(*next)));
+        let (mut seen, mut pending) = (BTreeSet::new(), vec![start]);
+        while let Some(file) = pending.pop() {
+            pending.extend(edges.get(file).into_iter().flatten().filter(|next| seen.insert(*next)));
         }
         if seen.contains(start) {
             in_cycles.push(start.as_str());
@@ -132,7 +133,7 @@ fn no_file_imports_itself_through_others() {
 }
 
 #[test]
-fn use_trees_are_read_whole() {
+fn nested_use_trees_are_expanded() {
     let read: Vec<_> = paths(&[], "crate::{a::B, c::{D as E, f}}").iter().map(|path| path.join("::")).collect();
     assert_eq!(read, ["crate::a::B", "crate::c::D", "crate::c::f"]);
 }

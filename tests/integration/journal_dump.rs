@@ -1,5 +1,4 @@
-//! What a data directory holds, read as a start would read it, and held against what must always
-//! hold.
+//! Reads a data directory as a start would, and checks its invariants.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -10,7 +9,7 @@ use sequor::domain::{Entry, Event, EventKinds, Item, ItemChange, ItemDictionary,
 use sequor::learner::SequenceParams;
 use sequor::store::{Durability, Store, StoreOptions};
 
-/// Copies a directory, with all that is in it.
+/// Copies a directory recursively.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in from.read_dir().unwrap() {
@@ -30,69 +29,68 @@ pub(crate) struct JournalDump {
 }
 
 impl JournalDump {
-    /// Reads what a daemon would find that started on this directory now, without touching it; and
-    /// asserts that every stored session is a fold of the journal.
+    /// Reads the journal that a daemon started on this directory would find, from a copy. Asserts
+    /// that every stored session agrees with the journal.
     pub(crate) fn read(data: &Path) -> Self {
         let copy = tempfile::tempdir().unwrap();
         for entry in data.read_dir().unwrap() {
             let entry = entry.unwrap();
-            // One that took the place of another while that was being read, or was about to, stands
-            // beside it.
+            // During a compaction there can be more than one database directory.
             if entry.file_name().to_string_lossy().starts_with("store") {
                 copy_dir(&entry.path(), &copy.path().join(entry.file_name()));
             }
         }
         let store = Store::open(copy.path(), &StoreOptions::default()).unwrap();
         let entries = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-        let ledger = Self { entries };
-        ledger.assert_sessions_are_folds(&store);
-        ledger
+        let dump = Self { entries };
+        dump.assert_sessions_match_journal(&store);
+        dump
     }
 
-    /// Every record is the fold of its user's events before the offset that it names, and nobody's
-    /// record ends before the offset that all are said to reach.
-    fn assert_sessions_are_folds(&self, store: &Store) {
-        let through = store.sessions().watermark().unwrap();
-        assert!(through <= self.entries.len() as u64, "the sessions reach {through}, the journal {}", self.entries.len());
+    /// Asserts that every record equals the user's events before its offset, applied in order, and
+    /// that no record ends before the watermark.
+    fn assert_sessions_match_journal(&self, store: &Store) {
+        let watermark = store.sessions().watermark().unwrap();
+        assert!(watermark <= self.entries.len() as u64, "the sessions reach {watermark}, the journal {}", self.entries.len());
         let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
-        // Of each user what the record reaches, and all.
-        let mut folds: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
-        let (mut merged, mut behind) = (HashSet::new(), Vec::new());
-        for (user, SessionUpdate { offset, op: act }) in self.happened() {
-            let reached = offset < records.get(&user).map_or(0, |record| record.applied_through);
-            if !reached && offset < through {
-                behind.push((user.clone(), offset));
+        // Per user: the sequence up to the record's offset, and the whole sequence.
+        let mut sequences: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
+        let (mut merged, mut missing) = (HashSet::new(), Vec::new());
+        for (user, SessionUpdate { offset, op }) in self.session_updates() {
+            let is_applied = offset < records.get(&user).map_or(0, |record| record.applied_through);
+            if !is_applied && offset < watermark {
+                missing.push((user.clone(), offset));
             }
-            let gone = match &act {
+            let source = match &op {
                 SessionOp::Merge { from, .. } => {
                     merged.insert(from.clone());
-                    folds.get(from).map(|[_, whole]| whole.clone()).unwrap_or_default()
+                    sequences.get(from).map(|[_, whole]| whole.clone()).unwrap_or_default()
                 }
                 SessionOp::Step { .. } | SessionOp::Forget => UserSequence::default(),
             };
-            for session in folds.entry(user).or_default().iter_mut().skip(usize::from(!reached)) {
+            for session in sequences.entry(user).or_default().iter_mut().skip(usize::from(!is_applied)) {
                 let idle_gap_ms = SequenceParams::default().idle_gap_ms;
-                match &act {
+                match &op {
                     SessionOp::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
-                    SessionOp::Merge { .. } => session.merge(&gone, idle_gap_ms),
+                    SessionOp::Merge { .. } => session.merge(&source, idle_gap_ms),
                     SessionOp::Forget => *session = UserSequence::default(),
                 }
             }
         }
-        behind.retain(|(user, _)| !merged.contains(user));
-        assert!(behind.is_empty(), "the sessions are said to reach {through}, but not these: {behind:?}");
-        for (user, [session, _]) in folds {
+        missing.retain(|(user, _)| !merged.contains(user));
+        assert!(missing.is_empty(), "the watermark is {watermark}, but these updates are missing: {missing:?}");
+        for (user, [session, _]) in sequences {
             let record = records.remove(&user);
-            // Of a user who was merged a record may be left or not.
+            // A merged user's record may or may not remain.
             if record.is_some() || !merged.contains(&user) {
                 assert_eq!(record.map(|record| record.sequence).unwrap_or_default(), session, "{user}");
             }
         }
-        assert!(records.is_empty(), "of users whom the journal does not know: {records:?}");
+        assert!(records.is_empty(), "records of unknown users: {records:?}");
     }
 
-    /// What sessions take, with whose, in the order of the journal.
-    fn happened(&self) -> Vec<(String, SessionUpdate)> {
+    /// The session updates by user, in journal order.
+    fn session_updates(&self) -> Vec<(String, SessionUpdate)> {
         let (dictionary, kinds) = (ItemDictionary::default(), EventKinds::default());
         let mut all = Vec::new();
         for (offset, entry) in (0..).zip(&self.entries) {
@@ -104,7 +102,7 @@ impl JournalDump {
         all
     }
 
-    /// How often each event id stands in the journal.
+    /// The number of occurrences of each event id in the journal.
     pub(crate) fn event_ids(&self) -> HashMap<&str, usize> {
         let ids = self.entries.iter().filter_map(|entry| match entry {
             Entry::Event(event) => event.event_id.as_deref(),
@@ -115,7 +113,7 @@ impl JournalDump {
         counts
     }
 
-    /// The prices that items were given, in order.
+    /// The prices of item puts, in order.
     pub(crate) fn prices(&self) -> Vec<f64> {
         let price = |entry: &Entry| match entry {
             Entry::Item(ItemChange { operation: ItemOperation::Put(Item { price, .. }), .. }) => *price,
@@ -124,8 +122,8 @@ impl JournalDump {
         self.entries.iter().filter_map(price).collect()
     }
 
-    /// Writes the journal, and nothing else, into an empty data directory: all that a start there
-    /// knows it folds from these entries.
+    /// Writes only the journal into an empty data directory, so that a daemon there rebuilds
+    /// everything else from it.
     pub(crate) fn write_to(&self, data: &Path) {
         let store = Store::open(data, &StoreOptions::default()).unwrap();
         for entries in self.entries.chunks(100) {

@@ -1,6 +1,5 @@
-//! The tests that look at the project as a whole: its structure, the real binary, its endpoints,
-//! its restarts.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+//! Integration tests: the project's structure, the real binary, its endpoints and its restarts.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is a test failure")]
 
 mod actor_recovery;
 mod admin_inspection;

@@ -1,5 +1,4 @@
-//! What is on the disk when an acknowledgement is sent: the system calls of the real binary are
-//! traced, and the loss of power is played through on what they wrote.
+//! Durability: traces the system calls of the real binary, and simulates power loss on its writes.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +15,7 @@ use crate::syscall_trace::{SystemCall, is_strace_available, read_trace, strace_c
 /// The database's log, which holds the journal.
 const LOG: &str = "/store/db";
 
-/// Runs a traced daemon, lets `load` have its way with it, and kills it.
+/// Runs a traced daemon under `load`, kills it and returns its system calls.
 fn traced(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
     let trace = home.path().join("trace");
     let daemon = home.start_under(&strace_command(&trace), &[]);
@@ -27,7 +26,7 @@ fn traced(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
 }
 
 #[test]
-fn no_acknowledgement_is_sent_before_the_sync_that_covers_it_has_returned() {
+fn acknowledgement_is_sent_after_the_sync_of_its_events() {
     if !is_strace_available() {
         return;
     }
@@ -40,58 +39,58 @@ fn no_acknowledgement_is_sent_before_the_sync_that_covers_it_has_returned() {
     });
     for number in 0..EVENTS {
         let id = format!("<{number}>");
-        let asked = calls.iter().find(|call| call.path.contains("socket") && call.contains(&id)).unwrap();
-        let answered =
-            calls.iter().find(|call| call.start_line > asked.end_line && call.acknowledged_offset() == Some(number + 1)).unwrap();
-        let between = |call: &&SystemCall| call.start_line > asked.end_line && call.end_line < answered.start_line;
+        let request = calls.iter().find(|call| call.path.contains("socket") && call.contains(&id)).unwrap();
+        let receipt =
+            calls.iter().find(|call| call.start_line > request.end_line && call.acknowledged_offset() == Some(number + 1)).unwrap();
+        let between = |call: &&SystemCall| call.start_line > request.end_line && call.end_line < receipt.start_line;
         let written =
             calls.iter().filter(between).filter(|call| call.is_write_to(LOG) && call.contains(&id)).map(|call| call.end_line).max();
         let written = written.unwrap_or_else(|| panic!("event {number} was acknowledged before it was written"));
         let synced = calls.iter().filter(between).any(|call| call.name == "fdatasync" && call.syncs(LOG) && call.start_line > written);
-        assert!(synced, "event {number} was acknowledged before a sync that began after it was written had returned");
+        assert!(synced, "event {number} was acknowledged before it was synced");
     }
 }
 
-/// The log as a disk may hold it: what was synced, and what was written since.
+/// The log on a simulated disk: synced bytes and unsynced writes.
 #[derive(Default)]
 struct Disk {
     synced: Vec<u8>,
-    /// Line of the trace at which each was written, place, bytes.
+    /// Unsynced writes: trace line of the completion, position, bytes.
     unsynced: Vec<(usize, u64, Vec<u8>)>,
 }
 
-fn put(image: &mut Vec<u8>, place: u64, bytes: &[u8]) {
-    let (begin, end) = (place as usize, place as usize + bytes.len());
+fn write_at(image: &mut Vec<u8>, position: u64, bytes: &[u8]) {
+    let (begin, end) = (position as usize, position as usize + bytes.len());
     image.resize(image.len().max(end), 0);
     image[begin..end].copy_from_slice(bytes);
 }
 
 impl Disk {
-    fn take(&mut self, call: &SystemCall) {
+    fn apply(&mut self, call: &SystemCall) {
         if call.is_write_to(LOG) {
-            assert!(call.result == call.data.len() as i64 || call.end_line == usize::MAX, "a write that fell short");
+            assert!(call.result == call.data.len() as i64 || call.end_line == usize::MAX, "a partial write");
             self.unsynced.push((call.end_line, call.offset, call.data.clone()));
         } else if call.name == "ftruncate" && call.path.ends_with(LOG) {
-            assert!(call.offset as usize >= self.synced.len(), "the log was shortened, which this disk does not know");
+            assert!(call.offset as usize >= self.synced.len(), "the simulated disk does not support shortening the log");
         } else if call.syncs(LOG) {
-            let (synced, since) = std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
-            self.unsynced = since;
+            let (synced, unsynced) = std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
+            self.unsynced = unsynced;
             let synced: Vec<(usize, u64, Vec<u8>)> = synced;
-            synced.iter().for_each(|(_, place, bytes)| put(&mut self.synced, *place, bytes));
+            synced.iter().for_each(|(_, position, bytes)| write_at(&mut self.synced, *position, bytes));
         }
     }
 
-    /// The log after the loss of power. Of what was not synced, each sector is there or not, as it
-    /// falls.
+    /// The log after a power loss. Each sector of the unsynced writes is present with a probability
+    /// of `chance` per cent.
     fn after_loss(&self, chance: u64, random: &mut TestRng) -> Vec<u8> {
         const SECTOR: u64 = 512;
         let mut image = self.synced.clone();
-        for (_, place, bytes) in &self.unsynced {
+        for (_, position, bytes) in &self.unsynced {
             let mut at = 0;
             while at < bytes.len() {
-                let end = bytes.len().min(at + (SECTOR - (place + at as u64) % SECTOR) as usize);
+                let end = bytes.len().min(at + (SECTOR - (position + at as u64) % SECTOR) as usize);
                 if random.below(100) < chance {
-                    put(&mut image, place + at as u64, &bytes[at..end]);
+                    write_at(&mut image, position + at as u64, &bytes[at..end]);
                 }
                 at = end;
             }
@@ -100,8 +99,8 @@ impl Disk {
     }
 }
 
-/// Sends batches and asks for lists, all at once.
-fn busy(daemon: &Daemon) {
+/// Sends batches and requests lists from several threads.
+fn generate_load(daemon: &Daemon) {
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
         for sender in 0..4 {
@@ -127,26 +126,26 @@ fn busy(daemon: &Daemon) {
 }
 
 #[test]
-fn whenever_the_power_fails_what_was_acknowledged_is_on_the_disk() {
+fn acknowledged_events_survive_power_loss() {
     if !is_strace_available() {
         return;
     }
     let home = DaemonHome::new();
     let files = tempfile::tempdir().unwrap();
     let mut calls = traced(&home, |daemon| {
-        // The database's other files are written and synced when it is opened.
+        // The other files of the database are written and synced at opening.
         copy_dir(&home.data_dir().join("store"), files.path());
-        busy(daemon);
+        generate_load(daemon);
     });
-    let whole = JournalDump::read(&home.data_dir());
+    let final_journal = JournalDump::read(&home.data_dir());
     let mut random = TestRng(3);
     let mut disk = Disk::default();
-    let (mut receipts, mut played) = (0, 0);
-    // An answer counts from where it is begun, whatever else from where it has ended.
+    let (mut receipts, mut simulated) = (0, 0);
+    // A receipt counts from the start of its call, every other call from its end.
     calls.sort_by_key(|call| if call.acknowledged_offset().is_some() { call.start_line } else { call.end_line });
     for call in &calls {
         let Some(offset) = call.acknowledged_offset() else {
-            disk.take(call);
+            disk.apply(call);
             continue;
         };
         receipts += 1;
@@ -154,21 +153,21 @@ fn whenever_the_power_fails_what_was_acknowledged_is_on_the_disk() {
             continue;
         }
         for chance in [0, 50, 100] {
-            let found = powered_up(files.path(), &disk.after_loss(chance, &mut random));
+            let found = journal_after_restart(files.path(), &disk.after_loss(chance, &mut random));
             assert!(
                 found.entries.len() as u64 >= offset,
-                "{} entries are left, and {offset} were acknowledged; unsynced sectors written: {chance} %",
+                "{} entries remain, but {offset} were acknowledged; unsynced sectors written: {chance} %",
                 found.entries.len()
             );
-            assert!(whole.entries.starts_with(&found.entries), "what is left is not what was written");
-            played += 1;
+            assert!(final_journal.entries.starts_with(&found.entries), "the remaining entries differ from the written ones");
+            simulated += 1;
         }
     }
-    assert!(receipts >= 160 && played > 30, "{receipts} receipts, {played} losses of power");
+    assert!(receipts >= 160 && simulated > 30, "{receipts} receipts, {simulated} power losses");
 }
 
-/// What a start finds where the log is this one.
-fn powered_up(files: &Path, log: &[u8]) -> JournalDump {
+/// The journal that a start would find with this log.
+fn journal_after_restart(files: &Path, log: &[u8]) -> JournalDump {
     let data = tempfile::tempdir().unwrap();
     copy_dir(files, &data.path().join("store"));
     fs::write(data.path().join("store/db"), log).unwrap();

@@ -1,4 +1,4 @@
-//! Pseudonyms: no clear id of a person anywhere, whichever way it came in.
+//! Pseudonymisation: no clear user id is stored, logged or returned, for every way of input.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -9,24 +9,24 @@ use crate::daemon::{DaemonHome, event, run};
 const SECRET: &str = "SEQUOR_PRIVACY_SECRET=a secret of more than thirty-two bytes";
 const ON: [&str; 4] = ["privacy.pseudonymise=true", "log.level=trace", "learning.interval=16", SECRET];
 
-/// The beginning of every id below, and of nothing else.
+/// The prefix of every clear id below, and of nothing else.
 const CLEAR: &str = "whois-";
 
 #[test]
-fn no_clear_id_is_anywhere_whichever_way_it_came() {
+fn clear_ids_are_never_stored_logged_or_returned() {
     let home = DaemonHome::new();
     let daemon = home.start(&ON);
-    let mut said = String::new();
+    let mut responses = String::new();
     let mut keep = |answer: crate::daemon::HttpResponse| {
-        said.push_str(&answer.body);
+        responses.push_str(&answer.body);
         answer.status
     };
-    let own = json!([
+    let events = json!([
         { "event_id": "whois-e1", "user_id": "whois-ann", "session_id": "whois-visit", "type": "view", "item_id": "tea" },
         { "event_id": "e2", "user_id": "whois-ann", "type": "view", "item_id": "cup" },
     ]);
-    assert_eq!(keep(daemon.post("/v1/events?recommend=2", &own.to_string())), 200);
-    assert_eq!(daemon.send_events(&[event("whois-e1", "whois-ann", "tea")])["duplicates"], 1, "its id is known again");
+    assert_eq!(keep(daemon.post("/v1/events?recommend=2", &events.to_string())), 200);
+    assert_eq!(daemon.send_events(&[event("whois-e1", "whois-ann", "tea")])["duplicates"], 1, "a repeated event id is recognised");
     let batch = json!({ "batch": [
         { "type": "track", "messageId": "whois-m", "anonymousId": "whois-anon", "context": { "sessionId": "whois-s" }, "event": "Product Viewed", "properties": { "product_id": "pot" } },
         { "type": "identify", "anonymousId": "whois-anon", "userId": "whois-ann" },
@@ -36,7 +36,7 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     assert_eq!(keep(daemon.post("/v1/users/whois-ann/merge", r#"{"from":"whois-phone"}"#)), 200);
     assert_eq!(keep(daemon.request("PUT", "/v1/users/whois-bob/consent", r#"{"consent":"session"}"#)), 200);
     assert_eq!(keep(daemon.post("/v1/events", &json!([event("e3", "whois-bob", "tea")]).to_string())), 200);
-    // Files and logs go through the daemon.
+    // Import and tail send to the daemon.
     let csv = home.path().join("rows.csv");
     fs::write(&csv, "user,item,event,timestamp,session\nwhois-carl,tea,view,1700000000,whois-x\n").unwrap();
     let imported = run(&["import", csv.to_str().unwrap(), "--url", daemon.api()]);
@@ -52,7 +52,7 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
         String::from_utf8_lossy(&tailed.stderr)
     );
     [csv, log].iter().for_each(|file| fs::remove_file(file).unwrap());
-    // Questions, and what is wrong with some.
+    // Reads, some with invalid parameters.
     for path in [
         "/v1/users/whois-ann/recommendations",
         "/v1/users/whois-ann/consent",
@@ -80,7 +80,7 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     assert_eq!(
         daemon.get_admin(&format!("/admin/sessions/{pseudonym}")).json()["user"],
         json!(pseudonym),
-        "a user is asked for by either name"
+        "a user can be looked up by the clear id or the pseudonym"
     );
     assert_eq!(list.json()["sessions"].as_array().unwrap().len(), 1, "{}", list.body);
     for answer in
@@ -90,25 +90,26 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     }
     daemon.wait_until_learned(daemon.next_offset());
     assert!(daemon.terminate().success());
-    assert!(!said.contains(CLEAR), "{said}");
-    assert!(!said.contains("thirty-two bytes"));
+    assert!(!responses.contains(CLEAR), "{responses}");
+    assert!(!responses.contains("thirty-two bytes"));
     for text in [CLEAR, "thirty-two bytes"] {
         assert_eq!(files_containing(home.path(), text), Vec::<std::path::PathBuf>::new(), "{text}");
     }
 
-    // With no secret, or another, every user would be two.
-    let vain = |settings: &[&str]| {
+    // Without the secret, or with a different one, every user would be split into two.
+    let start_error = |settings: &[&str]| {
         let output = home.start_expecting_failure(settings);
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(vain(&[]).contains("privacy.pseudonymise = true"), "{}", vain(&[]));
-    let other = vain(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes"]);
-    assert!(other.contains("another secret") && !other.contains("thirty-two"), "{other}");
-    assert!(vain(&["privacy.pseudonymise=true"]).contains("needs a secret"));
-    let short = vain(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=short"]);
-    assert!(short.contains("5 bytes") && !short.contains("short"), "{short}");
-    // The same from a file is the same; what was written out comes back under the same names.
+    assert!(start_error(&[]).contains("privacy.pseudonymise = true"), "{}", start_error(&[]));
+    let with_other_secret = start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes"]);
+    assert!(with_other_secret.contains("another secret") && !with_other_secret.contains("thirty-two"), "{with_other_secret}");
+    assert!(start_error(&["privacy.pseudonymise=true"]).contains("needs a secret"));
+    let with_short_secret = start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=short"]);
+    assert!(with_short_secret.contains("5 bytes") && !with_short_secret.contains("short"), "{with_short_secret}");
+    // The secret can come from a file. Exported events can be imported again under the same
+    // pseudonyms.
     let secret = home.path().join("secret");
     fs::write(&secret, format!("{}\n", SECRET.split_once('=').unwrap().1)).unwrap();
     let from_file = format!("privacy.secret_file={}", secret.display());
@@ -117,9 +118,9 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
     let lines = home.path().join("events.ndjson");
     fs::write(&lines, &exported.stdout).unwrap();
-    let again = home.path().join("again");
+    let reimported = home.path().join("again");
     let on = ["--set", "privacy.pseudonymise=true", "--set", &from_file];
-    let imported = run(&[&["import", lines.to_str().unwrap(), "--data-dir", again.to_str().unwrap()][..], &on].concat());
+    let imported = run(&[&["import", lines.to_str().unwrap(), "--data-dir", reimported.to_str().unwrap()][..], &on].concat());
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     let users = |data: &std::path::Path| -> Vec<Value> {
         let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
@@ -128,17 +129,17 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
         users.sort_unstable_by_key(Value::to_string);
         users
     };
-    assert_eq!(users(&again), users(&data));
+    assert_eq!(users(&reimported), users(&data));
     assert!(home.start(&["privacy.pseudonymise=true", &from_file]).terminate().success());
 }
 
 #[test]
-fn a_directory_with_clear_ids_says_the_way_out() {
+fn enabling_pseudonyms_on_clear_ids_explains_the_migration() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     daemon.send_events(&[event("e", "ann", "tea")]);
     assert!(daemon.terminate().success());
     let output = home.start_expecting_failure(&["privacy.pseudonymise=true", SECRET]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("holds clear ids") && said.contains("sequor import"), "{said}");
+    let responses = String::from_utf8(output.stderr).unwrap();
+    assert!(responses.contains("holds clear ids") && responses.contains("sequor import"), "{responses}");
 }

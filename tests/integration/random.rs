@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same in every run.
+//! Deterministic pseudo-random numbers and event streams.
 
 /// SplitMix64 [Steele et al. 2014].
 pub(crate) struct TestRng(pub(crate) u64);
@@ -12,13 +12,13 @@ impl TestRng {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `0..bound`.
+    /// Returns a number in `0..bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
 
-/// One step of somebody's walk: who, and on which item.
+/// One event of a user's walk through the items.
 pub(crate) struct Visit {
     pub(crate) user: String,
     pub(crate) item: String,
@@ -26,19 +26,20 @@ pub(crate) struct Visit {
     pub(crate) at: u64,
 }
 
-/// Many users, walking at once through a ring of items, mostly to the next one: something to learn.
+/// Generates interleaved walks of many users around a ring of items. A user mostly moves to the
+/// next item, so that the next item is predictable.
 pub(crate) fn random_visits(seed: u64, visits: usize) -> Vec<Visit> {
     const ITEMS: u64 = 60;
     let mut random = TestRng(seed);
     let mut walkers: Vec<(u64, u64)> = (0..10).map(|number| (number, number * 6)).collect();
     let mut next_user = 10;
     let step = |number: usize| {
-        let place = random.below(walkers.len() as u64) as usize;
+        let slot = random.below(walkers.len() as u64) as usize;
         if random.below(8) == 0 {
-            walkers[place] = (next_user, random.below(ITEMS));
+            walkers[slot] = (next_user, random.below(ITEMS));
             next_user += 1;
         }
-        let (user, item) = &mut walkers[place];
+        let (user, item) = &mut walkers[slot];
         *item = if random.below(5) == 0 { random.below(ITEMS) } else { (*item + 1) % ITEMS };
         Visit { user: format!("user{user}"), item: format!("item{item}"), at: 1_700_000_000_000 + number as u64 * 1000 }
     };

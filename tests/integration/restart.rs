@@ -1,4 +1,4 @@
-//! What a restart finds again: everything that was acknowledged, whatever ended the daemon.
+//! Restarts: everything acknowledged survives, however the daemon ended.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -17,68 +17,69 @@ fn as_events(visits: &[Visit]) -> Vec<Value> {
     visits.iter().enumerate().map(event).collect()
 }
 
-/// The file of the checkpoint that contains so many entries.
+/// The checkpoint file that contains this many entries.
 fn checkpoint(home: &DaemonHome, entries: usize) -> PathBuf {
     home.data_dir().join(format!("checkpoints/{entries:020}.checkpoint"))
 }
 
-/// No border, so no other weights: what a hidden state is made of depends on which weights were
-/// published when an event came.
+/// No training boundary, so the weights never change. A hidden state depends on the weights that
+/// were published when an event arrived.
 const UNTRAINED: [&str; 1] = ["learning.interval=1024"];
 
-/// A daemon that has taken everybody's events and shown ann one list, which stands in the journal.
-fn with_ann(home: &DaemonHome) -> Daemon {
+/// Starts a daemon with all events and one list shown to ann, whose impression is journalled.
+fn start_with_events(home: &DaemonHome) -> Daemon {
     let daemon = home.start(&UNTRAINED);
-    daemon.send_events(&others());
-    daemon.send_events(&hers());
+    daemon.send_events(&other_events());
+    daemon.send_events(&ann_events());
     daemon.wait_until_learned(153);
     daemon.recommended_items("ann");
     wait_for("the impression in the journal", || (daemon.next_offset() == 154).then_some(()));
     daemon
 }
 
-fn others() -> Vec<Value> {
+fn other_events() -> Vec<Value> {
     as_events(&random_visits(1, 150))
 }
 
-fn hers() -> Vec<Value> {
-    vec![hers_at(1), hers_at(2), hers_at(3)]
+fn ann_events() -> Vec<Value> {
+    vec![ann_event(1), ann_event(2), ann_event(3)]
 }
 
-/// Ann's event of that second: what she is shown may depend on how long ago she did what.
-fn hers_at(second: u64) -> Value {
+/// Ann's event at that second. Its timestamp is fixed, because lists may depend on the age of
+/// events.
+fn ann_event(second: u64) -> Value {
     let mut event = event(&format!("h{second}"), "ann", &format!("item{}", 6 + second));
     event["timestamp"] = json!(1_700_000_200_000 + second * 1000);
     event
 }
 
 #[test]
-fn after_kill_nine_it_goes_on_as_if_it_had_never_died() {
+fn kill_and_restart_give_the_same_recommendations() {
     let (home, undisturbed) = (DaemonHome::new(), DaemonHome::new());
-    with_ann(&home).kill();
-    let (daemon, twin) = (home.start(&UNTRAINED), with_ann(&undisturbed));
+    start_with_events(&home).kill();
+    let (daemon, twin) = (home.start(&UNTRAINED), start_with_events(&undisturbed));
     for daemon in [&daemon, &twin] {
         daemon.wait_until_learned(154);
         assert_eq!(daemon.next_offset(), 154);
     }
     let list = daemon.recommended_items("ann");
     assert_eq!(list, twin.recommended_items("ann"));
-    assert_eq!(daemon.send_events(&hers())["duplicates"], 3);
-    assert_eq!(daemon.send_events(&others())["duplicates"], 150);
+    assert_eq!(daemon.send_events(&ann_events())["duplicates"], 3);
+    assert_eq!(daemon.send_events(&other_events())["duplicates"], 150);
     // A step after the restart continues the session from before it.
     for daemon in [&daemon, &twin] {
-        // Behind what was shown, in the one as in the other.
+        // After the impression in both journals.
         daemon.wait_until_learned(155);
-        assert_eq!(daemon.send_events(&[hers_at(4)])["accepted"], 1);
+        assert_eq!(daemon.send_events(&[ann_event(4)])["accepted"], 1);
         daemon.wait_until_learned(156);
     }
-    let moved = daemon.recommended_items("ann");
-    assert_eq!(moved, twin.recommended_items("ann"));
-    assert_ne!(moved, list);
+    let next_list = daemon.recommended_items("ann");
+    assert_eq!(next_list, twin.recommended_items("ann"));
+    assert_ne!(next_list, list);
 }
 
 #[test]
-fn asked_to_stop_it_leaves_everything_in_order() {
+fn clean_stop_writes_checkpoint_and_event_ids() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     daemon.send_events(&as_events(&random_visits(2, 100)));
@@ -90,7 +91,7 @@ fn asked_to_stop_it_leaves_everything_in_order() {
     let daemon = home.start(&[]);
     assert!(
         !home.data_dir().join("ids").exists(),
-        "they are those of the entries up to the stop: if it is killed, the journal has to be read"
+        "the saved ids end at the stop; after a crash they must be read from the journal"
     );
     let status = daemon.status();
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
@@ -102,23 +103,24 @@ fn asked_to_stop_it_leaves_everything_in_order() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_directory_is_refused() {
+fn second_daemon_on_the_same_directory_fails_to_start() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let second = home.start_expecting_failure(&[]);
-    let said = String::from_utf8(second.stderr).unwrap();
-    assert_eq!(second.status.code(), Some(1), "{said}");
-    assert!(said.starts_with("sequor: ") && said.contains(home.data_dir().to_str().unwrap()) && said.contains("another process"), "{said}");
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("sequor: ") && stderr.contains(home.data_dir().to_str().unwrap()) && stderr.contains("another process"), "{stderr}");
     daemon.assert_healthy();
     assert_eq!(daemon.send_events(&[event("e1", "ann", "tea")])["accepted"], 1);
 }
 
-/// Small strides, so that a few thousand events cross many borders, clusterings and checkpoints.
-const STRIDES: [&str; 4] = ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
+/// Short intervals, so that a few thousand events cross many training boundaries, clusterings and
+/// checkpoints.
+const SHORT_INTERVALS: [&str; 4] = ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
 
 const BATCH: usize = 40;
 
-/// What was learned of all of it, as the checkpoint that a daemon writes when asked to stop.
+/// Stops the daemon and returns the checkpoint that it writes.
 fn learned(home: &DaemonHome, daemon: Daemon, entries: usize) -> Vec<u8> {
     daemon.wait_until_learned(entries as u64);
     let status = daemon.status();
@@ -131,24 +133,24 @@ fn learned(home: &DaemonHome, daemon: Daemon, entries: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
+fn learned_state_is_identical_despite_kills() {
     let events = as_events(&random_visits(3, 3000));
     let undisturbed = DaemonHome::new();
-    let daemon = undisturbed.start(&STRIDES);
+    let daemon = undisturbed.start(&SHORT_INTERVALS);
     for batch in events.chunks(BATCH) {
         daemon.send_events(batch);
     }
     let expected = learned(&undisturbed, daemon, events.len());
 
     let home = DaemonHome::new();
-    let mut daemon = home.start(&STRIDES);
+    let mut daemon = home.start(&SHORT_INTERVALS);
     let mut random = TestRng(4);
     let last = events.len() / BATCH;
     let mut kills: Vec<usize> = (0..4).map(|_| random.below(last as u64) as usize).collect();
     for (number, batch) in events.chunks(BATCH).enumerate() {
         if let Some(place) = kills.iter().position(|kill| *kill == number) {
             kills.remove(place);
-            // Falls before, into or after the commit, and into whatever learning is at by then.
+            // The kill happens before, during or after the commit, at any stage of learning.
             let after = Duration::from_micros(random.below(10_000));
             thread::scope(|scope| {
                 scope.spawn(|| {
@@ -158,34 +160,33 @@ fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
                 let _ = daemon.try_post("/v1/events", &[], json!(batch).to_string().as_bytes());
             });
             daemon.kill();
-            daemon = home.start(&STRIDES);
+            daemon = home.start(&SHORT_INTERVALS);
         }
-        // What was acknowledged before the kill is a duplicate now; what was not is taken now.
+        // Events acknowledged before the kill are duplicates now; the others are accepted now.
         daemon.send_events(batch);
     }
     let found = learned(&home, daemon, events.len());
     assert!(found.len() > 10_000, "a checkpoint of {} bytes holds no weights", found.len());
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
-    assert_eq!((expected.len(), None), (found.len(), differ), "the first byte that differs");
-    // A checkpoint that the disk has spoilt is passed over for the one before it, and the rest is
-    // learned again.
+    assert_eq!((expected.len(), None), (found.len(), differ), "position of the first differing byte");
+    // A corrupt checkpoint is skipped in favour of the previous one, and the rest is learned again.
     let newest = checkpoint(&home, events.len());
-    let mut spoilt = fs::read(&newest).unwrap();
-    let middle = spoilt.len() / 2;
-    spoilt[middle] ^= 1;
-    fs::write(&newest, spoilt).unwrap();
-    let daemon = home.start(&STRIDES);
+    let mut corrupted = fs::read(&newest).unwrap();
+    let middle = corrupted.len() / 2;
+    corrupted[middle] ^= 1;
+    fs::write(&newest, corrupted).unwrap();
+    let daemon = home.start(&SHORT_INTERVALS);
     assert!(learned(&home, daemon, events.len()) == expected);
 }
 
-/// Checkpoints that were further pushed out those of a fold that began anew under other settings:
-/// until it had come as far, each start learned the whole journal again.
+/// Regression test: checkpoints of earlier settings, which had more entries, displaced those of the
+/// new settings. Then each start learned the whole journal again until it had caught up.
 #[test]
-fn learning_begun_anew_under_other_settings_is_gone_on_with_though_the_former_was_further() {
+fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     let home = DaemonHome::new();
     let events = as_events(&random_visits(4, 5_000));
-    // With seed 2 only one checkpoint is due, at about 3,000. A later one could be written at 5,000
-    // and replace that of seed 1.
+    // With seed 2, only one checkpoint is due, at about 3,000. A later one could be written at
+    // 5,000 and replace that of seed 1.
     let every = |seed| if seed == "learning.seed=2" { "store.checkpoint_every=3000" } else { "store.checkpoint_every=300" };
     let settings = |seed| [seed, "learning.interval=64", every(seed), "store.checkpoints_kept=2"];
     let daemon = home.start(&settings("learning.seed=1"));
@@ -195,31 +196,31 @@ fn learning_begun_anew_under_other_settings_is_gone_on_with_though_the_former_wa
     assert!(checkpoint(&home, 5_000).exists());
     let checkpoints =
         || home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().file_name()).collect::<HashSet<_>>();
-    let former = checkpoints();
+    let earlier_checkpoints = checkpoints();
 
     let tested = |daemon: &Daemon| {
         daemon.wait_until_learned(5_000);
         daemon.metric("sequor_evaluated_steps_total")
     };
     let daemon = home.start(&settings("learning.seed=2"));
-    let anew = tested(&daemon);
+    let all_steps = tested(&daemon);
     let unfinished = |name: &OsString| name.to_string_lossy().ends_with("unfinished");
-    wait_for("a checkpoint", || checkpoints().difference(&former).any(|name| !unfinished(name)).then_some(()));
+    wait_for("a checkpoint", || checkpoints().difference(&earlier_checkpoints).any(|name| !unfinished(name)).then_some(()));
     daemon.kill();
     for seed in ["learning.seed=2", "learning.seed=1"] {
         let daemon = home.start(&settings(seed));
         let again = tested(&daemon);
-        assert!(again < anew, "{seed}: {again} steps were tested again, of {anew}");
+        assert!(again < all_steps, "{seed}: {again} of {all_steps} steps were learned again");
         daemon.kill();
     }
 }
 
 #[test]
-fn a_damaged_session_record_is_folded_anew() {
+fn damaged_session_record_is_rebuilt_from_the_journal() {
     let home = DaemonHome::new();
     let daemon = home.start(&UNTRAINED);
-    daemon.send_events(&others());
-    daemon.send_events(&hers());
+    daemon.send_events(&other_events());
+    daemon.send_events(&ann_events());
     daemon.wait_until_learned(153);
     assert_eq!(daemon.terminate().code(), Some(0));
     {
@@ -235,7 +236,7 @@ fn a_damaged_session_record_is_folded_anew() {
     };
     let daemon = home.start(&UNTRAINED);
     assert_eq!(seen(&daemon), [true, true, true, false]);
-    daemon.send_events(&[hers_at(4)]);
+    daemon.send_events(&[ann_event(4)]);
     assert_eq!(seen(&daemon), [true; 4]);
     assert_eq!(daemon.terminate().code(), Some(0));
     let daemon = home.start(&UNTRAINED);

@@ -1,4 +1,4 @@
-//! Segment's API: as its library for Python speaks it, and by hand.
+//! Segment compatibility: by Segment's Python library and by hand-written requests.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, DaemonHome, report_skipped};
 
-/// What the journal holds, in the shape of an export.
+/// The journal in export format.
 fn journal(daemon: &Daemon) -> Vec<Value> {
     daemon.get_admin("/admin/journal").body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn the_library_for_python_is_understood_unchanged() {
+fn segment_python_library_works_unchanged() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/tools/python/bin/python");
     if !Command::new(&python).args(["-c", "import segment.analytics"]).status().is_ok_and(|status| status.success()) {
-        report_skipped("Segment's library for Python is not tried, since it is not there (tests/run)");
+        report_skipped("Segment's Python library: it is not installed (run tests/run)");
         return;
     }
     let home = DaemonHome::new();
@@ -28,12 +28,12 @@ fn the_library_for_python_is_understood_unchanged() {
     let output = Command::new(python).arg(root.join("tests/capture/shopper.py")).arg(daemon.api()).output().unwrap();
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let journal = journal(&daemon);
-    let of = |user: &str| -> Vec<_> {
-        let mine = journal.iter().filter(|entry| entry["user_id"] == user);
-        mine.map(|entry| (entry["type"].as_str().unwrap(), entry["item_id"].as_str(), entry["value"].as_f64())).collect()
+    let events_of = |user: &str| -> Vec<_> {
+        let events = journal.iter().filter(|entry| entry["user_id"] == user);
+        events.map(|entry| (entry["type"].as_str().unwrap(), entry["item_id"].as_str(), entry["value"].as_f64())).collect()
     };
     for user in ["ann", "bob", "cyd"] {
-        assert_eq!(of(user), [("view", Some("tea"), None), ("view", Some("teapot"), None), ("view", Some("cup"), None)]);
+        assert_eq!(events_of(user), [("view", Some("tea"), None), ("view", Some("teapot"), None), ("view", Some("cup"), None)]);
     }
     let eve = [
         ("search", None, None),
@@ -43,7 +43,7 @@ fn the_library_for_python_is_understood_unchanged() {
         ("purchase", Some("cup"), Some(3.0)),
         ("rate", Some("tea"), Some(5.0)),
     ];
-    assert_eq!(of("eve"), eve);
+    assert_eq!(events_of("eve"), eve);
     assert_eq!(journal[0]["session_id"], "s-ann");
     daemon.wait_until_learned(15);
     let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=false").item_ids();
@@ -55,7 +55,7 @@ fn the_library_for_python_is_understood_unchanged() {
 }
 
 #[test]
-fn each_call_is_answered_as_by_segment_and_each_fault_by_name() {
+fn segment_calls_return_segment_responses_and_named_errors() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_batch=3", "segment.events={\"Quick Look\" = \"view\"}"]);
     let tea = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" });
@@ -72,7 +72,7 @@ fn each_call_is_answered_as_by_segment_and_each_fault_by_name() {
     for call in ["track", "page", "screen", "group", "track"] {
         assert_eq!(posted(&format!("/v1/{call}"), &tea), success, "{call}");
     }
-    assert_eq!(daemon.next_offset(), 1, "the same message is taken once, and nothing of the others");
+    assert_eq!(daemon.next_offset(), 1, "one message is accepted once; the other calls add no events");
 
     let batch = json!({ "batch": [with("track"), { "type": "track", "event": "Product Viewed" }, { "type": "track", "userId": "ann", "event": "Moon Landed" }] });
     let (status, answer) = posted("/v1/batch", &batch);
@@ -101,7 +101,7 @@ fn each_call_is_answered_as_by_segment_and_each_fault_by_name() {
 }
 
 #[test]
-fn pages_of_the_origins_named_may_ask_and_others_may_not() {
+fn cors_allows_only_the_configured_origins() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
     let preflight = |origin: &str| {

@@ -1,5 +1,4 @@
-//! What comes through the doors too slowly, too large, too often, or under another name, and what
-//! is encrypted.
+//! Server limits: slow, large or too many requests, host names of the admin endpoint, and TLS.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -14,106 +13,105 @@ use crate::daemon::{DaemonHome, event, report_skipped, run, sequor, wait_for};
 
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address.split_once("://").unwrap().1).unwrap();
-    // A bound for hangs alone.
+    // Detects hangs.
     stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     stream
 }
 
-/// Everything until the other side closes.
-fn rest(stream: &mut TcpStream) -> String {
-    let mut said = Vec::new();
-    match stream.read_to_end(&mut said) {
+/// Reads until the other side closes.
+fn read_to_close(stream: &mut TcpStream) -> String {
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
         Ok(_) => {}
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
-    String::from_utf8_lossy(&said).into_owned()
+    String::from_utf8_lossy(&response).into_owned()
 }
 
-/// One whole answer, of a connection that stays open.
-fn answer(stream: &mut TcpStream) -> String {
-    let (mut said, mut buffer) = (String::new(), [0; 4096]);
-    while !said.ends_with('}') {
+/// Reads one response from a connection that stays open.
+fn read_response(stream: &mut TcpStream) -> String {
+    let (mut response, mut buffer) = (String::new(), [0; 4096]);
+    while !response.ends_with('}') {
         let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "{said}");
-        said.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        assert!(count > 0, "{response}");
+        response.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
     }
-    said
+    response
 }
 
-const ASK: &[u8] = b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const GET_REQUEST: &[u8] = b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
-fn who_is_slow_is_not_waited_for() {
+fn slow_requests_time_out() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.head_timeout=300ms", "server.body_timeout=300ms", "server.idle_timeout=300ms"]);
-    // A head that never ends, at once or byte by byte, and a connection on which nothing comes at
-    // all.
+    // A head that stalls, a head that arrives byte by byte, and a connection without any data.
     let mut silent = connect(daemon.api());
     let mut stuck = connect(daemon.api());
     stuck.write_all(b"GET /v1/trending HTTP/1.1\r\nX-Slow: ").unwrap();
     let mut dribbling = connect(daemon.api());
-    wait_for("a head that dribbles to be cut off", || dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(()));
+    wait_for("the slow head to be cut off", || dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(()));
     for stream in [&mut silent, &mut stuck] {
-        let said = rest(stream);
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
+        let response = read_to_close(stream);
+        assert!(response.is_empty() || response.starts_with("HTTP/1.1 408"), "{response}");
     }
-    // A body that never ends.
+    // A body that stalls.
     for part in [&b""[..], b"{", br#"{"user_id":"ann","#] {
         let mut stream = connect(daemon.api());
         stream.write_all(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n").unwrap();
         stream.write_all(part).unwrap();
-        let said = answer(&mut stream);
-        assert!(said.starts_with("HTTP/1.1 408") && said.contains("/problems/too-slow"), "{said}");
+        let response = read_response(&mut stream);
+        assert!(response.starts_with("HTTP/1.1 408") && response.contains("/problems/too-slow"), "{response}");
     }
     let mut dribbling = connect(daemon.api());
     dribbling.write_all(b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n").unwrap();
     dribbling.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut said = [0; 12];
-    wait_for("a body that dribbles to be cut off", || {
+    let mut response = [0; 12];
+    wait_for("the slow body to be cut off", || {
         let _ = dribbling.write_all(b" ");
-        dribbling.read_exact(&mut said).is_ok().then_some(())
+        dribbling.read_exact(&mut response).is_ok().then_some(())
     });
-    assert_eq!(&said, b"HTTP/1.1 408");
-    // Nobody asks on it any more.
+    assert_eq!(&response, b"HTTP/1.1 408");
+    // An idle connection.
     let mut idle = connect(daemon.api());
-    idle.write_all(ASK).unwrap();
-    assert!(answer(&mut idle).starts_with("HTTP/1.1 200"));
-    assert_eq!(rest(&mut idle), "");
-    // The tests' own connection may be closed just as it is used again, too.
+    idle.write_all(GET_REQUEST).unwrap();
+    assert!(read_response(&mut idle).starts_with("HTTP/1.1 200"));
+    assert_eq!(read_to_close(&mut idle), "");
+    // The test client's idle connection may also be closed.
     let status = wait_for("the status", || daemon.try_admin_request("GET", "/admin/status", "").ok()).json();
     assert_eq!(status["journal"]["next_offset"], 0);
 }
 
 #[test]
-fn there_are_so_many_connections_and_no_more() {
+fn connections_are_limited() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.connections_max=2", "server.workers=1", "server.idle_timeout=1h", "server.head_timeout=1h"]);
     let mut open: Vec<_> = (0..2).map(|_| connect(daemon.api())).collect();
     for stream in &mut open {
-        stream.write_all(ASK).unwrap();
-        answer(stream);
+        stream.write_all(GET_REQUEST).unwrap();
+        read_response(stream);
     }
     let mut waiting = connect(daemon.api());
-    waiting.write_all(ASK).unwrap();
+    waiting.write_all(GET_REQUEST).unwrap();
     waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let found = waiting.read(&mut [0; 1]).map_err(|error| error.kind());
     assert!(matches!(found, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{found:?}");
-    // The admin endpoint has connections of its own.
+    // The admin endpoint has its own connection limit.
     daemon.assert_healthy();
     drop(open.pop());
     waiting.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    assert!(answer(&mut waiting).starts_with("HTTP/1.1 200"));
+    assert!(read_response(&mut waiting).starts_with("HTTP/1.1 200"));
 }
 
 #[test]
-fn what_is_too_large_is_refused_in_each_way() {
+fn too_large_requests_are_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_body_bytes=65536", "server.max_batch=10"]);
-    let head = |request: String| {
+    let send_raw = |request: String| {
         let mut stream = connect(daemon.api());
-        // It may be refused before all of it is sent.
+        // The daemon may respond before everything is sent.
         let _ = stream.write_all(request.as_bytes());
-        rest(&mut stream)
+        read_to_close(&mut stream)
     };
     let long = "a".repeat(200 * 1024);
     for request in [
@@ -121,14 +119,14 @@ fn what_is_too_large_is_refused_in_each_way() {
         format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", (0..5000).map(|n| format!("X-{n}: y\r\n")).collect::<String>()),
     ] {
-        let said = head(request);
-        // It may be gone with the connection.
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
+        let response = send_raw(request);
+        // The response may be lost with the connection.
+        assert!(response.is_empty() || response.starts_with("HTTP/1.1 4"), "{response}");
     }
     let status = |path: &str, body: &str| {
-        let answer = daemon.post(path, body);
-        assert!(answer.body.len() < 8192 && answer.content_type.contains("json"), "{path}: {}", answer.body);
-        answer.status
+        let read_response = daemon.post(path, body);
+        assert!(read_response.body.len() < 8192 && read_response.content_type.contains("json"), "{path}: {}", read_response.body);
+        read_response.status
     };
     let nested = |open: &str, close: &str| format!("{}{}", open.repeat(20_000 / open.len()), close.repeat(20_000 / open.len()));
     let paths = [
@@ -145,7 +143,7 @@ fn what_is_too_large_is_refused_in_each_way() {
         assert_eq!(status(path, &format!("\"{}\"", "a".repeat(70_000))), 413, "{path}");
         for body in [nested("[", "]"), nested("{\"a\":", "}"), nested("[{\"a\":", "}]"), "[".repeat(60_000), "{\"a\":".repeat(10_000)] {
             let found = status(path, &body);
-            // A verdict on what is refused is an answer, too.
+            // The validation endpoint may return 200 with the errors.
             let expected: &[u16] = if path.ends_with("validate") { &[200, 400] } else { &[400] };
             assert!(expected.contains(&found), "{path}: {found} to {}…", &body[..10]);
         }
@@ -166,55 +164,56 @@ fn what_is_too_large_is_refused_in_each_way() {
     daemon.assert_healthy();
 }
 
-/// Makes a key as an operator does.
-fn create(home: &DaemonHome, arguments: &[&str]) -> String {
+/// Creates an API key with the command line.
+fn create_key(home: &DaemonHome, arguments: &[&str]) -> String {
     let output = run(&[&["key", "create", "k", "--data-dir", home.data_dir().to_str().unwrap()], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[test]
-fn a_key_that_sends_too_much_gets_its_share_and_disturbs_no_other() {
+fn rate_limit_of_one_key_does_not_affect_others() {
     let home = DaemonHome::new();
-    let loud = create(&home, &["--scope", "write", "--rate", "5"]);
-    let quiet = create(&home, &["--scope", "write"]);
+    let limited_key = create_key(&home, &["--scope", "write", "--rate", "5"]);
+    let other_key = create_key(&home, &["--scope", "write"]);
     let daemon = home.start(&["--listen=0.0.0.0:0", "server.max_batch=20"]);
     let send = |key: &str, id: &str, count: usize| {
         let events: Vec<_> = (0..count).map(|number| event(&format!("{id}-{number}"), "ann", "tea")).collect();
         daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(key), &json!(events).to_string())
     };
     let began = Instant::now();
-    let (mut taken, mut refused, mut round) = (0, 0, 0);
-    // Ten times its limit, for as long as that takes: by what was taken, not by how fast.
-    while round < 100 || refused == 0 {
-        let answer = send(&loud, &format!("loud{round}"), 10);
-        match answer.status {
-            200 => taken += 10,
+    let (mut accepted, mut rejected, mut round) = (0, 0, 0);
+    // Sends far more than the limit, until something is rejected. Counts accepted events, so that
+    // speed does not matter.
+    while round < 100 || rejected == 0 {
+        let read_response = send(&limited_key, &format!("loud{round}"), 10);
+        match read_response.status {
+            200 => accepted += 10,
             429 => {
-                assert_eq!(answer.json()["type"], "/problems/too-many-requests");
-                let again: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
-                assert!((1..=10).contains(&again), "{again}");
-                refused += 1;
+                assert_eq!(read_response.json()["type"], "/problems/too-many-requests");
+                let retry_after: u64 = read_response.headers["retry-after"].to_str().unwrap().parse().unwrap();
+                assert!((1..=10).contains(&retry_after), "{retry_after}");
+                rejected += 1;
             }
-            other => panic!("{other}: {}", answer.body),
+            other => panic!("{other}: {}", read_response.body),
         }
-        assert_eq!(send(&quiet, &format!("quiet{round}"), 1).status, 200, "the others are not disturbed");
+        assert_eq!(send(&other_key, &format!("quiet{round}"), 1).status, 200, "the other key is not affected");
         round += 1;
     }
     let allowed = 20 + 5 * (began.elapsed().as_secs() + 1);
-    assert!((20..=allowed).contains(&taken), "{taken} of {allowed}, and {refused} refused");
-    // What was refused was not taken in part.
-    assert_eq!(daemon.next_offset(), taken + round);
-    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"key_rate\"}"), f64::from(refused));
+    assert!((20..=allowed).contains(&accepted), "{accepted} of {allowed} accepted, {rejected} requests rejected");
+    // Rejected batches are not accepted in part.
+    assert_eq!(daemon.next_offset(), accepted + round);
+    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"key_rate\"}"), f64::from(rejected));
 }
 
 #[test]
-fn an_address_that_sends_too_much_is_refused_and_the_admin_endpoint_is_not_limited() {
+fn rate_limit_per_address_does_not_apply_to_the_admin_endpoint() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.rate_per_address=1", "server.max_batch=5"]);
-    let refused = wait_for("the limit", || Some(daemon.get("/v1/trending")).filter(|answer| answer.status == 429));
-    assert!(refused.headers.contains_key("retry-after"));
-    // Whatever it asks for, there or not.
+    let rejected = wait_for("the limit", || Some(daemon.get("/v1/trending")).filter(|read_response| read_response.status == 429));
+    assert!(rejected.headers.contains_key("retry-after"));
+    // The limit applies to every path, known or not.
     wait_for("the limit", || (daemon.get("/openapi.json").status == 429).then_some(()));
     wait_for("the limit", || (daemon.get("/nowhere").status == 429).then_some(()));
     for _ in 0..50 {
@@ -224,30 +223,30 @@ fn an_address_that_sends_too_much_is_refused_and_the_admin_endpoint_is_not_limit
 }
 
 #[test]
-fn the_admin_endpoint_answers_to_its_own_names_and_pages_alone() {
+fn admin_endpoint_rejects_foreign_hosts_and_origins() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.admin_hosts=[\"sequor.example\"]"]);
-    let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+    let request_status = |method: &str, path: &str, headers: &[(&str, &str)]| {
         let mut stream = connect(daemon.admin_address());
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n{headers}\r\n{{}}"
         );
         stream.write_all(request.as_bytes()).unwrap();
-        rest(&mut stream)[9..12].to_owned()
+        read_to_close(&mut stream)[9..12].to_owned()
     };
-    assert_eq!(ask("GET", "/admin/status", &[("Host", "sequor.example:9090")]), "200");
+    assert_eq!(request_status("GET", "/admin/status", &[("Host", "sequor.example:9090")]), "200");
     for path in ["/admin/status", "/console", "/healthz", "/metrics", "/nowhere"] {
-        assert_eq!(ask("GET", path, &[("Host", "rebound.example")]), "421", "{path}");
+        assert_eq!(request_status("GET", path, &[("Host", "rebound.example")]), "421", "{path}");
     }
-    assert_eq!(ask("POST", "/admin/model/pause", &[("Host", "localhost"), ("Origin", "http://shop.example")]), "403");
-    assert_eq!(ask("POST", "/admin/model/pause", &[("Host", "localhost"), ("Sec-Fetch-Site", "cross-site")]), "403");
-    assert_eq!(ask("POST", "/admin/model/resume", &[("Host", "localhost:9090"), ("Origin", "http://localhost:9090")]), "200");
+    assert_eq!(request_status("POST", "/admin/model/pause", &[("Host", "localhost"), ("Origin", "http://shop.example")]), "403");
+    assert_eq!(request_status("POST", "/admin/model/pause", &[("Host", "localhost"), ("Sec-Fetch-Site", "cross-site")]), "403");
+    assert_eq!(request_status("POST", "/admin/model/resume", &[("Host", "localhost:9090"), ("Origin", "http://localhost:9090")]), "200");
     assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"host\"}"), 5.0);
     assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"origin\"}"), 2.0);
 }
 
-/// A certificate of its own and its key.
+/// Creates a self-signed certificate and its key.
 fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
     let [cert, key] = ["crt", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
     let output = Command::new("openssl")
@@ -261,24 +260,24 @@ fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
 }
 
 #[test]
-fn tls_is_spoken_by_both_doors_and_a_new_certificate_is_taken_up() {
+fn both_listeners_use_tls_and_reload_certificates() {
     let home = DaemonHome::new();
     let (Some([first, first_key]), Some([second, second_key])) = (certificate(home.path(), "first"), certificate(home.path(), "second"))
     else {
-        return report_skipped("TLS is not tried, since openssl is not installed");
+        return report_skipped("TLS: openssl is not installed");
     };
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.path().join(name));
-    let put = |from: [&Path; 2]| {
+    let install = |from: [&Path; 2]| {
         for (from, to) in from.into_iter().zip([&cert, &key]) {
             fs::copy(from, to).unwrap();
         }
     };
-    put([&first, &second_key]);
+    install([&first, &second_key]);
     let files = [format!("server.tls_cert={}", cert.display()), format!("server.tls_key={}", key.display())];
     let files: Vec<_> = files.iter().map(String::as_str).collect();
-    let said = String::from_utf8(home.start_expecting_failure(&files).stderr).unwrap();
-    assert!(said.contains("certificate and key cannot be used"), "{said}");
-    put([&first, &first_key]);
+    let response = String::from_utf8(home.start_expecting_failure(&files).stderr).unwrap();
+    assert!(response.contains("certificate and key cannot be used"), "{response}");
+    install([&first, &first_key]);
     let daemon = home.start(&files);
     assert!(daemon.api().starts_with("https://") && daemon.admin_address().starts_with("https://"));
     daemon.send_events(&[event("e1", "ann", "tea")]);
@@ -293,28 +292,28 @@ fn tls_is_spoken_by_both_doors_and_a_new_certificate_is_taken_up() {
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert_eq!((curl(&first).as_str(), curl(&second).as_str()), ("2 200", "0 000"));
-    // The commands' two clients.
+    // The HTTP clients of the commands.
     let events = home.path().join("events.ndjson");
     fs::write(&events, event("e2", "ann", "cup").to_string()).unwrap();
     let health = |ca: &[&str]| run(&[&["health", "--url", daemon.admin_address()], ca].concat()).status.success();
     assert!(health(&["--ca", first.to_str().unwrap()]) && !health(&["--ca", second.to_str().unwrap()]) && !health(&[]));
     let import = sequor().args(["import", "--url", daemon.api(), "--ca"]).arg(&first).arg(&events).output().unwrap();
     assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
-    // What is not encrypted is not answered.
-    let mut plain = connect(daemon.api());
-    plain.write_all(ASK).unwrap();
-    assert!(!rest(&mut plain).starts_with("HTTP/1.1 2"));
+    // Plain HTTP gets no response.
+    let mut unencrypted = connect(daemon.api());
+    unencrypted.write_all(GET_REQUEST).unwrap();
+    assert!(!read_to_close(&mut unencrypted).starts_with("HTTP/1.1 2"));
 
-    put([&second, &second_key]);
+    install([&second, &second_key]);
     wait_for("the new certificate", || (curl(&second) == "2 200").then_some(()));
     assert_eq!(curl(&first), "0 000");
     let failures = daemon.metric("sequor_reload_failures_total{what=\"certificate\"}");
     fs::write(&cert, "no certificate").unwrap();
-    wait_for("the broken one to be counted", || {
+    wait_for("the reload failure to be counted", || {
         (daemon.metric("sequor_reload_failures_total{what=\"certificate\"}") > failures).then_some(())
     });
     assert_eq!(curl(&second), "2 200");
-    put([&first, &first_key]);
-    wait_for("the former certificate", || (curl(&first) == "2 200").then_some(()));
+    install([&first, &first_key]);
+    wait_for("the previous certificate", || (curl(&first) == "2 200").then_some(()));
     assert!(daemon.terminate().success());
 }

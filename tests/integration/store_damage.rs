@@ -1,7 +1,7 @@
-//! A small store's files with bits flipped, stretches zeroed and ends cut off, a thousand times:
-//! whatever happens to them is refused, or found, or does no harm.
+//! Random damage to a store's files: flipped bits, zeroed sectors, truncation. Each damage must be
+//! rejected at opening, detected by verification, or have no effect.
 //!
-//! `SEQUOR_DAMAGES` says how often (1000 unless set), `SEQUOR_DAMAGE_SEED` where the draws begin.
+//! `SEQUOR_DAMAGES` sets the number of damages (default 1000), `SEQUOR_DAMAGE_SEED` the seed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::random::TestRng;
 
 const USERS: u64 = 40;
 
-/// The entry that stands at an offset.
+/// The entry at an offset.
 fn entry(offset: Offset) -> Entry {
     let mut random = TestRng(offset);
     let item_id = format!("item{}", random.below(300));
@@ -40,12 +40,12 @@ fn entry(offset: Offset) -> Entry {
     })
 }
 
-fn written(file: &mut CheckpointWriter, bytes: &[u8]) -> Result<(), StoreError> {
+fn write_to_checkpoint(file: &mut CheckpointWriter, bytes: &[u8]) -> Result<(), StoreError> {
     file.write_all(bytes).unwrap();
     Ok(())
 }
 
-/// What the journal makes of the users up to an offset.
+/// The session records after all entries before `end`.
 fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecord> {
     let names = committer.dictionary();
     let mut users: BTreeMap<String, SessionRecord> = BTreeMap::new();
@@ -61,17 +61,17 @@ fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecor
     users
 }
 
-/// What every copy must be, or be known not to be.
+/// The undamaged store and its expected contents.
 struct Original {
     home: TempDir,
     entries: Vec<Entry>,
     names: Vec<String>,
-    /// Each user's record as it was at each time that it was stored.
+    /// The session records at each time that they were stored.
     stored: Vec<BTreeMap<String, SessionRecord>>,
 }
 
 impl Original {
-    /// A store that was filled over several openings, as a daemon's is.
+    /// Creates a store that was filled over several openings, like a daemon's.
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("data");
@@ -80,7 +80,7 @@ impl Original {
         for opening in 0..3 {
             let store = Store::open(&dir, &StoreOptions::default()).unwrap();
             if opening == 0 {
-                store.set_pretrained_state::<StoreError>(|file| written(file, &[5; 500])).unwrap();
+                store.set_pretrained_state::<StoreError>(|file| write_to_checkpoint(file, &[5; 500])).unwrap();
             }
             let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
             for commit in 0..40 {
@@ -94,13 +94,13 @@ impl Original {
                     stored.push(users);
                 }
             }
-            store.checkpoints(2).unwrap().write(end, |file| written(file, &[opening; 3000])).unwrap();
+            store.checkpoints(2).unwrap().write(end, |file| write_to_checkpoint(file, &[opening; 3000])).unwrap();
             store.sync(Durability::PowerLoss).unwrap();
             drop(committer);
             store.close().unwrap();
         }
-        // Looked at in a copy: each opening puts what the one before wrote into the database's own
-        // snapshot, and damage to what is in none is another case.
+        // The expected contents are read from a copy. Each opening moves the previous writes into
+        // the database's own snapshot, and damage outside the snapshot is a separate case.
         copy_dir(&dir, &home.path().join("looked-at"));
         let store = Store::open(home.path().join("looked-at"), &StoreOptions::default()).unwrap();
         let findings = store.verify(&[], &mut |_| {}).0;
@@ -116,64 +116,63 @@ impl Original {
         self.home.path().join("data")
     }
 
-    /// Opens a damaged copy and looks at everything in it. `Ok(true)` if it is all there and
-    /// nothing is wrong, `Ok(false)` if it is known to be damaged, and why if something is wrong
-    /// that nothing said.
-    fn judge(&self, dir: &Path) -> Result<bool, String> {
+    /// Opens a damaged copy and checks its contents. `Ok(true)` if everything is intact;
+    /// `Ok(false)` if the damage is detected; an error if the damage goes undetected.
+    fn check(&self, dir: &Path) -> Result<bool, String> {
         let store = match Store::open_for_inspection(dir, &StoreOptions::default()) {
             Ok(store) => store,
             Err(error) if error.to_string().len() > 20 => return Ok(false),
-            Err(error) => return Err(format!("refused without a reason: {error}")),
+            Err(error) => return Err(format!("opening failed without a reason: {error}")),
         };
         let damages = store.verify(&[], &mut |_| {}).0.damages;
-        let whole = damages.is_empty();
-        // What the daemon does with it.
-        let judged = match Committer::open(store.clone(), CommitterSettings::default()) {
-            Ok(committer) => self.answers(&store, &committer).and_then(|silent| match silent {
-                Some(error) if whole => Err(format!("verified, but {error}")),
-                _ => Ok(whole),
+        let is_intact = damages.is_empty();
+        // Opens the store as the daemon does.
+        let result = match Committer::open(store.clone(), CommitterSettings::default()) {
+            Ok(committer) => self.read_all(&store, &committer).and_then(|first_error| match first_error {
+                Some(error) if is_intact => Err(format!("verification passed, but reading failed: {error}")),
+                _ => Ok(is_intact),
             }),
-            Err(error) if whole => Err(format!("verified, but refused: {error}")),
+            Err(error) if is_intact => Err(format!("verification passed, but opening failed: {error}")),
             Err(_) => Ok(false),
         };
         store.close().map_err(|error| error.to_string())?;
-        judged
+        result
     }
 
-    /// Everything that the store answers, which must be right or an error; the first such error.
-    fn answers(&self, store: &Store, committer: &Committer) -> Result<Option<StoreError>, String> {
+    /// Reads the whole store. Every value must be correct or an error; returns the last error.
+    fn read_all(&self, store: &Store, committer: &Committer) -> Result<Option<StoreError>, String> {
         let mut error = None;
         let mut read = 0;
         for found in store.journal().entries(0).map_err(|error| error.to_string())? {
             match found {
                 Ok((offset, entry)) if self.entries.get(offset as usize) == Some(&entry) && offset as usize == read => read += 1,
-                Ok((offset, _)) => return Err(format!("another entry at {offset}")),
+                Ok((offset, _)) => return Err(format!("wrong entry at {offset}")),
                 Err(found) => error = Some(found),
             }
         }
         if error.is_none() && read != self.entries.len() {
-            return Err(format!("the journal ends at {read} of {} without a word", self.entries.len()));
+            return Err(format!("the journal ends at {read} of {} without an error", self.entries.len()));
         }
         let names = committer.dictionary();
         let found: Vec<_> = (0..names.len() as u32).map(|number| names.name(number).unwrap().to_string()).collect();
         if error.is_none() && found != self.names {
-            return Err(format!("{} items instead of {}, or others", found.len(), self.names.len()));
+            return Err(format!("wrong item names: {} items, expected {}", found.len(), self.names.len()));
         }
         let through = store.sessions().watermark();
         for user in (0..USERS).map(|number| format!("user{number}")) {
             match store.sessions().get(&user) {
                 Ok(record) => {
-                    // An earlier state is as true, if the records are not said to reach further.
-                    let known =
-                        |(place, users): (usize, &BTreeMap<String, SessionRecord>)| (users.get(&user) == record.as_ref()).then_some(place);
-                    let newest = self.stored.iter().enumerate().filter_map(known).next_back();
-                    let reaches =
-                        newest.and_then(|place| self.stored[place].values().map(|record| record.applied_through).max()).unwrap_or(0);
+                    // An earlier record is valid if the watermark does not claim a later one.
+                    let detected =
+                        |(index, users): (usize, &BTreeMap<String, SessionRecord>)| (users.get(&user) == record.as_ref()).then_some(index);
+                    let newest = self.stored.iter().enumerate().filter_map(detected).next_back();
+                    let applied_through =
+                        newest.and_then(|index| self.stored[index].values().map(|record| record.applied_through).max()).unwrap_or(0);
                     if record.is_some() && newest.is_none() {
-                        return Err(format!("another session of {user}"));
+                        return Err(format!("wrong session record of {user}"));
                     }
-                    if through.as_ref().is_ok_and(|through| reaches < *through && !self.is_unmoved(&user, newest, *through)) {
-                        return Err(format!("an older session of {user} than is said"));
+                    if through.as_ref().is_ok_and(|through| applied_through < *through && !self.has_no_later_event(&user, newest, *through)) {
+                        return Err(format!("the session record of {user} is older than the watermark"));
                     }
                 }
                 Err(found) => error = Some(found),
@@ -182,22 +181,20 @@ impl Original {
         if let Ok(Some(newest)) = store.checkpoints(2).and_then(|checkpoints| checkpoints.newest(self.entries.len() as u64))
             && newest.remaining() != 3000
         {
-            return Err("another checkpoint".to_owned());
+            return Err("wrong checkpoint".to_owned());
         }
         Ok(error.or(through.err()))
     }
 
-    /// Whether a user has no event between the state found and the offset that the records are said
-    /// to reach.
-    fn is_unmoved(&self, user: &str, newest: Option<usize>, through: Offset) -> bool {
-        let applied = newest.and_then(|place| self.stored[place].get(user)).map_or(0, |record| record.applied_through);
+    /// Whether a user has no event between the found record and the watermark.
+    fn has_no_later_event(&self, user: &str, newest: Option<usize>, through: Offset) -> bool {
+        let applied = newest.and_then(|index| self.stored[index].get(user)).map_or(0, |record| record.applied_through);
         let moved = |entry: &Entry| matches!(entry, Entry::Event(event) if event.user_id == user);
         !self.entries[applied as usize..through as usize].iter().any(moved)
     }
 }
 
-/// The files of a directory, smaller ones as likely as larger ones, the database's log more often
-/// than all others.
+/// All non-empty files below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
@@ -215,62 +212,63 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Damages one file of a directory, and says how.
+/// Damages one file of a directory and returns a description. The database's log is chosen most
+/// often.
 fn damage(dir: &Path, random: &mut TestRng) -> String {
     let files = files(dir);
     let log = dir.join("store/db");
     let file = if random.below(4) > 0 { log } else { files[random.below(files.len() as u64) as usize].clone() };
     let mut bytes = fs::read(&file).unwrap();
-    // Behind its end the log is zeroes; what is there is rarely looked at.
+    // The log is zero-padded behind its end, and the padding is rarely read.
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
-    let place = random.below(used as u64) as usize;
-    let how = match random.below(10) {
+    let index = random.below(used as u64) as usize;
+    let description = match random.below(10) {
         0..7 => {
             let bit = random.below(8);
-            bytes[place] ^= 1 << bit;
-            format!("bit {bit} of byte {place}")
+            bytes[index] ^= 1 << bit;
+            format!("bit {bit} of byte {index}")
         }
         7 => {
-            let sector = place / 512 * 512;
+            let sector = index / 512 * 512;
             let until = (sector + 512).min(bytes.len());
             bytes[sector..until].fill(0);
             format!("zeroes from {sector} to {until}")
         }
         _ => {
-            bytes.truncate(place);
-            format!("cut off at {place} of {used}")
+            bytes.truncate(index);
+            format!("cut off at {index} of {used}")
         }
     };
     fs::write(&file, bytes).unwrap();
-    format!("{}: {how}", file.strip_prefix(dir).unwrap().display())
+    format!("{}: {description}", file.strip_prefix(dir).unwrap().display())
 }
 
 #[test]
-fn damage_is_refused_or_found_or_does_no_harm() {
+fn damage_is_rejected_detected_or_harmless() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |number| number.parse().unwrap());
-    let (times, seed) = (number("SEQUOR_DAMAGES", 1000), number("SEQUOR_DAMAGE_SEED", 1));
+    let (runs, seed) = (number("SEQUOR_DAMAGES", 1000), number("SEQUOR_DAMAGE_SEED", 1));
     let original = Original::new();
-    let (next, known, harmless) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, detected, harmless) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let time = next.fetch_add(1, Ordering::Relaxed);
-                    if time >= times {
+                    let run = next.fetch_add(1, Ordering::Relaxed);
+                    if run >= runs {
                         break;
                     }
                     let home = tempfile::tempdir().unwrap();
                     let dir = home.path().join("data");
                     copy_dir(&original.data(), &dir);
-                    let how = damage(&dir, &mut TestRng(seed.wrapping_mul(1_000_003).wrapping_add(time)));
-                    let judged = catch_unwind(AssertUnwindSafe(|| original.judge(&dir)));
-                    match judged {
+                    let description = damage(&dir, &mut TestRng(seed.wrapping_mul(1_000_003).wrapping_add(run)));
+                    let result = catch_unwind(AssertUnwindSafe(|| original.check(&dir)));
+                    match result {
                         Ok(Ok(true)) => harmless.fetch_add(1, Ordering::Relaxed),
-                        Ok(Ok(false)) => known.fetch_add(1, Ordering::Relaxed),
-                        Ok(Err(wrong)) => panic!("damage {time}, {how}: {wrong}"),
-                        Err(_) => panic!("damage {time}, {how}: a panic"),
+                        Ok(Ok(false)) => detected.fetch_add(1, Ordering::Relaxed),
+                        Ok(Err(error)) => panic!("damage {run}, {description}: {error}"),
+                        Err(_) => panic!("damage {run}, {description}: panicked"),
                     };
-                    if time % 50 == 7 {
+                    if run % 50 == 7 {
                         let restored = home.path().join("restored");
                         restore::<_, StoreError>(
                             &original.home.path().join("backup.tar.gz"),
@@ -282,15 +280,15 @@ fn damage_is_refused_or_found_or_does_no_harm() {
                             },
                         )
                         .unwrap();
-                        assert_eq!(original.judge(&restored), Ok(true), "damage {time}, {how}");
+                        assert_eq!(original.check(&restored), Ok(true), "damage {run}, {description}");
                     }
                 }
             });
         }
     });
-    let (known, harmless) = (known.into_inner(), harmless.into_inner());
-    assert_eq!(known + harmless, times);
-    // Otherwise the damage falls where nothing is.
-    assert!(known > times / 2, "{known} known, {harmless} harmless");
-    println!("{known} known, {harmless} harmless");
+    let (detected, harmless) = (detected.into_inner(), harmless.into_inner());
+    assert_eq!(detected + harmless, runs);
+    // Otherwise the damage mostly hits unused bytes.
+    assert!(detected > runs / 2, "{detected} known, {harmless} harmless");
+    println!("{detected} known, {harmless} harmless");
 }

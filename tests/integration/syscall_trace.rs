@@ -1,5 +1,5 @@
-//! The system calls of a daemon, as `strace` saw them, in an order that no cause contradicts: a
-//! call's end is noted before the caller goes on.
+//! The system calls of a daemon, traced by `strace`. The order respects causality: the end of a
+//! call is written before the caller continues.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,46 +8,46 @@ use std::process::{Command, Stdio};
 
 use crate::daemon::wait_for;
 
-/// The command that traces what follows it, in the background of it: who kills the process that was
-/// started kills the daemon. Paths and data are in hexadecimal.
+/// The wrapper command that traces a daemon. The tracer runs in the background, so killing the
+/// started process kills the daemon. Paths and data are in hexadecimal.
 pub(crate) fn strace_command(file: &Path) -> Vec<String> {
     const CALLS: &str = "trace=pwrite64,ftruncate,fdatasync,fsync,recvfrom,read,write,writev,sendto,sendmsg";
     let fixed = ["strace", "-D", "-f", "-q", "-xx", "-y", "-s", "16777216", "-e", CALLS, "-o"];
     fixed.into_iter().map(str::to_owned).chain([file.to_str().unwrap().to_owned()]).collect()
 }
 
-/// Whether processes can be traced here; says so if not.
+/// Whether `strace` works here; reports a skipped check if not.
 pub(crate) fn is_strace_available() -> bool {
     let mut trial = Command::new("strace");
     let traced = trial.args(["-D", "-f", "-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let can = traced.is_ok_and(|status| status.success());
-    if !can {
+    let is_available = traced.is_ok_and(|status| status.success());
+    if !is_available {
         eprintln!(
-            "LEFT OUT: strace is missing or may not trace (Debian: apt-get install strace), so the order of syncs and answers is not looked at"
+            "SKIPPED: order of syncs and responses: strace is not installed or not permitted (Debian: apt-get install strace)"
         );
     }
-    can
+    is_available
 }
 
 /// One system call.
 #[derive(Debug)]
 pub(crate) struct SystemCall {
     pub(crate) name: String,
-    /// What its first argument is open on; empty for what is no file.
+    /// The path of its first argument; empty if that is not a file.
     pub(crate) path: String,
-    /// The bytes that it moved.
+    /// The transferred bytes.
     pub(crate) data: Vec<u8>,
-    /// Its last argument, where that is a number: a place in the file.
+    /// Its last argument if that is a number: a file position.
     pub(crate) offset: u64,
-    /// -1 too for a call that never ended.
+    /// The result; -1 for a call that did not return.
     pub(crate) result: i64,
-    /// Lines of the trace: where it was begun and where its end was seen.
+    /// Trace lines of its start and its end.
     pub(crate) start_line: usize,
     pub(crate) end_line: usize,
 }
 
 impl SystemCall {
-    /// Whether it made what was written to a file durable.
+    /// Whether it synced a file.
     pub(crate) fn syncs(&self, file: &str) -> bool {
         matches!(self.name.as_str(), "fdatasync" | "fsync") && self.result == 0 && self.path.ends_with(file)
     }
@@ -56,8 +56,7 @@ impl SystemCall {
         self.name == "pwrite64" && self.path.ends_with(file)
     }
 
-    /// Whether it sent the receipt of a request: its events are in the journal, which then ends at
-    /// `offset`.
+    /// The journal offset in the receipt, if the call sent one.
     pub(crate) fn acknowledged_offset(&self) -> Option<u64> {
         let text = self.data.starts_with(b"HTTP/1.1 200").then(|| String::from_utf8_lossy(&self.data))?;
         let (_, after) = text.split_once("\"offset\":")?;
@@ -69,31 +68,31 @@ impl SystemCall {
     }
 }
 
-/// What a daemon did, in the order in which its calls ended.
+/// Reads the calls of a process, in the order in which they ended.
 pub(crate) fn read_trace(file: &Path, process: u32) -> Vec<SystemCall> {
     let process = process.to_string();
     let text = wait_for("the end of the trace", || {
         let text = fs::read_to_string(file).ok()?;
         let ends =
-            |line: &str| line.split_once(' ').is_some_and(|(thread, said)| thread == process && said.trim_start().starts_with("+++"));
+            |line: &str| line.split_once(' ').is_some_and(|(thread, text)| thread == process && text.trim_start().starts_with("+++"));
         text.lines().any(ends).then_some(text)
     });
-    let mut begun: HashMap<&str, (usize, &str)> = HashMap::new();
+    let mut pending: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut calls = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let Some((thread, said)) = line.split_once(' ') else { continue };
-        let said = said.trim_start();
-        if let Some(half) = said.strip_suffix("<unfinished ...>") {
-            begun.insert(thread, (number, half));
-        } else if let Some((_, rest)) = said.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
-            let Some((began, half)) = begun.remove(thread) else { continue };
+        let Some((thread, text)) = line.split_once(' ') else { continue };
+        let text = text.trim_start();
+        if let Some(half) = text.strip_suffix("<unfinished ...>") {
+            pending.insert(thread, (number, half));
+        } else if let Some((_, rest)) = text.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
+            let Some((began, half)) = pending.remove(thread) else { continue };
             calls.extend(parse(&format!("{half}{rest}"), began, number));
         } else {
-            calls.extend(parse(said, number, number));
+            calls.extend(parse(text, number, number));
         }
     }
-    // What was under way when the process was killed: begun, whatever came of it.
-    calls.extend(begun.into_values().filter_map(|(began, half)| parse(&format!("{half}) = -1"), began, usize::MAX)));
+    // Calls that were pending when the process was killed.
+    calls.extend(pending.into_values().filter_map(|(began, half)| parse(&format!("{half}) = -1"), began, usize::MAX)));
     calls
 }
 
@@ -105,7 +104,7 @@ fn parse(text: &str, began: usize, ended: usize) -> Option<SystemCall> {
     let path = path.and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path).unwrap_or_default();
     let data = arguments.split('"').skip(1).step_by(2).flat_map(from_hexadecimal).collect();
     let place = arguments.rsplit_once(", ").and_then(|(_, place)| place.trim().parse().ok()).unwrap_or_default();
-    // `?` is the result of a call that its thread did not outlive.
+    // The result `?` means that the thread ended during the call.
     let (result, ended) = match result.split(' ').next()? {
         "?" => (-1, usize::MAX),
         number => (number.parse().ok()?, ended),
@@ -120,7 +119,7 @@ fn from_hexadecimal(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn calls_are_put_together_from_their_halves() {
+fn split_trace_lines_are_joined() {
     let call = parse(r#"pwrite64(9<\x2f\x64\x62>, "\x61\x62", 2, 512) = 2"#, 1, 2).unwrap();
     assert_eq!(
         (call.name.as_str(), call.path.as_str(), call.data.as_slice(), call.offset, call.result),

@@ -1,4 +1,4 @@
-//! Spans, as a collector of OpenTelemetry's gets them.
+//! OpenTelemetry spans, as received by a collector.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,49 +11,49 @@ use serde_json::json;
 use crate::api_keys::create_key;
 use crate::daemon::{Daemon, DaemonHome, event, wait_for};
 
-/// The trace and the span of a sender, as it writes them.
+/// The trace id and parent span id that a client sends.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// A collector on a free port of this machine, which takes whatever comes.
+/// A collector on a free local port that accepts every request.
 struct Collector {
     endpoint: String,
-    taken: Arc<Mutex<Vec<Vec<u8>>>>,
+    received: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Collector {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let taken = Arc::<Mutex<Vec<_>>>::default();
-        let shared = Arc::clone(&taken);
+        let received = Arc::<Mutex<Vec<_>>>::default();
+        let shared = Arc::clone(&received);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let taken = Arc::clone(&shared);
-                // Until the daemon closes, or is gone.
-                thread::spawn(move || while take(&stream, &taken).is_some() {});
+                let received = Arc::clone(&shared);
+                // Runs until the daemon closes the connection.
+                thread::spawn(move || while read_request(&stream, &received).is_some() {});
             }
         });
-        Self { endpoint, taken }
+        Self { endpoint, received }
     }
 
-    /// The setting that has spans sent here.
+    /// The setting that directs spans to this collector.
     fn setting(&self) -> String {
         format!("telemetry.endpoint={}", self.endpoint)
     }
 
-    /// All bytes that came.
+    /// All received bytes.
     fn bytes(&self) -> Vec<u8> {
-        self.taken.lock().unwrap().concat()
+        self.received.lock().unwrap().concat()
     }
 
     fn spans(&self) -> Vec<Span> {
-        self.taken.lock().unwrap().iter().flat_map(|body| spans(body)).collect()
+        self.received.lock().unwrap().iter().flat_map(|body| spans(body)).collect()
     }
 }
 
-/// One request: its headers must say that it is protobuf for traces.
-fn take(stream: &TcpStream, taken: &Mutex<Vec<Vec<u8>>>) -> Option<()> {
+/// Reads one request and checks that its headers declare protobuf traces.
+fn read_request(stream: &TcpStream, received: &Mutex<Vec<Vec<u8>>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -72,12 +72,11 @@ fn take(stream: &TcpStream, taken: &Mutex<Vec<Vec<u8>>>) -> Option<()> {
     assert_eq!(header("x-collector-key"), Some("sesame"));
     let mut body = vec![0; header("content-length")?.parse().unwrap()];
     reader.read_exact(&mut body).ok()?;
-    taken.lock().unwrap().push(body);
+    received.lock().unwrap().push(body);
     (&*stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n").ok()
 }
 
-/// A field of a message, as protobuf encodes it
-/// (<https://protobuf.dev/programming-guides/encoding/>).
+/// A protobuf field (<https://protobuf.dev/programming-guides/encoding/>).
 enum Field<'b> {
     Number(u64),
     Bytes(&'b [u8]),
@@ -108,7 +107,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
             1 => 8,
             2 => varint(&mut bytes) as usize,
             5 => 4,
-            other => panic!("no field is of the kind {other}"),
+            other => panic!("unknown wire type {other}"),
         };
         let (value, rest) = bytes.split_at(length);
         found.push((key >> 3, Field::Bytes(value)));
@@ -117,7 +116,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     found
 }
 
-/// The messages that are in the fields of a number.
+/// The sub-messages in the fields with a number.
 fn messages(bytes: &[u8], number: u64) -> Vec<&[u8]> {
     fields(bytes)
         .into_iter()
@@ -140,21 +139,21 @@ fn hexadecimal(bytes: &[u8], number: u64) -> String {
     messages(bytes, number).first().into_iter().flat_map(|value| value.iter()).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Attributes, as text or as the number that they are.
+/// Attributes, each value as text.
 fn attributes(bytes: &[u8], number: u64) -> BTreeMap<String, String> {
     let pairs = messages(bytes, number).into_iter().map(|pair| {
         let value = messages(pair, 2)[0];
         let value = match &fields(value)[0] {
             (1, Field::Bytes(text)) => String::from_utf8(text.to_vec()).unwrap(),
             (_, Field::Number(number)) => number.to_string(),
-            _ => panic!("an attribute is neither text nor a number"),
+            _ => panic!("an attribute value is neither text nor a number"),
         };
         (text(pair, 1), value)
     });
     pairs.collect()
 }
 
-/// A span, by the numbers of its fields in opentelemetry/proto/trace/v1/trace.proto.
+/// A span. The field numbers are those of opentelemetry/proto/trace/v1/trace.proto.
 #[derive(Debug)]
 struct Span {
     trace: String,
@@ -170,10 +169,10 @@ struct Span {
 
 fn spans(body: &[u8]) -> Vec<Span> {
     let mut found = Vec::new();
-    for of_a_resource in messages(body, 1) {
-        for of_a_scope in messages(of_a_resource, 2) {
-            for span in messages(of_a_scope, 2) {
-                let moment = |number| u64::from_le_bytes(messages(span, number)[0].try_into().unwrap());
+    for resource_spans in messages(body, 1) {
+        for scope_spans in messages(resource_spans, 2) {
+            for span in messages(scope_spans, 2) {
+                let timestamp = |number| u64::from_le_bytes(messages(span, number)[0].try_into().unwrap());
                 found.push(Span {
                     trace: hexadecimal(span, 1),
                     id: hexadecimal(span, 2),
@@ -182,8 +181,8 @@ fn spans(body: &[u8]) -> Vec<Span> {
                     kind: number(span, 6),
                     attributes: attributes(span, 9),
                     failed: messages(span, 15).first().is_some_and(|status| number(status, 3) == 2),
-                    service: attributes(messages(of_a_resource, 1)[0], 1),
-                    nanoseconds: (moment(7), moment(8)),
+                    service: attributes(messages(resource_spans, 1)[0], 1),
+                    nanoseconds: (timestamp(7), timestamp(8)),
                 });
             }
         }
@@ -191,8 +190,8 @@ fn spans(body: &[u8]) -> Vec<Span> {
     found
 }
 
-/// Asks with headers, and expects an answer of that status.
-fn ask(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16) {
+/// Sends a request with headers and expects a status.
+fn request_with_headers(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16) {
     let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", daemon.api()));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -206,7 +205,8 @@ fn ask(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body
     assert_eq!(answer.unwrap().status(), status, "{method} {path}");
 }
 
-/// What a daemon needs to be let in, and to leave a checkpoint and clusters.
+/// Starts a daemon that sends spans to the collector, with settings that soon cause checkpoints and
+/// clusterings.
 fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon {
     let usual = ["store.checkpoint_every=100", "clusters.every=64", "clusters.lag=16", "learning.interval=16", "log.level=trace"];
     let here = [collector.setting()];
@@ -214,7 +214,7 @@ fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon 
 }
 
 #[test]
-fn a_senders_trace_goes_on_in_every_stage_and_nobody_is_named_in_it() {
+fn trace_context_propagates_and_spans_contain_no_personal_data() {
     let (home, collector) = (DaemonHome::new(), Collector::start());
     let key = create_key(&home, "write,read");
     let daemon = start(&home, &collector, &["--listen=0.0.0.0:0"]);
@@ -223,64 +223,64 @@ fn a_senders_trace_goes_on_in_every_stage_and_nobody_is_named_in_it() {
     let headers =
         [("authorization", bearer.as_str()), ("traceparent", &traceparent), ("tracestate", "whois=whois-ann"), ("x-request-id", "r-1")];
     let events: Vec<_> = (0..130).map(|number| event(&format!("whois-e{number}"), "whois-ann", &format!("item{}", number % 20))).collect();
-    ask(&daemon, "POST", "/v1/events", &headers, &json!(events).to_string(), 200);
-    ask(&daemon, "GET", "/v1/users/whois-ann/recommendations?limit=3", &headers[..2], "", 200);
-    ask(&daemon, "POST", &format!("/v1/events?key={key}"), &headers[1..2], "whois-ann", 400);
-    ask(&daemon, "WHOIS-ANN", "/v1/users/whois-ann/nowhere", &headers[..2], "", 404);
+    request_with_headers(&daemon, "POST", "/v1/events", &headers, &json!(events).to_string(), 200);
+    request_with_headers(&daemon, "GET", "/v1/users/whois-ann/recommendations?limit=3", &headers[..2], "", 200);
+    request_with_headers(&daemon, "POST", &format!("/v1/events?key={key}"), &headers[1..2], "whois-ann", 400);
+    request_with_headers(&daemon, "WHOIS-ANN", "/v1/users/whois-ann/nowhere", &headers[..2], "", 404);
     assert!(daemon.terminate().success());
 
     let (spans, bytes) = (collector.spans(), collector.bytes());
     for secret in ["whois", "WHOIS", &key, key.rsplit('_').next().unwrap(), "sesame"] {
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is in a span");
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a span contains {secret}");
     }
-    let of_a_request = |name: &str, status: &str| {
+    let request_span = |name: &str, status: &str| {
         let found: Vec<_> =
             spans.iter().filter(|span| span.name == name && span.attributes["http.response.status_code"] == status).collect();
         assert_eq!(found.len(), 1, "{name}: {spans:#?}");
-        // 2 is the kind of a server's.
+        // Kind 2 is SERVER.
         assert_eq!((found[0].trace.as_str(), found[0].parent.as_str(), found[0].kind, found[0].failed), (TRACE, PARENT, 2, false));
         found[0]
     };
-    let below = |span: &Span, name: &str| {
+    let child_of = |span: &Span, name: &str| {
         let found = spans.iter().find(|child| child.name == name && child.parent == span.id);
-        let found = found.unwrap_or_else(|| panic!("{name} is not below {span:?} in {spans:#?}"));
+        let found = found.unwrap_or_else(|| panic!("{span:?} has no child {name} in {spans:#?}"));
         assert_eq!(found.trace, span.trace);
         assert!(span.nanoseconds.0 <= found.nanoseconds.0 && found.nanoseconds.0 <= found.nanoseconds.1, "{found:?} of {span:?}");
         found
     };
-    let told = of_a_request("POST /v1/events", "200");
-    let said = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
-    assert_eq!((said(told, "http.request.method"), said(told, "http.route")), ("POST".to_owned(), "/v1/events".to_owned()));
-    assert_eq!((said(told, "sequor.request_id").as_str(), told.service["service.name"].as_str()), ("r-1", "sequor"));
-    assert_eq!(told.service["service.version"], env!("CARGO_PKG_VERSION"));
-    below(told, "capture");
-    assert_eq!(below(told, "commit").attributes["sequor.entries"], "130");
-    let asked = of_a_request("GET /v1/users/{user}/recommendations", "200");
-    below(below(asked, "recommend"), "answer");
-    // What was shown is journalled after the answer.
-    below(below(asked, "impression"), "commit");
-    below(of_a_request("POST /v1/events", "400"), "capture");
-    let strange = spans.iter().find(|span| span.name == "HTTP").unwrap();
-    assert_eq!((strange.attributes["http.request.method"].as_str(), strange.attributes.get("http.route")), ("_OTHER", None));
-    // What is done in the background is of no request.
+    let post_span = request_span("POST /v1/events", "200");
+    let attribute = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
+    assert_eq!((attribute(post_span, "http.request.method"), attribute(post_span, "http.route")), ("POST".to_owned(), "/v1/events".to_owned()));
+    assert_eq!((attribute(post_span, "sequor.request_id").as_str(), post_span.service["service.name"].as_str()), ("r-1", "sequor"));
+    assert_eq!(post_span.service["service.version"], env!("CARGO_PKG_VERSION"));
+    child_of(post_span, "capture");
+    assert_eq!(child_of(post_span, "commit").attributes["sequor.entries"], "130");
+    let get_span = request_span("GET /v1/users/{user}/recommendations", "200");
+    child_of(child_of(get_span, "recommend"), "answer");
+    // The impression is journalled after the response.
+    child_of(child_of(get_span, "impression"), "commit");
+    child_of(request_span("POST /v1/events", "400"), "capture");
+    let unknown_method_span = spans.iter().find(|span| span.name == "HTTP").unwrap();
+    assert_eq!((unknown_method_span.attributes["http.request.method"].as_str(), unknown_method_span.attributes.get("http.route")), ("_OTHER", None));
+    // Background work belongs to no request.
     for name in ["checkpoint", "training", "clustering"] {
         let found = spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
         assert!(found.parent.is_empty() && found.trace != TRACE, "{found:?}");
     }
-    // The readiness that was waited for was asked without a trace: it began one.
+    // The readiness check sent no trace context, so it started its own trace.
     assert!(spans.iter().any(|span| span.name == "GET /readyz" && span.parent.is_empty()));
 }
 
 #[test]
-fn what_is_sampled_is_the_senders_decision_or_else_a_share() {
+fn sampling_follows_the_client_or_the_configured_share() {
     let (home, collector) = (DaemonHome::new(), Collector::start());
     let daemon = start(&home, &collector, &["telemetry.sample=0"]);
-    let with = |flags: &str, path: &str| ask(&daemon, "GET", path, &[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))], "", 200);
+    let with = |flags: &str, path: &str| request_with_headers(&daemon, "GET", path, &[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))], "", 200);
     with("01", "/v1/trending");
     with("00", "/openapi.json");
-    // Not well-formed: as if there were none.
+    // Malformed headers are ignored.
     let zeros = "0".repeat(32);
-    for strange in [
+    for unknown_method_span in [
         "",
         "00",
         "ann",
@@ -289,7 +289,7 @@ fn what_is_sampled_is_the_senders_decision_or_else_a_share() {
         &format!("ff-{TRACE}-{PARENT}-01"),
         &format!("00-{TRACE}-{PARENT}-01-01"),
     ] {
-        ask(&daemon, "GET", "/docs", &[("traceparent", strange)], "", 200);
+        request_with_headers(&daemon, "GET", "/docs", &[("traceparent", unknown_method_span)], "", 200);
     }
     assert!(daemon.terminate().success());
     let requests: Vec<_> = collector.spans().into_iter().filter(|span| span.kind == 2).map(|span| span.name).collect();
@@ -297,13 +297,13 @@ fn what_is_sampled_is_the_senders_decision_or_else_a_share() {
 }
 
 #[test]
-fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
-    // One that takes connections and never answers, and one that is not there: nobody listens on
-    // port 1.
+fn unavailable_collector_does_not_block_the_daemon() {
+    // One collector accepts connections but never responds. The other does not exist: nothing
+    // listens on port 1.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let hung = Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), taken: Arc::default() };
-    let gone = Collector { endpoint: "http://127.0.0.1:1".to_owned(), taken: Arc::default() };
-    for (collector, spans, outcome) in [(hung, 2600, "dropped"), (gone, 600, "failed")] {
+    let hanging = Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), received: Arc::default() };
+    let unreachable = Collector { endpoint: "http://127.0.0.1:1".to_owned(), received: Arc::default() };
+    for (collector, spans, outcome) in [(hanging, 2600, "dropped"), (unreachable, 600, "failed")] {
         let home = DaemonHome::new();
         let daemon = start(&home, &collector, &["log.level=info"]);
         for _ in 0..spans {
@@ -318,10 +318,9 @@ fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
         if outcome == "failed" {
             assert_eq!(daemon.logged().matches("the collector does not accept spans").count(), 1, "it is logged once");
         }
-        let began = std::time::Instant::now();
+        let start_time = std::time::Instant::now();
         assert!(daemon.terminate().success());
-        // A stop waits three seconds for the collector. The rest is a bound for a machine that is
-        // busy.
-        assert!(began.elapsed().as_secs() < 30);
+        // A stop waits three seconds for the collector. The rest is a margin for a busy machine.
+        assert!(start_time.elapsed().as_secs() < 30);
     }
 }

@@ -1,10 +1,11 @@
-//! The structure that ARCHITECTURE.md states, held against the code.
+//! Checks that the code follows the layering in ARCHITECTURE.md.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Each room and the rooms it may import: the arrows of ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 19] = [
+/// Each top-level folder (layer) of `src` and the folders that it may import, as in
+/// ARCHITECTURE.md.
+const LAYERS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("metrics", &["domain"]),
@@ -88,16 +89,16 @@ fn code(file: &Path, text: &str) -> String {
 
 #[test]
 fn imports_point_downward() {
-    let rooms: BTreeMap<_, _> = ROOMS.into_iter().collect();
+    let layers: BTreeMap<_, _> = LAYERS.into_iter().collect();
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         let from = room(&file);
         if from == "lib" || from == "main" {
             continue;
         }
-        let allowed = rooms.get(from.as_str()).unwrap_or_else(|| panic!("{} stands in no known room", file.display()));
+        let allowed = layers.get(from.as_str()).unwrap_or_else(|| panic!("{} stands in no known room", file.display()));
         for to in imports(&text) {
-            if to != from && rooms.contains_key(to) && !allowed.contains(&to) {
+            if to != from && layers.contains_key(to) && !allowed.contains(&to) {
                 wrong.push(format!("{} imports {to}", file.display()));
             }
         }
@@ -108,7 +109,7 @@ fn imports_point_downward() {
 #[test]
 fn the_architecture_page_names_every_room() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
-    for (room, allowed) in ROOMS {
+    for (room, allowed) in LAYERS {
         let row = page
             .lines()
             .find(|line| line.starts_with(&format!("| `{room}`")))
