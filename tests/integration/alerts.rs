@@ -98,8 +98,10 @@ fn every_series_of_an_alert_exists_from_the_start() {
     for rule in prometheus_rules() {
         for MetricSelector { name, labels } in metric_selectors(rule["expr"].as_str().unwrap()) {
             // A recorded metric has the labels of its source metrics.
-            let sources =
-                recorded.get(&name).map_or_else(|| vec![name.clone()], |of| metric_selectors(of).into_iter().map(|metric_selectors| metric_selectors.name).collect());
+            let sources = recorded.get(&name).map_or_else(
+                || vec![name.clone()],
+                |of| metric_selectors(of).into_iter().map(|metric_selectors| metric_selectors.name).collect(),
+            );
             for source in sources.iter().filter(|source| !source.contains(':')) {
                 let series: Vec<_> = text
                     .lines()
@@ -351,6 +353,9 @@ fn repeated_restarts_and_a_full_disk_raise_alerts() {
     // Without a mounted disk, this would fill the machine's disk.
     if disk.is_some() {
         prometheus.wait_for_alerts(&daemon, &["SequorDiskFilling"], || {});
-        assert!(!prometheus.query("sequor_disk_free_bytes < 1e9").is_empty(), "the alert fired for the fill rate instead of the free bytes");
+        assert!(
+            !prometheus.query("sequor_disk_free_bytes < 1e9").is_empty(),
+            "the alert fired for the fill rate instead of the free bytes"
+        );
     }
 }

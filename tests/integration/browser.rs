@@ -19,7 +19,9 @@ fn tools() -> PathBuf {
 fn is_browser_available() -> bool {
     let fetched = tools().join("../tools/usr/lib/chromium/chromium-headless-shell").exists();
     let is_installed = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    tools().join("node_modules/axe-core").exists() && is_installed("node") && (fetched || is_installed("chromium") || is_installed("chromium-headless-shell"))
+    tools().join("node_modules/axe-core").exists()
+        && is_installed("node")
+        && (fetched || is_installed("chromium") || is_installed("chromium-headless-shell"))
 }
 
 /// Runs a browser script with these arguments.

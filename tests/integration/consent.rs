@@ -82,7 +82,8 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     assert_eq!(list("/v1/users/nobody-5c1d/recommendations?consent=none")["fallback"], "unknown_user");
     assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=none")["fallback"], "unknown_user", "stored data is not used");
     assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session exists");
-    let with_recommendations = daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
+    let with_recommendations =
+        daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
     let answer = with_recommendations.json();
     assert_eq!((with_recommendations.status, &answer["withheld"], &answer["offset"]), (200, &json!(1), &Value::Null), "{answer}");
     assert_eq!((answer["recommendations"]["items"].as_array().unwrap().len(), &answer["recommendations"]["fallback"]), (3, &json!("none")));

@@ -193,7 +193,8 @@ fn body_position(request: &[u8]) -> Option<usize> {
 }
 
 fn corpus() -> Vec<Vec<u8>> {
-    let mut corpus: Vec<_> = VALID_REQUESTS.iter().map(|(method, address, body)| raw_request(method, address, "", body.as_bytes())).collect();
+    let mut corpus: Vec<_> =
+        VALID_REQUESTS.iter().map(|(method, address, body)| raw_request(method, address, "", body.as_bytes())).collect();
     let (_, _, event) = VALID_REQUESTS[0];
     let chunks = "POST /v1/events HTTP/1.1\r\nHost: sequor\r\nTransfer-Encoding: chunked\r\n\r\n";
     corpus.push(format!("{chunks}{:x}\r\n{event}\r\n0\r\n\r\n", event.len()).into_bytes());
@@ -201,8 +202,12 @@ fn corpus() -> Vec<Vec<u8>> {
     corpus.push(raw_request("POST", "/v1/events", "Expect: 100-continue\r\n", event.as_bytes()));
     corpus.push(raw_request("POST", "/v1/batch", "Authorization: Basic a2V5Og==\r\n", br#"{"batch":[]}"#));
     corpus.push(
-        [raw_request("GET", "/v1/trending", "", b""), raw_request("POST", "/v1/events", "", event.as_bytes()), raw_request("GET", "/v1/items/tea", "", b"")]
-            .concat(),
+        [
+            raw_request("GET", "/v1/trending", "", b""),
+            raw_request("POST", "/v1/events", "", event.as_bytes()),
+            raw_request("GET", "/v1/items/tea", "", b""),
+        ]
+        .concat(),
     );
     // HTTP/2: preface, settings, and a request with a truncated head.
     corpus.push(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\x05\x01\x05\0\0\0\x01\x82\x86\x84\x41\x8a\0\0\x04\x08\0\0\0\0\0\x7f\xff\xff\xff".to_vec());

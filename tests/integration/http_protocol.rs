@@ -25,7 +25,12 @@ fn response_encodings_are_accepted_in_requests() {
     assert!(verdict.contains("`user_id` is missing"), "{verdict}");
     for encoding in ["gzip", "br", "zstd"] {
         let (used, compressed) = daemon.get_encoded("/openapi.json", encoding);
-        assert!(used == encoding && compressed.len() < uncompressed.len() / 2, "{encoding}: {used}, {} of {}", compressed.len(), uncompressed.len());
+        assert!(
+            used == encoding && compressed.len() < uncompressed.len() / 2,
+            "{encoding}: {used}, {} of {}",
+            compressed.len(),
+            uncompressed.len()
+        );
         let answer = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &compressed).unwrap();
         assert_eq!(answer.body, verdict, "{encoding}");
     }

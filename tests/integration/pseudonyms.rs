@@ -103,7 +103,8 @@ fn clear_ids_are_never_stored_logged_or_returned() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(start_error(&[]).contains("privacy.pseudonymise = true"), "{}", start_error(&[]));
-    let with_other_secret = start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes"]);
+    let with_other_secret =
+        start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes"]);
     assert!(with_other_secret.contains("another secret") && !with_other_secret.contains("thirty-two"), "{with_other_secret}");
     assert!(start_error(&["privacy.pseudonymise=true"]).contains("needs a secret"));
     let with_short_secret = start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=short"]);

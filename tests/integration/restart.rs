@@ -89,10 +89,7 @@ fn clean_stop_writes_checkpoint_and_event_ids() {
     assert!(home.data_dir().join("ids").is_file());
 
     let daemon = home.start(&[]);
-    assert!(
-        !home.data_dir().join("ids").exists(),
-        "the saved ids end at the stop; after a crash they must be read from the journal"
-    );
+    assert!(!home.data_dir().join("ids").exists(), "the saved ids end at the stop; after a crash they must be read from the journal");
     let status = daemon.status();
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
     assert_eq!(
@@ -109,7 +106,10 @@ fn second_daemon_on_the_same_directory_fails_to_start() {
     let second = home.start_expecting_failure(&[]);
     let stderr = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(1), "{stderr}");
-    assert!(stderr.starts_with("sequor: ") && stderr.contains(home.data_dir().to_str().unwrap()) && stderr.contains("another process"), "{stderr}");
+    assert!(
+        stderr.starts_with("sequor: ") && stderr.contains(home.data_dir().to_str().unwrap()) && stderr.contains("another process"),
+        "{stderr}"
+    );
     daemon.assert_healthy();
     assert_eq!(daemon.send_events(&[event("e1", "ann", "tea")])["accepted"], 1);
 }

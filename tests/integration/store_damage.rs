@@ -171,7 +171,8 @@ impl Original {
                     if record.is_some() && newest.is_none() {
                         return Err(format!("wrong session record of {user}"));
                     }
-                    if through.as_ref().is_ok_and(|through| applied_through < *through && !self.has_no_later_event(&user, newest, *through)) {
+                    if through.as_ref().is_ok_and(|through| applied_through < *through && !self.has_no_later_event(&user, newest, *through))
+                    {
                         return Err(format!("the session record of {user} is older than the watermark"));
                     }
                 }

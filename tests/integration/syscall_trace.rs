@@ -22,9 +22,7 @@ pub(crate) fn is_strace_available() -> bool {
     let traced = trial.args(["-D", "-f", "-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_available = traced.is_ok_and(|status| status.success());
     if !is_available {
-        eprintln!(
-            "SKIPPED: order of syncs and responses: strace is not installed or not permitted (Debian: apt-get install strace)"
-        );
+        eprintln!("SKIPPED: order of syncs and responses: strace is not installed or not permitted (Debian: apt-get install strace)");
     }
     is_available
 }

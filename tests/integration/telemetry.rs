@@ -250,7 +250,10 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
     };
     let post_span = request_span("POST /v1/events", "200");
     let attribute = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
-    assert_eq!((attribute(post_span, "http.request.method"), attribute(post_span, "http.route")), ("POST".to_owned(), "/v1/events".to_owned()));
+    assert_eq!(
+        (attribute(post_span, "http.request.method"), attribute(post_span, "http.route")),
+        ("POST".to_owned(), "/v1/events".to_owned())
+    );
     assert_eq!((attribute(post_span, "sequor.request_id").as_str(), post_span.service["service.name"].as_str()), ("r-1", "sequor"));
     assert_eq!(post_span.service["service.version"], env!("CARGO_PKG_VERSION"));
     child_of(post_span, "capture");
@@ -261,7 +264,10 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
     child_of(child_of(get_span, "impression"), "commit");
     child_of(request_span("POST /v1/events", "400"), "capture");
     let unknown_method_span = spans.iter().find(|span| span.name == "HTTP").unwrap();
-    assert_eq!((unknown_method_span.attributes["http.request.method"].as_str(), unknown_method_span.attributes.get("http.route")), ("_OTHER", None));
+    assert_eq!(
+        (unknown_method_span.attributes["http.request.method"].as_str(), unknown_method_span.attributes.get("http.route")),
+        ("_OTHER", None)
+    );
     // Background work belongs to no request.
     for name in ["checkpoint", "training", "clustering"] {
         let found = spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
@@ -275,7 +281,9 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
 fn sampling_follows_the_client_or_the_configured_share() {
     let (home, collector) = (DaemonHome::new(), Collector::start());
     let daemon = start(&home, &collector, &["telemetry.sample=0"]);
-    let with = |flags: &str, path: &str| request_with_headers(&daemon, "GET", path, &[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))], "", 200);
+    let with = |flags: &str, path: &str| {
+        request_with_headers(&daemon, "GET", path, &[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))], "", 200)
+    };
     with("01", "/v1/trending");
     with("00", "/openapi.json");
     // Malformed headers are ignored.

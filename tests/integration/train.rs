@@ -148,7 +148,8 @@ fn invalid_checkpoints_are_rejected() {
     }
     fs::write(&checkpoint, &whole).unwrap();
 
-    let resume = |file: &Path, more: &[&str]| error_of(&train(file, &[&["--resume", "--checkpoint", path, "--epochs", "2"], more].concat()));
+    let resume =
+        |file: &Path, more: &[&str]| error_of(&train(file, &[&["--resume", "--checkpoint", path, "--epochs", "2"], more].concat()));
     let stderr = resume(&file, &["--set", "network.hidden=16"]);
     assert!(stderr.contains("network.hidden = 16 (from the command line): the checkpoint was made with 8"), "{stderr}");
     let (_other, other) = recording(14);
