@@ -1,21 +1,21 @@
-//! Whatever is sent, it is answered; the good events beside it are taken, and the daemon goes on as
-//! before.
+//! Invalid input: it gets an error response, valid events in the same request are accepted, and the
+//! daemon keeps running.
 
 use serde_json::{Value, json};
 
 use crate::daemon::{DaemonHome, event};
 
-/// An event in place of which something bad stands, written as a sender would.
-fn with(fields: &str) -> String {
+/// A valid event with additional fields, as raw JSON.
+fn event_with(fields: &str) -> String {
     format!(r#"{{"user_id":"ann","type":"view","item_id":"tea",{fields}}}"#)
 }
 
-/// What is sent in place of an event: the field that is named, the code, and a part of the reason.
-fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
+/// Invalid events with the expected field, code and part of the reason.
+fn invalid_events() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
     let long = "x".repeat(300);
     vec![
         ("malformed JSON", r#"{"user_id":"ann","type":}"#.to_owned(), json!("type"), "syntax", "not JSON"),
-        ("no JSON", "user=ann".to_owned(), Value::Null, "wrong_type", "an event must be a JSON object"),
+        ("not JSON", "user=ann".to_owned(), Value::Null, "wrong_type", "an event must be a JSON object"),
         (
             "an unknown type",
             r#"{"user_id":"ann","type":"veiw","item_id":"tea"}"#.to_owned(),
@@ -31,18 +31,18 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
             "too_long",
             "at most 256",
         ),
-        ("a control character", with(r#""session_id":"a\u0007b""#), json!("session_id"), "control_character", "control character"),
-        ("NaN", with(r#""value":NaN"#), json!("value"), "not_finite", "NaN"),
-        ("a value beyond 32 bits", with(r#""value":1e39"#), json!("value"), "not_finite", "32-bit"),
-        ("a value that is text", with(r#""value":"5""#), json!("value"), "wrong_type", "must be a number"),
-        ("the year 9999", with(r#""timestamp":"9999-12-31T23:59:59Z""#), json!("timestamp"), "too_late", "more than a day in the future"),
-        ("a time before 1970", with(r#""timestamp":-1"#), json!("timestamp"), "too_early", "before 1970"),
-        ("a time without offset", with(r#""timestamp":"2024-05-01 12:00""#), json!("timestamp"), "bad_timestamp", ""),
-        ("a field given twice", with(r#""user_id":"bob""#), json!("user_id"), "repeated", "occurs twice"),
-        ("properties that are none", with(r#""properties":[1]"#), json!("properties"), "wrong_type", "must be an object"),
+        ("a control character", event_with(r#""session_id":"a\u0007b""#), json!("session_id"), "control_character", "control character"),
+        ("NaN", event_with(r#""value":NaN"#), json!("value"), "not_finite", "NaN"),
+        ("a value beyond 32 bits", event_with(r#""value":1e39"#), json!("value"), "not_finite", "32-bit"),
+        ("a value that is text", event_with(r#""value":"5""#), json!("value"), "wrong_type", "must be a number"),
+        ("the year 9999", event_with(r#""timestamp":"9999-12-31T23:59:59Z""#), json!("timestamp"), "too_late", "more than a day in the future"),
+        ("a time before 1970", event_with(r#""timestamp":-1"#), json!("timestamp"), "too_early", "before 1970"),
+        ("a time without offset", event_with(r#""timestamp":"2024-05-01 12:00""#), json!("timestamp"), "bad_timestamp", ""),
+        ("a field given twice", event_with(r#""user_id":"bob""#), json!("user_id"), "repeated", "occurs twice"),
+        ("properties that are not an object", event_with(r#""properties":[1]"#), json!("properties"), "wrong_type", "must be an object"),
         (
-            "properties without bottom",
-            with(&format!(r#""properties":{{"a":{}{}}}"#, "[".repeat(20), "]".repeat(20))),
+            "properties nested too deeply",
+            event_with(&format!(r#""properties":{{"a":{}{}}}"#, "[".repeat(20), "]".repeat(20))),
             json!("properties"),
             "too_deep",
             "8 levels",
@@ -52,57 +52,57 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
 }
 
 #[test]
-fn one_bad_event_costs_itself_alone() {
+fn invalid_event_does_not_affect_others() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let mut taken = 0;
-    for (number, (what, bad, field, code, reason)) in table().into_iter().enumerate() {
-        let alone = daemon.post("/v1/events", &bad);
-        assert_eq!((alone.status, &alone.json()["rejected"][0]["code"]), (400, &json!(code)), "{what}: {}", alone.body);
-        let good = |place: &str| event(&format!("{number}{place}"), "ann", "tea").to_string();
+    let mut accepted = 0;
+    for (number, (name, invalid, field, code, reason)) in invalid_events().into_iter().enumerate() {
+        let alone = daemon.post("/v1/events", &invalid);
+        assert_eq!((alone.status, &alone.json()["rejected"][0]["code"]), (400, &json!(code)), "{name}: {}", alone.body);
+        let good = |suffix: &str| event(&format!("{number}{suffix}"), "ann", "tea").to_string();
         let (before, after) = (good("before"), good("after"));
-        for (body, line) in [(format!("[{before},{bad},{after}]"), Value::Null), (format!("{before}1\n{bad}\n{after}"), json!(2))] {
+        for (body, line) in [(format!("[{before},{invalid},{after}]"), Value::Null), (format!("{before}1\n{invalid}\n{after}"), json!(2))] {
             let body = body.replace(&format!("{before}1"), &good("first"));
             let body = if line.is_null() { body } else { body.replace(&after, &good("last")) };
             let answer = daemon.post("/v1/events", &body);
             let receipt = answer.json();
-            assert_eq!((answer.status, &receipt["accepted"]), (200, &json!(2)), "{what}: {body}\n{receipt}");
-            taken += 2;
-            assert_eq!(receipt["offset"], taken, "{what}: {receipt}");
-            let [fault] = receipt["rejected"].as_array().unwrap().as_slice() else { panic!("{what}: {receipt}") };
+            assert_eq!((answer.status, &receipt["accepted"]), (200, &json!(2)), "{name}: {body}\n{receipt}");
+            accepted += 2;
+            assert_eq!(receipt["offset"], accepted, "{name}: {receipt}");
+            let [error] = receipt["rejected"].as_array().unwrap().as_slice() else { panic!("{name}: {receipt}") };
             assert_eq!(
-                (&fault["index"], &fault["line"], &fault["field"], &fault["code"]),
+                (&error["index"], &error["line"], &error["field"], &error["code"]),
                 (&json!(1), &line, &field, &json!(code)),
-                "{what}: {fault}"
+                "{name}: {error}"
             );
-            assert!(fault["reason"].as_str().unwrap().contains(reason), "{what}: {fault}");
+            assert!(error["reason"].as_str().unwrap().contains(reason), "{name}: {error}");
         }
         daemon.assert_healthy();
     }
-    assert_eq!(daemon.next_offset(), taken);
+    assert_eq!(daemon.next_offset(), accepted);
 }
 
 #[test]
-fn a_torn_array_gives_what_it_holds() {
+fn truncated_array_accepts_its_complete_events() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let whole = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
-    let answer = daemon.post("/v1/events", &whole[..whole.len() - 20]);
-    let fault = json!({ "index": 2, "field": null, "code": "syntax", "reason": "the array never closes; the rest is not read" });
+    let complete = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
+    let answer = daemon.post("/v1/events", &complete[..complete.len() - 20]);
+    let error = json!({ "index": 2, "field": null, "code": "syntax", "reason": "the array never closes; the rest is not read" });
     assert_eq!(
         (answer.status, answer.json()),
-        (200, json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": [fault], "offset": 2 }))
+        (200, json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": [error], "offset": 2 }))
     );
-    // Sent again whole, it fills the hole and repeats nothing.
+    // Sending the complete array adds only the missing event.
     assert_eq!(
-        daemon.post("/v1/events", &whole).json(),
+        daemon.post("/v1/events", &complete).json(),
         json!({ "accepted": 1, "duplicates": 2, "withheld": 0, "rejected": [], "offset": 3 })
     );
     daemon.assert_healthy();
 }
 
 #[test]
-fn bytes_that_are_no_text_and_texts_without_end_are_answered() {
+fn binary_and_unterminated_bodies_are_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let post = |body: &[u8]| daemon.try_post("/v1/events", &[], body).unwrap();

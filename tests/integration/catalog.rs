@@ -1,4 +1,4 @@
-//! The catalog: what is said of items, and that it holds from the moment of its acknowledgement on.
+//! The catalog: item attributes take effect as soon as a change is acknowledged.
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ fn an_item_is_put_patched_and_deleted() {
 }
 
 #[test]
-fn what_breaks_a_rule_is_named_and_changes_nothing() {
+fn invalid_item_is_rejected_and_changes_nothing() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_batch=3"]);
     let answer = daemon.request("PUT", "/v1/items/tea", r#"{"price":-1}"#);
@@ -69,8 +69,8 @@ fn what_breaks_a_rule_is_named_and_changes_nothing() {
 
     let lines = "{\"item_id\":\"tea\",\"price\":2}\nnope\n{\"item_id\":\"cup\",\"categories\":\"pots\"}";
     let answer = daemon.post("/v1/items", lines);
-    let place = |fault: &Value| (fault["line"].clone(), fault["field"].clone(), fault["code"].clone());
-    let rejected: Vec<_> = answer.json()["rejected"].as_array().unwrap().iter().map(place).collect();
+    let fields_of = |error: &Value| (error["line"].clone(), error["field"].clone(), error["code"].clone());
+    let rejected: Vec<_> = answer.json()["rejected"].as_array().unwrap().iter().map(fields_of).collect();
     assert_eq!(rejected, [(json!(2), Value::Null, json!("syntax")), (json!(3), json!("categories"), json!("wrong_type"))]);
     assert_eq!((answer.status, &answer.json()["accepted"], daemon.next_offset()), (200, &json!(1), 1));
     let four = vec![json!({ "item_id": "tea" }); 4];
@@ -80,7 +80,7 @@ fn what_breaks_a_rule_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn the_catalog_outlives_the_process() {
+fn catalog_survives_restarts() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     put(&daemon, "tea", &json!({ "price": 1 }));
@@ -96,9 +96,9 @@ fn the_catalog_outlives_the_process() {
     assert_eq!(daemon.get("/v1/items/cup").status, 404);
 }
 
-/// Twelve items: two of three are tea, one of three a cup; the price is the number. Four users have
-/// gone through them in their order.
-fn shop(daemon: &Daemon) {
+/// Creates twelve items: two thirds tea, one third cups; the price is the item number. Four users
+/// have viewed them in order.
+fn create_shop(daemon: &Daemon) {
     let item = |number: usize| {
         let category = if number % 3 == 2 { "cups" } else { "tea" };
         json!({ "item_id": format!("item{number}"), "categories": [category], "price": number })
@@ -113,7 +113,7 @@ fn shop(daemon: &Daemon) {
     daemon.wait_until_learned(62);
 }
 
-fn ask(daemon: &Daemon, query: &str) -> Value {
+fn recommendations(daemon: &Daemon, query: &str) -> Value {
     let answer = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()
@@ -124,41 +124,41 @@ fn ids(list: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_request_says_what_it_wants_and_the_answer_what_it_left_out() {
+fn request_filters_apply_and_removals_are_counted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    shop(&daemon);
-    let all = ask(&daemon, "");
+    create_shop(&daemon);
+    let all = recommendations(&daemon, "");
     let mut sorted = ids(&all);
     sorted.sort_unstable();
-    let mut every: Vec<_> = (0..12).map(|number| format!("item{number}")).collect();
-    every.sort_unstable();
-    assert_eq!(sorted, every);
+    let mut all_items: Vec<_> = (0..12).map(|number| format!("item{number}")).collect();
+    all_items.sort_unstable();
+    assert_eq!(sorted, all_items);
     let removed = |excluded, seen, filtered, unavailable, diversity| json!({ "excluded": excluded, "seen": seen, "filtered": filtered, "unavailable": unavailable, "diversity": diversity });
     assert_eq!((&all["fallback"], &all["removed"]), (&json!("none"), &removed(0, 0, 0, 0, 0)));
 
-    let list = ask(&daemon, "exclude=item3,item4,none&exclude_seen=true&limit=8");
+    let list = recommendations(&daemon, "exclude=item3,item4,none&exclude_seen=true&limit=8");
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(2, 2, 0, 0, 0)));
-    assert!(["item0", "item1", "item3", "item4"].iter().all(|gone| !ids(&list).contains(&(*gone).to_owned())));
+    assert!(["item0", "item1", "item3", "item4"].iter().all(|deleted| !ids(&list).contains(&(*deleted).to_owned())));
 
-    let list = ask(&daemon, "filter=category%20=%20cups%20and%20price%20%3C%209&limit=5");
+    let list = recommendations(&daemon, "filter=category%20=%20cups%20and%20price%20%3C%209&limit=5");
     let mut cups = ids(&list);
     cups.sort_unstable();
     assert_eq!(cups, ["item2", "item5", "item8"]);
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("filtered_out"), &removed(0, 0, 9, 0, 0)));
 
-    let list = ask(&daemon, "diversity=2&limit=12");
+    let list = recommendations(&daemon, "diversity=2&limit=12");
     assert_eq!(ids(&list).len(), 4, "two of each category");
     assert_eq!(list["removed"], removed(0, 0, 0, 0, 8));
 
-    // What cannot be had is gone as soon as that is acknowledged, learned or not.
+    // Unavailable items disappear as soon as the change is acknowledged, before it is learned.
     put(&daemon, "item5", &json!({ "available": false }));
     put(&daemon, "item6", &json!({ "expires": 1000 }));
     put(&daemon, "item7", &json!({ "published": 4_102_444_800_000_i64 }));
     assert_eq!(daemon.request("DELETE", "/v1/items/item8", "").status, 200);
-    let list = ask(&daemon, "limit=8");
+    let list = recommendations(&daemon, "limit=8");
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(0, 0, 0, 4, 0)));
-    assert!((5..9).all(|gone| !ids(&list).contains(&format!("item{gone}"))));
+    assert!((5..9).all(|deleted| !ids(&list).contains(&format!("item{deleted}"))));
 
     let body =
         json!({ "items": ["item2"], "exclude": ["item3"], "exclude_seen": true, "filter": "price >= 2", "diversity": 1, "limit": 1 });
@@ -168,24 +168,24 @@ fn a_request_says_what_it_wants_and_the_answer_what_it_left_out() {
 }
 
 #[test]
-fn what_an_answer_falls_short_of_is_named() {
+fn fallback_reason_is_reported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let list = ask(&daemon, "");
+    let list = recommendations(&daemon, "");
     assert_eq!((&list["fallback"], &list["items"]), (&json!("empty_catalog"), &json!([])));
-    shop(&daemon);
-    let nobody = daemon.get("/v1/users/nobody/recommendations").json();
-    assert_eq!((&nobody["fallback"], ids(&nobody).len()), (&json!("unknown_user"), 12));
-    let list = ask(&daemon, "filter=price%20%3E%20100");
+    create_shop(&daemon);
+    let unknown_user = daemon.get("/v1/users/nobody/recommendations").json();
+    assert_eq!((&unknown_user["fallback"], ids(&unknown_user).len()), (&json!("unknown_user"), 12));
+    let list = recommendations(&daemon, "filter=price%20%3E%20100");
     assert_eq!((&list["fallback"], &list["items"]), (&json!("filtered_out"), &json!([])));
     let unknown = daemon.post("/v1/recommendations", r#"{"items":["no such item"]}"#).json();
     assert_eq!((&unknown["fallback"], ids(&unknown).len()), (&json!("unknown_items"), 12));
-    // A long list is filled with what is popular, though no candidate was that.
-    assert_eq!(ids(&ask(&daemon, "limit=1000")).len(), 12);
+    // A long list is filled up with popular items that were no candidates.
+    assert_eq!(ids(&recommendations(&daemon, "limit=1000")).len(), 12);
 }
 
 #[test]
-fn a_bad_wish_is_pointed_at() {
+fn invalid_query_parameters_are_named() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let answer = daemon.get("/v1/users/ann/recommendations?filter=price%20%3C%20cheap");
@@ -213,28 +213,27 @@ fn a_bad_wish_is_pointed_at() {
 }
 
 #[test]
-fn an_answer_is_turned_page_by_page() {
+fn recommendations_can_be_paged() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    shop(&daemon);
-    let first = ask(&daemon, "limit=5");
+    create_shop(&daemon);
+    let first = recommendations(&daemon, "limit=5");
     let id = first["recommendation_id"].as_str().unwrap();
-    // Another answer may be of newer weights: the impression of this one can complete a stretch to
-    // learn from. So the whole is told by its own pages.
-    let whole = [ids(&first), ids(&ask(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
-    assert_eq!(whole.len(), 12);
-    // What is learned between two pages does not shuffle them.
+    // Another request may use newer weights, because this list's impression can complete a training interval. So the full list is read from its own pages.
+    let full_list = [ids(&first), ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
+    assert_eq!(full_list.len(), 12);
+    // New events do not reorder later pages.
     daemon.send_events(&[event("b1", "ann", "item11")]);
-    let second = ask(&daemon, &format!("recommendation_id={id}&limit=3"));
-    assert_eq!(ids(&second), whole[5..8], "the next page begins where the answer ended");
-    assert_ne!(second["recommendation_id"], first["recommendation_id"], "each page is an impression of its own");
-    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&offset=2&limit=3"))), whole[2..5]);
+    let second = recommendations(&daemon, &format!("recommendation_id={id}&limit=3"));
+    assert_eq!(ids(&second), full_list[5..8], "the next page begins where the first one ended");
+    assert_ne!(second["recommendation_id"], first["recommendation_id"], "each page is a separate impression");
+    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&offset=2&limit=3"))), full_list[2..5]);
     let third = second["recommendation_id"].as_str().unwrap();
-    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={third}"))), whole[8..], "a page can be turned too");
-    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
-    let gone = daemon.request("DELETE", &format!("/v1/items/{}", whole[5]), "");
-    assert_eq!(gone.status, 200);
-    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&limit=3"))), whole[6..9]);
+    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={third}"))), full_list[8..], "paging also works from a page");
+    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
+    let deleted = daemon.request("DELETE", &format!("/v1/items/{}", full_list[5]), "");
+    assert_eq!(deleted.status, 200);
+    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=3"))), full_list[6..9]);
     for path in
         [format!("/v1/users/bob/recommendations?recommendation_id={id}"), "/v1/users/ann/recommendations?recommendation_id=r0".to_owned()]
     {
@@ -244,15 +243,15 @@ fn an_answer_is_turned_page_by_page() {
 }
 
 #[test]
-fn an_explanation_names_sources_and_the_event_that_moved_the_item() {
+fn explanation_names_sources_and_the_most_influential_event() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    shop(&daemon);
-    assert!(ask(&daemon, "")["items"][0].get("explanation").is_none());
-    let list = ask(&daemon, "explain=true");
+    create_shop(&daemon);
+    assert!(recommendations(&daemon, "")["items"][0].get("explanation").is_none());
+    let list = recommendations(&daemon, "explain=true");
     let items = list["items"].as_array().unwrap();
-    let follower = items.iter().find(|item| item["item_id"] == json!("item2")).unwrap();
-    let sources = follower["explanation"]["sources"].as_object().unwrap();
+    let next_item = items.iter().find(|item| item["item_id"] == json!("item2")).unwrap();
+    let sources = next_item["explanation"]["sources"].as_object().unwrap();
     assert!(sources["transitions"].as_f64().unwrap() > 0.0 && sources.values().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap())));
     let moved: Vec<_> = items.iter().map(|item| &item["explanation"]["moved_by"]).filter(|moved| !moved.is_null()).collect();
     assert!(!moved.is_empty(), "{list}");
@@ -264,11 +263,11 @@ fn an_explanation_names_sources_and_the_event_that_moved_the_item() {
 }
 
 #[test]
-fn what_is_trending_and_what_is_alike() {
+fn trending_and_similar_items_are_listed() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/trending").json(), json!({ "items": [] }));
-    shop(&daemon);
+    create_shop(&daemon);
     daemon.send_events(&(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>());
     daemon.wait_until_learned(67);
     let trending = daemon.get("/v1/trending?limit=3").json();
@@ -282,20 +281,20 @@ fn what_is_trending_and_what_is_alike() {
     assert!(!similar.contains(&"item4".to_owned()));
     put(&daemon, "mug", &json!({ "categories": ["cups"] }));
     daemon.wait_until_learned(68);
-    let alike = ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
-    assert!(["item2", "item5", "item8", "item11"].iter().all(|cup| alike.contains(&(*cup).to_owned())), "{alike:?}");
+    let similar_to_mug = ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
+    assert!(["item2", "item5", "item8", "item11"].iter().all(|cup| similar_to_mug.contains(&(*cup).to_owned())), "{similar_to_mug:?}");
     assert_eq!(daemon.get("/v1/items/none/similar").status, 404);
     assert_eq!(daemon.get("/v1/items/item4/similar?limit=0").status, 400);
 }
 
 #[test]
-fn an_item_is_recommended_before_anyone_has_seen_it() {
+fn new_item_is_recommended_before_its_first_event() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    shop(&daemon);
+    create_shop(&daemon);
     put(&daemon, "fresh", &json!({ "categories": ["tea"] }));
     daemon.wait_until_learned(63);
-    let list = ask(&daemon, "limit=13");
+    let list = recommendations(&daemon, "limit=13");
     let fresh = list["items"].as_array().unwrap().iter().find(|item| item["item_id"] == json!("fresh")).unwrap();
     assert_eq!(fresh["source"], json!("new"), "{list}");
 }

@@ -1,4 +1,4 @@
-//! Looking after the data: verify, backup, restore, export, rebuild, migrate, by the real binary.
+//! Data maintenance commands of the real binary: verify, backup, restore, export, rebuild, migrate.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,40 +14,40 @@ use serde_json::{Value, json};
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, run, sequor};
 use crate::random::random_visits;
 
-/// Runs a command on a data directory, with the settings of the tests' daemons.
-fn on(data: &Path, arguments: &[&str]) -> Output {
+/// Runs a command on a data directory, with the settings of the test daemons.
+fn run_on(data: &Path, arguments: &[&str]) -> Output {
     let mut command = sequor();
     command.args(arguments).arg("--data-dir").arg(data);
-    for setting in SMALL_NETWORK.iter().chain(&STRIDES) {
+    for setting in SMALL_NETWORK.iter().chain(&SHORT_INTERVALS) {
         command.args(["--set", setting]);
     }
     command.output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[track_caller]
 fn succeeds(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", output_text(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[track_caller]
-fn refused(output: Output, reasons: &[&str]) {
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+fn assert_fails(output: Output, reasons: &[&str]) {
+    let output_text = output_text(&output);
+    assert_eq!(output.status.code(), Some(1), "{output_text}");
     for reason in reasons {
-        assert!(said.contains(reason), "{reason:?} is not said: {said}");
+        assert!(output_text.contains(reason), "{reason:?} is not in: {output_text}");
     }
-    assert!(!said.contains("panicked"), "{said}");
+    assert!(!output_text.contains("panicked"), "{output_text}");
 }
 
-/// Small strides, so that a few hundred events cross borders and clusterings.
-const STRIDES: [&str; 3] = ["learning.interval=64", "clusters.every=128", "clusters.lag=64"];
+/// Short intervals, so that a few hundred events cross training boundaries and clusterings.
+const SHORT_INTERVALS: [&str; 3] = ["learning.interval=64", "clusters.every=128", "clusters.lag=64"];
 
-/// Several hundred events with all that events may have.
+/// 400 events that together use every field.
 fn events() -> Vec<Value> {
     let visits = random_visits(6, 400);
     let one = |(number, visit): (usize, &crate::random::Visit)| {
@@ -64,14 +64,14 @@ fn events() -> Vec<Value> {
     visits.iter().enumerate().map(one).collect()
 }
 
-/// How many users those are of.
+/// The number of their users.
 fn users() -> usize {
     events().iter().map(|event| event["user_id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>().len()
 }
 
-/// A daemon that has taken those events, some changes of the catalog, and shown two lists.
-fn with_everything(home: &DaemonHome) -> Daemon {
-    let daemon = home.start(&STRIDES);
+/// Starts a daemon with those events, some catalog changes and two shown lists.
+fn start_with_data(home: &DaemonHome) -> Daemon {
+    let daemon = home.start(&SHORT_INTERVALS);
     for batch in events().chunks(50) {
         daemon.send_events(batch);
     }
@@ -87,14 +87,14 @@ fn with_everything(home: &DaemonHome) -> Daemon {
     daemon
 }
 
-/// A stopped daemon's data.
-fn stopped(home: &DaemonHome) -> PathBuf {
-    assert_eq!(with_everything(home).terminate().code(), Some(0));
+/// Fills a daemon, stops it and returns its data directory.
+fn stopped_data_dir(home: &DaemonHome) -> PathBuf {
+    assert_eq!(start_with_data(home).terminate().code(), Some(0));
     home.data_dir()
 }
 
 fn export(data: &Path) -> Vec<Value> {
-    succeeds(on(data, &["export"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    succeeds(run_on(data, &["export"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The file of the only checkpoint.
@@ -105,71 +105,69 @@ fn checkpoint(data: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_whole_directory_verifies_and_damage_is_told_by_place_reason_and_remedy() {
+fn verify_reports_damage_with_place_reason_and_remedy() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
-    // What a stop stores is there, though the process ends at once: item names and sessions were
-    // once left in the database's memory, so that every start named the items of the whole journal
-    // again.
+    let data = stopped_data_dir(&home);
+    // Regression test: a stop must write item names and sessions to disk. They once stayed in the database's memory, so every start interned the items of the whole journal again.
     let json_file = home.path().join("found.json");
-    let table = succeeds(on(&data, &["verify", "--json", json_file.to_str().unwrap()]));
+    let table = succeeds(run_on(&data, &["verify", "--json", json_file.to_str().unwrap()]));
     assert!(table.contains("journal entries            405") && table.contains("damages                      0"), "{table}");
     let found: Value = serde_json::from_str(&fs::read_to_string(&json_file).unwrap()).unwrap();
     assert_eq!(found["counts"]["sessions"], users());
     assert!(found["counts"]["items"].as_u64() > Some(10), "{found}");
     assert_eq!((&found["counts"]["events"], &found["counts"]["item_changes"], &found["damages"]), (&json!(400), &json!(3), &json!([])));
 
-    // Under other settings borders fall elsewhere: told as that.
-    let other = succeeds_not(on(&data, &["verify", "--set", "session.idle_gap=1s"]));
+    // Under other settings the checkpoint does not match; this is reported as a settings mismatch.
+    let other = failure_text(run_on(&data, &["verify", "--set", "session.idle_gap=1s"]));
     assert!(other.contains("settings") && other.contains("--config"), "{other}");
 
     let file = checkpoint(&data);
     let whole = fs::read(&file).unwrap();
-    let mut spoilt = whole.clone();
-    spoilt[whole.len() / 2] ^= 1;
-    fs::write(&file, spoilt).unwrap();
-    refused(on(&data, &["verify"]), &[file.to_str().unwrap(), "its checksum does not match", "delete the file", "damaged in one place"]);
+    let mut corrupted = whole.clone();
+    corrupted[whole.len() / 2] ^= 1;
+    fs::write(&file, corrupted).unwrap();
+    assert_fails(run_on(&data, &["verify"]), &[file.to_str().unwrap(), "its checksum does not match", "delete the file", "damaged in one place"]);
     fs::write(&file, whole).unwrap();
 
     fs::write(data.join("store/db"), vec![1; 4096]).unwrap();
-    refused(on(&data, &["verify"]), &["store", "is damaged", "only a backup helps: `sequor restore`"]);
-    // And nothing is made where nothing is.
+    assert_fails(run_on(&data, &["verify"]), &["store", "is damaged", "only a backup helps: `sequor restore`"]);
+    // Commands do not create a missing data directory.
     let nowhere = home.path().join("nowhere");
     for command in ["verify", "rebuild", "migrate", "export"] {
-        refused(on(&nowhere, &[command]), &["there is no store in", "--data-dir"]);
+        assert_fails(run_on(&nowhere, &[command]), &["there is no store in", "--data-dir"]);
         assert!(!nowhere.exists());
     }
 }
 
-fn succeeds_not(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    said(&output)
+fn failure_text(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
+    output_text(&output)
 }
 
 #[test]
-fn what_a_daemon_holds_is_not_touched_but_through_the_daemon() {
+fn commands_on_a_running_daemons_directory_suggest_its_url() {
     let home = DaemonHome::new();
-    let daemon = home.start(&STRIDES);
+    let daemon = home.start(&SHORT_INTERVALS);
     daemon.send_events(&events()[..10]);
-    let held = ["is held by another process"];
+    let held_reason = ["is held by another process"];
     for command in [&["verify"][..], &["rebuild"], &["migrate"]] {
-        refused(on(&home.data_dir(), command), &held);
+        assert_fails(run_on(&home.data_dir(), command), &held_reason);
     }
     let target = home.path().join("monday");
     let target = target.to_str().unwrap();
-    let way = format!("sequor backup {target} --url {}", daemon.admin_address());
-    refused(on(&home.data_dir(), &["backup", target]), &["is held by another process", &way]);
-    refused(on(&home.data_dir(), &["export"]), &["is held by another process", "--url http://127.0.0.1:"]);
-    refused(run(&["backup", target, "--url", daemon.api()]), &["refused (404"]);
-    refused(run(&["backup", target, "--url", "http://127.0.0.1:9"]), &["does not answer"]);
+    let suggested_command = format!("sequor backup {target} --url {}", daemon.admin_address());
+    assert_fails(run_on(&home.data_dir(), &["backup", target]), &["is held by another process", &suggested_command]);
+    assert_fails(run_on(&home.data_dir(), &["export"]), &["is held by another process", "--url http://127.0.0.1:"]);
+    assert_fails(run(&["backup", target, "--url", daemon.api()]), &["refused (404"]);
+    assert_fails(run(&["backup", target, "--url", "http://127.0.0.1:9"]), &["does not answer"]);
     assert!(!Path::new(target).exists());
     daemon.assert_healthy();
 }
 
 #[test]
-fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
+fn online_backup_contains_all_earlier_acknowledged_events() {
     let home = DaemonHome::new();
-    let daemon = home.start(&STRIDES);
+    let daemon = home.start(&SHORT_INTERVALS);
     let number = |event: &Value| event["event_id"].as_str().unwrap()[1..].parse::<u64>().unwrap();
     let done = AtomicBool::new(false);
     let send = |daemon: &Daemon| {
@@ -190,27 +188,27 @@ fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
             let before = daemon.next_offset();
             succeeds(run(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]));
             let after = daemon.next_offset();
-            assert!(after > before, "nothing was sent meanwhile");
-            refused(
+            assert!(after > before, "no events were sent during the backup");
+            assert_fails(
                 run(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]),
                 &["already exists", "nothing is overwritten"],
             );
 
             let data = home.path().join(format!("restored{place}"));
-            succeeds(on(&data, &["restore", target.to_str().unwrap()]));
-            succeeds(on(&data, &["verify"]));
+            succeeds(run_on(&data, &["restore", target.to_str().unwrap()]));
+            succeeds(run_on(&data, &["verify"]));
             let numbers: Vec<_> = export(&data).iter().map(number).collect();
-            assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "it is a prefix of what was sent");
+            assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "the backup is not a prefix of the sent events");
             assert!((before..=after).contains(&(numbers.len() as u64)), "{before} <= {} <= {after}", numbers.len());
         }
         done.store(true, Ordering::SeqCst);
         assert!(sender.join().unwrap() > 500);
     });
     daemon.assert_healthy();
-    // The directory is served as it is, and goes on where it ended.
+    // A backup folder works as a data directory and continues where it ends.
     let other = DaemonHome::new();
     fs::rename(home.path().join("folder"), other.data_dir()).unwrap();
-    let copy = other.start(&STRIDES);
+    let copy = other.start(&SHORT_INTERVALS);
     let entries = copy.next_offset();
     copy.wait_until_learned(entries);
     assert_eq!(copy.send_events(&[event("e0", "user0", "item0"), event("new", "user0", "item1")])["accepted"], 1);
@@ -220,9 +218,9 @@ fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
 }
 
 #[test]
-fn the_admin_endpoint_refuses_what_is_no_target() {
+fn admin_backup_rejects_invalid_targets() {
     let home = DaemonHome::new();
-    let daemon = home.start(&STRIDES);
+    let daemon = home.start(&SHORT_INTERVALS);
     let post = |body: &str| daemon.admin_request("POST", "/admin/backup", body);
     for body in [r#"{"target":"monday"}"#, "{}", r#"{"target":"/tmp/x","more":1}"#] {
         let answer = post(body);
@@ -237,72 +235,72 @@ fn the_admin_endpoint_refuses_what_is_no_target() {
 }
 
 #[test]
-fn a_backup_of_a_stopped_directory_is_restored_only_where_nothing_is() {
+fn offline_backup_is_restored_only_into_an_empty_directory() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
+    let data = stopped_data_dir(&home);
     let expected = export(&data);
     for name in ["folder", "file.tar.gz"] {
         let target = home.path().join(name);
-        let table = succeeds(on(&data, &["backup", target.to_str().unwrap()]));
+        let table = succeeds(run_on(&data, &["backup", target.to_str().unwrap()]));
         assert!(table.contains("journal entries            405") && table.contains("at 405"), "{table}");
-        refused(on(&data, &["backup", target.to_str().unwrap()]), &["already exists"]);
+        assert_fails(run_on(&data, &["backup", target.to_str().unwrap()]), &["already exists"]);
         let restored = home.path().join(format!("from-{name}"));
-        succeeds(on(&restored, &["restore", target.to_str().unwrap()]));
+        succeeds(run_on(&restored, &["restore", target.to_str().unwrap()]));
         assert_eq!(export(&restored), expected);
         assert_eq!(fs::read(checkpoint(&restored)).unwrap(), fs::read(checkpoint(&data)).unwrap());
-        refused(on(&restored, &["restore", target.to_str().unwrap()]), &["is not empty"]);
+        assert_fails(run_on(&restored, &["restore", target.to_str().unwrap()]), &["is not empty"]);
     }
-    // A backup that is damaged, or none, leaves nothing behind.
+    // A damaged backup, or a file that is no backup, leaves no files behind.
     let file = home.path().join("file.tar.gz");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 10]).unwrap();
     let nowhere = home.path().join("nowhere");
-    refused(on(&nowhere, &["restore", file.to_str().unwrap()]), &["file.tar.gz"]);
-    refused(on(&nowhere, &["restore", home.path().to_str().unwrap()]), &["is not a backup"]);
-    refused(on(&nowhere, &["restore", "absent"]), &["absent"]);
+    assert_fails(run_on(&nowhere, &["restore", file.to_str().unwrap()]), &["file.tar.gz"]);
+    assert_fails(run_on(&nowhere, &["restore", home.path().to_str().unwrap()]), &["is not a backup"]);
+    assert_fails(run_on(&nowhere, &["restore", "absent"]), &["absent"]);
     assert!(!nowhere.exists());
-    refused(run(&["restore", file.to_str().unwrap()]), &["--data-dir"]);
+    assert_fails(run(&["restore", file.to_str().unwrap()]), &["--data-dir"]);
 }
 
 #[test]
-fn an_export_sent_to_a_fresh_daemon_gives_the_same_journal() {
+fn exported_events_recreate_the_same_journal() {
     let home = DaemonHome::new();
-    let daemon = with_everything(&home);
+    let daemon = start_with_data(&home);
     let whole = succeeds(run(&["export", "--url", daemon.admin_address()]));
     assert_eq!(whole.lines().count(), 405);
     let part = succeeds(run(&["export", "-", "--url", daemon.admin_address(), "--from", "398", "--to", "403", "--only", "item"]));
     let offsets: Vec<_> = part.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].clone()).collect();
     assert_eq!(offsets, [400, 401, 402]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert_eq!(succeeds(on(&home.data_dir(), &["export"])), whole, "the daemon and the directory say the same");
+    assert_eq!(succeeds(run_on(&home.data_dir(), &["export"])), whole, "online and offline exports are equal");
 
     let file = home.path().join("events.ndjson.gz");
-    succeeds(on(&home.data_dir(), &["export", file.to_str().unwrap(), "--only", "event"]));
+    succeeds(run_on(&home.data_dir(), &["export", file.to_str().unwrap(), "--only", "event"]));
     let mut events = String::new();
     GzDecoder::new(fs::File::open(&file).unwrap()).read_to_string(&mut events).unwrap();
     let other = DaemonHome::new();
-    let fresh = other.start(&STRIDES);
+    let fresh = other.start(&SHORT_INTERVALS);
     let answer = fresh.post("/v1/events", &events);
     assert_eq!(
         answer.json(),
         json!({ "accepted": 400, "duplicates": 0, "withheld": 0, "rejected": [], "offset": 400 }),
-        "without a warning of fields that no event has"
+        "there are no warnings about unknown fields"
     );
     let again = succeeds(run(&["export", "--url", fresh.admin_address(), "--only", "event"]));
     assert_eq!(again, events);
     let replayed = succeeds(run(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK[0]]));
     assert!(replayed.contains("400   (0 rejected)"), "{replayed}");
-    refused(on(&home.data_dir(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);
-    refused(on(&home.data_dir(), &["export", "--only", "events"]).into_refusal(), &["event, impression, item"]);
+    assert_fails(run_on(&home.data_dir(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);
+    assert_fails(run_on(&home.data_dir(), &["export", "--only", "events"]).from_usage_error(), &["event, impression, item"]);
 }
 
-/// What clap refuses ends with 2.
-trait IntoRefusal {
-    fn into_refusal(self) -> Self;
+/// Maps clap's exit code 2 to 1.
+trait UsageError {
+    fn from_usage_error(self) -> Self;
 }
 
-impl IntoRefusal for Output {
-    fn into_refusal(mut self) -> Self {
+impl UsageError for Output {
+    fn from_usage_error(mut self) -> Self {
         assert_eq!(self.status.code(), Some(2));
         self.status = std::os::unix::process::ExitStatusExt::from_raw(1 << 8);
         self
@@ -310,30 +308,30 @@ impl IntoRefusal for Output {
 }
 
 #[test]
-fn rebuilt_is_what_was_there_to_the_byte() {
+fn rebuild_recreates_the_same_bytes() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
+    let data = stopped_data_dir(&home);
     let (learned, expected) = (fs::read(checkpoint(&data)).unwrap(), export(&data));
-    // Whatever the folds were: the journal alone counts.
+    // Damages everything derived: a rebuild uses only the journal.
     fs::write(checkpoint(&data), "no checkpoint").unwrap();
     fs::write(data.join("checkpoints/00000000000000000007.checkpoint"), "an older one").unwrap();
     fs::create_dir(data.join("rebuild.unfinished-x")).unwrap();
-    let table = succeeds(on(&data, &["rebuild"]));
+    let table = succeeds(run_on(&data, &["rebuild"]));
     assert!(table.contains("damages                      0"), "{table}");
-    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "what was learned is the same bytes");
+    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "the learned state is identical");
     assert_eq!(export(&data), expected);
-    succeeds(on(&data, &["verify"]));
+    succeeds(run_on(&data, &["verify"]));
     let left: BTreeSet<_> = data.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(left, ["addresses.json", "checkpoints", "end", "lock", "store"].map(str::to_owned).into());
 
-    let daemon = home.start(&STRIDES);
-    assert_eq!(daemon.status()["learning"]["next_offset"], 405, "nothing is left to learn");
+    let daemon = home.start(&SHORT_INTERVALS);
+    assert_eq!(daemon.status()["learning"]["next_offset"], 405, "everything is already learned");
     assert_eq!(daemon.send_events(&events()[..50])["duplicates"], 50);
     assert!(!daemon.recommended_items("user1").is_empty());
 }
 
 #[test]
-fn what_learning_began_with_is_kept_and_comes_first() {
+fn pretrained_network_is_kept_and_used_by_rebuild() {
     let home = DaemonHome::new();
     let recording: String =
         random_visits(8, 300).iter().map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at)).collect();
@@ -342,73 +340,73 @@ fn what_learning_began_with_is_kept_and_comes_first() {
     let mut train = sequor();
     train.arg("train").arg(&file).arg("--checkpoint").arg(&trained).args(["--epochs", "1"]);
     succeeds(train.args(SMALL_NETWORK.iter().flat_map(|setting| ["--set", setting])).output().unwrap());
-    let daemon = home.start(&[&STRIDES[..], &[&format!("--checkpoint={}", trained.display())]].concat());
+    let daemon = home.start(&[&SHORT_INTERVALS[..], &[&format!("--checkpoint={}", trained.display())]].concat());
     daemon.send_events(&events()[..200]);
     daemon.wait_until_learned(200);
     assert_eq!(daemon.terminate().code(), Some(0));
     let data = home.data_dir();
-    succeeds(on(&data, &["verify"]));
+    succeeds(run_on(&data, &["verify"]));
     let (origin, learned) = (fs::read(data.join("origin")).unwrap(), fs::read(checkpoint(&data)).unwrap());
-    succeeds(on(&data, &["rebuild"]));
-    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "what was learned is the same bytes");
+    succeeds(run_on(&data, &["rebuild"]));
+    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "the learned state is identical");
 
     let (target, restored) = (home.path().join("monday.tar.gz"), home.path().join("restored"));
-    succeeds(on(&data, &["backup", target.to_str().unwrap()]));
-    succeeds(on(&restored, &["restore", target.to_str().unwrap()]));
+    succeeds(run_on(&data, &["backup", target.to_str().unwrap()]));
+    succeeds(run_on(&restored, &["restore", target.to_str().unwrap()]));
     assert!(fs::read(restored.join("origin")).unwrap() == origin);
-    succeeds(on(&restored, &["verify"]));
+    succeeds(run_on(&restored, &["verify"]));
 
-    let mut spoilt = origin;
-    let middle = spoilt.len() / 2;
-    spoilt[middle] ^= 1;
-    fs::write(data.join("origin"), spoilt).unwrap();
-    refused(
-        on(&data, &["verify"]),
+    let mut corrupted = origin;
+    let middle = corrupted.len() / 2;
+    corrupted[middle] ^= 1;
+    fs::write(data.join("origin"), corrupted).unwrap();
+    assert_fails(
+        run_on(&data, &["verify"]),
         &["origin: ", "its checksum does not match", "only a backup helps: `sequor restore`", "damaged in one place"],
     );
 }
 
 #[test]
-fn entries_that_are_gone_are_given_up_only_when_told_to() {
+fn lost_entries_are_accepted_only_with_the_flag() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
+    let data = stopped_data_dir(&home);
     let other = DaemonHome::new();
-    let daemon = other.start(&STRIDES);
+    let daemon = other.start(&SHORT_INTERVALS);
     daemon.send_events(&events()[..100]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    // An older database where a newer one was: the journal ends before what is known of it.
+    // Replaces the database by an older one, so that the journal ends before its recorded end.
     fs::remove_dir_all(data.join("store")).unwrap();
     fs::rename(other.data_dir().join("store"), data.join("store")).unwrap();
-    refused(home.start_expecting_failure(&STRIDES), &["ends at offset 100", "405 entries were in it", "--accept-loss"]);
-    refused(on(&data, &["verify"]), &["journal, offset 100", "405 entries were in it", "sequor restore"]);
+    assert_fails(home.start_expecting_failure(&SHORT_INTERVALS), &["ends at offset 100", "405 entries were in it", "--accept-loss"]);
+    assert_fails(run_on(&data, &["verify"]), &["journal, offset 100", "405 entries were in it", "sequor restore"]);
     for command in [&["rebuild"][..], &["export"], &["backup", home.path().join("b").to_str().unwrap()]] {
-        refused(on(&data, command), &["405 entries were in it"]);
+        assert_fails(run_on(&data, command), &["405 entries were in it"]);
     }
-    succeeds(on(&data, &["rebuild", "--accept-loss"]));
-    let daemon = home.start(&STRIDES);
+    succeeds(run_on(&data, &["rebuild", "--accept-loss"]));
+    let daemon = home.start(&SHORT_INTERVALS);
     assert_eq!(daemon.next_offset(), 100);
     assert_eq!(daemon.send_events(&events()[..101])["duplicates"], 100);
 }
 
 #[test]
-fn a_present_store_needs_no_migration() {
+fn current_format_needs_no_migration() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
-    assert!(succeeds(on(&data, &["migrate"])).contains("has format 5, the current one; there is nothing to do"));
+    let data = stopped_data_dir(&home);
+    assert!(succeeds(run_on(&data, &["migrate"])).contains("has format 5, the current one; there is nothing to do"));
 }
 
 #[test]
-fn a_store_of_the_first_format_is_migrated_once_and_sound() {
+fn format_1_store_is_migrated_once() {
     let home = DaemonHome::new();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures/1/store");
     std::fs::create_dir_all(home.data_dir().join("store")).unwrap();
     for file in ["conf", "db"] {
         std::fs::copy(fixture.join(file), home.data_dir().join("store").join(file)).unwrap();
     }
-    assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 5"));
-    assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
-    assert!(succeeds(on(&home.data_dir(), &["verify"])).contains("journal entries            121"));
-    let daemon = home.start(&STRIDES);
+    assert!(succeeds(run_on(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 5"));
+    assert!(succeeds(run_on(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
+    assert!(succeeds(run_on(&home.data_dir(), &["verify"])).contains("journal entries            121"));
+    let daemon = home.start(&SHORT_INTERVALS);
     daemon.wait_until_learned(121);
     assert!(!daemon.recommended_items("user3").is_empty());
 }

@@ -1,4 +1,4 @@
-//! The demo and the bench: the real binary, which starts a real daemon and asks it over HTTP.
+//! `sequor demo` and `sequor bench`, which start a real daemon and send HTTP requests to it.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::{DaemonHome, SMALL_NETWORK, run, sequor, wait_for};
 
-/// A command with settings that make learning cheap.
+/// Runs a command with settings that make learning cheap.
 fn small(command: &str, more: &[&str]) -> Output {
     let settings: Vec<_> = SMALL_NETWORK.iter().flat_map(|setting| ["--set", *setting]).collect();
     run(&[&[command], &settings[..], more].concat())
@@ -18,14 +18,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// What a command that ended well printed as JSON.
+/// Parses the JSON output of a successful command.
 fn json_of(output: &Output) -> Value {
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
 }
 
 #[test]
-fn a_short_bench_of_its_own_daemon_gives_well_formed_figures_without_errors() {
+fn bench_of_its_own_daemon_reports_metrics_without_errors() {
     let home = DaemonHome::new();
     let plot = home.path().join("latency.svg");
     let flags = ["--duration", "2s", "--warm-up", "200ms", "--rate", "50", "--history", "300", "--items", "100", "--json", "--plot"];
@@ -34,7 +34,7 @@ fn a_short_bench_of_its_own_daemon_gives_well_formed_figures_without_errors() {
     let expected =
         ["achieved_rate", "errors", "latency_ms", "requests", "server_cpu_us_per_request", "server_peak_rss_bytes", "target_rate"];
     assert_eq!(keys, expected);
-    // 50 a second for 2 s, however long that took.
+    // 50 requests per second for 2 s, independent of the actual duration.
     assert_eq!((&figures["target_rate"], &figures["requests"], &figures["errors"]), (&json!(50.0), &json!(100), &json!(0)));
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&figures["achieved_rate"]) > 0.0 && number(&figures["achieved_rate"]) <= 50.0, "{figures}");
@@ -47,7 +47,7 @@ fn a_short_bench_of_its_own_daemon_gives_well_formed_figures_without_errors() {
 }
 
 #[test]
-fn a_bench_of_a_running_daemon_tells_it_what_it_says() {
+fn bench_of_a_running_daemon_sends_the_reported_load() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let bench = |mix: &str, more: &[&str]| {
@@ -62,22 +62,22 @@ fn a_bench_of_a_running_daemon_tells_it_what_it_says() {
     {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
-    // 60 items, 40 events before, 50 requests of 3 events.
+    // 60 items, 40 warm-up events, 50 requests of 3 events.
     assert_eq!(daemon.next_offset(), 60 + 40 + 50 * 3);
-    assert!(!bench("recommendations", &[]).contains("CPU"), "without the admin endpoint nothing is known of that");
-    // The items again, 40 other events, and 50 lists that were shown.
+    assert!(!bench("recommendations", &[]).contains("CPU"), "without the admin endpoint there are no CPU metrics");
+    // The items again, 40 more events, and 50 impressions.
     wait_for("the impressions", || (daemon.next_offset() == 250 + 60 + 40 + 50).then_some(()));
 }
 
 #[test]
-fn the_demo_ends_well_and_sums_up() {
+fn demo_ends_with_a_summary() {
     let output = small("demo", &["--for", "5s", "--json", "--seed", "7", "--rate", "200", "--items", "200"]);
     let summary = json_of(&output);
     let seen = text(&output.stderr);
     assert!(seen.starts_with("admin page  http://127.0.0.1:") && seen.contains("Recall@20"), "{seen}");
     let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {summary}"));
     let events = count(&summary["events"]);
-    // A machine that does not keep up sends less, never more.
+    // A slow machine sends fewer events, never more.
     assert!(events > 0 && events <= 1_000, "{summary}");
     assert!(count(&summary["steps"]) > 0 && count(&summary["steps"]) < events, "{summary}");
     assert_eq!(count(&summary["new_items"]["arrived"]), events / 200, "one in 200 events brings a new item");
@@ -86,13 +86,13 @@ fn the_demo_ends_well_and_sums_up() {
     assert!(count(&summary["recommendations"]["answered"]) > 0, "{summary}");
     let recall = |tenth: &str| summary[tenth]["recall_at_20"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&recall("first_tenth")) && (0.0..=1.0).contains(&recall("last_tenth")), "{summary}");
-    // What it has learned by then is a matter of how many events there were.
+    // The quality depends on the number of events.
     assert!(events < 800 || recall("last_tenth") > recall("first_tenth"), "{summary}");
     assert!(events < 400 || summary["trends"][0]["since_event"].as_u64().is_some_and(|since| since > 0), "{summary}");
 }
 
 #[test]
-fn the_demo_plays_a_recording_to_its_end() {
+fn demo_replays_a_recording() {
     let home = DaemonHome::new();
     let (file, data) = (home.path().join("recorded.csv"), home.data_dir());
     let rows: Vec<_> = (0..90).map(|row| format!("u{},i{},view,{}\n", row % 7, row % 13, 1_400_000_000 + row * 60)).collect();
@@ -102,14 +102,14 @@ fn the_demo_plays_a_recording_to_its_end() {
     let summary = json_of(&small("demo", &["--file", file, "--speed", "54000", "--data-dir", data, "--json"]));
     assert_eq!((&summary["events"], &summary["trends"], &summary["new_items"]["arrived"]), (&json!(90), &json!([]), &json!(0)));
     let exported = run(&["export", "--data-dir", data, "--only", "event"]);
-    assert_eq!(text(&exported.stdout).lines().count(), 90, "the daemon put away what it was told: {}", text(&exported.stderr));
+    assert_eq!(text(&exported.stdout).lines().count(), 90, "the daemon journalled the events: {}", text(&exported.stderr));
 
-    let refused = small("demo", &["--data-dir", data, "--for", "1s"]);
-    assert!(!refused.status.success() && text(&refused.stderr).contains("is not empty"), "{}", text(&refused.stderr));
+    let rejected = small("demo", &["--data-dir", data, "--for", "1s"]);
+    assert!(!rejected.status.success() && text(&rejected.stderr).contains("is not empty"), "{}", text(&rejected.stderr));
 }
 
 #[test]
-fn ctrl_c_ends_the_demo_with_its_sum() {
+fn ctrl_c_ends_the_demo_with_a_summary() {
     let mut demo = sequor();
     demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]]).stdin(Stdio::null());
     let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -117,13 +117,13 @@ fn ctrl_c_ends_the_demo_with_its_sum() {
     assert!(lines.next().unwrap().starts_with("admin page  http://"));
     lines.find(|line| line.contains("Recall@20")).unwrap();
     assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
-    assert!(lines.any(|line| line.contains("events in ")), "no sum");
-    assert!(wait_for("the demo's end", || demo.try_wait().unwrap()).success());
+    assert!(lines.any(|line| line.contains("events in ")), "no summary");
+    assert!(wait_for("the demo to exit", || demo.try_wait().unwrap()).success());
 }
 
 #[test]
-fn a_daemon_that_is_somebodys_own_ends_with_its_input() {
-    // The input of these daemons is empty.
+fn daemon_with_until_eof_exits_at_end_of_input() {
+    // The input of this daemon is empty.
     let output = DaemonHome::new().start_expecting_failure(&["--until-eof"]);
     assert!(output.status.success() && text(&output.stderr).contains("stopped"), "{}", text(&output.stderr));
 }

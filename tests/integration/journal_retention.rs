@@ -1,4 +1,4 @@
-//! A journal whose head is dropped: what was folded from it stays.
+//! Journal retention: state derived from dropped entries is kept.
 
 use std::path::Path;
 
@@ -24,12 +24,12 @@ fn begin(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn a_journal_is_kept_for_as_long_as_is_said() {
+fn journal_is_kept_for_the_configured_time() {
     let home = DaemonHome::new();
     let daemon = home.start(&["store.retain_for=30m", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"]);
     let mut sent = 0;
-    // One event a second, by their own timestamps.
-    wait_for("the head to go", || {
+    // The event timestamps are one second apart.
+    wait_for("old entries to be dropped", || {
         send_all(&daemon, &stream(sent, sent + 400));
         sent += 400;
         daemon.wait_until_learned(sent as u64);
@@ -40,14 +40,14 @@ fn a_journal_is_kept_for_as_long_as_is_said() {
 }
 
 #[test]
-fn what_was_folded_from_a_dropped_head_stays() {
+fn state_of_dropped_entries_is_kept() {
     let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
     assert_eq!(daemon.request("PUT", "/v1/items/item7", r#"{"categories": ["cups"]}"#).status, 200);
     send_all(&daemon, &stream(0, 4_000));
-    // Sessions are stored once a second; the checkpoint that comes after that lets the head go.
+    // Sessions are stored once a second; the next checkpoint then drops old entries.
     let mut sent = 4_000;
-    wait_for("the head to go", || {
+    wait_for("old entries to be dropped", || {
         send_all(&daemon, &stream(sent, sent + 400));
         sent += 400;
         daemon.wait_until_learned(sent as u64 + 1);
@@ -55,24 +55,24 @@ fn what_was_folded_from_a_dropped_head_stays() {
     });
     daemon.kill();
 
-    for cut_short in [true, false] {
+    for killed in [true, false] {
         let daemon = home.start(&SETTINGS);
         let (dropped, end) = (begin(&daemon), daemon.next_offset());
         assert!(dropped > 1_000 && end - dropped >= 1_000, "{dropped}..{end}");
-        assert_eq!(daemon.send_events(&stream(sent - 100, sent))["duplicates"], 100, "the window of ids is kept");
+        assert_eq!(daemon.send_events(&stream(sent - 100, sent))["duplicates"], 100, "the deduplication window is kept");
         daemon.wait_until_learned(end);
-        assert_eq!(daemon.get("/v1/users/user3/recommendations").item_ids().len(), 20, "a user of the head is known");
+        assert_eq!(daemon.get("/v1/users/user3/recommendations").item_ids().len(), 20, "users of dropped entries are known");
         let cups = daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22");
         assert_eq!(cups.item_ids(), ["item7"], "{}", cups.body);
-        if cut_short {
+        if killed {
             daemon.kill();
         } else {
             assert_eq!(daemon.terminate().code(), Some(0));
         }
     }
 
-    // What is left is sound, and is kept like any other.
-    let on = |data: &Path, arguments: &[&str]| {
+    // The remaining data passes verification, backup and restore.
+    let run_on = |data: &Path, arguments: &[&str]| {
         let mut command = sequor();
         command.args(arguments).arg("--data-dir").arg(data);
         for setting in SMALL_NETWORK.iter().chain(&SETTINGS) {
@@ -90,17 +90,16 @@ fn what_was_folded_from_a_dropped_head_stays() {
         (&restored, vec!["verify"], 0, "damages                      0"),
         (&restored, vec!["rebuild"], 1, "was dropped (store.retain_entries)"),
     ] {
-        let (found, text) = on(data, &arguments);
+        let (found, text) = run_on(data, &arguments);
         assert!(found == Some(code) && text.contains(said), "{arguments:?}: {text}");
     }
-    let journal = |data| on(data, &["export"]).1;
-    let (there, here) = (journal(&restored), journal(&home.data_dir()));
-    assert_eq!(there, here);
-    let first: Value = serde_json::from_str(here.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    let journal = |data| run_on(data, &["export"]).1;
+    let (restored_journal, original_journal) = (journal(&restored), journal(&home.data_dir()));
+    assert_eq!(restored_journal, original_journal);
+    let first: Value = serde_json::from_str(original_journal.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
 
-    // Other settings learn from what is left, and the catalog, which cannot be learned anew, goes
-    // over to them.
+    // Other settings learn from the remaining entries. They take over the catalog, which cannot be rebuilt.
     let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
     let daemon = home.start(&other);
     daemon.wait_until_learned(sent as u64 + 1);

@@ -1,5 +1,5 @@
-//! The model is steered while it runs: what that does to it is a fold of the journal like
-//! everything else, and a model that is poisoned is taken back.
+//! Model operations at run time: they are journalled and reproducible, and the watchdog rolls back
+//! a degraded model.
 
 use std::fs;
 use std::path::Path;
@@ -18,12 +18,12 @@ fn stream(seed: u64, events: usize) -> Vec<Value> {
 }
 
 /// Sends events and waits until they are learned.
-fn teach(daemon: &Daemon, events: &[Value]) {
+fn send_and_learn(daemon: &Daemon, events: &[Value]) {
     events.chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(0);
 }
 
-fn act(daemon: &Daemon, path: &str, body: &Value) -> Value {
+fn post_admin(daemon: &Daemon, path: &str, body: &Value) -> Value {
     let answer = daemon.admin_request("POST", path, &body.to_string());
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     answer.json()
@@ -33,15 +33,15 @@ fn model(daemon: &Daemon) -> Value {
     daemon.get_admin("/admin/model").json()
 }
 
-/// `sequor admin …` on that daemon.
+/// Runs `sequor admin …` against a daemon.
 fn admin(daemon: &Daemon, arguments: &[&str]) -> Value {
     let output = run(&[&["admin", "--url", daemon.admin_address()], arguments].concat());
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The state that a daemon leaves which has learned everything.
-fn left_by(home: &DaemonHome, daemon: Daemon) -> (u64, Vec<u8>) {
+/// Stops a daemon that has learned everything, and returns the journal's end and the checkpoint.
+fn stop_and_read_checkpoint(home: &DaemonHome, daemon: Daemon) -> (u64, Vec<u8>) {
     daemon.wait_until_learned(0);
     let end = daemon.next_offset();
     assert_eq!(daemon.terminate().code(), Some(0));
@@ -52,8 +52,8 @@ fn checkpoint(data: &Path, end: u64) -> Vec<u8> {
     fs::read(data.join(format!("checkpoints/{end:020}.checkpoint"))).unwrap()
 }
 
-/// What a rebuild from the journal makes of it.
-fn rebuilt(home: &DaemonHome, end: u64) -> Vec<u8> {
+/// Rebuilds from the journal and returns the checkpoint.
+fn rebuild(home: &DaemonHome, end: u64) -> Vec<u8> {
     let mut command = sequor();
     command.arg("rebuild").arg("--data-dir").arg(home.data_dir());
     for setting in crate::daemon::SMALL_NETWORK.iter().chain(&SETTINGS) {
@@ -65,106 +65,106 @@ fn rebuilt(home: &DaemonHome, end: u64) -> Vec<u8> {
 }
 
 #[test]
-fn back_and_forward_by_endpoint_and_command_line_end_in_the_same_weights() {
+fn rollbacks_back_and_forward_restore_the_same_weights() {
     let (home, events) = (DaemonHome::new(), stream(5, 1_200));
     let daemon = home.start(&SETTINGS);
-    teach(&daemon, &events[..400]);
-    let early = act(&daemon, "/admin/model/checkpoint", &json!({}))["offset"].as_u64().unwrap();
-    teach(&daemon, &events[400..800]);
+    send_and_learn(&daemon, &events[..400]);
+    let early = post_admin(&daemon, "/admin/model/checkpoint", &json!({}))["offset"].as_u64().unwrap();
+    send_and_learn(&daemon, &events[400..800]);
     let late = admin(&daemon, &["checkpoint"])["offset"].as_u64().unwrap();
     assert_eq!((early, late), (400, 800));
 
-    // The same weights give the same lists: nothing else has changed.
+    // Equal lists show equal weights, since nothing else changes.
     let lists = |daemon: &Daemon| {
         let similar = |event: &Value| daemon.get(&format!("/v1/items/{}/similar", event["item_id"].as_str().unwrap())).item_ids();
         events[..8].iter().map(similar).collect::<Vec<_>>()
     };
     let before = lists(&daemon);
-    let back = act(&daemon, "/admin/model/rollback", &json!({ "to": early }));
+    let back = post_admin(&daemon, "/admin/model/rollback", &json!({ "to": early }));
     assert_eq!(back, json!({ "offset": 800, "to": 400 }));
-    let known = model(&daemon);
+    let model_status = model(&daemon);
     assert_eq!(
-        (&known["acts"][0]["act"], &known["acts"][0]["to"], &known["acts"][0]["reason"]),
+        (&model_status["acts"][0]["act"], &model_status["acts"][0]["to"], &model_status["acts"][0]["reason"]),
         (&json!("rollback"), &json!(400), &json!("operator"))
     );
-    let discarded: Vec<_> = known["checkpoints"].as_array().unwrap().iter().map(|kept| (&kept["offset"], &kept["discarded"])).collect();
+    let discarded: Vec<_> = model_status["checkpoints"].as_array().unwrap().iter().map(|kept| (&kept["offset"], &kept["discarded"])).collect();
     assert_eq!(discarded, [(&json!(400), &json!(false)), (&json!(800), &json!(true))]);
     let forward = admin(&daemon, &["rollback", "--to", "800"]);
     assert_eq!(forward, json!({ "offset": 801, "to": 800 }));
     assert_eq!(lists(&daemon), before);
-    assert_eq!(admin(&daemon, &["rollback"])["to"], json!(400), "the newest that was not itself rolled back");
+    assert_eq!(admin(&daemon, &["rollback"])["to"], json!(400), "the newest checkpoint that was not rolled back");
     admin(&daemon, &["rollback", "--to", "800"]);
 
-    assert_eq!(act(&daemon, "/admin/model/learning-rate", &json!({ "value": 0.02 })), json!({ "offset": 804 }));
+    assert_eq!(post_admin(&daemon, "/admin/model/learning-rate", &json!({ "value": 0.02 })), json!({ "offset": 804 }));
     assert_eq!(model(&daemon)["learning_rate"].as_f64().map(|rate| (rate * 1e6).round()), Some(20_000.0));
     admin(&daemon, &["recluster"]);
-    teach(&daemon, &events[800..1_000]);
+    send_and_learn(&daemon, &events[800..1_000]);
     admin(&daemon, &["pause"]);
-    teach(&daemon, &events[1_000..1_050]);
+    send_and_learn(&daemon, &events[1_000..1_050]);
     assert_eq!(model(&daemon)["paused"], json!(true));
     admin(&daemon, &["resume"]);
-    // Killed: what was done is done again, from a checkpoint and the journal.
+    // After a kill, the operations are applied again from a checkpoint and the journal.
     daemon.kill();
     let daemon = home.start(&SETTINGS);
-    teach(&daemon, &events[1_050..]);
+    send_and_learn(&daemon, &events[1_050..]);
     let metrics = daemon.get_admin("/metrics").body;
     assert!(metrics.contains("sequor_learning_paused 0\n") && metrics.contains("sequor_rollbacks_total{reason=\"operator\"} 0\n"));
-    let (end, left) = left_by(&home, daemon);
-    assert!(rebuilt(&home, end) == left, "a rebuild ends in the same bytes");
+    let (end, checkpoint) = stop_and_read_checkpoint(&home, daemon);
+    assert!(rebuild(&home, end) == checkpoint, "a rebuild gives an identical checkpoint");
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_and_says_why() {
+fn invalid_operations_are_rejected_with_a_reason() {
     let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
-    teach(&daemon, &stream(6, 50));
-    let refused = |path: &str, body: &str| {
+    send_and_learn(&daemon, &stream(6, 50));
+    let post = |path: &str, body: &str| {
         let answer = daemon.admin_request("POST", path, body);
         (answer.status, answer.json()["detail"].as_str().unwrap_or_default().to_owned())
     };
-    let (status, detail) = refused("/admin/model/rollback", r#"{"to": 7}"#);
+    let (status, detail) = post("/admin/model/rollback", r#"{"to": 7}"#);
     assert!(status == 409 && detail.contains("offset 7"), "{detail}");
-    assert_eq!(refused("/admin/model/rollback", "{}").0, 409);
-    assert_eq!(refused("/admin/model/learning-rate", r#"{"value": 0}"#).0, 400);
-    assert_eq!(refused("/admin/model/pause", "").0, 400);
+    assert_eq!(post("/admin/model/rollback", "{}").0, 409);
+    assert_eq!(post("/admin/model/learning-rate", r#"{"value": 0}"#).0, 400);
+    assert_eq!(post("/admin/model/pause", "").0, 400);
     assert_eq!(daemon.admin_request("GET", "/admin/model/pause", "").status, 405);
-    // A form of another site cannot say that its body is JSON.
+    // An HTML form of another site cannot send the JSON content type.
     let form = ureq::post(format!("{}/admin/model/pause", daemon.admin_address())).config().http_status_as_error(false).build();
     assert_eq!(form.header("content-type", "text/plain").send("{}").unwrap().status(), 415);
     assert_eq!(model(&daemon)["acts"], json!([]));
 }
 
 #[test]
-fn a_poisoned_model_is_taken_back_and_answers_go_on() {
+fn degraded_model_is_rolled_back_while_serving_continues() {
     let (home, events) = (DaemonHome::new(), stream(7, 6_000));
     let settings = [&SETTINGS[..], &["safety.warm_up=100"]].concat();
     let daemon = home.start(&settings);
-    teach(&daemon, &events[..2_000]);
-    act(&daemon, "/admin/model/checkpoint", &json!({}));
-    teach(&daemon, &events[2_000..3_000]);
-    act(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
+    send_and_learn(&daemon, &events[..2_000]);
+    post_admin(&daemon, "/admin/model/checkpoint", &json!({}));
+    send_and_learn(&daemon, &events[2_000..3_000]);
+    post_admin(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
     let mut sent = 3_000;
-    let rolled_back = |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|act| act["act"] == "rollback").cloned();
+    let rolled_back = |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|post_admin| post_admin["act"] == "rollback").cloned();
     let rollback = wait_for("the rollback", || {
         if sent < events.len() {
-            teach(&daemon, &events[sent..sent + 100]);
+            send_and_learn(&daemon, &events[sent..sent + 100]);
             sent += 100;
         }
-        assert_eq!(daemon.recommended_items("user1").len(), 20, "answers go on");
+        assert_eq!(daemon.recommended_items("user1").len(), 20, "recommendations are still served");
         rolled_back(&daemon)
     });
     assert!(rollback["to"].as_u64().unwrap() < 3_000 && ["loss", "quality"].contains(&rollback["reason"].as_str().unwrap()), "{rollback}");
-    let known = model(&daemon);
-    assert!(known["learning_rate"].as_f64().unwrap() < 1.0, "with the weights came the learning rate: {known}");
+    let model_status = model(&daemon);
+    assert!(model_status["learning_rate"].as_f64().unwrap() < 1.0, "the rollback restores the learning rate: {model_status}");
     let series = format!("sequor_rollbacks_total{{reason={}}} 1\n", rollback["reason"]);
     wait_for("the alert's metric", || daemon.get_admin("/metrics").body.contains(&series).then_some(()));
-    teach(&daemon, &events[sent..]);
-    let (end, left) = left_by(&home, daemon);
-    assert!(rebuilt(&home, end) == left, "a rebuild comes to the same, without judging again");
+    send_and_learn(&daemon, &events[sent..]);
+    let (end, checkpoint) = stop_and_read_checkpoint(&home, daemon);
+    assert!(rebuild(&home, end) == checkpoint, "a rebuild gives an identical checkpoint without running the watchdog");
 }
 
 #[test]
-fn settings_are_shown_and_read_again() {
+fn settings_are_listed_and_reloaded() {
     let home = DaemonHome::new();
     let file = home.path().join("sequor.toml");
     fs::write(&file, "[log]\nlevel = \"info\"\n[safety]\nloss_rise = 4.0\n").unwrap();
@@ -191,15 +191,15 @@ fn settings_are_shown_and_read_again() {
 }
 
 #[test]
-fn a_drained_daemon_answers_and_takes_nothing() {
+fn drained_daemon_serves_reads_and_rejects_writes() {
     let (home, events) = (DaemonHome::new(), stream(8, 60));
     let daemon = home.start(&SETTINGS);
-    teach(&daemon, &events);
+    send_and_learn(&daemon, &events);
     assert_eq!(admin(&daemon, &["drain"]), json!({ "draining": true, "offset": 60 }));
     assert_eq!(daemon.get_admin("/readyz").status, 503);
-    let refused = daemon.post("/v1/events", &json!([events[0]]).to_string());
-    assert_eq!(refused.status, 503);
-    assert!(refused.headers.contains_key("retry-after"));
+    let post = daemon.post("/v1/events", &json!([events[0]]).to_string());
+    assert_eq!(post.status, 503);
+    assert!(post.headers.contains_key("retry-after"));
     assert!(!daemon.recommended_items("user1").is_empty());
     admin(&daemon, &["drain", "--off"]);
     assert_eq!(daemon.get_admin("/readyz").status, 200);
@@ -207,7 +207,7 @@ fn a_drained_daemon_answers_and_takes_nothing() {
 }
 
 #[test]
-fn a_locked_admin_endpoint_opens_to_a_browser_and_to_the_command_line() {
+fn admin_endpoint_accepts_keys_from_browsers_and_commands() {
     let home = DaemonHome::new();
     let dir = home.data_dir();
     let key = run(&["key", "create", "me", "--scope", "admin,read", "--data-dir", dir.to_str().unwrap()]);
@@ -217,8 +217,8 @@ fn a_locked_admin_endpoint_opens_to_a_browser_and_to_the_command_line() {
         assert_eq!(daemon.get_admin(path).status, 200);
     }
     for path in ["/metrics", "/admin/status", "/admin/settings", "/console", "/nowhere"] {
-        let locked = daemon.get_admin(path);
-        assert_eq!((locked.status, locked.headers.get_all("www-authenticate").iter().count()), (401, 2), "{path}");
+        let unauthorized = daemon.get_admin(path);
+        assert_eq!((unauthorized.status, unauthorized.headers.get_all("www-authenticate").iter().count()), (401, 2), "{path}");
     }
     assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 401);
     let status = |arguments: &[&str]| {
@@ -235,7 +235,7 @@ fn a_locked_admin_endpoint_opens_to_a_browser_and_to_the_command_line() {
         (header(&format!("Bearer {key}")), header("Bearer another"), header("nonsense")),
         ("200".into(), "401".into(), "401".into())
     );
-    // A browser asks for it as a password, Segment's libraries send it as a user.
+    // Browsers send the key as the password, Segment's libraries as the user name.
     assert_eq!((status(&["-u", &format!("me:{key}")]), status(&["-u", &format!("{key}:")])), ("200".into(), "200".into()));
     let output = sequor().args(["admin", "--url", daemon.admin_address(), "--key", &key, "settings"]).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();

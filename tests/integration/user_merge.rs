@@ -1,5 +1,4 @@
-//! Users who turn out to be one: as one from then on, whatever shard they were on and whenever the
-//! daemon dies.
+//! Merging users, across shards and crashes.
 
 use serde_json::{Value, json};
 
@@ -7,7 +6,7 @@ use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
 use crate::journal_dump::JournalDump;
 use crate::random::TestRng;
 
-/// Several shards, so that the two users of a merge mostly live on different ones.
+/// Several shards, so that the two users of a merge are mostly on different ones.
 const SHARDS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
 
 fn merge(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
@@ -15,7 +14,7 @@ fn merge(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-fn at(second: i64, user: &str, item: &str) -> Value {
+fn event_at(second: i64, user: &str, item: &str) -> Value {
     let mut event = event(&format!("{user}-{second}"), user, item);
     event["timestamp"] = json!(1_700_000_000_000_i64 + second * 1000);
     event
@@ -29,21 +28,21 @@ fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_a_visitor_did_is_the_users_who_signs_in() {
+fn merged_user_takes_over_the_visitors_sequence() {
     let home = DaemonHome::new();
     let daemon = home.start(&SHARDS);
-    daemon.send_events(&[at(1, "ann", "a"), at(2, "visitor", "b"), at(3, "ann", "c"), at(4, "visitor", "d")]);
+    daemon.send_events(&[event_at(1, "ann", "a"), event_at(2, "visitor", "b"), event_at(3, "ann", "c"), event_at(4, "visitor", "d")]);
     let (status, receipt) = merge(&daemon, "ann", "visitor");
     assert_eq!((status, &receipt["accepted"], &receipt["duplicates"]), (200, &json!(1), &json!(0)), "{receipt}");
     assert_eq!(sequence(&daemon, "ann"), ["a", "b", "c", "d"]);
-    // Said again, or otherwise, it is nothing new.
+    // Repeated and conflicting merges have no effect.
     for (into, from) in [("ann", "visitor"), ("bob", "visitor"), ("visitor", "ann")] {
         assert_eq!(merge(&daemon, into, from).1["duplicates"], 1, "{from} into {into}");
     }
     assert_eq!(merge(&daemon, "ann", "ann").0, 400);
     assert_eq!(merge(&daemon, "ann", "").0, 400);
-    // What comes later under the other id is hers, by Segment's calls too, and so is what is asked.
-    daemon.send_events(&[at(5, "visitor", "e")]);
+    // Later events and requests under the other id belong to the merged user, also by Segment's calls.
+    daemon.send_events(&[event_at(5, "visitor", "e")]);
     let identify = json!({ "batch": [
         { "type": "identify", "anonymousId": "phone", "userId": "ann" },
         { "type": "track", "anonymousId": "phone", "event": "Product Viewed", "properties": { "product_id": "f" } },
@@ -52,7 +51,7 @@ fn what_a_visitor_did_is_the_users_who_signs_in() {
     assert_eq!(daemon.post("/v1/batch", &identify.to_string()).status, 200);
     let anna = ["a", "b", "c", "d", "e", "f"];
     for id in ["visitor", "phone", "ann", "anna"] {
-        assert_eq!(sequence(&daemon, id), anna, "looked for as {id}");
+        assert_eq!(sequence(&daemon, id), anna, "requested as {id}");
     }
     daemon.wait_until_learned(9);
     for id in ["visitor", "phone", "ann", "anna"] {
@@ -62,11 +61,11 @@ fn what_a_visitor_did_is_the_users_who_signs_in() {
     daemon.kill();
     let daemon = home.start(&SHARDS);
     assert_eq!(sequence(&daemon, "anna"), anna);
-    assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1, "it is known after a restart");
-    daemon.send_events(&[at(6, "phone", "g")]);
+    assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1, "the merge is known after a restart");
+    daemon.send_events(&[event_at(6, "phone", "g")]);
     assert_eq!(sequence(&daemon, "anna").last().unwrap(), "g");
     assert!(daemon.terminate().success());
-    // After a quiet end links come from the store, not from the journal's tail.
+    // After a clean stop, aliases are read from the store instead of the journal's tail.
     let daemon = home.start(&SHARDS);
     assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1);
     assert!(daemon.terminate().success());
@@ -74,7 +73,7 @@ fn what_a_visitor_did_is_the_users_who_signs_in() {
 }
 
 #[test]
-fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
+fn random_merges_and_kills_keep_sessions_consistent() {
     let home = DaemonHome::new();
     let mut random = TestRng(11);
     let mut second = 0;
@@ -86,16 +85,16 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
                     second += 1;
                     let number = random.below(20);
                     let user = if random.below(2) == 0 { format!("user{}", number % 5) } else { format!("visitor{round}-{number}") };
-                    // Now and then hours pass, and now and then something comes late.
+                    // Some gaps are hours long, and some events arrive late.
                     let at_second = second * 60 + random.below(3) as i64 * 1500;
-                    let mut event = at(at_second, &user, &format!("item{}", random.below(30)));
+                    let mut event = event_at(at_second, &user, &format!("item{}", random.below(30)));
                     event["event_id"] = json!(format!("e{second}"));
                     event
                 })
                 .collect();
             daemon.send_events(&events);
             if random.below(3) == 0 {
-                // Among them users who were merged, and whole users.
+                // Includes users who were merged before, and regular users.
                 let from =
                     if random.below(8) == 0 { format!("user{}", random.below(5)) } else { format!("visitor{round}-{}", random.below(20)) };
                 let into =
@@ -105,7 +104,7 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
             }
         }
         if round == 1 {
-            // Until records are stored beyond a merge.
+            // Waits until session records are stored after a merge.
             let stored = || daemon.metric("sequor_session_events_total") > 0.0;
             wait_for("the sessions", || stored().then_some(()));
             std::thread::sleep(std::time::Duration::from_millis(2500));
@@ -120,16 +119,16 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
     let settings: Vec<_> = crate::daemon::SMALL_NETWORK.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
     let verified = run(&[&on[..], &settings].concat());
     assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
-    let before = std::fs::read(newest(&home)).unwrap();
+    let before = std::fs::read(newest_checkpoint(&home)).unwrap();
     on[0] = "rebuild";
     let rebuilt = run(&[&on[..], &settings].concat());
     assert!(rebuilt.status.success(), "{}{}", String::from_utf8_lossy(&rebuilt.stdout), String::from_utf8_lossy(&rebuilt.stderr));
-    assert!(before == std::fs::read(newest(&home)).unwrap(), "what was learned is rebuilt to the same bytes");
+    assert!(before == std::fs::read(newest_checkpoint(&home)).unwrap(), "a rebuild gives an identical checkpoint");
     JournalDump::read(&home.data_dir());
 }
 
-/// The checkpoint that reaches furthest.
-fn newest(home: &DaemonHome) -> std::path::PathBuf {
+/// The newest checkpoint.
+fn newest_checkpoint(home: &DaemonHome) -> std::path::PathBuf {
     let files = home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
