@@ -1,7 +1,7 @@
-// The admin pages in a real browser: node pages.mjs TOOLS ADMIN API USER SCRATCH
+// Tests the admin pages in a real browser: node pages.mjs TOOLS ADMIN API USER SCRATCH
 //
-// TOOLS holds node_modules and takes the pictures; ADMIN and API are the daemon's addresses; USER has a session; SCRATCH is a directory for a backup.
-// Says what it looked at, line by line, and ends with 1 at the first thing that is wrong.
+// TOOLS holds node_modules and receives the screenshots; ADMIN and API are the daemon's URLs; USER has a session; SCRATCH is a directory for a backup.
+// Prints one line per check and exits with 1 at the first failure.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -21,38 +21,38 @@ const context = await chrome.newContext({ viewport: { width: 1280, height: 900 }
 context.setDefaultTimeout(60_000);
 const faults = [];
 context.on("request", (request) => {
-  if (!["127.0.0.1", "localhost", "[::1]"].includes(new URL(request.url()).hostname)) faults.push(`asked ${request.url()}`);
+  if (!["127.0.0.1", "localhost", "[::1]"].includes(new URL(request.url()).hostname)) faults.push(`external request to ${request.url()}`);
 });
 const page = await context.newPage();
 page.on("pageerror", (error) => faults.push(`${page.url()}: ${error}`));
 page.on("console", (message) => {
   if (message.type() === "error") faults.push(`${page.url()}: ${message.text()}`);
 });
-const sound = () => assert.deepEqual(faults, []);
-const looked = (what) => console.log(`looked: ${what}`);
+const assertNoErrors = () => assert.deepEqual(faults, []);
+const report = (check) => console.log(`checked: ${check}`);
 const text = (selector) => page.locator(selector).first().innerText();
 
-// The way in.
+// Entry page.
 await page.goto(`${admin}/`);
 assert.equal(page.url(), `${admin}/console`);
 await page.locator("#pulse.live").waitFor();
 await page.keyboard.press("Tab");
-assert.equal(await page.evaluate(() => document.activeElement.className), "skip", "the keyboard begins at the way to the content");
-sound();
-looked("the overview is live");
+assert.equal(await page.evaluate(() => document.activeElement.className), "skip", "the first tab stop is the skip link");
+assertNoErrors();
+report("the overview is live");
 
-// It goes on by itself.
-await page.evaluate(() => (window.same = true));
+// Live updates.
+await page.evaluate(() => (window.notReloaded = true));
 const entries = async () => Number((await text('[data-live="journal.next_offset"]')).replaceAll(",", ""));
 const before = await entries();
 await send(`${api}/v1/events`, Array.from({ length: 7 }, (_, number) => ({ user_id: user, type: "view", item_id: `late${number % 3}` })));
-await page.waitForFunction((least) => Number(document.querySelector('[data-live="journal.next_offset"]').textContent.replaceAll(",", "")) >= least, before + 7);
-assert.equal(await page.evaluate(() => window.same), true, "no reload");
-looked("events show without a reload");
+await page.waitForFunction((minimum) => Number(document.querySelector('[data-live="journal.next_offset"]').textContent.replaceAll(",", "")) >= minimum, before + 7);
+assert.equal(await page.evaluate(() => window.notReloaded), true, "no reload");
+report("new events appear without a reload");
 await page.waitForFunction(() => document.querySelectorAll("#throughput .plot path.line").length === 2);
-looked("charts are drawn anew");
+report("charts are updated");
 
-// A session is found and looked through.
+// Session search and inspection.
 await page.getByRole("navigation").getByRole("link", { name: "Sessions" }).click();
 await page.getByLabel("User id begins with").fill(user);
 await page.keyboard.press("Enter");
@@ -63,47 +63,47 @@ assert.equal(await page.locator(".strip li").count(), known.sequence.length);
 assert.equal(await page.locator(".heat tbody tr").count(), known.hidden.vectors.length);
 assert.deepEqual(await page.locator(".answer li > a").allInnerTexts(), known.answer.items.map((item) => item.item_id));
 assert.equal(await page.locator(".source").count(), known.candidates.sources.filter((source) => source.items.length > 0).length);
-assert.ok(known.answer.items.some((item) => item.explanation.moved_by), "a reason");
-sound();
-looked("a session is found and X-rayed");
+assert.ok(known.answer.items.some((item) => item.explanation.moved_by), "an item has an influencing event");
+assertNoErrors();
+report("a session is found and inspected");
 
-// A backup is made.
+// Backup.
 await page.goto(`${admin}/console/store`);
 const target = path.join(scratch, "from the page");
 await page.getByLabel("Absolute path").fill(target);
 await page.getByRole("button", { name: "Back up" }).click();
 await page.locator('form[data-post="/admin/backup"] output[data-state="good"]', { hasText: "Backed up" }).waitFor();
-assert.ok(existsSync(path.join(target, "store")), "the backup is there");
+assert.ok(existsSync(path.join(target, "store")), "the backup exists");
 await page.getByRole("button", { name: "Back up" }).click();
 await page.locator('form[data-post="/admin/backup"] output[data-state="bad"]').waitFor();
-// The browser notes that this one was refused, as it should be.
+// The browser logs the expected 409 as an error.
 assert.equal(faults.splice(0).filter((fault) => !fault.includes("409")).length, 0);
-looked("a backup is made through the page, and a second into the same place refused");
+report("a backup is made, and a second one to the same path is rejected");
 
-// A model is rolled back.
+// Model rollback.
 await page.goto(`${admin}/console/model`);
-const written = () => page.locator("#checkpoints tbody tr").count();
+const checkpointCount = () => page.locator("#checkpoints tbody tr").count();
 for (let round = 0; round < 2; round += 1) {
-  const there = await written();
+  const before = await checkpointCount();
   await send(`${api}/v1/events`, Array.from({ length: 300 }, (_, number) => ({ user_id: `roller${number % 9}`, type: "view", item_id: `late${(number + round) % 7}` })));
   await page.getByRole("button", { name: "Write a checkpoint" }).click();
-  await page.waitForFunction((there) => document.querySelectorAll("#checkpoints tbody tr").length > there, Math.min(there, 1));
+  await page.waitForFunction((before) => document.querySelectorAll("#checkpoints tbody tr").length > before, Math.min(before, 1));
 }
 await page.locator("#checkpoints tbody tr").nth(1).getByRole("button").click();
 await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
-assert.equal((await json(`${admin}/admin/model`)).acts.filter((act) => act.act === "rollback").length, 0, "nothing unless it is confirmed");
+assert.equal((await json(`${admin}/admin/model`)).acts.filter((act) => act.act === "rollback").length, 0, "no rollback without confirmation");
 await page.locator("#checkpoints tbody tr").nth(1).getByRole("button").click();
 await page.getByRole("dialog").getByRole("button", { name: "Continue" }).click();
 await page.locator('#acts tr', { hasText: "rollback" }).first().waitFor();
 assert.equal((await json(`${admin}/admin/model`)).acts.filter((act) => act.act === "rollback").length, 1);
-sound();
-looked("a model is rolled back through the page");
+assertNoErrors();
+report("a model is rolled back");
 
-// Every page, in both colours and at both widths.
+// Every page, in both colour schemes and at two widths.
 const item = known.answer.items[0].item_id;
 const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, model: "/model", recall: "/recall", store: "/store" };
-for (const [name, at] of Object.entries(pages)) {
-  const answer = await page.goto(`${admin}/console${at}`);
+for (const [name, path_] of Object.entries(pages)) {
+  const answer = await page.goto(`${admin}/console${path_}`);
   assert.equal(answer.status(), 200, name);
   const headers = answer.headers();
   assert.match(headers["content-security-policy"], /default-src 'none'/);
@@ -114,20 +114,20 @@ for (const [name, at] of Object.entries(pages)) {
     await page.emulateMedia({ colorScheme });
     for (const width of [390, 1280]) {
       await page.setViewportSize({ width, height: 900 });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-      assert.ok(wide <= width, `${name} is ${wide} wide on ${width}`);
+      const contentWidth = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(contentWidth <= width, `${name} is ${contentWidth} px wide in a viewport of ${width} px`);
       await page.screenshot({ path: path.join(tools, `${name}-${width}-${colorScheme}.png`), fullPage: true });
     }
-    // Run in the browser's own hand: a page's policy lets no script in.
-    const told = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
-    const grave = told.violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
-    const shown = grave.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`);
-    assert.deepEqual(shown, [], `${name}, ${colorScheme}`);
+    // Evaluated through the browser's debugger, because the page's CSP blocks injected scripts.
+    const audit = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
+    const serious = audit.violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
+    const violations = serious.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`);
+    assert.deepEqual(violations, [], `${name}, ${colorScheme}`);
   }
-  sound();
-  looked(`${name}: light and dark, 390 and 1280`);
+  assertNoErrors();
+  report(`${name}: light and dark, 390 and 1280`);
 }
-// The description of the API, without a request to anywhere else.
+// The API description, without external requests.
 await page.setViewportSize({ width: 1280, height: 900 });
 const docs = await page.goto(`${api}/docs`);
 assert.equal(docs.status(), 200);
@@ -138,17 +138,17 @@ for (const colorScheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme });
   for (const width of [390, 1280]) {
     await page.setViewportSize({ width, height: 900 });
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-    assert.ok(wide <= width, `the description is ${wide} wide on ${width}`);
+    const contentWidth = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(contentWidth <= width, `the description is ${contentWidth} px wide in a viewport of ${width} px`);
     await page.screenshot({ path: path.join(tools, `docs-${width}-${colorScheme}.png`) });
   }
-  const told = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
-  const grave = told.violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
-  assert.deepEqual(grave.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], `docs, ${colorScheme}`);
+  const audit = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
+  const serious = audit.violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
+  assert.deepEqual(serious.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], `docs, ${colorScheme}`);
 }
-sound();
-looked("the description of the API: offline, light and dark, 390 and 1280");
-const lost = await page.goto(`${admin}/console/sessions/nobody-by-this-name`);
-assert.equal(lost.status(), 404);
+assertNoErrors();
+report("the API description: offline, light and dark, 390 and 1280");
+const missing = await page.goto(`${admin}/console/sessions/nobody-by-this-name`);
+assert.equal(missing.status(), 404);
 assert.equal(await text("h1"), "The user is unknown");
 await chrome.close();

@@ -1,6 +1,6 @@
-// The README's lines for a web page, in a page, as they stand there: node readme.mjs TOOLS ADMIN API LINES
+// Tests the documented HTML lines in a web page, unchanged: node readme.mjs TOOLS ADMIN API LINES
 //
-// The browser finds the daemon under the address that the lines name. Ends with 1 at the first thing that is wrong.
+// The browser resolves the documented address to the daemon. Exits with 1 at the first failure.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 
@@ -8,9 +8,9 @@ import { browser } from "./chromium.mjs";
 
 const [tools, admin, api, lines] = process.argv.slice(2);
 
-const shop = createServer((request, answer) => {
-  answer.setHeader("content-type", "text/html");
-  answer.end(request.url === "/tea" ? `<!doctype html><meta charset="utf-8"><title>tea</title>${lines}` : "<!doctype html><title>another page</title>");
+const shop = createServer((request, response) => {
+  response.setHeader("content-type", "text/html");
+  response.end(request.url === "/tea" ? `<!doctype html><meta charset="utf-8"><title>tea</title>${lines}` : "<!doctype html><title>another page</title>");
 });
 await new Promise((listening) => shop.listen(0, "127.0.0.1", listening));
 
@@ -21,24 +21,24 @@ async function until(count) {
     if (list.length >= count) return list;
     await new Promise((later) => setTimeout(later, 50));
   }
-  assert.fail(`waited in vain for ${count} events: ${JSON.stringify(await journal())}`);
+  assert.fail(`timed out waiting for ${count} events: ${JSON.stringify(await journal())}`);
 }
 
 const chrome = await browser(tools, `--host-resolver-rules=MAP localhost:8080 ${new URL(api).host}`);
 try {
   const page = await chrome.newPage();
   page.setDefaultTimeout(60_000);
-  const shown = `http://127.0.0.1:${shop.address().port}/tea`;
-  await page.goto(shown);
+  const teaPage = `http://127.0.0.1:${shop.address().port}/tea`;
+  await page.goto(teaPage);
   await page.evaluate(() => window.sequor("cart", "tea", 4.5));
   await page.fill("input", "green");
   await page.press("input", "Enter");
   await page.waitForURL(/q=green/);
-  await page.goto(shown);
+  await page.goto(teaPage);
   await page.click("a");
   await page.waitForURL(/cup/);
-  const told = (await until(5)).map((event) => `${event.user_id} ${event.type} ${event.item_id ?? event.properties.query}`);
-  assert.deepEqual(told.sort(), ["ann cart tea", "ann click cup", "ann search green", "ann view tea", "ann view tea"]);
+  const sent = (await until(5)).map((event) => `${event.user_id} ${event.type} ${event.item_id ?? event.properties.query}`);
+  assert.deepEqual(sent.sort(), ["ann cart tea", "ann click cup", "ann search green", "ann view tea", "ann view tea"]);
 } finally {
   await chrome.close();
   shop.close();

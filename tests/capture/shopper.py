@@ -1,4 +1,4 @@
-"""A shopper's visit by Segment's own library for Python: shopper.py API"""
+"""Sends a shopper's events with Segment's Python library: shopper.py API"""
 
 import sys
 from datetime import datetime, timezone
@@ -26,4 +26,4 @@ analytics.group("eve", "tea drinkers")
 analytics.track("eve", "Moon Landed", {})
 analytics.shutdown()
 if failures:
-    sys.exit(f"refused: {failures}")
+    sys.exit(f"rejected: {failures}")

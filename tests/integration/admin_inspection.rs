@@ -50,18 +50,21 @@ fn session_inspection_shows_the_real_list_and_has_no_side_effects() {
     let names: Vec<_> = list(&first, "/hidden/vectors").iter().map(|vector| vector["name"].as_str().unwrap()).collect();
     assert_eq!((names, list(o, "/values").len()), (vec!["h", "c", "m", "x", "o"], 8));
 
-    let answer: Vec<_> = list(&first, "/answer/items").iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect();
+    let response: Vec<_> = list(&first, "/answer/items").iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect();
     let ranking: Vec<_> = list(&first, "/ranking").iter().map(|item| item["item"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(answer, ranking, "all ranked items are eligible");
+    assert_eq!(response, ranking, "all ranked items are eligible");
     let best = &list(&first, "/ranking")[0];
     assert!(best["score"].as_f64() > list(&first, "/ranking")[1]["score"].as_f64(), "{best}");
     let transitions = list(&first, "/candidates/sources").iter().find(|list| list["source"] == "transitions").unwrap();
-    assert!(list(transitions, "/items").iter().any(|candidate| candidate["rank"] == 1), "the transitions source lists the next item of the ring: {transitions}");
+    assert!(
+        list(transitions, "/items").iter().any(|candidate| candidate["rank"] == 1),
+        "the transitions source lists the next item of the ring: {transitions}"
+    );
     assert!(best["shares"].as_object().unwrap().values().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap())));
     assert!(list(&first, "/answer/items").iter().any(|item| !item["explanation"]["moved_by"].is_null()), "{first}");
 
     // The next recommendation equals the inspected list.
-    assert_eq!(daemon.recommended_items(&user), answer);
+    assert_eq!(daemon.recommended_items(&user), response);
     let unknown = daemon.get_admin("/admin/sessions/nobody");
     assert_eq!((unknown.status, &unknown.json()["type"]), (404, &json!("/problems/unknown-user")));
 }
@@ -73,9 +76,9 @@ fn live_and_stored_sessions_are_listed() {
     assert_eq!(daemon.terminate().code(), Some(0));
     let daemon = home.start(&["learning.interval=64", "clusters.every=128", "clusters.lag=64"]);
     let get = |path: &str| daemon.get_admin(path).json();
-    let users = |answer: &Value| -> Vec<(String, bool)> {
+    let users = |response: &Value| -> Vec<(String, bool)> {
         let one = |line: &Value| (line["user"].as_str().unwrap().to_owned(), line["idle_seconds"].is_u64());
-        list(answer, "/sessions").iter().map(one).collect()
+        list(response, "/sessions").iter().map(one).collect()
     };
     let stored = get("/admin/sessions?user=user1&limit=3");
     assert_eq!(
@@ -112,7 +115,7 @@ fn items_recall_and_store_can_be_inspected() {
     assert!(item["counts"]["sessions"].as_u64() > Some(0) && item["cluster"].is_u64(), "{item}");
     assert_eq!(list(&item, "/embedding").len(), 8);
     let similar = daemon.get("/v1/items/item7/similar").json();
-    let names = |answer: &Value, at: &str| list(answer, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>();
+    let names = |response: &Value, at: &str| list(response, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&item, "/similar"), names(&similar, "/items"));
     assert_eq!(daemon.get_admin("/admin/items/nothing").status, 404);
 
@@ -158,7 +161,8 @@ fn status_streams_are_limited_and_do_not_delay_a_stop() {
     wait_for("a status with the events", || (next()["journal"]["next_offset"] == 600).then_some(()));
     daemon.send_events(&[event("late", "user1", "item1")]);
     wait_for("a status with one more", || (next()["journal"]["next_offset"] == 601).then_some(()));
-    // A stop that waited for the streams would take 10 s and still exit with 0. So the test checks that the streams end.
+    // A stop that waited for the streams would take 10 s and still exit with 0. So the test checks
+    // that the streams end.
     assert_eq!(daemon.terminate().code(), Some(0));
     assert!(lines.all(|line| line.is_ok()), "the stream ends cleanly");
 }

@@ -185,8 +185,8 @@ fn unusable_checkpoints_raise_alerts() {
     daemon.wait_until_learned(600);
     assert_eq!(daemon.metric("sequor_learning_failed"), 0.0, "learning continues");
     prometheus.wait_for_alerts(&daemon, &["SequorFailing"], || {
-        let answer = daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
-        assert_eq!((answer.status, &answer.json()["type"]), (500, &json!("/problems/internal")), "{}", answer.body);
+        let response = daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
+        assert_eq!((response.status, &response.json()["type"]), (500, &json!("/problems/internal")), "{}", response.body);
     });
     assert!(daemon.logged().contains("a request failed"), "the log states the reason");
 
@@ -196,8 +196,8 @@ fn unusable_checkpoints_raise_alerts() {
         let alerts = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorSlow"];
         prometheus.wait_for_alerts(&daemon, &alerts, || {
             // The offset is never learned while the fault lasts.
-            let answer = daemon.get("/v1/users/ann/recommendations?min_offset=601");
-            assert_eq!((answer.status, &answer.json()["type"]), (503, &json!("/problems/not-yet")), "{}", answer.body);
+            let response = daemon.get("/v1/users/ann/recommendations?min_offset=601");
+            assert_eq!((response.status, &response.json()["type"]), (503, &json!("/problems/not-yet")), "{}", response.body);
         });
         fs::remove_file(&place).unwrap();
         fs::rename(&aside, &place).unwrap();
@@ -221,8 +221,8 @@ fn too_high_learning_rate_raises_alerts() {
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("e{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
     let events: Vec<Value> = random_visits(11, 2_000).into_iter().enumerate().map(as_event).collect();
     let act = |path: &str, body: &Value| {
-        let answer = daemon.admin_request("POST", path, &body.to_string());
-        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let response = daemon.admin_request("POST", path, &body.to_string());
+        assert_eq!(response.status, 200, "{path}: {}", response.body);
     };
     events[..400].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     act("/admin/model/checkpoint", &json!({}));

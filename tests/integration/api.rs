@@ -1,5 +1,4 @@
-//! The public API as its callers see it: every answer word for word where a caller may branch on
-//! it.
+//! The public API: exact responses wherever a client may depend on them.
 
 use std::io::Write;
 
@@ -15,9 +14,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A zstd frame that holds the bytes as they are, in one raw block (RFC 8878, 3.1.1): magic, a
-/// descriptor that says "one segment, its size in one byte", that size, then the block's header
-/// (last, raw, size) and the bytes.
+/// A zstd frame with one uncompressed block (RFC 8878, 3.1.1): magic, descriptor (single segment,
+/// one-byte size), size, block header (last, raw, size), content.
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     let size = u8::try_from(bytes.len()).unwrap();
     let header = (u32::from(size) << 3 | 1).to_le_bytes();
@@ -25,35 +23,35 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-pub(crate) fn assert_problem(answer: &HttpResponse, body: &Value) {
+pub(crate) fn assert_problem(response: &HttpResponse, body: &Value) {
     assert_eq!(
-        (answer.status, answer.content_type.as_str()),
+        (response.status, response.content_type.as_str()),
         (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
     );
-    let mut told = answer.json();
-    // Whose id it is differs from one to the next, and is that of the header.
-    let request_id = told.as_object_mut().unwrap().remove("request_id");
-    assert_eq!(request_id.as_ref().and_then(Value::as_str), Some(answer.headers["x-request-id"].to_str().unwrap()));
-    assert_eq!(&told, body);
+    let mut problem = response.json();
+    // The request id differs per request and equals the header.
+    let request_id = problem.as_object_mut().unwrap().remove("request_id");
+    assert_eq!(request_id.as_ref().and_then(Value::as_str), Some(response.headers["x-request-id"].to_str().unwrap()));
+    assert_eq!(&problem, body);
 }
 
 #[test]
-fn events_come_as_one_object_as_an_array_or_as_lines() {
+fn events_are_accepted_as_object_array_or_lines() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let one = event("e1", "ann", "tea").to_string();
     let array = json!([event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
     let lines = format!("{}\n{}\r\n\n{}\n", event("e4", "bob", "tea"), event("e5", "bob", "cup"), event("e6", "bob", "pot"));
     for (body, accepted, offset) in [(&one, 1, 1), (&array, 2, 3), (&lines, 3, 6)] {
-        let answer = daemon.post("/v1/events", body);
-        assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/json"));
-        assert_eq!(answer.body, format!(r#"{{"accepted":{accepted},"duplicates":0,"withheld":0,"rejected":[],"offset":{offset}}}"#));
+        let response = daemon.post("/v1/events", body);
+        assert_eq!((response.status, response.content_type.as_str()), (200, "application/json"));
+        assert_eq!(response.body, format!(r#"{{"accepted":{accepted},"duplicates":0,"withheld":0,"rejected":[],"offset":{offset}}}"#));
     }
     assert_eq!(daemon.next_offset(), 6);
 }
 
 #[test]
-fn a_repeated_id_changes_nothing_and_is_said_to_be_a_duplicate() {
+fn repeated_event_id_is_counted_as_duplicate() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let receipt = daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
@@ -62,80 +60,79 @@ fn a_repeated_id_changes_nothing_and_is_said_to_be_a_duplicate() {
     assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
     let receipt = daemon.send_events(&[event("e3", "bob", "jug")]);
     assert_eq!(receipt, json!({ "accepted": 0, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
-    // Without an id nothing can be told apart: the same again is another event.
-    let nameless = json!({ "user_id": "ann", "type": "view", "item_id": "tea" });
-    assert_eq!(daemon.send_events(&[nameless.clone(), nameless])["accepted"], 2);
+    // Events without an id are never duplicates.
+    let without_id = json!({ "user_id": "ann", "type": "view", "item_id": "tea" });
+    assert_eq!(daemon.send_events(&[without_id.clone(), without_id])["accepted"], 2);
 }
 
 #[test]
-fn the_good_events_of_a_batch_are_taken_and_each_bad_one_is_named() {
+fn valid_events_of_a_batch_are_accepted_and_invalid_ones_reported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let body = json!([event("e1", "ann", "tea"), { "user_id": "ann", "type": "view" }, event("e2", "", "cup"), event("e3", "ann", "pot")]);
-    let answer = daemon.post("/v1/events", &body.to_string());
-    assert_eq!(answer.status, 200);
+    let response = daemon.post("/v1/events", &body.to_string());
+    assert_eq!(response.status, 200);
     let rejected = json!([
         { "index": 1, "field": "item_id", "code": "missing", "reason": "`item_id` is missing; only a search event can omit it" },
         { "index": 2, "field": "user_id", "code": "empty", "reason": "`user_id` is empty" },
     ]);
-    assert_eq!(answer.json(), json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": rejected, "offset": 2 }));
+    assert_eq!(response.json(), json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": rejected, "offset": 2 }));
 
     let lines = format!("{}\nnope\n{}", event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
-    let answer = daemon.post("/v1/events", &lines).json();
-    let place = |fault: &Value| (fault["index"].clone(), fault["line"].clone(), fault["code"].clone());
-    let rejected: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(place).collect();
+    let response = daemon.post("/v1/events", &lines).json();
+    let fields_of = |error: &Value| (error["index"].clone(), error["line"].clone(), error["code"].clone());
+    let rejected: Vec<_> = response["rejected"].as_array().unwrap().iter().map(fields_of).collect();
     assert_eq!(rejected, [(json!(1), json!(2), json!("wrong_type")), (json!(2), json!(3), json!("unknown_kind"))]);
-    assert_eq!((&answer["accepted"], &answer["offset"]), (&json!(1), &json!(3)));
+    assert_eq!((&response["accepted"], &response["offset"]), (&json!(1), &json!(3)));
 
-    let nothing = daemon.post("/v1/events", r#"[{"user_id":"ann","type":"view"}]"#);
-    assert_eq!((nothing.status, &nothing.json()["accepted"], &nothing.json()["offset"]), (400, &json!(0), &Value::Null));
+    let all_rejected = daemon.post("/v1/events", r#"[{"user_id":"ann","type":"view"}]"#);
+    assert_eq!((all_rejected.status, &all_rejected.json()["accepted"], &all_rejected.json()["offset"]), (400, &json!(0), &Value::Null));
     let misspelt = daemon.post("/v1/events", r#"{"user_id":"ann","type":"view","item_id":"tea","sesion_id":"s"}"#).json();
     assert_eq!((&misspelt["accepted"], &misspelt["warnings"][0]["code"]), (&json!(1), &json!("unknown_field")));
 }
 
-/// Sessions of two kinds that share no item, so that what a list is about can be told from its
-/// items' names.
-fn teach_two_worlds(daemon: &crate::daemon::Daemon) {
+/// Sends sessions of two groups that share no items. Item names show which group a list is about.
+fn send_two_item_groups(daemon: &crate::daemon::Daemon) {
     for round in 0..20 {
-        for world in ["sea", "sky"] {
-            let user = format!("{world}-{round}");
+        for group in ["sea", "sky"] {
+            let user = format!("{group}-{round}");
             let walk: Vec<_> =
-                (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{world}{}", (round + step) % 8))).collect();
+                (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{group}{}", (round + step) % 8))).collect();
             daemon.send_events(&walk);
         }
     }
     daemon.wait_until_learned(240);
 }
 
-fn about(world: &str, items: &[String]) -> bool {
-    items.iter().take(3).filter(|item| item.starts_with(world)).count() >= 2
+fn is_about(group: &str, items: &[String]) -> bool {
+    items.iter().take(3).filter(|item| item.starts_with(group)).count() >= 2
 }
 
 #[test]
-fn recommendations_follow_what_the_user_does() {
+fn recommendations_follow_the_users_events() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     assert_eq!(daemon.recommended_items("ann"), [""; 0], "nothing is known yet");
-    teach_two_worlds(&daemon);
-    let answer = daemon.get("/v1/users/ann/recommendations?limit=5").json();
-    assert_eq!(answer["items"].as_array().unwrap().len(), 5, "a stranger is shown what is liked: {answer}");
-    for item in answer["items"].as_array().unwrap() {
+    send_two_item_groups(&daemon);
+    let response = daemon.get("/v1/users/ann/recommendations?limit=5").json();
+    assert_eq!(response["items"].as_array().unwrap().len(), 5, "an unknown user gets popular items: {response}");
+    for item in response["items"].as_array().unwrap() {
         assert!(item["score"].is_number() && item["source"].is_string(), "{item}");
     }
     let other = daemon.get("/v1/users/ann/recommendations?limit=5").json();
-    assert_ne!(answer["recommendation_id"], other["recommendation_id"]);
+    assert_ne!(response["recommendation_id"], other["recommendation_id"]);
 
     daemon.send_events(&[event("a1", "ann", "sea1"), event("a2", "ann", "sea2")]);
     let sea = daemon.recommended_items("ann");
-    assert!(about("sea", &sea), "{sea:?}");
+    assert!(is_about("sea", &sea), "{sea:?}");
     daemon.send_events(&[event("a3", "ann", "sky1"), event("a4", "ann", "sky2"), event("a5", "ann", "sky3")]);
     let sky = daemon.recommended_items("ann");
-    assert!(about("sky", &sky), "{sky:?}");
+    assert!(is_about("sky", &sky), "{sky:?}");
     assert_eq!(sky.iter().collect::<std::collections::BTreeSet<_>>().len(), sky.len(), "no item twice: {sky:?}");
 }
 
 #[test]
-fn the_first_few_events_are_followed_before_the_network_knows_an_item() {
+fn recommendations_work_before_the_first_training() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let walk = ["tea", "cup", "pot", "jug"];
@@ -143,32 +140,32 @@ fn the_first_few_events_are_followed_before_the_network_knows_an_item() {
     daemon.send_events(&others);
     daemon.send_events(&[event("a1", "ann", "tea")]);
     daemon.wait_until_learned(21);
-    let answer = daemon.get("/v1/users/ann/recommendations").json();
-    assert!(answer["items"].as_array().unwrap().iter().all(|item| item["score"].is_number()), "{answer}");
+    let response = daemon.get("/v1/users/ann/recommendations").json();
+    assert!(response["items"].as_array().unwrap().iter().all(|item| item["score"].is_number()), "{response}");
     let after = |item: &str| daemon.post("/v1/recommendations", &json!({ "items": [item] }).to_string()).item_ids();
     assert_ne!(after("tea"), after("pot"));
 }
 
 #[test]
-fn a_session_sent_along_is_answered_and_leaves_no_trace() {
+fn inline_session_gets_recommendations_and_is_not_stored() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    teach_two_worlds(&daemon);
+    send_two_item_groups(&daemon);
     let (users, offset) = (daemon.status()["users"].clone(), daemon.next_offset());
-    for (items, world) in [(json!(["sea1", "sea2"]), "sea"), (json!(["sky4", "never seen", "sky5"]), "sky")] {
-        let answer = daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 4 }).to_string());
-        let list = answer.item_ids();
-        assert!(list.len() == 4 && about(world, &list), "{list:?}");
+    for (items, group) in [(json!(["sea1", "sea2"]), "sea"), (json!(["sky4", "never seen", "sky5"]), "sky")] {
+        let response = daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 4 }).to_string());
+        let list = response.item_ids();
+        assert!(list.len() == 4 && is_about(group, &list), "{list:?}");
     }
-    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":[]}"#).item_ids().len(), 16, "all that is known, and no more");
-    // Had anything been journalled, this event would not be the next entry.
+    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":[]}"#).item_ids().len(), 16, "all known items");
+    // The offset shows that nothing was journalled.
     assert_eq!(daemon.send_events(&[event("last", "ann", "sea1")])["offset"], offset + 1);
     daemon.wait_until_learned(offset + 1);
     assert_eq!(daemon.status()["users"].as_u64(), users.as_u64().map(|users| users + 1));
 }
 
 #[test]
-fn what_is_shown_is_journalled() {
+fn shown_list_is_journalled_as_an_impression() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     daemon.send_events(&[event("e1", "ann", "tea")]);
@@ -178,7 +175,7 @@ fn what_is_shown_is_journalled() {
 }
 
 #[test]
-fn lists_have_a_length_within_bounds() {
+fn list_length_is_limited() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let many: Vec<_> = (0..40).map(|number| event(&format!("e{number}"), "ann", &format!("item{number}"))).collect();
@@ -187,23 +184,23 @@ fn lists_have_a_length_within_bounds() {
     let length = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).item_ids().len();
     assert_eq!((length(""), length("?limit=1"), length("?limit=1000")), (20, 1, 40));
     for limit in ["0", "1001"] {
-        let refused = json!({
+        let problem = json!({
             "type": "/problems/out-of-range", "title": "A parameter is out of range", "status": 400, "field": "limit", "allowed": "1 to 1000",
             "detail": format!("`limit` is {limit}; it must be 1 to 1000."),
         });
-        assert_problem(&daemon.get(&format!("/v1/users/ann/recommendations?limit={limit}")), &refused);
-        assert_problem(&daemon.post("/v1/recommendations", &format!(r#"{{"items":["item1"],"limit":{limit}}}"#)), &refused);
+        assert_problem(&daemon.get(&format!("/v1/users/ann/recommendations?limit={limit}")), &problem);
+        assert_problem(&daemon.post("/v1/recommendations", &format!(r#"{{"items":["item1"],"limit":{limit}}}"#)), &problem);
     }
     let long = json!({ "items": vec!["item1"; 1001] }).to_string();
-    let refused = json!({
+    let problem = json!({
         "type": "/problems/out-of-range", "title": "A parameter is out of range", "status": 400, "field": "items", "allowed": "a list of at most 1000",
         "detail": "`items` is a list of 1001; it must be a list of at most 1000.",
     });
-    assert_problem(&daemon.post("/v1/recommendations", &long), &refused);
+    assert_problem(&daemon.post("/v1/recommendations", &long), &problem);
 }
 
 #[test]
-fn what_cannot_be_asked_is_answered_with_a_problem() {
+fn invalid_requests_return_problems() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let parameter = |field: &str, detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": field });
@@ -219,13 +216,13 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
         ),
     );
 
-    let nothing = json!({
+    let unknown_path = json!({
         "type": "/problems/unknown-path", "title": "The path is unknown", "status": 404, "detail": "No resource has this path.",
     });
-    assert_problem(&daemon.get("/v1/nothing"), &nothing);
-    assert_problem(&daemon.post("/", "{}"), &nothing);
-    assert_problem(&daemon.get_admin("/v1/events"), &nothing);
-    assert_problem(&daemon.get("/metrics"), &nothing);
+    assert_problem(&daemon.get("/v1/nothing"), &unknown_path);
+    assert_problem(&daemon.post("/", "{}"), &unknown_path);
+    assert_problem(&daemon.get_admin("/v1/events"), &unknown_path);
+    assert_problem(&daemon.get("/metrics"), &unknown_path);
 
     let not_allowed = |allowed: &str| {
         json!({
@@ -233,13 +230,13 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
             "detail": format!("This path allows {allowed}."),
         })
     };
-    for (answer, allowed) in [
+    for (response, allowed) in [
         (daemon.get("/v1/events"), "POST"),
         (daemon.get("/v1/recommendations"), "POST"),
         (daemon.post("/v1/users/ann/recommendations", "{}"), "GET"),
     ] {
-        assert_problem(&answer, &not_allowed(allowed));
-        assert_eq!(answer.headers["allow"], allowed);
+        assert_problem(&response, &not_allowed(allowed));
+        assert_eq!(response.headers["allow"], allowed);
     }
     let bad = |detail: &str| json!({ "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400, "detail": detail });
     assert_problem(
@@ -253,7 +250,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
 }
 
 #[test]
-fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
+fn too_large_bodies_are_rejected_with_any_encoding() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_body_bytes=4096", "server.max_batch=10"]);
     let too_large = json!({
@@ -273,55 +270,54 @@ fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
         "detail": "The body holds 11 events; split it.",
     });
     assert_problem(&daemon.post("/v1/events", &json!(eleven).to_string()), &too_many);
-    assert_eq!(daemon.next_offset(), 0, "nothing of them was taken");
+    assert_eq!(daemon.next_offset(), 0, "no event was accepted");
     assert_eq!(daemon.post("/v1/events", &fits).json()["accepted"], 9);
 }
 
 #[test]
-fn packed_bodies_are_unpacked() {
+fn compressed_bodies_are_accepted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let packed = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
+    let post_compressed = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
     for (encoding, body) in [
         ("gzip", gzip(event("e1", "ann", "tea").to_string().as_bytes())),
         ("zstd", zstd(event("e2", "ann", "cup").to_string().as_bytes())),
         ("identity", event("e3", "ann", "pot").to_string().into_bytes()),
     ] {
-        let answer = packed(encoding, &body);
-        assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(1)), "{encoding}: {}", answer.body);
+        let response = post_compressed(encoding, &body);
+        assert_eq!((response.status, &response.json()["accepted"]), (200, &json!(1)), "{encoding}: {}", response.body);
     }
     let whole = gzip(event("e4", "ann", "tea").to_string().as_bytes());
-    for torn in [&whole[..whole.len() / 2], b"no gzip at all"] {
-        let answer = packed("gzip", torn);
-        let told = json!({
+    for invalid in [&whole[..whole.len() / 2], b"no gzip at all"] {
+        let response = post_compressed("gzip", invalid);
+        let problem = json!({
             "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400,
             "detail": "The body is incomplete or does not match its Content-Encoding.",
         });
-        assert_problem(&answer, &told);
+        assert_problem(&response, &problem);
     }
-    let unknown = json!({
+    let unknown_encoding = json!({
         "type": "/problems/unsupported-body", "title": "The body is not supported", "status": 415, "allowed": "gzip, deflate, br, zstd, identity",
         "detail": "The content type or content encoding of the body is not supported.",
     });
-    assert_problem(&packed("compress", b"{}"), &unknown);
+    assert_problem(&post_compressed("compress", b"{}"), &unknown_encoding);
     assert_eq!(daemon.next_offset(), 3);
     daemon.assert_healthy();
 }
 
 #[test]
-fn an_answer_and_the_log_bear_the_id_of_the_request() {
+fn response_and_log_contain_the_request_id() {
     let home = DaemonHome::new();
     let daemon = home.start(&["log.level=debug", "log.format=json"]);
-    let id_of = |answer: &HttpResponse| answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    let id_of = |response: &HttpResponse| response.headers["x-request-id"].to_str().unwrap().to_owned();
     let good = daemon.try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes()).unwrap();
     assert_eq!((good.status, id_of(&good).as_str()), (200, "trace-7/a"));
-    // One that is not well-formed is not repeated to anybody, and of those that are made none comes
-    // twice.
-    let made = daemon.try_post("/v1/events", &[("x-request-id", "<script>")], b"{}").unwrap();
+    // An invalid request id is replaced, and generated ids are unique.
+    let generated = daemon.try_post("/v1/events", &[("x-request-id", "<script>")], b"{}").unwrap();
     let other = daemon.get("/nothing");
-    assert!(id_of(&made).starts_with('q') && id_of(&other).starts_with('q') && id_of(&made) != id_of(&other));
+    assert!(id_of(&generated).starts_with('q') && id_of(&other).starts_with('q') && id_of(&generated) != id_of(&other));
     assert_eq!(other.json()["request_id"], id_of(&other));
-    // Also what is refused before any handler has seen it.
+    // The id is also set if a request is rejected before its handler.
     let unread = daemon.try_post("/v1/events", &[("x-request-id", "u1"), ("content-encoding", "rot13")], b"{}").unwrap();
     assert_eq!((unread.status, &unread.json()["request_id"], id_of(&unread).as_str()), (415, &json!("u1"), "u1"));
 

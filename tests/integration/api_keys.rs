@@ -1,4 +1,4 @@
-//! Keys, from the command line and the admin endpoint to the doors of a running daemon.
+//! API keys: creation, reload, revocation and enforcement.
 
 use std::fs;
 
@@ -6,14 +6,14 @@ use serde_json::json;
 
 use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, run, sequor, wait_for};
 
-/// Makes a key as an operator does.
+/// Creates an API key with the command line.
 pub(crate) fn create_key(home: &DaemonHome, scopes: &str) -> String {
     let output = run(&["key", "create", scopes, "--scope", scopes, "--data-dir", home.data_dir().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The id within a key.
+/// The id part of a key.
 fn id(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
@@ -33,77 +33,81 @@ fn admin(daemon: &Daemon, key: Option<&str>, method: &str, path: &str, body: &st
 const LIST: &str = "/v1/users/ann/recommendations";
 
 #[test]
-fn keys_are_made_taken_up_and_revoked_while_the_daemon_runs() {
+fn keys_are_created_reloaded_and_revoked_at_run_time() {
     let home = DaemonHome::new();
-    let (write, admins) = (create_key(&home, "write"), create_key(&home, "admin"));
+    let (write_key, admin_key) = (create_key(&home, "write"), create_key(&home, "admin"));
     let daemon = home.start(&["server.keys=required"]);
     let one = event("e1", "ann", "tea").to_string();
 
-    let without = post(&daemon, None, "/v1/events", &one);
-    assert_eq!((without.status, without.json()["type"].as_str()), (401, Some("/problems/no-key")));
-    assert_eq!(without.headers.get_all("www-authenticate").iter().count(), 2);
-    assert_eq!(post(&daemon, Some(&write), "/v1/events", &one).json()["accepted"], 1);
-    assert_eq!(post(&daemon, None, &format!("/v1/events?key={write}"), &one).json()["duplicates"], 1);
+    let without_key = post(&daemon, None, "/v1/events", &one);
+    assert_eq!((without_key.status, without_key.json()["type"].as_str()), (401, Some("/problems/no-key")));
+    assert_eq!(without_key.headers.get_all("www-authenticate").iter().count(), 2);
+    assert_eq!(post(&daemon, Some(&write_key), "/v1/events", &one).json()["accepted"], 1);
+    assert_eq!(post(&daemon, None, &format!("/v1/events?key={write_key}"), &one).json()["duplicates"], 1);
     assert_eq!(
-        post(&daemon, Some(&write), "/v1/track", r#"{"userId":"ann","event":"Product Viewed","properties":{"product_id":"cup"}}"#).status,
+        post(&daemon, Some(&write_key), "/v1/track", r#"{"userId":"ann","event":"Product Viewed","properties":{"product_id":"cup"}}"#)
+            .status,
         200
     );
-    let other = get(&daemon, Some(&write), LIST);
+    let other = get(&daemon, Some(&write_key), LIST);
     assert_eq!((other.status, other.json()["allowed"].as_str()), (403, Some("read")));
     assert!(other.headers["www-authenticate"].to_str().unwrap().contains(r#"scope="read""#));
-    assert_eq!(post(&daemon, Some(&write), "/v1/events?recommend=3", &one).status, 403);
-    assert_eq!(get(&daemon, Some(&admins), LIST).status, 403);
+    assert_eq!(post(&daemon, Some(&write_key), "/v1/events?recommend=3", &one).status, 403);
+    assert_eq!(get(&daemon, Some(&admin_key), LIST).status, 403);
 
-    // By the command line, beside the daemon.
-    let both = create_key(&home, "write,read");
-    wait_for("a key to be taken up", || (get(&daemon, Some(&both), LIST).status == 200).then_some(()));
-    assert!(post(&daemon, Some(&both), "/v1/events?recommend=3", &one).json()["recommendations"]["items"].is_array());
+    // With the command line, next to the running daemon.
+    let write_read_key = create_key(&home, "write,read");
+    wait_for("the new key to be loaded", || (get(&daemon, Some(&write_read_key), LIST).status == 200).then_some(()));
+    assert!(post(&daemon, Some(&write_read_key), "/v1/events?recommend=3", &one).json()["recommendations"]["items"].is_array());
     let listed = run(&["key", "list", "--data-dir", home.data_dir().to_str().unwrap()]);
     let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.contains(id(&both)) && !listed.contains(&both), "{listed}");
-    let revoked = run(&["key", "revoke", id(&both), "--data-dir", home.data_dir().to_str().unwrap()]);
+    assert!(listed.contains(id(&write_read_key)) && !listed.contains(&write_read_key), "{listed}");
+    let revoked = run(&["key", "revoke", id(&write_read_key), "--data-dir", home.data_dir().to_str().unwrap()]);
     assert!(revoked.status.success());
-    wait_for("a key to be revoked", || (get(&daemon, Some(&both), LIST).status == 401).then_some(()));
+    wait_for("the key to be revoked", || (get(&daemon, Some(&write_read_key), LIST).status == 401).then_some(()));
 
-    // By the admin endpoint: at once.
+    // With the admin endpoint, effective immediately.
     assert_eq!(admin(&daemon, None, "GET", "/admin/keys", "").status, 401);
-    assert_eq!(admin(&daemon, Some(&write), "GET", "/admin/keys", "").status, 403);
-    let made = admin(&daemon, Some(&admins), "POST", "/admin/keys", r#"{"name":"lists","scopes":["read"]}"#).json();
-    let read = made["key"].as_str().unwrap();
-    assert_eq!(get(&daemon, Some(read), LIST).status, 200);
-    let all = admin(&daemon, Some(&admins), "GET", "/admin/keys", "");
+    assert_eq!(admin(&daemon, Some(&write_key), "GET", "/admin/keys", "").status, 403);
+    let created = admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"lists","scopes":["read"]}"#).json();
+    let read_key = created["key"].as_str().unwrap();
+    assert_eq!(get(&daemon, Some(read_key), LIST).status, 200);
+    let all = admin(&daemon, Some(&admin_key), "GET", "/admin/keys", "");
     assert_eq!(all.json()["keys"].as_array().unwrap().len(), 3);
-    assert!(!all.body.contains(read) && !all.body.contains("sha256"));
-    assert_eq!(admin(&daemon, Some(&admins), "DELETE", &format!("/admin/keys/{}", id(read)), "").status, 200);
-    assert_eq!(get(&daemon, Some(read), LIST).status, 401);
-    assert_eq!(admin(&daemon, Some(&admins), "DELETE", &format!("/admin/keys/{}", id(read)), "").status, 404);
-    assert_eq!(admin(&daemon, Some(&admins), "POST", "/admin/keys", r#"{"name":"","scopes":["read"]}"#).status, 400);
-    assert_eq!(admin(&daemon, Some(&admins), "POST", "/admin/keys", r#"{"name":"x","scopes":[]}"#).status, 400);
+    assert!(!all.body.contains(read_key) && !all.body.contains("sha256"));
+    assert_eq!(admin(&daemon, Some(&admin_key), "DELETE", &format!("/admin/keys/{}", id(read_key)), "").status, 200);
+    assert_eq!(get(&daemon, Some(read_key), LIST).status, 401);
+    assert_eq!(admin(&daemon, Some(&admin_key), "DELETE", &format!("/admin/keys/{}", id(read_key)), "").status, 404);
+    assert_eq!(admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"","scopes":["read"]}"#).status, 400);
+    assert_eq!(admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"x","scopes":[]}"#).status, 400);
 
-    // What breaks the file takes no key away.
+    // A corrupt key file does not disable the loaded keys.
     fs::write(home.data_dir().join("keys.json"), "nonsense").unwrap();
-    wait_for("the damage to be counted", || {
-        let text = admin(&daemon, Some(&admins), "GET", "/metrics", "").body;
+    wait_for("the reload failure to be counted", || {
+        let text = admin(&daemon, Some(&admin_key), "GET", "/metrics", "").body;
         text.contains("sequor_reload_failures_total{what=\"keys\"} 1").then_some(())
     });
-    assert_eq!(post(&daemon, Some(&write), "/v1/events", &one).status, 200);
+    assert_eq!(post(&daemon, Some(&write_key), "/v1/events", &one).status, 200);
 }
 
 #[test]
-fn what_others_can_reach_is_not_served_without_keys() {
+fn public_listeners_require_keys() {
     let home = DaemonHome::new();
-    let said = |settings: &[&str]| {
+    let start_error = |settings: &[&str]| {
         let output = home.start_expecting_failure(settings);
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
     for settings in [&["--listen=0.0.0.0:0"][..], &["server.keys=required"]] {
-        let said = said(settings);
-        assert!(said.contains("the public API") && said.contains("sequor key create NAME --scope write,read --data-dir"), "{said}");
+        let start_error = start_error(settings);
+        assert!(
+            start_error.contains("the public API") && start_error.contains("sequor key create NAME --scope write,read --data-dir"),
+            "{start_error}"
+        );
     }
     let key = create_key(&home, "write,read");
-    assert!(said(&["server.keys=required"]).contains("--scope admin"));
-    // What can be reached is locked, what cannot is open.
+    assert!(start_error(&["server.keys=required"]).contains("--scope admin"));
+    // The public listener requires keys, the local one does not.
     let daemon = home.start(&["--listen=0.0.0.0:0"]);
     assert_eq!((get(&daemon, None, LIST).status, get(&daemon, Some(&key), LIST).status), (401, 200));
     assert_eq!(daemon.get_admin("/admin/status").status, 200);
@@ -113,9 +117,9 @@ fn what_others_can_reach_is_not_served_without_keys() {
 }
 
 #[test]
-fn the_commands_bring_their_key() {
+fn commands_send_their_key() {
     let home = DaemonHome::new();
-    let (write, admins) = (create_key(&home, "write"), create_key(&home, "admin"));
+    let (write_key, admin_key) = (create_key(&home, "write"), create_key(&home, "admin"));
     let daemon = home.start(&["server.keys=required"]);
     let events = home.path().join("events.ndjson");
     fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
@@ -127,19 +131,19 @@ fn the_commands_bring_their_key() {
         }
         command.output().unwrap()
     };
-    let refused = import(None);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("no-key"));
-    assert!(import(Some(&write)).status.success());
+    let rejected = import(None);
+    assert!(!rejected.status.success() && String::from_utf8_lossy(&rejected.stderr).contains("no-key"));
+    assert!(import(Some(&write_key)).status.success());
     let status = |arguments: &[&str]| run(&[&["admin", "--url", daemon.admin_address(), "status"], arguments].concat()).status.success();
-    assert!(status(&["--key", &admins]) && !status(&["--key", &write]) && !status(&[]));
+    assert!(status(&["--key", &admin_key]) && !status(&["--key", &write_key]) && !status(&[]));
 }
 
 #[test]
-fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
+fn log_and_metrics_contain_no_keys_or_user_ids() {
     let home = DaemonHome::new();
     let key = create_key(&home, "write,read,items");
     let daemon = home.start(&["--listen=0.0.0.0:0", "log.level=trace", "learning.interval=16", "session.live_max=4"]);
-    let wrong = format!("sq_{}_{}", id(&key), "0123456789abcdef".repeat(3));
+    let invalid_key = format!("sq_{}_{}", id(&key), "0123456789abcdef".repeat(3));
     let user = |number: usize| format!("somebody-{number:04}");
     let events: Vec<_> = (0..200).map(|number| event(&format!("e{number}"), &user(number % 40), &format!("item{}", number % 9))).collect();
     for chunk in events.chunks(20) {
@@ -148,10 +152,10 @@ fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
     for (number, event) in events.iter().enumerate().take(40) {
         let path = format!("/v1/users/{}/recommendations", user(number));
         assert_eq!(get(&daemon, Some(&key), &path).status, 200);
-        assert_eq!(get(&daemon, Some(&wrong), &path).status, 401);
+        assert_eq!(get(&daemon, Some(&invalid_key), &path).status, 401);
         assert_eq!(get(&daemon, Some(&key), &format!("{path}?limit=none&key={key}")).status, 400);
         assert_eq!(get(&daemon, Some(&key), &format!("{path}/{}", user(number))).status, 404);
-        assert_eq!(post(&daemon, None, &format!("/v1/events?key={wrong}"), &event.to_string()).status, 401);
+        assert_eq!(post(&daemon, None, &format!("/v1/events?key={invalid_key}"), &event.to_string()).status, 401);
         assert_eq!(
             post(&daemon, None, &format!("/v1/events?key={key}"), &format!(r#"{{"user_id":"{}","type":"#, user(number))).status,
             400
@@ -167,7 +171,7 @@ fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
     assert_eq!(post(&daemon, Some(&key), &format!("/v1/users/{}/merge", user(2)), &merge).status, 200);
     assert_eq!(daemon.get_admin(&format!("/admin/sessions/{}", user(3))).status, 200);
     assert_eq!(daemon.get_admin(&format!("/admin/sessions?user={}", user(3))).status, 200);
-    // HTTP/2 by another library, which has a log of its own.
+    // HTTP/2 is handled by another library with its own logging.
     let output = std::process::Command::new("curl")
         .args(["-s", "--http2-prior-knowledge", "-H", &format!("authorization: Bearer {key}")])
         .arg(format!("{}/v1/users/{}/recommendations", daemon.api().replace("0.0.0.0", "127.0.0.1"), user(5)))
@@ -178,12 +182,12 @@ fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
     assert!(daemon.terminate().success());
 
     let log = fs::read_to_string(home.path().join("log")).unwrap();
-    assert!(log.contains("answered") && log.contains("/v1/users/{user}/recommendations"), "requests are logged by their pattern");
+    assert!(log.contains("answered") && log.contains("/v1/users/{user}/recommendations"), "requests are logged by route pattern");
     let secret = key.rsplit('_').next().unwrap();
     for hidden in ["somebody-", secret, "0123456789abcdef", "Bearer"] {
-        for (place, text) in [("log", &log), ("metrics", &metrics)] {
+        for (output_name, text) in [("log", &log), ("metrics", &metrics)] {
             let line = text.lines().find(|line| line.contains(hidden));
-            assert_eq!(line, None, "{hidden} is in the {place}");
+            assert_eq!(line, None, "{hidden} is in the {output_name}");
         }
     }
 }

@@ -35,7 +35,13 @@ fn invalid_events() -> Vec<(&'static str, String, Value, &'static str, &'static 
         ("NaN", event_with(r#""value":NaN"#), json!("value"), "not_finite", "NaN"),
         ("a value beyond 32 bits", event_with(r#""value":1e39"#), json!("value"), "not_finite", "32-bit"),
         ("a value that is text", event_with(r#""value":"5""#), json!("value"), "wrong_type", "must be a number"),
-        ("the year 9999", event_with(r#""timestamp":"9999-12-31T23:59:59Z""#), json!("timestamp"), "too_late", "more than a day in the future"),
+        (
+            "the year 9999",
+            event_with(r#""timestamp":"9999-12-31T23:59:59Z""#),
+            json!("timestamp"),
+            "too_late",
+            "more than a day in the future",
+        ),
         ("a time before 1970", event_with(r#""timestamp":-1"#), json!("timestamp"), "too_early", "before 1970"),
         ("a time without offset", event_with(r#""timestamp":"2024-05-01 12:00""#), json!("timestamp"), "bad_timestamp", ""),
         ("a field given twice", event_with(r#""user_id":"bob""#), json!("user_id"), "repeated", "occurs twice"),
@@ -64,9 +70,9 @@ fn invalid_event_does_not_affect_others() {
         for (body, line) in [(format!("[{before},{invalid},{after}]"), Value::Null), (format!("{before}1\n{invalid}\n{after}"), json!(2))] {
             let body = body.replace(&format!("{before}1"), &good("first"));
             let body = if line.is_null() { body } else { body.replace(&after, &good("last")) };
-            let answer = daemon.post("/v1/events", &body);
-            let receipt = answer.json();
-            assert_eq!((answer.status, &receipt["accepted"]), (200, &json!(2)), "{name}: {body}\n{receipt}");
+            let response = daemon.post("/v1/events", &body);
+            let receipt = response.json();
+            assert_eq!((response.status, &receipt["accepted"]), (200, &json!(2)), "{name}: {body}\n{receipt}");
             accepted += 2;
             assert_eq!(receipt["offset"], accepted, "{name}: {receipt}");
             let [error] = receipt["rejected"].as_array().unwrap().as_slice() else { panic!("{name}: {receipt}") };
@@ -87,10 +93,10 @@ fn truncated_array_accepts_its_complete_events() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let complete = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
-    let answer = daemon.post("/v1/events", &complete[..complete.len() - 20]);
+    let response = daemon.post("/v1/events", &complete[..complete.len() - 20]);
     let error = json!({ "index": 2, "field": null, "code": "syntax", "reason": "the array never closes; the rest is not read" });
     assert_eq!(
-        (answer.status, answer.json()),
+        (response.status, response.json()),
         (200, json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": [error], "offset": 2 }))
     );
     // Sending the complete array adds only the missing event.

@@ -6,8 +6,8 @@ use crate::api::assert_problem;
 use crate::daemon::{Daemon, DaemonHome, event};
 
 fn put(daemon: &Daemon, item: &str, attributes: &Value) {
-    let answer = daemon.request("PUT", &format!("/v1/items/{item}"), &attributes.to_string());
-    assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(1)), "{}", answer.body);
+    let response = daemon.request("PUT", &format!("/v1/items/{item}"), &attributes.to_string());
+    assert_eq!((response.status, &response.json()["accepted"]), (200, &json!(1)), "{}", response.body);
 }
 
 #[test]
@@ -18,10 +18,10 @@ fn an_item_is_put_patched_and_deleted() {
         "type": "/problems/unknown-item", "title": "The item is unknown", "status": 404, "field": "item",
         "detail": "No event or catalog change has named the item, or it was deleted.",
     });
-    for answer in
+    for response in
         [daemon.get("/v1/items/tea"), daemon.request("PATCH", "/v1/items/tea", "{}"), daemon.request("DELETE", "/v1/items/tea", "")]
     {
-        assert_problem(&answer, &unknown);
+        assert_problem(&response, &unknown);
     }
     assert_eq!(daemon.next_offset(), 0);
 
@@ -36,9 +36,12 @@ fn an_item_is_put_patched_and_deleted() {
     });
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);
 
-    let answer = daemon.request("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
+    let response = daemon.request("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
     let warning = json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "unknown item field `colour`" });
-    assert_eq!(answer.json(), json!({ "accepted": 1, "duplicates": 0, "withheld": 0, "rejected": [], "warnings": [warning], "offset": 2 }));
+    assert_eq!(
+        response.json(),
+        json!({ "accepted": 1, "duplicates": 0, "withheld": 0, "rejected": [], "warnings": [warning], "offset": 2 })
+    );
     (tea["brand"], tea["available"]) = (Value::Null, json!(false));
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);
 
@@ -58,21 +61,21 @@ fn an_item_is_put_patched_and_deleted() {
 fn invalid_item_is_rejected_and_changes_nothing() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_batch=3"]);
-    let answer = daemon.request("PUT", "/v1/items/tea", r#"{"price":-1}"#);
+    let response = daemon.request("PUT", "/v1/items/tea", r#"{"price":-1}"#);
     let problem = json!({
         "type": "/problems/bad-item", "title": "The item is invalid", "status": 400, "detail": "`price` is negative; it must be at least 0.", "field": "price",
     });
-    assert_problem(&answer, &problem);
+    assert_problem(&response, &problem);
     assert_eq!(daemon.request("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);
     assert_eq!(daemon.request("PUT", "/v1/items/tea", "").status, 400);
     assert_eq!(daemon.next_offset(), 0);
 
     let lines = "{\"item_id\":\"tea\",\"price\":2}\nnope\n{\"item_id\":\"cup\",\"categories\":\"pots\"}";
-    let answer = daemon.post("/v1/items", lines);
+    let response = daemon.post("/v1/items", lines);
     let fields_of = |error: &Value| (error["line"].clone(), error["field"].clone(), error["code"].clone());
-    let rejected: Vec<_> = answer.json()["rejected"].as_array().unwrap().iter().map(fields_of).collect();
+    let rejected: Vec<_> = response.json()["rejected"].as_array().unwrap().iter().map(fields_of).collect();
     assert_eq!(rejected, [(json!(2), Value::Null, json!("syntax")), (json!(3), json!("categories"), json!("wrong_type"))]);
-    assert_eq!((answer.status, &answer.json()["accepted"], daemon.next_offset()), (200, &json!(1), 1));
+    assert_eq!((response.status, &response.json()["accepted"], daemon.next_offset()), (200, &json!(1), 1));
     let four = vec![json!({ "item_id": "tea" }); 4];
     assert_eq!(daemon.post("/v1/items", &json!(four).to_string()).status, 413);
     assert_eq!(daemon.post("/v1/items", "[{}]").status, 400);
@@ -114,9 +117,9 @@ fn create_shop(daemon: &Daemon) {
 }
 
 fn recommendations(daemon: &Daemon, query: &str) -> Value {
-    let answer = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    answer.json()
+    let response = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.json()
 }
 
 fn ids(list: &Value) -> Vec<String> {
@@ -188,12 +191,12 @@ fn fallback_reason_is_reported() {
 fn invalid_query_parameters_are_named() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let answer = daemon.get("/v1/users/ann/recommendations?filter=price%20%3C%20cheap");
+    let response = daemon.get("/v1/users/ann/recommendations?filter=price%20%3C%20cheap");
     let problem = json!({
         "type": "/problems/bad-filter", "title": "The filter cannot be read", "status": 400, "field": "filter", "column": 9,
         "detail": "At column 9, expected a number.",
     });
-    assert_problem(&answer, &problem);
+    assert_problem(&response, &problem);
     let inline = daemon.post("/v1/recommendations", r#"{"items":[],"filter":"prise = 1"}"#);
     assert_eq!((inline.status, &inline.json()["column"]), (400, &json!(1)));
     for (query, field) in [
@@ -205,8 +208,8 @@ fn invalid_query_parameters_are_named() {
         ("recommendation_id=r&explain=true", "recommendation_id"),
         ("limits=3", "limits"),
     ] {
-        let answer = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
-        assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{query}");
+        let response = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
+        assert_eq!((response.status, &response.json()["field"]), (400, &json!(field)), "{query}");
     }
     let excluded = vec!["tea"; 1001].join(",");
     assert_eq!(daemon.get(&format!("/v1/users/ann/recommendations?exclude={excluded}")).json()["field"], json!("exclude"));
@@ -219,7 +222,8 @@ fn recommendations_can_be_paged() {
     create_shop(&daemon);
     let first = recommendations(&daemon, "limit=5");
     let id = first["recommendation_id"].as_str().unwrap();
-    // Another request may use newer weights, because this list's impression can complete a training interval. So the full list is read from its own pages.
+    // Another request may use newer weights, because this list's impression can complete a training
+    // interval. So the full list is read from its own pages.
     let full_list = [ids(&first), ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
     assert_eq!(full_list.len(), 12);
     // New events do not reorder later pages.
@@ -237,8 +241,8 @@ fn recommendations_can_be_paged() {
     for path in
         [format!("/v1/users/bob/recommendations?recommendation_id={id}"), "/v1/users/ann/recommendations?recommendation_id=r0".to_owned()]
     {
-        let answer = daemon.get(&path);
-        assert_eq!((answer.status, &answer.json()["type"]), (404, &json!("/problems/unknown-recommendation")));
+        let response = daemon.get(&path);
+        assert_eq!((response.status, &response.json()["type"]), (404, &json!("/problems/unknown-recommendation")));
     }
 }
 

@@ -21,14 +21,14 @@ fn with(mut event: Value, name: &str, value: Value) -> Value {
 
 /// Sets a user's consent and returns the receipt.
 fn set_consent(daemon: &Daemon, user: &str, consent: &str) -> Value {
-    let answer = daemon.request("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    answer.json()
+    let response = daemon.request("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.json()
 }
 
 fn consent(daemon: &Daemon, user: &str) -> (String, bool) {
-    let answer = daemon.get(&format!("/v1/users/{user}/consent")).json();
-    (answer["consent"].as_str().unwrap().to_owned(), answer["said"].as_bool().unwrap())
+    let response = daemon.get(&format!("/v1/users/{user}/consent")).json();
+    (response["consent"].as_str().unwrap().to_owned(), response["said"].as_bool().unwrap())
 }
 
 /// The files below a directory that contain a text.
@@ -84,9 +84,12 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session exists");
     let with_recommendations =
         daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
-    let answer = with_recommendations.json();
-    assert_eq!((with_recommendations.status, &answer["withheld"], &answer["offset"]), (200, &json!(1), &Value::Null), "{answer}");
-    assert_eq!((answer["recommendations"]["items"].as_array().unwrap().len(), &answer["recommendations"]["fallback"]), (3, &json!("none")));
+    let response = with_recommendations.json();
+    assert_eq!((with_recommendations.status, &response["withheld"], &response["offset"]), (200, &json!(1), &Value::Null), "{response}");
+    assert_eq!(
+        (response["recommendations"]["items"].as_array().unwrap().len(), &response["recommendations"]["fallback"]),
+        (3, &json!("none"))
+    );
     assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404);
     // Lists requested with less than full consent are not recorded as impressions.
     for level in ["none", "session"] {
@@ -138,8 +141,8 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     assert_eq!(set_consent(&daemon, "ann", "session")["duplicates"], 1);
     assert_eq!(set_consent(&daemon, "bob", "none")["accepted"], 1);
     for invalid in [r#"{"consent":"all"}"#, r#"{"consent":7}"#, "{}", "ann@example.com", r#""ann@example.com""#] {
-        let answer = daemon.request("PUT", "/v1/users/ann/consent", invalid);
-        assert!(answer.status == 400 && !answer.body.contains("ann@"), "{}", answer.body);
+        let response = daemon.request("PUT", "/v1/users/ann/consent", invalid);
+        assert!(response.status == 400 && !response.body.contains("ann@"), "{}", response.body);
     }
     let check = |daemon: &Daemon, second: i64, known: u64| {
         assert_eq!(consent(daemon, "ann"), ("session".to_owned(), true));
@@ -167,8 +170,8 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     let daemon = home.start(&SETTINGS);
     check(&daemon, 30, 5);
     let backup = home.path().join("backup.tar.zst");
-    let answer = run(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
-    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let response = run(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
+    assert!(response.status.success(), "{}", String::from_utf8_lossy(&response.stderr));
     assert!(daemon.terminate().success());
     let data = home.data_dir();
     for command in ["verify", "rebuild"] {

@@ -69,8 +69,8 @@ impl Sender<'_> {
         };
         // 409: there is no checkpoint to roll back to yet; 503: overload.
         operations.iter().all(|(path, body)| {
-            let answer = self.daemon.try_admin_request("POST", &format!("/admin/{path}"), &body.to_string());
-            answer.inspect(|answer| assert!([200, 409, 503].contains(&answer.status), "{path}: {answer:?}")).is_ok()
+            let response = self.daemon.try_admin_request("POST", &format!("/admin/{path}"), &body.to_string());
+            response.inspect(|response| assert!([200, 409, 503].contains(&response.status), "{path}: {response:?}")).is_ok()
         })
     }
 
@@ -114,14 +114,14 @@ impl Sender<'_> {
                 }
             }
         }
-        let answer = self.daemon.try_post("/v1/events", &[], json!(batch).to_string().as_bytes());
+        let response = self.daemon.try_post("/v1/events", &[], json!(batch).to_string().as_bytes());
         let mut sent = self.sent.lock().unwrap();
-        let Ok(answer) = answer else {
+        let Ok(response) = response else {
             sent.unknown.extend(new);
             return false;
         };
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let receipt = answer.json();
+        assert_eq!(response.status, 200, "{}", response.body);
+        let receipt = response.json();
         assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(new.len()), &json!(repeated)), "{receipt}");
         sent.fresh += new.len();
         sent.acknowledged.extend(new);
@@ -133,8 +133,8 @@ impl Sender<'_> {
         let category = format!("shelf{}", self.random.below(9));
         let item = json!({ "price": price, "categories": [category], "available": self.random.below(4) > 0 });
         let path = format!("/v1/items/item{}", self.random.below(ITEMS));
-        let Ok(answer) = self.daemon.try_request("PUT", &path, &item.to_string()) else { return false };
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let Ok(response) = self.daemon.try_request("PUT", &path, &item.to_string()) else { return false };
+        assert_eq!(response.status, 200, "{}", response.body);
         let mut sent = self.sent.lock().unwrap();
         sent.prices.push(price);
         sent.fresh += 1;
@@ -148,14 +148,14 @@ impl Sender<'_> {
         if from == into {
             return true;
         }
-        let answer = self.daemon.try_request("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
+        let response = self.daemon.try_request("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
         let mut sent = self.sent.lock().unwrap();
-        let Ok(answer) = answer else {
+        let Ok(response) = response else {
             sent.merged.push((from, false));
             return false;
         };
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let is_new = answer.json()["accepted"] == 1;
+        assert_eq!(response.status, 200, "{}", response.body);
+        let is_new = response.json()["accepted"] == 1;
         sent.fresh += usize::from(is_new);
         sent.merged.push((from, is_new));
         true
@@ -164,8 +164,8 @@ impl Sender<'_> {
     /// Requests a list, which adds an impression to the journal.
     fn request_list(&mut self) -> bool {
         let path = format!("/v1/users/user{}/recommendations", self.random.below(USERS));
-        let answer = self.daemon.try_request("GET", &path, "");
-        answer.is_ok_and(|HttpResponse { status, body, .. }| {
+        let response = self.daemon.try_request("GET", &path, "");
+        response.is_ok_and(|HttpResponse { status, body, .. }| {
             assert_eq!(status, 200, "{body}");
             true
         })
@@ -176,8 +176,8 @@ impl Sender<'_> {
 /// compactions.
 fn compact(daemon: &Daemon) -> u64 {
     let mut compacted = 0;
-    while let Ok(answer) = daemon.try_admin_request("POST", "/admin/store/compact", "{}") {
-        assert_eq!(answer.status, 200, "{}", answer.body);
+    while let Ok(response) = daemon.try_admin_request("POST", "/admin/store/compact", "{}") {
+        assert_eq!(response.status, 200, "{}", response.body);
         compacted += 1;
     }
     compacted
@@ -320,11 +320,11 @@ fn assert_same_recommendations(daemon: &Daemon, twin: &Daemon) {
         let path = format!("/v1/users/user{user}/recommendations?limit=50");
         let [found, expected] = [daemon, twin].map(|daemon| {
             let before = daemon.next_offset();
-            let answer = daemon.get(&path);
+            let response = daemon.get(&path);
             // Popularity decays per journal entry, so the next request waits for this one's
             // impression.
             daemon.wait_until_learned(before + 1);
-            answer.json()["items"].clone()
+            response.json()["items"].clone()
         });
         assert_eq!(found, expected, "recommendations of user{user}");
     }

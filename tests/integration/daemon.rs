@@ -271,16 +271,16 @@ impl Daemon {
 
     /// Opens a streaming response.
     pub(crate) fn open_stream(&self, path: &str) -> impl BufRead + use<> {
-        let answer = self.agent.get(format!("{}{path}", self.api)).call().unwrap();
-        assert_eq!(answer.status(), 200);
-        BufReader::new(answer.into_body().into_reader())
+        let response = self.agent.get(format!("{}{path}", self.api)).call().unwrap();
+        assert_eq!(response.status(), 200);
+        BufReader::new(response.into_body().into_reader())
     }
 
     /// Requests a path and returns the content encoding and the undecoded bytes of the response.
     pub(crate) fn get_encoded(&self, path: &str, encoding: &str) -> (String, Vec<u8>) {
-        let mut answer = self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
-        let encoding = answer.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-        (encoding, answer.body_mut().read_to_vec().unwrap())
+        let mut response = self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
+        let encoding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        (encoding, response.body_mut().read_to_vec().unwrap())
     }
 
     /// The value of a metric without labels.
@@ -304,9 +304,9 @@ impl Daemon {
 
     /// Sends events, expects none to be rejected, and returns the receipt.
     pub(crate) fn send_events(&self, events: &[Value]) -> Value {
-        let answer = self.post("/v1/events", &json!(events).to_string());
-        assert_eq!((answer.status, &answer.json()["rejected"]), (200, &json!([])), "{}", answer.body);
-        answer.json()
+        let response = self.post("/v1/events", &json!(events).to_string());
+        assert_eq!((response.status, &response.json()["rejected"]), (200, &json!([])), "{}", response.body);
+        response.json()
     }
 
     /// The recommended item ids of a user.
@@ -373,11 +373,11 @@ impl HttpResponse {
     }
 }
 
-fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<HttpResponse, ureq::Error> {
-    let mut answer = answer?;
-    let headers = answer.headers().clone();
+fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<HttpResponse, ureq::Error> {
+    let mut response = response?;
+    let headers = response.headers().clone();
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-    Ok(HttpResponse { status: answer.status().as_u16(), content_type, headers, body: answer.body_mut().read_to_string()? })
+    Ok(HttpResponse { status: response.status().as_u16(), content_type, headers, body: response.body_mut().read_to_string()? })
 }
 
 /// A view event with an event id.

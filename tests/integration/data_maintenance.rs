@@ -108,7 +108,8 @@ fn checkpoint(data: &Path) -> PathBuf {
 fn verify_reports_damage_with_place_reason_and_remedy() {
     let home = DaemonHome::new();
     let data = stopped_data_dir(&home);
-    // Regression test: a stop must write item names and sessions to disk. They once stayed in the database's memory, so every start interned the items of the whole journal again.
+    // Regression test: a stop must write item names and sessions to disk. They once stayed in the
+    // database's memory, so every start interned the items of the whole journal again.
     let json_file = home.path().join("found.json");
     let table = succeeds(run_on(&data, &["verify", "--json", json_file.to_str().unwrap()]));
     assert!(table.contains("journal entries            405") && table.contains("damages                      0"), "{table}");
@@ -126,7 +127,10 @@ fn verify_reports_damage_with_place_reason_and_remedy() {
     let mut corrupted = whole.clone();
     corrupted[whole.len() / 2] ^= 1;
     fs::write(&file, corrupted).unwrap();
-    assert_fails(run_on(&data, &["verify"]), &[file.to_str().unwrap(), "its checksum does not match", "delete the file", "damaged in one place"]);
+    assert_fails(
+        run_on(&data, &["verify"]),
+        &[file.to_str().unwrap(), "its checksum does not match", "delete the file", "damaged in one place"],
+    );
     fs::write(&file, whole).unwrap();
 
     fs::write(data.join("store/db"), vec![1; 4096]).unwrap();
@@ -223,12 +227,12 @@ fn admin_backup_rejects_invalid_targets() {
     let daemon = home.start(&SHORT_INTERVALS);
     let post = |body: &str| daemon.admin_request("POST", "/admin/backup", body);
     for body in [r#"{"target":"monday"}"#, "{}", r#"{"target":"/tmp/x","more":1}"#] {
-        let answer = post(body);
-        assert_eq!((answer.status, answer.content_type.as_str()), (400, "application/problem+json"), "{body}");
+        let response = post(body);
+        assert_eq!((response.status, response.content_type.as_str()), (400, "application/problem+json"), "{body}");
     }
-    let answer = post(&json!({ "target": home.path().join("no/such/folder") }).to_string());
-    assert_eq!(answer.status, 409);
-    assert!(answer.body.contains("no/such"), "{}", answer.body);
+    let response = post(&json!({ "target": home.path().join("no/such/folder") }).to_string());
+    assert_eq!(response.status, 409);
+    assert!(response.body.contains("no/such"), "{}", response.body);
     assert_eq!(daemon.get_admin("/admin/backup").status, 405);
     assert_eq!(daemon.get_admin("/admin/journal?only=events").status, 400);
     daemon.assert_healthy();
@@ -280,9 +284,9 @@ fn exported_events_recreate_the_same_journal() {
     GzDecoder::new(fs::File::open(&file).unwrap()).read_to_string(&mut events).unwrap();
     let other = DaemonHome::new();
     let fresh = other.start(&SHORT_INTERVALS);
-    let answer = fresh.post("/v1/events", &events);
+    let response = fresh.post("/v1/events", &events);
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({ "accepted": 400, "duplicates": 0, "withheld": 0, "rejected": [], "offset": 400 }),
         "there are no warnings about unknown fields"
     );

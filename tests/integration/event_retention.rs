@@ -1,5 +1,5 @@
-//! What is kept for a set time only: once it is over nothing of it is in any byte of the data
-//! directory, whatever dies on the way.
+//! Event retention: expired events are removed from every file of the data directory, even if the
+//! daemon is killed in between.
 
 use serde_json::{Value, json};
 
@@ -23,8 +23,8 @@ fn search(id: &str, user: &str, at: i64) -> Value {
     json!({ "event_id": id, "user_id": user, "type": "search", "timestamp": at, "properties": { "words": format!("words-{id}") } })
 }
 
-/// Twenty users who look at items and search for them two hours ago, and a little now.
-fn live(daemon: &Daemon) {
+/// Sends views and searches of twenty users: most from two hours ago, some from now.
+fn send_activity(daemon: &Daemon) {
     for round in 0..12 {
         let at = now() - if round < 10 { 2 * HOUR } else { 0 };
         let mut events = Vec::new();
@@ -32,39 +32,41 @@ fn live(daemon: &Daemon) {
             let name = format!("user{user}");
             let mut view = event(&format!("v{round}-{user}"), &name, &format!("item{}", (user + round) % 15));
             view["timestamp"] = json!(at);
-            // Visits begin with what will be gone.
+            // Sessions begin with an event that expires.
             events.extend([search(&format!("{}-{round}-{user}", if round < 10 { "old" } else { "young" }), &name, at), view]);
         }
         daemon.send_events(&events);
     }
 }
 
-/// How many views and searches the journal holds of a user, and how many steps its sequence has.
+/// The number of views and searches of a user in the journal, and the length of its sequence.
 fn counts(daemon: &Daemon, user: &str) -> (usize, usize, usize) {
     let lines = export_user(daemon, user);
-    let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
-    (of("view"), of("search"), lines[0]["sequence"].as_array().unwrap().len())
+    let count = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
+    (count("view"), count("search"), lines[0]["sequence"].as_array().unwrap().len())
 }
 
-/// Nothing is found to be wrong, not even to be looked at.
+/// Asserts that verification finds no damage and no warning.
 fn assert_sound(home: &DaemonHome) {
     let report = run(&["verify", "--data-dir", home.data_dir().to_str().unwrap()]);
-    let said = String::from_utf8(report.stdout).unwrap();
-    assert!(report.status.success() && !said.contains("sessions, user"), "{said}{}", String::from_utf8_lossy(&report.stderr));
+    let report_text = String::from_utf8(report.stdout).unwrap();
+    assert!(report.status.success() && !report_text.contains("sessions, user"), "{report_text}{}", String::from_utf8_lossy(&report.stderr));
 }
 
 #[test]
-fn what_was_kept_long_enough_goes_and_the_rest_stays() {
+fn expired_events_are_removed_and_others_are_kept() {
     let home = DaemonHome::new();
     let mut daemon = home.start(&SETTINGS);
-    live(&daemon);
+    send_activity(&daemon);
     daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
     assert!(dir_contains(&home.data_dir(), "words-old-3-4"));
-    // Some sessions are at rest by then, others at work; and it dies on the way.
-    wait_for("it to be found", || daemon.get_admin("/metrics").body.contains("sequor_expired_entries_total 200").then_some(()));
+    // By now some sessions are passivated and others live. The daemon is killed during the expiry.
+    wait_for("the expired entries to be counted", || {
+        daemon.get_admin("/metrics").body.contains("sequor_expired_entries_total 200").then_some(())
+    });
     daemon.kill();
     daemon = home.start(&SETTINGS);
-    wait_for("nothing to be left", || (!dir_contains(&home.data_dir(), "words-old-")).then_some(()));
+    wait_for("the expired events to be removed", || (!dir_contains(&home.data_dir(), "words-old-")).then_some(()));
     assert!(dir_contains(&home.data_dir(), "words-young-11-4"));
     for user in 0..20 {
         assert_eq!(counts(&daemon, &format!("user{user}")), (12, 2, 14));
@@ -76,13 +78,13 @@ fn what_was_kept_long_enough_goes_and_the_rest_stays() {
 }
 
 #[test]
-fn what_comes_late_goes_the_next_time_and_a_backup_does_not_bring_it_back() {
+fn late_and_restored_events_expire_too() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    live(&daemon);
+    send_activity(&daemon);
     let backup = home.data_dir().with_file_name("backup.tar.gz");
-    let asked = json!({ "target": backup });
-    assert_eq!(daemon.admin_request("POST", "/admin/backup", &asked.to_string()).status, 200);
+    let request = json!({ "target": backup });
+    assert_eq!(daemon.admin_request("POST", "/admin/backup", &request.to_string()).status, 200);
     daemon.terminate();
 
     let restored = DaemonHome::new();
@@ -91,11 +93,11 @@ fn what_comes_late_goes_the_next_time_and_a_backup_does_not_bring_it_back() {
     assert!(run(&["restore", &from, "--data-dir", &to]).status.success());
     assert!(dir_contains(&restored.data_dir(), "words-old-"));
     let daemon = restored.start(&SETTINGS);
-    wait_for("nothing to be left", || (!dir_contains(&restored.data_dir(), "words-old-")).then_some(()));
+    wait_for("the expired events to be removed", || (!dir_contains(&restored.data_dir(), "words-old-")).then_some(()));
     daemon.send_events(&[search("old-again", "user3", now() - 2 * HOUR)]);
     assert_eq!(counts(&daemon, "user3"), (12, 3, 15));
-    wait_for("nothing to be left again", || (!dir_contains(&restored.data_dir(), "words-old-")).then_some(()));
-    wait_for("it to be forgotten", || (counts(&daemon, "user3") == (12, 2, 14)).then_some(()));
+    wait_for("the late event to be removed", || (!dir_contains(&restored.data_dir(), "words-old-")).then_some(()));
+    wait_for("the sequence to be updated", || (counts(&daemon, "user3") == (12, 2, 14)).then_some(()));
     daemon.assert_healthy();
     daemon.terminate();
     assert_sound(&restored);

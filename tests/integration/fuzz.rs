@@ -188,7 +188,7 @@ fn as_json(event: &Event) -> String {
     set("timestamp", Some(json!(event.timestamp)));
     set("value", event.value.map(|value| json!(f64::from(value))));
     let text = Value::Object(fields).to_string();
-    // As it came: its bytes are kept, whatever their order and their spaces.
+    // The bytes are kept as received, including their order and whitespace.
     match &event.properties {
         Some(properties) => format!("{},\"properties\":{properties}}}", text.strip_suffix('}').unwrap()),
         None => text,

@@ -31,8 +31,8 @@ fn response_encodings_are_accepted_in_requests() {
             compressed.len(),
             uncompressed.len()
         );
-        let answer = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &compressed).unwrap();
-        assert_eq!(answer.body, verdict, "{encoding}");
+        let response = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &compressed).unwrap();
+        assert_eq!(response.body, verdict, "{encoding}");
     }
 }
 

@@ -83,7 +83,7 @@ fn state_of_dropped_entries_is_kept() {
     };
     let backup = home.path().join("backup.tar.gz");
     let restored = home.path().join("restored");
-    for (data, arguments, code, said) in [
+    for (data, arguments, code, expected) in [
         (&home.data_dir(), vec!["verify"], 0, "damages                      0"),
         (&home.data_dir(), vec!["backup", backup.to_str().unwrap()], 0, ""),
         (&restored, vec!["restore", backup.to_str().unwrap()], 0, ""),
@@ -91,7 +91,7 @@ fn state_of_dropped_entries_is_kept() {
         (&restored, vec!["rebuild"], 1, "was dropped (store.retain_entries)"),
     ] {
         let (found, text) = run_on(data, &arguments);
-        assert!(found == Some(code) && text.contains(said), "{arguments:?}: {text}");
+        assert!(found == Some(code) && text.contains(expected), "{arguments:?}: {text}");
     }
     let journal = |data| run_on(data, &["export"]).1;
     let (restored_journal, original_journal) = (journal(&restored), journal(&home.data_dir()));
@@ -99,7 +99,8 @@ fn state_of_dropped_entries_is_kept() {
     let first: Value = serde_json::from_str(original_journal.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
 
-    // Other settings learn from the remaining entries. They take over the catalog, which cannot be rebuilt.
+    // Other settings learn from the remaining entries. They take over the catalog, which cannot be
+    // rebuilt.
     let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
     let daemon = home.start(&other);
     daemon.wait_until_learned(sent as u64 + 1);

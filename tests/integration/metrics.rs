@@ -1,4 +1,4 @@
-//! What Prometheus reads.
+//! The `/metrics` endpoint.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,14 +10,14 @@ use sequor::metrics::Metrics;
 
 use crate::daemon::{DaemonHome, event, report_skipped};
 
-/// The value of a series as it stands in the text.
+/// The value of a series in the text.
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn traffic_shows_in_the_metrics_and_promtool_is_content() {
+fn metrics_reflect_traffic_and_pass_promtool() {
     let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "network.negatives=8"]);
     let events: Vec<_> =
@@ -32,9 +32,9 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).status, 200);
     assert_eq!(daemon.get("/nothing").status, 404);
 
-    let answer = daemon.get_admin("/metrics");
-    assert_eq!((answer.status, answer.content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
-    let text = answer.body;
+    let response = daemon.get_admin("/metrics");
+    assert_eq!((response.status, response.content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    let text = response.body;
     for (series, expected) in [
         ("sequor_events_total{outcome=\"accepted\"}", 100.0),
         ("sequor_events_total{outcome=\"duplicate\"}", 3.0),
@@ -86,16 +86,15 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     ] {
         assert!(value(&text, series) > 0.0, "{series}");
     }
-    // What the sources brought adds up to what was hit, and what was learned to what is in the
-    // journal.
+    // Hits by source add up to all hits, and learned entries to the journal's entries.
     let sources = text.lines().filter(|line| line.starts_with("sequor_evaluated_hits_by_source_total{"));
     let hits: f64 = sources.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
     assert!(hits > 0.0 && hits == value(&text, "sequor_evaluated_hits_total"), "{hits} hits by source");
-    // Nine items are all popular, but for those that nobody had seen yet; clusters there are none.
+    // All nine items are popular after their first event; there are no clusters.
     assert!(value(&text, "sequor_live_recall_at_20_by_source{source=\"trending\"}") > 0.9);
     assert_eq!(value(&text, "sequor_live_mrr_at_20_by_source{source=\"clusters\"}"), 0.0);
     assert!((100.0..=101.0).contains(&value(&text, "sequor_learned_entries_total")));
-    // The weights lag by the stretch that is trained on and the one that gathers.
+    // The weights lag by the interval being trained on and the one being collected.
     assert!((0.0..48.0).contains(&value(&text, "sequor_weights_lag_entries")), "{}", value(&text, "sequor_weights_lag_entries"));
     assert!(value(&text, "sequor_sync_seconds_sum") <= value(&text, "sequor_commit_seconds_sum"));
 
@@ -110,16 +109,16 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     match promtool {
         Ok(mut promtool) => {
             promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-            let said = promtool.wait_with_output().unwrap();
-            let said_text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-            assert!(said.status.success() && said_text.is_empty(), "promtool: {said_text}");
+            let output = promtool.wait_with_output().unwrap();
+            let output_text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success() && output_text.is_empty(), "promtool: {output_text}");
         }
-        Err(_) => report_skipped("/metrics is not held against promtool, which is not installed"),
+        Err(_) => report_skipped("/metrics: promtool is not installed"),
     }
 }
 
 #[test]
-fn every_series_is_there_before_anything_happens() {
+fn every_series_exists_from_the_start() {
     let home = DaemonHome::new();
     let text = home.start(&[]).get_admin("/metrics").body;
     for series in
@@ -131,17 +130,17 @@ fn every_series_is_there_before_anything_happens() {
 }
 
 #[test]
-fn the_page_of_metrics_is_that_of_the_declarations() {
+fn metrics_page_matches_the_declarations() {
     let (file, page) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/METRICS.md"), Metrics::render_markdown());
     if std::env::var_os("SEQUOR_WRITE_PAGES").is_some() {
         fs::write(&file, &page).unwrap();
     }
     let written = fs::read_to_string(&file).unwrap_or_default();
-    assert!(written == page, "ops/METRICS.md is not what is declared; see its head for how it is written anew");
+    assert!(written == page, "ops/METRICS.md differs from the declarations; its head says how to regenerate it");
 }
 
 #[test]
-fn the_page_of_metrics_names_what_is_shown_and_nothing_else() {
+fn metrics_page_lists_exactly_the_exposed_metrics() {
     let home = DaemonHome::new();
     let shown = home.start(&[]).get_admin("/metrics").body;
     let families: BTreeSet<_> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(ToOwned::to_owned).collect();

@@ -24,9 +24,9 @@ fn send_and_learn(daemon: &Daemon, events: &[Value]) {
 }
 
 fn post_admin(daemon: &Daemon, path: &str, body: &Value) -> Value {
-    let answer = daemon.admin_request("POST", path, &body.to_string());
-    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-    answer.json()
+    let response = daemon.admin_request("POST", path, &body.to_string());
+    assert_eq!(response.status, 200, "{path}: {}", response.body);
+    response.json()
 }
 
 fn model(daemon: &Daemon) -> Value {
@@ -87,7 +87,8 @@ fn rollbacks_back_and_forward_restore_the_same_weights() {
         (&model_status["acts"][0]["act"], &model_status["acts"][0]["to"], &model_status["acts"][0]["reason"]),
         (&json!("rollback"), &json!(400), &json!("operator"))
     );
-    let discarded: Vec<_> = model_status["checkpoints"].as_array().unwrap().iter().map(|kept| (&kept["offset"], &kept["discarded"])).collect();
+    let discarded: Vec<_> =
+        model_status["checkpoints"].as_array().unwrap().iter().map(|kept| (&kept["offset"], &kept["discarded"])).collect();
     assert_eq!(discarded, [(&json!(400), &json!(false)), (&json!(800), &json!(true))]);
     let forward = admin(&daemon, &["rollback", "--to", "800"]);
     assert_eq!(forward, json!({ "offset": 801, "to": 800 }));
@@ -119,8 +120,8 @@ fn invalid_operations_are_rejected_with_a_reason() {
     let daemon = home.start(&SETTINGS);
     send_and_learn(&daemon, &stream(6, 50));
     let post = |path: &str, body: &str| {
-        let answer = daemon.admin_request("POST", path, body);
-        (answer.status, answer.json()["detail"].as_str().unwrap_or_default().to_owned())
+        let response = daemon.admin_request("POST", path, body);
+        (response.status, response.json()["detail"].as_str().unwrap_or_default().to_owned())
     };
     let (status, detail) = post("/admin/model/rollback", r#"{"to": 7}"#);
     assert!(status == 409 && detail.contains("offset 7"), "{detail}");
@@ -144,7 +145,8 @@ fn degraded_model_is_rolled_back_while_serving_continues() {
     send_and_learn(&daemon, &events[2_000..3_000]);
     post_admin(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
     let mut sent = 3_000;
-    let rolled_back = |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|post_admin| post_admin["act"] == "rollback").cloned();
+    let rolled_back =
+        |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|post_admin| post_admin["act"] == "rollback").cloned();
     let rollback = wait_for("the rollback", || {
         if sent < events.len() {
             send_and_learn(&daemon, &events[sent..sent + 100]);

@@ -17,9 +17,9 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     let home = DaemonHome::new();
     let daemon = home.start(&ON);
     let mut responses = String::new();
-    let mut keep = |answer: crate::daemon::HttpResponse| {
-        responses.push_str(&answer.body);
-        answer.status
+    let mut keep = |response: crate::daemon::HttpResponse| {
+        responses.push_str(&response.body);
+        response.status
     };
     let events = json!([
         { "event_id": "whois-e1", "user_id": "whois-ann", "session_id": "whois-visit", "type": "view", "item_id": "tea" },
@@ -83,10 +83,10 @@ fn clear_ids_are_never_stored_logged_or_returned() {
         "a user can be looked up by the clear id or the pseudonym"
     );
     assert_eq!(list.json()["sessions"].as_array().unwrap().len(), 1, "{}", list.body);
-    for answer in
+    for response in
         [admin, list, daemon.get_admin("/metrics"), daemon.get_admin("/console/sessions/whois-ann"), daemon.get_admin("/admin/settings")]
     {
-        keep(answer);
+        keep(response);
     }
     daemon.wait_until_learned(daemon.next_offset());
     assert!(daemon.terminate().success());

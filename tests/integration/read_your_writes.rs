@@ -1,4 +1,4 @@
-//! Answers that follow an event: in its receipt, after it by its offset, and as a stream.
+//! Read-your-writes: recommendations in an event's receipt, reads with `min_offset`, and streams.
 
 use std::io::BufRead;
 use std::thread;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::daemon::{DaemonHome, event, wait_for};
 
 #[test]
-fn a_receipt_brings_what_follows_from_its_events() {
+fn receipt_contains_recommendations_that_reflect_its_events() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     daemon.send_events(&[event("e1", "bob", "tea"), event("e2", "bob", "cup"), event("e3", "bob", "pot")]);
@@ -20,82 +20,83 @@ fn a_receipt_brings_what_follows_from_its_events() {
     assert_eq!(
         (list["items"].as_array().unwrap().len(), &list["fallback"]),
         (2, &json!("none")),
-        "it is ann's, who is known by now: {receipt}"
+        "the list is for ann, who is known: {receipt}"
     );
-    let asked = daemon.get("/v1/users/ann/recommendations?limit=2").json();
+    let list_of_ann = daemon.get("/v1/users/ann/recommendations?limit=2").json();
     let members = |list: &Value| list.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(members(list), members(&asked));
-    // Shown to ann as any other list: journalled, and with a next page.
+    assert_eq!(members(list), members(&list_of_ann));
+    // The list is journalled as an impression and has a next page.
     wait_for("both impressions", || (daemon.next_offset() == 7).then_some(()));
     let id = list["recommendation_id"].as_str().unwrap();
     assert_eq!(daemon.get(&format!("/v1/users/ann/recommendations?recommendation_id={id}")).item_ids().len(), 1);
 
-    // For somebody else; for a repetition, too; and not where nothing was taken.
+    // The list can be for another user. A duplicate event also returns a list, a rejected one does
+    // not.
     let cold = daemon.post("/v1/events?recommend=1&user=carl", &event("e5", "ann", "tea").to_string()).json();
     assert_eq!((&cold["duplicates"], &cold["recommendations"]["fallback"]), (&json!(1), &json!("unknown_user")));
-    let nothing = daemon.post("/v1/events?recommend=1", "{}");
-    assert_eq!((nothing.status, nothing.json().get("recommendations")), (400, None));
-    // A question that makes no sense is refused before anything is taken.
+    let rejected_event = daemon.post("/v1/events?recommend=1", "{}");
+    assert_eq!((rejected_event.status, rejected_event.json().get("recommendations")), (400, None));
+    // Invalid parameters are rejected before any event is accepted.
     let end = wait_for("the page and the list for carl", || Some(daemon.next_offset()).filter(|end| *end == 9));
     for query in ["recommend=0", "recommend=few", "user=ann", "recomend=3", "recommend=1&user="] {
-        let refused = daemon.post(&format!("/v1/events?{query}"), &event("new", "ann", "cup").to_string());
-        assert_eq!((refused.status, refused.content_type.as_str()), (400, "application/problem+json"), "{query}");
+        let rejected = daemon.post(&format!("/v1/events?{query}"), &event("new", "ann", "cup").to_string());
+        assert_eq!((rejected.status, rejected.content_type.as_str()), (400, "application/problem+json"), "{query}");
     }
     assert_eq!(daemon.next_offset(), end);
 }
 
 #[test]
-fn events_can_be_tried_without_being_taken() {
+fn events_can_be_validated_without_being_accepted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let good = event("e1", "ann", "tea").to_string();
     let body = format!(
         "{good}\n{{\"user_id\":\"\",\"type\":\"view\",\"item_id\":\"tea\"}}\n{{\"user_id\":\"ann\",\"type\":\"view\",\"item_id\":\"tea\",\"colour\":1}}"
     );
-    let verdict = daemon.post("/v1/events/validate", &body);
-    assert_eq!(verdict.status, 200);
-    let fault = |index: u64, field: Value, code: &str, reason: &str| json!({ "index": index, "line": index + 1, "field": field, "code": code, "reason": reason });
-    let told = json!({
+    let validation = daemon.post("/v1/events/validate", &body);
+    assert_eq!(validation.status, 200);
+    let error = |index: u64, field: Value, code: &str, reason: &str| json!({ "index": index, "line": index + 1, "field": field, "code": code, "reason": reason });
+    let expected = json!({
         "acceptable": 2,
-        "rejected": [fault(1, json!("user_id"), "empty", "`user_id` is empty")],
-        "warnings": [fault(2, Value::Null, "unknown_field", "unknown event field `colour`; put additional data into `properties`")],
+        "rejected": [error(1, json!("user_id"), "empty", "`user_id` is empty")],
+        "warnings": [error(2, Value::Null, "unknown_field", "unknown event field `colour`; put additional data into `properties`")],
     });
-    assert_eq!(verdict.json(), told);
+    assert_eq!(validation.json(), expected);
     assert_eq!(daemon.post("/v1/events/validate", " ").status, 400);
     assert_eq!((daemon.next_offset(), daemon.post("/v1/events", &good).json()["accepted"].clone()), (0, json!(1)));
 }
 
 #[test]
-fn a_read_waits_until_what_it_wants_is_learned_and_not_for_ever() {
+fn read_waits_for_min_offset_up_to_a_timeout() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.read_wait=30s"]);
     daemon.send_events(&[event("e1", "ann", "tea")]);
     thread::scope(|scope| {
         let user = scope.spawn(|| daemon.get("/v1/users/ann/recommendations?min_offset=3").json());
         let inline = scope.spawn(|| daemon.post("/v1/recommendations", r#"{"items":["cup"],"min_offset":3}"#).json());
-        // Asked before the events came, or after: either way the answers know of them.
+        // The requests arrive before or after the events. In both cases the lists reflect them.
         daemon.send_events(&[event("e2", "ann", "cup"), event("e3", "bob", "pot")]);
-        for answer in [user.join().unwrap(), inline.join().unwrap()] {
-            assert_eq!((answer["items"].as_array().unwrap().len(), &answer["fallback"]), (3, &json!("none")), "{answer}");
+        for response in [user.join().unwrap(), inline.join().unwrap()] {
+            assert_eq!((response["items"].as_array().unwrap().len(), &response["fallback"]), (3, &json!("none")), "{response}");
         }
     });
     drop(daemon);
     let daemon = home.start(&["server.read_wait=50ms"]);
-    let refused = daemon.get("/v1/users/ann/recommendations?min_offset=1000");
+    let rejected = daemon.get("/v1/users/ann/recommendations?min_offset=1000");
     assert_eq!(
-        (refused.status, &refused.json()["type"], refused.headers["retry-after"].to_str().unwrap()),
+        (rejected.status, &rejected.json()["type"], rejected.headers["retry-after"].to_str().unwrap()),
         (503, &json!("/problems/not-yet"), "1")
     );
-    assert!(refused.json()["detail"].as_str().unwrap().ends_with("not all before 1000."), "{}", refused.body);
-    assert_eq!(daemon.get("/v1/users/ann/recommendations?min_offset=3").status, 200, "what was learned before the start counts");
+    assert!(rejected.json()["detail"].as_str().unwrap().ends_with("not all before 1000."), "{}", rejected.body);
+    assert_eq!(daemon.get("/v1/users/ann/recommendations?min_offset=3").status, 200, "entries learned before the start count");
 }
 
-/// The next event of a stream: its id and its data; `None` at the end of the stream.
-fn next(stream: &mut impl BufRead) -> Option<(u64, Value)> {
+/// Reads the next event of a stream: its id and its data; `None` at the end of the stream.
+fn next_event(stream: &mut impl BufRead) -> Option<(u64, Value)> {
     let mut id = None;
     loop {
         let mut line = String::new();
-        // A stream that was cut off ends in an error, one that ended in nothing.
+        // A stream that is cut off gives an error; a stream that ends cleanly gives 0 bytes.
         if stream.read_line(&mut line).unwrap() == 0 {
             return None;
         }
@@ -109,52 +110,52 @@ fn next(stream: &mut impl BufRead) -> Option<(u64, Value)> {
 }
 
 #[test]
-fn a_stream_brings_a_list_each_time_that_the_session_moves() {
+fn stream_sends_a_list_after_each_event_of_the_user() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.streams_max=1"]);
     daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "bob", "cup")]);
     daemon.wait_until_learned(2);
     let mut stream = daemon.open_stream("/v1/users/ann/recommendations/stream?limit=5");
-    let (_, list) = next(&mut stream).unwrap();
-    assert_eq!(list["items"].as_array().unwrap().len(), 2, "the list as it stands comes at once: {list}");
-    // Another user's events are nothing to ann's stream; her own are, with their offset.
+    let (_, list) = next_event(&mut stream).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2, "the current list is sent immediately: {list}");
+    // Other users' events are not sent; the user's own are, with their offset.
     daemon.send_events(&[event("e3", "bob", "pot")]);
     let receipt = daemon.send_events(&[event("e4", "ann", "cup")]);
-    let (id, list) = next(&mut stream).unwrap();
+    let (id, list) = next_event(&mut stream).unwrap();
     assert_eq!((json!(id), &list["fallback"]), (receipt["offset"].clone(), &json!("none")));
-    // No more than are allowed, and what is wrong is said before the stream begins.
-    let refused = daemon.get("/v1/users/bob/recommendations/stream");
-    assert_eq!((refused.status, &refused.json()["type"]), (503, &json!("/problems/over-capacity")));
-    assert!(refused.headers.contains_key("retry-after"));
+    // The number of streams is limited, and errors are reported before the stream begins.
+    let rejected = daemon.get("/v1/users/bob/recommendations/stream");
+    assert_eq!((rejected.status, &rejected.json()["type"]), (503, &json!("/problems/over-capacity")));
+    assert!(rejected.headers.contains_key("retry-after"));
     assert_eq!((daemon.metric("sequor_streams"), daemon.metric("sequor_streams_limit")), (1.0, 1.0));
     assert_eq!(daemon.get("/v1/users/bob/recommendations/stream?limit=0").status, 400);
-    // A drained daemon lets go of its listeners; their places are free again.
+    // A drained daemon closes its streams, which frees their slots.
     assert_eq!(daemon.admin_request("POST", "/admin/drain", r#"{"on":true}"#).status, 200);
-    assert_eq!(next(&mut stream), None);
+    assert_eq!(next_event(&mut stream), None);
     assert_eq!(daemon.get("/v1/users/bob/recommendations/stream").status, 503);
     assert_eq!(daemon.admin_request("POST", "/admin/drain", r#"{"on":false}"#).status, 200);
-    wait_for("the place of the stream", || (daemon.metric("sequor_streams") == 0.0).then_some(()));
+    wait_for("the slot of the stream", || (daemon.metric("sequor_streams") == 0.0).then_some(()));
     let mut stream = daemon.open_stream("/v1/users/bob/recommendations/stream");
-    next(&mut stream).unwrap();
-    // A stop does not wait for who listens.
+    next_event(&mut stream).unwrap();
+    // A stop does not wait for open streams.
     assert!(daemon.terminate().success());
-    assert_eq!(next(&mut stream), None);
+    assert_eq!(next_event(&mut stream), None);
 }
 
 #[test]
-fn a_stream_in_which_nothing_happens_is_kept_alive() {
+fn idle_stream_sends_keep_alive_comments() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let mut stream = daemon.open_stream("/v1/users/ann/recommendations/stream");
-    next(&mut stream).unwrap();
-    // Twice, so that it goes on after the first; each is a comment, which is no event to a browser.
+    next_event(&mut stream).unwrap();
+    // Reads two keep-alives. Each is a comment, which browsers ignore.
     for _ in 0..2 {
-        let mut said = String::new();
-        while !said.ends_with("\n\n") {
-            assert_ne!(stream.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        let mut comment = String::new();
+        while !comment.ends_with("\n\n") {
+            assert_ne!(stream.read_line(&mut comment).unwrap(), 0, "the stream ended: {comment}");
         }
-        assert_eq!(said.trim_start_matches('\n'), ":\n\n");
+        assert_eq!(comment.trim_start_matches('\n'), ":\n\n");
     }
     let receipt = daemon.send_events(&[event("e1", "ann", "tea")]);
-    assert_eq!(json!(next(&mut stream).unwrap().0), receipt["offset"]);
+    assert_eq!(json!(next_event(&mut stream).unwrap().0), receipt["offset"]);
 }

@@ -1,4 +1,4 @@
-//! Every command of the README and of docs/ is run as it is written.
+//! Runs the commands of the README and of docs/ as they are written.
 
 mod pages;
 
@@ -43,7 +43,7 @@ fn shell_blocks() -> Vec<(String, String)> {
 #[test]
 fn curl_blocks_do_what_they_promise() {
     if Command::new("curl").arg("--version").output().is_err() {
-        report_skipped("the commands of README and docs are not run, since curl is not installed");
+        report_skipped("documented commands: curl is not installed");
         return;
     }
     let home = DaemonHome::new();
@@ -58,9 +58,9 @@ fn curl_blocks_do_what_they_promise() {
         let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{page}: {block}\n{printed}");
-        let asks = block.contains("recommendations");
+        let requests_list = block.contains("recommendations");
         assert!(
-            !asks || printed.contains(r#""recommendation_id""#) && printed.contains(r#""item_id":"teapot""#),
+            !requests_list || printed.contains(r#""recommendation_id""#) && printed.contains(r#""item_id":"teapot""#),
             "{page}: {block}\n{printed}"
         );
         assert!(!printed.contains("/problems/"), "{page}: {printed}");
@@ -71,8 +71,8 @@ fn curl_blocks_do_what_they_promise() {
 
 /// The first block of this language after a heading.
 fn block<'p>(page: &'p str, heading: &str, language: &str) -> &'p str {
-    let behind = page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
-    behind.split_once(&format!("```{language}\n")).unwrap().1.split("```").next().unwrap()
+    let after_heading = page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
+    after_heading.split_once(&format!("```{language}\n")).unwrap().1.split("```").next().unwrap()
 }
 
 /// The script for web pages; `tests/browser/readme.mjs` puts it into one.
@@ -80,8 +80,7 @@ pub(crate) fn page_with_beacon() -> String {
     block(&read("docs/sending-events.md"), "From a web page", "html").to_owned()
 }
 
-/// A shell in which the commands of a page, unchanged, mean the binary under test and the test's
-/// own daemon.
+/// A shell in which the commands of a page run the binary under test against the test's daemon.
 struct Shell<'h> {
     home: &'h DaemonHome,
 }
@@ -114,19 +113,19 @@ impl<'h> Shell<'h> {
         command
     }
 
-    /// Runs lines to their end.
+    /// Runs lines until they exit.
     fn run(&self, lines: &str) -> String {
         let output = self.command(lines).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{lines}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
-        said
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{lines}\n{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+        stdout
     }
 }
 
 #[test]
-fn every_input_is_shown_in_few_lines_that_work() {
+fn documented_ways_to_send_events_work() {
     if Command::new("curl").arg("--version").output().is_err() {
-        return report_skipped("the ways to send events are not tried, since curl is not installed");
+        return report_skipped("documented ways to send events: curl is not installed");
     }
     let page = read("docs/sending-events.md");
     let [http, segment, tail, import] =
@@ -140,49 +139,52 @@ fn every_input_is_shown_in_few_lines_that_work() {
     let shell = Shell::new(&home, daemon.api());
     let write = |name: &str, bytes: &[u8]| fs::write(home.path().join(name), bytes).unwrap();
     // The journalled events as user, type and item.
-    let told = || -> Vec<String> {
+    let journalled = || -> Vec<String> {
         let lines = daemon.get_admin("/admin/journal?only=event").body;
         let events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
         events.map(|event| format!("{} {} {}", text(&event, "user_id"), text(&event, "type"), text(&event, "item_id"))).collect()
     };
     assert!(shell.run(http).contains(r#""accepted":1"#));
-    assert_eq!(told(), ["ann view tea"]);
+    assert_eq!(journalled(), ["ann view tea"]);
     assert!(shell.run(segment).contains(r#""success":true"#));
-    assert_eq!(told()[1..], ["ann cart cup"]);
+    assert_eq!(journalled()[1..], ["ann cart cup"]);
 
     let request = |number: usize| {
         format!(
             "192.0.2.7 - - [10/Oct/2020:13:55:{number:02} +0000] \"GET /product/p{number} HTTP/1.1\" 200 12 \"-\" \"Firefox\" \"uid=eve\"\n"
         )
     };
-    let [follow, once] = tail.lines().collect::<Vec<_>>()[..] else { panic!("one log that is followed, and some that are read:\n{tail}") };
+    let [follow, once] = tail.lines().collect::<Vec<_>>()[..] else {
+        panic!("expected one command that follows a log, and one that reads logs once:\n{tail}")
+    };
     write("access.log", (0..3).map(request).collect::<String>().as_bytes());
-    // It is followed until it is killed: for that the shell gives its place to it.
+    // The command follows the log until it is killed. `exec` replaces the shell, so that the kill
+    // reaches it.
     let mut follower = shell.command(&format!("exec {follow}")).stdout(Stdio::null()).spawn().unwrap();
-    wait_for("the log's lines", || (told().len() == 5).then_some(()));
+    wait_for("the log's lines", || (journalled().len() == 5).then_some(()));
     follower.kill().unwrap();
     follower.wait().unwrap();
-    assert_eq!(told()[2..], ["eve view p0", "eve view p1", "eve view p2"]);
-    // The logs before it, packed or not, and what came since.
-    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(request(10).as_bytes()).unwrap();
-    write("access.log.2.gz", &packed.finish().unwrap());
+    assert_eq!(journalled()[2..], ["eve view p0", "eve view p1", "eve view p2"]);
+    // Rotated logs, compressed or not, and new lines.
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
+    compressed.write_all(request(10).as_bytes()).unwrap();
+    write("access.log.2.gz", &compressed.finish().unwrap());
     write("access.log.1", request(11).as_bytes());
     write("access.log", (0..4).map(request).collect::<String>().as_bytes());
     write("rules.toml", b"user = 'cookie:uid'\nrules = ['view=^/product/(?P<item>[^/?]+)']\n");
     shell.run(once);
-    assert_eq!(told()[5..], ["eve view p10", "eve view p11", "eve view p3"]);
+    assert_eq!(journalled()[5..], ["eve view p10", "eve view p11", "eve view p3"]);
 
     let events = "visitorid,itemid,timestamp,event\nbob,pot,1600000000000,view\nbob,cup,1600000001000,cart\n";
     write("events.csv.zst", &zstd::encode_all(events.as_bytes(), 1).unwrap());
     write("catalog.csv", b"sku,categories,price\npot,kitchen,9.5\n");
     write("events.csv", b"user,item,timestamp\neve,tea,1600000000\n");
     shell.run(import);
-    assert_eq!(told()[8..], ["bob view pot", "bob cart cup"]);
+    assert_eq!(journalled()[8..], ["bob view pot", "bob cart cup"]);
     assert_eq!(daemon.get("/v1/items/pot").json()["price"], 9.5);
-    let elsewhere = crate::journal_dump::JournalDump::read(&home.path().join("sequor-data"));
-    assert_eq!(elsewhere.entries.len(), 1, "one event in the directory that no daemon serves");
+    let offline_journal = crate::journal_dump::JournalDump::read(&home.path().join("sequor-data"));
+    assert_eq!(offline_journal.entries.len(), 1, "one event in the directory that no daemon serves");
 }
 
 /// Checks a line of a shell block that needs no daemon.
@@ -193,7 +195,7 @@ fn check_command(page: &str, line: &str) {
             "bash tests/run" => assert!(root().join("tests/run").exists()),
             "cargo build --release --features otel" => assert!(manifest.contains("\notel = ")),
             "git clone REPOSITORY sequor && cd sequor" => assert!(manifest.contains("name = \"sequor\"")),
-            _ => panic!("{page}: does `{line}` work?"),
+            _ => panic!("{page}: the test does not know the command `{line}`"),
         }
         return;
     };

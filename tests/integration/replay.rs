@@ -1,4 +1,4 @@
-//! `sequor replay` as its users see it: figures, files, exit codes, messages.
+//! `sequor replay` on the command line: metrics, files, exit codes, messages.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
@@ -50,34 +50,34 @@ fn replay(file: &Path, more: &[&str]) -> Output {
     run(&arguments)
 }
 
-/// The figures of a replay that ended well.
-fn figures(file: &Path, more: &[&str]) -> Value {
+/// The metrics of a successful replay.
+fn metrics_of(file: &Path, more: &[&str]) -> Value {
     let json = tempfile::NamedTempFile::new().unwrap();
     let output = replay(file, &[more, &["--json", json.path().to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap()
 }
 
-/// Expects exit code 1, and returns what was said.
-fn refused(output: &Output) -> String {
-    let said = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.lines().last().is_some_and(|line| line.starts_with("sequor: ")), "{said}");
-    said
+/// Expects exit code 1 and returns the error output.
+fn error_of(output: &Output) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.lines().last().is_some_and(|line| line.starts_with("sequor: ")), "{stderr}");
+    stderr
 }
 
 #[test]
-fn two_replays_differ_in_nothing_but_what_they_cost() {
+fn replay_is_deterministic() {
     let (_folder, file) = file("walks.csv", csv(EVENTS));
     let learned = |more: &[&str]| {
-        let mut figures = figures(&file, more);
+        let mut metrics_of = metrics_of(&file, more);
         for cost in ["events_per_second", "elapsed_seconds", "cpu_seconds", "peak_rss_bytes", "journal_bytes"] {
-            assert!(figures.as_object_mut().unwrap().remove(cost).is_some_and(|cost| cost.as_f64() > Some(0.0)), "{cost}");
+            assert!(metrics_of.as_object_mut().unwrap().remove(cost).is_some_and(|cost| cost.as_f64() > Some(0.0)), "{cost}");
         }
-        figures
+        metrics_of
     };
     let first = learned(&[]);
-    // However the work is spread.
+    // The result does not depend on the number of shards.
     for shards in ["1", "5"] {
         assert_eq!(learned(&["--set", &format!("session.shards={shards}")]), first);
     }
@@ -86,9 +86,9 @@ fn two_replays_differ_in_nothing_but_what_they_cost() {
 }
 
 #[test]
-fn the_steps_counted_are_those_of_the_protocol() {
+fn evaluated_steps_follow_the_protocol() {
     let (_folder, file) = file("walks.csv", csv(EVENTS));
-    let figures = figures(&file, &[]);
+    let metrics_of = metrics_of(&file, &[]);
     // Events of the second half whose user has an earlier event.
     let mut seen = HashSet::new();
     let steps = random_visits(6, EVENTS)
@@ -96,25 +96,28 @@ fn the_steps_counted_are_those_of_the_protocol() {
         .enumerate()
         .filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENTS / 2)
         .count();
-    assert_eq!((&figures["events"], &figures["rejected"], &figures["evaluated_steps"]), (&EVENTS.into(), &0.into(), &steps.into()));
+    assert_eq!(
+        (&metrics_of["events"], &metrics_of["rejected"], &metrics_of["evaluated_steps"]),
+        (&EVENTS.into(), &0.into(), &steps.into())
+    );
     for figure in ["recall_at_20", "mrr_at_20", "ndcg_at_20"] {
-        assert!((0.0..=1.0).contains(&figures[figure].as_f64().unwrap()), "{figure}");
+        assert!((0.0..=1.0).contains(&metrics_of[figure].as_f64().unwrap()), "{figure}");
     }
 }
 
 #[test]
-fn the_counted_part_may_be_chosen() {
+fn evaluated_range_is_configurable() {
     let (_folder, file) = file("walks.csv", csv(400));
-    let steps = |from: &str| figures(&file, &["--evaluate-from", from])["evaluated_steps"].as_u64().unwrap();
+    let steps = |from: &str| metrics_of(&file, &["--evaluate-from", from])["evaluated_steps"].as_u64().unwrap();
     let all = steps("0");
     assert_eq!((all, steps("0.0"), steps("1.0")), (all, all, 0));
     assert_eq!(steps("300"), steps("0.75"));
-    let said = refused(&replay(&file, &["--evaluate-from", "1.5"]));
-    assert!(said.contains("--evaluate-from 1.5: give a fraction from 0.0 to 1.0, or an event's number"), "{said}");
+    let stderr = error_of(&replay(&file, &["--evaluate-from", "1.5"]));
+    assert!(stderr.contains("--evaluate-from 1.5: give a fraction from 0.0 to 1.0, or an event's number"), "{stderr}");
 }
 
 #[test]
-fn the_table_and_the_picture_show_the_figures() {
+fn table_and_plot_show_the_metrics() {
     let (folder, file) = file("walks.csv.gz", gzip(csv(600).as_bytes()));
     let picture = folder.path().join("curve.svg");
     let output = replay(&file, &["--plot", picture.to_str().unwrap()]);
@@ -141,7 +144,7 @@ fn the_table_and_the_picture_show_the_figures() {
 }
 
 #[test]
-fn lines_of_json_are_replayed_as_rows_are() {
+fn ndjson_and_csv_replays_are_equal() {
     let (_folder, rows) = file("walks.csv", csv(500));
     let json: String = random_visits(6, 500)
         .iter()
@@ -150,26 +153,26 @@ fn lines_of_json_are_replayed_as_rows_are() {
         })
         .collect();
     let (_folder, lines) = file("walks.ndjson.gz", gzip(json.as_bytes()));
-    let of = |file: &Path| figures(file, &[])["ndcg_at_20"].as_f64();
+    let of = |file: &Path| metrics_of(file, &[])["ndcg_at_20"].as_f64();
     assert_eq!(of(&rows), of(&lines));
 }
 
 #[test]
-fn a_source_can_be_left_out() {
+fn candidate_source_can_be_disabled() {
     let (_folder, file) = file("walks.csv", csv(EVENTS));
-    assert_eq!(figures(&file, &["--without", "network"])["training_batches"], 0);
-    let without = figures(&file, &["--without", "transitions", "--without", "neighbours"]);
-    assert_ne!(without["ndcg_at_20"], figures(&file, &[])["ndcg_at_20"]);
+    assert_eq!(metrics_of(&file, &["--without", "network"])["training_batches"], 0);
+    let without = metrics_of(&file, &["--without", "transitions", "--without", "neighbours"]);
+    assert_ne!(without["ndcg_at_20"], metrics_of(&file, &[])["ndcg_at_20"]);
     let unknown = replay(&file, &["--without", "magic"]);
-    let said = String::from_utf8(unknown.stderr).unwrap();
+    let stderr = String::from_utf8(unknown.stderr).unwrap();
     assert!(
-        unknown.status.code() == Some(2) && said.contains("there is no such source; there are network, clusters, transitions"),
-        "{said}"
+        unknown.status.code() == Some(2) && stderr.contains("there is no such source; there are network, clusters, transitions"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named_with_the_line() {
+fn unreadable_files_are_reported_with_the_line() {
     let whole = gzip(csv(3000).as_bytes());
     for (name, bytes, expected) in [
         (
@@ -184,32 +187,31 @@ fn a_file_that_cannot_be_read_is_named_with_the_line() {
         ("header.csv", b"user,item,event,timestamp\n", "header.csv holds no event"),
     ] {
         let (_folder, path) = file(name, bytes);
-        let said = refused(&replay(&path, &[]));
-        assert!(said.contains(expected), "{name}: {said}");
+        let stderr = error_of(&replay(&path, &[]));
+        assert!(stderr.contains(expected), "{name}: {stderr}");
     }
-    let said = refused(&replay(Path::new("/nonexistent/walks.csv"), &[]));
-    assert!(said.contains("/nonexistent/walks.csv: cannot be opened: No such file or directory"), "{said}");
+    let stderr = error_of(&replay(Path::new("/nonexistent/walks.csv"), &[]));
+    assert!(stderr.contains("/nonexistent/walks.csv: cannot be opened: No such file or directory"), "{stderr}");
 }
 
 #[test]
-fn a_bad_row_is_named_by_its_line_and_the_rest_is_replayed() {
+fn invalid_rows_are_reported_by_line_and_the_rest_is_replayed() {
     let mut rows = csv(100);
     rows.push_str("u,i,view\nu,i,glance,1700000000\nu,i,view,1700000000\n");
     let (_folder, file) = file("rows.csv", rows);
     let output = replay(&file, &[]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("rows.csv: line 102: the row has 3 columns; the header has 4"), "{said}");
-    assert!(said.contains("rows.csv: line 103: unknown event kind `glance` in `type`"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("rows.csv: line 102: the row has 3 columns; the header has 4"), "{stderr}");
+    assert!(stderr.contains("rows.csv: line 103: unknown event kind `glance` in `type`"), "{stderr}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("101   (2 rejected)"));
 }
 
 #[test]
-fn a_replay_leaves_nothing_behind_and_never_writes_into_a_journal_that_is_there() {
+fn replay_cleans_up_and_keeps_existing_journals() {
     let (folder, file) = file("walks.csv", csv(200));
     let temporary = folder.path().join("tmp");
-    // What a replay left that was killed, what one has that runs, and what one has that just
-    // begins.
+    // Directories of a killed replay, of a running one, and of one that is just starting.
     for name in ["killed/store", "running/store", "beginning"] {
         fs::create_dir_all(temporary.join(format!("sequor-replay-{name}"))).unwrap();
     }
@@ -221,32 +223,30 @@ fn a_replay_leaves_nothing_behind_and_never_writes_into_a_journal_that_is_there(
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let left: BTreeSet<_> = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let others = ["sequor-replay-beginning", "sequor-replay-running"].map(str::to_owned);
-    assert_eq!(left, others.into(), "the replay's own directory is gone, and that of the one that was killed");
-    assert!(!folder.path().join("sequor-data").exists(), "a daemon's directory is left alone");
+    assert_eq!(left, others.into(), "the replay removes its own directory and that of the killed one");
+    assert!(!folder.path().join("sequor-data").exists(), "the default data directory is not created");
 
     let kept = folder.path().join("kept");
     let named = ["--data-dir", kept.to_str().unwrap()];
     assert!(replay(&file, &named).status.success());
-    let said = refused(&replay(&file, &named));
-    assert!(said.contains("already holds a journal; give the replay an empty directory with --data-dir"), "{said}");
+    let stderr = error_of(&replay(&file, &named));
+    assert!(stderr.contains("already holds a journal; give the replay an empty directory with --data-dir"), "{stderr}");
 }
 
-/// The recorded behaviour of a shop, one pass, against the least that the network, the counts and
-/// the ranker must reach together.
+/// One pass over a recorded shop, against minimum metrics of the whole system.
 #[test]
-fn a_recorded_shop_is_predicted() {
+fn recorded_shop_is_predicted() {
     let folder = std::env::var("SEQUOR_DATA").map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let file = folder.join("yoochoose100k.csv.gz");
     if !file.is_file() {
-        // Written past the capture of the test's output, so that it is seen.
-        writeln!(std::io::stderr(), "LEFT OUT: {} is not there, so no recorded behaviour is replayed (set SEQUOR_DATA)", file.display())
-            .unwrap();
+        // Bypasses the capture of test output, so that the message is visible.
+        writeln!(std::io::stderr(), "SKIPPED: replay of {}: the file does not exist (set SEQUOR_DATA)", file.display()).unwrap();
         return;
     }
     let json = tempfile::NamedTempFile::new().unwrap();
     let output = run(&["replay", file.to_str().unwrap(), "--json", json.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let figures: Value = serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap();
-    assert_eq!((&figures["events"], &figures["evaluated_steps"]), (&83_291.into(), &31_260.into()));
-    assert!(figures["recall_at_20"].as_f64() >= Some(0.62) && figures["mrr_at_20"].as_f64() >= Some(0.32), "{figures}");
+    let metrics_of: Value = serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap();
+    assert_eq!((&metrics_of["events"], &metrics_of["evaluated_steps"]), (&83_291.into(), &31_260.into()));
+    assert!(metrics_of["recall_at_20"].as_f64() >= Some(0.62) && metrics_of["mrr_at_20"].as_f64() >= Some(0.32), "{metrics_of}");
 }

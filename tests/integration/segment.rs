@@ -65,8 +65,8 @@ fn segment_calls_return_segment_responses_and_named_errors() {
         message
     };
     let posted = |path: &str, body: &Value| {
-        let answer = daemon.post(path, &body.to_string());
-        (answer.status, answer.json())
+        let response = daemon.post(path, &body.to_string());
+        (response.status, response.json())
     };
     let success = (200, json!({ "success": true }));
     for call in ["track", "page", "screen", "group", "track"] {
@@ -75,17 +75,17 @@ fn segment_calls_return_segment_responses_and_named_errors() {
     assert_eq!(daemon.next_offset(), 1, "one message is accepted once; the other calls add no events");
 
     let batch = json!({ "batch": [with("track"), { "type": "track", "event": "Product Viewed" }, { "type": "track", "userId": "ann", "event": "Moon Landed" }] });
-    let (status, answer) = posted("/v1/batch", &batch);
-    assert_eq!((status, &answer["success"], &answer["rejected"][0]["index"]), (200, &json!(true), &json!(1)));
-    assert_eq!((&answer["rejected"][0]["field"], &answer["warnings"]), (&json!("userId"), &Value::Null));
-    let (_, answer) = posted("/v1/batch?verbose=1", &batch);
-    assert!(answer["warnings"][0]["reason"].as_str().unwrap().contains("Moon Landed"), "{answer}");
-    let (status, answer) = posted("/v1/batch", &json!({ "batch": [7] }));
-    assert_eq!((status, &answer["success"]), (400, &json!(false)), "{answer}");
+    let (status, response) = posted("/v1/batch", &batch);
+    assert_eq!((status, &response["success"], &response["rejected"][0]["index"]), (200, &json!(true), &json!(1)));
+    assert_eq!((&response["rejected"][0]["field"], &response["warnings"]), (&json!("userId"), &Value::Null));
+    let (_, response) = posted("/v1/batch?verbose=1", &batch);
+    assert!(response["warnings"][0]["reason"].as_str().unwrap().contains("Moon Landed"), "{response}");
+    let (status, response) = posted("/v1/batch", &json!({ "batch": [7] }));
+    assert_eq!((status, &response["success"]), (400, &json!(false)), "{response}");
 
     let problem = |path: &str, body: &Value| {
-        let (status, answer) = posted(path, body);
-        (status, answer["type"].as_str().unwrap_or_default().to_owned(), answer["field"].as_str().unwrap_or_default().to_owned())
+        let (status, response) = posted(path, body);
+        (status, response["type"].as_str().unwrap_or_default().to_owned(), response["field"].as_str().unwrap_or_default().to_owned())
     };
     assert_eq!(problem("/v1/track", &json!({ "event": "Product Viewed" })), (400, "/problems/bad-message".into(), "userId".into()));
     assert_eq!(problem("/v1/track", &json!([])), (400, "/problems/bad-body".into(), String::new()));
@@ -94,9 +94,9 @@ fn segment_calls_return_segment_responses_and_named_errors() {
     let look = json!({ "batch": [{ "type": "track", "anonymousId": "a", "event": "quick look", "properties": { "id": "cup" } }] });
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(look.to_string().as_bytes()).unwrap();
-    let answer =
+    let response =
         daemon.try_post("/v1/batch", &[("content-encoding", "gzip"), ("authorization", "Basic YW55Og==")], &packed.finish().unwrap());
-    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(response.unwrap().status, 200);
     assert_eq!(journal(&daemon).last().unwrap()["item_id"], "cup");
 }
 
@@ -108,14 +108,14 @@ fn cors_allows_only_the_configured_origins() {
         let request = ureq::http::Request::builder().method("OPTIONS").uri(format!("{}/v1/events", daemon.api()));
         let request = request.header("origin", origin).header("access-control-request-method", "POST").body(()).unwrap();
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let answer = agent.run(request).unwrap();
-        answer.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+        let response = agent.run(request).unwrap();
+        response.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
     };
     assert_eq!(preflight("https://shop.example").as_deref(), Some("https://shop.example"));
     assert_eq!(preflight("https://other.example"), None);
-    let answer =
+    let response =
         daemon.try_post("/v1/events", &[("content-type", "text/plain;charset=UTF-8")], br#"{"user_id":"u","type":"view","item_id":"i"}"#);
-    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(response.unwrap().status, 200);
     let script = daemon.get("/v1/capture.js");
     assert_eq!((script.status, script.content_type.as_str()), (200, "text/javascript; charset=utf-8"));
     assert!(script.headers.contains_key("etag") && script.headers["cache-control"].to_str().unwrap().contains("max-age"));

@@ -52,7 +52,8 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
     }
     daemon.send_events(&[event("first", "ann", "tea")]);
     daemon.wait_until_learned(1);
-    let status = wait_for("the status line", || supervisor.received().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned")));
+    let status =
+        wait_for("the status line", || supervisor.received().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned")));
     assert!(status.starts_with(&format!("STATUS=API {}", daemon.api())) && status.ends_with("the journal takes writes"), "{status}");
 
     // Stops under load.
@@ -65,8 +66,8 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
                     let ids = [0, 1, 2].map(|index| format!("{sender}-{number}-{index}"));
                     let body = serde_json::json!(ids.clone().map(|id| event(&id, &format!("user{sender}"), "tea"))).to_string();
                     // The daemon no longer responds after the stop.
-                    let Ok(answer) = daemon.try_post("/v1/events", &[], body.as_bytes()) else { return };
-                    assert_eq!(answer.status, 200, "{}", answer.body);
+                    let Ok(response) = daemon.try_post("/v1/events", &[], body.as_bytes()) else { return };
+                    assert_eq!(response.status, 200, "{}", response.body);
                     acknowledged.lock().unwrap().extend(ids);
                     sent.fetch_add(1, Ordering::Relaxed);
                 }

@@ -196,13 +196,13 @@ fn request_with_headers(daemon: &Daemon, method: &str, path: &str, headers: &[(&
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = ureq::Agent::config_builder()
+    let response = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
         .build()
         .new_agent()
         .run(request.body(body.to_owned()).unwrap());
-    assert_eq!(answer.unwrap().status(), status, "{method} {path}");
+    assert_eq!(response.unwrap().status(), status, "{method} {path}");
 }
 
 /// Starts a daemon that sends spans to the collector, with settings that soon cause checkpoints and

@@ -10,8 +10,8 @@ use crate::random::TestRng;
 const SHARDS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
 
 fn merge(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
-    let answer = daemon.post(&format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
-    (answer.status, answer.json())
+    let response = daemon.post(&format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
+    (response.status, response.json())
 }
 
 fn event_at(second: i64, user: &str, item: &str) -> Value {
@@ -22,9 +22,9 @@ fn event_at(second: i64, user: &str, item: &str) -> Value {
 
 /// The items of a user's sequence, oldest first.
 fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
-    let answer = daemon.get_admin(&format!("/admin/sessions/{user}"));
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    answer.json()["sequence"].as_array().unwrap().iter().map(|step| step["item"].as_str().unwrap().to_owned()).collect()
+    let response = daemon.get_admin(&format!("/admin/sessions/{user}"));
+    assert_eq!(response.status, 200, "{}", response.body);
+    response.json()["sequence"].as_array().unwrap().iter().map(|step| step["item"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -41,7 +41,8 @@ fn merged_user_takes_over_the_visitors_sequence() {
     }
     assert_eq!(merge(&daemon, "ann", "ann").0, 400);
     assert_eq!(merge(&daemon, "ann", "").0, 400);
-    // Later events and requests under the other id belong to the merged user, also by Segment's calls.
+    // Later events and requests under the other id belong to the merged user, also by Segment's
+    // calls.
     daemon.send_events(&[event_at(5, "visitor", "e")]);
     let identify = json!({ "batch": [
         { "type": "identify", "anonymousId": "phone", "userId": "ann" },
@@ -55,8 +56,8 @@ fn merged_user_takes_over_the_visitors_sequence() {
     }
     daemon.wait_until_learned(9);
     for id in ["visitor", "phone", "ann", "anna"] {
-        let answer = daemon.get(&format!("/v1/users/{id}/recommendations"));
-        assert_ne!(answer.json()["fallback"], "unknown_user", "{id}: {}", answer.body);
+        let response = daemon.get(&format!("/v1/users/{id}/recommendations"));
+        assert_ne!(response.json()["fallback"], "unknown_user", "{id}: {}", response.body);
     }
     daemon.kill();
     let daemon = home.start(&SHARDS);

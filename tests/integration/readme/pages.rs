@@ -1,4 +1,4 @@
-//! The pages as files: links, summary, names of settings, flags and files.
+//! Checks links, summary and the names of settings, flags and files in the pages.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ fn readme_is_short() {
     assert!(readme.chars().count() < 12_000, "{} characters", readme.chars().count());
     for image in root().join("docs/images").read_dir().unwrap() {
         let bytes = image.unwrap().metadata().unwrap().len();
-        assert!(bytes < 200_000, "a picture of {bytes} bytes");
+        assert!(bytes < 200_000, "an image of {bytes} bytes");
     }
 }
 
