@@ -47,11 +47,11 @@ impl SessionOwnerIndex {
     }
 
     /// Records that a session of a user begins.
-    pub(super) fn begin_session(&mut self, number: SessionIx, begun: Offset, user: &str) {
+    pub(super) fn begin_session(&mut self, number: SessionIx, session_start: Offset, user: &str) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
         }
-        self.sessions.push_back(OwnedSession { number, begun, owner: hash(user), earliest: Timestamp::MAX, kinds: 0 });
+        self.sessions.push_back(OwnedSession { number, begun: session_start, owner: hash(user), earliest: Timestamp::MAX, kinds: 0 });
     }
 
     /// Records a step of a session.

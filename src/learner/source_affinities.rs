@@ -20,19 +20,19 @@ impl SourceAffinities {
     const PLACES: u64 = 1 << 16;
 
     /// Stores the affinity of the session that began at offset `begun`.
-    pub fn set(&mut self, begun: Offset, affinity: SourceAffinity) {
-        let slot = (begun % Self::PLACES) as usize;
+    pub fn set(&mut self, session_start: Offset, affinity: SourceAffinity) {
+        let slot = (session_start % Self::PLACES) as usize;
         self.places.grow(slot + 1, Default::default);
         if let Some(entry) = self.places.get_mut(slot) {
-            *entry = (begun, affinity);
+            *entry = (session_start, affinity);
         }
     }
 
     /// Returns the affinity of the session that began at offset `begun`.
     #[must_use]
-    pub fn get(&self, begun: Offset) -> SourceAffinity {
-        let entry = self.places.get((begun % Self::PLACES) as usize);
-        entry.filter(|(owner, _)| *owner == begun).map_or_else(SourceAffinity::default, |(_, affinity)| *affinity)
+    pub fn get(&self, session_start: Offset) -> SourceAffinity {
+        let entry = self.places.get((session_start % Self::PLACES) as usize);
+        entry.filter(|(owner, _)| *owner == session_start).map_or_else(SourceAffinity::default, |(_, affinity)| *affinity)
     }
 }
 

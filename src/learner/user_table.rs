@@ -26,10 +26,10 @@ pub struct UserState<M> {
 
 impl<M> UserState<M> {
     /// Merges another user into this one. The current session is that of the latest step.
-    pub(super) fn merge(&mut self, other: Self, pace: &SequenceParams) {
+    pub(super) fn merge(&mut self, other: Self, params: &SequenceParams) {
         let last = |user: &Self| user.state.sequence.steps.last().map(|step| step.at);
         let other_is_newer = last(&other) > last(self);
-        self.state.merge(&other.state.sequence, pace);
+        self.state.merge(&other.state.sequence, params);
         self.impressions.merge(other.impressions);
         if other_is_newer {
             (self.session_ix, self.affinity) = (other.session_ix, other.affinity);

@@ -111,8 +111,8 @@ mod tests {
         let mut vocabulary = AttributeVocabulary::new(3);
         assert_eq!(*vocabulary.encode(&item("tea", &["tea"])), [0, 1]);
         assert_eq!(*vocabulary.encode(&item("cup", &["tea", "pot"])), [2, 1], "the vocabulary is full");
-        let mut again = AttributeVocabulary::from(StoredVocabulary::from(vocabulary));
-        assert_eq!(*again.encode(&item("cup", &["tea", "pot"])), [2, 1]);
+        let mut restored = AttributeVocabulary::from(StoredVocabulary::from(vocabulary));
+        assert_eq!(*restored.encode(&item("cup", &["tea", "pot"])), [2, 1]);
     }
     #[test]
     fn similar_items_are_ordered_by_shared_values() {

@@ -102,8 +102,8 @@ report("a model is rolled back");
 // Every page, in both colour schemes and at two widths.
 const item = known.answer.items[0].item_id;
 const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, model: "/model", recall: "/recall", store: "/store" };
-for (const [name, path_] of Object.entries(pages)) {
-  const answer = await page.goto(`${admin}/console${path_}`);
+for (const [name, subpath] of Object.entries(pages)) {
+  const answer = await page.goto(`${admin}/console${subpath}`);
   assert.equal(answer.status(), 200, name);
   const headers = answer.headers();
   assert.match(headers["content-security-policy"], /default-src 'none'/);

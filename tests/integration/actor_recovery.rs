@@ -95,8 +95,8 @@ fn entry_that_panics_twice_is_quarantined() {
     let other = start(&killed, fault);
     send_all(&other, &stream()[POISON + 10..]);
     assert!(stop_and_read_checkpoint(&killed, other) == learned, "the learned states differ");
-    let again = start(&killed, None);
-    assert_eq!(quarantined(&again).len(), 1, "the entry stays quarantined");
+    let restarted = start(&killed, None);
+    assert_eq!(quarantined(&restarted).len(), 1, "the entry stays quarantined");
 }
 
 #[test]

@@ -19,10 +19,10 @@
 //! tests also learn the journal again and compare the checkpoint's digest.
 //!
 //! The digests hold on processors with AVX-512 and on those with AVX2 alone. The numeric kernels
-//! sum in a fixed number of lanes whatever the vector width, and use fused multiply-add on both:
-//! the earlier build gave the same digests with AVX-512 disabled. The case `counts` leaves out
-//! the network and the ranker's training, and so needs no vector arithmetic at all. If it holds and
-//! the others fail, then the arithmetic has changed rather than the layout.
+//! sum in a fixed number of lanes for every vector width, and use fused multiply-add on both: the
+//! earlier build gave the same digests with AVX-512 disabled. The case `counts` leaves out the
+//! network and the ranker's training, and so needs no vector arithmetic at all. If it holds and the
+//! others fail, then the arithmetic has changed rather than the layout.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -226,8 +226,8 @@ fn import_and_tail_write_the_progress_files_of_the_earlier_build() {
     let expected = format!(r#"{{"digest":"c01728f701af2419bee74f82cf8d8a02","target":{target},"through":402}}"#);
     assert_eq!(fs::read_to_string(&state).unwrap(), expected);
     // The command reads the file: a second run sends nothing.
-    let again = succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
-    assert!(String::from_utf8_lossy(&again.stdout).lines().any(|line| line.ends_with(" 400")), "rows that were sent before");
+    let second_import = succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
+    assert!(String::from_utf8_lossy(&second_import.stdout).lines().any(|line| line.ends_with(" 400")), "rows that were sent before");
 
     let log = home.path().join("access.log");
     fs::copy(fixture("access.log"), &log).unwrap();
@@ -240,8 +240,8 @@ fn import_and_tail_write_the_progress_files_of_the_earlier_build() {
     };
     let noted = tail();
     let inode = fs::metadata(&log).unwrap().ino();
-    let place = format!(r#"{{"place":{{"inode":{inode},"offset":267,"mark":"9168ed752e5cfb952c585e6a63e46343"}},"key":["#);
-    let key = noted.strip_prefix(&place).unwrap_or_else(|| panic!("{noted} does not begin with {place}"));
+    let expected_place = format!(r#"{{"place":{{"inode":{inode},"offset":267,"mark":"9168ed752e5cfb952c585e6a63e46343"}},"key":["#);
+    let key = noted.strip_prefix(&expected_place).unwrap_or_else(|| panic!("{noted} does not begin with {expected_place}"));
     assert_eq!(key.strip_suffix("]}").unwrap().split(',').filter(|byte| byte.parse::<u8>().is_ok()).count(), 16);
     // The same key, and nothing sent twice.
     assert_eq!(tail(), noted);

@@ -27,7 +27,7 @@ fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
     for path in ["/healthz", "/readyz", "/metrics", "/admin/status", "/admin/history", "/admin/model", "/console", "/console/model"] {
         assert_eq!(daemon.get_admin(path).status, 200, "{path}");
     }
-    // The session follows at once, whatever the learner does.
+    // The session is updated immediately, independently of the learner.
     assert_eq!(daemon.get("/v1/users/ann/recommendations").status, 200);
     assert_eq!(daemon.send_events(&[event("e", "ann", "jug")])["accepted"], 1);
     daemon.kill();

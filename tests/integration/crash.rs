@@ -216,9 +216,9 @@ fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &Sent) -> Journa
     for event in &sent.acknowledged {
         assert_eq!(counts.get(id(event).as_str()), Some(&1), "acknowledged: {event}");
     }
-    let known: HashSet<_> = sent.acknowledged.iter().chain(&sent.unknown).map(id).collect();
+    let sent_ids: HashSet<_> = sent.acknowledged.iter().chain(&sent.unknown).map(id).collect();
     for (id, count) in &counts {
-        assert!(*count == 1 && known.contains(*id), "{id}, {count} times");
+        assert!(*count == 1 && sent_ids.contains(*id), "{id}, {count} times");
     }
     let prices = dump.prices();
     for price in &sent.prices {

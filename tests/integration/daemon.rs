@@ -141,7 +141,7 @@ impl DaemonHome {
         daemon
     }
 
-    /// Starts a daemon and kills it after a delay, at whatever stage of the start.
+    /// Starts a daemon and kills it after a delay, at any stage of the start.
     pub(crate) fn kill_during_start(&self, settings: &[&str], after: Duration) {
         let mut child = self.serve(settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(after);

@@ -290,8 +290,8 @@ fn exported_events_recreate_the_same_journal() {
         json!({ "accepted": 400, "duplicates": 0, "withheld": 0, "rejected": [], "offset": 400 }),
         "there are no warnings about unknown fields"
     );
-    let again = succeeds(run(&["export", "--url", fresh.admin_address(), "--only", "event"]));
-    assert_eq!(again, events);
+    let exported_again = succeeds(run(&["export", "--url", fresh.admin_address(), "--only", "event"]));
+    assert_eq!(exported_again, events);
     let replayed = succeeds(run(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK[0]]));
     assert!(replayed.contains("400   (0 rejected)"), "{replayed}");
     assert_fails(run_on(&home.data_dir(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);

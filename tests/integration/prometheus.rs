@@ -87,8 +87,8 @@ impl Prometheus {
     /// Waits until each daemon was scraped twice, so that later increases have a base value.
     pub(crate) fn wait_for_scrapes(&self, daemons: &[&Daemon]) {
         wait_for("two scrapes", || {
-            let known = self.query("count_over_time(sequor_ready[1m]) >= 2");
-            daemons.iter().all(|daemon| known.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str())).then_some(())
+            let scraped = self.query("count_over_time(sequor_ready[1m]) >= 2");
+            daemons.iter().all(|daemon| scraped.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str())).then_some(())
         });
     }
 
@@ -115,8 +115,8 @@ impl Prometheus {
     /// The names of the alerts that are firing for a daemon.
     pub(crate) fn firing_alerts(&self, daemon: &Daemon) -> Vec<String> {
         let alerts = self.get("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
-        let here = alerts.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
-        here.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+        let firing = alerts.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
+        firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits until each of these alerts has fired for a daemon. Calls `cause` repeatedly to keep

@@ -278,17 +278,17 @@ fn subcommands(help: &str) -> Vec<String> {
 #[test]
 fn every_flag_in_the_text_exists() {
     let help = |words: &[&str]| String::from_utf8(crate::daemon::run(&[words, &["--help"]].concat()).stdout).unwrap();
-    let mut known = help(&[]);
-    for command in subcommands(&known.clone()) {
+    let mut all_help = help(&[]);
+    for command in subcommands(&all_help.clone()) {
         let of_command = help(&[&command]);
         let nested = if command == "key" { subcommands(&of_command) } else { Vec::new() };
-        known += &of_command;
-        nested.iter().for_each(|name| known += &help(&[&command, name]));
+        all_help += &of_command;
+        nested.iter().for_each(|name| all_help += &help(&[&command, name]));
     }
     for (page, text) in pages() {
         for span in pages::code_spans(&text).iter().filter(|span| span.starts_with("--") || span.starts_with("sequor ")) {
             for flag in span.split_whitespace().filter(|word| word.starts_with("--")) {
-                assert!(known.contains(flag.split('=').next().unwrap()), "{page} names {flag} in `{span}`");
+                assert!(all_help.contains(flag.split('=').next().unwrap()), "{page} names {flag} in `{span}`");
             }
         }
     }

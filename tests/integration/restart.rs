@@ -209,8 +209,8 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     daemon.kill();
     for seed in ["learning.seed=2", "learning.seed=1"] {
         let daemon = home.start(&settings(seed));
-        let again = tested(&daemon);
-        assert!(again < all_steps, "{seed}: {again} of {all_steps} steps were learned again");
+        let repeated_steps = tested(&daemon);
+        assert!(repeated_steps < all_steps, "{seed}: {repeated_steps} of {all_steps} steps were learned again");
         daemon.kill();
     }
 }

@@ -101,14 +101,14 @@ fn parse(text: &str, began: usize, ended: usize) -> Option<SystemCall> {
     let path = arguments.split_once('<').filter(|(number, _)| number.parse::<u32>().is_ok());
     let path = path.and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path).unwrap_or_default();
     let data = arguments.split('"').skip(1).step_by(2).flat_map(from_hexadecimal).collect();
-    let place = arguments.rsplit_once(", ").and_then(|(_, place)| place.trim().parse().ok()).unwrap_or_default();
+    let position = arguments.rsplit_once(", ").and_then(|(_, position)| position.trim().parse().ok()).unwrap_or_default();
     // The result `?` means that the thread ended during the call.
     let (result, ended) = match result.split(' ').next()? {
         "?" => (-1, usize::MAX),
         number => (number.parse().ok()?, ended),
     };
     let path = String::from_utf8_lossy(&from_hexadecimal(path)).into_owned();
-    Some(SystemCall { name: name.to_owned(), path, data, offset: place, result, start_line: began, end_line: ended })
+    Some(SystemCall { name: name.to_owned(), path, data, offset: position, result, start_line: began, end_line: ended })
 }
 
 /// The bytes of `\x2f\x74`.

@@ -209,8 +209,8 @@ fn request_with_headers(daemon: &Daemon, method: &str, path: &str, headers: &[(&
 /// clusterings.
 fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon {
     let usual = ["store.checkpoint_every=100", "clusters.every=64", "clusters.lag=16", "learning.interval=16", "log.level=trace"];
-    let here = [collector.setting()];
-    home.start(&[&usual[..], &[here[0].as_str(), "OTEL_EXPORTER_OTLP_HEADERS=x-collector-key=sesame"], settings].concat())
+    let endpoint_setting = [collector.setting()];
+    home.start(&[&usual[..], &[endpoint_setting[0].as_str(), "OTEL_EXPORTER_OTLP_HEADERS=x-collector-key=sesame"], settings].concat())
 }
 
 #[test]

@@ -65,20 +65,20 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The room that a file stands in: the first part of its path below `src`.
-fn room(file: &Path) -> String {
-    let below = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-    below.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
+/// The layer of a file: the first part of its path below `src`.
+fn layer(file: &Path) -> String {
+    let relative = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 
-/// Every `crate::room` that a file's code names.
+/// Every `crate::layer` in a file's code.
 fn imports(text: &str) -> impl Iterator<Item = &str> {
     let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
     code.flat_map(|line| line.split("crate::").skip(1))
         .map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or(""))
 }
 
-/// What of a file runs in the daemon: not its comments, and nothing from its tests on.
+/// The code of a file that runs in the daemon, without comments and tests.
 fn code(file: &Path, text: &str) -> String {
     if file.ends_with("tests.rs") {
         return String::new();
@@ -90,52 +90,52 @@ fn code(file: &Path, text: &str) -> String {
 #[test]
 fn imports_point_downward() {
     let layers: BTreeMap<_, _> = LAYERS.into_iter().collect();
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for (file, text) in sources() {
-        let from = room(&file);
+        let from = layer(&file);
         if from == "lib" || from == "main" {
             continue;
         }
-        let allowed = layers.get(from.as_str()).unwrap_or_else(|| panic!("{} stands in no known room", file.display()));
+        let allowed = layers.get(from.as_str()).unwrap_or_else(|| panic!("{} is in an unknown layer", file.display()));
         for to in imports(&text) {
             if to != from && layers.contains_key(to) && !allowed.contains(&to) {
-                wrong.push(format!("{} imports {to}", file.display()));
+                violations.push(format!("{} imports {to}", file.display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that ARCHITECTURE.md does not allow:\n{}", wrong.join("\n"));
+    assert!(violations.is_empty(), "imports that ARCHITECTURE.md does not allow:\n{}", violations.join("\n"));
 }
 
 #[test]
-fn the_architecture_page_names_every_room() {
+fn architecture_page_lists_every_layer() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
-    for (room, allowed) in LAYERS {
+    for (layer, allowed) in LAYERS {
         let row = page
             .lines()
-            .find(|line| line.starts_with(&format!("| `{room}`")))
-            .unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {room}"));
+            .find(|line| line.starts_with(&format!("| `{layer}`")))
+            .unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {layer}"));
         for other in allowed {
-            assert!(row.contains(other), "ARCHITECTURE.md does not say that {room} may import {other}");
+            assert!(row.contains(other), "ARCHITECTURE.md does not say that {layer} may import {other}");
         }
     }
 }
 
 #[test]
-fn only_the_clock_and_the_shells_read_time() {
+fn only_outer_layers_read_the_clock() {
     let readers: Vec<_> = sources()
         .into_iter()
-        .filter(|(file, _)| !matches!(room(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics"))
+        .filter(|(file, _)| !matches!(layer(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics"))
         .filter(|(file, text)| code(file, text).contains("::now()"))
         .map(|(file, _)| file.display().to_string())
         .collect();
-    assert!(readers.is_empty(), "time is a parameter below the shells: {readers:?}");
+    assert!(readers.is_empty(), "inner layers must get the time as a parameter: {readers:?}");
 }
 
 #[test]
-fn only_the_codec_knows_bincode_and_only_the_engine_room_knows_sled() {
+fn only_the_codec_uses_bincode_and_only_the_store_uses_sled() {
     for (file, text) in sources() {
         let code = code(&file, &text);
-        assert!(!code.contains("bincode::") || file.ends_with("store/codec.rs"), "{} speaks bincode", file.display());
-        assert!(!code.contains("sled::") || room(&file) == "store", "{} speaks sled", file.display());
+        assert!(!code.contains("bincode::") || file.ends_with("store/codec.rs"), "{} uses bincode", file.display());
+        assert!(!code.contains("sled::") || layer(&file) == "store", "{} uses sled", file.display());
     }
 }

@@ -88,8 +88,8 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
         sessions[index].push(visit.item);
     }
     let later = sessions.split_off(sessions.len() * 9 / 10);
-    let known: HashSet<_> = sessions.iter().flatten().collect();
-    let steps: usize = later.iter().map(|session| session.iter().filter(|item| known.contains(item)).count().saturating_sub(1)).sum();
+    let known_items: HashSet<_> = sessions.iter().flatten().collect();
+    let steps: usize = later.iter().map(|session| session.iter().filter(|item| known_items.contains(item)).count().saturating_sub(1)).sum();
     assert_eq!(figures["evaluated_steps"], steps);
     assert!(figures["recall_at_20"].as_f64() > Some(0.6), "20 of 60 items at random would be 0.33: {figures}");
     assert_eq!(figures["epochs"].as_array().unwrap().len(), 5);

@@ -40,8 +40,8 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
     let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
     for session in sessions {
         let mut state = weights.initial_state();
-        for (place, next) in session.iter().enumerate().skip(1) {
-            if let Some(input) = step_input(session, place - 1) {
+        for (number, next) in session.iter().enumerate().skip(1) {
+            if let Some(input) = step_input(session, number - 1) {
                 weights.advance(&mut state, &input, &mut scratch);
             }
             let Some(item) = next.item.filter(|_| kinds.rule(next.kind).target) else { continue };
@@ -122,12 +122,12 @@ mod tests {
         trainer.grow_items(50);
         let weights = trainer.publish(1);
         let [view, search] = [EventKind::View, EventKind::Search].map(|kind| kinds.id(&kind).unwrap());
-        let step = |place: u32| Step {
-            item: (place % 9 != 4).then_some(place * 7 % 50),
-            kind: if place % 9 == 4 { search } else { view },
+        let step = |number: u32| Step {
+            item: (number % 9 != 4).then_some(number * 7 % 50),
+            kind: if number % 9 == 4 { search } else { view },
             starts_session: false,
             at: 0,
-            value: place as f32,
+            value: number as f32,
         };
         // More steps than fit in one batch; the last batch is not full.
         let sessions: Vec<Vec<Step>> = (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
@@ -137,8 +137,8 @@ mod tests {
         let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
         for session in &sessions {
             let mut state = weights.initial_state();
-            for (place, pair) in session.windows(2).enumerate() {
-                weights.advance(&mut state, &step_input(session, place).unwrap(), &mut scratch);
+            for (number, pair) in session.windows(2).enumerate() {
+                weights.advance(&mut state, &step_input(session, number).unwrap(), &mut scratch);
                 let Some(item) = pair[1].item else { continue };
                 weights.query(&state, &mut query);
                 let better = |other: &u32| {

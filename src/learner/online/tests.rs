@@ -447,12 +447,12 @@ fn erasure_removes_all_per_user_data() {
     // The id now belongs to a new user. The state still depends only on the journal.
     shop.apply(&entries[..300]);
     let whole = shop.bytes();
-    let mut again = Shop::new(settings(), Arc::default(), None);
-    again.apply(&entries);
-    let mut again = again.restart();
-    again.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
-    again.apply(&entries[..300]);
-    assert_eq!(again.bytes(), whole);
+    let mut restarted = Shop::new(settings(), Arc::default(), None);
+    restarted.apply(&entries);
+    let mut restarted = restarted.restart();
+    restarted.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    restarted.apply(&entries[..300]);
+    assert_eq!(restarted.bytes(), whole);
 }
 
 #[test]
@@ -490,12 +490,12 @@ fn expiry_removes_old_events_and_impressions() {
     // The state still depends only on the journal.
     shop.apply(&entries[..300]);
     let whole = shop.bytes();
-    let mut again = Shop::new(settings(), Arc::default(), None);
-    again.apply(&[Entry::Impression(impression)]);
-    again.apply(&entries);
-    let mut again = again.restart();
-    again.apply(std::slice::from_ref(&expire));
-    let mut again = again.restart();
-    again.apply(&entries[..300]);
-    assert_eq!(again.bytes(), whole);
+    let mut restarted = Shop::new(settings(), Arc::default(), None);
+    restarted.apply(&[Entry::Impression(impression)]);
+    restarted.apply(&entries);
+    let mut restarted = restarted.restart();
+    restarted.apply(std::slice::from_ref(&expire));
+    let mut restarted = restarted.restart();
+    restarted.apply(&entries[..300]);
+    assert_eq!(restarted.bytes(), whole);
 }

@@ -23,9 +23,9 @@ impl Learner {
     pub(super) fn erase_user(&mut self, user: &str) {
         let LearnerState { users, affinities, session_owners: owners, sources, training, .. } = &mut self.state;
         users.remove(user);
-        for (session, begun) in owners.remove_user(user) {
+        for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
-            affinities.set(begun, SourceAffinity::default());
+            affinities.set(session_start, SourceAffinity::default());
             if let Some(training) = training {
                 training.forget_session(u64::from(session));
             }
