@@ -50,7 +50,7 @@ pub struct HealthMark {
     pub non_finite_share: f64,
 }
 
-/// Tracks quality and loss, and keeps a mark every [`Self::EVERY`] entries.
+/// Tracks quality and loss, and keeps a mark every 500 entries.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelHealth {
     now: HealthMark,
