@@ -10,6 +10,7 @@ use sequor::domain::{EventKinds, ItemIx, Step};
 use sequor::ranking::{Ranker, RankingWorkspace, SourceAffinity};
 use std::hint::black_box;
 
+/// Synthetic event stream.
 struct Stream {
     random: Xoshiro256PlusPlus,
     steps: Vec<Step>,

@@ -1,44 +1,45 @@
-//! The learning curve: quality by stretch of the stream.
+//! Learning curve: ranking quality over intervals of the event stream.
 
 use super::RankingMetrics;
 use serde::{Deserialize, Serialize};
 
-/// Quality over consecutive stretches of events. Bounded: when there are too many stretches,
-/// neighbours are merged and the stretch doubles.
+/// Ranking quality over consecutive intervals of events. The size is bounded: when there are too
+/// many intervals, the curve merges neighbours and doubles the interval length.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurve {
     stretch: u64,
     points: Vec<CurvePoint>,
 }
 
-/// One stretch.
+/// An interval of the curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// The number of the stretch's first event.
+    /// Number of the first event of the interval.
     pub from: u64,
-    /// Recall@20 within it.
+    /// Recall@20 in the interval.
     pub recall: f64,
-    /// MRR@20 within it.
+    /// MRR@20 in the interval.
     pub mrr: f64,
-    /// How many steps were counted.
+    /// Number of evaluated steps.
     pub steps: u64,
     quality: RankingMetrics,
 }
 
 impl LearningCurve {
-    const MOST: usize = 200;
+    /// Maximum number of intervals.
+    const MAX_POINTS: usize = 200;
 
-    /// A curve whose stretches begin `stretch` events long.
+    /// Creates a curve whose initial interval is `interval` events long.
     #[must_use]
-    pub fn new(stretch: u64) -> Self {
-        Self { stretch: stretch.max(1), points: Vec::new() }
+    pub fn new(interval: u64) -> Self {
+        Self { stretch: interval.max(1), points: Vec::new() }
     }
 
-    /// Counts the step of event number `event` (event numbers never fall).
+    /// Counts the step of event number `event`. Event numbers must not decrease.
     pub fn count(&mut self, event: u64, rank: Option<usize>) {
         let from = event - event % self.stretch;
         if self.points.last().is_none_or(|last| last.from != from) {
-            if self.points.len() >= Self::MOST {
+            if self.points.len() >= Self::MAX_POINTS {
                 self.coarsen();
                 return self.count(event, rank);
             }
@@ -46,11 +47,11 @@ impl LearningCurve {
         }
         if let Some(last) = self.points.last_mut() {
             last.quality.count(rank);
-            last.settle();
+            last.update_metrics();
         }
     }
 
-    /// The stretches so far, in order.
+    /// The intervals so far, in order.
     #[must_use]
     pub fn points(&self) -> &[CurvePoint] {
         &self.points
@@ -64,7 +65,7 @@ impl LearningCurve {
             match merged.last_mut() {
                 Some(last) if last.from == from => {
                     last.quality.merge(&point.quality);
-                    last.settle();
+                    last.update_metrics();
                 }
                 _ => merged.push(CurvePoint { from, ..point }),
             }
@@ -74,7 +75,7 @@ impl LearningCurve {
 }
 
 impl CurvePoint {
-    fn settle(&mut self) {
+    fn update_metrics(&mut self) {
         self.recall = self.quality.recall();
         self.mrr = self.quality.mrr();
         self.steps = self.quality.steps;
@@ -91,7 +92,7 @@ mod tests {
         for event in 0..100_000 {
             curve.count(event, (event % 2 == 0).then_some(1));
         }
-        assert!(curve.points().len() <= LearningCurve::MOST);
+        assert!(curve.points().len() <= LearningCurve::MAX_POINTS);
         assert_eq!(curve.points().iter().map(|point| point.steps).sum::<u64>(), 100_000);
         assert!(curve.points().iter().all(|point| (point.recall - 0.5).abs() < 1e-9));
     }

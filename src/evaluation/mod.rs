@@ -1,5 +1,5 @@
-//! How good the answers are: Recall@k, MRR@k, NDCG@k, by the prequential protocol (test, then
-//! train) and by the split protocol.
+//! Evaluation metrics: Recall@k, MRR@k and NDCG@k, for prequential evaluation (test, then train)
+//! and for train/test splits.
 
 mod learning_curve;
 mod ranking_metrics;
@@ -11,5 +11,5 @@ pub use ranking_metrics::{RankingMetrics, SlidingRankingMetrics};
 pub use split::{TrainTestSplit, rank_of};
 pub use squared_error::SquaredError;
 
-/// The cut-off of every reported list metric.
+/// Cut-off of all list metrics.
 pub const K: usize = 20;

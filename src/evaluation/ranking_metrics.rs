@@ -1,15 +1,15 @@
-//! Sums of list metrics over steps.
+//! Accumulators of list metrics.
 
 use super::K;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Recall@20, MRR@20 and NDCG@20 over the steps counted so far. Each step has exactly one right
-/// item, so Recall@k is the hit rate, and with one relevant item the ideal gain is 1: NDCG@k = 1 /
-/// log₂(rank + 1) [Järvelin & Kekäläinen 2002].
+/// Recall@20, MRR@20 and NDCG@20 over the steps counted so far. Each step has exactly one relevant
+/// item. Recall@k is therefore the hit rate. The ideal gain is 1, so NDCG@k = 1 / log₂(rank + 1)
+/// [Järvelin & Kekäläinen 2002].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RankingMetrics {
-    /// How many steps were counted.
+    /// Number of counted steps.
     pub steps: u64,
     hits: u64,
     reciprocal_ranks: f64,
@@ -17,8 +17,8 @@ pub struct RankingMetrics {
 }
 
 impl RankingMetrics {
-    /// Counts one step: the rank (1 is best) that the item which came had been given, `None` if it
-    /// was not in the list.
+    /// Counts a step by the rank of its target item (1 is best); `None` if the list does not
+    /// contain the item.
     ///
     /// ```
     /// let mut quality = sequor::evaluation::RankingMetrics::default();
@@ -30,38 +30,38 @@ impl RankingMetrics {
     /// ```
     pub fn count(&mut self, rank: Option<usize>) {
         self.steps += 1;
-        if let Some((reciprocal, gain)) = worth(rank) {
+        if let Some((reciprocal, gain)) = hit_values(rank) {
             self.hits += 1;
             self.reciprocal_ranks += reciprocal;
             self.gains += gain;
         }
     }
 
-    /// How many steps' items stood among the first 20.
+    /// The number of steps whose target is in the top 20.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.hits
     }
 
-    /// The share of steps whose item stood among the first 20; 0 before the first step.
+    /// The share of steps whose target is in the top 20; 0 before the first step.
     #[must_use]
     pub fn recall(&self) -> f64 {
         self.mean(self.hits as f64)
     }
 
-    /// The mean of 1 / rank, a rank beyond 20 counting as 0.
+    /// The mean of 1 / rank. A rank beyond 20 counts as 0.
     #[must_use]
     pub fn mrr(&self) -> f64 {
         self.mean(self.reciprocal_ranks)
     }
 
-    /// The mean discounted gain, a rank beyond 20 counting as 0.
+    /// The mean discounted gain. A rank beyond 20 counts as 0.
     #[must_use]
     pub fn ndcg(&self) -> f64 {
         self.mean(self.gains)
     }
 
-    /// Adds the steps of another sum.
+    /// Adds the steps of another accumulator.
     pub fn merge(&mut self, other: &Self) {
         self.steps += other.steps;
         self.hits += other.hits;
@@ -74,15 +74,15 @@ impl RankingMetrics {
     }
 }
 
-/// `(1 / rank, 1 / log₂(rank + 1))` of a hit among the first 20.
-fn worth(rank: Option<usize>) -> Option<(f64, f64)> {
+/// `(1 / rank, 1 / log₂(rank + 1))` of a rank in the top 20; `None` for others.
+fn hit_values(rank: Option<usize>) -> Option<(f64, f64)> {
     rank.filter(|rank| (1..=K).contains(rank)).map(|rank| {
         let rank = rank as f64;
         (1.0 / rank, 1.0 / (rank + 1.0).log2())
     })
 }
 
-/// The same over the last steps only: what the wall shows.
+/// [`RankingMetrics`] over a sliding window of steps, for the live metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SlidingRankingMetrics {
     ranks: VecDeque<u8>,
@@ -90,13 +90,13 @@ pub struct SlidingRankingMetrics {
 }
 
 impl SlidingRankingMetrics {
-    /// Over the last `window` steps.
+    /// Creates metrics over the last `window` steps.
     #[must_use]
     pub fn new(window: usize) -> Self {
         Self { ranks: VecDeque::with_capacity(window.min(4096)), window: window.max(1) }
     }
 
-    /// Counts one step, as [`RankingMetrics::count`] does.
+    /// Counts a step like [`RankingMetrics::count`].
     pub fn count(&mut self, rank: Option<usize>) {
         if self.ranks.len() >= self.window {
             self.ranks.pop_front();
@@ -105,7 +105,7 @@ impl SlidingRankingMetrics {
         self.ranks.push_back(rank.unwrap_or(0));
     }
 
-    /// The sums over the window as it stands.
+    /// The metrics over the current window.
     #[must_use]
     pub fn metrics(&self) -> RankingMetrics {
         let mut quality = RankingMetrics::default();
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gains_follow_the_formula() {
+    fn ndcg_follows_the_formula() {
         let mut quality = RankingMetrics::default();
         quality.count(Some(3));
         // 1 / log2(3 + 1) = 0.5
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sliding_window_forgets() {
+    fn the_sliding_window_drops_old_steps() {
         let mut sliding = SlidingRankingMetrics::new(2);
         sliding.count(Some(1));
         sliding.count(None);

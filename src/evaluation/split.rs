@@ -1,19 +1,20 @@
-//! The split protocol: the last sessions are held out, and every step of theirs is a test.
+//! Train/test split by time: the most recent sessions are held out, and each of their steps is a
+//! test.
 
 use crate::domain::{ItemIx, Step};
 
-/// Sessions that are learned from, and the later ones that are not.
+/// Training sessions, and later sessions for testing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainTestSplit {
-    /// The earlier sessions.
+    /// The earlier sessions, for training.
     pub train: Vec<Vec<Step>>,
-    /// The later ones.
+    /// The later sessions, for testing.
     pub test: Vec<Vec<Step>>,
 }
 
 impl TrainTestSplit {
-    /// Holds out the last `fraction` (0..=1) of sessions that are ordered by their first event; the
-    /// number of the earlier ones is rounded down.
+    /// Holds out the last `fraction` (0..=1) of the sessions, which must be sorted by their first
+    /// event. The number of training sessions is rounded down.
     ///
     /// ```
     /// use sequor::evaluation::TrainTestSplit;
@@ -23,14 +24,14 @@ impl TrainTestSplit {
     /// ```
     #[must_use]
     pub fn by_time(mut sessions: Vec<Vec<Step>>, fraction: f64) -> Self {
-        // Rounded down, but not because 1 − 0.9 falls short of 0.1.
+        // Rounds down. The epsilon compensates for the rounding error of 1 − 0.9.
         let earlier = (sessions.len() as f64 * (1.0 - fraction) + 1e-6) as usize;
         let later = sessions.split_off(earlier.min(sessions.len()));
         Self { train: sessions, test: later }
     }
 
-    /// Drops from the later sessions every event of an item that is not known, then the sessions
-    /// that are left with fewer than two events.
+    /// Removes events on unknown items from the test sessions, and then test sessions with fewer
+    /// than two events.
     pub fn retain_known_items(&mut self, known: impl Fn(ItemIx) -> bool) {
         for session in &mut self.test {
             session.retain(|step| step.item.is_none_or(&known));
@@ -39,8 +40,8 @@ impl TrainTestSplit {
     }
 }
 
-/// The rank of an item among all, by score: 1 is best, of equals the one with the smaller number is
-/// better. `None` if the item has no score, or none that is a number.
+/// The rank of an item by score: 1 is best. Among equal scores, the smaller item number ranks
+/// first. `None` if the item has no score, or a score of NaN.
 ///
 /// ```
 /// let scores = [0.5, 2.0, 0.5, f32::NAN];
@@ -49,11 +50,12 @@ impl TrainTestSplit {
 /// ```
 #[must_use]
 pub fn rank_of(scores: &[f32], item: ItemIx) -> Option<usize> {
-    let place = item as usize;
-    let score = scores.get(place).copied().filter(|score| !score.is_nan())?;
-    let (before, after) = scores.split_at(place);
-    let ahead = |scores: &[f32], ahead: fn(f32, f32) -> bool| scores.iter().map(|other| usize::from(ahead(*other, score))).sum::<usize>();
-    Some(1 + ahead(before, |other, score| other >= score) + ahead(after, |other, score| other > score))
+    let index = item as usize;
+    let score = scores.get(index).copied().filter(|score| !score.is_nan())?;
+    let (before, after) = scores.split_at(index);
+    let count =
+        |scores: &[f32], outranks: fn(f32, f32) -> bool| scores.iter().map(|other| usize::from(outranks(*other, score))).sum::<usize>();
+    Some(1 + count(before, |other, score| other >= score) + count(after, |other, score| other > score))
 }
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_sessions_are_held_out_and_lose_what_was_never_learned() {
+    fn the_last_sessions_are_held_out_without_unknown_items() {
         let mut sessions: Vec<_> = (0..8).map(|_| session(&[0, 1])).collect();
         sessions.extend([session(&[1, 7, 0]), session(&[7, 1])]);
         let mut split = TrainTestSplit::by_time(sessions, 0.2);

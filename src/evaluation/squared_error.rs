@@ -1,19 +1,19 @@
-//! How far predicted values are off.
+//! Error of predicted values.
 
 use serde::{Deserialize, Serialize};
 
-/// A mean squared error over all steps, and a recent one.
+/// Mean squared error over all steps and over recent steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SquaredError {
-    /// How many steps were counted.
+    /// Number of counted steps.
     pub steps: u64,
     sum: f64,
     recent: f64,
 }
 
 impl SquaredError {
-    /// Counts one step: what was predicted and what came. The recent mean weighs the last `window`
-    /// steps, a step less the longer ago it was.
+    /// Counts the prediction of a step and its actual value. The recent mean is an exponential
+    /// moving average over about the last `window` steps.
     ///
     /// ```
     /// let mut error = sequor::evaluation::SquaredError::default();
@@ -21,8 +21,8 @@ impl SquaredError {
     /// error.count(5.0, 5.0, 100);
     /// assert_eq!((error.mean(), error.recent()), (Some(4.5), Some(4.5)));
     /// ```
-    pub fn count(&mut self, predicted: f32, came: f32, window: usize) {
-        let squared = f64::from(predicted - came).powi(2);
+    pub fn count(&mut self, predicted: f32, actual: f32, window: usize) {
+        let squared = f64::from(predicted - actual).powi(2);
         self.steps += 1;
         self.sum += squared;
         self.recent += (squared - self.recent) / self.steps.min(window.max(1) as u64) as f64;

@@ -1,11 +1,14 @@
-//! A shop that does not exist, with visitors who behave as those of shops do: what the demo shows
-//! and the bench sends.
+//! A simulated shop whose visitors generate a realistic stream of events, for the demo and the
+//! benchmark.
 //!
-//! It has no clock and no source of chance but its seed: the same settings give the same stream,
-//! entry by entry. What can be learned of it is known by construction. Items of a category are
-//! visited as Zipf has it; a visitor comes with one category in mind and walks along what goes with
-//! what; seasons move the categories; new items arrive; and now and then a small family of items
-//! that hardly anybody knew is suddenly wanted.
+//! The simulation reads no clock, and its only source of randomness is the seed. The same settings
+//! give the same stream of entries. Its patterns are known by construction:
+//!
+//! - The popularity of the items in a category follows Zipf's law.
+//! - A visitor looks for one category and moves along complementary items.
+//! - Seasons change the popularity of the categories.
+//! - New items arrive.
+//! - From time to time, a small group of unpopular items starts to trend.
 
 mod shop_catalog;
 mod shop_simulator;
@@ -18,22 +21,21 @@ pub use shop_simulator::{ShopSimulator, Trend};
 
 use crate::domain::Timestamp;
 
-/// What a shop is like. Whatever comes by numbers of events comes at these numbers, however fast
-/// the events are played.
+/// Parameters of a simulated shop. Intervals count events, independent of the playback speed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShopSettings {
-    /// Everything random follows from it.
+    /// Seed of all random draws.
     pub seed: u64,
-    /// When the shop opens: the time of its first entries.
+    /// Timestamp of the first entries.
     pub opens_at: Timestamp,
-    /// Items at the beginning. 40..=100,000.
+    /// Items at the start. 40..=100,000.
     pub items: usize,
     /// Number of returning customers; one visit in five is by a one-time visitor. 1..=10,000,000.
     pub customers: usize,
-    /// Events between two arrivals of new items; 0: none arrive.
+    /// Events between two arrivals of new items; 0 disables arrivals.
     pub new_item_interval: u64,
-    /// Events between the beginnings of two trends; each is over after half of them. 0: there are
-    /// none.
+    /// Events between the starts of two trends. Each trend lasts half of this interval. 0 disables
+    /// trends.
     pub trend_interval: u64,
 }
 
@@ -43,26 +45,25 @@ impl Default for ShopSettings {
     }
 }
 
-/// A shop that cannot be.
+/// A parameter of a shop that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the shop's {key} is {value}; it may be {allowed}")]
+#[error("invalid `{key}` of the shop: {value} is not in {allowed}")]
 pub struct ShopSettingsError {
-    /// What does not fit.
+    /// Name of the parameter.
     pub key: &'static str,
-    /// What it is.
+    /// The invalid value.
     pub value: usize,
-    /// What it may be.
+    /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl ShopSettings {
-    /// Whether there can be such a shop.
+    /// Checks that all parameters are in their ranges.
     ///
     /// # Errors
     /// [`ShopSettingsError`] names the first setting that is out of its range.
     pub fn check(&self) -> Result<(), ShopSettingsError> {
-        let bounds =
-            [("items", self.items, 40..=100_000, "40 to 100,000"), ("customers", self.customers, 1..=10_000_000, "1 to 10,000,000")];
+        let bounds = [("items", self.items, 40..=100_000, "40..=100,000"), ("customers", self.customers, 1..=10_000_000, "1..=10,000,000")];
         match bounds.into_iter().find(|(_, value, range, _)| !range.contains(value)) {
             Some((key, value, _, allowed)) => Err(ShopSettingsError { key, value, allowed }),
             None => Ok(()),

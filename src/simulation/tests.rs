@@ -15,7 +15,7 @@ fn item(event: &Event) -> &str {
     event.item_id.as_deref().unwrap()
 }
 
-/// The most frequent first, ties by name.
+/// Items by descending frequency; ties by name.
 fn ranked<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
     let mut counts: FxHashMap<&str, usize> = FxHashMap::default();
     items.for_each(|item| *counts.entry(item).or_default() += 1);
@@ -25,52 +25,52 @@ fn ranked<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_stream_and_another_seed_another() {
+fn the_seed_determines_the_stream() {
     let stream = |seed| shop(ShopSettings { seed, ..ShopSettings::default() }).take(15_000).collect::<Vec<_>>();
     assert_eq!(stream(1), stream(1));
     let items =
         |seed| events(&mut shop(ShopSettings { seed, ..ShopSettings::default() }), 1_000).iter().map(item).collect::<Vec<_>>().join(" ");
-    assert!(items(1) != items(2), "not the ids of the events alone");
+    assert!(items(1) != items(2), "more than the event ids must differ");
 }
 
 #[test]
-fn time_goes_on_and_visits_hold_together() {
+fn timestamps_ascend_and_visits_are_consistent() {
     let mut shop = shop(ShopSettings { opens_at: 1_000, ..ShopSettings::default() });
     let events = events(&mut shop, 20_000);
     assert!(events.first().unwrap().timestamp >= 1_000 && events.is_sorted_by_key(|event| event.timestamp));
     let visitors: FxHashSet<_> = events.iter().map(|event| (&event.session_id, &event.user_id)).collect();
     let visits: FxHashSet<_> = events.iter().map(|event| &event.session_id).collect();
     let users: FxHashSet<_> = events.iter().map(|event| &event.user_id).collect();
-    assert_eq!(visitors.len(), visits.len(), "a visit is one user's");
-    assert!(users.len() * 5 < visits.len() * 4, "customers come again: {} visits of {} users", visits.len(), users.len());
+    assert_eq!(visitors.len(), visits.len(), "a visit belongs to one user");
+    assert!(users.len() * 5 < visits.len() * 4, "customers return: {} visits of {} users", visits.len(), users.len());
     let length = events.len() as f64 / visits.len() as f64;
-    assert!((4.0..9.0).contains(&length), "{length} events a visit");
+    assert!((4.0..9.0).contains(&length), "{length} events per visit");
     for (kind, share) in [(EventKind::View, 0.8..0.95), (EventKind::Cart, 0.05..0.15), (EventKind::Purchase, 0.01..0.05)] {
-        let met = events.iter().filter(|event| event.kind == kind).count() as f64 / events.len() as f64;
-        assert!(share.contains(&met), "{met} are {}", kind.name());
+        let found = events.iter().filter(|event| event.kind == kind).count() as f64 / events.len() as f64;
+        assert!(share.contains(&found), "{found} are {}", kind.name());
     }
 }
 
 #[test]
 fn popularity_within_a_category_follows_zipf() {
-    // 24 categories of 50. Where visits begin is drawn by rank^-s; the walk goes by popularity too,
-    // so that the whole is about as steep.
+    // 24 categories of 50 items. The first item of a visit is drawn by rank^-s. The next ones also
+    // depend on popularity, so the whole distribution is about as steep.
     let mut shop = shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let events = events(&mut shop, 200_000);
-    let mut begun = FxHashSet::default();
-    let entrances: Vec<_> = events.iter().filter(|event| begun.insert(&event.session_id)).map(item).collect();
-    let popular = ranked(entrances.iter().copied().filter(|item| item.starts_with("cups-")));
+    let mut seen_visits = FxHashSet::default();
+    let first_items: Vec<_> = events.iter().filter(|event| seen_visits.insert(&event.session_id)).map(item).collect();
+    let popular = ranked(first_items.iter().copied().filter(|item| item.starts_with("cups-")));
     let (first, tenth) = (popular[0].1 as f64, popular[9].1 as f64);
     // log(count of the first / count of the tenth) / log(10) is the exponent.
     let exponent = (first / tenth).log10();
     assert!((exponent - ZIPF_EXPONENT).abs() < 0.2, "{exponent}");
     let all = ranked(events.iter().map(item));
-    let half: usize = all.iter().take(all.len() / 5).map(|(_, count)| count).sum();
-    assert!(half * 2 > events.len(), "a fifth of the items has most of the events: {half} of {}", events.len());
+    let top_fifth: usize = all.iter().take(all.len() / 5).map(|(_, count)| count).sum();
+    assert!(top_fifth * 2 > events.len(), "a fifth of the items gets most of the events: {top_fifth} of {}", events.len());
 }
 
 #[test]
-fn what_comes_next_is_predicted_better_by_what_came_last_than_by_popularity() {
+fn the_last_item_predicts_the_next_one_better_than_popularity() {
     let mut shop = shop(ShopSettings::default());
     let events = events(&mut shop, 40_000);
     let (past, future) = events.split_at(20_000);
@@ -96,7 +96,7 @@ fn what_comes_next_is_predicted_better_by_what_came_last_than_by_popularity() {
 }
 
 #[test]
-fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
+fn new_items_are_described_before_their_first_event_and_are_visited() {
     let mut shop = shop(ShopSettings { new_item_interval: 100, ..ShopSettings::default() });
     let entries: Vec<_> = shop.by_ref().take(12_000).collect();
     let (mut described, mut new) = (FxHashSet::default(), 0);
@@ -107,13 +107,13 @@ fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
                 assert!(
                     item.categories.len() == 1 && item.brand.is_some() && item.price.is_some_and(|price| (2.0..=200.0).contains(&price))
                 );
-                assert!(described.insert(change.item_id.as_str()), "{} is told of twice", change.item_id);
+                assert!(described.insert(change.item_id.as_str()), "{} is described twice", change.item_id);
             }
             Entry::Event(event) => {
-                assert!(described.contains(item(event)), "{} was never told of", item(event));
+                assert!(described.contains(item(event)), "{} was never described", item(event));
                 new += usize::from(shop.is_new_item(item(event)));
             }
-            other => panic!("the shop makes no {other:?}"),
+            other => panic!("unexpected entry {other:?}"),
         }
     }
     assert_eq!((shop.new_item_count() as u64, described.len()), (shop.event_count() / 100, 1_000 + shop.new_item_count()));
@@ -121,7 +121,7 @@ fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
 }
 
 #[test]
-fn a_trend_comes_suddenly_and_goes() {
+fn a_trend_starts_and_ends() {
     let settings = ShopSettings { trend_interval: 10_000, new_item_interval: 0, ..ShopSettings::default() };
     let mut shop = shop(settings);
     let before = events(&mut shop, 9_999);
@@ -132,26 +132,26 @@ fn a_trend_comes_suddenly_and_goes() {
     let after = events(&mut shop, 4_000);
     assert_eq!(shop.trend(), None);
     let share = |events: &[Event]| {
-        events.iter().filter(|event| trend.items.iter().any(|hot| hot == item(event))).count() as f64 / events.len() as f64
+        events.iter().filter(|event| trend.items.iter().any(|trending| trending == item(event))).count() as f64 / events.len() as f64
     };
     assert!(share(&before) < 0.02, "{}", share(&before));
     assert!(share(&during) > 0.05, "{}", share(&during));
     assert!(share(&after[2_000..]) < 0.02, "{}", share(&after[2_000..]));
-    let wanted: Vec<_> = ranked(during.iter().map(item)).into_iter().take(3).map(|(item, _)| item).collect();
-    assert!(wanted.contains(&trend.items[0].as_str()), "{wanted:?} rather than {trend:?}");
+    let most_frequent: Vec<_> = ranked(during.iter().map(item)).into_iter().take(3).map(|(item, _)| item).collect();
+    assert!(most_frequent.contains(&trend.items[0].as_str()), "{most_frequent:?} instead of {trend:?}");
 }
 
 #[test]
-fn seasons_move_the_categories() {
-    // With one customer nearly all come once, without a taste of their own. The year has two hours;
-    // tea is sought by 1 + 0.7 sin in it: over the first half 1 + 0.7 * 2 / pi = 1.45 times as much
-    // as on average, over the second 0.55 times.
+fn seasons_change_the_popularity_of_categories() {
+    // With one customer, nearly all visits are by one-time visitors without a taste. A year lasts
+    // two hours. The weight of tea is 1 + 0.7 sin over the year: 1 + 0.7 * 2 / pi = 1.45 times the
+    // average in the first half, 0.55 times in the second.
     let mut shop = shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
-    let mut begun = FxHashSet::default();
+    let mut seen_visits = FxHashSet::default();
     let mut halves = [0.0; 2];
     for event in events(&mut shop, 40_000) {
         let half = usize::from(event.timestamp > 3_600_000);
-        if event.timestamp <= 7_200_000 && begun.insert(event.session_id.clone()) && item(&event).starts_with("tea-") {
+        if event.timestamp <= 7_200_000 && seen_visits.insert(event.session_id.clone()) && item(&event).starts_with("tea-") {
             halves[half] += 1.0;
         }
     }
@@ -159,7 +159,7 @@ fn seasons_move_the_categories() {
 }
 
 #[test]
-fn a_visitor_who_is_shown_what_fits_sometimes_clicks_it() {
+fn visitors_click_some_recommended_items() {
     let mut shop = shop(ShopSettings::default());
     let _ = events(&mut shop, 5_000);
     let mut clicked = 0;
@@ -171,14 +171,14 @@ fn a_visitor_who_is_shown_what_fits_sometimes_clicks_it() {
         clicked += usize::from(event.kind == EventKind::Click);
     }
     assert!((200..1_900).contains(&clicked), "{clicked}");
-    shop.show_list("nobody", ["cups-1"]);
-    let quiet = events(&mut shop, 2_000);
-    assert!(quiet.iter().skip(1_000).all(|event| event.kind != EventKind::Click), "nobody clicks what is not shown");
+    shop.show_list("unknown", ["cups-1"]);
+    let without_lists = events(&mut shop, 2_000);
+    assert!(without_lists.iter().skip(1_000).all(|event| event.kind != EventKind::Click), "clicks need a list");
 }
 
 #[test]
-fn a_shop_that_cannot_be_is_refused_by_what_is_wrong() {
+fn the_error_names_the_invalid_parameter() {
     let error = ShopSimulator::new(ShopSettings { items: 10, ..ShopSettings::default() }).unwrap_err();
-    assert_eq!(error.to_string(), "the shop's items is 10; it may be 40 to 100,000");
+    assert_eq!(error.to_string(), "invalid `items` of the shop: 10 is not in 40..=100,000");
     assert!(ShopSimulator::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());
 }

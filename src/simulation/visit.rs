@@ -1,4 +1,4 @@
-//! One visit: somebody with a category in mind, walking along what goes with what.
+//! A visit: a visitor looks for a category and moves along complementary items.
 
 use rand::Rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -7,32 +7,30 @@ use super::shop_catalog::{ShopCatalog, ShopItemIx};
 use super::weighted_sampler::WeightedSampler;
 use crate::domain::EventKind;
 
-/// What is looked at next: each of what goes with the last item, or anything popular of the
-/// category.
-const NEXT: [f64; 4] = [0.5, 0.2, 0.1, 0.2];
-/// A look at an item that ends in the cart.
-const CART: f64 = 0.12;
-/// A cart that is paid for, which ends the visit.
-const PURCHASE: f64 = 0.35;
-/// A visit that goes on after a look.
-const GOES_ON: f64 = 0.84;
-/// A fitting item on a recommendation's first place that is clicked; further down it is seen less
-/// and less.
-const CLICK: f64 = 0.04;
-/// By so much less at each place.
-const SEEN: f64 = 0.9;
+/// Weights of the next item: each complement of the last item, or a popular item of the category.
+const NEXT_ITEM_WEIGHTS: [f64; 4] = [0.5, 0.2, 0.1, 0.2];
+/// Probability that a viewed item is added to the cart.
+const CART_PROBABILITY: f64 = 0.12;
+/// Probability that a cart is purchased, which ends the visit.
+const PURCHASE_PROBABILITY: f64 = 0.35;
+/// Probability that a visit continues after a view.
+const CONTINUE_PROBABILITY: f64 = 0.84;
+/// Probability of a click on a relevant item at the first position of a list.
+const CLICK_PROBABILITY: f64 = 0.04;
+/// Factor on the click probability per further position.
+const POSITION_DECAY: f64 = 0.9;
 
-/// A visit under way.
+/// An open visit.
 #[derive(Debug, Clone)]
 pub(super) struct ShopVisit {
     pub(super) user: String,
     pub(super) id: String,
-    /// Items that were looked at, the last one last.
+    /// Viewed items, in order.
     seen: Vec<ShopItemIx>,
     next: NextAction,
 }
 
-/// What the visitor does next.
+/// The next action of the visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextAction {
     View(ShopItemIx),
@@ -47,11 +45,12 @@ impl ShopVisit {
         Self { user, id, seen: Vec::new(), next: NextAction::View(item) }
     }
 
-    /// Does what comes next: what is done on which item, and whether the visit goes on.
+    /// Performs the next action. Returns the kind of event, its item, and whether the visit
+    /// continues.
     pub(super) fn next_event(
         &mut self,
-        assortment: &ShopCatalog,
-        chances: &NextItemSampler,
+        catalog: &ShopCatalog,
+        next_item: &NextItemSampler,
         random: &mut Xoshiro256PlusPlus,
     ) -> (EventKind, ShopItemIx, bool) {
         let last = self.seen.last().copied().unwrap_or_default();
@@ -64,47 +63,47 @@ impl ShopVisit {
         if matches!(self.next, NextAction::View(_) | NextAction::Click(_)) {
             self.seen.push(item);
         }
-        let buys = match self.next {
-            NextAction::View(_) | NextAction::Click(_) => random.gen_bool(CART).then_some(NextAction::Cart),
-            NextAction::Cart => random.gen_bool(PURCHASE).then_some(NextAction::Purchase),
+        let cart_action = match self.next {
+            NextAction::View(_) | NextAction::Click(_) => random.gen_bool(CART_PROBABILITY).then_some(NextAction::Cart),
+            NextAction::Cart => random.gen_bool(PURCHASE_PROBABILITY).then_some(NextAction::Purchase),
             NextAction::Purchase => None,
         };
-        let goes_on = self.next != NextAction::Purchase && (buys.is_some() || random.gen_bool(GOES_ON));
-        self.next = buys.unwrap_or_else(|| NextAction::View(chances.next(assortment, &self.seen, random)));
-        (kind, item, goes_on)
+        let continues = self.next != NextAction::Purchase && (cart_action.is_some() || random.gen_bool(CONTINUE_PROBABILITY));
+        self.next = cart_action.unwrap_or_else(|| NextAction::View(next_item.next(catalog, &self.seen, random)));
+        (kind, item, continues)
     }
 
-    /// Looks at a list, best first, and may click what fits: what is of the last item's category
-    /// and was not seen in this visit.
-    pub(super) fn view_list(&mut self, list: &[ShopItemIx], assortment: &ShopCatalog, random: &mut Xoshiro256PlusPlus) {
-        let Some(last) = self.seen.last().and_then(|last| assortment.get(*last)) else { return };
-        let mut chance = CLICK;
-        for place in list {
-            let fits = assortment.get(*place).is_some_and(|article| article.category == last.category);
-            if fits && !self.seen.contains(place) && random.gen_bool(chance) {
-                self.next = NextAction::Click(*place);
+    /// Views a ranked list and may click a relevant item: one of the last item's category that was
+    /// not viewed in this visit.
+    pub(super) fn view_list(&mut self, list: &[ShopItemIx], catalog: &ShopCatalog, random: &mut Xoshiro256PlusPlus) {
+        let Some(last) = self.seen.last().and_then(|last| catalog.get(*last)) else { return };
+        let mut probability = CLICK_PROBABILITY;
+        for index in list {
+            let is_relevant = catalog.get(*index).is_some_and(|item| item.category == last.category);
+            if is_relevant && !self.seen.contains(index) && random.gen_bool(probability) {
+                self.next = NextAction::Click(*index);
                 return;
             }
-            chance *= SEEN;
+            probability *= POSITION_DECAY;
         }
     }
 }
 
-/// How visitors walk.
+/// Draws the next item of a visit.
 #[derive(Debug, Clone)]
 pub(super) struct NextItemSampler(WeightedSampler);
 
 impl NextItemSampler {
     pub(super) fn new() -> Self {
-        Self(WeightedSampler::new(NEXT.into_iter()))
+        Self(WeightedSampler::new(NEXT_ITEM_WEIGHTS.into_iter()))
     }
 
-    /// The next item: one that goes with the last and was not seen in this visit, or any popular
-    /// one of the category.
-    fn next(&self, assortment: &ShopCatalog, seen: &[ShopItemIx], random: &mut Xoshiro256PlusPlus) -> ShopItemIx {
+    /// Draws a complement of the last item that was not viewed in this visit, or a popular item of
+    /// the category.
+    fn next(&self, catalog: &ShopCatalog, seen: &[ShopItemIx], random: &mut Xoshiro256PlusPlus) -> ShopItemIx {
         let last = seen.last().copied().unwrap_or_default();
-        let Some(article) = assortment.get(last) else { return last };
-        let chosen = article.complements.get(self.0.sample(random)).filter(|place| !seen.contains(place));
-        chosen.copied().unwrap_or_else(|| assortment.sample_popular(article.category, random))
+        let Some(item) = catalog.get(last) else { return last };
+        let complement = item.complements.get(self.0.sample(random)).filter(|index| !seen.contains(index));
+        complement.copied().unwrap_or_else(|| catalog.sample_popular(item.category, random))
     }
 }

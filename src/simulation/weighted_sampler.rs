@@ -1,16 +1,16 @@
-//! Draws by weight.
+//! Sampling by weight.
 
 use rand::Rng;
 
-/// So many possibilities, each with its weight.
+/// A discrete distribution over indices.
 #[derive(Debug, Clone)]
 pub(super) struct WeightedSampler {
-    /// Sums of the weights up to each, itself included.
+    /// Cumulative weights.
     sums: Vec<f64>,
 }
 
 impl WeightedSampler {
-    /// Weights are at least 0.
+    /// Creates a sampler. The weights must not be negative.
     pub(super) fn new(weights: impl Iterator<Item = f64>) -> Self {
         let sums = weights.scan(0.0, |sum, weight| {
             *sum += weight;
@@ -19,9 +19,9 @@ impl WeightedSampler {
         Self { sums: sums.collect() }
     }
 
-    /// Which of them; 0 if there are none.
+    /// Draws an index; 0 if there are no weights.
     pub(super) fn sample(&self, random: &mut impl Rng) -> usize {
-        let wanted = random.r#gen::<f64>() * self.sums.last().copied().unwrap_or(0.0);
-        self.sums.partition_point(|sum| *sum <= wanted).min(self.sums.len().saturating_sub(1))
+        let draw = random.r#gen::<f64>() * self.sums.last().copied().unwrap_or(0.0);
+        self.sums.partition_point(|sum| *sum <= draw).min(self.sums.len().saturating_sub(1))
     }
 }
