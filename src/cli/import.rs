@@ -4,12 +4,12 @@
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{Read, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::client_auth::ClientAuth;
 use super::event_sender::EventSender;
+use super::file_digest::FileDigest;
 use super::flags::{self, RuntimeFlags};
 use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress_display::ProgressDisplay;
@@ -18,7 +18,7 @@ use super::rejects::{RejectFlags, RejectReport, RowLocation};
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
-    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, KeyedDigest, ReorderBuffer, TimeUnit, ValidationError,
+    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, ReorderBuffer, TimeUnit, ValidationError,
     ValidationRules, write_entry_with_consent,
 };
 use crate::settings::Period;
@@ -28,7 +28,8 @@ use crate::settings::Period;
 #[command(after_help = "Files are CSV with a header, or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst).\n\n\
     Each row is imported once: its event id consists of the file's digest and the line number. The progress file FILE.import records the acknowledged lines. To resume a killed import, run \
     the same command again. To import a file again, remove FILE.import. The daemon still recognises the ids of its last store.dedup_window entries as duplicates.\n\n\
-    Exit codes: 0, all rows were accepted; 2, some rows were rejected and all others accepted (or the command line is invalid); 1, the import failed.\n\nExamples:\n  \
+    Exit codes: 0, all rows were accepted; 2, some rows were rejected and all others accepted (or the command line is invalid); 1, the import failed. \
+    If a compressed file is truncated, nothing is imported.\n\nExamples:\n  \
     sequor import events.csv.gz\n  \
     sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --time-unit ms\n  \
     sequor import plays.ndjson.zst --map user=uid,item=track,time=at --type play --faults faults.ndjson\n  \
@@ -126,12 +127,16 @@ impl Import {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
         let rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
         let kind = if self.items { ImportKind::Items(self.item_mapping()?) } else { ImportKind::Events(self.event_mapping()?) };
+        // A truncated file is refused before anything is sent: once it is complete, its rows have
+        // other ids.
+        let digests = self.files.iter().map(|file| FileDigest::read(file)).collect::<Result<Vec<_>, _>>();
+        let digests = digests.context("nothing was imported")?;
         let (target, target_name) = self.target()?;
         let rules = target.validation_rules().cloned().unwrap_or(rules);
         let rejects = RejectReport::new(&self.reject_flags)?;
         let mut run = ImportRun { import: &self, rules, kind, target_name, target, rejects, summary: ImportSummary::default() };
-        for file in &self.files {
-            run.import_file(file)?;
+        for (file, digest) in self.files.iter().zip(digests) {
+            run.import_file(file, digest)?;
         }
         let ImportRun { target, rejects, mut summary, .. } = run;
         target.finish()?;
@@ -278,8 +283,7 @@ struct ImportRun<'i> {
 }
 
 impl ImportRun<'_> {
-    fn import_file(&mut self, file: &Path) -> anyhow::Result<()> {
-        let (digest, size) = digest(file)?;
+    fn import_file(&mut self, file: &Path, FileDigest { digest, size }: FileDigest) -> anyhow::Result<()> {
         let state = ProgressFile::for_file(file, ".import", self.import.state.as_deref());
         let previous = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.target_name);
         let mut through = previous.map_or(0, |state| state.through);
@@ -304,7 +308,7 @@ impl ImportRun<'_> {
                 }
                 Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
                 Ok(Err(error)) => self.rejects.record_invalid(file, RowLocation::Line(line), &error)?,
-                Err(error) => self.rejects.record_unreadable(file, line, &error)?,
+                Err(error) => return Err(error).context("the rows before it were imported"),
             }
             if batch.is_full(self.import.batch) {
                 self.send(file, &mut batch)?;
@@ -352,23 +356,5 @@ impl ImportRun<'_> {
             self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
         }
         Ok(())
-    }
-}
-
-/// Computes the digest and the size of a file.
-fn digest(file: &Path) -> anyhow::Result<(String, u64)> {
-    let error_context = || format!("cannot read {}", file.display());
-    let mut source = File::open(file).with_context(error_context)?;
-    let progress = ProgressDisplay::new(source.metadata().with_context(error_context)?.len(), "bytes hashed");
-    let (mut digest, mut size, mut buffer) = (KeyedDigest::new(&[0; 16]), 0, vec![0; 1 << 20]);
-    loop {
-        let read = source.read(&mut buffer).with_context(error_context)?;
-        if read == 0 {
-            progress.finish();
-            return Ok((digest.hex(), size));
-        }
-        digest.update(buffer.get(..read).unwrap_or_default());
-        size += read as u64;
-        progress.update(size);
     }
 }

@@ -289,7 +289,11 @@ impl LogFileReader {
 
     fn next(&mut self) -> io::Result<Option<LogLine>> {
         loop {
-            let read = (&mut self.decompressed.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial)?;
+            let read = (&mut self.decompressed.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial);
+            let read = read.map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the compressed stream ends too early; the file is truncated"),
+                _ => error,
+            })?;
             if self.partial.ends_with(b"\n") {
                 return Ok(Some(self.take_line()));
             }

@@ -14,6 +14,7 @@ mod erasures;
 mod evaluate;
 mod event_sender;
 mod export;
+mod file_digest;
 mod flags;
 mod health;
 mod import;

@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::event_sender::SendRejection;
-use crate::ingest::{FileError, ValidationError};
+use crate::ingest::ValidationError;
 
 /// Some rows were rejected; all others were accepted. The exit code is 2.
 #[derive(Debug, thiserror::Error)]
@@ -87,15 +87,6 @@ impl RejectReport {
     /// Reports a line that exceeds the length limit.
     pub(super) fn record_too_long(&mut self, file: &Path, location: RowLocation) -> anyhow::Result<()> {
         self.record(file, location, None, "too_long".into(), "the line is too long")
-    }
-
-    /// Reports an unreadable or truncated file.
-    pub(super) fn record_unreadable(&mut self, file: &Path, line: u64, error: &FileError) -> anyhow::Result<()> {
-        let code = if matches!(error, FileError::Truncated { .. }) { "truncated" } else { "unreadable" };
-        // The message starts with file and line, which the report adds itself.
-        let reason = error.to_string();
-        let reason = reason.strip_prefix(&format!("{}:{line}: ", file.display())).unwrap_or(&reason);
-        self.record(file, RowLocation::Line(line), None, code.into(), reason)
     }
 
     fn record(

@@ -93,7 +93,7 @@ impl FileLineReader {
             }),
             Ok(Some(RawLine::TooLong)) => Err(too_long()),
             Ok(None) => return Err(FileError::Empty { file: file() }),
-            Err(source) => return Err(read_error(file(), self.lines.line_number, source)),
+            Err(source) => return Err(FileError::reading(file(), self.lines.line_number, source)),
         };
         let line = self.lines.line_number;
         header.map_err(|reason| FileError::Header { file: file(), line, reason })
@@ -116,7 +116,7 @@ impl FileLineReader {
             }
             Err(source) => {
                 self.is_finished = true;
-                Some(Err(read_error(self.file.clone(), self.lines.line_number, source)))
+                Some(Err(FileError::reading(self.file.clone(), self.lines.line_number, source)))
             }
         }
     }
@@ -225,10 +225,13 @@ fn too_long() -> String {
     format!("the line has more than {MAX_LINE_BYTES} bytes")
 }
 
-fn read_error(file: PathBuf, line: u64, source: io::Error) -> FileError {
-    match source.kind() {
-        ErrorKind::UnexpectedEof => FileError::Truncated { file, line },
-        _ => FileError::Read { file, line, source },
+impl FileError {
+    /// The error for a failed read in a line. An unexpected end means a truncated file.
+    pub(crate) fn reading(file: PathBuf, line: u64, source: io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::UnexpectedEof => Self::Truncated { file, line },
+            _ => Self::Read { file, line, source },
+        }
     }
 }
 

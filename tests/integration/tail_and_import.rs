@@ -283,47 +283,50 @@ fn unsorted_rows_are_sorted_within_the_window_and_late_rows_are_counted() {
     assert_eq!(items(&daemon)[9..], ["p2", "p1", "p3"]);
 }
 
+/// A truncated download was once imported up to the tear, with exit code 2 and "everything else was
+/// taken". Its rows then had the ids of the truncated file, so the complete file doubled them.
 #[test]
-fn truncated_file_imports_the_rows_before_the_end() {
+fn a_truncated_file_is_named_and_nothing_of_it_is_imported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let invalid_rows = |row: usize| match row {
-        10 => Some((b"u,view,1\n".to_vec(), "missing")),
-        20 => Some((b"u,\xff,view,1\n".to_vec(), "not_utf8")),
-        _ => None,
-    };
-    let mut rows = b"user,item,event,timestamp\n".to_vec();
-    // Random user ids, because a repetitive file would compress into a single block, and truncation
-    // would lose all of it.
+    let mut rows = "user,item,event,timestamp\n".to_owned();
+    // Random users keep the compressor from putting everything into one block.
     let mut random = crate::random::TestRng(3);
     for row in 0..20_000 {
-        let good = || format!("u{},p{row},view,{}\n", random.next(), 1_600_000_000 + row).into_bytes();
-        rows.extend(invalid_rows(row).map_or_else(good, |(invalid_rows, _)| invalid_rows));
+        rows.push_str(&format!("u{},p{row},view,{}\n", random.next(), 1_600_000_000 + row));
     }
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&rows).unwrap();
-    let (gzip, zstd) = (gzip.finish().unwrap(), zstd::encode_all(&rows[..], 1).unwrap());
-    let mut max_accepted = 0;
-    for (name, compressed) in [("torn.csv.gz", gzip), ("torn.csv.zst", zstd)] {
-        let (file, faults_file) = (home.path().join(name), home.path().join("faults.ndjson"));
-        fs::write(&file, &compressed[..compressed.len() * 2 / 3]).unwrap();
-        let (code, summary, stderr) =
-            import(&file, &["--url", daemon.api(), "--map", "id=item", "--faults", faults_file.to_str().unwrap()]);
-        let accepted = (summary["taken"].as_u64().unwrap() + summary["duplicates"].as_u64().unwrap()) as usize;
-        assert!(code == Some(2) && accepted > 1_000, "{name}: {stderr}");
-        // The header, the accepted rows, two faulty rows, and the truncated one.
-        let last_line = accepted as u64 + 4;
-        let expected = [(12, "missing"), (22, "not_utf8"), (last_line, "truncated")].map(|(line, code)| (line, code.to_owned()));
-        assert_eq!(faults(&faults_file), expected, "{stderr}");
-        assert!(stderr.contains(&format!("{name}:{last_line}: the compressed stream ends too early; the file is truncated")), "{stderr}");
-        max_accepted = max_accepted.max(accepted);
+    gzip.write_all(rows.as_bytes()).unwrap();
+    let complete = home.path().join("complete.csv");
+    fs::write(&complete, "user,item,event,timestamp\nu,p0,view,1600000000\n").unwrap();
+    let complete = complete.to_str().unwrap();
+    for (name, packed) in [("cut.csv.gz", gzip.finish().unwrap()), ("cut.csv.zst", zstd::encode_all(rows.as_bytes(), 1).unwrap())] {
+        let file = home.path().join(name);
+        for end in [packed.len() * 2 / 5, packed.len() - 3] {
+            fs::write(&file, &packed[..end]).unwrap();
+            let name = file.to_str().unwrap();
+            for arguments in [&["import", complete, name, "--url", daemon.api()][..], &["replay", name], &["train", name]] {
+                let output = run(arguments);
+                let error = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+                assert!(error.contains("the compressed stream ends too early; the file is truncated"), "{arguments:?}: {error}");
+                assert!(!error.contains("accepted"), "{error}");
+            }
+            assert!(!home.path().join(format!("{name}.import")).exists());
+        }
     }
-    let mut found = items(&daemon);
-    found.sort();
-    let mut expected: Vec<_> = (0..max_accepted + 2).filter(|row| invalid_rows(*row).is_none()).map(|row| format!("p{row}")).collect();
-    expected.sort();
-    assert_eq!(found, expected);
-    // The same with one JSON object per line.
+    assert_eq!(daemon.next_offset(), 0);
+    // The complete file is imported, once.
+    let file = home.path().join("cut.csv.zst");
+    fs::write(&file, zstd::encode_all(rows.as_bytes(), 1).unwrap()).unwrap();
+    let (code, summary, error) = import(&file, &["--url", daemon.api()]);
+    assert_eq!((code, &summary["taken"]), (Some(0), &Value::from(20_000)), "{error}");
+}
+
+#[test]
+fn bad_json_lines_are_rejected_by_line() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
     let file = home.path().join("bad.ndjson");
     let good = |id: &str| format!("{{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"q\",\"event_id\":\"{id}\"}}\n").into_bytes();
     fs::write(&file, [good("j1"), b"{\"user_id\":\"u\"}\n{\"user_id\":\"\xff\"}\n{\"user_id\":\n".to_vec(), good("j2")].concat()).unwrap();
