@@ -2,7 +2,7 @@
 //! row once.
 
 use anyhow::{Context, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,11 @@ use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport, RowLocation};
+use super::time_flags::TimeFlags;
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
-    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, ReorderBuffer, TimeUnit, ValidationError,
+    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, ReorderBuffer, TimeFormat, ValidationError,
     ValidationRules, write_entry_with_consent,
 };
 use crate::settings::Period;
@@ -55,10 +56,8 @@ pub(super) struct Import {
     /// time, type, value, session, consent, id; items have `item` and their attributes.
     #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
     map: Vec<String>,
-    /// Unit of the timestamps [default: detected: RFC 3339, milliseconds above 1e11, otherwise
-    /// seconds].
-    #[arg(long, value_name = "UNIT", conflicts_with = "items")]
-    time_unit: Option<TimestampUnit>,
+    #[command(flatten)]
+    time: TimeFlags,
     /// Kind of events that name none.
     #[arg(long = "type", value_name = "KIND", conflicts_with = "items")]
     kind: Option<String>,
@@ -77,17 +76,6 @@ pub(super) struct Import {
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Unit of timestamps.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TimestampUnit {
-    /// Seconds since 1970.
-    S,
-    /// Milliseconds since 1970.
-    Ms,
-    /// ISO 8601, such as 2014-04-01T01:15:41Z; UTC if it names no offset.
-    Iso,
 }
 
 /// Content of a progress file.
@@ -126,7 +114,7 @@ impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
         let rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
-        let kind = if self.items { ImportKind::Items(self.item_mapping()?) } else { ImportKind::Events(self.event_mapping()?) };
+        let kind = if self.items { ImportKind::Items(self.item_mapping()?, self.time.format()?) } else { ImportKind::Events(self.event_mapping()?) };
         // A truncated file is refused before anything is sent: once it is complete, its rows have
         // other ids.
         let digests = self.files.iter().map(|file| FileDigest::read(file)).collect::<Result<Vec<_>, _>>();
@@ -177,13 +165,7 @@ impl Import {
     }
 
     fn event_mapping(&self) -> anyhow::Result<ColumnMapping> {
-        let unit = match self.time_unit {
-            None => TimeUnit::Auto,
-            Some(TimestampUnit::S) => TimeUnit::Seconds,
-            Some(TimestampUnit::Ms) => TimeUnit::Milliseconds,
-            Some(TimestampUnit::Iso) => TimeUnit::Iso8601,
-        };
-        self.map_pairs().try_fold(ColumnMapping::new(unit, self.kind.clone()), |mapping, pair| {
+        self.map_pairs().try_fold(ColumnMapping::new(self.time.format()?, self.kind.clone()), |mapping, pair| {
             let (field, name) = pair?;
             let known = EventField::from_name(field);
             let field = known.with_context(|| {
@@ -208,7 +190,7 @@ impl Import {
 /// Content of the files, with its column mapping.
 enum ImportKind {
     Events(ColumnMapping),
-    Items(Vec<(&'static str, String)>),
+    Items(Vec<(&'static str, String)>, TimeFormat),
 }
 
 /// A parsed row.
@@ -337,7 +319,9 @@ impl ImportRun<'_> {
             ImportKind::Events(mapping) => {
                 ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.clone(), rules, now)?))
             }
-            ImportKind::Items(mapping) => ImportRows::Items(Box::new(ItemFileReader::open(file, mapping.clone(), now)?)),
+            ImportKind::Items(mapping, time) => {
+                ImportRows::Items(Box::new(ItemFileReader::open(file, mapping.clone(), time.clone(), now)?))
+            }
         })
     }
 

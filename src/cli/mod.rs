@@ -35,6 +35,7 @@ mod restore;
 mod serve;
 mod supervisor;
 mod tail;
+mod time_flags;
 mod train;
 mod training_checkpoint;
 mod unlearn;

@@ -1,10 +1,10 @@
 //! Reads a recording (a file of events) into memory.
 
-use anyhow::bail;
+use anyhow::anyhow;
 use std::path::Path;
 
 use crate::domain::{Consent, EventKinds};
-use crate::ingest::{EventFileReader, ValidationRules};
+use crate::ingest::{ColumnMapping, EventFileReader, ValidationError, ValidationRules};
 use crate::learner::Recording;
 
 /// Number of rejected rows to print.
@@ -17,11 +17,11 @@ pub(super) struct ParsedRecording {
 }
 
 /// Reads the events of a file into sessions. Prints the first rejected rows to standard error.
-pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<ParsedRecording> {
+pub(super) fn read(file: &Path, mapping: ColumnMapping, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<ParsedRecording> {
     let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
-    let mut rejected = 0;
-    for event in EventFileReader::open(file, &rules, i64::MAX / 2)? {
+    let (mut rejected, mut first_error) = (0, None);
+    for event in EventFileReader::open_with_mapping(file, mapping, &rules, i64::MAX / 2)? {
         match event? {
             // Events whose consent is below `full` are not learned. Consent for events without a
             // level is the responsibility of the recording's owner.
@@ -32,11 +32,20 @@ pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow:
                 if rejected <= MAX_PRINTED_REJECTS {
                     eprintln!("{}: {error}", file.display());
                 }
+                first_error.get_or_insert(error);
             }
         }
     }
     if recording.event_count() == 0 {
-        bail!("{} holds no event", file.display());
+        return Err(no_event_error(file, first_error));
     }
     Ok(ParsedRecording { recording, rejected })
+}
+
+/// The error for a file without a valid event.
+pub(super) fn no_event_error(file: &Path, first_error: Option<ValidationError>) -> anyhow::Error {
+    match first_error {
+        Some(error) => anyhow!("{} holds no valid event; {error}", file.display()),
+        None => anyhow!("{} holds no event", file.display()),
+    }
 }

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::flags::{self, RuntimeFlags};
 use super::progress_display::ProgressDisplay;
+use super::recording;
 use super::replay_report::{ReplayReport, write_plot};
+use super::time_flags::TimeFlags;
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName};
-use crate::ingest::{EventFileReader, ValidationRules};
+use crate::ingest::{ColumnMapping, EventFileReader, ValidationRules};
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
 use crate::services::ingest::{WhenFull, ingest};
@@ -32,6 +34,8 @@ pub(super) struct Replay {
     file: PathBuf,
     #[command(flatten)]
     flags: RuntimeFlags,
+    #[command(flatten)]
+    time: TimeFlags,
     /// Evaluate from this event on: a fraction of the file (0.5) or an event number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
     evaluate_from: String,
@@ -122,15 +126,23 @@ impl Replay {
         Ok(())
     }
 
+    fn events<'r>(&self, rules: &'r ValidationRules) -> anyhow::Result<EventFileReader<'r>> {
+        let mapping = ColumnMapping::new(self.time.format()?, None);
+        Ok(EventFileReader::open_with_mapping(&self.file, mapping, rules, i64::MAX / 2)?)
+    }
+
     /// Counts the valid events of the file. A fractional `--evaluate-from` needs the number before
     /// the replay starts.
     fn count_events(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
-        let mut events = 0;
-        for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
-            events += u64::from(event?.is_ok());
+        let (mut events, mut first_error) = (0, None);
+        for event in self.events(rules)? {
+            match event? {
+                Ok(_) => events += 1,
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
         }
         if events == 0 {
-            bail!("{} holds no event", self.file.display());
+            return Err(recording::no_event_error(&self.file, first_error));
         }
         Ok(events)
     }
@@ -171,7 +183,7 @@ impl Replay {
         let start = Instant::now();
         let mut rejected = 0_u64;
         let mut batch = Vec::with_capacity(BATCH_EVENTS);
-        for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
+        for event in self.events(rules)? {
             match event? {
                 Ok(event) => batch.push(event.map(Entry::Event)),
                 Err(error) => {

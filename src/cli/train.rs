@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use super::evaluate::{EvaluationFigures, write_json};
 use super::flags::{self, SettingFlags};
 use super::plot::{self, PlotLine};
+use super::time_flags::TimeFlags;
 use super::{recording, training_checkpoint};
+use crate::ingest::ColumnMapping;
 use crate::learner::{Corpus, EpochProgress, EpochReport, OfflineTraining, score_sessions};
 use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
@@ -25,6 +27,8 @@ pub(super) struct Train {
     file: PathBuf,
     #[command(flatten)]
     flags: SettingFlags,
+    #[command(flatten)]
+    time: TimeFlags,
     /// Maximum number of epochs (train.epochs) [default: 10].
     #[arg(long, value_name = "COUNT")]
     epochs: Option<usize>,
@@ -116,9 +120,10 @@ impl Train {
     fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
         let settings = layers.validated()?;
         let gap = self.idle_gap.map(Period::as_millis);
+        let mapping = ColumnMapping::new(self.time.format()?, None);
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
             let kinds = settings.events.resolved_kinds();
-            let read = recording::read(&self.file, &kinds, gap.unwrap_or(i64::MAX))?;
+            let read = recording::read(&self.file, mapping, &kinds, gap.unwrap_or(i64::MAX))?;
             let corpus = read.recording.into_corpus(&settings.train);
             let training = OfflineTraining::new(settings.train.clone(), settings.network.clone(), kinds, &corpus)
                 .with_context(|| format!("cannot train on {}", self.file.display()))?;
@@ -133,7 +138,7 @@ impl Train {
         if gap.is_some_and(|gap| gap != training.idle_gap_ms()) {
             bail!("--idle-gap differs from the one that the checkpoint was made with");
         }
-        let read = recording::read(&self.file, training.kinds(), training.idle_gap_ms())?;
+        let read = recording::read(&self.file, mapping, training.kinds(), training.idle_gap_ms())?;
         let corpus = read.recording.into_corpus(training.settings());
         let epochs = match layers.origin("train.epochs") {
             SettingOrigin::Default => training.settings().epochs,

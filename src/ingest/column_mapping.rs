@@ -1,6 +1,6 @@
-//! Maps the field names and the time unit of a foreign file to those of an event.
+//! Maps the field names and the time format of a foreign file to those of an event.
 
-use super::timestamp::{self, TimeUnit};
+use super::timestamp::TimeFormat;
 use super::validation::{RawEvent, missing_field};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use serde_json::{Map, Value};
@@ -68,19 +68,19 @@ impl EventField {
     }
 }
 
-/// Field names, time unit and default event kind of a file.
+/// Field names, time format and default event kind of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ColumnMapping {
     names: [Option<String>; EventField::COUNT],
-    unit: TimeUnit,
+    time: TimeFormat,
     kind: Option<String>,
 }
 
 impl ColumnMapping {
     /// Creates a mapping with Sequor's field names. Events without a kind get `kind`.
     #[must_use]
-    pub fn new(unit: TimeUnit, kind: Option<String>) -> Self {
-        Self { unit, kind, ..Self::default() }
+    pub fn new(time: TimeFormat, kind: Option<String>) -> Self {
+        Self { time, kind, ..Self::default() }
     }
 
     /// Maps a field to another name.
@@ -92,9 +92,14 @@ impl ColumnMapping {
         self
     }
 
-    /// Whether this is Sequor's own format.
+    /// Whether the fields are those of Sequor's own format, with whatever time format.
     pub(super) fn is_native(&self) -> bool {
-        *self == Self::default()
+        self.kind.is_none() && self.names.iter().all(Option::is_none)
+    }
+
+    /// How timestamps are written.
+    pub(super) fn time(&self) -> &TimeFormat {
+        &self.time
     }
 
     /// The CSV column of a field.
@@ -129,7 +134,7 @@ impl ColumnMapping {
             kind: text(EventField::Kind)?.or(self.kind.as_deref().map(Cow::Borrowed)),
             item_id: text(EventField::Item)?,
             value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
-            timestamp: Some(timestamp::parse_in_unit(&at, self.unit)?),
+            timestamp: Some(self.time.parse("timestamp", &at)?),
             properties: None,
             consent: text(EventField::Consent)?,
         })
@@ -158,6 +163,7 @@ fn not_a_number() -> ValidationError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::TimeUnit;
 
     #[test]
     fn field_table_follows_the_enum_order() {
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn reads_an_object_with_foreign_field_names() {
-        let mapping = ColumnMapping::new(TimeUnit::Seconds, Some("view".to_owned()))
+        let mapping = ColumnMapping::new(TimeFormat::new(TimeUnit::Seconds, None).unwrap(), Some("view".to_owned()))
             .with_column(EventField::User, "visitor".to_owned())
             .with_column(EventField::Time, "ts".to_owned());
         let object = serde_json::from_str(r#"{"visitor":7,"item_id":"i","ts":"12.5","value":"3"}"#).unwrap();

@@ -153,7 +153,7 @@ impl CsvEventReader {
 mod tests {
     use super::*;
     use crate::domain::EventKind;
-    use crate::ingest::TimeUnit;
+    use crate::ingest::TimeFormat;
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
@@ -190,9 +190,9 @@ mod tests {
 
     #[test]
     fn maps_foreign_column_names() {
-        let mapping = || ColumnMapping::new(TimeUnit::Auto, Some("view".to_owned())).with_column(EventField::User, "visitorid".to_owned());
+        let mapping = || ColumnMapping::new(TimeFormat::default(), Some("view".to_owned())).with_column(EventField::User, "visitorid".to_owned());
         let mut reader = CsvEventReader::new(b"visitorid,item,timestamp", mapping()).unwrap();
-        let event = reader.read_event(b"u,i,1", &ValidationRules::default(), NOW).unwrap().value;
+        let event = reader.read_event(b"u,i,1600000000", &ValidationRules::default(), NOW).unwrap().value;
         assert_eq!((event.user_id.as_str(), event.kind), ("u", EventKind::View));
         assert_eq!(
             CsvEventReader::new(b"user,item,timestamp", mapping()).unwrap_err(),
@@ -208,25 +208,25 @@ mod tests {
     #[test]
     fn names_field_and_code_of_invalid_rows() {
         assert_eq!(error(b"u,i,view"), (None, ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,view,1,2,3"), (None, ValidationErrorCode::Syntax));
-        assert_eq!(error(b"u,\"i,view,1,2"), (None, ValidationErrorCode::Syntax));
-        assert_eq!(error(b",i,view,1,2"), (Some("user_id"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,,view,1,2"), (Some("item_id"), ValidationErrorCode::Missing));
+        assert_eq!(error(b"u,i,view,1600000000,2,3"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(error(b"u,\"i,view,1600000000,2"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(error(b",i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::Missing));
+        assert_eq!(error(b"u,,view,1600000000,2"), (Some("item_id"), ValidationErrorCode::Missing));
         assert_eq!(error(b"u,i,,1,2"), (Some("type"), ValidationErrorCode::Missing));
         assert_eq!(error(b"u,i,glance,1,2"), (Some("type"), ValidationErrorCode::UnknownKind));
         assert_eq!(error(b"u,i,view,,2"), (Some("timestamp"), ValidationErrorCode::Missing));
         assert_eq!(error(b"u,i,view,soon,2"), (Some("timestamp"), ValidationErrorCode::BadTimestamp));
         assert_eq!(error(b"u,i,view,99999999999,2"), (Some("timestamp"), ValidationErrorCode::TooLate));
-        assert_eq!(error(b"u,i,view,1,two"), (Some("value"), ValidationErrorCode::WrongType));
-        assert_eq!(error(b"u,i,view,1,NaN"), (Some("value"), ValidationErrorCode::NotFinite));
-        assert_eq!(error(b"\xff,i,view,1,2"), (Some("user_id"), ValidationErrorCode::NotUtf8));
+        assert_eq!(error(b"u,i,view,1600000000,two"), (Some("value"), ValidationErrorCode::WrongType));
+        assert_eq!(error(b"u,i,view,1600000000,NaN"), (Some("value"), ValidationErrorCode::NotFinite));
+        assert_eq!(error(b"\xff,i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::NotUtf8));
     }
 
     #[test]
     fn reads_the_line_after_an_unclosed_quote() {
         let mut reader = reader("user,item,event,timestamp");
-        assert!(reader.read_event(b"\"u,i,view,1", &ValidationRules::default(), NOW).is_err());
-        assert!(reader.read_event(b"u,i,view,1", &ValidationRules::default(), NOW).is_ok());
+        assert!(reader.read_event(b"\"u,i,view,1600000000", &ValidationRules::default(), NOW).is_err());
+        assert!(reader.read_event(b"u,i,view,1600000000", &ValidationRules::default(), NOW).is_ok());
     }
 
     proptest! {
@@ -238,7 +238,7 @@ mod tests {
         #[test]
         fn round_trips_quoted_ids(user in "\\PC{1,40}", item in "[a-z\",; ]{1,40}") {
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-            let line = format!("{},{},view,1", quoted(&user), quoted(&item));
+            let line = format!("{},{},view,1600000000", quoted(&user), quoted(&item));
             let event = reader("user,item,event,timestamp").read_event(line.as_bytes(), &ValidationRules::default(), NOW).unwrap().value;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }

@@ -166,7 +166,7 @@ impl<'r> EventFileReader<'r> {
         Self::open_with_mapping(file, ColumnMapping::default(), rules, received_at)
     }
 
-    /// Opens a file with the field names and time unit of `mapping`.
+    /// Opens a file with the field names and time format of `mapping`.
     ///
     /// # Errors
     /// As [`EventFileReader::open`].
@@ -208,7 +208,7 @@ impl Iterator for EventFileReader<'_> {
         let (csv, mapping, rules, received_at, warning) = (&mut self.csv, &self.mapping, self.rules, self.received_at, &mut self.warning);
         let event = self.lines.read_next(|line| match csv {
             Some(csv) => csv.read_event(line, rules, received_at),
-            None if mapping.is_native() => json::read_event(line.trim_ascii(), rules, received_at, &mut |found| {
+            None if mapping.is_native() => json::read_event(line.trim_ascii(), rules, received_at, Some(mapping.time()), &mut |found| {
                 warning.get_or_insert(found.with_position(index, None));
             }),
             None => json::read_mapped_event(line.trim_ascii(), mapping, rules, received_at),
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn rejects_bad_rows_by_line_and_accepts_the_rest() {
         let (_folder, path) =
-            file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1\nu,i,view\nu,\xff,view,1\nu,\"i,view,1\nu,i,view,2\n");
+            file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1600000001\nu,i,view\nu,\xff,view,1600000001\nu,\"i,view,1600000001\nu,i,view,1600000002\n");
         let rules = ValidationRules::default();
         let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
         let positions: Vec<_> = events.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();

@@ -1,5 +1,6 @@
 //! Writes journal entries as JSON lines, in the formats that the parsers of this module read.
 
+use super::timestamp::END_OF_1970;
 use crate::domain::{
     Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation, Offset, Timestamp,
     UserMerge, WithConsent,
@@ -128,7 +129,7 @@ struct EventLine<'e> {
     item_id: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<RoundTripFloat>,
-    timestamp: Timestamp,
+    timestamp: ApiTimestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     consent: Option<Consent>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,10 +147,26 @@ impl<'e> EventLine<'e> {
             r#type: event.kind.name(),
             item_id: event.item_id.as_deref(),
             value: event.value.map(RoundTripFloat::new),
-            timestamp: event.timestamp,
+            timestamp: ApiTimestamp::new(event.timestamp),
             consent,
             properties: properties.transpose()?,
         })
+    }
+}
+
+/// A timestamp in a form that the API accepts: milliseconds, but text for a time in 1970, which as a
+/// number would be taken for another unit.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ApiTimestamp {
+    Milliseconds(Timestamp),
+    Text(String),
+}
+
+impl ApiTimestamp {
+    fn new(at: Timestamp) -> Self {
+        let text = (0..END_OF_1970).contains(&at).then(|| jiff::Timestamp::from_millisecond(at).ok()).flatten();
+        text.map_or(Self::Milliseconds(at), |at| Self::Text(at.to_string()))
     }
 }
 
@@ -242,9 +259,9 @@ struct ItemAttributesLine<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     available: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    published: Option<Option<Timestamp>>,
+    published: Option<Option<ApiTimestamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<Option<Timestamp>>,
+    expires: Option<Option<ApiTimestamp>>,
 }
 
 impl<'e> ItemLine<'e> {
@@ -266,8 +283,8 @@ impl<'e> ItemAttributesLine<'e> {
             price: item.price.map(Some),
             tags: Some(&item.tags),
             available: Some(item.available),
-            published: item.published.map(Some),
-            expires: item.expires.map(Some),
+            published: item.published.map(ApiTimestamp::new).map(Some),
+            expires: item.expires.map(ApiTimestamp::new).map(Some),
         }
     }
 
@@ -278,8 +295,8 @@ impl<'e> ItemAttributesLine<'e> {
             price: patch.price,
             tags: patch.tags.as_deref(),
             available: patch.available,
-            published: patch.published,
-            expires: patch.expires,
+            published: patch.published.map(|at| at.map(ApiTimestamp::new)),
+            expires: patch.expires.map(|at| at.map(ApiTimestamp::new)),
         }
     }
 }
@@ -355,7 +372,7 @@ mod tests {
         };
         assert_eq!(
             line(&Entry::Event(event)),
-            "{\"offset\":7,\"entry\":\"event\",\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"i\",\"value\":0.1,\"timestamp\":1,\"properties\":{   \"a\": 1 }}\n"
+            "{\"offset\":7,\"entry\":\"event\",\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"i\",\"value\":0.1,\"timestamp\":\"1970-01-01T00:00:00.001Z\",\"properties\":{   \"a\": 1 }}\n"
         );
         let impression = Entry::Impression(Impression {
             recommendation_id: "r".to_owned(),

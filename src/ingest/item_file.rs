@@ -3,10 +3,11 @@
 use super::csv::{CsvHeaderError, CsvRow, require_columns};
 use super::event_file::{FileError, FileLineReader};
 use super::items::{item_change_from_object, parse_object};
+use super::timestamp::TimeFormat;
 use super::validation::excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{ItemChange, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::path::Path;
 
 /// The fields that a column can hold.
@@ -24,6 +25,7 @@ pub struct ItemFileReader {
     /// `None` for NDJSON.
     csv: Option<(CsvRow, Vec<Option<&'static str>>)>,
     names: Vec<(&'static str, String)>,
+    time: TimeFormat,
     received_at: Timestamp,
     rows_read: u64,
 }
@@ -36,11 +38,12 @@ impl ItemFileReader {
     }
 
     /// Opens a file. `names` lists the fields that have other names in the file, as (field, name).
+    /// `time` is the format of `published` and `expires`.
     ///
     /// # Errors
     /// If the file cannot be opened or is empty, or its header lacks a required column.
-    pub fn open(file: &Path, names: Vec<(&'static str, String)>, received_at: Timestamp) -> Result<Self, FileError> {
-        let mut items = Self { lines: FileLineReader::open(file)?, csv: None, names, received_at, rows_read: 0 };
+    pub fn open(file: &Path, names: Vec<(&'static str, String)>, time: TimeFormat, received_at: Timestamp) -> Result<Self, FileError> {
+        let mut items = Self { lines: FileLineReader::open(file)?, csv: None, names, time, received_at, rows_read: 0 };
         if !items.lines.is_json() {
             let mut row = CsvRow::new();
             let names = items.names.clone();
@@ -75,13 +78,13 @@ impl Iterator for ItemFileReader {
     type Item = Result<Result<ItemChange, ValidationError>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (csv, names, received_at) = (&mut self.csv, &self.names, self.received_at);
+        let (csv, names, time, received_at) = (&mut self.csv, &self.names, &self.time, self.received_at);
         let change = self.lines.read_next(|line| {
             let object = match csv {
                 Some((row, fields)) => object_from_row(row, fields, line)?,
                 None => rename_fields(parse_object(line.trim_ascii())?, names),
             };
-            item_change_from_object(object, received_at, &mut |_| {})
+            item_change_from_object(object, received_at, Some(time), &mut |_| {})
         })?;
         let index = self.rows_read;
         self.rows_read += 1;
@@ -113,13 +116,16 @@ fn object_from_row(row: &mut CsvRow, fields: &[Option<&'static str>], line: &[u8
 fn value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
     Ok(match field {
         "categories" | "tags" => text.split(LIST_SEPARATOR).map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
-        "price" => text.parse::<f64>().map(Value::from).map_err(|_| wrong_type("a number", field, text))?,
+        "price" => {
+            let price: f64 = text.parse().map_err(|_| wrong_type("a number", field, text))?;
+            let not_finite = || ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number");
+            Value::Number(Number::from_f64(price).ok_or_else(not_finite)?)
+        }
         "available" => match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "1" => Value::Bool(true),
             "false" | "no" | "0" => Value::Bool(false),
             _ => return Err(wrong_type("true or false", field, text)),
         },
-        "published" | "expires" => text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from),
         _ => Value::from(text),
     })
 }
@@ -138,7 +144,7 @@ mod tests {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let names = names.iter().map(|(field, name)| (*field, (*name).to_owned())).collect();
-        ItemFileReader::open(&file, names, 7).unwrap().map(Result::unwrap).collect()
+        ItemFileReader::open(&file, names, TimeFormat::default(), 7).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]
@@ -152,8 +158,22 @@ mod tests {
     }
 
     #[test]
+    fn times_are_detected_as_in_event_files() {
+        let rows = "item_id,expires\na,2100000000\nb,2100000000000\nc,2036-07-18T13:20:00Z\nd,7\n";
+        let json = r#"{"item_id":"a","expires":2100000000}"#;
+        let expires = |change: &Result<ItemChange, ValidationError>| match change {
+            Ok(ItemChange { operation: ItemOperation::Put(item), .. }) => Ok(item.expires),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error.code),
+        };
+        let found: Vec<_> = read("a.csv", rows, &[]).iter().chain(&read("a.ndjson", json, &[])).map(expires).collect();
+        let at = Ok(Some(2_100_000_000_000));
+        assert_eq!(found, [at, at, at, Err(ValidationErrorCode::TooEarly), at]);
+    }
+
+    #[test]
     fn rejects_bad_rows_by_line() {
-        let rows = read("a.csv", "item_id,price\ntea,4\ncup,dear\n,1\npot\n", &[]);
+        let rows = read("a.csv", "item_id,price\ntea,4\ncup,dear\n,1\npot\nurn,NaN\n", &[]);
         let errors: Vec<_> = rows.iter().map(|row| row.as_ref().err().map(|error| (error.line, error.field, error.code))).collect();
         assert_eq!(
             errors,
@@ -161,7 +181,8 @@ mod tests {
                 None,
                 Some((Some(3), Some("price"), ValidationErrorCode::WrongType)),
                 Some((Some(4), Some("item_id"), ValidationErrorCode::Missing)),
-                Some((Some(5), None, ValidationErrorCode::Missing))
+                Some((Some(5), None, ValidationErrorCode::Missing)),
+                Some((Some(6), Some("price"), ValidationErrorCode::NotFinite))
             ]
         );
     }

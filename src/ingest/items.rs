@@ -2,7 +2,7 @@
 
 use super::framing::BodyError;
 use super::record_batch::{ParsedBatch, read_records};
-use super::timestamp;
+use super::timestamp::{self, TimeFormat};
 use super::validation::{excerpt, missing_field, validate_id};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};
@@ -19,7 +19,7 @@ pub const MAX_TAGS: usize = 64;
 /// # Errors
 /// The first error of the record, without a position.
 pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
-    put(attributes(parse_object(text)?, warn)?)
+    put(attributes(parse_object(text)?, None, warn)?)
 }
 
 /// Parses a JSON merge patch (RFC 7396) of one item: absent attributes stay, a `null` removes an
@@ -28,7 +28,7 @@ pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<I
 /// # Errors
 /// The first error of the record, without a position.
 pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
-    attributes(parse_object(text)?, warn).map(ItemOperation::Patch)
+    attributes(parse_object(text)?, None, warn).map(ItemOperation::Patch)
 }
 
 /// Parses a request body of item changes: one JSON object, an array of objects, or one object per
@@ -50,16 +50,18 @@ pub fn check_id(field: &'static str, text: String) -> Result<String, ValidationE
 }
 
 fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(ValidationError)) -> Result<ItemChange, ValidationError> {
-    item_change_from_object(parse_object(text)?, received_at, warn)
+    item_change_from_object(parse_object(text)?, received_at, None, warn)
 }
 
-/// Converts a JSON object into an item change.
+/// Converts a JSON object into an item change. `time` is the time format of a file; `None` is that
+/// of the API.
 ///
 /// # Errors
 /// The first error of the object, without a position.
 pub(super) fn item_change_from_object(
     mut fields: Map<String, Value>,
     received_at: Timestamp,
+    time: Option<&TimeFormat>,
     warn: &mut dyn FnMut(ValidationError),
 ) -> Result<ItemChange, ValidationError> {
     remove_export_fields(&mut fields)?;
@@ -68,7 +70,7 @@ pub(super) fn item_change_from_object(
         string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing_field("item_id"))?.into(),
     )?;
     let op = string("op", fields.remove("op").unwrap_or_default())?;
-    let patch = attributes(fields, warn)?;
+    let patch = attributes(fields, time, warn)?;
     let operation = match op.as_deref() {
         None | Some("put") => put(patch)?,
         Some("patch") => ItemOperation::Patch(patch),
@@ -119,7 +121,11 @@ pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Validation
     }
 }
 
-fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(ValidationError)) -> Result<ItemPatch, ValidationError> {
+fn attributes(
+    fields: Map<String, Value>,
+    time: Option<&TimeFormat>,
+    warn: &mut dyn FnMut(ValidationError),
+) -> Result<ItemPatch, ValidationError> {
     let mut patch = ItemPatch::default();
     for (name, value) in fields {
         match name.as_str() {
@@ -128,8 +134,8 @@ fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(ValidationError))
             "price" => patch.price = Some(price(&value)?),
             "tags" => patch.tags = Some(list("tags", value, MAX_TAGS)?),
             "available" => patch.available = Some(available(&value)?),
-            "published" => patch.published = Some(item_timestamp("published", &value)?),
-            "expires" => patch.expires = Some(item_timestamp("expires", &value)?),
+            "published" => patch.published = Some(item_timestamp("published", &value, time)?),
+            "expires" => patch.expires = Some(item_timestamp("expires", &value, time)?),
             other => {
                 warn(ValidationError::new(None, ValidationErrorCode::UnknownField, format!("unknown item field `{}`", excerpt(other))))
             }
@@ -195,19 +201,14 @@ fn available(value: &Value) -> Result<bool, ValidationError> {
     }
 }
 
-fn item_timestamp(field: &'static str, value: &Value) -> Result<Option<Timestamp>, ValidationError> {
-    let bad_timestamp = || {
-        ValidationError::new(
-            field,
-            ValidationErrorCode::BadTimestamp,
-            format!("`{field}` is neither an RFC 3339 date and time with an offset nor milliseconds since 1970"),
-        )
-    };
-    let at = match value {
-        Value::Null => return Ok(None),
-        Value::String(text) => timestamp::from_rfc3339(text).map_err(|_| bad_timestamp())?,
-        Value::Number(number) => timestamp::from_milliseconds(&number.to_string()).map_err(|_| bad_timestamp())?,
-        _ => return Err(bad_timestamp()),
+fn item_timestamp(field: &'static str, value: &Value, time: Option<&TimeFormat>) -> Result<Option<Timestamp>, ValidationError> {
+    let at = match (value, time) {
+        (Value::Null, _) => return Ok(None),
+        (Value::String(text), Some(time)) => time.parse(field, text)?,
+        (Value::Number(number), Some(time)) => time.parse(field, &number.to_string())?,
+        (Value::String(text), None) => timestamp::from_rfc3339(field, text)?,
+        (Value::Number(number), None) => timestamp::from_milliseconds(field, &number.to_string())?,
+        _ => return Err(wrong_type(field, "a date and time or a number")),
     };
     if at < 0 { Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` is before 1970"))) } else { Ok(Some(at)) }
 }

@@ -4,7 +4,7 @@ use super::column_mapping::ColumnMapping;
 use super::framing::BodyError;
 use super::items::parse_object;
 use super::record_batch::{ParsedBatch, read_records};
-use super::timestamp;
+use super::timestamp::{self, TimeFormat};
 use super::validation::{RawEvent, ValidationRules, excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
@@ -25,10 +25,11 @@ const FIELDS: [&str; 11] =
 /// # Errors
 /// If the body is empty or holds more events than `rules` allow. No event is accepted then.
 pub fn read_events(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedBatch<WithConsent>, BodyError> {
-    read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, warn))
+    read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, None, warn))
 }
 
-/// Parses one JSON object into an event. `warn` receives unknown fields.
+/// Parses one JSON object into an event. `time` is the time format of a file; `None` is that of the
+/// API. `warn` receives unknown fields.
 ///
 /// # Errors
 /// The first error of the object, without a position.
@@ -36,6 +37,7 @@ pub(super) fn read_event(
     text: &[u8],
     rules: &ValidationRules,
     received_at: Timestamp,
+    time: Option<&TimeFormat>,
     warn: &mut dyn FnMut(ValidationError),
 ) -> Result<WithConsent, ValidationError> {
     let text = std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the event is not UTF-8"))?;
@@ -65,7 +67,7 @@ pub(super) fn read_event(
         kind: string("type", kind)?,
         item_id: string("item_id", item_id)?,
         value: non_null(value).map(number).transpose()?,
-        timestamp: non_null(timestamp).map(event_timestamp).transpose()?,
+        timestamp: non_null(timestamp).map(|text| event_timestamp(text, time)).transpose()?,
         properties: non_null(properties).map(properties_text).transpose()?,
         consent: string("consent", consent)?,
     };
@@ -176,10 +178,12 @@ fn number(text: &str) -> Result<f64, ValidationError> {
     text.parse().map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
 }
 
-fn event_timestamp(text: &str) -> Result<Timestamp, ValidationError> {
-    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(text) => timestamp::from_rfc3339(text),
-        None => timestamp::from_milliseconds(text),
+fn event_timestamp(text: &str, time: Option<&TimeFormat>) -> Result<Timestamp, ValidationError> {
+    let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match (time, unquoted) {
+        (Some(time), _) => time.parse("timestamp", unquoted.unwrap_or(text)),
+        (None, Some(text)) => timestamp::from_rfc3339("timestamp", text),
+        (None, None) => timestamp::from_milliseconds("timestamp", text),
     }
 }
 

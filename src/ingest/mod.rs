@@ -9,7 +9,7 @@
 //!
 //! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
 //! - `json`, `csv`, `items`, `segment`, `access_log`: parse one format each.
-//! - `column_mapping`, `timestamp`: field names and time units of foreign files.
+//! - `column_mapping`, `timestamp`: field names and time formats of foreign files.
 //! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
 //! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
 //! - `export`: writes journal entries as JSON lines.
@@ -49,6 +49,6 @@ pub use pseudonymiser::{IdKind, Pseudonymiser};
 pub use record_batch::ParsedBatch;
 pub use reorder_buffer::ReorderBuffer;
 pub use segment::{ParsedSegmentBatch, SegmentCall, SegmentEventMapping, read_segment_batch, read_segment_call};
-pub use timestamp::TimeUnit;
+pub use timestamp::{TimeFormat, TimeUnit, TimeZoneError};
 pub use validation::{MAX_FUTURE_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH, RawEvent, ValidationRules};
 pub use validation_error::{ValidationError, ValidationErrorCode};

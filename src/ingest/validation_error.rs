@@ -29,7 +29,8 @@ pub enum ValidationErrorCode {
     NotFinite,
     /// The timestamp has none of the accepted formats.
     BadTimestamp,
-    /// The timestamp is before 1970.
+    /// The timestamp is before 1970, or is a number that would be in 1970 and probably has another
+    /// unit.
     TooEarly,
     /// The timestamp is more than a day after the time of arrival.
     TooLate,

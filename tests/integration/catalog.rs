@@ -156,7 +156,7 @@ fn request_filters_apply_and_removals_are_counted() {
 
     // Unavailable items disappear as soon as the change is acknowledged, before it is learned.
     put(&daemon, "item5", &json!({ "available": false }));
-    put(&daemon, "item6", &json!({ "expires": 1000 }));
+    put(&daemon, "item6", &json!({ "expires": 1_000_000_000_000_i64 }));
     put(&daemon, "item7", &json!({ "published": 4_102_444_800_000_i64 }));
     assert_eq!(daemon.request("DELETE", "/v1/items/item8", "").status, 200);
     let list = recommendations(&daemon, "limit=8");

@@ -176,6 +176,11 @@ pub(crate) const JSON_TOKENS: &[&[u8]] = &[
     b"                                ",
 ];
 
+/// The time of an event as text, which is accepted in 1970 too.
+fn time_text(event: &Event) -> String {
+    jiff::Timestamp::from_millisecond(event.timestamp).unwrap().to_string()
+}
+
 /// Formats an event as a client would.
 fn as_json(event: &Event) -> String {
     let mut fields = Map::new();
@@ -185,7 +190,7 @@ fn as_json(event: &Event) -> String {
     set("session_id", event.session_id.clone().map(Value::from));
     set("type", Some(json!(event.kind.name())));
     set("item_id", event.item_id.clone().map(Value::from));
-    set("timestamp", Some(json!(event.timestamp)));
+    set("timestamp", Some(json!(time_text(event))));
     set("value", event.value.map(|value| json!(f64::from(value))));
     let text = Value::Object(fields).to_string();
     // The bytes are kept as received, including their order and whitespace.
@@ -316,8 +321,7 @@ fn tables(long: bool) {
         let Some(accepted) = read("mutated.csv", input) else { return };
         let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         let row = |event: &Event| {
-            // Seconds, since a small number of milliseconds would be taken for seconds.
-            let time = (event.timestamp as f64 / 1000.0).to_string();
+            let time = time_text(event);
             let value = event.value.map(|value| f64::from(value).to_string()).unwrap_or_default();
             let texts = [&Some(event.user_id.clone()), &event.item_id, &event.session_id, &event.event_id];
             let texts = texts.map(|text| text.as_deref().map(quoted).unwrap_or_default()).join(",");

@@ -50,5 +50,6 @@ mod tail_and_import;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod tidy;
+mod time_units;
 mod train;
 mod user_merge;

@@ -171,7 +171,7 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_imported() {
     let home = DaemonHome::new();
     let path = |name: &str| home.path().join(name);
     let daemon = home.start(&[]);
-    let invalid_rows = b"user,item,event,timestamp\nu,p0,view,1\nu,view,1\nu,\xff,view,1\nu,p1,view,soon\nu,p1,view,2\n";
+    let invalid_rows = b"user,item,event,timestamp\nu,p0,view,1600000001\nu,view,1\nu,\xff,view,1\nu,p1,view,soon\nu,p1,view,1600000002\n";
     fs::write(path("bad.csv"), invalid_rows).unwrap();
     let (csv, faults_file) = (path("bad.csv"), path("faults.ndjson"));
     let arguments = ["import", csv.to_str().unwrap(), "--url", daemon.api(), "--show", "1", "--faults", faults_file.to_str().unwrap()];
@@ -277,7 +277,7 @@ fn unsorted_rows_are_sorted_within_the_window_and_late_rows_are_counted() {
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(9), &Value::from(1)), "{stderr}");
     assert_eq!(items(&daemon), ["p30", "p31", "p45", "p60", "p90", "p10", "p100", "p150", "p151"]);
     // With a window of 0 the order is kept, and every row older than an earlier one is late.
-    fs::write(&file, "user,item,event,timestamp\nbob,p2,view,2\nbob,p1,view,1\nbob,p3,view,3\n").unwrap();
+    fs::write(&file, "user,item,event,timestamp\nbob,p2,view,1700000002\nbob,p1,view,1700000001\nbob,p3,view,1700000003\n").unwrap();
     let (code, summary, stderr) = import(&file, &["--url", daemon.api(), "--window", "0s"]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(3), &Value::from(1)), "{stderr}");
     assert_eq!(items(&daemon)[9..], ["p2", "p1", "p3"]);

@@ -14,8 +14,9 @@ use super::client_auth::ClientAuth;
 use super::daemon_client::DaemonClient;
 use super::daemon_process::DaemonProcess;
 use super::flags::{self, RuntimeFlags};
+use super::time_flags::TimeFlags;
 use crate::clock::Clock;
-use crate::ingest::EventFileReader;
+use crate::ingest::{ColumnMapping, EventFileReader};
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
 use demo_driver::DemoDriver;
@@ -48,6 +49,8 @@ pub(super) struct Demo {
     /// Replay this recording instead of the simulation. The formats are those of `sequor replay`.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    time: TimeFlags,
     /// Speed relative to the recording.
     #[arg(long, value_name = "TIMES", default_value = "100", requires = "file", value_parser = speed)]
     speed: f64,
@@ -75,7 +78,8 @@ impl Demo {
         let rules = flags::client_validation_rules(&settings);
         let mut source = match &self.file {
             Some(file) => {
-                let events = EventFileReader::open(file, &rules, i64::MAX / 2)?;
+                let mapping = ColumnMapping::new(self.time.format()?, None);
+                let events = EventFileReader::open_with_mapping(file, mapping, &rules, i64::MAX / 2)?;
                 DemoSource::File { events: Box::new(RecordedEvents::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
             }
             None => DemoSource::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },

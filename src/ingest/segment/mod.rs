@@ -368,11 +368,11 @@ fn event_time(message: &Map<String, Value>, sent_at: Option<&Value>, received_at
         return Ok(None);
     };
     let at = match at {
-        Value::String(at) => timestamp::from_rfc3339(at)?,
-        Value::Number(at) => timestamp::from_milliseconds(&at.to_string())?,
+        Value::String(at) => timestamp::from_rfc3339("timestamp", at)?,
+        Value::Number(at) => timestamp::from_milliseconds("timestamp", &at.to_string())?,
         _ => return Err(ValidationError::new("timestamp", ValidationErrorCode::WrongType, "`timestamp` must be a string")),
     };
-    let sent = message.get("sentAt").or(sent_at).and_then(Value::as_str).and_then(|sent| timestamp::from_rfc3339(sent).ok());
+    let sent = message.get("sentAt").or(sent_at).and_then(Value::as_str).and_then(|sent| timestamp::from_rfc3339("sentAt", sent).ok());
     Ok(Some(sent.map_or(at, |sent| received_at.saturating_sub(sent.saturating_sub(at)))))
 }
 
