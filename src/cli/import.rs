@@ -19,8 +19,8 @@ use super::time_flags::TimeFlags;
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
-    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, ReorderBuffer, TimeFormat, ValidationError,
-    ValidationRules, write_entry_with_consent,
+    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, ReorderBuffer, TimeFormat, ValidationError, ValidationRules,
+    write_entry_with_consent,
 };
 use crate::settings::Period;
 
@@ -114,7 +114,11 @@ impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
         let rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
-        let kind = if self.items { ImportKind::Items(self.item_mapping()?, self.time.format()?) } else { ImportKind::Events(self.event_mapping()?) };
+        let kind = if self.items {
+            ImportKind::Items(self.item_mapping()?, self.time.format()?)
+        } else {
+            ImportKind::Events(self.event_mapping()?)
+        };
         // A truncated file is refused before anything is sent: once it is complete, its rows have
         // other ids.
         let digests = self.files.iter().map(|file| FileDigest::read(file)).collect::<Result<Vec<_>, _>>();

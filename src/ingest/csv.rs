@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn maps_foreign_column_names() {
-        let mapping = || ColumnMapping::new(TimeFormat::default(), Some("view".to_owned())).with_column(EventField::User, "visitorid".to_owned());
+        let mapping =
+            || ColumnMapping::new(TimeFormat::default(), Some("view".to_owned())).with_column(EventField::User, "visitorid".to_owned());
         let mut reader = CsvEventReader::new(b"visitorid,item,timestamp", mapping()).unwrap();
         let event = reader.read_event(b"u,i,1600000000", &ValidationRules::default(), NOW).unwrap().value;
         assert_eq!((event.user_id.as_str(), event.kind), ("u", EventKind::View));

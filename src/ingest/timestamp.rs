@@ -92,7 +92,9 @@ impl TimeFormat {
             (TimeUnit::Auto, None) => {
                 "neither a date and time with an offset (for others name a --time-zone) nor a number of seconds, milliseconds, microseconds or nanoseconds since 1970"
             }
-            (TimeUnit::Auto, Some(_)) => "neither a date and time nor a number of seconds, milliseconds, microseconds or nanoseconds since 1970",
+            (TimeUnit::Auto, Some(_)) => {
+                "neither a date and time nor a number of seconds, milliseconds, microseconds or nanoseconds since 1970"
+            }
             (TimeUnit::Iso8601, _) => "not an ISO 8601 date and time",
             (TimeUnit::Seconds, _) => "not a number of seconds since 1970",
             (TimeUnit::Milliseconds, _) => "not a number of milliseconds since 1970",
@@ -151,7 +153,8 @@ pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> 
 /// is `None`, such a text is rejected.
 fn from_iso(text: &str, zone: Option<&TimeZone>) -> Option<Timestamp> {
     static PARSER: DateTimeParser = DateTimeParser::new();
-    let (text, is_utc) = [" UTC", " GMT", " Z"].iter().find_map(|suffix| text.strip_suffix(suffix)).map_or((text, false), |text| (text, true));
+    let (text, is_utc) =
+        [" UTC", " GMT", " Z"].iter().find_map(|suffix| text.strip_suffix(suffix)).map_or((text, false), |text| (text, true));
     // `jiff::Timestamp` does not work for text with an offset: its range ends within the year 9999,
     // and such timestamps must be reported as too late, not as bad_timestamp.
     let pieces = PARSER.parse_pieces(text).ok()?;

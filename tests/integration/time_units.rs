@@ -46,7 +46,8 @@ fn a_number_in_another_unit_is_refused_over_http() {
         }
         let item = daemon.request("PUT", "/v1/items/tea", &json!({ "expires": number }).to_string());
         assert!(item.status == 400 && item.body.contains(hint), "{}: {}", item.status, item.body);
-        let call = json!({ "type": "track", "userId": "u", "event": "Product Viewed", "properties": { "product_id": "i" }, "timestamp": number });
+        let call =
+            json!({ "type": "track", "userId": "u", "event": "Product Viewed", "properties": { "product_id": "i" }, "timestamp": number });
         let batch = daemon.post("/v1/batch?verbose=1", &json!({ "batch": [call] }).to_string());
         assert!(batch.body.contains(hint), "{}", batch.body);
     }
