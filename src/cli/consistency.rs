@@ -5,17 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::progress_display::ProgressDisplay;
+use super::session_replay::SessionReplayer;
 use crate::actors::pretrained::read_pretrained;
-use crate::actors::session::{SessionOp, SessionUpdate};
-use crate::actors::shard::shard_of;
-use crate::domain::{Entry, EventKinds, ItemDictionary, Offset, Step, UserMerge, UserSequence};
+use crate::domain::{ItemDictionary, Step, UserSequence};
 use crate::settings::Settings;
-use crate::store::{DamageFinding, DamageRemedy, FORMAT, QuarantineReader, Store, StoreCounts, StoreError, VerificationReport, keys};
-use rustc_hash::{FxHashMap, FxHashSet};
-
-/// Journal entries per pass. A pass keeps the sessions of one part of the users in memory; more
-/// entries mean more passes.
-const ENTRIES_PER_PASS: u64 = 2_000_000;
+use crate::store::{DamageFinding, DamageRemedy, FORMAT, Store, StoreCounts, StoreError, VerificationReport, keys};
 
 /// Checks all records of a store, and compares derived state with the journal.
 pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
@@ -41,144 +35,6 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     ConsistencyReport { data_dir: store.dir().to_owned(), format, counts, damages }
 }
 
-/// The session of a user, replayed from the journal.
-#[derive(Debug, Default)]
-pub(super) struct ReplayedSession {
-    /// The sequence of the events before `stop_at`.
-    pub(super) sequence: UserSequence,
-    /// The first offset after the applied events; 0 if there are none.
-    pub(super) applied_through: Offset,
-    /// The offset before which events are applied to `sequence`.
-    stop_at: Offset,
-    /// The offset of the first event from `stop_at` on.
-    first_unapplied: Option<Offset>,
-    /// The offset of the last event.
-    last_offset: Offset,
-    /// The sequence after all events, if it differs from `sequence`.
-    full_sequence: Option<UserSequence>,
-    /// Whether the user was merged into another one, or erased.
-    pub(super) is_removed: bool,
-}
-
-/// Union of merged users: maps each merged user to the user merged into.
-#[derive(Debug, Default)]
-struct UserMergeMap(FxHashMap<String, String>);
-
-impl UserMergeMap {
-    fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut merged = Self::default();
-        for entry in store.journal().entries(store.journal().first_offset()?)? {
-            if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
-                let (from, into) = (merged.resolve(&from).to_owned(), merged.resolve(&into).to_owned());
-                if from != into {
-                    merged.0.insert(from, into);
-                }
-            }
-        }
-        Ok(merged)
-    }
-
-    fn resolve<'u>(&'u self, mut user: &'u str) -> &'u str {
-        while let Some(into) = self.0.get(user) {
-            user = into;
-        }
-        user
-    }
-}
-
-impl ReplayedSession {
-    /// Marks the user as merged into another one, and returns the sequence to merge.
-    fn mark_merged(&mut self) -> UserSequence {
-        self.is_removed = true;
-        self.full_sequence.as_ref().unwrap_or(&self.sequence).clone()
-    }
-}
-
-/// Replays the journal of a store into sessions.
-pub(super) struct SessionReplayer<'s> {
-    pub(super) store: &'s Store,
-    pub(super) names: &'s ItemDictionary,
-    pub(super) kinds: &'s EventKinds,
-    pub(super) idle_gap_ms: i64,
-}
-
-impl SessionReplayer<'_> {
-    /// Replays each user's events before the offset `until(user)`. Calls `visit` once per pass,
-    /// with the users of that pass and a predicate that tells whether a user belongs to it.
-    pub(super) fn replay_sessions(
-        &self,
-        label: &'static str,
-        until: impl Fn(&str) -> Offset,
-        visit: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let passes = usize::try_from(self.store.journal().next_offset()? / ENTRIES_PER_PASS + 1).unwrap_or(1);
-        self.replay_in_passes(passes, label, until, visit)
-    }
-
-    /// Replays in a given number of passes.
-    fn replay_in_passes(
-        &self,
-        passes: usize,
-        label: &'static str,
-        until: impl Fn(&str) -> Offset,
-        mut visit: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let &Self { store, names, kinds, idle_gap_ms } = self;
-        let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
-        let quarantined = store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
-        let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
-        // Users who are merged must be in the same pass.
-        let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
-        let part = |user: &str| shard_of(merged.resolve(user), passes);
-        let progress = ProgressDisplay::new(end * passes as u64, label);
-        for pass in 0..passes {
-            let mut users: FxHashMap<String, ReplayedSession> = FxHashMap::default();
-            for entry in store.journal().entries(begin)? {
-                let (offset, entry) = entry?;
-                progress.update(pass as u64 * end + offset);
-                let Some((user, update)) = SessionUpdate::from_entry(offset, entry, names, kinds) else { continue };
-                if part(&user) != pass {
-                    continue;
-                }
-                let op = match update.op {
-                    SessionOp::Merge { from, .. } => {
-                        let merged_sequence = users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
-                        SessionOp::Merge { from, sequence: merged_sequence }
-                    }
-                    other => other,
-                };
-                let user = match users.get_mut(&user) {
-                    Some(existing) if !existing.is_removed => existing,
-                    _ => {
-                        let new = ReplayedSession { stop_at: until(&user), ..ReplayedSession::default() };
-                        users.entry(user).insert_entry(new).into_mut()
-                    }
-                };
-                user.last_offset = offset;
-                let session = if offset < user.stop_at {
-                    user.applied_through = offset + 1;
-                    &mut user.sequence
-                } else {
-                    user.first_unapplied.get_or_insert(offset);
-                    user.full_sequence.get_or_insert_with(|| user.sequence.clone())
-                };
-                match op {
-                    _ if quarantined.contains(&offset) => {}
-                    SessionOp::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
-                    SessionOp::Merge { sequence: merged_sequence, .. } => session.merge(&merged_sequence, idle_gap_ms),
-                    SessionOp::Forget => {
-                        *session = UserSequence::default();
-                        user.is_removed = true;
-                    }
-                }
-            }
-            visit(users, &|user| part(user) == pass)?;
-        }
-        progress.finish();
-        Ok(())
-    }
-}
-
 /// Compares every session record with the replay of its user's events, up to the offset in the
 /// record.
 fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
@@ -187,7 +43,8 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
     let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
     let through = sessions.watermark().unwrap_or(0);
     let expired = store.expiries().last_begun()?.map(|expiry| expiry.cutoffs(kinds));
-    let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied_through);
+    // A user without a record is replayed to the watermark, to tell whether there must be one.
+    let until = |user: &str| sessions.get(user).ok().flatten().map_or(through, |record| record.applied_through);
     let replayer = SessionReplayer { store, names, kinds, idle_gap_ms };
     replayer.replay_sessions("entries compared with the sessions", until, |mut users, is_in_pass| {
         for record in sessions.iter()? {
@@ -247,10 +104,11 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
         }
         for (user, replayed) in users {
             let must_exist = replayed.last_offset.saturating_add(settings.learning.users_kept) >= end;
-            // A removed user needs no record.
+            // A removed user needs no record, and neither does one without a step: the store keeps no
+            // empty records. Merges of users without events leave such users.
             if must_exist
                 && !replayed.is_removed
-                && replayed.first_unapplied.is_some_and(|next| next < through)
+                && !replayed.sequence.steps.is_empty()
                 && matches!(sessions.get(&user), Ok(None))
             {
                 findings.add(
@@ -321,79 +179,5 @@ impl fmt::Display for ConsistencyReport {
             write!(out, "\n{}: {}\n  -> {}", damage.location, damage.reason, damage.remedy.as_str())?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Event, EventKind};
-    use crate::store::{Durability, StoreOptions};
-    use std::collections::BTreeMap;
-
-    fn event(offset: i64, user: &str) -> Entry {
-        Entry::Event(Event {
-            event_id: None,
-            user_id: user.to_owned(),
-            session_id: None,
-            kind: EventKind::View,
-            item_id: Some(format!("item{}", offset % 7)),
-            value: None,
-            timestamp: offset * 60_000,
-            properties: None,
-        })
-    }
-
-    #[test]
-    fn the_number_of_passes_does_not_change_the_replay_of_merged_users() {
-        let home = tempfile::tempdir().unwrap();
-        let store = Store::open(home.path(), &StoreOptions::default()).unwrap();
-        let names = ItemDictionary::default();
-        for item in 0..7 {
-            names.intern(&format!("item{item}"));
-        }
-        let (kinds, users) = (EventKinds::default(), 40);
-        // Events after a merge carry the id of the remaining user.
-        let mut merged = UserMergeMap::default();
-        let mut entries = Vec::new();
-        for round in 0..400_i64 {
-            entries.push(event(round, merged.resolve(&format!("user{}", round * 17 % users))));
-            // Chains of merges: each user is merged into the next one, who is merged later. Every
-            // eighth user remains.
-            let from = round / 10;
-            if round % 10 == 9 && from % 8 != 7 {
-                let (from, into) = (format!("user{from}"), format!("user{}", from + 1));
-                merged.0.insert(from.clone(), into.clone());
-                entries.push(Entry::Merge(UserMerge { from, into, timestamp: round * 60_000 }));
-            }
-        }
-        store.journal().append(&entries, Durability::ProcessCrash).unwrap();
-        let replayer = SessionReplayer { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
-        let replay = |passes: usize| {
-            let mut all = BTreeMap::new();
-            let take = |users: FxHashMap<String, ReplayedSession>, is_in_pass: &dyn Fn(&str) -> bool| {
-                for (user, replayed) in users {
-                    assert!(is_in_pass(&user), "{user}");
-                    // State up to the offset, and beyond it.
-                    let state = (
-                        replayed.sequence,
-                        replayed.applied_through,
-                        replayed.first_unapplied,
-                        replayed.last_offset,
-                        replayed.full_sequence,
-                        replayed.is_removed,
-                    );
-                    assert!(all.insert(user.clone(), state).is_none(), "{user} is in two passes");
-                }
-                Ok(())
-            };
-            replayer.replay_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
-            all
-        };
-        let once = replay(1);
-        assert!(once.values().filter(|state| state.5).count() > 10 && once.values().any(|state| state.4.is_some()), "{once:?}");
-        for passes in [2, 3, 7] {
-            assert_eq!(replay(passes), once, "{passes} passes");
-        }
     }
 }

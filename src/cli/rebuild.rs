@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::consistency::{SessionReplayer, check_consistency};
+use super::consistency::check_consistency;
 use super::data_dir;
 use super::evaluate::write_json;
 use super::flags::{self, RuntimeFlags};
 use super::progress_display::ProgressDisplay;
+use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::pretrained::{number_items, read_pretrained};
 use crate::actors::state_history::{StoredStateHistory, replay_up_to};
@@ -145,7 +146,7 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
         "entries replayed into sessions",
         |_| Offset::MAX,
         |users, _| {
-            let record = |(user, session): (String, super::consistency::ReplayedSession)| {
+            let record = |(user, session): (String, ReplayedSession)| {
                 (user, SessionRecord { applied_through: session.applied_through, sequence: session.sequence, hidden_state: Vec::new() })
             };
             let records: Vec<_> = users.into_iter().filter(|(_, session)| !session.is_removed).map(record).collect();

@@ -40,6 +40,7 @@ mod read_your_writes;
 mod readme;
 mod replay;
 mod restart;
+mod restore;
 mod segment;
 mod server_limits;
 mod settings;
