@@ -153,12 +153,19 @@ impl Actor for CommitterActor {
     fn started(&mut self, context: &mut Self::Context) {
         // Admission control bounds the queue. A smaller mailbox would reject admitted entries.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // Retries even without a write. A load balancer sends no writes to a node that is not
-        // ready, so waiting for a write would keep this node out of service forever.
+        // Checks and retries even without a write. A load balancer sends no writes to a node that is
+        // not ready, so waiting for a write would keep this node out of service forever.
         context.run_interval(Self::RETRY_INTERVAL, |actor, _| {
-            if !actor.is_stopping
-                && let Err(error) = actor.recover()
+            if actor.is_stopping {
+                return;
+            }
+            if !actor.core.has_failed()
+                && let Err(error) = actor.core.check_files()
             {
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal accepts no more writes");
+                return;
+            }
+            if let Err(error) = actor.recover() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the journal does not accept writes yet");
             }
         });

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::progress_display::ProgressDisplay;
 use super::session_replay::SessionReplayer;
 use crate::actors::pretrained::read_pretrained;
+use crate::auth::KeyFile;
 use crate::domain::{ItemDictionary, Step, UserSequence};
 use crate::settings::Settings;
 use crate::store::{DamageFinding, DamageRemedy, FORMAT, Store, StoreCounts, StoreError, VerificationReport, keys};
@@ -23,6 +24,9 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
         && store.pretrained_state().is_ok()
     {
         findings.add("origin", format!("cannot be read: {error}"), DamageRemedy::Backup);
+    }
+    if let Err(error) = KeyFile::in_dir(store.dir()).read() {
+        findings.add("keys.json", error, DamageRemedy::Keys);
     }
     // With a damaged journal, comparing the sessions would only repeat its damage.
     if findings.is_journal_intact()

@@ -106,6 +106,10 @@ impl Cli {
     /// # Errors
     /// The error that made the command fail, with its causes.
     pub fn run(self) -> anyhow::Result<()> {
+        if self.command.writes_user_data() {
+            // Whatever the umask of the caller: only the owner reads users' data.
+            rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        }
         match self.command {
             Command::Demo(demo) => demo.run(),
             Command::Serve(serve) => serve.run(),
@@ -127,5 +131,25 @@ impl Cli {
             Command::Rebuild(rebuild) => rebuild.run(),
             Command::Migrate(migrate) => migrate.run(),
         }
+    }
+}
+
+impl Command {
+    /// Whether the files that the command creates hold users' data. The others write reports and
+    /// trained networks, which a daemon under another account may have to read.
+    fn writes_user_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Serve(_)
+                | Self::Key(_)
+                | Self::Import(_)
+                | Self::Verify(_)
+                | Self::Backup(_)
+                | Self::Compact(_)
+                | Self::Restore(_)
+                | Self::Export(_)
+                | Self::Rebuild(_)
+                | Self::Migrate(_)
+        )
     }
 }

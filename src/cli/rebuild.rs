@@ -29,13 +29,13 @@ use crate::telemetry::span;
     after_help = "Item names, session records and the learned state are derived from the journal. This command recomputes them in a new database next to the old one, \
     and then replaces the old one. Until then, nothing changes. The disk must have space for both.\n\n\
     The daemon must be stopped. Use its settings (--config, --set): the same journal and the same settings give the same bytes. The next start of the daemon has nothing left to learn.\n\n\
-    If the journal is damaged or incomplete, the command fails: restore a backup. If there is none, --accept-loss keeps the entries before the damage.\n\n\
+    If the journal is damaged or incomplete, the command fails: restore a backup. If there is none, --accept-loss keeps every entry that can be read, before and after the damage.\n\n\
     Example:\n  sequor rebuild --data-dir sequor-data --config sequor.toml"
 )]
 pub(super) struct Rebuild {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Drop the journal entries from the first damaged one on, permanently.
+    /// Drop the damaged journal entries, permanently. All others keep their offsets.
     #[arg(long)]
     accept_loss: bool,
     /// Write the report of the final verification to this file, as JSON.
@@ -47,7 +47,7 @@ impl Rebuild {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
         let mut settings = layers.validated()?.clone();
-        let hint = "the journal is damaged: restore a backup, or keep only the entries before the damage with --accept-loss";
+        let hint = "the journal is damaged: restore a backup, or drop the damaged entries with --accept-loss";
         let store = if self.accept_loss {
             data_dir::open_store(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
         } else {
@@ -80,13 +80,19 @@ impl Rebuild {
         store.copy_quarantine(&copy, |offset| offset)?;
         let end = store.journal().next_offset()?;
         let progress = ProgressDisplay::new(end, "entries copied");
-        match store.copy_journal(&copy, end, &mut |done, _| progress.update(done)) {
-            Err(error) if self.accept_loss => eprintln!("the entries from here on are dropped: {error}"),
-            copied => copied.context(hint)?,
-        }
+        let lost = if self.accept_loss {
+            store.salvage_journal(&copy, &mut |done| progress.update(done))?
+        } else {
+            store.copy_journal(&copy, end, &mut |done, _| progress.update(done)).context(hint)?;
+            Vec::new()
+        };
         progress.finish();
+        for range in &lost {
+            eprintln!("the entries from offset {} to {} are damaged and lost", range.start, range.end - 1);
+        }
 
         let names = rebuild_items(&copy)?;
+        store.copy_lost_indexes(&copy, &lost)?;
         rebuild_sessions(&copy, &names, &settings)?;
         let config = flags::learner_config(&settings);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);

@@ -1,11 +1,12 @@
 //! Packs a data directory into a `.tar.gz` file and unpacks it.
 
+use super::dir_lock::DataDirLock;
 use super::{StoreError, switchover};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use std::fs::{File, TryLockError};
-use std::io::{BufReader, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType};
 
@@ -14,6 +15,28 @@ const BUFFER: usize = 1 << 18;
 
 /// The parts of a data directory that a backup contains. The rest belongs to a running daemon.
 pub(super) const PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
+
+/// Bound of the unpacked size of an archive: this many bytes, plus a multiple of the archive's size.
+/// A database compresses to a tenth or more; an archive that exceeds the bound is not a backup.
+const MAX_UNPACKED_BASE: u64 = 64 << 20;
+/// That multiple.
+const MAX_UNPACKED_FACTOR: u64 = 100;
+
+/// Reader that fails after a number of bytes.
+struct BoundedReader<R> {
+    inner: R,
+    remaining: u64,
+}
+
+impl<R: Read> Read for BoundedReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.remaining = self.remaining.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("it unpacks to more than {MAX_UNPACKED_FACTOR} times its size, so it is not a backup"))
+        })?;
+        Ok(read)
+    }
+}
 
 /// Durably packs the data directory `dir` into a new file. No process may have `dir` open.
 ///
@@ -41,20 +64,26 @@ pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
 /// Durably unpacks an archive of [`pack`] into an existing empty directory.
 ///
 /// # Errors
-/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path outside
-/// the directory. [`StoreError::Io`] if it is damaged or incomplete, or cannot be written.
+/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path that is no
+/// part of a backup. [`StoreError::Io`] if it is damaged or incomplete, unpacks to far more than its
+/// size, or cannot be written.
 pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
     let archive = File::open(file).map_err(failed)?;
-    let mut archive = Archive::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, archive)));
+    let packed = archive.metadata().map_err(failed)?.len();
+    let remaining = packed.saturating_mul(MAX_UNPACKED_FACTOR).saturating_add(MAX_UNPACKED_BASE);
+    let inner = MultiGzDecoder::new(BufReader::with_capacity(BUFFER, archive));
+    let mut archive = Archive::new(BoundedReader { inner, remaining });
     for entry in archive.entries().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
         let path = entry.path().map_err(failed)?.into_owned();
         let is_inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let first = path.components().find(|part| matches!(part, Component::Normal(_)));
+        let is_part = first.is_none_or(|first| PARTS.iter().any(|part| first.as_os_str() == *part));
         let target = dir.join(&path);
         match entry.header().entry_type() {
-            EntryType::Directory if is_inside => std::fs::create_dir_all(&target).map_err(StoreError::io("creating", &target))?,
-            EntryType::Regular if is_inside => {
+            EntryType::Directory if is_inside && is_part => std::fs::create_dir_all(&target).map_err(StoreError::io("creating", &target))?,
+            EntryType::Regular if is_inside && is_part => {
                 let written = File::create_new(&target).and_then(|mut file| {
                     std::io::copy(&mut entry, &mut file)?;
                     file.sync_all()
@@ -64,7 +93,7 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
             _ => {
                 return Err(StoreError::InvalidBackup {
                     path: file.to_owned(),
-                    reason: format!("it contains a link, a special file or an outside path: {}", path.display()),
+                    reason: format!("it contains a link, a special file or a path that is no part of a backup: {}", path.display()),
                 });
             }
         }
@@ -87,10 +116,7 @@ pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
         let reason = "it is neither a `.tar.gz` file nor a directory with a store".to_owned();
         return Err(StoreError::InvalidBackup { path: from.to_owned(), reason });
     }
-    let lock = File::open(from.join("lock")).ok();
-    if lock.as_ref().is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))) {
-        return Err(StoreError::Locked { dir: from.to_owned() });
-    }
+    let _lock = DataDirLock::acquire_shared(from)?;
     for part in PARTS {
         let (path, target) = (if part == "store" { store.clone() } else { from.join(part) }, to.join(part));
         if path.is_dir() {

@@ -1,17 +1,16 @@
-//! Backup of a store while it is being written to, through the same reads as any reader, and
-//! restoring a backup.
+//! Backup of a store while it is being written to, through the same reads as any reader.
 //!
 //! A backup copies derived state before it reads the journal's end, so no derived state in the copy
 //! is ahead of its journal. Derived state stores its watermark, and a start applies the rest of the
 //! journal.
 
-use super::archive::{PARTS, copy_data, pack, unpack};
+use super::archive::pack;
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Contents of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +30,26 @@ const ENTRIES_PER_RECORD: usize = 1024;
 /// Number of session records that are copied at a time.
 const SESSION_BATCH: usize = 256;
 
+/// End of the name of a backup that is being written, before a random part.
+const STAGE_SUFFIX: &str = ".unfinished-";
+/// File in an unfinished backup, locked while its process runs.
+const CLAIM: &str = "claim";
+
+/// Removes the unfinished backups in `folder` whose process has died. Keeps all other files.
+fn remove_abandoned_stages(folder: &Path) -> Result<(), StoreError> {
+    let entries = folder.read_dir().map_err(StoreError::io("writing to", folder))?;
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let is_stage = path.file_name().is_some_and(|name| name.to_string_lossy().contains(STAGE_SUFFIX));
+        // Backups of earlier versions have no claim. Their copy of the store has a lock file.
+        let claims = [path.join(CLAIM), path.join("data/lock")];
+        let Some(claim) = claims.iter().filter(|_| is_stage).find_map(|claim| File::open(claim).ok()) else { continue };
+        if claim.try_lock().is_ok() {
+            std::fs::remove_dir_all(&path).map_err(StoreError::io("removing", &path))?;
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Writes a backup to the new file `target` if the name ends in `.tar.gz`, otherwise to the new
     /// directory `target`, which a daemon can serve directly. The backup contains every entry that
@@ -38,9 +57,10 @@ impl Store {
     /// `observe` receives the number of copied entries and the total.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::JournalTruncated`] if
-    /// entries of the journal are missing, or any error of reading this store or writing the
-    /// backup. No partial backup remains.
+    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::TargetInDataDir`] if it is in
+    /// the data directory, [`StoreError::JournalTruncated`] if entries of the journal are missing,
+    /// or any error of reading this store or writing the backup. No partial backup remains. The
+    /// next backup into the folder removes that of a killed process.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let ensure_absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::AlreadyExists { path: target.to_owned() }),
@@ -49,8 +69,12 @@ impl Store {
         ensure_absent()?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let stage = tempfile::Builder::new().prefix(&format!("{name}.unfinished-")).tempdir_in(folder);
+        self.ensure_outside(target, folder)?;
+        remove_abandoned_stages(folder)?;
+        let stage = tempfile::Builder::new().prefix(&format!("{name}{STAGE_SUFFIX}")).tempdir_in(folder);
         let stage = stage.map_err(StoreError::io("writing to", folder))?;
+        let claim = stage.path().join(CLAIM);
+        let claim = File::create_new(&claim).and_then(|file| file.lock().map(|()| file)).map_err(StoreError::io("locking", &claim))?;
         let data = stage.path().join("data");
         let copied = self.copy_to(&data, observe)?;
         if is_archive(target) {
@@ -63,8 +87,19 @@ impl Store {
             ensure_absent()?;
             std::fs::rename(&data, target).map_err(StoreError::io("writing", target))?;
         }
+        drop(claim);
         sync_directory(folder)?;
         Ok(copied)
+    }
+
+    /// Refuses a target in the data directory: the daemon removes what is not part of its data, and
+    /// a backup on the same files protects from little.
+    fn ensure_outside(&self, target: &Path, folder: &Path) -> Result<(), StoreError> {
+        let canonical = |path: &Path| path.canonicalize().map_err(StoreError::io("writing to", path));
+        if canonical(folder)?.starts_with(canonical(self.dir())?) {
+            return Err(StoreError::TargetInDataDir { path: target.to_owned(), dir: self.dir().to_owned() });
+        }
+        Ok(())
     }
 
     /// Durably copies this store into the new directory `dir`: the journal, all session records,
@@ -209,74 +244,6 @@ impl Store {
 /// Whether the backup's name stands for an archive file.
 fn is_archive(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with(".tar.gz")
-}
-
-/// Restores a backup, a file or a directory, into the data directory `dir`, which must be empty or
-/// absent. Holds the lock of the directory meanwhile. Calls `check` with the store before anything
-/// is moved into place; if `check` fails, nothing is restored.
-///
-/// # Errors
-/// [`StoreError::AlreadyExists`] if `dir` is not empty. [`StoreError::InvalidBackup`] or
-/// [`StoreError::Io`] if the backup is invalid or cannot be read. Any error of `check`, of opening
-/// the store or of writing. `dir` is unchanged after an error.
-pub fn restore<T, E: From<StoreError>>(
-    backup: &Path,
-    dir: &Path,
-    options: &StoreOptions,
-    check: impl FnOnce(&Store) -> Result<T, E>,
-) -> Result<T, E> {
-    let created = !dir.exists();
-    std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
-    let restored = restore_into(backup, dir, options, check);
-    if restored.is_err() && created {
-        // Best effort: the new directory is empty except for the lock file.
-        let _ = std::fs::remove_file(dir.join("lock"));
-        let _ = std::fs::remove_dir(dir);
-    }
-    restored
-}
-
-fn restore_into<T, E: From<StoreError>>(
-    backup: &Path,
-    dir: &Path,
-    options: &StoreOptions,
-    check: impl FnOnce(&Store) -> Result<T, E>,
-) -> Result<T, E> {
-    let listed: Result<Vec<PathBuf>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    // Ignored: the folder at the root of a file system, and the lock file.
-    let is_content = |path: &PathBuf| !path.ends_with("lost+found") && !path.ends_with("lock");
-    if listed.map_err(StoreError::io("listing", dir))?.iter().any(is_content) {
-        return Err(StoreError::AlreadyExists { path: dir.to_owned() }.into());
-    }
-    let lock_path = dir.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir: dir.to_owned() }.into()),
-        Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source).into()),
-    }
-    let stage = tempfile::Builder::new().prefix("restore.unfinished-").tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
-    if backup.is_dir() {
-        copy_data(backup, stage.path())?
-    } else {
-        unpack(backup, stage.path())?
-    }
-    let store = Store::open_existing(stage.path(), options).map_err(|error| match error {
-        StoreError::NotFound { .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason: "it contains no store".to_owned() },
-        error => error,
-    })?;
-    store.check_journal_end()?;
-    let checked = check(&store)?;
-    store.close()?;
-    // The store is moved last: the other parts have no meaning without it.
-    for part in PARTS.iter().rev() {
-        let (from, to) = (stage.path().join(part), dir.join(part));
-        if from.exists() {
-            std::fs::rename(&from, &to).map_err(StoreError::io("renaming", &from))?;
-        }
-    }
-    sync_directory(dir)?;
-    Ok(checked)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! temporary name, synced and then renamed, so a file with the final name is complete unless the
 //! disk damaged it.
 
-use super::{StoreError, sync_directory};
+use super::{StoreError, own_file, sync_directory};
 use crate::domain::{Offset, Timestamp};
 use crc32fast::Hasher;
 use serde::Serialize;
@@ -312,7 +312,7 @@ fn write_unfinished<E>(offset: Offset, path: &Path, fill: impl FnOnce(&mut Check
 where
     E: From<StoreError>,
 {
-    let file = File::create(path).map_err(StoreError::io("creating", path))?;
+    let file = own_file::create(path)?;
     let mut writer = CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
     // Space for the header, which is known only after the payload.
     writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
@@ -326,6 +326,16 @@ where
 /// [`StoreError::Io`] if the file cannot be read or is damaged.
 pub fn open_checkpoint(path: &Path) -> Result<CheckpointReader, StoreError> {
     verify(path).map_err(StoreError::io("reading", path))
+}
+
+/// Reads the header of a checkpoint file, which contains the checksum of the payload.
+///
+/// # Errors
+/// [`StoreError::Io`] if the file cannot be read.
+pub(super) fn read_header(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut header = Vec::with_capacity(HEADER);
+    let read = File::open(path).and_then(|file| file.take(HEADER as u64).read_to_end(&mut header));
+    read.map(|_| header).map_err(StoreError::io("reading", path))
 }
 
 fn verify(path: &Path) -> io::Result<CheckpointReader> {

@@ -260,6 +260,14 @@ impl Committer {
         Ok((receipts, CommittedBatch { first, entries }))
     }
 
+    /// Checks that the database's files were not removed, see [`Store::check_files`].
+    ///
+    /// # Errors
+    /// As [`Store::check_files`].
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.store.check_files()
+    }
+
     /// Whether a write failed, so that the store rejects writes until [`Committer::recover`].
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -284,6 +292,7 @@ impl Committer {
         self.store.reopen()?;
         let (first, end) = (self.next, self.store.journal().next_offset()?);
         if end < first {
+            self.store.reject_writes();
             return Err(StoreError::MissingEntries { from: end, until: first });
         }
         let recovered: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;

@@ -7,7 +7,7 @@
 //! never ahead of the journal. After a loss of power it may be behind; the check then detects less
 //! but raises no false alarm.
 
-use super::StoreError;
+use super::{StoreError, own_file};
 use crate::domain::Offset;
 use std::fs::File;
 use std::io::Read;
@@ -32,8 +32,7 @@ impl EndMarker {
     /// Any I/O error.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(NAME);
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(StoreError::io("opening", &path))?;
+        let file = own_file::open(File::options().create(true).truncate(false).read(true).write(true), &path)?;
         let mut bytes = Vec::new();
         (&file).take(64).read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
         Ok(Self { file, path, found: read(&bytes) })

@@ -9,6 +9,7 @@ use crate::domain::Offset;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -207,6 +208,24 @@ impl Engine {
     /// Any database error.
     pub(crate) fn tree(&self, name: &[u8]) -> Result<sled::Tree, StoreError> {
         guarded(&self.path, || self.db.open_tree(name).map_err(|source| self.error("opening", source)))
+    }
+
+    /// Checks that the database's log in the directory is still the open file. Otherwise the engine
+    /// counts as failed: its writes would reach a removed file.
+    ///
+    /// # Errors
+    /// [`StoreError::FilesRemoved`].
+    pub(crate) fn check_files(&self) -> Result<(), StoreError> {
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let in_directory = std::fs::metadata(self.path.join("db")).map(identity);
+        match (in_directory, self.file.metadata().map(identity)) {
+            (Ok(found), Ok(open)) if found == open => Ok(()),
+            (Err(error), _) if error.kind() != std::io::ErrorKind::NotFound => Ok(()),
+            _ => {
+                self.mark_failed();
+                Err(StoreError::FilesRemoved { path: self.path.clone() })
+            }
+        }
     }
 
     /// Whether a write or a sync failed.

@@ -39,6 +39,35 @@ pub enum StoreError {
         /// The file or directory.
         path: PathBuf,
     },
+    /// A backup would be written into the data directory.
+    #[error("{} is in the data directory {}, where a daemon removes files that are not its own; choose a path outside", path.display(), dir.display())]
+    TargetInDataDir {
+        /// The backup.
+        path: PathBuf,
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// A restore into the data directory was interrupted.
+    #[error(
+        "a restore into {} was interrupted, so its data is not complete; run `sequor restore` again, which replaces it, or remove the directory",
+        dir.display()
+    )]
+    UnfinishedRestore {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The files of the open database were removed or replaced.
+    #[error("the files of the database {} were removed while it was in use; stop the daemon and restore a backup", path.display())]
+    FilesRemoved {
+        /// The database's directory.
+        path: PathBuf,
+    },
+    /// The file of the pretrained network is missing.
+    #[error("{} is missing: learning started from the pretrained network in it; restore the file from a backup", path.display())]
+    MissingPretrained {
+        /// The file.
+        path: PathBuf,
+    },
     /// The journal lacks entries that it is known to have had.
     #[error(
         "the journal in {} ends at offset {end}, but {known} entries were in it: its files are damaged or not complete; restore them from a backup, \

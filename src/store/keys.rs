@@ -43,6 +43,9 @@ pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 /// Key of the fingerprint of the pseudonym secret in the default tree.
 pub const FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
+/// Key of the record of the pretrained state, in the default tree.
+pub(super) const PRETRAINED_KEY: &[u8] = b"pretrained";
+
 /// A stable name for a user in errors and logs, derived from a hash; it never contains the id.
 #[must_use]
 pub fn redacted(user_id: &str) -> String {

@@ -30,6 +30,7 @@ pub mod codec;
 mod committer;
 mod compact;
 mod consent_tree;
+mod dir_lock;
 mod end_marker;
 mod engine;
 mod envelope;
@@ -43,9 +44,13 @@ mod journal_records;
 mod key_value_iter;
 pub mod keys;
 mod migrations;
+mod own_file;
+mod pretrained;
 mod pseudonyms;
 mod quarantine_tree;
+mod restore;
 mod retention;
+mod salvage;
 mod session_tree;
 mod switchover;
 #[cfg(test)]
@@ -54,7 +59,7 @@ mod verify;
 mod write_tracker;
 
 pub use alias_tree::AliasTree;
-pub use backup::{BackupSummary, restore};
+pub use backup::BackupSummary;
 pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{CommitReceipt, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
@@ -68,23 +73,20 @@ pub use item_tree::ItemTree;
 pub use journal::{Journal, JournalEntries, JournalWatcher};
 pub use migrations::FORMAT;
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
+pub use restore::restore;
 pub use retention::JournalRetention;
 pub use session_tree::{SessionRecord, SessionTree};
 pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 
+use dir_lock::DataDirLock;
 use engine::Engine;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
-
-/// Pause between attempts to lock a data directory, and the number of retries. A child process
-/// holds a copy of its parent's lock between `fork` and `exec`.
-const LOCK_RETRY: (Duration, u32) = (Duration::from_millis(10), 50);
 
 /// Minimum size of a database, in bytes, for which [`Store::prepare_for_shutdown`] does anything.
 const MIN_BYTES_TO_PREPARE: u64 = 64 << 20;
@@ -127,9 +129,6 @@ pub struct DiskSpace {
     pub size: u64,
 }
 
-/// Name of the file of the pretrained network in the data directory.
-const ORIGIN: &str = "origin";
-
 /// An open store of one data directory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -151,9 +150,9 @@ struct StoreShared {
     compacted_to: AtomicU64,
     /// Number of times the database was reopened.
     reopenings: AtomicU64,
-    /// Lock file of the data directory, locked while the store is open. It is the last field, so
+    /// Lock of the data directory, held while the store is open. It is the last field, so
     /// that it is released after the database's files are closed.
-    _lock: File,
+    _lock: DataDirLock,
 }
 
 impl Store {
@@ -188,21 +187,38 @@ impl Store {
         Self::open_by(dir.as_ref(), options, true)
     }
 
+    /// Opens the store of an unpacked backup, which must be a complete database.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidBackup`] if the files are not those of a database that this program
+    /// wrote, otherwise as [`Store::open_existing`].
+    fn open_backup(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let store = Self::open_existing(dir, options)?;
+        // Opening creates a new database where there is none, and takes a damaged log for an empty
+        // one.
+        if store.engine()?.db.was_recovered() {
+            Ok(store)
+        } else {
+            let reason = "the files in its store are not those of a database".to_owned();
+            Err(StoreError::InvalidBackup { path: dir.to_owned(), reason })
+        }
+    }
+
+    /// Checks that the database's files are still in the data directory. If they were removed, the
+    /// store accepts no more writes, because these would be lost.
+    ///
+    /// # Errors
+    /// [`StoreError::FilesRemoved`], or [`StoreError::NeedsReopen`] if the store is closed.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        let engine = self.engine()?;
+        // A compaction may have replaced the database since.
+        engine.check_files().or_else(|error| if self.engine().is_ok_and(|new| !Arc::ptr_eq(&new, &engine)) { Ok(()) } else { Err(error) })
+    }
+
     fn open_by(dir: &Path, options: &StoreOptions, lenient: bool) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
-        let lock_path = dir.join("lock");
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
-        let (pause, mut retries) = LOCK_RETRY;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if retries > 0 => retries -= 1,
-                Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir: dir.to_owned() }),
-                Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
-            }
-            std::thread::sleep(pause);
-        }
+        let lock = DataDirLock::acquire(dir)?;
+        restore::remove_leftovers_of_finished(dir)?;
         switchover::finish_switchover(dir)?;
         let engine = Engine::open(dir, &switchover::current_database(dir)?, options, 0, lenient)?;
         let shared = StoreShared {
@@ -215,7 +231,11 @@ impl Store {
             reopenings: AtomicU64::new(0),
             _lock: lock,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let store = Self { shared: Arc::new(shared) };
+        if !lenient {
+            store.record_existing_pretrained()?;
+        }
+        Ok(store)
     }
 
     /// Closes the database and opens it again, to allow writes after a write failed: reading the
@@ -223,11 +243,15 @@ impl Store {
     /// Waits for calls in other threads to finish.
     ///
     /// # Errors
-    /// [`StoreError::Io`] while the disk still rejects writes: the database stays open and
-    /// readable. Otherwise as [`Store::open`]: the store stays closed, and every call returns
+    /// [`StoreError::Io`] while the disk still rejects writes, and [`StoreError::FilesRemoved`] if
+    /// the database's files are gone: the database stays open and readable. Otherwise as [`Store::open`]: the store stays closed, and every call returns
     /// [`StoreError::NeedsReopen`]. The caller can retry in both cases.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
+        if let Ok(engine) = self.engine() {
+            // Opening would create an empty database.
+            engine.check_files()?;
+        }
         probe(&shared.dir.join("probe"))?;
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
@@ -263,6 +287,13 @@ impl Store {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.engine().map_or(true, |engine| engine.has_failed())
+    }
+
+    /// Rejects all writes until the store is reopened.
+    fn reject_writes(&self) {
+        if let Ok(engine) = self.engine() {
+            engine.mark_failed();
+        }
     }
 
     /// Format of the store before this process opened it.
@@ -393,34 +424,6 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), usize::MAX)
     }
 
-    /// A reader of the pretrained state that learning started from; `None` if learning started from
-    /// scratch.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if the file cannot be read or is damaged.
-    pub fn pretrained_state(&self) -> Result<Option<CheckpointReader>, StoreError> {
-        let path = self.shared.dir.join(ORIGIN);
-        match open_checkpoint(&path) {
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            read => read.map(Some),
-        }
-    }
-
-    /// Durably writes the pretrained state that learning starts from. Only an empty journal accepts
-    /// it, because all derived state depends on it.
-    ///
-    /// # Errors
-    /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any error of `fill` or of the
-    /// disk.
-    pub fn set_pretrained_state<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
-        let entries = self.journal().next_offset()?;
-        if entries > 0 {
-            return Err(StoreError::JournalNotEmpty { dir: self.shared.dir.clone(), entries }.into());
-        }
-        write_checkpoint(&self.shared.dir.join(ORIGIN), 0, fill)?;
-        Ok(())
-    }
-
     /// Makes all earlier writes durable, session records and item names included.
     ///
     /// # Errors
@@ -496,10 +499,8 @@ fn require_store(dir: &Path) -> Result<(), StoreError> {
 /// write.
 fn probe(path: &Path) -> Result<(), StoreError> {
     const BYTES: usize = 4 << 20;
-    let written = File::create(path).and_then(|mut file| {
-        file.write_all(&vec![0; BYTES])?;
-        file.sync_data()
-    });
+    let mut file = own_file::create(path)?;
+    let written = file.write_all(&vec![0; BYTES]).and_then(|()| file.sync_data());
     let removed = std::fs::remove_file(path);
     written.and(removed).map_err(StoreError::io("writing", path))
 }

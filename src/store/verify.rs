@@ -2,7 +2,8 @@
 
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
-use super::{Store, StoreError, codec, envelope, journal_records, keys, open_checkpoint, session_tree};
+use super::salvage::find_readable_record;
+use super::{Checkpoints, Store, StoreError, codec, envelope, journal_records, keys, open_checkpoint, session_tree};
 use crate::domain::{Entry, ItemDictionary, ItemIx, Offset, UserSequence};
 use serde::Serialize;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub enum DamageRemedy {
     Delete,
     /// The finding may come from verifying with settings other than the daemon's.
     Settings,
+    /// The file holds the API keys: restore it, or create new keys.
+    Keys,
     /// The next accepted event repairs it.
     #[serde(rename = "nothing")]
     SelfRepairing,
@@ -45,12 +48,13 @@ impl DamageRemedy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Restore => {
-                "restore a backup with `sequor restore`; without a backup, `sequor rebuild --accept-loss` keeps the entries before the damage"
+                "restore a backup with `sequor restore`; without a backup, `sequor rebuild --accept-loss` keeps every entry that can be read"
             }
             Self::Backup => "only a backup helps: `sequor restore`",
             Self::Rebuild => "`sequor rebuild` recreates it from the journal",
             Self::Delete => "delete the file: it is skipped, and its content is learned again from the journal",
             Self::Settings => "verify with the settings of the daemon (--config, --set); if these are the same, run `sequor rebuild`",
+            Self::Keys => "restore the file from a copy; without one, delete it and create new keys with `sequor key create`",
             Self::SelfRepairing => "the next accepted event rewrites it",
         }
     }
@@ -178,7 +182,11 @@ impl Store {
         check_items(&engine, &journal_items, &mut findings);
         let items = if journal_items.is_complete { journal_items.all.len() } else { usize::MAX };
         check_sessions(self, &engine, end, items, &mut findings);
-        check_checkpoints(self, end, &mut findings);
+        let (checkpoints, restore_points) = (self.checkpoints_read_only(), self.restore_points_read_only());
+        findings.counts.checkpoints = check_checkpoints("checkpoints", &checkpoints, end, DamageRemedy::Delete, &mut findings);
+        // A replay of the journal through a rollback may need a restore point, so it is not merely
+        // deleted.
+        check_checkpoints("restore-points", &restore_points, end, DamageRemedy::Rebuild, &mut findings);
         if let Err(error) = self.aliases().load() {
             findings.add("links", error, DamageRemedy::Rebuild);
         }
@@ -239,19 +247,13 @@ fn check_journal(
             }
             Some(Err(error)) => {
                 findings.add(location(next), &error, DamageRemedy::Restore);
-                // After a database error, the following records cannot be found.
                 let resume_at = match error {
                     StoreError::MissingEntries { until, .. } => until,
-                    StoreError::DamagedRecord { offset, .. } => offset + 1,
-                    _ => break,
+                    _ => next + 1,
                 };
-                match journal_records::find_record_from(&engine.journal, engine.path(), resume_at) {
-                    Ok(Some(first)) if first <= last => next = first,
-                    Ok(_) => break,
-                    Err(error) => {
-                        findings.add(location(resume_at), error, DamageRemedy::Restore);
-                        break;
-                    }
+                match find_readable_record(&engine.journal, engine.path(), resume_at, last) {
+                    Some(first) => next = first,
+                    None => break,
                 }
                 records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), next);
             }
@@ -382,27 +384,32 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
     }
 }
 
-fn check_checkpoints(store: &Store, end: Offset, findings: &mut VerificationReport) {
-    let checkpoints = store.checkpoints_read_only();
+/// Checks the files of a folder of checkpoints. Damaged ones have the remedy `remedy`. Returns
+/// their number.
+fn check_checkpoints(name: &str, checkpoints: &Checkpoints, end: Offset, remedy: DamageRemedy, findings: &mut VerificationReport) -> u64 {
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,
-        Err(error) => return findings.add("checkpoints", error, DamageRemedy::Rebuild),
+        Err(error) => {
+            findings.add(name, error, DamageRemedy::Rebuild);
+            return 0;
+        }
     };
+    let count = offsets.len() as u64;
     for offset in offsets {
-        findings.counts.checkpoints += 1;
         let path = checkpoints.path(offset);
         let location = path.display().to_string();
         match open_checkpoint(&path) {
             Ok(checkpoint) if checkpoint.offset() != offset => {
-                findings.add(location, format!("it contains the checkpoint of offset {}", checkpoint.offset()), DamageRemedy::Delete);
+                findings.add(location, format!("it contains the checkpoint of offset {}", checkpoint.offset()), remedy);
             }
             Ok(_) if offset > end => {
-                findings.add(location, format!("it is ahead of the journal, which ends at {end}"), DamageRemedy::Delete)
+                findings.add(location, format!("it is ahead of the journal, which ends at {end}"), remedy)
             }
             Ok(_) => {}
-            Err(error) => findings.add(location, error, DamageRemedy::Delete),
+            Err(error) => findings.add(location, error, remedy),
         }
     }
+    count
 }
 
 #[cfg(test)]

@@ -368,6 +368,10 @@ fn pretrained_network_is_kept_and_used_by_rebuild() {
         run_on(&data, &["verify"]),
         &["origin: ", "its checksum does not match", "only a backup helps: `sequor restore`", "damaged in one place"],
     );
+    // Without the file, learning would start from another network.
+    fs::remove_file(data.join("origin")).unwrap();
+    refused(on(&data, &["verify"]), &["origin: ", "is missing", "only a backup helps: `sequor restore`"]);
+    refused(home.start_expecting_failure(&STRIDES), &["origin is missing", "restore the file from a backup"]);
 }
 
 #[test]

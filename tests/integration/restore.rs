@@ -1,12 +1,20 @@
 //! Backups of unusual but sound stores restore, damaged or crafted ones are refused, and killed
 //! commands leave nothing that gets in the way.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::thread;
+use std::time::Duration;
 
-use serde_json::json;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, sequor};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, sequor, wait_for};
+use crate::journal_dump::copy_dir;
 
 /// Runs a command on a data directory, with the settings of the tests' daemons.
 fn on(data: &Path, arguments: &[&str]) -> Output {
@@ -26,6 +34,15 @@ fn text(output: &Output) -> String {
 fn succeeds(output: &Output, step: &str) -> String {
     assert_eq!(output.status.code(), Some(0), "{step}: {}", text(output));
     text(output)
+}
+
+#[track_caller]
+fn fails(output: &Output, reasons: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for reason in reasons {
+        assert!(text.contains(reason), "{reason:?} is missing: {text}");
+    }
 }
 
 /// A sign-up merges the visitor's id into the account's before either has an event. The session
@@ -66,4 +83,253 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
         assert!(report.contains("damages                      0"), "{step}: {report}");
     }
     succeeds(&on(&home.data_dir(), &["rebuild"]), "rebuild");
+}
+
+/// A daemon's data directory with a few hundred events, after a stop.
+fn stopped(home: &DaemonHome) -> PathBuf {
+    let daemon = home.start(&[]);
+    let events: Vec<_> = (0..300).map(|n| event(&format!("e{n}"), &format!("user{}", n % 20), &format!("item{}", n % 30))).collect();
+    daemon.send_events(&events);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    home.data_dir()
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    dir.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// A restore that was killed left its stage and the lock. A daemon started on them with an empty
+/// store and said that it was ready, and the next restore refused the directory as not empty.
+#[test]
+fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
+    let home = DaemonHome::new();
+    let data = stopped(&home);
+    let backup = home.path().join("monday.tar.gz");
+    let backup = backup.to_str().unwrap();
+    succeeds(&on(&data, &["backup", backup]), "backup");
+    let complete = names(&data).into_iter().filter(|name| name != "addresses.json" && name != "ids").collect::<BTreeSet<_>>();
+
+    // Killed while it unpacks, and killed while it moves the parts: the store is moved last.
+    for moved in [&[][..], &["end", "checkpoints"]] {
+        let target = DaemonHome::new();
+        let (to, stage) = (target.data_dir(), target.data_dir().join("restore.unfinished-abc"));
+        fs::create_dir_all(&stage).unwrap();
+        fs::write(to.join("lock"), "").unwrap();
+        copy_dir(&data, &stage);
+        for part in moved {
+            fs::rename(stage.join(part), to.join(part)).unwrap();
+        }
+        let output = target.start_expecting_failure(&[]);
+        fails(&output, &["was interrupted", "run `sequor restore` again"]);
+        fails(&on(&to, &["verify"]), &["there is no store"]);
+        succeeds(&on(&to, &["restore", backup]), "restore");
+        assert_eq!(names(&to), complete);
+        succeeds(&on(&to, &["verify"]), "verify");
+    }
+    // Killed after the store was moved: it is complete, and the next start cleans up.
+    let target = DaemonHome::new();
+    succeeds(&on(&target.data_dir(), &["restore", backup]), "restore");
+    fs::create_dir(target.data_dir().join("restore.unfinished-abc")).unwrap();
+    fails(&on(&target.data_dir(), &["restore", backup]), &["is not empty"]);
+    let daemon = target.start(&[]);
+    assert_eq!(daemon.next_offset(), 300);
+    assert!(!target.data_dir().join("restore.unfinished-abc").exists());
+    daemon.kill();
+
+    // Really killed, at several moments. Other files are never taken for leftovers.
+    let target = DaemonHome::new();
+    for milliseconds in [1, 10, 30, 60, 90] {
+        let mut restore = sequor().args(["restore", backup, "--data-dir"]).arg(target.data_dir()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(milliseconds));
+        restore.kill().unwrap();
+        restore.wait().unwrap();
+    }
+    if !target.data_dir().join("store").exists() {
+        fs::create_dir_all(target.data_dir()).unwrap();
+        fs::write(target.data_dir().join("notes"), "").unwrap();
+        fails(&on(&target.data_dir(), &["restore", backup]), &["is not empty"]);
+        fs::remove_file(target.data_dir().join("notes")).unwrap();
+        succeeds(&on(&target.data_dir(), &["restore", backup]), "restore");
+    }
+    assert_eq!(names(&target.data_dir()), complete);
+}
+
+/// Backups in the data directory were accepted, and later removed with other files that the store
+/// does not know. Killed backups left their unfinished directory for ever.
+#[test]
+fn backups_stay_outside_the_data_directory_and_replace_what_killed_ones_left() {
+    let home = DaemonHome::new();
+    let data = stopped(&home);
+    let daemon = home.start(&[]);
+    std::os::unix::fs::symlink(data.join("store"), home.path().join("link")).unwrap();
+    for target in [data.join("store/x"), data.join("unlearned"), data.join("store.1"), data.join("x.tar.gz"), home.path().join("link/x")] {
+        let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": target }).to_string());
+        assert_eq!(answer.status, 409, "{}", answer.body);
+        assert!(answer.body.contains("is in the data directory"), "{}", answer.body);
+        assert!(!target.exists());
+    }
+    let folder = home.path().join("backups");
+    let left = |name: &str, claim: &str| {
+        fs::create_dir_all(folder.join(name).join("data")).unwrap();
+        fs::write(folder.join(name).join(claim), "").unwrap();
+    };
+    left("monday.unfinished-aaa", "data/lock");
+    left("tuesday.tar.gz.unfinished-bbb", "claim");
+    left("running.unfinished-ccc", "claim");
+    left("foreign.unfinished-ddd", "data/notes");
+    let running = fs::File::open(folder.join("running.unfinished-ccc/claim")).unwrap();
+    running.lock().unwrap();
+    let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": folder.join("wednesday") }).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(names(&folder), ["foreign.unfinished-ddd", "running.unfinished-ccc", "wednesday"].map(str::to_owned).into());
+    assert_eq!(daemon.terminate().code(), Some(0));
+    fails(&on(&data, &["backup", data.join("x").to_str().unwrap()]), &["is in the data directory"]);
+}
+
+#[test]
+fn a_link_in_place_of_a_file_of_the_store_is_refused() {
+    let home = DaemonHome::new();
+    let data = stopped(&home);
+    let target = home.path().join("target");
+    for name in ["end", "lock"] {
+        let kept = fs::read(data.join(name)).unwrap();
+        fs::write(&target, "kept").unwrap();
+        fs::remove_file(data.join(name)).unwrap();
+        std::os::unix::fs::symlink(&target, data.join(name)).unwrap();
+        fails(&home.start_expecting_failure(&[]), &[&format!("data/{name}"), "it is a symbolic link"]);
+        assert_eq!(fs::read(&target).unwrap(), b"kept");
+        fs::remove_file(data.join(name)).unwrap();
+        fs::write(data.join(name), kept).unwrap();
+    }
+    home.start(&[]).kill();
+}
+
+#[test]
+fn only_the_owner_reads_what_the_daemon_writes() {
+    fn check(path: &Path) {
+        let found = path.metadata().unwrap();
+        assert_eq!(found.permissions().mode() & 0o077, 0, "{} has mode {:o}", path.display(), found.permissions().mode());
+        if found.is_dir() {
+            path.read_dir().unwrap().for_each(|entry| check(&entry.unwrap().path()));
+        }
+    }
+    let home = DaemonHome::new();
+    let wrapper = ["sh", "-c", "umask 022; exec \"$@\"", "sh"].map(str::to_owned);
+    let daemon = home.start_under(&wrapper, &[]);
+    daemon.send_events(&[event("e1", "ann", "tea")]);
+    let backup = home.path().join("monday.tar.gz");
+    let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": backup }).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    check(&home.data_dir());
+    check(&backup);
+}
+
+/// The lock file can be removed. A second daemon then waited for the database and ended after ten
+/// seconds with an error of the operating system.
+#[test]
+fn a_second_daemon_is_refused_though_the_lock_file_is_gone() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    fs::remove_file(home.data_dir().join("lock")).unwrap();
+    fails(&home.start_expecting_failure(&[]), &["is held by another process; stop that daemon"]);
+    daemon.assert_healthy();
+}
+
+/// Writes answered 503 after the files were gone, and the daemon said that it was ready.
+#[test]
+fn a_daemon_whose_files_are_removed_is_not_ready() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "milk")]);
+    fs::remove_dir_all(home.data_dir().join("store")).unwrap();
+    wait_for("the failed readiness", || (daemon.get_admin("/readyz").status == 503).then_some(()));
+    assert_eq!(daemon.post("/v1/events", &json!([event("e3", "ann", "tea")]).to_string()).status, 503);
+    assert_eq!(daemon.get_admin("/readyz").status, 503, "still");
+    assert!(daemon.logged().contains("were removed while it was in use"), "{}", daemon.logged());
+    assert!(!home.data_dir().join("store").exists(), "no empty database takes its place");
+    daemon.kill();
+    fails(&home.start_expecting_failure(&[]), &["2 entries were in it"]);
+}
+
+/// An archive with other files than a store was restored as an empty store without damage, and
+/// three megabytes unpacked to three gigabytes.
+#[test]
+fn crafted_archives_are_no_backups() {
+    let home = DaemonHome::new();
+    let archive = |name: &str, files: &[(&str, &[u8])]| {
+        let path = home.path().join(name);
+        let mut builder = tar::Builder::new(GzEncoder::new(fs::File::create(&path).unwrap(), Compression::fast()));
+        for (name, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            if name.ends_with('/') {
+                header.set_entry_type(tar::EntryType::Directory);
+            }
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let nowhere = home.path().join("nowhere");
+    let junk: Vec<u8> = (0..100_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let zeros = vec![0; 150 << 20];
+    for (path, reason) in [
+        (archive("empty.tar.gz", &[("store/", b"")]), "is not a backup"),
+        (archive("text.tar.gz", &[("store/", b""), ("store/readme", b"hello")]), "is not a backup"),
+        (archive("junk.tar.gz", &[("store/", b""), ("store/db", &junk), ("end", b"")]), ""),
+        (archive("other.tar.gz", &[("home/", b""), ("home/x", b"hello")]), "is not a backup"),
+        (archive("bomb.tar.gz", &[("store/", b""), ("store/db", &zeros)]), "unpacks to more than 100 times its size"),
+    ] {
+        fails(&on(&nowhere, &["restore", &path]), &[reason]);
+        assert!(!nowhere.exists(), "{path}");
+    }
+}
+
+#[test]
+fn verify_checks_restore_points_and_keys() {
+    let home = DaemonHome::new();
+    let data = stopped(&home);
+    succeeds(&on(&data, &["verify"]), "intact");
+    fs::create_dir_all(data.join("restore-points")).unwrap();
+    fs::write(data.join("restore-points/00000000000000000100.checkpoint"), "no state").unwrap();
+    fs::write(data.join("keys.json"), "{").unwrap();
+    let reasons = ["restore-points/00000000000000000100.checkpoint", "`sequor rebuild`", "keys.json", "create new keys", "in 2 places"];
+    fails(&on(&data, &["verify"]), &reasons);
+}
+
+/// `rebuild --accept-loss` dropped everything from the first damaged record on, also what was
+/// acknowledged after the damage.
+#[test]
+fn accepted_loss_keeps_the_entries_after_the_damage() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    for n in 0..600 {
+        daemon.send_events(&[event(&format!("id-{n:04}"), &format!("user{}", n % 20), &format!("item{}", n % 30))]);
+    }
+    assert_eq!(daemon.terminate().code(), Some(0));
+    // A start moves the end of what the database checks at each start beyond these entries.
+    assert_eq!(home.start(&[]).terminate().code(), Some(0));
+    let data = home.data_dir();
+    let mut bytes = fs::read(data.join("store/db")).unwrap();
+    let needle = b"id-0200";
+    let places: Vec<_> = (0..bytes.len() - needle.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+    places.iter().for_each(|at| bytes[*at] ^= 0x55);
+    assert!(!places.is_empty());
+    fs::write(data.join("store/db"), bytes).unwrap();
+
+    fails(&on(&data, &["verify"]), &["journal, offset "]);
+    fails(&on(&data, &["rebuild"]), &["--accept-loss"]);
+    let report = succeeds(&on(&data, &["rebuild", "--accept-loss"]), "rebuild");
+    assert!(report.contains("are damaged and lost"), "{report}");
+    let exported = succeeds(&on(&data, &["export"]), "export");
+    let kept: Vec<_> = exported.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
+    let ids: BTreeSet<_> = kept.iter().filter_map(|entry| entry["event_id"].as_str()).collect();
+    assert!(ids.contains("id-0000") && ids.contains("id-0599") && !ids.contains("id-0200"), "{report}");
+    assert!(ids.len() > 300, "{} of 600 are left: {report}", ids.len());
+    succeeds(&on(&data, &["verify"]), "verify");
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.next_offset(), 600, "the entries keep their offsets");
+    daemon.wait_until_learned(600);
 }

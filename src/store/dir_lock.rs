@@ -1,0 +1,64 @@
+//! The lock of a data directory, held while a process has its store open.
+
+use super::{StoreError, own_file, switchover};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+/// Pause between attempts to lock a data directory.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Number of attempts. A child process holds a copy of its parent's lock between `fork` and `exec`.
+const ATTEMPTS: u32 = 50;
+/// Number of attempts to lock the database. Worker threads of a database that was just closed hold
+/// its lock a little longer.
+const DATABASE_ATTEMPTS: u32 = 200;
+
+/// A locked data directory: its file `lock`.
+#[derive(Debug)]
+pub(super) struct DataDirLock {
+    _file: File,
+}
+
+impl DataDirLock {
+    /// Locks an existing directory. If the file was removed while a process holds it, the lock of
+    /// the database still shows that process.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process has the directory open, or any I/O error.
+    pub(super) fn acquire(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let file = own_file::open(File::options().create(true).truncate(false).write(true), &path)?;
+        wait_for(dir, ATTEMPTS, || file.try_lock())?;
+        if let Ok(database) = File::options().read(true).write(true).open(switchover::current_database(dir)?.join("db")) {
+            wait_for(dir, DATABASE_ATTEMPTS, || database.try_lock())?;
+        }
+        Ok(Self { _file: file })
+    }
+
+    /// Locks a directory that is only read: a process that opens it fails while the file is kept.
+    /// `None` if the directory has no lock file.
+    ///
+    /// # Errors
+    /// As [`DataDirLock::acquire`].
+    pub(super) fn acquire_shared(dir: &Path) -> Result<Option<File>, StoreError> {
+        let database = File::open(switchover::current_database(dir)?.join("db")).ok();
+        let file = File::open(dir.join("lock")).ok();
+        for file in database.iter().chain(&file) {
+            wait_for(dir, 1, || file.try_lock_shared())?;
+        }
+        Ok(file)
+    }
+}
+
+fn wait_for(dir: &Path, attempts: u32, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StoreError> {
+    for attempt in 1..=attempts {
+        match try_lock() {
+            Err(TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+            // A file system without locks.
+            Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", dir)(source)),
+            Ok(()) => return Ok(()),
+        }
+    }
+    Err(StoreError::Locked { dir: dir.to_owned() })
+}

@@ -1,0 +1,131 @@
+//! Restoring a backup.
+//!
+//! A restore unpacks the backup into a stage, a folder in the data directory, verifies it there and
+//! moves its parts into place, the store last. So a data directory with a stage and without a store
+//! belongs to a restore that was killed: no daemon starts on it, and the next restore replaces it.
+
+use super::archive::{PARTS, copy_data, unpack};
+use super::dir_lock::DataDirLock;
+use super::{Store, StoreError, StoreOptions, switchover, sync_directory};
+use std::path::{Path, PathBuf};
+
+/// Start of the stage's name.
+const STAGE_PREFIX: &str = "restore.unfinished-";
+
+/// Restores a backup, a file or a directory, into the data directory `dir`, which must be empty or
+/// absent, or contain only what a killed restore left. Holds the lock of the directory meanwhile.
+/// Calls `check` with the store before anything is moved into place; if `check` fails, nothing is
+/// restored.
+///
+/// # Errors
+/// [`StoreError::AlreadyExists`] if `dir` is not empty. [`StoreError::InvalidBackup`] or
+/// [`StoreError::Io`] if the backup is invalid or cannot be read. Any error of `check`, of opening
+/// the store or of writing. `dir` has no new files after an error.
+pub fn restore<T, E: From<StoreError>>(
+    backup: &Path,
+    dir: &Path,
+    options: &StoreOptions,
+    check: impl FnOnce(&Store) -> Result<T, E>,
+) -> Result<T, E> {
+    let created = !dir.exists();
+    std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
+    let restored = restore_into(backup, dir, options, check);
+    if restored.is_err() && created {
+        // Best effort: the new directory is empty except for the lock file.
+        let _ = std::fs::remove_file(dir.join("lock"));
+        let _ = std::fs::remove_dir(dir);
+    }
+    restored
+}
+
+fn restore_into<T, E: From<StoreError>>(
+    backup: &Path,
+    dir: &Path,
+    options: &StoreOptions,
+    check: impl FnOnce(&Store) -> Result<T, E>,
+) -> Result<T, E> {
+    ensure_restorable(dir)?;
+    let _lock = DataDirLock::acquire(dir)?;
+    remove_own_leftovers(dir)?;
+    let stage = tempfile::Builder::new().prefix(STAGE_PREFIX).tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
+    if backup.is_dir() {
+        copy_data(backup, stage.path())?
+    } else {
+        unpack(backup, stage.path())?
+    }
+    let store = Store::open_backup(stage.path(), options).map_err(|error| match error {
+        StoreError::NotFound { .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason: "it contains no store".to_owned() },
+        StoreError::InvalidBackup { reason, .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason },
+        error => error,
+    })?;
+    store.check_journal_end()?;
+    let checked = check(&store)?;
+    store.close()?;
+    // The store is moved last: a directory without it counts as unfinished.
+    for part in PARTS.iter().rev() {
+        let (from, to) = (stage.path().join(part), dir.join(part));
+        if from.exists() {
+            std::fs::rename(&from, &to).map_err(StoreError::io("renaming", &from))?;
+        }
+    }
+    sync_directory(dir)?;
+    Ok(checked)
+}
+
+/// The files and folders of a data directory.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let listed: Result<Vec<PathBuf>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    listed.map_err(StoreError::io("listing", dir))
+}
+
+fn is_stage(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STAGE_PREFIX))
+}
+
+/// Whether a restore into the directory was killed: there is its stage, and no store yet.
+fn is_unfinished(dir: &Path, content: &[PathBuf]) -> Result<bool, StoreError> {
+    Ok(content.iter().any(|path| is_stage(path)) && !switchover::current_database(dir)?.exists())
+}
+
+/// Checks that a directory is empty, or holds nothing but the leftovers of a killed restore.
+fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
+    let content = list(dir)?;
+    let unfinished = is_unfinished(dir, &content)?;
+    // Ignored: the folder at the root of a file system, and the lock file.
+    let is_ignored = |path: &PathBuf| path.ends_with("lost+found") || path.ends_with("lock");
+    let is_leftover = |path: &PathBuf| unfinished && (is_stage(path) || PARTS.iter().any(|part| path.ends_with(part)));
+    if content.iter().all(|path| is_ignored(path) || is_leftover(path)) {
+        Ok(())
+    } else {
+        Err(StoreError::AlreadyExists { path: dir.to_owned() })
+    }
+}
+
+/// Removes what a killed restore left in a directory without a store. The caller holds the lock.
+fn remove_own_leftovers(dir: &Path) -> Result<(), StoreError> {
+    let content = list(dir)?;
+    if !is_unfinished(dir, &content)? {
+        return Ok(());
+    }
+    // The stages go last: without them, the rest would not be recognised.
+    let (stages, parts): (Vec<_>, Vec<_>) = content.iter().partition(|path| is_stage(path));
+    for path in parts.iter().filter(|path| PARTS.iter().any(|part| path.ends_with(part))).chain(&stages) {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.map_err(StoreError::io("removing", path))?;
+    }
+    Ok(())
+}
+
+/// Removes the empty stage of a restore that was killed after it had moved everything into place.
+/// The caller holds the lock.
+///
+/// # Errors
+/// [`StoreError::UnfinishedRestore`] if the restore was killed earlier, or any I/O error.
+pub(super) fn remove_leftovers_of_finished(dir: &Path) -> Result<(), StoreError> {
+    let content = list(dir)?;
+    if is_unfinished(dir, &content)? {
+        return Err(StoreError::UnfinishedRestore { dir: dir.to_owned() });
+    }
+    let stages = content.iter().filter(|path| is_stage(path));
+    stages.into_iter().try_for_each(|path| std::fs::remove_dir_all(path).map_err(StoreError::io("removing", path)))
+}

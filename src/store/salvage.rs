@@ -1,0 +1,102 @@
+//! Salvage of a damaged journal: copies every readable record.
+
+use super::journal_records::{self, JournalRecords};
+use super::{Durability, Store, StoreError};
+use crate::domain::{Entry, Offset};
+use std::ops::Range;
+use std::path::Path;
+
+/// Number of entries that are copied as one journal record.
+const ENTRIES_PER_RECORD: usize = 1024;
+
+impl Store {
+    /// Appends the journal's readable entries to the empty journal of a copy, and makes them
+    /// durable. Unreadable entries before readable ones become tombstones, so that all others keep
+    /// their offsets; unreadable entries at the end are dropped. Returns the offsets of the entries
+    /// that are lost.
+    ///
+    /// # Errors
+    /// Any error of writing the copy. Damage to this journal is no error.
+    pub fn salvage_journal(&self, copy: &Self, observe: &mut dyn FnMut(Offset)) -> Result<Vec<Range<Offset>>, StoreError> {
+        let engine = self.engine()?;
+        let (journal, path) = (&engine.journal, engine.path());
+        let mut next = copy.journal().first_offset()?;
+        let end = self.journal().next_offset()?;
+        let last = journal_records::find_last_record(journal, path).ok().flatten().unwrap_or(end);
+        let (mut lost, mut batch) = (Vec::new(), Vec::with_capacity(ENTRIES_PER_RECORD));
+        let mut records = JournalRecords::starting_at(journal, path, next);
+        while next <= last {
+            if let Some(Ok(entries)) = records.next().filter(|read| !matches!(read, Ok(entries) if entries.is_empty())) {
+                next += entries.len() as Offset;
+                batch.extend(entries.into_iter().map(|(_, entry)| entry));
+            } else {
+                let Some(resumed) = find_readable_record(journal, path, next + 1, last) else {
+                    lost.push(next..end.max(last + 1));
+                    break;
+                };
+                lost.push(next..resumed);
+                batch.extend((next..resumed).map(|_| Entry::Tombstone));
+                next = resumed;
+                records = JournalRecords::starting_at(journal, path, next);
+            }
+            if batch.len() >= ENTRIES_PER_RECORD {
+                append(copy, &mut batch)?;
+                observe(next);
+            }
+        }
+        append(copy, &mut batch)?;
+        copy.sync(Durability::PowerLoss)?;
+        Ok(lost)
+    }
+
+    /// Copies the stored merges and consents of lost journal entries: derived state outlives them,
+    /// and a consent that a user has withdrawn must stay withdrawn.
+    ///
+    /// # Errors
+    /// Any error of writing the copy. Derived state that cannot be read is skipped.
+    pub fn copy_lost_indexes(&self, copy: &Self, lost: &[Range<Offset>]) -> Result<(), StoreError> {
+        let is_lost = |offset: Offset| lost.iter().any(|range| range.contains(&offset));
+        let aliases: Vec<_> = self.aliases().load().unwrap_or_default().into_iter().filter(|alias| is_lost(alias.offset)).collect();
+        copy.aliases().put(&aliases, &[])?;
+        let mut consents = self.consents().load().unwrap_or_default();
+        let present = copy.consents().load()?;
+        consents.retain(|lost| is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset));
+        copy.consents().put(&consents)
+    }
+}
+
+fn append(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> {
+    copy.journal().append(batch, Durability::ProcessCrash)?;
+    batch.clear();
+    Ok(())
+}
+
+/// The offset of the first record from `from` up to `last` that the database can find. It skips
+/// pages that the database cannot read: larger and larger steps find a readable place, and a binary
+/// search then finds its start.
+pub(super) fn find_readable_record(journal: &sled::Tree, path: &Path, from: Offset, last: Offset) -> Option<Offset> {
+    let find = |from: Offset| journal_records::find_record_from(journal, path, from).map(|found| found.filter(|first| *first <= last));
+    let (mut unreadable, mut step) = match find(from) {
+        Ok(found) => return found,
+        Err(_) => (from, 1),
+    };
+    let (mut readable, mut found) = loop {
+        if unreadable >= last {
+            return None;
+        }
+        let at = unreadable.saturating_add(step).min(last);
+        match find(at) {
+            Ok(found) => break (at, found),
+            Err(_) => unreadable = at,
+        }
+        step *= 2;
+    };
+    while readable - unreadable > 1 {
+        let middle = unreadable + (readable - unreadable) / 2;
+        match find(middle) {
+            Ok(earlier) => (readable, found) = (middle, earlier),
+            Err(_) => unreadable = middle,
+        }
+    }
+    found
+}
