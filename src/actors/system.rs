@@ -16,6 +16,7 @@ use super::error::{LearnerActorError, StartError};
 use super::flush_progress::FlushProgress;
 use super::handles::{IngestHandle, InspectionHandle, MaintenanceHandle, ModelHandle, RecommenderHandle, ShardRouter, Watermarks};
 use super::jobs::maintenance::StoreMaintenance;
+use super::jobs::scrub::SharedScrubReport;
 use super::learner::{CheckpointPolicy, LearnerActor, LearnerStatus};
 use super::live_catalog::LiveCatalog;
 use super::pretrained::{number_items, read_pretrained};
@@ -62,6 +63,8 @@ pub struct System {
     pub maintenance: MaintenanceHandle,
     /// Sessions, rankings and metrics, to read.
     pub inspection: InspectionHandle,
+    /// The latest report of the journal's scrub.
+    pub scrub: SharedScrubReport,
 }
 
 /// Starts one shard actor per arbiter; `context` holds what all shards share.
@@ -215,6 +218,6 @@ impl System {
             ingest: ingest.clone(),
             recommender: recommender.clone(),
         };
-        Self { store, metrics, ingest, recommender, model, maintenance, inspection }
+        Self { store, metrics, ingest, recommender, model, maintenance, inspection, scrub: SharedScrubReport::default() }
     }
 }

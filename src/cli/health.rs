@@ -23,6 +23,9 @@ pub(super) struct Health {
     /// (/readyz).
     #[arg(long)]
     alive: bool,
+    /// Check only that the background scrub has found no damage in the journal (/healthz/journal).
+    #[arg(long, conflicts_with = "alive")]
+    journal: bool,
     /// Time limit for the answer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
@@ -30,7 +33,11 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (path, state) = if self.alive { ("/healthz", "alive") } else { ("/readyz", "ready") };
+        let (path, state) = match (self.alive, self.journal) {
+            (true, _) => ("/healthz", "alive"),
+            (_, true) => ("/healthz/journal", "intact in its journal"),
+            _ => ("/readyz", "ready"),
+        };
         AdminClient::with_timeout(&self.url, &self.auth, Duration::from_secs(self.timeout))?.get(path)?;
         println!("{} is {state}", self.url);
         Ok(())

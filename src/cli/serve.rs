@@ -15,13 +15,14 @@ use super::flags::{self, RuntimeFlags};
 use super::{data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::jobs::removal::run_removals;
+use crate::actors::jobs::scrub::run_scrub;
 use crate::actors::jobs::watchdog::run_watchdog;
 use crate::actors::pretrained::store_pretrained;
 use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::http::HttpServers;
 use crate::metrics::Metrics;
-use crate::settings::LiveSettings;
+use crate::settings::{LiveSettings, Period, Settings};
 use crate::store::Store;
 use crate::telemetry::TelemetryExporter;
 
@@ -82,10 +83,7 @@ impl Serve {
             let scheme = options.scheme();
             let servers = HttpServers::open(system.clone(), rules, Clock::system(), &options, Arc::clone(&live), keys, &data_dir)?;
             let shutdown = shutdown_signal()?;
-            let jobs = [
-                actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system())),
-                actix::spawn(run_removals(system.clone(), flags::retention_policy(&settings), Clock::system())),
-            ];
+            let jobs = spawn_jobs(&system, &live, &settings);
             actix::spawn(reload_on_sighup(live));
             let unlearning = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
             println!(
@@ -131,6 +129,21 @@ impl Serve {
             false => Ok(()),
             true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec()).context("cannot restart"),
         }
+    }
+}
+
+/// Starts the background jobs.
+fn spawn_jobs(system: &System, live: &LiveSettings, settings: &Settings) -> [tokio::task::JoinHandle<()>; 3] {
+    [
+        actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system())),
+        actix::spawn(run_scrub_when_enabled(system.clone(), settings.store.scrub_period)),
+        actix::spawn(run_removals(system.clone(), flags::retention_policy(settings), Clock::system())),
+    ]
+}
+
+async fn run_scrub_when_enabled(system: System, period: Period) {
+    if let Some(period) = period.get() {
+        run_scrub(system.store, system.scrub, system.metrics, period).await;
     }
 }
 

@@ -147,6 +147,7 @@ route_table! {
         "/" Admin Admin => GET console::home;
         "/metrics" Metrics Admin => GET admin::probes::exposition, HEAD admin::probes::exposition;
         "/healthz" Public Admin => GET admin::probes::alive, HEAD admin::probes::alive;
+        "/healthz/journal" Public Admin => GET admin::probes::journal, HEAD admin::probes::journal;
         "/readyz" Public Admin => GET admin::probes::ready, HEAD admin::probes::ready;
         "/admin/model" Admin Admin => GET admin::model::model, HEAD admin::model::model;
         "/admin/model/checkpoint" Admin Admin => POST admin::model::checkpoint;

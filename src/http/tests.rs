@@ -195,7 +195,7 @@ async fn admin_endpoint_checks_the_access_of_the_table() {
     assert_eq!(served_paths(admin_routes).await, access.keys().cloned().collect());
     for (path, access) in &access {
         let expected = match path.as_str() {
-            "/healthz" | "/readyz" => RequiredAccess::Public,
+            "/healthz" | "/healthz/journal" | "/readyz" => RequiredAccess::Public,
             "/metrics" => RequiredAccess::Scope(Scope::Metrics),
             _ => RequiredAccess::Scope(Scope::Admin),
         };

@@ -313,6 +313,12 @@ declare_metrics! {
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
     /// Journal entries removed by retention.
     "sequor_expired_entries_total" Unit::Count expired_entries: Counter,
+    /// Share of the journal that the current pass of the scrub has read.
+    "sequor_scrub_progress_ratio" Unit::None scrub_progress: Gauge,
+    /// Complete passes of the scrub over the journal.
+    "sequor_scrub_passes_total" Unit::Count scrub_passes: Counter,
+    /// Journal entries that the scrub could not read.
+    "sequor_journal_damaged_entries" Unit::Count journal_damaged_entries: Gauge,
     /// Compactions of the database.
     "sequor_compactions_total" Unit::Count compactions: Counter,
     /// Free space for the daemon on the disk of the data directory.

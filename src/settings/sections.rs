@@ -47,6 +47,9 @@ pub struct StoreSettings {
     /// Ratio of disk size to live data above which the database is compacted, 1.5..=100; 0: never.
     /// Below 64 MiB it is never compacted.
     pub compact_ratio: f64,
+    /// Time in which the background scrub reads the whole journal once, to find damage, at least
+    /// 1 s; `off`: no scrub.
+    pub scrub_period: Period,
 }
 
 impl Default for StoreSettings {
@@ -61,6 +64,7 @@ impl Default for StoreSettings {
             retain_entries: 0,
             retain_for: Period::OFF,
             compact_ratio: 3.0,
+            scrub_period: Period::minutes(24 * 60),
         }
     }
 }
@@ -78,6 +82,9 @@ impl StoreSettings {
             InvalidSetting::check_range("store.retain_entries", self.retain_entries, 1000..=1_000_000_000_000)?;
         }
         check_at_least_one_minute("store.retain_for", self.retain_for)?;
+        if self.scrub_period.as_millis() < 1000 {
+            return Err(InvalidSetting::new("store.scrub_period", self.scrub_period, "at least 1s, or off"));
+        }
         if self.compact_ratio == 0.0 { Ok(()) } else { InvalidSetting::check_range("store.compact_ratio", self.compact_ratio, 1.5..=100.0) }
     }
 }

@@ -140,7 +140,12 @@ impl Store {
         copy.items().append(&items, 0, items_through)?;
 
         let end = self.journal().next_offset()?;
-        self.copy_journal(&copy, end, observe)?;
+        self.copy_journal(&copy, end, observe).map_err(|error| match error {
+            StoreError::DamagedRecord { .. } | StoreError::MissingEntries { .. } | StoreError::DatabaseDamaged { .. } => {
+                StoreError::DamagedJournal { source: Box::new(error) }
+            }
+            error => error,
+        })?;
         let checkpoint = self.copy_checkpoint(&copy, end)?;
         self.copy_restore_points(&copy, end)?;
         copy.sync(Durability::PowerLoss)?;

@@ -189,6 +189,14 @@ pub enum StoreError {
         /// The check that failed.
         reason: String,
     },
+    /// A backup cannot be made, because the journal is damaged.
+    #[error(
+        "the journal is damaged, so there is no backup of it: {source}; restore an earlier backup, or run `sequor rebuild --accept-loss`"
+    )]
+    DamagedJournal {
+        /// The damage.
+        source: Box<StoreError>,
+    },
     /// The journal has a gap.
     #[error("the journal has no entries from offset {from} to {until}")]
     MissingEntries {

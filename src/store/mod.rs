@@ -51,6 +51,7 @@ mod quarantine_tree;
 mod restore;
 mod retention;
 mod salvage;
+mod scrub;
 mod session_tree;
 mod switchover;
 #[cfg(test)]
@@ -75,6 +76,7 @@ pub use migrations::FORMAT;
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use restore::restore;
 pub use retention::JournalRetention;
+pub use scrub::{JournalScrubber, ScrubReport};
 pub use session_tree::{SessionRecord, SessionTree};
 pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 
@@ -244,8 +246,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`] while the disk still rejects writes, and [`StoreError::FilesRemoved`] if
-    /// the database's files are gone: the database stays open and readable. Otherwise as [`Store::open`]: the store stays closed, and every call returns
-    /// [`StoreError::NeedsReopen`]. The caller can retry in both cases.
+    /// the database's files are gone: the database stays open and readable. Otherwise as
+    /// [`Store::open`]: the store stays closed, and every call returns [`StoreError::NeedsReopen`].
+    /// The caller can retry in both cases.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         if let Ok(engine) = self.engine() {

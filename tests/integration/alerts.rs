@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use sequor::metrics::Metrics;
 
-use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
 use crate::disk_full::TmpfsDisk;
 use crate::ops_assets::{alert_names, metric_names_in, prometheus_rules};
 use crate::prometheus::{Prometheus, replace_required, shorten_alert_delays};
 use crate::random::random_visits;
+use crate::restore::damaged_data_dir;
 
 /// Every alert and the test below that causes it.
-const CAUSED_BY: [(&str, &str); 22] = [
+const CAUSED_BY: [(&str, &str); 23] = [
     ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
     ("SequorNotReady", "unusable_checkpoints_raise_alerts"),
@@ -32,6 +33,7 @@ const CAUSED_BY: [(&str, &str); 22] = [
     ("SequorRolledBack", "too_high_learning_rate_raises_alerts"),
     ("SequorLearningPaused", "too_high_learning_rate_raises_alerts"),
     ("SequorPanicked", "actor_faults_and_invalid_events_raise_alerts"),
+    ("SequorJournalDamaged", "a_damaged_journal_raises_an_alert"),
     ("SequorQuarantineGrew", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorCheckpointFailed", "unusable_checkpoints_raise_alerts"),
     ("SequorCheckpointOld", "unusable_checkpoints_raise_alerts"),
@@ -329,6 +331,31 @@ fn store_bloat_and_open_connections_raise_alerts() {
             idle.push(TcpStream::connect(address).unwrap());
         }
     });
+}
+
+/// Damage to the database was noticed only when somebody read the journal: an export, a rebuild.
+#[test]
+fn a_damaged_journal_raises_an_alert() {
+    let home = DaemonHome::new();
+    damaged_data_dir(&home);
+    let daemon = home.start(&["store.scrub_period=1s"]);
+    wait_for("the scrub", || (daemon.metric("sequor_journal_damaged_entries") > 0.0).then_some(()));
+    wait_for("a complete pass", || (daemon.metric("sequor_scrub_passes_total") > 0.0).then_some(()));
+    let answer = daemon.get_admin("/healthz/journal");
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("The journal is damaged") && answer.body.contains("the first at offset"), "{}", answer.body);
+    let health = run(&["health", "--journal", "--url", daemon.admin_address()]);
+    assert_eq!(health.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&health.stderr).contains("The journal is damaged"));
+    assert!(daemon.logged().contains("journal entries are damaged"), "{}", daemon.logged());
+    daemon.assert_healthy();
+    let target = home.path().join("monday");
+    let backup = daemon.admin_request("POST", "/admin/backup", &json!({ "target": target }).to_string());
+    assert_eq!(backup.status, 409, "{}", backup.body);
+    assert!(backup.body.contains("the journal is damaged, so there is no backup"), "{}", backup.body);
+    assert!(!target.exists());
+    let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
+    prometheus.wait_for_alerts(&daemon, &["SequorJournalDamaged"], || {});
 }
 
 #[test]

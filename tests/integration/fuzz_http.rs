@@ -106,7 +106,7 @@ const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 /// Valid requests: method, path and body. They exclude requests that would disturb the others:
 /// draining, writing files, compacting the store, verbose logging.
-const VALID_REQUESTS: [(&str, &str, &str); 50] = [
+const VALID_REQUESTS: [(&str, &str, &str); 51] = [
     (
         "POST",
         "/v1/events",
@@ -157,6 +157,7 @@ const VALID_REQUESTS: [(&str, &str, &str); 50] = [
     ),
     ("GET", "/metrics", ""),
     ("GET", "/healthz", ""),
+    ("GET", "/healthz/journal", ""),
     ("GET", "/readyz", ""),
     ("GET", "/admin/status", ""),
     ("GET", "/admin/history", ""),

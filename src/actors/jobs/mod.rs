@@ -2,9 +2,11 @@
 //!
 //! - [`maintenance`]: backups and compactions, one at a time.
 //! - [`removal`]: erases users on request and removes entries past their [`retention`].
+//! - [`scrub`]: reads the journal in the background, to find damage.
 //! - [`watchdog`]: rolls the model back if its loss or quality gets worse.
 
 pub mod maintenance;
 pub mod removal;
 pub mod retention;
+pub mod scrub;
 pub mod watchdog;

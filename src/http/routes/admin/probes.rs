@@ -24,6 +24,21 @@ pub(in crate::http) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
+/// Healthy if the scrub has found no damage in the journal. It does not affect readiness: a
+/// damaged entry that was learned long ago does not keep the daemon from serving.
+pub(in crate::http) async fn journal(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    let report = api.system.scrub.load();
+    let Some(first) = report.damaged.first() else {
+        return Ok(HttpResponse::Ok().json(json!({ "status": "intact", "passes": report.passes, "progress": report.progress() })));
+    };
+    let reason = format!(
+        "The journal is damaged: {} entries cannot be read, the first at offset {}. Restore a backup, or run `sequor rebuild --accept-loss`.",
+        report.damaged_entries(),
+        first.start
+    );
+    Err(Problem::not_ready(reason, RETRY_DELAY))
+}
+
 /// Ready if learning works and the journal accepts writes.
 pub(in crate::http) async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     match not_ready_reason(&api.system, &api.system.model.status()) {
