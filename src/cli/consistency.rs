@@ -5,12 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::progress_display::ProgressDisplay;
-use super::session_replay::SessionReplayer;
+use super::session_refresh::session_rules;
+use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::pretrained::read_pretrained;
 use crate::auth::KeyFile;
-use crate::domain::{ItemDictionary, Step, UserSequence};
+use crate::domain::{ItemDictionary, Offset, Step, UserSequence};
 use crate::settings::Settings;
 use crate::store::{DamageFinding, DamageRemedy, FORMAT, Store, StoreCounts, StoreError, VerificationReport, keys};
+use rustc_hash::FxHashMap;
 
 /// Checks all records of a store, and compares derived state with the journal.
 pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
@@ -36,13 +38,36 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     }
     let VerificationReport { counts, damages } = findings;
     let format = store.format_found().unwrap_or(FORMAT);
-    ConsistencyReport { data_dir: store.dir().to_owned(), format, counts, damages }
+    let (differing, damages): (Vec<_>, Vec<_>) = damages.into_iter().partition(|finding| finding.remedy == DamageRemedy::Settings);
+    let differences = describe_differences(store, settings, &differing);
+    ConsistencyReport { data_dir: store.dir().to_owned(), format, counts, damages, differences }
+}
+
+/// Describes what differs only because the settings do. This is no damage.
+fn describe_differences(store: &Store, settings: &Settings, differing: &[DamageFinding]) -> Vec<String> {
+    let mut differences = Vec::new();
+    if store.session_rules().is_ok_and(|stored| stored.is_some_and(|stored| stored != session_rules(settings))) {
+        differences.push(
+            "the sessions were computed with another session.idle_gap or other events.kinds; the next start with these settings recomputes them from the journal"
+                .to_owned(),
+        );
+    }
+    if !differing.is_empty() {
+        differences.push(format!(
+            "{} session records differ from the replay under these settings; {}",
+            differing.len(),
+            DamageRemedy::Settings.as_str()
+        ));
+    }
+    differences
 }
 
 /// Compares every session record with the replay of its user's events, up to the offset in the
 /// record.
 fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
-    let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
+    // Sequences are compared with the settings that they were computed with.
+    let rules = store.session_rules()?.unwrap_or_else(|| session_rules(settings));
+    let (kinds, idle_gap_ms) = (&rules.event_kinds(), rules.idle_gap_ms);
     let sessions = store.sessions();
     let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
     let through = sessions.watermark().unwrap_or(0);
@@ -106,24 +131,29 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                 findings.add(location, "the sequence differs from the user's events in the journal", DamageRemedy::Rebuild);
             }
         }
-        for (user, replayed) in users {
-            let must_exist = replayed.last_offset.saturating_add(settings.learning.users_kept) >= end;
-            // A removed user needs no record, and neither does one without a step: the store keeps no
-            // empty records. Merges of users without events leave such users.
-            if must_exist
-                && !replayed.is_removed
-                && !replayed.sequence.steps.is_empty()
-                && matches!(sessions.get(&user), Ok(None))
-            {
-                findings.add(
-                    format!("sessions, {}", keys::redacted(&user)),
-                    format!("the record is missing; all records should reach {through}"),
-                    DamageRemedy::Rebuild,
-                );
-            }
-        }
+        check_missing_records(store, users, through, end.saturating_sub(settings.learning.users_kept), findings);
         Ok(())
     })
+}
+
+/// Reports the users who have steps and no record. `kept_from`: a user whose last event is before
+/// this offset may have been removed.
+fn check_missing_records(
+    store: &Store,
+    users: FxHashMap<String, ReplayedSession>,
+    through: Offset,
+    kept_from: Offset,
+    findings: &mut VerificationReport,
+) {
+    for (user, replayed) in users {
+        // A removed user needs no record, and neither does one without a step: the store keeps no
+        // empty records. Merges of users without events leave such users.
+        let must_exist = replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
+        if must_exist && matches!(store.sessions().get(&user), Ok(None)) {
+            let reason = format!("the record is missing; all records should reach {through}");
+            findings.add(format!("sessions, {}", keys::redacted(&user)), reason, DamageRemedy::Rebuild);
+        }
+    }
 }
 
 /// Report of a consistency check.
@@ -133,13 +163,15 @@ pub(super) struct ConsistencyReport {
     format: u32,
     counts: StoreCounts,
     damages: Vec<DamageFinding>,
+    /// What differs from these settings and is no damage.
+    differences: Vec<String>,
 }
 
 impl ConsistencyReport {
     /// A report for a store that cannot be opened.
     pub(super) fn from_open_error(dir: &Path, error: &StoreError) -> Self {
         let damage = DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
-        Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage] }
+        Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage], differences: Vec::new() }
     }
 
     /// The same report for another directory, the target of a restore.
@@ -179,6 +211,9 @@ impl fmt::Display for ConsistencyReport {
         writeln!(out, "  session records   {:>12}", counts.sessions)?;
         writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;
         write!(out, "  damages           {:>12}", self.damages.len())?;
+        for difference in &self.differences {
+            write!(out, "\nsettings: {difference}")?;
+        }
         for damage in &self.damages {
             write!(out, "\n{}: {}\n  -> {}", damage.location, damage.reason, damage.remedy.as_str())?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::data_dir;
 use super::event_sender::{EventSender, SendReceipt};
 use super::flags::{self, RuntimeFlags};
+use super::session_refresh::refresh_sessions;
 use crate::actors::system::System;
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::ValidationRules;
@@ -65,6 +66,7 @@ impl DirectoryTarget {
         let store = data_dir::open_store(&settings, |dir, options| Store::open(dir, options), None)?;
         let rules = data_dir::checked_validation_rules(&settings, &store)?;
         data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
+        refresh_sessions(&store, &settings)?;
         let runner = actix::System::new();
         let system = runner
             .block_on(async { System::start(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics) })?;

@@ -33,6 +33,7 @@ mod replay;
 mod replay_report;
 mod restore;
 mod serve;
+mod session_refresh;
 mod session_replay;
 mod supervisor;
 mod tail;

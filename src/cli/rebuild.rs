@@ -12,6 +12,7 @@ use super::data_dir;
 use super::evaluate::write_json;
 use super::flags::{self, RuntimeFlags};
 use super::progress_display::ProgressDisplay;
+use super::session_refresh::session_rules;
 use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::pretrained::{number_items, read_pretrained};
@@ -159,7 +160,8 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
             sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)
         },
     )?;
-    Ok(sessions.put([], end)?)
+    sessions.put([], end)?;
+    Ok(store.set_session_rules(&session_rules(settings))?)
 }
 
 /// Learns the whole journal and writes a checkpoint at its end. Returns the offset of the

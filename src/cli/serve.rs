@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::flags::{self, RuntimeFlags};
+use super::session_refresh::refresh_sessions;
 use super::{data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::jobs::removal::run_removals;
@@ -78,6 +79,7 @@ impl Serve {
             let preload = if unlearn::apply_finished(&store)? { None } else { Some(preload) };
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
+            refresh_sessions(&store, &settings)?;
             actix::spawn(drain_histograms(Arc::clone(&metrics)));
             let system = System::start_with(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics, preload)?;
             let scheme = options.scheme();

@@ -32,7 +32,10 @@ impl<R: Read> Read for BoundedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.remaining = self.remaining.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("it unpacks to more than {MAX_UNPACKED_FACTOR} times its size, so it is not a backup"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it unpacks to more than {MAX_UNPACKED_FACTOR} times its size, so it is not a backup"),
+            )
         })?;
         Ok(read)
     }
@@ -82,7 +85,9 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
         let is_part = first.is_none_or(|first| PARTS.iter().any(|part| first.as_os_str() == *part));
         let target = dir.join(&path);
         match entry.header().entry_type() {
-            EntryType::Directory if is_inside && is_part => std::fs::create_dir_all(&target).map_err(StoreError::io("creating", &target))?,
+            EntryType::Directory if is_inside && is_part => {
+                std::fs::create_dir_all(&target).map_err(StoreError::io("creating", &target))?
+            }
             EntryType::Regular if is_inside && is_part => {
                 let written = File::create_new(&target).and_then(|mut file| {
                     std::io::copy(&mut entry, &mut file)?;

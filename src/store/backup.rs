@@ -133,6 +133,9 @@ impl Store {
         }
         put(&mut batch)?;
 
+        if let Some(rules) = self.session_rules()? {
+            copy.set_session_rules(&rules)?;
+        }
         let items_through = self.items().watermark()?;
         let items = self.items().load()?;
         copy.aliases().put(&self.aliases().load()?, &[])?;

@@ -43,6 +43,9 @@ pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 /// Key of the fingerprint of the pseudonym secret in the default tree.
 pub const FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
+/// Key of the settings of the stored sequences, in the default tree.
+pub(super) const SESSION_RULES_KEY: &[u8] = b"session-rules";
+
 /// Key of the record of the pretrained state, in the default tree.
 pub(super) const PRETRAINED_KEY: &[u8] = b"pretrained";
 

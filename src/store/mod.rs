@@ -52,6 +52,7 @@ mod restore;
 mod retention;
 mod salvage;
 mod scrub;
+mod session_rules;
 mod session_tree;
 mod switchover;
 #[cfg(test)]
@@ -77,6 +78,7 @@ pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use restore::restore;
 pub use retention::JournalRetention;
 pub use scrub::{JournalScrubber, ScrubReport};
+pub use session_rules::SessionRules;
 pub use session_tree::{SessionRecord, SessionTree};
 pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 

@@ -402,9 +402,7 @@ fn check_checkpoints(name: &str, checkpoints: &Checkpoints, end: Offset, remedy:
             Ok(checkpoint) if checkpoint.offset() != offset => {
                 findings.add(location, format!("it contains the checkpoint of offset {}", checkpoint.offset()), remedy);
             }
-            Ok(_) if offset > end => {
-                findings.add(location, format!("it is ahead of the journal, which ends at {end}"), remedy)
-            }
+            Ok(_) if offset > end => findings.add(location, format!("it is ahead of the journal, which ends at {end}"), remedy),
             Ok(_) => {}
             Err(error) => findings.add(location, error, remedy),
         }

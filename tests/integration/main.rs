@@ -43,6 +43,7 @@ mod restart;
 mod restore;
 mod segment;
 mod server_limits;
+mod session_settings;
 mod settings;
 mod store_damage;
 mod syscall_trace;

@@ -1,0 +1,62 @@
+//! The settings that the stored sequences were computed with.
+
+use super::envelope::{self, ChecksummedEnvelope};
+use super::{Store, StoreError, codec, keys};
+use crate::domain::{EventKind, EventKinds, KindRule};
+
+/// The settings that a user's sequence depends on. If they change, the stored sequences must be
+/// computed again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionRules {
+    /// The idle gap after which an event starts a new session, in milliseconds.
+    pub idle_gap_ms: i64,
+    /// The names of the kinds in the order of their ids, with their default values.
+    pub kinds: Vec<(String, f32)>,
+}
+
+impl SessionRules {
+    /// The rules of an idle gap and of kinds.
+    #[must_use]
+    pub fn new(idle_gap_ms: i64, kinds: &EventKinds) -> Self {
+        let value = |name: &str| kinds.id(&EventKind::from_name(name)).map_or(0.0, |id| kinds.rule(id).value);
+        Self { idle_gap_ms, kinds: kinds.names().map(|name| (name.to_owned(), value(name))).collect() }
+    }
+
+    /// The kinds, to replay the journal with.
+    #[must_use]
+    pub fn event_kinds(&self) -> EventKinds {
+        let mut kinds = EventKinds::default();
+        for (name, value) in &self.kinds {
+            kinds.set(EventKind::from_name(name), KindRule { target: true, value: *value });
+        }
+        kinds
+    }
+}
+
+impl Store {
+    /// The rules of the stored sequences; `None` if the store was last used by a version that did
+    /// not record them.
+    ///
+    /// # Errors
+    /// Any database error.
+    pub fn session_rules(&self) -> Result<Option<SessionRules>, StoreError> {
+        let engine = self.engine()?;
+        let Some(value) = engine.get(&engine.db, keys::SESSION_RULES_KEY)? else { return Ok(None) };
+        let damaged = |reason| StoreError::DamagedValue { tree: "default", key: "session-rules".to_owned(), reason };
+        let payload = envelope::open(keys::SESSION_RULES_KEY, &value).map_err(damaged)?;
+        let (idle_gap_ms, kinds) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
+        Ok(Some(SessionRules { idle_gap_ms, kinds }))
+    }
+
+    /// Records the rules of the stored sequences. Becomes durable with the next commit or
+    /// [`Store::sync`].
+    ///
+    /// # Errors
+    /// Any I/O or database error.
+    pub fn set_session_rules(&self, rules: &SessionRules) -> Result<(), StoreError> {
+        let engine = self.writable()?;
+        let mut envelope = ChecksummedEnvelope::with_capacity(512);
+        codec::encode_to(&(rules.idle_gap_ms, &rules.kinds), envelope.payload())?;
+        engine.insert(&engine.db, keys::SESSION_RULES_KEY, envelope.seal(keys::SESSION_RULES_KEY))
+    }
+}
