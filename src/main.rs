@@ -1,7 +1,7 @@
 //! The `sequor` binary: parses the command line, runs the command and sets the exit code.
 
 use clap::Parser;
-use sequor::cli::{Cli, RejectedRowsError};
+use sequor::cli::{Cli, RejectedRowsError, describe_error};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sequor: {error:#}");
+            eprintln!("sequor: {}", describe_error(&error));
             // Exit code 2 means that some rows were rejected and all others were accepted.
             if error.is::<RejectedRowsError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::{ApiKey, KeyError, KeyId, KeyRing, Scopes, Secret};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, describe_type_error};
 
 /// Format version of the file.
 const FORMAT: u32 = 1;
@@ -72,7 +72,7 @@ impl KeyFile {
             Err(source) => return Err(KeyError::Read { file: self.file.clone(), source }),
         };
         let malformed = |reason| KeyError::Malformed { file: self.file.clone(), reason };
-        let content: KeyFileContent = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        let content: KeyFileContent = serde_json::from_slice(&text).map_err(|error| malformed(describe_type_error(&error.to_string(), "an object")))?;
         if content.format == FORMAT {
             Ok(content)
         } else {

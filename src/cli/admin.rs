@@ -6,6 +6,7 @@ use std::io::{Write, stdout};
 
 use super::client_auth::ClientAuth;
 use super::data_dir::AdminClient;
+use crate::nn::NetworkSettings;
 
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
@@ -64,7 +65,8 @@ enum AdminRequest {
     Resume,
     /// Set the learning rate of the network.
     LearningRate {
-        /// Above 0, at most 1000. The initial value is network.learning_rate.
+        /// Above 0, at most 10. The initial value is network.learning_rate.
+        #[arg(value_parser = parse_learning_rate)]
         value: f32,
     },
     /// Show the candidate sources and the clusters.
@@ -122,6 +124,11 @@ impl AdminRequest {
             Self::Drain { off } => post("/admin/drain", json!({ "on": !off })),
         }
     }
+}
+
+fn parse_learning_rate(text: &str) -> Result<f32, String> {
+    let rate = text.parse().ok().filter(|rate| NetworkSettings::is_learning_rate(*rate));
+    rate.ok_or_else(|| format!("must be {}", NetworkSettings::LEARNING_RATES))
 }
 
 /// Percent-encodes a path segment [RFC 3986, 2.1].

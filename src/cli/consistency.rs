@@ -1,9 +1,6 @@
-//! Consistency check of a store against its journal, and the report of its findings.
+//! Consistency check of a store against its journal.
 
-use serde::Serialize;
-use std::fmt;
-use std::path::{Path, PathBuf};
-
+use super::consistency_report::ConsistencyReport;
 use super::progress_display::ProgressDisplay;
 use super::session_refresh::session_rules;
 use super::session_replay::{ReplayedSession, SessionReplayer};
@@ -11,7 +8,7 @@ use crate::actors::pretrained::read_pretrained;
 use crate::auth::KeyFile;
 use crate::domain::{ItemDictionary, Offset, Step, UserSequence};
 use crate::settings::Settings;
-use crate::store::{DamageFinding, DamageRemedy, FORMAT, Store, StoreCounts, StoreError, VerificationReport, keys};
+use crate::store::{DamageFinding, DamageRemedy, FORMAT, Store, StoreError, VerificationReport, keys};
 use rustc_hash::FxHashMap;
 
 /// Checks all records of a store, and compares derived state with the journal.
@@ -40,7 +37,7 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     let format = store.format_found().unwrap_or(FORMAT);
     let (differing, damages): (Vec<_>, Vec<_>) = damages.into_iter().partition(|finding| finding.remedy == DamageRemedy::Settings);
     let differences = describe_differences(store, settings, &differing);
-    ConsistencyReport { data_dir: store.dir().to_owned(), format, counts, damages, differences }
+    ConsistencyReport::new(store.dir(), format, counts, damages, differences)
 }
 
 /// Describes what differs only because the settings do. This is no damage.
@@ -153,70 +150,5 @@ fn check_missing_records(
             let reason = format!("the record is missing; all records should reach {through}");
             findings.add(format!("sessions, {}", keys::redacted(&user)), reason, DamageRemedy::Rebuild);
         }
-    }
-}
-
-/// Report of a consistency check.
-#[derive(Debug, Serialize)]
-pub(super) struct ConsistencyReport {
-    data_dir: PathBuf,
-    format: u32,
-    counts: StoreCounts,
-    damages: Vec<DamageFinding>,
-    /// What differs from these settings and is no damage.
-    differences: Vec<String>,
-}
-
-impl ConsistencyReport {
-    /// A report for a store that cannot be opened.
-    pub(super) fn from_open_error(dir: &Path, error: &StoreError) -> Self {
-        let damage = DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
-        Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage], differences: Vec::new() }
-    }
-
-    /// The same report for another directory, the target of a restore.
-    pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
-        self.data_dir = dir.to_owned();
-        self
-    }
-
-    pub(super) fn damages(&self) -> &[DamageFinding] {
-        &self.damages
-    }
-
-    /// Fails if there is any damage, for the exit code. The report lists the damages.
-    pub(super) fn ensure_undamaged(&self) -> anyhow::Result<()> {
-        match self.damages.len() {
-            0 => Ok(()),
-            1 => anyhow::bail!("{} is damaged in one place", self.data_dir.display()),
-            count => anyhow::bail!("{} is damaged in {count} places", self.data_dir.display()),
-        }
-    }
-}
-
-impl fmt::Display for ConsistencyReport {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = &self.counts;
-        writeln!(out, "{}, format {}", self.data_dir.display(), self.format)?;
-        writeln!(out, "  journal entries   {:>12}   in {} records", counts.entries, counts.records)?;
-        writeln!(out, "    events          {:>12}", counts.events)?;
-        writeln!(out, "    impressions     {:>12}", counts.impressions)?;
-        writeln!(out, "    item changes    {:>12}", counts.item_changes)?;
-        writeln!(out, "    model changes   {:>12}", counts.model_changes)?;
-        writeln!(out, "    merges of users {:>12}", counts.merges)?;
-        writeln!(out, "    consent         {:>12}", counts.consent_changes)?;
-        writeln!(out, "    erasures due    {:>12}", counts.erasures)?;
-        writeln!(out, "    erased entries  {:>12}", counts.blanks)?;
-        writeln!(out, "  item names        {:>12}", counts.items)?;
-        writeln!(out, "  session records   {:>12}", counts.sessions)?;
-        writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;
-        write!(out, "  damages           {:>12}", self.damages.len())?;
-        for difference in &self.differences {
-            write!(out, "\nsettings: {difference}")?;
-        }
-        for damage in &self.damages {
-            write!(out, "\n{}: {}\n  -> {}", damage.location, damage.reason, damage.remedy.as_str())?;
-        }
-        Ok(())
     }
 }

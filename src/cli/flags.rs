@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
@@ -22,7 +23,7 @@ use crate::learner::{LearnerConfig, SequenceParams};
 use crate::metrics::Metrics;
 use crate::settings::{
     ApiKeyPolicy, CommitDurability, LogFormat, LogLevel, LogSettings, Period, PropertiesPolicy, SettingOrigin, Settings, SettingsLayers,
-    TelemetrySettings,
+    TelemetrySettings, UnknownVariable, unknown_variables,
 };
 use crate::store::{self, CommitterSettings, JournalRetention, StoreOptions};
 use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
@@ -50,7 +51,7 @@ impl SettingFlags {
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
         }
-        layers = layers.environment(std::env::vars())?;
+        layers = layers.environment(environment_variables())?;
         for pair in &self.set {
             let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write KEY=VALUE"))?;
             layers = layers.flag(key.trim(), value.trim())?;
@@ -155,7 +156,7 @@ pub(super) fn init_logging_with_spans(settings: &LogSettings, spans: Option<Span
         EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());
     let lines = match settings.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
@@ -168,6 +169,23 @@ pub(super) fn init_logging_with_spans(settings: &LogSettings, spans: Option<Span
             tracing::error!(error = &error as &dyn std::error::Error, "cannot change the log level; it is unchanged");
         }
     }))
+}
+
+/// Whether log lines are coloured: only on a terminal, and not if `NO_COLOR` is set
+/// [<https://no-color.org>].
+fn wants_colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The environment. A variable that is not UTF-8 keeps replacement characters, so that the error
+/// message can show it.
+fn environment_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// Warnings about variables of the environment that look like settings and set nothing.
+pub(super) fn environment_warnings() -> Vec<UnknownVariable> {
+    unknown_variables(environment_variables().map(|(name, _)| name))
 }
 
 /// Parameters of the learner.

@@ -6,11 +6,13 @@ mod bench;
 mod client_auth;
 mod compact;
 mod consistency;
+mod consistency_report;
 mod daemon_client;
 mod daemon_process;
 mod data_dir;
 mod demo;
 mod erasures;
+mod error_text;
 mod evaluate;
 mod event_sender;
 mod export;
@@ -45,6 +47,7 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
+pub use error_text::describe_error;
 pub use rejects::RejectedRowsError;
 
 /// A real-time recommender daemon. It ingests user events over HTTP, learns from each event as it
@@ -110,6 +113,10 @@ impl Cli {
         if self.command.writes_user_data() {
             // Whatever the umask of the caller: only the owner reads users' data.
             rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        }
+        // The daemon logs these warnings in the format of its log.
+        if !matches!(self.command, Command::Serve(_)) {
+            flags::environment_warnings().iter().for_each(|variable| eprintln!("sequor: warning: {variable}"));
         }
         match self.command {
             Command::Demo(demo) => demo.run(),

@@ -37,7 +37,8 @@ use crate::telemetry::TelemetryExporter;
 pub(super) struct Serve {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Address of the public API; port 0 selects a free port [default: 127.0.0.1:8080].
+    /// Address of the public API, such as 0.0.0.0:8080 or localhost:8080; port 0 selects a free
+    /// port [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// Address of the admin endpoint; port 0 selects a free port [default: 127.0.0.1:9090].
@@ -60,11 +61,10 @@ impl Serve {
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let exporter = flags::span_exporter(&layers, &metrics)?;
         let set_level = flags::init_logging_with_spans(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
-        let reload = {
-            let (flags, overrides) = (self.flags.clone(), overrides.clone());
-            move || flags.layers(&overrides).map_err(Into::into)
-        };
-        let live = Arc::new(LiveSettings::new(&layers, &settings, Box::new(reload), set_level));
+        flags::environment_warnings().iter().for_each(|variable| tracing::warn!("{variable}"));
+        let flags = self.flags.clone();
+        let reload = Box::new(move || flags.layers(&overrides).map_err(Into::into));
+        let live = Arc::new(LiveSettings::new(&layers, &settings, reload, set_level));
         let must_restart: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let options = flags::server_options(&settings);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use super::error_text::describe_error;
 use super::flags;
 use super::rebuild::{rebuild_items, rebuild_sessions, relearn};
 use crate::actors::pretrained::{number_items, read_pretrained};
@@ -58,7 +59,7 @@ pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
         std::thread::spawn(move || reply.send(prepare(&store, &settings)));
         match outcome.await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::error!("unlearning failed; it is retried while it is pending: {error:#}"),
+            Ok(Err(error)) => tracing::error!("unlearning failed; it is retried while it is pending: {}", describe_error(&error)),
             Err(_) => tracing::error!("unlearning panicked and will be retried"),
         }
         actix::clock::sleep(RETRY_DELAY).await;

@@ -3,7 +3,8 @@
 use clap::Args;
 use std::path::PathBuf;
 
-use super::consistency::{ConsistencyReport, check_consistency};
+use super::consistency::check_consistency;
+use super::consistency_report::ConsistencyReport;
 use super::data_dir;
 use super::evaluate::write_json;
 use super::flags::RuntimeFlags;
@@ -35,6 +36,12 @@ impl Verify {
             Ok(store) => check_consistency(&store, settings),
             Err(error @ (StoreError::Locked { .. } | StoreError::NotFound { .. } | StoreError::NewerFormat { .. })) => {
                 return Err(error.into());
+            }
+            Err(error) if error.is_access_failure() => {
+                let dir = settings.store.data_dir.display();
+                return Err(anyhow::Error::from(error).context(format!(
+                    "cannot verify {dir}, which says nothing about its data; opening the database writes to it: verify as its owner, or verify a writable copy"
+                )));
             }
             Err(error) => ConsistencyReport::from_open_error(&settings.store.data_dir, &error),
         };

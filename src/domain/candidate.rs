@@ -77,7 +77,13 @@ impl RemovalCounts {
     /// The sum of all counts.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.excluded + self.seen + self.filtered + self.unavailable + self.diversity
+        self.by_request() + self.unavailable
+    }
+
+    /// The number of candidates that the rules of the request removed.
+    #[must_use]
+    pub fn by_request(&self) -> usize {
+        self.excluded + self.seen + self.filtered + self.diversity
     }
 }
 
@@ -97,6 +103,9 @@ pub enum Fallback {
     /// The rules of the request left too few candidates. The most popular of the remaining items
     /// fill the list, as far as there are any.
     FilteredOut,
+    /// Without any rule in the request, fewer items can be recommended than it asks for: others are
+    /// unavailable, or were dismissed.
+    Unavailable,
 }
 
 /// One recommended item of a response.

@@ -17,6 +17,7 @@ mod merge;
 mod model_change;
 mod paged_vec;
 mod step;
+mod type_error;
 mod user_consents;
 mod user_sequence;
 
@@ -36,5 +37,6 @@ pub use merge::UserMerge;
 pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
 pub use paged_vec::PagedVec;
 pub use step::Step;
+pub use type_error::describe_type_error;
 pub use user_consents::{ConsentBatch, ConsentRecord, ConsentVerdict, ConsentWriter, UserConsents};
 pub use user_sequence::UserSequence;

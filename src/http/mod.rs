@@ -22,6 +22,7 @@ mod server;
 mod state;
 mod status;
 mod tls;
+mod tls_message;
 
 #[cfg(test)]
 mod tests;
@@ -30,3 +31,4 @@ pub use rate_limits::RateLimitSettings;
 pub use schema::problem::Problem;
 pub use server::{HttpServers, ListenAddresses, ServerError, ServerOptions};
 pub use tls::{TlsError, TlsFiles};
+pub use tls_message::describe_tls_error;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::http::tls_message::describe_tls_error;
+
 /// The files of the certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -37,8 +39,14 @@ pub enum TlsError {
     #[error("{} contains no certificate", .0.display())]
     NoCertificate(PathBuf),
     /// The certificate and the key are invalid or do not match.
-    #[error("certificate and key cannot be used: {0}")]
-    InvalidKeyPair(#[from] Error),
+    #[error("certificate and key cannot be used: {}", describe_tls_error(.0))]
+    InvalidKeyPair(Error),
+}
+
+impl From<Error> for TlsError {
+    fn from(error: Error) -> Self {
+        Self::InvalidKeyPair(error)
+    }
 }
 
 /// Metadata that changes whenever the file is replaced; `None` if there is no file.

@@ -8,7 +8,7 @@ use super::validation::excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::Timestamp;
 use jiff::civil;
-use jiff::fmt::temporal::DateTimeParser;
+use jiff::fmt::{strtime, temporal::DateTimeParser};
 use jiff::tz::{Offset, TimeZone};
 
 /// The unit of timestamps in a file.
@@ -143,9 +143,10 @@ pub(super) fn from_milliseconds(field: &'static str, text: &str) -> Result<Times
 /// # Errors
 /// As [`TimeFormat::parse`].
 pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> {
-    match jiff::Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", text) {
-        Ok(at) => Ok(at.as_millisecond()),
-        Err(_) => TimeFormat { unit: TimeUnit::Auto, zone: Some(TimeZone::UTC) }.parse("timestamp", text),
+    let parsed = strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).and_then(|parts| Ok((parts.offset(), parts.to_timestamp()?)));
+    match parsed {
+        Ok((offset, at)) if offset.is_none_or(is_offset_of_a_day) => Ok(at.as_millisecond()),
+        Ok(_) | Err(_) => TimeFormat { unit: TimeUnit::Auto, zone: Some(TimeZone::UTC) }.parse("timestamp", text),
     }
 }
 
@@ -161,12 +162,19 @@ fn from_iso(text: &str, zone: Option<&TimeZone>) -> Option<Timestamp> {
     let time = pieces.time().or_else(|| zone.map(|_| civil::Time::midnight()))?;
     let local = civil::DateTime::from_parts(pieces.date(), time);
     match pieces.to_numeric_offset().or(is_utc.then_some(Offset::UTC)) {
+        Some(offset) if !is_offset_of_a_day(offset) => None,
         Some(offset) => {
             let since_1970 = local.duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
             Timestamp::try_from(since_1970.as_millis() - i128::from(offset.seconds()) * 1000).ok()
         }
         None => zone?.to_timestamp(local).ok().map(|at| at.as_millisecond()),
     }
+}
+
+/// Whether an offset is shorter than a day. The parser accepts offsets up to 25:59; RFC 3339 ends at
+/// 23:59.
+fn is_offset_of_a_day(offset: Offset) -> bool {
+    offset.seconds().abs() < 24 * 3600
 }
 
 /// The unit of a number by its magnitude; `None` if the text is not a number.
@@ -238,6 +246,16 @@ mod tests {
 
     fn detect(text: &str) -> Result<Timestamp, ValidationErrorCode> {
         parse(TimeUnit::Auto, None, text)
+    }
+
+    #[test]
+    fn rejects_offsets_of_more_than_a_day() {
+        for text in ["2014-04-01T01:15:41+25:00", "2014-04-01T01:15:41-24:00"] {
+            assert_eq!(from_rfc3339("timestamp", text).unwrap_err().code, ValidationErrorCode::BadTimestamp, "{text}");
+            assert_eq!(detect(text), Err(ValidationErrorCode::BadTimestamp), "{text}");
+        }
+        assert_eq!(from_access_log("10/Oct/2000:13:55:36 +2500").unwrap_err().code, ValidationErrorCode::BadTimestamp);
+        assert_eq!(from_rfc3339("timestamp", "2014-04-01T01:15:41+23:59").unwrap(), 1_396_228_601_000);
     }
 
     #[test]

@@ -62,4 +62,5 @@ pub use user_table::{UserState, UserTable};
 pub use vocabulary::AttributeVocabulary;
 
 pub use crate::candidates::ItemCounts;
+pub use crate::nn::NetworkSettings;
 pub use crate::ranking::{ItemFilter, ItemFilterError};

@@ -191,6 +191,15 @@ fn check_range<T: PartialOrd + std::fmt::Display>(
 }
 
 impl NetworkSettings {
+    /// The allowed learning rates, in words.
+    pub const LEARNING_RATES: &'static str = "above 0 and at most 10";
+
+    /// Whether a learning rate is allowed, as a setting and as an operation on the model.
+    #[must_use]
+    pub fn is_learning_rate(rate: f32) -> bool {
+        rate > 0.0 && rate <= 10.0
+    }
+
     /// Checks every setting against its range.
     ///
     /// # Errors
@@ -208,7 +217,7 @@ impl NetworkSettings {
         check_range("logq", s.logq, (0.0..=1.0).contains(&s.logq), "0 to 1")?;
         check_range("input_dropout", s.input_dropout, (0.0..=0.95).contains(&s.input_dropout), "0 to 0.95")?;
         check_range("hidden_dropout", s.hidden_dropout, (0.0..=0.95).contains(&s.hidden_dropout), "0 to 0.95")?;
-        check_range("learning_rate", s.learning_rate, s.learning_rate > 0.0 && s.learning_rate <= 10.0, "above 0 and at most 10")?;
+        check_range("learning_rate", s.learning_rate, Self::is_learning_rate(s.learning_rate), Self::LEARNING_RATES)?;
         check_range("momentum", s.momentum, (0.0..1.0).contains(&s.momentum), "at least 0 and below 1")?;
         check_range("beta1", s.beta1, (0.0..1.0).contains(&s.beta1), "at least 0 and below 1")?;
         check_range("beta2", s.beta2, (0.0..1.0).contains(&s.beta2), "at least 0 and below 1")?;

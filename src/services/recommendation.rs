@@ -190,7 +190,7 @@ impl RecommendationService {
         let metrics = self.ingest.metrics();
         let outcome = match list.fallback {
             Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::ColdStart,
-            Fallback::None | Fallback::FilteredOut => RecommendationOutcome::Answered,
+            Fallback::None | Fallback::FilteredOut | Fallback::Unavailable => RecommendationOutcome::Answered,
         };
         metrics.recommendations.with_label(outcome).increment(1);
         for item in &list.items {

@@ -1,6 +1,7 @@
 //! Merges the sources of settings key by key and records the origin of each value.
 
 use super::{InvalidSetting, Validate};
+use crate::domain::describe_type_error;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::{fs, io};
 use toml::{Table, Value};
 
 /// Prefix of environment variables that are settings.
-const PREFIX: &str = "SEQUOR_";
+pub(super) const PREFIX: &str = "SEQUOR_";
 
 /// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,11 +53,12 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// The file is not valid TOML.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: not valid TOML", file.display())]
     Syntax {
         /// The path of the file.
         file: PathBuf,
         /// The syntax error with its position.
+        #[source]
         source: Box<toml::de::Error>,
     },
     /// The key is unknown.
@@ -196,6 +198,12 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         leaves(&self.tree).into_iter().map(row).collect()
     }
 
+    /// Every key that has a default, ordered by key.
+    #[must_use]
+    pub fn known_keys(&self) -> Vec<String> {
+        leaves(&self.defaults).into_iter().map(|(path, _)| path.join(".")).collect()
+    }
+
     /// The origin of the value of a key.
     #[must_use]
     pub fn origin(&self, key: &str) -> SettingOrigin {
@@ -227,7 +235,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         let shown = to_toml(&value);
         let wrong = |reason: String| SettingsError::WrongType { key: key.clone(), value: shown.clone(), origin: origin.clone(), reason };
         insert_at(&mut self.tree, path, value).ok_or_else(|| wrong("a section cannot be set to a value".to_owned()))?;
-        self.settings = self.tree.clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+        self.settings = self.tree.clone().try_into().map_err(|error: toml::de::Error| wrong(describe_type_error(error.message(), "a table")))?;
         self.origins.insert(key, origin.clone());
         Ok(self)
     }
@@ -243,8 +251,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
             // double.
             whole.min(1 + 2 * strsim::damerau_levenshtein(&last(known), &last(key)))
         };
-        let known = leaves(&self.defaults).into_iter().map(|(path, _)| path.join("."));
-        known.map(|known| (distance(&known), known)).min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)
+        self.known_keys().into_iter().map(|known| (distance(&known), known)).min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)
     }
 }
 
@@ -386,13 +393,13 @@ mod tests {
     #[test]
     fn errors_name_value_and_origin() {
         let error = from_environment("SEQUOR_SERVER__MAX_BATCH", "many").map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with("server.max_batch = \"many\": invalid type: string \"many\", expected usize (from the env"), "{error}");
+        assert!(error.starts_with("server.max_batch = \"many\": invalid type: string \"many\", expected a whole number of at least 0 (from the env"), "{error}");
         let error = layers().flag("session.idle_gap", "30 minutes").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("session.idle_gap = \"30 minutes\": invalid duration `30 minutes`"), "{error}");
         let error = from_file("server = 3").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server = 3: a section cannot be set to a value"), "{error}");
         let error = from_file("[server]\nlisten = 'nowhere'").map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with("server.listen = \"nowhere\": invalid socket address"), "{error}");
+        assert!(error.starts_with("server.listen = \"nowhere\": write ADDRESS:PORT"), "{error}");
         let error = from_file("[server]\nmax_batch = 0").unwrap().validated().map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server.max_batch = 0: must be 1 to 100000 (from /"), "{error}");
         assert!(matches!(from_file("[server"), Err(SettingsError::Syntax { .. })));
@@ -410,6 +417,8 @@ mod tests {
         let kinds = &layers.validated().unwrap().events.kinds;
         assert_eq!(kinds.keys().collect::<Vec<_>>(), ["like", "save", "wishlist"]);
         assert_eq!((kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target), (Some(false), Some(2.0), Some(false)));
+        let error = from_file("[events.kinds]\nwishlist = 3").map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("events.kinds.wishlist = 3: invalid type: integer `3`, expected a table (from /"), "{error}");
         let error = from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
         assert!(
             error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected one of `target`, `value`, `retain_for`"),

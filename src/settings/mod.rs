@@ -10,10 +10,13 @@
 //!
 //! - `layers`: merges the sources; `live_settings`: the settings of a running daemon, and reloads.
 //! - `server`, `events`, `privacy`, `telemetry`, `sections` (store, session, log): the sections.
+//! - `environment`: `SEQUOR_` variables that set nothing; `listen_address`: addresses with host names.
 //! - `period`: durations such as `1h30m`.
 
+mod environment;
 mod events;
 mod layers;
+mod listen_address;
 mod live_settings;
 mod period;
 mod privacy;
@@ -21,6 +24,7 @@ mod sections;
 mod server;
 mod telemetry;
 
+pub use environment::{UnknownVariable, unknown_variables};
 pub use events::{EventsSettings, KindSettings, SegmentSettings};
 pub use layers::{SettingOrigin, SettingsError, SettingsLayers};
 pub use live_settings::{EffectiveSetting, LiveSettings, ReloadError, ReloadReport};

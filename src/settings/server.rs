@@ -1,5 +1,6 @@
 //! The public API and the admin endpoint: addresses, TLS, API keys, limits and timeouts.
 
+use super::listen_address::deserialize_address;
 use super::{InvalidSetting, Period};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,9 +20,13 @@ pub enum ApiKeyPolicy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Address of the public API; port 0 selects a free port.
+    /// Address of the public API: an IP address or a host name, with a port; port 0 selects a free
+    /// port.
+    #[serde(deserialize_with = "deserialize_address")]
     pub listen: SocketAddr,
-    /// Address of the admin endpoint; port 0 selects a free port.
+    /// Address of the admin endpoint: an IP address or a host name, with a port; port 0 selects a
+    /// free port.
+    #[serde(deserialize_with = "deserialize_address")]
     pub admin_listen: SocketAddr,
     /// Which requests need an API key.
     pub keys: ApiKeyPolicy,

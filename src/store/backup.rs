@@ -57,7 +57,8 @@ impl Store {
     /// `observe` receives the number of copied entries and the total.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::TargetInDataDir`] if it is in
+    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::UnknownArchive`] if its name
+    /// ends in the extension of another archive format, [`StoreError::TargetInDataDir`] if it is in
     /// the data directory, [`StoreError::JournalTruncated`] if entries of the journal are missing,
     /// or any error of reading this store or writing the backup. No partial backup remains. The
     /// next backup into the folder removes that of a killed process.
@@ -67,6 +68,9 @@ impl Store {
             Err(_) => Ok(()),
         };
         ensure_absent()?;
+        if let Some(format) = other_archive_format(target) {
+            return Err(StoreError::UnknownArchive { path: target.to_owned(), format });
+        }
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.ensure_outside(target, folder)?;
@@ -252,6 +256,14 @@ impl Store {
 /// Whether the backup's name stands for an archive file.
 fn is_archive(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with(".tar.gz")
+}
+
+/// The file name extension of an archive format that backups do not have, if `path` has one. A
+/// backup directory of such a name would be mistaken for an archive.
+fn other_archive_format(path: &Path) -> Option<String> {
+    const EXTENSIONS: [&str; 14] = ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];
+    let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
+    (!is_archive(path) && EXTENSIONS.contains(&extension.as_str())).then_some(extension)
 }
 
 #[cfg(test)]

@@ -90,6 +90,14 @@ pub enum StoreError {
         /// The reason.
         reason: String,
     },
+    /// The name of a backup promises an archive format that backups do not have.
+    #[error("{} ends in .{format}, but a backup is a .tar.gz file or a directory; choose a name that ends in .tar.gz, or one without .{format}", path.display())]
+    UnknownArchive {
+        /// The target of the backup.
+        path: PathBuf,
+        /// The extension.
+        format: String,
+    },
     /// The store holds data but no format number.
     #[error("the store in {} holds data but no format version; restore it from a backup", dir.display())]
     MissingFormat {
@@ -231,10 +239,23 @@ impl StoreError {
     /// Whether the disk or the quota is full. The condition ends when space is freed.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        let source = match self {
-            Self::Io { source, .. } | Self::Database { source: sled::Error::Io(source), .. } => source,
-            _ => return false,
-        };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(self.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether the process may not read or write the files, or cannot at the moment. Such an error
+    /// is no sign of damage.
+    #[must_use]
+    pub fn is_access_failure(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, OutOfMemory, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+        let denied = [PermissionDenied, ReadOnlyFilesystem, NotADirectory, OutOfMemory, ResourceBusy];
+        self.is_disk_full() || self.io_kind().is_some_and(|kind| denied.contains(&kind))
+    }
+
+    /// The kind of the operating system's error.
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } | Self::Database { source: sled::Error::Io(source), .. } => Some(source.kind()),
+            _ => None,
+        }
     }
 }

@@ -232,7 +232,7 @@ fn too_high_learning_rate_raises_alerts() {
     events[400..1_600].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(1_600);
     prometheus.wait_for_scrapes(&[&daemon]);
-    act("/admin/model/learning-rate", &json!({ "value": 1000.0 }));
+    act("/admin/model/learning-rate", &json!({ "value": 10.0 }));
     daemon.send_events(&events[1_600..]);
     prometheus.wait_for_alerts(&daemon, &["SequorLossNotFinite", "SequorRolledBack"], || {});
     act("/admin/model/pause", &json!({}));

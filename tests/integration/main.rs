@@ -28,6 +28,7 @@ mod http_protocol;
 mod import_cycles;
 mod journal_dump;
 mod journal_retention;
+mod messages;
 mod metrics;
 mod model_control;
 mod openapi;

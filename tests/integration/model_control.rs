@@ -143,7 +143,7 @@ fn degraded_model_is_rolled_back_while_serving_continues() {
     send_and_learn(&daemon, &events[..2_000]);
     post_admin(&daemon, "/admin/model/checkpoint", &json!({}));
     send_and_learn(&daemon, &events[2_000..3_000]);
-    post_admin(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
+    post_admin(&daemon, "/admin/model/learning-rate", &json!({ "value": 10.0 }));
     let mut sent = 3_000;
     let rolled_back =
         |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|post_admin| post_admin["act"] == "rollback").cloned();

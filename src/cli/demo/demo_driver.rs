@@ -71,6 +71,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             learned = self.daemon.wait_until_learned() => learned?,
         }
         self.poll(elapsed).await?;
+        self.view.update(elapsed, &self.stats)?;
         let summary = self.stats.summary(elapsed);
         self.view.print_summary(&summary)?;
         Ok(summary)

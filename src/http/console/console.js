@@ -35,7 +35,7 @@ const FORMATS = {
 
 /** Writes the value at a path of the status, such as `learning.lag_entries`, into an element. */
 function write(element, path, values) {
-  const value = path.split(".").reduce((object, name) => object?.[name], values);
+  const value = valueAt(path, values);
   const text = value === null || value === undefined ? NONE : FORMATS[element.dataset.format](value, element);
   if (element.textContent !== text) element.textContent = text;
 }
@@ -43,6 +43,14 @@ function write(element, path, values) {
 function showMessage(output, state, text) {
   output.dataset.state = state;
   output.textContent = text;
+}
+
+const valueAt = (path, values) => path.split(".").reduce((object, name) => object?.[name], values);
+
+/** Disables the buttons that do not apply to a status, except those of a running request. */
+function disableButtons(status) {
+  for (const button of document.querySelectorAll("[data-disabled-by]:not([data-busy])")) button.disabled = valueAt(button.dataset.disabledBy, status) === true;
+  for (const button of document.querySelectorAll("[data-enabled-by]:not([data-busy])")) button.disabled = valueAt(button.dataset.enabledBy, status) === false;
 }
 
 /** Sends a request. A problem response becomes an error with its title and detail. */
@@ -91,6 +99,7 @@ function followStatus() {
     if (!status.journal) return;
     showLive(true);
     document.querySelectorAll("[data-live]").forEach((element) => write(element, element.dataset.live, status));
+    disableButtons(status);
     events += 1;
     if (events % REFRESH_EVENTS === 0) refresh();
   });
@@ -114,6 +123,7 @@ async function submit(form) {
   for (const field of form.querySelectorAll("[name]")) body[field.name] = field.dataset.type === "number" ? Number(field.value) : field.value;
   const [button, output] = [form.querySelector("button"), form.querySelector("output")];
   button.disabled = true;
+  button.dataset.busy = "";
   showMessage(output, "good", "Working …");
   try {
     const answer = await request(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
@@ -124,7 +134,9 @@ async function submit(form) {
   } catch (error) {
     showMessage(output, "bad", error.message);
   }
-  button.disabled = false;
+  delete button.dataset.busy;
+  // The next status decides about a button that depends on it.
+  button.disabled = "disabledBy" in button.dataset || "enabledBy" in button.dataset;
 }
 
 document.addEventListener("submit", (event) => {

@@ -39,7 +39,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
             (tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained"))
             (tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained"))
             (tile("Skipped", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "non-finite batches"))
-            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "age of the oldest missing entry"))
+            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
         }
         div.charts { (chart.render()) (steering(&model)) }
         section.card {
@@ -97,13 +97,13 @@ fn steering(model: &ModelStatus) -> Markup {
                 div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NO_VALUE.to_owned(), |rate| rate.to_string())) } }
             }
             div.row {
-                (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button { "Pause learning" } }))
-                (act("/admin/model/resume", None, "Resumed at offset {offset}.", html! { button { "Resume learning" } }))
+                (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button disabled[model.paused] data-disabled-by="learning.paused" { "Pause learning" } }))
+                (act("/admin/model/resume", None, "Resumed at offset {offset}.", html! { button disabled[!model.paused] data-enabled-by="learning.paused" { "Resume learning" } }))
                 (act("/admin/recall/recluster", None, "Clustering starts at offset {offset}.", html! { button { "Recluster" } }))
             }
             (act("/admin/model/learning-rate", None, "In effect from offset {offset} on.", html! {
                 label for="rate" { "New learning rate" }
-                input id="rate" name="value" data-type="number" inputmode="decimal" required pattern="[0-9.eE+\\-]+" placeholder="0.05";
+                input id="rate" name="value" data-type="number" inputmode="decimal" required title="above 0, at most 10" pattern="[0-9.eE+\\-]+" placeholder="0.05";
                 button { "Set" }
             }))
         }

@@ -1,10 +1,12 @@
 //! Personalised, inline, similar and trending recommendations.
 
-use actix_web::web::{Data, Json, Path};
+use actix_web::Error;
+use actix_web::web::{Bytes, Data, Json, Path};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
+use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse};
@@ -104,11 +106,13 @@ pub(in crate::http) struct InlineRequest {
 
 /// Recommend items for a session in the request
 ///
-/// Nothing is stored.
+/// Nothing is stored. Any content type is accepted.
 #[utoipa::path(post, path = "/v1/recommendations", operation_id = "inline", tag = "recommendations", request_body = InlineRequest,
     responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Json<InlineRequest>) -> Result<Json<Recommendation>, Problem> {
-    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
+pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<Json<Recommendation>, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let request = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
+    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = request;
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }

@@ -10,7 +10,7 @@ use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Times
 use crate::http::routes::admin::query::EmptyBody;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
-use crate::learner::{HealthMark, ModelHealth, is_rolled_back};
+use crate::learner::{HealthMark, ModelHealth, NetworkSettings, is_rolled_back};
 
 /// The state of the model.
 #[derive(Debug, Serialize)]
@@ -155,8 +155,8 @@ pub(in crate::http) async fn learning_rate(
     api: Data<ApiState>,
     Json(LearningRateRequest { value }): Json<LearningRateRequest>,
 ) -> Result<HttpResponse, Problem> {
-    if !(value > 0.0 && value <= 1000.0) {
-        return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
+    if !NetworkSettings::is_learning_rate(value) {
+        return Err(Problem::out_of_range("value", value, NetworkSettings::LEARNING_RATES));
     }
     offset_response(steer(&api, ModelOperation::LearningRate { value }).await?)
 }

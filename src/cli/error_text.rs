@@ -1,0 +1,72 @@
+//! The text of an error: the message with its causes.
+
+use rustls::Error as TlsError;
+use std::error::Error;
+use std::io;
+
+use crate::http::describe_tls_error;
+
+/// The messages of an error and of its causes, each once: a message that already ends with its
+/// cause is not followed by it. Errors of TLS are put in words.
+#[must_use]
+pub fn describe_error(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let (message, is_last) = match tls_error(cause) {
+            Some(error) => (describe_tls_error(error), true),
+            None => (cause.to_string(), false),
+        };
+        if text.is_empty() {
+            text = message;
+        } else if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+        // Further causes repeat the error of TLS in its own terms.
+        if is_last {
+            break;
+        }
+    }
+    text
+}
+
+/// The error of TLS that an error of the HTTP client or of a connection consists of.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
+    if let Some(error) = error.downcast_ref::<TlsError>() {
+        return Some(error);
+    }
+    match error.downcast_ref::<ureq::Error>() {
+        Some(ureq::Error::Rustls(error)) => return Some(error),
+        Some(ureq::Error::Io(error)) => return tls_error_in(error),
+        _ => {}
+    }
+    tls_error_in(error.downcast_ref::<io::Error>()?)
+}
+
+/// The error of TLS inside an input/output error.
+pub(super) fn tls_error_in(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+    use rustls::CertificateError;
+
+    #[test]
+    fn says_each_cause_once() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let store = crate::store::StoreError::Io { action: "opening", path: "/x".into(), source: denied() };
+        assert_eq!(describe_error(&store.into()), "opening /x: permission denied");
+        let error = Err::<(), _>(denied()).context("cannot read /y").unwrap_err();
+        assert_eq!(describe_error(&error), "cannot read /y: permission denied");
+    }
+
+    #[test]
+    fn errors_of_tls_are_in_words() {
+        let error = || TlsError::InvalidCertificate(CertificateError::Expired);
+        for error in [anyhow::Error::new(error()), io::Error::other(error()).into(), ureq::Error::Rustls(error()).into()] {
+            assert_eq!(describe_error(&error.context("no answer")), "no answer: the certificate has expired");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Environment variables that look like settings and set nothing.
+
+use super::layers::PREFIX;
+use super::{Settings, SettingsLayers};
+use std::fmt;
+
+/// Variables of the program that are not settings.
+const OTHER_VARIABLES: [&str; 4] = ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_FAULT"];
+/// Beginnings of the variables that Kubernetes and Docker set for a service named `sequor`.
+const PLATFORM_PREFIXES: [&str; 2] = ["SEQUOR_SERVICE_", "SEQUOR_PORT"];
+
+/// A variable that begins with `SEQUOR_` and has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVariable {
+    name: String,
+    suggestion: Option<String>,
+}
+
+impl fmt::Display for UnknownVariable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the environment variable {} has no effect", self.name)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(out, "; did you mean {suggestion}?"),
+            None => out.write_str("; settings are written SEQUOR_SECTION__KEY, with two underscores"),
+        }
+    }
+}
+
+/// The variables among `names` that begin with `SEQUOR_` and are neither settings nor known, in
+/// alphabetical order. A wrong name with two underscores is an error of
+/// [`SettingsLayers::environment`] and not listed here.
+#[must_use]
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<UnknownVariable> {
+    let is_unknown = |name: &String| {
+        let upper = name.to_ascii_uppercase();
+        upper.starts_with(PREFIX)
+            && !(name.starts_with(PREFIX) && name.contains("__"))
+            && !OTHER_VARIABLES.contains(&name.as_str())
+            && !PLATFORM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let mut names: Vec<_> = names.into_iter().filter(is_unknown).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    names.sort_unstable();
+    let settings = SettingsLayers::<Settings>::new().map(|layers| layers.known_keys()).unwrap_or_default();
+    let settings = settings.into_iter().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__")));
+    let known: Vec<_> = settings.chain(OTHER_VARIABLES.map(str::to_owned)).collect();
+    let unknown = |name: String| UnknownVariable { suggestion: nearest(&name, &known), name };
+    names.into_iter().map(unknown).collect()
+}
+
+/// The known name nearest to `name`, if one differs by at most two letters, not counting
+/// underscores and case.
+fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let letters = |name: &str| name.to_ascii_uppercase().replace('_', "");
+    let wanted = letters(name);
+    let distances = known.iter().map(|known| (strsim::damerau_levenshtein(&letters(known), &wanted), known));
+    distances.min().filter(|(distance, _)| *distance <= 2).map(|(_, known)| known.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(names: &[&str]) -> Vec<String> {
+        unknown_variables(names.iter().map(|name| (*name).to_owned())).iter().map(UnknownVariable::to_string).collect()
+    }
+
+    #[test]
+    fn names_the_setting_that_was_meant() {
+        assert_eq!(
+            warnings(&["SEQUOR_SERVER_LISTEN", "SEQUOR_KEYS", "sequor_log__level", "SEQUOR_HELLO_WORLD"]),
+            [
+                "the environment variable SEQUOR_HELLO_WORLD has no effect; settings are written SEQUOR_SECTION__KEY, with two underscores",
+                "the environment variable SEQUOR_KEYS has no effect; did you mean SEQUOR_KEY?",
+                "the environment variable SEQUOR_SERVER_LISTEN has no effect; did you mean SEQUOR_SERVER__LISTEN?",
+                "the environment variable sequor_log__level has no effect; did you mean SEQUOR_LOG__LEVEL?",
+            ]
+        );
+    }
+
+    #[test]
+    fn variables_of_the_program_and_of_platforms_are_known() {
+        let known = ["SEQUOR_KEY", "SEQUOR_PRIVACY_SECRET", "SEQUOR_LOG__LEVEL", "SEQUOR_PORT_8080_TCP_ADDR", "SEQUOR_SERVICE_HOST", "PATH"];
+        assert_eq!(warnings(&known), [""; 0]);
+    }
+}
