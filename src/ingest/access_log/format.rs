@@ -10,16 +10,17 @@ use std::borrow::Cow;
 /// which is searched for cookies.
 const COMBINED: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
 
-/// The fields of a line, each with its common names in JSON logs.
+/// The fields of a line, each with its common names in JSON logs. A name with dots leads into nested
+/// objects, as in the logs of Caddy.
 const FIELDS: [(&str, &[&str]); 8] = [
     ("time", &["time", "time_iso8601", "time_local", "msec", "timestamp", "ts", "@timestamp"]),
     ("request", &["request"]),
-    ("method", &["method", "request_method"]),
-    ("path", &["path", "request_uri", "uri", "url"]),
+    ("method", &["method", "request_method", "request.method"]),
+    ("path", &["path", "request_uri", "uri", "url", "request.uri"]),
     ("status", &["status"]),
-    ("agent", &["agent", "http_user_agent", "user_agent"]),
-    ("address", &["address", "remote_addr", "client_ip", "remote_ip"]),
-    ("cookie", &["cookie", "http_cookie"]),
+    ("agent", &["agent", "http_user_agent", "user_agent", "request.headers.User-Agent"]),
+    ("address", &["address", "remote_addr", "client_ip", "remote_ip", "request.client_ip", "request.remote_ip"]),
+    ("cookie", &["cookie", "http_cookie", "request.headers.Cookie"]),
 ];
 
 /// How to split a line into fields.
@@ -72,6 +73,20 @@ impl AccessLogFormat {
     }
 }
 
+/// The value at a name, or at a path of names with dots between them.
+fn nested<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
+    object.get(name).or_else(|| {
+        let (outer, inner) = name.split_once('.')?;
+        nested(object.get(outer)?.as_object()?, inner)
+    })
+}
+
+/// The names under which JSON logs may hold the fields of a request.
+pub(super) fn expected_json_fields() -> String {
+    let field = |(field, names): &(&str, &[&str])| format!("{field} ({})", names.join(", "));
+    FIELDS.iter().filter(|(field, _)| ["time", "request", "method", "path", "status"].contains(field)).map(field).collect::<Vec<_>>().join("; ")
+}
+
 impl LogFields<'_> {
     /// The value of one of [`FIELDS`], if the line has it.
     pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -86,9 +101,11 @@ impl LogFields<'_> {
     pub(super) fn raw_field(&self, name: &str) -> Option<Cow<'_, str>> {
         let text = match self {
             Self::Text(captures) => Cow::Borrowed(captures.name(name)?.as_str()),
-            Self::Json(object, _) => match object.get(name)? {
+            Self::Json(object, _) => match nested(object, name)? {
                 Value::String(text) => Cow::Borrowed(text.as_str()),
                 Value::Number(number) => Cow::Owned(number.to_string()),
+                // Headers are lists of values.
+                Value::Array(values) => Cow::Borrowed(values.first()?.as_str()?),
                 _ => return None,
             },
         };
@@ -102,6 +119,14 @@ impl LogFields<'_> {
             pairs.into_iter().find(|(found, value)| *found == name && !value.is_empty()).map(|(_, value)| Cow::Owned(value.to_owned()))
         };
         self.raw_field(&format!("cookie_{name}")).or_else(|| find(&self.get("cookie").or_else(|| self.raw_field("rest"))?))
+    }
+
+    /// The name of a field that every request has and this line of a JSON log has not.
+    pub(super) fn missing_field(&self) -> Option<&'static str> {
+        let Self::Json(..) = self else { return None };
+        let is_missing = |name: &&str| self.get(name).is_none();
+        let request = if is_missing(&"request") { &["method", "path"][..] } else { &[] };
+        request.iter().chain(&["status", "time"]).copied().find(is_missing)
     }
 
     /// Method and path; `None` if the line holds no HTTP request.

@@ -7,7 +7,7 @@ use super::timestamp;
 use super::validation::{RawEvent, ValidationRules};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{EventKind, Timestamp, WithConsent};
-use format::{AccessLogFormat, LogFields};
+use format::{AccessLogFormat, LogFields, expected_json_fields};
 use percent_encoding::percent_decode_str;
 use regex::Regex;
 use std::borrow::Cow;
@@ -118,6 +118,8 @@ pub enum SkipReason {
     Bot,
     /// The line holds no user id, and no address to derive a pseudonym from.
     UnknownUser,
+    /// The line of a JSON log lacks the fields of a request.
+    MissingFields,
 }
 
 impl SkipReason {
@@ -129,6 +131,7 @@ impl SkipReason {
             Self::IneligibleRequest => "method or status excluded",
             Self::Bot => "bots",
             Self::UnknownUser => "unknown user",
+            Self::MissingFields => "fields of a request missing",
         }
     }
 }
@@ -203,6 +206,12 @@ impl AccessLogParser {
         })
     }
 
+    /// The fields that a request has in a JSON log, each with the names under which it is found.
+    #[must_use]
+    pub fn expected_json_fields() -> String {
+        expected_json_fields()
+    }
+
     /// Parses a line. An event gets the id `event_id`. Timestamps more than a day after
     /// `received_at` are rejected.
     ///
@@ -213,6 +222,9 @@ impl AccessLogParser {
         let line =
             std::str::from_utf8(line).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the line is not UTF-8"))?;
         let fields = self.format.parse(line)?;
+        if fields.missing_field().is_some() {
+            return Ok(AccessLogOutcome::Skipped(SkipReason::MissingFields));
+        }
         let Some((method, path)) = fields.request() else { return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest)) };
         if let Some(reason) = self.exclusion(&fields, &method) {
             return Ok(AccessLogOutcome::Skipped(reason));
