@@ -2,6 +2,7 @@
 //! stay open.
 
 use anyhow::{Context, bail};
+use awc::error::{ConnectError, SendRequestError};
 use awc::http::header::AUTHORIZATION;
 use awc::http::{Method, StatusCode};
 use awc::{Client, Connector};
@@ -11,7 +12,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
+use super::error_text::tls_error_in;
 use crate::domain::{Entry, WithConsent};
+use crate::http::describe_tls_error;
 use crate::ingest::{write_entry, write_entry_with_consent};
 
 /// Time limit for a response.
@@ -154,7 +157,7 @@ impl DaemonClient {
         let outgoing = self.client.request(method, format!("{address}{path}")).no_decompress();
         let response = if body.is_empty() { outgoing.send() } else { outgoing.content_type("application/x-ndjson").send_body(body) };
         // The errors of `awc` are not `Send`; only their messages are kept.
-        let mut response = response.await.map_err(|error| anyhow::anyhow!("{address} does not answer: {error}"))?;
+        let mut response = response.await.map_err(|error| NoAnswer::new(address, &error))?;
         let body = response
             .body()
             .limit(MAX_RESPONSE_BYTES)
@@ -214,6 +217,33 @@ impl DaemonClient {
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
         let (cpu, peak) = (value("process_cpu_seconds_total "), value("process_peak_resident_memory_bytes "));
         Ok(cpu.zip(peak).map(|(cpu_seconds, peak)| ProcessUsage { cpu_seconds, peak_rss_bytes: peak as u64 }))
+    }
+}
+
+/// A daemon does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{address} does not answer: {reason}")]
+pub(super) struct NoAnswer {
+    address: String,
+    reason: String,
+    /// Whether a retry cannot help, because the certificate or the URL is wrong.
+    pub(super) is_permanent: bool,
+}
+
+impl NoAnswer {
+    fn new(address: &str, error: &SendRequestError) -> Self {
+        let (reason, is_permanent) = match error {
+            SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => match tls_error_in(error) {
+                Some(error) => {
+                    let is_permanent = matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));
+                    (describe_tls_error(error), is_permanent)
+                }
+                None => (error.to_string(), false),
+            },
+            SendRequestError::Connect(error) => (error.to_string(), matches!(error, ConnectError::SslIsNotSupported)),
+            other => (other.to_string(), matches!(other, SendRequestError::Url(_))),
+        };
+        Self { address: address.to_owned(), reason, is_permanent }
     }
 }
 

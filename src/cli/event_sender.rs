@@ -2,17 +2,30 @@
 
 use anyhow::{Context, bail, ensure};
 use awc::http::StatusCode;
+use clap::Args;
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 use super::client_auth::ClientAuth;
-use super::daemon_client::{ApiRequest, DaemonClient};
+use super::daemon_client::{ApiRequest, DaemonClient, NoAnswer};
+use super::error_text::describe_error;
 use crate::domain::{Entry, WithConsent};
+use crate::settings::Period;
 
 /// First delay before a retry. Each further delay is twice as long.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// Longest delay before a retry.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Flags of commands that send entries to a daemon.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct RetryFlags {
+    /// How long to retry while the daemon does not answer, such as 30s or 1h; `off` retries without
+    /// end. A wrong certificate ends the command at once. While the daemon answers that it is
+    /// overloaded, the command waits without end.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    give_up_after: Period,
+}
+
 /// Interval of messages while the daemon is unavailable.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -21,6 +34,7 @@ pub(super) struct EventSender {
     runner: actix::SystemRunner,
     daemon: DaemonClient,
     url: String,
+    give_up_after: Period,
 }
 
 /// The daemon's answer to a batch.
@@ -46,14 +60,14 @@ pub(super) struct SendRejection {
 
 impl EventSender {
     /// A sender for the API at `url`.
-    pub(super) fn new(url: &str, auth: &ClientAuth) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, auth: &ClientAuth, retry: RetryFlags) -> anyhow::Result<Self> {
         let address: awc::http::Uri =
             url.parse().with_context(|| format!("invalid --url {url}: write http://HOST:PORT or https://HOST:PORT"))?;
         ensure!(
             matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some(),
             "invalid --url {url}: write http://HOST:PORT or https://HOST:PORT"
         );
-        Ok(Self { runner: actix::System::new(), daemon: DaemonClient::new(url, None, 1, auth)?, url: url.to_owned() })
+        Ok(Self { runner: actix::System::new(), daemon: DaemonClient::new(url, None, 1, auth)?, url: url.to_owned(), give_up_after: retry.give_up_after })
     }
 
     /// Sends a batch that contains either events or items, and retries until the daemon has
@@ -66,8 +80,9 @@ impl EventSender {
             None => return Ok(SendReceipt::default()),
         };
         let (mut backoff, mut last_reminder) = (INITIAL_BACKOFF, None::<Instant>);
+        let mut silent_since = None;
         loop {
-            let failure = match self.runner.block_on(self.daemon.request(request.clone())) {
+            let message = match self.runner.block_on(self.daemon.request(request.clone())) {
                 Ok((status, body)) if status == StatusCode::OK || status == StatusCode::BAD_REQUEST => {
                     // If the daemon rejects every entry of a batch, it answers 400 with the same
                     // body.
@@ -75,18 +90,35 @@ impl EventSender {
                         .with_context(|| format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body)));
                 }
                 Ok((status, _)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                    anyhow::anyhow!("{} is unavailable ({status})", self.url)
+                    silent_since = None;
+                    // A short overload needs no message.
+                    (backoff > INITIAL_BACKOFF * 4).then(|| format!("{} is unavailable ({status}); retrying", self.url))
                 }
                 Ok((status, body)) => bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body)),
-                Err(error) => error,
+                Err(error) => Some(self.check_patience(error, silent_since.get_or_insert_with(Instant::now))?),
             };
-            // A short outage needs no message.
-            if backoff > INITIAL_BACKOFF * 4 && last_reminder.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL) {
-                eprintln!("{failure:#}; retrying");
+            if let Some(message) = message
+                && last_reminder.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL)
+            {
+                eprintln!("{message}");
                 last_reminder = Some(Instant::now());
             }
             std::thread::sleep(backoff);
             backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// The message of a failure that a retry may end. Fails if a retry cannot help, or if the daemon
+    /// has not answered for too long.
+    fn check_patience(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
+        if error.downcast_ref::<NoAnswer>().is_some_and(|error| error.is_permanent) {
+            return Err(error);
+        }
+        let limit = self.give_up_after;
+        match limit.get() {
+            Some(period) if silent_since.elapsed() >= period => Err(error.context(format!("gave up after {limit} (--give-up-after)"))),
+            Some(_) => Ok(format!("{}; retrying for {limit} (--give-up-after)", describe_error(&error))),
+            None => Ok(format!("{}; retrying", describe_error(&error))),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::client_auth::ClientAuth;
-use super::event_sender::EventSender;
+use super::event_sender::{EventSender, RetryFlags};
 use super::file_digest::FileDigest;
 use super::flags::{self, RuntimeFlags};
 use super::import_target::{DirectoryTarget, ImportTarget};
@@ -47,6 +47,8 @@ pub(super) struct Import {
     url: String,
     #[command(flatten)]
     auth: ClientAuth,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// The files contain items: CSV with the columns item_id, categories, brand, price, tags,
     /// available, published, expires (lists separated by |), or NDJSON in the format of POST
     /// /v1/items.
@@ -159,7 +161,7 @@ impl Import {
                 Ok((ImportTarget::Directory(Box::new(directory)), name.display().to_string()))
             }
             None => {
-                Ok((ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.auth)?)), self.url.trim_end_matches('/').to_owned()))
+                Ok((ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.auth, self.retry)?)), self.url.trim_end_matches('/').to_owned()))
             }
         }
     }

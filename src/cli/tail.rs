@@ -1,6 +1,6 @@
 //! `sequor tail`: converts requests in access logs to events, each line once.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
-use super::event_sender::EventSender;
+use super::event_sender::{EventSender, RetryFlags};
 use super::flags::{self, SettingFlags};
 use super::log_follower::{LogFollower, LogLine, LogPosition, base_log_path};
 use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport, RowLocation};
 use crate::clock::Clock;
-use crate::domain::Entry;
+use crate::domain::{Entry, describe_type_error};
 use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
 
 /// Arguments of `sequor tail`.
@@ -43,6 +43,8 @@ pub(super) struct Tail {
     url: String,
     #[command(flatten)]
     auth: ClientAuth,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// Log format: `combined`, `json`, or a regular expression with named groups [default:
     /// combined].
     #[arg(long, value_name = "FORMAT")]
@@ -101,6 +103,13 @@ struct TailRulesFile {
     keep_bots: bool,
 }
 
+/// The error of an invalid rules file, with the line of the error.
+fn invalid_rules(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    anyhow!("invalid rules file {}, line {line}: {}", file.display(), describe_type_error(error.message(), "a table"))
+}
+
 /// Content of a progress file: the acknowledged position, and the key of the user pseudonyms.
 #[derive(Debug, Serialize, Deserialize)]
 struct TailState {
@@ -140,7 +149,7 @@ impl Tail {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one log: name a single FILE, or omit --state");
         let settings = self.access_log_settings()?;
         let rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
-        let sender = EventSender::new(&self.url, &self.auth)?;
+        let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
         let mut rejects = RejectReport::new(&self.reject_flags)?;
         let mut summary = TailSummary::default();
         let mut logs = Vec::new();
@@ -168,6 +177,7 @@ impl Tail {
         }
         let total = self.files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
         let progress = self.once.then(|| ProgressDisplay::new(total, "bytes read"));
+        let mut has_warned = false;
         loop {
             let mut idle = true;
             for log in &mut logs {
@@ -180,6 +190,10 @@ impl Tail {
                 break;
             }
             if idle {
+                if !has_warned && summary.has_other_fields() {
+                    eprintln!("{OTHER_FIELDS}: {}", AccessLogParser::expected_json_fields());
+                    has_warned = true;
+                }
                 rejects.flush()?;
                 std::thread::sleep(POLL_INTERVAL);
             }
@@ -196,7 +210,7 @@ impl Tail {
         let file = match &self.rules_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-                toml::from_str(&text).with_context(|| format!("invalid rules file {}", file.display()))?
+                toml::from_str(&text).map_err(|error| invalid_rules(file, &text, &error))?
             }
             None => TailRulesFile::default(),
         };
@@ -321,6 +335,18 @@ impl TailSummary {
         for (label, count) in rows.into_iter().chain(skipped).chain([("rejected".to_owned(), rejected)]) {
             writeln!(stdout(), "  {label:<44}{count:>12}")?;
         }
+        if self.has_other_fields() {
+            eprintln!("{OTHER_FIELDS}: {}", AccessLogParser::expected_json_fields());
+        }
         Ok(())
     }
+
+    /// Whether lines were read and every one of them lacks the fields of a request.
+    fn has_other_fields(&self) -> bool {
+        let others = self.skipped.keys().any(|reason| *reason != SkipReason::MissingFields);
+        self.skipped.contains_key(&SkipReason::MissingFields) && !others && self.accepted + self.duplicates + self.withheld == 0
+    }
 }
+
+/// The beginning of the message about a JSON log with other field names.
+const OTHER_FIELDS: &str = "no line has the fields of a request; name them with --field, such as --field path=http.url. Expected are";
