@@ -12,7 +12,7 @@ mod snapshot;
 
 pub use handle::{EventKindCounters, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit};
 pub use process::ProcessStats;
-pub use snapshot::{HistogramBuckets, MetricsSnapshot};
+pub use snapshot::MetricsSnapshot;
 
 use crate::domain::{EventKinds, ModelChangeCause, Offset, SourceName};
 use commit_latency::CommitLatencyTracker;

@@ -34,7 +34,7 @@ async fn content(api: &ApiState) -> Result<Markup, Problem> {
             (tile("Latency, median", &latency(current.latency_p50), Some(("pace.latency_p50", "seconds")), "of recommendations, last 10 s"))
             (tile("Latency, p99", &latency(current.latency_p99), Some(("pace.latency_p99", "seconds")), "of recommendations, last 10 s"))
             (tile("Learner lag", &format_count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
-            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "age of the oldest missing entry"))
+            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
             (tile("Quarantine", &format_count(status.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
             (tile("Journal", &format_count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
             (tile("Users", &format_count(status.users as u64), Some(("users", "count")), "known"))

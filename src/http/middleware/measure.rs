@@ -45,6 +45,9 @@ pub(in crate::http) async fn measure_request(
     let metrics = &api.system.metrics;
     metrics.responses.with_label(StatusClass::from_status(status.as_u16())).increment(1);
     metrics.request_seconds.with_label(endpoint).record(elapsed);
+    if matches!(endpoint, Endpoint::Recommendations) {
+        api.status_sampler.record_latency(elapsed);
+    }
     if is_overload(status) {
         metrics.overloaded_requests.with_label(endpoint).increment(1);
     } else if status.is_server_error() {

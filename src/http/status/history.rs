@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::domain::{Offset, Timestamp};
-use crate::metrics::{HistogramBuckets, MetricsSnapshot};
+use crate::http::status::latency_window::LatencyWindow;
+use crate::metrics::MetricsSnapshot;
 
 /// The interval between samples.
 pub(in crate::http) const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,7 +46,8 @@ struct CounterReading {
     at: Timestamp,
     events: f64,
     lists: f64,
-    latency: HistogramBuckets,
+    /// The durations of the recommendations since the reading before.
+    latency: LatencyWindow,
 }
 
 /// Rates and latencies over the latest samples.
@@ -74,6 +76,8 @@ struct StatusHistory {
 #[derive(Clone)]
 pub(in crate::http) struct StatusSampler {
     history: Arc<Mutex<StatusHistory>>,
+    /// The durations of the recommendations since the latest sample.
+    latency: Arc<Mutex<LatencyWindow>>,
     status: watch::Receiver<Arc<str>>,
     subscribers: Arc<Semaphore>,
 }
@@ -85,7 +89,7 @@ impl StatusSampler {
     /// An empty history and its publisher.
     pub(in crate::http) fn new() -> (Self, StatusPublisher) {
         let (publisher, status) = watch::channel(Arc::from("{}"));
-        (Self { history: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) }, publisher)
+        (Self { history: Arc::default(), latency: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) }, publisher)
     }
 
     /// A receiver that yields the latest status first; `None` if there are too many subscribers.
@@ -107,12 +111,15 @@ impl StatusSampler {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).rates()
     }
 
-    /// The age in seconds of the oldest journal entry that the published weights do not include; 0
-    /// if they include all.
-    pub(in crate::http) fn weights_lag_seconds(&self, known: Offset, end: Offset, now: Timestamp) -> f64 {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = history.samples.iter().find(|sample| sample.journal > known).map_or(now, |sample| sample.at);
-        if end > known { (now - first).max(0) as f64 / 1000.0 } else { 0.0 }
+    /// Records the duration of a recommendation.
+    pub(in crate::http) fn record_latency(&self, duration: Duration) {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(duration);
+    }
+
+    /// How long the oldest journal entry that the published weights do not include has waited, in
+    /// seconds; 0 if they include all.
+    pub(in crate::http) fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).weights_lag_seconds(progress, now)
     }
 
     /// Adds a sample: the metrics at `now`, the journal's next offset, the entries that the learner
@@ -125,14 +132,39 @@ impl StatusSampler {
             at: now,
             events: sum("sequor_events_total", "outcome", &["accepted"]),
             lists: sum("sequor_recommendations_total", "outcome", &["answered", "cold"]),
-            latency: metrics.buckets("sequor_request_seconds", "endpoint", "recommendations"),
+            latency: std::mem::take(&mut *self.latency.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.add(reading, journal, lag, loss);
     }
 }
 
+/// How far the learner and the published weights are.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct LearningProgress {
+    /// The first offset that the published weights are not trained on.
+    pub(in crate::http) trained_through: Offset,
+    /// The first offset that the learner has not applied.
+    pub(in crate::http) learned_through: Offset,
+    /// The end of the journal.
+    pub(in crate::http) end: Offset,
+}
+
 impl StatusHistory {
+    /// The wait lasts until now only while the learner has entries to apply. When it has applied
+    /// all, the rest is trained together with later entries; the wait then lasts until the newest
+    /// entry, so that it stands still while nothing arrives.
+    fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
+        let LearningProgress { trained_through, learned_through, end } = progress;
+        if end <= trained_through {
+            return 0.0;
+        }
+        let arrival = |passed: &dyn Fn(Offset) -> bool| self.samples.iter().find(|sample| passed(sample.journal)).map_or(now, |at| at.at);
+        let oldest = arrival(&|journal| journal > trained_through);
+        let newest = if learned_through < end { now } else { arrival(&|journal| journal >= end) };
+        (newest - oldest).max(0) as f64 / 1000.0
+    }
+
     fn add(&mut self, reading: CounterReading, journal: Offset, lag: u64, loss: Option<f64>) {
         let (at, events, lists) = (reading.at, reading.events, reading.lists);
         if self.latest.len() > WINDOW {
@@ -166,7 +198,8 @@ impl StatusHistory {
     fn rates(&self) -> StatusRates {
         let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else { return StatusRates::default() };
         let seconds = ((last.at - first.at) as f64 / 1000.0).max(INTERVAL.as_secs_f64());
-        let latency = last.latency.since(&first.latency);
+        let mut latency = LatencyWindow::default();
+        self.latest.iter().skip(1).for_each(|reading| latency.merge(&reading.latency));
         StatusRates {
             events_per_second: (last.events - first.events) / seconds,
             recommendations_per_second: (last.lists - first.lists) / seconds,
@@ -192,5 +225,35 @@ mod tests {
         // 360 at 1 s are 180 at 2 s, …: after 5,000 s one sample per 16 s remains.
         assert!(at[0] == 0 && at.windows(2).all(|pair| pair[1] - pair[0] == 16_000), "{at:?}");
         assert_eq!(history.rates().events_per_second, 5.0);
+    }
+
+    #[test]
+    fn a_latency_is_exact_and_leaves_with_the_window() {
+        let mut history = StatusHistory::default();
+        let mut slow = LatencyWindow::default();
+        slow.record(Duration::from_secs(1));
+        history.add(CounterReading::default(), 0, 0, None);
+        history.add(CounterReading { at: 1000, latency: slow, ..CounterReading::default() }, 0, 0, None);
+        let p99 = |history: &StatusHistory| history.rates().latency_p99;
+        assert!(p99(&history).is_some_and(|seconds| (0.99..1.01).contains(&seconds)), "{:?}", p99(&history));
+        for second in 2..=12 {
+            history.add(CounterReading { at: second * 1000, ..CounterReading::default() }, 0, 0, None);
+        }
+        assert_eq!(p99(&history), None);
+    }
+
+    #[test]
+    fn the_lag_of_the_weights_stands_still_while_nothing_arrives() {
+        let mut history = StatusHistory::default();
+        for second in 0..60_u32 {
+            // 10 entries a second for 20 seconds, then silence.
+            let reading = CounterReading { at: i64::from(second) * 1000, ..CounterReading::default() };
+            history.add(reading, u64::from(second.min(20)) * 10, 0, None);
+        }
+        let lag = |trained_through, learned_through| {
+            history.weights_lag_seconds(LearningProgress { trained_through, learned_through, end: 200 }, 60_000)
+        };
+        assert_eq!((lag(200, 200), lag(150, 200)), (0.0, 4.0));
+        assert_eq!(lag(150, 190), 44.0, "an entry that waits for the learner still ages");
     }
 }

@@ -6,6 +6,7 @@
 //! - [`readiness`]: the conditions under which the service is ready.
 
 pub(in crate::http) mod history;
+pub(in crate::http) mod latency_window;
 pub(in crate::http) mod readiness;
 pub(in crate::http) mod sampler;
 pub(in crate::http) mod service_status;

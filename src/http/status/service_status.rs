@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::domain::Offset;
 use crate::http::state::ApiState;
-use crate::http::status::history::{StatusRates, StatusSample};
+use crate::http::status::history::{LearningProgress, StatusRates, StatusSample};
 use crate::http::status::readiness::not_ready_reason;
 use crate::metrics::MetricsSnapshot;
 
@@ -36,9 +36,12 @@ pub(in crate::http) struct JournalStatus {
 pub(in crate::http) struct LearningStatus {
     pub(in crate::http) next_offset: Offset,
     pub(in crate::http) lag_entries: u64,
-    /// Age of the oldest entry that the weights in use are not trained on.
+    /// How long the oldest entry that the weights in use are not trained on has waited: until now
+    /// while the learner lags, otherwise until the newest entry.
     pub(in crate::http) weights_lag_seconds: f64,
     pub(in crate::http) failed: bool,
+    /// Whether learning is paused.
+    pub(in crate::http) paused: bool,
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) batches: u64,
     pub(in crate::http) skipped_batches: u64,
@@ -90,7 +93,8 @@ impl ServiceStatus {
         let standing = api.system.model.status();
         let (report, store) = (&standing.report, &api.system.store);
         let end = store.journal().next_offset().unwrap_or_default();
-        let known = api.system.recommender.snapshot().trained_through();
+        let trained_through = api.system.recommender.snapshot().trained_through();
+        let progress = LearningProgress { trained_through, learned_through: standing.next_offset, end };
         let loss = reading.value("sequor_training_loss");
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -99,8 +103,9 @@ impl ServiceStatus {
             learning: LearningStatus {
                 next_offset: standing.next_offset,
                 lag_entries: end.saturating_sub(standing.next_offset),
-                weights_lag_seconds: api.status_sampler.weights_lag_seconds(known, end, api.clock.now()),
+                weights_lag_seconds: api.status_sampler.weights_lag_seconds(progress, api.clock.now()),
                 failed: standing.has_failed,
+                paused: report.is_paused,
                 weights_version: api.system.recommender.snapshot().weights_version(),
                 batches: report.training.batches,
                 skipped_batches: report.training.skipped,
