@@ -72,7 +72,8 @@ impl KeyFile {
             Err(source) => return Err(KeyError::Read { file: self.file.clone(), source }),
         };
         let malformed = |reason| KeyError::Malformed { file: self.file.clone(), reason };
-        let content: KeyFileContent = serde_json::from_slice(&text).map_err(|error| malformed(describe_type_error(&error.to_string(), "an object")))?;
+        let content: KeyFileContent =
+            serde_json::from_slice(&text).map_err(|error| malformed(describe_type_error(&error.to_string(), "an object")))?;
         if content.format == FORMAT {
             Ok(content)
         } else {

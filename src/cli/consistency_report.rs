@@ -120,7 +120,9 @@ mod tests {
                 finding(&format!("sessions, {user:08x}"), reason, DamageRemedy::Rebuild)
             })
             .collect();
-        let report = |damages: &[DamageFinding]| ConsistencyReport::new(Path::new("/d"), FORMAT, StoreCounts::default(), damages.to_vec(), Vec::new());
+        let report = |damages: &[DamageFinding]| {
+            ConsistencyReport::new(Path::new("/d"), FORMAT, StoreCounts::default(), damages.to_vec(), Vec::new())
+        };
         let error = report(&damages).ensure_undamaged().unwrap_err().to_string();
         assert_eq!(error, "/d is damaged in 956 places, all of one kind");
         let text = report(&damages).to_string();

@@ -67,7 +67,12 @@ impl EventSender {
             matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some(),
             "invalid --url {url}: write http://HOST:PORT or https://HOST:PORT"
         );
-        Ok(Self { runner: actix::System::new(), daemon: DaemonClient::new(url, None, 1, auth)?, url: url.to_owned(), give_up_after: retry.give_up_after })
+        Ok(Self {
+            runner: actix::System::new(),
+            daemon: DaemonClient::new(url, None, 1, auth)?,
+            url: url.to_owned(),
+            give_up_after: retry.give_up_after,
+        })
     }
 
     /// Sends a batch that contains either events or items, and retries until the daemon has

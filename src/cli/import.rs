@@ -160,9 +160,10 @@ impl Import {
                 let name = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?;
                 Ok((ImportTarget::Directory(Box::new(directory)), name.display().to_string()))
             }
-            None => {
-                Ok((ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.auth, self.retry)?)), self.url.trim_end_matches('/').to_owned()))
-            }
+            None => Ok((
+                ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.auth, self.retry)?)),
+                self.url.trim_end_matches('/').to_owned(),
+            )),
         }
     }
 

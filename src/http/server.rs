@@ -309,7 +309,9 @@ fn serve(
             .app_data(EndpointLabels { by_path: router::endpoint_label, default: default_endpoint })
             .app_data(PayloadConfig::new(max_body))
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| json_problem(&error, max_body).into()))
-            .app_data(QueryConfig::default().error_handler(|error, _| Problem::invalid_parameter("query", describe_type_error(&error.to_string(), "a list of parameters")).into()))
+            .app_data(QueryConfig::default().error_handler(|error, _| {
+                Problem::invalid_parameter("query", describe_type_error(&error.to_string(), "a list of parameters")).into()
+            }))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()))
             .app_data(Data::new(authorizer.clone()))
             .app_data(BodyTimeout(body_timeout))

@@ -66,7 +66,10 @@ mod tests {
     #[test]
     fn contains_no_debug_text() {
         for (error, words) in [
-            (Error::InvalidCertificate(CertificateError::UnknownIssuer), "issuer is not trusted; pass the issuer's CA certificate with --ca"),
+            (
+                Error::InvalidCertificate(CertificateError::UnknownIssuer),
+                "issuer is not trusted; pass the issuer's CA certificate with --ca",
+            ),
             (Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension), "is invalid (unhandled critical extension)"),
             (Error::InconsistentKeys(InconsistentKeys::KeyMismatch), "the private key does not belong to the certificate"),
             (Error::HandshakeNotComplete, "handshake not complete"),

@@ -137,7 +137,13 @@ pub fn recommend(
     let removed = selection.removal_counts();
     let fallback = match () {
         () if snapshot.item_count == 0 => Fallback::EmptyCatalog,
-        () if selection.selected().is_empty() => if removed.by_request() > 0 { Fallback::FilteredOut } else { Fallback::Unavailable },
+        () if selection.selected().is_empty() => {
+            if removed.by_request() > 0 {
+                Fallback::FilteredOut
+            } else {
+                Fallback::Unavailable
+            }
+        }
         () if steps.is_empty() => Fallback::UnknownUser,
         () if is_short && removed.by_request() > 0 => Fallback::FilteredOut,
         () if selection.needs_more() && removed.unavailable > 0 => Fallback::Unavailable,

@@ -235,7 +235,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         let shown = to_toml(&value);
         let wrong = |reason: String| SettingsError::WrongType { key: key.clone(), value: shown.clone(), origin: origin.clone(), reason };
         insert_at(&mut self.tree, path, value).ok_or_else(|| wrong("a section cannot be set to a value".to_owned()))?;
-        self.settings = self.tree.clone().try_into().map_err(|error: toml::de::Error| wrong(describe_type_error(error.message(), "a table")))?;
+        self.settings =
+            self.tree.clone().try_into().map_err(|error: toml::de::Error| wrong(describe_type_error(error.message(), "a table")))?;
         self.origins.insert(key, origin.clone());
         Ok(self)
     }
@@ -251,7 +252,12 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
             // double.
             whole.min(1 + 2 * strsim::damerau_levenshtein(&last(known), &last(key)))
         };
-        self.known_keys().into_iter().map(|known| (distance(&known), known)).min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)
+        self.known_keys()
+            .into_iter()
+            .map(|known| (distance(&known), known))
+            .min()
+            .filter(|(distance, _)| *distance <= 3)
+            .map(|(_, known)| known)
     }
 }
 
@@ -393,7 +399,12 @@ mod tests {
     #[test]
     fn errors_name_value_and_origin() {
         let error = from_environment("SEQUOR_SERVER__MAX_BATCH", "many").map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with("server.max_batch = \"many\": invalid type: string \"many\", expected a whole number of at least 0 (from the env"), "{error}");
+        assert!(
+            error.starts_with(
+                "server.max_batch = \"many\": invalid type: string \"many\", expected a whole number of at least 0 (from the env"
+            ),
+            "{error}"
+        );
         let error = layers().flag("session.idle_gap", "30 minutes").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("session.idle_gap = \"30 minutes\": invalid duration `30 minutes`"), "{error}");
         let error = from_file("server = 3").map(|_| ()).unwrap_err().to_string();

@@ -37,7 +37,9 @@ mod tests {
         for (text, address) in [("127.0.0.1:80", "127.0.0.1:80"), ("[::1]:0", "[::1]:0"), ("localhost:8080", "127.0.0.1:8080")] {
             assert_eq!(parse_address(text).unwrap(), address.parse().unwrap(), "{text}");
         }
-        for text in ["", "8080", ":8080", "localhost", "localhost:", "localhost:99999", "1.2:80", "999.0.0.1:80", "http://localhost:80", "a b:1"] {
+        for text in
+            ["", "8080", ":8080", "localhost", "localhost:", "localhost:99999", "1.2:80", "999.0.0.1:80", "http://localhost:80", "a b:1"]
+        {
             assert!(parse_address(text).unwrap_err().starts_with("write ADDRESS:PORT"), "{text}");
         }
         assert_eq!(parse_address("no-such-host.invalid:1").unwrap_err(), "the host name no-such-host.invalid cannot be resolved");

@@ -18,7 +18,9 @@ fn a_host_name_is_an_address_to_listen_on() {
     let daemon = home.start(&["--listen=localhost:0", "--admin-listen=localhost:0"]);
     assert!(daemon.api().starts_with("http://127.0.0.1:"), "{}", daemon.api());
     daemon.assert_healthy();
-    for (address, reason) in [("8080", "write ADDRESS:PORT"), ("no-such-host.invalid:1", "the host name no-such-host.invalid cannot be resolved")] {
+    for (address, reason) in
+        [("8080", "write ADDRESS:PORT"), ("no-such-host.invalid:1", "the host name no-such-host.invalid cannot be resolved")]
+    {
         let said = stderr(&run(&["serve", "--listen", address]));
         assert!(said.starts_with(&format!("sequor: server.listen = \"{address}\": {reason}")), "{said}");
     }
@@ -41,7 +43,8 @@ fn a_variable_that_sets_nothing_is_named() {
 fn a_variable_that_is_not_text_is_no_panic() {
     use std::os::unix::ffi::OsStrExt;
     let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
-    let output = sequor().args(["key", "list", "--data-dir", "/nonexistent"]).env("ODD", odd).env("SEQUOR_LOG__LEVEL", odd).output().unwrap();
+    let output =
+        sequor().args(["key", "list", "--data-dir", "/nonexistent"]).env("ODD", odd).env("SEQUOR_LOG__LEVEL", odd).output().unwrap();
     let said = stderr(&output);
     assert!(said.starts_with("sequor: log.level = ") && output.status.code() == Some(1), "{said}");
 }
@@ -113,7 +116,8 @@ fn an_error_of_tls_is_in_words() {
     // A command that retries ends at once, because a retry cannot help.
     let events = home.path().join("events.ndjson");
     fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
-    let import = sequor().args(["import", "--url", daemon.api(), "--give-up-after", "off", "--ca"]).arg(&cert).arg(&events).output().unwrap();
+    let import =
+        sequor().args(["import", "--url", daemon.api(), "--give-up-after", "off", "--ca"]).arg(&cert).arg(&events).output().unwrap();
     let said = stderr(&import);
     assert!(said.contains(words) && !said.contains("retrying") && import.status.code() == Some(1), "{said}");
 }

@@ -89,7 +89,10 @@ impl StatusSampler {
     /// An empty history and its publisher.
     pub(in crate::http) fn new() -> (Self, StatusPublisher) {
         let (publisher, status) = watch::channel(Arc::from("{}"));
-        (Self { history: Arc::default(), latency: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) }, publisher)
+        (
+            Self { history: Arc::default(), latency: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) },
+            publisher,
+        )
     }
 
     /// A receiver that yields the latest status first; `None` if there are too many subscribers.

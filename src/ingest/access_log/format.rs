@@ -84,7 +84,12 @@ fn nested<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
 /// The names under which JSON logs may hold the fields of a request.
 pub(super) fn expected_json_fields() -> String {
     let field = |(field, names): &(&str, &[&str])| format!("{field} ({})", names.join(", "));
-    FIELDS.iter().filter(|(field, _)| ["time", "request", "method", "path", "status"].contains(field)).map(field).collect::<Vec<_>>().join("; ")
+    FIELDS
+        .iter()
+        .filter(|(field, _)| ["time", "request", "method", "path", "status"].contains(field))
+        .map(field)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl LogFields<'_> {
