@@ -1,6 +1,7 @@
 //! Requests and responses as they appear on the wire, and their OpenAPI description.
 //!
-//! - [`problem`]: RFC 9457 problems; [`error_mapping`]: errors of lower layers as problems.
+//! - [`problem`]: RFC 9457 problems; [`problem_type`]: the table of their types.
+//! - [`error_mapping`]: errors of lower layers as problems.
 //! - [`query`]: the parameters of a recommendation; [`consent`]: consent levels.
 //! - [`receipt`]: the receipt of an ingestion request.
 //! - [`responses`]: bodies and error responses for the document.
@@ -10,6 +11,7 @@ pub(in crate::http) mod consent;
 pub(in crate::http) mod error_mapping;
 pub(in crate::http) mod openapi;
 pub(in crate::http) mod problem;
+mod problem_type;
 pub(in crate::http) mod query;
 pub(in crate::http) mod receipt;
 pub(in crate::http) mod responses;

@@ -2,6 +2,7 @@
 
 use crate::auth::Scope;
 use crate::http::middleware::request_id::RequestId;
+use crate::http::schema::problem_type::ProblemType;
 use crate::ingest::{BodyError, ValidationError};
 use crate::learner::ItemFilterError;
 use actix_web::body::BoxBody;
@@ -22,9 +23,9 @@ pub(in crate::http) const RETRY_DELAY: Duration = Duration::from_secs(1);
 // It is both an error that handlers return and a responder.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
-    /// The kind of problem, as a path relative to the service.
     #[serde(rename = "type")]
-    kind: String,
+    #[schema(schema_with = ProblemType::schema)]
+    problem_type: ProblemType,
     /// The kind of problem in words; the same for all problems of a kind.
     title: &'static str,
     /// The status of the response.
@@ -67,36 +68,37 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 }
 
 impl Problem {
-    fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
+    fn new(problem_type: ProblemType, detail: impl Into<String>) -> Self {
         let members = ProblemMembers { request_id: RequestId::current().map(|id| id.to_string()), ..ProblemMembers::default() };
-        Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::new(members) }
+        let (title, status) = (problem_type.title(), problem_type.status());
+        Self { problem_type, title, status, detail: detail.into(), members: Box::new(members) }
     }
 
     /// 401: the operation requires an API key, and the request has none.
     #[must_use]
     pub fn missing_key() -> Self {
         let detail = "Send an API key as `Authorization: Bearer`, or as user name or password of `Basic`; `sequor key create` creates one.";
-        Self::new("no-key", "An API key is required", StatusCode::UNAUTHORIZED, detail)
+        Self::new(ProblemType::MissingKey, detail)
     }
 
     /// 401: the API key is unknown or revoked.
     #[must_use]
     pub fn invalid_key() -> Self {
         let detail = "The API key is unknown or revoked; `sequor key list` lists the ids and names of all keys.";
-        Self::new("wrong-key", "The API key is unknown", StatusCode::UNAUTHORIZED, detail)
+        Self::new(ProblemType::InvalidKey, detail)
     }
 
     /// 403: the API key lacks the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: Scope) -> Self {
         let detail = format!("This operation requires an API key with the scope `{scope}`.");
-        Self::new("other-scope", "The API key lacks the required scope", StatusCode::FORBIDDEN, detail).allowed(scope.as_str())
+        Self::new(ProblemType::InsufficientScope, detail).allowed(scope.as_str())
     }
 
     /// 400: the body cannot be read.
     #[must_use]
     pub fn invalid_body(detail: impl Into<String>) -> Self {
-        Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
+        Self::new(ProblemType::InvalidBody, detail)
     }
 
     /// 400: the body is not the JSON that the operation expects. The parser's message may repeat
@@ -118,58 +120,55 @@ impl Problem {
     #[must_use]
     pub fn body_timeout() -> Self {
         let detail = "The body did not arrive within server.body_timeout; nothing was stored.";
-        Self::new("too-slow", "The body took too long", StatusCode::REQUEST_TIMEOUT, detail)
+        Self::new(ProblemType::BodyTimeout, detail)
     }
 
     /// 421: the host is not a name of the admin endpoint.
     #[must_use]
     pub fn unknown_host() -> Self {
         let detail = "The admin endpoint does not accept this host name; use its IP address, or add the name to server.admin_hosts.";
-        Self::new("unknown-host", "The host is unknown", StatusCode::MISDIRECTED_REQUEST, detail)
+        Self::new(ProblemType::UnknownHost, detail)
     }
 
     /// 403: a page of another origin sent the request.
     #[must_use]
     pub fn cross_origin() -> Self {
         let detail = "The admin endpoint accepts changes from its own pages only.";
-        Self::new("other-origin", "The request comes from another origin", StatusCode::FORBIDDEN, detail)
+        Self::new(ProblemType::CrossOrigin, detail)
     }
 
     /// 413: the body has more than `limit` bytes.
     #[must_use]
     pub fn body_too_large(limit: usize) -> Self {
         let detail = format!("The body has more than {limit} bytes; split it.");
-        Self::new("body-too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
-            .allowed(format!("at most {limit} bytes"))
+        Self::new(ProblemType::BodyTooLarge, detail).allowed(format!("at most {limit} bytes"))
     }
 
     /// 413: the body holds more events than the limit of a request.
     #[must_use]
     pub fn too_many_events(events: usize, limit: usize) -> Self {
         let detail = format!("The body holds {events} events; split it.");
-        Self::new("too-many-events", "Too many events in one request", StatusCode::PAYLOAD_TOO_LARGE, detail)
-            .allowed(format!("at most {limit} events"))
+        Self::new(ProblemType::TooManyEvents, detail).allowed(format!("at most {limit} events"))
     }
 
     /// 413: the body holds more items than the limit of a request.
     #[must_use]
     pub fn too_many_items(items: usize, limit: usize) -> Self {
         let detail = format!("The body holds {items} items; split it.");
-        Self::new("too-many-items", "Too many items in one request", StatusCode::PAYLOAD_TOO_LARGE, detail)
-            .allowed(format!("at most {limit} items"))
+        Self::new(ProblemType::TooManyItems, detail).allowed(format!("at most {limit} items"))
     }
 
     /// 400: an item breaks a validation rule.
     #[must_use]
     pub fn invalid_item(error: &ValidationError) -> Self {
-        let problem = Self::new("bad-item", "The item is invalid", StatusCode::BAD_REQUEST, format!("{}.", error.reason));
+        let problem = Self::new(ProblemType::InvalidItem, format!("{}.", error.reason));
         error.field.into_iter().fold(problem, Self::with_field)
     }
 
     /// 400: a message breaks a validation rule.
     #[must_use]
     pub fn invalid_message(error: &ValidationError) -> Self {
-        let problem = Self::new("bad-message", "The message is invalid", StatusCode::BAD_REQUEST, format!("{}.", error.reason));
+        let problem = Self::new(ProblemType::InvalidMessage, format!("{}.", error.reason));
         error.field.into_iter().fold(problem, Self::with_field)
     }
 
@@ -177,14 +176,14 @@ impl Problem {
     #[must_use]
     pub fn unknown_item() -> Self {
         let detail = "No event or catalog change has named the item, or it was deleted.";
-        Self::new("unknown-item", "The item is unknown", StatusCode::NOT_FOUND, detail).with_field("item")
+        Self::new(ProblemType::UnknownItem, detail).with_field("item")
     }
 
     /// 415: the content type or content encoding of the body is not supported.
     #[must_use]
     pub fn unsupported_body(allowed: impl Into<String>) -> Self {
         let detail = "The content type or content encoding of the body is not supported.";
-        Self::new("unsupported-body", "The body is not supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).allowed(allowed)
+        Self::new(ProblemType::UnsupportedBody, detail).allowed(allowed)
     }
 
     /// 400: a parameter has a value that is not allowed.
@@ -192,20 +191,20 @@ impl Problem {
     pub fn out_of_range(field: &str, value: impl Display, allowed: impl Into<String>) -> Self {
         let allowed = allowed.into();
         let detail = format!("`{field}` is {value}; it must be {allowed}.");
-        Self::new("out-of-range", "A parameter is out of range", StatusCode::BAD_REQUEST, detail).with_field(field).allowed(allowed)
+        Self::new(ProblemType::OutOfRange, detail).with_field(field).allowed(allowed)
     }
 
     /// 400: a parameter is absent or cannot be read.
     #[must_use]
     pub fn invalid_parameter(field: &str, detail: impl Into<String>) -> Self {
-        Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).with_field(field)
+        Self::new(ProblemType::InvalidParameter, detail).with_field(field)
     }
 
     /// 400: a filter has a syntax error; the member `column` is its position.
     #[must_use]
     pub fn invalid_filter(error: &ItemFilterError) -> Self {
         let detail = format!("At column {}, {}.", error.column, error.reason);
-        let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).with_field("filter");
+        let mut problem = Self::new(ProblemType::InvalidFilter, detail).with_field("filter");
         problem.members.column = Some(error.column);
         problem
     }
@@ -214,33 +213,32 @@ impl Problem {
     #[must_use]
     pub fn unknown_recommendation() -> Self {
         let detail = "This user has no recent recommendation with this id; request a new one.";
-        Self::new("unknown-recommendation", "The recommendation is unknown", StatusCode::NOT_FOUND, detail).with_field("recommendation_id")
+        Self::new(ProblemType::UnknownRecommendation, detail).with_field("recommendation_id")
     }
 
     /// 404: no event of the user has been accepted.
     #[must_use]
     pub fn unknown_user() -> Self {
-        Self::new("unknown-user", "The user is unknown", StatusCode::NOT_FOUND, "No event of this user has been accepted.")
-            .with_field("user")
+        Self::new(ProblemType::UnknownUser, "No event of this user has been accepted.").with_field("user")
     }
 
     /// 404: no API key has the id.
     #[must_use]
     pub fn unknown_key() -> Self {
         let detail = "No API key has this id; `/admin/keys` lists all keys.";
-        Self::new("unknown-key", "The API key does not exist", StatusCode::NOT_FOUND, detail).with_field("id")
+        Self::new(ProblemType::UnknownKey, detail).with_field("id")
     }
 
     /// 404: the path is unknown.
     #[must_use]
     pub fn unknown_path() -> Self {
-        Self::new("unknown-path", "The path is unknown", StatusCode::NOT_FOUND, "No resource has this path.")
+        Self::new(ProblemType::UnknownPath, "No resource has this path.")
     }
 
     /// 409: the operation is not possible in the current state.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new("not-done", "The operation is not possible", StatusCode::CONFLICT, detail)
+        Self::new(ProblemType::Conflict, detail)
     }
 
     /// 405: the path does not allow the method.
@@ -248,42 +246,40 @@ impl Problem {
     pub fn method_not_allowed(allowed: impl Into<String>) -> Self {
         let allowed = allowed.into();
         let detail = format!("This path allows {allowed}.");
-        Self::new("method-not-allowed", "The method is not allowed", StatusCode::METHOD_NOT_ALLOWED, detail).allowed(allowed)
+        Self::new(ProblemType::MethodNotAllowed, detail).allowed(allowed)
     }
 
     /// 414: the URL has more than `limit` bytes.
     #[must_use]
     pub fn address_too_long(limit: usize) -> Self {
         let detail = format!("The URL has more than {limit} bytes.");
-        Self::new("address-too-long", "The URL is too long", StatusCode::URI_TOO_LONG, detail).allowed(format!("at most {limit} bytes"))
+        Self::new(ProblemType::AddressTooLong, detail).allowed(format!("at most {limit} bytes"))
     }
 
     /// 429: the client exceeds a rate limit.
     #[must_use]
     pub fn too_many_requests(retry_after: Duration) -> Self {
         let detail = "The API key or the client address exceeds its rate limit; slow down.";
-        Self::new("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after)
+        Self::new(ProblemType::TooManyRequests, detail).retry_after(retry_after)
     }
 
     /// 503: a queue is full. Nothing of the request is stored.
     #[must_use]
     pub fn over_capacity(retry_after: Duration) -> Self {
         let detail = "The service has no capacity for this request; nothing was stored.";
-        Self::new("over-capacity", "The service is at capacity", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+        Self::new(ProblemType::OverCapacity, detail).retry_after(retry_after)
     }
 
     /// 503: the service is not ready.
     #[must_use]
     pub fn not_ready(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new("not-ready", "The service is not ready", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+        Self::new(ProblemType::NotReady, detail).retry_after(retry_after)
     }
 
     /// 503: the model has not reached the requested offset yet.
     #[must_use]
     pub fn offset_not_reached(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new("not-yet", "The offset is not reached yet", StatusCode::SERVICE_UNAVAILABLE, detail)
-            .with_field("min_offset")
-            .retry_after(retry_after)
+        Self::new(ProblemType::OffsetNotReached, detail).with_field("min_offset").retry_after(retry_after)
     }
 
     /// 503: the journal's disk is full. Nothing of the request is stored. Writes succeed again once
@@ -291,14 +287,14 @@ impl Problem {
     #[must_use]
     pub fn disk_full(error: impl Display, retry_after: Duration) -> Self {
         let detail = format!("Nothing was stored; retry once the disk has free space: {error}.");
-        Self::new("disk-full", "The disk is full", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+        Self::new(ProblemType::DiskFull, detail).retry_after(retry_after)
     }
 
     /// 500: the service failed. The cause is in the log, not in the response.
     #[must_use]
     pub fn internal() -> Self {
         let detail = "The service failed; its log has the cause.";
-        Self::new("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR, detail)
+        Self::new(ProblemType::Internal, detail)
     }
 
     /// The kind of problem in words.
@@ -372,9 +368,9 @@ impl ResponseError for Problem {
         }
         // RFC 6750, section 3: the reason why the token is rejected.
         if self.status == StatusCode::UNAUTHORIZED {
-            let bearer = if self.kind.ends_with("wrong-key") { r#"Bearer error="invalid_token""# } else { "Bearer" };
+            let bearer = if self.problem_type == ProblemType::InvalidKey { r#"Bearer error="invalid_token""# } else { "Bearer" };
             response.append_header((WWW_AUTHENTICATE, bearer)).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
-        } else if let (true, Some(scope)) = (self.kind.ends_with("other-scope"), &self.members.allowed) {
+        } else if let (true, Some(scope)) = (self.problem_type == ProblemType::InsufficientScope, &self.members.allowed) {
             response.append_header((WWW_AUTHENTICATE, format!(r#"Bearer error="insufficient_scope", scope="{scope}""#)));
         }
         let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
