@@ -52,6 +52,14 @@ pub enum RequestError {
         /// The offset that was reached.
         reached: Offset,
     },
+    /// The learner is too far behind to accept more events.
+    #[error("the learner is {lag} entries behind; the limit is {limit}")]
+    LearnerBehind {
+        /// Entries that are not learned yet.
+        lag: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The daemon is being drained.
     #[error("the daemon is being drained and accepts no new entries")]
     Draining,

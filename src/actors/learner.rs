@@ -212,16 +212,18 @@ impl LearnerActor {
     }
 
     fn publish(&mut self) {
-        self.publish_status();
         // After a reload from a checkpoint, the published snapshot may be newer than the learner.
         // It stays published until the learner has caught up.
         if self.learner.next_offset() < self.published.load().offset() {
+            self.publish_status();
             return;
         }
         let began = Instant::now();
         let snapshot = Arc::new(self.learner.snapshot());
         let (offset, trained_through) = (snapshot.offset(), snapshot.trained_through());
         self.published.store(snapshot);
+        // After the snapshot: a reader that sees the new status also gets the new snapshot.
+        self.publish_status();
         self.learned.send_replace(offset);
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
@@ -366,6 +368,8 @@ pub struct LearnerStatus {
     pub next_offset: Offset,
     /// Whether learning has stopped because of an error.
     pub has_failed: bool,
+    /// The training share in force: one event in 2^halvings is tested and trained on.
+    pub halvings: u8,
     /// Measurements and training statistics.
     pub report: LearningReport,
     /// The last operations on the model with their offsets, oldest first.
@@ -379,6 +383,7 @@ impl LearnerStatus {
         Self {
             next_offset: learner.next_offset(),
             has_failed,
+            halvings: learner.halvings(),
             report: learner.report(),
             operations: learner.operations().copied().collect(),
             health: learner.health().clone(),

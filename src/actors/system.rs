@@ -35,6 +35,8 @@ pub struct SystemSettings {
     pub committer: CommitterSettings,
     /// The largest number of entries between admission and the sessions.
     pub max_in_flight: usize,
+    /// The largest number of entries that the learner may be behind while events are accepted.
+    pub max_lag: u64,
     /// Number of shard actors; each has a thread.
     pub shards: usize,
     /// The idle time after which a live session is stored and dropped.
@@ -86,6 +88,7 @@ fn publish_limits(metrics: &Metrics, settings: &SystemSettings) {
     ] {
         metrics.queue_limit.with_label(queue).set(limit as f64);
     }
+    metrics.learner_lag_limit_entries.set(settings.max_lag as f64);
     metrics.live_sessions_limit.set(settings.max_live_sessions as f64);
     metrics.checkpoint_interval_entries.set(settings.checkpoints.interval as f64);
 }
@@ -160,7 +163,7 @@ impl System {
         let watermarks = Watermarks { delivered: committer.delivered_watermark(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
 
-        let admission = AdmissionControl::new(settings.max_in_flight);
+        let (admission, max_lag) = (AdmissionControl::new(settings.max_in_flight), settings.max_lag);
         let (router, draining) = (ShardRouter { shards, aliases: Arc::clone(&aliases) }, Arc::<AtomicBool>::default());
         let recommender = RecommenderHandle {
             router,
@@ -168,7 +171,7 @@ impl System {
             catalog,
             dictionary,
             learner_config,
-            watermarks,
+            watermarks: watermarks.clone(),
             admission_limit: admission.limit(),
             metrics: Arc::clone(&metrics),
             draining: Arc::clone(&draining),
@@ -179,6 +182,8 @@ impl System {
             aliases,
             consents,
             default_consent: settings.committer.default_consent,
+            watermarks,
+            max_lag,
             metrics: Arc::clone(&metrics),
             draining,
         };

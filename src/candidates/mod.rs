@@ -45,7 +45,7 @@ pub use neighbours::NeighbourSource;
 pub use new_items::NewItemSource;
 pub use ngrams::NgramSource;
 pub use pca::PcaProjection;
-pub use query_context::{QueryContext, SessionIx, is_dismissal};
+pub use query_context::{QueryContext, SessionIx};
 pub use repeats::RepeatSource;
 pub use settings::{CandidateSettings, CandidateSettingsError};
 pub use source::CandidateSource;

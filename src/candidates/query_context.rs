@@ -23,22 +23,16 @@ pub struct QueryContext<'a> {
 impl<'a> QueryContext<'a> {
     /// Items of the steps, latest first, without dismissals.
     pub fn recent_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
-        self.steps.iter().rev().filter(|step| !is_dismissal(step)).filter_map(|step| step.item)
+        self.steps.iter().rev().filter(|step| !step.is_dismissal()).filter_map(|step| step.item)
     }
 
     /// Dismissed items without a later step on the same item that is not a dismissal.
     pub fn dismissed_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         let steps = self.steps;
-        let dismissed = steps.iter().enumerate().filter(|(_, step)| is_dismissal(step));
+        let dismissed = steps.iter().enumerate().filter(|(_, step)| step.is_dismissal());
         dismissed.filter_map(|(position, step)| step.item.map(|item| (position, item))).filter_map(move |(position, item)| {
-            let selected_again = steps.iter().skip(position + 1).any(|later| later.item == Some(item) && !is_dismissal(later));
+            let selected_again = steps.iter().skip(position + 1).any(|later| later.item == Some(item) && !later.is_dismissal());
             (!selected_again).then_some(item)
         })
     }
-}
-
-/// Whether the step is a dismissal: an event with a negative value.
-#[must_use]
-pub fn is_dismissal(step: &Step) -> bool {
-    step.value < 0.0
 }

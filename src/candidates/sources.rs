@@ -4,7 +4,7 @@ use super::candidate_set::CandidateSet;
 use super::neighbours::NeighbourSource;
 use super::new_items::NewItemSource;
 use super::ngrams::NgramSource;
-use super::query_context::{QueryContext, SessionIx, is_dismissal};
+use super::query_context::{QueryContext, SessionIx};
 use super::repeats::RepeatSource;
 use super::settings::{CandidateSettings, CandidateSettingsError};
 use super::source::CandidateSource;
@@ -65,7 +65,7 @@ impl CandidateSources {
     /// dismissal. The sources and the ranker train on target events.
     #[must_use]
     pub fn is_target(&self, step: &Step) -> bool {
-        step.item.is_some() && !is_dismissal(step) && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
+        step.item.is_some() && !step.is_dismissal() && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
     }
 
     /// Learns the event `arrival` that followed `context`.
@@ -76,7 +76,7 @@ impl CandidateSources {
         if self.is_target(arrival) {
             self.enabled_mut().for_each(|source| source.learn(context, arrival));
         } else if let Some(item) = arrival.item
-            && is_dismissal(arrival)
+            && arrival.is_dismissal()
         {
             self.enabled_mut().for_each(|source| source.learn_dismissal(context, item));
         }

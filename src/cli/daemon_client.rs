@@ -41,6 +41,9 @@ pub(super) struct ApiRequest {
     body: Vec<u8>,
 }
 
+/// The learner lag at which an import waits: low enough that the daemon does not reduce training.
+const IMPORT_MAX_LAG: u64 = 1024;
+
 impl ApiRequest {
     fn get(path: &str) -> Self {
         Self { method: Method::GET, path: path.to_owned(), body: Vec::new() }
@@ -59,7 +62,7 @@ impl ApiRequest {
     pub(super) fn events_with_consent(entries: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
         let mut body = Vec::new();
         entries.iter().try_for_each(|entry| write_entry_with_consent(entry, &mut body))?;
-        Ok(Self::post("/v1/events", body))
+        Ok(Self::post(&format!("/v1/events?max_lag={IMPORT_MAX_LAG}"), body))
     }
 
     /// A request that sends item changes, one JSON line each.

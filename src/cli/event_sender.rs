@@ -14,6 +14,8 @@ use crate::settings::Period;
 
 /// First delay before a retry. Each further delay is twice as long.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+/// Delay before a retry if the learner is behind.
+const LEARNER_WAIT: Duration = Duration::from_millis(200);
 /// Longest delay before a retry.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Flags of commands that send entries to a daemon.
@@ -58,6 +60,12 @@ pub(super) struct SendRejection {
     pub(super) reason: String,
 }
 
+/// Whether a problem response says that the learner is behind.
+fn is_learner_behind(body: &[u8]) -> bool {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    problem.is_some_and(|problem| problem["type"].as_str().is_some_and(|kind| kind.ends_with("/learner-behind")))
+}
+
 impl EventSender {
     /// A sender for the API at `url`.
     pub(super) fn new(url: &str, auth: &ClientAuth, retry: RetryFlags) -> anyhow::Result<Self> {
@@ -93,6 +101,11 @@ impl EventSender {
                     // body.
                     return serde_json::from_slice(&body)
                         .with_context(|| format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body)));
+                }
+                // Waits for learning, which the progress display shows.
+                Ok((status, body)) if status == StatusCode::SERVICE_UNAVAILABLE && is_learner_behind(&body) => {
+                    std::thread::sleep(LEARNER_WAIT);
+                    continue;
                 }
                 Ok((status, _)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                     silent_since = None;

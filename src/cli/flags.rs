@@ -19,7 +19,7 @@ use crate::actors::system::SystemSettings;
 use crate::domain::EventKind;
 use crate::http::{RateLimitSettings, ServerOptions, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
-use crate::learner::{LearnerConfig, SequenceParams};
+use crate::learner::{HiddenItems, LearnerConfig, SequenceParams};
 use crate::metrics::Metrics;
 use crate::settings::{
     ApiKeyPolicy, CommitDurability, LogFormat, LogLevel, LogSettings, Period, PropertiesPolicy, SettingOrigin, Settings, SettingsLayers,
@@ -226,6 +226,7 @@ pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> Sy
             default_consent: settings.privacy.consent,
         },
         max_in_flight: settings.server.max_in_flight_events,
+        max_lag: settings.server.max_lag_events,
         shards: or_processor_count(settings.session.shards),
         max_live_sessions: settings.session.live_max,
         idle_timeout: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
@@ -258,6 +259,11 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
         listen: settings.server.listen,
         admin_listen: settings.server.admin_listen,
         workers: or_processor_count(settings.server.workers),
+        hidden_items: HiddenItems {
+            dismissed_for_ms: settings.session.dismissed_for.as_millis(),
+            purchased_for_ms: settings.session.purchased_for.as_millis(),
+            purchase: settings.events.resolved_kinds().id(&EventKind::Purchase),
+        },
         max_body_bytes: settings.server.max_body_bytes,
         read_wait: settings.server.read_wait.get().unwrap_or_default(),
         max_streams: settings.server.streams_max,

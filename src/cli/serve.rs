@@ -15,6 +15,7 @@ use super::flags::{self, RuntimeFlags};
 use super::session_refresh::refresh_sessions;
 use super::{data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
+use crate::actors::jobs::load_control::run_load_control;
 use crate::actors::jobs::removal::run_removals;
 use crate::actors::jobs::scrub::run_scrub;
 use crate::actors::jobs::watchdog::run_watchdog;
@@ -135,8 +136,9 @@ impl Serve {
 }
 
 /// Starts the background jobs.
-fn spawn_jobs(system: &System, live: &LiveSettings, settings: &Settings) -> [tokio::task::JoinHandle<()>; 3] {
+fn spawn_jobs(system: &System, live: &LiveSettings, settings: &Settings) -> [tokio::task::JoinHandle<()>; 4] {
     [
+        actix::spawn(run_load_control(system.clone(), Arc::clone(live.safety()), Clock::system())),
         actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system())),
         actix::spawn(run_scrub_when_enabled(system.clone(), settings.store.scrub_period)),
         actix::spawn(run_removals(system.clone(), flags::retention_policy(settings), Clock::system())),

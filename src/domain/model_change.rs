@@ -37,9 +37,18 @@ pub enum ModelOperation {
     },
     /// Rebuilds the item clusters before the next scheduled time.
     Recluster,
+    /// Tests and trains on one event in 2^`halvings` from here on. Sessions and candidate sources
+    /// take in every event.
+    TrainingShare {
+        /// The number of times that the share is halved, at most [`ModelOperation::MAX_HALVINGS`].
+        halvings: u8,
+    },
 }
 
 impl ModelOperation {
+    /// The largest number of halvings of the training share: 1/64.
+    pub const MAX_HALVINGS: u8 = 6;
+
     /// The name in the API and in exports.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -49,6 +58,7 @@ impl ModelOperation {
             Self::Resume => "resume",
             Self::LearningRate { .. } => "learning_rate",
             Self::Recluster => "recluster",
+            Self::TrainingShare { .. } => "training_share",
         }
     }
 }
@@ -62,6 +72,8 @@ pub enum ModelChangeCause {
     Loss,
     /// The live quality metric fell.
     Quality,
+    /// Learning could not keep up with the events, or keeps up again.
+    Lag,
 }
 
 impl ModelChangeCause {
@@ -72,6 +84,7 @@ impl ModelChangeCause {
             Self::Operator => "operator",
             Self::Loss => "loss",
             Self::Quality => "quality",
+            Self::Lag => "lag",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The steps of a user's sequence.
 
-use super::{ItemIx, KindId, Timestamp};
+use super::{EventKinds, ItemIx, KindId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// An event, reduced to the model's input.
@@ -16,4 +16,19 @@ pub struct Step {
     pub at: Timestamp,
     /// The event's value, or the default value of its kind.
     pub value: f32,
+}
+
+impl Step {
+    /// Whether the step is a dismissal: an event with a negative value, of any kind.
+    #[must_use]
+    pub fn is_dismissal(&self) -> bool {
+        self.value < 0.0
+    }
+
+    /// The item that the step selects: the one to predict and to count. `None` if the step has no
+    /// item, is of a kind that is no target, or is a dismissal.
+    #[must_use]
+    pub fn target(&self, kinds: &EventKinds) -> Option<ItemIx> {
+        self.item.filter(|_| kinds.rule(self.kind).target && !self.is_dismissal())
+    }
 }

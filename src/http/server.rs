@@ -43,6 +43,7 @@ use crate::http::middleware::check_request;
 use crate::http::middleware::host_check;
 use crate::http::middleware::measure;
 use crate::ingest::ValidationRules;
+use crate::learner::HiddenItems;
 use crate::metrics::Endpoint;
 use crate::settings::LiveSettings;
 
@@ -60,6 +61,8 @@ pub struct ServerOptions {
     pub workers: usize,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// The default of which items are hidden from recommendations.
+    pub hidden_items: HiddenItems,
     /// Longest wait of a read with `min_offset`.
     pub read_wait: Duration,
     /// Largest number of open recommendation streams.
@@ -210,6 +213,7 @@ impl HttpServers {
             recommendations,
             request_ids,
             status_sampler,
+            hidden_items: settings.hidden_items,
             max_body_bytes: settings.max_body_bytes,
             read_wait: settings.read_wait,
             stream_permits: Arc::new(Semaphore::new(settings.max_streams)),

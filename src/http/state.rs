@@ -9,6 +9,7 @@ use crate::auth::KeyStore;
 use crate::clock::Clock;
 use crate::http::status::history::StatusSampler;
 use crate::ingest::ValidationRules;
+use crate::learner::HiddenItems;
 use crate::metrics::Metrics;
 use crate::services::id_generator::IdGenerator;
 use crate::services::recommendation::RecommendationService;
@@ -23,6 +24,8 @@ pub(in crate::http) struct ApiState {
     pub(in crate::http) clock: Clock,
     pub(in crate::http) request_ids: Arc<IdGenerator>,
     pub(in crate::http) status_sampler: StatusSampler,
+    /// The default of which items are hidden from recommendations.
+    pub(in crate::http) hidden_items: HiddenItems,
     pub(in crate::http) max_body_bytes: usize,
     /// The longest wait of a read for its `min_offset`.
     pub(in crate::http) read_wait: Duration,

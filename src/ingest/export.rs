@@ -231,7 +231,11 @@ struct ModelLine {
 impl ModelLine {
     fn new(change: &ModelChange) -> Self {
         let to = if let ModelOperation::Rollback { to } = change.operation { Some(to) } else { None };
-        let value = if let ModelOperation::LearningRate { value } = change.operation { Some(RoundTripFloat::new(value)) } else { None };
+        let value = match change.operation {
+            ModelOperation::LearningRate { value } => Some(RoundTripFloat::new(value)),
+            ModelOperation::TrainingShare { halvings } => Some(RoundTripFloat::new(0.5_f32.powi(i32::from(halvings)))),
+            _ => None,
+        };
         Self { act: change.operation.name(), to, value, cause: change.cause.name(), timestamp: change.timestamp }
     }
 }

@@ -249,7 +249,8 @@ impl Learner {
         let item = event.item_id.as_deref().and_then(|name| self.dictionary.get(name));
         self.state.item_count = self.state.item_count.max(item.map_or(0, |item| item as usize + 1));
         let value = event.value.unwrap_or(rule.value);
-        Some((Step { item, kind, starts_session: false, at: event.timestamp, value }, item.filter(|_| rule.target)))
+        let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
+        Some((step, step.target(kinds)))
     }
 
     /// Counts one test of event `number`, whose target had this rank.

@@ -1,9 +1,11 @@
 //! Serving: recommendation requests and their results.
 
 use crate::candidates::{QueryContext, SessionIx};
-use crate::domain::{Candidate, Catalog, Fallback, ItemIx, RemovalCounts, SourceName, Timestamp};
+use crate::domain::{Candidate, Catalog, Fallback, ItemIx, KindId, RemovalCounts, SourceName, Step, Timestamp};
 use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
+
+use rustc_hash::FxHashSet;
 
 use super::explain::{Explanation, explain};
 use super::item_lists::visit_popular_items;
@@ -28,6 +30,40 @@ pub struct RecommendationRequest {
     pub max_per_category: Option<usize>,
     /// Whether to explain the items.
     pub explain: bool,
+    /// Which of the user's own items to hide.
+    pub hidden: HiddenItems,
+}
+
+/// Which items of the user's remembered steps are not recommended again for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HiddenItems {
+    /// Milliseconds for which a dismissed item is hidden, unless the user selects it again.
+    pub dismissed_for_ms: i64,
+    /// Milliseconds for which a purchased item is hidden; 0: not at all.
+    pub purchased_for_ms: i64,
+    /// The kind of event that purchases an item.
+    pub purchase: Option<KindId>,
+}
+
+impl Default for HiddenItems {
+    fn default() -> Self {
+        Self { dismissed_for_ms: i64::MAX, purchased_for_ms: 0, purchase: None }
+    }
+}
+
+impl HiddenItems {
+    /// The items of `steps` that are hidden at `now`.
+    #[must_use]
+    pub fn of(&self, steps: &[Step], now: Timestamp) -> Vec<ItemIx> {
+        let hides = |position: usize, step: &Step| {
+            let age = now.saturating_sub(step.at);
+            let selected_again = || steps.iter().skip(position + 1).any(|later| later.item == step.item && !later.is_dismissal());
+            let is_dismissed = step.is_dismissal() && age <= self.dismissed_for_ms && !selected_again();
+            let is_purchased = Some(step.kind) == self.purchase && !step.is_dismissal() && age < self.purchased_for_ms;
+            is_dismissed || is_purchased
+        };
+        steps.iter().enumerate().filter(|(position, step)| hides(*position, step)).filter_map(|(_, step)| step.item).collect()
+    }
 }
 
 impl RecommendationRequest {
@@ -37,20 +73,30 @@ impl RecommendationRequest {
     /// Creates a request without filters or exclusions.
     #[must_use]
     pub fn new(limit: usize, now: Timestamp) -> Self {
-        Self { limit, now, exclude: Vec::new(), exclude_seen: false, filter: None, max_per_category: None, explain: false }
+        Self {
+            limit,
+            now,
+            exclude: Vec::new(),
+            exclude_seen: false,
+            filter: None,
+            max_per_category: None,
+            explain: false,
+            hidden: HiddenItems::default(),
+        }
     }
 
-    /// Number of candidates to rank. A filter or category limit needs more, because it removes many
-    /// of them.
-    fn candidate_limit(&self) -> usize {
-        if self.filter.is_some() || self.max_per_category.is_some() { FILTERED_CANDIDATES } else { MIN_CANDIDATES.max(2 * self.limit) }
+    /// Numbers of candidates to rank, one after the other until the list is full. The numbers do not
+    /// depend on `limit`, so that a shorter list is always the beginning of a longer one. A filter or
+    /// category limit removes many candidates, so it starts with more.
+    fn candidate_limits(&self) -> &'static [usize] {
+        if self.filter.is_some() || self.max_per_category.is_some() { &[MAX_CANDIDATES] } else { &[FIRST_CANDIDATES, MAX_CANDIDATES] }
     }
 }
 
-/// Minimum number of candidates that are ranked.
-const MIN_CANDIDATES: usize = 256;
-/// Number of candidates that are ranked for a filtered request.
-const FILTERED_CANDIDATES: usize = 2048;
+/// Number of candidates that are ranked at first.
+const FIRST_CANDIDATES: usize = 256;
+/// Largest number of candidates that are ranked.
+const MAX_CANDIDATES: usize = 2048;
 
 /// A ranked list with its diagnostics.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,14 +145,11 @@ pub fn recommend(
 ) -> RankedAnswer {
     let scorer = snapshot.scorer();
     let affinity = snapshot.affinities.get(user.sequence.session_start);
-    workspace.ranking.set_limit(request.candidate_limit());
-    scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
-    let mut ranked = Vec::new();
-    workspace.ranking.best(usize::MAX, |_| true, &mut ranked);
-    let candidates_by_source = workspace.ranking.candidates().counts_by_source();
-
     let steps = &user.sequence.steps;
-    let seen: Vec<ItemIx> = if request.exclude_seen { steps.iter().filter_map(|step| step.item).collect() } else { Vec::new() };
+    let mut seen = request.hidden.of(steps, request.now);
+    if request.exclude_seen {
+        seen.extend(steps.iter().filter_map(|step| step.item));
+    }
     let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
     let rules = EligibilityRules {
         exclude,
@@ -116,7 +159,22 @@ pub fn recommend(
         ..EligibilityRules::new(catalog, request.now)
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
-    ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
+    let (mut ranked, mut batch, mut candidates_by_source) = (FxHashSet::default(), Vec::new(), Default::default());
+    // Without a step there is nothing to rank by: the list is what is popular.
+    let is_known = !steps.is_empty();
+    for limit in request.candidate_limits().iter().filter(|_| is_known) {
+        workspace.ranking.set_limit(*limit);
+        scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
+        batch.clear();
+        workspace.ranking.best(usize::MAX, |_| true, &mut batch);
+        candidates_by_source = workspace.ranking.candidates().counts_by_source();
+        let is_complete = batch.len() < *limit;
+        batch.iter().filter(|candidate| ranked.insert(candidate.item)).for_each(|candidate| selection.add_ranked(*candidate));
+        if is_complete || !selection.needs_more() {
+            break;
+        }
+    }
+    let steps = &user.sequence.steps;
     let is_short = selection.needs_more();
     if is_short {
         let current = QueryContext {
@@ -125,10 +183,10 @@ pub fn recommend(
             session_start: user.sequence.session_start,
             now: snapshot.offset,
         };
-        let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed_items()).collect();
-        visit_popular_items(snapshot, &rules, &mut passed, &mut |item, _| {
+        let mut passed = ranked.iter().copied().chain(current.dismissed_items()).collect();
+        visit_popular_items(snapshot, &rules, &mut passed, &mut |item, popularity| {
             // Scored below all ranked items, because popularity and ranker scores are not comparable.
-            let score = selection.selected().last().map_or(0.0, |last| last.score - 1.0);
+            let score = if is_known { selection.selected().last().map_or(0.0, |last| last.score - 1.0) } else { popularity };
             selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
             selection.needs_more()
         });
@@ -150,11 +208,18 @@ pub fn recommend(
         () => Fallback::None,
     };
     let (selected, remainder) = selection.into_parts();
-    let interest =
-        |item| snapshot.weights().filter(|weights| Weights::item_count(weights) > 0).and_then(|weights| workspace.interest(weights, item));
+    let interest = |item| {
+        snapshot
+            .weights()
+            .filter(|weights| is_known && Weights::item_count(weights) > 0)
+            .and_then(|weights| workspace.interest(weights, item))
+    };
     let interests: Vec<_> = selected.iter().map(|candidate| interest(candidate.item)).collect();
-    let explanations =
-        if request.explain { explain(&scorer, &selected, user, &affinity, params, workspace) } else { vec![None; selected.len()] };
+    let explanations = if request.explain && is_known {
+        explain(&scorer, &selected, user, &affinity, params, workspace)
+    } else {
+        vec![None; selected.len()]
+    };
     let selected_items = selected.into_iter().zip(interests).zip(explanations);
     let items = selected_items.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
     RankedAnswer { weights_version: snapshot.weights_version(), items, remainder, removed, candidates_by_source, fallback }

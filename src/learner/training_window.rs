@@ -22,7 +22,7 @@ pub(super) fn training_window(session: u64, steps: &[Step], kinds: &EventKinds, 
     let positions: Vec<TrainingPosition> = (first..last)
         .filter_map(|index| {
             let next = steps.get(index + 1)?;
-            let target = next.item.filter(|_| kinds.rule(next.kind).target);
+            let target = next.target(kinds);
             Some(TrainingPosition { input: step_input(steps, index)?, target, value: next.value })
         })
         .collect();

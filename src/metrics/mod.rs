@@ -210,7 +210,7 @@ impl ListPosition {
 
 impl MetricLabel for ModelChangeCause {
     const KEY: &'static str = "reason";
-    const VALUES: &'static [&'static str] = &["operator", "loss", "quality"];
+    const VALUES: &'static [&'static str] = &["operator", "loss", "quality", "lag"];
 
     fn index(self) -> usize {
         self as usize
@@ -343,6 +343,10 @@ declare_metrics! {
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the published snapshot does not include.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
+    /// Learner lag from which on events get 503.
+    "sequor_learner_lag_limit_entries" Unit::Count learner_lag_limit_entries: Gauge,
+    /// Share of events that are tested and trained on; below 1 while learning cannot keep up.
+    "sequor_training_share" Unit::Ratio training_share: Gauge,
     /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
     /// there is none.
     "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,

@@ -8,7 +8,7 @@ use crate::metrics::EventOutcome;
 /// What to do if the admission queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Return [`RequestError::Busy`] at once.
+    /// Return [`RequestError::Busy`] or [`RequestError::LearnerBehind`] at once.
     Fail,
     /// Wait until the queue has capacity.
     Wait,
@@ -57,6 +57,9 @@ pub async fn ingest(
         return Ok(outcome);
     }
     let is_event: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
+    if when_full == WhenFull::Fail && is_event.contains(&true) {
+        handle.check_lag(None)?;
+    }
     let permit = match when_full {
         WhenFull::Fail => handle.try_admit(entries.len())?,
         WhenFull::Wait => handle.admit(entries.len()).await?,

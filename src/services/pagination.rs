@@ -4,19 +4,30 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::{Candidate, Consent};
+use crate::learner::RecommendationRequest;
 
-/// The number of rankings in the cache. Each has at most
-/// [`crate::learner::RecommendationRequest::MAX_LIMIT`] candidates of 12 bytes.
+/// The largest number of rankings in the cache.
 const CAPACITY: usize = 1024;
+/// The largest number of candidates in all cached rankings together, each of 12 bytes.
+const MAX_CANDIDATES: usize = 1 << 20;
 
 /// The rankings of the latest recommendations, by recommendation id.
 ///
-/// A later page comes from the same ranking as the first. No item repeats or is skipped, even if
-/// the model has learned in between. The cache is bounded and not durable: after an eviction or a
+/// A later page continues the ranking of the first. No item repeats or is skipped, even if the
+/// model has learned in between. The cache is bounded and not durable: after an eviction or a
 /// restart, the client must request a new recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
     rankings: Mutex<VecDeque<(String, CachedRanking)>>,
+}
+
+/// Evicts the oldest rankings until another of `len` candidates fits.
+fn make_room(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize) {
+    let mut total: usize = rankings.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
+    while rankings.len() >= CAPACITY || total + len > MAX_CANDIDATES {
+        let Some((_, evicted)) = rankings.pop_front() else { return };
+        total -= evicted.ranking.len();
+    }
 }
 
 /// A recommendation and the rest of its ranking.
@@ -24,8 +35,12 @@ pub struct PaginationCache {
 pub struct CachedRanking {
     /// The user.
     pub user: String,
-    /// The whole ranking, best first.
+    /// The request, to rank deeper for later pages.
+    pub request: Arc<RecommendationRequest>,
+    /// The ranking so far, best first.
     pub ranking: Arc<[Candidate]>,
+    /// Whether the ranking holds every item that qualifies.
+    pub is_complete: bool,
     /// The position in the ranking where the page starts.
     pub page_start: usize,
     /// The number of candidates that the page covers.
@@ -40,9 +55,7 @@ impl PaginationCache {
     /// Stores a ranking. A full cache evicts its oldest one.
     pub fn insert(&self, recommendation_id: String, ranking: CachedRanking) {
         let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
-        if rankings.len() >= CAPACITY {
-            rankings.pop_front();
-        }
+        make_room(&mut rankings, ranking.ranking.len());
         rankings.push_back((recommendation_id, ranking));
     }
 
@@ -68,6 +81,8 @@ mod tests {
         let cache = PaginationCache::default();
         let ranking = |page_start| CachedRanking {
             user: "ann".to_owned(),
+            request: Arc::new(RecommendationRequest::new(1, 0)),
+            is_complete: false,
             ranking: Arc::new([]),
             page_start,
             page_len: 0,

@@ -1,6 +1,7 @@
 //! Recommendations: consent check, ranking, impression and later pages.
 
 use actix::spawn;
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 use tracing::Instrument;
 
@@ -8,7 +9,7 @@ use crate::actors::error::RequestError;
 use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
-    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, Recommendation,
+    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx, Recommendation,
     RecommendedItem, RemovalCounts, SourceName, WithConsent,
 };
 use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationRequest};
@@ -39,6 +40,9 @@ pub struct PageRequest {
 }
 
 impl RecommendationService {
+    /// The largest number of items that the pages of one recommendation hold together.
+    pub const MAX_DEPTH: usize = 10_000;
+
     /// A service with an empty cache.
     #[must_use]
     pub fn new(ingest: IngestHandle, recommender: RecommenderHandle, clock: Clock) -> Self {
@@ -62,10 +66,13 @@ impl RecommendationService {
         if consent == Consent::None {
             return Ok(self.recommend_without_consent(&[], &request));
         }
+        let cached_request = Arc::new(request.clone());
         let answer = self.recommender.recommend(user.clone(), request).await?;
         let ranking = answer.items.iter().map(|item| item.candidate).chain(answer.remainder.iter().copied()).collect();
         let (page_len, weights_version) = (answer.items.len(), answer.weights_version);
-        Ok(self.show(CachedRanking { user, ranking, page_start: 0, page_len, weights_version, consent }, answer))
+        let first =
+            CachedRanking { user, request: cached_request, ranking, is_complete: false, page_start: 0, page_len, weights_version, consent };
+        Ok(self.show(first, answer))
     }
 
     /// Recommends from the events of the request alone. Stores nothing; later pages are not
@@ -93,19 +100,46 @@ impl RecommendationService {
         (is_none(None) || of_user().any(|event| is_none(event.consent))).then(|| of_user().map(|event| event.value.clone()).collect())
     }
 
-    /// A later page of a recommendation; `None` if the recommendation is unknown or evicted, or the
-    /// user has withdrawn consent since.
-    #[must_use]
-    pub fn next_page(&self, user: &str, page: &PageRequest) -> Option<Recommendation> {
-        let first = self.cache.get(&page.recommendation_id, user)?;
+    /// A later page of a recommendation; `None` if the recommendation is unknown, evicted, or if
+    /// the user has withdrawn consent since.
+    ///
+    /// The pages continue one list. If the cached ranking ends before the page does, the user's
+    /// ranking is computed again, deeper, and the items that it adds are appended. So no item repeats
+    /// or is skipped, up to [`Self::MAX_DEPTH`] items. Items that became unavailable, or that the user
+    /// has dismissed since, are left out.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the user's shard does not answer.
+    pub async fn next_page(&self, user: &str, page: &PageRequest) -> Result<Option<Recommendation>, RequestError> {
+        let Some(mut first) = self.cache.get(&page.recommendation_id, user) else { return Ok(None) };
         if self.ingest.effective_consent(user, Some(first.consent)) == Consent::None {
-            return None;
+            return Ok(None);
         }
-        let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len)).min(first.ranking.len());
-        let (items, removed) = self.available(first.ranking.get(page_start..).unwrap_or_default(), page.limit);
-        let page = CachedRanking { page_start, page_len: items.len() + removed.unavailable, ..first };
+        let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len));
+        let now = self.clock.now();
+        let hidden = self.recommender.hidden_items(user.to_owned(), first.request.hidden, now).await?;
+        let available = |ranking: &[Candidate]| self.available(ranking.get(page_start..).unwrap_or_default(), page.limit, &hidden);
+        let (mut items, mut removed) = available(&first.ranking);
+        if items.len() < page.limit && !first.is_complete {
+            first = self.deepen(first, page_start.saturating_add(page.limit)).await?;
+            (items, removed) = available(&first.ranking);
+        }
+        let page_len = items.len() + removed.unavailable + removed.excluded;
+        let page = CachedRanking { page_start: page_start.min(first.ranking.len()), page_len, ..first };
         let answer = RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
-        Some(self.show(page, answer))
+        Ok(Some(self.show(page, answer)))
+    }
+
+    /// Ranks again for at least `end` items and appends the new ones to the ranking.
+    async fn deepen(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
+        let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_DEPTH);
+        let request = RecommendationRequest { limit: depth, now: self.clock.now(), explain: false, ..(*first.request).clone() };
+        let answer = self.recommender.recommend(first.user.clone(), request).await?;
+        let known: FxHashSet<_> = first.ranking.iter().map(|candidate| candidate.item).collect();
+        let is_complete = answer.items.len() < depth || depth == Self::MAX_DEPTH;
+        let added = answer.items.into_iter().map(|item| item.candidate).filter(|candidate| !known.contains(&candidate.item));
+        let ranking = first.ranking.iter().copied().chain(added).take(Self::MAX_DEPTH).collect();
+        Ok(CachedRanking { ranking, is_complete, ..first })
     }
 
     /// Removes the cached rankings of users.
@@ -132,7 +166,7 @@ impl RecommendationService {
     }
 
     /// The first `limit` candidates that can be recommended now, and the number of those skipped.
-    fn available(&self, ranking: &[Candidate], limit: usize) -> (Vec<RankedItem>, RemovalCounts) {
+    fn available(&self, ranking: &[Candidate], limit: usize, hidden: &[ItemIx]) -> (Vec<RankedItem>, RemovalCounts) {
         let (catalog, now) = (self.recommender.catalog(), self.clock.now());
         let (mut items, mut removed) = (Vec::new(), RemovalCounts::default());
         for candidate in ranking {
@@ -140,6 +174,7 @@ impl RecommendationService {
                 break;
             }
             match catalog.get_recommendable(candidate.item, now) {
+                Some(_) if hidden.contains(&candidate.item) => removed.excluded += 1,
                 Some(_) => items.push(RankedItem::from(*candidate)),
                 None => removed.unavailable += 1,
             }
@@ -165,7 +200,7 @@ impl RecommendationService {
         if list.items.is_empty() {
             return;
         }
-        let Ok(permit) = self.ingest.try_admit(1) else {
+        let Ok(permit) = self.ingest.check_lag(None).and_then(|()| self.ingest.try_admit(1)) else {
             self.ingest.metrics().impressions_lost.increment(1);
             return;
         };

@@ -104,11 +104,23 @@ pub struct SessionSettings {
     /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. Beyond it, the least
     /// recently used sessions are moved to the store regardless of `passivate_after`.
     pub live_max: usize,
+    /// Time for which a dismissed item is not recommended to the user; `off`: as long as the
+    /// dismissal is among the remembered steps.
+    pub dismissed_for: Period,
+    /// Time for which a purchased item is not recommended to the user; 0 s: recommended at once.
+    pub purchased_for: Period,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { idle_gap: Period::minutes(30), shards: 0, passivate_after: Period::minutes(10), live_max: 100_000 }
+        Self {
+            idle_gap: Period::minutes(30),
+            shards: 0,
+            passivate_after: Period::minutes(10),
+            live_max: 100_000,
+            dismissed_for: Period::minutes(30 * 24 * 60),
+            purchased_for: Period::minutes(24 * 60),
+        }
     }
 }
 

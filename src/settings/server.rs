@@ -62,6 +62,9 @@ pub struct ServerSettings {
     /// Largest number of events in flight (accepted and not acknowledged),
     /// `max_batch`..=16,777,216. Beyond it, requests get 503 with `Retry-After`.
     pub max_in_flight_events: usize,
+    /// The largest number of entries that the learner may be behind while events are accepted.
+    /// 1024..=1,000,000,000.
+    pub max_lag_events: u64,
     /// Longest wait of a read with `min_offset`, 0 s..=30 s.
     pub read_wait: Period,
     /// Largest number of open recommendation streams, 0..=100,000.
@@ -88,6 +91,7 @@ impl Default for ServerSettings {
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
             max_in_flight_events: 8192,
+            max_lag_events: 20_000,
             read_wait: Period::seconds(1),
             streams_max: 1000,
         }
@@ -123,6 +127,7 @@ impl ServerSettings {
         InvalidSetting::check_range("server.workers", self.workers, 0..=256)?;
         InvalidSetting::check_range("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
         InvalidSetting::check_range("server.max_batch", self.max_batch, 1..=100_000)?;
+        InvalidSetting::check_range("server.max_lag_events", self.max_lag_events, 1024..=1_000_000_000)?;
         InvalidSetting::check_range("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)?;
         if self.read_wait.as_millis() > 30_000 {
             return Err(InvalidSetting::new("server.read_wait", self.read_wait, "0s to 30s"));

@@ -36,7 +36,7 @@ fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
 #[test]
 fn stop_while_the_learner_catches_up_is_clean() {
     let home = DaemonHome::new();
-    let daemon = home.start(&["server.max_batch=1000"]);
+    let daemon = home.start(&["server.max_lag_events=100000"]);
     let mut sent = 0;
     for batch in backlog(24_000, 100, 3_000) {
         sent += daemon.post("/v1/events", &json!(batch).to_string()).json()["accepted"].as_u64().unwrap();
@@ -51,5 +51,52 @@ fn stop_while_the_learner_catches_up_is_clean() {
     // The next start learns the rest.
     let daemon = home.start(&[]);
     daemon.wait_until_learned(24_000);
-    assert_eq!(daemon.next_offset(), 24_000);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
+    let home = DaemonHome::new();
+    let daemon = home.start_under(&["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()], &["server.max_lag_events=1024"]);
+    daemon.send_events(&[event("a", "ann", "tea"), event("b", "ann", "poison")]);
+    let mut accepted = 2;
+    let refused = loop {
+        let events: Vec<_> = (accepted..accepted + 250).map(|number| event(&format!("e{number}"), "bob", "cup")).collect();
+        let response = daemon.post("/v1/events", &json!(events).to_string());
+        if response.status != 200 {
+            break response;
+        }
+        accepted += 250;
+    };
+    assert!((1024..1600).contains(&accepted), "{accepted}");
+    assert_eq!((refused.status, &refused.json()["type"]), (503, &json!("/problems/learner-behind")), "{}", refused.body);
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(daemon.next_offset(), accepted);
+    // A sender with a lower limit of its own waits earlier; a request that is not for events does not wait.
+    assert_eq!(daemon.get("/v1/users/bob/recommendations").status, 200);
+    assert_eq!(daemon.request("PUT", "/v1/users/bob/consent", r#"{"consent": "session"}"#).status, 200);
+    assert_eq!(daemon.get_admin("/readyz").status, 200);
+    let metrics = daemon.get_admin("/metrics").body;
+    assert!(metrics.contains("sequor_learner_lag_limit_entries 1024"), "{metrics}");
+    daemon.kill();
+}
+
+#[test]
+fn training_share_falls_while_learning_cannot_keep_up() {
+    let home = DaemonHome::new();
+    let settings = ["server.max_lag_events=100000", "learning.replay_ratio=12", "store.checkpoint_every=1000000"];
+    let daemon = home.start(&settings);
+    for batch in backlog(20_000, 60, 3_000) {
+        assert_eq!(daemon.post("/v1/events", &json!(batch).to_string()).status, 200);
+    }
+    let changed = |daemon: &crate::daemon::Daemon| {
+        let model = daemon.get_admin("/admin/model").json();
+        model["acts"].as_array().unwrap().iter().find(|act| act["act"] == "training_share").cloned()
+    };
+    let change = wait_for("the share to fall", || changed(&daemon));
+    assert_eq!(change["reason"], "lag", "{change}");
+    assert!(change["value"].as_f64() < Some(1.0), "{change}");
+    daemon.wait_until_learned(20_000);
+    let metrics = daemon.get_admin("/metrics").body;
+    assert!(metrics.lines().any(|line| line.starts_with("sequor_training_share ")), "{metrics}");
 }

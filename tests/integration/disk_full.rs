@@ -165,7 +165,7 @@ fn readiness_recovers_without_new_requests() {
     assert!(!shows("sequor_commit_failures_total 0"));
     let health = run(&["health", "--url", daemon.admin_address()]);
     assert_eq!(health.status.code(), Some(1));
-    assert!(String::from_utf8(health.stderr).unwrap().contains("the journal takes no writes"));
+    assert!(String::from_utf8(health.stderr).unwrap().contains("the journal accepts no writes"));
     disk.free_space();
     wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
     assert!(["sequor_journal_failed 0", "sequor_ready 1"].into_iter().all(shows), "{}", daemon.get_admin("/metrics").body);

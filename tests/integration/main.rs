@@ -33,6 +33,7 @@ mod metrics;
 mod model_control;
 mod openapi;
 mod ops_assets;
+mod own_items;
 mod power_loss;
 mod prometheus;
 mod pseudonyms;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
+use super::recommender::Watermarks;
 use crate::actors::admission::{AdmissionControl, AdmissionPermit};
 use crate::actors::committer::{AppendEntries, CommitterActor};
 use crate::actors::error::RequestError;
@@ -32,6 +33,9 @@ pub struct IngestHandle {
     pub(in crate::actors) consents: Arc<UserConsents>,
     /// The consent of users who have not recorded one.
     pub(in crate::actors) default_consent: Consent,
+    pub(in crate::actors) watermarks: Watermarks,
+    /// The largest learner lag at which events are accepted.
+    pub(in crate::actors) max_lag: u64,
     pub(in crate::actors) metrics: Arc<Metrics>,
     pub(in crate::actors) draining: Arc<AtomicBool>,
 }
@@ -65,6 +69,16 @@ impl IngestHandle {
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
         self.committer.do_send(AppendEntries { entries, permit, reply });
         receipt.instrument(span).await.map_err(|_| RequestError::ActorStopped("committer"))?.map_err(RequestError::Store)
+    }
+
+    /// Rejects events while the learner is too far behind. `max_lag` is the sender's own limit, if it
+    /// has one.
+    ///
+    /// # Errors
+    /// [`RequestError::LearnerBehind`] if the lag has reached the smaller of the two limits.
+    pub fn check_lag(&self, max_lag: Option<u64>) -> Result<(), RequestError> {
+        let (lag, limit) = (self.watermarks.lag(), max_lag.unwrap_or(u64::MAX).min(self.max_lag));
+        if lag < limit { Ok(()) } else { Err(RequestError::LearnerBehind { lag, limit }) }
     }
 
     /// The admission bound that all entries in flight share.

@@ -4,16 +4,14 @@ use actix::Addr;
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 use super::ingest::IngestHandle;
 use super::recommender::RecommenderHandle;
-use crate::actors::admission::AdmissionFull;
 use crate::actors::error::RequestError;
 use crate::actors::learner::LearnerActor;
 use crate::actors::liveness::LivenessPing;
 use crate::actors::session::sequence_state;
-use crate::actors::shard::{GetSessionView, ListLiveSessions};
+use crate::actors::shard::ListLiveSessions;
 use crate::learner::{RankingInspection, RecommendationRequest, inspect};
 use crate::metrics::Metrics;
 use crate::store::{SessionRecord, Store};
@@ -35,11 +33,7 @@ impl InspectionHandle {
     /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`]
     /// if the record cannot be read.
     pub async fn session_record(&self, user: String) -> Result<Option<SessionRecord>, RequestError> {
-        let (reply, record) = oneshot::channel();
-        let busy = || RequestError::Busy(AdmissionFull { limit: self.recommender.admission_limit });
-        let (user, shard) = self.recommender.router.route(user)?;
-        shard.try_send(GetSessionView { user, reply }).map_err(|_| busy())?;
-        record.await.map_err(|_| busy())?.map_err(RequestError::Store)
+        self.recommender.session_record(user).await
     }
 
     /// Ranks items for a session and returns every stage. Takes about as long as ten

@@ -32,6 +32,11 @@ pub struct MaintenanceHandle {
 }
 
 impl MaintenanceHandle {
+    /// The largest backlog, in entries, that a stop waits for. At most about a second of learning.
+    const MAX_STOP_BACKLOG: u64 = 1024;
+    /// The longest wait of a stop for the learner.
+    const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// Writes a backup that contains every entry acknowledged before the call, see
     /// [`Store::backup`]. Blocks until it is complete.
     ///
@@ -60,14 +65,19 @@ impl MaintenanceHandle {
     }
 
     /// Ends learning, stores all derived state and ends every write, so that the store can be closed.
-    /// Entries that are not learned yet are learned after the next start. Returns the checkpoint's
-    /// offset.
+    /// A backlog of at most [`Self::MAX_STOP_BACKLOG`] entries is learned first; a larger one is
+    /// learned after the next start. Returns the checkpoint's offset.
     ///
     /// # Errors
     /// The first failure; no acknowledged entry is lost by it.
     pub async fn stop(&self) -> Result<Offset, MaintenanceError> {
         self.prepare_stop();
         self.set_draining(true);
+        let recommender = &self.model.recommender;
+        if recommender.watermarks.lag() <= Self::MAX_STOP_BACKLOG {
+            // A failed learner does not catch up, and the stop goes on without it.
+            let _ = recommender.wait_for_offset(recommender.delivered_offset(), Self::STOP_TIMEOUT).await;
+        }
         self.model.learner.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("learner"))?;
         for shard in self.router.shards.iter() {
             shard.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("shard"))?;

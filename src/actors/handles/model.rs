@@ -45,11 +45,22 @@ impl ModelHandle {
                 return Err(MaintenanceError::NoRestorePoint { to, points });
             }
         }
+        let offset = self.append_operation(operation, cause, now).await?;
+        let _ = self.recommender.wait_for_offset(offset + 1, APPLY_TIMEOUT).await;
+        Ok(offset)
+    }
+
+    /// Journals a model operation. Returns its offset.
+    pub(in crate::actors) async fn append_operation(
+        &self,
+        operation: ModelOperation,
+        cause: ModelChangeCause,
+        now: Timestamp,
+    ) -> Result<Offset, MaintenanceError> {
         let change = Entry::Model(ModelChange { timestamp: now, operation, cause });
-        // An operator may change the model while the daemon drains.
+        // The model may be changed while the daemon drains.
         let permit = self.ingest.admission().try_admit(1).map_err(RequestError::from)?;
         let receipt = self.ingest.append(vec![change], permit).await?;
-        let _ = self.recommender.wait_for_offset(receipt.offset, APPLY_TIMEOUT).await;
         Ok(receipt.offset.saturating_sub(1))
     }
 

@@ -10,10 +10,11 @@ use tracing::Instrument;
 use super::shards::ShardRouter;
 use crate::actors::admission::AdmissionFull;
 use crate::actors::error::RequestError;
-use crate::actors::shard::{RecommendForUser, Subscribe};
+use crate::actors::shard::{GetSessionView, RecommendForUser, Subscribe};
 use crate::domain::{Candidate, Catalog, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp};
-use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
+use crate::learner::{HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
 use crate::metrics::{Metrics, QueueName};
+use crate::store::SessionRecord;
 use crate::telemetry::span;
 
 /// Progress of the journal's readers. A read with `min_offset` waits for both.
@@ -23,6 +24,14 @@ pub struct Watermarks {
     pub(in crate::actors) delivered: watch::Receiver<Offset>,
     /// Every entry before this offset is in the published snapshot.
     pub(in crate::actors) learned: watch::Receiver<Offset>,
+}
+
+impl Watermarks {
+    /// Number of delivered entries that the published snapshot does not contain.
+    pub(in crate::actors) fn lag(&self) -> u64 {
+        let learned = *self.learned.borrow();
+        self.delivered.borrow().saturating_sub(learned)
+    }
 }
 
 /// Recommends from the published snapshot and the users' sessions.
@@ -52,6 +61,25 @@ impl RecommenderHandle {
         let span = span!("recommend");
         shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
         answer.instrument(span).await.map_err(|_| busy())
+    }
+
+    /// The items of a user's remembered steps that are hidden at `now`.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`] if
+    /// the session cannot be read.
+    pub async fn hidden_items(&self, user: String, hidden: HiddenItems, now: Timestamp) -> Result<Vec<ItemIx>, RequestError> {
+        let record = self.session_record(user).await?;
+        Ok(record.map(|record| hidden.of(&record.sequence.steps, now)).unwrap_or_default())
+    }
+
+    /// The session record of a user: the stored one, or the one that a live session would store.
+    pub(super) async fn session_record(&self, user: String) -> Result<Option<SessionRecord>, RequestError> {
+        let (reply, record) = oneshot::channel();
+        let busy = || RequestError::Busy(AdmissionFull { limit: self.admission_limit });
+        let (user, shard) = self.router.route(user)?;
+        shard.try_send(GetSessionView { user, reply }).map_err(|_| busy())?;
+        record.await.map_err(|_| busy())?.map_err(RequestError::Store)
     }
 
     /// Items similar to one item.
@@ -88,6 +116,12 @@ impl RecommenderHandle {
     #[must_use]
     pub fn kinds(&self) -> &EventKinds {
         &self.learner_config.kinds
+    }
+
+    /// The offset after the last entry that was delivered to its session.
+    #[must_use]
+    pub fn delivered_offset(&self) -> Offset {
+        *self.watermarks.delivered.borrow()
     }
 
     /// Waits until the sessions and the published snapshot contain every entry before an offset.

@@ -31,7 +31,14 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
     // The health of an old entry was checked when the entry was new, and the operation that
     // followed may lie ahead of the learner.
     let lag = system.store.journal().next_offset()?.saturating_sub(status.next_offset);
-    if status.report.is_paused || status.has_failed || lag > system.ingest.admission().limit() as u64 {
+    if status.has_failed || lag > system.ingest.admission().limit() as u64 {
+        return Ok(());
+    }
+    if status.report.is_paused {
+        if let Some((operation, cause)) = safety.decide_trial(status.next_offset, &status.operations) {
+            tracing::warn!("learning was paused because the model got worse; it resumes on trial");
+            system.model.apply(operation, cause, clock.now()).await?;
+        }
         return Ok(());
     }
     let points = || Ok::<_, MaintenanceError>(system.store.list_restore_points()?.into_iter().map(|point| point.offset).collect());

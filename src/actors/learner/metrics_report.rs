@@ -49,6 +49,7 @@ impl LearnerActor {
         }
         self.uncounted_from = self.uncounted_from.max(self.learner.next_offset());
         metrics.learning_paused.set(f64::from(u8::from(report.is_paused)));
+        metrics.training_share.set(1.0 / f64::from(1_u32 << self.learner.halvings()));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
         for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.last_report.hits_by_source)) {
             metrics.evaluated_hits_by_source.with_label(source).increment(new - old);

@@ -19,27 +19,33 @@ use crate::metrics::{EventOutcome, RecommendationOutcome};
 use crate::services::ingest::{WhenFull, ingest, record_events};
 use crate::telemetry::span;
 
-/// The query of a request for events: recommendations to return with the receipt.
+/// The query of a request for events: recommendations to return with the receipt, and the sender's
+/// limit on the learner's lag.
 #[derive(Debug, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct RecommendQuery {
+struct IngestQuery {
     /// The number of recommendations to return.
     #[param(minimum = 1, maximum = 1000)]
     recommend: Option<usize>,
     /// The user to recommend to. Default: the user of the last event.
     user: Option<String>,
+    /// Answer 503 if the learner is this many entries behind or more. A bulk import sends it to go
+    /// no faster than learning. Default and maximum: server.max_lag_events.
+    #[param(minimum = 1)]
+    max_lag: Option<u64>,
 }
 
-impl RecommendQuery {
+impl IngestQuery {
     fn read(query: &[(String, String)]) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         for (name, value) in query {
             match name.as_str() {
                 "recommend" => parsed.recommend = Some(query::validate_list_length(name, query::parse_integer(name, value)?)?),
+                "max_lag" => parsed.max_lag = Some(query::parse_integer(name, value)?),
                 "user" => parsed.user = Some(value.clone()),
                 // The API key, which the authorizer reads.
                 "key" => {}
-                other => return Err(query::unknown_parameter(other, &["recommend", "user"])),
+                other => return Err(query::unknown_parameter(other, &["recommend", "user", "max_lag"])),
             }
         }
         if parsed.user.is_some() && parsed.recommend.is_none() {
@@ -60,7 +66,7 @@ fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithCo
 /// Returns once the events are durable. Invalid events are reported in `rejected`; the others are
 /// stored. With `recommend`, the receipt includes recommendations for the user of the last event;
 /// this also needs the scope `read`.
-#[utoipa::path(post, path = "/v1/events", operation_id = "events", tag = "events", params(RecommendQuery),
+#[utoipa::path(post, path = "/v1/events", operation_id = "events", tag = "events", params(IngestQuery),
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event per line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
         (status = 400, description = "No event is valid, or the request cannot be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
@@ -71,7 +77,8 @@ pub(in crate::http) async fn ingest_events(
     query: QueryPairs,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
-    let RecommendQuery { recommend, user } = RecommendQuery::read(&query)?;
+    let IngestQuery { recommend, user, max_lag } = IngestQuery::read(&query)?;
+    api.system.ingest.check_lag(max_lag)?;
     if recommend.is_some() {
         access.require_scope(Scope::Read)?;
     }
@@ -149,10 +156,10 @@ mod tests {
     #[test]
     fn reads_the_recommend_query() {
         let read = |pairs: &[(&str, &str)]| {
-            RecommendQuery::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+            IngestQuery::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
         };
-        assert_eq!(read(&[]), Ok(RecommendQuery::default()));
-        let both = RecommendQuery { recommend: Some(3), user: Some("ann".to_owned()) };
+        assert_eq!(read(&[]), Ok(IngestQuery::default()));
+        let both = IngestQuery { recommend: Some(3), user: Some("ann".to_owned()), max_lag: None };
         assert_eq!(read(&[("recommend", "3"), ("user", "ann")]), Ok(both));
         for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")] {
             assert!(read(&[wrong]).is_err(), "{wrong:?}");

@@ -70,7 +70,7 @@ pub(in crate::http) async fn get_recommendations(
             Ok(Json(api.recommendations.recommend(user, query.consent, request).await?))
         }
         RecommendationsQuery::Next(page) => {
-            api.recommendations.next_page(&user, &page).map(Json).ok_or_else(Problem::unknown_recommendation)
+            api.recommendations.next_page(&user, &page).await?.map(Json).ok_or_else(Problem::unknown_recommendation)
         }
     }
 }
@@ -98,6 +98,10 @@ pub(in crate::http) struct InlineRequest {
     diversity: Option<usize>,
     /// Explain each item: the evidence of every source, and the event that raised its rank most.
     explain: Option<bool>,
+    /// How long a dismissed item is hidden, such as `30d`; `off`: for good.
+    dismissed_for: Option<String>,
+    /// How long a purchased item is hidden, such as `1d`; `0s`: not at all.
+    purchased_for: Option<String>,
     /// Waits until the model and the sessions include every entry before this offset: the `offset`
     /// of a receipt.
     #[schema(value_type = Option<u64>)]
@@ -112,7 +116,8 @@ pub(in crate::http) struct InlineRequest {
 pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<Json<Recommendation>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let request = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
-    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = request;
+    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, dismissed_for, purchased_for, min_offset } =
+        request;
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
@@ -124,6 +129,8 @@ pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<
         filter,
         diversity,
         explain: explain.unwrap_or_default(),
+        dismissed_for: dismissed_for.map(|value| query::parse_period("dismissed_for", &value)).transpose()?,
+        purchased_for: purchased_for.map(|value| query::parse_period("purchased_for", &value)).transpose()?,
         min_offset: min_offset.unwrap_or_default(),
         consent: None,
     };

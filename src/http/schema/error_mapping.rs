@@ -56,6 +56,7 @@ impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Busy(_) => Self::over_capacity(RETRY_DELAY),
+            RequestError::LearnerBehind { .. } => Self::learner_behind(format!("{error}."), RETRY_DELAY),
             RequestError::NotReached { .. } => Self::offset_not_reached(format!("{error}."), RETRY_DELAY),
             RequestError::Store(source) => store_problem(&source),
             RequestError::Draining => Self::not_ready(format!("{error}."), RETRY_DELAY),

@@ -270,6 +270,11 @@ impl Problem {
         Self::new(ProblemType::OverCapacity, detail).retry_after(retry_after)
     }
 
+    /// 503: the learner is too far behind. Nothing of the request is stored.
+    pub(in crate::http) fn learner_behind(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(ProblemType::LearnerBehind, detail).retry_after(retry_after)
+    }
+
     /// 503: the service is not ready.
     #[must_use]
     pub fn not_ready(detail: impl Into<String>, retry_after: Duration) -> Self {

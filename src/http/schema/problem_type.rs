@@ -71,6 +71,7 @@ problem_types! {
     AddressTooLong: "address-too-long", URI_TOO_LONG, "The URL is too long";
     TooManyRequests: "too-many-requests", TOO_MANY_REQUESTS, "Too many requests";
     OverCapacity: "over-capacity", SERVICE_UNAVAILABLE, "The service is at capacity";
+    LearnerBehind: "learner-behind", SERVICE_UNAVAILABLE, "Learning cannot keep up";
     NotReady: "not-ready", SERVICE_UNAVAILABLE, "The service is not ready";
     OffsetNotReached: "not-yet", SERVICE_UNAVAILABLE, "The offset is not reached yet";
     DiskFull: "disk-full", SERVICE_UNAVAILABLE, "The disk is full";

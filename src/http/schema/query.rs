@@ -8,7 +8,8 @@ use crate::domain::{Consent, ItemIx, Offset};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
-use crate::learner::{ItemFilter, RecommendationRequest};
+use crate::learner::{HiddenItems, ItemFilter, RecommendationRequest};
+use crate::settings::Period;
 
 /// Largest number of excluded items in one request.
 const MAX_EXCLUDED: usize = 1000;
@@ -38,6 +39,14 @@ pub(in crate::http) struct RecommendationQuery {
     /// Explain each item: the evidence of every source, and the event that raised its rank max.
     #[param(required = false, default = false)]
     pub(in crate::http) explain: bool,
+    /// How long a dismissed item is hidden, such as `30d`; `off`: for good. Default:
+    /// session.dismissed_for.
+    #[param(required = false, value_type = String)]
+    pub(in crate::http) dismissed_for: Option<Period>,
+    /// How long a purchased item is hidden, such as `1d`; `0s`: not at all. Default:
+    /// session.purchased_for.
+    #[param(required = false, value_type = String)]
+    pub(in crate::http) purchased_for: Option<Period>,
     /// Waits until the model and the sessions include every entry before this offset: the `offset`
     /// of a receipt.
     #[param(required = false, value_type = u64)]
@@ -57,6 +66,8 @@ impl Default for RecommendationQuery {
             filter: None,
             diversity: None,
             explain: false,
+            dismissed_for: None,
+            purchased_for: None,
             min_offset: 0,
             consent: None,
         }
@@ -65,8 +76,8 @@ impl Default for RecommendationQuery {
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 8] =
-        ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 10] =
+        ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "dismissed_for", "purchased_for", "min_offset", "consent"];
 
     /// Sets a parameter from a query; `false` if the name is unknown.
     ///
@@ -82,6 +93,8 @@ impl RecommendationQuery {
             "filter" => self.filter = Some(value.to_owned()),
             "diversity" => self.diversity = Some(parse_integer(name, value)?),
             "consent" => self.consent = Some(parse_consent(name, value)?),
+            "dismissed_for" => self.dismissed_for = Some(parse_period(name, value)?),
+            "purchased_for" => self.purchased_for = Some(parse_period(name, value)?),
             "explain" => self.explain = parse_bool(name, value)?,
             _ => return Ok(false),
         }
@@ -97,6 +110,15 @@ impl RecommendationQuery {
         let request = self.to_request(api)?;
         api.system.recommender.wait_for_offset(self.min_offset, api.read_wait).await?;
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
+    }
+
+    fn hidden(&self, api: &ApiState) -> HiddenItems {
+        let default = api.hidden_items;
+        HiddenItems {
+            dismissed_for_ms: self.dismissed_for.map_or(default.dismissed_for_ms, Period::as_millis),
+            purchased_for_ms: self.purchased_for.map_or(default.purchased_for_ms, Period::as_millis),
+            ..default
+        }
     }
 
     /// Converts the parameters into a request.
@@ -120,9 +142,18 @@ impl RecommendationQuery {
             filter,
             max_per_category: self.diversity,
             explain: self.explain,
+            hidden: self.hidden(api),
             ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })
     }
+}
+
+/// Parses a duration.
+///
+/// # Errors
+/// 400 if it is none.
+pub(in crate::http) fn parse_period(name: &str, value: &str) -> Result<Period, Problem> {
+    value.parse::<Period>().map_err(|error| Problem::invalid_parameter(name, format!("{error}.")))
 }
 
 /// Validates a user id.

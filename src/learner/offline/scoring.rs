@@ -44,7 +44,7 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
             if let Some(input) = step_input(session, number - 1) {
                 weights.advance(&mut state, &input, &mut scratch);
             }
-            let Some(item) = next.item.filter(|_| kinds.rule(next.kind).target) else { continue };
+            let Some(item) = next.target(kinds) else { continue };
             weights.query(&state, &mut query);
             if let Some(sum) = &mut scores.interest {
                 weights.interest_query(&query, &mut interest);

@@ -280,7 +280,7 @@ impl OfflineTraining {
 /// Iterates over the target items of the sessions, in order.
 fn targets<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterator<Item = ItemIx> + 'a {
     let later = sessions.iter().flat_map(|session| session.iter().skip(1));
-    later.filter_map(|step| step.item.filter(|_| kinds.rule(step.kind).target))
+    later.filter_map(|step| step.target(kinds))
 }
 
 /// A range of positions of one session. Each position predicts the step after it.

@@ -4,7 +4,7 @@
 //! and measured before anything learns from the event.
 
 use super::{Learner, is_sampled};
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, is_dismissal};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{Event, ItemIx, Offset, SourceName, Step};
 use crate::evaluation::{RankingMetrics, SquaredError};
 use crate::learner::attribution::ClickThrough;
@@ -26,12 +26,14 @@ struct EventPass<'l> {
     /// The number of this event among all events.
     number: u64,
     step: Step,
-    /// The item to predict, if the kind of event is a target.
+    /// The item to predict, if the step selects one.
     target: Option<ItemIx>,
     /// Learning is paused or frozen: sessions advance, nothing is trained.
     is_frozen: bool,
     /// The offset is sampled for a test.
     is_tested: bool,
+    /// The offset is within the training share.
+    is_in_share: bool,
     /// The offset is sampled for the ranker's training.
     is_trained: bool,
     settings: &'l LearnerConfig,
@@ -66,8 +68,10 @@ impl Learner {
 
     /// Borrows what one event touches.
     fn event_pass<'l>(&'l mut self, offset: Offset, event: &'l Event, step: Step, target: Option<ItemIx>) -> EventPass<'l> {
+        let halvings = self.halvings();
         let state = &mut self.state;
         let (settings, number) = (&state.settings, state.event_count);
+        let reduced = |every: u64| every.saturating_mul(1 << halvings);
         let with_clusters = !settings.candidates.without.contains(&SourceName::Clusters);
         EventPass {
             offset,
@@ -76,8 +80,9 @@ impl Learner {
             step,
             target,
             is_frozen: state.is_paused || settings.freeze_from.is_some_and(|from| number >= from),
-            is_tested: is_sampled(offset, settings.learning.evaluate_every),
-            is_trained: is_sampled(offset, settings.learning.teach_every),
+            is_tested: is_sampled(offset, reduced(settings.learning.evaluate_every)),
+            is_in_share: is_sampled(offset, reduced(1)),
+            is_trained: is_sampled(offset, reduced(settings.learning.teach_every)),
             settings,
             cluster_settings: &self.cluster_settings,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
@@ -104,7 +109,7 @@ impl EventPass<'_> {
     fn run(mut self) -> Option<Option<usize>> {
         self.attribute();
         let has_history = !self.user.state.sequence.steps.is_empty();
-        let is_predictable = self.target.is_some() || is_dismissal(&self.step);
+        let is_predictable = self.target.is_some() || self.step.is_dismissal();
         let is_scored = has_history && is_predictable && (self.is_tested || self.is_trained);
         let mut rank = None;
         if let Some(item) = self.step.item.filter(|_| is_scored) {
@@ -226,7 +231,7 @@ impl EventPass<'_> {
             if starts_session {
                 training.begin_session(session);
             }
-            if !self.is_frozen {
+            if !self.is_frozen && self.is_in_share {
                 training.mark_touched(session, &user.state.sequence.steps, self.target, self.settings.learning.window);
             }
         }

@@ -10,6 +10,16 @@ use crate::learner::state::LearnerState;
 const MAX_OPERATIONS: usize = 64;
 
 impl Learner {
+    /// The training share in force: one event in 2^halvings is tested and trained on.
+    #[must_use]
+    pub fn halvings(&self) -> u8 {
+        let share = self.state.operations.iter().rev().find_map(|(_, change)| match change.operation {
+            ModelOperation::TrainingShare { halvings } => Some(halvings),
+            _ => None,
+        });
+        share.unwrap_or(0).min(ModelOperation::MAX_HALVINGS)
+    }
+
     /// Applies a model operation and records it.
     pub(super) fn apply_model_change(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
         match change.operation {
@@ -22,10 +32,16 @@ impl Learner {
             }
             ModelOperation::Recluster => self.state.clustering.request_now(),
             ModelOperation::Rollback { to } => self.roll_back(to)?,
+            ModelOperation::TrainingShare { .. } => {}
         }
         let operations = &mut self.state.operations;
+        // Only the share in force matters, and it must not be evicted.
+        if matches!(change.operation, ModelOperation::TrainingShare { .. }) {
+            operations.retain(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
+        }
         if operations.len() >= MAX_OPERATIONS {
-            operations.pop_front();
+            let oldest = operations.iter().position(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
+            operations.remove(oldest.unwrap_or(0));
         }
         operations.push_back((offset, *change));
         Ok(())

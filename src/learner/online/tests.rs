@@ -155,8 +155,8 @@ proptest! {
     #[test]
     fn restarted_learner_ends_in_the_same_bytes(at in 0..400_usize) {
         let mut journal = journal(400);
-        let operations = [(90, ModelOperation::Rollback { to: 50 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
-        for (offset, operation) in operations.into_iter().chain([(260, ModelOperation::Recluster), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
+        let operations = [(90, ModelOperation::Rollback { to: 50 }), (120, ModelOperation::TrainingShare { halvings: 1 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
+        for (offset, operation) in operations.into_iter().chain([(260, ModelOperation::Recluster), (290, ModelOperation::TrainingShare { halvings: 0 }), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
             journal[offset] = model_change(operation);
         }
         let mut whole = Shop::new(settings(), Arc::default(), None);

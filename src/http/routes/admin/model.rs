@@ -65,6 +65,7 @@ impl ModelOperationView {
         match change.operation {
             ModelOperation::Rollback { to: offset } => to = Some(offset),
             ModelOperation::LearningRate { value: rate } => value = Some(rate),
+            ModelOperation::TrainingShare { halvings } => value = Some(0.5_f32.powi(i32::from(halvings))),
             ModelOperation::Pause | ModelOperation::Resume | ModelOperation::Recluster => {}
         }
         Self {

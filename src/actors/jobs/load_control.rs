@@ -1,0 +1,172 @@
+//! Load control: reduces the share of events that are trained on while learning cannot keep up.
+//!
+//! The controller journals each change of the training share, so a replay of the journal learns the
+//! same. Sessions, counts and candidate sources take in every event at any share.
+
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actors::error::{MaintenanceError, RequestError};
+use crate::actors::system::System;
+use crate::clock::Clock;
+use crate::domain::{ModelChangeCause, ModelOperation, Offset};
+use crate::learner::SafetySettings;
+
+/// Time between two decisions.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Changes the training share for as long as the system runs.
+pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
+    let mut ticks = actix::clock::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut controller = LoadController::default();
+    loop {
+        ticks.tick().await;
+        let status = system.model.status();
+        let observed = Observation {
+            delivered: system.recommender.delivered_offset(),
+            learned: status.next_offset,
+            halvings: status.halvings,
+            max_halvings: safety.load().max_halvings(),
+        };
+        if status.report.is_paused || status.has_failed {
+            continue;
+        }
+        let Some(halvings) = controller.decide(&observed) else { continue };
+        let lag = observed.lag();
+        match system.model.append_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now()).await {
+            Ok(offset) => {
+                controller.pending = Some(offset);
+                tracing::info!(lag, share = 1.0 / f64::from(1_u32 << halvings), "the share of events that are trained on changes");
+            }
+            Err(MaintenanceError::Request(RequestError::ActorStopped(_))) => return,
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the training share could not be changed"),
+        }
+    }
+}
+
+/// What the controller sees once per interval.
+#[derive(Debug, Clone, Copy)]
+struct Observation {
+    /// Every entry before this offset was delivered to its session.
+    delivered: Offset,
+    /// The next entry that the learner applies.
+    learned: Offset,
+    /// The training share in force: 1 / 2^halvings.
+    halvings: u8,
+    /// The smallest share allowed.
+    max_halvings: u8,
+}
+
+impl Observation {
+    fn lag(&self) -> u64 {
+        self.delivered.saturating_sub(self.learned)
+    }
+}
+
+/// Decides on the training share.
+#[derive(Debug, Default)]
+struct LoadController {
+    /// The offset of the last operation, until the learner has applied it.
+    pending: Option<Offset>,
+    /// The delivered and the learned offset at the last decision.
+    before: Option<(Offset, Offset)>,
+    /// Intervals in a row without a lag.
+    calm_intervals: u32,
+}
+
+impl LoadController {
+    /// Lag, in intervals of the learner's own pace, above which the share is halved.
+    const MAX_LAG_INTERVALS: u64 = 3;
+    /// A smaller lag than this is no reason to halve the share.
+    const MIN_LAG: u64 = 1024;
+    /// Intervals in a row without a lag after which the share is doubled.
+    const CALM_INTERVALS: u32 = 20;
+
+    /// Returns the new number of halvings if the share has to change.
+    fn decide(&mut self, observed: &Observation) -> Option<u8> {
+        let (delivered, learned) = self.before.replace((observed.delivered, observed.learned))?;
+        let (arrived, learned) = (observed.delivered.saturating_sub(delivered), observed.learned.saturating_sub(learned));
+        let lag = observed.lag();
+        self.calm_intervals = if lag <= learned.max(Self::MIN_LAG / 8) { self.calm_intervals.saturating_add(1) } else { 0 };
+        if self.pending.is_some_and(|offset| observed.learned <= offset) {
+            return None;
+        }
+        self.pending = None;
+        if observed.halvings > observed.max_halvings {
+            return Some(observed.max_halvings);
+        }
+        if lag > Self::MIN_LAG.max(learned * Self::MAX_LAG_INTERVALS) {
+            // Enough halvings for the present arrivals, at least one.
+            let needed = (1..observed.max_halvings).find(|more| learned << more >= arrived).unwrap_or(observed.max_halvings);
+            let halvings = observed.halvings.saturating_add(needed).min(observed.max_halvings);
+            return (halvings > observed.halvings).then_some(halvings);
+        }
+        if self.calm_intervals >= Self::CALM_INTERVALS && observed.halvings > 0 {
+            self.calm_intervals = 0;
+            return Some(observed.halvings - 1);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the controller against a learner that applies `capacity << halvings` entries per
+    /// interval. Returns the largest lag, the last lag and the last number of halvings.
+    fn simulate(arrivals: &[u64], capacity: u64, max_halvings: u8) -> (u64, u64, u8) {
+        let (mut controller, mut delivered, mut learned, mut halvings) = (LoadController::default(), 0, 0, 0);
+        let (mut pending, mut largest): (Vec<(Offset, u8)>, u64) = (Vec::new(), 0);
+        for arrived in arrivals {
+            delivered += arrived;
+            for _ in 0..capacity << halvings {
+                if learned < delivered {
+                    learned += 1;
+                }
+                if let Some(&(offset, new)) = pending.first()
+                    && learned > offset
+                {
+                    halvings = new;
+                    pending.remove(0);
+                }
+            }
+            largest = largest.max(delivered - learned);
+            if let Some(new) = controller.decide(&Observation { delivered, learned, halvings, max_halvings }) {
+                controller.pending = Some(delivered);
+                pending.push((delivered, new));
+                delivered += 1;
+            }
+        }
+        (largest, delivered - learned, halvings)
+    }
+
+    #[test]
+    fn share_falls_until_the_learner_keeps_up_and_is_restored_afterwards() {
+        // Arrivals at four times the full-share pace for two minutes, then silence.
+        let load: Vec<_> = (0..400).map(|second| if second < 120 { 2_000 } else { 0 }).collect();
+        let (largest, last, _) = simulate(&load[..120], 500, 6);
+        assert!(largest < 20_000 && last < 10_000, "{largest} {last}");
+        let (_, last, halvings) = simulate(&load, 500, 6);
+        assert_eq!((last, halvings), (0, 0));
+        // Without a permitted reduction, the lag grows with the load.
+        assert!(simulate(&load[..120], 500, 0).0 > 150_000);
+    }
+
+    #[test]
+    fn light_load_and_short_bursts_leave_the_share_alone() {
+        let light: Vec<_> = vec![400; 300];
+        assert_eq!(simulate(&light, 500, 6).2, 0);
+        let bursts: Vec<_> = (0..300).map(|second| if second % 60 == 0 { 900 } else { 10 }).collect();
+        assert_eq!(simulate(&bursts, 500, 6).2, 0);
+    }
+
+    #[test]
+    fn smaller_permitted_reduction_applies_at_once() {
+        let mut controller = LoadController { before: Some((90, 90)), ..LoadController::default() };
+        let observed = Observation { delivered: 100, learned: 100, halvings: 5, max_halvings: 2 };
+        assert_eq!(controller.decide(&observed), Some(2));
+    }
+}
