@@ -3,10 +3,9 @@
 use super::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
 
 /// The source of a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceName {
     /// Scored by the network over the whole catalog.
@@ -58,8 +57,7 @@ pub struct Candidate {
 
 /// Numbers of ranked candidates that the response omits, each counted under the first rule that it
 /// breaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Removed)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RemovalCounts {
     /// Excluded by the request.
     pub excluded: usize,
@@ -88,7 +86,7 @@ impl RemovalCounts {
 }
 
 /// The reason why a response is less specific than requested.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// No fallback: the response is as requested.
@@ -109,8 +107,7 @@ pub enum Fallback {
 }
 
 /// One recommended item of a response.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = Recommended)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecommendedItem {
     /// The item's id.
     pub item_id: String,
@@ -127,8 +124,7 @@ pub struct RecommendedItem {
 }
 
 /// The explanation of a recommended item.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = Explained)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ItemExplanation {
     /// The score of each source that contains the item, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
@@ -137,8 +133,7 @@ pub struct ItemExplanation {
 }
 
 /// The event that raised an item's rank.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = MovedBy)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InfluentialEvent {
     /// The event's item.
     pub item_id: Option<String>,
@@ -154,7 +149,7 @@ pub struct InfluentialEvent {
 }
 
 /// A response with ranked recommendations.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recommendation {
     /// The id of the response in the journal.
     pub recommendation_id: String,

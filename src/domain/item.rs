@@ -2,11 +2,10 @@
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// The catalog attributes of an item. The `ingest` module enforces all limits before it creates an
 /// item.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     /// The item's categories.
     pub categories: Vec<String>,
@@ -19,10 +18,8 @@ pub struct Item {
     /// Whether the item is available now. An unavailable item is never recommended.
     pub available: bool,
     /// The item is not recommended before this time.
-    #[schema(value_type = Option<i64>)]
     pub published: Option<Timestamp>,
     /// The item is not recommended from this time on.
-    #[schema(value_type = Option<i64>)]
     pub expires: Option<Timestamp>,
 }
 

@@ -2,12 +2,10 @@
 
 use serde::Serialize;
 use std::fmt;
-use utoipa::ToSchema;
 
 /// Machine-readable error codes. The set is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Code)]
 pub enum ValidationErrorCode {
     /// The text is not valid JSON or CSV.
     Syntax,
@@ -56,8 +54,7 @@ pub enum ValidationErrorCode {
 /// receipt's `rejected` list.
 ///
 /// Reasons never contain an id, because they may be logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Fault)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ValidationError {
     /// Position of the record in the request or file, from 0.
     pub index: u64,

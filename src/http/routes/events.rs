@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::auth::Scope;
 use crate::domain::{Entry, Recommendation, WithConsent};
 use crate::http::middleware::auth::GrantedAccess;
+use crate::http::schema::domain_schemas::ValidationErrorSchema;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
@@ -127,8 +128,10 @@ pub(in crate::http) struct ValidationReport {
     /// before.
     acceptable: usize,
     /// The invalid events, each with its error.
+    #[schema(value_type = Vec<ValidationErrorSchema>)]
     rejected: Vec<ValidationError>,
     /// Probable mistakes in valid events.
+    #[schema(value_type = Vec<ValidationErrorSchema>)]
     warnings: Vec<ValidationError>,
 }
 

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Entry, Item, ItemChange, ItemOperation};
 use crate::http::middleware::auth::GrantedAccess;
+use crate::http::schema::domain_schemas::ItemSchema;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::receipt::IngestReceipt;
@@ -91,6 +92,7 @@ pub(in crate::http) struct CatalogItemBody {
     /// The item.
     item_id: String,
     #[serde(flatten)]
+    #[schema(value_type = ItemSchema)]
     item: Item,
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
+use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
@@ -57,7 +58,7 @@ impl RecommendationsQuery {
     params(("user" = IdString, Path, description = "The user. An unknown user gets trending items."), RecommendationQuery,
         ("recommendation_id" = Option<String>, Query, description = "The recommendation to continue with a later page."),
         ("offset" = Option<usize>, Query, description = "Offset of the page from the start of that recommendation. Default: right after it.", minimum = 0)),
-    responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
+    responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_recommendations(
     api: Data<ApiState>,
     user: Path<String>,
@@ -112,7 +113,7 @@ pub(in crate::http) struct InlineRequest {
 ///
 /// Nothing is stored. Any content type is accepted.
 #[utoipa::path(post, path = "/v1/recommendations", operation_id = "inline", tag = "recommendations", request_body = InlineRequest,
-    responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+    responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<Json<Recommendation>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let request = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
@@ -142,6 +143,7 @@ pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<
 #[schema(as = Listing)]
 pub(in crate::http) struct ItemListResponse {
     /// Best first.
+    #[schema(value_type = Vec<RecommendedItemSchema>)]
     items: Vec<RecommendedItem>,
 }
 

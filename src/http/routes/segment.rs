@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::middleware::auth::GrantedAccess;
+use crate::http::schema::domain_schemas::ValidationErrorSchema;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse};
@@ -24,9 +25,11 @@ pub(in crate::http) struct SegmentResponse {
     success: bool,
     /// The invalid messages, each with its error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<ValidationErrorSchema>)]
     rejected: Vec<ValidationError>,
     /// Messages with unmapped event names, if the query asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<ValidationErrorSchema>)]
     warnings: Vec<ValidationError>,
 }
 

@@ -5,9 +5,11 @@
 //! - [`query`]: the parameters of a recommendation; [`consent`]: consent levels.
 //! - [`receipt`]: the receipt of an ingestion request.
 //! - [`responses`]: bodies and error responses for the document.
+//! - [`domain_schemas`]: the schemas of domain types in responses.
 //! - [`openapi`], [`security`]: the OpenAPI document.
 
 pub(in crate::http) mod consent;
+pub(in crate::http) mod domain_schemas;
 pub(in crate::http) mod error_mapping;
 pub(in crate::http) mod openapi;
 pub(in crate::http) mod problem;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{Offset, Recommendation};
+use crate::http::schema::domain_schemas::{RecommendationSchema, ValidationErrorSchema};
 use crate::ingest::ValidationError;
 use crate::services::ingest::IngestOutcome;
 
@@ -20,16 +21,18 @@ pub(in crate::http) struct IngestReceipt {
     /// The number of records that the users' consent does not allow to be stored.
     withheld: usize,
     /// The invalid records, each with its error.
+    #[schema(value_type = Vec<ValidationErrorSchema>)]
     rejected: Vec<ValidationError>,
     /// Probable mistakes in stored records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<ValidationErrorSchema>)]
     warnings: Vec<ValidationError>,
     /// The journal's next offset after these records; `null` if nothing was stored.
     #[schema(value_type = Option<u64>)]
     offset: Option<Offset>,
     /// The requested recommendations; `null` if they failed. The records are stored in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Recommendation>)]
+    #[schema(value_type = Option<RecommendationSchema>)]
     pub(in crate::http) recommendations: Option<Option<Recommendation>>,
 }
 

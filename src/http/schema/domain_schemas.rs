@@ -1,0 +1,289 @@
+//! Schemas of the domain types that responses contain, for the OpenAPI document. The domain types
+//! themselves know nothing of HTTP; a test checks that both have the same fields and values.
+#![cfg_attr(not(test), expect(dead_code, reason = "the types exist only for the OpenAPI document"))]
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A response with ranked recommendations.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Recommendation)]
+pub(in crate::http) struct RecommendationSchema {
+    /// The id of the response in the journal.
+    recommendation_id: String,
+    /// The version of the model weights that ranked it.
+    weights_version: u64,
+    /// The items, best first.
+    items: Vec<RecommendedItemSchema>,
+    /// Why the response is less specific than requested.
+    fallback: FallbackSchema,
+    /// Numbers of omitted candidates.
+    removed: RemovalCountsSchema,
+}
+
+/// One recommended item of a response.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Recommended)]
+pub(in crate::http) struct RecommendedItemSchema {
+    /// The item's id.
+    item_id: String,
+    /// The ranking score: higher is better; comparable only within one response.
+    score: f32,
+    /// The source of the item.
+    source: SourceNameSchema,
+    /// The predicted value of an interaction with the item, if the model predicts one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interest: Option<f32>,
+    /// The explanation, if the request asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ItemExplanationSchema>,
+}
+
+/// The source of a candidate.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = SourceName)]
+pub(in crate::http) enum SourceNameSchema {
+    /// Scored by the network over the whole catalog.
+    Network,
+    /// Clusters of item embeddings, searched like an inverted file index.
+    Clusters,
+    /// Item-to-item transition counts.
+    Transitions,
+    /// Nearest-neighbour sessions.
+    Neighbours,
+    /// Trending items by exponentially decayed counts.
+    Trending,
+    /// New items with few interactions.
+    New,
+    /// Items of the user's current session.
+    Session,
+}
+
+/// The reason why a response is less specific than requested.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Fallback)]
+pub(in crate::http) enum FallbackSchema {
+    /// No fallback: the response is as requested.
+    None,
+    /// The user is unknown. The response is the same for all unknown users.
+    UnknownUser,
+    /// None of the items in the request is known.
+    UnknownItems,
+    /// There are no items.
+    EmptyCatalog,
+    /// The rules of the request left too few candidates. The most popular of the remaining items
+    /// fill the list, as far as there are any.
+    FilteredOut,
+    /// Without any rule in the request, fewer items can be recommended than it asks for: others are
+    /// unavailable, or were dismissed.
+    Unavailable,
+}
+
+/// Numbers of ranked candidates that the response omits, each counted under the first rule that it
+/// breaks.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Removed)]
+pub(in crate::http) struct RemovalCountsSchema {
+    /// Excluded by the request.
+    excluded: usize,
+    /// Already seen by the user, if the request omits seen items.
+    seen: usize,
+    /// Rejected by the filter.
+    filtered: usize,
+    /// Not recommendable: unavailable, not yet published, expired or deleted.
+    unavailable: usize,
+    /// Omitted because enough items of the same category rank higher.
+    diversity: usize,
+}
+
+/// The explanation of a recommended item.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Explained)]
+pub(in crate::http) struct ItemExplanationSchema {
+    /// The score of each source that contains the item, in (0, 1].
+    sources: BTreeMap<&'static str, f32>,
+    /// The event of the session that raised the item's rank the most.
+    moved_by: Option<InfluentialEventSchema>,
+}
+
+/// The event that raised an item's rank.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MovedBy)]
+pub(in crate::http) struct InfluentialEventSchema {
+    /// The event's item.
+    item_id: Option<String>,
+    /// The event's kind.
+    #[serde(rename = "type")]
+    kind: String,
+    /// Number of later events in the session.
+    events_back: usize,
+    /// The recommended item's rank among all candidates, 1 for the best.
+    rank: usize,
+    /// The rank without that event; `None` if the item would not be a candidate.
+    rank_without: Option<usize>,
+}
+
+/// The catalog attributes of an item. The `ingest` module enforces all limits before it creates an
+/// item.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Item)]
+pub(in crate::http) struct ItemSchema {
+    /// The item's categories.
+    categories: Vec<String>,
+    /// The item's brand or maker.
+    brand: Option<String>,
+    /// The price in the site's own unit; at least 0.
+    price: Option<f64>,
+    /// The item's tags.
+    tags: Vec<String>,
+    /// Whether the item is available now. An unavailable item is never recommended.
+    available: bool,
+    /// The item is not recommended before this time.
+    published: Option<i64>,
+    /// The item is not recommended from this time on.
+    expires: Option<i64>,
+}
+
+/// A rejected event or item, or a warning about an accepted one. Serialises as an entry of the
+/// receipt's `rejected` list.
+///
+/// Reasons never contain an id, because they may be logged.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Fault)]
+pub(in crate::http) struct ValidationErrorSchema {
+    /// Position of the record in the request or file, from 0.
+    index: u64,
+    /// Line of the record, from 1, if the format has lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    /// The invalid field, if the error concerns one.
+    field: Option<&'static str>,
+    /// Machine-readable code.
+    code: ValidationErrorCodeSchema,
+    /// Human-readable reason.
+    reason: String,
+}
+
+/// Machine-readable error codes. The set is closed.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Code)]
+pub(in crate::http) enum ValidationErrorCodeSchema {
+    /// The text is not valid JSON or CSV.
+    Syntax,
+    /// The text is not UTF-8.
+    NotUtf8,
+    /// The value has the wrong type for its field.
+    WrongType,
+    /// A required field or column is absent.
+    Missing,
+    /// An id is empty.
+    Empty,
+    /// An id or a line has too many bytes.
+    TooLong,
+    /// An id contains a control character.
+    ControlCharacter,
+    /// The kind of event is neither built in nor configured.
+    UnknownKind,
+    /// The value is NaN, infinite or out of the range of its type.
+    NotFinite,
+    /// The timestamp has none of the accepted formats.
+    BadTimestamp,
+    /// The timestamp is before 1970, or is a number that would be in 1970 and probably has another
+    /// unit.
+    TooEarly,
+    /// The timestamp is more than a day after the time of arrival.
+    TooLate,
+    /// The properties have too many bytes.
+    TooLarge,
+    /// The properties are nested too deeply.
+    TooDeep,
+    /// A list has too many elements.
+    TooMany,
+    /// A number is out of range.
+    OutOfRange,
+    /// The operation on an item is not put, patch or delete.
+    UnknownOp,
+    /// The consent level is unknown.
+    UnknownConsent,
+    /// A field occurs twice.
+    Repeated,
+    /// The record has an unknown field. The record is accepted; this is a warning.
+    UnknownField,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Fallback, InfluentialEvent, Item, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName};
+    use crate::ingest::{ValidationError, ValidationErrorCode};
+    use serde_json::{Value, to_value};
+    use std::collections::BTreeSet;
+    use utoipa::PartialSchema;
+
+    fn schema<T: PartialSchema>() -> Value {
+        to_value(T::schema()).unwrap()
+    }
+
+    fn keys(object: &Value) -> BTreeSet<&String> {
+        object.as_object().unwrap().keys().collect()
+    }
+
+    /// Compares the fields of a value whose optional fields are all present.
+    fn assert_same_fields<T: PartialSchema>(value: &impl Serialize) {
+        assert_eq!(keys(&to_value(value).unwrap()), keys(&schema::<T>()["properties"]));
+    }
+
+    /// Compares all variants. The match fails to compile if the list lacks one.
+    macro_rules! assert_same_variants {
+        ($domain:ident, $schema:ident: $($variant:ident)+) => {
+            let convert = |value: $domain| match value {
+                $($domain::$variant => to_value($schema::$variant).unwrap(),)+
+            };
+            let values = [$($domain::$variant),+];
+            for value in values {
+                assert_eq!(to_value(value).unwrap(), convert(value));
+            }
+            assert_eq!(schema::<$schema>()["enum"], Value::Array(values.map(convert).to_vec()));
+        };
+    }
+
+    #[test]
+    fn schemas_have_the_fields_of_the_domain_types() {
+        let moved_by = InfluentialEvent { item_id: None, kind: "view".to_owned(), events_back: 1, rank: 2, rank_without: None };
+        assert_same_fields::<InfluentialEventSchema>(&moved_by);
+        let explanation = ItemExplanation { sources: BTreeMap::new(), moved_by: Some(moved_by) };
+        assert_same_fields::<ItemExplanationSchema>(&explanation);
+        let item = RecommendedItem {
+            item_id: "tea".to_owned(),
+            score: 1.0,
+            source: SourceName::New,
+            interest: Some(1.0),
+            explanation: Some(explanation),
+        };
+        assert_same_fields::<RecommendedItemSchema>(&item);
+        let removed = RemovalCounts::default();
+        assert_same_fields::<RemovalCountsSchema>(&removed);
+        let recommendation =
+            Recommendation { recommendation_id: "r1".to_owned(), weights_version: 1, items: vec![item], fallback: Fallback::None, removed };
+        assert_same_fields::<RecommendationSchema>(&recommendation);
+        assert_same_fields::<ItemSchema>(&Item::default());
+        let error = ValidationError { index: 0, line: Some(1), field: None, code: ValidationErrorCode::Syntax, reason: String::new() };
+        assert_same_fields::<ValidationErrorSchema>(&error);
+    }
+
+    #[test]
+    fn schemas_have_the_values_of_the_domain_types() {
+        assert_same_variants!(SourceName, SourceNameSchema: Network Clusters Transitions Neighbours Trending New Session);
+        assert_same_variants!(Fallback, FallbackSchema: None UnknownUser UnknownItems EmptyCatalog FilteredOut Unavailable);
+        assert_same_variants!(
+            ValidationErrorCode, ValidationErrorCodeSchema:
+            Syntax NotUtf8 WrongType Missing Empty TooLong ControlCharacter UnknownKind
+            NotFinite BadTimestamp TooEarly TooLate TooLarge TooDeep TooMany
+            OutOfRange UnknownOp UnknownConsent Repeated UnknownField
+        );
+    }
+}
