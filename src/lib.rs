@@ -3,6 +3,7 @@
 //! A tour, from the bottom up (a module imports only modules above it):
 //!
 //! - [`domain`]: plain data: events, items, sequences, journal entries.
+//! - [`registries`]: tables with one writer and many readers: item numbers, aliases, consents.
 //! - [`nn`]: the network: cells, embeddings, losses, optimisers.
 //! - [`candidates`]: candidate generation: clusters, transitions, neighbours, trending items, ….
 //! - [`ranking`]: features and the online ranker.
@@ -32,6 +33,7 @@ pub mod metrics;
 pub mod nn;
 pub mod ranking;
 pub mod recommender;
+pub mod registries;
 pub mod services;
 pub mod settings;
 pub mod simulation;

@@ -36,7 +36,7 @@
 
 use std::sync::Arc;
 
-pub use crate::domain::{Event, EventKind, EventKinds, ItemChange, ItemDictionary, ItemIx, ItemOperation, Offset, Timestamp};
+pub use crate::domain::{Event, EventKind, EventKinds, ItemChange, ItemIx, ItemOperation, Offset, Timestamp};
 pub use crate::evaluation::RankingMetrics;
 pub use crate::learner::{
     Corpus, EpochReport, InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerError, LearningReport, LearningSettings, ModelSnapshot,
@@ -44,6 +44,7 @@ pub use crate::learner::{
     SequenceParams, SequenceState, recommend, score_sessions,
 };
 pub use crate::nn::{NetworkSettings, Weights};
+pub use crate::registries::ItemDictionary;
 
 use crate::domain::Entry;
 use crate::learner::{ClusteringResult, LearnerState, StateHistory, StateHistoryError, TrainingOutcome, similar_items};

@@ -11,8 +11,9 @@ use super::live_catalog::LiveCatalog;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionOp, SessionUpdate};
 use super::shard::{DeliverEntries, ShardActor, shard_of};
-use crate::domain::{Entry, EventKinds, ItemDictionary, Offset};
+use crate::domain::{Entry, EventKinds, Offset};
 use crate::metrics::{ActorKind, Metrics, QueueName};
+use crate::registries::ItemDictionary;
 use crate::store::{CommitReceipt, CommittedBatch, Committer, StoreError};
 
 /// Appends entries to the journal atomically: all of them or none.

@@ -3,8 +3,9 @@
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-use crate::domain::{Catalog, Entry, ItemDictionary, Offset};
+use crate::domain::{Catalog, Entry, Offset};
 use crate::learner::ModelSnapshot;
+use crate::registries::ItemDictionary;
 use crate::store::{CommittedBatch, Store, StoreError};
 
 /// Keeps the catalog ahead of the learner: every recommendation after the acknowledgement of a

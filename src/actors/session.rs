@@ -11,9 +11,10 @@ use tracing::Span;
 
 use super::admission::AdmissionPermit;
 use super::panic_guard::{catch_panic, inject_fault};
-use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, ItemDictionary, Offset, Step, UserSequence};
+use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
 use crate::metrics::{ActorKind, Metrics};
+use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError, codec};
 use crate::telemetry::span;
 

@@ -27,9 +27,10 @@ use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
-use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, ItemDictionary, Offset};
+use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset};
 use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
 use crate::metrics::{ActorKind, Metrics, QueueName};
+use crate::registries::ItemDictionary;
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::pretrained::read_pretrained;
-use crate::domain::{ItemDictionary, Offset};
+use crate::domain::Offset;
 use crate::learner::{InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerState, StateHistory, StateHistoryError};
+use crate::registries::ItemDictionary;
 use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, StoreError, codec};
 
 /// Number of restore points to keep; the least recently used ones are removed.

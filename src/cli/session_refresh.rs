@@ -7,7 +7,8 @@
 use anyhow::Context;
 
 use super::session_replay::{ReplayedSession, SessionReplayer};
-use crate::domain::{Entry, ItemDictionary, KindId, Step, UserSequence};
+use crate::domain::{Entry, KindId, Step, UserSequence};
+use crate::registries::ItemDictionary;
 use crate::settings::Settings;
 use crate::store::{Durability, SessionRecord, SessionRules, Store, StoreError};
 

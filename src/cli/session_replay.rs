@@ -3,7 +3,8 @@
 use super::progress_display::ProgressDisplay;
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::actors::shard::shard_of;
-use crate::domain::{Entry, EventKinds, ItemDictionary, Offset, UserMerge, UserSequence};
+use crate::domain::{Entry, EventKinds, Offset, UserMerge, UserSequence};
+use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, Store, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
 

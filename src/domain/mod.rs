@@ -1,7 +1,6 @@
 //! Plain data types that all layers share: events, items, sessions, candidates, recommendations. No
 //! I/O, no clock, no randomness.
 
-mod aliases;
 mod candidate;
 mod catalog;
 mod consent;
@@ -12,16 +11,13 @@ mod event_kind;
 mod expiry;
 mod ids;
 mod item;
-mod item_dictionary;
 mod merge;
 mod model_change;
 mod paged_vec;
 mod step;
 mod type_error;
-mod user_consents;
 mod user_sequence;
 
-pub use aliases::{AliasBatch, AliasChange, AliasWriter, UserAlias, UserAliases};
 pub use candidate::{Candidate, Fallback, InfluentialEvent, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName};
 pub use catalog::Catalog;
 pub use consent::{Consent, ConsentChange, WithConsent};
@@ -32,11 +28,9 @@ pub use event_kind::{EventKind, EventKinds, KindRule};
 pub use expiry::{Expiry, ExpiryCutoffs};
 pub use ids::{ItemIx, KindId, Offset, Timestamp};
 pub use item::{Item, ItemChange, ItemOperation, ItemPatch};
-pub use item_dictionary::ItemDictionary;
 pub use merge::UserMerge;
 pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
 pub use paged_vec::PagedVec;
 pub use step::Step;
 pub use type_error::describe_type_error;
-pub use user_consents::{ConsentBatch, ConsentRecord, ConsentVerdict, ConsentWriter, UserConsents};
 pub use user_sequence::UserSequence;

@@ -6,7 +6,8 @@ mod steering;
 mod user_lifecycle;
 
 use crate::candidates::ClusterSettings;
-use crate::domain::{Entry, Event, Impression, ItemChange, ItemDictionary, ItemIx, ModelChange, Offset, Step};
+use crate::domain::{Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, Step};
+use crate::registries::ItemDictionary;
 use std::sync::Arc;
 
 use super::background_jobs::{BackgroundJobs, JobLost};

@@ -1,6 +1,6 @@
 //! Aliases: the ids of merged users and the users that they resolve to.
 
-use super::{Entry, Offset, UserMerge};
+use crate::domain::{Entry, Offset, UserMerge};
 use rustc_hash::FxHashSet;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Item names and their dense numbers.
 
-use super::{ItemIx, Offset};
+use crate::domain::{ItemIx, Offset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// the same item by it.
 ///
 /// ```
-/// let items = sequor::domain::ItemDictionary::default();
+/// let items = sequor::registries::ItemDictionary::default();
 /// assert_eq!(items.intern("kettle"), 0);
 /// assert_eq!(items.intern("cup"), 1);
 /// assert_eq!(items.intern("kettle"), 0);

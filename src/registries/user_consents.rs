@@ -1,6 +1,6 @@
 //! The consents of users, and their enforcement when entries are committed.
 
-use super::{Consent, Entry, Offset};
+use crate::domain::{Consent, Entry, Offset};
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -4,7 +4,8 @@
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec};
-use crate::domain::{Offset, UserAlias};
+use crate::domain::Offset;
+use crate::registries::UserAlias;
 use std::sync::Arc;
 
 /// The aliases of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They share

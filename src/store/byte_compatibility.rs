@@ -11,9 +11,10 @@
 
 use super::*;
 use crate::domain::{
-    Consent, ConsentChange, ConsentRecord, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation,
-    ItemPatch, ModelChange, ModelChangeCause, ModelOperation, SourceName, Step, UserAlias, UserErasure, UserMerge, UserSequence,
+    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch,
+    ModelChange, ModelChangeCause, ModelOperation, SourceName, Step, UserErasure, UserMerge, UserSequence,
 };
+use crate::registries::{ConsentRecord, UserAlias};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

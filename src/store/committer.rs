@@ -5,9 +5,9 @@ mod dedup;
 pub(super) mod event_id_file;
 
 use super::{Durability, JournalWatcher, Store, StoreError};
-use crate::domain::{
-    AliasChange, AliasWriter, Consent, ConsentRecord, ConsentVerdict, ConsentWriter, Entry, ItemDictionary, ItemIx, Offset, UserAlias,
-    UserAliases, UserConsents, UserErasure,
+use crate::domain::{Consent, Entry, ItemIx, Offset, UserErasure};
+use crate::registries::{
+    AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases, UserConsents,
 };
 use dedup::EventIdWindow;
 use std::sync::Arc;

@@ -4,7 +4,8 @@
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec};
-use crate::domain::{Consent, ConsentRecord, Offset};
+use crate::domain::{Consent, Offset};
+use crate::registries::ConsentRecord;
 use std::sync::Arc;
 
 /// The consents of a store: `user id → sealed(level ‖ offset of the entry that sets it)`. They

@@ -4,7 +4,8 @@
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec, keys};
-use crate::domain::{ItemDictionary, ItemIx, Offset};
+use crate::domain::{ItemIx, Offset};
+use crate::registries::ItemDictionary;
 
 /// The item names of a store: `number of the first name: u32, big-endian → sealed(names)`.
 #[derive(Debug, Clone)]

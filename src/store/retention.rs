@@ -50,7 +50,8 @@ mod tests {
     use super::super::testing::event;
     use super::super::{Committer, CommitterSettings, Durability, StoreOptions};
     use super::*;
-    use crate::domain::{Entry, Event, ItemDictionary};
+    use crate::domain::{Entry, Event};
+    use crate::registries::ItemDictionary;
 
     #[test]
     fn no_entry_is_dropped_that_derived_state_needs() {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use sequor::actors::session::{SessionOp, SessionUpdate};
-use sequor::domain::{Entry, Event, EventKinds, Item, ItemChange, ItemDictionary, ItemOperation, UserSequence};
+use sequor::domain::{Entry, Event, EventKinds, Item, ItemChange, ItemOperation, UserSequence};
 use sequor::learner::SequenceParams;
+use sequor::registries::ItemDictionary;
 use sequor::store::{Durability, Store, StoreOptions};
 
 /// Copies a directory recursively.

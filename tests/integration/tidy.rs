@@ -5,29 +5,31 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level folder (layer) of `src` and the folders that it may import, as in
 /// ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("domain", &[]),
+    ("registries", &["domain"]),
     ("clock", &["domain"]),
     ("metrics", &["domain"]),
     ("telemetry", &["metrics"]),
     ("ingest", &["domain"]),
     ("simulation", &["domain"]),
     ("auth", &["domain"]),
-    ("store", &["domain"]),
+    ("store", &["domain", "registries"]),
     ("evaluation", &["domain"]),
     ("nn", &["domain"]),
     ("candidates", &["domain", "nn"]),
     ("ranking", &["domain", "nn", "candidates"]),
-    ("learner", &["domain", "nn", "candidates", "ranking", "evaluation"]),
-    ("recommender", &["domain", "nn", "evaluation", "learner"]),
+    ("learner", &["domain", "registries", "nn", "candidates", "ranking", "evaluation"]),
+    ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
-    ("actors", &["domain", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
+    ("actors", &["domain", "registries", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
     ("services", &["domain", "learner", "actors", "clock", "metrics", "telemetry"]),
     ("http", &["domain", "ingest", "learner", "settings", "auth", "services", "actors", "clock", "metrics", "telemetry"]),
     (
         "cli",
         &[
             "domain",
+            "registries",
             "ingest",
             "evaluation",
             "nn",

@@ -10,8 +10,9 @@ use super::recommender::Watermarks;
 use crate::actors::admission::{AdmissionControl, AdmissionPermit};
 use crate::actors::committer::{AppendEntries, CommitterActor};
 use crate::actors::error::RequestError;
-use crate::domain::{Consent, Entry, UserAliases, UserConsents, WithConsent};
+use crate::domain::{Consent, Entry, WithConsent};
 use crate::metrics::{Metrics, QueueName};
+use crate::registries::{UserAliases, UserConsents};
 use crate::store::CommitReceipt;
 use crate::telemetry::span;
 

@@ -11,9 +11,10 @@ use super::shards::ShardRouter;
 use crate::actors::admission::AdmissionFull;
 use crate::actors::error::RequestError;
 use crate::actors::shard::{GetSessionView, RecommendForUser, Subscribe};
-use crate::domain::{Candidate, Catalog, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp};
+use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp};
 use crate::learner::{HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
 use crate::metrics::{Metrics, QueueName};
+use crate::registries::ItemDictionary;
 use crate::store::SessionRecord;
 use crate::telemetry::span;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::actors::error::RequestError;
 use crate::actors::shard::{CloseSubscribers, FlushSessions, ShardActor, shard_of};
-use crate::domain::UserAliases;
+use crate::registries::UserAliases;
 
 /// The shard actors, addressed by user id.
 #[derive(Clone)]

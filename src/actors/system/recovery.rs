@@ -10,9 +10,10 @@ use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
 use crate::actors::state_history::{StoredStateHistory, decode_checkpoint};
-use crate::domain::{ItemDictionary, Offset};
+use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
 use crate::metrics::{ActorKind, Metrics, QueueName};
+use crate::registries::ItemDictionary;
 use crate::store::Store;
 use crate::telemetry::span;
 

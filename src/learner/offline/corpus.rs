@@ -1,7 +1,8 @@
 //! Sessions from recorded events, and their split into training, validation and test sets.
 
-use crate::domain::{Event, EventKinds, ItemDictionary, ItemIx, Step, UserSequence};
+use crate::domain::{Event, EventKinds, ItemIx, Step, UserSequence};
 use crate::evaluation::TrainTestSplit;
+use crate::registries::ItemDictionary;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 

@@ -166,7 +166,7 @@ fn a_damaged_end_marker_is_reported_and_rewritten() {
 #[test]
 fn a_damaged_alias_is_reported() {
     let (_dir, store) = store();
-    let alias = crate::domain::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
+    let alias = crate::registries::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
     store.aliases().put(&[alias], &[]).unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     flip_bit(&store.engine().unwrap().aliases, &7_u64.to_be_bytes(), 9);

@@ -1,0 +1,13 @@
+//! Tables derived from the journal, with one writer and lock-free readers.
+//!
+//! - [`ItemDictionary`]: item names and their numbers.
+//! - [`UserAliases`]: the ids of merged users.
+//! - [`UserConsents`]: the consents that users have stated.
+
+mod aliases;
+mod item_dictionary;
+mod user_consents;
+
+pub use aliases::{AliasBatch, AliasChange, AliasWriter, UserAlias, UserAliases};
+pub use item_dictionary::ItemDictionary;
+pub use user_consents::{ConsentBatch, ConsentRecord, ConsentVerdict, ConsentWriter, UserConsents};
