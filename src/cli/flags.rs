@@ -276,6 +276,13 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
         },
         allowed_admin_hosts: settings.server.admin_hosts.clone(),
         max_connections: settings.server.connections_max,
+        max_connections_per_address: match settings.server.connections_per_address {
+            0 => settings.server.connections_max.div_ceil(2),
+            set => set,
+        },
+        max_pipelined: settings.server.pipelined_max,
+        max_http2_streams: settings.server.http2_streams_max,
+        write_timeout: settings.server.write_timeout.get().unwrap_or_default(),
         head_timeout: settings.server.head_timeout.get().unwrap_or_default(),
         body_timeout: settings.server.body_timeout.get().unwrap_or_default(),
         idle_timeout: settings.server.idle_timeout.get().unwrap_or_default(),

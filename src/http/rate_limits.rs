@@ -101,9 +101,9 @@ impl RateLimitSettings {
     }
 }
 
-/// The network that shares a limiter: an IPv4 address, or the /64 of an IPv6 address, because one
+/// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, because one
 /// client usually owns all 2^64 addresses of it [RFC 6177].
-fn client_network(address: IpAddr) -> IpAddr {
+pub(in crate::http) fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         v4 => v4,

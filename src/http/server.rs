@@ -6,7 +6,7 @@ use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
 use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
 use actix_web::rt::{self, task::JoinHandle};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
-use actix_web::{App, HttpServer, web::ServiceConfig};
+use actix_web::{App, web::ServiceConfig};
 use governor::clock::DefaultClock;
 use serde::Serialize;
 use std::io;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-use crate::http::listener::{self, ConnectionLimits};
+use crate::http::listener::{self, ConnectionCounters, ConnectionLimits};
 use crate::http::middleware::auth::Authorizer;
 use crate::http::middleware::body_timeout::BodyTimeout;
 use crate::http::middleware::decompress::MaxBodyBytes;
@@ -44,7 +44,7 @@ use crate::http::middleware::host_check;
 use crate::http::middleware::measure;
 use crate::ingest::ValidationRules;
 use crate::learner::HiddenItems;
-use crate::metrics::Endpoint;
+use crate::metrics::{Endpoint, RefusalReason};
 use crate::settings::LiveSettings;
 
 /// Largest number of connections to the admin endpoint.
@@ -77,10 +77,18 @@ pub struct ServerOptions {
     pub allowed_admin_hosts: Vec<String>,
     /// Largest number of connections to the public API.
     pub max_connections: usize,
+    /// Largest number of connections to the public API per client address.
+    pub max_connections_per_address: usize,
+    /// Largest number of HTTP/1.1 requests that wait for the one before them on their connection.
+    pub max_pipelined: usize,
+    /// Largest number of HTTP/2 requests of a connection in progress.
+    pub max_http2_streams: usize,
     /// Time limit for the head of a request.
     pub head_timeout: Duration,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
+    /// Longest time in which a client takes no part of a response.
+    pub write_timeout: Duration,
     /// Time after which an idle connection is closed.
     pub idle_timeout: Duration,
     /// Origins whose pages can call the public API from a browser; `*`: any.
@@ -243,7 +251,13 @@ impl HttpServers {
             serve(
                 admin,
                 setup(Endpoint::Admin, authorizer(addresses.admin, None)),
-                &ServerOptions { workers: 1, max_connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
+                &ServerOptions {
+                    workers: 1,
+                    max_connections: ADMIN_CONNECTIONS,
+                    max_connections_per_address: ADMIN_CONNECTIONS / 2,
+                    cors_origins: Vec::new(),
+                    ..settings.clone()
+                },
                 Some(AllowedHosts::new(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters))),
                 admin_routes,
             ),
@@ -305,6 +319,10 @@ fn serve(
     routes: fn(&mut ServiceConfig),
 ) -> Result<Server, ServerError> {
     let EndpointSetup { api, default_endpoint, authorizer, certificate } = setup;
+    let counters = ConnectionCounters {
+        refused: api.metrics().refused_requests.with_label(RefusalReason::AddressConnections).clone(),
+        stalled: api.metrics().stalled_connections.clone(),
+    };
     let (max_body, shared, origins, body_timeout) =
         (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
@@ -333,21 +351,15 @@ fn serve(
     let limits = ConnectionLimits {
         workers: settings.workers,
         max_connections_per_worker: settings.max_connections.div_ceil(settings.workers),
+        max_connections_per_address: settings.max_connections_per_address,
+        max_pipelined: settings.max_pipelined,
+        max_streams: settings.max_http2_streams,
         head_timeout: settings.head_timeout,
         idle_timeout: settings.idle_timeout,
+        write_timeout: settings.write_timeout,
         shutdown_timeout_seconds: 10,
     };
     let failed = |source| ServerError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
-    let Some(certificate) = certificate else { return listener::serve(listener, limits, app).map_err(failed) };
-    // ALPN offers HTTP/2 first. The time limit of a TLS handshake is that of a request head.
-    let server = HttpServer::new(app)
-        .workers(limits.workers)
-        .max_connections(limits.max_connections_per_worker)
-        .tls_handshake_timeout(limits.head_timeout)
-        .client_request_timeout(limits.head_timeout)
-        .keep_alive(limits.idle_timeout)
-        .disable_signals()
-        .shutdown_timeout(limits.shutdown_timeout_seconds)
-        .listen_rustls_0_23(listener, certificate.server_config()?);
-    Ok(server.map_err(failed)?.run())
+    let tls = certificate.map(|certificate| certificate.server_config()).transpose()?;
+    listener::serve(listener, limits, tls, counters, app).map_err(failed)
 }

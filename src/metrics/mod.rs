@@ -102,6 +102,8 @@ handle::declare_label! {
         KeyRate "key_rate",
         /// Its address exceeded the rate limit.
         AddressRate "address_rate",
+        /// It came on a connection beyond the largest number of its address.
+        AddressConnections "address_connections",
         /// Its `Host` is not a name of the admin endpoint.
         Host "host",
         /// A page of another origin sent it to the admin endpoint.
@@ -246,8 +248,12 @@ declare_metrics! {
     "sequor_overloaded_requests_total" Unit::Count overloaded_requests: LabeledMetric<Endpoint, Counter>,
     /// Requests that failed with a 5xx status other than 503, by endpoint.
     "sequor_failed_requests_total" Unit::Count failed_requests: LabeledMetric<Endpoint, Counter>,
-    /// Requests refused by the checks of API key, rate limit, host and origin, by reason.
+    /// Requests refused by the checks of API key, rate limit, connections per address, host and
+    /// origin, by reason.
     "sequor_refused_requests_total" Unit::Count refused_requests: LabeledMetric<RefusalReason, Counter>,
+    /// Connections closed because the client took no part of a response within
+    /// `server.write_timeout`.
+    "sequor_stalled_connections_total" Unit::Count stalled_connections: Counter,
     /// Failed reloads of a changed key file or certificate. The previous one stays in force.
     "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
     /// Trace spans for the collector at `telemetry.endpoint`, by outcome.

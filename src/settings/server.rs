@@ -49,10 +49,22 @@ pub struct ServerSettings {
     /// Largest number of open connections to the public API, 1..=1,000,000. Further connections
     /// wait.
     pub connections_max: usize,
+    /// Largest number of connections to the public API per client address (IPv6: per /64),
+    /// 0..=1,000,000. Further connections are closed. 0: half of `connections_max`.
+    pub connections_per_address: usize,
+    /// Largest number of pipelined requests of an HTTP/1.1 connection, 1..=1000. Further requests
+    /// stay unread until earlier ones are answered.
+    pub pipelined_max: usize,
+    /// Largest number of requests of an HTTP/2 connection in progress, 1..=10,000. Beyond it,
+    /// requests get 503 with `Retry-After`.
+    pub http2_streams_max: usize,
     /// Time limit for receiving the head of a request, 100 ms..=1 h.
     pub head_timeout: Period,
     /// Time limit for receiving the body of a request, 100 ms..=1 h.
     pub body_timeout: Period,
+    /// Longest time in which a client takes no part of a response, 100 ms..=1 h. Beyond it, the
+    /// connection is closed.
+    pub write_timeout: Period,
     /// Time after which an idle connection is closed, 100 ms..=1 h.
     pub idle_timeout: Period,
     /// Largest request body in bytes, 1 KiB..=1 GiB, before and after decompression.
@@ -85,8 +97,12 @@ impl Default for ServerSettings {
             cors_origins: Vec::new(),
             workers: 0,
             connections_max: 10_000,
+            connections_per_address: 0,
+            pipelined_max: 16,
+            http2_streams_max: 100,
             head_timeout: Period::seconds(5),
             body_timeout: Period::seconds(30),
+            write_timeout: Period::seconds(30),
             idle_timeout: Period::seconds(5),
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
@@ -115,9 +131,13 @@ impl ServerSettings {
             return Err(InvalidSetting::new("server.admin_hosts", host, "a list of host names such as sequor.example, without ports"));
         }
         InvalidSetting::check_range("server.connections_max", self.connections_max, 1..=1_000_000)?;
+        InvalidSetting::check_range("server.connections_per_address", self.connections_per_address, 0..=1_000_000)?;
+        InvalidSetting::check_range("server.pipelined_max", self.pipelined_max, 1..=1000)?;
+        InvalidSetting::check_range("server.http2_streams_max", self.http2_streams_max, 1..=10_000)?;
         for (key, timeout) in [
             ("server.head_timeout", self.head_timeout),
             ("server.body_timeout", self.body_timeout),
+            ("server.write_timeout", self.write_timeout),
             ("server.idle_timeout", self.idle_timeout),
         ] {
             if !(100..=3_600_000).contains(&timeout.as_millis()) {

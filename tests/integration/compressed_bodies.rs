@@ -1,6 +1,5 @@
 //! Compressed request bodies: memory stays within the body limit, and a truncated body is rejected.
 
-use std::fs;
 use std::io::Write;
 use std::sync::Barrier;
 use std::thread;
@@ -9,7 +8,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, event};
+use crate::daemon::{DaemonHome, event};
 
 const ENCODINGS: [&str; 4] = ["gzip", "deflate", "br", "zstd"];
 
@@ -35,13 +34,6 @@ fn compress(encoding: &str, content: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Peak resident memory of the daemon in MiB.
-fn peak_mib(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process_id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() >> 10
-}
-
 /// Every endpoint with a body, with its method.
 const ENDPOINTS: [(&str, &str); 9] = [
     ("POST", "/v1/events"),
@@ -59,7 +51,7 @@ const ENDPOINTS: [(&str, &str); 9] = [
 fn decompression_bombs_cost_no_more_than_the_body_limit() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let before = peak_mib(&daemon);
+    let before = daemon.peak_memory_mib();
     for encoding in ENCODINGS {
         let bomb = compress(encoding, &vec![b' '; 300 << 20]);
         for (method, path) in ENDPOINTS {
@@ -79,7 +71,7 @@ fn decompression_bombs_cost_no_more_than_the_body_limit() {
             }
         });
     }
-    let grown = peak_mib(&daemon) - before;
+    let grown = daemon.peak_memory_mib() - before;
     assert!(grown < 150, "the bombs took {grown} MiB");
     assert_eq!(daemon.next_offset(), 0);
     daemon.assert_healthy();

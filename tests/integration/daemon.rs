@@ -185,6 +185,13 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Peak resident memory of the process in MiB.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() >> 10
+    }
+
     /// The base URL of the admin endpoint, `http://host:port`.
     pub(crate) fn admin_address(&self) -> &str {
         &self.admin

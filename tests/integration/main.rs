@@ -47,6 +47,7 @@ mod segment;
 mod server_limits;
 mod session_settings;
 mod settings;
+mod stalled_readers;
 mod store_damage;
 mod syscall_trace;
 mod systemd_notify;

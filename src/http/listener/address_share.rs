@@ -1,0 +1,83 @@
+//! The largest number of connections of one client address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::http::rate_limits::client_network;
+
+/// The connections of each client address, of all workers of a server.
+#[derive(Debug)]
+pub(super) struct AddressShare {
+    max: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// The place of one open connection, which is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionPlace {
+    share: Arc<AddressShare>,
+    network: IpAddr,
+}
+
+/// The address has as many connections as it may have.
+#[derive(Debug)]
+pub(super) struct ShareExceeded;
+
+impl AddressShare {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, open: Mutex::default() }
+    }
+
+    /// Counts a connection of an address (IPv6: of a /64).
+    ///
+    /// # Errors
+    /// If the address already has the largest number of connections.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPlace, ShareExceeded> {
+        let network = client_network(address);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(network).or_default();
+        if *count >= self.max {
+            return Err(ShareExceeded);
+        }
+        *count += 1;
+        Ok(ConnectionPlace { share: Arc::clone(self), network })
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        let mut open = self.share.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_share() {
+        let share = Arc::new(AddressShare::new(2));
+        let admit = |address: &str| share.admit(address.parse().unwrap());
+        let first = admit("192.0.2.1").unwrap();
+        let _second = admit("::ffff:192.0.2.1").unwrap();
+        assert!(admit("192.0.2.1").is_err());
+        let _other = [admit("192.0.2.2").unwrap(), admit("2001:db8::1").unwrap(), admit("2001:db8::2").unwrap()];
+        assert!(admit("2001:db8::3").is_err(), "a /64 is one client");
+        drop(first);
+        admit("192.0.2.1").unwrap();
+    }
+
+    #[test]
+    fn closed_connections_leave_nothing_behind() {
+        let share = Arc::new(AddressShare::new(2));
+        drop([share.admit("192.0.2.1".parse().unwrap()).unwrap(), share.admit("192.0.2.2".parse().unwrap()).unwrap()]);
+        assert!(share.open.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,233 @@
+//! Reads and writes the bytes of a connection, within its limits.
+//!
+//! HTTP/1.1 requests are read only while the client takes the responses and few requests wait, so
+//! the memory of a connection does not depend on the client. A connection ends if its client takes
+//! no part of a response, or does not complete the head of a request, within a time limit.
+
+use actix_web::rt::net::TcpStream;
+use actix_web::rt::time::{Sleep, sleep};
+use actix_web::web::BytesMut;
+use metrics::Counter;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use super::activity::ConnectionActivity;
+use super::address_share::ConnectionPlace;
+use super::head_scanner::HeadScanner;
+use super::limits::ConnectionLimits;
+
+/// The stream below a connection.
+pub(super) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Applies a method to the stream of a transport.
+macro_rules! on_stream {
+    ($transport:expr, $stream:ident => $call:expr) => {
+        match $transport {
+            Transport::Plain($stream) => $call,
+            Transport::Tls($stream) => $call,
+        }
+    };
+}
+
+/// A timer that ends if a condition lasts for a time without progress.
+struct StallTimer {
+    limit: Duration,
+    progress: Option<u64>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl StallTimer {
+    fn new(limit: Duration) -> Self {
+        Self { limit, progress: None, timer: None }
+    }
+
+    /// Whether the condition has lasted for the limit. `progress` is `None` while the condition
+    /// does not hold, and a different number after progress.
+    fn has_ended(&mut self, progress: Option<u64>, context: &mut Context<'_>) -> bool {
+        if progress != self.progress || progress.is_none() {
+            (self.progress, self.timer) = (progress, None);
+        }
+        let limit = self.limit;
+        progress.is_some() && self.timer.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(context).is_ready()
+    }
+}
+
+/// A connection of a client.
+pub(super) struct Connection {
+    transport: Transport,
+    is_http2: bool,
+    max_pipelined: usize,
+    activity: Rc<ConnectionActivity>,
+    scanner: HeadScanner,
+    /// Bytes that were read and are not delivered yet.
+    held: BytesMut,
+    /// Heads delivered since the last pause.
+    delivered_heads: usize,
+    /// The number of requests begun when a part of the next request was delivered.
+    partial_request: Option<u64>,
+    /// Whether the transport takes no bytes, and how many writes succeeded before.
+    is_write_blocked: bool,
+    writes: u64,
+    write_timer: StallTimer,
+    response_timer: StallTimer,
+    head_timer: StallTimer,
+    stalled: Counter,
+    _place: Option<ConnectionPlace>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        transport: Transport,
+        is_http2: bool,
+        limits: ConnectionLimits,
+        place: Option<ConnectionPlace>,
+        stalled: Counter,
+    ) -> Self {
+        // HTTP/1.1 requests follow one another, so only the reader limits them.
+        let max_requests = if is_http2 { limits.max_streams } else { usize::MAX };
+        Self {
+            transport,
+            is_http2,
+            max_pipelined: limits.max_pipelined,
+            activity: ConnectionActivity::new(max_requests),
+            scanner: HeadScanner::default(),
+            held: BytesMut::new(),
+            delivered_heads: 0,
+            partial_request: None,
+            is_write_blocked: false,
+            writes: 0,
+            write_timer: StallTimer::new(limits.write_timeout),
+            response_timer: StallTimer::new(limits.write_timeout),
+            head_timer: StallTimer::new(limits.head_timeout),
+            stalled,
+            _place: place,
+        }
+    }
+
+    /// What the requests of the connection are doing.
+    pub(super) fn activity(&self) -> Rc<ConnectionActivity> {
+        Rc::clone(&self.activity)
+    }
+
+    /// Fails if the client takes no part of a response or does not complete a head in time.
+    fn check_timers(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let write = self.is_write_blocked.then_some(self.writes);
+        let response = self.activity.taken_parts_while_untaken();
+        if self.write_timer.has_ended(write, context) || self.response_timer.has_ended(response, context) {
+            self.stalled.increment(1);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let head = self.partial_request.filter(|begun| *begun == self.activity.begun() && self.activity.is_idle());
+        if self.head_timer.has_ended(head, context) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    /// Whether the next bytes of an HTTP/1.1 client must wait. The task is woken when they need
+    /// not.
+    fn must_pause(&mut self, context: &mut Context<'_>) -> bool {
+        if self.is_write_blocked || self.activity.needs_no_input() {
+            return true;
+        }
+        let is_full = self.delivered_heads >= self.max_pipelined;
+        if is_full {
+            // The requests that were delivered begin before the next ones are delivered.
+            self.delivered_heads = 0;
+            context.waker().wake_by_ref();
+        }
+        is_full
+    }
+
+    /// Delivers bytes up to the largest number of heads, and holds what was read beyond them.
+    fn poll_read_heads(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = self.max_pipelined.saturating_sub(self.delivered_heads);
+        let (length, heads);
+        if self.held.is_empty() {
+            let before = buffer.filled().len();
+            let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_read(context, buffer));
+            if outcome.is_pending() {
+                self.delivered_heads = 0;
+                return outcome;
+            }
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            (length, heads) = self.scanner.scan(read, room);
+            self.held.extend_from_slice(read.get(length..).unwrap_or_default());
+            buffer.set_filled(before + length);
+            if !matches!(outcome, Poll::Ready(Ok(()))) {
+                return outcome;
+            }
+        } else {
+            let next = self.held.get(..self.held.len().min(buffer.remaining())).unwrap_or_default();
+            (length, heads) = self.scanner.scan(next, room);
+            buffer.put_slice(&self.held.split_to(length));
+        }
+        self.delivered_heads += heads;
+        if length > 0 && self.activity.is_idle() {
+            self.partial_request = Some(self.activity.begun());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Notes the outcome of a write.
+    fn written<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.writes += 1;
+            if mem::take(&mut self.is_write_blocked) {
+                // Reading paused because of it.
+                context.waker().wake_by_ref();
+            }
+            return outcome;
+        }
+        self.is_write_blocked = true;
+        match self.check_timers(context) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.activity.register(context);
+        this.check_timers(context)?;
+        if this.is_http2 {
+            return on_stream!(&mut this.transport, stream => Pin::new(stream).poll_read(context, buffer));
+        }
+        if this.must_pause(context) { Poll::Pending } else { this.poll_read_heads(context, buffer) }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_write(context, bytes));
+        self.written(outcome, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_flush(context));
+        self.written(outcome, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_shutdown(context));
+        self.written(outcome, context)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_write_vectored(context, parts));
+        self.written(outcome, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        on_stream!(&self.transport, stream => stream.is_write_vectored())
+    }
+}

@@ -1,0 +1,23 @@
+//! Threads, limits and timeouts of a server.
+
+use std::time::Duration;
+
+/// Threads, connection limits and timeouts of a server.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct ConnectionLimits {
+    pub(in crate::http) workers: usize,
+    /// Largest number of connections per worker.
+    pub(in crate::http) max_connections_per_worker: usize,
+    /// Largest number of connections per client address.
+    pub(in crate::http) max_connections_per_address: usize,
+    /// Largest number of requests of an HTTP/1.1 connection that wait for the one before them.
+    pub(in crate::http) max_pipelined: usize,
+    /// Largest number of requests of an HTTP/2 connection in progress.
+    pub(in crate::http) max_streams: usize,
+    pub(in crate::http) head_timeout: Duration,
+    pub(in crate::http) idle_timeout: Duration,
+    /// Longest time in which a client takes no part of a response.
+    pub(in crate::http) write_timeout: Duration,
+    /// Time limit for open requests at shutdown, in seconds.
+    pub(in crate::http) shutdown_timeout_seconds: u64,
+}

@@ -1,0 +1,157 @@
+//! A server for HTTP/1.1 and HTTP/2, with or without TLS, whose connections have bounded memory.
+//!
+//! It works like `HttpServer` of actix-web, which bounds neither the time that a client takes to
+//! read a response nor the requests that it pipelines.
+//!
+//! Imports point down this list.
+//!
+//! - `mod`: opens the server and its connections.
+//! - `requests`: counts the requests of a connection and divides their responses into parts.
+//! - `connection`: reads and writes the bytes of a connection, within its limits.
+//! - `activity`: what the requests of a connection are doing.
+//! - `head_scanner`: counts the heads of pipelined requests.
+//! - `address_share`: counts the connections of each client address.
+//! - `limits`: threads, limits and timeouts.
+
+mod activity;
+mod address_share;
+mod connection;
+mod head_scanner;
+mod limits;
+mod requests;
+
+use actix_http::body::MessageBody;
+use actix_http::{HttpService, Protocol, Request, Response};
+use actix_server::Server;
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::rt::net::TcpStream;
+use actix_web::rt::time::timeout;
+use actix_web::{Error, error::DispatchError};
+use metrics::Counter;
+use rustls::ServerConfig;
+use std::fmt::Debug;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
+
+use self::address_share::AddressShare;
+use self::connection::{Connection, Transport};
+pub(in crate::http) use self::limits::ConnectionLimits;
+
+/// The first bytes of an HTTP/2 connection [RFC 9113, section 3.4].
+const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
+/// The protocol name of HTTP/2 over TLS [RFC 9113, section 3.2].
+const HTTP2_NAME: &[u8] = b"h2";
+
+/// Counters of connections that a server closes.
+#[derive(Clone)]
+pub(in crate::http) struct ConnectionCounters {
+    /// Connections beyond the share of their address.
+    pub(in crate::http) refused: Counter,
+    /// Connections whose client took no part of a response within the time limit.
+    pub(in crate::http) stalled: Counter,
+}
+
+/// Opens the connections of a server.
+#[derive(Clone)]
+struct ConnectionOpener {
+    limits: ConnectionLimits,
+    share: Arc<AddressShare>,
+    tls: Option<TlsAcceptor>,
+    counters: ConnectionCounters,
+}
+
+/// Serves an app on a listener.
+///
+/// # Errors
+/// If the listener cannot be used.
+pub(in crate::http) fn serve<F, I, S, B>(
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    tls: Option<ServerConfig>,
+    counters: ConnectionCounters,
+    app: F,
+) -> io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    let address = listener.local_addr()?;
+    let builder = Server::build()
+        .workers(limits.workers)
+        .max_concurrent_connections(limits.max_connections_per_worker)
+        .disable_signals()
+        .shutdown_timeout(limits.shutdown_timeout_seconds);
+    let stopping = builder.graceful_shutdown_signal();
+    let share = Arc::new(AddressShare::new(limits.max_connections_per_address));
+    let opener = ConnectionOpener { limits, share, tls: tls.map(acceptor), counters };
+    let server = builder.listen(format!("sequor-{address}"), listener, move || {
+        let (stopping, opener) = (stopping.clone(), opener.clone());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(limits.idle_timeout)
+            .client_request_timeout(limits.head_timeout)
+            .local_addr(address)
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.activity());
+            });
+        let app = app().into_factory().map_err(|error| error.into().error_response());
+        let app = apply_fn_factory(map_config(app, |()| AppConfig::default()), requests::call);
+        fn_service(move |stream: TcpStream| opener.clone().open(stream)).and_then(http.finish(app))
+    })?;
+    Ok(server.run())
+}
+
+/// Accepts TLS connections. HTTP/2 is offered first.
+fn acceptor(mut config: ServerConfig) -> TlsAcceptor {
+    config.alpn_protocols = vec![HTTP2_NAME.to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+impl ConnectionOpener {
+    /// Opens a connection and determines its protocol. The time limit of the first bytes and of the
+    /// TLS handshake is that of a request head.
+    async fn open(self, stream: TcpStream) -> Result<(Connection, Protocol, Option<SocketAddr>), DispatchError> {
+        let peer = stream.peer_addr().ok();
+        let Ok(place) = peer.map(|peer| self.share.admit(peer.ip())).transpose() else {
+            self.counters.refused.increment(1);
+            return Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()));
+        };
+        let limit = self.limits.head_timeout;
+        let opening = async {
+            match &self.tls {
+                None => detect_protocol(stream).await,
+                Some(acceptor) => {
+                    let stream = acceptor.accept(stream).await?;
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2_NAME);
+                    let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+                    Ok((Transport::Tls(Box::new(stream)), protocol))
+                }
+            }
+        };
+        let (transport, protocol) = timeout(limit, opening).await.map_err(|_| DispatchError::SlowRequestTimeout)??;
+        let is_http2 = protocol == Protocol::Http2;
+        Ok((Connection::new(transport, is_http2, self.limits, place, self.counters.stalled), protocol, peer))
+    }
+}
+
+/// Waits for the first bytes of a connection without TLS. One that begins with the preface of
+/// HTTP/2 uses HTTP/2.
+async fn detect_protocol(stream: TcpStream) -> io::Result<(Transport, Protocol)> {
+    let mut first = [0; PREFACE.len()];
+    stream.peek(&mut first).await?;
+    let protocol = if first == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((Transport::Plain(stream), protocol))
+}
