@@ -274,6 +274,7 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
             per_address: settings.server.rate_per_address,
             burst: u32::try_from(settings.server.max_batch).unwrap_or(u32::MAX),
         },
+        allowed_api_hosts: settings.server.api_hosts.clone(),
         allowed_admin_hosts: settings.server.admin_hosts.clone(),
         max_connections: settings.server.connections_max,
         max_connections_per_address: match settings.server.connections_per_address {

@@ -20,7 +20,7 @@ use crate::http::listener::{self, ConnectionCounters, ConnectionLimits};
 use crate::http::middleware::auth::Authorizer;
 use crate::http::middleware::body_timeout::BodyTimeout;
 use crate::http::middleware::decompress::MaxBodyBytes;
-use crate::http::middleware::host_check::AllowedHosts;
+use crate::http::middleware::host_check::BrowserGuard;
 use crate::http::middleware::measure::EndpointLabels;
 use crate::http::periodic::PeriodicTasks;
 use crate::http::rate_limits::{RateLimitSettings, RateLimits};
@@ -73,6 +73,9 @@ pub struct ServerOptions {
     pub tls: Option<TlsFiles>,
     /// Rate limits of the public API.
     pub rate_limits: RateLimitSettings,
+    /// Accepted host names of a public API that requires no key, in addition to localhost, IP
+    /// addresses and the hosts of `cors_origins`.
+    pub allowed_api_hosts: Vec<String>,
     /// Accepted host names of the admin endpoint, in addition to localhost and IP addresses.
     pub allowed_admin_hosts: Vec<String>,
     /// Largest number of connections to the public API.
@@ -246,7 +249,15 @@ impl HttpServers {
             certificate: certificate.clone(),
         };
         let servers = [
-            serve(public, setup(Endpoint::Other, authorizer(addresses.api, Some(limits))), settings, None, public_routes),
+            serve(
+                public,
+                setup(Endpoint::Other, authorizer(addresses.api, Some(limits))),
+                settings,
+                // A page of another site has no key.
+                (!requires_key(settings, addresses.api))
+                    .then(|| BrowserGuard::for_api(&settings.allowed_api_hosts, &settings.cors_origins, Arc::clone(&refusal_counters))),
+                public_routes,
+            ),
             // The admin endpoint has its own worker, so that it responds when the API is busy.
             serve(
                 admin,
@@ -258,7 +269,7 @@ impl HttpServers {
                     cors_origins: Vec::new(),
                     ..settings.clone()
                 },
-                Some(AllowedHosts::new(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters))),
+                Some(BrowserGuard::for_admin(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters))),
                 admin_routes,
             ),
         ];
@@ -315,7 +326,7 @@ fn serve(
     listener: TcpListener,
     setup: EndpointSetup,
     settings: &ServerOptions,
-    hosts: Option<AllowedHosts>,
+    guard: Option<BrowserGuard>,
     routes: fn(&mut ServiceConfig),
 ) -> Result<Server, ServerError> {
     let EndpointSetup { api, default_endpoint, authorizer, certificate } = setup;
@@ -338,8 +349,8 @@ fn serve(
             .app_data(Data::new(authorizer.clone()))
             .app_data(BodyTimeout(body_timeout))
             .app_data(MaxBodyBytes(max_body))
-            .app_data(Data::new(hosts.clone()))
-            .wrap(Condition::new(hosts.is_some(), from_fn(host_check::check_host)))
+            .app_data(Data::new(guard.clone()))
+            .wrap(Condition::new(guard.is_some(), from_fn(host_check::check_host)))
             .wrap(from_fn(check_request::check_request))
             .wrap(Compress::default())
             .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))

@@ -104,9 +104,10 @@ handle::declare_label! {
         AddressRate "address_rate",
         /// It came on a connection beyond the largest number of its address.
         AddressConnections "address_connections",
-        /// Its `Host` is not a name of the admin endpoint.
+        /// Its `Host` is not a name of the admin endpoint, or of an API that requires no key.
         Host "host",
-        /// A page of another origin sent it to the admin endpoint.
+        /// A page of another origin sent it to the admin endpoint, or to an API that requires no
+        /// key.
         Origin "origin",
     }
 }

@@ -39,10 +39,14 @@ pub struct ServerSettings {
     pub rate_per_key: u32,
     /// Events and requests per second and client address, 0..=1,000,000,000; 0: unlimited.
     pub rate_per_address: u32,
+    /// Host names accepted by a public API that requires no key, in addition to localhost, IP
+    /// addresses and the hosts of `cors_origins`.
+    pub api_hosts: Vec<String>,
     /// Host names accepted by the admin endpoint, in addition to localhost and IP addresses.
     pub admin_hosts: Vec<String>,
     /// Origins, such as `https://shop.example`, whose pages can call the public API from a browser;
-    /// `*`: any.
+    /// `*`: any. If the API requires no key, pages of other origins than these, its own and those
+    /// of this machine cannot send events either.
     pub cors_origins: Vec<String>,
     /// Threads of the public API, 0..=256; 0: one per processor.
     pub workers: usize,
@@ -93,6 +97,7 @@ impl Default for ServerSettings {
             tls_key: PathBuf::new(),
             rate_per_key: 0,
             rate_per_address: 0,
+            api_hosts: Vec::new(),
             admin_hosts: Vec::new(),
             cors_origins: Vec::new(),
             workers: 0,
@@ -127,8 +132,10 @@ impl ServerSettings {
         }
         InvalidSetting::check_range("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
         InvalidSetting::check_range("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
-        if let Some(host) = self.admin_hosts.iter().find(|host| !is_host(host)) {
-            return Err(InvalidSetting::new("server.admin_hosts", host, "a list of host names such as sequor.example, without ports"));
+        for (key, hosts) in [("server.api_hosts", &self.api_hosts), ("server.admin_hosts", &self.admin_hosts)] {
+            if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+                return Err(InvalidSetting::new(key, host, "a list of host names such as sequor.example, without ports"));
+            }
         }
         InvalidSetting::check_range("server.connections_max", self.connections_max, 1..=1_000_000)?;
         InvalidSetting::check_range("server.connections_per_address", self.connections_per_address, 0..=1_000_000)?;

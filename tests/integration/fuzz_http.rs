@@ -184,7 +184,7 @@ fuzz_target!(malformed_requests_are_handled, fuzz_http, requests);
 
 /// Builds a raw HTTP/1.1 request.
 fn raw_request(method: &str, address: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\nContent-Type: application/json\r\n{headers}");
+    let head = format!("{method} {address} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}");
     [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
 }
 
@@ -197,7 +197,7 @@ fn corpus() -> Vec<Vec<u8>> {
     let mut corpus: Vec<_> =
         VALID_REQUESTS.iter().map(|(method, address, body)| raw_request(method, address, "", body.as_bytes())).collect();
     let (_, _, event) = VALID_REQUESTS[0];
-    let chunks = "POST /v1/events HTTP/1.1\r\nHost: sequor\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunks = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     corpus.push(format!("{chunks}{:x}\r\n{event}\r\n0\r\n\r\n", event.len()).into_bytes());
     corpus.push(format!("{chunks}2;a=b\r\n{{}}\r\n0\r\nX-Trailer: x\r\n\r\n").into_bytes());
     corpus.push(raw_request("POST", "/v1/events", "Expect: 100-continue\r\n", event.as_bytes()));
@@ -261,7 +261,7 @@ fn vary(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
                 chunks.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
             }
             chunks.extend_from_slice(b"0\r\n\r\n");
-            let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\n{more}Transfer-Encoding: chunked\r\n\r\n");
+            let head = format!("{method} {address} HTTP/1.1\r\nHost: localhost\r\n{more}Transfer-Encoding: chunked\r\n\r\n");
             return Some([head.as_bytes(), &chunks].concat());
         }
         _ => ("", body.to_vec()),

@@ -1,5 +1,5 @@
-//! Checks host and origin of requests to the admin endpoint, because a page of another site can
-//! make a browser send requests.
+//! Checks host and origin of requests to the admin endpoint, and to a public API that requires no
+//! key, because a page of another site can make a browser send requests.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
@@ -15,44 +15,99 @@ use std::sync::Arc;
 use crate::http::schema::problem::Problem;
 use crate::metrics::{LabeledMetric, RefusalReason};
 
-/// The host names of the admin endpoint.
+/// The endpoint that a [`BrowserGuard`] protects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum GuardedEndpoint {
+    /// The public API, if it requires no key. Pages of other origins may be allowed.
+    Api,
+    /// The admin endpoint.
+    Admin,
+}
+
+/// Host names and origins from which an endpoint accepts requests.
 #[derive(Debug, Clone)]
-pub(in crate::http) struct AllowedHosts {
+pub(in crate::http) struct BrowserGuard {
+    endpoint: GuardedEndpoint,
     /// The configured names, in lower case.
     names: Arc<[String]>,
+    /// The origins whose pages may send requests; `*`: any.
+    origins: Arc<[String]>,
     refused: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
-impl AllowedHosts {
-    pub(in crate::http) fn new(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
-        Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), refused }
+impl BrowserGuard {
+    /// The guard of the admin endpoint. Only its own pages may change anything.
+    pub(in crate::http) fn for_admin(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
+        Self { endpoint: GuardedEndpoint::Admin, names: lower_case(names), origins: Arc::new([]), refused }
+    }
+
+    /// The guard of a public API that requires no key. It also accepts the hosts of the origins.
+    pub(in crate::http) fn for_api(names: &[String], origins: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
+        let origin_hosts = origins.iter().filter_map(|origin| Some(without_port(origin.split_once("://")?.1).to_owned()));
+        let names: Vec<_> = names.iter().cloned().chain(origin_hosts).collect();
+        Self { endpoint: GuardedEndpoint::Api, names: lower_case(&names), origins: lower_case(origins), refused }
     }
 
     /// Whether a `Host` is accepted. IP addresses are: in a DNS rebinding attack, the host is the
     /// attacker's name and not an address.
-    fn accepts(&self, host: &str) -> bool {
+    fn accepts_host(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
-        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-        address || name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name)
+        bare_address(&name).is_some() || is_localhost(&name) || self.names.contains(&name)
+    }
+
+    /// Whether pages of an origin other than the endpoint's own may send requests. Pages of this
+    /// machine may use its API: its users are trusted as long as no key is required.
+    fn accepts_origin(&self, origin: &str) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        if self.origins.iter().any(|allowed| *allowed == origin || allowed == "*") {
+            return true;
+        }
+        let Some((_, host)) = origin.split_once("://") else { return false };
+        let name = without_port(host);
+        self.endpoint == GuardedEndpoint::Api
+            && (is_localhost(name) || bare_address(name).is_some_and(|address| address.to_canonical().is_loopback()))
     }
 
     fn check(&self, head: &RequestHead) -> Result<(), (RefusalReason, Problem)> {
         let header = |name| head.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
         // HTTP/2 sends the host in the URI. A browser always sends one of the two.
         let Some(host) = head.uri.authority().map(|authority| authority.as_str()).or_else(|| header(HOST)) else { return Ok(()) };
-        if !self.accepts(host) {
-            return Err((RefusalReason::Host, Problem::unknown_host()));
+        let is_api = self.endpoint == GuardedEndpoint::Api;
+        if !self.accepts_host(host) {
+            return Err((RefusalReason::Host, if is_api { Problem::unknown_api_host() } else { Problem::unknown_host() }));
         }
-        if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        let fetch = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok());
+        // A browser hides the response of GET from other sites. A read of the API is refused
+        // nevertheless, because it counts as an impression; scripts and links are not.
+        let is_embedded = is_api && fetch("sec-fetch-mode") == Some("no-cors") && fetch("sec-fetch-dest") != Some("script");
+        if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !is_embedded {
             return Ok(());
         }
-        let is_other_origin = header(ORIGIN).is_some_and(|origin| {
-            let origin_host = origin.split_once("://").map_or(origin, |(_, rest)| rest);
-            !origin_host.eq_ignore_ascii_case(host)
-        });
-        let is_cross_site = head.headers().get("sec-fetch-site").is_some_and(|site| !["same-origin", "none"].iter().any(|own| site == own));
-        if is_other_origin || is_cross_site { Err((RefusalReason::Origin, Problem::cross_origin())) } else { Ok(()) }
+        let is_own_site = |site: &str| ["same-origin", "none"].contains(&site);
+        let is_accepted = match header(ORIGIN) {
+            Some(origin) => {
+                let origin_host = origin.split_once("://").map_or(origin, |(_, rest)| rest);
+                let is_own = origin_host.eq_ignore_ascii_case(host) && fetch("sec-fetch-site").is_none_or(is_own_site);
+                is_own || self.accepts_origin(origin)
+            }
+            None => fetch("sec-fetch-site").is_none_or(is_own_site) || self.origins.iter().any(|origin| origin == "*"),
+        };
+        let problem = if is_api { Problem::unknown_origin } else { Problem::cross_origin };
+        if is_accepted { Ok(()) } else { Err((RefusalReason::Origin, problem())) }
     }
+}
+
+fn lower_case(names: &[String]) -> Arc<[String]> {
+    names.iter().map(|name| name.to_ascii_lowercase()).collect()
+}
+
+/// The IP address that a host is, with or without the brackets of IPv6.
+fn bare_address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn without_port(host: &str) -> &str {
@@ -68,15 +123,15 @@ fn without_port(host: &str) -> &str {
 /// # Errors
 /// The error of `next`.
 pub(in crate::http) async fn check_host(
-    hosts: Data<Option<AllowedHosts>>,
+    guard: Data<Option<BrowserGuard>>,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(hosts) = &**hosts else { return next.call(request).await };
-    match hosts.check(request.head()) {
+    let Some(guard) = &**guard else { return next.call(request).await };
+    match guard.check(request.head()) {
         Ok(()) => next.call(request).await,
         Err((reason, problem)) => {
-            hosts.refused.with_label(reason).increment(1);
+            guard.refused.with_label(reason).increment(1);
             Ok(request.into_response(problem.error_response()))
         }
     }
@@ -89,11 +144,17 @@ mod tests {
     use crate::metrics::Metrics;
     use actix_web::test::TestRequest;
 
+    fn refused() -> Arc<LabeledMetric<RefusalReason, Counter>> {
+        Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone())
+    }
+
     fn status(method: Method, headers: &[(&str, &str)]) -> u16 {
-        let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
-        let hosts = AllowedHosts::new(&["Sequor.example".to_owned()], refused);
+        status_of(&BrowserGuard::for_admin(&["Sequor.example".to_owned()], refused()), method, headers)
+    }
+
+    fn status_of(guard: &BrowserGuard, method: Method, headers: &[(&str, &str)]) -> u16 {
         let request = headers.iter().fold(TestRequest::default().method(method), |request, header| request.insert_header(*header));
-        hosts.check(request.to_http_request().head()).map_or_else(|(_, problem)| problem.status_code().as_u16(), |()| 200)
+        guard.check(request.to_http_request().head()).map_or_else(|(_, problem)| problem.status_code().as_u16(), |()| 200)
     }
 
     #[test]
@@ -122,5 +183,31 @@ mod tests {
         // GET is allowed: the browser hides the response from other sites, and a link from another
         // site may lead here.
         assert_eq!(status(Method::GET, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]), 200);
+    }
+
+    #[test]
+    fn api_without_keys_accepts_the_origins_configured_and_those_of_this_machine() {
+        let names = ["api.example".to_owned()];
+        let guard = BrowserGuard::for_api(&names, &["https://Shop.example:8443".to_owned()], refused());
+        let post = |headers: &[(&str, &str)]| status_of(&guard, Method::POST, &[&[("host", "localhost:8080")], headers].concat());
+        let cross = ("sec-fetch-site", "cross-site");
+        assert_eq!(post(&[("origin", "https://shop.example:8443"), cross]), 200);
+        for origin in ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "http://app.localhost"] {
+            assert_eq!(post(&[("origin", origin), ("sec-fetch-site", "same-site")]), 200, "{origin}");
+        }
+        for origin in ["https://shop.example", "null", "http://10.0.0.7", "http://localhost.rebound.example", "https://api.example"] {
+            assert_eq!(post(&[("origin", origin), cross]), 403, "{origin}");
+        }
+        assert_eq!((post(&[cross]), post(&[])), (403, 200));
+        let get = |host: &str, headers: &[(&str, &str)]| status_of(&guard, Method::GET, &[&[("host", host)], headers].concat());
+        for host in ["api.example", "shop.example", "localhost:8080"] {
+            assert_eq!(get(host, &[]), 200, "{host}");
+        }
+        assert_eq!(get("rebound.example", &[]), 421);
+        let embedded = |destination| get("localhost", &[cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", destination)]);
+        assert_eq!((embedded("script"), embedded("image")), (200, 403));
+        let open = BrowserGuard::for_api(&[], &["*".to_owned()], refused());
+        assert_eq!(status_of(&open, Method::POST, &[("host", "localhost"), ("origin", "null"), cross]), 200);
+        assert_eq!(status_of(&open, Method::POST, &[("host", "rebound.example"), ("origin", "null"), cross]), 421);
     }
 }
