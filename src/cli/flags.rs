@@ -16,7 +16,7 @@ use super::pseudonym_secret;
 use crate::actors::jobs::retention::RetentionPolicy;
 use crate::actors::learner::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
-use crate::domain::EventKind;
+use crate::domain::{EventKind, PlaceholderIds};
 use crate::http::{RateLimitSettings, ServerOptions, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
 use crate::learner::{HiddenItems, LearnerConfig, SequenceParams};
@@ -310,6 +310,7 @@ pub(super) fn client_validation_rules(settings: &Settings) -> ValidationRules {
         max_events: settings.server.max_batch,
         segment_events,
         consent_if_refused: settings.segment.consent.clone(),
+        placeholder_ids: PlaceholderIds::new(settings.events.placeholder_ids.iter().map(String::as_str)),
         ..ValidationRules::default()
     }
 }

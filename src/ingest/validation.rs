@@ -3,7 +3,7 @@
 use super::pseudonymiser::{IdKind, Pseudonymiser};
 use super::segment::SegmentEventMapping;
 use super::validation_error::{ValidationError, ValidationErrorCode};
-use crate::domain::{Consent, ConsentChange, Event, EventKind, EventKinds, Timestamp, UserMerge, WithConsent};
+use crate::domain::{Consent, ConsentChange, Event, EventKind, EventKinds, PlaceholderIds, Timestamp, UserMerge, WithConsent};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub struct ValidationRules {
     pub pseudonymiser: Option<Arc<Pseudonymiser>>,
     /// Whether to drop `properties`.
     pub drop_properties: bool,
+    /// User ids that are never merged.
+    pub placeholder_ids: PlaceholderIds,
 }
 
 impl Default for ValidationRules {
@@ -71,6 +73,7 @@ impl Default for ValidationRules {
             consent_if_refused: BTreeMap::new(),
             pseudonymiser: None,
             drop_properties: false,
+            placeholder_ids: PlaceholderIds::default(),
         }
     }
 }
@@ -109,7 +112,7 @@ impl ValidationRules {
     }
 
     /// Validates a merge of the user `from` into the user `into`. `fields` names the two ids in
-    /// errors.
+    /// errors. A merge of a placeholder would join the histories of all visitors that have it.
     ///
     /// # Errors
     /// The first broken rule.
@@ -121,6 +124,15 @@ impl ValidationRules {
         timestamp: Timestamp,
     ) -> Result<UserMerge, ValidationError> {
         let [from_field, into_field] = fields;
+        for (field, id) in [(from_field, &from), (into_field, &into)] {
+            if self.placeholder_ids.contains(id) {
+                let reason = format!(
+                    "`{field}` is a placeholder that many visitors share, so the users are not merged; send the visitor's own id, or \
+                     change events.placeholder_ids"
+                );
+                return Err(ValidationError::new(field, ValidationErrorCode::PlaceholderId, reason));
+            }
+        }
         Ok(UserMerge {
             from: self.validate_user_id(from_field, from.into_owned())?,
             into: self.validate_user_id(into_field, into.into_owned())?,

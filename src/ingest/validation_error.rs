@@ -48,6 +48,8 @@ pub enum ValidationErrorCode {
     Repeated,
     /// The record has an unknown field. The record is accepted; this is a warning.
     UnknownField,
+    /// A user id is a placeholder that many visitors share, so it is not merged.
+    PlaceholderId,
 }
 
 /// A rejected event or item, or a warning about an accepted one. Serialises as an entry of the

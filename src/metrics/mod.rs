@@ -237,6 +237,8 @@ declare_metrics! {
     "sequor_accepted_events_total" Unit::Count accepted_events: EventKindCounters,
     /// Messages of Segment's API, by outcome.
     "sequor_segment_messages_total" Unit::Count segment_messages: LabeledMetric<SegmentMessageOutcome, Counter>,
+    /// Merges refused because an id is a placeholder that many visitors share.
+    "sequor_refused_merges_total" Unit::Count refused_merges: Counter,
     /// Accepted catalog changes.
     "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
     /// Recommendation requests, by outcome.

@@ -2,7 +2,7 @@
 
 use super::sections::check_at_least_one_minute;
 use super::{InvalidSetting, Period};
-use crate::domain::{Consent, EventKind, EventKinds, KindRule};
+use crate::domain::{Consent, EventKind, EventKinds, KindRule, PlaceholderIds};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,11 +15,14 @@ pub struct EventsSettings {
     pub kinds: BTreeMap<String, KindSettings>,
     /// Retention of impressions, at least 1 min; `off`: as long as events.
     pub retain_impressions: Period,
+    /// User ids that many visitors share, such as `undefined`. They are never merged with another.
+    /// Upper and lower case do not count.
+    pub placeholder_ids: Vec<String>,
 }
 
 impl Default for EventsSettings {
     fn default() -> Self {
-        Self { kinds: BTreeMap::new(), retain_impressions: Period::OFF }
+        Self { kinds: BTreeMap::new(), retain_impressions: Period::OFF, placeholder_ids: PlaceholderIds::default_list() }
     }
 }
 

@@ -133,3 +133,42 @@ fn newest_checkpoint(home: &DaemonHome) -> std::path::PathBuf {
     let files = home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
+
+/// A site whose template printed `undefined` for every visitor without an id once merged all of
+/// them, for good.
+#[test]
+fn placeholder_ids_are_never_merged() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&SHARDS);
+    daemon.send_events(&[event_at(1, "undefined", "a"), event_at(2, "ann", "b"), event_at(3, "bob", "c")]);
+    for id in ["undefined", "null", "NULL", "0", "Guest", " ", "[object Object]"] {
+        let batch = json!({ "batch": [
+            { "type": "identify", "anonymousId": id, "userId": "ann" },
+            { "type": "alias", "previousId": "bob", "userId": id },
+        ]});
+        let answer = daemon.post("/v1/batch", &batch.to_string());
+        let warnings = answer.json()["warnings"].clone();
+        assert_eq!(
+            (answer.status, warnings[0]["index"].clone(), warnings[1]["index"].clone()),
+            (200, json!(0), json!(1)),
+            "{id}: {}",
+            answer.body
+        );
+        assert_eq!((&warnings[0]["code"], &warnings[0]["field"]), (&json!("placeholder_id"), &json!("anonymousId")));
+        let answer = daemon.post("/v1/identify", &json!({ "anonymousId": id, "userId": "ann" }).to_string());
+        assert!(answer.status == 200 && answer.json()["warnings"][0]["reason"].as_str().unwrap().contains("events.placeholder_ids"));
+        if !id.trim().is_empty() {
+            assert_eq!(merge(&daemon, "ann", id).0, 400, "{id}");
+        }
+    }
+    // JSON numbers, and an id that is no placeholder of the list.
+    let zero = daemon.post("/v1/identify", r#"{"anonymousId":0,"userId":"ann"}"#).json();
+    assert_eq!(zero["warnings"][0]["code"], "placeholder_id", "{zero}");
+    assert_eq!(daemon.next_offset(), 3, "nothing was merged");
+    assert_eq!(daemon.metric("sequor_refused_merges_total"), 7.0 * 3.0 + 6.0 + 1.0);
+    assert_eq!(daemon.log().matches("asked to merge a placeholder id").count(), 1);
+    drop(daemon);
+
+    let daemon = home.start(&["events.placeholder_ids=[\"demo\"]"]);
+    assert_eq!((merge(&daemon, "ann", "demo").0, merge(&daemon, "ann", "guest").0), (400, 200));
+}

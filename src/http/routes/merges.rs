@@ -3,6 +3,7 @@
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{Error, HttpResponse};
 use serde::Deserialize;
+use std::sync::Once;
 use utoipa::ToSchema;
 
 use crate::domain::Entry;
@@ -11,6 +12,7 @@ use crate::http::schema::problem::Problem;
 use crate::http::schema::receipt::IngestReceipt;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
+use crate::ingest::ValidationErrorCode;
 use crate::services::ingest::{WhenFull, ingest};
 
 /// The user id to merge.
@@ -25,7 +27,8 @@ pub(in crate::http) struct MergeRequest {
 
 /// Merge two users
 ///
-/// The history of `from` becomes the history of this user. Any content type is accepted, because a
+/// The history of `from` becomes the history of this user. Ids of `events.placeholder_ids` are never
+/// merged. Any content type is accepted, because a
 /// beacon cannot set one.
 #[utoipa::path(post, path = "/v1/users/{user}/merge", operation_id = "merge", tag = "events", params(("user" = IdString, Path, description = "The user that remains.")), request_body(content = MergeRequest),
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
@@ -40,10 +43,25 @@ pub(in crate::http) async fn merge_users(
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));
     }
-    let merge = api
-        .rules
-        .validate_merge(["from", "user"], from.into(), into.into(), api.clock.now())
-        .map_err(|error| Problem::invalid_message(&error))?;
+    let merge = api.rules.validate_merge(["from", "user"], from.into(), into.into(), api.clock.now()).map_err(|error| {
+        record_refused_merges(&api, usize::from(error.code == ValidationErrorCode::PlaceholderId));
+        Problem::invalid_message(&error)
+    })?;
     let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
+}
+
+/// Counts merges of placeholder ids. The first one is logged, because it means that a site sends
+/// wrong ids.
+pub(in crate::http) fn record_refused_merges(api: &ApiState, count: usize) {
+    static FIRST: Once = Once::new();
+    if count > 0 {
+        api.metrics().refused_merges.increment(count as u64);
+        FIRST.call_once(|| {
+            tracing::warn!(
+                "a site asked to merge a placeholder id such as `undefined`, which many visitors share; such merges are refused and \
+                 counted in sequor_refused_merges_total, see events.placeholder_ids"
+            );
+        });
+    }
 }

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::http::middleware::auth::GrantedAccess;
 use crate::http::schema::domain_schemas::ValidationErrorSchema;
+use crate::http::routes::merges;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse};
@@ -27,7 +28,8 @@ pub(in crate::http) struct SegmentResponse {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<ValidationErrorSchema>)]
     rejected: Vec<ValidationError>,
-    /// Messages with unmapped event names, if the query asks for them.
+    /// Merges skipped because an id is a placeholder, and messages with unmapped event names if the
+    /// query asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<ValidationErrorSchema>)]
     warnings: Vec<ValidationError>,
@@ -58,8 +60,8 @@ async fn ingest_call(api: Data<ApiState>, body: Result<Bytes, Error>, call: Segm
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
     let error = messages.errors.first().map(Problem::invalid_message);
-    let success = ingest_messages(&api, messages).await?;
-    error.map_or_else(|| Ok(HttpResponse::Ok().json(SegmentResponse { warnings: Vec::new(), ..success })), Err)
+    let success = ingest_messages(&api, messages, false).await?;
+    error.map_or_else(|| Ok(HttpResponse::Ok().json(success)), Err)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -86,18 +88,17 @@ pub(in crate::http) async fn take_segment_batch(
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
     access.charge_batch(messages.entries.len() + messages.errors.len())?;
-    let mut success = ingest_messages(&api, messages).await?;
-    if !matches!(query.verbose.as_deref(), Some("1" | "true")) {
-        success.warnings.clear();
-    }
+    let success = ingest_messages(&api, messages, matches!(query.verbose.as_deref(), Some("1" | "true"))).await?;
     Ok(HttpResponse::build(if success.success { StatusCode::OK } else { StatusCode::BAD_REQUEST }).json(success))
 }
 
 /// Ingests messages. The response reports no success if all messages are invalid.
-async fn ingest_messages(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentResponse, Problem> {
-    let ParsedSegmentBatch { entries, errors, unmapped, ignored, accepted } = messages;
+async fn ingest_messages(api: &ApiState, messages: ParsedSegmentBatch, shows_unmapped: bool) -> Result<SegmentResponse, Problem> {
+    let ParsedSegmentBatch { entries, errors, unmapped, mut unmerged, ignored, accepted } = messages;
     let metrics = api.metrics();
+    let ignored = ignored + unmerged.len() as u64;
     let success = errors.is_empty() || !unmapped.is_empty() || ignored + accepted > 0;
+    merges::record_refused_merges(api, unmerged.len());
     let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
     for (outcome, count) in [
         (SegmentMessageOutcome::Accepted, accepted),
@@ -108,5 +109,9 @@ async fn ingest_messages(api: &ApiState, messages: ParsedSegmentBatch) -> Result
         metrics.segment_messages.with_label(outcome).increment(count);
     }
     record_events(&api.system.ingest, outcome.events);
-    Ok(SegmentResponse { success, rejected: errors, warnings: unmapped })
+    if shows_unmapped {
+        unmerged.extend(unmapped);
+        unmerged.sort_by_key(|warning| warning.index);
+    }
+    Ok(SegmentResponse { success, rejected: errors, warnings: unmerged })
 }

@@ -66,6 +66,8 @@ pub struct ParsedSegmentBatch {
     pub errors: Vec<ValidationError>,
     /// Messages skipped because no event kind is mapped to their event name.
     pub unmapped: Vec<ValidationError>,
+    /// Merges skipped because an id is a placeholder.
+    pub unmerged: Vec<ValidationError>,
     /// Number of other messages that yield no entry.
     pub ignored: u64,
     /// Number of messages that yield at least one entry.
@@ -234,7 +236,13 @@ impl ParsedSegmentBatch {
         match (from?, into?) {
             (Some(from), Some(into)) if from != into => {
                 let at = event_time(message, sent_at, received_at)?.unwrap_or(received_at);
-                self.entries.push(WithConsent { value: Entry::Merge(rules.validate_merge(fields, from, into, at)?), consent });
+                match rules.validate_merge(fields, from, into, at) {
+                    Ok(merge) => self.entries.push(WithConsent { value: Entry::Merge(merge), consent }),
+                    Err(error) if error.code == ValidationErrorCode::PlaceholderId => {
+                        self.unmerged.push(error.with_position(context.index, None));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             (None, _) if call == SegmentCall::Alias => return Err(missing_field("previousId")),
             (_, None) if call == SegmentCall::Alias => return Err(missing_field("userId")),
