@@ -81,6 +81,17 @@ fn admin_pages_work_and_are_accessible() {
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// One event over 64 KiB once blocked every later one, and a single-page application reported only
+/// its first item.
+#[test]
+fn the_beacon_sends_in_parts_and_follows_a_single_page_application() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("tests/browser/beacon_script.mjs");
+    let output = Command::new("node").arg(script).arg(root.join("src/http/routes/capture.js")).stdin(Stdio::null()).output();
+    let Ok(output) = output else { return crate::daemon::report_skipped("the beacon's script is not tried, since node is not installed") };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn beacon_sends_each_event_once_and_respects_opt_outs() {
     if !is_browser_available() {

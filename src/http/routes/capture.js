@@ -4,7 +4,7 @@
 //   data-user="..."             on the script: the signed-in user; earlier anonymous events of this browser are merged into this user
 //   data-consent="..."          on the script: the visitor's consent level: "session", "full", or "none"; with "none", nothing is stored or sent
 //   data-key="..."              on the script: the API key, if the daemon requires one; it is visible in the page, so it should have only the scope `write`
-//   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item of this page, which is reported as viewed
+//   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item of this page, which is reported as viewed, again whenever it changes
 //   data-sequor-item="..."      on any other element: the item of a click inside the element
 //   data-sequor-search="field"  on a form: a search, with the query in that field (default `q`)
 //   sequor("cart", "tea", 3)    sends any other event: kind, item, value
@@ -36,19 +36,32 @@ if (!user) {
 } else if (before && nav.sendBeacon(at(`users/${encodeURIComponent(user)}/merge`), JSON.stringify({ from: before }))) {
   storage("remove");
 }
+// A beacon holds 64 KiB, so a long queue is sent in parts, and an event that does not fit alone is dropped.
 // If the browser's beacon queue is full, the events stay in the queue until the next flush.
 const flush = () => {
   clearTimeout(timer);
   timer = 0;
-  if (queue.length && nav.sendBeacon(at("events"), JSON.stringify(queue))) queue = [];
+  for (let count = queue.length; count; ) {
+    const body = JSON.stringify(queue.slice(0, count));
+    if (new Blob([body]).size > 6e4) {
+      if (count > 1) {
+        count >>= 1;
+        continue;
+      }
+    } else if (!nav.sendBeacon(at("events"), body)) return;
+    queue.splice(0, count);
+    count = queue.length;
+  }
 };
 const send = (type, item_id, value, properties) => {
   queue.push({ event_id: random(), user_id: user, type, item_id, value, properties, consent });
   queue.length < 20 ? timer ||= setTimeout(flush, 1000) : flush();
 };
-const view = () => {
+let viewed;
+const view = (again) => {
   const item = doc.body.dataset.sequorItem || doc.querySelector("meta[name=sequor-item]")?.content;
-  if (item) send("view", item);
+  if (item && (again || item != viewed)) send("view", item);
+  viewed = item;
 };
 const on = (name, act, target = win) => target.addEventListener(name, act, true);
 on("click", (event) => {
@@ -62,8 +75,10 @@ on("submit", (event) => {
 on("pagehide", flush);
 on("visibilitychange", () => doc.hidden && flush(), doc);
 // A page that is restored from the back-forward cache counts as a new view.
-on("pageshow", (event) => event.persisted && view());
+on("pageshow", (event) => event.persisted && view(1));
 win.sequor = (a, b, c) => send(a, b, c);
 win.sequor.renew = renew;
 view();
+// A single-page application changes the item without loading a page.
+new MutationObserver(() => view()).observe(doc, { subtree: true, childList: true, attributeFilter: ["data-sequor-item", "content"] });
 })();
