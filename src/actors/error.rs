@@ -44,6 +44,9 @@ pub enum RequestError {
     /// A bounded queue is full.
     #[error("too many entries are in flight: {0}")]
     Busy(#[from] AdmissionFull),
+    /// A request waited too long for its session.
+    #[error("the request waited too long for its session")]
+    QueuedTooLong,
     /// A read waited for an offset that answers do not contain yet.
     #[error("answers contain the entries before offset {reached} so far, not all before {wanted}")]
     NotReached {

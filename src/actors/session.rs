@@ -228,6 +228,9 @@ impl Handler<RecommendForSession> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, RecommendForSession { request, reply, span }: RecommendForSession, _: &mut Self::Context) {
+        if reply.is_closed() {
+            return;
+        }
         let answer = span!(parent: &span, "answer").in_scope(|| self.answer(&request));
         if let Some(answer) = answer {
             // The caller may have stopped waiting.

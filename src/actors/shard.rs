@@ -311,9 +311,12 @@ impl ShardActor {
         }
     }
 
-    /// Forwards a request to the user's session. If the user is unknown or the session cannot be
-    /// loaded, answers it as for an unknown user.
+    /// Forwards a request to the user's session, unless its caller has stopped waiting. If the user
+    /// is unknown or the session cannot be loaded, answers it as for an unknown user.
     fn recommend(&mut self, message: RecommendForUser) {
+        if message.reply.is_closed() {
+            return;
+        }
         let session = match self.find_or_start(&message.user, false) {
             Ok(active) => active.map(|active| active.actor.clone()),
             Err(error) => {

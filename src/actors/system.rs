@@ -37,6 +37,8 @@ pub struct SystemSettings {
     pub max_in_flight: usize,
     /// The largest number of entries that the learner may be behind while events are accepted.
     pub max_lag: u64,
+    /// The longest time that a request waits for its session; `None`: no limit.
+    pub queue_wait: Option<Duration>,
     /// Number of shard actors; each has a thread.
     pub shards: usize,
     /// The idle time after which a live session is stored and dropped.
@@ -173,6 +175,7 @@ impl System {
             learner_config,
             watermarks: watermarks.clone(),
             admission_limit: admission.limit(),
+            queue_wait: settings.queue_wait,
             metrics: Arc::clone(&metrics),
             draining: Arc::clone(&draining),
         };

@@ -22,6 +22,7 @@ use crate::http::middleware::body_timeout::BodyTimeout;
 use crate::http::middleware::decompress::MaxBodyBytes;
 use crate::http::middleware::host_check::BrowserGuard;
 use crate::http::middleware::measure::EndpointLabels;
+use crate::http::middleware::queue_wait::QueueWait;
 use crate::http::periodic::PeriodicTasks;
 use crate::http::rate_limits::{RateLimitSettings, RateLimits};
 use crate::http::router::{self, admin_routes, public_routes};
@@ -42,6 +43,7 @@ use crate::http::middleware::auth;
 use crate::http::middleware::check_request;
 use crate::http::middleware::host_check;
 use crate::http::middleware::measure;
+use crate::http::middleware::queue_wait;
 use crate::ingest::ValidationRules;
 use crate::learner::HiddenItems;
 use crate::metrics::{Endpoint, RefusalReason};
@@ -90,6 +92,8 @@ pub struct ServerOptions {
     pub head_timeout: Duration,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
+    /// Longest time that a request waits for a thread; `None`: no limit.
+    pub queue_wait: Option<Duration>,
     /// Longest time in which a client takes no part of a response.
     pub write_timeout: Duration,
     /// Time after which an idle connection is closed.
@@ -104,6 +108,19 @@ impl ServerOptions {
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
+
+    /// The options of the admin endpoint. It has its own worker, so that it responds when the API
+    /// is busy.
+    fn for_admin(&self) -> Self {
+        Self {
+            workers: 1,
+            max_connections: ADMIN_CONNECTIONS,
+            max_connections_per_address: ADMIN_CONNECTIONS / 2,
+            cors_origins: Vec::new(),
+            queue_wait: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// The addresses in use.
@@ -113,6 +130,15 @@ pub struct ListenAddresses {
     pub api: SocketAddr,
     /// The admin endpoint.
     pub admin: SocketAddr,
+}
+
+impl ListenAddresses {
+    /// Writes the addresses to `addresses.json` of the data directory.
+    fn write(&self, data_dir: &Path, scheme: &str) -> Result<(), ServerError> {
+        let file = data_dir.join("addresses.json");
+        let text = serde_json::json!({ "api": format!("{scheme}://{}", self.api), "admin": format!("{scheme}://{}", self.admin) });
+        std::fs::write(&file, format!("{text}\n")).map_err(|source| ServerError::WriteAddresses { file, source })
+    }
 }
 
 /// Errors of opening the servers.
@@ -258,17 +284,10 @@ impl HttpServers {
                     .then(|| BrowserGuard::for_api(&settings.allowed_api_hosts, &settings.cors_origins, Arc::clone(&refusal_counters))),
                 public_routes,
             ),
-            // The admin endpoint has its own worker, so that it responds when the API is busy.
             serve(
                 admin,
                 setup(Endpoint::Admin, authorizer(addresses.admin, None)),
-                &ServerOptions {
-                    workers: 1,
-                    max_connections: ADMIN_CONNECTIONS,
-                    max_connections_per_address: ADMIN_CONNECTIONS / 2,
-                    cors_origins: Vec::new(),
-                    ..settings.clone()
-                },
+                &settings.for_admin(),
                 Some(BrowserGuard::for_admin(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters))),
                 admin_routes,
             ),
@@ -279,11 +298,7 @@ impl HttpServers {
             handles.push(server.handle());
             rt::spawn(server);
         }
-        let scheme = settings.scheme();
-        let file = data_dir.join("addresses.json");
-        let text =
-            serde_json::json!({ "api": format!("{scheme}://{}", addresses.api), "admin": format!("{scheme}://{}", addresses.admin) });
-        std::fs::write(&file, format!("{text}\n")).map_err(|source| ServerError::WriteAddresses { file, source })?;
+        addresses.write(data_dir, settings.scheme())?;
         let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| ServerError::Listen {
             address: settings.listen.to_string(),
             flag: "--listen",
@@ -334,6 +349,7 @@ fn serve(
         refused: api.metrics().refused_requests.with_label(RefusalReason::AddressConnections).clone(),
         stalled: api.metrics().stalled_connections.clone(),
     };
+    let queue_wait = QueueWait(settings.queue_wait);
     let (max_body, shared, origins, body_timeout) =
         (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
@@ -349,8 +365,10 @@ fn serve(
             .app_data(Data::new(authorizer.clone()))
             .app_data(BodyTimeout(body_timeout))
             .app_data(MaxBodyBytes(max_body))
+            .app_data(Data::new(queue_wait))
             .app_data(Data::new(guard.clone()))
             .wrap(Condition::new(guard.is_some(), from_fn(host_check::check_host)))
+            .wrap(from_fn(queue_wait::limit_queue_wait))
             .wrap(from_fn(check_request::check_request))
             .wrap(Compress::default())
             .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))

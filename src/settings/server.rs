@@ -81,6 +81,10 @@ pub struct ServerSettings {
     /// The largest number of entries that the learner may be behind while events are accepted.
     /// 1024..=1,000,000,000.
     pub max_lag_events: u64,
+    /// Longest time that a request waits for a thread of the API, and a request for recommendations
+    /// for the user's session, at least 1 ms; `off`: no limit. Beyond it, requests get 503 with
+    /// `Retry-After`.
+    pub queue_wait: Period,
     /// Longest wait of a read with `min_offset`, 0 s..=30 s.
     pub read_wait: Period,
     /// Largest number of open recommendation streams, 0..=100,000.
@@ -113,6 +117,7 @@ impl Default for ServerSettings {
             max_batch: 1000,
             max_in_flight_events: 8192,
             max_lag_events: 20_000,
+            queue_wait: Period::seconds(2),
             read_wait: Period::seconds(1),
             streams_max: 1000,
         }
@@ -156,6 +161,9 @@ impl ServerSettings {
         InvalidSetting::check_range("server.max_batch", self.max_batch, 1..=100_000)?;
         InvalidSetting::check_range("server.max_lag_events", self.max_lag_events, 1024..=1_000_000_000)?;
         InvalidSetting::check_range("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)?;
+        if self.queue_wait.as_millis() < 1 {
+            return Err(InvalidSetting::new("server.queue_wait", self.queue_wait, "at least 1ms, or off"));
+        }
         if self.read_wait.as_millis() > 30_000 {
             return Err(InvalidSetting::new("server.read_wait", self.read_wait, "0s to 30s"));
         }

@@ -85,7 +85,13 @@ fn slow_requests_time_out() {
 #[test]
 fn connections_are_limited() {
     let home = DaemonHome::new();
-    let daemon = home.start(&["server.connections_max=2", "server.connections_per_address=3", "server.workers=1", "server.idle_timeout=1h", "server.head_timeout=1h"]);
+    let daemon = home.start(&[
+        "server.connections_max=2",
+        "server.connections_per_address=3",
+        "server.workers=1",
+        "server.idle_timeout=1h",
+        "server.head_timeout=1h",
+    ]);
     let mut open: Vec<_> = (0..2).map(|_| connect(daemon.api())).collect();
     for stream in &mut open {
         stream.write_all(GET_REQUEST).unwrap();

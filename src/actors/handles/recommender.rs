@@ -45,6 +45,8 @@ pub struct RecommenderHandle {
     pub(in crate::actors) learner_config: Arc<LearnerConfig>,
     pub(in crate::actors) watermarks: Watermarks,
     pub(in crate::actors) admission_limit: usize,
+    /// The longest wait for an answer; `None`: no limit.
+    pub(in crate::actors) queue_wait: Option<Duration>,
     pub(in crate::actors) metrics: Arc<Metrics>,
     pub(in crate::actors) draining: Arc<AtomicBool>,
 }
@@ -53,7 +55,8 @@ impl RecommenderHandle {
     /// Ranks items for a user's current session.
     ///
     /// # Errors
-    /// [`RequestError::Busy`] if the mailbox of the user's shard is full.
+    /// [`RequestError::Busy`] if the mailbox of the user's shard is full,
+    /// [`RequestError::QueuedTooLong`] if the answer takes longer than the limit.
     pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, RequestError> {
         let (user, shard) = self.router.route(user)?;
         let (reply, answer) = oneshot::channel();
@@ -61,7 +64,13 @@ impl RecommenderHandle {
         let _pending = PendingRequestGuard::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
         let span = span!("recommend");
         shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
-        answer.instrument(span).await.map_err(|_| busy())
+        let answer = answer.instrument(span);
+        let answer = match self.queue_wait {
+            // The actors skip a request whose receiver is gone.
+            Some(limit) => actix::clock::timeout(limit, answer).await.map_err(|_| RequestError::QueuedTooLong)?,
+            None => answer.await,
+        };
+        answer.map_err(|_| busy())
     }
 
     /// The items of a user's remembered steps that are hidden at `now`.

@@ -2,7 +2,8 @@
 //!
 //! - [`measure`]: request id, span and metrics; uses [`request_id`] and [`trace`].
 //! - [`check_request`]: the URL and the content encoding.
-//! - [`host_check`]: host and origin of requests to the admin endpoint.
+//! - [`host_check`]: host and origin of requests to the admin endpoint, and to an API without keys.
+//! - [`queue_wait`]: the longest time that a request waits for a thread.
 //! - [`auth`]: API keys, scopes and rate limits of a path.
 //! - [`body_timeout`]: the longest time that a body may take.
 //! - [`decompress`]: decompression within the body limit.
@@ -13,5 +14,6 @@ pub(in crate::http) mod check_request;
 pub(in crate::http) mod decompress;
 pub(in crate::http) mod host_check;
 pub(in crate::http) mod measure;
+pub(in crate::http) mod queue_wait;
 pub(in crate::http) mod request_id;
 pub(in crate::http) mod trace;

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
 use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
+use crate::http::middleware::queue_wait::QueueWait;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
@@ -114,7 +115,11 @@ pub(in crate::http) struct InlineRequest {
 /// Nothing is stored. Any content type is accepted.
 #[utoipa::path(post, path = "/v1/recommendations", operation_id = "inline", tag = "recommendations", request_body = InlineRequest,
     responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<Json<Recommendation>, Problem> {
+pub(in crate::http) async fn recommend_inline(
+    api: Data<ApiState>,
+    queue_wait: Data<QueueWait>,
+    body: Result<Bytes, Error>,
+) -> Result<Json<Recommendation>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let request = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
     let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, dismissed_for, purchased_for, min_offset } =
@@ -135,6 +140,8 @@ pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Result<
         min_offset: min_offset.unwrap_or_default(),
         consent: None,
     };
+    // The list is computed on this thread, so requests that wait for it are refused in time.
+    queue_wait.wait_for_turn().await?;
     Ok(Json(api.recommendations.recommend_inline(&items, &query.to_request_after_offset(&api).await?)))
 }
 

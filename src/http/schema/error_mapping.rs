@@ -55,6 +55,7 @@ fn internal_problem(error: &(dyn std::error::Error + 'static)) -> Problem {
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         match error {
+            RequestError::QueuedTooLong => Self::queued_too_long(RETRY_DELAY),
             RequestError::Busy(_) => Self::over_capacity(RETRY_DELAY),
             RequestError::LearnerBehind { .. } => Self::learner_behind(format!("{error}."), RETRY_DELAY),
             RequestError::NotReached { .. } => Self::offset_not_reached(format!("{error}."), RETRY_DELAY),

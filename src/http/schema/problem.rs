@@ -289,6 +289,13 @@ impl Problem {
         Self::new(ProblemType::LearnerBehind, detail).retry_after(retry_after)
     }
 
+    /// 503: the request waited longer than `server.queue_wait`.
+    #[must_use]
+    pub fn queued_too_long(retry_after: Duration) -> Self {
+        let detail = "The request waited longer than server.queue_wait; nothing was stored.";
+        Self::new(ProblemType::OverCapacity, detail).retry_after(retry_after)
+    }
+
     /// 503: the service is not ready.
     #[must_use]
     pub fn not_ready(detail: impl Into<String>, retry_after: Duration) -> Self {

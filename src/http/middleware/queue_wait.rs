@@ -1,0 +1,46 @@
+//! The longest time that a request waits for a thread of the server.
+//!
+//! A thread handles its requests in turn. Under overload the queue of a thread grows to seconds; a
+//! request that has waited too long is refused at once, so that the others are served in time.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, ResponseError};
+use std::time::{Duration, Instant};
+use tokio::task::yield_now;
+
+use crate::http::schema::problem::{Problem, RETRY_DELAY};
+
+/// The longest wait of a request; `None`: no limit.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct QueueWait(pub(in crate::http) Option<Duration>);
+
+impl QueueWait {
+    /// Lets the thread handle what arrived before.
+    ///
+    /// # Errors
+    /// [`Problem::queued_too_long`] if that takes longer than the limit.
+    pub(in crate::http) async fn wait_for_turn(&self) -> Result<(), Problem> {
+        let Some(limit) = self.0 else { return Ok(()) };
+        let arrived = Instant::now();
+        yield_now().await;
+        if arrived.elapsed() > limit { Err(Problem::queued_too_long(RETRY_DELAY)) } else { Ok(()) }
+    }
+}
+
+/// Refuses a request that waited too long for the thread.
+///
+/// # Errors
+/// The error of `next`.
+pub(in crate::http) async fn limit_queue_wait(
+    limit: Data<QueueWait>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    match limit.wait_for_turn().await {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
+    }
+}
