@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sequor: {}", describe_error(&error));
-            // Exit code 2 means that some rows were rejected and all others were accepted.
+            // Exit code 2 means that some rows were rejected.
             if error.is::<RejectedRowsError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

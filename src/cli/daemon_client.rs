@@ -53,6 +53,11 @@ impl ApiRequest {
         Self { method: Method::POST, path: path.to_owned(), body }
     }
 
+    /// A request for what the daemon accepts.
+    pub(super) fn ingest_info() -> Self {
+        Self::get("/v1/events/rules")
+    }
+
     /// A request that sends events, one JSON line each.
     pub(super) fn events<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
         Ok(Self::post("/v1/events", lines(entries)?))

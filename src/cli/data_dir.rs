@@ -1,6 +1,7 @@
 //! Helpers for commands that open a data directory or call the admin endpoint of a daemon.
 
 use anyhow::{Context, anyhow};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ pub(super) fn open_store(
         }
         (error, _) => error.into(),
     })
+}
+
+/// A random id for a journal, from the entropy that seeds the hash maps of the standard library.
+pub(super) fn new_journal_id() -> String {
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
 }
 
 /// Uses the network settings of the data directory's pretrained network, if there is one. An

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::client_auth::ClientAuth;
 use super::daemon_client::{ApiRequest, DaemonClient, NoAnswer};
 use super::error_text::describe_error;
-use crate::domain::{Entry, WithConsent};
+use crate::domain::{Entry, EventKind, EventKinds, KindRule, WithConsent};
 use crate::settings::Period;
 
 /// First delay before a retry. Each further delay is twice as long.
@@ -50,6 +50,26 @@ pub(super) struct SendReceipt {
     pub(super) rejected: Vec<SendRejection>,
 }
 
+/// What a daemon accepts.
+#[derive(Debug, Deserialize)]
+pub(super) struct IngestInfo {
+    /// The kinds of event.
+    pub(super) kinds: Vec<String>,
+    /// Identifies the journal.
+    pub(super) journal_id: Option<String>,
+}
+
+impl IngestInfo {
+    /// Adds the daemon's kinds to those of a client. Their rules do not matter to a client.
+    pub(super) fn add_kinds(&self, kinds: &mut EventKinds) {
+        for kind in self.kinds.iter().map(|name| EventKind::from_name(name)) {
+            if kinds.id(&kind).is_none() {
+                kinds.set(kind, KindRule { target: false, value: 1.0 });
+            }
+        }
+    }
+}
+
 /// A rejected entry.
 #[derive(Debug, Deserialize)]
 pub(super) struct SendRejection {
@@ -83,6 +103,14 @@ impl EventSender {
         })
     }
 
+    /// What the daemon accepts; `None` if the daemon or the key does not tell.
+    pub(super) fn ingest_info(&self) -> anyhow::Result<Option<IngestInfo>> {
+        let (status, body) = self.answer(&ApiRequest::ingest_info(), |status| {
+            status.is_success() || [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
+        })?;
+        if status.is_success() { Ok(Some(serde_json::from_slice(&body)?)) } else { Ok(None) }
+    }
+
     /// Sends a batch that contains either events or items, and retries until the daemon has
     /// answered. The daemon may receive a batch twice, so the entries must be idempotent (by event
     /// id).
@@ -92,16 +120,19 @@ impl EventSender {
             Some(_) => ApiRequest::events_with_consent(entries)?,
             None => return Ok(SendReceipt::default()),
         };
+        // If the daemon rejects every entry of a batch, it answers 400 with the same body.
+        let (status, body) = self.answer(&request, |status| status == StatusCode::OK || status == StatusCode::BAD_REQUEST)?;
+        serde_json::from_slice(&body)
+            .with_context(|| format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body)))
+    }
+
+    /// Sends a request until the daemon has answered it with a status that `is_final`.
+    fn answer(&self, request: &ApiRequest, is_final: impl Fn(StatusCode) -> bool) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let (mut backoff, mut last_reminder) = (INITIAL_BACKOFF, None::<Instant>);
         let mut silent_since = None;
         loop {
             let message = match self.runner.block_on(self.daemon.request(request.clone())) {
-                Ok((status, body)) if status == StatusCode::OK || status == StatusCode::BAD_REQUEST => {
-                    // If the daemon rejects every entry of a batch, it answers 400 with the same
-                    // body.
-                    return serde_json::from_slice(&body)
-                        .with_context(|| format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body)));
-                }
+                Ok((status, body)) if is_final(status) => return Ok((status, body)),
                 // Waits for learning, which the progress display shows.
                 Ok((status, body)) if status == StatusCode::SERVICE_UNAVAILABLE && is_learner_behind(&body) => {
                     std::thread::sleep(LEARNER_WAIT);

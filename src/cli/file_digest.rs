@@ -12,20 +12,53 @@ use crate::ingest::{DecompressedFile, FileError, KeyedDigest};
 pub(super) struct FileDigest {
     /// Digest of the decompressed content.
     pub(super) digest: String,
+    /// Size of the decompressed content.
+    pub(super) bytes: u64,
     /// Bytes on the disk.
     pub(super) size: u64,
+    /// Digest of the beginning of the content, if it ends between two lines.
+    pub(super) prefix_digest: Option<String>,
+}
+
+/// Digest of the content read so far.
+struct RunningDigest {
+    digest: KeyedDigest,
+    bytes: u64,
+    last: Option<u8>,
+    prefix_bytes: u64,
+    prefix_digest: Option<String>,
+}
+
+impl RunningDigest {
+    fn update(&mut self, content: &[u8]) {
+        let (before, after) = content.split_at(usize::try_from(self.prefix_bytes - self.bytes.min(self.prefix_bytes)).unwrap_or(usize::MAX).min(content.len()));
+        self.append(before);
+        if self.bytes == self.prefix_bytes && self.prefix_digest.is_none() && let Some(next) = after.first() {
+            let is_line_end = self.last == Some(b'\n') || [b'\n', b'\r'].contains(next);
+            self.prefix_digest = is_line_end.then(|| self.digest.hex());
+        }
+        self.append(after);
+    }
+
+    fn append(&mut self, content: &[u8]) {
+        self.digest.update(content);
+        self.bytes += content.len() as u64;
+        self.last = content.last().copied().or(self.last);
+    }
 }
 
 impl FileDigest {
     /// Reads a file to its end, which also shows whether a compressed file is complete.
+    /// `prefix_bytes` is the size of the beginning whose digest is wanted as well.
     ///
     /// # Errors
     /// If the file cannot be read, or its compressed stream is truncated or damaged.
-    pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read(file: &Path, prefix_bytes: u64) -> anyhow::Result<Self> {
         let mut source = DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
         let size = source.file().metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
         let progress = ProgressDisplay::new(size, "bytes checked");
-        let (mut digest, mut line, mut buffer) = (KeyedDigest::new(&[0; 16]), 1, vec![0; 1 << 20]);
+        let mut running = RunningDigest { digest: KeyedDigest::new(&[0; 16]), bytes: 0, last: None, prefix_bytes, prefix_digest: None };
+        let (mut line, mut buffer) = (1, vec![0; 1 << 20]);
         loop {
             let read = match source.reader.read(&mut buffer) {
                 Ok(0) => break,
@@ -33,11 +66,35 @@ impl FileDigest {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(source) => return Err(FileError::reading(file.to_owned(), line, source).into()),
             };
-            digest.update(read);
+            running.update(read);
             line += read.iter().filter(|byte| **byte == b'\n').count() as u64;
             progress.update(source.bytes_read());
         }
         progress.finish();
-        Ok(Self { digest: digest.hex(), size })
+        Ok(Self { digest: running.digest.hex(), bytes: running.bytes, size, prefix_digest: running.prefix_digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &str, prefix: u64) -> FileDigest {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        FileDigest::read(file.path(), prefix).unwrap()
+    }
+
+    #[test]
+    fn recognises_a_file_that_has_grown_by_whole_lines() {
+        let before = read("a\nb\n", 0);
+        assert_eq!(before.bytes, 4);
+        assert_eq!(read("a\nb\nc\n", 4).prefix_digest, Some(before.digest.clone()));
+        assert_ne!(read("a\nx\nc\n", 4).prefix_digest, Some(before.digest.clone()));
+        assert_eq!(read("a\nb\n", 4).prefix_digest, None);
+        assert_eq!(read("a\nb\n", 4).digest, before.digest);
+        // The last line had no end.
+        assert_eq!(read("a\nb\nc\n", 3).prefix_digest, Some(read("a\nb", 0).digest));
+        assert_eq!(read("a\nbc\n", 3).prefix_digest, None);
     }
 }

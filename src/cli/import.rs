@@ -3,32 +3,33 @@
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use std::fs::File;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::client_auth::ClientAuth;
 use super::event_sender::{EventSender, RetryFlags};
-use super::file_digest::FileDigest;
 use super::flags::{self, RuntimeFlags};
+use super::import_ids::IdSource;
+use super::import_progress::{FileHistory, ImportProgress};
+use super::import_rows::{ImportBatch, ImportKind, ImportRow, ImportRows};
 use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport, RowLocation};
 use super::time_flags::TimeFlags;
 use crate::clock::Clock;
-use crate::domain::{Entry, Timestamp, WithConsent};
-use crate::ingest::{
-    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, ReorderBuffer, TimeFormat, ValidationError, ValidationRules,
-    write_entry_with_consent,
-};
+use crate::domain::{Entry, Timestamp};
+use crate::ingest::{ColumnMapping, EventField, EventFileReader, ItemFileReader, ReorderBuffer, ValidationRules};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
 #[derive(Debug, Args)]
 #[command(after_help = "Files are CSV with a header, or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst).\n\n\
-    Each row is imported once: its event id consists of the file's digest and the line number. The progress file FILE.import records the acknowledged lines. To resume a killed import, run \
-    the same command again. To import a file again, remove FILE.import. The daemon still recognises the ids of its last store.dedup_window entries as duplicates.\n\n\
+    Each row is imported once: its event id consists of the digest of the file's content and the line number (see --id-from). The progress file FILE.import records the acknowledged lines \
+    for each target. To resume a killed import, or to send rejected rows again after a correction, run the same command again. If lines were appended to the file, only these are imported. To import \
+    a file again, remove FILE.import. The daemon still recognises the ids of its last store.dedup_window entries as duplicates.\n\n\
     Exit codes: 0, all rows were accepted; 2, some rows were rejected and all others accepted (or the command line is invalid); 1, the import failed. \
     If a compressed file is truncated, nothing is imported.\n\nExamples:\n  \
     sequor import events.csv.gz\n  \
@@ -67,6 +68,9 @@ pub(super) struct Import {
     /// late. `0s` disables sorting.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     window: Period,
+    /// Source of the event ids of rows without one.
+    #[arg(long, value_name = "SOURCE", default_value = "content", conflicts_with = "items")]
+    id_from: IdSource,
     /// Maximum rows per request, at most the server.max_batch of the daemon.
     #[arg(long, value_name = "ROWS", default_value_t = 500, value_parser = clap::builder::RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     batch: u64,
@@ -78,15 +82,6 @@ pub(super) struct Import {
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Content of a progress file.
-#[derive(Debug, Serialize, Deserialize)]
-struct ImportState {
-    digest: String,
-    target: String,
-    /// All rows up to this line are acknowledged.
-    through: u64,
 }
 
 /// Summary of an import.
@@ -105,9 +100,6 @@ struct ImportSummary {
     faulty: u64,
 }
 
-/// Size limit of a request body: half the default of `server.max_body_bytes`.
-const MAX_BATCH_BYTES: usize = 512 * 1024;
-
 /// Maximum number of lines for which an event is held back for sorting. After a kill, at most this
 /// many lines are sent again, which is within the default deduplication window of the daemon.
 const MAX_HELD_LINES: u64 = 100_000;
@@ -115,25 +107,43 @@ const MAX_HELD_LINES: u64 = 100_000;
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
-        let rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
-        let kind = if self.items {
-            ImportKind::Items(self.item_mapping()?, self.time.format()?)
-        } else {
-            ImportKind::Events(self.event_mapping()?)
-        };
+        let mut rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
+        let kind = if self.items { ImportKind::Items(self.item_mapping()?, self.time.format()?) } else { ImportKind::Events(self.event_mapping()?) };
+        // Reports a missing file at once, even if there is no daemon.
+        self.files.iter().try_for_each(|file| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display())))?;
+        let (target, target_name) = self.target(&mut rules)?;
+        let rejects = RejectReport::new(&self.reject_flags)?;
         // A truncated file is refused before anything is sent: once it is complete, its rows have
         // other ids.
-        let digests = self.files.iter().map(|file| FileDigest::read(file)).collect::<Result<Vec<_>, _>>();
-        let digests = digests.context("nothing was imported")?;
-        let (target, target_name) = self.target()?;
-        let rules = target.validation_rules().cloned().unwrap_or(rules);
-        let rejects = RejectReport::new(&self.reject_flags)?;
-        let mut run = ImportRun { import: &self, rules, kind, target_name, target, rejects, summary: ImportSummary::default() };
-        for (file, digest) in self.files.iter().zip(digests) {
-            run.import_file(file, digest)?;
+        let opened = self.files.iter().map(|file| Ok((file, self.open_progress(file, &target_name)?))).collect::<anyhow::Result<Vec<_>>>();
+        let opened = opened.context("nothing was imported")?;
+        let mut run = ImportRun { import: &self, rules, kind, target, rejects, summary: ImportSummary::default(), has_forgotten_rejects: false };
+        for (file, (progress, size)) in opened {
+            run.import_file(file, progress, size)?;
         }
-        let ImportRun { target, rejects, mut summary, .. } = run;
+        let ImportRun { target, rejects, summary, has_forgotten_rejects, .. } = run;
         target.finish()?;
+        self.finish(rejects, summary, has_forgotten_rejects)
+    }
+
+    /// Reads the progress file and the file itself, and reports what will be skipped.
+    fn open_progress(&self, file: &Path, target: &str) -> anyhow::Result<(ImportProgress, u64)> {
+        let state = ProgressFile::for_file(file, ".import", self.state.as_deref());
+        let (progress, history, size) = ImportProgress::open(file, state, target)?;
+        let (name, through, state) = (file.display(), progress.through(), progress.path().display());
+        match history {
+            FileHistory::Same | FileHistory::Grown if through > 0 => eprintln!("{name}: resuming after line {through}, according to {state}"),
+            FileHistory::Changed if !self.items && self.id_from == IdSource::Content => eprintln!(
+                "warning: {name} has changed since {state} was written. Its rows have new event ids, so rows that were imported before count again. \
+                 To recognise unchanged rows, import each version with --id-from row or --id-from columns."
+            ),
+            _ => {}
+        }
+        Ok((progress, size))
+    }
+
+    /// Prints the summary. If rows were rejected, returns the error that sets exit code 2.
+    fn finish(&self, rejects: RejectReport, mut summary: ImportSummary, has_forgotten_rejects: bool) -> anyhow::Result<()> {
         summary.faulty = rejects.count();
         if self.json {
             writeln!(stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
@@ -149,21 +159,34 @@ impl Import {
                 writeln!(stdout(), "  {label:<30}{count:>12}")?;
             }
         }
-        rejects.finish()
+        if summary.faulty > 0 {
+            eprintln!("rejected rows are sent again by the same command, for example after a correction of its flags or of events.kinds");
+        }
+        if has_forgotten_rejects {
+            eprintln!("the progress file cannot hold all of them: some count as done until it is removed");
+        }
+        rejects.finish(summary.taken + summary.duplicates + summary.withheld + summary.skipped)
     }
 
-    /// The target, and its name in the progress file.
-    fn target(&self) -> anyhow::Result<(ImportTarget, String)> {
+    /// The target, and its name in the progress file, which includes the id of its journal. Adapts
+    /// `rules` to the target.
+    fn target(&self, rules: &mut ValidationRules) -> anyhow::Result<(ImportTarget, String)> {
         match self.flags.data_dir() {
             Some(dir) => {
                 let directory = DirectoryTarget::open(&self.flags)?;
                 let name = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?;
-                Ok((ImportTarget::Directory(Box::new(directory)), name.display().to_string()))
+                let name = format!("{} {}", name.display(), directory.journal_id());
+                *rules = directory.validation_rules().clone();
+                Ok((ImportTarget::Directory(Box::new(directory)), name))
             }
-            None => Ok((
-                ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.auth, self.retry)?)),
-                self.url.trim_end_matches('/').to_owned(),
-            )),
+            None => {
+                let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
+                let url = self.url.trim_end_matches('/');
+                let info = sender.ingest_info()?;
+                info.iter().for_each(|info| info.add_kinds(&mut rules.kinds));
+                let name = info.and_then(|info| info.journal_id).map_or_else(|| url.to_owned(), |id| format!("{url} {id}"));
+                Ok((ImportTarget::Daemon(Box::new(sender)), name))
+            }
         }
     }
 
@@ -194,129 +217,62 @@ impl Import {
     }
 }
 
-/// Content of the files, with its column mapping.
-enum ImportKind {
-    Events(ColumnMapping),
-    Items(Vec<(&'static str, String)>, TimeFormat),
-}
-
-/// A parsed row.
-enum ImportRow {
-    Event(WithConsent),
-    Item(Entry),
-}
-
-/// Reader of the rows of a file.
-enum ImportRows<'r> {
-    Events(Box<EventFileReader<'r>>),
-    Items(Box<ItemFileReader>),
-}
-
-impl ImportRows<'_> {
-    fn next(&mut self) -> Option<Result<Result<ImportRow, ValidationError>, FileError>> {
-        match self {
-            Self::Events(events) => Some(events.next()?.map(|event| event.map(ImportRow::Event))),
-            Self::Items(items) => Some(items.next()?.map(|item| item.map(|change| ImportRow::Item(Entry::Item(change))))),
-        }
-    }
-
-    fn line(&self) -> u64 {
-        match self {
-            Self::Events(events) => events.line_number(),
-            Self::Items(items) => items.line_number(),
-        }
-    }
-
-    fn bytes_read(&self) -> u64 {
-        match self {
-            Self::Events(events) => events.bytes_read(),
-            Self::Items(items) => items.bytes_read(),
-        }
-    }
-}
-
-/// A batch: entries and their line numbers.
-#[derive(Default)]
-struct ImportBatch {
-    lines: Vec<u64>,
-    entries: Vec<WithConsent<Entry>>,
-    bytes: usize,
-    scratch: Vec<u8>,
-}
-
-impl ImportBatch {
-    fn push(&mut self, line: u64, entry: WithConsent<Entry>) -> anyhow::Result<()> {
-        self.scratch.clear();
-        write_entry_with_consent(&entry, &mut self.scratch)?;
-        self.bytes += self.scratch.len();
-        self.lines.push(line);
-        self.entries.push(entry);
-        Ok(())
-    }
-
-    fn is_full(&self, limit: u64) -> bool {
-        self.lines.len() as u64 >= limit || self.bytes >= MAX_BATCH_BYTES
-    }
-}
-
 /// A running import.
 struct ImportRun<'i> {
     import: &'i Import,
     rules: ValidationRules,
     kind: ImportKind,
-    /// Name of the target in progress files.
-    target_name: String,
     target: ImportTarget,
     rejects: RejectReport,
     summary: ImportSummary,
+    has_forgotten_rejects: bool,
 }
 
 impl ImportRun<'_> {
-    fn import_file(&mut self, file: &Path, FileDigest { digest, size }: FileDigest) -> anyhow::Result<()> {
-        let state = ProgressFile::for_file(file, ".import", self.import.state.as_deref());
-        let previous = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.target_name);
-        let mut through = previous.map_or(0, |state| state.through);
-        if through > 0 {
-            eprintln!("{}: resuming after line {through}, according to {}", file.display(), state.path().display());
-        }
+    fn import_file(&mut self, file: &Path, mut progress: ImportProgress, size: u64) -> anyhow::Result<()> {
         let rules = self.rules.clone();
         let mut rows = self.open(file, &rules)?;
         let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MAX_HELD_LINES);
         let mut batch = ImportBatch::default();
-        let progress = ProgressDisplay::new(size, "bytes imported");
+        let display = ProgressDisplay::new(size, "bytes imported");
         while let Some(row) = rows.next() {
             let line = rows.line();
             match row {
-                Ok(Ok(_)) if line <= through => self.summary.skipped += 1,
+                Ok(_) if progress.is_done(line) => self.summary.skipped += 1,
                 Ok(Ok(ImportRow::Event(mut event))) => {
-                    event.value.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
+                    if event.value.event_id.is_none() {
+                        event.value.event_id = Some(self.import.id_from.event_id(&event.value, rows.row_bytes(), progress.id_digest(), line, &rules));
+                    }
                     reorder.insert(line, event);
                     while let Some((line, event)) = reorder.pop_ready(line) {
                         batch.push(line, event.map(Entry::Event))?;
                     }
                 }
                 Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
-                Ok(Err(error)) => self.rejects.record_invalid(file, RowLocation::Line(line), &error)?,
+                Ok(Err(error)) => {
+                    progress.reject(line);
+                    self.rejects.record_invalid(file, RowLocation::Line(line), &error)?;
+                }
                 Err(error) => return Err(error).context("the rows before it were imported"),
             }
             if batch.is_full(self.import.batch) {
-                self.send(file, &mut batch)?;
+                self.send(file, &mut batch, &mut progress)?;
                 // Rows that are held back for sorting must be read again after a kill.
-                through = through.max(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)));
-                state.write(&ImportState { digest: digest.clone(), target: self.target_name.clone(), through })?;
-                progress.update(rows.bytes_read());
+                progress.write(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)))?;
+                display.update(rows.bytes_read());
             }
         }
         while let Some((line, event)) = reorder.pop_remaining() {
             batch.push(line, event.map(Entry::Event))?;
             if batch.is_full(self.import.batch) {
-                self.send(file, &mut batch)?;
+                self.send(file, &mut batch, &mut progress)?;
             }
         }
-        self.send(file, &mut batch)?;
-        state.write(&ImportState { digest, target: self.target_name.clone(), through: through.max(rows.line()) })?;
-        progress.finish();
+        self.send(file, &mut batch, &mut progress)?;
+        progress.write(rows.line())?;
+        display.finish();
         self.summary.late += reorder.late_count();
+        self.has_forgotten_rejects |= progress.has_forgotten_rejects();
         Ok(())
     }
 
@@ -333,7 +289,7 @@ impl ImportRun<'_> {
     }
 
     /// Sends a batch and waits for its acknowledgement.
-    fn send(&mut self, file: &Path, batch: &mut ImportBatch) -> anyhow::Result<()> {
+    fn send(&mut self, file: &Path, batch: &mut ImportBatch, progress: &mut ImportProgress) -> anyhow::Result<()> {
         let ImportBatch { lines, entries, .. } = std::mem::take(batch);
         if lines.is_empty() {
             return Ok(());
@@ -342,8 +298,10 @@ impl ImportRun<'_> {
         self.summary.taken += receipt.accepted;
         self.summary.duplicates += receipt.duplicates;
         self.summary.withheld += receipt.withheld;
+        lines.iter().for_each(|line| progress.acknowledge(*line));
         for rejected in &receipt.rejected {
             let Some(line) = lines.get(rejected.index) else { bail!("the daemon rejected a row that was not sent: {}", rejected.reason) };
+            progress.reject(*line);
             self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
         }
         Ok(())

@@ -38,12 +38,6 @@ impl ImportTarget {
         }
     }
 
-    /// The validation rules of the data directory. `None` for a daemon, which validates the entries
-    /// itself.
-    pub(super) fn validation_rules(&self) -> Option<&ValidationRules> {
-        if let Self::Directory(directory) = self { Some(&directory.rules) } else { None }
-    }
-
     /// Stores all state and closes the target.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         match self {
@@ -64,6 +58,7 @@ impl DirectoryTarget {
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let store = data_dir::open_store(&settings, |dir, options| Store::open(dir, options), None)?;
+        store.ensure_journal_id(data_dir::new_journal_id)?;
         let rules = data_dir::checked_validation_rules(&settings, &store)?;
         data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
         refresh_sessions(&store, &settings)?;
@@ -71,6 +66,16 @@ impl DirectoryTarget {
         let system = runner
             .block_on(async { System::start(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics) })?;
         Ok(Self { runner, system, rules })
+    }
+
+    /// The validation rules of the data directory.
+    pub(super) fn validation_rules(&self) -> &ValidationRules {
+        &self.rules
+    }
+
+    /// The id of the journal.
+    pub(super) fn journal_id(&self) -> &str {
+        self.system.store.journal_id().unwrap_or_default()
     }
 
     fn append(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {

@@ -11,10 +11,15 @@ use std::path::{Path, PathBuf};
 use super::event_sender::SendRejection;
 use crate::ingest::ValidationError;
 
-/// Some rows were rejected; all others were accepted. The exit code is 2.
+/// Some rows were rejected. The exit code is 2.
 #[derive(Debug, thiserror::Error)]
-#[error("rows rejected: {0}; all other rows were accepted")]
-pub struct RejectedRowsError(pub u64);
+#[error("rows rejected: {rejected}; rows accepted: {accepted}")]
+pub struct RejectedRowsError {
+    /// The number of rejected rows.
+    pub rejected: u64,
+    /// The number of rows that were accepted, now or before.
+    pub accepted: u64,
+}
 
 /// Flags of a command that reports rejected rows.
 #[derive(Debug, Clone, clap::Args)]
@@ -124,8 +129,8 @@ impl RejectReport {
     }
 
     /// Closes the report. If rows were rejected, returns the error that sets exit code 2.
-    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self, accepted: u64) -> anyhow::Result<()> {
         self.flush()?;
-        if self.count > 0 { Err(RejectedRowsError(self.count).into()) } else { Ok(()) }
+        if self.count > 0 { Err(RejectedRowsError { rejected: self.count, accepted }.into()) } else { Ok(()) }
     }
 }

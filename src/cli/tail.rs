@@ -18,7 +18,7 @@ use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport, RowLocation};
 use crate::clock::Clock;
 use crate::domain::{Entry, describe_type_error};
-use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
+use crate::ingest::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
 
 /// Arguments of `sequor tail`.
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ pub(super) struct Tail {
     state: Option<PathBuf>,
     #[command(flatten)]
     reject_flags: RejectFlags,
-    /// Custom kinds ([events.kinds]) come from these settings.
+    /// Custom kinds ([events.kinds]) come from these settings and from the daemon.
     #[command(flatten)]
     flags: SettingFlags,
 }
@@ -148,8 +148,14 @@ impl Tail {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one log: name a single FILE, or omit --state");
         let settings = self.access_log_settings()?;
-        let rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
+        let mut rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
         let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
+        // The daemon may know more kinds than the settings of this command.
+        if let Err(AccessLogError::UnknownKind { .. }) = AccessLogParser::new(&settings, [0; 16], rules.clone())
+            && let Some(info) = sender.ingest_info()?
+        {
+            info.add_kinds(&mut rules.kinds);
+        }
         let mut rejects = RejectReport::new(&self.reject_flags)?;
         let mut summary = TailSummary::default();
         let mut logs = Vec::new();
@@ -202,7 +208,7 @@ impl Tail {
             progress.finish();
         }
         summary.print(rejects.count())?;
-        rejects.finish()
+        rejects.finish(summary.accepted + summary.duplicates + summary.withheld)
     }
 
     /// Merges the flags and the file of `--rules`.

@@ -121,6 +121,7 @@ macro_rules! route_table {
 route_table! {
     public {
         "/v1/events" Write Events => POST events::ingest_events;
+        "/v1/events/rules" Write Other => GET events::get_ingest_info;
         "/v1/events/validate" Write Other => POST events::validate_events;
         "/v1/users/{user}/recommendations" Read Recommendations => GET recommendations::get_recommendations;
         "/v1/users/{user}/recommendations/stream" Read Streams => GET stream::stream_recommendations;

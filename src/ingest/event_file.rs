@@ -129,6 +129,11 @@ impl FileLineReader {
     pub(super) fn bytes_read(&self) -> u64 {
         self.content.bytes_read()
     }
+
+    /// The bytes of the last line, without the line end.
+    pub(super) fn line_bytes(&self) -> &[u8] {
+        self.lines.line_bytes()
+    }
 }
 
 impl fmt::Debug for FileLineReader {
@@ -191,6 +196,12 @@ impl<'r> EventFileReader<'r> {
     #[must_use]
     pub fn line_number(&self) -> u64 {
         self.lines.line_number()
+    }
+
+    /// The bytes of the last row, without the line end.
+    #[must_use]
+    pub fn row_bytes(&self) -> &[u8] {
+        self.lines.line_bytes()
     }
 
     /// Bytes read from the disk so far, before decompression.

@@ -67,6 +67,12 @@ impl ItemFileReader {
         self.lines.line_number()
     }
 
+    /// The bytes of the last row, without the line end.
+    #[must_use]
+    pub fn row_bytes(&self) -> &[u8] {
+        self.lines.line_bytes()
+    }
+
     /// Bytes read from the disk so far, before decompression.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {

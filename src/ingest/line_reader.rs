@@ -49,8 +49,13 @@ impl LineReader {
                 break;
             }
         }
+        Ok(Some(RawLine::Complete(self.line_bytes())))
+    }
+
+    /// The bytes of the last line, without the line end and without a byte order mark.
+    pub(super) fn line_bytes(&self) -> &[u8] {
         let start = if self.line_number == 1 && self.buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-        Ok(Some(RawLine::Complete(self.buffer.get(start..).unwrap_or_default().trim_ascii_end())))
+        self.buffer.get(start..).unwrap_or_default().trim_ascii_end()
     }
 }
 

@@ -14,6 +14,7 @@
 //! <data-dir>/checkpoints/   one file per checkpoint, named after the journal offset that it holds
 //! <data-dir>/end            the known end of the journal, which reveals a truncated journal
 //! <data-dir>/ids            the window of event ids, from a clean stop to the next start
+//! <data-dir>/journal-id     the id of the journal, for clients; not part of a backup
 //! <data-dir>/origin         the pretrained network of this directory, as a checkpoint
 //! ```
 //!
@@ -40,6 +41,7 @@ mod error;
 mod expiry_tree;
 mod item_tree;
 mod journal;
+mod journal_id;
 mod journal_records;
 mod key_value_iter;
 pub mod keys;
@@ -90,7 +92,7 @@ use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 /// Minimum size of a database, in bytes, for which [`Store::prepare_for_shutdown`] does anything.
 const MIN_BYTES_TO_PREPARE: u64 = 64 << 20;
@@ -154,6 +156,8 @@ struct StoreShared {
     compacted_to: AtomicU64,
     /// Number of times the database was reopened.
     reopenings: AtomicU64,
+    /// The id of the journal, once it is read.
+    journal_id: OnceLock<String>,
     /// Lock of the data directory, held while the store is open. It is the last field, so
     /// that it is released after the database's files are closed.
     _lock: DataDirLock,
@@ -233,6 +237,7 @@ impl Store {
             compacting: Mutex::default(),
             compacted_to: AtomicU64::new(0),
             reopenings: AtomicU64::new(0),
+            journal_id: OnceLock::new(),
             _lock: lock,
         };
         let store = Self { shared: Arc::new(shared) };

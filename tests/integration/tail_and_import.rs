@@ -230,7 +230,7 @@ fn import_with_kill(home: &DaemonHome, arguments: &[&str]) {
     command.arg("import").arg(&file).args(&arguments).args(["--show", "1000000"]);
     let mut killed = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let progress_file = home.path().join("events.csv.import");
-    let through = || serde_json::from_str::<Value>(&fs::read_to_string(&progress_file).ok()?).ok()?["through"].as_u64();
+    let through = || serde_json::from_str::<Value>(&fs::read_to_string(&progress_file).ok()?).ok()?["targets"][0]["through"].as_u64();
     wait_for("the middle of the file", || through().filter(|through| *through as usize > HALF / 2));
     assert_eq!(killed.0.try_wait().unwrap(), None, "the import ended before it could be killed");
     drop(killed);

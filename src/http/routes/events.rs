@@ -152,6 +152,31 @@ pub(in crate::http) async fn validate_events(
     Ok(Json(ValidationReport { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
 }
 
+/// What the daemon accepts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct IngestInfo {
+    /// The kinds of event.
+    kinds: Vec<String>,
+    /// The most events in one request.
+    max_batch: usize,
+    /// Identifies the journal. Another data directory behind the same address has another id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal_id: Option<String>,
+}
+
+/// Show what is accepted
+///
+/// The kinds of event, the size of a batch, and the id of the journal.
+#[utoipa::path(get, path = "/v1/events/rules", operation_id = "event_rules", tag = "events",
+    responses((status = 200, description = "What is accepted.", body = IngestInfo)))]
+pub(in crate::http) async fn get_ingest_info(api: Data<ApiState>) -> Json<IngestInfo> {
+    Json(IngestInfo {
+        kinds: api.rules.kinds.names().map(str::to_owned).collect(),
+        max_batch: api.rules.max_events,
+        journal_id: api.system.store.journal_id().map(str::to_owned),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

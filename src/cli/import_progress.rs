@@ -1,0 +1,148 @@
+//! Progress of imports: for each file and target, the rows that the target has acknowledged.
+
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+use super::file_digest::FileDigest;
+use super::line_set::LineSet;
+use super::progress_file::ProgressFile;
+
+/// Targets in a progress file. Beyond that, the oldest is dropped.
+const MAX_TARGETS: usize = 16;
+
+/// Ranges of rejected rows in a progress file. Rows beyond them count as done.
+const MAX_REJECTED_RANGES: usize = 10_000;
+
+/// Content of a progress file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum ImportState {
+    /// The progress into each target; the most recent target is the last.
+    Targets { targets: Vec<TargetProgress> },
+    /// The progress into a single target. Earlier versions wrote this form.
+    Single(TargetProgress),
+}
+
+/// The progress of a file into one target.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct TargetProgress {
+    target: String,
+    /// Digest of the decompressed content.
+    digest: String,
+    /// Size of the decompressed content.
+    #[serde(default)]
+    bytes: u64,
+    /// The digest in the event ids, if it is not `digest`: that of the file before it grew.
+    #[serde(default)]
+    id_digest: Option<String>,
+    /// All rows up to this line are acknowledged or rejected.
+    through: u64,
+    /// The rejected rows. They are sent again after a correction of the flags or of the target.
+    #[serde(default)]
+    rejected: LineSet,
+}
+
+/// The progress file of an import into one target.
+#[derive(Debug)]
+pub(super) struct ImportProgress {
+    file: ProgressFile,
+    /// The progress into other targets.
+    others: Vec<TargetProgress>,
+    current: TargetProgress,
+    has_forgotten_rejects: bool,
+}
+
+/// How a file relates to the one that was imported before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileHistory {
+    /// The file was not imported into this target.
+    New,
+    /// The same content was imported, at least in part.
+    Same,
+    /// The imported content is the beginning of the file.
+    Grown,
+    /// The content has changed. All rows are sent.
+    Changed,
+}
+
+impl ImportProgress {
+    /// Reads the progress file and the file itself. `file` can be a truncated one: then nothing is
+    /// written.
+    pub(super) fn open(file: &Path, state: ProgressFile, target: &str) -> anyhow::Result<(Self, FileHistory, u64)> {
+        let mut others = match state.read::<ImportState>()? {
+            None => Vec::new(),
+            Some(ImportState::Targets { targets }) => targets,
+            Some(ImportState::Single(progress)) => vec![progress],
+        };
+        let previous = others.iter().position(|progress| progress.target == target).map(|index| others.remove(index));
+        let found = FileDigest::read(file, previous.as_ref().map_or(0, |previous| previous.bytes))?;
+        let history = match &previous {
+            None => FileHistory::New,
+            Some(previous) if previous.digest == found.digest => FileHistory::Same,
+            Some(previous) if found.prefix_digest.as_ref() == Some(&previous.digest) => FileHistory::Grown,
+            Some(_) => FileHistory::Changed,
+        };
+        let fresh = || TargetProgress {
+            target: target.to_owned(),
+            digest: found.digest.clone(),
+            bytes: found.bytes,
+            id_digest: None,
+            through: 0,
+            rejected: LineSet::default(),
+        };
+        let current = match (history, previous) {
+            (FileHistory::Same | FileHistory::Grown, Some(previous)) => {
+                let id_digest = previous.id_digest.or_else(|| (history == FileHistory::Grown).then_some(previous.digest));
+                TargetProgress { id_digest, through: previous.through, rejected: previous.rejected, ..fresh() }
+            }
+            _ => fresh(),
+        };
+        let excess = (others.len() + 1).saturating_sub(MAX_TARGETS);
+        others.drain(..excess);
+        Ok((Self { file: state, others, current, has_forgotten_rejects: false }, history, found.size))
+    }
+
+    /// The digest in the ids of the file's events.
+    pub(super) fn id_digest(&self) -> &str {
+        self.current.id_digest.as_ref().unwrap_or(&self.current.digest)
+    }
+
+    pub(super) fn through(&self) -> u64 {
+        self.current.through
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Whether an earlier run has completed the row in this line.
+    pub(super) fn is_done(&self, line: u64) -> bool {
+        line <= self.current.through && !self.current.rejected.contains(line)
+    }
+
+    /// Records a rejected row, which a later run sends again.
+    pub(super) fn reject(&mut self, line: u64) {
+        if self.current.rejected.range_count() < MAX_REJECTED_RANGES {
+            self.current.rejected.insert(line);
+        } else {
+            self.has_forgotten_rejects = true;
+        }
+    }
+
+    /// Records an acknowledged row.
+    pub(super) fn acknowledge(&mut self, line: u64) {
+        self.current.rejected.remove(line);
+    }
+
+    /// Whether there are more rejected rows than the progress file holds.
+    pub(super) fn has_forgotten_rejects(&self) -> bool {
+        self.has_forgotten_rejects
+    }
+
+    /// Writes the file: all rows up to `through` are acknowledged or rejected.
+    pub(super) fn write(&mut self, through: u64) -> anyhow::Result<()> {
+        self.current.through = self.current.through.max(through);
+        let targets = self.others.iter().chain([&self.current]).cloned().collect();
+        self.file.write(&ImportState::Targets { targets })
+    }
+}
