@@ -6,9 +6,8 @@ use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::time_flags::TimeFlags;
+use super::file_flags::FileFlags;
 use super::{recording, training_checkpoint};
-use crate::ingest::ColumnMapping;
 use crate::learner::{OfflineScores, score_sessions};
 use crate::settings::Period;
 
@@ -16,10 +15,11 @@ use crate::settings::Period;
 #[derive(Debug, Args)]
 pub(super) struct Evaluate {
     /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
-    /// NDJSON (.ndjson, .jsonl). A further .gz means compressed.
+    /// NDJSON (.ndjson, .jsonl). A further .gz or .zst means compressed. Other names and formats
+    /// need --map and the flags below.
     file: PathBuf,
     #[command(flatten)]
-    time: TimeFlags,
+    format: FileFlags,
     /// Checkpoint from `sequor train --checkpoint`.
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
@@ -44,7 +44,7 @@ impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut training = training_checkpoint::read(&self.checkpoint)?;
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
-        let mapping = ColumnMapping::new(self.time.format()?, None);
+        let mapping = self.format.event_mapping()?;
         let read = recording::read(&self.file, mapping, training.kinds(), idle_gap_ms)?;
         let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.item_names());
         if test.is_empty() {

@@ -31,9 +31,13 @@ struct RunningDigest {
 
 impl RunningDigest {
     fn update(&mut self, content: &[u8]) {
-        let (before, after) = content.split_at(usize::try_from(self.prefix_bytes - self.bytes.min(self.prefix_bytes)).unwrap_or(usize::MAX).min(content.len()));
+        let (before, after) = content
+            .split_at(usize::try_from(self.prefix_bytes - self.bytes.min(self.prefix_bytes)).unwrap_or(usize::MAX).min(content.len()));
         self.append(before);
-        if self.bytes == self.prefix_bytes && self.prefix_digest.is_none() && let Some(next) = after.first() {
+        if self.bytes == self.prefix_bytes
+            && self.prefix_digest.is_none()
+            && let Some(next) = after.first()
+        {
             let is_line_end = self.last == Some(b'\n') || [b'\n', b'\r'].contains(next);
             self.prefix_digest = is_line_end.then(|| self.digest.hex());
         }

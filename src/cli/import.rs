@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::client_auth::ClientAuth;
 use super::event_sender::{EventSender, RetryFlags};
+use super::file_flags::FileFlags;
 use super::flags::{self, RuntimeFlags};
 use super::import_ids::IdSource;
 use super::import_progress::{FileHistory, ImportProgress};
@@ -18,27 +19,29 @@ use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport, RowLocation};
-use super::time_flags::TimeFlags;
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp};
-use crate::ingest::{ColumnMapping, EventField, EventFileReader, ItemFileReader, ReorderBuffer, ValidationRules};
+use crate::ingest::{EventFileReader, ItemFileReader, ReorderBuffer, STANDARD_INPUT, ValidationRules};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
 #[derive(Debug, Args)]
-#[command(after_help = "Files are CSV with a header, or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst).\n\n\
+#[command(
+    after_help = "Files are CSV (RFC 4180; the separator is detected), or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst).\n\n\
     Each row is imported once: its event id consists of the digest of the file's content and the line number (see --id-from). The progress file FILE.import records the acknowledged lines \
     for each target. To resume a killed import, or to send rejected rows again after a correction, run the same command again. If lines were appended to the file, only these are imported. To import \
     a file again, remove FILE.import. The daemon still recognises the ids of its last store.dedup_window entries as duplicates.\n\n\
     Exit codes: 0, all rows were accepted; 2, some rows were rejected and all others accepted (or the command line is invalid); 1, the import failed. \
     If a compressed file is truncated, nothing is imported.\n\nExamples:\n  \
     sequor import events.csv.gz\n  \
-    sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --time-unit ms\n  \
+    sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --kind addtocart=cart,transaction=purchase\n  \
+    zcat u.data.gz | sequor import - --columns user,item,value,timestamp --delimiter tab --type rate\n  \
     sequor import plays.ndjson.zst --map user=uid,item=track,time=at --type play --faults faults.ndjson\n  \
     sequor import --items catalog.csv --map item=sku\n  \
-    sequor import events.csv --data-dir sequor-data    without a running daemon")]
+    sequor import events.csv --data-dir sequor-data    without a running daemon"
+)]
 pub(super) struct Import {
-    /// Files to import, in this order.
+    /// Files to import, in this order; `-` is the standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -55,22 +58,15 @@ pub(super) struct Import {
     /// /v1/items.
     #[arg(long)]
     items: bool,
-    /// Column or field names in the files, such as user=uid. Events have the fields user, item,
-    /// time, type, value, session, consent, id; items have `item` and their attributes.
-    #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
-    map: Vec<String>,
     #[command(flatten)]
-    time: TimeFlags,
-    /// Kind of events that name none.
-    #[arg(long = "type", value_name = "KIND", conflicts_with = "items")]
-    kind: Option<String>,
+    format: FileFlags,
     /// Sort events by time within this window. Later events are sent in file order and counted as
     /// late. `0s` disables sorting.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     window: Period,
-    /// Source of the event ids of rows without one.
-    #[arg(long, value_name = "SOURCE", default_value = "content", conflicts_with = "items")]
-    id_from: IdSource,
+    /// Source of the event ids of rows without one [default: content; row for standard input].
+    #[arg(long, value_name = "SOURCE", conflicts_with = "items")]
+    id_from: Option<IdSource>,
     /// Maximum rows per request, at most the server.max_batch of the daemon.
     #[arg(long, value_name = "ROWS", default_value_t = 500, value_parser = clap::builder::RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     batch: u64,
@@ -107,17 +103,24 @@ const MAX_HELD_LINES: u64 = 100_000;
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
+        if self.files.iter().any(|file| is_standard_input(file)) {
+            ensure!(self.state.is_none(), "standard input has no progress file: omit --state");
+            ensure!(self.id_from != Some(IdSource::Content), "standard input has no digest in advance: use --id-from row or columns");
+        }
         let mut rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
-        let kind = if self.items { ImportKind::Items(self.item_mapping()?, self.time.format()?) } else { ImportKind::Events(self.event_mapping()?) };
+        let kind =
+            if self.items { ImportKind::Items(self.format.item_format()?) } else { ImportKind::Events(self.format.event_mapping()?) };
         // Reports a missing file at once, even if there is no daemon.
-        self.files.iter().try_for_each(|file| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display())))?;
+        let open = |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
+        self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;
         let (target, target_name) = self.target(&mut rules)?;
         let rejects = RejectReport::new(&self.reject_flags)?;
         // A truncated file is refused before anything is sent: once it is complete, its rows have
         // other ids.
         let opened = self.files.iter().map(|file| Ok((file, self.open_progress(file, &target_name)?))).collect::<anyhow::Result<Vec<_>>>();
         let opened = opened.context("nothing was imported")?;
-        let mut run = ImportRun { import: &self, rules, kind, target, rejects, summary: ImportSummary::default(), has_forgotten_rejects: false };
+        let mut run =
+            ImportRun { import: &self, rules, kind, target, rejects, summary: ImportSummary::default(), has_forgotten_rejects: false };
         for (file, (progress, size)) in opened {
             run.import_file(file, progress, size)?;
         }
@@ -128,18 +131,27 @@ impl Import {
 
     /// Reads the progress file and the file itself, and reports what will be skipped.
     fn open_progress(&self, file: &Path, target: &str) -> anyhow::Result<(ImportProgress, u64)> {
+        if is_standard_input(file) {
+            return Ok((ImportProgress::without_file(target), 0));
+        }
         let state = ProgressFile::for_file(file, ".import", self.state.as_deref());
         let (progress, history, size) = ImportProgress::open(file, state, target)?;
         let (name, through, state) = (file.display(), progress.through(), progress.path().display());
         match history {
-            FileHistory::Same | FileHistory::Grown if through > 0 => eprintln!("{name}: resuming after line {through}, according to {state}"),
-            FileHistory::Changed if !self.items && self.id_from == IdSource::Content => eprintln!(
+            FileHistory::Same | FileHistory::Grown if through > 0 => {
+                eprintln!("{name}: resuming after line {through}, according to {state}")
+            }
+            FileHistory::Changed if !self.items && self.id_source(file) == IdSource::Content => eprintln!(
                 "warning: {name} has changed since {state} was written. Its rows have new event ids, so rows that were imported before count again. \
                  To recognise unchanged rows, import each version with --id-from row or --id-from columns."
             ),
             _ => {}
         }
         Ok((progress, size))
+    }
+
+    fn id_source(&self, file: &Path) -> IdSource {
+        self.id_from.unwrap_or(if is_standard_input(file) { IdSource::Row } else { IdSource::Content })
     }
 
     /// Prints the summary. If rows were rejected, returns the error that sets exit code 2.
@@ -189,32 +201,6 @@ impl Import {
             }
         }
     }
-
-    fn map_pairs(&self) -> impl Iterator<Item = anyhow::Result<(&str, &str)>> {
-        self.map.iter().map(|pair| pair.split_once('=').with_context(|| format!("invalid --map {pair}: write FIELD=NAME")))
-    }
-
-    fn event_mapping(&self) -> anyhow::Result<ColumnMapping> {
-        self.map_pairs().try_fold(ColumnMapping::new(self.time.format()?, self.kind.clone()), |mapping, pair| {
-            let (field, name) = pair?;
-            let known = EventField::from_name(field);
-            let field = known.with_context(|| {
-                format!("invalid --map {field}={name}: the fields are user, item, time, type, value, session, consent and id")
-            })?;
-            Ok(mapping.with_column(field, name.to_owned()))
-        })
-    }
-
-    fn item_mapping(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
-        self.map_pairs()
-            .map(|pair| {
-                let (field, name) = pair?;
-                let known = ItemFileReader::field_from_name(field);
-                let field = known.with_context(|| format!("invalid --map {field}={name}: an item has no field `{field}`"))?;
-                Ok((field, name.to_owned()))
-            })
-            .collect()
-    }
 }
 
 /// A running import.
@@ -235,13 +221,14 @@ impl ImportRun<'_> {
         let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MAX_HELD_LINES);
         let mut batch = ImportBatch::default();
         let display = ProgressDisplay::new(size, "bytes imported");
+        let id_source = self.import.id_source(file);
         while let Some(row) = rows.next() {
             let line = rows.line();
             match row {
                 Ok(_) if progress.is_done(line) => self.summary.skipped += 1,
                 Ok(Ok(ImportRow::Event(mut event))) => {
                     if event.value.event_id.is_none() {
-                        event.value.event_id = Some(self.import.id_from.event_id(&event.value, rows.row_bytes(), progress.id_digest(), line, &rules));
+                        event.value.event_id = Some(id_source.event_id(&event.value, rows.row_bytes(), progress.id_digest(), line, &rules));
                     }
                     reorder.insert(line, event);
                     while let Some((line, event)) = reorder.pop_ready(line) {
@@ -282,9 +269,7 @@ impl ImportRun<'_> {
             ImportKind::Events(mapping) => {
                 ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.clone(), rules, now)?))
             }
-            ImportKind::Items(mapping, time) => {
-                ImportRows::Items(Box::new(ItemFileReader::open(file, mapping.clone(), time.clone(), now)?))
-            }
+            ImportKind::Items(format) => ImportRows::Items(Box::new(ItemFileReader::open(file, format.clone(), now)?)),
         })
     }
 
@@ -306,4 +291,8 @@ impl ImportRun<'_> {
         }
         Ok(())
     }
+}
+
+fn is_standard_input(file: &Path) -> bool {
+    file == Path::new(STANDARD_INPUT)
 }

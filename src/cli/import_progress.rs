@@ -45,7 +45,8 @@ pub(super) struct TargetProgress {
 /// The progress file of an import into one target.
 #[derive(Debug)]
 pub(super) struct ImportProgress {
-    file: ProgressFile,
+    /// `None` for standard input.
+    file: Option<ProgressFile>,
     /// The progress into other targets.
     others: Vec<TargetProgress>,
     current: TargetProgress,
@@ -99,7 +100,20 @@ impl ImportProgress {
         };
         let excess = (others.len() + 1).saturating_sub(MAX_TARGETS);
         others.drain(..excess);
-        Ok((Self { file: state, others, current, has_forgotten_rejects: false }, history, found.size))
+        Ok((Self { file: Some(state), others, current, has_forgotten_rejects: false }, history, found.size))
+    }
+
+    /// The progress of standard input, which is not stored.
+    pub(super) fn without_file(target: &str) -> Self {
+        let current = TargetProgress {
+            target: target.to_owned(),
+            digest: String::new(),
+            bytes: 0,
+            id_digest: None,
+            through: 0,
+            rejected: LineSet::default(),
+        };
+        Self { file: None, others: Vec::new(), current, has_forgotten_rejects: false }
     }
 
     /// The digest in the ids of the file's events.
@@ -112,7 +126,7 @@ impl ImportProgress {
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.file.path()
+        self.file.as_ref().map_or(Path::new(""), ProgressFile::path)
     }
 
     /// Whether an earlier run has completed the row in this line.
@@ -142,7 +156,8 @@ impl ImportProgress {
     /// Writes the file: all rows up to `through` are acknowledged or rejected.
     pub(super) fn write(&mut self, through: u64) -> anyhow::Result<()> {
         self.current.through = self.current.through.max(through);
+        let Some(file) = &self.file else { return Ok(()) };
         let targets = self.others.iter().chain([&self.current]).cloned().collect();
-        self.file.write(&ImportState::Targets { targets })
+        file.write(&ImportState::Targets { targets })
     }
 }

@@ -1,15 +1,15 @@
 //! The rows of an imported file, and the batches in which they are sent.
 
 use crate::domain::{Entry, WithConsent};
-use crate::ingest::{ColumnMapping, EventFileReader, FileError, ItemFileReader, TimeFormat, ValidationError, write_entry_with_consent};
+use crate::ingest::{ColumnMapping, EventFileReader, FileError, ItemFileFormat, ItemFileReader, ValidationError, write_entry_with_consent};
 
 /// Size limit of a request body: half the default of `server.max_body_bytes`.
 const MAX_BATCH_BYTES: usize = 512 * 1024;
 
-/// Content of the files, with its column mapping.
+/// Content of the files, and how it is written.
 pub(super) enum ImportKind {
     Events(ColumnMapping),
-    Items(Vec<(&'static str, String)>, TimeFormat),
+    Items(ItemFileFormat),
 }
 
 /// A parsed row.

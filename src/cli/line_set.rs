@@ -39,10 +39,6 @@ impl LineSet {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     pub(super) fn range_count(&self) -> usize {
         self.ranges.len()
     }

@@ -1,20 +1,20 @@
 //! `sequor replay`: replays recorded events through the daemon's actors, test-then-train.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::file_flags::FileFlags;
 use super::flags::{self, RuntimeFlags};
 use super::progress_display::ProgressDisplay;
 use super::recording;
 use super::replay_report::{ReplayReport, write_plot};
-use super::time_flags::TimeFlags;
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName};
-use crate::ingest::{ColumnMapping, EventFileReader, ValidationRules};
+use crate::ingest::{EventFileReader, STANDARD_INPUT, ValidationRules};
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
 use crate::services::ingest::{WhenFull, ingest};
@@ -30,12 +30,13 @@ use crate::store::Store;
 )]
 pub(super) struct Replay {
     /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
-    /// NDJSON (.ndjson, .jsonl). A further .gz means compressed.
+    /// NDJSON (.ndjson, .jsonl). A further .gz or .zst means compressed. Other names and formats
+    /// need --map and the flags below.
     file: PathBuf,
     #[command(flatten)]
     flags: RuntimeFlags,
     #[command(flatten)]
-    time: TimeFlags,
+    format: FileFlags,
     /// Evaluate from this event on: a fraction of the file (0.5) or an event number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
     evaluate_from: String,
@@ -106,6 +107,7 @@ impl Replay {
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; name an empty directory with --data-dir", settings.store.data_dir.display());
         }
+        ensure!(self.file != Path::new(STANDARD_INPUT), "replay reads the recording twice, so it cannot read standard input: name a file");
         let rules = flags::server_validation_rules(&settings)?;
         let events = self.count_events(&rules)?;
         let mut config = flags::learner_config(&settings);
@@ -127,7 +129,7 @@ impl Replay {
     }
 
     fn events<'r>(&self, rules: &'r ValidationRules) -> anyhow::Result<EventFileReader<'r>> {
-        let mapping = ColumnMapping::new(self.time.format()?, None);
+        let mapping = self.format.event_mapping()?;
         Ok(EventFileReader::open_with_mapping(&self.file, mapping, rules, i64::MAX / 2)?)
     }
 

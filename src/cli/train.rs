@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evaluate::{EvaluationFigures, write_json};
+use super::file_flags::FileFlags;
 use super::flags::{self, SettingFlags};
 use super::plot::{self, PlotLine};
-use super::time_flags::TimeFlags;
 use super::{recording, training_checkpoint};
-use crate::ingest::ColumnMapping;
 use crate::learner::{Corpus, EpochProgress, EpochReport, OfflineTraining, score_sessions};
 use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
@@ -23,12 +22,13 @@ use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 #[derive(Debug, Args)]
 pub(super) struct Train {
     /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
-    /// NDJSON (.ndjson, .jsonl). A further .gz means compressed.
+    /// NDJSON (.ndjson, .jsonl). A further .gz or .zst means compressed. Other names and formats
+    /// need --map and the flags below.
     file: PathBuf,
     #[command(flatten)]
     flags: SettingFlags,
     #[command(flatten)]
-    time: TimeFlags,
+    format: FileFlags,
     /// Maximum number of epochs (train.epochs) [default: 10].
     #[arg(long, value_name = "COUNT")]
     epochs: Option<usize>,
@@ -120,7 +120,7 @@ impl Train {
     fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
         let settings = layers.validated()?;
         let gap = self.idle_gap.map(Period::as_millis);
-        let mapping = ColumnMapping::new(self.time.format()?, None);
+        let mapping = self.format.event_mapping()?;
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
             let kinds = settings.events.resolved_kinds();
             let read = recording::read(&self.file, mapping, &kinds, gap.unwrap_or(i64::MAX))?;

@@ -1,10 +1,12 @@
 //! Maps the field names and the time format of a foreign file to those of an event.
 
+use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
 use super::validation::{RawEvent, missing_field};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// A field of an event that a column or JSON field of a file can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +70,15 @@ impl EventField {
     }
 }
 
-/// Field names, time format and default event kind of a file.
+/// Field names, time format, table format and event kinds of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ColumnMapping {
     names: [Option<String>; EventField::COUNT],
     time: TimeFormat,
+    table: TableFormat,
     kind: Option<String>,
+    /// The kinds that have other names in the file, by these names.
+    kinds: BTreeMap<String, String>,
 }
 
 impl ColumnMapping {
@@ -92,9 +97,28 @@ impl ColumnMapping {
         self
     }
 
+    /// Sets how the rows of a CSV file are written.
+    #[must_use]
+    pub fn with_table(mut self, table: TableFormat) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// Maps a name of a kind in the file to a kind.
+    #[must_use]
+    pub fn with_kind(mut self, name: String, kind: String) -> Self {
+        self.kinds.insert(name, kind);
+        self
+    }
+
+    /// How the rows of a CSV file are written.
+    pub(super) fn table(&self) -> &TableFormat {
+        &self.table
+    }
+
     /// Whether the fields are those of Sequor's own format, with whatever time format.
     pub(super) fn is_native(&self) -> bool {
-        self.kind.is_none() && self.names.iter().all(Option::is_none)
+        self.kind.is_none() && self.kinds.is_empty() && self.names.iter().all(Option::is_none)
     }
 
     /// How timestamps are written.
@@ -120,6 +144,10 @@ impl ColumnMapping {
         self.names.get(field as usize)?.as_deref()
     }
 
+    fn known_kind<'t>(&'t self, name: Cow<'t, str>) -> Cow<'t, str> {
+        self.kinds.get(name.as_ref()).map_or(name, |kind| Cow::Borrowed(kind))
+    }
+
     /// Builds an unvalidated event. `text` returns the text of a field, or `None` if it is empty.
     pub(super) fn raw_event<'t>(
         &'t self,
@@ -131,7 +159,7 @@ impl ColumnMapping {
             event_id: text(EventField::EventId)?,
             user_id: text(EventField::User)?,
             session_id: text(EventField::Session)?,
-            kind: text(EventField::Kind)?.or(self.kind.as_deref().map(Cow::Borrowed)),
+            kind: text(EventField::Kind)?.map(|name| self.known_kind(name)).or(self.kind.as_deref().map(Cow::Borrowed)),
             item_id: text(EventField::Item)?,
             value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
             timestamp: Some(self.time.parse("timestamp", &at)?),
@@ -141,9 +169,10 @@ impl ColumnMapping {
     }
 
     /// Builds an unvalidated event from a JSON object. Numbers and ids can be JSON numbers or
-    /// strings.
+    /// strings. A mapped name with dots, such as `context.user.id`, also names a field of a nested
+    /// object.
     pub(super) fn raw_event_from_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<RawEvent<'t>, ValidationError> {
-        self.raw_event(|field| match object.get(self.mapped(field).unwrap_or(field.json_name())) {
+        let event = self.raw_event(|field| match lookup(object, self.mapped(field).unwrap_or(field.json_name())) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
             Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
@@ -152,8 +181,18 @@ impl ColumnMapping {
                 ValidationErrorCode::WrongType,
                 format!("`{}` must be a string or a number", field.json_name()),
             )),
-        })
+        })?;
+        let properties = object.get("properties").filter(|properties| properties.is_object());
+        Ok(RawEvent { properties: properties.map(|properties| Cow::Owned(properties.to_string())), ..event })
     }
+}
+
+/// The field with this name, or with this path of names separated by dots.
+fn lookup<'o>(object: &'o Map<String, Value>, name: &str) -> Option<&'o Value> {
+    object.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        lookup(object.get(first)?.as_object()?, rest)
+    })
 }
 
 fn not_a_number() -> ValidationError {
@@ -193,6 +232,11 @@ mod tests {
             (raw.user_id.as_deref(), raw.kind.as_deref(), raw.timestamp, raw.value),
             (Some("7"), Some("view"), Some(12_500), Some(3.0))
         );
+        let mapping = mapping.with_column(EventField::User, "who.id".to_owned()).with_kind("addtocart".to_owned(), "cart".to_owned());
+        let object = serde_json::from_str(r#"{"who":{"id":"v"},"type":"addtocart","item_id":"i","ts":12,"properties":{"a":1}}"#).unwrap();
+        let raw = mapping.raw_event_from_object(&object).unwrap();
+        assert_eq!((raw.user_id.as_deref(), raw.kind.as_deref(), raw.properties.as_deref()), (Some("v"), Some("cart"), Some(r#"{"a":1}"#)));
+        let mapping = mapping.with_column(EventField::User, "visitor".to_owned());
         let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
         assert_eq!(mapping.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));
     }

@@ -1,19 +1,22 @@
-//! Parses events from CSV: a header names the columns, and each further line is one event.
-//!
-//! No field may contain a line end, because ids cannot. An unclosed quote therefore invalidates its
-//! own line and never the rest of the file.
+//! Parses events from CSV (RFC 4180): a header or the caller names the columns, and each further
+//! record is one event. The separator is detected unless the caller names it.
 
 use super::column_mapping::{ColumnMapping, EventField};
+use super::table_format::TableFormat;
 use super::validation::ValidationRules;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use std::borrow::Cow;
 
-/// The fields of one line, in reused buffers.
+/// The separators that are detected, in the order of preference.
+const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
+
+/// The fields of one record, in reused buffers.
 #[derive(Debug)]
 pub(super) struct CsvRow {
     parser: Reader,
+    delimiter: u8,
     /// The unquoted fields of the last line, concatenated.
     text: Vec<u8>,
     /// The end of each field in `text`.
@@ -21,8 +24,14 @@ pub(super) struct CsvRow {
 }
 
 impl CsvRow {
-    pub(super) fn new() -> Self {
-        Self { parser: Reader::new(), text: Vec::new(), ends: Vec::new() }
+    pub(super) fn new(delimiter: u8) -> Self {
+        let parser = ReaderBuilder::new().delimiter(delimiter).build();
+        Self { parser, delimiter, text: Vec::new(), ends: Vec::new() }
+    }
+
+    /// The separator of the columns.
+    pub(super) fn delimiter(&self) -> u8 {
+        self.delimiter
     }
 
     /// Splits a header into its column names.
@@ -32,7 +41,7 @@ impl CsvRow {
         if is_complete { Ok(names) } else { Err(CsvHeaderError::UnclosedQuote) }
     }
 
-    /// Splits a line and checks that it has `expected` columns.
+    /// Splits a record and checks that it has `expected` columns.
     pub(super) fn read_line(&mut self, line: &[u8], expected: usize) -> Result<(), ValidationError> {
         if !self.split(line) {
             return Err(ValidationError::new(None, ValidationErrorCode::Syntax, "a quote is never closed"));
@@ -95,6 +104,46 @@ pub(super) enum CsvHeaderError {
     DuplicateColumn(String),
     /// A quote is never closed.
     UnclosedQuote,
+    /// The first row has another number of columns than the caller named.
+    ColumnCount {
+        /// The number of named columns.
+        named: usize,
+        /// The number of columns in the first row.
+        found: usize,
+    },
+}
+
+/// Resolves the columns of a file. `first` is its first record: the header, or a row if `format`
+/// names the columns. `resolve` receives the names of the columns.
+///
+/// # Errors
+/// If `resolve` fails with every possible separator. The error is that of the separator which gives
+/// the most columns.
+pub(super) fn resolve_columns<T>(
+    format: &TableFormat,
+    first: &[u8],
+    resolve: impl Fn(&[Vec<u8>]) -> Result<T, CsvHeaderError>,
+) -> Result<(CsvRow, usize, T), CsvHeaderError> {
+    let mut best: Option<(usize, CsvHeaderError)> = None;
+    for delimiter in format.delimiter.map_or_else(|| DELIMITERS.to_vec(), |delimiter| vec![delimiter]) {
+        let mut row = CsvRow::new(delimiter);
+        let found = row.read_header(first);
+        let column_count = row.ends.len();
+        let resolved = match &format.columns {
+            // The first record is a row. Its width shows the separator.
+            Some(columns) if column_count == columns.len() || format.delimiter.is_some() => {
+                resolve(&columns.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>())
+            }
+            Some(columns) => Err(CsvHeaderError::ColumnCount { named: columns.len(), found: column_count }),
+            None => found.and_then(|names| resolve(&names)),
+        };
+        match resolved {
+            Ok(resolved) => return Ok((row, format.columns.as_ref().map_or(column_count, Vec::len), resolved)),
+            Err(error) if best.as_ref().is_none_or(|(columns, _)| column_count > *columns) => best = Some((column_count, error)),
+            Err(_) => {}
+        }
+    }
+    Err(best.map_or(CsvHeaderError::UnclosedQuote, |(_, error)| error))
 }
 
 /// The index of the column `name`, if the header has it.
@@ -111,23 +160,31 @@ pub(super) fn require_columns<'n>(columns: &[Vec<u8>], mut names: impl Iterator<
     })
 }
 
+/// The column of each [`EventField`].
+fn event_columns(names: &[Vec<u8>], mapping: &ColumnMapping) -> Result<[Option<usize>; EventField::COUNT], CsvHeaderError> {
+    let mut columns = [None; EventField::COUNT];
+    for (field, column) in EventField::all().zip(&mut columns) {
+        let name = mapping.column(field);
+        *column = find(names, name)?;
+        if column.is_none() && mapping.requires(field) {
+            let required: Vec<_> = EventField::all().filter(|field| mapping.requires(*field)).map(|field| mapping.column(field)).collect();
+            return Err(CsvHeaderError::MissingColumn(name.to_owned(), required.join(", ")));
+        }
+    }
+    Ok(columns)
+}
+
 impl CsvEventReader {
     /// Parses the header. `mapping` names the columns. They can come in any order; other columns
     /// are ignored.
     pub(super) fn new(header: &[u8], mapping: ColumnMapping) -> Result<Self, CsvHeaderError> {
-        let mut row = CsvRow::new();
-        let names = row.read_header(header)?;
-        let mut columns = [None; EventField::COUNT];
-        for (field, column) in EventField::all().zip(&mut columns) {
-            let name = mapping.column(field);
-            *column = find(&names, name)?;
-            if column.is_none() && mapping.requires(field) {
-                let required: Vec<_> =
-                    EventField::all().filter(|field| mapping.requires(*field)).map(|field| mapping.column(field)).collect();
-                return Err(CsvHeaderError::MissingColumn(name.to_owned(), required.join(", ")));
-            }
-        }
-        Ok(Self { row, mapping, column_count: names.len(), columns })
+        let (row, column_count, columns) = resolve_columns(mapping.table(), header, |names| event_columns(names, &mapping))?;
+        Ok(Self { row, mapping, column_count, columns })
+    }
+
+    /// The separator of the columns.
+    pub(super) fn delimiter(&self) -> u8 {
+        self.row.delimiter()
     }
 
     /// Parses one line into an event.
@@ -186,6 +243,29 @@ mod tests {
             CsvHeaderError::DuplicateColumn("user".to_owned())
         );
         assert_eq!(CsvEventReader::new(b"\"user,item", ColumnMapping::default()).unwrap_err(), CsvHeaderError::UnclosedQuote);
+    }
+
+    #[test]
+    fn detects_the_separator() {
+        for separator in [",", "\t", ";", "|"] {
+            let line = |fields: &[&str]| fields.join(separator).into_bytes();
+            let mut reader = CsvEventReader::new(&line(&["user", "item", "event", "timestamp", "more"]), ColumnMapping::default()).unwrap();
+            let event = reader.read_event(&line(&["u", "i", "view", "1600000000", ""]), &ValidationRules::default(), NOW).unwrap().value;
+            assert_eq!((event.user_id.as_str(), event.timestamp), ("u", 1_600_000_000_000), "{separator}");
+        }
+        let error = CsvEventReader::new(b"user;item;event;at", ColumnMapping::default()).unwrap_err();
+        assert!(matches!(error, CsvHeaderError::MissingColumn(column, _) if column == "timestamp"));
+    }
+
+    #[test]
+    fn reads_a_file_without_a_header() {
+        let columns = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let mapping = |names| ColumnMapping::default().with_table(TableFormat { delimiter: None, columns: columns(names) });
+        let mut reader = CsvEventReader::new(b"u::x;i;view;1600000000", mapping(&["user", "item", "event", "timestamp"])).unwrap();
+        let event = reader.read_event(b"u::x;i;view;1600000000", &ValidationRules::default(), NOW).unwrap().value;
+        assert_eq!((event.user_id.as_str(), event.item_id.as_deref()), ("u::x", Some("i")));
+        let error = CsvEventReader::new(b"u,i,view,1600000000,3", mapping(&["user", "item", "event", "timestamp"])).unwrap_err();
+        assert_eq!(error, CsvHeaderError::ColumnCount { named: 4, found: 5 });
     }
 
     #[test]

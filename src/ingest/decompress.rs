@@ -3,7 +3,11 @@
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::Path;
+
+/// The file name that stands for the standard input.
+pub const STANDARD_INPUT: &str = "-";
 
 /// Bytes per read from the disk, and per decompressed block.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -21,11 +25,14 @@ pub struct DecompressedFile {
 }
 
 impl DecompressedFile {
-    /// Opens a file.
+    /// Opens a file, or the standard input for `-`.
     ///
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(file: &Path) -> io::Result<Self> {
+        if file == Path::new(STANDARD_INPUT) {
+            return Self::open_standard_input();
+        }
         let source = File::open(file)?;
         let handle = source.try_clone()?;
         let source = BufReader::with_capacity(BUFFER_BYTES, source);
@@ -40,6 +47,26 @@ impl DecompressedFile {
         let is_compressed =
             file.extension().is_some_and(|extension| ["gz", "zst"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
         Ok(Self { reader, inner_name, is_compressed, handle })
+    }
+
+    /// Reads the standard input. Its first bytes tell whether it is compressed, and whether it is
+    /// NDJSON.
+    fn open_standard_input() -> io::Result<Self> {
+        let handle = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let mut source = BufReader::with_capacity(BUFFER_BYTES, handle.try_clone()?);
+        let start = source.fill_buf()?;
+        let (is_gzip, is_zstd) = (start.starts_with(b"\x1F\x8B"), start.starts_with(b"\x28\xB5\x2F\xFD"));
+        let mut reader: Box<dyn BufRead + Send> = if is_gzip {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(source)))
+        } else if is_zstd {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?))
+        } else {
+            Box::new(source)
+        };
+        let start = reader.fill_buf()?;
+        let is_json = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start).trim_ascii_start().starts_with(b"{");
+        let inner_name = if is_json { "stdin.ndjson" } else { "stdin.csv" };
+        Ok(Self { reader, inner_name: inner_name.to_owned(), is_compressed: is_gzip || is_zstd, handle })
     }
 
     /// Skips the first `bytes` bytes of the decompressed content. Call it before the first read.

@@ -5,6 +5,7 @@ use super::csv::{CsvEventReader, CsvHeaderError};
 use super::decompress::DecompressedFile;
 use super::json;
 use super::line_reader::{LineReader, MAX_LINE_BYTES, RawLine};
+use super::table_format::TableFormat;
 use super::validation::ValidationRules;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
@@ -61,18 +62,23 @@ pub enum FileError {
     },
 }
 
-/// Reads the lines of a file, which it decompresses on the fly.
+/// Reads the lines or CSV records of a file, which it decompresses on the fly.
 pub(super) struct FileLineReader {
     file: PathBuf,
     content: DecompressedFile,
     lines: LineReader,
+    /// The separator of CSV; `None` for NDJSON.
+    delimiter: Option<u8>,
     is_finished: bool,
 }
 
 impl FileLineReader {
     pub(super) fn open(file: &Path) -> Result<Self, FileError> {
-        let content = DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
-        Ok(Self { file: file.to_owned(), content, lines: LineReader::new(), is_finished: false })
+        let content = DecompressedFile::open(file).map_err(|source| match source.kind() {
+            ErrorKind::UnexpectedEof => FileError::Truncated { file: file.to_owned(), line: 1 },
+            _ => FileError::Open { file: file.to_owned(), source },
+        })?;
+        Ok(Self { file: file.to_owned(), content, lines: LineReader::new(), delimiter: None, is_finished: false })
     }
 
     /// Whether the file name stands for NDJSON (one JSON object per line).
@@ -80,26 +86,41 @@ impl FileLineReader {
         [".ndjson", ".jsonl"].iter().any(|extension| self.content.inner_name.ends_with(extension))
     }
 
-    /// Reads the first line and parses it as the header with `read`.
-    pub(super) fn read_header<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, CsvHeaderError>) -> Result<T, FileError> {
+    /// Reads the first record and resolves the columns with `read`, which also returns their
+    /// separator. Without a header, the record is read again as a row.
+    pub(super) fn read_header<T>(
+        &mut self,
+        format: &TableFormat,
+        read: impl FnOnce(&[u8]) -> Result<(u8, T), CsvHeaderError>,
+    ) -> Result<T, FileError> {
         let file = || self.file.clone();
-        let header = match self.lines.read_next(&mut self.content.reader) {
+        let header = match self.lines.read_record(&mut self.content.reader, format.delimiter.unwrap_or(b',')) {
             Ok(Some(RawLine::Complete(line))) => read(line).map_err(|error| match error {
                 CsvHeaderError::MissingColumn(column, required) => {
                     format!("the header lacks the column `{column}`; it must name {required}")
                 }
                 CsvHeaderError::DuplicateColumn(column) => format!("the header names the column `{column}` twice"),
                 CsvHeaderError::UnclosedQuote => "a quote in the header is never closed".to_owned(),
+                CsvHeaderError::ColumnCount { named, found } => {
+                    format!(
+                        "the row has {found} columns; --columns names {named}; name the separator with --delimiter if it was not detected"
+                    )
+                }
             }),
             Ok(Some(RawLine::TooLong)) => Err(too_long()),
             Ok(None) => return Err(FileError::Empty { file: file() }),
             Err(source) => return Err(FileError::reading(file(), self.lines.line_number, source)),
         };
-        let line = self.lines.line_number;
-        header.map_err(|reason| FileError::Header { file: file(), line, reason })
+        let line = self.lines.record_line;
+        let (delimiter, columns) = header.map_err(|reason| FileError::Header { file: file(), line, reason })?;
+        self.delimiter = Some(delimiter);
+        if format.columns.is_some() {
+            self.lines.unread();
+        }
+        Ok(columns)
     }
 
-    /// Parses the next line with `read`; `None` at the end of the file and after a [`FileError`].
+    /// Parses the next line or record with `read`; `None` at the end of the file and after a [`FileError`].
     pub(super) fn read_next<T>(
         &mut self,
         read: impl FnOnce(&[u8]) -> Result<T, ValidationError>,
@@ -107,7 +128,11 @@ impl FileLineReader {
         if self.is_finished {
             return None;
         }
-        match self.lines.read_next(&mut self.content.reader) {
+        let row = match self.delimiter {
+            Some(delimiter) => self.lines.read_record(&mut self.content.reader, delimiter),
+            None => self.lines.read_next(&mut self.content.reader),
+        };
+        match row {
             Ok(Some(RawLine::Complete(line))) => Some(Ok(read(line))),
             Ok(Some(RawLine::TooLong)) => Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long())))),
             Ok(None) => {
@@ -121,16 +146,16 @@ impl FileLineReader {
         }
     }
 
-    /// The number of the last line read, from 1.
+    /// The number of the first line of the last row, from 1.
     pub(super) fn line_number(&self) -> u64 {
-        self.lines.line_number
+        self.lines.record_line
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
         self.content.bytes_read()
     }
 
-    /// The bytes of the last line, without the line end.
+    /// The bytes of the last row, without the line end.
     pub(super) fn line_bytes(&self) -> &[u8] {
         self.lines.line_bytes()
     }
@@ -142,7 +167,7 @@ impl fmt::Debug for FileLineReader {
     }
 }
 
-/// Iterates over the events of a file, in file order. Files named `.ndjson` or `.jsonl` hold one
+/// Iterates over the events of a file, in file order. The file `-` is the standard input. Files named `.ndjson` or `.jsonl` hold one
 /// JSON object per line; all others are CSV with a header. A further extension `.gz` or `.zst`
 /// marks a compressed file.
 ///
@@ -182,7 +207,8 @@ impl<'r> EventFileReader<'r> {
         received_at: Timestamp,
     ) -> Result<Self, FileError> {
         let mut lines = FileLineReader::open(file)?;
-        let csv = if lines.is_json() { None } else { Some(lines.read_header(|header| CsvEventReader::new(header, mapping.clone()))?) };
+        let read = |header: &[u8]| CsvEventReader::new(header, mapping.clone()).map(|csv| (csv.delimiter(), csv));
+        let csv = if lines.is_json() { None } else { Some(lines.read_header(mapping.table(), read)?) };
         Ok(Self { lines, csv, mapping, rules, received_at, rows_read: 0, warning: None })
     }
 
@@ -192,7 +218,7 @@ impl<'r> EventFileReader<'r> {
         self.warning.as_ref()
     }
 
-    /// The number of the last line read, from 1.
+    /// The number of the first line of the last row, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
         self.lines.line_number()

@@ -1,8 +1,9 @@
 //! Reads catalog changes from a file, as a stream.
 
-use super::csv::{CsvHeaderError, CsvRow, require_columns};
+use super::csv::{CsvHeaderError, CsvRow, require_columns, resolve_columns};
 use super::event_file::{FileError, FileLineReader};
 use super::items::{item_change_from_object, parse_object};
+use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
 use super::validation::excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};
@@ -24,10 +25,22 @@ pub struct ItemFileReader {
     lines: FileLineReader,
     /// `None` for NDJSON.
     csv: Option<(CsvRow, Vec<Option<&'static str>>)>,
-    names: Vec<(&'static str, String)>,
-    time: TimeFormat,
+    format: ItemFileFormat,
     received_at: Timestamp,
     rows_read: u64,
+    /// The attributes of the item of the last CSV row.
+    last_item: Option<Map<String, Value>>,
+}
+
+/// How the item changes of a file are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ItemFileFormat {
+    /// The fields that have other names in the file, as (field, name).
+    pub names: Vec<(&'static str, String)>,
+    /// The format of `published` and `expires`.
+    pub time: TimeFormat,
+    /// How the rows of a CSV file are written.
+    pub table: TableFormat,
 }
 
 impl ItemFileReader {
@@ -37,31 +50,25 @@ impl ItemFileReader {
         FIELDS.into_iter().find(|field| *field == if name == "item" { "item_id" } else { name })
     }
 
-    /// Opens a file. `names` lists the fields that have other names in the file, as (field, name).
-    /// `time` is the format of `published` and `expires`.
+    /// Opens a file.
     ///
     /// # Errors
     /// If the file cannot be opened or is empty, or its header lacks a required column.
-    pub fn open(file: &Path, names: Vec<(&'static str, String)>, time: TimeFormat, received_at: Timestamp) -> Result<Self, FileError> {
-        let mut items = Self { lines: FileLineReader::open(file)?, csv: None, names, time, received_at, rows_read: 0 };
+    pub fn open(file: &Path, format: ItemFileFormat, received_at: Timestamp) -> Result<Self, FileError> {
+        let lines = FileLineReader::open(file)?;
+        let mut items = Self { lines, csv: None, format, received_at, rows_read: 0, last_item: None };
         if !items.lines.is_json() {
-            let mut row = CsvRow::new();
-            let names = items.names.clone();
-            let fields = items.lines.read_header(|line| {
-                let columns = row.read_header(line)?;
-                require_columns(&columns, names.iter().map(|(_, name)| name.as_str()))?;
-                let native = |column: &[u8]| FIELDS.into_iter().find(|field| field.as_bytes() == column);
-                let mapped = |column: &[u8]| names.iter().find(|(_, name)| name.as_bytes() == column).map(|(field, _)| *field);
-                let fields: Vec<_> = columns.iter().map(|column| mapped(column).or_else(|| native(column))).collect();
-                let has_item = fields.contains(&Some("item_id"));
-                if has_item { Ok(fields) } else { Err(CsvHeaderError::MissingColumn("item_id".to_owned(), "item_id".to_owned())) }
-            })?;
-            items.csv = Some((row, fields));
+            let ItemFileFormat { names, table, .. } = &items.format;
+            let read = |first: &[u8]| {
+                let (row, _, fields) = resolve_columns(table, first, |columns| item_columns(columns, names))?;
+                Ok((row.delimiter(), (row, fields)))
+            };
+            items.csv = Some(items.lines.read_header(table, read)?);
         }
         Ok(items)
     }
 
-    /// The number of the last line read, from 1.
+    /// The number of the first line of the last row, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
         self.lines.line_number()
@@ -84,10 +91,11 @@ impl Iterator for ItemFileReader {
     type Item = Result<Result<ItemChange, ValidationError>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (csv, names, time, received_at) = (&mut self.csv, &self.names, &self.time, self.received_at);
+        let (csv, ItemFileFormat { names, time, .. }, received_at) = (&mut self.csv, &self.format, self.received_at);
+        let last_item = &mut self.last_item;
         let change = self.lines.read_next(|line| {
             let object = match csv {
-                Some((row, fields)) => object_from_row(row, fields, line)?,
+                Some((row, fields)) => merge_rows(last_item, object_from_row(row, fields, line)?),
                 None => rename_fields(parse_object(line.trim_ascii())?, names),
             };
             item_change_from_object(object, received_at, Some(time), &mut |_| {})
@@ -96,6 +104,27 @@ impl Iterator for ItemFileReader {
         self.rows_read += 1;
         Some(change.map(|change| change.map_err(|error| error.with_position(index, Some(self.lines.line_number())))))
     }
+}
+
+/// The field of each column.
+fn item_columns(columns: &[Vec<u8>], names: &[(&'static str, String)]) -> Result<Vec<Option<&'static str>>, CsvHeaderError> {
+    require_columns(columns, names.iter().map(|(_, name)| name.as_str()))?;
+    let native = |column: &[u8]| FIELDS.into_iter().find(|field| field.as_bytes() == column);
+    let mapped = |column: &[u8]| names.iter().find(|(_, name)| name.as_bytes() == column).map(|(field, _)| *field);
+    let fields: Vec<_> = columns.iter().map(|column| mapped(column).or_else(|| native(column))).collect();
+    let has_item = fields.contains(&Some("item_id"));
+    if has_item { Ok(fields) } else { Err(CsvHeaderError::MissingColumn("item_id".to_owned(), "item_id".to_owned())) }
+}
+
+/// Adds the attributes of the row before, if it has the same item. Catalogs with a row for each
+/// variant leave the columns of the product empty after the first row; without them, the last
+/// variant would erase the product.
+fn merge_rows(last_item: &mut Option<Map<String, Value>>, row: Map<String, Value>) -> Map<String, Value> {
+    let is_put = |row: &Map<String, Value>| row.get("op").is_none_or(|op| op == "put");
+    let is_continued = |last: &Map<String, Value>| last.get("item_id") == row.get("item_id") && is_put(last) && is_put(&row);
+    let mut merged = last_item.take().filter(is_continued).unwrap_or_default();
+    merged.extend(row);
+    last_item.insert(merged).clone()
 }
 
 fn rename_fields(mut object: Map<String, Value>, names: &[(&'static str, String)]) -> Map<String, Value> {
@@ -150,7 +179,7 @@ mod tests {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let names = names.iter().map(|(field, name)| (*field, (*name).to_owned())).collect();
-        ItemFileReader::open(&file, names, TimeFormat::default(), 7).unwrap().map(Result::unwrap).collect()
+        ItemFileReader::open(&file, ItemFileFormat { names, ..ItemFileFormat::default() }, 7).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]
@@ -161,6 +190,21 @@ mod tests {
         assert_eq!(csv, json);
         let Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) = &csv[0] else { panic!("{csv:?}") };
         assert_eq!((item_id.as_str(), item.categories.as_slice()), ("tea", &["hot".to_owned(), "cold".to_owned()][..]));
+    }
+
+    /// Shopify's product export: the rows of further variants leave the product's columns empty, and
+    /// descriptions contain line ends.
+    #[test]
+    fn rows_of_variants_keep_the_attributes_of_the_product() {
+        let rows = "Handle;Body;Vendor;Price\nshirt;\"<p>\nblue, \"\"new\"\"\n</p>\";leaf;4\nshirt;;;5\nhat;;;3\nshirt;;;6\n";
+        let changes = read("a.csv", rows, &[("item_id", "Handle"), ("brand", "Vendor"), ("price", "Price")]);
+        let items = changes.iter().map(|change| match change {
+            Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) => (item_id.as_str(), item.brand.as_deref(), item.price),
+            other => panic!("{other:?}"),
+        });
+        let expected =
+            [("shirt", Some("leaf"), Some(4.0)), ("shirt", Some("leaf"), Some(5.0)), ("hat", None, Some(3.0)), ("shirt", None, Some(6.0))];
+        assert_eq!(items.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Reads numbered lines of bounded length from a stream.
+//! Reads numbered lines, or CSV records that may span several lines, of bounded length from a
+//! stream.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 
-/// Longest line, in bytes: several times the largest event. The bound keeps a file without line
-/// ends from filling the memory.
+/// Longest line or record, in bytes: several times the largest event. The bound keeps a file without
+/// line ends from filling the memory.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Reads a stream line by line into one reused buffer.
@@ -12,56 +14,198 @@ pub(super) struct LineReader {
     buffer: Vec<u8>,
     /// The number of the last line read, from 1.
     pub(super) line_number: u64,
+    /// The number of the first line of the last record.
+    pub(super) record_line: u64,
+    /// Lines that were read ahead; `None` is a line that was too long.
+    pending: VecDeque<Option<Vec<u8>>>,
 }
 
-/// One line.
+/// One line or record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RawLine<'a> {
-    /// The bytes of the line, without the line end.
+    /// The bytes, without the line end.
     Complete(&'a [u8]),
     /// The line has more than [`MAX_LINE_BYTES`] and was skipped.
     TooLong,
 }
 
+/// Outcome of reading one line into the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Read,
+    TooLong,
+    End,
+}
+
 impl LineReader {
     /// Starts at the first line of a stream. A byte order mark is skipped.
     pub(super) fn new() -> Self {
-        Self { buffer: Vec::new(), line_number: 0 }
+        Self { buffer: Vec::new(), line_number: 0, record_line: 0, pending: VecDeque::new() }
     }
 
     /// The next line that is not blank, or `None` at the end of the stream.
     ///
     /// # Errors
     /// If the stream cannot be read. [`LineReader::line_number`] then names the failing line.
-    pub(super) fn read_next(&mut self, mut source: impl BufRead) -> io::Result<Option<RawLine<'_>>> {
-        loop {
-            self.line_number += 1;
-            self.buffer.clear();
-            let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
-                source.skip_until(b'\n')?;
-                return Ok(Some(RawLine::TooLong));
-            }
-            if !self.buffer.trim_ascii().is_empty() {
-                break;
-            }
+    pub(super) fn read_next(&mut self, source: impl BufRead) -> io::Result<Option<RawLine<'_>>> {
+        Ok(match self.read_nonblank(source)? {
+            Line::End => None,
+            Line::TooLong => Some(RawLine::TooLong),
+            Line::Read => Some(RawLine::Complete(self.line_bytes().trim_ascii_end())),
+        })
+    }
+
+    /// The next CSV record, or `None` at the end of the stream. A field in quotes may contain line
+    /// ends (RFC 4180).
+    ///
+    /// A quote that is never closed must not swallow the rest of the file. If the record would be too
+    /// long, the stream ends, or a quote is closed within a field, only the first line is returned;
+    /// its quote is open, so it is rejected. The lines after it are read again.
+    ///
+    /// # Errors
+    /// As [`LineReader::read_next`].
+    pub(super) fn read_record(&mut self, mut source: impl BufRead, delimiter: u8) -> io::Result<Option<RawLine<'_>>> {
+        match self.read_nonblank(&mut source)? {
+            Line::End => return Ok(None),
+            Line::TooLong => return Ok(Some(RawLine::TooLong)),
+            Line::Read => {}
+        }
+        let mut quotes = QuoteScanner::new(delimiter);
+        if quotes.scan(&self.buffer) == RecordEnd::Open {
+            self.read_continuation(source, quotes)?;
         }
         Ok(Some(RawLine::Complete(self.line_bytes())))
     }
 
-    /// The bytes of the last line, without the line end and without a byte order mark.
+    /// Appends the further lines of a record to the buffer, unless its quote is never closed.
+    fn read_continuation(&mut self, mut source: impl BufRead, mut quotes: QuoteScanner) -> io::Result<()> {
+        let mut record = std::mem::take(&mut self.buffer);
+        let (first_line, first_bytes, mut ahead) = (self.line_number, record.len(), VecDeque::new());
+        loop {
+            let line = self.read_line(&mut source)?;
+            if line == Line::End {
+                break;
+            }
+            let text = std::mem::take(&mut self.buffer);
+            record.extend_from_slice(&text);
+            ahead.push_back((line == Line::Read).then_some(text));
+            let end = ahead.back().and_then(Option::as_deref).map_or(RecordEnd::Malformed, |text| quotes.scan(text));
+            match end {
+                RecordEnd::Complete if record.len() <= MAX_LINE_BYTES => {
+                    self.buffer = record;
+                    return Ok(());
+                }
+                RecordEnd::Open if record.len() <= MAX_LINE_BYTES => {}
+                _ => break,
+            }
+        }
+        record.truncate(first_bytes);
+        self.buffer = record;
+        self.line_number = first_line;
+        ahead.append(&mut self.pending);
+        self.pending = ahead;
+        Ok(())
+    }
+
+    /// Returns the last record to the stream.
+    pub(super) fn unread(&mut self) {
+        let lines: Vec<_> = self.buffer.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
+        lines.into_iter().rev().for_each(|line| self.pending.push_front(line));
+        self.line_number = self.record_line.saturating_sub(1);
+    }
+
+    /// The bytes of the last line or record, without the line end and without a byte order mark.
     pub(super) fn line_bytes(&self) -> &[u8] {
-        let start = if self.line_number == 1 && self.buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-        self.buffer.get(start..).unwrap_or_default().trim_ascii_end()
+        let start = if self.record_line == 1 && self.buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
+        let bytes = self.buffer.get(start..).unwrap_or_default();
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        bytes.strip_suffix(b"\r").unwrap_or(bytes)
+    }
+
+    fn read_nonblank(&mut self, mut source: impl BufRead) -> io::Result<Line> {
+        loop {
+            let line = self.read_line(&mut source)?;
+            self.record_line = self.line_number;
+            if line != Line::Read || !self.buffer.trim_ascii().is_empty() {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Reads a line, with its line end, into the buffer.
+    fn read_line(&mut self, mut source: impl BufRead) -> io::Result<Line> {
+        self.line_number += 1;
+        self.buffer.clear();
+        if let Some(line) = self.pending.pop_front() {
+            self.buffer = line.unwrap_or_default();
+            return Ok(if self.buffer.is_empty() { Line::TooLong } else { Line::Read });
+        }
+        let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+        if read == 0 {
+            return Ok(Line::End);
+        }
+        if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
+            source.skip_until(b'\n')?;
+            self.buffer.clear();
+            return Ok(Line::TooLong);
+        }
+        Ok(Line::Read)
+    }
+}
+
+/// Follows the quotes of a CSV record, by the rules of `csv-core`: a quote opens a field only at its
+/// start.
+#[derive(Debug)]
+struct QuoteScanner {
+    delimiter: u8,
+    state: QuoteState,
+    is_first_line: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuoteState {
+    FieldStart,
+    Unquoted,
+    Quoted,
+    /// After a quote in a quoted field: the end of the field, or the first half of a doubled quote.
+    QuoteInQuoted,
+}
+
+/// Whether a record ends with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecordEnd {
+    Complete,
+    /// The line ends inside quotes.
+    Open,
+    /// A quoted field that began in an earlier line continues after its closing quote.
+    Malformed,
+}
+
+impl QuoteScanner {
+    fn new(delimiter: u8) -> Self {
+        Self { delimiter, state: QuoteState::FieldStart, is_first_line: true }
+    }
+
+    fn scan(&mut self, line: &[u8]) -> RecordEnd {
+        for &byte in line.trim_ascii_end() {
+            self.state = match (self.state, byte) {
+                (QuoteState::FieldStart | QuoteState::QuoteInQuoted, b'"') => QuoteState::Quoted,
+                (QuoteState::Quoted, b'"') => QuoteState::QuoteInQuoted,
+                (QuoteState::Quoted, _) => QuoteState::Quoted,
+                (_, byte) if byte == self.delimiter => QuoteState::FieldStart,
+                (QuoteState::QuoteInQuoted, _) if !self.is_first_line => return RecordEnd::Malformed,
+                _ => QuoteState::Unquoted,
+            };
+        }
+        self.is_first_line = false;
+        if self.state == QuoteState::Quoted { RecordEnd::Open } else { RecordEnd::Complete }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn numbers_lines_and_skips_blank_lines() {
@@ -80,5 +224,47 @@ mod tests {
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::TooLong));
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::Complete(b"next")));
         assert_eq!(lines.line_number, 2);
+    }
+
+    /// The records of a text with the number of their first line; `None` is a line that is too long.
+    fn records(mut text: &[u8]) -> Vec<(u64, Option<String>)> {
+        let (mut lines, mut records) = (LineReader::new(), Vec::new());
+        while let Some(record) = lines.read_record(&mut text, b',').unwrap() {
+            let bytes = if let RawLine::Complete(bytes) = record { Some(String::from_utf8_lossy(bytes).into_owned()) } else { None };
+            records.push((lines.record_line, bytes));
+        }
+        records
+    }
+
+    #[test]
+    fn a_quoted_field_may_contain_line_ends() {
+        let found = records(b"a,\"b\r\n\"\"c\"\"\n\nd\",e\r\n\nf,\"g\nh\"\ni\n");
+        let expected = [(1, "a,\"b\r\n\"\"c\"\"\n\nd\",e"), (6, "f,\"g\nh\""), (8, "i")];
+        assert_eq!(found, expected.map(|(line, text)| (line, Some(text.to_owned()))));
+    }
+
+    #[test]
+    fn an_open_quote_does_not_swallow_the_lines_after_it() {
+        let text =
+            |found: Vec<(u64, Option<String>)>| found.into_iter().map(|(line, text)| (line, text.unwrap_or_default())).collect::<Vec<_>>();
+        let owned = |lines: &[(u64, &str)]| lines.iter().map(|(line, text)| (*line, (*text).to_owned())).collect::<Vec<_>>();
+        // The end of the stream, a quote that closes within a field, and too long a record.
+        assert_eq!(text(records(b"a,\"b\nc\n\nd\n")), owned(&[(1, "a,\"b"), (2, "c"), (4, "d")]));
+        assert_eq!(text(records(b"a,\"b\nc\n\"d\",e\n")), owned(&[(1, "a,\"b"), (2, "c"), (3, "\"d\",e")]));
+        let long = format!("a,\"b\n{}e\"\n", "c\n".repeat(MAX_LINE_BYTES));
+        let found = records(long.as_bytes());
+        assert_eq!((found.len(), found[1].clone()), (MAX_LINE_BYTES + 2, (2, Some("c".to_owned()))));
+        let long = format!("a,\"b\n{}\nlast\n", "c".repeat(2 * MAX_LINE_BYTES));
+        assert_eq!(records(long.as_bytes()), [(1, Some("a,\"b".to_owned())), (2, None), (3, Some("last".to_owned()))]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_belongs_to_one_record(text in "[a\",\n]{0,60}") {
+            let found = records(text.as_bytes());
+            let kept: String = found.iter().flat_map(|(_, record)| record.iter()).flat_map(|record| record.chars()).filter(|character| *character != '\n').collect();
+            prop_assert_eq!(kept, text.replace('\n', ""));
+            prop_assert!(found.is_sorted_by_key(|(line, _)| *line));
+        }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
 //! - `json`, `csv`, `items`, `segment`, `access_log`: parse one format each.
-//! - `column_mapping`, `timestamp`: field names and time formats of foreign files.
+//! - `column_mapping`, `table_format`, `timestamp`: field names and time formats of foreign files.
 //! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
 //! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
 //! - `export`: writes journal entries as JSON lines.
@@ -31,24 +31,26 @@ mod pseudonymiser;
 mod record_batch;
 mod reorder_buffer;
 mod segment;
+mod table_format;
 mod timestamp;
 mod validation;
 mod validation_error;
 
 pub use access_log::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLogSettings, SkipReason};
 pub use column_mapping::{ColumnMapping, EventField};
-pub use decompress::DecompressedFile;
+pub use decompress::{DecompressedFile, STANDARD_INPUT};
 pub use digest::KeyedDigest;
 pub use event_file::{EventFileReader, FileError};
 pub use export::{ENTRY_KINDS, entry_kind_name, write_entry, write_entry_with_consent};
 pub use framing::BodyError;
-pub use item_file::ItemFileReader;
+pub use item_file::{ItemFileFormat, ItemFileReader};
 pub use items::{MAX_CATEGORIES, MAX_TAGS, check_id, read_item, read_item_patch, read_items};
 pub use json::read_events;
 pub use pseudonymiser::{IdKind, Pseudonymiser};
 pub use record_batch::ParsedBatch;
 pub use reorder_buffer::ReorderBuffer;
 pub use segment::{ParsedSegmentBatch, SegmentCall, SegmentEventMapping, read_segment_batch, read_segment_call};
+pub use table_format::TableFormat;
 pub use timestamp::{TimeFormat, TimeUnit, TimeZoneError};
 pub use validation::{MAX_FUTURE_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH, RawEvent, ValidationRules};
 pub use validation_error::{ValidationError, ValidationErrorCode};

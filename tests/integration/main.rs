@@ -16,6 +16,7 @@ mod compaction;
 mod compressed_bodies;
 mod consent;
 mod crash;
+mod csv_dialects;
 mod daemon;
 mod data_maintenance;
 mod demo_and_bench;

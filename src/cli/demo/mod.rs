@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use super::client_auth::ClientAuth;
 use super::daemon_client::DaemonClient;
 use super::daemon_process::DaemonProcess;
+use super::file_flags::FileFlags;
 use super::flags::{self, RuntimeFlags};
-use super::time_flags::TimeFlags;
 use crate::clock::Clock;
-use crate::ingest::{ColumnMapping, EventFileReader};
+use crate::ingest::EventFileReader;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
 use demo_driver::DemoDriver;
@@ -50,7 +50,7 @@ pub(super) struct Demo {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    time: TimeFlags,
+    format: FileFlags,
     /// Speed relative to the recording.
     #[arg(long, value_name = "TIMES", default_value = "100", requires = "file", value_parser = speed)]
     speed: f64,
@@ -78,7 +78,7 @@ impl Demo {
         let rules = flags::client_validation_rules(&settings);
         let mut source = match &self.file {
             Some(file) => {
-                let mapping = ColumnMapping::new(self.time.format()?, None);
+                let mapping = self.format.event_mapping()?;
                 let events = EventFileReader::open_with_mapping(file, mapping, &rules, i64::MAX / 2)?;
                 DemoSource::File { events: Box::new(RecordedEvents::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
             }

@@ -1,0 +1,112 @@
+//! Flags for the layout of event and item files.
+
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::ingest::{ColumnMapping, EventField, ItemFileFormat, ItemFileReader, TableFormat, TimeFormat, TimeUnit};
+
+/// How a file of events or items is written.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct FileFlags {
+    /// Column or field names in the file, such as user=uid. Events have the fields user, item,
+    /// time, type, value, session, consent, id; items have `item` and their attributes. In NDJSON,
+    /// context.user.id names a field of nested objects.
+    #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
+    map: Vec<String>,
+    /// Kind of events that name none.
+    #[arg(long = "type", value_name = "KIND")]
+    default_kind: Option<String>,
+    /// Names of kinds in the file, such as addtocart=cart,transaction=purchase.
+    #[arg(long = "kind", value_name = "NAME=KIND", value_delimiter = ',')]
+    kinds: Vec<String>,
+    /// Separator of the columns of CSV: one character, or `tab` [default: detected: comma, tab,
+    /// semicolon or bar].
+    #[arg(long, value_name = "CHARACTER")]
+    delimiter: Option<String>,
+    /// Names of the columns of CSV without a header, in their order, such as user,item,time.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Unit of the timestamps [default: detected: RFC 3339 text, or numbers of seconds,
+    /// milliseconds, microseconds or nanoseconds by their magnitude]. Without it, a number that
+    /// would be a time in 1970 is rejected.
+    #[arg(long, value_name = "UNIT")]
+    time_unit: Option<TimestampUnit>,
+    /// Time zone of dates and times without an offset, such as Europe/Berlin, +02:00 or UTC
+    /// [default: UTC with --time-unit iso; otherwise such timestamps are rejected].
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+}
+
+/// Unit of timestamps.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TimestampUnit {
+    /// Seconds since 1970.
+    S,
+    /// Milliseconds since 1970.
+    Ms,
+    /// Microseconds since 1970.
+    Us,
+    /// Nanoseconds since 1970.
+    Ns,
+    /// ISO 8601, such as 2014-04-01T01:15:41Z, "2014-04-01 01:15:41" or 2014-04-01.
+    Iso,
+}
+
+impl FileFlags {
+    /// The mapping of a file of events.
+    pub(super) fn event_mapping(&self) -> anyhow::Result<ColumnMapping> {
+        let mut mapping = ColumnMapping::new(self.time_format()?, self.default_kind.clone()).with_table(self.table_format()?);
+        for (field, name) in pairs("map", "FIELD=NAME", &self.map)? {
+            let known = EventField::from_name(field);
+            let field = known.with_context(|| {
+                format!("invalid --map {field}={name}: the fields are user, item, time, type, value, session, consent and id")
+            })?;
+            mapping = mapping.with_column(field, name.to_owned());
+        }
+        for (name, kind) in pairs("kind", "NAME=KIND", &self.kinds)? {
+            mapping = mapping.with_kind(name.to_owned(), kind.to_owned());
+        }
+        Ok(mapping)
+    }
+
+    /// The format of a file of items.
+    pub(super) fn item_format(&self) -> anyhow::Result<ItemFileFormat> {
+        ensure!(self.default_kind.is_none() && self.kinds.is_empty(), "--type and --kind apply to events, not to --items");
+        let mut names = Vec::new();
+        for (field, name) in pairs("map", "FIELD=NAME", &self.map)? {
+            let known = ItemFileReader::field_from_name(field);
+            let field = known.with_context(|| format!("invalid --map {field}={name}: an item has no field `{field}`"))?;
+            names.push((field, name.to_owned()));
+        }
+        Ok(ItemFileFormat { names, time: self.time_format()?, table: self.table_format()? })
+    }
+
+    fn table_format(&self) -> anyhow::Result<TableFormat> {
+        let delimiter = match self.delimiter.as_deref() {
+            None => None,
+            Some("tab" | "\\t") => Some(b'\t'),
+            Some(text) => {
+                let byte = text.bytes().next().filter(|byte| text.len() == 1 && byte.is_ascii() && !b"\"\r\n".contains(byte));
+                Some(byte.with_context(|| format!("invalid --delimiter {text}: write one ASCII character other than a quote, or `tab`"))?)
+            }
+        };
+        Ok(TableFormat { delimiter, columns: (!self.columns.is_empty()).then(|| self.columns.clone()) })
+    }
+
+    fn time_format(&self) -> anyhow::Result<TimeFormat> {
+        let unit = match self.time_unit {
+            None => TimeUnit::Auto,
+            Some(TimestampUnit::S) => TimeUnit::Seconds,
+            Some(TimestampUnit::Ms) => TimeUnit::Milliseconds,
+            Some(TimestampUnit::Us) => TimeUnit::Microseconds,
+            Some(TimestampUnit::Ns) => TimeUnit::Nanoseconds,
+            Some(TimestampUnit::Iso) => TimeUnit::Iso8601,
+        };
+        Ok(TimeFormat::new(unit, self.time_zone.as_deref())?)
+    }
+}
+
+/// The two sides of each `LEFT=RIGHT` of a flag.
+fn pairs<'p>(flag: &str, form: &str, values: &'p [String]) -> anyhow::Result<Vec<(&'p str, &'p str)>> {
+    values.iter().map(|pair| pair.split_once('=').with_context(|| format!("invalid --{flag} {pair}: write {form}"))).collect()
+}
