@@ -45,6 +45,13 @@ pub(super) fn new_journal_id() -> String {
     format!("{:016x}{:016x}", half(), half())
 }
 
+/// Gives the journal an id, unless it has one or the disk accepts no writes.
+pub(super) fn identify_journal(store: &Store) {
+    if let Err(error) = store.ensure_journal_id(new_journal_id) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "imports cannot recognise this data directory");
+    }
+}
+
 /// Uses the network settings of the data directory's pretrained network, if there is one. An
 /// explicit setting that differs is an error.
 pub(super) fn apply_pretrained_network(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {

@@ -1,9 +1,8 @@
 //! `sequor import`: imports events or a catalog from files into a daemon or a data directory, each
 //! row once.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
-use serde::Serialize;
 use std::fs::File;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -14,14 +13,12 @@ use super::file_flags::FileFlags;
 use super::flags::{self, RuntimeFlags};
 use super::import_ids::IdSource;
 use super::import_progress::{FileHistory, ImportProgress};
-use super::import_rows::{ImportBatch, ImportKind, ImportRow, ImportRows};
+use super::import_rows::ImportKind;
+use super::import_run::{ImportRun, ImportSummary, RunOptions};
 use super::import_target::{DirectoryTarget, ImportTarget};
-use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
-use super::rejects::{RejectFlags, RejectReport, RowLocation};
-use crate::clock::Clock;
-use crate::domain::{Entry, Timestamp};
-use crate::ingest::{EventFileReader, ItemFileReader, ReorderBuffer, STANDARD_INPUT, ValidationRules};
+use super::rejects::{RejectFlags, RejectReport};
+use crate::ingest::{STANDARD_INPUT, ValidationRules};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
@@ -61,9 +58,12 @@ pub(super) struct Import {
     #[command(flatten)]
     format: FileFlags,
     /// Sort events by time within this window. Later events are sent in file order and counted as
-    /// late. `0s` disables sorting.
-    #[arg(long, value_name = "DURATION", default_value = "1h")]
-    window: Period,
+    /// late. `0s` disables sorting [default: 1h; a file with many later events is refused].
+    #[arg(long, value_name = "DURATION")]
+    window: Option<Period>,
+    /// Sort all events of each file by time, in a temporary file.
+    #[arg(long, conflicts_with_all = ["window", "items"])]
+    sort: bool,
     /// Source of the event ids of rows without one [default: content; row for standard input].
     #[arg(long, value_name = "SOURCE", conflicts_with = "items")]
     id_from: Option<IdSource>,
@@ -80,25 +80,8 @@ pub(super) struct Import {
     json: bool,
 }
 
-/// Summary of an import.
-#[derive(Debug, Default, Serialize)]
-struct ImportSummary {
-    /// Rows that were added to the journal.
-    taken: u64,
-    /// Rows that the journal contained already.
-    duplicates: u64,
-    /// Rows that were not stored because their users do not consent.
-    withheld: u64,
-    /// Rows that an earlier run had completed. They were not sent again.
-    skipped: u64,
-    /// Rows outside the sorting window.
-    late: u64,
-    faulty: u64,
-}
-
-/// Maximum number of lines for which an event is held back for sorting. After a kill, at most this
-/// many lines are sent again, which is within the default deduplication window of the daemon.
-const MAX_HELD_LINES: u64 = 100_000;
+/// Default of `--window`.
+const DEFAULT_WINDOW: Period = Period::minutes(60);
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -119,10 +102,14 @@ impl Import {
         // other ids.
         let opened = self.files.iter().map(|file| Ok((file, self.open_progress(file, &target_name)?))).collect::<anyhow::Result<Vec<_>>>();
         let opened = opened.context("nothing was imported")?;
-        let mut run =
-            ImportRun { import: &self, rules, kind, target, rejects, summary: ImportSummary::default(), has_forgotten_rejects: false };
+        let options = RunOptions { window: self.window.unwrap_or(DEFAULT_WINDOW), sort: self.sort, batch: self.batch };
+        let mut run = ImportRun { options, rules, kind, target, rejects, summary: ImportSummary::default(), has_forgotten_rejects: false };
+        if self.window.is_none() && !self.sort {
+            let mut new_files = opened.iter().filter(|(file, (progress, _))| progress.is_new() && !is_standard_input(file));
+            new_files.try_for_each(|(file, _)| run.ensure_sorted(file)).context("nothing was imported")?;
+        }
         for (file, (progress, size)) in opened {
-            run.import_file(file, progress, size)?;
+            run.import_file(file, progress, size, self.id_source(file))?;
         }
         let ImportRun { target, rejects, summary, has_forgotten_rejects, .. } = run;
         target.finish()?;
@@ -132,10 +119,10 @@ impl Import {
     /// Reads the progress file and the file itself, and reports what will be skipped.
     fn open_progress(&self, file: &Path, target: &str) -> anyhow::Result<(ImportProgress, u64)> {
         if is_standard_input(file) {
-            return Ok((ImportProgress::without_file(target), 0));
+            return Ok((ImportProgress::without_file(target, self.sort), 0));
         }
         let state = ProgressFile::for_file(file, ".import", self.state.as_deref());
-        let (progress, history, size) = ImportProgress::open(file, state, target)?;
+        let (progress, history, size) = ImportProgress::open(file, state, target, self.sort)?;
         let (name, through, state) = (file.display(), progress.through(), progress.path().display());
         match history {
             FileHistory::Same | FileHistory::Grown if through > 0 => {
@@ -174,6 +161,9 @@ impl Import {
         if summary.faulty > 0 {
             eprintln!("rejected rows are sent again by the same command, for example after a correction of its flags or of events.kinds");
         }
+        if summary.late > 0 {
+            eprintln!("{} rows came out of order, later than the window; --sort sorts a whole file by time", summary.late);
+        }
         if has_forgotten_rejects {
             eprintln!("the progress file cannot hold all of them: some count as done until it is removed");
         }
@@ -200,96 +190,6 @@ impl Import {
                 Ok((ImportTarget::Daemon(Box::new(sender)), name))
             }
         }
-    }
-}
-
-/// A running import.
-struct ImportRun<'i> {
-    import: &'i Import,
-    rules: ValidationRules,
-    kind: ImportKind,
-    target: ImportTarget,
-    rejects: RejectReport,
-    summary: ImportSummary,
-    has_forgotten_rejects: bool,
-}
-
-impl ImportRun<'_> {
-    fn import_file(&mut self, file: &Path, mut progress: ImportProgress, size: u64) -> anyhow::Result<()> {
-        let rules = self.rules.clone();
-        let mut rows = self.open(file, &rules)?;
-        let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MAX_HELD_LINES);
-        let mut batch = ImportBatch::default();
-        let display = ProgressDisplay::new(size, "bytes imported");
-        let id_source = self.import.id_source(file);
-        while let Some(row) = rows.next() {
-            let line = rows.line();
-            match row {
-                Ok(_) if progress.is_done(line) => self.summary.skipped += 1,
-                Ok(Ok(ImportRow::Event(mut event))) => {
-                    if event.value.event_id.is_none() {
-                        event.value.event_id = Some(id_source.event_id(&event.value, rows.row_bytes(), progress.id_digest(), line, &rules));
-                    }
-                    reorder.insert(line, event);
-                    while let Some((line, event)) = reorder.pop_ready(line) {
-                        batch.push(line, event.map(Entry::Event))?;
-                    }
-                }
-                Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
-                Ok(Err(error)) => {
-                    progress.reject(line);
-                    self.rejects.record_invalid(file, RowLocation::Line(line), &error)?;
-                }
-                Err(error) => return Err(error).context("the rows before it were imported"),
-            }
-            if batch.is_full(self.import.batch) {
-                self.send(file, &mut batch, &mut progress)?;
-                // Rows that are held back for sorting must be read again after a kill.
-                progress.write(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)))?;
-                display.update(rows.bytes_read());
-            }
-        }
-        while let Some((line, event)) = reorder.pop_remaining() {
-            batch.push(line, event.map(Entry::Event))?;
-            if batch.is_full(self.import.batch) {
-                self.send(file, &mut batch, &mut progress)?;
-            }
-        }
-        self.send(file, &mut batch, &mut progress)?;
-        progress.write(rows.line())?;
-        display.finish();
-        self.summary.late += reorder.late_count();
-        self.has_forgotten_rejects |= progress.has_forgotten_rejects();
-        Ok(())
-    }
-
-    fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
-        let now: Timestamp = Clock::system().now();
-        Ok(match &self.kind {
-            ImportKind::Events(mapping) => {
-                ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.clone(), rules, now)?))
-            }
-            ImportKind::Items(format) => ImportRows::Items(Box::new(ItemFileReader::open(file, format.clone(), now)?)),
-        })
-    }
-
-    /// Sends a batch and waits for its acknowledgement.
-    fn send(&mut self, file: &Path, batch: &mut ImportBatch, progress: &mut ImportProgress) -> anyhow::Result<()> {
-        let ImportBatch { lines, entries, .. } = std::mem::take(batch);
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let receipt = self.target.append(entries)?;
-        self.summary.taken += receipt.accepted;
-        self.summary.duplicates += receipt.duplicates;
-        self.summary.withheld += receipt.withheld;
-        lines.iter().for_each(|line| progress.acknowledge(*line));
-        for rejected in &receipt.rejected {
-            let Some(line) = lines.get(rejected.index) else { bail!("the daemon rejected a row that was not sent: {}", rejected.reason) };
-            progress.reject(*line);
-            self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
-        }
-        Ok(())
     }
 }
 

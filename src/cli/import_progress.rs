@@ -1,5 +1,6 @@
 //! Progress of imports: for each file and target, the rows that the target has acknowledged.
 
+use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -40,6 +41,10 @@ pub(super) struct TargetProgress {
     /// The rejected rows. They are sent again after a correction of the flags or of the target.
     #[serde(default)]
     rejected: LineSet,
+    /// The number of acknowledged events of an unfinished import with `--sort`: of those that are
+    /// left by `through` and `rejected`, in the order of time.
+    #[serde(default)]
+    sorted: u64,
 }
 
 /// The progress file of an import into one target.
@@ -51,6 +56,11 @@ pub(super) struct ImportProgress {
     others: Vec<TargetProgress>,
     current: TargetProgress,
     has_forgotten_rejects: bool,
+    /// Whether the events are sent in the order of time. `through` and `rejected` then stay until the
+    /// end, because they determine which events these are.
+    is_sorting: bool,
+    /// Rejected rows of an earlier run that are acknowledged meanwhile.
+    acknowledged: Vec<u64>,
 }
 
 /// How a file relates to the one that was imported before.
@@ -69,7 +79,7 @@ pub(super) enum FileHistory {
 impl ImportProgress {
     /// Reads the progress file and the file itself. `file` can be a truncated one: then nothing is
     /// written.
-    pub(super) fn open(file: &Path, state: ProgressFile, target: &str) -> anyhow::Result<(Self, FileHistory, u64)> {
+    pub(super) fn open(file: &Path, state: ProgressFile, target: &str, is_sorting: bool) -> anyhow::Result<(Self, FileHistory, u64)> {
         let mut others = match state.read::<ImportState>()? {
             None => Vec::new(),
             Some(ImportState::Targets { targets }) => targets,
@@ -90,21 +100,34 @@ impl ImportProgress {
             id_digest: None,
             through: 0,
             rejected: LineSet::default(),
+            sorted: 0,
         };
         let current = match (history, previous) {
             (FileHistory::Same | FileHistory::Grown, Some(previous)) => {
                 let id_digest = previous.id_digest.or_else(|| (history == FileHistory::Grown).then_some(previous.digest));
-                TargetProgress { id_digest, through: previous.through, rejected: previous.rejected, ..fresh() }
+                // The order of a grown file is another one.
+                let sorted = if history == FileHistory::Same { previous.sorted } else { 0 };
+                TargetProgress { id_digest, through: previous.through, rejected: previous.rejected, sorted, ..fresh() }
             }
             _ => fresh(),
         };
+        ensure!(
+            current.sorted == 0 || is_sorting,
+            "{} was imported in part with --sort: add --sort to go on, or remove {} to start again",
+            file.display(),
+            state.path().display()
+        );
         let excess = (others.len() + 1).saturating_sub(MAX_TARGETS);
         others.drain(..excess);
-        Ok((Self { file: Some(state), others, current, has_forgotten_rejects: false }, history, found.size))
+        Ok((
+            Self { file: Some(state), others, current, has_forgotten_rejects: false, is_sorting, acknowledged: Vec::new() },
+            history,
+            found.size,
+        ))
     }
 
     /// The progress of standard input, which is not stored.
-    pub(super) fn without_file(target: &str) -> Self {
+    pub(super) fn without_file(target: &str, is_sorting: bool) -> Self {
         let current = TargetProgress {
             target: target.to_owned(),
             digest: String::new(),
@@ -112,13 +135,24 @@ impl ImportProgress {
             id_digest: None,
             through: 0,
             rejected: LineSet::default(),
+            sorted: 0,
         };
-        Self { file: None, others: Vec::new(), current, has_forgotten_rejects: false }
+        Self { file: None, others: Vec::new(), current, has_forgotten_rejects: false, is_sorting, acknowledged: Vec::new() }
     }
 
     /// The digest in the ids of the file's events.
     pub(super) fn id_digest(&self) -> &str {
         self.current.id_digest.as_ref().unwrap_or(&self.current.digest)
+    }
+
+    /// Whether no run has acknowledged or rejected a row.
+    pub(super) fn is_new(&self) -> bool {
+        self.current.through == 0 && self.current.sorted == 0
+    }
+
+    /// The number of acknowledged events in the order of time.
+    pub(super) fn sorted(&self) -> u64 {
+        self.current.sorted
     }
 
     pub(super) fn through(&self) -> u64 {
@@ -145,7 +179,11 @@ impl ImportProgress {
 
     /// Records an acknowledged row.
     pub(super) fn acknowledge(&mut self, line: u64) {
-        self.current.rejected.remove(line);
+        if !self.is_sorting {
+            self.current.rejected.remove(line);
+        } else if line <= self.current.through && self.current.rejected.contains(line) {
+            self.acknowledged.push(line);
+        }
     }
 
     /// Whether there are more rejected rows than the progress file holds.
@@ -156,6 +194,24 @@ impl ImportProgress {
     /// Writes the file: all rows up to `through` are acknowledged or rejected.
     pub(super) fn write(&mut self, through: u64) -> anyhow::Result<()> {
         self.current.through = self.current.through.max(through);
+        self.store()
+    }
+
+    /// Writes the file: so many events in the order of time are acknowledged.
+    pub(super) fn write_sorted(&mut self, sorted: u64) -> anyhow::Result<()> {
+        self.current.sorted = sorted;
+        self.store()
+    }
+
+    /// Writes the file at the end of an import: all rows up to the last line are acknowledged or
+    /// rejected.
+    pub(super) fn finish(&mut self, last_line: u64) -> anyhow::Result<()> {
+        std::mem::take(&mut self.acknowledged).into_iter().for_each(|line| self.current.rejected.remove(line));
+        self.current.sorted = 0;
+        self.write(last_line)
+    }
+
+    fn store(&self) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let targets = self.others.iter().chain([&self.current]).cloned().collect();
         file.write(&ImportState::Targets { targets })

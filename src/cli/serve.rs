@@ -78,9 +78,7 @@ impl Serve {
             }
             // The preloaded checkpoint is obsolete if a finished unlearning has replaced it.
             let preload = if unlearn::apply_finished(&store)? { None } else { Some(preload) };
-            if let Err(error) = store.ensure_journal_id(data_dir::new_journal_id) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "imports cannot recognise this data directory");
-            }
+            data_dir::identify_journal(&store);
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
             refresh_sessions(&store, &settings)?;

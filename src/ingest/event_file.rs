@@ -167,9 +167,9 @@ impl fmt::Debug for FileLineReader {
     }
 }
 
-/// Iterates over the events of a file, in file order. The file `-` is the standard input. Files named `.ndjson` or `.jsonl` hold one
-/// JSON object per line; all others are CSV with a header. A further extension `.gz` or `.zst`
-/// marks a compressed file.
+/// Iterates over the events of a file, in file order; `-` is the standard input. Files named
+/// `.ndjson` or `.jsonl` hold one JSON object per line; all others are CSV. A further extension
+/// `.gz` or `.zst` marks a compressed file.
 ///
 /// An invalid row yields a [`ValidationError`] with its line, and the stream continues. A
 /// [`FileError`] ends the stream.

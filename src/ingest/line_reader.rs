@@ -142,6 +142,8 @@ impl LineReader {
         }
         let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
+            // The end is no line: a line may be appended here later.
+            self.line_number -= 1;
             return Ok(Line::End);
         }
         if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {

@@ -28,6 +28,7 @@ mod fuzz;
 mod fuzz_http;
 mod http_protocol;
 mod import_cycles;
+mod import_order;
 mod import_progress;
 mod journal_dump;
 mod journal_retention;

@@ -1,0 +1,234 @@
+//! A running import: reads rows, sorts them by time, sends them and records the progress.
+
+use anyhow::{Context, bail, ensure};
+use serde::Serialize;
+use std::path::Path;
+
+use super::event_sorter::EventSorter;
+use super::import_ids::IdSource;
+use super::import_progress::ImportProgress;
+use super::import_rows::{ImportBatch, ImportKind, ImportRow, ImportRows};
+use super::import_target::ImportTarget;
+use super::progress_display::ProgressDisplay;
+use super::rejects::{RejectReport, RowLocation};
+use crate::clock::Clock;
+use crate::domain::{Entry, Timestamp, WithConsent};
+use crate::ingest::{EventFileReader, ItemFileReader, ReorderBuffer, ValidationRules};
+use crate::settings::Period;
+
+/// Maximum number of lines for which an event is held back for sorting. After a kill, at most this
+/// many lines are sent again, which is within the default deduplication window of the daemon.
+const MAX_HELD_LINES: u64 = 100_000;
+
+/// Rows older than the window that a file of any size may have.
+const MAX_LATE_ROWS: u64 = 100;
+
+/// One row in so many may be older than the window.
+const MAX_LATE_SHARE: u64 = 100;
+
+/// Summary of an import.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ImportSummary {
+    /// Rows that were added to the journal.
+    pub(super) taken: u64,
+    /// Rows that the journal contained already.
+    pub(super) duplicates: u64,
+    /// Rows that were not stored because their users do not consent.
+    pub(super) withheld: u64,
+    /// Rows that an earlier run had completed. They were not sent again.
+    pub(super) skipped: u64,
+    /// Rows outside the sorting window.
+    pub(super) late: u64,
+    pub(super) faulty: u64,
+}
+
+/// Options of an import.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunOptions {
+    /// Events within this window are sorted by time.
+    pub(super) window: Period,
+    /// Whether all events of a file are sorted.
+    pub(super) sort: bool,
+    /// Largest number of rows in a request.
+    pub(super) batch: u64,
+}
+
+/// How the events of a file are put into the order of time.
+enum RowOrder {
+    Window(ReorderBuffer),
+    Sorted(EventSorter),
+}
+
+impl RowOrder {
+    fn new(options: &RunOptions) -> anyhow::Result<Self> {
+        if options.sort {
+            return Ok(Self::Sorted(EventSorter::new()?));
+        }
+        Ok(Self::Window(ReorderBuffer::new(options.window.as_millis(), MAX_HELD_LINES)))
+    }
+
+    /// Adds the event of a line, and moves the events that are ready to `batch`.
+    fn insert(&mut self, line: u64, event: WithConsent, batch: &mut ImportBatch) -> anyhow::Result<()> {
+        match self {
+            Self::Sorted(sorter) => sorter.push(line, &event)?,
+            Self::Window(reorder) => {
+                reorder.insert(line, event);
+                while let Some((line, event)) = reorder.pop_ready(line) {
+                    batch.push(line, event.map(Entry::Event))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn first_held_line(&self) -> Option<u64> {
+        if let Self::Window(reorder) = self { reorder.first_held_line() } else { None }
+    }
+}
+
+/// A running import.
+pub(super) struct ImportRun {
+    pub(super) options: RunOptions,
+    pub(super) rules: ValidationRules,
+    pub(super) kind: ImportKind,
+    pub(super) target: ImportTarget,
+    pub(super) rejects: RejectReport,
+    pub(super) summary: ImportSummary,
+    pub(super) has_forgotten_rejects: bool,
+}
+
+impl ImportRun {
+    /// Checks before anything is sent that a file is sorted by time, up to a small share of its
+    /// rows.
+    pub(super) fn ensure_sorted(&self, file: &Path) -> anyhow::Result<()> {
+        let mut rows = self.open(file, &self.rules)?;
+        let (mut latest, mut late, mut count) = (Timestamp::MIN, 0_u64, 0_u64);
+        while let Some(row) = rows.next() {
+            let Ok(ImportRow::Event(event)) = row? else { continue };
+            let at = event.value.timestamp;
+            count += 1;
+            late += u64::from(at < latest.saturating_sub(self.options.window.as_millis()));
+            latest = latest.max(at);
+        }
+        ensure!(
+            late <= MAX_LATE_ROWS.max(count / MAX_LATE_SHARE),
+            "{} is not sorted by time: {late} of {count} rows are more than {} older than a row before them. In this order they would make the recommendations worse. \
+             Add --sort, or --window 0s to import the rows in the order of the file",
+            file.display(),
+            self.options.window
+        );
+        Ok(())
+    }
+
+    /// Imports the rows of a file that no earlier run has completed.
+    pub(super) fn import_file(&mut self, file: &Path, mut progress: ImportProgress, size: u64, id_source: IdSource) -> anyhow::Result<()> {
+        let rules = self.rules.clone();
+        let mut rows = self.open(file, &rules)?;
+        let mut order = RowOrder::new(&self.options)?;
+        let mut batch = ImportBatch::default();
+        let display = ProgressDisplay::new(size, if self.options.sort { "bytes sorted" } else { "bytes imported" });
+        while let Some(row) = rows.next() {
+            let line = rows.line();
+            match row {
+                Ok(_) if progress.is_done(line) => self.summary.skipped += 1,
+                Ok(Ok(ImportRow::Event(mut event))) => {
+                    if event.value.event_id.is_none() {
+                        event.value.event_id = Some(id_source.event_id(&event.value, rows.row_bytes(), progress.id_digest(), line, &rules));
+                    }
+                    order.insert(line, event, &mut batch)?;
+                }
+                Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
+                Ok(Err(error)) => {
+                    progress.reject(line);
+                    self.rejects.record_invalid(file, RowLocation::Line(line), &error)?;
+                }
+                Err(error) => return Err(error).context("the rows before it were imported"),
+            }
+            if batch.is_full(self.options.batch) {
+                self.send(file, &mut batch, &mut progress)?;
+                // Rows that are held back for sorting must be read again after a kill.
+                progress.write(order.first_held_line().map_or(line, |first| first.saturating_sub(1)))?;
+                display.update(rows.bytes_read());
+            }
+        }
+        display.finish();
+        match order {
+            RowOrder::Window(reorder) => self.send_remaining(file, reorder, batch, &mut progress)?,
+            RowOrder::Sorted(sorter) => self.send_sorted(file, sorter, &mut progress)?,
+        }
+        progress.finish(rows.line())?;
+        self.has_forgotten_rejects |= progress.has_forgotten_rejects();
+        Ok(())
+    }
+
+    /// Sends the events that are held back at the end of a file.
+    fn send_remaining(
+        &mut self,
+        file: &Path,
+        mut reorder: ReorderBuffer,
+        mut batch: ImportBatch,
+        progress: &mut ImportProgress,
+    ) -> anyhow::Result<()> {
+        while let Some((line, event)) = reorder.pop_remaining() {
+            batch.push(line, event.map(Entry::Event))?;
+            if batch.is_full(self.options.batch) {
+                self.send(file, &mut batch, progress)?;
+            }
+        }
+        self.summary.late += reorder.late_count();
+        self.send(file, &mut batch, progress)
+    }
+
+    /// Sends the sorted events that an earlier run has not sent.
+    fn send_sorted(&mut self, file: &Path, sorter: EventSorter, progress: &mut ImportProgress) -> anyhow::Result<()> {
+        let sent = progress.sorted();
+        let (mut batch, mut position) = (ImportBatch::default(), 0);
+        let display = ProgressDisplay::new(sorter.event_count(), "events imported");
+        for event in sorter.into_sorted()? {
+            let (line, event) = event?;
+            position += 1;
+            if position <= sent {
+                self.summary.skipped += 1;
+                progress.acknowledge(line);
+                continue;
+            }
+            batch.push(line, event.map(Entry::Event))?;
+            if batch.is_full(self.options.batch) {
+                self.send(file, &mut batch, progress)?;
+                progress.write_sorted(position)?;
+                display.update(position);
+            }
+        }
+        display.finish();
+        self.send(file, &mut batch, progress)
+    }
+
+    fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
+        let now: Timestamp = Clock::system().now();
+        Ok(match &self.kind {
+            ImportKind::Events(mapping) => {
+                ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.clone(), rules, now)?))
+            }
+            ImportKind::Items(format) => ImportRows::Items(Box::new(ItemFileReader::open(file, format.clone(), now)?)),
+        })
+    }
+
+    /// Sends a batch and waits for its acknowledgement.
+    fn send(&mut self, file: &Path, batch: &mut ImportBatch, progress: &mut ImportProgress) -> anyhow::Result<()> {
+        let ImportBatch { lines, entries, .. } = std::mem::take(batch);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let receipt = self.target.append(entries)?;
+        self.summary.taken += receipt.accepted;
+        self.summary.duplicates += receipt.duplicates;
+        self.summary.withheld += receipt.withheld;
+        lines.iter().for_each(|line| progress.acknowledge(*line));
+        for rejected in &receipt.rejected {
+            let Some(line) = lines.get(rejected.index) else { bail!("the daemon rejected a row that was not sent: {}", rejected.reason) };
+            progress.reject(*line);
+            self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
+        }
+        Ok(())
+    }
+}
