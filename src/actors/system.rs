@@ -115,10 +115,7 @@ impl System {
         metrics: Arc<Metrics>,
         preload: Option<CheckpointPreload>,
     ) -> Result<Self, StartError> {
-        let pretrained = read_pretrained(&store)?;
-        if let Some(pretrained) = &pretrained {
-            number_items(&store, pretrained)?;
-        }
+        read_pretrained(&store)?.map_or(Ok(()), |pretrained| number_items(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents, end) = (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
         let learner_config = Arc::new(settings.learner.clone());

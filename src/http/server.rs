@@ -233,12 +233,9 @@ impl HttpServers {
         keys: Arc<KeyStore>,
         data_dir: &Path,
     ) -> Result<Self, ServerError> {
-        let public = listen(settings.listen, "--listen")?;
-        let admin = listen(settings.admin_listen, "--admin-listen")?;
-        let local_address = |listener: &TcpListener, flag| {
-            listener.local_addr().map_err(|source| ServerError::Listen { address: String::new(), flag, source })
-        };
-        let addresses = ListenAddresses { api: local_address(&public, "--listen")?, admin: local_address(&admin, "--admin-listen")? };
+        let (public, api) = listen_at(settings.listen, "--listen")?;
+        let (admin, admin_address) = listen_at(settings.admin_listen, "--admin-listen")?;
+        let addresses = ListenAddresses { api, admin: admin_address };
         let recommendations = RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
         let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics.streams_limit.set(settings.max_streams as f64);
@@ -322,6 +319,13 @@ fn cors_policy(origins: &[String]) -> Cors {
     let cors = Cors::default().allow_any_method().allow_any_header().max_age(3600);
     let cors = if origins.iter().any(|origin| origin == "*") { cors.allow_any_origin().send_wildcard() } else { cors };
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
+/// Listens at an address. Returns the listener and its address, with the port that was chosen.
+fn listen_at(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listener = listen(address, flag)?;
+    let local = listener.local_addr().map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })?;
+    Ok((listener, local))
 }
 
 fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {

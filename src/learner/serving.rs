@@ -133,6 +133,40 @@ impl From<Candidate> for RankedItem {
     }
 }
 
+/// Adds ranked candidates to the selection: `rank` ranks up to each of the limits in turn, until the
+/// list is full or no candidate is left. Each item counts once, in `ranked`.
+fn select_ranked(
+    limits: &[usize],
+    rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
+    ranked: &mut FxHashSet<ItemIx>,
+    selection: &mut ResultSelection<'_>,
+) {
+    let mut batch = Vec::new();
+    for limit in limits {
+        batch.clear();
+        rank(*limit, &mut batch);
+        batch.iter().filter(|candidate| ranked.insert(candidate.item)).for_each(|candidate| selection.add_ranked(*candidate));
+        if batch.len() < *limit || !selection.needs_more() {
+            return;
+        }
+    }
+}
+
+/// The reason why a list is not personalised or not full; `was_short` if the ranked candidates did
+/// not fill it.
+fn fallback(item_count: usize, is_known: bool, was_short: bool, selection: &ResultSelection<'_>) -> Fallback {
+    let removed = selection.removal_counts();
+    match () {
+        () if item_count == 0 => Fallback::EmptyCatalog,
+        () if selection.selected().is_empty() && removed.by_request() > 0 => Fallback::FilteredOut,
+        () if selection.selected().is_empty() => Fallback::Unavailable,
+        () if !is_known => Fallback::UnknownUser,
+        () if was_short && removed.by_request() > 0 => Fallback::FilteredOut,
+        () if selection.needs_more() && removed.unavailable > 0 => Fallback::Unavailable,
+        () => Fallback::None,
+    }
+}
+
 /// Recommends items from a snapshot; `catalog` decides which items are eligible. If too few
 /// candidates remain, the most popular eligible items follow.
 pub fn recommend(
@@ -159,22 +193,18 @@ pub fn recommend(
         ..EligibilityRules::new(catalog, request.now)
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
-    let (mut ranked, mut batch, mut candidates_by_source) = (FxHashSet::default(), Vec::new(), Default::default());
     // Without a step there is nothing to rank by: the list is what is popular.
     let is_known = !steps.is_empty();
-    for limit in request.candidate_limits().iter().filter(|_| is_known) {
-        workspace.ranking.set_limit(*limit);
-        scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
-        batch.clear();
-        workspace.ranking.best(usize::MAX, |_| true, &mut batch);
-        candidates_by_source = workspace.ranking.candidates().counts_by_source();
-        let is_complete = batch.len() < *limit;
-        batch.iter().filter(|candidate| ranked.insert(candidate.item)).for_each(|candidate| selection.add_ranked(*candidate));
-        if is_complete || !selection.needs_more() {
-            break;
-        }
+    let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
+    if is_known {
+        let mut rank = |limit, batch: &mut Vec<Candidate>| {
+            workspace.ranking.set_limit(limit);
+            scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
+            workspace.ranking.best(usize::MAX, |_| true, batch);
+            candidates_by_source = workspace.ranking.candidates().counts_by_source();
+        };
+        select_ranked(request.candidate_limits(), &mut rank, &mut ranked, &mut selection);
     }
-    let steps = &user.sequence.steps;
     let is_short = selection.needs_more();
     if is_short {
         let current = QueryContext {
@@ -193,20 +223,7 @@ pub fn recommend(
     }
 
     let removed = selection.removal_counts();
-    let fallback = match () {
-        () if snapshot.item_count == 0 => Fallback::EmptyCatalog,
-        () if selection.selected().is_empty() => {
-            if removed.by_request() > 0 {
-                Fallback::FilteredOut
-            } else {
-                Fallback::Unavailable
-            }
-        }
-        () if steps.is_empty() => Fallback::UnknownUser,
-        () if is_short && removed.by_request() > 0 => Fallback::FilteredOut,
-        () if selection.needs_more() && removed.unavailable > 0 => Fallback::Unavailable,
-        () => Fallback::None,
-    };
+    let fallback = fallback(snapshot.item_count, is_known, is_short, &selection);
     let (selected, remainder) = selection.into_parts();
     let interest = |item| {
         snapshot

@@ -77,5 +77,5 @@ fn stored_sequences_follow_changed_settings_and_are_never_called_damaged() {
         assert!(!report.contains("settings:"), "{report}");
     }
     let log = std::fs::read_to_string(home.path().join("log")).unwrap();
-    assert_eq!(log.matches("the sessions are recomputed").count(), 3, "{log}");
+    assert_eq!(log.matches("the sessions are recomputed from the journal").count(), 3, "{log}");
 }

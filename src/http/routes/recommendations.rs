@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
-use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
 use crate::http::middleware::queue_wait::QueueWait;
+use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};

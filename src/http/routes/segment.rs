@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::middleware::auth::GrantedAccess;
-use crate::http::schema::domain_schemas::ValidationErrorSchema;
 use crate::http::routes::merges;
+use crate::http::schema::domain_schemas::ValidationErrorSchema;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse};

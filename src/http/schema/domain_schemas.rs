@@ -213,6 +213,8 @@ pub(in crate::http) enum ValidationErrorCodeSchema {
     Repeated,
     /// The record has an unknown field. The record is accepted; this is a warning.
     UnknownField,
+    /// A user id is a placeholder that many visitors share, so it is not merged.
+    PlaceholderId,
 }
 
 #[cfg(test)]
@@ -283,7 +285,7 @@ mod tests {
             ValidationErrorCode, ValidationErrorCodeSchema:
             Syntax NotUtf8 WrongType Missing Empty TooLong ControlCharacter UnknownKind
             NotFinite BadTimestamp TooEarly TooLate TooLarge TooDeep TooMany
-            OutOfRange UnknownOp UnknownConsent Repeated UnknownField
+            OutOfRange UnknownOp UnknownConsent Repeated UnknownField PlaceholderId
         );
     }
 }
