@@ -91,8 +91,11 @@ impl Import {
             ensure!(self.id_from != Some(IdSource::Content), "standard input has no digest in advance: use --id-from row or columns");
         }
         let mut rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
-        let kind =
-            if self.items { ImportKind::Items(self.format.item_format()?) } else { ImportKind::Events(self.format.event_mapping()?) };
+        let kind = if self.items {
+            ImportKind::Items(self.format.item_format()?)
+        } else {
+            ImportKind::Events(Box::new(self.format.event_mapping()?))
+        };
         // Reports a missing file at once, even if there is no daemon.
         let open = |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
         self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;

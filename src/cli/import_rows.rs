@@ -8,7 +8,7 @@ const MAX_BATCH_BYTES: usize = 512 * 1024;
 
 /// Content of the files, and how it is written.
 pub(super) enum ImportKind {
-    Events(ColumnMapping),
+    Events(Box<ColumnMapping>),
     Items(ItemFileFormat),
 }
 

@@ -207,7 +207,7 @@ impl ImportRun {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.kind {
             ImportKind::Events(mapping) => {
-                ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.clone(), rules, now)?))
+                ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.as_ref().clone(), rules, now)?))
             }
             ImportKind::Items(format) => ImportRows::Items(Box::new(ItemFileReader::open(file, format.clone(), now)?)),
         })

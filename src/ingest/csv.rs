@@ -293,8 +293,8 @@ mod tests {
         assert_eq!(error(b"u,\"i,view,1600000000,2"), (None, ValidationErrorCode::Syntax));
         assert_eq!(error(b",i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::Missing));
         assert_eq!(error(b"u,,view,1600000000,2"), (Some("item_id"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,,1,2"), (Some("type"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,glance,1,2"), (Some("type"), ValidationErrorCode::UnknownKind));
+        assert_eq!(error(b"u,i,,1600000000,2"), (Some("type"), ValidationErrorCode::Missing));
+        assert_eq!(error(b"u,i,glance,1600000000,2"), (Some("type"), ValidationErrorCode::UnknownKind));
         assert_eq!(error(b"u,i,view,,2"), (Some("timestamp"), ValidationErrorCode::Missing));
         assert_eq!(error(b"u,i,view,soon,2"), (Some("timestamp"), ValidationErrorCode::BadTimestamp));
         assert_eq!(error(b"u,i,view,99999999999,2"), (Some("timestamp"), ValidationErrorCode::TooLate));

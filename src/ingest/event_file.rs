@@ -147,7 +147,7 @@ impl FileLineReader {
     }
 
     /// The number of the first line of the last row, from 1.
-    pub(super) fn line_number(&self) -> u64 {
+    pub(super) fn record_line(&self) -> u64 {
         self.lines.record_line
     }
 
@@ -221,7 +221,7 @@ impl<'r> EventFileReader<'r> {
     /// The number of the first line of the last row, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
-        self.lines.line_number()
+        self.lines.record_line()
     }
 
     /// The bytes of the last row, without the line end.
@@ -252,9 +252,9 @@ impl Iterator for EventFileReader<'_> {
         })?;
         self.rows_read += 1;
         if let Some(warning) = self.warning.as_mut().filter(|warning| warning.index == index) {
-            warning.line = Some(self.lines.line_number());
+            warning.line = Some(self.lines.record_line());
         }
-        Some(event.map(|event| event.map_err(|error| error.with_position(index, Some(self.lines.line_number())))))
+        Some(event.map(|event| event.map_err(|error| error.with_position(index, Some(self.lines.record_line())))))
     }
 }
 

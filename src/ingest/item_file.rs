@@ -71,7 +71,7 @@ impl ItemFileReader {
     /// The number of the first line of the last row, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
-        self.lines.line_number()
+        self.lines.record_line()
     }
 
     /// The bytes of the last row, without the line end.
@@ -102,7 +102,7 @@ impl Iterator for ItemFileReader {
         })?;
         let index = self.rows_read;
         self.rows_read += 1;
-        Some(change.map(|change| change.map_err(|error| error.with_position(index, Some(self.lines.line_number())))))
+        Some(change.map(|change| change.map_err(|error| error.with_position(index, Some(self.lines.record_line())))))
     }
 }
 

@@ -33,8 +33,9 @@ impl fmt::Display for UnknownVariable {
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<UnknownVariable> {
     let is_unknown = |name: &String| {
         let upper = name.to_ascii_uppercase();
+        let is_setting = name.starts_with(PREFIX) && name.contains("__");
         upper.starts_with(PREFIX)
-            && !(name.starts_with(PREFIX) && name.contains("__"))
+            && !is_setting
             && !OTHER_VARIABLES.contains(&name.as_str())
             && !PLATFORM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };

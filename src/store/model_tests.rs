@@ -150,6 +150,8 @@ const KEPT: usize = 2;
 /// A store and its reference model.
 struct StoreAndReference {
     dir: tempfile::TempDir,
+    /// Holds the backups, apart from the data.
+    backups: tempfile::TempDir,
     data: PathBuf,
     store: Store,
     committer: Committer,
@@ -174,7 +176,7 @@ impl StoreAndReference {
         let dir = temp_dir();
         let data = dir.path().join("data");
         let (store, committer) = open(&data);
-        Self { dir, data, store, committer, model: ReferenceStore::default(), copies: 0 }
+        Self { dir, backups: temp_dir(), data, store, committer, model: ReferenceStore::default(), copies: 0 }
     }
 
     fn at(&self, index: prop::sample::Index) -> Offset {
@@ -183,12 +185,12 @@ impl StoreAndReference {
 
     /// Closes the store and continues with the data in `data`.
     fn continue_in(self, data: PathBuf) -> Self {
-        let Self { dir, store, committer, mut model, copies, .. } = self;
+        let Self { dir, backups, store, committer, mut model, copies, .. } = self;
         drop(committer);
         store.close().unwrap();
         let (store, committer) = open(&data);
         model.restore_ids();
-        Self { dir, data, store, committer, model, copies }
+        Self { dir, backups, data, store, committer, model, copies }
     }
 
     fn apply(mut self, operation: ModelTestOp) -> Self {
@@ -264,7 +266,8 @@ impl StoreAndReference {
             }
             ModelTestOp::Restore(as_file) => {
                 self.copies += 1;
-                let [backup, restored] = ["backup", "restored"].map(|name| self.dir.path().join(format!("{name}-{}", self.copies)));
+                let backup = self.backups.path().join(format!("backup-{}", self.copies));
+                let restored = self.dir.path().join(format!("restored-{}", self.copies));
                 let backup = if as_file { backup.with_extension("tar.gz") } else { backup };
                 self.store.backup(&backup, &mut |_, _| {}).unwrap();
                 restore::<_, StoreError>(&backup, &restored, &StoreOptions::default(), |_| Ok(())).unwrap();

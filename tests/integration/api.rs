@@ -212,7 +212,7 @@ fn invalid_requests_return_problems() {
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
         &parameter(
             "limt",
-            "Unknown parameter `limt`; known parameters are limit, exclude, exclude_seen, filter, diversity, explain, min_offset, consent, recommendation_id, offset.",
+            "Unknown parameter `limt`; known parameters are limit, exclude, exclude_seen, filter, diversity, explain, dismissed_for, purchased_for, min_offset, consent, recommendation_id, offset.",
         ),
     );
 
@@ -242,7 +242,7 @@ fn invalid_requests_return_problems() {
     assert_problem(
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
         &bad(
-            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` (line 1, column 25); send JSON that matches the API's schema.",
+            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `dismissed_for`, `purchased_for`, `min_offset` (line 1, column 25); send JSON that matches the API's schema.",
         ),
     );
     assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event per line"));

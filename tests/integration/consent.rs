@@ -169,7 +169,7 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     // After a clean stop, consent is read from the store instead of the journal's tail.
     let daemon = home.start(&SETTINGS);
     check(&daemon, 30, 5);
-    let backup = home.path().join("backup.tar.zst");
+    let backup = home.path().join("backup");
     let response = run(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
     assert!(response.status.success(), "{}", String::from_utf8_lossy(&response.stderr));
     assert!(daemon.terminate().success());

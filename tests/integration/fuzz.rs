@@ -354,7 +354,7 @@ fn entries() -> Vec<Entry> {
         weights_version: 7,
         items: vec![shown("tea", SourceName::Clusters), shown("cup", SourceName::Trending)],
     };
-    let change = |operation| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation: operation });
+    let change = |operation| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation });
     let item = Item { categories: vec!["a".to_owned()], price: Some(2.0), published: Some(NOW), ..Item::default() };
     vec![
         Entry::Event(event(Some("e1"), EventKind::View)),

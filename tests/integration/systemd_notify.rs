@@ -122,7 +122,7 @@ fn stuck_actor_stops_the_watchdog_pings() {
     // Does not wait for the response, which never comes.
     let body = event("stuck", "ann", "poison").to_string();
     let mut connection = TcpStream::connect(daemon.api().trim_start_matches("http://")).unwrap();
-    write!(connection, "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(connection, "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
     wait_for("the stuck actor to be detected", || {
         std::fs::read_to_string(home.path().join("log")).unwrap().contains("an actor does not answer").then_some(())
     });

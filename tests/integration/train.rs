@@ -169,9 +169,9 @@ fn recordings_with_nothing_to_learn_are_rejected() {
     let header = "user,item,event,timestamp\n";
     let rows = |row: fn(usize) -> String| header.to_owned() + &(0..50).map(row).collect::<String>();
     for (text, expected) in [
-        (rows(|row| format!("u{},cup,view,{row}\n", row / 5)), "at least 2"),
-        (rows(|row| format!("u{row},item{},view,{row}\n", row % 7)), "nothing to predict"),
-        (rows(|row| format!("u{},item{},search,{row}\n", row / 5, row % 7)), "nothing to predict"),
+        (rows(|row| format!("u{},cup,view,160000{row:04}\n", row / 5)), "at least 2"),
+        (rows(|row| format!("u{row},item{},view,160000{row:04}\n", row % 7)), "nothing to predict"),
+        (rows(|row| format!("u{},item{},search,160000{row:04}\n", row / 5, row % 7)), "nothing to predict"),
         (header.to_owned(), "holds no event"),
     ] {
         let (_folder, file) = file(&text);

@@ -65,7 +65,7 @@ impl MaintenanceHandle {
     }
 
     /// Ends learning, stores all derived state and ends every write, so that the store can be closed.
-    /// A backlog of at most [`Self::MAX_STOP_BACKLOG`] entries is learned first; a larger one is
+    /// A backlog of at most 1,024 entries is learned first; a larger one is
     /// learned after the next start. Returns the checkpoint's offset.
     ///
     /// # Errors

@@ -168,7 +168,7 @@ pub(in crate::http) struct IngestInfo {
 ///
 /// The kinds of event, the size of a batch, and the id of the journal.
 #[utoipa::path(get, path = "/v1/events/rules", operation_id = "event_rules", tag = "events",
-    responses((status = 200, description = "What is accepted.", body = IngestInfo)))]
+    responses((status = 200, description = "What is accepted.", body = IngestInfo), UnavailableResponse))]
 pub(in crate::http) async fn get_ingest_info(api: Data<ApiState>) -> Json<IngestInfo> {
     Json(IngestInfo {
         kinds: api.rules.kinds.names().map(str::to_owned).collect(),
