@@ -206,7 +206,7 @@ impl CandidateSet {
         counts
     }
 
-    /// The kept candidates for writing: item, evidence, features.
+    /// Mutable access to the kept candidates: items, evidence, features.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMNS], &mut [f32; FEATURE_COLUMNS])> {
         // Kept positions ascend, so one pass over the evidence visits them all.
         let mut kept = self.kept.iter().copied().peekable();

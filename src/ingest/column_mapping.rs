@@ -77,7 +77,7 @@ pub struct ColumnMapping {
     time: TimeFormat,
     table: TableFormat,
     kind: Option<String>,
-    /// The kinds that have other names in the file, by these names.
+    /// The event kinds, by the names that the file uses for them.
     kinds: BTreeMap<String, String>,
 }
 

@@ -64,7 +64,7 @@ pub struct LearningReport {
     /// Ranking metrics of each source alone over the last tests sampled for it, in the order of
     /// [`SourceName::ALL`]. Counts only this learner's tests.
     pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// Ranking metrics over the last tests.
+    /// Ranking metrics over the latest evaluated events.
     pub live: RankingMetrics,
     /// Ranking metrics over the tests from `evaluate_from` on.
     pub evaluated: RankingMetrics,

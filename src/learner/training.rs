@@ -72,7 +72,7 @@ pub struct OnlineTraining {
     described: Vec<(ItemIx, Box<[u32]>)>,
     /// New items, and the items that share their attributes.
     introduced: Vec<(ItemIx, Vec<ItemIx>)>,
-    /// The learning rate from the next training on.
+    /// The learning rate that applies from the next training.
     learning_rate: f32,
     /// Added to a boundary's number to give the version of its weights. A rollback increases it, so
     /// that no hidden state continues from the replaced weights.

@@ -114,7 +114,7 @@ impl Connection {
         }
     }
 
-    /// What the requests of the connection are doing.
+    /// Progress of the connection's requests.
     pub(super) fn activity(&self) -> Rc<ConnectionActivity> {
         Rc::clone(&self.activity)
     }
