@@ -68,7 +68,8 @@ pub struct LearnerActor {
     is_turn_scheduled: bool,
     /// The system stops: no further entry is learned.
     is_stopping: bool,
-    last_report: LearningReport,
+    /// The status at the last update of the metrics.
+    last_status: Arc<LearnerStatus>,
     status: Arc<ArcSwap<LearnerStatus>>,
 }
 
@@ -95,7 +96,7 @@ impl LearnerActor {
         published: Arc<ArcSwap<ModelSnapshot>>,
         checkpoint_policy: CheckpointPolicy,
     ) -> Result<Self, LearnerActorError> {
-        let (at, report) = (learner.next_offset(), learner.report());
+        let at = learner.next_offset();
         // Earlier operations were counted when they were appended, possibly by another process.
         let uncounted_from = maintenance.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
@@ -129,7 +130,7 @@ impl LearnerActor {
             needs_reload: false,
             is_turn_scheduled: false,
             is_stopping: false,
-            last_report: report,
+            last_status: status.load_full(),
             status,
         };
         actor.read_quarantine()?;
@@ -275,8 +276,8 @@ impl LearnerActor {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.needs_reload = false;
-        (self.current_offset, self.checkpoint_started_offset, self.last_report) =
-            (self.learner.next_offset(), self.learner.next_offset(), self.learner.report());
+        (self.current_offset, self.checkpoint_started_offset) = (self.learner.next_offset(), self.learner.next_offset());
+        self.last_status = Arc::new(LearnerStatus::new(&self.learner, self.failed));
         Ok(())
     }
 

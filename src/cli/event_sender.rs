@@ -157,8 +157,8 @@ impl EventSender {
         }
     }
 
-    /// The error message of a failure that may pass on a retry. Fails if a retry cannot help, or if the daemon
-    /// has not answered for too long.
+    /// The error message of a failure that may pass on a retry. Fails if a retry cannot help, or if
+    /// the daemon has not answered for too long.
     fn check_patience(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
         if error.downcast_ref::<NoAnswer>().is_some_and(|error| error.is_permanent) {
             return Err(error);

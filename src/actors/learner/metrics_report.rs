@@ -11,8 +11,9 @@ type MetricsGrid = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
 impl LearnerActor {
     /// Updates the metrics with the learner's progress since the last call.
     pub(super) fn report_metrics(&mut self) {
-        let (metrics, report) = (&self.metrics, self.learner.report());
-        let (new, old) = (&report.training, &self.last_report.training);
+        let (metrics, status, last) = (&self.metrics, self.status.load_full(), &self.last_status.report);
+        let report = &status.report;
+        let (new, old) = (&report.training, &last.training);
         metrics.training_batches.increment(new.batches - old.batches);
         metrics.training_skipped_batches.increment(new.skipped - old.skipped);
         metrics.training_examples.increment(new.examples - old.examples);
@@ -21,8 +22,8 @@ impl LearnerActor {
             metrics.training_loss.set((new.loss - old.loss) / batches);
             metrics.training_gradient_norm.set((new.gradient_norm - old.gradient_norm) / batches);
         }
-        metrics.evaluated_steps.increment(report.total.steps - self.last_report.total.steps);
-        metrics.evaluated_hits.increment(report.total.hits() - self.last_report.total.hits());
+        metrics.evaluated_steps.increment(report.total.steps - last.total.steps);
+        metrics.evaluated_hits.increment(report.total.hits() - last.total.hits());
         if report.live.steps > 0 {
             metrics.live_recall_at_20.set(report.live.recall());
             metrics.live_mrr_at_20.set(report.live.mrr());
@@ -31,7 +32,7 @@ impl LearnerActor {
         if let Some(error) = report.interest_error.recent() {
             metrics.live_interest_mse.set(error);
         }
-        let (new, old) = (&report.clickthrough, &self.last_report.clickthrough);
+        let (new, old) = (&report.clickthrough, &last.clickthrough);
         for (row, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, position) in ListPosition::ALL.into_iter().enumerate() {
                 let increase = |new: &MetricsGrid, old: &MetricsGrid| new[row][column] - old[row][column];
@@ -51,7 +52,7 @@ impl LearnerActor {
         metrics.learning_paused.set(f64::from(u8::from(report.is_paused)));
         metrics.training_share.set(1.0 / f64::from(1_u32 << self.learner.halvings()));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
-        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.last_report.hits_by_source)) {
+        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&last.hits_by_source)) {
             metrics.evaluated_hits_by_source.with_label(source).increment(new - old);
         }
         for (source, quality) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, quality)| quality.steps > 0) {
@@ -63,6 +64,6 @@ impl LearnerActor {
         metrics.item_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);
         metrics.learner_offset.set(self.learner.next_offset() as f64);
-        self.last_report = report;
+        self.last_status = status;
     }
 }
