@@ -8,7 +8,8 @@ use sequor::nn::{CellKind, NetworkScratch, NetworkSettings, StepInput, Trainer, 
 use std::hint::black_box;
 use std::time::Duration;
 
-const CELLS: [(CellKind, &str, u64); 3] = [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
+const CELLS: [(CellKind, &str, u64); 3] =
+    [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
 
 /// Pseudo-random item with index `draw`; small item numbers are more popular.
 fn item(draw: u64, items: u64) -> u32 {
@@ -31,7 +32,10 @@ fn batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWindow> {
         target: Some(item(2 * index + 1, items)),
         value: 1.0,
     };
-    let window = |window: u64| TrainingWindow { session: window, positions: (4 * window..4 * window + 4).map(position).collect() };
+    let window = |window: u64| TrainingWindow {
+        session: window,
+        positions: (4 * window..4 * window + 4).map(position).collect(),
+    };
     (number * positions / 4..(number + 1) * positions / 4).map(window).collect()
 }
 
@@ -47,7 +51,8 @@ fn session_step(criterion: &mut Criterion) {
         for hidden in [64, 100] {
             let settings = NetworkSettings { cell, hidden: hidden as usize, ..Default::default() };
             let weights = trainer(settings, 10_000).publish(1);
-            let (mut state, mut scratch, mut query, mut draw) = (weights.initial_state(), NetworkScratch::default(), Vec::new(), 0);
+            let (mut state, mut scratch, mut query, mut draw) =
+                (weights.initial_state(), NetworkScratch::default(), Vec::new(), 0);
             group.throughput(Throughput::Elements(flops_per_step(gates, hidden)));
             group.bench_function(BenchmarkId::new(name, format!("hidden={hidden}")), |bencher| {
                 bencher.iter(|| {
@@ -74,7 +79,8 @@ fn training_batch(criterion: &mut Criterion) {
             (100, 128, 2048, 42_000),
             (100, 256, 2048, 42_000),
         ] {
-            let settings = NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
+            let settings =
+                NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
             let mut trainer = trainer(settings, items);
             let batches: Vec<Vec<TrainingWindow>> = (0..64).map(|number| batch(number, positions, items)).collect();
             // One forward and two backward passes. Duplicate columns make the true count smaller.

@@ -32,11 +32,22 @@ impl Stream {
             Some(last) if draw % 10 < 7 => (last + (draw >> 8) as u32 % 20) % 20_000,
             _ => by_popularity,
         };
-        Step { item: Some(item), kind: 0, starts_session: self.steps.is_empty(), at: self.now as i64 * 1000, value: 1.0 }
+        Step {
+            item: Some(item),
+            kind: 0,
+            starts_session: self.steps.is_empty(),
+            at: self.now as i64 * 1000,
+            value: 1.0,
+        }
     }
 
     fn query_context(&self) -> QueryContext<'_> {
-        QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now }
+        QueryContext {
+            steps: &self.steps,
+            session: self.session,
+            session_start: u64::from(self.session),
+            now: self.now,
+        }
     }
 
     fn push(&mut self, step: Step) {
@@ -58,9 +69,16 @@ fn ranking(criterion: &mut Criterion) {
         stream.push(step);
     }
     let (steps, affinity) = (stream.steps.clone(), SourceAffinity::default());
-    let context = QueryContext { steps: &steps, session: stream.session, session_start: u64::from(stream.session), now: stream.now };
+    let context = QueryContext {
+        steps: &steps,
+        session: stream.session,
+        session_start: u64::from(stream.session),
+        now: stream.now,
+    };
     let mut candidates = CandidateSet::default();
-    criterion.bench_function("ranking/generate candidates", |bench| bench.iter(|| sources.generate(black_box(&context), &mut candidates)));
+    criterion.bench_function("ranking/generate candidates", |bench| {
+        bench.iter(|| sources.generate(black_box(&context), &mut candidates))
+    });
     criterion.bench_function("ranking/keep top and add features", |bench| {
         bench.iter(|| {
             candidates.keep_top(256, &context);
@@ -72,8 +90,9 @@ fn ranking(criterion: &mut Criterion) {
         bench.iter(|| workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]))
     });
     let item = workspace.candidates().items().nth(7).unwrap();
-    criterion
-        .bench_function("ranking/rank of each source alone", |bench| bench.iter(|| workspace.candidates().source_ranks(black_box(item))));
+    criterion.bench_function("ranking/rank of each source alone", |bench| {
+        bench.iter(|| workspace.candidates().source_ranks(black_box(item)))
+    });
     criterion.bench_function("ranking/score candidates and train", |bench| {
         bench.iter(|| {
             workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]);

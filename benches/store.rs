@@ -61,9 +61,13 @@ fn read(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("journal");
     group.throughput(Throughput::Elements(COUNT));
-    group.bench_function("entries", |bencher| bencher.iter(|| journal.entries(0).unwrap().map(|entry| entry.unwrap().0).sum::<u64>()));
+    group.bench_function("entries", |bencher| {
+        bencher.iter(|| journal.entries(0).unwrap().map(|entry| entry.unwrap().0).sum::<u64>())
+    });
     group.throughput(Throughput::Elements(64));
-    group.bench_function("read 64 from the middle", |bencher| bencher.iter(|| journal.read(COUNT / 2 + 200, 64).unwrap()));
+    group.bench_function("read 64 from the middle", |bencher| {
+        bencher.iter(|| journal.read(COUNT / 2 + 200, 64).unwrap())
+    });
     group.finish();
 }
 
@@ -79,7 +83,8 @@ fn encode(criterion: &mut Criterion) {
 
 fn sessions(criterion: &mut Criterion) {
     let step = |at| Step { item: Some(7), kind: 0, starts_session: false, at, value: 1.0 };
-    let sequence = UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
+    let sequence =
+        UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
     let record = SessionRecord { applied_through: 9, sequence, hidden_state: vec![1; 4 * 64 * 4] };
     let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,9 @@
 //! A line of the file is `user,item,seconds`, in time order. Without a file, a small made-up
 //! recording is used.
 
-use sequor::recommender::{Event, EventKind, EventKinds, NetworkSettings, OfflineSettings, OfflineTraining, Recording, score_sessions};
+use sequor::recommender::{
+    Event, EventKind, EventKinds, NetworkSettings, OfflineSettings, OfflineTraining, Recording, score_sessions,
+};
 use std::error::Error;
 
 fn event(user: &str, item: &str, seconds: i64) -> Event {
@@ -27,14 +29,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => {
             for line in std::fs::read_to_string(file)?.lines() {
                 let fields: Vec<_> = line.split(',').collect();
-                let [user, item, seconds] = fields.as_slice() else { return Err(format!("not `user,item,seconds`: {line}").into()) };
+                let [user, item, seconds] = fields.as_slice() else {
+                    return Err(format!("not `user,item,seconds`: {line}").into());
+                };
                 recording.add(&event(user, item, seconds.parse()?), &kinds);
             }
         }
         None => {
             for step in 0..4_000_i64 {
                 let user = step % 400;
-                recording.add(&event(&format!("user{user}"), &format!("item{}", (step / 400 + user) % 30), step), &kinds);
+                recording
+                    .add(&event(&format!("user{user}"), &format!("item{}", (step / 400 + user) % 30), step), &kinds);
             }
         }
     }

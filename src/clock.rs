@@ -43,9 +43,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             // A system clock before 1970 counts as 1970.
-            ClockSource::System { .. } => {
-                SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX))
-            }
+            ClockSource::System { .. } => SystemTime::UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |since| Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)),
             ClockSource::Manual { now, .. } => now.load(Ordering::SeqCst),
         }
     }

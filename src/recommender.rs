@@ -39,9 +39,9 @@ use std::sync::Arc;
 pub use crate::domain::{Event, EventKind, EventKinds, ItemChange, ItemIx, ItemOperation, Offset, Timestamp};
 pub use crate::evaluation::RankingMetrics;
 pub use crate::learner::{
-    Corpus, EpochReport, InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerError, LearningReport, LearningSettings, ModelSnapshot,
-    OfflineError, OfflineScores, OfflineSettings, OfflineTraining, RankedAnswer, RecommendationRequest, Recording, ScoringWorkspace,
-    SequenceParams, SequenceState, recommend, score_sessions,
+    Corpus, EpochReport, InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerError, LearningReport,
+    LearningSettings, ModelSnapshot, OfflineError, OfflineScores, OfflineSettings, OfflineTraining, RankedAnswer,
+    RecommendationRequest, Recording, ScoringWorkspace, SequenceParams, SequenceState, recommend, score_sessions,
 };
 pub use crate::nn::{NetworkSettings, Weights};
 pub use crate::registries::ItemDictionary;
@@ -115,7 +115,9 @@ impl Recommender {
         let snapshot = self.learner.snapshot();
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
         let answer = recommend(&snapshot, snapshot.catalog(), &mut state, &self.sequence, request, &mut self.workspace);
-        let named = |ranked: crate::learner::RankedItem| Some((self.dictionary.name(ranked.candidate.item)?, ranked.candidate.score));
+        let named = |ranked: crate::learner::RankedItem| {
+            Some((self.dictionary.name(ranked.candidate.item)?, ranked.candidate.score))
+        };
         answer.items.into_iter().filter_map(named).collect()
     }
 
@@ -127,7 +129,9 @@ impl Recommender {
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
         let mut query = Vec::new();
         weights.query(state.hidden(&self.sequence, weights, &mut self.workspace.network), &mut query);
-        let score = |item: &&str| self.dictionary.get(item).map(|item| weights.score(&query, item)).filter(|score| score.is_finite());
+        let score = |item: &&str| {
+            self.dictionary.get(item).map(|item| weights.score(&query, item)).filter(|score| score.is_finite())
+        };
         items.iter().map(score).collect()
     }
 
@@ -137,7 +141,10 @@ impl Recommender {
         let Some(item) = self.dictionary.get(item) else { return Vec::new() };
         let snapshot = self.learner.snapshot();
         let similar = similar_items(&snapshot, snapshot.catalog(), item, limit, &self.sequence, now);
-        similar.into_iter().filter_map(|candidate| Some((self.dictionary.name(candidate.item)?, candidate.score))).collect()
+        similar
+            .into_iter()
+            .filter_map(|candidate| Some((self.dictionary.name(candidate.item)?, candidate.score)))
+            .collect()
     }
 
     /// Prequential quality and training figures so far.

@@ -37,7 +37,10 @@ impl AdmissionControl {
     /// [`AdmissionFull`] if they would exceed the limit.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let count = u32::try_from(entries).map_err(|_| AdmissionFull { limit: self.limit })?;
-        Arc::clone(&self.permits).try_acquire_many_owned(count).map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
+        Arc::clone(&self.permits)
+            .try_acquire_many_owned(count)
+            .map(AdmissionPermit)
+            .map_err(|_| AdmissionFull { limit: self.limit })
     }
 
     /// Waits until `entries` entries can be admitted. For sources that can wait, such as a file.
@@ -47,7 +50,11 @@ impl AdmissionControl {
     /// [`AdmissionFull`] only if the semaphore is closed.
     pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let count = u32::try_from(entries.min(self.limit)).map_err(|_| AdmissionFull { limit: self.limit })?;
-        Arc::clone(&self.permits).acquire_many_owned(count).await.map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
+        Arc::clone(&self.permits)
+            .acquire_many_owned(count)
+            .await
+            .map(AdmissionPermit)
+            .map_err(|_| AdmissionFull { limit: self.limit })
     }
 
     /// The number of entries in flight.

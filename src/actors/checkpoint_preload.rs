@@ -64,10 +64,17 @@ mod tests {
     fn a_preloaded_checkpoint_is_used_only_if_it_is_the_newest_valid_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let entry = || Entry::Item(ItemChange { item_id: "a".to_owned(), timestamp: 0, operation: ItemOperation::Put(Item::default()) });
+        let entry = || {
+            Entry::Item(ItemChange {
+                item_id: "a".to_owned(),
+                timestamp: 0,
+                operation: ItemOperation::Put(Item::default()),
+            })
+        };
         store.journal().append(&[entry(), entry(), entry()], Durability::ProcessCrash).unwrap();
         let (checkpoints, state) = (store.checkpoints(3).unwrap(), state(&store));
-        let write = |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();
+        let write =
+            |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();
         let is_used = |preload: CheckpointPreload| preload.into_state(&store).unwrap().is_some();
 
         assert!(!is_used(CheckpointPreload::read(dir.path())), "no checkpoint exists");

@@ -127,7 +127,8 @@ impl CommitterActor {
         self.metrics.catalog_changes.increment(changed);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = self.shards.iter().map(|_| Vec::new()).collect();
         for committed in committed.entries {
-            if let Some((user, update)) = SessionUpdate::from_entry(committed.offset, committed.entry, &self.dictionary, &self.kinds)
+            if let Some((user, update)) =
+                SessionUpdate::from_entry(committed.offset, committed.entry, &self.dictionary, &self.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
                 if let SessionOp::Step { step, .. } = &update.op {
@@ -226,7 +227,10 @@ impl Handler<CommitBatch> for CommitterActor {
                 }
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the commit failed; none of its entries was acknowledged");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the commit failed; none of its entries was acknowledged"
+                );
                 self.metrics.commit_failures.increment(1);
                 let error = Arc::new(error);
                 for reply in replies {

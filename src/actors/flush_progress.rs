@@ -19,7 +19,10 @@ impl FlushProgress {
     /// The minimum over all shards, as if `shard` were at offset `through`.
     pub(super) fn min_with(&self, shard: usize, through: Offset) -> Offset {
         let watermarks = self.0.iter().enumerate();
-        watermarks.map(|(number, watermark)| if number == shard { through } else { watermark.load(Ordering::SeqCst) }).min().unwrap_or(0)
+        watermarks
+            .map(|(number, watermark)| if number == shard { through } else { watermark.load(Ordering::SeqCst) })
+            .min()
+            .unwrap_or(0)
     }
 
     /// The minimum over all shards.

@@ -145,7 +145,11 @@ impl LearnerActor {
 
     fn read_quarantine(&mut self) -> Result<(), LearnerActorError> {
         let all = self.store.quarantine().all()?;
-        self.quarantined = all.into_iter().filter(|entry| entry.reader == QuarantineReader::Learner).map(|entry| entry.offset).collect();
+        self.quarantined = all
+            .into_iter()
+            .filter(|entry| entry.reader == QuarantineReader::Learner)
+            .map(|entry| entry.offset)
+            .collect();
         Ok(())
     }
 
@@ -187,7 +191,10 @@ impl LearnerActor {
         let written = self.writer.poll_result();
         if let Err(error) = self.record_written(written) {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the checkpoint could not be written; learning continues, and the next checkpoint is due as usual");
+            tracing::error!(
+                error,
+                "the checkpoint could not be written; learning continues, and the next checkpoint is due as usual"
+            );
         }
         if self.checkpoint_policy.interval > 0
             && self.learner.next_offset() >= self.checkpoint_started_offset + self.checkpoint_policy.interval
@@ -264,7 +271,11 @@ impl LearnerActor {
         // Set first: if a step below fails, the learner must still not be used.
         self.needs_reload = true;
         if self.last_failed_offset.replace(at) == Some(at) {
-            tracing::error!(offset = at, reason, "the learner failed twice at the same entry; the entry is quarantined");
+            tracing::error!(
+                offset = at,
+                reason,
+                "the learner failed twice at the same entry; the entry is quarantined"
+            );
             self.store.quarantine().put(&QuarantinedEntry { offset: at, reader: QuarantineReader::Learner, reason })?;
         } else {
             tracing::error!(offset = at, reason, "the learner failed; it restarts from the newest checkpoint");
@@ -276,7 +287,8 @@ impl LearnerActor {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.needs_reload = false;
-        (self.current_offset, self.checkpoint_started_offset) = (self.learner.next_offset(), self.learner.next_offset());
+        (self.current_offset, self.checkpoint_started_offset) =
+            (self.learner.next_offset(), self.learner.next_offset());
         self.last_status = Arc::new(LearnerStatus::new(&self.learner, self.failed));
         Ok(())
     }

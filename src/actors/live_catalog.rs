@@ -23,7 +23,11 @@ impl LiveCatalog {
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
-    pub fn recover(store: &Store, dictionary: &ItemDictionary, published: Arc<ArcSwap<ModelSnapshot>>) -> Result<Self, StoreError> {
+    pub fn recover(
+        store: &Store,
+        dictionary: &ItemDictionary,
+        published: Arc<ArcSwap<ModelSnapshot>>,
+    ) -> Result<Self, StoreError> {
         let snapshot = published.load_full();
         let (mut catalog, mut changed_through) = (snapshot.catalog().clone(), snapshot.offset());
         for entry in store.journal().entries(snapshot.offset())? {

@@ -68,7 +68,12 @@ mod fault {
     pub(super) fn trigger(place: &str, item: Option<&str>) {
         let Some(fault) = FAULT.as_ref() else { return };
         let matches = fault.place == place && item == Some(fault.item.as_str());
-        if matches && fault.remaining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |remaining| remaining.checked_sub(1)).is_ok() {
+        if matches
+            && fault
+                .remaining
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |remaining| remaining.checked_sub(1))
+                .is_ok()
+        {
             if fault.stalls {
                 loop {
                     std::thread::sleep(std::time::Duration::from_secs(60));

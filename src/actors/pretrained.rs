@@ -28,7 +28,11 @@ pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result
         let mut stored = Vec::new();
         file.read_to_end(&mut stored).map_err(StoreError::io("reading", store.dir()))?;
         let given = codec::encode(pretrained).map_err(StoreError::from)?;
-        return if stored == given { Ok(()) } else { Err(StartError::PretrainedMismatch { dir: store.dir().to_owned() }) };
+        return if stored == given {
+            Ok(())
+        } else {
+            Err(StartError::PretrainedMismatch { dir: store.dir().to_owned() })
+        };
     }
     Ok(store.set_pretrained_state::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
 }

@@ -12,7 +12,9 @@ use tracing::Span;
 use super::admission::AdmissionPermit;
 use super::panic_guard::{catch_panic, inject_fault};
 use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, Offset, Step, UserSequence};
-use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
+use crate::learner::{
+    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend,
+};
 use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError, codec};
@@ -82,7 +84,14 @@ impl SessionActor {
             match &update.op {
                 SessionOp::Step { step, session_id } => {
                     let network = &mut workspace.network;
-                    self.state.advance(update.offset, *step, session_id.as_deref(), &context.sequence_params, snapshot.weights(), network);
+                    self.state.advance(
+                        update.offset,
+                        *step,
+                        session_id.as_deref(),
+                        &context.sequence_params,
+                        snapshot.weights(),
+                        network,
+                    );
                 }
                 SessionOp::Merge { sequence, .. } => self.state.merge(sequence, &context.sequence_params),
                 SessionOp::Forget => self.state = SequenceState::default(),
@@ -166,7 +175,12 @@ pub enum SessionOp {
 impl SessionUpdate {
     /// Returns the user and the update of an entry; `None` if the entry affects no session.
     #[must_use]
-    pub fn from_entry(offset: Offset, entry: Entry, dictionary: &ItemDictionary, kinds: &EventKinds) -> Option<(String, Self)> {
+    pub fn from_entry(
+        offset: Offset,
+        entry: Entry,
+        dictionary: &ItemDictionary,
+        kinds: &EventKinds,
+    ) -> Option<(String, Self)> {
         let event = match entry {
             Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
@@ -174,7 +188,12 @@ impl SessionUpdate {
                 return Some((merge.into, Self { offset, op }));
             }
             Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, op: SessionOp::Forget })),
-            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Expire(_) => {
+            Entry::Impression(_)
+            | Entry::Item(_)
+            | Entry::Model(_)
+            | Entry::Consent(_)
+            | Entry::Tombstone
+            | Entry::Expire(_) => {
                 return None;
             }
         };

@@ -28,7 +28,9 @@ use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset};
-use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
+use crate::learner::{
+    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend,
+};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
 use crate::store::{SessionRecord, Store, StoreError};
@@ -220,7 +222,8 @@ impl ShardActor {
         let before = self.active_sessions.len();
         self.active_sessions.retain(|_, active| {
             let at_cutoff = Some(active.last_tick) == cutoff && surplus > 0;
-            let stops = active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
+            let stops =
+                active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
             if stops {
                 surplus -= usize::from(at_cutoff);
                 active.actor.do_send(Stop);
@@ -255,7 +258,11 @@ impl ShardActor {
             match outcome {
                 Ok(0) => {}
                 Ok(gone) => {
-                    tracing::error!(shard = shard.context.number.0, gone, "session actors have stopped unexpectedly; the shard recovers");
+                    tracing::error!(
+                        shard = shard.context.number.0,
+                        gone,
+                        "session actors have stopped unexpectedly; the shard recovers"
+                    );
                     shard.context.metrics.panics.with_label(ActorKind::Session).increment(gone as u64);
                     shard.recover();
                 }
@@ -292,7 +299,10 @@ impl ShardActor {
             if let Err(error) = self.attach_merged_record(&mut update, None) {
                 // Recovery delivers all these updates again as soon as the store is readable.
                 self.needs_recovery = true;
-                return tracing::error!(error = &error as &dyn std::error::Error, "the sequence of a merged user could not be read");
+                return tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the sequence of a merged user could not be read"
+                );
             }
             by_user.entry(user).or_default().push(update);
         }
@@ -306,7 +316,10 @@ impl ShardActor {
                     self.notify_subscribers(&user, through);
                 }
                 Ok(None) => {}
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the session of an update could not be loaded"),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the session of an update could not be loaded"
+                ),
             }
         }
     }
@@ -329,12 +342,17 @@ impl ShardActor {
         };
         match session {
             Some(actor) => {
-                let _ = actor.try_send(RecommendForSession { request: message.request, reply: message.reply, span: message.span });
+                let _ = actor.try_send(RecommendForSession {
+                    request: message.request,
+                    reply: message.reply,
+                    span: message.span,
+                });
             }
             None => {
                 let _span = span!(parent: &message.span, "answer").entered();
                 let context = &self.session_context;
-                let (snapshot, catalog, mut workspace) = (context.published.load(), context.catalog.load(), context.workspace.borrow_mut());
+                let (snapshot, catalog, mut workspace) =
+                    (context.published.load(), context.catalog.load(), context.workspace.borrow_mut());
                 let _ = message.reply.send(recommend(
                     &snapshot,
                     &catalog,

@@ -53,8 +53,14 @@ impl StoredStateHistory {
             clustering: Box::<InlineJobs<_>>::default(),
             state_history: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
         };
-        let mut learner =
-            Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, read_pretrained(&self.store)?, deps)?;
+        let mut learner = Learner::new(
+            self.settings.clone(),
+            Arc::clone(&self.dictionary),
+            earlier,
+            0,
+            read_pretrained(&self.store)?,
+            deps,
+        )?;
         replay_up_to(&mut learner, &self.store, to, |_| {})?;
         Ok(learner.state()?.clone())
     }
@@ -90,7 +96,12 @@ fn write_restore_point(restore_points: &Checkpoints, state: &LearnerState) -> Re
 ///
 /// # Errors
 /// Any error of the journal or the learner.
-pub fn replay_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe: impl FnMut(Offset)) -> Result<(), StateHistoryError> {
+pub fn replay_up_to(
+    learner: &mut Learner,
+    store: &Store,
+    to: Offset,
+    mut observe: impl FnMut(Offset),
+) -> Result<(), StateHistoryError> {
     let quarantine = store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Learner);
     let quarantined: BTreeSet<Offset> = quarantine.map(|entry| entry.offset).collect();
     for entry in store.journal().entries(learner.next_offset())? {
@@ -111,7 +122,10 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
     let state = codec::decode_from(&mut checkpoint, length);
     state
         .inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "a checkpoint cannot be read by this build and is skipped");
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "a checkpoint cannot be read by this build and is skipped"
+            );
         })
         .ok()
 }

@@ -14,15 +14,19 @@ use super::committer::CommitterActor;
 use super::erasure_progress::ErasureProgress;
 use super::error::{LearnerActorError, StartError};
 use super::flush_progress::FlushProgress;
-use super::handles::{IngestHandle, InspectionHandle, MaintenanceHandle, ModelHandle, RecommenderHandle, ShardRouter, Watermarks};
+use super::handles::{
+    IngestHandle, InspectionHandle, MaintenanceHandle, ModelHandle, RecommenderHandle, ShardRouter, Watermarks,
+};
 use super::jobs::maintenance::StoreMaintenance;
 use super::jobs::scrub::SharedScrubReport;
 use super::learner::{CheckpointPolicy, LearnerActor, LearnerStatus};
 use super::live_catalog::LiveCatalog;
 use super::pretrained::{number_items, read_pretrained};
 use super::shard::{ShardActor, ShardContext};
-use crate::learner::LearnerConfig;
+use crate::domain::{Catalog, Offset};
+use crate::learner::{LearnerConfig, ModelSnapshot};
 use crate::metrics::{Metrics, QueueName};
+use crate::registries::ItemDictionary;
 use crate::store::{Committer, CommitterSettings, Store};
 use recovery::{deliver_journal_tail, learner_loader};
 
@@ -71,11 +75,32 @@ pub struct System {
     pub scrub: SharedScrubReport,
 }
 
-/// Starts one shard actor per arbiter; `context` holds what all shards share.
-fn start_shards(context: &ShardContext) -> Vec<Addr<ShardActor>> {
-    let (_, shards) = context.number;
+/// Starts one shard actor per arbiter.
+fn start_shards(
+    store: &Store,
+    metrics: &Arc<Metrics>,
+    published: &Arc<ArcSwap<ModelSnapshot>>,
+    catalog: &Arc<ArcSwap<Catalog>>,
+    dictionary: &Arc<ItemDictionary>,
+    settings: &SystemSettings,
+    flushed_through: Offset,
+) -> Vec<Addr<ShardActor>> {
+    let shards = settings.shards;
+    let flush_progress = Arc::new(FlushProgress::new(shards, flushed_through));
     let start = |number| {
-        let context = ShardContext { number: (number, shards), ..context.clone() };
+        let context = ShardContext {
+            number: (number, shards),
+            store: store.clone(),
+            metrics: Arc::clone(metrics),
+            published: Arc::clone(published),
+            catalog: Arc::clone(catalog),
+            dictionary: Arc::clone(dictionary),
+            kinds: settings.learner.kinds.clone(),
+            sequence_params: settings.learner.sequence,
+            flush_progress: Arc::clone(&flush_progress),
+            idle_timeout: settings.idle_timeout,
+            max_live_sessions: settings.max_live_sessions.div_ceil(shards.max(1)),
+        };
         ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(context))
     };
     (0..shards).map(start).collect()
@@ -117,29 +142,19 @@ impl System {
     ) -> Result<Self, StartError> {
         read_pretrained(&store)?.map_or(Ok(()), |pretrained| number_items(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
-        let (dictionary, aliases, consents, end) = (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
+        let (dictionary, aliases, consents, end) =
+            (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
         let learner_config = Arc::new(settings.learner.clone());
-        let mut load = learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
+        let mut load =
+            learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live_catalog = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
         let catalog = live_catalog.published();
 
         let flushed_through = store.sessions().watermark()?.min(end);
-        let shards: Arc<[_]> = start_shards(&ShardContext {
-            number: (0, settings.shards),
-            store: store.clone(),
-            metrics: Arc::clone(&metrics),
-            published: Arc::clone(&published),
-            catalog: Arc::clone(&catalog),
-            dictionary: Arc::clone(&dictionary),
-            kinds: learner_config.kinds.clone(),
-            sequence_params: learner_config.sequence,
-            flush_progress: Arc::new(FlushProgress::new(settings.shards, flushed_through)),
-            idle_timeout: settings.idle_timeout,
-            max_live_sessions: settings.max_live_sessions.div_ceil(settings.shards.max(1)),
-        })
-        .into();
+        let shards: Arc<[_]> =
+            start_shards(&store, &metrics, &published, &catalog, &dictionary, &settings, flushed_through).into();
         deliver_journal_tail(&store, &dictionary, &learner_config, &shards, &metrics, flushed_through)?;
         publish_limits(&metrics, &settings);
 
@@ -157,8 +172,9 @@ impl System {
         .map_err(Box::new)?;
         let (learned, status) = (learner.learned_watermark(), learner.status());
         let learner = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| learner);
+        let kinds = learner_config.kinds.clone();
         let committer =
-            CommitterActor::new(core, learner_config.kinds.clone(), live_catalog, Arc::clone(&metrics), shards.to_vec(), learner.clone());
+            CommitterActor::new(core, kinds, live_catalog, Arc::clone(&metrics), shards.to_vec(), learner.clone());
         let watermarks = Watermarks { delivered: committer.delivered_watermark(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
 
@@ -223,6 +239,15 @@ impl System {
             ingest: ingest.clone(),
             recommender: recommender.clone(),
         };
-        Self { store, metrics, ingest, recommender, model, maintenance, inspection, scrub: SharedScrubReport::default() }
+        Self {
+            store,
+            metrics,
+            ingest,
+            recommender,
+            model,
+            maintenance,
+            inspection,
+            scrub: SharedScrubReport::default(),
+        }
     }
 }

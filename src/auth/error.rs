@@ -56,7 +56,9 @@ pub enum KeyError {
     #[error("there is no key {0}; `sequor key list` lists the keys")]
     NotFound(String),
     /// The text does not have the form of a key id.
-    #[error("invalid key id: it must have 8 hexadecimal digits, such as 1a2b3c4d (the part of the key between the two underscores)")]
+    #[error(
+        "invalid key id: it must have 8 hexadecimal digits, such as 1a2b3c4d (the part of the key between the two underscores)"
+    )]
     InvalidId,
     /// The file already holds the largest allowed number of keys.
     #[error("there are already {0} keys, which is the limit; revoke a key first")]

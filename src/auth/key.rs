@@ -179,7 +179,12 @@ mod tests {
         let text = secret.reveal();
         assert_eq!((text.len(), ApiKey::parse_id(text)), (60, Some(key.id.to_string().as_str())));
         assert!(key.matches(text));
-        assert!(!key.matches(&text.to_uppercase()) && !key.matches(&text[..59]) && !key.matches("") && !key.matches(generate().1.reveal()));
+        assert!(
+            !key.matches(&text.to_uppercase())
+                && !key.matches(&text[..59])
+                && !key.matches("")
+                && !key.matches(generate().1.reveal())
+        );
         let record = serde_json::to_string(&key).unwrap();
         let secret_part = text.rsplit('_').next().unwrap();
         assert!(!record.contains(secret_part) && !format!("{key:?} {secret:?}").contains(secret_part));
@@ -201,7 +206,10 @@ mod tests {
     #[test]
     fn rejects_invalid_names() {
         for invalid in ["", "two\nlines", &"x".repeat(65)] {
-            assert!(matches!(ApiKey::generate(invalid, Scopes::new([Scope::Read]).unwrap(), None, 0), Err(KeyError::InvalidName)));
+            assert!(matches!(
+                ApiKey::generate(invalid, Scopes::new([Scope::Read]).unwrap(), None, 0),
+                Err(KeyError::InvalidName)
+            ));
         }
     }
 }

@@ -54,7 +54,12 @@ impl KeyFile {
     /// The version of the file; `None` if there is no file.
     pub(super) fn version(&self) -> Option<KeyFileVersion> {
         let data = fs::metadata(&self.file).ok()?;
-        Some(KeyFileVersion { inode: data.ino(), bytes: data.size(), seconds: data.mtime(), nanoseconds: data.mtime_nsec() })
+        Some(KeyFileVersion {
+            inode: data.ino(),
+            bytes: data.size(),
+            seconds: data.mtime(),
+            nanoseconds: data.mtime_nsec(),
+        })
     }
 
     /// Reads the keys. A missing file holds no keys.
@@ -68,12 +73,14 @@ impl KeyFile {
     fn load(&self) -> Result<KeyFileContent, KeyError> {
         let text = match fs::read(&self.file) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeyFileContent { format: FORMAT, keys: Vec::new() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(KeyFileContent { format: FORMAT, keys: Vec::new() });
+            }
             Err(source) => return Err(KeyError::Read { file: self.file.clone(), source }),
         };
         let malformed = |reason| KeyError::Malformed { file: self.file.clone(), reason };
-        let content: KeyFileContent =
-            serde_json::from_slice(&text).map_err(|error| malformed(describe_type_error(&error.to_string(), "an object")))?;
+        let content: KeyFileContent = serde_json::from_slice(&text)
+            .map_err(|error| malformed(describe_type_error(&error.to_string(), "an object")))?;
         if content.format == FORMAT {
             Ok(content)
         } else {
@@ -85,7 +92,13 @@ impl KeyFile {
     ///
     /// # Errors
     /// If the name is invalid, there are too many keys, or the file cannot be read or written.
-    pub fn create(&self, name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(ApiKey, Secret), KeyError> {
+    pub fn create(
+        &self,
+        name: &str,
+        scopes: Scopes,
+        rate: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(ApiKey, Secret), KeyError> {
         self.change(|keys| {
             if keys.len() >= KeyRing::MAX_KEYS {
                 return Err(KeyError::TooManyKeys(KeyRing::MAX_KEYS));

@@ -57,7 +57,13 @@ impl KeyStore {
     ///
     /// # Errors
     /// As [`KeyFile::create`].
-    pub fn create(&self, name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(ApiKey, Secret), KeyError> {
+    pub fn create(
+        &self,
+        name: &str,
+        scopes: Scopes,
+        rate: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(ApiKey, Secret), KeyError> {
         let created = self.file.create(name, scopes, rate, now)?;
         self.reload_if_changed()?;
         Ok(created)
@@ -87,7 +93,11 @@ mod tests {
         assert!(!keys.reload_if_changed().unwrap());
         let (key, secret) = other_process.create("k", Scopes::new([Scope::Read]).unwrap(), None, 0).unwrap();
         assert!(keys.key_ring().find(secret.reveal()).is_none());
-        assert!(keys.reload_if_changed().unwrap() && keys.key_ring().find(secret.reveal()).is_some() && !keys.reload_if_changed().unwrap());
+        assert!(
+            keys.reload_if_changed().unwrap()
+                && keys.key_ring().find(secret.reveal()).is_some()
+                && !keys.reload_if_changed().unwrap()
+        );
 
         // An invalid file is reported once and changes nothing.
         fs::write(other_process.path(), "{").unwrap();

@@ -52,7 +52,10 @@ impl Default for CandidateSet {
             totals: [0.0; EVIDENCE_COLUMNS],
             order: Vec::new(),
             kept: Vec::new(),
-            neighbour_scratch: NeighbourScratch { session_index: DenseIndex::new(1 << 14), similar_sessions: Vec::new() },
+            neighbour_scratch: NeighbourScratch {
+                session_index: DenseIndex::new(1 << 14),
+                similar_sessions: Vec::new(),
+            },
         }
     }
 }
@@ -134,8 +137,9 @@ impl CandidateSet {
             }
         }
         if self.order.len() > limit {
-            let best_first =
-                |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then_with(|| items[a.1 as usize].cmp(&items[b.1 as usize]));
+            let best_first = |a: &(f32, u32), b: &(f32, u32)| {
+                b.0.total_cmp(&a.0).then_with(|| items[a.1 as usize].cmp(&items[b.1 as usize]))
+            };
             self.order.select_nth_unstable_by(limit, best_first);
             self.order.truncate(limit);
         }
@@ -183,7 +187,8 @@ impl CandidateSet {
     /// [`SourceName::ALL`].
     #[must_use]
     pub fn source_at(&self, position: usize) -> SourceName {
-        let column_bits = self.kept.get(position).and_then(|&position| self.column_bits.get(position as usize)).copied().unwrap_or(0);
+        let column_bits =
+            self.kept.get(position).and_then(|&position| self.column_bits.get(position as usize)).copied().unwrap_or(0);
         EvidenceColumn::ALL
             .into_iter()
             .filter(|column| column_bits >> *column as u16 & 1 == 1)
@@ -207,7 +212,9 @@ impl CandidateSet {
     }
 
     /// Mutable access to the kept candidates: items, evidence, features.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMNS], &mut [f32; FEATURE_COLUMNS])> {
+    pub fn rows_mut(
+        &mut self,
+    ) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMNS], &mut [f32; FEATURE_COLUMNS])> {
         // Kept positions ascend, so one pass over the evidence visits them all.
         let mut kept = self.kept.iter().copied().peekable();
         let mut features = self.features.iter_mut();
@@ -237,7 +244,9 @@ impl CandidateSet {
         let (bits, weights) = (columns.map(|column| column_bits & 1 << column), columns.map(|column| evidence[column]));
         let all = bits.into_iter().fold(0, |all, bit| all | bit);
         let mut ranks = [1; SourceName::ALL.len()];
-        for ((&other, other_evidence), &column_bits) in self.items.keys().iter().zip(&self.evidence).zip(&self.column_bits) {
+        for ((&other, other_evidence), &column_bits) in
+            self.items.keys().iter().zip(&self.evidence).zip(&self.column_bits)
+        {
             if column_bits & all == 0 {
                 continue;
             }
@@ -318,8 +327,15 @@ mod tests {
     #[test]
     fn dismissed_items_are_dropped_until_selected_again() {
         let mut candidates = candidates();
-        candidates
-            .keep_top(10, &QueryContext { steps: &[step(3, -1.0), step(9, -1.0), step(9, 1.0)], session: 0, session_start: 0, now: 0 });
+        candidates.keep_top(
+            10,
+            &QueryContext {
+                steps: &[step(3, -1.0), step(9, -1.0), step(9, 1.0)],
+                session: 0,
+                session_start: 0,
+                now: 0,
+            },
+        );
         assert_eq!(candidates.items().collect::<Vec<_>>(), [9, 5, 7]);
     }
 
@@ -327,8 +343,12 @@ mod tests {
     fn a_candidate_is_attributed_to_its_first_source() {
         let mut candidates = candidates();
         candidates.keep_top(10, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
-        assert_eq!(candidates.position(7).map(|position| candidates.source_at(position)), Some(SourceName::Transitions));
-        let counts: Vec<_> = SourceName::ALL.into_iter().zip(candidates.counts_by_source()).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(
+            candidates.position(7).map(|position| candidates.source_at(position)),
+            Some(SourceName::Transitions)
+        );
+        let counts: Vec<_> =
+            SourceName::ALL.into_iter().zip(candidates.counts_by_source()).filter(|(_, count)| *count > 0).collect();
         assert_eq!(counts, [(SourceName::Transitions, 4), (SourceName::Trending, 1)]);
     }
 }

@@ -199,9 +199,9 @@ impl Clusters {
 
     fn products<'a>(&'a self, query: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         let query = ArrayView1::from(query);
-        self.centroids
-            .chunks_exact(self.dimension.max(1))
-            .map(move |centroid| if centroid.len() == query.len() { ArrayView1::from(centroid).dot(&query) } else { f32::NEG_INFINITY })
+        self.centroids.chunks_exact(self.dimension.max(1)).map(move |centroid| {
+            if centroid.len() == query.len() { ArrayView1::from(centroid).dot(&query) } else { f32::NEG_INFINITY }
+        })
     }
 }
 

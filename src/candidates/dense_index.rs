@@ -21,7 +21,13 @@ impl DenseIndex {
     pub fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, 1 << 15);
         let slots = (limit * 2).next_power_of_two();
-        Self { slots: vec![0; slots], stamp: 1, keys: Vec::with_capacity(limit), limit, shift: 64 - slots.trailing_zeros() }
+        Self {
+            slots: vec![0; slots],
+            stamp: 1,
+            keys: Vec::with_capacity(limit),
+            limit,
+            shift: 64 - slots.trailing_zeros(),
+        }
     }
 
     /// Removes all keys.

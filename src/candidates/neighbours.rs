@@ -71,7 +71,9 @@ impl NeighbourSource {
                 continue;
             }
             let distance = position as u32;
-            for &session in self.holders.get(item as usize).into_iter().flat_map(|holders| holders.iter().rev().take(self.recent)) {
+            for &session in
+                self.holders.get(item as usize).into_iter().flat_map(|holders| holders.iter().rev().take(self.recent))
+            {
                 if session != context.session
                     && let Some((slot, new)) = scratch.session_index.get_or_insert(session)
                 {
@@ -89,8 +91,9 @@ impl NeighbourSource {
         }
         if scratch.similar_sessions.len() > self.nearest {
             // Ties go to the more recent session.
-            let most_similar_first =
-                |a: &SimilarSession, b: &SimilarSession| b.similarity.total_cmp(&a.similarity).then_with(|| b.session.cmp(&a.session));
+            let most_similar_first = |a: &SimilarSession, b: &SimilarSession| {
+                b.similarity.total_cmp(&a.similarity).then_with(|| b.session.cmp(&a.session))
+            };
             scratch.similar_sessions.select_nth_unstable_by(self.nearest, most_similar_first);
             scratch.similar_sessions.truncate(self.nearest);
         }
@@ -161,12 +164,16 @@ impl CandidateSource for NeighbourSource {
             let SimilarSession { session, similarity, anchor, distance_from_end: distance } =
                 candidates.neighbour_scratch.similar_sessions[neighbour];
             // A reader does not know the number of the current session, only its start offset.
-            let Some(past) = self.past(session).filter(|past| past.session_start != context.session_start) else { continue };
+            let Some(past) = self.past(session).filter(|past| past.session_start != context.session_start) else {
+                continue;
+            };
             let vote = similarity * match_weight(distance);
             let anchor_position = past.items.iter().rposition(|item| *item == anchor);
-            let (before, after) = past.items.split_at(anchor_position.map_or(past.items.len(), |position| position + 1));
+            let (before, after) =
+                past.items.split_at(anchor_position.map_or(past.items.len(), |position| position + 1));
             for &item in before {
-                candidates.add_columns(item, [(EvidenceColumn::Neighbours, vote), (EvidenceColumn::NeighbourCount, 1.0)]);
+                candidates
+                    .add_columns(item, [(EvidenceColumn::Neighbours, vote), (EvidenceColumn::NeighbourCount, 1.0)]);
             }
             for (gap, &item) in after.iter().enumerate() {
                 let successor_vote = vote / (gap + 1) as f32;
@@ -184,7 +191,8 @@ impl CandidateSource for NeighbourSource {
         }
         candidates.add_total(EvidenceColumn::Neighbours, total_votes);
         candidates.add_total(EvidenceColumn::NeighbourSuccessors, total_successor_votes);
-        candidates.add_total(EvidenceColumn::NeighbourCount, candidates.neighbour_scratch.similar_sessions.len() as f32);
+        candidates
+            .add_total(EvidenceColumn::NeighbourCount, candidates.neighbour_scratch.similar_sessions.len() as f32);
     }
 
     fn entry_count(&self) -> usize {
@@ -192,7 +200,10 @@ impl CandidateSource for NeighbourSource {
     }
 
     fn memory_bytes(&self) -> usize {
-        let sessions = self.sessions.iter().map(|past| size_of::<PastSession>() + 24 + past.items.capacity() * size_of::<ItemIx>());
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|past| size_of::<PastSession>() + 24 + past.items.capacity() * size_of::<ItemIx>());
         let holders = self.holders.iter().map(|holders| 48 + holders.capacity() * size_of::<SessionIx>());
         sessions.sum::<usize>() + holders.sum::<usize>()
     }

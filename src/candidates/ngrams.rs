@@ -65,12 +65,14 @@ impl NgramSource {
         let bucket = Arc::make_mut(bucket);
         let tag = (key >> 32) as u32;
         let position = bucket.iter().position(|context| context.tag == tag).unwrap_or_else(|| {
-            let new_context = NgramContext { tag, updated_at: now, used: 0, items: [0; FOLLOWERS], weights: [0.0; FOLLOWERS] };
+            let new_context =
+                NgramContext { tag, updated_at: now, used: 0, items: [0; FOLLOWERS], weights: [0.0; FOLLOWERS] };
             if bucket.len() < CONTEXTS_PER_BUCKET {
                 bucket.push(new_context);
                 return bucket.len() - 1;
             }
-            let oldest = bucket.iter().enumerate().min_by_key(|(_, entry)| entry.updated_at).map_or(0, |(position, _)| position);
+            let oldest =
+                bucket.iter().enumerate().min_by_key(|(_, entry)| entry.updated_at).map_or(0, |(position, _)| position);
             bucket[oldest] = new_context;
             oldest
         });
@@ -106,7 +108,9 @@ impl CandidateSource for NgramSource {
     }
 
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        for (key, column) in Self::keys(context).into_iter().zip([EvidenceColumn::PairContext, EvidenceColumn::TripleContext]) {
+        for (key, column) in
+            Self::keys(context).into_iter().zip([EvidenceColumn::PairContext, EvidenceColumn::TripleContext])
+        {
             if let Some(row) = key.and_then(|key| self.find(key)) {
                 let mut total = 0.0;
                 for (item, weight) in row.items.iter().zip(row.weights).take(usize::from(row.used)) {
@@ -123,6 +127,9 @@ impl CandidateSource for NgramSource {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.capacity() * size_of::<NgramContext>() + size_of::<Arc<Vec<NgramContext>>>()).sum()
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.capacity() * size_of::<NgramContext>() + size_of::<Arc<Vec<NgramContext>>>())
+            .sum()
     }
 }

@@ -74,7 +74,10 @@ mod tests {
         let plane = PcaProjection::fit(points.view());
         let [x, y] = plane.project(&[8.0, 5.0, 15.0]);
         let [left, down] = plane.project(&[5.0, 5.0, 5.0]);
-        assert!(((x - left).abs() - 10.0).abs() < 0.2 && ((y - down).abs() - 3.0).abs() < 0.2, "({x}, {y}), ({left}, {down})");
+        assert!(
+            ((x - left).abs() - 10.0).abs() < 0.2 && ((y - down).abs() - 3.0).abs() < 0.2,
+            "({x}, {y}), ({left}, {down})"
+        );
         assert_eq!(plane, PcaProjection::fit(points.view()));
         assert_eq!(plane.project(&[1.0]), [0.0; 2]);
     }

@@ -30,9 +30,12 @@ impl<'a> QueryContext<'a> {
     pub fn dismissed_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         let steps = self.steps;
         let dismissed = steps.iter().enumerate().filter(|(_, step)| step.is_dismissal());
-        dismissed.filter_map(|(position, step)| step.item.map(|item| (position, item))).filter_map(move |(position, item)| {
-            let selected_again = steps.iter().skip(position + 1).any(|later| later.item == Some(item) && !later.is_dismissal());
-            (!selected_again).then_some(item)
-        })
+        dismissed.filter_map(|(position, step)| step.item.map(|item| (position, item))).filter_map(
+            move |(position, item)| {
+                let selected_again =
+                    steps.iter().skip(position + 1).any(|later| later.item == Some(item) && !later.is_dismissal());
+                (!selected_again).then_some(item)
+            },
+        )
     }
 }

@@ -46,7 +46,8 @@ impl CandidateSource for RepeatSource {
     fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let last = context.recent_items().next();
         for (item, evidence, features) in candidates.rows_mut() {
-            let rate = self.items.get(item as usize).map_or(0.0, |(targets, repeated)| (repeated + 0.5) / (targets + 2.0));
+            let rate =
+                self.items.get(item as usize).map_or(0.0, |(targets, repeated)| (repeated + 0.5) / (targets + 2.0));
             features[FeatureColumn::RepeatRate as usize] = rate;
             features[FeatureColumn::IsLastItem as usize] = f32::from(Some(item) == last);
             if evidence[EvidenceColumn::SessionItems as usize] > 0.0 {

@@ -41,7 +41,14 @@ pub struct CandidateSettings {
 
 impl Default for CandidateSettings {
     fn default() -> Self {
-        Self { row_items: 64, contexts: 1 << 18, sessions: 1 << 18, sessions_per_item: 250, neighbours: 150, without: Vec::new() }
+        Self {
+            row_items: 64,
+            contexts: 1 << 18,
+            sessions: 1 << 18,
+            sessions_per_item: 250,
+            neighbours: 150,
+            without: Vec::new(),
+        }
     }
 }
 

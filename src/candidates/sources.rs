@@ -37,7 +37,9 @@ impl CandidateSources {
         settings.check()?;
         let ids = (0..kinds.len()).filter_map(|id| KindId::try_from(id).ok());
         Ok(Self {
-            targets: ids.filter(|id| kinds.rule(*id).target).fold(0, |targets, id| targets | 1u64.checked_shl(u32::from(id)).unwrap_or(0)),
+            targets: ids
+                .filter(|id| kinds.rule(*id).target)
+                .fold(0, |targets, id| targets | 1u64.checked_shl(u32::from(id)).unwrap_or(0)),
             disabled: settings.without.clone(),
             transitions: TransitionSource::new(settings.row_items),
             ngrams: NgramSource::new(settings.contexts),
@@ -55,8 +57,14 @@ impl CandidateSources {
     }
 
     fn enabled_mut(&mut self) -> impl Iterator<Item = &mut dyn CandidateSource> {
-        let sources: [&mut dyn CandidateSource; 6] =
-            [&mut self.transitions, &mut self.ngrams, &mut self.neighbours, &mut self.trending, &mut self.new_items, &mut self.repeats];
+        let sources: [&mut dyn CandidateSource; 6] = [
+            &mut self.transitions,
+            &mut self.ngrams,
+            &mut self.neighbours,
+            &mut self.trending,
+            &mut self.new_items,
+            &mut self.repeats,
+        ];
         let disabled = &self.disabled;
         sources.into_iter().filter(|source| !disabled.contains(&source.name()))
     }
@@ -65,7 +73,9 @@ impl CandidateSources {
     /// dismissal. The sources and the ranker train on target events.
     #[must_use]
     pub fn is_target(&self, step: &Step) -> bool {
-        step.item.is_some() && !step.is_dismissal() && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
+        step.item.is_some()
+            && !step.is_dismissal()
+            && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
     }
 
     /// Learns the event `arrival` that followed `context`.
@@ -132,7 +142,11 @@ impl CandidateSources {
     pub fn memory_usage(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
         SourceName::ALL.into_iter().map(|name| {
             let of_name = || self.enabled().filter(|source| source.name() == name);
-            (name, of_name().map(|source| source.entry_count()).sum(), of_name().map(|source| source.memory_bytes()).sum())
+            (
+                name,
+                of_name().map(|source| source.entry_count()).sum(),
+                of_name().map(|source| source.memory_bytes()).sum(),
+            )
         })
     }
 }

@@ -20,8 +20,15 @@ fn learn_sessions(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64
     for (session, items) in sessions.iter().enumerate() {
         let steps: Vec<_> = items.iter().map(|&item| step(item, EventKind::View, 1.0)).collect();
         for (position, arrival) in steps.iter().enumerate() {
-            sources
-                .learn(&QueryContext { steps: &steps[..position], session: session as u32, session_start: session as u64, now }, arrival);
+            sources.learn(
+                &QueryContext {
+                    steps: &steps[..position],
+                    session: session as u32,
+                    session_start: session as u64,
+                    now,
+                },
+                arrival,
+            );
             now += 1;
         }
     }
@@ -46,7 +53,8 @@ fn random_stream(sources: &mut CandidateSources, seed: u64, events: u64) {
             session += 1;
         }
         let item = ((draw >> 8) % 300) as ItemIx;
-        let arrival = if draw % 17 == 0 { step(item, EventKind::Dismiss, -1.0) } else { step(item, EventKind::View, 1.0) };
+        let arrival =
+            if draw % 17 == 0 { step(item, EventKind::Dismiss, -1.0) } else { step(item, EventKind::View, 1.0) };
         sources.learn(&QueryContext { steps: &steps, session, session_start: u64::from(session), now }, &arrival);
         steps.push(arrival);
     }
@@ -78,15 +86,23 @@ fn neighbours_are_past_sessions_that_share_items() {
     let found = best(&sources, &steps, now, EvidenceColumn::Neighbours);
     assert_eq!(&found[..2], [1, 2], "held by three sessions, and by the two most similar");
     assert!(found.contains(&10) && found.contains(&11) && found.contains(&12) && !found.contains(&13));
-    assert!(found.iter().position(|item| *item == 10) < found.iter().position(|item| *item == 12), "the more similar session votes more");
-    assert_eq!(best(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors), [10, 11, 12], "ties by the smaller number");
+    assert!(
+        found.iter().position(|item| *item == 10) < found.iter().position(|item| *item == 12),
+        "the more similar session votes more"
+    );
+    assert_eq!(
+        best(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors),
+        [10, 11, 12],
+        "ties by the smaller number"
+    );
 }
 
 #[test]
 fn trending_lists_the_items_with_the_highest_decayed_counts() {
     let mut sources = sources(CandidateSettings::default());
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
-    let events: Vec<ItemIx> = (0..4000).map(|_| ((rng.next_u64() % 400) * (rng.next_u64() % 400) / 400) as ItemIx).collect();
+    let events: Vec<ItemIx> =
+        (0..4000).map(|_| ((rng.next_u64() % 400) * (rng.next_u64() % 400) / 400) as ItemIx).collect();
     for (now, &item) in events.iter().enumerate() {
         sources.learn(
             &QueryContext { steps: &[], session: now as u32, session_start: now as u64, now: now as u64 },
@@ -131,7 +147,8 @@ fn sources_are_deterministic_and_resume_from_bytes() {
     random_stream(&mut second, 3, 2_000);
     let saved = bytes(&first);
     assert_eq!(saved, bytes(&second));
-    let (mut restored, _): (CandidateSources, usize) = bincode::serde::decode_from_slice(&saved, bincode::config::standard()).unwrap();
+    let (mut restored, _): (CandidateSources, usize) =
+        bincode::serde::decode_from_slice(&saved, bincode::config::standard()).unwrap();
     random_stream(&mut first, 4, 500);
     random_stream(&mut restored, 4, 500);
     assert_eq!(bytes(&first), bytes(&restored));
@@ -150,8 +167,10 @@ fn a_clone_does_not_see_later_events() {
 
 #[test]
 fn a_disabled_source_generates_nothing() {
-    let mut sources =
-        sources(CandidateSettings { without: vec![SourceName::Neighbours, SourceName::Session], ..CandidateSettings::default() });
+    let mut sources = sources(CandidateSettings {
+        without: vec![SourceName::Neighbours, SourceName::Session],
+        ..CandidateSettings::default()
+    });
     let now = learn_sessions(&mut sources, &[&[1, 2, 3], &[1, 2, 4]]);
     let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
     assert!(best(&sources, &steps, now, EvidenceColumn::Neighbours).is_empty());
@@ -161,8 +180,13 @@ fn a_disabled_source_generates_nothing() {
 
 #[test]
 fn memory_is_bounded_by_the_settings() {
-    let settings =
-        CandidateSettings { row_items: 8, contexts: 1024, sessions: 1024, sessions_per_item: 10, ..CandidateSettings::default() };
+    let settings = CandidateSettings {
+        row_items: 8,
+        contexts: 1024,
+        sessions: 1024,
+        sessions_per_item: 10,
+        ..CandidateSettings::default()
+    };
     let mut sources = sources(settings);
     random_stream(&mut sources, 3, 20_000);
     let early: usize = sources.memory_usage().map(|(.., bytes)| bytes).sum();
@@ -173,7 +197,10 @@ fn memory_is_bounded_by_the_settings() {
 
 #[test]
 fn rejects_a_setting_out_of_range() {
-    let error =
-        CandidateSources::new(&CandidateSettings { row_items: 2, ..CandidateSettings::default() }, &EventKinds::default()).unwrap_err();
+    let error = CandidateSources::new(
+        &CandidateSettings { row_items: 2, ..CandidateSettings::default() },
+        &EventKinds::default(),
+    )
+    .unwrap_err();
     assert_eq!(error.to_string(), "recall.row_items = 2 is not in 8..=1024");
 }

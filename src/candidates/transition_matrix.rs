@@ -123,7 +123,9 @@ impl TransitionMatrix {
     pub fn memory_bytes(&self) -> usize {
         self.rows
             .iter()
-            .map(|row| size_of::<Arc<TransitionRow>>() + 2 * size_of::<usize>() + size_of::<TransitionRow>() + row.heap_bytes())
+            .map(|row| {
+                size_of::<Arc<TransitionRow>>() + 2 * size_of::<usize>() + size_of::<TransitionRow>() + row.heap_bytes()
+            })
             .sum()
     }
 }

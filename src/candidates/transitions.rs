@@ -31,12 +31,21 @@ impl TransitionSource {
     /// Creates a source with at most `capacity` items per row.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { window: TransitionMatrix::default(), next: TransitionMatrix::default(), reverse: TransitionMatrix::default(), capacity }
+        Self {
+            window: TransitionMatrix::default(),
+            next: TransitionMatrix::default(),
+            reverse: TransitionMatrix::default(),
+            capacity,
+        }
     }
 }
 
 /// Adds the items of a row in several evidence columns, each multiplied by its factor.
-fn add_row<const N: usize>(row: Option<&TransitionRow>, columns: [(EvidenceColumn, f32); N], candidates: &mut CandidateSet) {
+fn add_row<const N: usize>(
+    row: Option<&TransitionRow>,
+    columns: [(EvidenceColumn, f32); N],
+    candidates: &mut CandidateSet,
+) {
     let Some(row) = row else { return };
     for (item, weight) in row.iter() {
         candidates.add_columns(item, columns.map(|(column, factor)| (column, factor * weight)));
@@ -87,13 +96,19 @@ impl CandidateSource for TransitionSource {
             let row = self.window.get(item);
             match distance {
                 0 => {
-                    add_row(row, [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::WindowTransitions, 1.0)], candidates);
+                    add_row(
+                        row,
+                        [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::WindowTransitions, 1.0)],
+                        candidates,
+                    );
                     add_row(self.next.get(item), [(EvidenceColumn::NextTransitions, 1.0)], candidates);
                     add_row(self.reverse.get(item), [(EvidenceColumn::ReverseTransitions, 1.0)], candidates);
                 }
-                1 => {
-                    add_row(row, [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::PreviousItemTransitions, 1.0)], candidates)
-                }
+                1 => add_row(
+                    row,
+                    [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::PreviousItemTransitions, 1.0)],
+                    candidates,
+                ),
                 _ => add_row(row, [(EvidenceColumn::SessionTransitions, factor)], candidates),
             }
             factor *= STEP_DECAY;

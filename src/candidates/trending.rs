@@ -107,7 +107,9 @@ impl CandidateSource for TrendingSource {
             popularity.sessions += 1;
         }
         let elapsed = now.saturating_sub(self.now) as f32;
-        for (((total, half_life), top), count) in self.totals.iter_mut().zip(HALF_LIVES).zip(&mut self.top).zip(popularity.counts) {
+        for (((total, half_life), top), count) in
+            self.totals.iter_mut().zip(HALF_LIVES).zip(&mut self.top).zip(popularity.counts)
+        {
             *total = *total * decay(elapsed, half_life) + 1.0;
             let key = f64::from(count.log2()) + now as f64 / f64::from(half_life);
             if let Some(entry) = top.iter_mut().find(|(_, entry)| *entry == item) {
@@ -151,8 +153,10 @@ impl CandidateSource for TrendingSource {
             evidence[EvidenceColumn::HourlyPopularity as usize] = counts[0];
             evidence[EvidenceColumn::DailyPopularity as usize] = counts[1];
             features[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;
-            features[FeatureColumn::EventsSinceLastSeen as usize] = context.now.saturating_sub(popularity.updated_at) as f32;
-            features[FeatureColumn::EventsSinceFirstSeen as usize] = context.now.saturating_sub(popularity.first) as f32;
+            features[FeatureColumn::EventsSinceLastSeen as usize] =
+                context.now.saturating_sub(popularity.updated_at) as f32;
+            features[FeatureColumn::EventsSinceFirstSeen as usize] =
+                context.now.saturating_sub(popularity.first) as f32;
             features[FeatureColumn::PopularityTrend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
         }
     }

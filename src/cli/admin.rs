@@ -104,12 +104,16 @@ impl AdminRequest {
         match self {
             Self::Status => get("/admin/status"),
             Self::Sessions { user: None, limit } => get(&format!("/admin/sessions?limit={limit}")),
-            Self::Sessions { user: Some(user), limit } => get(&format!("/admin/sessions?limit={limit}&user={}", encode_segment(user))),
+            Self::Sessions { user: Some(user), limit } => {
+                get(&format!("/admin/sessions?limit={limit}&user={}", encode_segment(user)))
+            }
             Self::Session { user } => get(&format!("/admin/sessions/{}", encode_segment(user))),
             Self::Item { item } => get(&format!("/admin/items/{}", encode_segment(item))),
             Self::Model => get("/admin/model"),
             Self::Checkpoint => post("/admin/model/checkpoint", json!({})),
-            Self::Rollback { to } => post("/admin/model/rollback", to.map_or_else(|| json!({}), |to| json!({ "to": to }))),
+            Self::Rollback { to } => {
+                post("/admin/model/rollback", to.map_or_else(|| json!({}), |to| json!({ "to": to })))
+            }
             Self::Pause => post("/admin/model/pause", json!({})),
             Self::Resume => post("/admin/model/resume", json!({})),
             Self::LearningRate { value } => post("/admin/model/learning-rate", json!({ "value": value })),
@@ -134,7 +138,9 @@ fn parse_learning_rate(text: &str) -> Result<f32, String> {
 /// Percent-encodes a path segment [RFC 3986, 2.1].
 fn encode_segment(name: &str) -> String {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.bytes().map(|byte| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    name.bytes()
+        .map(|byte| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 impl AdminCommand {
@@ -156,6 +162,9 @@ mod tests {
 
     #[test]
     fn names_are_encoded() {
-        assert_eq!(AdminRequest::Session { user: "a/b ü".to_owned() }.path_and_body().0, "/admin/sessions/a%2Fb%20%C3%BC");
+        assert_eq!(
+            AdminRequest::Session { user: "a/b ü".to_owned() }.path_and_body().0,
+            "/admin/sessions/a%2Fb%20%C3%BC"
+        );
     }
 }

@@ -42,7 +42,10 @@ impl Backup {
         println!("  journal entries   {:>12}", summary.entries);
         println!("  item names        {:>12}", summary.items);
         println!("  session records   {:>12}", summary.sessions);
-        println!("  checkpoint        {:>12}", summary.checkpoint.map_or_else(|| "none".to_owned(), |offset| format!("at {offset}")));
+        println!(
+            "  checkpoint        {:>12}",
+            summary.checkpoint.map_or_else(|| "none".to_owned(), |offset| format!("at {offset}"))
+        );
         Ok(())
     }
 
@@ -54,7 +57,11 @@ impl Backup {
     fn back_up_data_dir(&self) -> anyhow::Result<BackupSummary> {
         let layers = data_dir::load_settings(&self.flags)?;
         let command = format!("sequor backup {}", self.target.display());
-        let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
+        let store = data_dir::open_store(
+            layers.validated()?,
+            |dir, options| Store::open_existing(dir, options),
+            Some(&command),
+        )?;
         let progress = ProgressDisplay::new(store.journal().next_offset()?, "entries copied");
         let summary = store.backup(&self.target, &mut |done, _| progress.update(done))?;
         progress.finish();

@@ -40,7 +40,9 @@ impl ClientAuth {
 
     pub(super) fn ureq_tls_config(&self) -> anyhow::Result<TlsConfig> {
         let roots = match self.roots()? {
-            Some(roots) => RootCerts::new_with_certs(&roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>()),
+            Some(roots) => RootCerts::new_with_certs(
+                &roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>(),
+            ),
             None => RootCerts::WebPki,
         };
         Ok(TlsConfig::builder().root_certs(roots).build())
@@ -56,7 +58,8 @@ impl ClientAuth {
             }
             None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?;
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?;
         Ok(Arc::new(config.with_root_certificates(store).with_no_client_auth()))
     }
 }

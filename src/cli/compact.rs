@@ -45,7 +45,9 @@ impl Compact {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
         data_dir::silence_panics();
-        let open = || data_dir::open_store(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"));
+        let open = || {
+            data_dir::open_store(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"))
+        };
         let store = open()?;
         store.check_journal_end()?;
         // All data is read twice: to copy it and to compare the copies.

@@ -6,18 +6,22 @@ use super::session_refresh::session_rules;
 use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::pretrained::read_pretrained;
 use crate::auth::KeyFile;
-use crate::domain::{Offset, Step, UserSequence};
+use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::registries::ItemDictionary;
 use crate::settings::Settings;
-use crate::store::{DamageFinding, DamageRemedy, FORMAT, Store, StoreError, VerificationReport, keys};
+use crate::store::{DamageFinding, DamageRemedy, FORMAT, SessionRecord, Store, StoreError, VerificationReport, keys};
 use rustc_hash::FxHashMap;
 
 /// Checks all records of a store, and compares derived state with the journal.
 pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
     let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
     let pretrained = read_pretrained(store);
-    let first_names =
-        pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.item_names().to_vec()).unwrap_or_default();
+    let first_names = pretrained
+        .as_ref()
+        .ok()
+        .and_then(Option::as_ref)
+        .map(|pretrained| pretrained.item_names().to_vec())
+        .unwrap_or_default();
     let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.update(entries));
     progress.finish();
     if let Err(error) = &pretrained
@@ -36,7 +40,8 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     }
     let VerificationReport { counts, damages } = findings;
     let format = store.format_found().unwrap_or(FORMAT);
-    let (differing, damages): (Vec<_>, Vec<_>) = damages.into_iter().partition(|finding| finding.remedy == DamageRemedy::Settings);
+    let (differing, damages): (Vec<_>, Vec<_>) =
+        damages.into_iter().partition(|finding| finding.remedy == DamageRemedy::Settings);
     let differences = describe_differences(store, settings, &differing);
     ConsistencyReport::new(store.dir(), format, counts, damages, differences)
 }
@@ -62,7 +67,12 @@ fn describe_differences(store: &Store, settings: &Settings, differing: &[DamageF
 
 /// Compares every session record with the replay of its user's events, up to the offset in the
 /// record.
-fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
+fn check_sessions(
+    store: &Store,
+    names: &ItemDictionary,
+    settings: &Settings,
+    findings: &mut VerificationReport,
+) -> Result<(), StoreError> {
     // Sequences are compared with the settings that they were computed with.
     let rules = store.session_rules()?.unwrap_or_else(|| session_rules(settings));
     let (kinds, idle_gap_ms) = (&rules.event_kinds(), rules.idle_gap_ms);
@@ -90,47 +100,55 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                 continue;
             };
             if replayed.first_unapplied.is_some_and(|next| next < through) {
-                let reason = format!("the record ends at offset {}; all records should reach {through}", record.applied_through);
+                let reason =
+                    format!("the record ends at offset {}; all records should reach {through}", record.applied_through);
                 findings.add(&location, reason, DamageRemedy::Rebuild);
             }
-            if (replayed.applied_through, &replayed.sequence) == (record.applied_through, &record.sequence) {
-                continue;
-            }
-            let items_and_times = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
-            // If the head of the journal was dropped, the replay yields only the end of a sequence.
-            if begin > 0
-                && replayed.applied_through == record.applied_through
-                && items_and_times(&record.sequence).ends_with(&items_and_times(&replayed.sequence))
-            {
-                continue;
-            }
-            // Expired events may be missing on either side. Session starts are not compared,
-            // because they depend on expired events. The replay may contain older events than the
-            // record.
-            if let Some(expired) = &expired {
-                let retained = |session: &UserSequence| -> Vec<_> {
-                    let is_kept = |step: &&Step| !expired.covers(step.kind, step.at);
-                    session.steps.iter().filter(is_kept).map(|step| (step.item, step.at)).collect()
-                };
-                if replayed.applied_through <= record.applied_through && retained(&replayed.sequence).ends_with(&retained(&record.sequence))
-                {
-                    continue;
-                }
-            }
-            if replayed.applied_through == record.applied_through
-                && items_and_times(&replayed.sequence) == items_and_times(&record.sequence)
-            {
-                findings.add(
-                    location,
-                    "session starts, kinds or values differ from the replay under these settings",
-                    DamageRemedy::Settings,
-                );
-            } else {
-                findings.add(location, "the sequence differs from the user's events in the journal", DamageRemedy::Rebuild);
+            if let Some((reason, remedy)) = difference(&record, &replayed, begin, expired.as_ref()) {
+                findings.add(location, reason, remedy);
             }
         }
         check_missing_records(store, users, through, end.saturating_sub(settings.learning.users_kept), findings);
         Ok(())
+    })
+}
+
+/// The difference between a session record and the replay of its user's events, with the remedy;
+/// `None` if they agree. `begin`: the first offset of the journal.
+fn difference(
+    record: &SessionRecord,
+    replayed: &ReplayedSession,
+    begin: Offset,
+    expired: Option<&ExpiryCutoffs>,
+) -> Option<(&'static str, DamageRemedy)> {
+    let has_same_end = replayed.applied_through == record.applied_through;
+    if has_same_end && replayed.sequence == record.sequence {
+        return None;
+    }
+    let items_and_times =
+        |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
+    let (recorded, replayed_steps) = (items_and_times(&record.sequence), items_and_times(&replayed.sequence));
+    // If the head of the journal was dropped, the replay yields only the end of a sequence.
+    if begin > 0 && has_same_end && recorded.ends_with(&replayed_steps) {
+        return None;
+    }
+    // Expired events may be missing on either side. Session starts are not compared, because they
+    // depend on expired events. The replay may contain older events than the record.
+    if let Some(expired) = expired {
+        let retained = |session: &UserSequence| -> Vec<_> {
+            let is_kept = |step: &&Step| !expired.covers(step.kind, step.at);
+            session.steps.iter().filter(is_kept).map(|step| (step.item, step.at)).collect()
+        };
+        if replayed.applied_through <= record.applied_through
+            && retained(&replayed.sequence).ends_with(&retained(&record.sequence))
+        {
+            return None;
+        }
+    }
+    Some(if has_same_end && recorded == replayed_steps {
+        ("session starts, kinds or values differ from the replay under these settings", DamageRemedy::Settings)
+    } else {
+        ("the sequence differs from the user's events in the journal", DamageRemedy::Rebuild)
     })
 }
 
@@ -146,7 +164,8 @@ fn check_missing_records(
     for (user, replayed) in users {
         // A removed user needs no record, and neither does one without a step: the store keeps no
         // empty records. Merges of users without events leave such users.
-        let must_exist = replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
+        let must_exist =
+            replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
         if must_exist && matches!(store.sessions().get(&user), Ok(None)) {
             let reason = format!("the record is missing; all records should reach {through}");
             findings.add(format!("sessions, {}", keys::redacted(&user)), reason, DamageRemedy::Rebuild);

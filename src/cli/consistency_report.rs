@@ -22,13 +22,20 @@ pub(super) struct ConsistencyReport {
 const SHOWN_PER_KIND: usize = 3;
 
 impl ConsistencyReport {
-    pub(super) fn new(dir: &Path, format: u32, counts: StoreCounts, damages: Vec<DamageFinding>, differences: Vec<String>) -> Self {
+    pub(super) fn new(
+        dir: &Path,
+        format: u32,
+        counts: StoreCounts,
+        damages: Vec<DamageFinding>,
+        differences: Vec<String>,
+    ) -> Self {
         Self { data_dir: dir.to_owned(), format, counts, damages, differences }
     }
 
     /// A report for a store that cannot be opened.
     pub(super) fn from_open_error(dir: &Path, error: &StoreError) -> Self {
-        let damage = DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
+        let damage =
+            DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
         Self::new(dir, FORMAT, StoreCounts::default(), vec![damage], Vec::new())
     }
 
@@ -97,7 +104,11 @@ impl fmt::Display for ConsistencyReport {
                 write!(out, "\n{}: {}", damage.location, damage.reason)?;
             }
             if kind.len() > SHOWN_PER_KIND {
-                write!(out, "\n… and {} more of this kind; `sequor verify --json FILE` lists them all", kind.len() - SHOWN_PER_KIND)?;
+                write!(
+                    out,
+                    "\n… and {} more of this kind; `sequor verify --json FILE` lists them all",
+                    kind.len() - SHOWN_PER_KIND
+                )?;
             }
             if let Some(damage) = kind.first() {
                 write!(out, "\n  -> {}", damage.remedy.as_str())?;
@@ -113,7 +124,8 @@ mod tests {
 
     #[test]
     fn findings_of_one_cause_are_shown_together() {
-        let finding = |location: &str, reason: String, remedy| DamageFinding { location: location.to_owned(), reason, remedy };
+        let finding =
+            |location: &str, reason: String, remedy| DamageFinding { location: location.to_owned(), reason, remedy };
         let mut damages: Vec<_> = (0..956)
             .map(|user| {
                 let reason = format!("the record ends at offset {user}; all records should reach 1000");

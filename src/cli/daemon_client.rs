@@ -145,8 +145,11 @@ impl DaemonClient {
     /// A client for the daemon at these URLs, such as `http://127.0.0.1:8080`, with at most
     /// `connections` connections.
     pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, auth: &ClientAuth) -> anyhow::Result<Self> {
-        let connector =
-            Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(RESPONSE_TIMEOUT).rustls_0_23(auth.awc_tls_config()?);
+        let connector = Connector::new()
+            .limit(connections)
+            .conn_lifetime(Duration::MAX)
+            .timeout(RESPONSE_TIMEOUT)
+            .rustls_0_23(auth.awc_tls_config()?);
         let client = Client::builder().connector(connector).timeout(RESPONSE_TIMEOUT).disable_redirects();
         let client = match auth.authorization_header() {
             Some(authorization) => client.add_default_header((AUTHORIZATION, authorization)).finish(),
@@ -161,9 +164,17 @@ impl DaemonClient {
         self.send(&self.api, request).await
     }
 
-    async fn send(&self, address: &str, ApiRequest { method, path, body }: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    async fn send(
+        &self,
+        address: &str,
+        ApiRequest { method, path, body }: ApiRequest,
+    ) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let outgoing = self.client.request(method, format!("{address}{path}")).no_decompress();
-        let response = if body.is_empty() { outgoing.send() } else { outgoing.content_type("application/x-ndjson").send_body(body) };
+        let response = if body.is_empty() {
+            outgoing.send()
+        } else {
+            outgoing.content_type("application/x-ndjson").send_body(body)
+        };
         // The errors of `awc` are not `Send`; only their messages are kept.
         let mut response = response.await.map_err(|error| NoAnswer::new(address, &error))?;
         let body = response
@@ -241,13 +252,16 @@ pub(super) struct NoAnswer {
 impl NoAnswer {
     fn new(address: &str, error: &SendRequestError) -> Self {
         let (reason, is_permanent) = match error {
-            SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => match tls_error_in(error) {
-                Some(error) => {
-                    let is_permanent = matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));
-                    (describe_tls_error(error), is_permanent)
+            SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => {
+                match tls_error_in(error) {
+                    Some(error) => {
+                        let is_permanent =
+                            matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));
+                        (describe_tls_error(error), is_permanent)
+                    }
+                    None => (error.to_string(), false),
                 }
-                None => (error.to_string(), false),
-            },
+            }
             SendRequestError::Connect(error) => (error.to_string(), matches!(error, ConnectError::SslIsNotSupported)),
             other => (other.to_string(), matches!(other, SendRequestError::Url(_))),
         };

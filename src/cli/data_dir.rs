@@ -54,7 +54,11 @@ pub(super) fn identify_journal(store: &Store) {
 
 /// Uses the network settings of the data directory's pretrained network, if there is one. An
 /// explicit setting that differs is an error.
-pub(super) fn apply_pretrained_network(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
+pub(super) fn apply_pretrained_network(
+    layers: &SettingsLayers<Settings>,
+    settings: &mut Settings,
+    store: &Store,
+) -> anyhow::Result<()> {
     if let Some(pretrained) = read_pretrained(store)? {
         flags::ensure_compatible(layers, "network", &settings.network, pretrained.network_settings(), &[])?;
         settings.network = pretrained.network_settings().clone();
@@ -108,24 +112,41 @@ impl<'u> AdminClient<'u> {
         Self::with_timeouts(url, auth, timeout, Some(timeout))
     }
 
-    fn with_timeouts(url: &'u str, auth: &ClientAuth, connect: Duration, total: Option<Duration>) -> anyhow::Result<Self> {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(total);
+    fn with_timeouts(
+        url: &'u str,
+        auth: &ClientAuth,
+        connect: Duration,
+        total: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(connect))
+            .timeout_global(total);
         let agent = agent.tls_config(auth.ureq_tls_config()?).build();
-        Ok(Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: auth.authorization_header().unwrap_or_default() })
+        Ok(Self {
+            url: url.trim_end_matches('/'),
+            agent: agent.into(),
+            authorization: auth.authorization_header().unwrap_or_default(),
+        })
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {
-        self.read_body(self.agent.post(format!("{}{path}", self.url)).header("Authorization", &self.authorization).send_json(body))
+        self.read_body(
+            self.agent.post(format!("{}{path}", self.url)).header("Authorization", &self.authorization).send_json(body),
+        )
     }
 
     pub(super) fn get(&self, path: &str) -> anyhow::Result<ureq::Body> {
-        self.read_body(self.agent.get(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call())
+        self.read_body(
+            self.agent.get(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call(),
+        )
     }
 
     /// The body of a successful response. For others, an error with the problem detail.
     fn read_body(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<ureq::Body> {
-        let mut response =
-            response.with_context(|| format!("{} does not answer; check that this is the URL of an admin endpoint", self.url))?;
+        let mut response = response.with_context(|| {
+            format!("{} does not answer; check that this is the URL of an admin endpoint", self.url)
+        })?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }

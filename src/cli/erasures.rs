@@ -39,8 +39,11 @@ impl ListErasures {
             std::io::copy(&mut lines, &mut out)?;
         } else {
             let layers = data_dir::load_settings(&self.flags)?;
-            let store =
-                data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
+            let store = data_dir::open_store(
+                layers.validated()?,
+                |dir, options| Store::open_existing(dir, options),
+                Some("sequor erasures"),
+            )?;
             for (erased, asked) in store.erasures().erased_users()? {
                 writeln!(out, "{}", serde_json::to_string(&ErasureLine { asked, erased: erased.to_hex() })?)?;
             }
@@ -88,7 +91,11 @@ pub(super) fn apply_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) 
             if checked.insert(user.to_owned())
                 && let Some(timestamp) = asked.get(&ErasedUserDigest::from_user_id(user))
             {
-                requests.push(Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
+                requests.push(Entry::Erase(UserErasure {
+                    user_id: user.to_owned(),
+                    unlearn: false,
+                    timestamp: *timestamp,
+                }));
             }
         }
     }

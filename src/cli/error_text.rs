@@ -65,7 +65,9 @@ mod tests {
     #[test]
     fn errors_of_tls_are_in_words() {
         let error = || TlsError::InvalidCertificate(CertificateError::Expired);
-        for error in [anyhow::Error::new(error()), io::Error::other(error()).into(), ureq::Error::Rustls(error()).into()] {
+        for error in
+            [anyhow::Error::new(error()), io::Error::other(error()).into(), ureq::Error::Rustls(error()).into()]
+        {
             assert_eq!(describe_error(&error.context("no answer")), "no answer: the certificate has expired");
         }
     }

@@ -37,7 +37,10 @@ pub(super) struct Evaluate {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be a number from 0.0 to 1.0".to_owned())
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "must be a number from 0.0 to 1.0".to_owned())
 }
 
 impl Evaluate {

@@ -106,7 +106,8 @@ impl EventSender {
     /// What the daemon accepts; `None` if the daemon or the key does not tell.
     pub(super) fn ingest_info(&self) -> anyhow::Result<Option<IngestInfo>> {
         let (status, body) = self.answer(&ApiRequest::ingest_info(), |status| {
-            status.is_success() || [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
+            status.is_success()
+                || [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
         })?;
         if status.is_success() { Ok(Some(serde_json::from_slice(&body)?)) } else { Ok(None) }
     }
@@ -121,13 +122,19 @@ impl EventSender {
             None => return Ok(SendReceipt::default()),
         };
         // If the daemon rejects every entry of a batch, it answers 400 with the same body.
-        let (status, body) = self.answer(&request, |status| status == StatusCode::OK || status == StatusCode::BAD_REQUEST)?;
-        serde_json::from_slice(&body)
-            .with_context(|| format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body)))
+        let (status, body) =
+            self.answer(&request, |status| status == StatusCode::OK || status == StatusCode::BAD_REQUEST)?;
+        serde_json::from_slice(&body).with_context(|| {
+            format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body))
+        })
     }
 
     /// Sends a request until the daemon has answered it with a status that `is_final`.
-    fn answer(&self, request: &ApiRequest, is_final: impl Fn(StatusCode) -> bool) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    fn answer(
+        &self,
+        request: &ApiRequest,
+        is_final: impl Fn(StatusCode) -> bool,
+    ) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let (mut backoff, mut last_reminder) = (INITIAL_BACKOFF, None::<Instant>);
         let mut silent_since = None;
         loop {
@@ -165,7 +172,9 @@ impl EventSender {
         }
         let limit = self.give_up_after;
         match limit.get() {
-            Some(period) if silent_since.elapsed() >= period => Err(error.context(format!("gave up after {limit} (--give-up-after)"))),
+            Some(period) if silent_since.elapsed() >= period => {
+                Err(error.context(format!("gave up after {limit} (--give-up-after)")))
+            }
             Some(_) => Ok(format!("{}; retrying for {limit} (--give-up-after)", describe_error(&error))),
             None => Ok(format!("{}; retrying", describe_error(&error))),
         }

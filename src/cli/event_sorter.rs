@@ -26,14 +26,20 @@ struct SpooledEvent {
 
 impl EventSorter {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let spool = tempfile::tempfile().context("cannot create a temporary file to sort in; TMPDIR names its folder")?;
+        let spool =
+            tempfile::tempfile().context("cannot create a temporary file to sort in; TMPDIR names its folder")?;
         Ok(Self { spool: BufWriter::new(spool), bytes: 0, index: Vec::new() })
     }
 
     pub(super) fn push(&mut self, line: u64, event: &WithConsent) -> anyhow::Result<()> {
         let bytes = codec::encode(&(&event.value, event.consent))?;
         self.spool.write_all(&bytes).context("cannot write the temporary file; TMPDIR names its folder")?;
-        self.index.push(SpooledEvent { timestamp: event.value.timestamp, line, offset: self.bytes, length: bytes.len() });
+        self.index.push(SpooledEvent {
+            timestamp: event.value.timestamp,
+            line,
+            offset: self.bytes,
+            length: bytes.len(),
+        });
         self.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -45,7 +51,10 @@ impl EventSorter {
     /// The events with their lines, by time and then by line.
     pub(super) fn into_sorted(self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(u64, WithConsent)>>> {
         let Self { spool, mut index, .. } = self;
-        let spool = spool.into_inner().map_err(std::io::IntoInnerError::into_error).context("cannot write the temporary file")?;
+        let spool = spool
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .context("cannot write the temporary file")?;
         index.sort_unstable();
         Ok(index.into_iter().map(move |place| {
             let mut bytes = vec![0; place.length];
@@ -74,7 +83,10 @@ mod tests {
             timestamp,
             properties: Some("{}".to_owned()),
         };
-        let events: Vec<_> = [3, 1, 2, 1].into_iter().map(|at| WithConsent { value: event(at), consent: Some(Consent::Session) }).collect();
+        let events: Vec<_> = [3, 1, 2, 1]
+            .into_iter()
+            .map(|at| WithConsent { value: event(at), consent: Some(Consent::Session) })
+            .collect();
         (1..).zip(&events).try_for_each(|(line, event)| sorter.push(line, event)).unwrap();
         let sorted: Vec<_> = sorter.into_sorted().unwrap().map(Result::unwrap).collect();
         let expected = [2, 4, 3, 1].map(|line| (line as u64, events[line - 1].clone()));

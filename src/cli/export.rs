@@ -57,8 +57,9 @@ impl Export {
             None => self.write(&mut BufWriter::new(io::stdout().lock())),
         };
         // If the reader closes the pipe, such as `head`, the command succeeds.
-        let is_broken_pipe =
-            |error: &anyhow::Error| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe);
+        let is_broken_pipe = |error: &anyhow::Error| {
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        };
         result.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
     }
 
@@ -101,7 +102,11 @@ impl Export {
 
     fn export_data_dir(&self, sink: &mut impl Write) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
-        let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor export"))?;
+        let store = data_dir::open_store(
+            layers.validated()?,
+            |dir, options| Store::open_existing(dir, options),
+            Some("sequor export"),
+        )?;
         store.check_journal_end()?;
         let end = store.journal().next_offset()?;
         let end = self.to.map_or(end, |to| to.min(end));

@@ -31,8 +31,11 @@ struct RunningDigest {
 
 impl RunningDigest {
     fn update(&mut self, content: &[u8]) {
-        let (before, after) = content
-            .split_at(usize::try_from(self.prefix_bytes - self.bytes.min(self.prefix_bytes)).unwrap_or(usize::MAX).min(content.len()));
+        let (before, after) = content.split_at(
+            usize::try_from(self.prefix_bytes - self.bytes.min(self.prefix_bytes))
+                .unwrap_or(usize::MAX)
+                .min(content.len()),
+        );
         self.append(before);
         if self.bytes == self.prefix_bytes
             && self.prefix_digest.is_none()
@@ -58,10 +61,17 @@ impl FileDigest {
     /// # Errors
     /// If the file cannot be read, or its compressed stream is truncated or damaged.
     pub(super) fn read(file: &Path, prefix_bytes: u64) -> anyhow::Result<Self> {
-        let mut source = DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
+        let mut source =
+            DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
         let size = source.file().metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
         let progress = ProgressDisplay::new(size, "bytes checked");
-        let mut running = RunningDigest { digest: KeyedDigest::new(&[0; 16]), bytes: 0, last: None, prefix_bytes, prefix_digest: None };
+        let mut running = RunningDigest {
+            digest: KeyedDigest::new(&[0; 16]),
+            bytes: 0,
+            last: None,
+            prefix_bytes,
+            prefix_digest: None,
+        };
         let (mut line, mut buffer) = (1, vec![0; 1 << 20]);
         loop {
             let read = match source.reader.read(&mut buffer) {

@@ -55,7 +55,8 @@ enum TimestampUnit {
 impl FileFlags {
     /// The mapping of a file of events.
     pub(super) fn event_mapping(&self) -> anyhow::Result<ColumnMapping> {
-        let mut mapping = ColumnMapping::new(self.time_format()?, self.default_kind.clone()).with_table(self.table_format()?);
+        let mut mapping =
+            ColumnMapping::new(self.time_format()?, self.default_kind.clone()).with_table(self.table_format()?);
         for (field, name) in pairs("map", "FIELD=NAME", &self.map)? {
             let known = EventField::from_name(field);
             let field = known.with_context(|| {
@@ -71,11 +72,15 @@ impl FileFlags {
 
     /// The format of a file of items.
     pub(super) fn item_format(&self) -> anyhow::Result<ItemFileFormat> {
-        ensure!(self.default_kind.is_none() && self.kinds.is_empty(), "--type and --kind apply to events, not to --items");
+        ensure!(
+            self.default_kind.is_none() && self.kinds.is_empty(),
+            "--type and --kind apply to events, not to --items"
+        );
         let mut names = Vec::new();
         for (field, name) in pairs("map", "FIELD=NAME", &self.map)? {
             let known = ItemFileReader::field_from_name(field);
-            let field = known.with_context(|| format!("invalid --map {field}={name}: an item has no field `{field}`"))?;
+            let field =
+                known.with_context(|| format!("invalid --map {field}={name}: an item has no field `{field}`"))?;
             names.push((field, name.to_owned()));
         }
         Ok(ItemFileFormat { names, time: self.time_format()?, table: self.table_format()? })
@@ -86,8 +91,11 @@ impl FileFlags {
             None => None,
             Some("tab" | "\\t") => Some(b'\t'),
             Some(text) => {
-                let byte = text.bytes().next().filter(|byte| text.len() == 1 && byte.is_ascii() && !b"\"\r\n".contains(byte));
-                Some(byte.with_context(|| format!("invalid --delimiter {text}: write one ASCII character other than a quote, or `tab`"))?)
+                let byte =
+                    text.bytes().next().filter(|byte| text.len() == 1 && byte.is_ascii() && !b"\"\r\n".contains(byte));
+                Some(byte.with_context(|| {
+                    format!("invalid --delimiter {text}: write one ASCII character other than a quote, or `tab`")
+                })?)
             }
         };
         Ok(TableFormat { delimiter, columns: (!self.columns.is_empty()).then(|| self.columns.clone()) })
@@ -108,5 +116,8 @@ impl FileFlags {
 
 /// The two sides of each `LEFT=RIGHT` of a flag.
 fn pairs<'p>(flag: &str, form: &str, values: &'p [String]) -> anyhow::Result<Vec<(&'p str, &'p str)>> {
-    values.iter().map(|pair| pair.split_once('=').with_context(|| format!("invalid --{flag} {pair}: write {form}"))).collect()
+    values
+        .iter()
+        .map(|pair| pair.split_once('=').with_context(|| format!("invalid --{flag} {pair}: write {form}")))
+        .collect()
 }

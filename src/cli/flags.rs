@@ -22,8 +22,8 @@ use crate::ingest::{SegmentEventMapping, ValidationRules};
 use crate::learner::{HiddenItems, LearnerConfig, SequenceParams};
 use crate::metrics::Metrics;
 use crate::settings::{
-    ApiKeyPolicy, CommitDurability, LogFormat, LogLevel, LogSettings, Period, PropertiesPolicy, SettingOrigin, Settings, SettingsLayers,
-    TelemetrySettings, UnknownVariable, unknown_variables,
+    ApiKeyPolicy, CommitDurability, LogFormat, LogLevel, LogSettings, Period, PropertiesPolicy, SettingOrigin,
+    Settings, SettingsLayers, TelemetrySettings, UnknownVariable, unknown_variables,
 };
 use crate::store::{self, CommitterSettings, JournalRetention, StoreOptions};
 use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
@@ -46,7 +46,11 @@ type FlagOverrides<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
     /// The effective settings. `defaults` replaces the defaults of some settings for this command.
-    pub(super) fn layers(&self, defaults: &[(&str, &str)], overrides: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    pub(super) fn layers(
+        &self,
+        defaults: &[(&str, &str)],
+        overrides: FlagOverrides<'_>,
+    ) -> anyhow::Result<SettingsLayers<Settings>> {
         let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(defaults)?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
@@ -130,7 +134,10 @@ pub(super) fn ensure_compatible<T: Serialize>(
 pub(super) type LogLevelControl = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// Starts the exporter of trace spans, if the settings name a collector.
-pub(super) fn span_exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<TelemetryExporter>> {
+pub(super) fn span_exporter(
+    layers: &SettingsLayers<Settings>,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<TelemetryExporter>> {
     let TelemetrySettings { endpoint, sample } = &layers.validated()?.telemetry;
     if endpoint.is_empty() {
         return Ok(None);
@@ -146,14 +153,18 @@ pub(super) fn init_logging(settings: &LogSettings) -> anyhow::Result<LogLevelCon
 }
 
 /// Starts logging to standard error, and the layer that collects `spans`.
-pub(super) fn init_logging_with_spans(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
+pub(super) fn init_logging_with_spans(
+    settings: &LogSettings,
+    spans: Option<SpanLayer>,
+) -> anyhow::Result<LogLevelControl> {
     // The level applies to Sequor's own lines. Below a warning, libraries may log whole requests
     // with keys and user ids. actix_http logs malformed requests as errors, which lets any client
     // fill the log. Spans for a collector do not belong in the log. The filter always parses; the
     // fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
-        EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()
+        EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str()))
+            .unwrap_or_default()
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());
@@ -237,10 +248,13 @@ pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> Sy
             forget_after: settings.learning.users_kept,
             // A starting daemon reads the ids of the deduplication window from the journal, so
             // these entries must stay.
-            journal_retention: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| JournalRetention {
-                entries: settings.store.retain_entries.max(settings.store.dedup_window),
-                period_ms: (settings.store.retain_for != Period::OFF).then(|| settings.store.retain_for.as_millis()),
-            }),
+            journal_retention: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(
+                || JournalRetention {
+                    entries: settings.store.retain_entries.max(settings.store.dedup_window),
+                    period_ms: (settings.store.retain_for != Period::OFF)
+                        .then(|| settings.store.retain_for.as_millis()),
+                },
+            ),
             compact_ratio: settings.store.compact_ratio,
         },
     }
@@ -250,7 +264,8 @@ pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> Sy
 pub(super) fn retention_policy(settings: &Settings) -> RetentionPolicy {
     let retention_ms = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
-    let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), retention_ms(kind.retain_for?)?))).collect();
+    let events =
+        events.filter_map(|(name, kind)| Some((EventKind::from_name(name), retention_ms(kind.retain_for?)?))).collect();
     RetentionPolicy { events, impressions_ms: retention_ms(settings.events.retain_impressions) }
 }
 

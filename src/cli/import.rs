@@ -85,10 +85,16 @@ const DEFAULT_WINDOW: Period = Period::minutes(60);
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
+        ensure!(
+            self.state.is_none() || self.files.len() == 1,
+            "--state applies to one file: name a single FILE, or omit --state"
+        );
         if self.files.iter().any(|file| is_standard_input(file)) {
             ensure!(self.state.is_none(), "standard input has no progress file: omit --state");
-            ensure!(self.id_from != Some(IdSource::Content), "standard input has no digest in advance: use --id-from row or columns");
+            ensure!(
+                self.id_from != Some(IdSource::Content),
+                "standard input has no digest in advance: use --id-from row or columns"
+            );
         }
         let mut rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
         let kind = if self.items {
@@ -97,18 +103,32 @@ impl Import {
             ImportKind::Events(Box::new(self.format.event_mapping()?))
         };
         // Reports a missing file at once, even if there is no daemon.
-        let open = |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
+        let open =
+            |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
         self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;
         let (target, target_name) = self.target(&mut rules)?;
         let rejects = RejectReport::new(&self.reject_flags)?;
         // A truncated file is refused before anything is sent: once it is complete, its rows have
         // other ids.
-        let opened = self.files.iter().map(|file| Ok((file, self.open_progress(file, &target_name)?))).collect::<anyhow::Result<Vec<_>>>();
+        let opened = self
+            .files
+            .iter()
+            .map(|file| Ok((file, self.open_progress(file, &target_name)?)))
+            .collect::<anyhow::Result<Vec<_>>>();
         let opened = opened.context("nothing was imported")?;
         let options = RunOptions { window: self.window.unwrap_or(DEFAULT_WINDOW), sort: self.sort, batch: self.batch };
-        let mut run = ImportRun { options, rules, kind, target, rejects, summary: ImportSummary::default(), has_forgotten_rejects: false };
+        let mut run = ImportRun {
+            options,
+            rules,
+            kind,
+            target,
+            rejects,
+            summary: ImportSummary::default(),
+            has_forgotten_rejects: false,
+        };
         if self.window.is_none() && !self.sort {
-            let mut new_files = opened.iter().filter(|(file, (progress, _))| progress.is_new() && !is_standard_input(file));
+            let mut new_files =
+                opened.iter().filter(|(file, (progress, _))| progress.is_new() && !is_standard_input(file));
             new_files.try_for_each(|(file, _)| run.ensure_sorted(file)).context("nothing was imported")?;
         }
         for (file, (progress, size)) in opened {
@@ -145,7 +165,12 @@ impl Import {
     }
 
     /// Prints the summary. If rows were rejected, returns the error that sets exit code 2.
-    fn finish(&self, rejects: RejectReport, mut summary: ImportSummary, has_forgotten_rejects: bool) -> anyhow::Result<()> {
+    fn finish(
+        &self,
+        rejects: RejectReport,
+        mut summary: ImportSummary,
+        has_forgotten_rejects: bool,
+    ) -> anyhow::Result<()> {
         summary.faulty = rejects.count();
         if self.json {
             writeln!(stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
@@ -162,10 +187,15 @@ impl Import {
             }
         }
         if summary.faulty > 0 {
-            eprintln!("rejected rows are sent again by the same command, for example after a correction of its flags or of events.kinds");
+            eprintln!(
+                "rejected rows are sent again by the same command, for example after a correction of its flags or of events.kinds"
+            );
         }
         if summary.late > 0 {
-            eprintln!("{} rows came out of order, later than the window; --sort sorts a whole file by time", summary.late);
+            eprintln!(
+                "{} rows came out of order, later than the window; --sort sorts a whole file by time",
+                summary.late
+            );
         }
         if has_forgotten_rejects {
             eprintln!("the progress file cannot hold all of them: some count as done until it is removed");
@@ -189,7 +219,8 @@ impl Import {
                 let url = self.url.trim_end_matches('/');
                 let info = sender.ingest_info()?;
                 info.iter().for_each(|info| info.add_kinds(&mut rules.kinds));
-                let name = info.and_then(|info| info.journal_id).map_or_else(|| url.to_owned(), |id| format!("{url} {id}"));
+                let name =
+                    info.and_then(|info| info.journal_id).map_or_else(|| url.to_owned(), |id| format!("{url} {id}"));
                 Ok((ImportTarget::Daemon(Box::new(sender)), name))
             }
         }

@@ -20,7 +20,14 @@ pub(super) enum IdSource {
 
 impl IdSource {
     /// The id of an event that was read from `row` in a line of a file.
-    pub(super) fn event_id(self, event: &Event, row: &[u8], file_digest: &str, line: u64, rules: &ValidationRules) -> String {
+    pub(super) fn event_id(
+        self,
+        event: &Event,
+        row: &[u8],
+        file_digest: &str,
+        line: u64,
+        rules: &ValidationRules,
+    ) -> String {
         // A pseudonym, because an attacker could guess the user from a digest without a key.
         let pseudonym = |parts: &[&[u8]]| rules.internal_id(IdKind::Event, KeyedDigest::of_parts(&[0; 16], parts));
         match self {

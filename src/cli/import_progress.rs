@@ -79,7 +79,12 @@ pub(super) enum FileHistory {
 impl ImportProgress {
     /// Reads the progress file and the file itself. `file` can be a truncated one: then nothing is
     /// written.
-    pub(super) fn open(file: &Path, state: ProgressFile, target: &str, is_sorting: bool) -> anyhow::Result<(Self, FileHistory, u64)> {
+    pub(super) fn open(
+        file: &Path,
+        state: ProgressFile,
+        target: &str,
+        is_sorting: bool,
+    ) -> anyhow::Result<(Self, FileHistory, u64)> {
         let mut others = match state.read::<ImportState>()? {
             None => Vec::new(),
             Some(ImportState::Targets { targets }) => targets,
@@ -104,7 +109,8 @@ impl ImportProgress {
         };
         let current = match (history, previous) {
             (FileHistory::Same | FileHistory::Grown, Some(previous)) => {
-                let id_digest = previous.id_digest.or_else(|| (history == FileHistory::Grown).then_some(previous.digest));
+                let id_digest =
+                    previous.id_digest.or_else(|| (history == FileHistory::Grown).then_some(previous.digest));
                 // The order of a grown file is another one.
                 let sorted = if history == FileHistory::Same { previous.sorted } else { 0 };
                 TargetProgress { id_digest, through: previous.through, rejected: previous.rejected, sorted, ..fresh() }
@@ -120,7 +126,14 @@ impl ImportProgress {
         let excess = (others.len() + 1).saturating_sub(MAX_TARGETS);
         others.drain(..excess);
         Ok((
-            Self { file: Some(state), others, current, has_forgotten_rejects: false, is_sorting, acknowledged: Vec::new() },
+            Self {
+                file: Some(state),
+                others,
+                current,
+                has_forgotten_rejects: false,
+                is_sorting,
+                acknowledged: Vec::new(),
+            },
             history,
             found.size,
         ))
@@ -137,7 +150,14 @@ impl ImportProgress {
             rejected: LineSet::default(),
             sorted: 0,
         };
-        Self { file: None, others: Vec::new(), current, has_forgotten_rejects: false, is_sorting, acknowledged: Vec::new() }
+        Self {
+            file: None,
+            others: Vec::new(),
+            current,
+            has_forgotten_rejects: false,
+            is_sorting,
+            acknowledged: Vec::new(),
+        }
     }
 
     /// The digest in the ids of the file's events.

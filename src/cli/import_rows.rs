@@ -1,7 +1,10 @@
 //! The rows of an imported file, and the batches in which they are sent.
 
 use crate::domain::{Entry, WithConsent};
-use crate::ingest::{ColumnMapping, EventFileReader, FileError, ItemFileFormat, ItemFileReader, ValidationError, write_entry_with_consent};
+use crate::ingest::{
+    ColumnMapping, EventFileReader, FileError, ItemFileFormat, ItemFileReader, ValidationError,
+    write_entry_with_consent,
+};
 
 /// Size limit of a request body: half the default of `server.max_body_bytes`.
 const MAX_BATCH_BYTES: usize = 512 * 1024;
@@ -28,7 +31,9 @@ impl ImportRows<'_> {
     pub(super) fn next(&mut self) -> Option<Result<Result<ImportRow, ValidationError>, FileError>> {
         match self {
             Self::Events(events) => Some(events.next()?.map(|event| event.map(ImportRow::Event))),
-            Self::Items(items) => Some(items.next()?.map(|item| item.map(|change| ImportRow::Item(Entry::Item(change))))),
+            Self::Items(items) => {
+                Some(items.next()?.map(|item| item.map(|change| ImportRow::Item(Entry::Item(change)))))
+            }
         }
     }
 

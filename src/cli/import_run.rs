@@ -121,7 +121,13 @@ impl ImportRun {
     }
 
     /// Imports the rows of a file that no earlier run has completed.
-    pub(super) fn import_file(&mut self, file: &Path, mut progress: ImportProgress, size: u64, id_source: IdSource) -> anyhow::Result<()> {
+    pub(super) fn import_file(
+        &mut self,
+        file: &Path,
+        mut progress: ImportProgress,
+        size: u64,
+        id_source: IdSource,
+    ) -> anyhow::Result<()> {
         let rules = self.rules.clone();
         let mut rows = self.open(file, &rules)?;
         let mut order = RowOrder::new(&self.options)?;
@@ -133,7 +139,13 @@ impl ImportRun {
                 Ok(_) if progress.is_done(line) => self.summary.skipped += 1,
                 Ok(Ok(ImportRow::Event(mut event))) => {
                     if event.value.event_id.is_none() {
-                        event.value.event_id = Some(id_source.event_id(&event.value, rows.row_bytes(), progress.id_digest(), line, &rules));
+                        event.value.event_id = Some(id_source.event_id(
+                            &event.value,
+                            rows.row_bytes(),
+                            progress.id_digest(),
+                            line,
+                            &rules,
+                        ));
                     }
                     order.insert(line, event, &mut batch)?;
                 }
@@ -206,9 +218,12 @@ impl ImportRun {
     fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.kind {
-            ImportKind::Events(mapping) => {
-                ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.as_ref().clone(), rules, now)?))
-            }
+            ImportKind::Events(mapping) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(
+                file,
+                mapping.as_ref().clone(),
+                rules,
+                now,
+            )?)),
             ImportKind::Items(format) => ImportRows::Items(Box::new(ItemFileReader::open(file, format.clone(), now)?)),
         })
     }
@@ -225,7 +240,9 @@ impl ImportRun {
         self.summary.withheld += receipt.withheld;
         lines.iter().for_each(|line| progress.acknowledge(*line));
         for rejected in &receipt.rejected {
-            let Some(line) = lines.get(rejected.index) else { bail!("the daemon rejected a row that was not sent: {}", rejected.reason) };
+            let Some(line) = lines.get(rejected.index) else {
+                bail!("the daemon rejected a row that was not sent: {}", rejected.reason)
+            };
             progress.reject(*line);
             self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
         }

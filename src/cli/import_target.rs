@@ -63,8 +63,9 @@ impl DirectoryTarget {
         data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
         refresh_sessions(&store, &settings)?;
         let runner = actix::System::new();
-        let system = runner
-            .block_on(async { System::start(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics) })?;
+        let system = runner.block_on(async {
+            System::start(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics)
+        })?;
         Ok(Self { runner, system, rules })
     }
 

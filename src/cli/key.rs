@@ -56,7 +56,8 @@ impl KeyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.request {
             KeyRequest::Create { name, scopes, rate, flags } => {
-                let (key, secret) = KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
+                let (key, secret) =
+                    KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
                 // Only the key goes to standard output, so that a script can redirect it without
                 // displaying it.
                 writeln!(stdout(), "{}", secret.reveal())?;
@@ -90,13 +91,18 @@ fn list(dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let created = |key: &ApiKey| {
-        jiff::Timestamp::from_millisecond(key.created).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string())
+        jiff::Timestamp::from_millisecond(key.created)
+            .map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string())
     };
-    let rate =
-        |key: &ApiKey| key.rate.map_or_else(String::new, |rate| if rate == 0 { "unlimited".to_owned() } else { format!("{rate}/s") });
-    let rows = keys.iter().map(|key| [key.id.to_string(), created(key), key.scopes.to_string(), rate(key), key.name.clone()]);
-    let rows: Vec<_> = std::iter::once(["ID", "CREATED", "SCOPES", "RATE", "NAME"].map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or_default();
+    let rate = |key: &ApiKey| {
+        key.rate.map_or_else(String::new, |rate| if rate == 0 { "unlimited".to_owned() } else { format!("{rate}/s") })
+    };
+    let rows =
+        keys.iter().map(|key| [key.id.to_string(), created(key), key.scopes.to_string(), rate(key), key.name.clone()]);
+    let rows: Vec<_> =
+        std::iter::once(["ID", "CREATED", "SCOPES", "RATE", "NAME"].map(str::to_owned)).chain(rows).collect();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or_default();
     let (scopes, rates) = (width(2), width(3));
     let mut out = stdout().lock();
     for [id, created, scope, rate, name] in &rows {

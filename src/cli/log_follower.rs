@@ -177,7 +177,8 @@ impl LogFollower {
     /// Opens the rotated file that contains a position.
     fn find_copy(&mut self, position: &LogPosition) -> io::Result<bool> {
         for (_, path) in self.rotated_files()?.into_iter().rev() {
-            self.source = LogFileReader::open(&path, position)?.filter(|source| position.offset > 0 || source.inode == position.inode);
+            self.source = LogFileReader::open(&path, position)?
+                .filter(|source| position.offset > 0 || source.inode == position.inode);
             if self.source.is_some() {
                 return Ok(true);
             }
@@ -250,9 +251,11 @@ impl LogFileReader {
         let marked = position.offset.min(MARK_BYTES as u64);
         let mut preceding = Vec::new();
         // A truncated compressed file does not contain the position.
-        let read =
-            decompressed.skip(position.offset - marked).and_then(|()| (&mut decompressed.reader).take(marked).read_to_end(&mut preceding));
-        let is_match = read.is_ok() && preceding.len() as u64 == marked && (marked == 0 || mark(&preceding) == position.mark);
+        let read = decompressed
+            .skip(position.offset - marked)
+            .and_then(|()| (&mut decompressed.reader).take(marked).read_to_end(&mut preceding));
+        let is_match =
+            read.is_ok() && preceding.len() as u64 == marked && (marked == 0 || mark(&preceding) == position.mark);
         let source = Self {
             path: path.to_owned(),
             decompressed,
@@ -291,7 +294,9 @@ impl LogFileReader {
         loop {
             let read = (&mut self.decompressed.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial);
             let read = read.map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the compressed stream ends too early; the file is truncated"),
+                ErrorKind::UnexpectedEof => {
+                    io::Error::new(error.kind(), "the compressed stream ends too early; the file is truncated")
+                }
                 _ => error,
             })?;
             if self.partial.ends_with(b"\n") {
@@ -388,7 +393,8 @@ mod tests {
         for method in ["renamed", "copied", "compressed"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("access.log");
-            let rotated = folder.path().join(if method == "compressed" { "access.log.1.gz" } else { "access.log-20261124" });
+            let rotated =
+                folder.path().join(if method == "compressed" { "access.log.1.gz" } else { "access.log-20261124" });
             match method {
                 "compressed" => {
                     let mut encoder = GzEncoder::new(fs::File::create(&rotated).unwrap(), Compression::fast());
@@ -441,7 +447,9 @@ mod tests {
 
     #[test]
     fn the_base_path_of_a_rotated_file() {
-        for name in ["access.log", "access.log.1", "access.log.2.gz", "access.log-20261124.gz", "access.log-20261124-1200"] {
+        for name in
+            ["access.log", "access.log.1", "access.log.2.gz", "access.log-20261124.gz", "access.log-20261124-1200"]
+        {
             assert_eq!(base_log_path(&Path::new("/var").join(name)), Path::new("/var/access.log"), "{name}");
         }
     }

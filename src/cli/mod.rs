@@ -59,7 +59,12 @@ pub use rejects::RejectedRowsError;
 /// A real-time recommender daemon. It ingests user events over HTTP, learns from each event as it
 /// arrives, and serves recommendations.
 #[derive(Debug, Parser)]
-#[command(name = "sequor", version, about, after_help = "Start with `sequor demo`, which needs no data. `sequor serve` runs the daemon.")]
+#[command(
+    name = "sequor",
+    version,
+    about,
+    after_help = "Start with `sequor demo`, which needs no data. `sequor serve` runs the daemon."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

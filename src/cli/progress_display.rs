@@ -21,8 +21,11 @@ impl ProgressDisplay {
     /// Progress towards `total`. `label` names the unit and the action, such as "events learned".
     pub(super) fn new(total: u64, label: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {prefix}  {per_sec}  {eta} left");
-            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(label)
+            let style =
+                ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {prefix}  {per_sec}  {eta} left");
+            ProgressBar::new(total)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_prefix(label)
         });
         Self { bar, total, label, last_tenth: Cell::new(0), started_at: Instant::now() }
     }
@@ -30,7 +33,9 @@ impl ProgressDisplay {
     pub(super) fn update(&self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-        } else if done * 10 / self.total.max(1) > self.last_tenth.get() && self.started_at.elapsed() >= Self::SILENT_PERIOD {
+        } else if done * 10 / self.total.max(1) > self.last_tenth.get()
+            && self.started_at.elapsed() >= Self::SILENT_PERIOD
+        {
             self.last_tenth.set(done * 10 / self.total.max(1));
             eprintln!("{done} of {} {}", self.total, self.label);
         }

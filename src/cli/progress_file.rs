@@ -36,7 +36,10 @@ impl ProgressFile {
             Ok(text) => {
                 let state = serde_json::from_slice(&text);
                 Ok(Some(state.with_context(|| {
-                    format!("{} is not a progress file of this command; remove it to start from the beginning", self.0.display())
+                    format!(
+                        "{} is not a progress file of this command; remove it to start from the beginning",
+                        self.0.display()
+                    )
                 })?))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -54,6 +57,8 @@ impl ProgressFile {
             unfinished.persist(&self.0)?;
             Ok(())
         };
-        replace().with_context(|| format!("cannot write the progress file {}; name another file with --state", self.0.display()))
+        replace().with_context(|| {
+            format!("cannot write the progress file {}; name another file with --state", self.0.display())
+        })
     }
 }

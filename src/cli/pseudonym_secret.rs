@@ -24,9 +24,10 @@ pub(super) fn load_pseudonymiser(settings: &PrivacySettings) -> anyhow::Result<O
                 "privacy.pseudonymise = true needs a secret: set privacy.secret_file to its file, or set {SECRET_VARIABLE}; `openssl rand -base64 48` creates one"
             )
         }
-        None => {
-            (std::fs::read(file).with_context(|| format!("cannot read the secret from {}", file.display()))?, file.display().to_string())
-        }
+        None => (
+            std::fs::read(file).with_context(|| format!("cannot read the secret from {}", file.display()))?,
+            file.display().to_string(),
+        ),
     };
     let secret = secret.trim_ascii_end();
     let pseudonymiser = Pseudonymiser::new(secret);

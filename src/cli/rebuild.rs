@@ -53,10 +53,8 @@ impl Rebuild {
         let store = if self.accept_loss {
             data_dir::open_store(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
         } else {
-            let store =
-                data_dir::open_store(&settings, |dir, options| Store::open_existing(dir, options), None).map_err(|error| match error
-                    .downcast_ref::<StoreError>(
-                ) {
+            let store = data_dir::open_store(&settings, |dir, options| Store::open_existing(dir, options), None)
+                .map_err(|error| match error.downcast_ref::<StoreError>() {
                     Some(StoreError::DamagedRecord { .. }) => error.context(hint),
                     _ => error,
                 })?;
@@ -139,7 +137,8 @@ fn checkpoint_path(dir: &Path, offset: Offset) -> PathBuf {
 
 /// Rebuilds the item dictionary in journal order and stores it.
 pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>> {
-    let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
+    let mut committer =
+        Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
     committer.persist_indexes()?;
     Ok(committer.dictionary())
 }
@@ -155,7 +154,14 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
         |_| Offset::MAX,
         |users, _| {
             let record = |(user, session): (String, ReplayedSession)| {
-                (user, SessionRecord { applied_through: session.applied_through, sequence: session.sequence, hidden_state: Vec::new() })
+                (
+                    user,
+                    SessionRecord {
+                        applied_through: session.applied_through,
+                        sequence: session.sequence,
+                        hidden_state: Vec::new(),
+                    },
+                )
             };
             let records: Vec<_> = users.into_iter().filter(|(_, session)| !session.is_removed).map(record).collect();
             sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)
@@ -167,7 +173,12 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
 
 /// Learns the whole journal and writes a checkpoint at its end. Returns the offset of the
 /// checkpoint.
-pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, config: LearnerConfig, metrics: &Metrics) -> anyhow::Result<Offset> {
+pub(super) fn relearn(
+    store: Store,
+    names: Arc<ItemDictionary>,
+    config: LearnerConfig,
+    metrics: &Metrics,
+) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
         let training = BackgroundWorker::start(
             || span!("training"),
@@ -181,7 +192,11 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, config: LearnerC
         );
         let pretrained = read_pretrained(&store)?;
         let state_history = StoredStateHistory::new(store.clone(), Arc::clone(&names), config.clone());
-        let deps = LearnerDeps { training: Box::new(training), clustering: Box::new(clustering), state_history: Box::new(state_history) };
+        let deps = LearnerDeps {
+            training: Box::new(training),
+            clustering: Box::new(clustering),
+            state_history: Box::new(state_history),
+        };
         let mut learner = Learner::new(config, names, None, 0, pretrained, deps)?;
         let (reply, outcome) = oneshot::channel();
         // The learner blocks its thread, while this one must pass jobs to the training and
@@ -190,7 +205,8 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, config: LearnerC
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;
                 let progress = ProgressDisplay::new(end, "entries learned");
-                replay_up_to(&mut learner, &store, end, |offset| progress.update(offset)).map_err(|error| anyhow::anyhow!(error))?;
+                replay_up_to(&mut learner, &store, end, |offset| progress.update(offset))
+                    .map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
                 store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;
                 progress.finish();

@@ -17,7 +17,12 @@ pub(super) struct ParsedRecording {
 }
 
 /// Reads the events of a file into sessions. Prints the first rejected rows to standard error.
-pub(super) fn read(file: &Path, mapping: ColumnMapping, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<ParsedRecording> {
+pub(super) fn read(
+    file: &Path,
+    mapping: ColumnMapping,
+    kinds: &EventKinds,
+    idle_gap_ms: i64,
+) -> anyhow::Result<ParsedRecording> {
     let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
     let (mut rejected, mut first_error) = (0, None);

@@ -80,12 +80,22 @@ impl RejectReport {
     }
 
     /// Reports a row that fails validation.
-    pub(super) fn record_invalid(&mut self, file: &Path, location: RowLocation, error: &ValidationError) -> anyhow::Result<()> {
+    pub(super) fn record_invalid(
+        &mut self,
+        file: &Path,
+        location: RowLocation,
+        error: &ValidationError,
+    ) -> anyhow::Result<()> {
         self.record(file, location, error.field, serde_json::to_value(error.code)?, &error.reason)
     }
 
     /// Reports a row that the daemon rejected.
-    pub(super) fn record_rejected(&mut self, file: &Path, location: RowLocation, rejected: &SendRejection) -> anyhow::Result<()> {
+    pub(super) fn record_rejected(
+        &mut self,
+        file: &Path,
+        location: RowLocation,
+        rejected: &SendRejection,
+    ) -> anyhow::Result<()> {
         self.record(file, location, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
     }
 
@@ -109,7 +119,10 @@ impl RejectReport {
             eprintln!("further rejected rows are only counted; --show N prints more, --faults FILE writes all");
         }
         if let Some((path, all)) = &mut self.output {
-            let result = serde_json::to_writer(&mut *all, &RejectLine { file: file.display().to_string(), location, field, code, reason });
+            let result = serde_json::to_writer(
+                &mut *all,
+                &RejectLine { file: file.display().to_string(), location, field, code, reason },
+            );
             result
                 .map_err(std::io::Error::from)
                 .and_then(|()| all.write_all(b"\n"))
@@ -125,7 +138,9 @@ impl RejectReport {
 
     /// Flushes the file of `--faults`.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        self.output.as_mut().map_or(Ok(()), |(path, all)| all.flush().with_context(|| format!("cannot write {}", path.display())))
+        self.output
+            .as_mut()
+            .map_or(Ok(()), |(path, all)| all.flush().with_context(|| format!("cannot write {}", path.display())))
     }
 
     /// Closes the report. If rows were rejected, returns the error that sets exit code 2.

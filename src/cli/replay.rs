@@ -78,8 +78,8 @@ const TEMP_DIR_PREFIX: &str = "sequor-replay-";
 fn remove_stale_temp_dirs(folder: &Path) {
     // Best effort: failures are ignored.
     for entry in folder.read_dir().into_iter().flatten().flatten() {
-        let is_replay_dir =
-            entry.file_name().to_string_lossy().starts_with(TEMP_DIR_PREFIX) && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_replay_dir = entry.file_name().to_string_lossy().starts_with(TEMP_DIR_PREFIX)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir());
         let has_store = is_replay_dir && entry.path().join("store").exists();
         let lock = has_store.then(|| File::open(entry.path().join("lock")).ok()).flatten();
         if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
@@ -107,7 +107,10 @@ impl Replay {
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; name an empty directory with --data-dir", settings.store.data_dir.display());
         }
-        ensure!(self.file != Path::new(STANDARD_INPUT), "replay reads the recording twice, so it cannot read standard input: name a file");
+        ensure!(
+            self.file != Path::new(STANDARD_INPUT),
+            "replay reads the recording twice, so it cannot read standard input: name a file"
+        );
         let rules = flags::server_validation_rules(&settings)?;
         let events = self.count_events(&rules)?;
         let mut config = flags::learner_config(&settings);
@@ -154,11 +157,9 @@ impl Replay {
         let from = match text.parse::<u64>() {
             Ok(number) if !text.contains('.') => number,
             _ => {
-                let share: f64 = text
-                    .parse()
-                    .ok()
-                    .filter(|share| (0.0..=1.0).contains(share))
-                    .with_context(|| format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number"))?;
+                let share: f64 = text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).with_context(|| {
+                    format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number")
+                })?;
                 (events as f64 * share) as u64
             }
         };
@@ -175,7 +176,10 @@ impl Replay {
     ) -> anyhow::Result<ReplayReport> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
         if store.journal().next_offset()? > 0 {
-            bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
+            bail!(
+                "{} already holds a journal; give the replay an empty directory with --data-dir",
+                settings.store.data_dir.display()
+            );
         }
         store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.fingerprint()))?;
         let mut system_settings = flags::system_settings(settings, config);

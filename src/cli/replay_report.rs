@@ -49,7 +49,14 @@ struct SourceQualityReport {
 }
 
 impl ReplayReport {
-    pub(super) fn new(file: &Path, learning: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
+    pub(super) fn new(
+        file: &Path,
+        learning: &LearningReport,
+        events: u64,
+        rejected: u64,
+        elapsed: Duration,
+        journal_bytes: u64,
+    ) -> Self {
         let process = ProcessStats::read();
         Self {
             file: file.display().to_string(),

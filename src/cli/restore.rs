@@ -53,7 +53,9 @@ impl Restore {
             Ok(report)
         })
         .map_err(|error| match error.downcast_ref::<StoreError>() {
-            Some(StoreError::AlreadyExists { path }) => anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display()),
+            Some(StoreError::AlreadyExists { path }) => {
+                anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display())
+            }
             _ => error,
         })?;
         println!("{report}");

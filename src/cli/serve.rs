@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::actors::jobs::watchdog::run_watchdog;
 use crate::actors::pretrained::store_pretrained;
 use crate::actors::system::System;
 use crate::clock::Clock;
-use crate::http::HttpServers;
+use crate::http::{HttpServers, ListenAddresses};
 use crate::metrics::Metrics;
 use crate::settings::{LiveSettings, Period, Settings};
 use crate::store::Store;
@@ -74,7 +74,8 @@ impl Serve {
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = training_checkpoint::read(file)?.into_pretrained();
-                store_pretrained(&store, &pretrained).with_context(|| format!("cannot start with the checkpoint {}", file.display()))?;
+                store_pretrained(&store, &pretrained)
+                    .with_context(|| format!("cannot start with the checkpoint {}", file.display()))?;
             }
             // The preloaded checkpoint is obsolete if a finished unlearning has replaced it.
             let preload = if unlearn::apply_finished(&store)? { None } else { Some(preload) };
@@ -83,23 +84,16 @@ impl Serve {
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
             refresh_sessions(&store, &settings)?;
             actix::spawn(drain_histograms(Arc::clone(&metrics)));
-            let system = System::start_with(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics, preload)?;
-            let scheme = options.scheme();
-            let servers = HttpServers::open(system.clone(), rules, Clock::system(), &options, Arc::clone(&live), keys, &data_dir)?;
+            let system_settings = flags::system_settings(&settings, flags::learner_config(&settings));
+            let system = System::start_with(store, system_settings, metrics, preload)?;
+            let clock = Clock::system();
+            let servers =
+                HttpServers::open(system.clone(), rules, clock, &options, Arc::clone(&live), keys, &data_dir)?;
             let shutdown = shutdown_signal()?;
             let jobs = spawn_jobs(&system, &live, &settings);
             actix::spawn(reload_on_sighup(live));
             let unlearning = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
-            println!(
-                "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
-                servers.addresses.api,
-                servers.addresses.admin,
-                data_dir.display()
-            );
-            supervisor::notify_ready(
-                system.clone(),
-                &format!("API {scheme}://{}, admin {scheme}://{}", servers.addresses.api, servers.addresses.admin),
-            );
+            announce_ready(&system, &servers, options.scheme(), &data_dir);
             let restarts = tokio::select! {
                 () = shutdown => false,
                 () = stdin_closed(), if self.until_eof => false,
@@ -109,19 +103,7 @@ impl Serve {
             if !restarts {
                 supervisor::notify_stopping();
             }
-            tracing::info!("stopping: completing requests in progress");
-            system.maintenance.prepare_stop();
-            servers.close().await;
-            jobs.iter().for_each(tokio::task::JoinHandle::abort);
-            let offset = system.maintenance.stop().await?;
-            let lag = system.store.journal().next_offset()?.saturating_sub(offset);
-            if let Err(error) = system.store.prepare_for_shutdown() {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot reopen the database for shutdown; the next start takes longer"
-                );
-            }
-            tracing::info!(offset, lag, "stopped");
+            stop(&system, &servers, &jobs).await?;
             Ok(restarts)
         });
         if let Some(exporter) = exporter {
@@ -131,9 +113,35 @@ impl Serve {
         // supervisor.
         match must_restart? {
             false => Ok(()),
-            true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec()).context("cannot restart"),
+            true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec())
+                .context("cannot restart"),
         }
     }
+}
+
+/// Prints the addresses and notifies the service manager.
+fn announce_ready(system: &System, servers: &HttpServers, scheme: &str, data_dir: &Path) {
+    let ListenAddresses { api, admin } = servers.addresses;
+    println!("sequor is ready: API {scheme}://{api}  admin {scheme}://{admin}  data {}", data_dir.display());
+    supervisor::notify_ready(system.clone(), &format!("API {scheme}://{api}, admin {scheme}://{admin}"));
+}
+
+/// Completes the requests in progress, then stops the jobs and the actors.
+async fn stop(system: &System, servers: &HttpServers, jobs: &[tokio::task::JoinHandle<()>]) -> anyhow::Result<()> {
+    tracing::info!("stopping: completing requests in progress");
+    system.maintenance.prepare_stop();
+    servers.close().await;
+    jobs.iter().for_each(tokio::task::JoinHandle::abort);
+    let offset = system.maintenance.stop().await?;
+    let lag = system.store.journal().next_offset()?.saturating_sub(offset);
+    if let Err(error) = system.store.prepare_for_shutdown() {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot reopen the database for shutdown; the next start takes longer"
+        );
+    }
+    tracing::info!(offset, lag, "stopped");
+    Ok(())
 }
 
 /// Starts the background jobs.
@@ -168,8 +176,13 @@ async fn reload_on_sighup(live: Arc<LiveSettings>) {
     };
     while hangups.recv().await.is_some() {
         match live.reload() {
-            Ok(reloaded) => tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "settings reloaded"),
-            Err(error) => tracing::error!(error = &*error as &dyn std::error::Error, "cannot reload the settings; they are unchanged"),
+            Ok(reloaded) => {
+                tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "settings reloaded")
+            }
+            Err(error) => tracing::error!(
+                error = &*error as &dyn std::error::Error,
+                "cannot reload the settings; they are unchanged"
+            ),
         }
     }
 }

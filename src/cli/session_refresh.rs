@@ -42,7 +42,8 @@ fn recompute(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<()
     let through = sessions.watermark()?;
     // Without some of the entries, the replay yields only the end of a sequence.
     let is_complete = store.journal().first_offset()? == 0 && store.expiries().last_begun()?.is_none();
-    let applied = |user: &str| sessions.get(user).ok().flatten().map_or(through, |record| record.applied_through.max(through));
+    let applied =
+        |user: &str| sessions.get(user).ok().flatten().map_or(through, |record| record.applied_through.max(through));
     let replayer = SessionReplayer { store, names: &names, kinds: &kinds, idle_gap_ms: new.idle_gap_ms };
     replayer.replay_sessions("entries replayed into sessions", applied, |mut users, is_in_pass| {
         let mut after: Option<String> = None;
@@ -87,7 +88,8 @@ fn join(stored: &UserSequence, mut replayed: UserSequence, old: &SessionRules, n
         let (name, _) = old.kinds.get(usize::from(kind))?;
         new.kinds.iter().position(|(other, _)| other == name).and_then(|index| KindId::try_from(index).ok())
     };
-    let kept: Vec<Step> = stored.steps.iter().filter_map(|step| Some(Step { kind: new_kind(step.kind)?, ..*step })).collect();
+    let kept: Vec<Step> =
+        stored.steps.iter().filter_map(|step| Some(Step { kind: new_kind(step.kind)?, ..*step })).collect();
     let same = |(a, b): (&Step, &Step)| (a.item, a.at) == (b.item, b.at);
     let Some(count) = kept.len().checked_sub(replayed.steps.len()) else { return replayed };
     let (head, tail) = kept.split_at(count);
@@ -119,7 +121,10 @@ mod tests {
 
     #[test]
     fn stored_steps_precede_replayed_ones_and_removed_kinds_are_dropped() {
-        let old = SessionRules { idle_gap_ms: 100, kinds: ["view", "wish", "cart"].map(|name| (name.to_owned(), 1.0)).into() };
+        let old = SessionRules {
+            idle_gap_ms: 100,
+            kinds: ["view", "wish", "cart"].map(|name| (name.to_owned(), 1.0)).into(),
+        };
         let new = SessionRules { idle_gap_ms: 10, kinds: ["view", "cart"].map(|name| (name.to_owned(), 2.0)).into() };
         let stored = UserSequence {
             session_number: 1,
@@ -127,12 +132,14 @@ mod tests {
             session_id: None,
             steps: vec![step(0, 0, true), step(1, 10, false), step(2, 20, false), step(0, 50, false)],
         };
-        let replayed = UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step(0, 50, true)] };
+        let replayed =
+            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step(0, 50, true)] };
         let joined = join(&stored, replayed, &old, &new);
         assert_eq!(joined.steps, [step(0, 0, true), step(1, 20, false), step(0, 50, true)]);
         assert_eq!(joined.session_start, 9);
         // Within the new gap, the replay's first step continues the session.
-        let replayed = UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step(0, 50, true)] };
+        let replayed =
+            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step(0, 50, true)] };
         let joined = join(&stored, replayed, &old, &SessionRules { idle_gap_ms: 30, ..new });
         assert_eq!((joined.steps[2].starts_session, joined.session_start), (false, 3));
     }

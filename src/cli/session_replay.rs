@@ -96,7 +96,8 @@ impl SessionReplayer<'_> {
     ) -> Result<(), StoreError> {
         let &Self { store, names, kinds, idle_gap_ms } = self;
         let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
-        let quarantined = store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
+        let quarantined =
+            store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
         let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
         // Users who are merged must be in the same pass.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
@@ -113,7 +114,8 @@ impl SessionReplayer<'_> {
                 }
                 let op = match update.op {
                     SessionOp::Merge { from, .. } => {
-                        let merged_sequence = users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
+                        let merged_sequence =
+                            users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
                         SessionOp::Merge { from, sequence: merged_sequence }
                     }
                     other => other,
@@ -135,7 +137,9 @@ impl SessionReplayer<'_> {
                 };
                 match op {
                     _ if quarantined.contains(&offset) => {}
-                    SessionOp::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
+                    SessionOp::Step { step, session_id } => {
+                        session.push(offset, step, session_id.as_deref(), idle_gap_ms);
+                    }
                     SessionOp::Merge { sequence: merged_sequence, .. } => session.merge(&merged_sequence, idle_gap_ms),
                     SessionOp::Forget => {
                         *session = UserSequence::default();
@@ -213,11 +217,16 @@ mod tests {
                 }
                 Ok(())
             };
-            replayer.replay_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
+            replayer
+                .replay_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take)
+                .unwrap();
             all
         };
         let once = replay(1);
-        assert!(once.values().filter(|state| state.5).count() > 10 && once.values().any(|state| state.4.is_some()), "{once:?}");
+        assert!(
+            once.values().filter(|state| state.5).count() > 10 && once.values().any(|state| state.4.is_some()),
+            "{once:?}"
+        );
         for passes in [2, 3, 7] {
             assert_eq!(replay(passes), once, "{passes} passes");
         }

@@ -41,7 +41,10 @@ pub(super) fn notify_ready(system: System, endpoints: &str) {
                     send(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
                 }
                 Ok(Err(error)) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the liveness check failed; the watchdog is not reset")
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the liveness check failed; the watchdog is not reset"
+                    )
                 }
                 Err(_) => tracing::error!("an actor does not answer; the watchdog is not reset"),
             }
@@ -59,6 +62,7 @@ pub(super) fn notify_stopping() {
 fn status(system: &System, endpoints: &str) -> String {
     let entries = system.store.journal().next_offset().unwrap_or_default();
     let lag = entries.saturating_sub(system.recommender.snapshot().offset());
-    let write_state = if system.store.has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
+    let write_state =
+        if system.store.has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
     format!("{endpoints}; {entries} entries, {lag} yet to be learned; {write_state}")
 }

@@ -146,7 +146,10 @@ struct TailSummary {
 
 impl Tail {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one log: name a single FILE, or omit --state");
+        ensure!(
+            self.state.is_none() || self.files.len() == 1,
+            "--state applies to one log: name a single FILE, or omit --state"
+        );
         let settings = self.access_log_settings()?;
         let mut rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
         let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
@@ -222,10 +225,12 @@ impl Tail {
         };
         let prefer_flags = |flags: &[String], file: Vec<String>| if flags.is_empty() { file } else { flags.to_vec() };
         let status = self.status.clone().or(file.status).unwrap_or_else(|| "200-399".to_owned());
-        let range = status.split_once('-').and_then(|(from, to)| Some(from.trim().parse().ok()?..=to.trim().parse().ok()?));
+        let range =
+            status.split_once('-').and_then(|(from, to)| Some(from.trim().parse().ok()?..=to.trim().parse().ok()?));
         let mut fields: Vec<_> = file.fields.into_iter().collect();
         for pair in &self.fields {
-            let (field, name) = pair.split_once('=').with_context(|| format!("invalid --field {pair}: write FIELD=NAME"))?;
+            let (field, name) =
+                pair.split_once('=').with_context(|| format!("invalid --field {pair}: write FIELD=NAME"))?;
             fields.insert(0, (field.to_owned(), name.to_owned()));
         }
         let methods = prefer_flags(&self.methods, file.methods);
@@ -254,7 +259,13 @@ fn new_key() -> [u8; 16] {
 
 impl TailedLog {
     /// Reads and sends at most one batch. Returns `false` if there was nothing to read.
-    fn step(&mut self, once: bool, sender: &EventSender, rejects: &mut RejectReport, summary: &mut TailSummary) -> anyhow::Result<bool> {
+    fn step(
+        &mut self,
+        once: bool,
+        sender: &EventSender,
+        rejects: &mut RejectReport,
+        summary: &mut TailSummary,
+    ) -> anyhow::Result<bool> {
         if self.is_finished {
             return Ok(false);
         }
@@ -350,9 +361,12 @@ impl TailSummary {
     /// Whether lines were read and every one of them lacks the fields of a request.
     fn has_other_fields(&self) -> bool {
         let others = self.skipped.keys().any(|reason| *reason != SkipReason::MissingFields);
-        self.skipped.contains_key(&SkipReason::MissingFields) && !others && self.accepted + self.duplicates + self.withheld == 0
+        self.skipped.contains_key(&SkipReason::MissingFields)
+            && !others
+            && self.accepted + self.duplicates + self.withheld == 0
     }
 }
 
 /// The beginning of the message about a JSON log with other field names.
-const OTHER_FIELDS: &str = "no line has the fields of a request; name them with --field, such as --field path=http.url. Expected are";
+const OTHER_FIELDS: &str =
+    "no line has the fields of a request; name them with --field, such as --field path=http.url. Expected are";

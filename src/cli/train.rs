@@ -68,8 +68,12 @@ pub(super) struct Train {
 }
 
 /// Defaults for offline training that differ from those for online learning.
-const OFFLINE_DEFAULTS: [(&str, &str); 4] =
-    [("network.hidden", "100"), ("network.negatives", "2048"), ("network.input_dropout", "0.5"), ("network.hidden_dropout", "0.5")];
+const OFFLINE_DEFAULTS: [(&str, &str); 4] = [
+    ("network.hidden", "100"),
+    ("network.negatives", "2048"),
+    ("network.input_dropout", "0.5"),
+    ("network.hidden_dropout", "0.5"),
+];
 
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -87,7 +91,10 @@ impl Train {
         )?;
         drop(flags::init_logging(&layers.validated()?.log)?);
         // Reports a missing folder now, not after the first epoch.
-        [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| ensure_folder_exists(file))?;
+        [&self.checkpoint, &self.json, &self.plot]
+            .into_iter()
+            .flatten()
+            .try_for_each(|file| ensure_folder_exists(file))?;
         let start = Instant::now();
         let (mut training, corpus, rejected) = self.start_or_resume(&layers)?;
         let mut table = EpochTable::new(&training, &corpus);
@@ -104,7 +111,15 @@ impl Train {
             }
         }
         let scores = score_sessions(&training.best_weights(), &corpus.test, training.kinds());
-        let report = TrainReport::new(&self, &training, &corpus, rejected, EvaluationFigures::new(&scores), table, start.elapsed());
+        let report = TrainReport::new(
+            &self,
+            &training,
+            &corpus,
+            rejected,
+            EvaluationFigures::new(&scores),
+            table,
+            start.elapsed(),
+        );
         println!("{report}");
         if let Some(file) = &self.json {
             write_json(file, &report)?;
@@ -189,7 +204,8 @@ impl EpochTable {
             let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} batches  {eta} left  loss {msg}");
             ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        let (training_sessions, validation_sessions, test_sessions) = (corpus.training.len(), corpus.validation.len(), corpus.test.len());
+        let (training_sessions, validation_sessions, test_sessions) =
+            (corpus.training.len(), corpus.validation.len(), corpus.test.len());
         println!(
             "{} items; {training_sessions} sessions to train on, {validation_sessions} to validate on, {test_sessions} to test on",
             corpus.item_names.len()
@@ -198,7 +214,9 @@ impl EpochTable {
         let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
         let evaluated_on = if corpus.validation.is_empty() { "test" } else { "validation" };
         let interest = if with_interest { "  interest MSE" } else { "" };
-        table.print(&format!("epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({evaluated_on})"));
+        table.print(&format!(
+            "epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({evaluated_on})"
+        ));
         for (index, report) in training.epochs().iter().enumerate() {
             table.row(index + 1, report, None);
         }
@@ -215,7 +233,10 @@ impl EpochTable {
             }
             None if self.last_printed_at.elapsed() >= Self::LINE_INTERVAL => {
                 self.last_printed_at = Instant::now();
-                eprintln!("epoch {}: {} of {} batches, loss {:.4}", progress.epoch, progress.batches, progress.batch_count, progress.loss);
+                eprintln!(
+                    "epoch {}: {} of {} batches, loss {:.4}",
+                    progress.epoch, progress.batches, progress.batch_count, progress.loss
+                );
             }
             None => {}
         }
@@ -232,8 +253,11 @@ impl EpochTable {
             examples_per_second: training_time.map(|time| report.examples as f64 / time.as_secs_f64().max(1e-9)),
         };
         let quality = &report.scores.metrics;
-        let interest =
-            if self.with_interest { format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN)) } else { String::new() };
+        let interest = if self.with_interest {
+            format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN))
+        } else {
+            String::new()
+        };
         let speed = row.examples_per_second.map_or("-".to_owned(), |speed| format!("{speed:.0}"));
         self.print(&format!(
             "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}{interest}  {speed:>10}  {:>7}",
@@ -326,7 +350,11 @@ impl fmt::Display for TrainReport {
         writeln!(out, "{}", self.file)?;
         writeln!(out, "  best epoch        {:>12}   of {}", self.best_epoch, self.epochs.len())?;
         writeln!(out, "{}", self.figures)?;
-        writeln!(out, "  trained on        {:>12}   positions ({} batches skipped)", self.training_examples, self.skipped_batches)?;
+        writeln!(
+            out,
+            "  trained on        {:>12}   positions ({} batches skipped)",
+            self.training_examples, self.skipped_batches
+        )?;
         writeln!(out, "  CPU               {:>10.1} s   in {:.1} s", self.cpu_seconds, self.elapsed_seconds)?;
         write!(out, "  peak RSS          {:>8.1} MiB", self.peak_rss_bytes as f64 / 1_048_576.0)
     }

@@ -26,7 +26,8 @@ pub(super) fn read(file: &Path) -> anyhow::Result<OfflineTraining> {
     if tag != FORMAT_TAG {
         bail!("{} is not a training checkpoint, or another version of sequor wrote it", file.display());
     }
-    let training = codec::decode_from(&mut source, length).with_context(|| format!("{} cannot be used", file.display()))?;
+    let training =
+        codec::decode_from(&mut source, length).with_context(|| format!("{} cannot be used", file.display()))?;
     if source.remaining() > 0 {
         bail!("{} cannot be used: it contains extra bytes after the training", file.display());
     }

@@ -59,7 +59,9 @@ pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
         std::thread::spawn(move || reply.send(prepare(&store, &settings)));
         match outcome.await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::error!("unlearning failed; it is retried while it is pending: {}", describe_error(&error)),
+            Ok(Err(error)) => {
+                tracing::error!("unlearning failed; it is retried while it is pending: {}", describe_error(&error))
+            }
             Err(_) => tracing::error!("unlearning panicked and will be retried"),
         }
         actix::clock::sleep(RETRY_DELAY).await;
@@ -71,7 +73,9 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let begin = store.journal().first_offset()?;
     if begin > 0 {
         store.erasures().clear_pending(PendingTask::Unlearning)?;
-        bail!("the journal entries before offset {begin} were dropped, and unlearning needs the complete journal; it is cancelled");
+        bail!(
+            "the journal entries before offset {begin} were dropped, and unlearning needs the complete journal; it is cancelled"
+        );
     }
     let stage_dir = stage_dir(store);
     discard(&stage_dir)?;
@@ -93,7 +97,9 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let ready = stage_dir.join(READY_FILE);
     let text = serde_json::to_vec(&UnlearnManifest { shift, erased })?;
     let unfinished = stage_dir.join("ready.unfinished");
-    std::fs::write(&unfinished, text).and_then(|()| std::fs::File::open(&unfinished)?.sync_all()).context("cannot write the manifest")?;
+    std::fs::write(&unfinished, text)
+        .and_then(|()| std::fs::File::open(&unfinished)?.sync_all())
+        .context("cannot write the manifest")?;
     std::fs::rename(unfinished, ready)?;
     Ok(())
 }
@@ -108,7 +114,9 @@ pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
     };
     let (in_progress, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
     let ready: Option<UnlearnManifest> = serde_json::from_slice(&text).ok();
-    let Some(UnlearnManifest { mut shift, .. }) = ready.filter(|ready| in_progress.is_empty() && ready.erased == erased) else {
+    let Some(UnlearnManifest { mut shift, .. }) =
+        ready.filter(|ready| in_progress.is_empty() && ready.erased == erased)
+    else {
         discard(&stage_dir)?;
         return Ok(false);
     };
@@ -124,10 +132,13 @@ pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
     store.replace_with(copy)?;
     for offset in checkpoint_offsets {
         let name = format!("checkpoints/{offset:020}.checkpoint");
-        std::fs::rename(stage_dir.join("data").join(&name), store.dir().join(&name)).with_context(|| format!("cannot move {name}"))?;
+        std::fs::rename(stage_dir.join("data").join(&name), store.dir().join(&name))
+            .with_context(|| format!("cannot move {name}"))?;
     }
     discard(&stage_dir)?;
-    tracing::info!("unlearning finished: the learned state is that of a journal that never had the users who were erased");
+    tracing::info!(
+        "unlearning finished: the learned state is that of a journal that never had the users who were erased"
+    );
     Ok(true)
 }
 

@@ -32,7 +32,8 @@ impl Verify {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
         data_dir::silence_panics();
-        let report = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings)) {
+        let report = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings))
+        {
             Ok(store) => check_consistency(&store, settings),
             Err(error @ (StoreError::Locked { .. } | StoreError::NotFound { .. } | StoreError::NewerFormat { .. })) => {
                 return Err(error.into());

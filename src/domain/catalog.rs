@@ -36,8 +36,15 @@ pub struct Catalog {
 }
 
 /// The attributes of an item that the catalog does not describe.
-static BLANK: Item =
-    Item { categories: Vec::new(), brand: None, price: None, tags: Vec::new(), available: true, published: None, expires: None };
+static BLANK: Item = Item {
+    categories: Vec::new(),
+    brand: None,
+    price: None,
+    tags: Vec::new(),
+    available: true,
+    published: None,
+    expires: None,
+};
 
 impl Catalog {
     /// Applies a change. A patch of an item without attributes creates them; a patch of a deleted

@@ -65,7 +65,10 @@ impl EventKind {
     /// then accepts or rejects it.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
-        BUILT_IN.iter().find(|(_, built_in, ..)| *built_in == name).map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
+        BUILT_IN
+            .iter()
+            .find(|(_, built_in, ..)| *built_in == name)
+            .map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
     }
 }
 
@@ -86,7 +89,8 @@ pub struct EventKinds {
 
 impl Default for EventKinds {
     fn default() -> Self {
-        let rules = BUILT_IN.iter().map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value }));
+        let rules =
+            BUILT_IN.iter().map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value }));
         Self { rules: rules.collect() }
     }
 }

@@ -102,9 +102,11 @@ mod tests {
 
     #[test]
     fn the_next_step_takes_over_a_removed_session_start() {
-        let cutoffs = Expiry { events: vec![(EventKind::Search, 100)], ..Expiry::default() }.cutoffs(&EventKinds::default());
+        let cutoffs =
+            Expiry { events: vec![(EventKind::Search, 100)], ..Expiry::default() }.cutoffs(&EventKinds::default());
         let step = |kind, at, starts_session| Step { item: None, kind, starts_session, at, value: 1.0 };
-        let mut steps = vec![step(2, 1, true), step(2, 2, false), step(0, 3, false), step(2, 100, true), step(0, 101, false)];
+        let mut steps =
+            vec![step(2, 1, true), step(2, 2, false), step(0, 3, false), step(2, 100, true), step(0, 101, false)];
         assert!(cutoffs.prune(&mut steps));
         assert_eq!(steps, [step(0, 3, true), step(2, 100, true), step(0, 101, false)]);
         assert!(!cutoffs.prune(&mut steps));

@@ -26,7 +26,15 @@ pub struct Item {
 impl Default for Item {
     /// An item without attributes is available.
     fn default() -> Self {
-        Self { categories: Vec::new(), brand: None, price: None, tags: Vec::new(), available: true, published: None, expires: None }
+        Self {
+            categories: Vec::new(),
+            brand: None,
+            price: None,
+            tags: Vec::new(),
+            available: true,
+            published: None,
+            expires: None,
+        }
     }
 }
 
@@ -115,7 +123,12 @@ mod tests {
     #[test]
     fn a_patch_changes_only_its_attributes() {
         let mut item = Item { brand: Some("b".to_owned()), price: Some(2.0), ..Item::default() };
-        let patch = ItemPatch { brand: Some(None), tags: Some(vec!["t".to_owned()]), available: Some(false), ..ItemPatch::default() };
+        let patch = ItemPatch {
+            brand: Some(None),
+            tags: Some(vec!["t".to_owned()]),
+            available: Some(false),
+            ..ItemPatch::default()
+        };
         patch.apply(&mut item);
         assert_eq!(item, Item { price: Some(2.0), tags: vec!["t".to_owned()], available: false, ..Item::default() });
     }

@@ -19,7 +19,9 @@ mod step;
 mod type_error;
 mod user_sequence;
 
-pub use candidate::{Candidate, Fallback, InfluentialEvent, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName};
+pub use candidate::{
+    Candidate, Fallback, InfluentialEvent, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName,
+};
 pub use catalog::Catalog;
 pub use consent::{Consent, ConsentChange, WithConsent};
 pub use entry::{Entry, Impression, ImpressionItem};

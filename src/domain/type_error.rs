@@ -10,7 +10,8 @@ pub fn describe_type_error(message: &str, table: &str) -> String {
     }
     let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
     // Parsers append the position: " at line 1 column 7", or a line break and an excerpt.
-    let end = [" at line ", " with ", "\n"].iter().filter_map(|mark| expected.find(mark)).min().unwrap_or(expected.len());
+    let end =
+        [" at line ", " with ", "\n"].iter().filter_map(|mark| expected.find(mark)).min().unwrap_or(expected.len());
     let (expected, position) = expected.split_at(end);
     let position = position.find(" at line ").map_or("", |at| position.get(at..).unwrap_or_default());
     let found = match found.split_once(": ") {
@@ -37,8 +38,15 @@ fn expected_in_words<'t>(expected: &'t str, table: &'t str) -> &'t str {
         "a string" | "a borrowed string" | "str" => "a text",
         "option" | "unit" => "a value",
         _ if expected.starts_with("struct ") || expected.contains("tagged enum ") => table,
-        _ if expected.starts_with("tuple ") || expected.starts_with("a tuple ") || expected.starts_with("an array ") => "a list",
-        _ if expected.starts_with("enum ") || expected.contains("struct ") || expected.contains("variant ") => "a value",
+        _ if expected.starts_with("tuple ")
+            || expected.starts_with("a tuple ")
+            || expected.starts_with("an array ") =>
+        {
+            "a list"
+        }
+        _ if expected.starts_with("enum ") || expected.contains("struct ") || expected.contains("variant ") => {
+            "a value"
+        }
         other => other,
     }
 }
@@ -51,14 +59,26 @@ mod tests {
     fn names_no_rust_type() {
         for (message, words) in [
             ("invalid type: integer `3`, expected struct KindSettings", "invalid type: integer `3`, expected a table"),
-            ("invalid type: string \"many\", expected usize", "invalid type: string \"many\", expected a whole number of at least 0"),
-            ("invalid value: integer `-1`, expected u32", "invalid value: integer `-1`, expected a whole number of at least 0"),
+            (
+                "invalid type: string \"many\", expected usize",
+                "invalid type: string \"many\", expected a whole number of at least 0",
+            ),
+            (
+                "invalid value: integer `-1`, expected u32",
+                "invalid value: integer `-1`, expected a whole number of at least 0",
+            ),
             ("invalid type: floating point `1.5`, expected i64", "invalid type: number `1.5`, expected a whole number"),
-            ("invalid type: map, expected a string at line 2 column 7", "invalid type: a table, expected a text at line 2 column 7"),
+            (
+                "invalid type: map, expected a string at line 2 column 7",
+                "invalid type: a table, expected a text at line 2 column 7",
+            ),
             ("invalid length 3, expected struct Pair with 2 elements", "invalid length 3, expected a table"),
             ("invalid type: sequence, expected internally tagged enum Rule", "invalid type: a list, expected a table"),
             ("data did not match any variant of untagged enum Name", "data did not match any of the allowed forms"),
-            ("unknown field `worth`, expected one of `target`, `value`", "unknown field `worth`, expected one of `target`, `value`"),
+            (
+                "unknown field `worth`, expected one of `target`, `value`",
+                "unknown field `worth`, expected one of `target`, `value`",
+            ),
             ("missing field `name`", "missing field `name`"),
         ] {
             assert_eq!(describe_type_error(message, "a table"), words);

@@ -72,7 +72,11 @@ impl UserSequence {
                 (None, Some(_)) => false,
                 (None, None) => break,
             };
-            let Some(MarkedStep { mut step, by_id, starts_current }) = (if is_own { own.next() } else { others.next() }) else { break };
+            let Some(MarkedStep { mut step, by_id, starts_current }) =
+                (if is_own { own.next() } else { others.next() })
+            else {
+                break;
+            };
             if step.starts_session {
                 let idle = steps.last().is_none_or(|before: &Step| step.at.saturating_sub(before.at) > idle_gap_ms);
                 step.starts_session = by_id || idle;
@@ -116,7 +120,8 @@ impl UserSequence {
         let last = self.steps.iter().rposition(|step| step.starts_session);
         self.steps.iter().enumerate().map(move |(index, step)| {
             let before = index.checked_sub(1).and_then(|before| self.steps.get(before));
-            let by_id = step.starts_session && before.is_some_and(|before| step.at.saturating_sub(before.at) <= idle_gap_ms);
+            let by_id =
+                step.starts_session && before.is_some_and(|before| step.at.saturating_sub(before.at) <= idle_gap_ms);
             MarkedStep { step: *step, by_id, starts_current: last == Some(index) }
         })
     }
@@ -167,7 +172,11 @@ mod tests {
         }
         assert_eq!(sequence.steps.len(), UserSequence::MAX_STEPS);
         assert_eq!(sequence.steps[0].at, 150);
-        assert_eq!(sequence.current_session().len(), UserSequence::MAX_STEPS, "the session start itself has left the window");
+        assert_eq!(
+            sequence.current_session().len(),
+            UserSequence::MAX_STEPS,
+            "the session start itself has left the window"
+        );
     }
 
     /// Builds a sequence from events in time order.

@@ -53,8 +53,9 @@ pub fn rank_of(scores: &[f32], item: ItemIx) -> Option<usize> {
     let index = item as usize;
     let score = scores.get(index).copied().filter(|score| !score.is_nan())?;
     let (before, after) = scores.split_at(index);
-    let count =
-        |scores: &[f32], outranks: fn(f32, f32) -> bool| scores.iter().map(|other| usize::from(outranks(*other, score))).sum::<usize>();
+    let count = |scores: &[f32], outranks: fn(f32, f32) -> bool| {
+        scores.iter().map(|other| usize::from(outranks(*other, score))).sum::<usize>()
+    };
     Some(1 + count(before, |other, score| other >= score) + count(after, |other, score| other > score))
 }
 

@@ -54,15 +54,24 @@ pub(in crate::http) struct RateLimits<C: Clock = DefaultClock> {
 
 impl<C: Clock + Clone> RateLimits<C> {
     pub(in crate::http) fn new(rates: RateLimitSettings, clock: C) -> Self {
-        let addresses = rates.quota(rates.per_address).map(|quota| RateLimiter::dashmap_with_clock(quota, clock.clone()));
-        Self { rates, clock, keys: HashMap::new(), addresses, is_full: AtomicBool::new(false), hasher: RandomState::new() }
+        let addresses =
+            rates.quota(rates.per_address).map(|quota| RateLimiter::dashmap_with_clock(quota, clock.clone()));
+        Self {
+            rates,
+            clock,
+            keys: HashMap::new(),
+            addresses,
+            is_full: AtomicBool::new(false),
+            hasher: RandomState::new(),
+        }
     }
 
     /// Charges a key for `count` events or requests.
     pub(in crate::http) fn check_key(&self, key: &ApiKey, count: u32) -> Result<(), RateExceeded> {
         let Some(quota) = self.rates.quota(key.rate.unwrap_or(self.rates.per_key)) else { return Ok(()) };
         let keys = self.keys.pin();
-        let limiter = keys.get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
+        let limiter = keys
+            .get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
         // A count above the burst is impossible, because the batch limit is checked first.
         limiter.check_n(count).map_or(Ok(()), |counted| counted.map_err(|until| self.wait(&until)))
@@ -155,7 +164,11 @@ mod tests {
     fn whole_batch_fits_into_any_limit() {
         let (limits, clock) = limits(1, 1, 100);
         let key = key(None);
-        assert!(limits.check_key(&key, 1).is_ok() && limits.check_key(&key, 99).is_ok() && limits.check_key(&key, 1).is_err());
+        assert!(
+            limits.check_key(&key, 1).is_ok()
+                && limits.check_key(&key, 99).is_ok()
+                && limits.check_key(&key, 1).is_err()
+        );
         assert!(limits.check_address(CLIENT, 100).is_ok() && limits.check_address(CLIENT, 100).is_err());
         clock.advance(Duration::from_secs(100));
         assert!(limits.check_key(&key, 100).is_ok());
@@ -173,8 +186,9 @@ mod tests {
     fn number_of_limiters_is_bounded() {
         let (limits, clock) = limits(1, 1, 0);
         let known = key(None);
-        let many =
-            |from: u32, count: u32| (from..from + count).for_each(|bits| drop(limits.check_address(Ipv4Addr::from_bits(bits).into(), 1)));
+        let many = |from: u32, count: u32| {
+            (from..from + count).for_each(|bits| drop(limits.check_address(Ipv4Addr::from_bits(bits).into(), 1)))
+        };
         let held = || limits.addresses.as_ref().unwrap().len();
         let _ = limits.check_key(&known, 1);
         many(1 << 24, MAX_ADDRESSES as u32);

@@ -18,7 +18,9 @@ use crate::auth::Scope;
 use crate::http::console;
 use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
-use crate::http::routes::{admin, beacon, consents, events, items, merges, openapi, recommendations, segment, stream, users};
+use crate::http::routes::{
+    admin, beacon, consents, events, items, merges, openapi, recommendations, segment, stream, users,
+};
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
 use crate::metrics::Endpoint;
@@ -197,7 +199,9 @@ route_table! {
 fn resource(
     info: &RouteInfo,
     prefix: &str,
-) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
+) -> Resource<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>,
+> {
     let RouteInfo { path, methods, access } = *info;
     web::resource(path.strip_prefix(prefix).unwrap_or(path))
         .default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))

@@ -145,7 +145,9 @@ impl ListenAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The listening socket cannot be opened.
-    #[error("cannot listen on {address}; another process may use it: choose another address with `{flag}`, or port 0 for a free port")]
+    #[error(
+        "cannot listen on {address}; another process may use it: choose another address with `{flag}`, or port 0 for a free port"
+    )]
     Listen {
         /// The address.
         address: String,
@@ -236,7 +238,8 @@ impl HttpServers {
         let (public, api) = listen_at(settings.listen, "--listen")?;
         let (admin, admin_address) = listen_at(settings.admin_listen, "--admin-listen")?;
         let addresses = ListenAddresses { api, admin: admin_address };
-        let recommendations = RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
+        let recommendations =
+            RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
         let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics.streams_limit.set(settings.max_streams as f64);
         let (status_sampler, publisher) = StatusSampler::new();
@@ -256,51 +259,17 @@ impl HttpServers {
         };
         let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
         let limits = Arc::new(RateLimits::new(settings.rate_limits, DefaultClock::default()));
-        let periodic_tasks = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
+        let periodic_tasks =
+            PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
         let upkeep = [spawn_sampler(shared.clone(), publisher), rt::spawn(periodic_tasks.run())];
-        let refusal_counters = Arc::new(shared.metrics().refused_requests.clone());
-        let authorizer = |address, limits| Authorizer {
-            keys: Arc::clone(&keys),
-            requires_key: requires_key(settings, address),
-            rate_limits: limits,
-            refusal_counters: Arc::clone(&refusal_counters),
-        };
-        let setup = |default_endpoint, authorizer| EndpointSetup {
-            api: shared.clone(),
-            default_endpoint,
-            authorizer,
-            certificate: certificate.clone(),
-        };
-        let servers = [
-            serve(
-                public,
-                setup(Endpoint::Other, authorizer(addresses.api, Some(limits))),
-                settings,
-                // A page of another site has no key.
-                (!requires_key(settings, addresses.api))
-                    .then(|| BrowserGuard::for_api(&settings.allowed_api_hosts, &settings.cors_origins, Arc::clone(&refusal_counters))),
-                public_routes,
-            ),
-            serve(
-                admin,
-                setup(Endpoint::Admin, authorizer(addresses.admin, None)),
-                &settings.for_admin(),
-                Some(BrowserGuard::for_admin(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters))),
-                admin_routes,
-            ),
-        ];
-        let mut handles = Vec::with_capacity(2);
-        for server in servers {
-            let server = server?;
-            handles.push(server.handle());
+        let servers =
+            build_servers((public, admin), addresses, &shared, &keys, certificate.as_ref(), limits, settings)?;
+        let handles = servers.map(|server| {
+            let handle = server.handle();
             rt::spawn(server);
-        }
+            handle
+        });
         addresses.write(data_dir, settings.scheme())?;
-        let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| ServerError::Listen {
-            address: settings.listen.to_string(),
-            flag: "--listen",
-            source: io::Error::other("a server did not start"),
-        })?;
         Ok(Self { addresses, handles, upkeep })
     }
 
@@ -311,6 +280,41 @@ impl HttpServers {
             handle.stop(true).await;
         }
     }
+}
+
+/// Builds the public server and the admin server over their listeners.
+fn build_servers(
+    (public, admin): (TcpListener, TcpListener),
+    addresses: ListenAddresses,
+    api: &ApiState,
+    keys: &Arc<KeyStore>,
+    certificate: Option<&Arc<TlsCertificate>>,
+    limits: Arc<RateLimits>,
+    settings: &ServerOptions,
+) -> Result<[Server; 2], ServerError> {
+    let refusal_counters = Arc::new(api.metrics().refused_requests.clone());
+    let setup = |default_endpoint, address, rate_limits| EndpointSetup {
+        api: api.clone(),
+        default_endpoint,
+        authorizer: Authorizer {
+            keys: Arc::clone(keys),
+            requires_key: requires_key(settings, address),
+            rate_limits,
+            refusal_counters: Arc::clone(&refusal_counters),
+        },
+        certificate: certificate.cloned(),
+    };
+    let (hosts, origins) = (&settings.allowed_api_hosts, &settings.cors_origins);
+    // A page of another site has no key, so an API that requires keys needs no guard.
+    let api_guard = (!requires_key(settings, addresses.api))
+        .then(|| BrowserGuard::for_api(hosts, origins, Arc::clone(&refusal_counters)));
+    let admin_guard = BrowserGuard::for_admin(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters));
+    let public_setup = setup(Endpoint::Other, addresses.api, Some(limits));
+    let admin_setup = setup(Endpoint::Admin, addresses.admin, None);
+    Ok([
+        serve(public, public_setup, settings, api_guard, public_routes)?,
+        serve(admin, admin_setup, &settings.for_admin(), Some(admin_guard), admin_routes)?,
+    ])
 }
 
 /// The CORS policy: pages of the listed origins can send any request, without the browser's
@@ -324,7 +328,8 @@ fn cors_policy(origins: &[String]) -> Cors {
 /// Listens at an address. Returns the listener and its address, with the port that was chosen.
 fn listen_at(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
     let listener = listen(address, flag)?;
-    let local = listener.local_addr().map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })?;
+    let local =
+        listener.local_addr().map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })?;
     Ok((listener, local))
 }
 
@@ -361,11 +366,19 @@ fn serve(
             .app_data(Data::clone(&shared))
             .app_data(EndpointLabels { by_path: router::endpoint_label, default: default_endpoint })
             .app_data(PayloadConfig::new(max_body))
-            .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| json_problem(&error, max_body).into()))
+            .app_data(
+                JsonConfig::default()
+                    .limit(max_body)
+                    .error_handler(move |error, _| json_problem(&error, max_body).into()),
+            )
             .app_data(QueryConfig::default().error_handler(|error, _| {
-                Problem::invalid_parameter("query", describe_type_error(&error.to_string(), "a list of parameters")).into()
+                Problem::invalid_parameter("query", describe_type_error(&error.to_string(), "a list of parameters"))
+                    .into()
             }))
-            .app_data(PathConfig::default().error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()))
+            .app_data(
+                PathConfig::default()
+                    .error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()),
+            )
             .app_data(Data::new(authorizer.clone()))
             .app_data(BodyTimeout(body_timeout))
             .app_data(MaxBodyBytes(max_body))

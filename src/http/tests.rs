@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::auth::Scope;
 use crate::http::middleware::auth::tests::test_authorizer;
 use crate::http::middleware::auth::{RequiredAccess, not_found};
-use crate::http::router::{ADMIN_ROUTES, CONSOLE_ROUTES, PUBLIC_ROUTES, RouteInfo, admin_routes, openapi_document, public_routes};
+use crate::http::router::{
+    ADMIN_ROUTES, CONSOLE_ROUTES, PUBLIC_ROUTES, RouteInfo, admin_routes, openapi_document, public_routes,
+};
 use crate::http::schema::query::RecommendationQuery;
 
 type Routes = fn(&mut ServiceConfig);
@@ -34,7 +36,9 @@ pub(in crate::http) async fn served_paths(routes: Routes) -> BTreeSet<String> {
             "}])" => drop(within.pop()),
             _ => {
                 last = format!("{}{}", within.last().map_or("", String::as_str), rest.split('"').next().unwrap());
-                if rest.contains("is_prefix: false") && rest.find("is_prefix: false") < rest.find("is_prefix: true").or(Some(usize::MAX)) {
+                if rest.contains("is_prefix: false")
+                    && rest.find("is_prefix: false") < rest.find("is_prefix: true").or(Some(usize::MAX))
+                {
                     found.insert(last.clone());
                 }
             }
@@ -67,11 +71,14 @@ async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) 
     let app = init_service(app).await;
     let send = async |method: &str, path: &str, key: Option<&str>| {
         let request = TestRequest::default().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
-        let request = key.into_iter().fold(request, |request, key| request.insert_header((AUTHORIZATION, format!("Bearer {key}"))));
+        let request = key
+            .into_iter()
+            .fold(request, |request, key| request.insert_header((AUTHORIZATION, format!("Bearer {key}"))));
         call_service(&app, request.to_request()).await
     };
     let revoked = {
-        let (_, secret) = authorizer.keys.create("gone", "write,read,items,users,metrics,admin".parse().unwrap(), None, 0).unwrap();
+        let (_, secret) =
+            authorizer.keys.create("gone", "write,read,items,users,metrics,admin".parse().unwrap(), None, 0).unwrap();
         let id = authorizer.keys.key_ring().find(secret.reveal()).unwrap().id.clone();
         authorizer.keys.revoke(&id).unwrap();
         secret.reveal().to_owned()
@@ -95,8 +102,8 @@ async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) 
             for invalid_key in invalid_keys {
                 let response = send(method, &path, invalid_key).await;
                 let expected = if *needs == RequiredAccess::Public { None } else { Some(StatusCode::UNAUTHORIZED) };
-                let found =
-                    Some(response.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
+                let found = Some(response.status())
+                    .filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
                 assert_eq!(found, expected, "{method} {path} with {invalid_key:?}");
                 assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
             }
@@ -121,7 +128,8 @@ async fn public_api_checks_the_access_of_the_table() {
 fn public_table_grants_the_documented_access() {
     // Only the script and the description are public; everything else needs the scope of its data.
     let access = required_access(&[PUBLIC_ROUTES], &[]);
-    let public: Vec<_> = access.iter().filter(|(_, access)| **access == RequiredAccess::Public).map(|(path, _)| path.as_str()).collect();
+    let public: Vec<_> =
+        access.iter().filter(|(_, access)| **access == RequiredAccess::Public).map(|(path, _)| path.as_str()).collect();
     assert_eq!(public, ["/docs", "/openapi.json", "/v1/capture.js"]);
     for (path, scope) in [
         ("/v1/events", Scope::Write),
@@ -143,8 +151,12 @@ fn document_states_the_security_of_every_operation() {
         for RouteInfo { path, access: needs, .. } in PUBLIC_ROUTES.iter().copied() {
             let expected = match needs {
                 RequiredAccess::Scope(scope) => {
-                    let schemes = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
-                    schemes.map(|way| json!({ way: [scope.as_str()] })).chain((!requires_key).then(|| json!({}))).collect()
+                    let schemes =
+                        ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
+                    schemes
+                        .map(|way| json!({ way: [scope.as_str()] }))
+                        .chain((!requires_key).then(|| json!({})))
+                        .collect()
                 }
                 _ => Value::Null,
             };
@@ -152,7 +164,11 @@ fn document_states_the_security_of_every_operation() {
                 assert_eq!(operation["security"], expected, "{method} {path}");
                 let answers = |status: &str| operation["responses"].get(status).is_some();
                 let can_refuse = requires_key && needs != RequiredAccess::Public;
-                assert_eq!((answers("401"), answers("403"), answers("429")), (can_refuse, can_refuse, true), "{method} {path}");
+                assert_eq!(
+                    (answers("401"), answers("403"), answers("429")),
+                    (can_refuse, can_refuse, true),
+                    "{method} {path}"
+                );
             }
         }
     }
@@ -163,26 +179,32 @@ async fn accepts_a_key_only_as_documented() {
     let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
     let app = init_service(App::new().app_data(Data::new(authorizer)).configure(public_routes)).await;
     let document = described(true);
-    for (path, scope) in PUBLIC_ROUTES
-        .iter()
-        .filter_map(|route| if let RequiredAccess::Scope(scope) = route.access { Some((route.path, scope)) } else { None })
-    {
+    for (path, scope) in PUBLIC_ROUTES.iter().filter_map(|route| {
+        if let RequiredAccess::Scope(scope) = route.access { Some((route.path, scope)) } else { None }
+    }) {
         let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
         for (method, operation) in operations(&document, path) {
             for (name, scheme) in document["components"]["securitySchemes"].as_object().unwrap() {
-                let send = || TestRequest::default().method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
+                let send =
+                    || TestRequest::default().method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
                 let with = |value: String| send().uri(path).insert_header((AUTHORIZATION, value));
                 let basic = |text: String| with(format!("Basic {}", STANDARD.encode(text)));
                 let requests = match (scheme["scheme"].as_str(), scheme["in"].as_str()) {
                     (Some("bearer"), None) => vec![with(format!("Bearer {key}"))],
                     (Some("basic"), None) => vec![basic(format!("{key}:")), basic(format!("any:{key}"))],
-                    (None, Some("query")) => vec![send().uri(&format!("{path}?{}={key}", scheme["name"].as_str().unwrap()))],
+                    (None, Some("query")) => {
+                        vec![send().uri(&format!("{path}?{}={key}", scheme["name"].as_str().unwrap()))]
+                    }
                     other => panic!("{other:?}"),
                 };
                 let described = operation["security"].as_array().unwrap().iter().any(|one| one.get(name).is_some());
                 for request in requests {
                     let status = call_service(&app, request.to_request()).await.status();
-                    assert_eq!(status != StatusCode::UNAUTHORIZED, described, "{method} {path} with a key by {name}: {status}");
+                    assert_eq!(
+                        status != StatusCode::UNAUTHORIZED,
+                        described,
+                        "{method} {path} with a key by {name}: {status}"
+                    );
                 }
             }
         }
@@ -201,18 +223,23 @@ async fn admin_endpoint_checks_the_access_of_the_table() {
         };
         assert_eq!(*access, expected, "{path}");
     }
-    check_access(admin_routes, &required_access(&[ADMIN_ROUTES, CONSOLE_ROUTES], &["/nowhere", "/console/nowhere"])).await;
+    check_access(admin_routes, &required_access(&[ADMIN_ROUTES, CONSOLE_ROUTES], &["/nowhere", "/console/nowhere"]))
+        .await;
 }
 
 #[actix_web::test]
 async fn neither_server_serves_the_paths_of_the_other() {
     for (here, there) in [(public_routes as Routes, admin_routes as Routes), (admin_routes, public_routes)] {
         let authorizer = test_authorizer(false, &[]).0;
-        let app = init_service(App::new().app_data(Data::new(authorizer)).configure(here).default_service(web::to(not_found))).await;
+        let app = init_service(
+            App::new().app_data(Data::new(authorizer)).configure(here).default_service(web::to(not_found)),
+        )
+        .await;
         for path in served_paths(there).await {
             let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
             for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-                let response = call_service(&app, TestRequest::default().method(method.clone()).uri(&path).to_request()).await;
+                let response =
+                    call_service(&app, TestRequest::default().method(method.clone()).uri(&path).to_request()).await;
                 assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {path}");
             }
         }
@@ -222,7 +249,11 @@ async fn neither_server_serves_the_paths_of_the_other() {
 /// The methods that the document describes for each path.
 fn paths(document: &Value) -> Vec<(String, Vec<String>)> {
     let paths = document["paths"].as_object().unwrap().iter();
-    paths.map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect())).collect()
+    paths
+        .map(|(path, methods)| {
+            (path.clone(), methods.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect())
+        })
+        .collect()
 }
 
 #[actix_web::test]
@@ -230,7 +261,8 @@ async fn every_route_is_described_and_every_described_route_exists() {
     let paths = paths(&described(true));
     assert_eq!(served_paths(public_routes).await, paths.iter().map(|(path, _)| path.clone()).collect());
 
-    let app = init_service(App::new().app_data(Data::new(test_authorizer(false, &[]).0)).configure(public_routes)).await;
+    let app =
+        init_service(App::new().app_data(Data::new(test_authorizer(false, &[]).0)).configure(public_routes)).await;
     for (path, methods) in paths {
         let send = async |method: &str| {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
@@ -241,7 +273,11 @@ async fn every_route_is_described_and_every_described_route_exists() {
         }
         let refused = send("BREW").await;
         let allowed = refused.headers().get(ALLOW).unwrap().to_str().unwrap();
-        assert_eq!(allowed.split(", ").collect::<BTreeSet<_>>(), methods.iter().map(String::as_str).collect(), "{path}");
+        assert_eq!(
+            allowed.split(", ").collect::<BTreeSet<_>>(),
+            methods.iter().map(String::as_str).collect(),
+            "{path}"
+        );
     }
 }
 

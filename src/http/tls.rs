@@ -63,7 +63,11 @@ pub(in crate::http) struct TlsCertificate {
 impl TlsCertificate {
     pub(in crate::http) fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
         let last_versions = file_versions(files);
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(read(files)?), last_versions: Mutex::new(last_versions), files: files.clone() }))
+        Ok(Arc::new(Self {
+            current: ArcSwap::from_pointee(read(files)?),
+            last_versions: Mutex::new(last_versions),
+            files: files.clone(),
+        }))
     }
 
     /// Reloads the certificate if the files have changed; returns whether they have.
@@ -111,8 +115,9 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
         let file = file.to_owned();
         |source| TlsError::Read { file, source }
     };
-    let chain =
-        CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read_error(&files.cert))?;
+    let chain = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(read_error(&files.cert))?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate(files.cert.clone()));
     }

@@ -8,13 +8,17 @@ use std::fmt::Debug;
 pub fn describe_tls_error(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => describe_certificate_error(error),
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => "the private key does not belong to the certificate".to_owned(),
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the private key does not belong to the certificate".to_owned()
+        }
         Error::InconsistentKeys(_) => "the private key cannot be compared with the certificate".to_owned(),
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
             "the other side does not speak TLS at this port; does its URL begin with http://?".to_owned()
         }
         Error::NoCertificatesPresented => "the other side has no certificate".to_owned(),
-        Error::PeerIncompatible(reason) => format!("the other side supports no common TLS version or cipher ({})", in_words(reason)),
+        Error::PeerIncompatible(reason) => {
+            format!("the other side supports no common TLS version or cipher ({})", in_words(reason))
+        }
         Error::PeerMisbehaved(reason) => format!("the other side broke the TLS protocol ({})", in_words(reason)),
         Error::AlertReceived(alert) => format!("the other side ended the TLS handshake ({})", in_words(alert)),
         Error::General(reason) => reason.clone(),
@@ -28,7 +32,9 @@ fn describe_certificate_error(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the certificate is not valid yet; check the clocks of both machines"
         }
-        CertificateError::UnknownIssuer => "the certificate's issuer is not trusted; pass the issuer's CA certificate with --ca FILE",
+        CertificateError::UnknownIssuer => {
+            "the certificate's issuer is not trusted; pass the issuer's CA certificate with --ca FILE"
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "the certificate is not valid for this host name; use a name that the certificate lists"
         }
@@ -70,8 +76,14 @@ mod tests {
                 Error::InvalidCertificate(CertificateError::UnknownIssuer),
                 "issuer is not trusted; pass the issuer's CA certificate with --ca",
             ),
-            (Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension), "is invalid (unhandled critical extension)"),
-            (Error::InconsistentKeys(InconsistentKeys::KeyMismatch), "the private key does not belong to the certificate"),
+            (
+                Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension),
+                "is invalid (unhandled critical extension)",
+            ),
+            (
+                Error::InconsistentKeys(InconsistentKeys::KeyMismatch),
+                "the private key does not belong to the certificate",
+            ),
             (Error::HandshakeNotComplete, "handshake not complete"),
         ] {
             let text = describe_tls_error(&error);

@@ -136,7 +136,9 @@ impl ColumnMapping {
         match field {
             EventField::User | EventField::Item | EventField::Time => true,
             EventField::Kind => self.kind.is_none(),
-            EventField::EventId | EventField::Session | EventField::Value | EventField::Consent => self.mapped(field).is_some(),
+            EventField::EventId | EventField::Session | EventField::Value | EventField::Consent => {
+                self.mapped(field).is_some()
+            }
         }
     }
 
@@ -171,7 +173,10 @@ impl ColumnMapping {
     /// Builds an unvalidated event from a JSON object. Numbers and ids can be JSON numbers or
     /// strings. A mapped name with dots, such as `context.user.id`, also names a field of a nested
     /// object.
-    pub(super) fn raw_event_from_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<RawEvent<'t>, ValidationError> {
+    pub(super) fn raw_event_from_object<'t>(
+        &'t self,
+        object: &'t Map<String, Value>,
+    ) -> Result<RawEvent<'t>, ValidationError> {
         let event = self.raw_event(|field| match lookup(object, self.mapped(field).unwrap_or(field.json_name())) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
@@ -232,10 +237,17 @@ mod tests {
             (raw.user_id.as_deref(), raw.kind.as_deref(), raw.timestamp, raw.value),
             (Some("7"), Some("view"), Some(12_500), Some(3.0))
         );
-        let mapping = mapping.with_column(EventField::User, "who.id".to_owned()).with_kind("addtocart".to_owned(), "cart".to_owned());
-        let object = serde_json::from_str(r#"{"who":{"id":"v"},"type":"addtocart","item_id":"i","ts":12,"properties":{"a":1}}"#).unwrap();
+        let mapping = mapping
+            .with_column(EventField::User, "who.id".to_owned())
+            .with_kind("addtocart".to_owned(), "cart".to_owned());
+        let object =
+            serde_json::from_str(r#"{"who":{"id":"v"},"type":"addtocart","item_id":"i","ts":12,"properties":{"a":1}}"#)
+                .unwrap();
         let raw = mapping.raw_event_from_object(&object).unwrap();
-        assert_eq!((raw.user_id.as_deref(), raw.kind.as_deref(), raw.properties.as_deref()), (Some("v"), Some("cart"), Some(r#"{"a":1}"#)));
+        assert_eq!(
+            (raw.user_id.as_deref(), raw.kind.as_deref(), raw.properties.as_deref()),
+            (Some("v"), Some("cart"), Some(r#"{"a":1}"#))
+        );
         let mapping = mapping.with_column(EventField::User, "visitor".to_owned());
         let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
         assert_eq!(mapping.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));

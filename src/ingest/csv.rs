@@ -49,7 +49,11 @@ impl CsvRow {
         let found = self.ends.len();
         if found != expected {
             let code = if found < expected { ValidationErrorCode::Missing } else { ValidationErrorCode::Syntax };
-            return Err(ValidationError::new(None, code, format!("the row has {found} columns; the header has {expected}")));
+            return Err(ValidationError::new(
+                None,
+                code,
+                format!("the row has {found} columns; the header has {expected}"),
+            ));
         }
         Ok(())
     }
@@ -139,7 +143,9 @@ pub(super) fn resolve_columns<T>(
         };
         match resolved {
             Ok(resolved) => return Ok((row, format.columns.as_ref().map_or(column_count, Vec::len), resolved)),
-            Err(error) if best.as_ref().is_none_or(|(columns, _)| column_count > *columns) => best = Some((column_count, error)),
+            Err(error) if best.as_ref().is_none_or(|(columns, _)| column_count > *columns) => {
+                best = Some((column_count, error))
+            }
             Err(_) => {}
         }
     }
@@ -148,26 +154,34 @@ pub(super) fn resolve_columns<T>(
 
 /// The index of the column `name`, if the header has it.
 fn find(names: &[Vec<u8>], name: &str) -> Result<Option<usize>, CsvHeaderError> {
-    let mut matches = (0..names.len()).filter(|&column| names.get(column).is_some_and(|found| found == name.as_bytes()));
+    let mut matches =
+        (0..names.len()).filter(|&column| names.get(column).is_some_and(|found| found == name.as_bytes()));
     let first = matches.next();
     if matches.next().is_some() { Err(CsvHeaderError::DuplicateColumn(name.to_owned())) } else { Ok(first) }
 }
 
 /// Checks that a header names each of these columns exactly once.
-pub(super) fn require_columns<'n>(columns: &[Vec<u8>], mut names: impl Iterator<Item = &'n str>) -> Result<(), CsvHeaderError> {
+pub(super) fn require_columns<'n>(
+    columns: &[Vec<u8>],
+    mut names: impl Iterator<Item = &'n str>,
+) -> Result<(), CsvHeaderError> {
     names.try_for_each(|name| {
         find(columns, name)?.map(|_| ()).ok_or_else(|| CsvHeaderError::MissingColumn(name.to_owned(), name.to_owned()))
     })
 }
 
 /// The column of each [`EventField`].
-fn event_columns(names: &[Vec<u8>], mapping: &ColumnMapping) -> Result<[Option<usize>; EventField::COUNT], CsvHeaderError> {
+fn event_columns(
+    names: &[Vec<u8>],
+    mapping: &ColumnMapping,
+) -> Result<[Option<usize>; EventField::COUNT], CsvHeaderError> {
     let mut columns = [None; EventField::COUNT];
     for (field, column) in EventField::all().zip(&mut columns) {
         let name = mapping.column(field);
         *column = find(names, name)?;
         if column.is_none() && mapping.requires(field) {
-            let required: Vec<_> = EventField::all().filter(|field| mapping.requires(*field)).map(|field| mapping.column(field)).collect();
+            let required: Vec<_> =
+                EventField::all().filter(|field| mapping.requires(*field)).map(|field| mapping.column(field)).collect();
             return Err(CsvHeaderError::MissingColumn(name.to_owned(), required.join(", ")));
         }
     }
@@ -178,7 +192,8 @@ impl CsvEventReader {
     /// Parses the header. `mapping` names the columns. They can come in any order; other columns
     /// are ignored.
     pub(super) fn new(header: &[u8], mapping: ColumnMapping) -> Result<Self, CsvHeaderError> {
-        let (row, column_count, columns) = resolve_columns(mapping.table(), header, |names| event_columns(names, &mapping))?;
+        let (row, column_count, columns) =
+            resolve_columns(mapping.table(), header, |names| event_columns(names, &mapping))?;
         Ok(Self { row, mapping, column_count, columns })
     }
 
@@ -220,15 +235,22 @@ mod tests {
     }
 
     fn error(line: &[u8]) -> (Option<&'static str>, ValidationErrorCode) {
-        let error = reader("user,item,event,timestamp,value").read_event(line, &ValidationRules::default(), NOW).unwrap_err();
+        let error =
+            reader("user,item,event,timestamp,value").read_event(line, &ValidationRules::default(), NOW).unwrap_err();
         (error.field, error.code)
     }
 
     #[test]
     fn accepts_columns_in_any_order() {
         let mut reader = reader("timestamp, session ,value,colour,event,item,user");
-        let event = reader.read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &ValidationRules::default(), NOW).unwrap().value;
-        assert_eq!((event.user_id.as_str(), event.item_id.as_deref(), event.session_id.as_deref()), ("u", Some(r#"i,"1""#), Some("s")));
+        let event = reader
+            .read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &ValidationRules::default(), NOW)
+            .unwrap()
+            .value;
+        assert_eq!(
+            (event.user_id.as_str(), event.item_id.as_deref(), event.session_id.as_deref()),
+            ("u", Some(r#"i,"1""#), Some("s"))
+        );
         assert_eq!((event.kind, event.value, event.timestamp), (EventKind::Play, None, 1_396_314_941_500));
     }
 
@@ -242,15 +264,23 @@ mod tests {
             CsvEventReader::new(b"user,item,event,timestamp,user", ColumnMapping::default()).unwrap_err(),
             CsvHeaderError::DuplicateColumn("user".to_owned())
         );
-        assert_eq!(CsvEventReader::new(b"\"user,item", ColumnMapping::default()).unwrap_err(), CsvHeaderError::UnclosedQuote);
+        assert_eq!(
+            CsvEventReader::new(b"\"user,item", ColumnMapping::default()).unwrap_err(),
+            CsvHeaderError::UnclosedQuote
+        );
     }
 
     #[test]
     fn detects_the_separator() {
         for separator in [",", "\t", ";", "|"] {
             let line = |fields: &[&str]| fields.join(separator).into_bytes();
-            let mut reader = CsvEventReader::new(&line(&["user", "item", "event", "timestamp", "more"]), ColumnMapping::default()).unwrap();
-            let event = reader.read_event(&line(&["u", "i", "view", "1600000000", ""]), &ValidationRules::default(), NOW).unwrap().value;
+            let mut reader =
+                CsvEventReader::new(&line(&["user", "item", "event", "timestamp", "more"]), ColumnMapping::default())
+                    .unwrap();
+            let event = reader
+                .read_event(&line(&["u", "i", "view", "1600000000", ""]), &ValidationRules::default(), NOW)
+                .unwrap()
+                .value;
             assert_eq!((event.user_id.as_str(), event.timestamp), ("u", 1_600_000_000_000), "{separator}");
         }
         let error = CsvEventReader::new(b"user;item;event;at", ColumnMapping::default()).unwrap_err();
@@ -260,18 +290,23 @@ mod tests {
     #[test]
     fn reads_a_file_without_a_header() {
         let columns = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-        let mapping = |names| ColumnMapping::default().with_table(TableFormat { delimiter: None, columns: columns(names) });
-        let mut reader = CsvEventReader::new(b"u::x;i;view;1600000000", mapping(&["user", "item", "event", "timestamp"])).unwrap();
+        let mapping =
+            |names| ColumnMapping::default().with_table(TableFormat { delimiter: None, columns: columns(names) });
+        let mut reader =
+            CsvEventReader::new(b"u::x;i;view;1600000000", mapping(&["user", "item", "event", "timestamp"])).unwrap();
         let event = reader.read_event(b"u::x;i;view;1600000000", &ValidationRules::default(), NOW).unwrap().value;
         assert_eq!((event.user_id.as_str(), event.item_id.as_deref()), ("u::x", Some("i")));
-        let error = CsvEventReader::new(b"u,i,view,1600000000,3", mapping(&["user", "item", "event", "timestamp"])).unwrap_err();
+        let error = CsvEventReader::new(b"u,i,view,1600000000,3", mapping(&["user", "item", "event", "timestamp"]))
+            .unwrap_err();
         assert_eq!(error, CsvHeaderError::ColumnCount { named: 4, found: 5 });
     }
 
     #[test]
     fn maps_foreign_column_names() {
-        let mapping =
-            || ColumnMapping::new(TimeFormat::default(), Some("view".to_owned())).with_column(EventField::User, "visitorid".to_owned());
+        let mapping = || {
+            ColumnMapping::new(TimeFormat::default(), Some("view".to_owned()))
+                .with_column(EventField::User, "visitorid".to_owned())
+        };
         let mut reader = CsvEventReader::new(b"visitorid,item,timestamp", mapping()).unwrap();
         let event = reader.read_event(b"u,i,1600000000", &ValidationRules::default(), NOW).unwrap().value;
         assert_eq!((event.user_id.as_str(), event.kind), ("u", EventKind::View));

@@ -40,12 +40,16 @@ impl DecompressedFile {
         let (reader, inner_name): (Box<dyn BufRead + Send>, _) = if let Some(inner) = name.strip_suffix(".gz") {
             (Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(source))), inner.to_owned())
         } else if let Some(inner) = name.strip_suffix(".zst") {
-            (Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?)), inner.to_owned())
+            (
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?)),
+                inner.to_owned(),
+            )
         } else {
             (Box::new(source), name)
         };
-        let is_compressed =
-            file.extension().is_some_and(|extension| ["gz", "zst"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
+        let is_compressed = file
+            .extension()
+            .is_some_and(|extension| ["gz", "zst"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
         Ok(Self { reader, inner_name, is_compressed, handle })
     }
 

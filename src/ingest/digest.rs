@@ -61,8 +61,9 @@ mod tests {
         // Expected: the first vector of the reference implementation of SipHash-2-4-128
         // (vectors.h), for the key 00..0f and no bytes: a3817f04ba25a8e66df67214c7550293.
         let key = std::array::from_fn(|index| index as u8);
-        let expected =
-            u128::from_le_bytes([0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93]);
+        let expected = u128::from_le_bytes([
+            0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93,
+        ]);
         assert_eq!(KeyedDigest::new(&key).hex(), format!("{expected:032x}"));
     }
 }

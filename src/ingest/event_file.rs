@@ -134,7 +134,9 @@ impl FileLineReader {
         };
         match row {
             Ok(Some(RawLine::Complete(line))) => Some(Ok(read(line))),
-            Ok(Some(RawLine::TooLong)) => Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long())))),
+            Ok(Some(RawLine::TooLong)) => {
+                Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long()))))
+            }
             Ok(None) => {
                 self.is_finished = true;
                 None
@@ -163,7 +165,10 @@ impl FileLineReader {
 
 impl fmt::Debug for FileLineReader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("FileLineReader").field("file", &self.file).field("line", &self.lines.line_number).finish_non_exhaustive()
+        out.debug_struct("FileLineReader")
+            .field("file", &self.file)
+            .field("line", &self.lines.line_number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,12 +247,15 @@ impl Iterator for EventFileReader<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.rows_read;
-        let (csv, mapping, rules, received_at, warning) = (&mut self.csv, &self.mapping, self.rules, self.received_at, &mut self.warning);
+        let (csv, mapping, rules, received_at, warning) =
+            (&mut self.csv, &self.mapping, self.rules, self.received_at, &mut self.warning);
         let event = self.lines.read_next(|line| match csv {
             Some(csv) => csv.read_event(line, rules, received_at),
-            None if mapping.is_native() => json::read_event(line.trim_ascii(), rules, received_at, Some(mapping.time()), &mut |found| {
-                warning.get_or_insert(found.with_position(index, None));
-            }),
+            None if mapping.is_native() => {
+                json::read_event(line.trim_ascii(), rules, received_at, Some(mapping.time()), &mut |found| {
+                    warning.get_or_insert(found.with_position(index, None));
+                })
+            }
             None => json::read_mapped_event(line.trim_ascii(), mapping, rules, received_at),
         })?;
         self.rows_read += 1;
@@ -297,7 +305,12 @@ mod tests {
     fn rows(count: usize) -> String {
         let mut text = "user,item,event,timestamp\n".to_owned();
         for row in 0..count {
-            text.push_str(&format!("user{},item{},view,{}\n", row % 977, row.wrapping_mul(2_654_435_761) % 10_007, 1_400_000_000 + row));
+            text.push_str(&format!(
+                "user{},item{},view,{}\n",
+                row % 977,
+                row.wrapping_mul(2_654_435_761) % 10_007,
+                1_400_000_000 + row
+            ));
         }
         text
     }
@@ -339,7 +352,8 @@ mod tests {
             file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1600000001\nu,i,view\nu,\xff,view,1600000001\nu,\"i,view,1600000001\nu,i,view,1600000002\n");
         let rules = ValidationRules::default();
         let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
-        let positions: Vec<_> = events.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();
+        let positions: Vec<_> =
+            events.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();
         assert_eq!(positions, [None, Some((1, Some(4))), Some((2, Some(5))), Some((3, Some(6))), None]);
     }
 
@@ -353,7 +367,10 @@ mod tests {
         assert!(accepted > 100, "{accepted}");
         let (_folder, path) = file("a.csv.gz", &complete[..complete.len() - 4]);
         let error = EventFileReader::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
-        assert!(error.to_string().ends_with("a.csv.gz:5002: the compressed stream ends too early; the file is truncated"), "{error}");
+        assert!(
+            error.to_string().ends_with("a.csv.gz:5002: the compressed stream ends too early; the file is truncated"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use super::timestamp::END_OF_1970;
 use crate::domain::{
-    Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation, Offset, Timestamp,
-    UserMerge, WithConsent,
+    Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation,
+    Offset, Timestamp, UserMerge, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// The names of the kinds of journal entry, as used in the field `entry`.
-pub const ENTRY_KINDS: [&str; 9] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
+pub const ENTRY_KINDS: [&str; 9] =
+    ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
 
 /// The name of the kind of an entry, one of [`ENTRY_KINDS`].
 #[must_use]
@@ -48,8 +49,12 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
     let name = entry_kind_name(entry);
     match entry {
         Entry::Event(event) => write(ExportLine { offset, entry: name, rest: EventLine::new(event, None)? }, lines),
-        Entry::Private(event) => write(ExportLine { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? }, lines),
-        Entry::Impression(impression) => write(ExportLine { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
+        Entry::Private(event) => {
+            write(ExportLine { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? }, lines)
+        }
+        Entry::Impression(impression) => {
+            write(ExportLine { offset, entry: name, rest: ImpressionLine::new(impression) }, lines)
+        }
         Entry::Item(change) => write(ExportLine { offset, entry: name, rest: ItemLine::new(change) }, lines),
         Entry::Model(change) => write(ExportLine { offset, entry: name, rest: ModelLine::new(change) }, lines),
         Entry::Merge(UserMerge { from, into, timestamp }) => {
@@ -69,9 +74,10 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
 /// As [`write_entry`].
 pub fn write_entry_with_consent(entry: &WithConsent<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     match &entry.value {
-        Entry::Event(event) => {
-            write(ExportLine { offset: 0, entry: entry_kind_name(&entry.value), rest: EventLine::new(event, entry.consent)? }, lines)
-        }
+        Entry::Event(event) => write(
+            ExportLine { offset: 0, entry: entry_kind_name(&entry.value), rest: EventLine::new(event, entry.consent)? },
+            lines,
+        ),
         other => write_entry(0, other, lines),
     }
 }
@@ -395,7 +401,8 @@ mod tests {
     #[test]
     fn rejects_exported_entries_of_another_kind() {
         let body = "{\"offset\":7,\"entry\":\"item\",\"op\":\"delete\",\"item_id\":\"i\"}";
-        let error = read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap().records.remove(0).unwrap_err();
+        let error =
+            read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap().records.remove(0).unwrap_err();
         assert_eq!(error.field, Some("entry"));
         let body = "{\"offset\":7,\"entry\":\"event\",\"item_id\":\"i\"}";
         let error = read_items(body.as_bytes(), 9, NOW).unwrap().records.remove(0).unwrap_err();

@@ -44,9 +44,14 @@ pub(super) enum FramedRecord<'a> {
 ///
 /// # Errors
 /// If the body is empty or holds more than `limit` records.
-pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usize) -> Result<Vec<FramedRecord<'a>>, BodyError> {
+pub(super) fn split_records<'a>(
+    body: &'a [u8],
+    record: &'static str,
+    limit: usize,
+) -> Result<Vec<FramedRecord<'a>>, BodyError> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
-    let check_limit = |records: usize| if records > limit { Err(BodyError::TooMany { record, records, limit }) } else { Ok(()) };
+    let check_limit =
+        |records: usize| if records > limit { Err(BodyError::TooMany { record, records, limit }) } else { Ok(()) };
     match body {
         [] => Err(BodyError::Empty { record }),
         [b'[', inner @ ..] => {
@@ -63,7 +68,8 @@ pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usi
         }
         _ if !is_ndjson(body) => Ok(vec![FramedRecord::Complete(body, None)]),
         _ => {
-            let lines = || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
+            let lines =
+                || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
             check_limit(lines().count())?;
             Ok(lines().map(|(number, line)| FramedRecord::Complete(line.trim_ascii(), Some(number))).collect())
         }

@@ -12,7 +12,8 @@ use serde_json::{Map, Number, Value};
 use std::path::Path;
 
 /// The fields that a column can hold.
-const FIELDS: [&str; 9] = ["item_id", "op", "categories", "brand", "price", "tags", "available", "published", "expires"];
+const FIELDS: [&str; 9] =
+    ["item_id", "op", "categories", "brand", "price", "tags", "available", "published", "expires"];
 
 /// Separator of list elements in a CSV column.
 const LIST_SEPARATOR: char = '|';
@@ -107,7 +108,10 @@ impl Iterator for ItemFileReader {
 }
 
 /// The field of each column.
-fn item_columns(columns: &[Vec<u8>], names: &[(&'static str, String)]) -> Result<Vec<Option<&'static str>>, CsvHeaderError> {
+fn item_columns(
+    columns: &[Vec<u8>],
+    names: &[(&'static str, String)],
+) -> Result<Vec<Option<&'static str>>, CsvHeaderError> {
     require_columns(columns, names.iter().map(|(_, name)| name.as_str()))?;
     let native = |column: &[u8]| FIELDS.into_iter().find(|field| field.as_bytes() == column);
     let mapped = |column: &[u8]| names.iter().find(|(_, name)| name.as_bytes() == column).map(|(field, _)| *field);
@@ -121,7 +125,8 @@ fn item_columns(columns: &[Vec<u8>], names: &[(&'static str, String)]) -> Result
 /// variant would erase the product.
 fn merge_rows(last_item: &mut Option<Map<String, Value>>, row: Map<String, Value>) -> Map<String, Value> {
     let is_put = |row: &Map<String, Value>| row.get("op").is_none_or(|op| op == "put");
-    let is_continued = |last: &Map<String, Value>| last.get("item_id") == row.get("item_id") && is_put(last) && is_put(&row);
+    let is_continued =
+        |last: &Map<String, Value>| last.get("item_id") == row.get("item_id") && is_put(last) && is_put(&row);
     let mut merged = last_item.take().filter(is_continued).unwrap_or_default();
     merged.extend(row);
     last_item.insert(merged).clone()
@@ -137,7 +142,11 @@ fn rename_fields(mut object: Map<String, Value>, names: &[(&'static str, String)
 }
 
 /// Converts a line of CSV into the equivalent JSON object. Empty columns are left out.
-fn object_from_row(row: &mut CsvRow, fields: &[Option<&'static str>], line: &[u8]) -> Result<Map<String, Value>, ValidationError> {
+fn object_from_row(
+    row: &mut CsvRow,
+    fields: &[Option<&'static str>],
+    line: &[u8],
+) -> Result<Map<String, Value>, ValidationError> {
     row.read_line(line, fields.len())?;
     let mut object = Map::new();
     for (column, field) in fields.iter().enumerate().filter_map(|(column, field)| Some((column, (*field)?))) {
@@ -150,10 +159,13 @@ fn object_from_row(row: &mut CsvRow, fields: &[Option<&'static str>], line: &[u8
 
 fn value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
     Ok(match field {
-        "categories" | "tags" => text.split(LIST_SEPARATOR).map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
+        "categories" | "tags" => {
+            text.split(LIST_SEPARATOR).map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect()
+        }
         "price" => {
             let price: f64 = text.parse().map_err(|_| wrong_type("a number", field, text))?;
-            let not_finite = || ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number");
+            let not_finite =
+                || ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number");
             Value::Number(Number::from_f64(price).ok_or_else(not_finite)?)
         }
         "available" => match text.to_ascii_lowercase().as_str() {
@@ -166,7 +178,11 @@ fn value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
 }
 
 fn wrong_type(expected: &str, field: &'static str, text: &str) -> ValidationError {
-    ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be {expected}, not `{}`", excerpt(text)))
+    ValidationError::new(
+        field,
+        ValidationErrorCode::WrongType,
+        format!("`{field}` must be {expected}, not `{}`", excerpt(text)),
+    )
 }
 
 #[cfg(test)]
@@ -179,14 +195,24 @@ mod tests {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let names = names.iter().map(|(field, name)| (*field, (*name).to_owned())).collect();
-        ItemFileReader::open(&file, ItemFileFormat { names, ..ItemFileFormat::default() }, 7).unwrap().map(Result::unwrap).collect()
+        ItemFileReader::open(&file, ItemFileFormat { names, ..ItemFileFormat::default() }, 7)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     }
 
     #[test]
     fn csv_and_json_give_the_same_change() {
-        let csv = read("a.csv", "itemid,categories,price,available,colour\ntea,hot | cold,4.5,yes,red\n", &[("item_id", "itemid")]);
-        let json =
-            read("a.ndjson", r#"{"itemid":"tea","categories":["hot","cold"],"price":4.5,"available":true}"#, &[("item_id", "itemid")]);
+        let csv = read(
+            "a.csv",
+            "itemid,categories,price,available,colour\ntea,hot | cold,4.5,yes,red\n",
+            &[("item_id", "itemid")],
+        );
+        let json = read(
+            "a.ndjson",
+            r#"{"itemid":"tea","categories":["hot","cold"],"price":4.5,"available":true}"#,
+            &[("item_id", "itemid")],
+        );
         assert_eq!(csv, json);
         let Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) = &csv[0] else { panic!("{csv:?}") };
         assert_eq!((item_id.as_str(), item.categories.as_slice()), ("tea", &["hot".to_owned(), "cold".to_owned()][..]));
@@ -196,14 +222,21 @@ mod tests {
     /// descriptions contain line ends.
     #[test]
     fn rows_of_variants_keep_the_attributes_of_the_product() {
-        let rows = "Handle;Body;Vendor;Price\nshirt;\"<p>\nblue, \"\"new\"\"\n</p>\";leaf;4\nshirt;;;5\nhat;;;3\nshirt;;;6\n";
+        let rows =
+            "Handle;Body;Vendor;Price\nshirt;\"<p>\nblue, \"\"new\"\"\n</p>\";leaf;4\nshirt;;;5\nhat;;;3\nshirt;;;6\n";
         let changes = read("a.csv", rows, &[("item_id", "Handle"), ("brand", "Vendor"), ("price", "Price")]);
         let items = changes.iter().map(|change| match change {
-            Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) => (item_id.as_str(), item.brand.as_deref(), item.price),
+            Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) => {
+                (item_id.as_str(), item.brand.as_deref(), item.price)
+            }
             other => panic!("{other:?}"),
         });
-        let expected =
-            [("shirt", Some("leaf"), Some(4.0)), ("shirt", Some("leaf"), Some(5.0)), ("hat", None, Some(3.0)), ("shirt", None, Some(6.0))];
+        let expected = [
+            ("shirt", Some("leaf"), Some(4.0)),
+            ("shirt", Some("leaf"), Some(5.0)),
+            ("hat", None, Some(3.0)),
+            ("shirt", None, Some(6.0)),
+        ];
         assert_eq!(items.collect::<Vec<_>>(), expected);
     }
 
@@ -224,7 +257,8 @@ mod tests {
     #[test]
     fn rejects_bad_rows_by_line() {
         let rows = read("a.csv", "item_id,price\ntea,4\ncup,dear\n,1\npot\nurn,NaN\n", &[]);
-        let errors: Vec<_> = rows.iter().map(|row| row.as_ref().err().map(|error| (error.line, error.field, error.code))).collect();
+        let errors: Vec<_> =
+            rows.iter().map(|row| row.as_ref().err().map(|error| (error.line, error.field, error.code))).collect();
         assert_eq!(
             errors,
             [

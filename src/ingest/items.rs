@@ -49,7 +49,11 @@ pub fn check_id(field: &'static str, text: String) -> Result<String, ValidationE
     validate_id(field, text.into())
 }
 
-fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(ValidationError)) -> Result<ItemChange, ValidationError> {
+fn read_change(
+    text: &[u8],
+    received_at: Timestamp,
+    warn: &mut dyn FnMut(ValidationError),
+) -> Result<ItemChange, ValidationError> {
     item_change_from_object(parse_object(text)?, received_at, None, warn)
 }
 
@@ -67,7 +71,9 @@ pub(super) fn item_change_from_object(
     remove_export_fields(&mut fields)?;
     let item_id = validate_id(
         "item_id",
-        string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing_field("item_id"))?.into(),
+        string("item_id", fields.remove("item_id").unwrap_or_default())?
+            .ok_or_else(|| missing_field("item_id"))?
+            .into(),
     )?;
     let op = string("op", fields.remove("op").unwrap_or_default())?;
     let patch = attributes(fields, time, warn)?;
@@ -112,8 +118,8 @@ fn put(patch: ItemPatch) -> Result<ItemOperation, ValidationError> {
 /// # Errors
 /// If the text is not a JSON object.
 pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ValidationError> {
-    let text =
-        std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the record is not UTF-8"))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the record is not UTF-8"))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the record is not a JSON object")),
@@ -130,15 +136,19 @@ fn attributes(
     for (name, value) in fields {
         match name.as_str() {
             "categories" => patch.categories = Some(list("categories", value, MAX_CATEGORIES)?),
-            "brand" => patch.brand = Some(string("brand", value)?.map(|brand| validate_id("brand", brand.into())).transpose()?),
+            "brand" => {
+                patch.brand = Some(string("brand", value)?.map(|brand| validate_id("brand", brand.into())).transpose()?)
+            }
             "price" => patch.price = Some(price(&value)?),
             "tags" => patch.tags = Some(list("tags", value, MAX_TAGS)?),
             "available" => patch.available = Some(available(&value)?),
             "published" => patch.published = Some(item_timestamp("published", &value, time)?),
             "expires" => patch.expires = Some(item_timestamp("expires", &value, time)?),
-            other => {
-                warn(ValidationError::new(None, ValidationErrorCode::UnknownField, format!("unknown item field `{}`", excerpt(other))))
-            }
+            other => warn(ValidationError::new(
+                None,
+                ValidationErrorCode::UnknownField,
+                format!("unknown item field `{}`", excerpt(other)),
+            )),
         }
     }
     Ok(patch)
@@ -186,8 +196,14 @@ fn price(value: &Value) -> Result<Option<f64>, ValidationError> {
         Value::Null => Ok(None),
         Value::Number(number) => match number.as_f64().filter(|price| price.is_finite()) {
             Some(price) if price >= 0.0 => Ok(Some(price)),
-            Some(_) => Err(ValidationError::new("price", ValidationErrorCode::OutOfRange, "`price` is negative; it must be at least 0")),
-            None => Err(ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number")),
+            Some(_) => Err(ValidationError::new(
+                "price",
+                ValidationErrorCode::OutOfRange,
+                "`price` is negative; it must be at least 0",
+            )),
+            None => {
+                Err(ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number"))
+            }
         },
         _ => Err(wrong_type("price", "a number")),
     }
@@ -201,7 +217,11 @@ fn available(value: &Value) -> Result<bool, ValidationError> {
     }
 }
 
-fn item_timestamp(field: &'static str, value: &Value, time: Option<&TimeFormat>) -> Result<Option<Timestamp>, ValidationError> {
+fn item_timestamp(
+    field: &'static str,
+    value: &Value,
+    time: Option<&TimeFormat>,
+) -> Result<Option<Timestamp>, ValidationError> {
     let at = match (value, time) {
         (Value::Null, _) => return Ok(None),
         (Value::String(text), Some(time)) => time.parse(field, text)?,
@@ -210,7 +230,11 @@ fn item_timestamp(field: &'static str, value: &Value, time: Option<&TimeFormat>)
         (Value::Number(number), None) => timestamp::from_milliseconds(field, &number.to_string())?,
         _ => return Err(wrong_type(field, "a date and time or a number")),
     };
-    if at < 0 { Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` is before 1970"))) } else { Ok(Some(at)) }
+    if at < 0 {
+        Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` is before 1970")))
+    } else {
+        Ok(Some(at))
+    }
 }
 
 #[cfg(test)]
@@ -250,8 +274,12 @@ mod tests {
 
     #[test]
     fn null_in_a_patch_removes_the_attribute() {
-        let patch = ItemPatch { brand: Some(None), price: Some(Some(3.0)), tags: Some(Vec::new()), ..ItemPatch::default() };
-        assert_eq!(read_item_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemOperation::Patch(patch)));
+        let patch =
+            ItemPatch { brand: Some(None), price: Some(Some(3.0)), tags: Some(Vec::new()), ..ItemPatch::default() };
+        assert_eq!(
+            read_item_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}),
+            Ok(ItemOperation::Patch(patch))
+        );
     }
 
     #[test]
@@ -262,7 +290,10 @@ mod tests {
         assert_eq!(error(r#"{"categories":"tea"}"#), (Some("categories"), ValidationErrorCode::WrongType));
         assert_eq!(error(r#"{"categories":[1]}"#), (Some("categories"), ValidationErrorCode::WrongType));
         assert_eq!(error(r#"{"tags":[""]}"#), (Some("tags"), ValidationErrorCode::Empty));
-        assert_eq!(error(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()), (Some("tags"), ValidationErrorCode::TooMany));
+        assert_eq!(
+            error(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()),
+            (Some("tags"), ValidationErrorCode::TooMany)
+        );
         assert_eq!(error(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), ValidationErrorCode::TooLong));
         assert_eq!(error(r#"{"brand":"a\u0000"}"#), (Some("brand"), ValidationErrorCode::ControlCharacter));
         assert_eq!(error(r#"{"price":"2"}"#), (Some("price"), ValidationErrorCode::WrongType));
@@ -280,13 +311,22 @@ mod tests {
             "{\"item_id\":\"c\",\"op\":\"delete\"}\n{\"op\":\"put\"}\n{\"item_id\":\"d\",\"op\":\"drop\"}",
         );
         let batch = read_items(body.as_bytes(), 10, 7).unwrap();
-        let accepted: Vec<_> = batch.records.iter().flatten().map(|change| (change.item_id.as_str(), change.timestamp)).collect();
+        let accepted: Vec<_> =
+            batch.records.iter().flatten().map(|change| (change.item_id.as_str(), change.timestamp)).collect();
         assert_eq!(accepted, [("a", 7), ("b", 7), ("c", 7)]);
-        let errors: Vec<_> =
-            batch.records.iter().filter_map(|change| change.as_ref().err()).map(|error| (error.line, error.code)).collect();
+        let errors: Vec<_> = batch
+            .records
+            .iter()
+            .filter_map(|change| change.as_ref().err())
+            .map(|error| (error.line, error.code))
+            .collect();
         assert_eq!(
             errors,
-            [(Some(3), ValidationErrorCode::Syntax), (Some(5), ValidationErrorCode::Missing), (Some(6), ValidationErrorCode::UnknownOp)]
+            [
+                (Some(3), ValidationErrorCode::Syntax),
+                (Some(5), ValidationErrorCode::Missing),
+                (Some(6), ValidationErrorCode::UnknownOp)
+            ]
         );
         assert_eq!(
             batch.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(),

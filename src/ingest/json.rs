@@ -15,8 +15,19 @@ use std::fmt;
 
 /// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two:
 /// the kind of entry and the journal offset.
-const FIELDS: [&str; 11] =
-    ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "consent", "entry", "offset"];
+const FIELDS: [&str; 11] = [
+    "event_id",
+    "user_id",
+    "session_id",
+    "type",
+    "item_id",
+    "value",
+    "timestamp",
+    "properties",
+    "consent",
+    "entry",
+    "offset",
+];
 
 /// Parses a request body: one JSON object, an array of objects, or one object per line. An error,
 /// even a syntax error, rejects only its own element or line. Events without a timestamp get
@@ -24,7 +35,11 @@ const FIELDS: [&str; 11] =
 ///
 /// # Errors
 /// If the body is empty or holds more events than `rules` allow. No event is accepted then.
-pub fn read_events(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedBatch<WithConsent>, BodyError> {
+pub fn read_events(
+    body: &[u8],
+    rules: &ValidationRules,
+    received_at: Timestamp,
+) -> Result<ParsedBatch<WithConsent>, BodyError> {
     read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, None, warn))
 }
 
@@ -40,7 +55,8 @@ pub(super) fn read_event(
     time: Option<&TimeFormat>,
     warn: &mut dyn FnMut(ValidationError),
 ) -> Result<WithConsent, ValidationError> {
-    let text = std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the event is not UTF-8"))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the event is not UTF-8"))?;
     if !text.starts_with('{') {
         return Err(ValidationError::new(
             None,
@@ -167,8 +183,9 @@ fn string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option
         None => Err(ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a string"))),
         Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
         Some(_) => {
-            let unescaped = serde_json::from_str(text)
-                .map_err(|error| ValidationError::new(field, ValidationErrorCode::Syntax, format!("`{field}`: {error}")))?;
+            let unescaped = serde_json::from_str(text).map_err(|error| {
+                ValidationError::new(field, ValidationErrorCode::Syntax, format!("`{field}`: {error}"))
+            })?;
             Ok(Some(Cow::Owned(unescaped)))
         }
     }
@@ -203,10 +220,16 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> ValidationError {
     // The parser stops at the first or the second byte of an unknown word.
     let head = text.get(..at).unwrap_or(text).trim_end_matches(['-', 'N', 'I']).trim_end();
     let name = head.strip_suffix(':').map(str::trim_end).and_then(|head| head.strip_suffix('"'));
-    let field = name.and_then(|name| FIELDS.into_iter().find(|field| name.strip_suffix(field).is_some_and(|rest| rest.ends_with('"'))));
+    let field = name.and_then(|name| {
+        FIELDS.into_iter().find(|field| name.strip_suffix(field).is_some_and(|rest| rest.ends_with('"')))
+    });
     let tail = text.get(head.len()..).unwrap_or_default().trim_start().trim_start_matches('-');
     if tail.starts_with("NaN") || tail.starts_with("Infinity") {
-        return ValidationError::new(field, ValidationErrorCode::NotFinite, "JSON has neither NaN nor Infinity; omit an unknown value");
+        return ValidationError::new(
+            field,
+            ValidationErrorCode::NotFinite,
+            "JSON has neither NaN nor Infinity; omit an unknown value",
+        );
     }
     ValidationError::new(field, ValidationErrorCode::Syntax, format!("not JSON: {error}"))
 }
@@ -247,7 +270,9 @@ mod tests {
 
     #[test]
     fn parses_consent_and_rejects_unknown_levels() {
-        let parsed = |level: &str| read(&format!(r#"{{"user_id":"u","type":"view","item_id":"i","consent":{level}}}"#)).records.remove(0);
+        let parsed = |level: &str| {
+            read(&format!(r#"{{"user_id":"u","type":"view","item_id":"i","consent":{level}}}"#)).records.remove(0)
+        };
         for level in Consent::ALL {
             assert_eq!(parsed(&format!("\"{}\"", level.name())).unwrap().consent, Some(level));
         }
@@ -294,14 +319,38 @@ mod tests {
             (format!(r#"{{"user_id":"\ud800",{rest}}}"#), Some("user_id"), ValidationErrorCode::Syntax),
             (format!(r#"{{"user_id":"u","user_id":"v",{rest}}}"#), Some("user_id"), ValidationErrorCode::Repeated),
             (format!(r#"{{"user_id":null,{rest}}}"#), Some("user_id"), ValidationErrorCode::Missing),
-            (r#"{"user_id":"u","type":"glance","item_id":"i"}"#.to_owned(), Some("type"), ValidationErrorCode::UnknownKind),
+            (
+                r#"{"user_id":"u","type":"glance","item_id":"i"}"#.to_owned(),
+                Some("type"),
+                ValidationErrorCode::UnknownKind,
+            ),
             (r#"{"user_id":"u","type":"view"}"#.to_owned(), Some("item_id"), ValidationErrorCode::Missing),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-01-01T00:00:00Z"}}"#), Some("timestamp"), ValidationErrorCode::TooLate),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-12-31T23:59:59Z"}}"#), Some("timestamp"), ValidationErrorCode::TooLate),
+            (
+                format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-01-01T00:00:00Z"}}"#),
+                Some("timestamp"),
+                ValidationErrorCode::TooLate,
+            ),
+            (
+                format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-12-31T23:59:59Z"}}"#),
+                Some("timestamp"),
+                ValidationErrorCode::TooLate,
+            ),
             (format!(r#"{{"user_id":"u",{rest},"timestamp":-1}}"#), Some("timestamp"), ValidationErrorCode::TooEarly),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":"today"}}"#), Some("timestamp"), ValidationErrorCode::BadTimestamp),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":true}}"#), Some("timestamp"), ValidationErrorCode::BadTimestamp),
-            (format!(r#"{{"user_id":"u",{rest},"properties":[1]}}"#), Some("properties"), ValidationErrorCode::WrongType),
+            (
+                format!(r#"{{"user_id":"u",{rest},"timestamp":"today"}}"#),
+                Some("timestamp"),
+                ValidationErrorCode::BadTimestamp,
+            ),
+            (
+                format!(r#"{{"user_id":"u",{rest},"timestamp":true}}"#),
+                Some("timestamp"),
+                ValidationErrorCode::BadTimestamp,
+            ),
+            (
+                format!(r#"{{"user_id":"u",{rest},"properties":[1]}}"#),
+                Some("properties"),
+                ValidationErrorCode::WrongType,
+            ),
         ];
         for (body, field, code) in table {
             let error = only_error(&body);
@@ -316,7 +365,8 @@ mod tests {
         assert_eq!(batch.records.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(batch.records[1].as_ref().unwrap_err().index, 1);
         let batch = read(&format!("{{\"user_id\":\"torn\n\n{GOOD}\nnope\n{GOOD}"));
-        let positions: Vec<_> = batch.records.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();
+        let positions: Vec<_> =
+            batch.records.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();
         assert_eq!(positions, [Some((0, Some(1))), None, Some((2, Some(4))), None]);
     }
 
@@ -330,10 +380,17 @@ mod tests {
 
     #[test]
     fn rejects_deep_nesting_without_recursion() {
-        let deep =
-            format!(r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!(
+            r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
         assert_eq!(only_error(&deep).code, ValidationErrorCode::TooLarge);
-        let deep = format!(r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#, "[".repeat(8), "]".repeat(8));
+        let deep = format!(
+            r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#,
+            "[".repeat(8),
+            "]".repeat(8)
+        );
         assert_eq!(only_error(&deep).code, ValidationErrorCode::TooDeep);
         assert_eq!(only_error(&format!(r#"{{"user_id":{}"#, "[".repeat(500_000))).code, ValidationErrorCode::Syntax);
     }
@@ -354,7 +411,10 @@ mod tests {
         assert_eq!(read_events(b" \n", &rules, NOW), Err(BodyError::Empty { record: "event" }));
         let three = [GOOD, GOOD, GOOD];
         for body in [three.join("\n"), format!("[{}]", three.join(","))] {
-            assert_eq!(read_events(body.as_bytes(), &rules, NOW), Err(BodyError::TooMany { record: "event", records: 3, limit: 2 }));
+            assert_eq!(
+                read_events(body.as_bytes(), &rules, NOW),
+                Err(BodyError::TooMany { record: "event", records: 3, limit: 2 })
+            );
         }
     }
 

@@ -80,7 +80,10 @@ mod tests {
 
     fn split(text: &str) -> (Vec<&str>, Option<&str>) {
         let (parts, rest) = array_elements(text.as_bytes());
-        (parts.into_iter().map(|part| std::str::from_utf8(part).unwrap()).collect(), rest.map(|rest| std::str::from_utf8(rest).unwrap()))
+        (
+            parts.into_iter().map(|part| std::str::from_utf8(part).unwrap()).collect(),
+            rest.map(|rest| std::str::from_utf8(rest).unwrap()),
+        )
     }
 
     #[test]
@@ -88,7 +91,11 @@ mod tests {
         assert_eq!(split("]"), (vec![], Some("")));
         assert_eq!(split(" 1 , [2,3] ] x"), (vec!["1", "[2,3]"], Some(" x")));
         assert_eq!(split(r#"{"a":"],\"}"},2]"#), (vec![r#"{"a":"],\"}"}"#, "2"], Some("")));
-        assert_eq!(split("1,]"), (vec!["1", ""], Some("")), "a trailing comma leaves an empty element, which is rejected");
+        assert_eq!(
+            split("1,]"),
+            (vec!["1", ""], Some("")),
+            "a trailing comma leaves an empty element, which is rejected"
+        );
         assert_eq!(split(r#"{"a":nope},{"b":1}]"#).0.len(), 2, "malformed elements are still separated");
         assert_eq!(split(r#"1,{"a":1"#), (vec!["1", r#"{"a":1"#], None));
     }

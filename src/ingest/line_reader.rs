@@ -109,7 +109,8 @@ impl LineReader {
 
     /// Returns the last record to the stream.
     pub(super) fn unread(&mut self) {
-        let lines: Vec<_> = self.buffer.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
+        let lines: Vec<_> =
+            self.buffer.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
         lines.into_iter().rev().for_each(|line| self.pending.push_front(line));
         self.line_number = self.record_line.saturating_sub(1);
     }
@@ -232,7 +233,11 @@ mod tests {
     fn records(mut text: &[u8]) -> Vec<(u64, Option<String>)> {
         let (mut lines, mut records) = (LineReader::new(), Vec::new());
         while let Some(record) = lines.read_record(&mut text, b',').unwrap() {
-            let bytes = if let RawLine::Complete(bytes) = record { Some(String::from_utf8_lossy(bytes).into_owned()) } else { None };
+            let bytes = if let RawLine::Complete(bytes) = record {
+                Some(String::from_utf8_lossy(bytes).into_owned())
+            } else {
+                None
+            };
             records.push((lines.record_line, bytes));
         }
         records
@@ -247,9 +252,11 @@ mod tests {
 
     #[test]
     fn an_open_quote_does_not_swallow_the_lines_after_it() {
-        let text =
-            |found: Vec<(u64, Option<String>)>| found.into_iter().map(|(line, text)| (line, text.unwrap_or_default())).collect::<Vec<_>>();
-        let owned = |lines: &[(u64, &str)]| lines.iter().map(|(line, text)| (*line, (*text).to_owned())).collect::<Vec<_>>();
+        let text = |found: Vec<(u64, Option<String>)>| {
+            found.into_iter().map(|(line, text)| (line, text.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let owned =
+            |lines: &[(u64, &str)]| lines.iter().map(|(line, text)| (*line, (*text).to_owned())).collect::<Vec<_>>();
         // The end of the stream, a quote that closes within a field, and too long a record.
         assert_eq!(text(records(b"a,\"b\nc\n\nd\n")), owned(&[(1, "a,\"b"), (2, "c"), (4, "d")]));
         assert_eq!(text(records(b"a,\"b\nc\n\"d\",e\n")), owned(&[(1, "a,\"b"), (2, "c"), (3, "\"d\",e")]));

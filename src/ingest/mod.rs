@@ -52,5 +52,7 @@ pub use reorder_buffer::ReorderBuffer;
 pub use segment::{ParsedSegmentBatch, SegmentCall, SegmentEventMapping, read_segment_batch, read_segment_call};
 pub use table_format::TableFormat;
 pub use timestamp::{TimeFormat, TimeUnit, TimeZoneError};
-pub use validation::{MAX_FUTURE_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH, RawEvent, ValidationRules};
+pub use validation::{
+    MAX_FUTURE_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH, RawEvent, ValidationRules,
+};
 pub use validation_error::{ValidationError, ValidationErrorCode};

@@ -106,7 +106,10 @@ mod tests {
         assert!(Pseudonymiser::new(&[7; 31]).is_none());
         let [one, other] = [7, 8].map(|byte| Pseudonymiser::new(&[byte; 32]).unwrap());
         let ann = one.pseudonym(IdKind::User, "ann@example.com");
-        assert!(ann.len() == 32 && ann.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{ann}");
+        assert!(
+            ann.len() == 32 && ann.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+            "{ann}"
+        );
         assert_eq!(one.pseudonym(IdKind::User, "ann@example.com"), ann);
         for different in [
             one.pseudonym(IdKind::User, "bob"),

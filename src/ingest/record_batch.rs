@@ -26,8 +26,10 @@ pub(super) fn read_records<T>(
     let mut batch = ParsedBatch { records: Vec::new(), warnings: Vec::new() };
     for (index, framed) in (0..).zip(split_records(body, record, limit)?) {
         let outcome = match framed {
-            FramedRecord::Complete(text, line) => read(text, &mut |warning| batch.warnings.push(warning.with_position(index, line)))
-                .map_err(|error| error.with_position(index, line)),
+            FramedRecord::Complete(text, line) => {
+                read(text, &mut |warning| batch.warnings.push(warning.with_position(index, line)))
+                    .map_err(|error| error.with_position(index, line))
+            }
             FramedRecord::Malformed(reason) => {
                 Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("{reason}; the rest is not read"))
                     .with_position(index, None))

@@ -41,7 +41,9 @@ impl ReorderBuffer {
             .first_key_value()
             .filter(|(first, _)| *first + self.max_lines <= line)
             .map(|(first, timestamp)| (*timestamp, *first));
-        let ready = || self.held.first_key_value().map(|(key, _)| *key).filter(|(timestamp, _)| *timestamp <= self.window_start());
+        let ready = || {
+            self.held.first_key_value().map(|(key, _)| *key).filter(|(timestamp, _)| *timestamp <= self.window_start())
+        };
         let key = aged.or_else(ready)?;
         self.take(key)
     }

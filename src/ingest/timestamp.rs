@@ -77,12 +77,13 @@ impl TimeFormat {
         let text = text.trim();
         match self.unit {
             TimeUnit::Auto => match detected_unit(text) {
-                Some(unit) => scaled(text, unit).ok_or_else(|| self.bad_timestamp(field)).and_then(|at| refuse_1970(field, text, unit, at)),
+                Some(unit) => scaled(text, unit)
+                    .ok_or_else(|| self.bad_timestamp(field))
+                    .and_then(|at| refuse_1970(field, text, unit, at)),
                 None => from_iso(text, self.zone.as_ref()).ok_or_else(|| self.bad_timestamp(field)),
             },
-            TimeUnit::Iso8601 => {
-                from_iso(text, Some(self.zone.as_ref().unwrap_or(&TimeZone::UTC))).ok_or_else(|| self.bad_timestamp(field))
-            }
+            TimeUnit::Iso8601 => from_iso(text, Some(self.zone.as_ref().unwrap_or(&TimeZone::UTC)))
+                .ok_or_else(|| self.bad_timestamp(field)),
             unit => scaled(text, unit).ok_or_else(|| self.bad_timestamp(field)),
         }
     }
@@ -124,13 +125,20 @@ pub(super) fn from_milliseconds(field: &'static str, text: &str) -> Result<Times
     let at = scaled(text, TimeUnit::Milliseconds).ok_or_else(|| bad_api_timestamp(field))?;
     match detected_unit(text) {
         Some(unit @ (TimeUnit::Microseconds | TimeUnit::Nanoseconds)) => {
-            let reason = format!("`{field}` {} in milliseconds is after the year 5138{}", excerpt(text), probable_unit(text, unit));
+            let reason = format!(
+                "`{field}` {} in milliseconds is after the year 5138{}",
+                excerpt(text),
+                probable_unit(text, unit)
+            );
             Err(ValidationError::new(field, ValidationErrorCode::TooLate, reason))
         }
         _ if (0..END_OF_1970).contains(&at) => {
             let unit = probable_unit(text, TimeUnit::Seconds);
-            let reason =
-                format!("`{field}` {} in milliseconds is {}{unit}; a time in 1970 is accepted as RFC 3339 text", excerpt(text), shown(at));
+            let reason = format!(
+                "`{field}` {} in milliseconds is {}{unit}; a time in 1970 is accepted as RFC 3339 text",
+                excerpt(text),
+                shown(at)
+            );
             Err(ValidationError::new(field, ValidationErrorCode::TooEarly, reason))
         }
         _ => Ok(at),
@@ -143,7 +151,8 @@ pub(super) fn from_milliseconds(field: &'static str, text: &str) -> Result<Times
 /// # Errors
 /// As [`TimeFormat::parse`].
 pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> {
-    let parsed = strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).and_then(|parts| Ok((parts.offset(), parts.to_timestamp()?)));
+    let parsed =
+        strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).and_then(|parts| Ok((parts.offset(), parts.to_timestamp()?)));
     match parsed {
         Ok((offset, at)) if offset.is_none_or(is_offset_of_a_day) => Ok(at.as_millisecond()),
         Ok(_) | Err(_) => TimeFormat { unit: TimeUnit::Auto, zone: Some(TimeZone::UTC) }.parse("timestamp", text),
@@ -154,8 +163,10 @@ pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> 
 /// is `None`, such a text is rejected.
 fn from_iso(text: &str, zone: Option<&TimeZone>) -> Option<Timestamp> {
     static PARSER: DateTimeParser = DateTimeParser::new();
-    let (text, is_utc) =
-        [" UTC", " GMT", " Z"].iter().find_map(|suffix| text.strip_suffix(suffix)).map_or((text, false), |text| (text, true));
+    let (text, is_utc) = [" UTC", " GMT", " Z"]
+        .iter()
+        .find_map(|suffix| text.strip_suffix(suffix))
+        .map_or((text, false), |text| (text, true));
     // `jiff::Timestamp` does not work for text with an offset: its range ends within the year 9999,
     // and such timestamps must be reported as too late, not as bad_timestamp.
     let pieces = PARSER.parse_pieces(text).ok()?;
@@ -180,7 +191,11 @@ fn is_offset_of_a_day(offset: Offset) -> bool {
 /// The unit of a number by its magnitude; `None` if the text is not a number.
 fn detected_unit(text: &str) -> Option<TimeUnit> {
     let number: f64 = text.parse().ok()?;
-    NUMERIC_UNITS.into_iter().find(|(.., bound)| number.abs() <= *bound).map(|(unit, ..)| unit).or(Some(TimeUnit::Nanoseconds))
+    NUMERIC_UNITS
+        .into_iter()
+        .find(|(.., bound)| number.abs() <= *bound)
+        .map(|(unit, ..)| unit)
+        .or(Some(TimeUnit::Nanoseconds))
 }
 
 /// Converts a number of a numeric unit to milliseconds. Integers are converted exactly.
@@ -333,12 +348,19 @@ mod tests {
         assert_eq!(parse(TimeUnit::Auto, Some("Europe/Berlin"), "2014-01-01"), Ok(1_388_530_800_000));
         assert_eq!(parse(TimeUnit::Auto, Some("+02:00"), "2000-10-10T22:55:36"), Ok(971_211_336_000));
         assert_eq!(parse(TimeUnit::Auto, Some("+02:00"), "2000-10-10T20:55:36Z"), Ok(971_211_336_000));
-        assert!(TimeFormat::new(TimeUnit::Auto, Some("Europe/Nowhere")).unwrap_err().to_string().contains("`Europe/Nowhere`"));
+        assert!(
+            TimeFormat::new(TimeUnit::Auto, Some("Europe/Nowhere"))
+                .unwrap_err()
+                .to_string()
+                .contains("`Europe/Nowhere`")
+        );
     }
 
     #[test]
     fn rejects_other_formats() {
-        for text in ["", "yesterday", "2014-04-01", "2014-04-01T01:15:41", "2014-13-01T00:00:00Z", "NaN", "inf", "1e300"] {
+        for text in
+            ["", "yesterday", "2014-04-01", "2014-04-01T01:15:41", "2014-13-01T00:00:00Z", "NaN", "inf", "1e300"]
+        {
             assert_eq!(detect(text), Err(ValidationErrorCode::BadTimestamp), "{text}");
         }
     }

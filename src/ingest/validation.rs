@@ -3,7 +3,9 @@
 use super::pseudonymiser::{IdKind, Pseudonymiser};
 use super::segment::SegmentEventMapping;
 use super::validation_error::{ValidationError, ValidationErrorCode};
-use crate::domain::{Consent, ConsentChange, Event, EventKind, EventKinds, PlaceholderIds, Timestamp, UserMerge, WithConsent};
+use crate::domain::{
+    Consent, ConsentChange, Event, EventKind, EventKinds, PlaceholderIds, Timestamp, UserMerge, WithConsent,
+};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,7 +86,8 @@ impl ValidationRules {
     /// # Errors
     /// The first broken rule, without a position.
     pub fn validate_event(&self, raw: RawEvent<'_>, received_at: Timestamp) -> Result<WithConsent, ValidationError> {
-        let user_id = self.internal_id(IdKind::User, validate_id("user_id", raw.user_id.ok_or_else(|| missing_field("user_id"))?)?);
+        let user_id = self
+            .internal_id(IdKind::User, validate_id("user_id", raw.user_id.ok_or_else(|| missing_field("user_id"))?)?);
         let kind = self.kind(&raw.kind.ok_or_else(|| missing_field("type"))?)?;
         let item_id = raw.item_id.map(|item| validate_id("item_id", item)).transpose()?;
         if item_id.is_none() && kind != EventKind::Search {
@@ -96,7 +99,10 @@ impl ValidationRules {
         }
         let consent = raw.consent.as_deref().map(parse_consent).transpose()?;
         let event = Event {
-            event_id: raw.event_id.map(|event| Ok(self.internal_id(IdKind::Event, validate_id("event_id", event)?))).transpose()?,
+            event_id: raw
+                .event_id
+                .map(|event| Ok(self.internal_id(IdKind::Event, validate_id("event_id", event)?)))
+                .transpose()?,
             user_id,
             session_id: raw
                 .session_id
@@ -161,8 +167,17 @@ impl ValidationRules {
     ///
     /// # Errors
     /// The first broken rule.
-    pub fn validate_consent(&self, user: Cow<'_, str>, level: &str, timestamp: Timestamp) -> Result<ConsentChange, ValidationError> {
-        Ok(ConsentChange { user_id: self.validate_user_id("user", user.into_owned())?, consent: parse_consent(level)?, timestamp })
+    pub fn validate_consent(
+        &self,
+        user: Cow<'_, str>,
+        level: &str,
+        timestamp: Timestamp,
+    ) -> Result<ConsentChange, ValidationError> {
+        Ok(ConsentChange {
+            user_id: self.validate_user_id("user", user.into_owned())?,
+            consent: parse_consent(level)?,
+            timestamp,
+        })
     }
 
     /// Serialises a properties object. `None` if it is empty, exceeds a limit, or properties are
@@ -225,7 +240,11 @@ pub(super) fn validate_id(field: &'static str, text: Cow<'_, str>) -> Result<Str
         ));
     }
     if text.chars().any(char::is_control) {
-        return Err(ValidationError::new(field, ValidationErrorCode::ControlCharacter, format!("`{field}` contains a control character")));
+        return Err(ValidationError::new(
+            field,
+            ValidationErrorCode::ControlCharacter,
+            format!("`{field}` contains a control character"),
+        ));
     }
     Ok(text.into_owned())
 }
@@ -245,7 +264,8 @@ fn check_timestamp(at: Timestamp, received_at: Timestamp) -> Result<Timestamp, V
         return Err(ValidationError::new("timestamp", ValidationErrorCode::TooEarly, "`timestamp` is before 1970"));
     }
     if at > received_at.saturating_add(MAX_FUTURE_MS) {
-        let shown = jiff::Timestamp::from_millisecond(at).map_or_else(|_| "the year 9999 or later".to_owned(), |at| at.to_string());
+        let shown = jiff::Timestamp::from_millisecond(at)
+            .map_or_else(|_| "the year 9999 or later".to_owned(), |at| at.to_string());
         return Err(ValidationError::new(
             "timestamp",
             ValidationErrorCode::TooLate,
@@ -280,7 +300,12 @@ mod tests {
     const NOW: Timestamp = 1_700_000_000_000;
 
     fn valid() -> RawEvent<'static> {
-        RawEvent { user_id: Some("u".into()), kind: Some("view".into()), item_id: Some("i".into()), ..RawEvent::default() }
+        RawEvent {
+            user_id: Some("u".into()),
+            kind: Some("view".into()),
+            item_id: Some("i".into()),
+            ..RawEvent::default()
+        }
     }
 
     fn error(raw: RawEvent<'_>) -> (Option<&'static str>, ValidationErrorCode) {
@@ -291,15 +316,24 @@ mod tests {
     #[test]
     fn accepts_a_minimal_event_and_dates_it_by_arrival() {
         let event = ValidationRules::default().validate_event(valid(), NOW).unwrap().value;
-        assert_eq!((event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp), ("u", EventKind::View, Some("i"), NOW));
+        assert_eq!(
+            (event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp),
+            ("u", EventKind::View, Some("i"), NOW)
+        );
     }
 
     #[test]
     fn names_field_and_code_of_the_broken_rule() {
         let long = "x".repeat(300);
         assert_eq!(error(RawEvent { user_id: None, ..valid() }), (Some("user_id"), ValidationErrorCode::Missing));
-        assert_eq!(error(RawEvent { user_id: Some("".into()), ..valid() }), (Some("user_id"), ValidationErrorCode::Empty));
-        assert_eq!(error(RawEvent { item_id: Some(long.as_str().into()), ..valid() }), (Some("item_id"), ValidationErrorCode::TooLong));
+        assert_eq!(
+            error(RawEvent { user_id: Some("".into()), ..valid() }),
+            (Some("user_id"), ValidationErrorCode::Empty)
+        );
+        assert_eq!(
+            error(RawEvent { item_id: Some(long.as_str().into()), ..valid() }),
+            (Some("item_id"), ValidationErrorCode::TooLong)
+        );
         assert_eq!(
             error(RawEvent { session_id: Some("a\nb".into()), ..valid() }),
             (Some("session_id"), ValidationErrorCode::ControlCharacter)
@@ -309,11 +343,20 @@ mod tests {
             (Some("event_id"), ValidationErrorCode::ControlCharacter)
         );
         assert_eq!(error(RawEvent { kind: None, ..valid() }), (Some("type"), ValidationErrorCode::Missing));
-        assert_eq!(error(RawEvent { kind: Some("veiw".into()), ..valid() }), (Some("type"), ValidationErrorCode::UnknownKind));
+        assert_eq!(
+            error(RawEvent { kind: Some("veiw".into()), ..valid() }),
+            (Some("type"), ValidationErrorCode::UnknownKind)
+        );
         assert_eq!(error(RawEvent { item_id: None, ..valid() }), (Some("item_id"), ValidationErrorCode::Missing));
-        assert_eq!(error(RawEvent { value: Some(f64::NAN), ..valid() }), (Some("value"), ValidationErrorCode::NotFinite));
+        assert_eq!(
+            error(RawEvent { value: Some(f64::NAN), ..valid() }),
+            (Some("value"), ValidationErrorCode::NotFinite)
+        );
         assert_eq!(error(RawEvent { value: Some(1e39), ..valid() }), (Some("value"), ValidationErrorCode::NotFinite));
-        assert_eq!(error(RawEvent { timestamp: Some(-1), ..valid() }), (Some("timestamp"), ValidationErrorCode::TooEarly));
+        assert_eq!(
+            error(RawEvent { timestamp: Some(-1), ..valid() }),
+            (Some("timestamp"), ValidationErrorCode::TooEarly)
+        );
         assert_eq!(
             error(RawEvent { timestamp: Some(NOW + MAX_FUTURE_MS + 1), ..valid() }),
             (Some("timestamp"), ValidationErrorCode::TooLate)
@@ -323,7 +366,10 @@ mod tests {
             (Some("properties"), ValidationErrorCode::TooDeep)
         );
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PROPERTIES_BYTES));
-        assert_eq!(error(RawEvent { properties: Some(large.into()), ..valid() }), (Some("properties"), ValidationErrorCode::TooLarge));
+        assert_eq!(
+            error(RawEvent { properties: Some(large.into()), ..valid() }),
+            (Some("properties"), ValidationErrorCode::TooLarge)
+        );
     }
 
     #[test]

@@ -73,7 +73,11 @@ pub struct ValidationError {
 
 impl ValidationError {
     /// Creates an error without a position; [`ValidationError::with_position`] adds one.
-    pub(super) fn new(field: impl Into<Option<&'static str>>, code: ValidationErrorCode, reason: impl Into<String>) -> Self {
+    pub(super) fn new(
+        field: impl Into<Option<&'static str>>,
+        code: ValidationErrorCode,
+        reason: impl Into<String>,
+    ) -> Self {
         Self { index: 0, line: None, field: field.into(), code, reason: reason.into() }
     }
 
@@ -98,11 +102,15 @@ mod tests {
 
     #[test]
     fn serialises_as_documented_for_receipts() {
-        let error = ValidationError::new("user_id", ValidationErrorCode::Empty, "`user_id` is empty").with_position(3, None);
+        let error =
+            ValidationError::new("user_id", ValidationErrorCode::Empty, "`user_id` is empty").with_position(3, None);
         let json = r#"{"index":3,"field":"user_id","code":"empty","reason":"`user_id` is empty"}"#;
         assert_eq!(serde_json::to_string(&error).unwrap(), json);
         let error = ValidationError::new(None, ValidationErrorCode::NotUtf8, "not UTF-8").with_position(0, Some(1));
-        assert_eq!(serde_json::to_string(&error).unwrap(), r#"{"index":0,"line":1,"field":null,"code":"not_utf8","reason":"not UTF-8"}"#);
+        assert_eq!(
+            serde_json::to_string(&error).unwrap(),
+            r#"{"index":0,"line":1,"field":null,"code":"not_utf8","reason":"not UTF-8"}"#
+        );
         assert_eq!(error.to_string(), "line 1: not UTF-8");
     }
 }

@@ -36,7 +36,14 @@ impl RecentImpressions {
     const MOST: usize = 100;
 
     /// Records that an item was displayed at `position` of a list, counted from 1.
-    pub fn record(&mut self, item: ItemIx, source: SourceName, position: usize, at: Timestamp, counts: &mut ClickThrough) {
+    pub fn record(
+        &mut self,
+        item: ItemIx,
+        source: SourceName,
+        position: usize,
+        at: Timestamp,
+        counts: &mut ClickThrough,
+    ) {
         let bucket = match position {
             0..=1 => 0,
             2..=3 => 1,
@@ -65,7 +72,9 @@ impl RecentImpressions {
     /// Attributes a target event on `item` to its latest impression within the window before `at`.
     /// Each impression is credited at most once.
     pub fn attribute_click(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
-        let matches = |impression: &ImpressionSlot| impression.item == item && (0..=window_ms).contains(&at.saturating_sub(impression.at));
+        let matches = |impression: &ImpressionSlot| {
+            impression.item == item && (0..=window_ms).contains(&at.saturating_sub(impression.at))
+        };
         if let Some(index) = self.shown.iter().rposition(matches) {
             let impression = self.shown.remove(index);
             bump(&mut counts.clicked, impression.source, impression.place);

@@ -72,10 +72,16 @@ impl ClusteringSchedule {
             match background.finish() {
                 Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),
                 Ok(Err(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use")
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "clustering failed; the current clusters stay in use"
+                    )
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use")
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "clustering failed; the current clusters stay in use"
+                    )
                 }
             }
         }

@@ -46,8 +46,10 @@ pub(super) fn explain(
 ) -> Vec<Option<Explanation>> {
     let ranks: Vec<_> = items.iter().map(|candidate| workspace.ranking.rank_of(candidate.item)).collect();
     let candidates = workspace.ranking.candidates();
-    let mut explanations: Vec<_> =
-        items.iter().map(|candidate| Explanation { sources: evidence(candidates, candidate.item), influence: None }).collect();
+    let mut explanations: Vec<_> = items
+        .iter()
+        .map(|candidate| Explanation { sources: evidence(candidates, candidate.item), influence: None })
+        .collect();
     let current = user.sequence.current_session();
     for (back, step) in current.iter().rev().enumerate().take(MAX_OMITTED_EVENTS) {
         let index = user.sequence.steps.len() - 1 - back;
@@ -58,7 +60,8 @@ pub(super) fn explain(
             let without = workspace.ranking.rank_of(candidate.item);
             let rank_loss = |without: Option<usize>| without.unwrap_or(usize::MAX).saturating_sub(rank);
             if rank_loss(without) > explanation.influence.map_or(0, |moved| rank_loss(moved.rank_without)) {
-                explanation.influence = Some(EventInfluence { step: *step, events_back: back, rank, rank_without: without });
+                explanation.influence =
+                    Some(EventInfluence { step: *step, events_back: back, rank, rank_without: without });
             }
         }
     }
@@ -79,12 +82,16 @@ fn without(session: &UserSequence, index: usize) -> UserSequence {
 
 /// Evidence for an item from each source: its largest share among the source's columns.
 fn evidence(candidates: &CandidateSet, item: ItemIx) -> Vec<(SourceName, f32)> {
-    let Some((weights, ..)) = candidates.position(item).and_then(|position| candidates.rows().nth(position)) else { return Vec::new() };
+    let Some((weights, ..)) = candidates.position(item).and_then(|position| candidates.rows().nth(position)) else {
+        return Vec::new();
+    };
     let share = |column: EvidenceColumn| {
         let (weight, total) = (weights.get(column as usize)?, candidates.totals().get(column as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (weight / total).min(1.0))
     };
-    let largest = |source| EvidenceColumn::ALL.into_iter().filter(|column| column.source() == source).filter_map(share).reduce(f32::max);
+    let largest = |source| {
+        EvidenceColumn::ALL.into_iter().filter(|column| column.source() == source).filter_map(share).reduce(f32::max)
+    };
     SourceName::ALL.into_iter().filter_map(|source| Some((source, largest(source)?))).collect()
 }
 
@@ -95,7 +102,10 @@ mod tests {
     #[test]
     fn next_event_starts_the_session_when_the_first_is_omitted() {
         let step = |item, starts_session| Step { item: Some(item), kind: 0, starts_session, at: 0, value: 1.0 };
-        let session = UserSequence { steps: vec![step(1, true), step(2, false), step(3, true), step(4, false)], ..UserSequence::default() };
+        let session = UserSequence {
+            steps: vec![step(1, true), step(2, false), step(3, true), step(4, false)],
+            ..UserSequence::default()
+        };
         assert_eq!(without(&session, 2).steps, [step(1, true), step(2, false), step(4, true)]);
         assert_eq!(without(&session, 1).steps, [step(1, true), step(3, true), step(4, false)]);
         assert_eq!(without(&session, 3).current_session(), [step(3, true)]);

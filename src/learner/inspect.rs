@@ -127,7 +127,8 @@ fn inspected(candidates: &CandidateSet, candidate: Candidate) -> InspectedCandid
         let (weight, total) = (evidence.get(column as usize)?, candidates.totals().get(column as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (column.as_str(), (weight / total).min(1.0)))
     };
-    let feature = |column: FeatureColumn| Some((column.as_str(), *features.get(column as usize).filter(|value| **value != 0.0)?));
+    let feature =
+        |column: FeatureColumn| Some((column.as_str(), *features.get(column as usize).filter(|value| **value != 0.0)?));
     InspectedCandidate {
         candidate,
         ranks,

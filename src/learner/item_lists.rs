@@ -50,7 +50,13 @@ fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
 
 /// Returns the most popular items of one category, or of all, each with its decayed count.
 #[must_use]
-pub fn trending_items(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+pub fn trending_items(
+    snapshot: &ModelSnapshot,
+    catalog: &Catalog,
+    category: Option<&str>,
+    limit: usize,
+    now: Timestamp,
+) -> Vec<Candidate> {
     let filter = category.map(ItemFilter::category);
     let rules = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
@@ -102,7 +108,8 @@ pub fn similar_items(
     if let Some(weights) = snapshot.weights() {
         count(nearest(weights, item, &mut workspace), SourceName::Network);
     }
-    let mut ranked: Vec<_> = shares.into_iter().map(|(item, (score, _, source))| Candidate { item, score, source }).collect();
+    let mut ranked: Vec<_> =
+        shares.into_iter().map(|(item, (score, _, source))| Candidate { item, score, source }).collect();
     ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
 
     let exclude = [item];
@@ -111,10 +118,12 @@ pub fn similar_items(
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
     if selection.needs_more() {
         let passed: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
-        items_sharing_attributes(snapshot, catalog, item).into_iter().filter(|other| !passed.contains(other)).for_each(|other| {
-            let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
-            selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
-        });
+        items_sharing_attributes(snapshot, catalog, item).into_iter().filter(|other| !passed.contains(other)).for_each(
+            |other| {
+                let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
+                selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
+            },
+        );
     }
     selection.into_parts().0
 }
@@ -152,7 +161,9 @@ fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: I
     let mut others: Vec<(usize, f32, ItemIx)> = newest(snapshot)
         .filter_map(|other| Some((shared_attribute_count(known, catalog.get(other)?), other)))
         .filter(|(shared_attribute_count, _)| *shared_attribute_count > 0)
-        .map(|(shared_attribute_count, other)| (shared_attribute_count, snapshot.sources.popularity(other, snapshot.offset), other))
+        .map(|(shared_attribute_count, other)| {
+            (shared_attribute_count, snapshot.sources.popularity(other, snapshot.offset), other)
+        })
         .collect();
     others.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
     others.into_iter().map(|(.., other)| other).collect()
@@ -161,5 +172,7 @@ fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: I
 /// Counts the categories, tags and brands that two items share.
 fn shared_attribute_count(a: &Item, b: &Item) -> usize {
     let common = |a: &[String], b: &[String]| a.iter().filter(|value| b.contains(value)).count();
-    common(&a.categories, &b.categories) + common(&a.tags, &b.tags) + usize::from(a.brand.is_some() && a.brand == b.brand)
+    common(&a.categories, &b.categories)
+        + common(&a.tags, &b.tags)
+        + usize::from(a.brand.is_some() && a.brand == b.brand)
 }

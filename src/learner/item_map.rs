@@ -62,10 +62,13 @@ pub fn item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap {
     let shown = best(&mut item_numbers.into_iter(), max_points - clusters_by_size.len());
     let items: Vec<_> = shown.into_iter().filter_map(|item| Some((item, weights.embedding(item)?))).collect();
 
-    let rows: Vec<&[f32]> = clusters_by_size.iter().map(|(.., centroid)| *centroid).chain(items.iter().map(|(_, row)| *row)).collect();
-    let value_at = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
+    let rows: Vec<&[f32]> =
+        clusters_by_size.iter().map(|(.., centroid)| *centroid).chain(items.iter().map(|(_, row)| *row)).collect();
+    let value_at =
+        |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
     let projection = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), value_at).view());
-    let to_map_cluster = |(cluster, size, top, centroid)| ItemMapCluster { cluster, size, top, position: projection.project(centroid) };
+    let to_map_cluster =
+        |(cluster, size, top, centroid)| ItemMapCluster { cluster, size, top, position: projection.project(centroid) };
     ItemMap {
         items: items.iter().map(|(item, row)| (*item, projection.project(row))).collect(),
         clusters: clusters_by_size.into_iter().map(to_map_cluster).collect(),

@@ -42,8 +42,8 @@ pub use item_lists::{similar_items, trending_items};
 pub use item_map::{ItemMap, ItemMapCluster, item_map};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
-    Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording,
-    score_sessions,
+    Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,
+    OfflineTraining, Recording, score_sessions,
 };
 pub use online::{Learner, LearnerDeps};
 pub use pretrained::PretrainedNetwork;

@@ -73,7 +73,8 @@ impl ModelHealth {
 
     /// Records a test, given the rank of its target.
     pub fn record_test(&mut self, rank: Option<usize>) {
-        let reciprocal_rank = rank.filter(|rank| (1..=crate::evaluation::K).contains(rank)).map_or(0.0, |rank| 1.0 / rank as f64);
+        let reciprocal_rank =
+            rank.filter(|rank| (1..=crate::evaluation::K).contains(rank)).map_or(0.0, |rank| 1.0 / rank as f64);
         self.now.quality.add(reciprocal_rank, Self::RECENTLY.0, Self::USUALLY.0, f64::INFINITY);
     }
 
@@ -82,10 +83,16 @@ impl ModelHealth {
         let earlier = std::mem::replace(&mut self.trained, *all);
         let (batches, skipped) = (all.batches - earlier.batches, all.skipped - earlier.skipped);
         if batches + skipped > 0 {
-            self.now.non_finite_share += (skipped as f64 / (batches + skipped) as f64 - self.now.non_finite_share) / Self::RECENTLY.1;
+            self.now.non_finite_share +=
+                (skipped as f64 / (batches + skipped) as f64 - self.now.non_finite_share) / Self::RECENTLY.1;
         }
         if batches > 0 {
-            self.now.loss.add((all.loss - earlier.loss) / batches as f64, Self::RECENTLY.1, Self::USUALLY.1, Self::LOSS_MOST);
+            self.now.loss.add(
+                (all.loss - earlier.loss) / batches as f64,
+                Self::RECENTLY.1,
+                Self::USUALLY.1,
+                Self::LOSS_MOST,
+            );
         }
     }
 

@@ -155,7 +155,9 @@ impl Learner {
         let LearnerState { training, clustering, .. } = &mut self.state;
         if let Some(training) = training {
             let begun = self.training_begun_after;
-            training.finish_pending(self.training.as_mut()).map_err(|JobLost| LearnerError::BackgroundJobLost { begun })?;
+            training
+                .finish_pending(self.training.as_mut())
+                .map_err(|JobLost| LearnerError::BackgroundJobLost { begun })?;
         }
         clustering.finish_pending(self.clustering.as_mut());
         Ok(&self.state)
@@ -270,7 +272,8 @@ impl Learner {
     /// at the boundary before and begins the next one if it `may_begin`. Clusterings follow the same
     /// scheme with a longer lag.
     fn advance_boundary(&mut self, may_begin: bool) -> Result<(), LearnerError> {
-        let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } = &mut self.state;
+        let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } =
+            &mut self.state;
         health.advance(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
@@ -279,13 +282,21 @@ impl Learner {
             training.apply_finished(self.training.as_mut()).map_err(lost)?;
             health.record_training(training.total());
             if may_begin {
-                training.begin_training(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
+                training
+                    .begin_training(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut())
+                    .map_err(lost)?;
                 self.training_begun_after = next.saturating_sub(1);
             } else {
                 training.clear_touched();
             }
         }
-        clustering.advance_boundary(*next, training.weights(), &settings.clusters, settings.learning.seed, self.clustering.as_mut());
+        clustering.advance_boundary(
+            *next,
+            training.weights(),
+            &settings.clusters,
+            settings.learning.seed,
+            self.clustering.as_mut(),
+        );
         Ok(())
     }
 }

@@ -69,7 +69,13 @@ impl ReplayHistory {
     /// Samples the window of an earlier session. Its age in sessions is exponentially distributed
     /// with a half-life of `half_life` sessions. `None` if the sampled session holds nothing to
     /// predict.
-    pub fn sample(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
+    pub fn sample(
+        &self,
+        rng: &mut Xoshiro256PlusPlus,
+        half_life: f64,
+        kinds: &EventKinds,
+        most: usize,
+    ) -> Option<TrainingWindow> {
         let session_count = self.sessions.len();
         if session_count == 0 {
             return None;

@@ -69,7 +69,10 @@ impl SafetySettings {
     /// How often the training share may be halved.
     #[must_use]
     pub fn max_halvings(&self) -> u8 {
-        (0..=ModelOperation::MAX_HALVINGS).rev().find(|halvings| 1.0 / f64::from(1_u32 << halvings) >= self.training_share_min).unwrap_or(0)
+        (0..=ModelOperation::MAX_HALVINGS)
+            .rev()
+            .find(|halvings| 1.0 / f64::from(1_u32 << halvings) >= self.training_share_min)
+            .unwrap_or(0)
     }
 
     /// Returns the violated rule, if any. `tolerance` scales the thresholds: 1 uses the configured
@@ -77,10 +80,14 @@ impl SafetySettings {
     fn fault(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
         let loss_rises = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
-        let is_significant = quality.usual - quality.recent > SIGNIFICANCE * quality_deviation(quality.usual) * tolerance;
-        let quality_drops = quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance && is_significant;
+        let is_significant =
+            quality.usual - quality.recent > SIGNIFICANCE * quality_deviation(quality.usual) * tolerance;
+        let quality_drops =
+            quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance && is_significant;
         match () {
-            () if self.loss_rise > 0.0 && (loss_rises || mark.non_finite_share > 0.5 * tolerance) => Some(ModelChangeCause::Loss),
+            () if self.loss_rise > 0.0 && (loss_rises || mark.non_finite_share > 0.5 * tolerance) => {
+                Some(ModelChangeCause::Loss)
+            }
             () if self.quality_drop > 0.0 && quality_drops => Some(ModelChangeCause::Quality),
             () => None,
         }
@@ -102,18 +109,24 @@ impl SafetySettings {
         points: impl FnOnce() -> Result<Vec<Offset>, E>,
     ) -> Result<Vec<(ModelOperation, ModelChangeCause)>, E> {
         let Some(cause) = self.fault(health.current(), 1.0) else { return Ok(Vec::new()) };
-        let last_trial = past.iter().rev().find(|(_, change)| is_of_watchdog(change, |operation| *operation == ModelOperation::Resume));
+        let last_trial = past
+            .iter()
+            .rev()
+            .find(|(_, change)| is_of_watchdog(change, |operation| *operation == ModelOperation::Resume));
         if last_trial.is_some_and(|(at, _)| health.current().offset < at + TRIAL_LENGTH) {
             return Ok(Vec::new());
         }
         let points = points()?;
         // Marks at which the problem was not yet visible, the latest first.
-        let mut healthy = health.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
+        let mut healthy =
+            health.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
         let (near, far) = (healthy.next().unwrap_or(0), healthy.next().unwrap_or(0));
-        let last_rollback =
-            past.iter().rev().find(|(_, change)| is_of_watchdog(change, |operation| matches!(operation, ModelOperation::Rollback { .. })));
+        let last_rollback = past.iter().rev().find(|(_, change)| {
+            is_of_watchdog(change, |operation| matches!(operation, ModelOperation::Rollback { .. }))
+        });
         let is_repeated = last_rollback.is_some_and(|(at, _)| at + 10 * self.warm_up > health.current().offset);
-        let latest_point_before = |healthy| points.iter().rev().copied().find(|point| *point <= healthy && !is_rolled_back(*point, past));
+        let latest_point_before =
+            |healthy| points.iter().rev().copied().find(|point| *point <= healthy && !is_rolled_back(*point, past));
         // Prefers a restore point that is one mark older, to keep a margin.
         let to = latest_point_before(far).or_else(|| latest_point_before(near));
         let mut operations: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
@@ -127,7 +140,11 @@ impl SafetySettings {
     /// 10,000 entries at first, and after twice as many with each further pause. A pause by an
     /// operator stays.
     #[must_use]
-    pub fn decide_trial(&self, now: Offset, past: &[(Offset, ModelChange)]) -> Option<(ModelOperation, ModelChangeCause)> {
+    pub fn decide_trial(
+        &self,
+        now: Offset,
+        past: &[(Offset, ModelChange)],
+    ) -> Option<(ModelOperation, ModelChangeCause)> {
         let switches = |operation: &ModelOperation| matches!(operation, ModelOperation::Pause | ModelOperation::Resume);
         let (at, last) = past.iter().rev().find(|(_, change)| switches(&change.operation))?;
         let is_pause = |operation: &ModelOperation| *operation == ModelOperation::Pause;
@@ -168,7 +185,8 @@ fn quality_deviation(mean: f64) -> f64 {
 /// destination and the rollback itself.
 #[must_use]
 pub fn is_rolled_back(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
-    past.iter().any(|(at, change)| matches!(change.operation, ModelOperation::Rollback { to } if to < point && point <= *at))
+    past.iter()
+        .any(|(at, change)| matches!(change.operation, ModelOperation::Rollback { to } if to < point && point <= *at))
 }
 
 #[cfg(test)]
@@ -296,9 +314,11 @@ mod tests {
 
     #[test]
     fn repeated_rollback_or_missing_restore_point_pauses_learning() {
-        let earlier_rollback = |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
+        let earlier_rollback =
+            |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
         let is_degraded = simulate(20_000, 17_000, None, 5.0, 0);
-        let decide_by_default = |past: &[_], points: &[_]| decide(&SafetySettings::default(), &is_degraded, past, points);
+        let decide_by_default =
+            |past: &[_], points: &[_]| decide(&SafetySettings::default(), &is_degraded, past, points);
         let rollback = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
         assert_eq!(
             decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &POINTS),

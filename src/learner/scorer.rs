@@ -26,7 +26,12 @@ pub struct ScoringWorkspace {
 
 impl Default for ScoringWorkspace {
     fn default() -> Self {
-        Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), ranking: RankingWorkspace::new(MIN_CANDIDATES) }
+        Self {
+            network: NetworkScratch::default(),
+            query: Vec::new(),
+            interest: Vec::new(),
+            ranking: RankingWorkspace::new(MIN_CANDIDATES),
+        }
     }
 }
 
@@ -70,8 +75,12 @@ impl Scorer<'_> {
             weights.interest_query(query, interest);
             self.top(weights, query, network)
         });
-        let context =
-            QueryContext { steps: user.sequence.current_session(), session, session_start: user.sequence.session_start, now: self.now };
+        let context = QueryContext {
+            steps: user.sequence.current_session(),
+            session,
+            session_start: user.sequence.session_start,
+            now: self.now,
+        };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, user);

@@ -1,7 +1,9 @@
 //! Serving: recommendation requests and their results.
 
 use crate::candidates::{QueryContext, SessionIx};
-use crate::domain::{Candidate, Catalog, Fallback, ItemIx, KindId, RemovalCounts, SourceName, Step, Timestamp};
+use crate::domain::{
+    Candidate, Catalog, Fallback, ItemIx, KindId, RemovalCounts, SourceName, Step, Timestamp, UserSequence,
+};
 use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
 
@@ -57,12 +59,18 @@ impl HiddenItems {
     pub fn of(&self, steps: &[Step], now: Timestamp) -> Vec<ItemIx> {
         let hides = |position: usize, step: &Step| {
             let age = now.saturating_sub(step.at);
-            let selected_again = || steps.iter().skip(position + 1).any(|later| later.item == step.item && !later.is_dismissal());
+            let selected_again =
+                || steps.iter().skip(position + 1).any(|later| later.item == step.item && !later.is_dismissal());
             let is_dismissed = step.is_dismissal() && age <= self.dismissed_for_ms && !selected_again();
             let is_purchased = Some(step.kind) == self.purchase && !step.is_dismissal() && age < self.purchased_for_ms;
             is_dismissed || is_purchased
         };
-        steps.iter().enumerate().filter(|(position, step)| hides(*position, step)).filter_map(|(_, step)| step.item).collect()
+        steps
+            .iter()
+            .enumerate()
+            .filter(|(position, step)| hides(*position, step))
+            .filter_map(|(_, step)| step.item)
+            .collect()
     }
 }
 
@@ -89,7 +97,11 @@ impl RecommendationRequest {
     /// depend on `limit`, so that a shorter list is always the beginning of a longer one. A filter or
     /// category limit removes many candidates, so it starts with more.
     fn candidate_limits(&self) -> &'static [usize] {
-        if self.filter.is_some() || self.max_per_category.is_some() { &[MAX_CANDIDATES] } else { &[FIRST_CANDIDATES, MAX_CANDIDATES] }
+        if self.filter.is_some() || self.max_per_category.is_some() {
+            &[MAX_CANDIDATES]
+        } else {
+            &[FIRST_CANDIDATES, MAX_CANDIDATES]
+        }
     }
 }
 
@@ -145,7 +157,10 @@ fn select_ranked(
     for limit in limits {
         batch.clear();
         rank(*limit, &mut batch);
-        batch.iter().filter(|candidate| ranked.insert(candidate.item)).for_each(|candidate| selection.add_ranked(*candidate));
+        batch
+            .iter()
+            .filter(|candidate| ranked.insert(candidate.item))
+            .for_each(|candidate| selection.add_ranked(*candidate));
         if batch.len() < *limit || !selection.needs_more() {
             return;
         }
@@ -165,6 +180,31 @@ fn fallback(item_count: usize, is_known: bool, was_short: bool, selection: &Resu
         () if selection.needs_more() && removed.unavailable > 0 => Fallback::Unavailable,
         () => Fallback::None,
     }
+}
+
+/// Fills a short list with the most popular eligible items that are not `ranked`.
+fn add_popular_items(
+    snapshot: &ModelSnapshot,
+    sequence: &UserSequence,
+    rules: &EligibilityRules<'_>,
+    ranked: &FxHashSet<ItemIx>,
+    selection: &mut ResultSelection<'_>,
+) {
+    let current = QueryContext {
+        steps: sequence.current_session(),
+        session: SessionIx::MAX,
+        session_start: sequence.session_start,
+        now: snapshot.offset,
+    };
+    let is_known = !sequence.steps.is_empty();
+    let mut passed = ranked.iter().copied().chain(current.dismissed_items()).collect();
+    visit_popular_items(snapshot, rules, &mut passed, &mut |item, popularity| {
+        // Scored below all ranked items, because popularity and ranker scores are not comparable.
+        let score =
+            if is_known { selection.selected().last().map_or(0.0, |last| last.score - 1.0) } else { popularity };
+        selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
+        selection.needs_more()
+    });
 }
 
 /// Recommends items from a snapshot; `catalog` decides which items are eligible. If too few
@@ -207,19 +247,7 @@ pub fn recommend(
     }
     let is_short = selection.needs_more();
     if is_short {
-        let current = QueryContext {
-            steps: user.sequence.current_session(),
-            session: SessionIx::MAX,
-            session_start: user.sequence.session_start,
-            now: snapshot.offset,
-        };
-        let mut passed = ranked.iter().copied().chain(current.dismissed_items()).collect();
-        visit_popular_items(snapshot, &rules, &mut passed, &mut |item, popularity| {
-            // Scored below all ranked items, because popularity and ranker scores are not comparable.
-            let score = if is_known { selection.selected().last().map_or(0.0, |last| last.score - 1.0) } else { popularity };
-            selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
-            selection.needs_more()
-        });
+        add_popular_items(snapshot, &user.sequence, &rules, &ranked, &mut selection);
     }
 
     let removed = selection.removal_counts();
@@ -238,6 +266,15 @@ pub fn recommend(
         vec![None; selected.len()]
     };
     let selected_items = selected.into_iter().zip(interests).zip(explanations);
-    let items = selected_items.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
-    RankedAnswer { weights_version: snapshot.weights_version(), items, remainder, removed, candidates_by_source, fallback }
+    let items = selected_items
+        .map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation })
+        .collect();
+    RankedAnswer {
+        weights_version: snapshot.weights_version(),
+        items,
+        remainder,
+        removed,
+        candidates_by_source,
+        fallback,
+    }
 }

@@ -51,7 +51,13 @@ impl SessionOwnerIndex {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
         }
-        self.sessions.push_back(OwnedSession { number, begun: session_start, owner: hash(user), earliest: Timestamp::MAX, kinds: 0 });
+        self.sessions.push_back(OwnedSession {
+            number,
+            begun: session_start,
+            owner: hash(user),
+            earliest: Timestamp::MAX,
+            kinds: 0,
+        });
     }
 
     /// Records a step of a session.
@@ -82,7 +88,8 @@ impl SessionOwnerIndex {
     pub(super) fn expire(&mut self, expired: &ExpiryCutoffs) -> Vec<SessionIx> {
         let mut expired_sessions = Vec::new();
         for session in &mut self.sessions {
-            let holds_expired = |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.covers(*kind, session.earliest);
+            let holds_expired =
+                |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.covers(*kind, session.earliest);
             if (0..64).any(|kind| holds_expired(&kind)) {
                 expired_sessions.push(session.number);
                 (session.kinds, session.earliest) = (0, Timestamp::MAX);
@@ -112,7 +119,13 @@ mod tests {
     fn sessions_with_expired_events_are_found() {
         let mut owners = SessionOwnerIndex::new(9);
         let kinds = EventKinds::default();
-        let step = |kind: &EventKind, at| Step { item: Some(1), kind: kinds.id(kind).unwrap(), starts_session: false, at, value: 1.0 };
+        let step = |kind: &EventKind, at| Step {
+            item: Some(1),
+            kind: kinds.id(kind).unwrap(),
+            starts_session: false,
+            at,
+            value: 1.0,
+        };
         for (session, at) in (0..4).zip([10, 20, 30, 40]) {
             owners.begin_session(session, 0, if session == 1 { "bob" } else { "ann" });
             owners.record_step(session, &step(&EventKind::View, at));

@@ -32,7 +32,9 @@ impl SourceAffinities {
     #[must_use]
     pub fn get(&self, session_start: Offset) -> SourceAffinity {
         let entry = self.places.get((session_start % Self::PLACES) as usize);
-        entry.filter(|(owner, _)| *owner == session_start).map_or_else(SourceAffinity::default, |(_, affinity)| *affinity)
+        entry
+            .filter(|(owner, _)| *owner == session_start)
+            .map_or_else(SourceAffinity::default, |(_, affinity)| *affinity)
     }
 }
 

@@ -130,7 +130,10 @@ impl LearnerState {
 
     pub(super) fn new(settings: LearnerConfig, pretrained: Option<PretrainedNetwork>) -> Result<Self, LearnerError> {
         let learning = &settings.learning;
-        if pretrained.as_ref().is_some_and(|pretrained| !pretrained.matches_settings(&settings.network, &settings.kinds)) {
+        if pretrained
+            .as_ref()
+            .is_some_and(|pretrained| !pretrained.matches_settings(&settings.network, &settings.kinds))
+        {
             return Err(LearnerError::PretrainedMismatch);
         }
         let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.item_names().len());

@@ -86,7 +86,11 @@ impl OnlineTraining {
     ///
     /// # Errors
     /// [`NetworkSettingsError`] if the network settings are invalid.
-    pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, NetworkSettingsError> {
+    pub fn new(
+        network: NetworkSettings,
+        kinds: usize,
+        settings: &LearningSettings,
+    ) -> Result<Self, NetworkSettingsError> {
         Ok(Self::with_trainer(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
     }
 
@@ -282,13 +286,21 @@ impl OnlineTraining {
 
     /// Collects the windows of the touched sessions, each once, and `replay_ratio` replayed ones
     /// for each, in random order.
-    fn sample_windows(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &EventKinds, settings: &LearningSettings) -> Vec<TrainingWindow> {
+    fn sample_windows(
+        &mut self,
+        rng: &mut Xoshiro256PlusPlus,
+        kinds: &EventKinds,
+        settings: &LearningSettings,
+    ) -> Vec<TrainingWindow> {
         let mut seen = FxHashSet::default();
         let touched: Vec<u64> = self.touched.drain(..).filter(|session| seen.insert(*session)).collect();
         let mut windows: Vec<TrainingWindow> =
             touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
         let replay_count = windows.len() * settings.replay_ratio;
-        windows.extend((0..replay_count).filter_map(|_| self.history.sample(rng, settings.replay_half_life, kinds, settings.window)));
+        windows.extend(
+            (0..replay_count)
+                .filter_map(|_| self.history.sample(rng, settings.replay_half_life, kinds, settings.window)),
+        );
         for index in (1..windows.len()).rev() {
             windows.swap(index, (rng.next_u64() % (index as u64 + 1)) as usize);
         }

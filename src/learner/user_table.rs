@@ -72,7 +72,13 @@ impl<M> From<UserTable<M>> for StoredUserTable<M> {
 impl<M> From<StoredUserTable<M>> for UserTable<M> {
     fn from(stored: StoredUserTable<M>) -> Self {
         let seen = stored.users.iter().map(|(id, user)| (user.last_seen, Arc::clone(id))).collect();
-        Self { users: stored.users.into_iter().collect(), seen, quiet: 0, hidden_kept: stored.hidden_kept, users_kept: stored.users_kept }
+        Self {
+            users: stored.users.into_iter().collect(),
+            seen,
+            quiet: 0,
+            hidden_kept: stored.hidden_kept,
+            users_kept: stored.users_kept,
+        }
     }
 }
 
@@ -127,7 +133,9 @@ impl<M: Default> UserTable<M> {
     }
 
     fn drop_inactive(&mut self, now: Offset) {
-        while let Some((at, id)) = self.seen.get(self.quiet).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept) {
+        while let Some((at, id)) =
+            self.seen.get(self.quiet).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept)
+        {
             if let Some(user) = self.users.get_mut(id).filter(|user| user.last_seen == *at) {
                 user.state.forget_hidden();
             }
@@ -156,7 +164,11 @@ mod tests {
         assert_eq!(users.get_or_create("ann", 10).session_ix, 7);
         users.get_or_create("cyd", 16);
         assert!(users.get_mut("bob").is_none(), "11 entries ago");
-        assert_eq!(users.get_mut("ann").map(|user| user.session_ix), Some(7), "an older sighting does not drop a returning user");
+        assert_eq!(
+            users.get_mut("ann").map(|user| user.session_ix),
+            Some(7),
+            "an older sighting does not drop a returning user"
+        );
         assert_eq!(users.count(), 2);
     }
 }

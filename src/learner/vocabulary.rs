@@ -29,7 +29,11 @@ impl From<AttributeVocabulary> for StoredVocabulary {
     fn from(vocabulary: AttributeVocabulary) -> Self {
         let mut values: Vec<_> = vocabulary.numbers.into_iter().collect();
         values.sort_unstable_by_key(|(_, number)| *number);
-        Self { values: values.into_iter().map(|(value, _)| value).collect(), holders: vocabulary.holders, most: vocabulary.most }
+        Self {
+            values: values.into_iter().map(|(value, _)| value).collect(),
+            holders: vocabulary.holders,
+            most: vocabulary.most,
+        }
     }
 }
 
@@ -56,7 +60,11 @@ impl AttributeVocabulary {
         let brand = item.brand.iter().map(|value| ("brand", value));
         let categories = item.categories.iter().map(|value| ("category", value));
         let tags = item.tags.iter().map(|value| ("tag", value));
-        brand.chain(categories).chain(tags).filter_map(|(field, value)| self.value(format!("{field}:{value}"))).collect()
+        brand
+            .chain(categories)
+            .chain(tags)
+            .filter_map(|(field, value)| self.value(format!("{field}:{value}")))
+            .collect()
     }
 
     /// Returns recently described items that share values with `values`: those that share the most
@@ -103,7 +111,11 @@ mod tests {
     use super::*;
 
     fn item(brand: &str, tags: &[&str]) -> Item {
-        Item { brand: Some(brand.to_owned()), tags: tags.iter().map(|&tag| tag.to_owned()).collect(), ..Item::default() }
+        Item {
+            brand: Some(brand.to_owned()),
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            ..Item::default()
+        }
     }
 
     #[test]

@@ -98,11 +98,18 @@ pub trait MetricHandle: Sized {
 const METADATA: Metadata<'static> = Metadata::new("sequor", Level::INFO, None);
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-    Key::from_parts(name, labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect::<Vec<_>>())
+    Key::from_parts(
+        name,
+        labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect::<Vec<_>>(),
+    )
 }
 
 /// Registers the help text of a metric and returns its name.
-pub(super) fn describe<H: MetricHandle>(recorder: &dyn Recorder, name: &'static str, help: &'static str) -> &'static str {
+pub(super) fn describe<H: MetricHandle>(
+    recorder: &dyn Recorder,
+    name: &'static str,
+    help: &'static str,
+) -> &'static str {
     let (key, help) = (KeyName::from_const_str(name), help.into());
     match H::TYPE {
         MetricType::Counter => recorder.describe_counter(key, None, help),

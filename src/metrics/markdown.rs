@@ -17,7 +17,14 @@ impl Metrics {
              | name | type | unit | labels | description |\n|---|---|---|---|---|\n",
         );
         for declared in Self::DECLARATIONS {
-            row(&mut page, declared.name, declared.kind.as_str(), declared.unit.as_str(), &labels(declared), declared.help);
+            row(
+                &mut page,
+                declared.name,
+                declared.kind.as_str(),
+                declared.unit.as_str(),
+                &labels(declared),
+                declared.help,
+            );
         }
         row(&mut page, BUILD_INFO, MetricType::Gauge.as_str(), MetricUnit::None.as_str(), "`version`", BUILD_INFO_HELP);
         for (name, kind, help) in process::FAMILIES {

@@ -10,7 +10,9 @@ mod markdown;
 mod process;
 mod snapshot;
 
-pub use handle::{EventKindCounters, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit};
+pub use handle::{
+    EventKindCounters, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
+};
 pub use process::ProcessStats;
 pub use snapshot::MetricsSnapshot;
 
@@ -222,7 +224,8 @@ impl MetricLabel for ModelChangeCause {
 
 impl MetricLabel for SourceName {
     const KEY: &'static str = "source";
-    const VALUES: &'static [&'static str] = &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
+    const VALUES: &'static [&'static str] =
+        &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
 
     fn index(self) -> usize {
         Self::ALL.iter().position(|source| *source == self).unwrap_or_default()

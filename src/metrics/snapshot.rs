@@ -28,6 +28,9 @@ mod tests {
         let metrics = Metrics::new(&EventKinds::default()).unwrap();
         metrics.events.with_label(EventOutcome::Accepted).increment(7);
         let snapshot = metrics.snapshot();
-        assert_eq!((snapshot.value("sequor_events_total{outcome=\"accepted\"}"), snapshot.value("sequor_nothing")), (7.0, 0.0));
+        assert_eq!(
+            (snapshot.value("sequor_events_total{outcome=\"accepted\"}"), snapshot.value("sequor_nothing")),
+            (7.0, 0.0)
+        );
     }
 }

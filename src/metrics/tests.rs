@@ -7,7 +7,10 @@ fn names_follow_the_conventions() {
     for declared in Metrics::DECLARATIONS {
         let name = declared.name;
         assert!(seen.insert(name), "{name} is declared twice");
-        assert!(name.starts_with("sequor_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+        assert!(
+            name.starts_with("sequor_")
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        );
         assert_eq!(name.ends_with("_total"), declared.kind == MetricType::Counter, "{name}");
         assert_eq!(name.contains("_seconds"), declared.unit == MetricUnit::Seconds, "{name}");
         assert_eq!(name.contains("_bytes"), declared.unit == MetricUnit::Bytes, "{name}");
@@ -84,5 +87,8 @@ fn source_labels_match_source_names() {
 #[test]
 fn maps_statuses_to_classes() {
     let classes = [200, 304, 404, 503].map(StatusClass::from_status);
-    assert_eq!(classes, [StatusClass::Success, StatusClass::Redirect, StatusClass::ClientError, StatusClass::ServerError]);
+    assert_eq!(
+        classes,
+        [StatusClass::Success, StatusClass::Redirect, StatusClass::ClientError, StatusClass::ServerError]
+    );
 }

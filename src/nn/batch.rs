@@ -113,8 +113,10 @@ mod tests {
         assert_eq!(batch.sessions, [3, 4, 1]);
         let items: Vec<_> = batch.inputs.iter().map(|input| input.item.unwrap()).collect();
         assert_eq!(items, [5, 8, 1, 6, 9], "a long window keeps its last positions");
-        let (first, second) =
-            (BatchStep { previous_first: None, first: 0, rows: 3 }, BatchStep { previous_first: Some(0), first: 3, rows: 2 });
+        let (first, second) = (
+            BatchStep { previous_first: None, first: 0, rows: 3 },
+            BatchStep { previous_first: Some(0), first: 3, rows: 2 },
+        );
         assert_eq!(batch.steps().collect::<Vec<_>>(), [first, second]);
         assert_eq!(batch.steps().rev().collect::<Vec<_>>(), [second, first]);
         let targets: Vec<_> = batch.targets.iter().map(|target| (target.row, target.window, target.item)).collect();

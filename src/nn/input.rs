@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn gap_buckets_are_powers_of_three_seconds() {
         let second = 1000;
-        let buckets = [i64::MIN, -1, 0, 999, second, 3 * second - 1, 3 * second, 9 * second, 59_049 * second, i64::MAX].map(gap_bucket);
+        let buckets = [i64::MIN, -1, 0, 999, second, 3 * second - 1, 3 * second, 9 * second, 59_049 * second, i64::MAX]
+            .map(gap_bucket);
         assert_eq!(buckets, [0, 0, 0, 0, 1, 1, 2, 3, 11, 15]);
     }
 

@@ -160,7 +160,11 @@ mod tests {
                 more[column] += 1e-2;
                 less[column] -= 1e-2;
                 let expected = 0.5 * (loss_and_gradient(kind, &more, 3).0 - loss_and_gradient(kind, &less, 3).0) / 2e-2;
-                assert!((f64::from(gradient[column]) - expected).abs() < 2e-4, "{kind:?} {column}: {} is not {expected}", gradient[column]);
+                assert!(
+                    (f64::from(gradient[column]) - expected).abs() < 2e-4,
+                    "{kind:?} {column}: {} is not {expected}",
+                    gradient[column]
+                );
             }
             assert_eq!(gradient[4], 0.0, "a masked column gets no gradient");
         }

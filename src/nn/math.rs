@@ -126,7 +126,8 @@ pub(super) fn sum_of_exponentials(values: &[f32], shift: f32) -> f32 {
 pub(super) fn max_value(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
-    let tail = chunks.remainder().iter().fold(f32::NEG_INFINITY, |best, value| if *value > best { *value } else { best });
+    let tail =
+        chunks.remainder().iter().fold(f32::NEG_INFINITY, |best, value| if *value > best { *value } else { best });
     for chunk in chunks {
         for (best, value) in lanes.iter_mut().zip(chunk) {
             *best = if *value > *best { *value } else { *best };

@@ -214,7 +214,9 @@ mod tests {
 
     #[test]
     fn matmul_is_exact_for_every_shape_and_stride() {
-        for (rows, depth, columns) in [(1, 1, 1), (6, 96, 64), (7, 97, 65), (5, 3, 101), (13, 200, 15), (32, 101, 130), (4, 0, 9)] {
+        for (rows, depth, columns) in
+            [(1, 1, 1), (6, 96, 64), (7, 97, 65), (5, 3, 101), (13, 200, 15), (32, 101, 130), (4, 0, 9)]
+        {
             let (a_stride, b_stride, stride) = (depth + 2, columns + 3, columns + 1);
             let (a, b) = (numbers(rows * a_stride, 1), numbers(depth * b_stride, 2));
             let before = numbers(rows * stride, 3);
@@ -229,9 +231,17 @@ mod tests {
                     for column in 0..columns {
                         let sum: f32 = (0..depth).map(|k| a[row * a_stride + k] * b[k * b_stride + column]).sum();
                         let initial = if add { before[row * stride + column] } else { 0.0 };
-                        assert_eq!(out[row * stride + column], sum + initial, "{rows}×{depth}×{columns} at ({row}, {column})");
+                        assert_eq!(
+                            out[row * stride + column],
+                            sum + initial,
+                            "{rows}×{depth}×{columns} at ({row}, {column})"
+                        );
                     }
-                    assert_eq!(out[row * stride + columns], before[row * stride + columns], "the gap between rows is unchanged");
+                    assert_eq!(
+                        out[row * stride + columns],
+                        before[row * stride + columns],
+                        "the gap between rows is unchanged"
+                    );
                 }
             }
         }

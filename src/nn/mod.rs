@@ -39,6 +39,8 @@ mod value_scale;
 mod weights;
 
 pub use input::{GAP_BUCKETS, ItemAttributeLists, StepInput, TrainingPosition, TrainingWindow, gap_bucket};
-pub use settings::{CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind, SessionTargets};
+pub use settings::{
+    CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind, SessionTargets,
+};
 pub use trainer::{BatchReport, Trainer};
 pub use weights::{HiddenState, NetworkScratch, TopItems, Weights};

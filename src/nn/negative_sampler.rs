@@ -164,7 +164,8 @@ impl NegativeSampler {
     /// The count is at least 1, so an item that was never a target has a finite logQ correction.
     pub(super) fn expected_count(&self, item: ItemIx, draws: usize, targets: usize) -> f32 {
         let count = self.counts.get(item as usize).copied().unwrap_or(0).max(1);
-        let weight = self.levels.first().and_then(|weights| weights.get(item as usize)).copied().unwrap_or(0).max(UNIT as u64);
+        let weight =
+            self.levels.first().and_then(|weights| weights.get(item as usize)).copied().unwrap_or(0).max(UNIT as u64);
         let drawn = draws as f64 * weight as f64 / self.total().max(1) as f64;
         let in_batch = targets as f64 * f64::from(count) / self.events.max(1) as f64;
         (drawn + in_batch) as f32

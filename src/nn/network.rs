@@ -110,7 +110,12 @@ impl NetworkPass {
     ///
     /// Dropout uses one mask per window and layer for all its steps (variational dropout, Gal &
     /// Ghahramani 2016).
-    pub(super) fn forward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, rng: &mut Xoshiro256PlusPlus) {
+    pub(super) fn forward(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        batch: &TrainingBatch,
+        rng: &mut Xoshiro256PlusPlus,
+    ) {
         let settings = &*parameters.settings;
         let (hidden, rows, windows) = (settings.hidden, batch.row_count(), batch.window_count());
         let square_matrix = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
@@ -121,9 +126,9 @@ impl NetworkPass {
             parameters.embed(input, x);
         }
         if !self.input_mask.is_empty() {
-            batch
-                .steps()
-                .for_each(|BatchStep { first, rows, .. }| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|BatchStep { first, rows, .. }| {
+                multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask)
+            });
         }
         resize_zeroed(&mut self.initial_states, windows * hidden * settings.cell.state_blocks());
         for layer in 0..settings.layers {
@@ -141,14 +146,24 @@ impl NetworkPass {
                 let Some(previous_first) = previous_first else { continue };
                 let (earlier, current) = self.memory.split_at_mut(first * hidden);
                 let previous_rows = rows_of(previous_first, rows, hidden);
-                memory_step(current, &earlier[previous_rows.clone()], &self.inputs[previous_rows], settings.memory_decay);
+                memory_step(
+                    current,
+                    &earlier[previous_rows.clone()],
+                    &self.inputs[previous_rows],
+                    settings.memory_decay,
+                );
             }
             let m = MatrixView::new(&self.memory, rows, hidden);
             matmul(&mut self.outputs, hidden, m, square_matrix(&parameters.layout.input_memory), true);
         }
     }
 
-    fn draw_masks(&mut self, parameters: &NetworkParameters<EmbeddingTable>, windows: usize, rng: &mut Xoshiro256PlusPlus) {
+    fn draw_masks(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        windows: usize,
+        rng: &mut Xoshiro256PlusPlus,
+    ) {
         let settings = &*parameters.settings;
         let len = windows * settings.hidden;
         draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
@@ -201,7 +216,12 @@ impl NetworkPass {
     ///
     /// Writes the gradient of the dense parameters into `gradient`, which is zero on entry. Writes
     /// the gradient of every row's x, before dropout, into `d_inputs`.
-    pub(super) fn backward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, gradient: &mut [f32]) {
+    pub(super) fn backward(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        batch: &TrainingBatch,
+        gradient: &mut [f32],
+    ) {
         let settings = &*parameters.settings;
         let (hidden, rows) = (settings.hidden, batch.row_count());
         let layout = &*parameters.layout;
@@ -223,7 +243,8 @@ impl NetworkPass {
             for BatchStep { previous_first, first, rows } in batch.steps().rev() {
                 let Some(previous_first) = previous_first else { continue };
                 let (earlier, current) = self.d_memory.split_at_mut(first * hidden);
-                let (earlier, current) = (&mut earlier[rows_of(previous_first, rows, hidden)], &current[..rows * hidden]);
+                let (earlier, current) =
+                    (&mut earlier[rows_of(previous_first, rows, hidden)], &current[..rows * hidden]);
                 let d_x = &mut self.d_inputs[rows_of(previous_first, rows, hidden)];
                 accumulate(earlier, settings.memory_decay, current);
                 accumulate(d_x, 1.0, current);
@@ -234,15 +255,20 @@ impl NetworkPass {
             self.layer_weights_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
-            batch
-                .steps()
-                .for_each(|BatchStep { first, rows, .. }| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|BatchStep { first, rows, .. }| {
+                multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask)
+            });
         }
     }
 
     /// Backpropagates through the steps of one layer: writes the gradients of both preactivations
     /// into `d_gates` and `d_recurrent`.
-    fn layer_steps_backward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, index: usize) {
+    fn layer_steps_backward(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        batch: &TrainingBatch,
+        index: usize,
+    ) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.row_count());
         let (gate_width, state_width) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
@@ -293,12 +319,19 @@ impl NetworkPass {
         resize_zeroed(&mut self.previous_outputs, rows * hidden);
         for BatchStep { previous_first, first, rows } in batch.steps() {
             let Some(previous_first) = previous_first else { continue };
-            self.previous_outputs[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(previous_first, rows, hidden)]);
+            self.previous_outputs[rows_of(first, rows, hidden)]
+                .copy_from_slice(&layer.outputs[rows_of(previous_first, rows, hidden)]);
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
         let (d_gates, d_recurrent) =
             (MatrixView::new(&self.d_gates, rows, gate_width), MatrixView::new(&self.d_recurrent, rows, gate_width));
-        matmul(&mut gradient[layout.input.clone()], gate_width, MatrixView::new(below, rows, hidden).transposed(), d_gates, false);
+        matmul(
+            &mut gradient[layout.input.clone()],
+            gate_width,
+            MatrixView::new(below, rows, hidden).transposed(),
+            d_gates,
+            false,
+        );
         matmul(
             &mut gradient[layout.recurrent.clone()],
             gate_width,
@@ -307,8 +340,11 @@ impl NetworkPass {
             false,
         );
         add_rows(&mut gradient[layout.bias.clone()], &self.d_gates);
-        let weights =
-            transpose_copy(&mut self.transposed, MatrixView::new(&parameters.dense[layout.input.clone()], hidden, gate_width), hidden);
+        let weights = transpose_copy(
+            &mut self.transposed,
+            MatrixView::new(&parameters.dense[layout.input.clone()], hidden, gate_width),
+            hidden,
+        );
         if index == 0 {
             matmul(&mut self.d_inputs, hidden, d_gates, weights, true);
         } else {

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn every_optimiser_minimises_a_quadratic() {
-        for (optimiser, rate) in [(OptimiserKind::Sgd, 0.01), (OptimiserKind::Adagrad, 1.0), (OptimiserKind::Adam, 0.1)] {
+        for (optimiser, rate) in [(OptimiserKind::Sgd, 0.01), (OptimiserKind::Adagrad, 1.0), (OptimiserKind::Adam, 0.1)]
+        {
             let error = descend(optimiser, rate);
             assert!(error < 1e-2, "{optimiser:?} is off by {error}");
         }

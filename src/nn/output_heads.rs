@@ -71,10 +71,13 @@ impl LogitAdjustments {
         let target_logit = logits[target_column * lanes];
         self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED_LOGIT);
         let first = self.session_columns.partition_point(|(other, _)| *other < session);
-        let same_session = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
+        let same_session =
+            self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
         match rule {
             SessionTargets::Masked => same_session.for_each(|column| logits[column * lanes] = MASKED_LOGIT),
-            SessionTargets::Certain => same_session.for_each(|column| logits[column * lanes] += self.corrections[column]),
+            SessionTargets::Certain => {
+                same_session.for_each(|column| logits[column * lanes] += self.corrections[column])
+            }
             SessionTargets::Negatives => {}
         }
         logits[target_column * lanes] =
@@ -144,7 +147,9 @@ impl OutputHeads {
             }
         }
         self.adjustments.corrections.clear();
-        self.adjustments.corrections.extend(slots.rows().iter().map(|item| sampler.expected_count(*item, settings.negatives, examples)));
+        self.adjustments
+            .corrections
+            .extend(slots.rows().iter().map(|item| sampler.expected_count(*item, settings.negatives, examples)));
         let weight = if settings.loss == LossKind::CrossEntropy { settings.logq } else { 0.0 };
         to_logq_corrections(&mut self.adjustments.corrections, weight);
     }
@@ -184,13 +189,19 @@ impl OutputHeads {
         loss
     }
 
-    fn next_item_head(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, d_weights: &mut [f32]) -> f64 {
+    fn next_item_head(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        batch: &TrainingBatch,
+        d_weights: &mut [f32],
+    ) -> f64 {
         let settings = &*parameters.settings;
         let (hidden, width, columns) = (settings.hidden, row_width(settings.hidden), self.columns);
         let scale = 1.0 / batch.targets.len() as f32;
         let weights = MatrixView::strided(&self.weights, columns, hidden + 1, width);
         let mut loss = 0.0;
-        let blocks = self.queries.chunks(EXAMPLES_PER_BLOCK * width).zip(self.d_queries.chunks_mut(EXAMPLES_PER_BLOCK * width));
+        let blocks =
+            self.queries.chunks(EXAMPLES_PER_BLOCK * width).zip(self.d_queries.chunks_mut(EXAMPLES_PER_BLOCK * width));
         let examples = batch.targets.chunks(EXAMPLES_PER_BLOCK).zip(self.target_columns.chunks(EXAMPLES_PER_BLOCK));
         for (block, ((queries, d_queries), (targets, target_columns))) in blocks.zip(examples).enumerate() {
             let lanes = targets.len().next_multiple_of(LANES);
@@ -201,9 +212,22 @@ impl OutputHeads {
             subtract_by_row(&mut self.logits, lanes, &self.adjustments.corrections);
             for (lane, (target, target_column)) in targets.iter().zip(target_columns).enumerate() {
                 let session = batch.sessions[target.window];
-                self.adjustments.adjust(settings.session_targets, &mut self.logits[lane..], lanes, *target_column, session);
+                self.adjustments.adjust(
+                    settings.session_targets,
+                    &mut self.logits[lane..],
+                    lanes,
+                    *target_column,
+                    session,
+                );
             }
-            loss += next_item_loss(settings.loss, &mut self.logits, lanes, target_columns, settings.bpr_regularisation, scale);
+            loss += next_item_loss(
+                settings.loss,
+                &mut self.logits,
+                lanes,
+                target_columns,
+                settings.bpr_regularisation,
+                scale,
+            );
             let gradient = MatrixView::strided(&self.logits, columns, targets.len(), lanes);
             matmul(d_queries, width, gradient.transposed(), weights, false);
             matmul(d_weights, width, gradient, queries, block > 0);
@@ -228,12 +252,14 @@ impl OutputHeads {
         }
         let layout = &*parameters.layout;
         let (matrix, bias) = (&parameters.dense[layout.interest.clone()], parameters.dense[layout.interest_bias.start]);
-        let (matrix, queries) = (MatrixView::new(matrix, hidden, hidden), MatrixView::strided(&self.queries, examples, hidden, width));
+        let (matrix, queries) =
+            (MatrixView::new(matrix, hidden, hidden), MatrixView::strided(&self.queries, examples, hidden, width));
         resize_buffer(&mut self.interest_queries, examples * hidden);
         resize_zeroed(&mut self.d_interest_queries, examples * hidden);
         matmul(&mut self.interest_queries, hidden, queries, matrix, false);
         let step = 2.0 * settings.interest_weight / loss.valued_examples as f32;
-        let interest_queries = self.interest_queries.chunks_exact(hidden).zip(self.d_interest_queries.chunks_exact_mut(hidden));
+        let interest_queries =
+            self.interest_queries.chunks_exact(hidden).zip(self.d_interest_queries.chunks_exact_mut(hidden));
         for ((BatchTarget { value, .. }, target_column), (interest_query, d_interest_query)) in
             batch.targets.iter().zip(&self.target_columns).zip(interest_queries)
         {
@@ -242,7 +268,8 @@ impl OutputHeads {
             }
             let weights = &self.weights[target_column * width..][..width];
             let d_weights = &mut d_weights[target_column * width..][..width];
-            let error = inner_product(interest_query, &weights[..hidden]) + weights[hidden + 1] + bias - scale.standardise(*value);
+            let error = inner_product(interest_query, &weights[..hidden]) + weights[hidden + 1] + bias
+                - scale.standardise(*value);
             loss.interest += f64::from(error) * f64::from(error);
             accumulate(&mut d_weights[..hidden], step * error, interest_query);
             accumulate(d_interest_query, step * error, &weights[..hidden]);

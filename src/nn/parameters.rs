@@ -142,8 +142,10 @@ impl NetworkParameters<EmbeddingTable> {
         // Glorot uniform bound √(6 / (hidden + hidden)) of each square gate matrix [Glorot & Bengio
         // 2010].
         let glorot = (3.0 / hidden as f32).sqrt();
-        let matrices = layout.layers.iter().flat_map(|layer| [&layer.input, &layer.recurrent]).map(|range| (range, glorot));
-        let embeddings = [&layout.kinds, &layout.gaps, &layout.session_start].map(|range| (range, settings.initial_scale));
+        let matrices =
+            layout.layers.iter().flat_map(|layer| [&layer.input, &layer.recurrent]).map(|range| (range, glorot));
+        let embeddings =
+            [&layout.kinds, &layout.gaps, &layout.session_start].map(|range| (range, settings.initial_scale));
         for (range, scale) in matrices.chain(embeddings) {
             fill_uniform(&mut dense[range.clone()], scale, &mut rng);
         }
@@ -151,8 +153,11 @@ impl NetworkParameters<EmbeddingTable> {
             dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
         }
         let table = |width| EmbeddingTable::new(width, settings.optimiser.state_per_parameter());
-        let (items, outputs) =
-            if settings.tied { (table(row_width(hidden)), None) } else { (table(hidden), Some(table(row_width(hidden)))) };
+        let (items, outputs) = if settings.tied {
+            (table(row_width(hidden)), None)
+        } else {
+            (table(hidden), Some(table(row_width(hidden))))
+        };
         Self {
             layout: Arc::new(layout),
             seed,
@@ -169,8 +174,11 @@ impl NetworkParameters<EmbeddingTable> {
     /// number.
     pub(super) fn grow(&mut self, items: usize) {
         let (seed, hidden, scale) = (self.seed, self.settings.hidden, self.settings.initial_scale);
-        let fill =
-            |table| move |row: usize, values: &mut [f32]| fill_uniform(&mut values[..hidden], scale, &mut row_rng(seed, table, row as u64));
+        let fill = |table| {
+            move |row: usize, values: &mut [f32]| {
+                fill_uniform(&mut values[..hidden], scale, &mut row_rng(seed, table, row as u64))
+            }
+        };
         self.items.grow(items, fill(2));
         if let Some(outputs) = &mut self.outputs {
             outputs.grow(items, fill(3));
@@ -195,7 +203,8 @@ impl NetworkParameters<EmbeddingTable> {
         let known: Vec<u32> = attributes.iter().copied().filter(|id| (*id as usize) < max).collect();
         if let Some(largest) = known.iter().max() {
             let rows = *largest as usize + 1;
-            self.attribute_rows.grow(rows, |row, values| fill_uniform(values, scale, &mut row_rng(seed, 4, row as u64)));
+            self.attribute_rows
+                .grow(rows, |row, values| fill_uniform(values, scale, &mut row_rng(seed, 4, row as u64)));
         }
         self.attributes.set(item, &known);
     }
@@ -204,7 +213,9 @@ impl NetworkParameters<EmbeddingTable> {
     pub(super) fn is_consistent(&self, kinds: usize) -> bool {
         let (hidden, state_per_weight) = (self.settings.hidden, self.settings.optimiser.state_per_parameter());
         let items = if self.settings.tied { row_width(hidden) } else { hidden };
-        let outputs = |table: &EmbeddingTable| table.is_consistent(row_width(hidden), state_per_weight) && table.len() == self.items.len();
+        let outputs = |table: &EmbeddingTable| {
+            table.is_consistent(row_width(hidden), state_per_weight) && table.len() == self.items.len()
+        };
         self.settings.check().is_ok()
             && *self.layout == ParameterLayout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
@@ -216,7 +227,10 @@ impl NetworkParameters<EmbeddingTable> {
 
     /// Allocates buffers that are not serialised.
     pub(super) fn rebuild_transient(&mut self) {
-        [&mut self.items, &mut self.attribute_rows].into_iter().chain(&mut self.outputs).for_each(EmbeddingTable::rebuild_transient);
+        [&mut self.items, &mut self.attribute_rows]
+            .into_iter()
+            .chain(&mut self.outputs)
+            .for_each(EmbeddingTable::rebuild_transient);
     }
 
     /// Brings a published copy up to date and calls `on_change` with the changed rows of the output
@@ -305,7 +319,8 @@ impl<T: EmbeddingLookup> NetworkParameters<T> {
     pub(super) fn embed(&self, input: &StepInput, out: &mut [f32]) {
         let dense = |range: Range<usize>| self.dense.get(range);
         let boundary = if input.starts_session { dense(self.layout.session_start.clone()) } else { None };
-        let parts = [self.kind_range(input.kind).and_then(dense), self.gap_range(input.gap_bucket).and_then(dense), boundary];
+        let parts =
+            [self.kind_range(input.kind).and_then(dense), self.gap_range(input.gap_bucket).and_then(dense), boundary];
         let item = input.item.and_then(|item| self.items.row(item as usize));
         let attributes = input.item.map_or(&[][..], |item| self.attributes_of(item));
         let attributes = attributes.iter().filter_map(|id| self.attribute_rows.row(*id as usize));

@@ -70,7 +70,8 @@ impl QuantisedQuery {
     const MAX_CODE: f32 = 127.0;
 
     pub(super) fn encode(&mut self, query: &[f32]) {
-        let (min, largest) = query.iter().fold((0.0_f32, 0.0_f32), |(min, largest), value| (min.min(*value), largest.max(*value)));
+        let (min, largest) =
+            query.iter().fold((0.0_f32, 0.0_f32), |(min, largest), value| (min.min(*value), largest.max(*value)));
         let range = largest - min;
         let factor = if range > 0.0 { Self::MAX_CODE / range } else { 0.0 };
         (self.min, self.step) = (min, range / Self::MAX_CODE);
@@ -93,7 +94,12 @@ impl QuantisedBlock {
 
     /// Writes the logits of the rows. `products` returns Σ row code · query code for one group.
     #[inline(always)]
-    fn logits(&self, query: &QuantisedQuery, out: &mut [f32], products: impl Fn(&[[[i8; ROWS_PER_HALF * 4]; 2]]) -> [i32; ROWS_PER_GROUP]) {
+    fn logits(
+        &self,
+        query: &QuantisedQuery,
+        out: &mut [f32],
+        products: impl Fn(&[[[i8; ROWS_PER_HALF * 4]; 2]]) -> [i32; ROWS_PER_GROUP],
+    ) {
         let mut sums = [0; ROWS_PER_BLOCK];
         for (sums, codes) in sums.as_chunks_mut().0.iter_mut().zip(self.codes.chunks_exact(query.quads.len().max(1))) {
             *sums = products(codes);
@@ -210,7 +216,10 @@ mod tests {
         for hidden in [1, 7, 100] {
             let mut table = CowRows::new(hidden + 2);
             table.grow(37, |row, values| {
-                values.iter_mut().enumerate().for_each(|(i, value)| *value = ((row * 31 + i * 17) % 41) as f32 / 20.0 - 1.0)
+                values
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, value)| *value = ((row * 31 + i * 17) % 41) as f32 / 20.0 - 1.0)
             });
             let query: Vec<f32> = (0..hidden).map(|i| (i % 5) as f32 - 2.0).collect();
             let (mut quantised_query, mut scores) = (QuantisedQuery::default(), Vec::new());

@@ -211,7 +211,12 @@ impl NetworkSettings {
         check_range("window", s.window, (1..=200).contains(&s.window), "1 to 200")?;
         check_range("memory_decay", s.memory_decay, (0.0..1.0).contains(&s.memory_decay), "at least 0 and below 1")?;
         check_range("attributes_max", s.attributes_max, s.attributes_max <= 10_000_000, "0 to 10000000")?;
-        check_range("bpr_regularisation", s.bpr_regularisation, (0.0..=100.0).contains(&s.bpr_regularisation), "0 to 100")?;
+        check_range(
+            "bpr_regularisation",
+            s.bpr_regularisation,
+            (0.0..=100.0).contains(&s.bpr_regularisation),
+            "0 to 100",
+        )?;
         check_range("negatives", s.negatives, s.negatives <= 65_536, "0 to 65536")?;
         check_range("negatives_alpha", s.negatives_alpha, (0.0..=1.0).contains(&s.negatives_alpha), "0 to 1")?;
         check_range("logq", s.logq, (0.0..=1.0).contains(&s.logq), "0 to 1")?;
@@ -223,8 +228,18 @@ impl NetworkSettings {
         check_range("beta2", s.beta2, (0.0..1.0).contains(&s.beta2), "at least 0 and below 1")?;
         check_range("epsilon", s.epsilon, (1e-12..=1.0).contains(&s.epsilon), "1e-12 to 1")?;
         check_range("clip", s.clip, (0.0..=1e6).contains(&s.clip), "0 (off) to 1000000")?;
-        check_range("interest_weight", s.interest_weight, (0.0..=100.0).contains(&s.interest_weight), "0 (off) to 100")?;
-        check_range("initial_scale", s.initial_scale, s.initial_scale > 0.0 && s.initial_scale <= 1.0, "above 0 and at most 1")
+        check_range(
+            "interest_weight",
+            s.interest_weight,
+            (0.0..=100.0).contains(&s.interest_weight),
+            "0 (off) to 100",
+        )?;
+        check_range(
+            "initial_scale",
+            s.initial_scale,
+            s.initial_scale > 0.0 && s.initial_scale <= 1.0,
+            "above 0 and at most 1",
+        )
     }
 }
 

@@ -75,7 +75,8 @@ impl TrainerState {
     /// Whether every part has the size that the settings imply.
     fn is_consistent(&self) -> bool {
         self.parameters.is_consistent(self.kinds)
-            && self.optimiser_state.len() == self.parameters.dense.len() * self.parameters.settings.optimiser.state_per_parameter()
+            && self.optimiser_state.len()
+                == self.parameters.dense.len() * self.parameters.settings.optimiser.state_per_parameter()
             && self.sampler.len() == self.parameters.items.len()
             && self.learning_rate > 0.0
     }
@@ -174,7 +175,8 @@ impl Trainer {
     /// Only items that were a target at least once count. Without any, the item keeps its rows.
     pub fn init_from_similar(&mut self, item: ItemIx, similar: &[ItemIx]) {
         let TrainerState { parameters, sampler, .. } = &mut self.state;
-        let trained: Vec<ItemIx> = similar.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
+        let trained: Vec<ItemIx> =
+            similar.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
         if !trained.is_empty() {
             parameters.set_to_mean(item, &trained);
         }
@@ -267,7 +269,8 @@ impl Trainer {
 
     /// Applies the gradients in the workspace, multiplied by `scale`.
     fn apply(&mut self, scale: f32) {
-        let Self { state: TrainerState { parameters, optimiser_state, steps, learning_rate, .. }, workspace, .. } = self;
+        let Self { state: TrainerState { parameters, optimiser_state, steps, learning_rate, .. }, workspace, .. } =
+            self;
         *steps += 1;
         let settings = Arc::clone(&parameters.settings);
         let step = OptimiserStep::new(&settings, *learning_rate, scale, *steps);
@@ -293,7 +296,8 @@ impl Trainer {
         let Self { state: TrainerState { parameters, value_scale, .. }, published, attributes_changed, .. } = self;
         let (copy, index) = published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::default()));
         let hidden = copy.settings.hidden;
-        parameters.publish(copy, std::mem::take(attributes_changed), |rows, changed| index.update(rows, hidden, changed));
+        parameters
+            .publish(copy, std::mem::take(attributes_changed), |rows, changed| index.update(rows, hidden, changed));
         Arc::new(Weights::new(version, copy.clone(), *value_scale, index.clone()))
     }
 }
@@ -316,7 +320,9 @@ fn embeddings_backward(
             accumulate(&mut items.values[slot * width..][..hidden], 1.0, gradient);
         }
         let boundary = input.starts_session.then(|| parameters.layout.session_start.clone());
-        for range in [parameters.kind_range(input.kind), parameters.gap_range(input.gap_bucket), boundary].into_iter().flatten() {
+        for range in
+            [parameters.kind_range(input.kind), parameters.gap_range(input.gap_bucket), boundary].into_iter().flatten()
+        {
             accumulate(&mut dense[range], 1.0, gradient);
         }
         for attribute in input.item.map_or(&[][..], |item| parameters.attributes_of(item)) {

@@ -125,21 +125,35 @@ const RESCORED_EXTRA: usize = 16;
 /// smaller position.
 ///
 /// `chunk_maxima` holds the maximum of every chunk of [`SCORES_PER_CHUNK`].
-fn select_top(scores: &[f32], chunk_maxima: &[f32], order: &mut Vec<f32>, count: usize, selected: &mut Vec<(f32, ItemIx)>) {
+fn select_top(
+    scores: &[f32],
+    chunk_maxima: &[f32],
+    order: &mut Vec<f32>,
+    count: usize,
+    selected: &mut Vec<(f32, ItemIx)>,
+) {
     order.clear();
     order.extend_from_slice(chunk_maxima);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     // Every chunk maximum is a score, so at least `count` scores reach the `count`-th largest
     // maximum.
     let threshold = match count.checked_sub(1) {
-        Some(position) if position < chunk_maxima.len() => *order.select_nth_unstable_by(position, |a, b| b.total_cmp(a)).1,
+        Some(position) if position < chunk_maxima.len() => {
+            *order.select_nth_unstable_by(position, |a, b| b.total_cmp(a)).1
+        }
         _ => f32::NEG_INFINITY,
     };
     selected.clear();
     for (chunk, (scores, maximum)) in scores.chunks(SCORES_PER_CHUNK).zip(chunk_maxima).enumerate() {
         if *maximum >= threshold {
             let positions = (chunk * SCORES_PER_CHUNK..).map(|position| position as ItemIx);
-            selected.extend(scores.iter().copied().zip(positions).filter(|(score, _)| *score >= threshold && *score > f32::NEG_INFINITY));
+            selected.extend(
+                scores
+                    .iter()
+                    .copied()
+                    .zip(positions)
+                    .filter(|(score, _)| *score >= threshold && *score > f32::NEG_INFINITY),
+            );
         }
     }
     if selected.len() > count {
@@ -149,7 +163,12 @@ fn select_top(scores: &[f32], chunk_maxima: &[f32], order: &mut Vec<f32>, count:
 }
 
 impl Weights {
-    pub(super) fn new(version: u64, parameters: NetworkParameters<CowRows>, values: ValueScale, index: QuantisedIndex) -> Self {
+    pub(super) fn new(
+        version: u64,
+        parameters: NetworkParameters<CowRows>,
+        values: ValueScale,
+        index: QuantisedIndex,
+    ) -> Self {
         Self { version, parameters, values, index }
     }
 
@@ -280,7 +299,8 @@ impl Weights {
         find_chunk_maxima(scores, chunk_maxima);
         select_top(scores, chunk_maxima, order, RESCORED_EXTRA + k, selected);
         let log_partition = log_sum_exp(scores, chunk_maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let mut items: Vec<(ItemIx, f32)> = selected.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
+        let mut items: Vec<(ItemIx, f32)> =
+            selected.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         TopItems { items, log_partition }
@@ -288,7 +308,13 @@ impl Weights {
 
     /// The top `k` of `items`, scored exactly. The log partition is over those items only.
     #[must_use]
-    pub fn top_among(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut NetworkScratch) -> TopItems {
+    pub fn top_among(
+        &self,
+        query: &[f32],
+        items: impl Iterator<Item = ItemIx>,
+        k: usize,
+        scratch: &mut NetworkScratch,
+    ) -> TopItems {
         let NetworkScratch { scores, order, .. } = scratch;
         scores.clear();
         let mut items: Vec<(ItemIx, f32)> =

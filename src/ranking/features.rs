@@ -28,7 +28,12 @@ pub struct RankingFeatures {
 
 impl Default for RankingFeatures {
     fn default() -> Self {
-        Self { raw_items: Vec::new(), raw_context: [0.0; CONTEXT_FEATURES], items: Vec::new(), context: [0.0; CONTEXT_FEATURES] }
+        Self {
+            raw_items: Vec::new(),
+            raw_context: [0.0; CONTEXT_FEATURES],
+            items: Vec::new(),
+            context: [0.0; CONTEXT_FEATURES],
+        }
     }
 }
 
@@ -65,9 +70,15 @@ impl RankingFeatures {
             best_shares.iter_mut().zip(item).for_each(|(best_shares, share)| *best_shares = best_shares.max(*share));
             best_shares
         });
-        let features =
-            last.and_then(|last| self.raw_items.get(candidates.position(last)?)?.last_chunk()).copied().unwrap_or([0.0; FEATURE_COLUMNS]);
-        for (out, x) in self.raw_context.iter_mut().zip(evidence.chain(best_shares).chain(affinity.shares).chain(features).chain(session)) {
+        let features = last
+            .and_then(|last| self.raw_items.get(candidates.position(last)?)?.last_chunk())
+            .copied()
+            .unwrap_or([0.0; FEATURE_COLUMNS]);
+        for (out, x) in self
+            .raw_context
+            .iter_mut()
+            .zip(evidence.chain(best_shares).chain(affinity.shares).chain(features).chain(session))
+        {
             *out = x;
         }
     }

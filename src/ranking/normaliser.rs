@@ -40,7 +40,8 @@ impl FeatureStatistics {
     #[inline(always)]
     fn scale<const N: usize>(&self) -> ([f32; N], [f32; N]) {
         let (mut mean, mut factor) = ([0.0; N], [0.0; N]);
-        for (((mean, factor), known), variance) in mean.iter_mut().zip(&mut factor).zip(&self.mean).zip(&self.variance) {
+        for (((mean, factor), known), variance) in mean.iter_mut().zip(&mut factor).zip(&self.mean).zip(&self.variance)
+        {
             *mean = *known;
             *factor = SPREAD / (variance + VARIANCE_FLOOR).sqrt();
         }
@@ -74,7 +75,11 @@ fn normalise<const N: usize>(raw: &[f32; N], mean: &[f32; N], factor: &[f32; N],
 
 impl Default for FeatureNormaliser {
     fn default() -> Self {
-        Self { item: FeatureStatistics::new(ITEM_FEATURES), context: FeatureStatistics::new(CONTEXT_FEATURES), updates: 0 }
+        Self {
+            item: FeatureStatistics::new(ITEM_FEATURES),
+            context: FeatureStatistics::new(CONTEXT_FEATURES),
+            updates: 0,
+        }
     }
 }
 
@@ -140,7 +145,8 @@ mod tests {
     fn normalised_features_have_zero_mean_and_equal_spread() {
         let mut normaliser = FeatureNormaliser::default();
         // Feature f of candidate c is 10·f + (0.1 + f)·(±1): mean 10·f, standard deviation 0.1 + f.
-        let value = |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
+        let value =
+            |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
         let raw = (0..8).map(|c| std::array::from_fn(|f| value(c, f))).collect();
         let mut features = RankingFeatures { raw_items: raw, ..RankingFeatures::default() };
         for _ in 0..4000 {

@@ -90,7 +90,12 @@ impl Ranker {
         let mut draw = || ((rng.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2;
         let mut weights = RankerWeights::constant(0.0);
         weights.linear.iter_mut().take(crate::candidates::EVIDENCE_COLUMNS).for_each(|weight| *weight = 0.5);
-        let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.context.as_flattened_mut()).chain(&mut weights.out);
+        let drawn = weights
+            .item
+            .as_flattened_mut()
+            .iter_mut()
+            .chain(weights.context.as_flattened_mut())
+            .chain(&mut weights.out);
         drawn.for_each(|weight| *weight = draw());
         Self {
             weights,
@@ -108,7 +113,13 @@ impl Ranker {
     }
 
     /// Scores every candidate. Resizes `hidden` and `scores` to the length of `items`.
-    pub fn score(&self, features: &RankingFeatures, items: &[ItemIx], hidden: &mut Vec<HiddenUnits>, scores: &mut Vec<f32>) {
+    pub fn score(
+        &self,
+        features: &RankingFeatures,
+        items: &[ItemIx],
+        hidden: &mut Vec<HiddenUnits>,
+        scores: &mut Vec<f32>,
+    ) {
         scores.clear();
         scores.extend(items.iter().map(|item| self.biases.get(*item as usize).map_or(0.0, |(bias, _)| *bias)));
         hidden.resize(items.len(), [0.0; HIDDEN_UNITS]);
@@ -212,7 +223,8 @@ impl pulp::WithSimd for RankerForwardKernel<'_> {
             .zip(hidden.chunks_mut(CANDIDATES_PER_BLOCK))
             .zip(scores.chunks_mut(CANDIDATES_PER_BLOCK))
         {
-            let x: [&[f32; ITEM_FEATURES]; CANDIDATES_PER_BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM_FEATURES]));
+            let x: [&[f32; ITEM_FEATURES]; CANDIDATES_PER_BLOCK] =
+                std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM_FEATURES]));
             for (v, base) in base.iter().enumerate() {
                 let mut units = [*base; CANDIDATES_PER_BLOCK];
                 for (f, row) in weights.item.iter().enumerate() {
@@ -256,7 +268,8 @@ impl pulp::WithSimd for RankerBackwardKernel<'_> {
         let out = vectors::<S>(&weights.out);
         let zero = simd.splat_f32s(0.0);
         let mut base: HiddenUnits = [0.0; HIDDEN_UNITS];
-        let mut candidates = features.items.iter().zip(hidden).zip(deltas).filter(|(_, delta)| delta.abs() > MIN_GRADIENT);
+        let mut candidates =
+            features.items.iter().zip(hidden).zip(deltas).filter(|(_, delta)| delta.abs() > MIN_GRADIENT);
         loop {
             let mut x: [&[f32; ITEM_FEATURES]; CANDIDATES_PER_BLOCK] = [&[0.0; ITEM_FEATURES]; CANDIDATES_PER_BLOCK];
             let mut units: [HiddenUnits; CANDIDATES_PER_BLOCK] = [[0.0; HIDDEN_UNITS]; CANDIDATES_PER_BLOCK];
@@ -266,7 +279,9 @@ impl pulp::WithSimd for RankerBackwardKernel<'_> {
             {
                 let delta = simd.splat_f32s(*delta);
                 let sums = vectors_mut::<S>(&mut gradient.out).iter_mut().zip(vectors_mut::<S>(&mut base));
-                for (((sum, base), (hidden, out)), unit) in sums.zip(vectors::<S>(hidden).iter().zip(out)).zip(vectors_mut::<S>(units)) {
+                for (((sum, base), (hidden, out)), unit) in
+                    sums.zip(vectors::<S>(hidden).iter().zip(out)).zip(vectors_mut::<S>(units))
+                {
                     *sum = simd.mul_add_f32s(delta, *hidden, *sum);
                     *unit = simd.select_f32s(simd.greater_than_f32s(*hidden, zero), simd.mul_f32s(delta, *out), zero);
                     *base = simd.add_f32s(*base, *unit);
@@ -284,7 +299,10 @@ impl pulp::WithSimd for RankerBackwardKernel<'_> {
                 let units: [S::f32s; CANDIDATES_PER_BLOCK] = std::array::from_fn(|c| vectors::<S>(&units[c])[v]);
                 for (f, row) in gradient.item.iter_mut().enumerate() {
                     let sum = &mut vectors_mut::<S>(row)[v];
-                    *sum = x.iter().zip(units).fold(*sum, |sum, (x, unit)| simd.mul_add_f32s(simd.splat_f32s(x[f]), unit, sum));
+                    *sum = x
+                        .iter()
+                        .zip(units)
+                        .fold(*sum, |sum, (x, unit)| simd.mul_add_f32s(simd.splat_f32s(x[f]), unit, sum));
                 }
             }
         }

@@ -109,7 +109,8 @@ impl<'a> ResultSelection<'a> {
     /// Adds the candidate if there is room. Returns `false` only if one of its categories is full.
     fn try_add(&mut self, candidate: Candidate, item: &'a Item) -> bool {
         if let Some(max) = self.rules.max_per_category {
-            let is_full = |category: &String| self.by_category.get(category.as_str()).is_some_and(|count| *count >= max);
+            let is_full =
+                |category: &String| self.by_category.get(category.as_str()).is_some_and(|count| *count >= max);
             if item.categories.iter().any(is_full) {
                 return false;
             }
@@ -164,10 +165,15 @@ mod tests {
     fn catalog() -> Catalog {
         let mut catalog = Catalog::default();
         for item in 0..30 {
-            let categories =
-                [vec!["a"], vec!["b"], vec!["a", "b"], vec![]][item as usize % 4].iter().map(|&name| name.to_owned()).collect();
+            let categories = [vec!["a"], vec!["b"], vec!["a", "b"], vec![]][item as usize % 4]
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect();
             let price = Some(f64::from(item));
-            catalog.apply(item, &ItemOperation::Put(Item { categories, price, available: item % 7 != 0, ..Item::default() }));
+            catalog.apply(
+                item,
+                &ItemOperation::Put(Item { categories, price, available: item % 7 != 0, ..Item::default() }),
+            );
         }
         catalog
     }
@@ -176,11 +182,19 @@ mod tests {
     fn counts_each_removal_by_its_first_reason() {
         let catalog = catalog();
         let filter = ItemFilter::parse("price < 6").unwrap();
-        let rules = EligibilityRules { exclude: &[1, 2], seen: &[2, 3], filter: Some(&filter), ..EligibilityRules::new(&catalog, 0) };
+        let rules = EligibilityRules {
+            exclude: &[1, 2],
+            seen: &[2, 3],
+            filter: Some(&filter),
+            ..EligibilityRules::new(&catalog, 0)
+        };
         let mut selection = ResultSelection::new(rules, 10, 10);
         (0..10).for_each(|item| selection.add_ranked(candidate(item)));
         // Excluded: 1 and 2; seen: 3; unavailable: 0 and 7; price too high: 6, 8 and 9.
-        assert_eq!(selection.removal_counts(), RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, diversity: 0 });
+        assert_eq!(
+            selection.removal_counts(),
+            RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, diversity: 0 }
+        );
         let items: Vec<_> = selection.selected().iter().map(|selected| selected.item).collect();
         assert_eq!(items, [4, 5]);
     }
@@ -188,8 +202,11 @@ mod tests {
     #[test]
     fn candidates_beyond_a_full_list_do_not_count_as_removed() {
         let catalog = catalog();
-        let mut selection =
-            ResultSelection::new(EligibilityRules { max_per_category: Some(1), ..EligibilityRules::new(&catalog, 0) }, 2, 4);
+        let mut selection = ResultSelection::new(
+            EligibilityRules { max_per_category: Some(1), ..EligibilityRules::new(&catalog, 0) },
+            2,
+            4,
+        );
         // 4 (a) and 3 (none) fill the list. 5 (b) follows; 8 is a second item of category a.
         [4, 3, 5, 8].into_iter().for_each(|item| selection.add_ranked(candidate(item)));
         assert_eq!(selection.removal_counts(), RemovalCounts::default());

@@ -36,7 +36,12 @@ impl Simulation {
     }
 
     fn score(&mut self) {
-        let context = QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now };
+        let context = QueryContext {
+            steps: &self.steps,
+            session: self.session,
+            session_start: u64::from(self.session),
+            now: self.now,
+        };
         self.workspace.score_candidates(&self.sources, &self.ranker, &context, &self.affinity, None, &[]);
     }
 
@@ -51,7 +56,12 @@ impl Simulation {
             self.workspace.train(&mut self.ranker.clone(), item)
         };
         self.sources.learn(
-            &QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now },
+            &QueryContext {
+                steps: &self.steps,
+                session: self.session,
+                session_start: u64::from(self.session),
+                now: self.now,
+            },
             &step(item, 1.0),
         );
         self.steps.push(step(item, 1.0));
@@ -89,7 +99,12 @@ fn training_reduces_the_loss_and_ranks_predictable_items_first() {
     let mut untrained = Simulation { trains_ranker: false, ..Simulation::new() };
     let untrained_results = untrained.run(7, 4_000);
     let untrained_results = &untrained_results[untrained_results.len() - 400..];
-    assert!(loss(late) < loss(untrained_results) - 0.3, "loss {} untrained, {} trained", loss(untrained_results), loss(late));
+    assert!(
+        loss(late) < loss(untrained_results) - 0.3,
+        "loss {} untrained, {} trained",
+        loss(untrained_results),
+        loss(late)
+    );
     // Three of four steps of a session are predictable with probability 3/4.
     assert!(first(late) > 0.45, "first in {}", first(late));
 }
@@ -112,7 +127,11 @@ fn best_is_sorted_and_agrees_with_rank_of() {
     let mut best: Vec<Candidate> = Vec::new();
     simulation.workspace.best(20, |_| true, &mut best);
     assert_eq!(best.len(), 20);
-    assert!(best.windows(2).all(|pair| pair[0].score > pair[1].score || (pair[0].score == pair[1].score && pair[0].item < pair[1].item)));
+    assert!(
+        best.windows(2).all(
+            |pair| pair[0].score > pair[1].score || (pair[0].score == pair[1].score && pair[0].item < pair[1].item)
+        )
+    );
     for (position, candidate) in best.iter().enumerate() {
         assert_eq!(simulation.workspace.rank_of(candidate.item), Some(position + 1));
     }
@@ -154,9 +173,17 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
     let mut simulation = Simulation::new();
     simulation.run(3, 401);
     let steps = simulation.steps.clone();
-    let context =
-        QueryContext { steps: &steps, session: simulation.session, session_start: u64::from(simulation.session), now: simulation.now };
-    let network = NetworkScores { top: &[(500, 3.0), (501, 2.0)], log_partition: 4.0, logit: &|item| if item >= 500 { 3.0 } else { -9.0 } };
+    let context = QueryContext {
+        steps: &steps,
+        session: simulation.session,
+        session_start: u64::from(simulation.session),
+        now: simulation.now,
+    };
+    let network = NetworkScores {
+        top: &[(500, 3.0), (501, 2.0)],
+        log_partition: 4.0,
+        logit: &|item| if item >= 500 { 3.0 } else { -9.0 },
+    };
     simulation.workspace.score_candidates(
         &simulation.sources,
         &simulation.ranker,

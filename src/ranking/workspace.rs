@@ -1,7 +1,9 @@
 //! The ranking workspace: gathers, cuts, describes and scores the candidates of one query.
 
 use super::{Ranker, RankingFeatures, SourceAffinity};
-use crate::candidates::{CandidateSet, CandidateSources, EVIDENCE_COLUMNS, EvidenceColumn, FeatureColumn, QueryContext};
+use crate::candidates::{
+    CandidateSet, CandidateSources, EVIDENCE_COLUMNS, EvidenceColumn, FeatureColumn, QueryContext,
+};
 use crate::domain::{Candidate, ItemIx, SourceName};
 
 /// Network scores of one query.
@@ -67,20 +69,27 @@ impl RankingWorkspace {
         if let Some(network) = network {
             for (column, list) in [(EvidenceColumn::Network, network.top), (EvidenceColumn::Clusters, clusters)] {
                 for &(item, logit) in list {
-                    self.candidates.add(item, column, (logit - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0).exp());
+                    self.candidates.add(
+                        item,
+                        column,
+                        (logit - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0).exp(),
+                    );
                 }
                 self.candidates.add_total(column, 1.0);
             }
         }
         self.candidates.keep_top(self.limit, context);
         sources.add_features(context, &mut self.candidates);
-        let best_log_probability = network.and_then(|network| network.top.first().map(|(_, logit)| logit - network.log_partition));
+        let best_log_probability =
+            network.and_then(|network| network.top.first().map(|(_, logit)| logit - network.log_partition));
         if let Some(network) = network {
             for (item, evidence, features) in self.candidates.rows_mut() {
                 let log_probability = ((network.logit)(item) - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0);
-                features[FeatureColumn::IsInNetworkTop as usize] = f32::from(evidence[EvidenceColumn::Network as usize] > 0.0);
+                features[FeatureColumn::IsInNetworkTop as usize] =
+                    f32::from(evidence[EvidenceColumn::Network as usize] > 0.0);
                 features[FeatureColumn::NetworkLogProbability as usize] = log_probability - MIN_LOG_PROBABILITY;
-                features[FeatureColumn::NetworkMargin as usize] = (best_log_probability.unwrap_or(0.0) - log_probability).max(0.0);
+                features[FeatureColumn::NetworkMargin as usize] =
+                    (best_log_probability.unwrap_or(0.0) - log_probability).max(0.0);
                 evidence[EvidenceColumn::Network as usize] = log_probability.exp();
             }
         }
@@ -95,7 +104,8 @@ impl RankingWorkspace {
     #[must_use]
     pub fn rank_of(&self, item: ItemIx) -> Option<usize> {
         let score = *self.scores.get(self.candidates.position(item)?)?;
-        let better = |(&other, &other_score): (&ItemIx, &f32)| other_score > score || (other_score == score && other < item);
+        let better =
+            |(&other, &other_score): (&ItemIx, &f32)| other_score > score || (other_score == score && other < item);
         Some(1 + self.items.iter().zip(&self.scores).filter(|pair| better(*pair)).count())
     }
 

@@ -30,9 +30,11 @@ impl AliasChange {
     #[must_use]
     pub fn from_entry(offset: Offset, entry: &Entry) -> Option<Self> {
         match entry {
-            Entry::Merge(merge) => {
-                Some(Self::Merged(UserAlias { offset, from: Arc::from(merge.from.as_str()), into: Arc::from(merge.into.as_str()) }))
-            }
+            Entry::Merge(merge) => Some(Self::Merged(UserAlias {
+                offset,
+                from: Arc::from(merge.from.as_str()),
+                into: Arc::from(merge.into.as_str()),
+            })),
             Entry::Erase(erasure) => Some(Self::Erased(Arc::from(erasure.user_id.as_str()))),
             _ => None,
         }
@@ -68,7 +70,8 @@ impl UserAliases {
     #[must_use]
     pub fn aliases_of(&self, user: &str) -> Vec<Arc<str>> {
         let into = self.into.pin();
-        let mut ids: Vec<_> = into.keys().filter(|id| self.resolve(id).as_deref() == Some(user)).map(Arc::clone).collect();
+        let mut ids: Vec<_> =
+            into.keys().filter(|id| self.resolve(id).as_deref() == Some(user)).map(Arc::clone).collect();
         ids.sort_unstable();
         ids
     }
@@ -285,7 +288,8 @@ mod tests {
         for user_id in erased_ids {
             assert!(batch.admit(4, &mut Entry::Erase(UserErasure { user_id, unlearn: false, timestamp: 0 })));
         }
-        let mut event = Entry::Consent(ConsentChange { user_id: "phone".to_owned(), consent: Consent::None, timestamp: 0 });
+        let mut event =
+            Entry::Consent(ConsentChange { user_id: "phone".to_owned(), consent: Consent::None, timestamp: 0 });
         assert!(batch.admit(8, &mut event));
         assert!(matches!(event, Entry::Consent(change) if change.user_id == "phone"), "a new user");
         assert!(batch.admit(9, &mut merge("phone", "cyd")), "it can be merged again");

@@ -145,13 +145,16 @@ impl ConsentBatch<'_> {
                 }
             },
             Entry::Private(event) if self.of(&event.user_id) == Some(Consent::None) => return ConsentVerdict::Withheld,
-            Entry::Impression(impression) if self.of(&impression.user_id).unwrap_or(self.writer.default_consent) < Consent::Full => {
+            Entry::Impression(impression)
+                if self.of(&impression.user_id).unwrap_or(self.writer.default_consent) < Consent::Full =>
+            {
                 return ConsentVerdict::Withheld;
             }
             Entry::Consent(change) => {
                 let known = self.of(&change.user_id);
                 if known == Some(change.consent)
-                    || (known.is_none() && (change.consent, self.writer.default_consent) == (Consent::Full, Consent::Full))
+                    || (known.is_none()
+                        && (change.consent, self.writer.default_consent) == (Consent::Full, Consent::Full))
                 {
                     return ConsentVerdict::Unchanged;
                 }
@@ -204,7 +207,13 @@ mod tests {
 
     fn impression(user: &str) -> Entry {
         let (recommendation_id, user_id) = ("r".to_owned(), user.to_owned());
-        Entry::Impression(Impression { recommendation_id, user_id, timestamp: 0, weights_version: 0, items: Vec::new() })
+        Entry::Impression(Impression {
+            recommendation_id,
+            user_id,
+            timestamp: 0,
+            weights_version: 0,
+            items: Vec::new(),
+        })
     }
 
     #[test]
@@ -217,7 +226,11 @@ mod tests {
         };
         assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, false));
         assert_eq!(admit(impression("ann")), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(consent_change("ann", Consent::Full)), (ConsentVerdict::Unchanged, false), "it equals the default");
+        assert_eq!(
+            admit(consent_change("ann", Consent::Full)),
+            (ConsentVerdict::Unchanged, false),
+            "it equals the default"
+        );
         assert_eq!(admit(consent_change("ann", Consent::Session)), (ConsentVerdict::Accepted, false));
         assert_eq!(admit(consent_change("ann", Consent::Session)), (ConsentVerdict::Unchanged, false));
         assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, true));
@@ -258,7 +271,11 @@ mod tests {
                 }
             }
             writer.apply_entry(2, &merge("anon", "ann"));
-            assert_eq!((writer.consents().get("anon"), writer.consents().get("ann")), (None, merged), "{from:?} {into:?}");
+            assert_eq!(
+                (writer.consents().get("anon"), writer.consents().get("ann")),
+                (None, merged),
+                "{from:?} {into:?}"
+            );
         }
     }
 

@@ -65,7 +65,8 @@ pub async fn ingest(
         WhenFull::Wait => handle.admit(entries.len()).await?,
     };
     let receipt = handle.append(entries, permit).await?;
-    let count_events = |positions: &[usize]| positions.iter().filter(|position| is_event.get(**position) == Some(&true)).count();
+    let count_events =
+        |positions: &[usize]| positions.iter().filter(|position| is_event.get(**position) == Some(&true)).count();
     let (duplicates, late) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));
     outcome.accepted = receipt.accepted;
     outcome.duplicates = receipt.duplicates.len();

@@ -61,14 +61,21 @@ impl PaginationCache {
 
     /// Removes the rankings of users.
     pub fn remove_users(&self, ids: &[String]) {
-        self.rankings.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, ranking)| !ids.contains(&ranking.user));
+        self.rankings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(_, ranking)| !ids.contains(&ranking.user));
     }
 
     /// The ranking of a recommendation, if it was for this user and is still cached.
     #[must_use]
     pub fn get(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
         let rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
-        rankings.iter().rev().find(|(id, ranking)| id == recommendation_id && ranking.user == user).map(|(_, ranking)| ranking.clone())
+        rankings
+            .iter()
+            .rev()
+            .find(|(id, ranking)| id == recommendation_id && ranking.user == user)
+            .map(|(_, ranking)| ranking.clone())
     }
 }
 

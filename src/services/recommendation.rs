@@ -9,8 +9,8 @@ use crate::actors::error::RequestError;
 use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
-    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx, Recommendation,
-    RecommendedItem, RemovalCounts, SourceName, WithConsent,
+    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx,
+    Recommendation, RecommendedItem, RemovalCounts, SourceName, WithConsent,
 };
 use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
@@ -70,8 +70,16 @@ impl RecommendationService {
         let answer = self.recommender.recommend(user.clone(), request).await?;
         let ranking = answer.items.iter().map(|item| item.candidate).chain(answer.remainder.iter().copied()).collect();
         let (page_len, weights_version) = (answer.items.len(), answer.weights_version);
-        let first =
-            CachedRanking { user, request: cached_request, ranking, is_complete: false, page_start: 0, page_len, weights_version, consent };
+        let first = CachedRanking {
+            user,
+            request: cached_request,
+            ranking,
+            is_complete: false,
+            page_start: 0,
+            page_len,
+            weights_version,
+            consent,
+        };
         Ok(self.show(first, answer))
     }
 
@@ -97,7 +105,8 @@ impl RecommendationService {
     pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
         let of_user = || events.iter().filter(|event| event.value.user_id == user);
         let is_none = |sender| self.ingest.effective_consent(user, sender) == Consent::None;
-        (is_none(None) || of_user().any(|event| is_none(event.consent))).then(|| of_user().map(|event| event.value.clone()).collect())
+        (is_none(None) || of_user().any(|event| is_none(event.consent)))
+            .then(|| of_user().map(|event| event.value.clone()).collect())
     }
 
     /// A later page of a recommendation; `None` if the recommendation is unknown, evicted, or if
@@ -118,7 +127,8 @@ impl RecommendationService {
         let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len));
         let now = self.clock.now();
         let hidden = self.recommender.hidden_items(user.to_owned(), first.request.hidden, now).await?;
-        let available = |ranking: &[Candidate]| self.available(ranking.get(page_start..).unwrap_or_default(), page.limit, &hidden);
+        let available =
+            |ranking: &[Candidate]| self.available(ranking.get(page_start..).unwrap_or_default(), page.limit, &hidden);
         let (mut items, mut removed) = available(&first.ranking);
         if items.len() < page.limit && !first.is_complete {
             first = self.deepen(first, page_start.saturating_add(page.limit)).await?;
@@ -133,11 +143,13 @@ impl RecommendationService {
     /// Ranks again for at least `end` items and appends the new ones to the ranking.
     async fn deepen(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
         let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_DEPTH);
-        let request = RecommendationRequest { limit: depth, now: self.clock.now(), explain: false, ..(*first.request).clone() };
+        let request =
+            RecommendationRequest { limit: depth, now: self.clock.now(), explain: false, ..(*first.request).clone() };
         let answer = self.recommender.recommend(first.user.clone(), request).await?;
         let known: FxHashSet<_> = first.ranking.iter().map(|candidate| candidate.item).collect();
         let is_complete = answer.items.len() < depth || depth == Self::MAX_DEPTH;
-        let added = answer.items.into_iter().map(|item| item.candidate).filter(|candidate| !known.contains(&candidate.item));
+        let added =
+            answer.items.into_iter().map(|item| item.candidate).filter(|candidate| !known.contains(&candidate.item));
         let ranking = first.ranking.iter().copied().chain(added).take(Self::MAX_DEPTH).collect();
         Ok(CachedRanking { ranking, is_complete, ..first })
     }
@@ -209,7 +221,11 @@ impl RecommendationService {
             user_id,
             timestamp: self.clock.now(),
             weights_version: list.weights_version,
-            items: list.items.iter().map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source }).collect(),
+            items: list
+                .items
+                .iter()
+                .map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source })
+                .collect(),
         });
         let ingest = self.ingest.clone();
         let append = async move {
@@ -254,5 +270,8 @@ fn to_item_explanation(recommender: &RecommenderHandle, explanation: &Explanatio
         rank: moved.rank,
         rank_without: moved.rank_without,
     });
-    ItemExplanation { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
+    ItemExplanation {
+        sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(),
+        moved_by,
+    }
 }

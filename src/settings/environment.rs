@@ -83,8 +83,14 @@ mod tests {
 
     #[test]
     fn variables_of_the_program_and_of_platforms_are_known() {
-        let known =
-            ["SEQUOR_KEY", "SEQUOR_PRIVACY_SECRET", "SEQUOR_LOG__LEVEL", "SEQUOR_PORT_8080_TCP_ADDR", "SEQUOR_SERVICE_HOST", "PATH"];
+        let known = [
+            "SEQUOR_KEY",
+            "SEQUOR_PRIVACY_SECRET",
+            "SEQUOR_LOG__LEVEL",
+            "SEQUOR_PORT_8080_TCP_ADDR",
+            "SEQUOR_SERVICE_HOST",
+            "PATH",
+        ];
         assert_eq!(warnings(&known), [""; 0]);
     }
 }

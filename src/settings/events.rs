@@ -22,7 +22,11 @@ pub struct EventsSettings {
 
 impl Default for EventsSettings {
     fn default() -> Self {
-        Self { kinds: BTreeMap::new(), retain_impressions: Period::OFF, placeholder_ids: PlaceholderIds::default_list() }
+        Self {
+            kinds: BTreeMap::new(),
+            retain_impressions: Period::OFF,
+            placeholder_ids: PlaceholderIds::default_list(),
+        }
     }
 }
 
@@ -52,7 +56,10 @@ impl EventsSettings {
         for (name, settings) in &self.kinds {
             let kind = EventKind::from_name(name);
             let rule = kinds.id(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule(id));
-            let rule = KindRule { target: settings.target.unwrap_or(rule.target), value: settings.value.unwrap_or(rule.value) };
+            let rule = KindRule {
+                target: settings.target.unwrap_or(rule.target),
+                value: settings.value.unwrap_or(rule.value),
+            };
             // If the table is full, `set` has no effect and `check` reports the kind.
             kinds.set(kind, rule);
         }
@@ -62,7 +69,10 @@ impl EventsSettings {
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         for (name, settings) in &self.kinds {
             let key = || format!("events.kinds.{name}");
-            if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)) {
+            if name.is_empty()
+                || name.len() > 64
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+            {
                 return Err(InvalidSetting::new(key(), name, "a name of 1 to 64 letters, digits, _, - or ."));
             }
             if let Some(value) = settings.value {
@@ -73,9 +83,11 @@ impl EventsSettings {
         check_at_least_one_minute("events.retain_impressions", self.retain_impressions)?;
         let kinds = self.resolved_kinds();
         match self.kinds.keys().find(|name| kinds.id(&EventKind::from_name(name)).is_none()) {
-            Some(name) => {
-                Err(InvalidSetting::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", EventKinds::MAX)))
-            }
+            Some(name) => Err(InvalidSetting::new(
+                format!("events.kinds.{name}"),
+                name,
+                format!("one of at most {} kinds", EventKinds::MAX),
+            )),
             None => Ok(()),
         }
     }
@@ -100,11 +112,17 @@ impl SegmentSettings {
 
     /// The configured kind of each event name; `None` ignores the event.
     pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<EventKind>)> {
-        self.events.iter().map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| EventKind::from_name(kind))))
+        self.events
+            .iter()
+            .map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| EventKind::from_name(kind))))
     }
 
     pub(super) fn check(&self, kinds: &EventKinds) -> Result<(), InvalidSetting> {
-        match self.events.iter().find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&EventKind::from_name(kind)).is_none()) {
+        match self
+            .events
+            .iter()
+            .find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&EventKind::from_name(kind)).is_none())
+        {
             Some((name, kind)) => Err(InvalidSetting::new(
                 format!("segment.events.{name}"),
                 kind,
@@ -131,8 +149,12 @@ mod tests {
         settings.events.kinds = (0..60).map(|number| (format!("kind{number}"), kind(1.0))).collect();
         assert!(settings.validate().unwrap_err().allowed.contains("at most 64 kinds"));
         settings.events.kinds =
-            [("search".to_owned(), KindSettings { retain_for: Some(Period::seconds(3)), ..KindSettings::default() })].into();
-        assert_eq!(settings.validate().unwrap_err().to_string(), "events.kinds.search.retain_for = 3s: must be at least 1m, or off");
+            [("search".to_owned(), KindSettings { retain_for: Some(Period::seconds(3)), ..KindSettings::default() })]
+                .into();
+        assert_eq!(
+            settings.validate().unwrap_err().to_string(),
+            "events.kinds.search.retain_for = 3s: must be at least 1m, or off"
+        );
     }
 
     #[test]

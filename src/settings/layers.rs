@@ -144,7 +144,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     /// If the file cannot be read or is not TOML, a key is unknown, or a value has the wrong type.
     pub fn file(self, file: &Path) -> Result<Self, SettingsError> {
         let text = fs::read_to_string(file).map_err(|source| SettingsError::Read { file: file.to_owned(), source })?;
-        let table = text.parse().map_err(|source| SettingsError::Syntax { file: file.to_owned(), source: Box::new(source) })?;
+        let table =
+            text.parse().map_err(|source| SettingsError::Syntax { file: file.to_owned(), source: Box::new(source) })?;
         let origin = SettingOrigin::File(file.to_owned());
         leaves(&table).into_iter().try_fold(self, |layers, (path, value)| layers.set(&path, value, &origin))
     }
@@ -157,7 +158,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     /// # Errors
     /// If a key is unknown or a value has the wrong type.
     pub fn environment(self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
-        let mut settings: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
+        let mut settings: Vec<_> =
+            variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
         settings.sort_unstable();
         settings.into_iter().try_fold(self, |layers, (name, text)| {
             let key = name.strip_prefix(PREFIX).unwrap_or_default().to_ascii_lowercase();
@@ -183,7 +185,9 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     where
         S: Validate,
     {
-        self.settings.validate().map_err(|error| SettingsError::OutOfRange { origin: self.origin(&error.key), error })?;
+        self.settings
+            .validate()
+            .map_err(|error| SettingsError::OutOfRange { origin: self.origin(&error.key), error })?;
         Ok(&self.settings)
     }
 
@@ -217,7 +221,11 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         // Text that is not TOML stays a string, so that deserialisation reports the type error.
         let value = match lookup_default(&self.defaults, path) {
             DefaultLookup::Leaf(Value::String(_)) => as_string(),
-            _ => format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value")).unwrap_or_else(as_string),
+            _ => format!("value = {text}")
+                .parse::<Table>()
+                .ok()
+                .and_then(|mut table| table.remove("value"))
+                .unwrap_or_else(as_string),
         };
         match value {
             Value::Table(table) => leaves(&table)
@@ -233,10 +241,18 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
             return Err(SettingsError::UnknownKey { suggestion: self.nearest(&key), key, origin: origin.clone() });
         }
         let shown = to_toml(&value);
-        let wrong = |reason: String| SettingsError::WrongType { key: key.clone(), value: shown.clone(), origin: origin.clone(), reason };
+        let wrong = |reason: String| SettingsError::WrongType {
+            key: key.clone(),
+            value: shown.clone(),
+            origin: origin.clone(),
+            reason,
+        };
         insert_at(&mut self.tree, path, value).ok_or_else(|| wrong("a section cannot be set to a value".to_owned()))?;
-        self.settings =
-            self.tree.clone().try_into().map_err(|error: toml::de::Error| wrong(describe_type_error(error.message(), "a table")))?;
+        self.settings = self
+            .tree
+            .clone()
+            .try_into()
+            .map_err(|error: toml::de::Error| wrong(describe_type_error(error.message(), "a table")))?;
         self.origins.insert(key, origin.clone());
         Ok(self)
     }
@@ -290,7 +306,9 @@ fn leaves(table: &Table) -> Vec<(Vec<String>, Value)> {
     for (part, value) in table {
         match value {
             Value::Table(inner) if !inner.is_empty() => {
-                found.extend(leaves(inner).into_iter().map(|(tail, value)| ([vec![part.clone()], tail].concat(), value)));
+                found.extend(
+                    leaves(inner).into_iter().map(|(tail, value)| ([vec![part.clone()], tail].concat(), value)),
+                );
             }
             value => found.push((vec![part.clone()], value.clone())),
         }
@@ -302,9 +320,9 @@ fn leaves(table: &Table) -> Vec<(Vec<String>, Value)> {
 /// value, or if the value would replace a section.
 fn insert_at(table: &mut Table, path: &[String], value: Value) -> Option<()> {
     let (last, parents) = path.split_last()?;
-    let table = parents
-        .iter()
-        .try_fold(table, |table, part| table.entry(part.clone()).or_insert_with(|| Value::Table(Table::new())).as_table_mut())?;
+    let table = parents.iter().try_fold(table, |table, part| {
+        table.entry(part.clone()).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
+    })?;
     match (table.get(last), &value) {
         // An empty table changes nothing in a section or a map.
         (Some(Value::Table(_)), Value::Table(_)) => {}
@@ -357,31 +375,47 @@ mod tests {
         let layers = layers().override_defaults(&preferred).unwrap().flag("network.hidden", "32").unwrap();
         let settings = layers.validated().unwrap();
         assert_eq!((settings.network.hidden, settings.network.negatives), (32, 2048));
-        assert_eq!((layers.origin("network.hidden"), layers.origin("network.negatives")), (SettingOrigin::Flag, SettingOrigin::Default));
+        assert_eq!(
+            (layers.origin("network.hidden"), layers.origin("network.negatives")),
+            (SettingOrigin::Flag, SettingOrigin::Default)
+        );
         assert!(SettingsLayers::<Settings>::new().unwrap().override_defaults(&[("network.hiden", "1")]).is_err());
     }
 
     #[test]
     fn later_layers_win_and_values_record_their_origin() {
-        let (_folder, path) = file("[server]\nmax_batch = 10\nworkers = 3\nmax_body_bytes = 2048\n[log]\nformat = 'json'\n");
-        let environment = [("SEQUOR_SERVER__MAX_BATCH".to_owned(), "20".to_owned()), ("SEQUOR_SERVER__WORKERS".to_owned(), "4".to_owned())];
-        let layers = layers().file(&path).unwrap().environment(environment).unwrap().flag("server.max_batch", "30").unwrap();
+        let (_folder, path) =
+            file("[server]\nmax_batch = 10\nworkers = 3\nmax_body_bytes = 2048\n[log]\nformat = 'json'\n");
+        let environment = [
+            ("SEQUOR_SERVER__MAX_BATCH".to_owned(), "20".to_owned()),
+            ("SEQUOR_SERVER__WORKERS".to_owned(), "4".to_owned()),
+        ];
+        let layers =
+            layers().file(&path).unwrap().environment(environment).unwrap().flag("server.max_batch", "30").unwrap();
         let settings = layers.validated().unwrap();
         assert_eq!((settings.server.max_batch, settings.server.workers, settings.server.max_body_bytes), (30, 4, 2048));
         assert_eq!(settings.log.format, LogFormat::Json);
         let effective = layers.effective_values();
         let effective_value = |key: &str| {
-            effective.iter().find(|(known, ..)| known == key).map(|(_, value, origin)| (value.as_str(), origin.clone())).unwrap()
+            effective
+                .iter()
+                .find(|(known, ..)| known == key)
+                .map(|(_, value, origin)| (value.as_str(), origin.clone()))
+                .unwrap()
         };
         assert_eq!(effective_value("server.max_batch"), ("30", SettingOrigin::Flag));
-        assert_eq!(effective_value("server.workers"), ("4", SettingOrigin::Environment("SEQUOR_SERVER__WORKERS".to_owned())));
+        assert_eq!(
+            effective_value("server.workers"),
+            ("4", SettingOrigin::Environment("SEQUOR_SERVER__WORKERS".to_owned()))
+        );
         assert_eq!(effective_value("server.max_body_bytes"), ("2048", SettingOrigin::File(path)));
         assert_eq!(effective_value("session.idle_gap"), ("\"30m\"", SettingOrigin::Default));
     }
 
     #[test]
     fn suggests_the_nearest_key() {
-        let suggestion = |result: Result<SettingsLayers<Settings>, SettingsError>| match result.map(|_| ()).unwrap_err() {
+        let suggestion = |result: Result<SettingsLayers<Settings>, SettingsError>| match result.map(|_| ()).unwrap_err()
+        {
             SettingsError::UnknownKey { suggestion, .. } => suggestion,
             other => panic!("{other}"),
         };
@@ -427,9 +461,15 @@ mod tests {
             .unwrap();
         let kinds = &layers.validated().unwrap().events.kinds;
         assert_eq!(kinds.keys().collect::<Vec<_>>(), ["like", "save", "wishlist"]);
-        assert_eq!((kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target), (Some(false), Some(2.0), Some(false)));
+        assert_eq!(
+            (kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target),
+            (Some(false), Some(2.0), Some(false))
+        );
         let error = from_file("[events.kinds]\nwishlist = 3").map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with("events.kinds.wishlist = 3: invalid type: integer `3`, expected a table (from /"), "{error}");
+        assert!(
+            error.starts_with("events.kinds.wishlist = 3: invalid type: integer `3`, expected a table (from /"),
+            "{error}"
+        );
         let error = from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
         assert!(
             error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected one of `target`, `value`, `retain_for`"),
@@ -447,6 +487,9 @@ mod tests {
     fn converts_text_to_the_type_of_the_default() {
         let layers = layers().flag("store.data_dir", "17").unwrap().flag("session.passivate_after", "off").unwrap();
         let settings = layers.validated().unwrap();
-        assert_eq!((settings.store.data_dir.as_path(), settings.session.passivate_after), (Path::new("17"), Period::OFF));
+        assert_eq!(
+            (settings.store.data_dir.as_path(), settings.session.passivate_after),
+            (Path::new("17"), Period::OFF)
+        );
     }
 }

@@ -91,8 +91,10 @@ impl LiveSettings {
         let settings = layers.validated()?;
         self.safety.store(Arc::new(settings.safety));
         (self.set_level)(settings.log.level);
-        let (mut effective, mut report) = (self.effective.lock().unwrap_or_else(PoisonError::into_inner), ReloadReport::default());
-        let is_unchanged = |new: &EffectiveSetting| effective.iter().any(|old| (&old.key, &old.value) == (&new.key, &new.value));
+        let (mut effective, mut report) =
+            (self.effective.lock().unwrap_or_else(PoisonError::into_inner), ReloadReport::default());
+        let is_unchanged =
+            |new: &EffectiveSetting| effective.iter().any(|old| (&old.key, &old.value) == (&new.key, &new.value));
         let (changed, waiting): (Vec<_>, Vec<_>) =
             effective_settings(&layers).into_iter().filter(|new| !is_unchanged(new)).partition(|new| new.reloadable);
         report.waiting = waiting.into_iter().map(|row| row.key).collect();
@@ -125,7 +127,10 @@ mod tests {
         let levels = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&levels);
         let read = || -> Result<_, ReloadError> {
-            Ok(SettingsLayers::new()?.flag("safety.loss_rise", "3")?.flag("log.level", "debug")?.flag("server.max_batch", "7")?)
+            Ok(SettingsLayers::new()?
+                .flag("safety.loss_rise", "3")?
+                .flag("log.level", "debug")?
+                .flag("server.max_batch", "7")?)
         };
         let layers = SettingsLayers::<Settings>::new().unwrap().flag("server.keys", "required").unwrap();
         let live = LiveSettings::new(
@@ -155,7 +160,12 @@ mod tests {
     fn failed_reload_changes_nothing() {
         let layers = SettingsLayers::<Settings>::new().unwrap();
         let read = || -> Result<_, ReloadError> { Ok(SettingsLayers::new()?.flag("safety.loss_rise", "1000")?) };
-        let live = LiveSettings::new(&layers, layers.validated().unwrap(), Box::new(read), Box::new(|_| panic!("nothing is set")));
+        let live = LiveSettings::new(
+            &layers,
+            layers.validated().unwrap(),
+            Box::new(read),
+            Box::new(|_| panic!("nothing is set")),
+        );
         assert!(live.reload().unwrap_err().to_string().contains("safety.loss_rise"));
         assert_eq!(live.safety().load().loss_rise, SafetySettings::default().loss_rise);
     }

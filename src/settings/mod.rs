@@ -93,14 +93,24 @@ impl Validate for Settings {
         self.segment.check(&self.events.resolved_kinds())?;
         self.privacy.check()?;
         self.telemetry.check()?;
-        self.network.check().map_err(|error| InvalidSetting::new(format!("network.{}", error.key), error.value, error.allowed))?;
-        self.learning.check().map_err(|error| InvalidSetting::new(format!("learning.{}", error.key), error.value, error.allowed))?;
-        self.safety.check().map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;
+        self.network
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("network.{}", error.key), error.value, error.allowed))?;
+        self.learning
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("learning.{}", error.key), error.value, error.allowed))?;
+        self.safety
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;
         self.recall.check().map_err(|CandidateSettingsError::OutOfRange { key, value, min, max }| {
             InvalidSetting::new(format!("recall.{key}"), value, format!("{min} to {max}"))
         })?;
-        self.train.check().map_err(|error| InvalidSetting::new(format!("train.{}", error.key), error.value, error.allowed))?;
-        self.clusters.check().map_err(|error| InvalidSetting::new(format!("clusters.{}", error.key), error.value, error.allowed))
+        self.train
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("train.{}", error.key), error.value, error.allowed))?;
+        self.clusters
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("clusters.{}", error.key), error.value, error.allowed))
     }
 }
 
@@ -126,8 +136,16 @@ impl InvalidSetting {
     ///
     /// # Errors
     /// If the value is out of range.
-    pub fn check_range<T: PartialOrd + fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Self> {
-        if range.contains(&value) { Ok(()) } else { Err(Self::new(key, value, format!("{} to {}", range.start(), range.end()))) }
+    pub fn check_range<T: PartialOrd + fmt::Display>(
+        key: &str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) -> Result<(), Self> {
+        if range.contains(&value) {
+            Ok(())
+        } else {
+            Err(Self::new(key, value, format!("{} to {}", range.start(), range.end())))
+        }
     }
 }
 

@@ -74,7 +74,8 @@ impl FromStr for Period {
         let mut total = (!rest.is_empty()).then_some(0_u64).ok_or_else(invalid)?;
         while !rest.is_empty() {
             let (digits, tail) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(invalid)?);
-            let (name, tail) = tail.split_at(tail.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(tail.len()));
+            let (name, tail) =
+                tail.split_at(tail.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(tail.len()));
             let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name).ok_or_else(invalid)?;
             let amount: u64 = digits.parse().map_err(|_| invalid())?;
             total = amount.checked_mul(*unit).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;

@@ -85,7 +85,11 @@ impl StoreSettings {
         if self.scrub_period.as_millis() < 1000 {
             return Err(InvalidSetting::new("store.scrub_period", self.scrub_period, "at least 1s, or off"));
         }
-        if self.compact_ratio == 0.0 { Ok(()) } else { InvalidSetting::check_range("store.compact_ratio", self.compact_ratio, 1.5..=100.0) }
+        if self.compact_ratio == 0.0 {
+            Ok(())
+        } else {
+            InvalidSetting::check_range("store.compact_ratio", self.compact_ratio, 1.5..=100.0)
+        }
     }
 }
 
@@ -205,12 +209,21 @@ mod tests {
             settings.validate().unwrap_err().to_string()
         };
         assert_eq!(error(|s| s.server.max_batch = 0), "server.max_batch = 0: must be 1 to 100000");
-        assert_eq!(error(|s| s.server.max_in_flight_events = 10), "server.max_in_flight_events = 10: must be 1000 to 16777216");
+        assert_eq!(
+            error(|s| s.server.max_in_flight_events = 10),
+            "server.max_in_flight_events = 10: must be 1000 to 16777216"
+        );
         assert!(error(|s| s.server.admin_listen = s.server.listen).starts_with("server.admin_listen = 127.0.0.1:8080"));
         assert_eq!(error(|s| s.store.checkpoints_kept = 1), "store.checkpoints_kept = 1: must be 2 to 1000");
-        assert_eq!(error(|s| s.store.retain_for = Period::seconds(3)), "store.retain_for = 3s: must be at least 1m, or off");
+        assert_eq!(
+            error(|s| s.store.retain_for = Period::seconds(3)),
+            "store.retain_for = 3s: must be at least 1m, or off"
+        );
         assert_eq!(error(|s| s.store.compact_ratio = 1.2), "store.compact_ratio = 1.2: must be 1.5 to 100");
         assert!(error(|s| s.store.compact_ratio = f64::NAN).starts_with("store.compact_ratio = NaN"));
-        assert_eq!(error(|s| s.session.idle_gap = Period::milliseconds(5)), "session.idle_gap = 5ms: must be at least 1s, or off");
+        assert_eq!(
+            error(|s| s.session.idle_gap = Period::milliseconds(5)),
+            "session.idle_gap = 5ms: must be at least 1s, or off"
+        );
     }
 }

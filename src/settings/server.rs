@@ -130,16 +130,28 @@ impl ServerSettings {
             return Err(InvalidSetting::new("server.admin_listen", self.admin_listen, "different from server.listen"));
         }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
-            return Err(InvalidSetting::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));
+            return Err(InvalidSetting::new(
+                "server.cors_origins",
+                origin,
+                "a list of origins such as https://shop.example, or *",
+            ));
         }
         if self.tls_cert.as_os_str().is_empty() != self.tls_key.as_os_str().is_empty() {
-            return Err(InvalidSetting::new("server.tls_key", self.tls_key.display(), "set if and only if server.tls_cert is set"));
+            return Err(InvalidSetting::new(
+                "server.tls_key",
+                self.tls_key.display(),
+                "set if and only if server.tls_cert is set",
+            ));
         }
         InvalidSetting::check_range("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
         InvalidSetting::check_range("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
         for (key, hosts) in [("server.api_hosts", &self.api_hosts), ("server.admin_hosts", &self.admin_hosts)] {
             if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
-                return Err(InvalidSetting::new(key, host, "a list of host names such as sequor.example, without ports"));
+                return Err(InvalidSetting::new(
+                    key,
+                    host,
+                    "a list of host names such as sequor.example, without ports",
+                ));
             }
         }
         InvalidSetting::check_range("server.connections_max", self.connections_max, 1..=1_000_000)?;
@@ -160,7 +172,11 @@ impl ServerSettings {
         InvalidSetting::check_range("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
         InvalidSetting::check_range("server.max_batch", self.max_batch, 1..=100_000)?;
         InvalidSetting::check_range("server.max_lag_events", self.max_lag_events, 1024..=1_000_000_000)?;
-        InvalidSetting::check_range("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)?;
+        InvalidSetting::check_range(
+            "server.max_in_flight_events",
+            self.max_in_flight_events,
+            self.max_batch..=1 << 24,
+        )?;
         if self.queue_wait.as_millis() < 1 {
             return Err(InvalidSetting::new("server.queue_wait", self.queue_wait, "at least 1ms, or off"));
         }
@@ -180,5 +196,7 @@ fn is_host(text: &str) -> bool {
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     text == "*"
-        || host.is_some_and(|host| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)))
+        || host.is_some_and(|host| {
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+        })
 }

@@ -57,7 +57,10 @@ mod tests {
             assert_eq!(check(bad, 0.5).unwrap_err().key, "telemetry.endpoint", "{bad}");
         }
         let message = check("https://ann:secret@collector.example", 1.0).unwrap_err().to_string();
-        assert!(message.starts_with("telemetry.endpoint = …: must be a URL") && !message.contains("secret"), "{message}");
+        assert!(
+            message.starts_with("telemetry.endpoint = …: must be a URL") && !message.contains("secret"),
+            "{message}"
+        );
         for bad in [-0.1, 1.1, f64::NAN] {
             assert_eq!(check("", bad).unwrap_err().key, "telemetry.sample");
         }

@@ -63,7 +63,10 @@ impl ShopSettings {
     /// # Errors
     /// [`ShopSettingsError`] names the first setting that is out of its range.
     pub fn check(&self) -> Result<(), ShopSettingsError> {
-        let bounds = [("items", self.items, 40..=100_000, "40..=100,000"), ("customers", self.customers, 1..=10_000_000, "1..=10,000,000")];
+        let bounds = [
+            ("items", self.items, 40..=100_000, "40..=100,000"),
+            ("customers", self.customers, 1..=10_000_000, "1..=10,000,000"),
+        ];
         match bounds.into_iter().find(|(_, value, range, _)| !range.contains(value)) {
             Some((key, value, _, allowed)) => Err(ShopSettingsError { key, value, allowed }),
             None => Ok(()),

@@ -9,11 +9,12 @@ use crate::domain::Item;
 
 /// Names of the categories.
 const CATEGORIES: [&str; 24] = [
-    "tea", "coffee", "cups", "teapots", "plates", "pans", "knives", "lamps", "chairs", "desks", "shelves", "rugs", "pillows", "blankets",
-    "towels", "soaps", "candles", "vases", "plants", "seeds", "books", "pens", "clocks", "bags",
+    "tea", "coffee", "cups", "teapots", "plates", "pans", "knives", "lamps", "chairs", "desks", "shelves", "rugs",
+    "pillows", "blankets", "towels", "soaps", "candles", "vases", "plants", "seeds", "books", "pens", "clocks", "bags",
 ];
 /// Names of the brands.
-const BRANDS: [&str; 12] = ["Alba", "Borea", "Cala", "Dune", "Elva", "Fjord", "Gran", "Hven", "Isla", "Juno", "Kite", "Luma"];
+const BRANDS: [&str; 12] =
+    ["Alba", "Borea", "Cala", "Dune", "Elva", "Fjord", "Gran", "Hven", "Isla", "Juno", "Kite", "Luma"];
 /// Exponent s of Zipf's law: the popularity of the item at rank r of a category is 1 / r^s [Zipf
 /// 1949].
 pub(super) const ZIPF_EXPONENT: f64 = 1.0;
@@ -58,7 +59,8 @@ impl ShopCatalog {
     pub(super) fn new(items: usize, random: &mut Xoshiro256PlusPlus) -> Self {
         // A category has about 20 items or more, so that a visit does not cover most of it.
         let count = (items / 20).clamp(1, CATEGORIES.len());
-        let categories = (0..count).map(|_| ShopCategory { places: Vec::new(), named: 0, popularity: zipf(0) }).collect();
+        let categories =
+            (0..count).map(|_| ShopCategory { places: Vec::new(), named: 0, popularity: zipf(0) }).collect();
         let mut catalog = Self { articles: Vec::with_capacity(items), categories, by_id: FxHashMap::default() };
         for index in 0..items {
             catalog.add(index % count, usize::MAX, random);
@@ -119,8 +121,11 @@ impl ShopCatalog {
         for _ in 0..LINKS_TO_NEW_ITEM {
             let neighbour = self.sample_popular(category, random);
             let slot = random.gen_range(1..COMPLEMENTS);
-            if let Some(complement) =
-                self.articles.get_mut(neighbour).filter(|_| neighbour != index).and_then(|item| item.complements.get_mut(slot))
+            if let Some(complement) = self
+                .articles
+                .get_mut(neighbour)
+                .filter(|_| neighbour != index)
+                .and_then(|item| item.complements.get_mut(slot))
             {
                 *complement = index;
             }
@@ -167,7 +172,9 @@ impl ShopCatalog {
         let mut chosen = [index; COMPLEMENTS];
         for slot in 0..COMPLEMENTS {
             // A category contains many more items than needed, so a few draws find another one.
-            let found = (0..20).map(|_| self.sample_popular(category, random)).find(|other| *other != index && !chosen.contains(other));
+            let found = (0..20)
+                .map(|_| self.sample_popular(category, random))
+                .find(|other| *other != index && !chosen.contains(other));
             if let (Some(slot), Some(found)) = (chosen.get_mut(slot), found) {
                 *slot = found;
             }

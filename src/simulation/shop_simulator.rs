@@ -101,7 +101,9 @@ impl ShopSimulator {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
         let catalog = ShopCatalog::new(settings.items, &mut random);
         let categories = catalog.category_count();
-        let tastes = (0..settings.customers).map(|_| [(); PREFERENCE_WEIGHTS.len()].map(|()| random.gen_range(0..categories))).collect();
+        let tastes = (0..settings.customers)
+            .map(|_| [(); PREFERENCE_WEIGHTS.len()].map(|()| random.gen_range(0..categories)))
+            .collect();
         let told = catalog.items().iter().map(|item| item_change(item, settings.opens_at)).collect();
         let mut glances = random.clone();
         glances.jump();
@@ -178,7 +180,11 @@ impl ShopSimulator {
     }
 
     /// Draws the first item of a visit.
-    fn sample_first_item(&mut self, preferences: Option<[usize; PREFERENCE_WEIGHTS.len()]>, now: Timestamp) -> ShopItemIx {
+    fn sample_first_item(
+        &mut self,
+        preferences: Option<[usize; PREFERENCE_WEIGHTS.len()]>,
+        now: Timestamp,
+    ) -> ShopItemIx {
         if let Some((_, trend_items)) = self.trend.as_ref()
             && self.random.gen_bool(TREND_SHARE)
         {
@@ -296,6 +302,7 @@ fn item_change(item: &ShopItem, timestamp: Timestamp) -> ItemChange {
 /// spread evenly over the year.
 fn season_weights(categories: usize, year: f64) -> WeightedSampler {
     WeightedSampler::new(
-        (0..categories).map(|category| 1.0 + SEASON_AMPLITUDE * (TAU * (year + category as f64 / categories as f64)).sin()),
+        (0..categories)
+            .map(|category| 1.0 + SEASON_AMPLITUDE * (TAU * (year + category as f64 / categories as f64)).sin()),
     )
 }

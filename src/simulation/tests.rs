@@ -28,8 +28,13 @@ fn ranked<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
 fn the_seed_determines_the_stream() {
     let stream = |seed| shop(ShopSettings { seed, ..ShopSettings::default() }).take(15_000).collect::<Vec<_>>();
     assert_eq!(stream(1), stream(1));
-    let items =
-        |seed| events(&mut shop(ShopSettings { seed, ..ShopSettings::default() }), 1_000).iter().map(item).collect::<Vec<_>>().join(" ");
+    let items = |seed| {
+        events(&mut shop(ShopSettings { seed, ..ShopSettings::default() }), 1_000)
+            .iter()
+            .map(item)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     assert!(items(1) != items(2), "more than the event ids must differ");
 }
 
@@ -45,7 +50,9 @@ fn timestamps_ascend_and_visits_are_consistent() {
     assert!(users.len() * 5 < visits.len() * 4, "customers return: {} visits of {} users", visits.len(), users.len());
     let length = events.len() as f64 / visits.len() as f64;
     assert!((4.0..9.0).contains(&length), "{length} events per visit");
-    for (kind, share) in [(EventKind::View, 0.8..0.95), (EventKind::Cart, 0.05..0.15), (EventKind::Purchase, 0.01..0.05)] {
+    for (kind, share) in
+        [(EventKind::View, 0.8..0.95), (EventKind::Cart, 0.05..0.15), (EventKind::Purchase, 0.01..0.05)]
+    {
         let found = events.iter().filter(|event| event.kind == kind).count() as f64 / events.len() as f64;
         assert!(share.contains(&found), "{found} are {}", kind.name());
     }
@@ -55,7 +62,8 @@ fn timestamps_ascend_and_visits_are_consistent() {
 fn popularity_within_a_category_follows_zipf() {
     // 24 categories of 50 items. The first item of a visit is drawn by rank^-s. The next ones also
     // depend on popularity, so the whole distribution is about as steep.
-    let mut shop = shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
+    let mut shop =
+        shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let events = events(&mut shop, 200_000);
     let mut seen_visits = FxHashSet::default();
     let first_items: Vec<_> = events.iter().filter(|event| seen_visits.insert(&event.session_id)).map(item).collect();
@@ -66,7 +74,11 @@ fn popularity_within_a_category_follows_zipf() {
     assert!((exponent - ZIPF_EXPONENT).abs() < 0.2, "{exponent}");
     let all = ranked(events.iter().map(item));
     let top_fifth: usize = all.iter().take(all.len() / 5).map(|(_, count)| count).sum();
-    assert!(top_fifth * 2 > events.len(), "a fifth of the items gets most of the events: {top_fifth} of {}", events.len());
+    assert!(
+        top_fifth * 2 > events.len(),
+        "a fifth of the items gets most of the events: {top_fifth} of {}",
+        events.len()
+    );
 }
 
 #[test]
@@ -77,16 +89,22 @@ fn the_last_item_predicts_the_next_one_better_than_popularity() {
     let popular: FxHashSet<_> = ranked(past.iter().map(item)).into_iter().take(20).map(|(item, _)| item).collect();
     let steps = |events: &'_ [Event]| {
         let mut last: FxHashMap<String, String> = FxHashMap::default();
-        let step = |event: &Event| Some((last.insert(event.session_id.clone()?, item(event).to_owned())?, item(event).to_owned()));
+        let step = |event: &Event| {
+            Some((last.insert(event.session_id.clone()?, item(event).to_owned())?, item(event).to_owned()))
+        };
         events.iter().filter_map(step).collect::<Vec<_>>()
     };
     let past = steps(past);
     let mut follows: FxHashMap<&str, Vec<&str>> = FxHashMap::default();
     past.iter().for_each(|(from, to)| follows.entry(from).or_default().push(to));
-    let follows: FxHashMap<_, FxHashSet<_>> =
-        follows.into_iter().map(|(from, to)| (from, ranked(to.into_iter()).into_iter().take(20).map(|(item, _)| item).collect())).collect();
+    let follows: FxHashMap<_, FxHashSet<_>> = follows
+        .into_iter()
+        .map(|(from, to)| (from, ranked(to.into_iter()).into_iter().take(20).map(|(item, _)| item).collect()))
+        .collect();
     let future = steps(future);
-    let recall = |hit: &dyn Fn(&str, &str) -> bool| future.iter().filter(|(from, to)| hit(from, to)).count() as f64 / future.len() as f64;
+    let recall = |hit: &dyn Fn(&str, &str) -> bool| {
+        future.iter().filter(|(from, to)| hit(from, to)).count() as f64 / future.len() as f64
+    };
     let by_popularity = recall(&|_, to| popular.contains(to));
     let by_last = recall(&|from, to| follows.get(from).is_some_and(|likely| likely.contains(to)));
     assert!(
@@ -105,7 +123,9 @@ fn new_items_are_described_before_their_first_event_and_are_visited() {
             Entry::Item(change) => {
                 let ItemOperation::Put(item) = &change.operation else { panic!("{change:?}") };
                 assert!(
-                    item.categories.len() == 1 && item.brand.is_some() && item.price.is_some_and(|price| (2.0..=200.0).contains(&price))
+                    item.categories.len() == 1
+                        && item.brand.is_some()
+                        && item.price.is_some_and(|price| (2.0..=200.0).contains(&price))
                 );
                 assert!(described.insert(change.item_id.as_str()), "{} is described twice", change.item_id);
             }
@@ -116,7 +136,10 @@ fn new_items_are_described_before_their_first_event_and_are_visited() {
             other => panic!("unexpected entry {other:?}"),
         }
     }
-    assert_eq!((shop.new_item_count() as u64, described.len()), (shop.event_count() / 100, 1_000 + shop.new_item_count()));
+    assert_eq!(
+        (shop.new_item_count() as u64, described.len()),
+        (shop.event_count() / 100, 1_000 + shop.new_item_count())
+    );
     assert!(new * 50 > entries.len(), "{new} events on new items");
 }
 
@@ -132,7 +155,8 @@ fn a_trend_starts_and_ends() {
     let after = events(&mut shop, 4_000);
     assert_eq!(shop.trend(), None);
     let share = |events: &[Event]| {
-        events.iter().filter(|event| trend.items.iter().any(|trending| trending == item(event))).count() as f64 / events.len() as f64
+        events.iter().filter(|event| trend.items.iter().any(|trending| trending == item(event))).count() as f64
+            / events.len() as f64
     };
     assert!(share(&before) < 0.02, "{}", share(&before));
     assert!(share(&during) > 0.05, "{}", share(&during));
@@ -146,12 +170,16 @@ fn seasons_change_the_popularity_of_categories() {
     // With one customer, nearly all visits are by one-time visitors without a taste. A year lasts
     // two hours. The weight of tea is 1 + 0.7 sin over the year: 1 + 0.7 * 2 / pi = 1.45 times the
     // average in the first half, 0.55 times in the second.
-    let mut shop = shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
+    let mut shop =
+        shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let mut seen_visits = FxHashSet::default();
     let mut halves = [0.0; 2];
     for event in events(&mut shop, 40_000) {
         let half = usize::from(event.timestamp > 3_600_000);
-        if event.timestamp <= 7_200_000 && seen_visits.insert(event.session_id.clone()) && item(&event).starts_with("tea-") {
+        if event.timestamp <= 7_200_000
+            && seen_visits.insert(event.session_id.clone())
+            && item(&event).starts_with("tea-")
+        {
             halves[half] += 1.0;
         }
     }

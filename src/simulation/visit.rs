@@ -68,7 +68,8 @@ impl ShopVisit {
             NextAction::Cart => random.gen_bool(PURCHASE_PROBABILITY).then_some(NextAction::Purchase),
             NextAction::Purchase => None,
         };
-        let continues = self.next != NextAction::Purchase && (cart_action.is_some() || random.gen_bool(CONTINUE_PROBABILITY));
+        let continues =
+            self.next != NextAction::Purchase && (cart_action.is_some() || random.gen_bool(CONTINUE_PROBABILITY));
         self.next = cart_action.unwrap_or_else(|| NextAction::View(next_item.next(catalog, &self.seen, random)));
         (kind, item, continues)
     }

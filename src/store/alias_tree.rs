@@ -54,7 +54,8 @@ impl AliasTree {
                 let offset = key.as_ref().try_into().map(Offset::from_be_bytes).unwrap_or_default();
                 let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: offset.to_string(), reason };
                 let payload = envelope::open(&key, &value).map_err(damaged)?;
-                let (from, into): (String, String) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
+                let (from, into): (String, String) =
+                    codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
                 Ok(UserAlias { offset, from: Arc::from(from), into: Arc::from(into) })
             })
             .collect()

@@ -98,7 +98,10 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
             _ => {
                 return Err(StoreError::InvalidBackup {
                     path: file.to_owned(),
-                    reason: format!("it contains a link, a special file or a path that is no part of a backup: {}", path.display()),
+                    reason: format!(
+                        "it contains a link, a special file or a path that is no part of a backup: {}",
+                        path.display()
+                    ),
                 });
             }
         }
@@ -144,7 +147,8 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 fn copy_files(from: &Path, to: &Path) -> Result<(), StoreError> {
     std::fs::create_dir(to).map_err(StoreError::io("creating", to))?;
-    let listed: Result<Vec<PathBuf>, _> = from.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let listed: Result<Vec<PathBuf>, _> =
+        from.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     for path in listed.map_err(StoreError::io("listing", from))? {
         let Some(name) = path.file_name() else { continue };
         let target = to.join(name);
@@ -178,7 +182,10 @@ mod tests {
         fs::create_dir(&copied).unwrap();
         copy_data(&from, &copied).unwrap();
         for to in [to, copied] {
-            assert_eq!((fs::read(to.join("store/blobs/1")).unwrap(), fs::read(to.join("end")).unwrap()), (vec![7; 300_000], Vec::new()));
+            assert_eq!(
+                (fs::read(to.join("store/blobs/1")).unwrap(), fs::read(to.join("end")).unwrap()),
+                (vec![7; 300_000], Vec::new())
+            );
             assert!(!to.join("lock").exists());
         }
 

@@ -78,7 +78,9 @@ impl Store {
         let stage = tempfile::Builder::new().prefix(&format!("{name}{STAGE_SUFFIX}")).tempdir_in(folder);
         let stage = stage.map_err(StoreError::io("writing to", folder))?;
         let claim = stage.path().join(CLAIM);
-        let claim = File::create_new(&claim).and_then(|file| file.lock().map(|()| file)).map_err(StoreError::io("locking", &claim))?;
+        let claim = File::create_new(&claim)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(StoreError::io("locking", &claim))?;
         let data = stage.path().join("data");
         let copied = self.copy_to(&data, observe)?;
         if is_archive(target) {
@@ -119,8 +121,14 @@ impl Store {
         self.check_journal_end()?;
         let copy = self.create_copy(dir)?;
         self.copy_quarantine(&copy, |offset| offset)?;
-        self.erasures().in_progress()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
-        self.expiries().in_progress()?.iter().try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
+        self.erasures()
+            .in_progress()?
+            .iter()
+            .try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
+        self.expiries()
+            .in_progress()?
+            .iter()
+            .try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
 
         let sessions_through = self.sessions().watermark()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSION_BATCH));
@@ -148,9 +156,9 @@ impl Store {
 
         let end = self.journal().next_offset()?;
         self.copy_journal(&copy, end, observe).map_err(|error| match error {
-            StoreError::DamagedRecord { .. } | StoreError::MissingEntries { .. } | StoreError::DatabaseDamaged { .. } => {
-                StoreError::DamagedJournal { source: Box::new(error) }
-            }
+            StoreError::DamagedRecord { .. }
+            | StoreError::MissingEntries { .. }
+            | StoreError::DatabaseDamaged { .. } => StoreError::DamagedJournal { source: Box::new(error) },
             error => error,
         })?;
         let checkpoint = self.copy_checkpoint(&copy, end)?;
@@ -168,12 +176,16 @@ impl Store {
     /// the other.
     pub fn create_copy(&self, dir: &Path) -> Result<Self, StoreError> {
         match std::fs::create_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::AlreadyExists { path: dir.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::AlreadyExists { path: dir.to_owned() });
+            }
             created => created.map_err(StoreError::io("creating", dir))?,
         }
         let copy = Self::open(dir, &StoreOptions::default())?;
         if let Some(mut pretrained) = self.pretrained_state()? {
-            copy.set_pretrained_state(|file| io::copy(&mut pretrained, file).map(drop).map_err(StoreError::io("copying", dir)))?;
+            copy.set_pretrained_state(|file| {
+                io::copy(&mut pretrained, file).map(drop).map_err(StoreError::io("copying", dir))
+            })?;
         }
         if let Some(fingerprint) = self.fingerprint()? {
             copy.set_fingerprint(&fingerprint)?;
@@ -192,7 +204,11 @@ impl Store {
     /// # Errors
     /// Any error of reading this store or writing the other.
     pub fn copy_quarantine(&self, copy: &Self, map_offset: impl Fn(Offset) -> Offset) -> Result<(), StoreError> {
-        let mut all = self.quarantine().all()?.into_iter().map(|entry| QuarantinedEntry { offset: map_offset(entry.offset), ..entry });
+        let mut all = self
+            .quarantine()
+            .all()?
+            .into_iter()
+            .map(|entry| QuarantinedEntry { offset: map_offset(entry.offset), ..entry });
         all.try_for_each(|entry| copy.quarantine().put(&entry))
     }
 
@@ -233,7 +249,8 @@ impl Store {
         for offset in source.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
             let Some(mut point) = source.get(offset) else { continue };
             let path = source.path(offset);
-            copy.restore_points()?.write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
+            copy.restore_points()?
+                .write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
         }
         Ok(())
     }
@@ -261,7 +278,8 @@ fn is_archive(path: &Path) -> bool {
 /// The file name extension of an archive format that backups do not have, if `path` has one. A
 /// backup directory of such a name would be mistaken for an archive.
 fn other_archive_format(path: &Path) -> Option<String> {
-    const EXTENSIONS: [&str; 14] = ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];
+    const EXTENSIONS: [&str; 14] =
+        ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];
     let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
     (!is_archive(path) && EXTENSIONS.contains(&extension.as_str())).then_some(extension)
 }

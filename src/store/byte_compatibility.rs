@@ -11,8 +11,9 @@
 
 use super::*;
 use crate::domain::{
-    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch,
-    ModelChange, ModelChangeCause, ModelOperation, SourceName, Step, UserErasure, UserMerge, UserSequence,
+    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
+    ItemOperation, ItemPatch, ModelChange, ModelChangeCause, ModelOperation, SourceName, Step, UserErasure, UserMerge,
+    UserSequence,
 };
 use crate::registries::{ConsentRecord, UserAlias};
 use std::collections::BTreeMap;
@@ -71,7 +72,9 @@ fn events_of_every_kind() -> Vec<Entry> {
 }
 
 fn impression() -> Entry {
-    let items = SourceName::ALL.iter().map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
+    let items = SourceName::ALL
+        .iter()
+        .map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
     Entry::Impression(Impression {
         recommendation_id: text("recommendation"),
         user_id: text("user"),
@@ -101,7 +104,13 @@ fn item_changes() -> Vec<Entry> {
         published: Some(Some(1_610_000_000_000)),
         expires: Some(Some(1_810_000_000_000)),
     };
-    let cleared = ItemPatch { brand: Some(None), price: Some(None), published: Some(None), expires: Some(None), ..ItemPatch::default() };
+    let cleared = ItemPatch {
+        brand: Some(None),
+        price: Some(None),
+        published: Some(None),
+        expires: Some(None),
+        ..ItemPatch::default()
+    };
     let operations = [
         ItemOperation::Put(full),
         ItemOperation::Put(bare),
@@ -124,14 +133,19 @@ fn model_changes() -> Vec<Entry> {
         (ModelOperation::LearningRate { value: 0.05 }, ModelChangeCause::Operator),
         (ModelOperation::Recluster, ModelChangeCause::Operator),
     ];
-    let change =
-        |(number, (operation, cause)): (i64, _)| Entry::Model(ModelChange { timestamp: 1_700_000_000_300 + number, operation, cause });
+    let change = |(number, (operation, cause)): (i64, _)| {
+        Entry::Model(ModelChange { timestamp: 1_700_000_000_300 + number, operation, cause })
+    };
     (1..).zip(operations).map(change).collect()
 }
 
 fn consent_changes() -> Vec<Entry> {
     let change = |(number, consent): (i64, _)| {
-        Entry::Consent(ConsentChange { user_id: format!("user{number}"), consent, timestamp: 1_700_000_000_400 + number })
+        Entry::Consent(ConsentChange {
+            user_id: format!("user{number}"),
+            consent,
+            timestamp: 1_700_000_000_400 + number,
+        })
     };
     (1..).zip([Consent::None, Consent::Session, Consent::Full]).map(change).collect()
 }
@@ -276,9 +290,13 @@ fn every_stored_value_reads_back_as_it_was_written() {
     assert_eq!(store.quarantine().all().unwrap(), quarantined());
     assert_eq!(store.erasures().in_progress().unwrap(), [(40, erasure(3, false))]);
     let done: BTreeMap<_, _> = store.erasures().erased_users().unwrap().into_iter().collect();
-    let expected = [1, 2].map(|number| (ErasedUserDigest::from_user_id(&format!("erased{number}")), 1_700_000_000_500 + number));
+    let expected =
+        [1, 2].map(|number| (ErasedUserDigest::from_user_id(&format!("erased{number}")), 1_700_000_000_500 + number));
     assert_eq!(done, BTreeMap::from(expected));
-    assert!(store.erasures().is_pending(PendingTask::Compaction).unwrap() && store.erasures().is_pending(PendingTask::Unlearning).unwrap());
+    assert!(
+        store.erasures().is_pending(PendingTask::Compaction).unwrap()
+            && store.erasures().is_pending(PendingTask::Unlearning).unwrap()
+    );
     assert_eq!(store.expiries().in_progress().unwrap(), [(34, expiry(10)), (35, Expiry::default())]);
     assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(10)));
     let names = store.items().load().unwrap();

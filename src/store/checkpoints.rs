@@ -53,7 +53,9 @@ impl Checkpoints {
             sync_directory(parent)?;
         }
         let checkpoints = Self { dir: dir.to_owned(), keep: keep.max(1) };
-        for path in checkpoints.files()?.filter(|path| path.extension().is_some_and(|extension| extension == UNFINISHED)) {
+        for path in
+            checkpoints.files()?.filter(|path| path.extension().is_some_and(|extension| extension == UNFINISHED))
+        {
             std::fs::remove_file(&path).map_err(StoreError::io("removing", &path))?;
         }
         Ok(checkpoints)
@@ -175,8 +177,8 @@ impl Checkpoints {
         if !path.exists() {
             return None;
         }
-        let opened =
-            open_checkpoint(&path).inspect_err(|error| tracing::warn!(path = %path.display(), %error, "skipped a damaged checkpoint"));
+        let opened = open_checkpoint(&path)
+            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "skipped a damaged checkpoint"));
         opened.ok().filter(|reader| reader.offset == offset)
     }
 
@@ -195,7 +197,8 @@ impl Checkpoints {
     }
 
     fn prune(&self, written: Offset) -> Result<(), StoreError> {
-        let (up_to_written, later): (Vec<_>, Vec<_>) = self.offsets()?.into_iter().partition(|offset| *offset <= written);
+        let (up_to_written, later): (Vec<_>, Vec<_>) =
+            self.offsets()?.into_iter().partition(|offset| *offset <= written);
         let surplus = |offsets: Vec<Offset>| offsets.into_iter().rev().skip(self.keep);
         surplus(up_to_written)
             .chain(surplus(later))
@@ -209,8 +212,12 @@ impl Checkpoints {
     }
 
     fn files(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
-        let listed = self.dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>());
-        let listed = listed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) });
+        let listed = self
+            .dir
+            .read_dir()
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>());
+        let listed =
+            listed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) });
         listed.map(Vec::into_iter).map_err(StoreError::io("listing", &self.dir))
     }
 }
@@ -288,7 +295,11 @@ fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
 ///
 /// # Errors
 /// Any error of `fill` or of the disk.
-pub fn write_checkpoint<E>(path: &Path, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
+pub fn write_checkpoint<E>(
+    path: &Path,
+    offset: Offset,
+    fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>,
+) -> Result<u64, E>
 where
     E: From<StoreError>,
 {
@@ -308,12 +319,17 @@ where
     Ok(length)
 }
 
-fn write_unfinished<E>(offset: Offset, path: &Path, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
+fn write_unfinished<E>(
+    offset: Offset,
+    path: &Path,
+    fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>,
+) -> Result<u64, E>
 where
     E: From<StoreError>,
 {
     let file = own_file::create(path)?;
-    let mut writer = CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
+    let mut writer =
+        CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
     // Space for the header, which is known only after the payload.
     writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
     fill(&mut writer)?;
@@ -350,7 +366,9 @@ fn verify(path: &Path) -> io::Result<CheckpointReader> {
         None | Some(FORMAT) => {}
         Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
     }
-    let number = |start: usize| header_bytes.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let number = |start: usize| {
+        header_bytes.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
     let (offset, claimed) = (number(12), number(20));
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; BUFFER];

@@ -19,9 +19,12 @@ const SHORT_LIMIT: usize = RECORD_LIMIT;
 const LONG_LIMIT: usize = 1 << 32;
 const LONGEST_LIMIT: usize = 1 << 40;
 
-const RECORD: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> = bincode::config::legacy().with_limit::<RECORD_LIMIT>();
-const LONG: Configuration<LittleEndian, Fixint, Limit<LONG_LIMIT>> = bincode::config::legacy().with_limit::<LONG_LIMIT>();
-const LONGEST: Configuration<LittleEndian, Fixint, Limit<LONGEST_LIMIT>> = bincode::config::legacy().with_limit::<LONGEST_LIMIT>();
+const RECORD: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> =
+    bincode::config::legacy().with_limit::<RECORD_LIMIT>();
+const LONG: Configuration<LittleEndian, Fixint, Limit<LONG_LIMIT>> =
+    bincode::config::legacy().with_limit::<LONG_LIMIT>();
+const LONGEST: Configuration<LittleEndian, Fixint, Limit<LONGEST_LIMIT>> =
+    bincode::config::legacy().with_limit::<LONGEST_LIMIT>();
 
 /// An encoding or decoding error.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +119,10 @@ mod tests {
 
     #[test]
     fn the_bytes_are_of_fixed_width_and_little_endian() {
-        assert_eq!(encode(&(1_u16, "ab", Some(-2_i32))).unwrap(), [1, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 254, 255, 255, 255]);
+        assert_eq!(
+            encode(&(1_u16, "ab", Some(-2_i32))).unwrap(),
+            [1, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 254, 255, 255, 255]
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ pub(super) mod event_id_file;
 use super::{Durability, JournalWatcher, Store, StoreError};
 use crate::domain::{Consent, Entry, ItemIx, Offset, UserErasure};
 use crate::registries::{
-    AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases, UserConsents,
+    AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases,
+    UserConsents,
 };
 use dedup::EventIdWindow;
 use std::sync::Arc;
@@ -227,8 +228,11 @@ impl Committer {
                     receipt.accepted += 1;
                     continue;
                 }
-                let verdict =
-                    if new_aliases.admit(offset, &mut entry) { new_consents.admit(offset, &mut entry) } else { ConsentVerdict::Unchanged };
+                let verdict = if new_aliases.admit(offset, &mut entry) {
+                    new_consents.admit(offset, &mut entry)
+                } else {
+                    ConsentVerdict::Unchanged
+                };
                 // Checked before the id is remembered, so that the sender can repeat the event
                 // after the user consents.
                 if verdict == ConsentVerdict::Withheld {
@@ -296,7 +300,8 @@ impl Committer {
             return Err(StoreError::MissingEntries { from: end, until: first });
         }
         let recovered: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
-        let ids = recovered.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
+        let ids =
+            recovered.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
         self.dedup.commit_batch(ids, end);
         let changes = recovered.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
         apply_aliases(&mut self.alias_writer, &mut self.unstored_aliases, changes);
@@ -384,9 +389,11 @@ type UnstoredAliases = (Vec<UserAlias>, Vec<Offset>);
 
 /// Applies alias changes and records them as unstored.
 fn apply_aliases(alias_writer: &mut AliasWriter, unstored_aliases: &mut UnstoredAliases, changes: Vec<AliasChange>) {
-    unstored_aliases
-        .0
-        .extend(changes.iter().filter_map(|change| if let AliasChange::Merged(alias) = change { Some(alias.clone()) } else { None }));
+    unstored_aliases.0.extend(
+        changes
+            .iter()
+            .filter_map(|change| if let AliasChange::Merged(alias) = change { Some(alias.clone()) } else { None }),
+    );
     unstored_aliases.1.extend(alias_writer.apply(changes));
 }
 

@@ -81,13 +81,20 @@ impl Store {
     /// Nothing changes after these errors, with one exception: if the final switch to the new
     /// database fails, the active database is unknown. The store then rejects writes until
     /// [`Store::reopen`].
-    pub fn compact(&self, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Option<CompactionSummary>, StoreError> {
+    pub fn compact(
+        &self,
+        observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<Option<CompactionSummary>, StoreError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let old = Arc::clone(&self.writable()?.engine);
         let (bytes_before, live, free) = (old.size_on_disk()?, self.live_bytes()?, free_bytes(&shared.dir)?);
         if free < live * FREE_SPACE_FACTOR {
-            return Err(StoreError::InsufficientDiskSpace { dir: shared.dir.clone(), needed: live * FREE_SPACE_FACTOR, free });
+            return Err(StoreError::InsufficientDiskSpace {
+                dir: shared.dir.clone(),
+                needed: live * FREE_SPACE_FACTOR,
+                free,
+            });
         }
         let path = switchover::next_database(&shared.dir, old.path())?;
         old.write_tracker.start_tracking();

@@ -56,7 +56,8 @@ impl ConsentTree {
                 let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: "a user".to_owned(), reason };
                 let user = std::str::from_utf8(&key).map_err(|error| damaged(error.to_string()))?;
                 let payload = envelope::open(&key, &value).map_err(damaged)?;
-                let (consent, offset): (Consent, Offset) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
+                let (consent, offset): (Consent, Offset) =
+                    codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
                 Ok(ConsentRecord { user: Arc::from(user), consent: Some(consent), offset })
             })
             .collect()

@@ -29,7 +29,8 @@ impl DataDirLock {
         let path = dir.join("lock");
         let file = own_file::open(File::options().create(true).truncate(false).write(true), &path)?;
         wait_for(dir, ATTEMPTS, || file.try_lock())?;
-        if let Ok(database) = File::options().read(true).write(true).open(switchover::current_database(dir)?.join("db")) {
+        if let Ok(database) = File::options().read(true).write(true).open(switchover::current_database(dir)?.join("db"))
+        {
             wait_for(dir, DATABASE_ATTEMPTS, || database.try_lock())?;
         }
         Ok(Self { _file: file })

@@ -65,14 +65,22 @@ impl Engine {
     ///
     /// # Errors
     /// As [`super::Store::open`].
-    pub(crate) fn open(dir: &Path, path: &Path, options: &StoreOptions, number: u64, lenient: bool) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        dir: &Path,
+        path: &Path,
+        options: &StoreOptions,
+        number: u64,
+        lenient: bool,
+    ) -> Result<Self, StoreError> {
         let db = open_database(path, options)?;
         guarded(path, || Self::from_database(db, dir, path, number, lenient))
     }
 
     fn from_database(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let tree = |name: &str| db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source });
+        let tree = |name: &str| {
+            db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source })
+        };
         let log = path.join("db");
         let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
         let synced_blobs = Mutex::default();
@@ -80,7 +88,8 @@ impl Engine {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
-        let (quarantine, aliases, consents, erasures) = (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
+        let (quarantine, aliases, consents, erasures) =
+            (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
         let end_marker = EndMarker::open(dir)?;
         // The database writes its configuration once and never syncs it.
         let conf = path.join("conf");
@@ -172,7 +181,9 @@ impl Engine {
         }
         let apply = || tree.apply_batch(batch).map_err(|source| self.error("writing", source));
         guarded(&self.path, apply).inspect_err(|_| self.mark_failed())?;
-        written.into_iter().for_each(|(key, old, length)| self.write_tracker.record_write(tree, &key, old.as_deref(), length));
+        written
+            .into_iter()
+            .for_each(|(key, old, length)| self.write_tracker.record_write(tree, &key, old.as_deref(), length));
         Ok(())
     }
 

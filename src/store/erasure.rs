@@ -46,7 +46,8 @@ impl Store {
     /// Any read or write error; the erasures stay in progress.
     pub fn erase_users(&self, due: &[(Offset, UserErasure)]) -> Result<ErasureSummary, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(ErasureSummary::default()) };
-        let until: HashMap<&str, Offset> = due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
+        let until: HashMap<&str, Offset> =
+            due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
         for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
@@ -160,8 +161,13 @@ mod tests {
         let open = || Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let store = open();
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
-        let merge = Entry::Merge(UserMerge { from: "anonymous-7".to_owned(), into: "ann@example.org".to_owned(), timestamp: 0 });
-        let mut entries = vec![by("anonymous-7", 1), by("bob", 2), merge, by("anonymous-7", 3), by("ann@example.org", 4)];
+        let merge = Entry::Merge(UserMerge {
+            from: "anonymous-7".to_owned(),
+            into: "ann@example.org".to_owned(),
+            timestamp: 0,
+        });
+        let mut entries =
+            vec![by("anonymous-7", 1), by("bob", 2), merge, by("anonymous-7", 3), by("ann@example.org", 4)];
         entries.extend((5..400).map(|id| by("bob", id)));
         committer.commit(vec![entries]).unwrap();
         let erase = |user: &str| Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: 7 });
@@ -185,7 +191,10 @@ mod tests {
         let before: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let summary = store.erase_users(&due).unwrap();
         assert_eq!(summary.removed_by_user["anonymous-7"], ErasedEntryCounts { events: 1, impressions: 0, others: 1 });
-        assert_eq!(summary.removed_by_user["ann@example.org"], ErasedEntryCounts { events: 2, impressions: 0, others: 0 });
+        assert_eq!(
+            summary.removed_by_user["ann@example.org"],
+            ErasedEntryCounts { events: 2, impressions: 0, others: 0 }
+        );
         committer.forget_event_ids(summary.event_ids.iter().map(String::as_str));
         let after: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let tombstones = [0, 2, 3, 4, 400, 401];

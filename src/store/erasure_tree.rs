@@ -109,8 +109,10 @@ impl ErasureTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn finish(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
-        let digests: Vec<_> =
-            done.iter().map(|(_, erasure)| (ErasedUserDigest::from_user_id(&erasure.user_id), erasure.timestamp)).collect();
+        let digests: Vec<_> = done
+            .iter()
+            .map(|(_, erasure)| (ErasedUserDigest::from_user_id(&erasure.user_id), erasure.timestamp))
+            .collect();
         self.record_erased(&digests)?;
         let engine = self.store.writable()?;
         engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
@@ -164,7 +166,10 @@ impl ErasureTree {
             .map(|read| {
                 let (key, value) = read?;
                 let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(ErasedUserDigest);
-                Ok((user.ok_or_else(|| damaged(&key, "its key is not a digest".to_owned()))?, decode_value(&key, &value)?))
+                Ok((
+                    user.ok_or_else(|| damaged(&key, "its key is not a digest".to_owned()))?,
+                    decode_value(&key, &value)?,
+                ))
             })
             .collect()
     }
@@ -206,7 +211,10 @@ mod tests {
         store.erasures().finish(&all[..1]).unwrap();
         assert_eq!(store.erasures().in_progress().unwrap(), all[1..]);
         // Expected: printf ann | sha256sum.
-        assert_eq!(ErasedUserDigest::from_user_id("ann").to_hex(), "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1");
+        assert_eq!(
+            ErasedUserDigest::from_user_id("ann").to_hex(),
+            "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1"
+        );
         let done = store.erasures().erased_users().unwrap();
         assert_eq!(done, [(ErasedUserDigest::from_user_id("ann"), 5)]);
         assert_eq!(ErasedUserDigest::from_hex(&done[0].0.to_hex()), Some(done[0].0));

@@ -105,7 +105,9 @@ pub enum StoreError {
         dir: PathBuf,
     },
     /// No migration step starts from the store's format.
-    #[error("the store has format {found}, but this binary has no migration from that format; use a build that has one")]
+    #[error(
+        "the store has format {found}, but this binary has no migration from that format; use a build that has one"
+    )]
     NoMigration {
         /// The format found in the store.
         found: u32,

@@ -116,8 +116,10 @@ impl Store {
         for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
-        let is_expired = |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
-        let removed = self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| is_expired(offset, entry))?;
+        let is_expired =
+            |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
+        let removed =
+            self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| is_expired(offset, entry))?;
         self.sync(Durability::PowerLoss)?;
         Ok(removed)
     }
@@ -140,8 +142,9 @@ mod tests {
             Entry::Event(event) => Entry::Event(Event { kind, timestamp: number as i64, ..event }),
             other => other,
         };
-        let entries: Vec<_> =
-            (0..100).map(|number| at(number, if number % 2 == 0 { EventKind::Search } else { EventKind::View })).collect();
+        let entries: Vec<_> = (0..100)
+            .map(|number| at(number, if number % 2 == 0 { EventKind::Search } else { EventKind::View }))
+            .collect();
         committer.commit(vec![entries]).unwrap();
         let expiry = |before| Expiry { events: vec![(EventKind::Search, before)], impressions: None, timestamp: 200 };
         assert_eq!(store.expiries().last_begun().unwrap(), None);
@@ -158,7 +161,11 @@ mod tests {
         assert_eq!(store.remove_expired(&due).unwrap(), 0, "repeating the removal changes nothing");
         for (offset, entry) in store.journal().read(0, 200).unwrap() {
             let is_removed = offset < 50 && offset % 2 == 0;
-            assert_eq!(entry == Entry::Tombstone, is_removed, "{offset}: entries after the expiry stay until the next one");
+            assert_eq!(
+                entry == Entry::Tombstone,
+                is_removed,
+                "{offset}: entries after the expiry stay until the next one"
+            );
         }
         assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(50)));
         store.expiries().finish(&due).unwrap();

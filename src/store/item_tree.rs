@@ -49,7 +49,11 @@ impl ItemTree {
             codec::encode_to(&names, envelope.payload())?;
             engine.insert(&engine.items, &key, envelope.seal(&key))?;
         }
-        engine.insert(&engine.items, keys::ITEMS_WATERMARK_KEY, envelope::seal_offset(keys::ITEMS_WATERMARK_KEY, through))?;
+        engine.insert(
+            &engine.items,
+            keys::ITEMS_WATERMARK_KEY,
+            envelope::seal_offset(keys::ITEMS_WATERMARK_KEY, through),
+        )?;
         Ok(next)
     }
 
@@ -83,7 +87,10 @@ impl ItemTree {
             // A page that was written again after a restart repeats names; they keep their numbers.
             for (name, number) in names.iter().zip(number..) {
                 if dictionary.intern(name) != number {
-                    return Err(damaged(format!("{} names precede number {number}, or its name is stored twice", dictionary.len())));
+                    return Err(damaged(format!(
+                        "{} names precede number {number}, or its name is stored twice",
+                        dictionary.len()
+                    )));
                 }
             }
         }

@@ -139,7 +139,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`StoreError::DamagedRecord`] for a damaged record, or any I/O error.
-    pub fn replace_with_tombstones(&self, until: Offset, unwanted: &mut dyn FnMut(Offset, &Entry) -> bool) -> Result<u64, StoreError> {
+    pub fn replace_with_tombstones(
+        &self,
+        until: Offset,
+        unwanted: &mut dyn FnMut(Offset, &Entry) -> bool,
+    ) -> Result<u64, StoreError> {
         let mut total = 0;
         let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
         while first < until {
@@ -186,15 +190,24 @@ impl Journal {
         // The record that contains `from` is the last one that starts at or before it.
         let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
         let is_in_journal = from >= engine.first_offset.load(Ordering::Acquire);
-        let record_start = match KeyValueIter::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| is_in_journal) {
-            Some(pair) => parse_key(&pair?.0, from)?.first,
-            None => from,
-        };
+        let record_start =
+            match KeyValueIter::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| is_in_journal)
+            {
+                Some(pair) => parse_key(&pair?.0, from)?.first,
+                None => from,
+            };
         let first_offset = engine.first_offset.load(Ordering::Acquire);
         let start = if from < end { record_start } else { end };
-        let range = PieceKey { first: start.max(first_offset), piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
+        let range = PieceKey { first: start.max(first_offset), piece: 0 }.to_bytes()
+            ..PieceKey { first: end, piece: 0 }.to_bytes();
         let pieces = KeyValueIter::new(engine.journal.range(range), engine.path());
-        let records = JournalRecords { journal: engine.journal.clone(), path: engine.path().to_owned(), pieces, next: start, end };
+        let records = JournalRecords {
+            journal: engine.journal.clone(),
+            path: engine.path().to_owned(),
+            pieces,
+            next: start,
+            end,
+        };
         Ok(JournalEntries { records, current: Vec::new().into_iter(), from })
     }
 }
@@ -227,7 +240,8 @@ impl Iterator for JournalEntries {
 /// Removes the pieces of an unfinished append at or after `first`.
 fn remove_leftovers(engine: &Engine, first: Offset) -> Result<(), StoreError> {
     let from = PieceKey { first, piece: 0 }.to_bytes();
-    KeyValueIter::new(engine.journal.range(from..), engine.path()).try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
+    KeyValueIter::new(engine.journal.range(from..), engine.path())
+        .try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
 }
 
 /// Splits a record into pieces; the first piece comes last.
@@ -240,7 +254,8 @@ fn pieces(record: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
 
 /// Writes the pieces of a record.
 fn write_pieces(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
-    pieces(record).try_for_each(|(piece, bytes)| engine.insert(&engine.journal, &PieceKey { first, piece }.to_bytes(), bytes))
+    pieces(record)
+        .try_for_each(|(piece, bytes)| engine.insert(&engine.journal, &PieceKey { first, piece }.to_bytes(), bytes))
 }
 
 /// The keys of a record's pieces.

@@ -23,7 +23,11 @@ pub(super) struct JournalRecords {
 
 impl std::fmt::Debug for JournalRecords {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("JournalRecords").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+        formatter
+            .debug_struct("JournalRecords")
+            .field("next", &self.next)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,8 +65,9 @@ impl JournalRecords {
     /// Assembles the record that starts with the piece `head`.
     fn assemble(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
         let damaged = |reason: String| StoreError::DamagedRecord { offset: first, reason };
-        let (pieces, head) =
-            head.split_first_chunk::<4>().ok_or_else(|| damaged(format!("its first piece has only {} bytes", head.len())))?;
+        let (pieces, head) = head
+            .split_first_chunk::<4>()
+            .ok_or_else(|| damaged(format!("its first piece has only {} bytes", head.len())))?;
         let mut bytes = head.to_vec();
         for number in 1..u32::from_le_bytes(*pieces) {
             match self.piece().transpose()? {
@@ -84,7 +89,9 @@ impl Iterator for JournalRecords {
                 // Left over from an unfinished append. If it belonged to a record without a first
                 // piece, the next record would have a wrong offset.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
-                Some(Ok((key, _))) if key.first != self.next => Err(StoreError::MissingEntries { from: self.next, until: key.first }),
+                Some(Ok((key, _))) if key.first != self.next => {
+                    Err(StoreError::MissingEntries { from: self.next, until: key.first })
+                }
                 Some(Ok((key, head))) => match self.assemble(key.first, &head) {
                     Err(damaged) => self.reread(damaged),
                     complete => complete,
@@ -150,8 +157,10 @@ pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) 
 }
 
 pub(super) fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
-    PieceKey::from_bytes(key)
-        .ok_or_else(|| StoreError::DamagedRecord { offset: near, reason: format!("it has a key of {} bytes instead of 12", key.len()) })
+    PieceKey::from_bytes(key).ok_or_else(|| StoreError::DamagedRecord {
+        offset: near,
+        reason: format!("it has a key of {} bytes instead of 12", key.len()),
+    })
 }
 
 pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {

@@ -28,7 +28,8 @@ impl KeyValueIter {
             return None;
         }
         let (path, pairs) = (&self.path, &mut self.pairs);
-        let pair = guarded(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source))).transpose();
+        let pair =
+            guarded(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source))).transpose();
         self.ended = !matches!(pair, Some(Ok(_)));
         pair
     }
@@ -60,14 +61,18 @@ pub(super) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreErro
 /// Converts an error of the database. A checksum failure becomes the same error as a panic.
 pub(super) fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
     match source {
-        sled::Error::Corruption { .. } => {
-            StoreError::DatabaseDamaged { path: path.to_owned(), reason: format!("a checksum failed while {action} it") }
-        }
+        sled::Error::Corruption { .. } => StoreError::DatabaseDamaged {
+            path: path.to_owned(),
+            reason: format!("a checksum failed while {action} it"),
+        },
         source => StoreError::Database { action, path: path.to_owned(), source },
     }
 }
 
 pub(super) fn panic_error(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    StoreError::DatabaseDamaged { path: path.to_owned(), reason: message.unwrap_or("panic without a message").to_owned() }
+    StoreError::DatabaseDamaged {
+        path: path.to_owned(),
+        reason: message.unwrap_or("panic without a message").to_owned(),
+    }
 }

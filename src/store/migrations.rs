@@ -61,7 +61,11 @@ pub(crate) fn migrate(
     let Some(format) = db.get(FORMAT_KEY).map_err(failed)? else {
         // A newly created store has only the (empty) default tree.
         let is_fresh = db.is_empty() && db.tree_names().len() <= 1;
-        return if is_fresh { raise(target).map(|()| target) } else { Err(StoreError::MissingFormat { dir: dir.to_owned() }) };
+        return if is_fresh {
+            raise(target).map(|()| target)
+        } else {
+            Err(StoreError::MissingFormat { dir: dir.to_owned() })
+        };
     };
     let format = <[u8; 4]>::try_from(format.as_ref()).map_err(|_| StoreError::MissingFormat { dir: dir.to_owned() })?;
     let initial = u32::from_le_bytes(format);
@@ -120,7 +124,8 @@ mod tests {
         Ok(())
     }
 
-    const MIGRATIONS: &[Migration] = &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
+    const MIGRATIONS: &[Migration] =
+        &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
 
     #[test]
     fn a_fresh_store_gets_the_target_format_and_runs_no_steps() {
@@ -155,13 +160,19 @@ mod tests {
         migrate(&db, Path::new("d"), 7, MIGRATIONS, || Ok(())).unwrap();
         let newer = migrate(&db, Path::new("d"), 6, MIGRATIONS, || Ok(())).unwrap_err();
         assert!(matches!(newer, StoreError::NewerFormat { found: 7, supported: 6, .. }), "{newer}");
-        assert!(matches!(migrate(&db, Path::new("d"), 9, MIGRATIONS, || Ok(())), Err(StoreError::NoMigration { found: 7 })));
+        assert!(matches!(
+            migrate(&db, Path::new("d"), 9, MIGRATIONS, || Ok(())),
+            Err(StoreError::NoMigration { found: 7 })
+        ));
     }
 
     #[test]
     fn data_without_a_format_is_rejected() {
         let db = database();
         db.insert("something", "else").unwrap();
-        assert!(matches!(migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())), Err(StoreError::MissingFormat { .. })));
+        assert!(matches!(
+            migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())),
+            Err(StoreError::MissingFormat { .. })
+        ));
     }
 }

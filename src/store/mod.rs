@@ -64,7 +64,9 @@ mod write_tracker;
 
 pub use alias_tree::AliasTree;
 pub use backup::BackupSummary;
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint};
+pub use checkpoints::{
+    CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint,
+};
 pub use codec::CodecError;
 pub use committer::{CommitReceipt, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
 pub use compact::CompactionSummary;
@@ -220,7 +222,9 @@ impl Store {
     pub fn check_files(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
         // A compaction may have replaced the database since.
-        engine.check_files().or_else(|error| if self.engine().is_ok_and(|new| !Arc::ptr_eq(&new, &engine)) { Ok(()) } else { Err(error) })
+        engine.check_files().or_else(|error| {
+            if self.engine().is_ok_and(|new| !Arc::ptr_eq(&new, &engine)) { Ok(()) } else { Err(error) }
+        })
     }
 
     fn open_by(dir: &Path, options: &StoreOptions, lenient: bool) -> Result<Self, StoreError> {
@@ -270,7 +274,13 @@ impl Store {
             old.mark_failed();
         }
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(&shared.dir, &switchover::current_database(&shared.dir)?, &shared.options, number, false)?));
+        *engine = Some(Arc::new(Engine::open(
+            &shared.dir,
+            &switchover::current_database(&shared.dir)?,
+            &shared.options,
+            number,
+            false,
+        )?));
         Ok(())
     }
 
@@ -326,8 +336,15 @@ impl Store {
             tracing::warn!(path = %engine.end_marker.path().display(), reason, "the file that records the journal's end is damaged; a truncated journal may stay undetected");
             None
         });
-        let (end, known) = (engine.journal_end(), recorded.unwrap_or(0).max(self.items().watermark()?).max(self.sessions().watermark()?));
-        if known > end { Err(StoreError::JournalTruncated { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
+        let (end, known) = (
+            engine.journal_end(),
+            recorded.unwrap_or(0).max(self.items().watermark()?).max(self.sessions().watermark()?),
+        );
+        if known > end {
+            Err(StoreError::JournalTruncated { dir: self.shared.dir.clone(), end, known })
+        } else {
+            Ok(())
+        }
     }
 
     /// Closes the store and waits until the database no longer writes to its files.
@@ -463,7 +480,10 @@ impl Store {
     pub fn disk_space(&self) -> Result<DiskSpace, StoreError> {
         let dir = &self.shared.dir;
         let disk = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
-        Ok(DiskSpace { free: disk.f_bavail.saturating_mul(disk.f_frsize), size: disk.f_blocks.saturating_mul(disk.f_frsize) })
+        Ok(DiskSpace {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            size: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
     }
 
     /// The open database, for reading.

@@ -167,7 +167,11 @@ fn temp_dir() -> tempfile::TempDir {
 
 fn open(data: &Path) -> (Store, Committer) {
     let store = Store::open(data, &StoreOptions::default()).unwrap();
-    let settings = CommitterSettings { durability: Durability::ProcessCrash, dedup_window: WINDOW, ..CommitterSettings::default() };
+    let settings = CommitterSettings {
+        durability: Durability::ProcessCrash,
+        dedup_window: WINDOW,
+        ..CommitterSettings::default()
+    };
     (store.clone(), Committer::open(store, settings).unwrap())
 }
 
@@ -197,7 +201,12 @@ impl StoreAndReference {
         match operation {
             ModelTestOp::Commit(requests) => self.commit(requests),
             ModelTestOp::PersistIndexes(prepare_for_shutdown) => {
-                if prepare_for_shutdown { self.committer.prepare_for_shutdown() } else { self.committer.persist_indexes() }.unwrap();
+                if prepare_for_shutdown {
+                    self.committer.prepare_for_shutdown()
+                } else {
+                    self.committer.persist_indexes()
+                }
+                .unwrap();
                 let (names, end) = (self.model.items.clone(), self.model.end());
                 self.model.pending.extend([DerivedStateChange::Names(names), DerivedStateChange::ItemsThrough(end)]);
             }
@@ -209,9 +218,15 @@ impl StoreAndReference {
                     // At least one byte, because the store removes empty records.
                     hidden_state: vec![length as u8; usize::from(length).max(1)],
                 };
-                let records: Vec<_> = users.into_iter().map(|(user, length)| (format!("user-{user}"), record(length))).collect();
-                self.store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through).unwrap();
-                self.model.pending.extend(records.into_iter().map(|(user, record)| DerivedStateChange::Session(user, Some(record))));
+                let records: Vec<_> =
+                    users.into_iter().map(|(user, length)| (format!("user-{user}"), record(length))).collect();
+                self.store
+                    .sessions()
+                    .put(records.iter().map(|(user, record)| (user.as_str(), record)), through)
+                    .unwrap();
+                self.model
+                    .pending
+                    .extend(records.into_iter().map(|(user, record)| DerivedStateChange::Session(user, Some(record))));
                 self.model.pending.push(DerivedStateChange::SessionsThrough(through));
             }
             ModelTestOp::RemoveStale(last) => {
@@ -220,11 +235,13 @@ impl StoreAndReference {
                     self.store.sessions().remove_stale(before, None, 100).unwrap().is_some(),
                     !self.model.derived().sessions.is_empty()
                 );
-                let removed = self.model.derived().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
+                let removed =
+                    self.model.derived().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
                 self.model.pending.extend(removed.map(|(user, _)| DerivedStateChange::Session(user, None)));
             }
             ModelTestOp::Quarantine(index, learner) => {
-                let (offset, reader) = (self.at(index), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
+                let (offset, reader) =
+                    (self.at(index), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
                 let reason = format!("noted when there were {} entries", self.model.end());
                 self.store.quarantine().put(&QuarantinedEntry { offset, reader, reason: reason.clone() }).unwrap();
                 self.model.quarantined.insert((offset, reader), reason);
@@ -232,7 +249,9 @@ impl StoreAndReference {
             }
             ModelTestOp::Checkpoint(index, length) => {
                 let (offset, payload) = (self.at(index), vec![length as u8; length.into()]);
-                let fill = |file: &mut CheckpointWriter| file.write_all(&payload).map_err(StoreError::io("writing", Path::new("")));
+                let fill = |file: &mut CheckpointWriter| {
+                    file.write_all(&payload).map_err(StoreError::io("writing", Path::new("")))
+                };
                 self.store.checkpoints(KEPT).unwrap().write(offset, fill).unwrap();
                 self.model.checkpoints.insert(offset, payload);
                 let mut checkpoints = std::mem::take(&mut self.model.checkpoints);
@@ -361,14 +380,19 @@ impl StoreAndReference {
     /// Compares everything that the store returns with the model.
     fn check(&mut self) {
         let (store, model) = (&self.store, &self.model);
-        assert_eq!((store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()), (model.first_offset, model.end()));
+        assert_eq!(
+            (store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()),
+            (model.first_offset, model.end())
+        );
         let entries: Vec<_> = store.journal().entries(model.first_offset).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.first_offset as usize).collect();
         assert_eq!(entries, expected);
         assert_eq!(DerivedState::of(store), model.derived());
         let quarantined = store.quarantine().all().unwrap();
-        let quarantined: BTreeMap<_, _> =
-            quarantined.into_iter().map(|quarantined| ((quarantined.offset, quarantined.reader), quarantined.reason)).collect();
+        let quarantined: BTreeMap<_, _> = quarantined
+            .into_iter()
+            .map(|quarantined| ((quarantined.offset, quarantined.reader), quarantined.reason))
+            .collect();
         assert_eq!(quarantined, model.quarantined);
         let checkpoints = store.checkpoints(KEPT).unwrap();
         let read = |offset: Offset| {
@@ -379,7 +403,8 @@ impl StoreAndReference {
         let found: BTreeMap<_, _> = checkpoints.offsets().unwrap().into_iter().map(read).collect();
         assert_eq!(found, model.checkpoints);
         let dictionary = self.committer.dictionary();
-        let items: Vec<_> = (0..dictionary.len()).map(|number| dictionary.name(number as u32).unwrap().to_string()).collect();
+        let items: Vec<_> =
+            (0..dictionary.len()).map(|number| dictionary.name(number as u32).unwrap().to_string()).collect();
         assert_eq!(items, model.items);
         store.check_journal_end().unwrap();
     }

@@ -15,8 +15,12 @@ pub(super) fn open(options: &mut OpenOptions, path: &Path) -> Result<File, Store
     let opened = options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path);
     opened.map_err(|error| {
         let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
-        let refused =
-            || io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, and writing would change its target; remove the link");
+        let refused = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is a symbolic link, and writing would change its target; remove the link",
+            )
+        };
         StoreError::io("opening", path)(if is_link { refused() } else { error })
     })
 }

@@ -3,7 +3,9 @@
 
 use super::checkpoints::read_header;
 use super::envelope::{self, ChecksummedEnvelope};
-use super::{CheckpointReader, CheckpointWriter, Durability, Store, StoreError, keys, open_checkpoint, write_checkpoint};
+use super::{
+    CheckpointReader, CheckpointWriter, Durability, Store, StoreError, keys, open_checkpoint, write_checkpoint,
+};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -42,7 +44,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any error of `fill` or of the
     /// disk.
-    pub fn set_pretrained_state<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
+    pub fn set_pretrained_state<E: From<StoreError>>(
+        &self,
+        fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>,
+    ) -> Result<(), E> {
         let entries = self.journal().next_offset()?;
         if entries > 0 {
             return Err(StoreError::JournalNotEmpty { dir: self.dir().to_owned(), entries }.into());

@@ -34,7 +34,11 @@ impl Store {
         let Some(value) = engine.get(&engine.db, keys::FINGERPRINT_KEY)? else { return Ok(None) };
         let payload = envelope::open(keys::FINGERPRINT_KEY, &value)
             .and_then(|payload| payload.try_into().map_err(|_| "it is not a fingerprint of 16 bytes".to_owned()));
-        payload.map(Some).map_err(|reason| StoreError::DamagedValue { tree: "default", key: "fingerprint".to_owned(), reason })
+        payload.map(Some).map_err(|reason| StoreError::DamagedValue {
+            tree: "default",
+            key: "fingerprint".to_owned(),
+            reason,
+        })
     }
 
     pub(super) fn set_fingerprint(&self, fingerprint: &[u8; 16]) -> Result<(), StoreError> {
@@ -68,7 +72,8 @@ mod tests {
     fn a_directory_keeps_its_secret() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
-        let item = Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: 0, operation: ItemOperation::Delete });
+        let item =
+            Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: 0, operation: ItemOperation::Delete });
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         committer.commit(vec![vec![item]]).unwrap();
         store.check_pseudonym_secret(None).unwrap();
@@ -90,7 +95,10 @@ mod tests {
         let change = Entry::Consent(ConsentChange { user_id: "ann".to_owned(), consent: Consent::None, timestamp: 0 });
         Committer::open(store.clone(), CommitterSettings::default()).unwrap().commit(vec![vec![change]]).unwrap();
         let error = store.check_pseudonym_secret(Some([1; 16])).unwrap_err();
-        assert!(matches!(error, StoreError::NotPseudonymised { .. }) && error.to_string().contains("sequor export"), "{error}");
+        assert!(
+            matches!(error, StoreError::NotPseudonymised { .. }) && error.to_string().contains("sequor export"),
+            "{error}"
+        );
         store.check_pseudonym_secret(None).unwrap();
     }
 }

@@ -61,8 +61,11 @@ impl QuarantineTree {
         let engine = self.store.engine()?;
         let read = |stored: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, value) = stored.map_err(|source| engine.error("reading", source))?;
-            let damaged =
-                |reason| StoreError::DamagedValue { tree: TREE, key: key.iter().map(|byte| format!("{byte:02x}")).collect(), reason };
+            let damaged = |reason| StoreError::DamagedValue {
+                tree: TREE,
+                key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
+                reason,
+            };
             let payload = envelope::open(&key, &value).map_err(damaged)?;
             codec::decode(payload).map_err(|error| damaged(error.to_string()))
         };

@@ -47,14 +47,17 @@ fn restore_into<T, E: From<StoreError>>(
     ensure_restorable(dir)?;
     let _lock = DataDirLock::acquire(dir)?;
     remove_own_leftovers(dir)?;
-    let stage = tempfile::Builder::new().prefix(STAGE_PREFIX).tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
+    let stage =
+        tempfile::Builder::new().prefix(STAGE_PREFIX).tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
     if backup.is_dir() {
         copy_data(backup, stage.path())?
     } else {
         unpack(backup, stage.path())?
     }
     let store = Store::open_backup(stage.path(), options).map_err(|error| match error {
-        StoreError::NotFound { .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason: "it contains no store".to_owned() },
+        StoreError::NotFound { .. } => {
+            StoreError::InvalidBackup { path: backup.to_owned(), reason: "it contains no store".to_owned() }
+        }
         StoreError::InvalidBackup { reason, .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason },
         error => error,
     })?;
@@ -74,7 +77,8 @@ fn restore_into<T, E: From<StoreError>>(
 
 /// The files and folders of a data directory.
 fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let listed: Result<Vec<PathBuf>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let listed: Result<Vec<PathBuf>, _> =
+        dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     listed.map_err(StoreError::io("listing", dir))
 }
 

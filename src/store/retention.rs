@@ -21,7 +21,12 @@ impl Store {
     ///
     /// # Errors
     /// Any read or write error.
-    pub fn apply_retention(&self, checkpoints: &Checkpoints, keep: JournalRetention, learned: Offset) -> Result<Offset, StoreError> {
+    pub fn apply_retention(
+        &self,
+        checkpoints: &Checkpoints,
+        keep: JournalRetention,
+        learned: Offset,
+    ) -> Result<Offset, StoreError> {
         let journal = self.journal();
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
         let keep_from = journal.next_offset()?.saturating_sub(keep.entries);
@@ -58,7 +63,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let store = open();
-        let settings = CommitterSettings { durability: Durability::ProcessCrash, dedup_window: 20, ..CommitterSettings::default() };
+        let settings = CommitterSettings {
+            durability: Durability::ProcessCrash,
+            dedup_window: 20,
+            ..CommitterSettings::default()
+        };
         let mut committer = Committer::open(store.clone(), settings.clone()).unwrap();
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();
@@ -71,7 +80,11 @@ mod tests {
         for offset in [70, 80] {
             checkpoints.write(offset, |_| Ok::<_, StoreError>(())).unwrap();
         }
-        assert_eq!(store.apply_retention(&checkpoints, only(0), 40).unwrap(), 40, "the current run has learned no further");
+        assert_eq!(
+            store.apply_retention(&checkpoints, only(0), 40).unwrap(),
+            40,
+            "the current run has learned no further"
+        );
         assert_eq!(apply(50), 50);
         assert_eq!(apply(0), 70, "the older checkpoint needs the rest");
         assert!(matches!(store.journal().read(69, 1), Err(StoreError::MissingEntries { from: 69, until: 70 })));
@@ -111,7 +124,10 @@ mod tests {
         assert_eq!(apply(0, 49), 10, "second 10 is 49 s before it");
         assert_eq!(apply(45, 5), 15, "the last 45 are kept, however old");
         assert_eq!(apply(0, 29), 31, "entry 30 has an old timestamp, and all entries before it are old");
-        assert_eq!(store.apply_retention(&checkpoints, JournalRetention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
+        assert_eq!(
+            store.apply_retention(&checkpoints, JournalRetention { entries: 0, period_ms: Some(0) }, 40).unwrap(),
+            40
+        );
         append(1_000_000);
         assert_eq!(apply(0, 5), 60, "the last record and entries without a checkpoint stay");
     }

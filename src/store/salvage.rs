@@ -17,7 +17,11 @@ impl Store {
     ///
     /// # Errors
     /// Any error of writing the copy. Damage to this journal is no error.
-    pub fn salvage_journal(&self, copy: &Self, observe: &mut dyn FnMut(Offset)) -> Result<Vec<Range<Offset>>, StoreError> {
+    pub fn salvage_journal(
+        &self,
+        copy: &Self,
+        observe: &mut dyn FnMut(Offset),
+    ) -> Result<Vec<Range<Offset>>, StoreError> {
         let engine = self.engine()?;
         let (journal, path) = (&engine.journal, engine.path());
         let mut next = copy.journal().first_offset()?;
@@ -26,7 +30,8 @@ impl Store {
         let (mut lost, mut batch) = (Vec::new(), Vec::with_capacity(ENTRIES_PER_RECORD));
         let mut records = JournalRecords::starting_at(journal, path, next);
         while next <= last {
-            if let Some(Ok(entries)) = records.next().filter(|read| !matches!(read, Ok(entries) if entries.is_empty())) {
+            if let Some(Ok(entries)) = records.next().filter(|read| !matches!(read, Ok(entries) if entries.is_empty()))
+            {
                 next += entries.len() as Offset;
                 batch.extend(entries.into_iter().map(|(_, entry)| entry));
             } else {
@@ -56,11 +61,14 @@ impl Store {
     /// Any error of writing the copy. Derived state that cannot be read is skipped.
     pub fn copy_lost_indexes(&self, copy: &Self, lost: &[Range<Offset>]) -> Result<(), StoreError> {
         let is_lost = |offset: Offset| lost.iter().any(|range| range.contains(&offset));
-        let aliases: Vec<_> = self.aliases().load().unwrap_or_default().into_iter().filter(|alias| is_lost(alias.offset)).collect();
+        let aliases: Vec<_> =
+            self.aliases().load().unwrap_or_default().into_iter().filter(|alias| is_lost(alias.offset)).collect();
         copy.aliases().put(&aliases, &[])?;
         let mut consents = self.consents().load().unwrap_or_default();
         let present = copy.consents().load()?;
-        consents.retain(|lost| is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset));
+        consents.retain(|lost| {
+            is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset)
+        });
         copy.consents().put(&consents)
     }
 }
@@ -75,7 +83,9 @@ fn append(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> {
 /// pages that the database cannot read: larger and larger steps find a readable place, and a binary
 /// search then finds its start.
 pub(super) fn find_readable_record(journal: &sled::Tree, path: &Path, from: Offset, last: Offset) -> Option<Offset> {
-    let find = |from: Offset| journal_records::find_record_from(journal, path, from).map(|found| found.filter(|first| *first <= last));
+    let find = |from: Offset| {
+        journal_records::find_record_from(journal, path, from).map(|found| found.filter(|first| *first <= last))
+    };
     let (mut unreadable, mut step) = match find(from) {
         Ok(found) => return found,
         Err(_) => (from, 1),

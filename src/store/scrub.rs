@@ -57,13 +57,15 @@ impl JournalScrubber {
         let (first, end) = (engine.first_offset.load(Ordering::Acquire), engine.journal_end());
         self.next = self.next.max(first);
         let until = self.next.saturating_add(entries.max(1)).min(end);
-        let read = |from: Offset| JournalRecords { end, ..JournalRecords::starting_at(&engine.journal, engine.path(), from) };
+        let read =
+            |from: Offset| JournalRecords { end, ..JournalRecords::starting_at(&engine.journal, engine.path(), from) };
         let mut records = read(self.next);
         while self.next < until {
             match records.next() {
                 Some(Ok(entries)) if !entries.is_empty() => self.next += entries.len() as Offset,
                 _ => {
-                    let readable = find_readable_record(&engine.journal, engine.path(), self.next + 1, end).unwrap_or(end);
+                    let readable =
+                        find_readable_record(&engine.journal, engine.path(), self.next + 1, end).unwrap_or(end);
                     // Retention drops the head of the journal meanwhile; that is no damage.
                     if self.next >= engine.first_offset.load(Ordering::Acquire) && self.found.len() < MAX_RANGES {
                         self.found.push(self.next..readable);

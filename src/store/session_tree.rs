@@ -52,7 +52,11 @@ impl SessionTree {
     /// # Errors
     /// [`StoreError::Codec`] if a record cannot be encoded, or any I/O error. The watermark is then
     /// unchanged.
-    pub fn put<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
+    pub fn put<'r>(
+        &self,
+        records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
+        through: Offset,
+    ) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         write(&engine, records, through)
     }
@@ -82,7 +86,10 @@ impl SessionTree {
     ///
     /// # Errors
     /// As [`SessionTree::put`].
-    pub fn rewrite<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>) -> Result<(), StoreError> {
+    pub fn rewrite<'r>(
+        &self,
+        records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
+    ) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         records.into_iter().try_for_each(|(user, record)| write_one(&engine, user, record))
     }
@@ -104,11 +111,13 @@ impl SessionTree {
     /// [`StoreError::DamagedValue`] for a damaged record, or any I/O error.
     pub fn remove_stale(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
         let engine = self.store.writable()?;
-        let from = after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+        let from =
+            after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let mut last = None;
         for read in engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(most) {
             let (key, value) = read.map_err(|source| engine.error("reading", source))?;
-            let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is not a user id".to_owned()))?;
+            let user =
+                keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is not a user id".to_owned()))?;
             if decode_record(&key, &value)?.applied_through <= before {
                 engine.remove(&engine.sessions, &key)?;
             }
@@ -124,7 +133,8 @@ impl SessionTree {
     /// Any database error.
     pub fn page(&self, after: Option<&str>, most: usize) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
         let engine = self.store.engine()?;
-        let from = after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+        let from =
+            after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let pairs = KeyValueIter::new(engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)), engine.path());
         let read = |pair: Result<(sled::IVec, sled::IVec), StoreError>| {
             let (key, value) = pair?;
@@ -158,7 +168,9 @@ impl SessionTree {
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator yields an error
     /// for a damaged record.
-    pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
+    pub fn iter(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         self.iter_prefix("")
     }
 
@@ -181,9 +193,17 @@ fn read_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(Stri
     Ok((user.to_owned(), decode_record(&key, &value)?))
 }
 
-fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
+fn write<'r>(
+    engine: &Engine,
+    records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
+    through: Offset,
+) -> Result<(), StoreError> {
     records.into_iter().try_for_each(|(user, record)| write_one(engine, user, record))?;
-    engine.insert(&engine.sessions, keys::SESSIONS_WATERMARK_KEY, envelope::seal_offset(keys::SESSIONS_WATERMARK_KEY, through))
+    engine.insert(
+        &engine.sessions,
+        keys::SESSIONS_WATERMARK_KEY,
+        envelope::seal_offset(keys::SESSIONS_WATERMARK_KEY, through),
+    )
 }
 
 fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
@@ -193,8 +213,9 @@ fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), 
     if record.sequence.steps.is_empty() && record.hidden_state.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
-    let mut envelope =
-        ChecksummedEnvelope::with_capacity(record.hidden_state.len() + record.sequence.steps.len() * size_of::<crate::domain::Step>());
+    let mut envelope = ChecksummedEnvelope::with_capacity(
+        record.hidden_state.len() + record.sequence.steps.len() * size_of::<crate::domain::Step>(),
+    );
     codec::encode_to(&(record.applied_through, &record.sequence), envelope.payload())?;
     envelope.payload().extend_from_slice(&record.hidden_state);
     engine.insert(&engine.sessions, &key, envelope.seal(&key))
@@ -208,7 +229,8 @@ fn damaged(key: &[u8], reason: String) -> StoreError {
 
 pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
     let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
-    let ((applied, session), hidden) = codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
+    let ((applied, session), hidden) =
+        codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
     Ok(SessionRecord { applied_through: applied, sequence: session, hidden_state: hidden.to_vec() })
 }
 
@@ -222,8 +244,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn record(seed: u32, steps: u32, hidden: usize) -> SessionRecord {
-        let step =
-            |n| Step { item: (n % 3 > 0).then_some(n), kind: 1, starts_session: n == 0, at: i64::from(seed) + i64::from(n), value: 0.5 };
+        let step = |n| Step {
+            item: (n % 3 > 0).then_some(n),
+            kind: 1,
+            starts_session: n == 0,
+            at: i64::from(seed) + i64::from(n),
+            value: 0.5,
+        };
         let session = UserSequence {
             session_number: seed,
             session_start: 7,

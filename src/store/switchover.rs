@@ -119,7 +119,8 @@ impl Store {
         activate(&shared.dir, &new)?;
         finish_switchover(&shared.dir)?;
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(&shared.dir, &current_database(&shared.dir)?, &shared.options, number, false)?));
+        *engine =
+            Some(Arc::new(Engine::open(&shared.dir, &current_database(&shared.dir)?, &shared.options, number, false)?));
         Ok(())
     }
 
@@ -177,7 +178,8 @@ mod tests {
             let data = dir.path().join("data");
             create(&data, 0);
             for (name, is_active) in &others {
-                std::fs::rename(create(&dir.path().join(name), number(&data.join(name)).unwrap()), data.join(name)).unwrap();
+                std::fs::rename(create(&dir.path().join(name), number(&data.join(name)).unwrap()), data.join(name))
+                    .unwrap();
                 if *is_active {
                     activate(&data, &data.join(name)).unwrap();
                 }
@@ -185,7 +187,8 @@ mod tests {
             if !old_exists {
                 std::fs::remove_dir_all(data.join(STORE)).unwrap();
             }
-            let newest = others.iter().filter(|(_, active)| *active).filter_map(|(name, _)| number(&data.join(name))).max();
+            let newest =
+                others.iter().filter(|(_, active)| *active).filter_map(|(name, _)| number(&data.join(name))).max();
             let store = Store::open_existing(&data, &StoreOptions::default()).unwrap();
             assert_eq!(journal(&store), [event(newest.filter(|_| is_replaced).unwrap_or(0))], "{others:?}");
             store.check_journal_end().unwrap();

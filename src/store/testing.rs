@@ -1,15 +1,19 @@
 //! Helpers of the store's tests: entries to store, and ways to damage them.
 
 use crate::domain::{
-    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch,
-    ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure, UserMerge,
+    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
+    ItemOperation, ItemPatch, ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure, UserMerge,
 };
 use proptest::prelude::*;
 use std::path::Path;
 
 /// A simple event that is identified by its number.
 pub(super) fn event(number: u64) -> Entry {
-    named_event(Some(format!("event-{number}")), &format!("user-{}", number % 7), Some(&format!("item-{}", number % 11)))
+    named_event(
+        Some(format!("event-{number}")),
+        &format!("user-{}", number % 7),
+        Some(&format!("item-{}", number % 11)),
+    )
 }
 
 /// A simple event with the given ids.
@@ -30,18 +34,18 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
 pub(super) fn entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(EventKind::View), Just(EventKind::Purchase), ".{0,8}".prop_map(EventKind::Custom)];
     let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
-    let ids = (proptest::option::of(".{1,12}"), ".{1,12}", proptest::option::of(".{1,12}"), proptest::option::of(".{1,12}"));
+    let ids =
+        (proptest::option::of(".{1,12}"), ".{1,12}", proptest::option::of(".{1,12}"), proptest::option::of(".{1,12}"));
     let event = (ids, kind, proptest::option::of(-1e6_f32..1e6), any::<i64>(), properties).prop_map(
         |((event_id, user_id, session_id, item_id), kind, value, timestamp, properties)| {
             Entry::Event(Event { event_id, user_id, session_id, kind, item_id, value, timestamp, properties })
         },
     );
     let shown = ".{1,12}".prop_map(|item_id| ImpressionItem { item_id, source: SourceName::Clusters });
-    let impression = (".{1,12}", ".{1,12}", any::<i64>(), any::<u64>(), proptest::collection::vec(shown, 0..5)).prop_map(
-        |(recommendation_id, user_id, timestamp, weights_version, items)| {
+    let impression = (".{1,12}", ".{1,12}", any::<i64>(), any::<u64>(), proptest::collection::vec(shown, 0..5))
+        .prop_map(|(recommendation_id, user_id, timestamp, weights_version, items)| {
             Entry::Impression(Impression { recommendation_id, user_id, timestamp, weights_version, items })
-        },
-    );
+        });
     let text = || proptest::option::of(".{0,12}");
     let put = (
         proptest::collection::vec(".{0,12}", 0..3),
@@ -51,7 +55,15 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         proptest::option::of(any::<i64>()),
     )
         .prop_map(|(categories, brand, price, available, expires)| {
-            ItemOperation::Put(Item { tags: categories.clone(), categories, brand, price, available, published: None, expires })
+            ItemOperation::Put(Item {
+                tags: categories.clone(),
+                categories,
+                brand,
+                price,
+                available,
+                published: None,
+                expires,
+            })
         });
     let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()))
         .prop_map(|(brand, available)| ItemOperation::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
@@ -64,18 +76,25 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         (1e-6_f32..10.0).prop_map(|value| ModelOperation::LearningRate { value }),
         Just(ModelOperation::Recluster),
     ];
-    let cause = prop_oneof![Just(ModelChangeCause::Operator), Just(ModelChangeCause::Loss), Just(ModelChangeCause::Quality)];
+    let cause =
+        prop_oneof![Just(ModelChangeCause::Operator), Just(ModelChangeCause::Loss), Just(ModelChangeCause::Quality)];
     let model_change = (any::<i64>(), operation, cause)
         .prop_map(|(timestamp, operation, cause)| Entry::Model(ModelChange { timestamp, operation, cause }));
-    let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(UserMerge { from, into, timestamp }));
+    let merge = (".{1,8}", ".{1,8}", any::<i64>())
+        .prop_map(|(from, into, timestamp)| Entry::Merge(UserMerge { from, into, timestamp }));
     let consent = (".{1,8}", proptest::sample::select(&Consent::ALL[..]), any::<i64>())
         .prop_map(|(user_id, consent, timestamp)| Entry::Consent(ConsentChange { user_id, consent, timestamp }));
     let erasure = (".{1,8}", any::<bool>(), any::<i64>())
         .prop_map(|(user_id, unlearn, timestamp)| Entry::Erase(UserErasure { user_id, unlearn, timestamp }));
-    let expiry =
-        (".{0,8}", any::<i64>(), proptest::option::of(any::<i64>()), any::<i64>()).prop_map(|(kind, before, impressions, timestamp)| {
-            Entry::Expire(Expiry { events: vec![(EventKind::Custom(kind), before), (EventKind::Search, before)], impressions, timestamp })
-        });
+    let expiry = (".{0,8}", any::<i64>(), proptest::option::of(any::<i64>()), any::<i64>()).prop_map(
+        |(kind, before, impressions, timestamp)| {
+            Entry::Expire(Expiry {
+                events: vec![(EventKind::Custom(kind), before), (EventKind::Search, before)],
+                impressions,
+                timestamp,
+            })
+        },
+    );
     prop_oneof![8 => event, 2 => impression, 2 => change, 1 => model_change, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Tombstone)]
 }
 

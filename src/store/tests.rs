@@ -60,7 +60,11 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
     // If the probe cannot be written, the database stays open.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
-    let ann = SessionRecord { applied_through: 1, sequence: crate::domain::UserSequence::default(), hidden_state: Vec::new() };
+    let ann = SessionRecord {
+        applied_through: 1,
+        sequence: crate::domain::UserSequence::default(),
+        hidden_state: Vec::new(),
+    };
     let put = |opening| store.sessions().put_if_generation(opening, [("ann", &ann)], 1);
     assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
@@ -94,7 +98,8 @@ fn an_unfinished_snapshot_does_not_damage_the_next() {
     let killed = super::testing::copy_directory(dir.path());
     let again = super::testing::copy_directory(killed.path());
     Store::open(again.path(), &StoreOptions::default()).unwrap().close().unwrap();
-    let names = again.path().join("store").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        again.path().join("store").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let snapshot = names.filter(|name| name.starts_with("snap.")).max().unwrap();
     std::fs::write(killed.path().join("store").join(format!("{snapshot}.generating")), [7; 4096]).unwrap();
     for _ in 0..2 {

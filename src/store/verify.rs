@@ -54,8 +54,12 @@ impl DamageRemedy {
             Self::Backup => "only a backup helps: `sequor restore`",
             Self::Rebuild => "`sequor rebuild` recreates it from the journal",
             Self::Delete => "delete the file: it is skipped, and its content is learned again from the journal",
-            Self::Settings => "verify with the settings of the daemon (--config, --set); if these are the same, run `sequor rebuild`",
-            Self::Keys => "restore the file from a copy; without one, delete it and create new keys with `sequor key create`",
+            Self::Settings => {
+                "verify with the settings of the daemon (--config, --set); if these are the same, run `sequor rebuild`"
+            }
+            Self::Keys => {
+                "restore the file from a copy; without one, delete it and create new keys with `sequor key create`"
+            }
             Self::SelfRepairing => "the next accepted event rewrites it",
         }
     }
@@ -142,7 +146,11 @@ impl Store {
     /// findings, and the items as the journal numbers them. Damage is reported as a finding and
     /// does not end the verification.
     #[must_use]
-    pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (VerificationReport, ItemDictionary) {
+    pub fn verify(
+        &self,
+        first_names: &[Arc<str>],
+        observe: &mut dyn FnMut(u64),
+    ) -> (VerificationReport, ItemDictionary) {
         let mut findings = VerificationReport::default();
         let engine = match self.engine() {
             Ok(engine) => engine,
@@ -158,10 +166,11 @@ impl Store {
         let first_offset = engine.first_offset.load(Ordering::Acquire);
         // If the journal's head was dropped or entries became tombstones, only the stored names
         // know the items of these entries.
-        let erased = self
-            .erasures()
-            .erased_users()
-            .and_then(|done| Ok(!done.is_empty() || !self.erasures().in_progress()?.is_empty() || self.expiries().last_begun()?.is_some()));
+        let erased = self.erasures().erased_users().and_then(|done| {
+            Ok(!done.is_empty()
+                || !self.erasures().in_progress()?.is_empty()
+                || self.expiries().last_begun()?.is_some())
+        });
         let has_lost_entries = first_offset > 0
             || erased.unwrap_or_else(|error| {
                 findings.add("erasures", error, DamageRemedy::Restore);
@@ -175,16 +184,22 @@ impl Store {
             findings.add("origin", error, DamageRemedy::Backup);
         }
         // A damaged journal gives other item numbers.
-        let journal_items = NamedItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
+        let journal_items =
+            NamedItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
         check_end_marker(&engine, end, &mut findings);
         if items_through > end {
-            findings.add("items", format!("they reach offset {items_through}, but the journal ends at {end}"), DamageRemedy::Rebuild);
+            findings.add(
+                "items",
+                format!("they reach offset {items_through}, but the journal ends at {end}"),
+                DamageRemedy::Rebuild,
+            );
         }
         check_items(&engine, &journal_items, &mut findings);
         let items = if journal_items.is_complete { journal_items.all.len() } else { usize::MAX };
         check_sessions(self, &engine, end, items, &mut findings);
         let (checkpoints, restore_points) = (self.checkpoints_read_only(), self.restore_points_read_only());
-        findings.counts.checkpoints = check_checkpoints("checkpoints", &checkpoints, end, DamageRemedy::Delete, &mut findings);
+        findings.counts.checkpoints =
+            check_checkpoints("checkpoints", &checkpoints, end, DamageRemedy::Delete, &mut findings);
         // A replay of the journal through a rollback may need a restore point, so it is not merely
         // deleted.
         check_checkpoints("restore-points", &restore_points, end, DamageRemedy::Rebuild, &mut findings);
@@ -284,7 +299,11 @@ fn check_end_marker(engine: &Engine, end: Offset, findings: &mut VerificationRep
     match engine.end_marker.value_at_open() {
         Ok(known) if known.unwrap_or(0) > end => {
             let known = known.unwrap_or(0);
-            findings.add(format!("journal, offset {end}"), format!("it ends here, but {known} entries were in it"), DamageRemedy::Restore);
+            findings.add(
+                format!("journal, offset {end}"),
+                format!("it ends here, but {known} entries were in it"),
+                DamageRemedy::Restore,
+            );
         }
         Ok(_) => {}
         Err(reason) => findings.add(location, reason, DamageRemedy::SelfRepairing),
@@ -308,8 +327,8 @@ fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut Verif
             continue;
         };
         let location = format!("items, from number {first}");
-        let names =
-            envelope::open(&key, &value).and_then(|payload| codec::decode::<Vec<String>>(payload).map_err(|error| error.to_string()));
+        let names = envelope::open(&key, &value)
+            .and_then(|payload| codec::decode::<Vec<String>>(payload).map_err(|error| error.to_string()));
         let names = match names {
             Ok(names) => names,
             Err(reason) => {
@@ -323,21 +342,34 @@ fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut Verif
         // Names in the journal are unique, so equal names have equal numbers.
         let other = (first..).zip(&names).find(|(number, name)| journal_items.all.get(name) != Some(*number));
         if let Some((number, name)) = other.filter(|_| journal_items.is_complete) {
-            let in_journal = journal_items.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
-            findings.add(&location, format!("number {number} is `{name}`, but in the journal it is {in_journal}"), DamageRemedy::Rebuild);
+            let in_journal =
+                journal_items.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
+            findings.add(
+                &location,
+                format!("number {number} is `{name}`, but in the journal it is {in_journal}"),
+                DamageRemedy::Rebuild,
+            );
         }
         stored = stored.max(first as usize + names.len());
     }
     findings.counts.items = stored as u64;
     if stored < journal_items.due && journal_items.is_complete {
-        findings.add("items", format!("there are {stored} names, but the journal has {}", journal_items.due), DamageRemedy::Rebuild);
+        findings.add(
+            "items",
+            format!("there are {stored} names, but the journal has {}", journal_items.due),
+            DamageRemedy::Rebuild,
+        );
     }
 }
 
 fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, findings: &mut VerificationReport) {
     match store.sessions().watermark() {
         Ok(through) if through > end => {
-            findings.add("sessions", format!("they reach offset {through}, but the journal ends at {end}"), DamageRemedy::Rebuild);
+            findings.add(
+                "sessions",
+                format!("they reach offset {through}, but the journal ends at {end}"),
+                DamageRemedy::Rebuild,
+            );
         }
         Ok(_) => {}
         Err(error) => findings.add("sessions", error, DamageRemedy::Rebuild),
@@ -368,9 +400,14 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
                         DamageRemedy::Rebuild,
                     );
                 }
-                let unknown = record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
+                let unknown =
+                    record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
                 if let Some(item) = unknown {
-                    findings.add(&location, format!("it contains item number {item}, but there are {items} items"), DamageRemedy::Rebuild);
+                    findings.add(
+                        &location,
+                        format!("it contains item number {item}, but there are {items} items"),
+                        DamageRemedy::Rebuild,
+                    );
                 }
                 if record.sequence.steps.len() > UserSequence::MAX_STEPS {
                     findings.add(
@@ -387,7 +424,13 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
 
 /// Checks the files of a folder of checkpoints. Damaged ones have the remedy `remedy`. Returns
 /// their number.
-fn check_checkpoints(name: &str, checkpoints: &Checkpoints, end: Offset, remedy: DamageRemedy, findings: &mut VerificationReport) -> u64 {
+fn check_checkpoints(
+    name: &str,
+    checkpoints: &Checkpoints,
+    end: Offset,
+    remedy: DamageRemedy,
+    findings: &mut VerificationReport,
+) -> u64 {
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,
         Err(error) => {
@@ -403,7 +446,9 @@ fn check_checkpoints(name: &str, checkpoints: &Checkpoints, end: Offset, remedy:
             Ok(checkpoint) if checkpoint.offset() != offset => {
                 findings.add(location, format!("it contains the checkpoint of offset {}", checkpoint.offset()), remedy);
             }
-            Ok(_) if offset > end => findings.add(location, format!("it is ahead of the journal, which ends at {end}"), remedy),
+            Ok(_) if offset > end => {
+                findings.add(location, format!("it is ahead of the journal, which ends at {end}"), remedy)
+            }
             Ok(_) => {}
             Err(error) => findings.add(location, error, remedy),
         }

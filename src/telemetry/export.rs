@@ -12,7 +12,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span as SdkSpan, SpanData, SpanExporter, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span as SdkSpan, SpanData, SpanExporter,
+    SpanProcessor,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -57,8 +58,13 @@ impl TelemetryExporter {
     ///
     /// # Errors
     /// [`TelemetryError::Exporter`] if the endpoint is invalid.
-    pub fn start(endpoint: &str, sample: f64, outcomes: LabeledMetric<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
-        let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(EXPORT_TIMEOUT));
+    pub fn start(
+        endpoint: &str,
+        sample: f64,
+        outcomes: LabeledMetric<SpanOutcome, Counter>,
+    ) -> Result<Self, TelemetryError> {
+        let config =
+            Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(EXPORT_TIMEOUT));
         let client = OtlpHttpClient { agent: config.build().into(), failing: AtomicBool::new(false) };
         let exporter = OtlpExporter::builder()
             .with_http()
@@ -96,7 +102,8 @@ impl TelemetryExporter {
             .with_threads(false)
             .with_target(false)
             .with_filter(
-                filter_fn(|metadata| metadata.is_span() && metadata.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::ERROR),
+                filter_fn(|metadata| metadata.is_span() && metadata.target() == SPAN_TARGET)
+                    .with_max_level_hint(LevelFilter::ERROR),
             )
             .boxed()
     }
@@ -191,7 +198,9 @@ impl SpanExporter for CountingSpanExporter {
         let count = batch.len();
         let sent = self.exporter.export(batch).await;
         self.waiting.fetch_sub(count, Ordering::Relaxed);
-        self.outcomes.with_label(if sent.is_ok() { SpanOutcome::Sent } else { SpanOutcome::Failed }).increment(count as u64);
+        self.outcomes
+            .with_label(if sent.is_ok() { SpanOutcome::Sent } else { SpanOutcome::Failed })
+            .increment(count as u64);
         sent
     }
 
@@ -232,7 +241,9 @@ impl OtlpHttpClient {
             Err(error) => Some(error.to_string()),
         };
         match (fault, self.failing.load(Ordering::Relaxed)) {
-            (Some(fault), false) => tracing::warn!(fault, "the collector does not accept spans; this is not logged again until it does"),
+            (Some(fault), false) => {
+                tracing::warn!(fault, "the collector does not accept spans; this is not logged again until it does")
+            }
             (None, true) => tracing::info!("the collector accepts spans again"),
             (Some(_), true) | (None, false) => return,
         }

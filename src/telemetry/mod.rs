@@ -38,7 +38,9 @@ pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The program was built without the feature `otel`.
-    #[error("this program was built without OpenTelemetry; build it with `--features otel`, or leave the setting empty")]
+    #[error(
+        "this program was built without OpenTelemetry; build it with `--features otel`, or leave the setting empty"
+    )]
     NotBuilt,
     /// The exporter cannot be created.
     #[error("the span exporter cannot be created")]

@@ -17,7 +17,11 @@ impl DisabledExporter {
     ///
     /// # Errors
     /// [`TelemetryError::NotBuilt`].
-    pub fn start(_endpoint: &str, _sample: f64, _outcomes: LabeledMetric<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
+    pub fn start(
+        _endpoint: &str,
+        _sample: f64,
+        _outcomes: LabeledMetric<SpanOutcome, Counter>,
+    ) -> Result<Self, TelemetryError> {
         Err(TelemetryError::NotBuilt)
     }
 

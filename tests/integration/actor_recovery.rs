@@ -67,7 +67,10 @@ fn learner_panic_does_not_change_the_learned_state() {
     daemon.wait_until_learned(EVENTS as u64);
     assert_eq!((panics(&daemon, "model"), quarantined(&daemon)), (1, vec![]));
     daemon.assert_healthy();
-    assert!(stop_and_read_checkpoint(&home, daemon) == stop_and_read_checkpoint(&undisturbed, twin), "the learned states differ");
+    assert!(
+        stop_and_read_checkpoint(&home, daemon) == stop_and_read_checkpoint(&undisturbed, twin),
+        "the learned states differ"
+    );
 }
 
 #[test]
@@ -86,7 +89,11 @@ fn entry_that_panics_twice_is_quarantined() {
     assert!(entries[0]["reason"].as_str().unwrap().contains("injected fault"), "{}", entries[0]);
     // A request without a user, because an impression would move the offset of the checkpoint
     // compared below.
-    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).item_ids().len(), 20, "recommendations are still served");
+    assert_eq!(
+        daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).item_ids().len(),
+        20,
+        "recommendations are still served"
+    );
     let learned = stop_and_read_checkpoint(&home, daemon);
 
     // A daemon that is killed in between learns the same.
@@ -103,11 +110,19 @@ fn entry_that_panics_twice_is_quarantined() {
 fn session_panic_skips_the_event_for_that_session_only() {
     let home = DaemonHome::new();
     let daemon = start(&home, Some("session:poison"));
-    daemon.send_events(&[event("a1", "ann", "one"), event("a2", "ann", "poison"), event("a3", "ann", "two"), event("b1", "ben", "one")]);
+    daemon.send_events(&[
+        event("a1", "ann", "one"),
+        event("a2", "ann", "poison"),
+        event("a3", "ann", "two"),
+        event("b1", "ben", "one"),
+    ]);
     daemon.wait_until_learned(4);
     daemon.assert_healthy();
     wait_for_panics(&daemon, "session", 1);
-    assert_eq!((&quarantined(&daemon)[0]["offset"], &quarantined(&daemon)[0]["reader"]), (&json!(1), &json!("session")));
+    assert_eq!(
+        (&quarantined(&daemon)[0]["offset"], &quarantined(&daemon)[0]["reader"]),
+        (&json!(1), &json!("session"))
+    );
     let list = |parameters: &str| daemon.get(&format!("/v1/users/ann/recommendations?{parameters}")).item_ids();
     assert!(list("").contains(&"poison".to_owned()), "the learner knows the item");
     assert_eq!(list("exclude_seen=true"), ["poison"], "only items one and two are seen");
@@ -128,7 +143,9 @@ fn shard_panic_restarts_from_stored_sessions() {
         let path = format!("/v1/users/user{user}/recommendations?exclude_seen=true");
         let lists = [&daemon, &twin].map(|daemon| {
             let list = daemon.get(&path).item_ids();
-            wait_for("the impression in the journal", || (daemon.next_offset() == (EVENTS + user + 1) as u64).then_some(()));
+            wait_for("the impression in the journal", || {
+                (daemon.next_offset() == (EVENTS + user + 1) as u64).then_some(())
+            });
             daemon.wait_until_learned((EVENTS + user + 1) as u64);
             list
         });

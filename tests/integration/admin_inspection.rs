@@ -10,7 +10,8 @@ use crate::random::random_visits;
 
 /// Starts a daemon that has learned 600 events and clustered the items.
 fn start_with_visits(home: &DaemonHome) -> Daemon {
-    let daemon = home.start(&["learning.interval=64", "clusters.every=128", "clusters.lag=64", "store.checkpoint_every=200"]);
+    let daemon =
+        home.start(&["learning.interval=64", "clusters.every=128", "clusters.lag=64", "store.checkpoint_every=200"]);
     let one = |(number, visit): (usize, &crate::random::Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
     daemon.send_events(&random_visits(6, 600).iter().enumerate().map(one).collect::<Vec<_>>());
     daemon.wait_until_learned(600);
@@ -26,18 +27,30 @@ fn session_inspection_shows_the_real_list_and_has_no_side_effects() {
     let home = DaemonHome::new();
     let daemon = start_with_visits(&home);
     let user = random_visits(6, 600).last().unwrap().user.clone();
-    let seen: Vec<_> = random_visits(6, 600).into_iter().filter(|visit| visit.user == user).map(|visit| visit.item).collect();
+    let seen: Vec<_> =
+        random_visits(6, 600).into_iter().filter(|visit| visit.user == user).map(|visit| visit.item).collect();
     let path = format!("/admin/sessions/{user}");
     let before = daemon.get_admin("/metrics").body;
     let first = daemon.get_admin(&path).json();
     assert_eq!(first, daemon.get_admin(&path).json(), "inspection is idempotent");
     let lines = |text: &str| -> Vec<String> {
-        let get = ["sequor_candidates_total", "sequor_recommend", "sequor_live_sessions", "sequor_sessions_", "sequor_journal_offset"];
-        let mut lines: Vec<_> = text.lines().filter(|line| get.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect();
+        let get = [
+            "sequor_candidates_total",
+            "sequor_recommend",
+            "sequor_live_sessions",
+            "sequor_sessions_",
+            "sequor_journal_offset",
+        ];
+        let mut lines: Vec<_> =
+            text.lines().filter(|line| get.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect();
         lines.sort_unstable();
         lines
     };
-    assert_eq!(lines(&before), lines(&daemon.get_admin("/metrics").body), "inspection is not counted as a recommendation");
+    assert_eq!(
+        lines(&before),
+        lines(&daemon.get_admin("/metrics").body),
+        "inspection is not counted as a recommendation"
+    );
     assert_eq!(daemon.next_offset(), 600, "inspection is not journalled as an impression");
 
     let steps: Vec<_> = list(&first, "/sequence").iter().map(|step| step["item"].as_str().unwrap()).collect();
@@ -50,8 +63,10 @@ fn session_inspection_shows_the_real_list_and_has_no_side_effects() {
     let names: Vec<_> = list(&first, "/hidden/vectors").iter().map(|vector| vector["name"].as_str().unwrap()).collect();
     assert_eq!((names, list(o, "/values").len()), (vec!["h", "c", "m", "x", "o"], 8));
 
-    let response: Vec<_> = list(&first, "/answer/items").iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect();
-    let ranking: Vec<_> = list(&first, "/ranking").iter().map(|item| item["item"].as_str().unwrap().to_owned()).collect();
+    let response: Vec<_> =
+        list(&first, "/answer/items").iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect();
+    let ranking: Vec<_> =
+        list(&first, "/ranking").iter().map(|item| item["item"].as_str().unwrap().to_owned()).collect();
     assert_eq!(response, ranking, "all ranked items are eligible");
     let best = &list(&first, "/ranking")[0];
     assert!(best["score"].as_f64() > list(&first, "/ranking")[1]["score"].as_f64(), "{best}");
@@ -90,7 +105,9 @@ fn live_and_stored_sessions_are_listed() {
     let both = get("/admin/sessions?user=user1&limit=2");
     assert_eq!(users(&both), [("user11".to_owned(), true), ("user1".to_owned(), false)]);
     assert_eq!(users(&get("/admin/sessions?user=nobody")), []);
-    for (path, field) in [("/admin/sessions?limit=0", "limit"), ("/admin/items?limit=1001", "limit"), ("/admin/sessions?u=1", "query")] {
+    for (path, field) in
+        [("/admin/sessions?limit=0", "limit"), ("/admin/items?limit=1001", "limit"), ("/admin/sessions?u=1", "query")]
+    {
         let rejected = daemon.get_admin(path);
         assert_eq!((rejected.status, &rejected.json()["field"]), (400, &json!(field)), "{path}");
     }
@@ -115,7 +132,9 @@ fn items_recall_and_store_can_be_inspected() {
     assert!(item["counts"]["sessions"].as_u64() > Some(0) && item["cluster"].is_u64(), "{item}");
     assert_eq!(list(&item, "/embedding").len(), 8);
     let similar = daemon.get("/v1/items/item7/similar").json();
-    let names = |response: &Value, at: &str| list(response, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>();
+    let names = |response: &Value, at: &str| {
+        list(response, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>()
+    };
     assert_eq!(names(&item, "/similar"), names(&similar, "/items"));
     assert_eq!(daemon.get_admin("/admin/items/nothing").status, 404);
 
@@ -128,7 +147,8 @@ fn items_recall_and_store_can_be_inspected() {
     assert_eq!(trending["entries"], 60);
     assert_eq!(recall, get("/admin/recall"), "the item map is deterministic");
 
-    let store = wait_for("a checkpoint", || Some(get("/admin/store")).filter(|store| !list(store, "/checkpoints").is_empty()));
+    let store =
+        wait_for("a checkpoint", || Some(get("/admin/store")).filter(|store| !list(store, "/checkpoints").is_empty()));
     assert_eq!((&store["journal"], &store["quarantined"]), (&json!({ "begin": 0, "end": 602 }), &json!(0)));
     let newest = &list(&store, "/checkpoints")[0];
     assert!(
@@ -147,8 +167,11 @@ fn items_recall_and_store_can_be_inspected() {
 fn status_streams_are_limited_and_do_not_delay_a_stop() {
     let home = DaemonHome::new();
     let daemon = start_with_visits(&home);
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_recv_body(Some(Duration::from_secs(120))).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_recv_body(Some(Duration::from_secs(120)))
+        .build()
+        .into();
     let open_stream = || agent.get(format!("{}/admin/stream", daemon.admin_address())).call().unwrap();
     let mut streams: Vec<_> = (0..32).map(|_| open_stream()).collect();
     assert_eq!(streams[0].headers()["content-type"], "text/event-stream");

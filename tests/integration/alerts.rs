@@ -50,7 +50,10 @@ fn every_alert_has_a_test_that_causes_it() {
     assert_eq!(names, alert_names(), "CAUSED_BY and the rules list different alerts");
     let page = include_str!("alerts.rs");
     for (alert, test) in caused {
-        let body = page.split(&format!("#[test]\nfn {test}() {{\n")).nth(1).unwrap_or_else(|| panic!("there is no test {test}"));
+        let body = page
+            .split(&format!("#[test]\nfn {test}() {{\n"))
+            .nth(1)
+            .unwrap_or_else(|| panic!("there is no test {test}"));
         let body = body.split("\n}\n").next().unwrap();
         assert!(body.contains(&format!("\"{alert}\"")), "{test} does not wait for {alert}");
     }
@@ -77,7 +80,8 @@ fn metric_selectors(expression: &str) -> Vec<MetricSelector> {
                 let (label, value) = matcher.split_once('=')?;
                 // Negative matchers need no series, and Prometheus itself adds the job label.
                 let wanted = !label.ends_with('!') && label.trim() != "job";
-                let values = value.trim_start_matches('~').trim_matches('"').split('|').map(ToOwned::to_owned).collect();
+                let values =
+                    value.trim_start_matches('~').trim_matches('"').split('|').map(ToOwned::to_owned).collect();
                 wanted.then(|| (label.trim().to_owned(), values))
             });
             found.push(MetricSelector { name: name.to_owned(), labels: labels.collect() });
@@ -111,11 +115,14 @@ fn every_series_of_an_alert_exists_from_the_start() {
                     .collect();
                 assert!(!series.is_empty(), "there is no {source}");
                 // Without a matcher, every declared value must exist.
-                let name = ["_bucket", "_count"].iter().find_map(|ending| source.strip_suffix(ending)).unwrap_or(source);
+                let name =
+                    ["_bucket", "_count"].iter().find_map(|ending| source.strip_suffix(ending)).unwrap_or(source);
                 let declared = Metrics::DECLARATIONS.iter().filter(|declared| declared.name == name);
                 let possible = declared.filter_map(|declared| Some((declared.label?, declared.values)));
                 let possible = possible.flat_map(|(label, values)| values.iter().map(move |value| (label, *value)));
-                let named = labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label.as_str(), value.as_str())));
+                let named = labels
+                    .iter()
+                    .flat_map(|(label, values)| values.iter().map(move |value| (label.as_str(), value.as_str())));
                 for (label, value) in named.chain(possible) {
                     let is_there = series.iter().any(|line| line.contains(&format!("{label}=\"{value}\"")));
                     assert!(is_there, "{source} has no series with {label}={value}: {rule}");
@@ -132,7 +139,10 @@ fn actor_faults_and_invalid_events_raise_alerts() {
     let (home, dying, quiet) = (DaemonHome::new(), DaemonHome::new(), DaemonHome::new());
     let faulty = home.start(&["SEQUOR_FAULT=committer:poison"]);
     let (killed, healthy) = (dying.start(&["SEQUOR_FAULT=model:poison"]), quiet.start(&[]));
-    let Some(prometheus) = Prometheus::start(&[&faulty, &killed, &healthy], |rules| shorten_alert_delays(&rules)) else { return };
+    let Some(prometheus) = Prometheus::start(&[&faulty, &killed, &healthy], |rules| shorten_alert_delays(&rules))
+    else {
+        return;
+    };
     let all = [&faulty, &killed, &healthy];
     for daemon in all {
         daemon.send_events(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
@@ -144,7 +154,10 @@ fn actor_faults_and_invalid_events_raise_alerts() {
         let mut round = 0;
         prometheus.wait_for_alerts(&faulty, &["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"], || {
             round += 1;
-            assert_eq!(faulty.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status, 503);
+            assert_eq!(
+                faulty.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status,
+                503
+            );
         });
         killed.send_events(&[event("third", "ann", "poison")]);
         prometheus.wait_for_alerts(&killed, &["SequorPanicked", "SequorQuarantineGrew"], || {});
@@ -166,7 +179,11 @@ fn unusable_checkpoints_raise_alerts() {
     let daemon = home.start(&["learning.interval=16", "store.checkpoint_every=100", "SEQUOR_FAULT=model:poison"]);
     // A shorter threshold of the same alert.
     let rules = |rules: String| {
-        replace_required(&shorten_alert_delays(&rules), "sequor_learner_lag_seconds > 60", "sequor_learner_lag_seconds > 2")
+        replace_required(
+            &shorten_alert_delays(&rules),
+            "sequor_learner_lag_seconds > 60",
+            "sequor_learner_lag_seconds > 2",
+        )
     };
     let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
     prometheus.wait_for_scrapes(&[&daemon]);
@@ -178,8 +195,9 @@ fn unusable_checkpoints_raise_alerts() {
     let mut sent = 0;
     prometheus.wait_for_alerts(&daemon, &["SequorCheckpointFailed", "SequorCheckpointOld"], || {
         if sent < 600 {
-            let batch: Vec<_> =
-                (sent..sent + 50).map(|number| event(&format!("e{number}"), "ann", &format!("item{}", number % 9))).collect();
+            let batch: Vec<_> = (sent..sent + 50)
+                .map(|number| event(&format!("e{number}"), "ann", &format!("item{}", number % 9)))
+                .collect();
             daemon.send_events(&batch);
             sent += 50;
         }
@@ -188,7 +206,12 @@ fn unusable_checkpoints_raise_alerts() {
     assert_eq!(daemon.metric("sequor_learning_failed"), 0.0, "learning continues");
     prometheus.wait_for_alerts(&daemon, &["SequorFailing"], || {
         let response = daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
-        assert_eq!((response.status, &response.json()["type"]), (500, &json!("/problems/internal")), "{}", response.body);
+        assert_eq!(
+            (response.status, &response.json()["type"]),
+            (500, &json!("/problems/internal")),
+            "{}",
+            response.body
+        );
     });
     assert!(daemon.logged().contains("a request failed"), "the log states the reason");
 
@@ -199,7 +222,12 @@ fn unusable_checkpoints_raise_alerts() {
         prometheus.wait_for_alerts(&daemon, &alerts, || {
             // The offset is never learned while the fault lasts.
             let response = daemon.get("/v1/users/ann/recommendations?min_offset=601");
-            assert_eq!((response.status, &response.json()["type"]), (503, &json!("/problems/not-yet")), "{}", response.body);
+            assert_eq!(
+                (response.status, &response.json()["type"]),
+                (503, &json!("/problems/not-yet")),
+                "{}",
+                response.body
+            );
         });
         fs::remove_file(&place).unwrap();
         fs::rename(&aside, &place).unwrap();
@@ -217,8 +245,15 @@ fn unusable_checkpoints_raise_alerts() {
 fn too_high_learning_rate_raises_alerts() {
     let home = DaemonHome::new();
     // A quadratic loss and SGD, so that the gradients are unbounded.
-    let network = ["network.optimiser=sgd", "network.learning_rate=0.0001", "network.loss=bpr_max", "network.bpr_regularisation=100"];
-    let daemon = home.start(&[&network[..], &["learning.interval=16", "store.checkpoint_every=100000", "safety.warm_up=1000"]].concat());
+    let network = [
+        "network.optimiser=sgd",
+        "network.learning_rate=0.0001",
+        "network.loss=bpr_max",
+        "network.bpr_regularisation=100",
+    ];
+    let daemon = home.start(
+        &[&network[..], &["learning.interval=16", "store.checkpoint_every=100000", "safety.warm_up=1000"]].concat(),
+    );
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("e{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
     let events: Vec<Value> = random_visits(11, 2_000).into_iter().enumerate().map(as_event).collect();
@@ -243,7 +278,8 @@ fn too_high_learning_rate_raises_alerts() {
 /// again.
 fn round(daemon: &Daemon, number: usize, item: impl Fn(usize) -> String) {
     const USERS: usize = 200;
-    let looks: Vec<_> = (0..USERS).map(|user| event(&format!("{number}-{user}"), &format!("user{user}"), &item(user))).collect();
+    let looks: Vec<_> =
+        (0..USERS).map(|user| event(&format!("{number}-{user}"), &format!("user{user}"), &item(user))).collect();
     daemon.send_events(&looks);
     wait_for("sessions to be passivated", || {
         (daemon.metric("sequor_live_sessions") <= daemon.metric("sequor_live_sessions_limit")).then_some(())
@@ -304,7 +340,9 @@ fn store_bloat_and_open_connections_raise_alerts() {
     let wrapper = ["sh", "-c", "ulimit -n 400; exec \"$0\" \"$@\""].map(ToOwned::to_owned);
     let daemon = home.start_under(&wrapper, &settings);
     // Writing a gigabyte would take minutes.
-    let rules = |rules: String| replace_required(&shorten_alert_delays(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7");
+    let rules = |rules: String| {
+        replace_required(&shorten_alert_delays(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7")
+    };
     let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
 
     let mut sent = 0;
@@ -343,7 +381,11 @@ fn a_damaged_journal_raises_an_alert() {
     wait_for("a complete pass", || (daemon.metric("sequor_scrub_passes_total") > 0.0).then_some(()));
     let answer = daemon.get_admin("/healthz/journal");
     assert_eq!(answer.status, 503);
-    assert!(answer.body.contains("The journal is damaged") && answer.body.contains("the first at offset"), "{}", answer.body);
+    assert!(
+        answer.body.contains("The journal is damaged") && answer.body.contains("the first at offset"),
+        "{}",
+        answer.body
+    );
     let health = run(&["health", "--journal", "--url", daemon.admin_address()]);
     assert_eq!(health.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&health.stderr).contains("The journal is damaged"));

@@ -41,11 +41,15 @@ fn events_are_accepted_as_object_array_or_lines() {
     let daemon = home.start(&[]);
     let one = event("e1", "ann", "tea").to_string();
     let array = json!([event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
-    let lines = format!("{}\n{}\r\n\n{}\n", event("e4", "bob", "tea"), event("e5", "bob", "cup"), event("e6", "bob", "pot"));
+    let lines =
+        format!("{}\n{}\r\n\n{}\n", event("e4", "bob", "tea"), event("e5", "bob", "cup"), event("e6", "bob", "pot"));
     for (body, accepted, offset) in [(&one, 1, 1), (&array, 2, 3), (&lines, 3, 6)] {
         let response = daemon.post("/v1/events", body);
         assert_eq!((response.status, response.content_type.as_str()), (200, "application/json"));
-        assert_eq!(response.body, format!(r#"{{"accepted":{accepted},"duplicates":0,"withheld":0,"rejected":[],"offset":{offset}}}"#));
+        assert_eq!(
+            response.body,
+            format!(r#"{{"accepted":{accepted},"duplicates":0,"withheld":0,"rejected":[],"offset":{offset}}}"#)
+        );
     }
     assert_eq!(daemon.next_offset(), 6);
 }
@@ -54,7 +58,8 @@ fn events_are_accepted_as_object_array_or_lines() {
 fn repeated_event_id_is_counted_as_duplicate() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let receipt = daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
+    let receipt =
+        daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
     assert_eq!(receipt, json!({ "accepted": 2, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 2 }));
     let receipt = daemon.send_events(&[event("e3", "ann", "pot"), event("e2", "ann", "cup")]);
     assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
@@ -76,9 +81,13 @@ fn valid_events_of_a_batch_are_accepted_and_invalid_ones_reported() {
         { "index": 1, "field": "item_id", "code": "missing", "reason": "`item_id` is missing; only a search event can omit it" },
         { "index": 2, "field": "user_id", "code": "empty", "reason": "`user_id` is empty" },
     ]);
-    assert_eq!(response.json(), json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": rejected, "offset": 2 }));
+    assert_eq!(
+        response.json(),
+        json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": rejected, "offset": 2 })
+    );
 
-    let lines = format!("{}\nnope\n{}", event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
+    let lines =
+        format!("{}\nnope\n{}", event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
     let response = daemon.post("/v1/events", &lines).json();
     let fields_of = |error: &Value| (error["index"].clone(), error["line"].clone(), error["code"].clone());
     let rejected: Vec<_> = response["rejected"].as_array().unwrap().iter().map(fields_of).collect();
@@ -86,8 +95,12 @@ fn valid_events_of_a_batch_are_accepted_and_invalid_ones_reported() {
     assert_eq!((&response["accepted"], &response["offset"]), (&json!(1), &json!(3)));
 
     let all_rejected = daemon.post("/v1/events", r#"[{"user_id":"ann","type":"view"}]"#);
-    assert_eq!((all_rejected.status, &all_rejected.json()["accepted"], &all_rejected.json()["offset"]), (400, &json!(0), &Value::Null));
-    let misspelt = daemon.post("/v1/events", r#"{"user_id":"ann","type":"view","item_id":"tea","sesion_id":"s"}"#).json();
+    assert_eq!(
+        (all_rejected.status, &all_rejected.json()["accepted"], &all_rejected.json()["offset"]),
+        (400, &json!(0), &Value::Null)
+    );
+    let misspelt =
+        daemon.post("/v1/events", r#"{"user_id":"ann","type":"view","item_id":"tea","sesion_id":"s"}"#).json();
     assert_eq!((&misspelt["accepted"], &misspelt["warnings"][0]["code"]), (&json!(1), &json!("unknown_field")));
 }
 
@@ -96,8 +109,9 @@ fn send_two_item_groups(daemon: &crate::daemon::Daemon) {
     for round in 0..20 {
         for group in ["sea", "sky"] {
             let user = format!("{group}-{round}");
-            let walk: Vec<_> =
-                (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{group}{}", (round + step) % 8))).collect();
+            let walk: Vec<_> = (0..6)
+                .map(|step| event(&format!("{user}-{step}"), &user, &format!("{group}{}", (round + step) % 8)))
+                .collect();
             daemon.send_events(&walk);
         }
     }
@@ -136,7 +150,9 @@ fn recommendations_work_before_the_first_training() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let walk = ["tea", "cup", "pot", "jug"];
-    let others: Vec<_> = (0..5).flat_map(|user| walk.map(|item| event(&format!("{user}-{item}"), &format!("user{user}"), item))).collect();
+    let others: Vec<_> = (0..5)
+        .flat_map(|user| walk.map(|item| event(&format!("{user}-{item}"), &format!("user{user}"), item)))
+        .collect();
     daemon.send_events(&others);
     daemon.send_events(&[event("a1", "ann", "tea")]);
     daemon.wait_until_learned(21);
@@ -189,7 +205,10 @@ fn list_length_is_limited() {
             "detail": format!("`limit` is {limit}; it must be 1 to 1000."),
         });
         assert_problem(&daemon.get(&format!("/v1/users/ann/recommendations?limit={limit}")), &problem);
-        assert_problem(&daemon.post("/v1/recommendations", &format!(r#"{{"items":["item1"],"limit":{limit}}}"#)), &problem);
+        assert_problem(
+            &daemon.post("/v1/recommendations", &format!(r#"{{"items":["item1"],"limit":{limit}}}"#)),
+            &problem,
+        );
     }
     let long = json!({ "items": vec!["item1"; 1001] }).to_string();
     let problem = json!({
@@ -245,7 +264,10 @@ fn invalid_requests_return_problems() {
             "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `dismissed_for`, `purchased_for`, `min_offset` (line 1, column 25); send JSON that matches the API's schema.",
         ),
     );
-    assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event per line"));
+    assert_problem(
+        &daemon.post("/v1/events", " \n"),
+        &bad("the body is empty; send one event, an array of events, or one event per line"),
+    );
     daemon.assert_healthy();
 }
 
@@ -261,8 +283,14 @@ fn too_large_bodies_are_rejected_with_any_encoding() {
     let fits = json!(events).to_string();
     let large = format!("{fits}{}", " ".repeat(4097 - fits.len()));
     assert_problem(&daemon.post("/v1/events", &large), &too_large);
-    assert_problem(&daemon.try_post("/v1/events", &[("content-encoding", "gzip")], &gzip(large.as_bytes())).unwrap(), &too_large);
-    assert_problem(&daemon.post("/v1/recommendations", &json!({ "items": ["x".repeat(5000)] }).to_string()), &too_large);
+    assert_problem(
+        &daemon.try_post("/v1/events", &[("content-encoding", "gzip")], &gzip(large.as_bytes())).unwrap(),
+        &too_large,
+    );
+    assert_problem(
+        &daemon.post("/v1/recommendations", &json!({ "items": ["x".repeat(5000)] }).to_string()),
+        &too_large,
+    );
 
     let eleven: Vec<_> = (0..11).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
     let too_many = json!({
@@ -278,7 +306,8 @@ fn too_large_bodies_are_rejected_with_any_encoding() {
 fn compressed_bodies_are_accepted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let post_compressed = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
+    let post_compressed =
+        |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
     for (encoding, body) in [
         ("gzip", gzip(event("e1", "ann", "tea").to_string().as_bytes())),
         ("zstd", zstd(event("e2", "ann", "cup").to_string().as_bytes())),
@@ -310,7 +339,9 @@ fn response_and_log_contain_the_request_id() {
     let home = DaemonHome::new();
     let daemon = home.start(&["log.level=debug", "log.format=json"]);
     let id_of = |response: &HttpResponse| response.headers["x-request-id"].to_str().unwrap().to_owned();
-    let good = daemon.try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes()).unwrap();
+    let good = daemon
+        .try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes())
+        .unwrap();
     assert_eq!((good.status, id_of(&good).as_str()), (200, "trace-7/a"));
     // An invalid request id is replaced, and generated ids are unique.
     let generated = daemon.try_post("/v1/events", &[("x-request-id", "<script>")], b"{}").unwrap();
@@ -318,12 +349,14 @@ fn response_and_log_contain_the_request_id() {
     assert!(id_of(&generated).starts_with('q') && id_of(&other).starts_with('q') && id_of(&generated) != id_of(&other));
     assert_eq!(other.json()["request_id"], id_of(&other));
     // The id is also set if a request is rejected before its handler.
-    let unread = daemon.try_post("/v1/events", &[("x-request-id", "u1"), ("content-encoding", "rot13")], b"{}").unwrap();
+    let unread =
+        daemon.try_post("/v1/events", &[("x-request-id", "u1"), ("content-encoding", "rot13")], b"{}").unwrap();
     assert_eq!((unread.status, &unread.json()["request_id"], id_of(&unread).as_str()), (415, &json!("u1"), "u1"));
 
     let log = std::fs::read_to_string(home.path().join("log")).unwrap();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let line = lines.iter().find(|line| line["span"]["id"] == "trace-7/a" && line["fields"]["message"] == "answered").unwrap();
+    let line =
+        lines.iter().find(|line| line["span"]["id"] == "trace-7/a" && line["fields"]["message"] == "answered").unwrap();
     assert_eq!((&line["fields"]["path"], &line["fields"]["status"]), (&json!("/v1/events"), &json!(200)), "{line}");
     assert!(!log.contains("<script>"));
 }

@@ -45,8 +45,13 @@ fn keys_are_created_reloaded_and_revoked_at_run_time() {
     assert_eq!(post(&daemon, Some(&write_key), "/v1/events", &one).json()["accepted"], 1);
     assert_eq!(post(&daemon, None, &format!("/v1/events?key={write_key}"), &one).json()["duplicates"], 1);
     assert_eq!(
-        post(&daemon, Some(&write_key), "/v1/track", r#"{"userId":"ann","event":"Product Viewed","properties":{"product_id":"cup"}}"#)
-            .status,
+        post(
+            &daemon,
+            Some(&write_key),
+            "/v1/track",
+            r#"{"userId":"ann","event":"Product Viewed","properties":{"product_id":"cup"}}"#
+        )
+        .status,
         200
     );
     let other = get(&daemon, Some(&write_key), LIST);
@@ -58,7 +63,10 @@ fn keys_are_created_reloaded_and_revoked_at_run_time() {
     // With the command line, next to the running daemon.
     let write_read_key = create_key(&home, "write,read");
     wait_for("the new key to be loaded", || (get(&daemon, Some(&write_read_key), LIST).status == 200).then_some(()));
-    assert!(post(&daemon, Some(&write_read_key), "/v1/events?recommend=3", &one).json()["recommendations"]["items"].is_array());
+    assert!(
+        post(&daemon, Some(&write_read_key), "/v1/events?recommend=3", &one).json()["recommendations"]["items"]
+            .is_array()
+    );
     let listed = run(&["key", "list", "--data-dir", home.data_dir().to_str().unwrap()]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains(id(&write_read_key)) && !listed.contains(&write_read_key), "{listed}");
@@ -69,7 +77,8 @@ fn keys_are_created_reloaded_and_revoked_at_run_time() {
     // With the admin endpoint, effective immediately.
     assert_eq!(admin(&daemon, None, "GET", "/admin/keys", "").status, 401);
     assert_eq!(admin(&daemon, Some(&write_key), "GET", "/admin/keys", "").status, 403);
-    let created = admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"lists","scopes":["read"]}"#).json();
+    let created =
+        admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"lists","scopes":["read"]}"#).json();
     let read_key = created["key"].as_str().unwrap();
     assert_eq!(get(&daemon, Some(read_key), LIST).status, 200);
     let all = admin(&daemon, Some(&admin_key), "GET", "/admin/keys", "");
@@ -101,7 +110,8 @@ fn public_listeners_require_keys() {
     for settings in [&["--listen=0.0.0.0:0"][..], &["server.keys=required"]] {
         let start_error = start_error(settings);
         assert!(
-            start_error.contains("the public API") && start_error.contains("sequor key create NAME --scope write,read --data-dir"),
+            start_error.contains("the public API")
+                && start_error.contains("sequor key create NAME --scope write,read --data-dir"),
             "{start_error}"
         );
     }
@@ -134,7 +144,9 @@ fn commands_send_their_key() {
     let rejected = import(None);
     assert!(!rejected.status.success() && String::from_utf8_lossy(&rejected.stderr).contains("no-key"));
     assert!(import(Some(&write_key)).status.success());
-    let status = |arguments: &[&str]| run(&[&["admin", "--url", daemon.admin_address(), "status"], arguments].concat()).status.success();
+    let status = |arguments: &[&str]| {
+        run(&[&["admin", "--url", daemon.admin_address(), "status"], arguments].concat()).status.success()
+    };
     assert!(status(&["--key", &admin_key]) && !status(&["--key", &write_key]) && !status(&[]));
 }
 
@@ -145,7 +157,9 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
     let daemon = home.start(&["--listen=0.0.0.0:0", "log.level=trace", "learning.interval=16", "session.live_max=4"]);
     let invalid_key = format!("sq_{}_{}", id(&key), "0123456789abcdef".repeat(3));
     let user = |number: usize| format!("somebody-{number:04}");
-    let events: Vec<_> = (0..200).map(|number| event(&format!("e{number}"), &user(number % 40), &format!("item{}", number % 9))).collect();
+    let events: Vec<_> = (0..200)
+        .map(|number| event(&format!("e{number}"), &user(number % 40), &format!("item{}", number % 9)))
+        .collect();
     for chunk in events.chunks(20) {
         assert_eq!(post(&daemon, Some(&key), "/v1/events", &json!(chunk).to_string()).status, 200);
     }
@@ -157,11 +171,23 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
         assert_eq!(get(&daemon, Some(&key), &format!("{path}/{}", user(number))).status, 404);
         assert_eq!(post(&daemon, None, &format!("/v1/events?key={invalid_key}"), &event.to_string()).status, 401);
         assert_eq!(
-            post(&daemon, None, &format!("/v1/events?key={key}"), &format!(r#"{{"user_id":"{}","type":"#, user(number))).status,
+            post(
+                &daemon,
+                None,
+                &format!("/v1/events?key={key}"),
+                &format!(r#"{{"user_id":"{}","type":"#, user(number))
+            )
+            .status,
             400
         );
         assert_eq!(
-            post(&daemon, Some(&key), "/v1/events", &format!(r#"{{"user_id":"{}","type":"nothing known"}}"#, user(number))).status,
+            post(
+                &daemon,
+                Some(&key),
+                "/v1/events",
+                &format!(r#"{{"user_id":"{}","type":"nothing known"}}"#, user(number))
+            )
+            .status,
             400
         );
         let merge = json!({ "from": user(number) }).to_string();
@@ -182,7 +208,10 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
     assert!(daemon.terminate().success());
 
     let log = fs::read_to_string(home.path().join("log")).unwrap();
-    assert!(log.contains("answered") && log.contains("/v1/users/{user}/recommendations"), "requests are logged by route pattern");
+    assert!(
+        log.contains("answered") && log.contains("/v1/users/{user}/recommendations"),
+        "requests are logged by route pattern"
+    );
     let secret = key.rsplit('_').next().unwrap();
     for hidden in ["somebody-", secret, "0123456789abcdef", "Bearer"] {
         for (output_name, text) in [("log", &log), ("metrics", &metrics)] {

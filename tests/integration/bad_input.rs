@@ -23,7 +23,13 @@ fn invalid_events() -> Vec<(&'static str, String, Value, &'static str, &'static 
             "unknown_kind",
             "known kinds are view, click",
         ),
-        ("an empty id", r#"{"user_id":"","type":"view","item_id":"tea"}"#.to_owned(), json!("user_id"), "empty", "`user_id` is empty"),
+        (
+            "an empty id",
+            r#"{"user_id":"","type":"view","item_id":"tea"}"#.to_owned(),
+            json!("user_id"),
+            "empty",
+            "`user_id` is empty",
+        ),
         (
             "an id of 300 bytes",
             format!(r#"{{"user_id":"ann","type":"view","item_id":"{long}"}}"#),
@@ -31,7 +37,13 @@ fn invalid_events() -> Vec<(&'static str, String, Value, &'static str, &'static 
             "too_long",
             "at most 256",
         ),
-        ("a control character", event_with(r#""session_id":"a\u0007b""#), json!("session_id"), "control_character", "control character"),
+        (
+            "a control character",
+            event_with(r#""session_id":"a\u0007b""#),
+            json!("session_id"),
+            "control_character",
+            "control character",
+        ),
         ("NaN", event_with(r#""value":NaN"#), json!("value"), "not_finite", "NaN"),
         ("a value beyond 32 bits", event_with(r#""value":1e39"#), json!("value"), "not_finite", "32-bit"),
         ("a value that is text", event_with(r#""value":"5""#), json!("value"), "wrong_type", "must be a number"),
@@ -43,9 +55,21 @@ fn invalid_events() -> Vec<(&'static str, String, Value, &'static str, &'static 
             "more than a day in the future",
         ),
         ("a time before 1970", event_with(r#""timestamp":-1"#), json!("timestamp"), "too_early", "before 1970"),
-        ("a time without offset", event_with(r#""timestamp":"2024-05-01 12:00""#), json!("timestamp"), "bad_timestamp", ""),
+        (
+            "a time without offset",
+            event_with(r#""timestamp":"2024-05-01 12:00""#),
+            json!("timestamp"),
+            "bad_timestamp",
+            "",
+        ),
         ("a field given twice", event_with(r#""user_id":"bob""#), json!("user_id"), "repeated", "occurs twice"),
-        ("properties that are not an object", event_with(r#""properties":[1]"#), json!("properties"), "wrong_type", "must be an object"),
+        (
+            "properties that are not an object",
+            event_with(r#""properties":[1]"#),
+            json!("properties"),
+            "wrong_type",
+            "must be an object",
+        ),
         (
             "properties nested too deeply",
             event_with(&format!(r#""properties":{{"a":{}{}}}"#, "[".repeat(20), "]".repeat(20))),
@@ -53,7 +77,13 @@ fn invalid_events() -> Vec<(&'static str, String, Value, &'static str, &'static 
             "too_deep",
             "8 levels",
         ),
-        ("no item", r#"{"user_id":"ann","type":"view"}"#.to_owned(), json!("item_id"), "missing", "`item_id` is missing"),
+        (
+            "no item",
+            r#"{"user_id":"ann","type":"view"}"#.to_owned(),
+            json!("item_id"),
+            "missing",
+            "`item_id` is missing",
+        ),
     ]
 }
 
@@ -67,7 +97,10 @@ fn invalid_event_does_not_affect_others() {
         assert_eq!((alone.status, &alone.json()["rejected"][0]["code"]), (400, &json!(code)), "{name}: {}", alone.body);
         let good = |suffix: &str| event(&format!("{number}{suffix}"), "ann", "tea").to_string();
         let (before, after) = (good("before"), good("after"));
-        for (body, line) in [(format!("[{before},{invalid},{after}]"), Value::Null), (format!("{before}1\n{invalid}\n{after}"), json!(2))] {
+        for (body, line) in [
+            (format!("[{before},{invalid},{after}]"), Value::Null),
+            (format!("{before}1\n{invalid}\n{after}"), json!(2)),
+        ] {
             let body = body.replace(&format!("{before}1"), &good("first"));
             let body = if line.is_null() { body } else { body.replace(&after, &good("last")) };
             let response = daemon.post("/v1/events", &body);
@@ -114,7 +147,8 @@ fn binary_and_unterminated_bodies_are_rejected() {
     let post = |body: &[u8]| daemon.try_post("/v1/events", &[], body).unwrap();
     let not_text = post(b"{\"user_id\":\"\xff\",\"type\":\"view\",\"item_id\":\"tea\"}");
     assert_eq!((not_text.status, &not_text.json()["rejected"][0]["code"]), (400, &json!("not_utf8")));
-    for body in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "\0".repeat(1000), "\"".to_owned(), "[,,,]".to_owned()] {
+    for body in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "\0".repeat(1000), "\"".to_owned(), "[,,,]".to_owned()]
+    {
         assert_eq!(post(body.as_bytes()).status, 400, "{}", &body[..body.len().min(20)]);
         daemon.assert_healthy();
     }

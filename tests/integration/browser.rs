@@ -28,15 +28,20 @@ fn is_browser_available() -> bool {
 fn run_script(script: &str, arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let output = Command::new("node").arg(script).arg(tools()).args(arguments).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The first events of a recorded shop, or generated ones if the recording is missing.
 fn events(count: usize) -> Vec<Value> {
-    let data = std::env::var_os("SEQUOR_DATA").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let data = std::env::var_os("SEQUOR_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let Ok(file) = std::fs::File::open(data.join("yoochoose100k.csv.gz")) else {
-        let one =
-            |visit: crate::random::Visit| json!({ "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
+        let one = |visit: crate::random::Visit| json!({ "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
         return random_visits(7, count).into_iter().map(one).collect();
     };
     let text = std::io::read_to_string(GzDecoder::new(file)).unwrap();
@@ -60,7 +65,8 @@ fn admin_pages_work_and_are_accessible() {
         return;
     }
     let home = DaemonHome::new();
-    let daemon = home.start(&["learning.interval=128", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=1000"]);
+    let daemon =
+        home.start(&["learning.interval=128", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=1000"]);
     let events = events(2500);
     for batch in events.chunks(500) {
         daemon.send_events(batch);
@@ -77,7 +83,10 @@ fn admin_pages_work_and_are_accessible() {
         .output()
         .unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    stdout.lines().filter(|line| line.starts_with("SKIPPED")).for_each(|line| writeln!(std::io::stderr(), "{line}").unwrap());
+    stdout
+        .lines()
+        .filter(|line| line.starts_with("SKIPPED"))
+        .for_each(|line| writeln!(std::io::stderr(), "{line}").unwrap());
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -87,8 +96,11 @@ fn admin_pages_work_and_are_accessible() {
 fn the_beacon_sends_in_parts_and_follows_a_single_page_application() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.join("tests/browser/beacon_script.mjs");
-    let output = Command::new("node").arg(script).arg(root.join("src/http/routes/capture.js")).stdin(Stdio::null()).output();
-    let Ok(output) = output else { return crate::daemon::report_skipped("the beacon's script is not tried, since node is not installed") };
+    let output =
+        Command::new("node").arg(script).arg(root.join("src/http/routes/capture.js")).stdin(Stdio::null()).output();
+    let Ok(output) = output else {
+        return crate::daemon::report_skipped("the beacon's script is not tried, since node is not installed");
+    };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -17,7 +17,9 @@ fn other_host_names_get_nothing() {
     let daemon = home.start(&["server.api_hosts=[\"api.example\"]"]);
     daemon.send_events(&[event("e1", "ann", "tea")]);
     let ask = |host: &str, method: &str, path: &str| status(&daemon, method, path, &[("host", host)], "");
-    for (method, path) in [("GET", "/v1/users/ann"), ("DELETE", "/v1/users/ann"), ("GET", "/v1/trending"), ("GET", "/nowhere")] {
+    for (method, path) in
+        [("GET", "/v1/users/ann"), ("DELETE", "/v1/users/ann"), ("GET", "/v1/trending"), ("GET", "/nowhere")]
+    {
         assert_eq!(ask("rebound.example", method, path), 421, "{method} {path}");
     }
     for host in ["localhost", "127.0.0.1:8080", "api.example"] {
@@ -31,9 +33,13 @@ fn pages_of_other_sites_send_nothing_and_those_allowed_do() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
     let one = event("e1", "ann", "tea").to_string();
-    let post = |path: &str, body: &str, headers: &[(&str, &str)]| status(&daemon, "POST", path, &[&[TEXT], headers].concat(), body);
+    let post = |path: &str, body: &str, headers: &[(&str, &str)]| {
+        status(&daemon, "POST", path, &[&[TEXT], headers].concat(), body)
+    };
     let evil = [("origin", "https://evil.example"), CROSS_SITE];
-    for (path, body) in [("/v1/events", one.as_str()), ("/v1/users/ann/merge", r#"{"from":"eve"}"#), ("/v1/batch", r#"{"batch":[]}"#)] {
+    for (path, body) in
+        [("/v1/events", one.as_str()), ("/v1/users/ann/merge", r#"{"from":"eve"}"#), ("/v1/batch", r#"{"batch":[]}"#)]
+    {
         assert_eq!(post(path, body, &evil), 403, "{path}");
         assert_eq!(post(path, body, &[CROSS_SITE]), 403, "{path} without an origin");
         assert_eq!(post(path, body, &[("origin", "null"), CROSS_SITE]), 403, "{path} from a sandbox");

@@ -231,7 +231,10 @@ fn import_and_tail_resume_from_their_progress_files() {
     assert_eq!((&imported["digest"], &imported["through"]), (&json!("c01728f701af2419bee74f82cf8d8a02"), &json!(401)));
     // The command reads the file: a second run sends nothing.
     let second_import = succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
-    assert!(String::from_utf8_lossy(&second_import.stdout).lines().any(|line| line.ends_with(" 400")), "rows that were sent before");
+    assert!(
+        String::from_utf8_lossy(&second_import.stdout).lines().any(|line| line.ends_with(" 400")),
+        "rows that were sent before"
+    );
 
     let log = home.path().join("access.log");
     fs::copy(fixture("access.log"), &log).unwrap();
@@ -244,8 +247,10 @@ fn import_and_tail_resume_from_their_progress_files() {
     };
     let noted = tail();
     let inode = fs::metadata(&log).unwrap().ino();
-    let expected_place = format!(r#"{{"place":{{"inode":{inode},"offset":267,"mark":"9168ed752e5cfb952c585e6a63e46343"}},"key":["#);
-    let key = noted.strip_prefix(&expected_place).unwrap_or_else(|| panic!("{noted} does not begin with {expected_place}"));
+    let expected_place =
+        format!(r#"{{"place":{{"inode":{inode},"offset":267,"mark":"9168ed752e5cfb952c585e6a63e46343"}},"key":["#);
+    let key =
+        noted.strip_prefix(&expected_place).unwrap_or_else(|| panic!("{noted} does not begin with {expected_place}"));
     assert_eq!(key.strip_suffix("]}").unwrap().split(',').filter(|byte| byte.parse::<u8>().is_ok()).count(), 16);
     // The same key, and nothing sent twice.
     assert_eq!(tail(), noted);

@@ -18,9 +18,11 @@ fn an_item_is_put_patched_and_deleted() {
         "type": "/problems/unknown-item", "title": "The item is unknown", "status": 404, "field": "item",
         "detail": "No event or catalog change has named the item, or it was deleted.",
     });
-    for response in
-        [daemon.get("/v1/items/tea"), daemon.request("PATCH", "/v1/items/tea", "{}"), daemon.request("DELETE", "/v1/items/tea", "")]
-    {
+    for response in [
+        daemon.get("/v1/items/tea"),
+        daemon.request("PATCH", "/v1/items/tea", "{}"),
+        daemon.request("DELETE", "/v1/items/tea", ""),
+    ] {
         assert_problem(&response, &unknown);
     }
     assert_eq!(daemon.next_offset(), 0);
@@ -37,7 +39,8 @@ fn an_item_is_put_patched_and_deleted() {
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);
 
     let response = daemon.request("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
-    let warning = json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "unknown item field `colour`" });
+    let warning =
+        json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "unknown item field `colour`" });
     assert_eq!(
         response.json(),
         json!({ "accepted": 1, "duplicates": 0, "withheld": 0, "rejected": [], "warnings": [warning], "offset": 2 })
@@ -74,7 +77,10 @@ fn invalid_item_is_rejected_and_changes_nothing() {
     let response = daemon.post("/v1/items", lines);
     let fields_of = |error: &Value| (error["line"].clone(), error["field"].clone(), error["code"].clone());
     let rejected: Vec<_> = response.json()["rejected"].as_array().unwrap().iter().map(fields_of).collect();
-    assert_eq!(rejected, [(json!(2), Value::Null, json!("syntax")), (json!(3), json!("categories"), json!("wrong_type"))]);
+    assert_eq!(
+        rejected,
+        [(json!(2), Value::Null, json!("syntax")), (json!(3), json!("categories"), json!("wrong_type"))]
+    );
     assert_eq!((response.status, &response.json()["accepted"], daemon.next_offset()), (200, &json!(1), 1));
     let four = vec![json!({ "item_id": "tea" }); 4];
     assert_eq!(daemon.post("/v1/items", &json!(four).to_string()).status, 413);
@@ -108,8 +114,9 @@ fn create_shop(daemon: &Daemon) {
     };
     let items: Vec<_> = (0..12).map(item).collect();
     assert_eq!(daemon.post("/v1/items", &json!(items).to_string()).json()["accepted"], json!(12));
-    let views =
-        |user: usize| (0..12).map(move |number| event(&format!("{user}-{number}"), &format!("user{user}"), &format!("item{number}")));
+    let views = |user: usize| {
+        (0..12).map(move |number| event(&format!("{user}-{number}"), &format!("user{user}"), &format!("item{number}")))
+    };
     let events: Vec<_> = (0..4).flat_map(views).collect();
     daemon.send_events(&events);
     daemon.send_events(&[event("a1", "ann", "item0"), event("a2", "ann", "item1")]);
@@ -163,8 +170,7 @@ fn request_filters_apply_and_removals_are_counted() {
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(0, 0, 0, 4, 0)));
     assert!((5..9).all(|deleted| !ids(&list).contains(&format!("item{deleted}"))));
 
-    let body =
-        json!({ "items": ["item2"], "exclude": ["item3"], "exclude_seen": true, "filter": "price >= 2", "diversity": 1, "limit": 1 });
+    let body = json!({ "items": ["item2"], "exclude": ["item3"], "exclude_seen": true, "filter": "price >= 2", "diversity": 1, "limit": 1 });
     let inline = daemon.post("/v1/recommendations", &body.to_string()).json();
     assert_eq!((ids(&inline).len(), &inline["fallback"]), (1, &json!("none")));
     assert!(!["item0", "item1", "item2", "item3"].contains(&ids(&inline)[0].as_str()));
@@ -212,7 +218,10 @@ fn invalid_query_parameters_are_named() {
         assert_eq!((response.status, &response.json()["field"]), (400, &json!(field)), "{query}");
     }
     let excluded = vec!["tea"; 1001].join(",");
-    assert_eq!(daemon.get(&format!("/v1/users/ann/recommendations?exclude={excluded}")).json()["field"], json!("exclude"));
+    assert_eq!(
+        daemon.get(&format!("/v1/users/ann/recommendations?exclude={excluded}")).json()["field"],
+        json!("exclude")
+    );
 }
 
 #[test]
@@ -224,7 +233,8 @@ fn recommendations_can_be_paged() {
     let id = first["recommendation_id"].as_str().unwrap();
     // Another request may use newer weights, because this list's impression can complete a training
     // interval. So the full list is read from its own pages.
-    let full_list = [ids(&first), ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
+    let full_list =
+        [ids(&first), ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
     assert_eq!(full_list.len(), 12);
     // New events do not reorder later pages.
     daemon.send_events(&[event("b1", "ann", "item11")]);
@@ -233,14 +243,19 @@ fn recommendations_can_be_paged() {
     assert_ne!(second["recommendation_id"], first["recommendation_id"], "each page is a separate impression");
     assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&offset=2&limit=3"))), full_list[2..5]);
     let third = second["recommendation_id"].as_str().unwrap();
-    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={third}"))), full_list[8..], "paging also works from a page");
+    assert_eq!(
+        ids(&recommendations(&daemon, &format!("recommendation_id={third}"))),
+        full_list[8..],
+        "paging also works from a page"
+    );
     assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
     let deleted = daemon.request("DELETE", &format!("/v1/items/{}", full_list[5]), "");
     assert_eq!(deleted.status, 200);
     assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=3"))), full_list[6..9]);
-    for path in
-        [format!("/v1/users/bob/recommendations?recommendation_id={id}"), "/v1/users/ann/recommendations?recommendation_id=r0".to_owned()]
-    {
+    for path in [
+        format!("/v1/users/bob/recommendations?recommendation_id={id}"),
+        "/v1/users/ann/recommendations?recommendation_id=r0".to_owned(),
+    ] {
         let response = daemon.get(&path);
         assert_eq!((response.status, &response.json()["type"]), (404, &json!("/problems/unknown-recommendation")));
     }
@@ -256,8 +271,12 @@ fn explanation_names_sources_and_the_most_influential_event() {
     let items = list["items"].as_array().unwrap();
     let next_item = items.iter().find(|item| item["item_id"] == json!("item2")).unwrap();
     let sources = next_item["explanation"]["sources"].as_object().unwrap();
-    assert!(sources["transitions"].as_f64().unwrap() > 0.0 && sources.values().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap())));
-    let moved: Vec<_> = items.iter().map(|item| &item["explanation"]["moved_by"]).filter(|moved| !moved.is_null()).collect();
+    assert!(
+        sources["transitions"].as_f64().unwrap() > 0.0
+            && sources.values().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap()))
+    );
+    let moved: Vec<_> =
+        items.iter().map(|item| &item["explanation"]["moved_by"]).filter(|moved| !moved.is_null()).collect();
     assert!(!moved.is_empty(), "{list}");
     for moved in moved {
         assert!(["item0", "item1"].contains(&moved["item_id"].as_str().unwrap()) && moved["type"] == json!("view"));
@@ -272,10 +291,15 @@ fn trending_and_similar_items_are_listed() {
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/trending").json(), json!({ "items": [] }));
     create_shop(&daemon);
-    daemon.send_events(&(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>());
+    daemon.send_events(
+        &(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>(),
+    );
     daemon.wait_until_learned(67);
     let trending = daemon.get("/v1/trending?limit=3").json();
-    assert_eq!((ids(&trending)[0].as_str(), ids(&trending).len(), &trending["items"][0]["source"]), ("item8", 3, &json!("trending")));
+    assert_eq!(
+        (ids(&trending)[0].as_str(), ids(&trending).len(), &trending["items"][0]["source"]),
+        ("item8", 3, &json!("trending"))
+    );
     assert_eq!(ids(&daemon.get("/v1/trending?category=cups").json()).len(), 4);
     assert_eq!(daemon.get("/v1/trending?category=none").json(), json!({ "items": [] }));
 
@@ -286,7 +310,10 @@ fn trending_and_similar_items_are_listed() {
     put(&daemon, "mug", &json!({ "categories": ["cups"] }));
     daemon.wait_until_learned(68);
     let similar_to_mug = ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
-    assert!(["item2", "item5", "item8", "item11"].iter().all(|cup| similar_to_mug.contains(&(*cup).to_owned())), "{similar_to_mug:?}");
+    assert!(
+        ["item2", "item5", "item8", "item11"].iter().all(|cup| similar_to_mug.contains(&(*cup).to_owned())),
+        "{similar_to_mug:?}"
+    );
     assert_eq!(daemon.get("/v1/items/none/similar").status, 404);
     assert_eq!(daemon.get("/v1/items/item4/similar?limit=0").status, 400);
 }

@@ -24,7 +24,16 @@ fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
     daemon.wait_until_learned(2);
     daemon.send_events(&[event("c", "ann", "poison"), event("d", "ann", "pot")]);
     wait_for("the learner to be behind", || (daemon.status()["learning"]["lag_entries"] == 2).then_some(()));
-    for path in ["/healthz", "/readyz", "/metrics", "/admin/status", "/admin/history", "/admin/model", "/console", "/console/model"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/admin/status",
+        "/admin/history",
+        "/admin/model",
+        "/console",
+        "/console/model",
+    ] {
         assert_eq!(daemon.get_admin(path).status, 200, "{path}");
     }
     // The session is updated immediately, independently of the learner.
@@ -57,11 +66,15 @@ fn stop_while_the_learner_catches_up_is_clean() {
 #[cfg(debug_assertions)]
 fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
     let home = DaemonHome::new();
-    let daemon = home.start_under(&["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()], &["server.max_lag_events=1024"]);
+    let daemon = home.start_under(
+        &["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()],
+        &["server.max_lag_events=1024"],
+    );
     daemon.send_events(&[event("a", "ann", "tea"), event("b", "ann", "poison")]);
     let mut accepted = 2;
     let refused = loop {
-        let events: Vec<_> = (accepted..accepted + 250).map(|number| event(&format!("e{number}"), "bob", "cup")).collect();
+        let events: Vec<_> =
+            (accepted..accepted + 250).map(|number| event(&format!("e{number}"), "bob", "cup")).collect();
         let response = daemon.post("/v1/events", &json!(events).to_string());
         if response.status != 200 {
             break response;
@@ -69,7 +82,12 @@ fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
         accepted += 250;
     };
     assert!((1024..1600).contains(&accepted), "{accepted}");
-    assert_eq!((refused.status, &refused.json()["type"]), (503, &json!("/problems/learner-behind")), "{}", refused.body);
+    assert_eq!(
+        (refused.status, &refused.json()["type"]),
+        (503, &json!("/problems/learner-behind")),
+        "{}",
+        refused.body
+    );
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(daemon.next_offset(), accepted);
     // A sender with a lower limit of its own waits earlier; a request that is not for events does not wait.

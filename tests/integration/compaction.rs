@@ -48,8 +48,9 @@ fn requested_compaction_runs_during_reads_and_writes() {
         let sender = scope.spawn(|| {
             let mut sent = 0_u64;
             while !done.load(Ordering::SeqCst) {
-                let events: Vec<_> =
-                    (sent..sent + 20).map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70))).collect();
+                let events: Vec<_> = (sent..sent + 20)
+                    .map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70)))
+                    .collect();
                 assert_eq!(daemon.send_events(&events)["accepted"], 20);
                 sent += 20;
             }
@@ -100,9 +101,15 @@ fn requested_compaction_runs_during_reads_and_writes() {
         let found = output_text(&run_on(data, &["verify"]));
         assert!(found.contains("damages                      0"), "{found}");
         let lines = output_text(&run_on(data, &["export", "--only", "event"]));
-        let ids: Vec<_> =
-            lines.lines().filter_map(|line| Some(serde_json::from_str::<Value>(line).ok()?["event_id"].as_str()?.to_owned())).collect();
-        assert!(ids.iter().eq((0..sent).map(|n| format!("e{n}")).collect::<Vec<_>>().iter()), "{} of {sent}", ids.len());
+        let ids: Vec<_> = lines
+            .lines()
+            .filter_map(|line| Some(serde_json::from_str::<Value>(line).ok()?["event_id"].as_str()?.to_owned()))
+            .collect();
+        assert!(
+            ids.iter().eq((0..sent).map(|n| format!("e{n}")).collect::<Vec<_>>().iter()),
+            "{} of {sent}",
+            ids.len()
+        );
     }
 }
 

@@ -81,8 +81,9 @@ fn decompression_bombs_cost_no_more_than_the_body_limit() {
 fn truncated_bodies_are_rejected_whole() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let events: Vec<Value> =
-        (0..900).map(|number| event(&format!("e{number}"), &format!("u{}", number % 50), &format!("item {number}"))).collect();
+    let events: Vec<Value> = (0..900)
+        .map(|number| event(&format!("e{number}"), &format!("u{}", number % 50), &format!("item {number}")))
+        .collect();
     let content = json!(events).to_string().into_bytes();
     // One event a line: a truncated body would still hold whole events.
     let lines = events.iter().map(|event| format!("{event}\n")).collect::<String>().into_bytes();

@@ -21,7 +21,8 @@ fn with(mut event: Value, name: &str, value: Value) -> Value {
 
 /// Sets a user's consent and returns the receipt.
 fn set_consent(daemon: &Daemon, user: &str, consent: &str) -> Value {
-    let response = daemon.request("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
+    let response =
+        daemon.request("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
     assert_eq!(response.status, 200, "{}", response.body);
     response.json()
 }
@@ -71,7 +72,11 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
         daemon.send_events(&[with(private, "consent", json!("session"))]);
         let none = with(at(second, "nobody-5c1d", "i1"), "properties", json!({ "said": "unsaid-9e2b" }));
         let receipt = daemon.send_events(&[with(none, "consent", json!("none"))]);
-        assert_eq!((&receipt["accepted"], &receipt["duplicates"], &receipt["withheld"]), (&json!(0), &json!(0), &json!(1)), "{receipt}");
+        assert_eq!(
+            (&receipt["accepted"], &receipt["duplicates"], &receipt["withheld"]),
+            (&json!(0), &json!(0), &json!(1)),
+            "{receipt}"
+        );
     });
     let learned = daemon.next_offset();
     daemon.wait_until_learned(learned);
@@ -80,12 +85,22 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     let list = |path: &str| daemon.get(path).json();
     assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=session")["fallback"], "none");
     assert_eq!(list("/v1/users/nobody-5c1d/recommendations?consent=none")["fallback"], "unknown_user");
-    assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=none")["fallback"], "unknown_user", "stored data is not used");
+    assert_eq!(
+        list("/v1/users/served-7f3a/recommendations?consent=none")["fallback"],
+        "unknown_user",
+        "stored data is not used"
+    );
     assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session exists");
-    let with_recommendations =
-        daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
+    let with_recommendations = daemon.post(
+        "/v1/events?recommend=3",
+        &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string(),
+    );
     let response = with_recommendations.json();
-    assert_eq!((with_recommendations.status, &response["withheld"], &response["offset"]), (200, &json!(1), &Value::Null), "{response}");
+    assert_eq!(
+        (with_recommendations.status, &response["withheld"], &response["offset"]),
+        (200, &json!(1), &Value::Null),
+        "{response}"
+    );
     assert_eq!(
         (response["recommendations"]["items"].as_array().unwrap().len(), &response["recommendations"]["fallback"]),
         (3, &json!("none"))
@@ -176,7 +191,12 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     let data = home.data_dir();
     for command in ["verify", "rebuild"] {
         let done = run(&[&[command, "--data-dir", data.to_str().unwrap()][..], &settings()].concat());
-        assert!(done.status.success(), "{command}: {}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{command}: {}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
     let daemon = home.start(&SETTINGS);
     check(&daemon, 40, 6);
@@ -191,7 +211,9 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     assert!(daemon.terminate().success());
     let restored = DaemonHome::new();
     let target = restored.data_dir();
-    let done = run(&[&["restore", backup.to_str().unwrap(), "--data-dir", target.to_str().unwrap()][..], &settings()].concat());
+    let done = run(
+        &[&["restore", backup.to_str().unwrap(), "--data-dir", target.to_str().unwrap()][..], &settings()].concat()
+    );
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let daemon = restored.start(&SETTINGS);
     check(&daemon, 50, 6);
@@ -209,7 +231,11 @@ fn configured_default_consent_applies_to_other_users() {
     assert_eq!(daemon.post("/v1/track", &track.to_string()).status, 200);
     assert_eq!(daemon.next_offset(), 3);
     let csv = home.path().join("rows.csv");
-    fs::write(&csv, "user,item,event,timestamp,consent\nquiet-3b7e,a,view,1700000000,\ncarl,a,view,1700000001,session\n").unwrap();
+    fs::write(
+        &csv,
+        "user,item,event,timestamp,consent\nquiet-3b7e,a,view,1700000000,\ncarl,a,view,1700000001,session\n",
+    )
+    .unwrap();
     let imported = run(&["import", csv.to_str().unwrap(), "--url", daemon.api(), "--json"]);
     let summary: Value = serde_json::from_slice(&imported.stdout).unwrap();
     assert_eq!((&summary["taken"], &summary["withheld"]), (&json!(1), &json!(1)), "{summary}");

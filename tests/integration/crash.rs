@@ -22,8 +22,13 @@ const USERS: u64 = 50;
 const ITEMS: u64 = 200;
 
 /// Short intervals, so that every round crosses training boundaries, clusterings and checkpoints.
-const SETTINGS: [&str; 5] =
-    ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=300", "session.shards=2"];
+const SETTINGS: [&str; 5] = [
+    "learning.interval=64",
+    "clusters.every=512",
+    "clusters.lag=128",
+    "store.checkpoint_every=300",
+    "session.shards=2",
+];
 
 /// What the clients know about their requests.
 #[derive(Default)]
@@ -70,7 +75,9 @@ impl Sender<'_> {
         // 409: there is no checkpoint to roll back to yet; 503: overload.
         operations.iter().all(|(path, body)| {
             let response = self.daemon.try_admin_request("POST", &format!("/admin/{path}"), &body.to_string());
-            response.inspect(|response| assert!([200, 409, 503].contains(&response.status), "{path}: {response:?}")).is_ok()
+            response
+                .inspect(|response| assert!([200, 409, 503].contains(&response.status), "{path}: {response:?}"))
+                .is_ok()
         })
     }
 
@@ -148,7 +155,8 @@ impl Sender<'_> {
         if from == into {
             return true;
         }
-        let response = self.daemon.try_request("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
+        let response =
+            self.daemon.try_request("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
         let mut sent = self.sent.lock().unwrap();
         let Ok(response) = response else {
             sent.merged.push((from, false));
@@ -222,7 +230,11 @@ fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &Sent) -> Journa
     }
     let prices = dump.prices();
     for price in &sent.prices {
-        assert_eq!(prices.iter().filter(|found| *found == price).count(), 1, "an acknowledged change of an item, to {price}");
+        assert_eq!(
+            prices.iter().filter(|found| *found == price).count(),
+            1,
+            "an acknowledged change of an item, to {price}"
+        );
     }
     // A user is merged at most once, and has no entries after that.
     let mut merged = HashSet::new();
@@ -284,7 +296,11 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     }
     let entries = daemon.next_offset();
     daemon.wait_until_learned(entries);
-    assert!(daemon.status()["catalog"]["clusters"].as_u64() > Some(1) || rounds < 10, "too little was learned: {}", daemon.status());
+    assert!(
+        daemon.status()["catalog"]["clusters"].as_u64() > Some(1) || rounds < 10,
+        "too little was learned: {}",
+        daemon.status()
+    );
     assert_eq!(daemon.terminate().code(), Some(0));
 
     // A second daemon rebuilds its state from the journal alone, without interruption.
@@ -297,7 +313,11 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     assert_eq!(twin.terminate().code(), Some(0));
     let (found, expected) = (checkpoint(&home, entries), checkpoint(&twin_home, entries));
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
-    assert_eq!((found.len(), differ), (expected.len(), None), "position of the first differing byte of the checkpoints");
+    assert_eq!(
+        (found.len(), differ),
+        (expected.len(), None),
+        "position of the first differing byte of the checkpoints"
+    );
 
     assert_same_recommendations(&home.start(&SETTINGS), &twin_home.start(&SETTINGS));
 }

@@ -68,7 +68,9 @@ fn the_separator_is_detected_or_named() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     for (number, (separator, arguments)) in
-        [("\t", &[][..]), (";", &[]), ("|", &[]), ("\t", &["--delimiter", "tab"]), ("^", &["--delimiter", "^"])].into_iter().enumerate()
+        [("\t", &[][..]), (";", &[]), ("|", &[]), ("\t", &["--delimiter", "tab"]), ("^", &["--delimiter", "^"])]
+            .into_iter()
+            .enumerate()
     {
         let item = format!("i{number}");
         let line = |fields: [&str; 5]| fields.join(separator) + "\n";
@@ -93,12 +95,14 @@ fn kinds_are_mapped() {
     let mapping = ["--map", "user=visitorid,item=itemid,type=event", "--kind", "addtocart=cart,transaction=purchase"];
     let (code, error) = import(&daemon, file.to_str().unwrap(), b"", &mapping);
     assert_eq!(code, Some(0), "{error}");
-    let expected = owned(&[["257597", "view", "355908"], ["599528", "purchase", "356475"], ["992329", "cart", "248676"]]);
+    let expected =
+        owned(&[["257597", "view", "355908"], ["599528", "purchase", "356475"], ["992329", "cart", "248676"]]);
     assert_eq!(events(&daemon), expected);
     for command in ["replay", "train"] {
         // Enough sessions to train on.
-        let more: String =
-            (0..400).map(|row| format!("{},{},addtocart,{},\n", 1_433_300_000_000_u64 + row * 1000, row / 4, row % 9)).collect();
+        let more: String = (0..400)
+            .map(|row| format!("{},{},addtocart,{},\n", 1_433_300_000_000_u64 + row * 1000, row / 4, row % 9))
+            .collect();
         let file = write(&home, "more.csv", &format!("{rows}{more}"));
         let mut arguments = vec![command, file.to_str().unwrap(), "--set", "network.hidden=8"];
         arguments.extend(mapping);

@@ -43,8 +43,8 @@ pub(crate) fn report_skipped(what: &str) {
 /// A command of the binary under test, without this process's settings in its environment.
 pub(crate) fn sequor() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| ["SEQUOR_", "OTEL_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)))
+    for (name, _) in std::env::vars_os()
+        .filter(|(name, _)| ["SEQUOR_", "OTEL_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)))
     {
         command.env_remove(name);
     }
@@ -135,7 +135,12 @@ impl DaemonHome {
         let address = |name: &str| found[name].as_str().unwrap().to_owned();
         // Certificates are verified only in the tests of TLS.
         let tls = TlsConfig::builder().disable_verification(true).build();
-        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(WAIT_TIMEOUT)).tls_config(tls).build().into();
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(WAIT_TIMEOUT))
+            .tls_config(tls)
+            .build()
+            .into();
         let daemon = Daemon { child, api: address("api"), admin: address("admin"), agent, log };
         wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
         daemon
@@ -199,7 +204,9 @@ impl Daemon {
 
     /// Sends a signal, such as `KILL`. Can be called from any thread.
     pub(crate) fn signal(&self, name: &str) {
-        assert!(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success());
+        assert!(
+            Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success()
+        );
     }
 
     /// Kills the daemon with SIGKILL, unless it has already exited.
@@ -224,7 +231,12 @@ impl Daemon {
 
     /// Sends a body with headers such as `("content-encoding", "gzip")`; `Err` if there is no
     /// response.
-    pub(crate) fn try_post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<HttpResponse, ureq::Error> {
+    pub(crate) fn try_post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<HttpResponse, ureq::Error> {
         let mut request = self.agent.post(format!("{}{path}", self.api));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -233,7 +245,13 @@ impl Daemon {
     }
 
     /// Sends a request by any method, with headers and a body; `Err` if no response came.
-    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<HttpResponse, ureq::Error> {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<HttpResponse, ureq::Error> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -247,7 +265,11 @@ impl Daemon {
 
     /// Sends a request with any method and a body; `Err` if there is no response.
     pub(crate) fn try_request(&self, method: &str, path: &str, body: &str) -> Result<HttpResponse, ureq::Error> {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api)).body(body.to_owned()).unwrap();
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.api))
+            .body(body.to_owned())
+            .unwrap();
         read(self.agent.run(request))
     }
 
@@ -269,7 +291,8 @@ impl Daemon {
 
     /// Sends a request to any URL, with a JSON body and an optional API key.
     pub(crate) fn request_with_key(&self, method: &str, url: &str, key: Option<&str>, body: &str) -> HttpResponse {
-        let mut request = ureq::http::Request::builder().method(method).uri(url).header("content-type", "application/json");
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(url).header("content-type", "application/json");
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -285,8 +308,13 @@ impl Daemon {
 
     /// Requests a path and returns the content encoding and the undecoded bytes of the response.
     pub(crate) fn get_encoded(&self, path: &str, encoding: &str) -> (String, Vec<u8>) {
-        let mut response = self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
-        let encoding = response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        let mut response =
+            self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
+        let encoding = response
+            .headers()
+            .get("content-encoding")
+            .map(|value| value.to_str().unwrap().to_owned())
+            .unwrap_or_default();
         (encoding, response.body_mut().read_to_vec().unwrap())
     }
 
@@ -376,7 +404,12 @@ impl HttpResponse {
     /// The items of a recommendation, best first.
     pub(crate) fn item_ids(&self) -> Vec<String> {
         assert_eq!(self.status, 200, "{}", self.body);
-        self.json()["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect()
+        self.json()["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["item_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -384,7 +417,12 @@ fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resu
     let mut response = response?;
     let headers = response.headers().clone();
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-    Ok(HttpResponse { status: response.status().as_u16(), content_type, headers, body: response.body_mut().read_to_string()? })
+    Ok(HttpResponse {
+        status: response.status().as_u16(),
+        content_type,
+        headers,
+        body: response.body_mut().read_to_string()?,
+    })
 }
 
 /// A view event with an event id.

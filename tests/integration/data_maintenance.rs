@@ -77,7 +77,13 @@ fn start_with_data(home: &DaemonHome) -> Daemon {
         daemon.send_events(batch);
     }
     assert_eq!(
-        daemon.request("PUT", "/v1/items/tea", r#"{"categories":["drinks"],"price":4.5,"expires":"2040-01-01T00:00:00Z"}"#).status,
+        daemon
+            .request(
+                "PUT",
+                "/v1/items/tea",
+                r#"{"categories":["drinks"],"price":4.5,"expires":"2040-01-01T00:00:00Z"}"#
+            )
+            .status,
         200
     );
     assert_eq!(daemon.request("PATCH", "/v1/items/tea", r#"{"price":null,"tags":["green"]}"#).status, 200);
@@ -113,16 +119,23 @@ fn verify_reports_damage_with_place_reason_and_remedy() {
     // database's memory, so every start interned the items of the whole journal again.
     let json_file = home.path().join("found.json");
     let table = succeeds(run_on(&data, &["verify", "--json", json_file.to_str().unwrap()]));
-    assert!(table.contains("journal entries            405") && table.contains("damages                      0"), "{table}");
+    assert!(
+        table.contains("journal entries            405") && table.contains("damages                      0"),
+        "{table}"
+    );
     let found: Value = serde_json::from_str(&fs::read_to_string(&json_file).unwrap()).unwrap();
     assert_eq!(found["counts"]["sessions"], users());
     assert!(found["counts"]["items"].as_u64() > Some(10), "{found}");
-    assert_eq!((&found["counts"]["events"], &found["counts"]["item_changes"], &found["damages"]), (&json!(400), &json!(3), &json!([])));
+    assert_eq!(
+        (&found["counts"]["events"], &found["counts"]["item_changes"], &found["damages"]),
+        (&json!(400), &json!(3), &json!([]))
+    );
 
     // Other settings are named as a difference, not as damage.
     let other = succeeds(run_on(&data, &["verify", "--set", "session.idle_gap=1s"]));
     assert!(
-        other.contains("damages                      0") && other.contains("settings: the sessions were computed with another"),
+        other.contains("damages                      0")
+            && other.contains("settings: the sessions were computed with another"),
         "{other}"
     );
 
@@ -176,8 +189,9 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
     let send = |daemon: &Daemon| {
         let mut next = 0_u64;
         while !done.load(Ordering::SeqCst) {
-            let batch: Vec<_> =
-                (next..next + 20).map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70))).collect();
+            let batch: Vec<_> = (next..next + 20)
+                .map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70)))
+                .collect();
             // No faster than learning, so that the copy's learner catches up soon.
             let response = daemon.post("/v1/events?max_lag=5000", &json!(batch).to_string());
             assert!(matches!(response.status, 200 | 503), "{}", response.body);
@@ -189,7 +203,9 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
     };
     thread::scope(|scope| {
         let sender = scope.spawn(|| send(&daemon));
-        wait_for("learning to begin", || (daemon.status()["learning"]["next_offset"].as_u64() >= Some(500)).then_some(()));
+        wait_for("learning to begin", || {
+            (daemon.status()["learning"]["next_offset"].as_u64() >= Some(500)).then_some(())
+        });
         for (place, name) in ["folder", "file.tar.gz"].into_iter().enumerate() {
             let target = home.path().join(name);
             let before = daemon.next_offset();
@@ -205,7 +221,10 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
             succeeds(run_on(&data, &["restore", target.to_str().unwrap()]));
             succeeds(run_on(&data, &["verify"]));
             let numbers: Vec<_> = export(&data).iter().map(number).collect();
-            assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "the backup is not a prefix of the sent events");
+            assert!(
+                numbers.iter().copied().eq(0..numbers.len() as u64),
+                "the backup is not a prefix of the sent events"
+            );
             assert!((before..=after).contains(&(numbers.len() as u64)), "{before} <= {} <= {after}", numbers.len());
         }
         done.store(true, Ordering::SeqCst);
@@ -275,8 +294,20 @@ fn exported_events_recreate_the_same_journal() {
     let daemon = start_with_data(&home);
     let whole = succeeds(run(&["export", "--url", daemon.admin_address()]));
     assert_eq!(whole.lines().count(), 405);
-    let part = succeeds(run(&["export", "-", "--url", daemon.admin_address(), "--from", "398", "--to", "403", "--only", "item"]));
-    let offsets: Vec<_> = part.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].clone()).collect();
+    let part = succeeds(run(&[
+        "export",
+        "-",
+        "--url",
+        daemon.admin_address(),
+        "--from",
+        "398",
+        "--to",
+        "403",
+        "--only",
+        "item",
+    ]));
+    let offsets: Vec<_> =
+        part.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].clone()).collect();
     assert_eq!(offsets, [400, 401, 402]);
     assert_eq!(daemon.terminate().code(), Some(0));
     assert_eq!(succeeds(run_on(&home.data_dir(), &["export"])), whole, "online and offline exports are equal");
@@ -298,7 +329,10 @@ fn exported_events_recreate_the_same_journal() {
     let replayed = succeeds(run(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK[0]]));
     assert!(replayed.contains("400   (0 rejected)"), "{replayed}");
     assert_fails(run_on(&home.data_dir(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);
-    assert_fails(run_on(&home.data_dir(), &["export", "--only", "events"]).expect_usage_error(), &["event, impression, item"]);
+    assert_fails(
+        run_on(&home.data_dir(), &["export", "--only", "events"]).expect_usage_error(),
+        &["event, impression, item"],
+    );
 }
 
 /// Maps clap's exit code 2 to 1.
@@ -328,7 +362,8 @@ fn rebuild_recreates_the_same_bytes() {
     assert!(fs::read(checkpoint(&data)).unwrap() == learned, "the learned state is identical");
     assert_eq!(export(&data), expected);
     succeeds(run_on(&data, &["verify"]));
-    let left: BTreeSet<_> = data.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let left: BTreeSet<_> =
+        data.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(left, ["addresses.json", "checkpoints", "end", "journal-id", "lock", "store"].map(str::to_owned).into());
 
     let daemon = home.start(&SHORT_INTERVALS);
@@ -340,8 +375,10 @@ fn rebuild_recreates_the_same_bytes() {
 #[test]
 fn pretrained_network_is_kept_and_used_by_rebuild() {
     let home = DaemonHome::new();
-    let recording: String =
-        random_visits(8, 300).iter().map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at)).collect();
+    let recording: String = random_visits(8, 300)
+        .iter()
+        .map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at))
+        .collect();
     let (file, trained) = (home.path().join("recording.csv"), home.path().join("trained.ckpt"));
     fs::write(&file, format!("user,item,event,timestamp\n{recording}")).unwrap();
     let mut train = sequor();
@@ -374,7 +411,10 @@ fn pretrained_network_is_kept_and_used_by_rebuild() {
     // Without the file, learning would start from another network.
     fs::remove_file(data.join("origin")).unwrap();
     assert_fails(run_on(&data, &["verify"]), &["origin: ", "is missing", "only a backup helps: `sequor restore`"]);
-    assert_fails(home.start_expecting_failure(&SHORT_INTERVALS), &["origin is missing", "restore the file from a backup"]);
+    assert_fails(
+        home.start_expecting_failure(&SHORT_INTERVALS),
+        &["origin is missing", "restore the file from a backup"],
+    );
 }
 
 #[test]
@@ -388,7 +428,10 @@ fn lost_entries_are_accepted_only_with_the_flag() {
     // Replaces the database by an older one, so that the journal ends before its recorded end.
     fs::remove_dir_all(data.join("store")).unwrap();
     fs::rename(other.data_dir().join("store"), data.join("store")).unwrap();
-    assert_fails(home.start_expecting_failure(&SHORT_INTERVALS), &["ends at offset 100", "405 entries were in it", "--accept-loss"]);
+    assert_fails(
+        home.start_expecting_failure(&SHORT_INTERVALS),
+        &["ends at offset 100", "405 entries were in it", "--accept-loss"],
+    );
     assert_fails(run_on(&data, &["verify"]), &["journal, offset 100", "405 entries were in it", "sequor restore"]);
     for command in [&["rebuild"][..], &["export"], &["backup", home.path().join("b").to_str().unwrap()]] {
         assert_fails(run_on(&data, command), &["405 entries were in it"]);

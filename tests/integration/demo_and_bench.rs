@@ -28,20 +28,46 @@ fn json_of(output: &Output) -> Value {
 fn bench_of_its_own_daemon_reports_metrics_without_errors() {
     let home = DaemonHome::new();
     let plot = home.path().join("latency.svg");
-    let flags = ["--duration", "2s", "--warm-up", "200ms", "--rate", "50", "--history", "300", "--items", "100", "--json", "--plot"];
+    let flags = [
+        "--duration",
+        "2s",
+        "--warm-up",
+        "200ms",
+        "--rate",
+        "50",
+        "--history",
+        "300",
+        "--items",
+        "100",
+        "--json",
+        "--plot",
+    ];
     let figures = json_of(&small("bench", &[&flags[..], &[plot.to_str().unwrap()]].concat()));
     let keys: Vec<_> = figures.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected =
-        ["achieved_rate", "errors", "latency_ms", "requests", "server_cpu_us_per_request", "server_peak_rss_bytes", "target_rate"];
+    let expected = [
+        "achieved_rate",
+        "errors",
+        "latency_ms",
+        "requests",
+        "server_cpu_us_per_request",
+        "server_peak_rss_bytes",
+        "target_rate",
+    ];
     assert_eq!(keys, expected);
     // 50 requests per second for 2 s, independent of the actual duration.
-    assert_eq!((&figures["target_rate"], &figures["requests"], &figures["errors"]), (&json!(50.0), &json!(100), &json!(0)));
+    assert_eq!(
+        (&figures["target_rate"], &figures["requests"], &figures["errors"]),
+        (&json!(50.0), &json!(100), &json!(0))
+    );
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&figures["achieved_rate"]) > 0.0 && number(&figures["achieved_rate"]) <= 50.0, "{figures}");
     let latencies: Vec<_> = ["p50", "p90", "p99", "p999"].map(|name| number(&figures["latency_ms"][name])).to_vec();
     assert!(latencies[0] > 0.0 && latencies.is_sorted(), "{figures}");
     assert_eq!(figures["latency_ms"].as_object().unwrap().len(), 4);
-    assert!(number(&figures["server_cpu_us_per_request"]) > 0.0 && number(&figures["server_peak_rss_bytes"]) > 1e6, "{figures}");
+    assert!(
+        number(&figures["server_cpu_us_per_request"]) > 0.0 && number(&figures["server_peak_rss_bytes"]) > 1e6,
+        "{figures}"
+    );
     let drawn = fs::read_to_string(plot).unwrap();
     assert!(drawn.contains("<svg") && drawn.contains("recommendations"), "{drawn}");
 }
@@ -51,15 +77,33 @@ fn bench_of_a_running_daemon_sends_the_reported_load() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let bench = |mix: &str, more: &[&str]| {
-        let flags = ["bench", "--url", daemon.api(), "--mix", mix, "--items", "60", "--history", "40", "--warm-up", "0s", "--rate", "100"];
+        let flags = [
+            "bench",
+            "--url",
+            daemon.api(),
+            "--mix",
+            mix,
+            "--items",
+            "60",
+            "--history",
+            "40",
+            "--warm-up",
+            "0s",
+            "--rate",
+            "100",
+        ];
         let output = run(&[&flags, &["--duration", "500ms", "--batch", "3"][..], more].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };
     let table = bench("events", &["--admin-url", daemon.admin_address()]);
-    for word in
-        ["events: 100 requests/s for 500ms, 64 connections, 3 events per request", "p99.99", "max", "of 100 requests/s", "µs of CPU"]
-    {
+    for word in [
+        "events: 100 requests/s for 500ms, 64 connections, 3 events per request",
+        "p99.99",
+        "max",
+        "of 100 requests/s",
+        "µs of CPU",
+    ] {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
     // 60 items, 40 warm-up events, 50 requests of 3 events.
@@ -95,23 +139,37 @@ fn demo_ends_with_a_summary() {
 fn demo_replays_a_recording() {
     let home = DaemonHome::new();
     let (file, data) = (home.path().join("recorded.csv"), home.data_dir());
-    let rows: Vec<_> = (0..90).map(|row| format!("u{},i{},view,{}\n", row % 7, row % 13, 1_400_000_000 + row * 60)).collect();
+    let rows: Vec<_> =
+        (0..90).map(|row| format!("u{},i{},view,{}\n", row % 7, row % 13, 1_400_000_000 + row * 60)).collect();
     fs::write(&file, format!("user,item,event,timestamp\n{}", rows.concat())).unwrap();
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
     // 90 minutes in a tenth of a second.
     let summary = json_of(&small("demo", &["--file", file, "--speed", "54000", "--data-dir", data, "--json"]));
-    assert_eq!((&summary["events"], &summary["trends"], &summary["new_items"]["arrived"]), (&json!(90), &json!([]), &json!(0)));
+    assert_eq!(
+        (&summary["events"], &summary["trends"], &summary["new_items"]["arrived"]),
+        (&json!(90), &json!([]), &json!(0))
+    );
     let exported = run(&["export", "--data-dir", data, "--only", "event"]);
-    assert_eq!(text(&exported.stdout).lines().count(), 90, "the daemon journalled the events: {}", text(&exported.stderr));
+    assert_eq!(
+        text(&exported.stdout).lines().count(),
+        90,
+        "the daemon journalled the events: {}",
+        text(&exported.stderr)
+    );
 
     let rejected = small("demo", &["--data-dir", data, "--for", "1s"]);
-    assert!(!rejected.status.success() && text(&rejected.stderr).contains("is not empty"), "{}", text(&rejected.stderr));
+    assert!(
+        !rejected.status.success() && text(&rejected.stderr).contains("is not empty"),
+        "{}",
+        text(&rejected.stderr)
+    );
 }
 
 #[test]
 fn ctrl_c_ends_the_demo_with_a_summary() {
     let mut demo = sequor();
-    demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]]).stdin(Stdio::null());
+    demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]])
+        .stdin(Stdio::null());
     let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("admin page  http://"));

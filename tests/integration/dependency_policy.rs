@@ -74,7 +74,9 @@ fn every_dependency_has_an_allowed_source_licence_and_version() {
     let rules: Table = fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
     let texts = |section: &str, key: &str| -> Vec<String> {
         let list = rules[section][key].as_array().unwrap();
-        list.iter().map(|parse_term| parse_term.as_str().or_else(|| parse_term["crate"].as_str()).unwrap().to_owned()).collect()
+        list.iter()
+            .map(|parse_term| parse_term.as_str().or_else(|| parse_term["crate"].as_str()).unwrap().to_owned())
+            .collect()
     };
     let (licences, banned, skipped) = (texts("licenses", "allow"), texts("bans", "deny"), texts("bans", "skip"));
     let allowed: BTreeSet<_> = licences.iter().map(String::as_str).collect();
@@ -88,9 +90,13 @@ fn every_dependency_has_an_allowed_source_licence_and_version() {
         assert!(is_satisfied(licence, &allowed), "{name} is under {licence}");
         assert!(!banned.iter().any(|banned| banned == name), "{name} is banned");
         let source = package["source"].as_str();
-        assert!(name == "sequor" || source == Some("registry+https://github.com/rust-lang/crates.io-index"), "{name} is from {source:?}");
+        assert!(
+            name == "sequor" || source == Some("registry+https://github.com/rust-lang/crates.io-index"),
+            "{name} is from {source:?}"
+        );
     }
-    let duplicated: BTreeSet<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| *name).collect();
+    let duplicated: BTreeSet<_> =
+        versions.iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| *name).collect();
     assert_eq!(duplicated, skipped.iter().map(String::as_str).collect(), "packages with more than one version");
 }
 

@@ -66,7 +66,8 @@ fn sender(daemon: &Daemon, number: usize, known: &Mutex<Known>, is_done: &Atomic
         let at = |index: usize| (format!("user{}", (batch + index) % 30), format!("item{}", (batch * 7 + index) % 90));
         let events: Vec<_> = ids.iter().enumerate().map(|(index, id)| event(id, &at(index).0, &at(index).1)).collect();
         loop {
-            let HttpResponse { status, content_type, headers, body } = daemon.post("/v1/events", &json!(events).to_string());
+            let HttpResponse { status, content_type, headers, body } =
+                daemon.post("/v1/events", &json!(events).to_string());
             let mut known = known.lock().unwrap();
             if status == 200 {
                 known.acknowledged.extend(ids);
@@ -113,7 +114,9 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
             wait_for("the disk-full problem", || {
                 (known.lock().unwrap().problems.contains_key("/problems/disk-full") || failed()).then_some(())
             });
-            wait_for("the daemon to be not ready", || (daemon.get_admin("/readyz").status == 503 || failed()).then_some(()));
+            wait_for("the daemon to be not ready", || {
+                (daemon.get_admin("/readyz").status == 503 || failed()).then_some(())
+            });
             assert_eq!(daemon.get_admin("/healthz").status, 200);
             // Lists are still served; only journalled events are learned.
             assert!(!daemon.recommended_items("user1").is_empty());
@@ -122,11 +125,17 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
             }
             let (problem, retry_after) = known.lock().unwrap().problems["/problems/disk-full"].clone();
             assert!(problem["detail"].as_str().unwrap().contains("No space left on device"), "{problem}");
-            assert_eq!((problem["title"].as_str(), retry_after.as_deref()), (Some("The disk is full"), Some("1")), "{problem}");
+            assert_eq!(
+                (problem["title"].as_str(), retry_after.as_deref()),
+                (Some("The disk is full"), Some("1")),
+                "{problem}"
+            );
             // Long enough for an attempt to store sessions to fail.
             thread::sleep(Duration::from_millis(1200));
             disk.free_space();
-            wait_for("the daemon to be ready again", || (daemon.get_admin("/readyz").status == 200 || failed()).then_some(()));
+            wait_for("the daemon to be ready again", || {
+                (daemon.get_admin("/readyz").status == 200 || failed()).then_some(())
+            });
         }
         is_done.store(true, Ordering::Relaxed);
     });
@@ -138,7 +147,10 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
 
     let dump = JournalDump::read(&home.data_dir());
     let counts = dump.event_ids();
-    assert!(known.acknowledged.iter().all(|id| counts.get(id.as_str()) == Some(&1)), "an acknowledged event is lost or duplicated");
+    assert!(
+        known.acknowledged.iter().all(|id| counts.get(id.as_str()) == Some(&1)),
+        "an acknowledged event is lost or duplicated"
+    );
     assert_eq!(counts.len(), known.acknowledged.len() + 1);
     let daemon = home.start(&["learning.interval=64", "store.checkpoint_every=500", "session.shards=2"]);
     daemon.wait_until_learned(dump.entries.len() as u64);
@@ -168,6 +180,10 @@ fn readiness_recovers_without_new_requests() {
     assert!(String::from_utf8(health.stderr).unwrap().contains("the journal accepts no writes"));
     disk.free_space();
     wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
-    assert!(["sequor_journal_failed 0", "sequor_ready 1"].into_iter().all(shows), "{}", daemon.get_admin("/metrics").body);
+    assert!(
+        ["sequor_journal_failed 0", "sequor_ready 1"].into_iter().all(shows),
+        "{}",
+        daemon.get_admin("/metrics").body
+    );
     assert_eq!(daemon.send_events(&[event("another", "ann", "tea")])["accepted"], 1);
 }

@@ -29,7 +29,9 @@ pub(crate) fn dir_contains(dir: &Path, text: &str) -> bool {
 fn send_activity(daemon: &Daemon) {
     for round in 0..30 {
         let events: Vec<_> = (0..20)
-            .map(|user| event(&format!("e{round}-{user}"), &format!("user{user}"), &format!("item{}", (user + round) % 15)))
+            .map(|user| {
+                event(&format!("e{round}-{user}"), &format!("user{user}"), &format!("item{}", (user + round) % 15))
+            })
             .collect();
         daemon.send_events(&events);
         for (user, item) in [("visitor-5f3a", "kept"), ("ann@example.org", "kept too")] {
@@ -40,7 +42,10 @@ fn send_activity(daemon: &Daemon) {
             assert_eq!(daemon.get(&format!("/v1/users/{user}/recommendations")).status, 200);
         }
     }
-    assert_eq!(daemon.post("/v1/users/ann@example.org/merge", &json!({ "from": "visitor-5f3a" }).to_string()).status, 200);
+    assert_eq!(
+        daemon.post("/v1/users/ann@example.org/merge", &json!({ "from": "visitor-5f3a" }).to_string()).status,
+        200
+    );
 }
 
 /// Texts that must not remain in any file.
@@ -70,14 +75,17 @@ fn erased_user_leaves_no_trace_and_others_are_unchanged() {
     assert_eq!(export_user(&daemon, "nobody"), [] as [Value; 0]);
     daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
     assert!(SECRETS.iter().all(|secret| dir_contains(&home.data_dir(), secret)));
-    let sequences = |daemon: &Daemon| (0..20).map(|user| export_user(daemon, &format!("user{user}"))[0].clone()).collect::<Vec<_>>();
+    let sequences = |daemon: &Daemon| {
+        (0..20).map(|user| export_user(daemon, &format!("user{user}"))[0].clone()).collect::<Vec<_>>()
+    };
     let sequences_before = sequences(&daemon);
     // Pauses learning, so that the lists requested below change nothing.
     assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 200);
     // The pending training comes into use after some training boundaries.
     (0..200).for_each(|_| drop(daemon.recommended_items("user0")));
     daemon.wait_until_learned(daemon.next_offset());
-    let lists = |daemon: &Daemon| (0..20).map(|user| daemon.recommended_items(&format!("user{user}"))).collect::<Vec<_>>();
+    let lists =
+        |daemon: &Daemon| (0..20).map(|user| daemon.recommended_items(&format!("user{user}"))).collect::<Vec<_>>();
     let lists_before = lists(&daemon);
 
     let response = daemon.request("DELETE", "/v1/users/visitor-5f3a", "");
@@ -95,10 +103,18 @@ fn erased_user_leaves_no_trace_and_others_are_unchanged() {
     // Later events under the id belong to a new user.
     daemon.send_events(&[event("secret-id-visitor-5f3a-3", "visitor-5f3a", "item3")]);
     let new_user = export_user(&daemon, "visitor-5f3a");
-    assert_eq!((new_user.len(), &new_user[0]["ids"], new_user[0]["sequence"].as_array().unwrap().len()), (2, &json!(["visitor-5f3a"]), 1));
+    assert_eq!(
+        (new_user.len(), &new_user[0]["ids"], new_user[0]["sequence"].as_array().unwrap().len()),
+        (2, &json!(["visitor-5f3a"]), 1)
+    );
     daemon.terminate();
     let report = run(&["verify", "--data-dir", home.data_dir().to_str().unwrap()]);
-    assert!(report.status.success(), "{}{}", String::from_utf8_lossy(&report.stdout), String::from_utf8_lossy(&report.stderr));
+    assert!(
+        report.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&report.stdout),
+        String::from_utf8_lossy(&report.stderr)
+    );
     JournalDump::read(&home.data_dir());
     let daemon = home.start(&SETTINGS);
     assert_eq!(export_user(&daemon, "ann@example.org"), [] as [Value; 0]);
@@ -121,7 +137,9 @@ fn interrupted_erasure_resumes_after_restart() {
         daemon = home.start(&SETTINGS);
     }
     assert_eq!(daemon.request("DELETE", "/v1/users/ann@example.org", "").status, 200);
-    wait_for("all traces to be removed", || SECRETS.iter().all(|secret| !dir_contains(&home.data_dir(), secret)).then_some(()));
+    wait_for("all traces to be removed", || {
+        SECRETS.iter().all(|secret| !dir_contains(&home.data_dir(), secret)).then_some(())
+    });
     assert_eq!(export_user(&daemon, "ann@example.org"), [] as [Value; 0]);
     assert_eq!(export_user(&daemon, "user3")[0]["sequence"].as_array().unwrap().len(), 30);
     daemon.assert_healthy();
@@ -131,7 +149,8 @@ fn interrupted_erasure_resumes_after_restart() {
 
 /// The newest checkpoint of a stopped daemon.
 fn newest_checkpoint(data: &Path) -> Vec<u8> {
-    let mut checkpoints: Vec<_> = data.join("checkpoints").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut checkpoints: Vec<_> =
+        data.join("checkpoints").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     checkpoints.sort();
     std::fs::read(checkpoints.last().unwrap()).unwrap()
 }
@@ -148,7 +167,11 @@ fn visits(with_erased_user: bool) -> Vec<Value> {
         if with_erased_user && number % 7 == 3 {
             events.push(at(event(&format!("x{number}"), "gone@example.org", &format!("item{}", (number * 5) % 40))));
         }
-        events.push(at(event(&format!("e{number}"), &format!("user{}", number % 23), &format!("item{}", (number + number / 23) % 30))));
+        events.push(at(event(
+            &format!("e{number}"),
+            &format!("user{}", number % 23),
+            &format!("item{}", (number + number / 23) % 30),
+        )));
     }
     events
 }
@@ -201,13 +224,21 @@ fn restored_backup_applies_later_erasures() {
     std::fs::write(&file, &list).unwrap();
 
     let other = DaemonHome::new();
-    let restored =
-        run(&["restore", backup.to_str().unwrap(), "--data-dir", other.data_dir().to_str().unwrap(), "--erasures", file.to_str().unwrap()]);
+    let restored = run(&[
+        "restore",
+        backup.to_str().unwrap(),
+        "--data-dir",
+        other.data_dir().to_str().unwrap(),
+        "--erasures",
+        file.to_str().unwrap(),
+    ]);
     let stdout = String::from_utf8_lossy(&restored.stdout).into_owned();
     assert!(restored.status.success(), "{stdout}{}", String::from_utf8_lossy(&restored.stderr));
     assert!(stdout.contains("2 of 2 erased ids are in the backup"), "{stdout}");
     let daemon = other.start(&SETTINGS);
-    wait_for("all traces to be removed", || SECRETS.iter().all(|secret| !dir_contains(&other.data_dir(), secret)).then_some(()));
+    wait_for("all traces to be removed", || {
+        SECRETS.iter().all(|secret| !dir_contains(&other.data_dir(), secret)).then_some(())
+    });
     assert_eq!(export_user(&daemon, "visitor-5f3a"), [] as [Value; 0]);
     assert_eq!(export_user(&daemon, "user7")[0]["sequence"].as_array().unwrap().len(), 30);
     daemon.terminate();

@@ -33,7 +33,10 @@ fn send_activity(daemon: &Daemon) {
             let mut view = event(&format!("v{round}-{user}"), &name, &format!("item{}", (user + round) % 15));
             view["timestamp"] = json!(at);
             // Sessions begin with an event that expires.
-            events.extend([search(&format!("{}-{round}-{user}", if round < 10 { "old" } else { "young" }), &name, at), view]);
+            events.extend([
+                search(&format!("{}-{round}-{user}", if round < 10 { "old" } else { "young" }), &name, at),
+                view,
+            ]);
         }
         daemon.send_events(&events);
     }
@@ -50,7 +53,11 @@ fn counts(daemon: &Daemon, user: &str) -> (usize, usize, usize) {
 fn assert_sound(home: &DaemonHome) {
     let report = run(&["verify", "--data-dir", home.data_dir().to_str().unwrap()]);
     let report_text = String::from_utf8(report.stdout).unwrap();
-    assert!(report.status.success() && !report_text.contains("sessions, user"), "{report_text}{}", String::from_utf8_lossy(&report.stderr));
+    assert!(
+        report.status.success() && !report_text.contains("sessions, user"),
+        "{report_text}{}",
+        String::from_utf8_lossy(&report.stderr)
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use sequor::domain::{
-    Entry, Event, EventKind, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch, SourceName, Step, UserSequence,
+    Entry, Event, EventKind, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch, SourceName, Step,
+    UserSequence,
 };
 use sequor::ingest::{EventFileReader, ValidationRules, read_events, read_item, read_item_patch, read_items};
 use sequor::store::{Durability, Store, StoreOptions, codec};
@@ -84,7 +85,14 @@ fn peak_memory() -> u64 {
 }
 
 /// Passes mutated inputs to `check`, for the configured time if `long`, otherwise for `few` inputs.
-pub(crate) fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static [u8]], long: bool, few: u64, mut check: impl FnMut(&[u8])) {
+pub(crate) fn fuzz(
+    name: &str,
+    corpus: Vec<Vec<u8>>,
+    tokens: &'static [&'static [u8]],
+    long: bool,
+    few: u64,
+    mut check: impl FnMut(&[u8]),
+) {
     let setting = |name: &str, default: u64| std::env::var(name).map_or(default, |value| value.parse().unwrap());
     let time = Duration::from_secs(setting("SEQUOR_FUZZ_SECONDS", 600));
     corpus.iter().for_each(|seed| check(seed));
@@ -217,7 +225,11 @@ fn events(long: bool) {
         let lines: Vec<_> = accepted.iter().map(as_json).collect();
         for body in [format!("[{}]", lines.join(",")), lines.join("\n")] {
             let copy = read_events(body.as_bytes(), &rules, NOW).unwrap();
-            assert_eq!(copy.records, accepted.iter().cloned().map(|event| Ok(event.into())).collect::<Vec<_>>(), "{body}");
+            assert_eq!(
+                copy.records,
+                accepted.iter().cloned().map(|event| Ok(event.into())).collect::<Vec<_>>(),
+                "{body}"
+            );
             assert_eq!(copy.warnings, []);
         }
     });
@@ -327,8 +339,9 @@ fn tables(long: bool) {
             let texts = texts.map(|text| text.as_deref().map(quoted).unwrap_or_default()).join(",");
             format!("{texts},{},{time},{value}\n", event.kind.name())
         };
-        let table: String =
-            std::iter::once("user,item,session,event_id,event,timestamp,value\n".to_owned()).chain(accepted.iter().map(row)).collect();
+        let table: String = std::iter::once("user,item,session,event_id,event,timestamp,value\n".to_owned())
+            .chain(accepted.iter().map(row))
+            .collect();
         assert_eq!(read("again.csv", table.as_bytes()), Some(accepted), "{table}");
         let _ = read("mutated.ndjson", input);
         let _ = read("mutated.csv.gz", input);
@@ -366,23 +379,40 @@ fn entries() -> Vec<Entry> {
     ]
 }
 
-const BINARY: &[&[u8]] =
-    &[b"\0\0\0\0\0\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x01", b"\0", b"\0\0\0\x04\0\0\0\0", b"\xff"];
+const BINARY: &[&[u8]] = &[
+    b"\0\0\0\0\0\0\0\0",
+    b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x01",
+    b"\0",
+    b"\0\0\0\x04\0\0\0\0",
+    b"\xff",
+];
 
 fn bytes(long: bool) {
     let step = |item| Step { item, kind: 3, starts_session: true, at: NOW, value: f32::NAN };
-    let session =
-        UserSequence { session_number: 2, session_start: 9, session_id: Some("s".to_owned()), steps: vec![step(Some(1)), step(None)] };
-    let mut corpus =
-        vec![codec::encode(&entries()).unwrap(), codec::encode(&(5_u64, &session)).unwrap(), codec::encode(&vec!["tea", "cup"]).unwrap()];
+    let session = UserSequence {
+        session_number: 2,
+        session_start: 9,
+        session_id: Some("s".to_owned()),
+        steps: vec![step(Some(1)), step(None)],
+    };
+    let mut corpus = vec![
+        codec::encode(&entries()).unwrap(),
+        codec::encode(&(5_u64, &session)).unwrap(),
+        codec::encode(&vec!["tea", "cup"]).unwrap(),
+    ];
     corpus.extend(entries().iter().map(|entry| codec::encode(entry).unwrap()));
     fn canonical<T: serde::Serialize + serde::de::DeserializeOwned>(input: &[u8]) {
         if let Ok(value) = codec::decode::<T>(input) {
             assert!(codec::encode(&value).unwrap() == input, "a decoded value encodes to different bytes");
         }
-        let streamed = codec::decode_from::<T, _>(&mut &*input, input.len() as u64).map(|value| codec::encode(&value).unwrap());
+        let streamed =
+            codec::decode_from::<T, _>(&mut &*input, input.len() as u64).map(|value| codec::encode(&value).unwrap());
         match codec::decode_prefix::<T>(input) {
-            Ok((value, rest)) => assert!(streamed.unwrap() == codec::encode(&value).unwrap() && rest.len() <= input.len()),
+            Ok((value, rest)) => {
+                assert!(streamed.unwrap() == codec::encode(&value).unwrap() && rest.len() <= input.len())
+            }
             Err(_) => assert!(streamed.is_err() || input.len() > 1 << 20),
         }
     }
@@ -420,7 +450,8 @@ fn journals(long: bool) {
     let open = || Store::open(home.path(), &StoreOptions::default());
     let as_json: Vec<Entry> = (0..40).flat_map(|_| entries()).collect();
     let store = open().unwrap();
-    for (random_index, some) in [&as_json[..6], &as_json[..240], &as_json[..1], &as_json[..100]].into_iter().enumerate() {
+    for (random_index, some) in [&as_json[..6], &as_json[..240], &as_json[..1], &as_json[..100]].into_iter().enumerate()
+    {
         store.journal().append(some, Durability::ProcessCrash).unwrap();
         assert!(random_index > 0 || store.journal().next_offset().unwrap() == 6);
     }
@@ -441,7 +472,9 @@ fn journals(long: bool) {
             let (key, value) = &original[random.below(original.len() as u64) as usize];
             match random.below(6) {
                 0 => drop(tree.remove(key).unwrap()),
-                1 => drop(tree.insert(&original[random.below(original.len() as u64) as usize].0, value.as_slice()).unwrap()),
+                1 => drop(
+                    tree.insert(&original[random.below(original.len() as u64) as usize].0, value.as_slice()).unwrap(),
+                ),
                 2 => drop(tree.insert(&input[..input.len().min(12)], value.as_slice()).unwrap()),
                 3 => drop(tree.insert(key, input).unwrap()),
                 _ => {
@@ -465,7 +498,10 @@ fn journals(long: bool) {
             let read: Vec<_> = journal.entries(from).unwrap().collect();
             assert!(read.iter().rev().skip(1).all(Result::is_ok), "reading continued after an error");
             let offsets: Vec<_> = read.iter().flatten().map(|(offset, _)| *offset).collect();
-            assert!(offsets.iter().zip(from..).all(|(found, expected)| *found == expected), "entries are missing without an error");
+            assert!(
+                offsets.iter().zip(from..).all(|(found, expected)| *found == expected),
+                "entries are missing without an error"
+            );
         }
     });
     assert!(opened > 0 && rejected > 0, "{opened} opened, {rejected} rejected");

@@ -127,13 +127,25 @@ const VALID_REQUESTS: [(&str, &str, &str); 51] = [
     ("GET", "/v1/users/ann/recommendations?filter=category%20in%20(tea)%20and%20price%20%3C%2010&min_offset=0", ""),
     ("GET", "/v1/users/ann/recommendations?recommendation_id=r1-1&offset=3&limit=2", ""),
     ("GET", "/v1/users/ann/recommendations/stream?limit=1", ""),
-    ("POST", "/v1/recommendations", r#"{"items":["tea","cup"],"limit":5,"filter":"not tags has sale","exclude":["pot"],"explain":true}"#),
+    (
+        "POST",
+        "/v1/recommendations",
+        r#"{"items":["tea","cup"],"limit":5,"filter":"not tags has sale","exclude":["pot"],"explain":true}"#,
+    ),
     ("POST", "/v1/users/ann/merge", r#"{"from":"visitor7"}"#),
-    ("PUT", "/v1/items/tea", r#"{"categories":["drinks"],"brand":"leaf","price":4.5,"tags":["green"],"available":true,"expires":null}"#),
+    (
+        "PUT",
+        "/v1/items/tea",
+        r#"{"categories":["drinks"],"brand":"leaf","price":4.5,"tags":["green"],"available":true,"expires":null}"#,
+    ),
     ("PATCH", "/v1/items/tea", r#"{"price":3.9,"expires":"2030-01-01T00:00:00Z"}"#),
     ("GET", "/v1/items/tea", ""),
     ("DELETE", "/v1/items/cup", ""),
-    ("POST", "/v1/items", "{\"item_id\":\"cup\",\"categories\":[\"pots\"]}\n{\"item_id\":\"tea\",\"op\":\"patch\",\"tags\":[\"green\"]}"),
+    (
+        "POST",
+        "/v1/items",
+        "{\"item_id\":\"cup\",\"categories\":[\"pots\"]}\n{\"item_id\":\"tea\",\"op\":\"patch\",\"tags\":[\"green\"]}",
+    ),
     ("GET", "/v1/items/tea/similar?limit=5", ""),
     ("GET", "/v1/trending?limit=5&category=drinks", ""),
     ("GET", "/v1/capture.js", ""),
@@ -145,7 +157,11 @@ const VALID_REQUESTS: [(&str, &str, &str); 51] = [
         "/v1/track",
         r#"{"userId":"ann","event":"Product Added","properties":{"product_id":"cup","price":"4.5","quantity":2},"messageId":"m1"}"#,
     ),
-    ("POST", "/v1/page", r#"{"anonymousId":"a1","name":"Home","properties":{"url":"http://shop/tea"},"timestamp":"2024-05-01T12:00:00Z"}"#),
+    (
+        "POST",
+        "/v1/page",
+        r#"{"anonymousId":"a1","name":"Home","properties":{"url":"http://shop/tea"},"timestamp":"2024-05-01T12:00:00Z"}"#,
+    ),
     ("POST", "/v1/screen", r#"{"anonymousId":"a1","name":"Home"}"#),
     ("POST", "/v1/identify", r#"{"anonymousId":"a1","userId":"ann","traits":{"plan":"x"}}"#),
     ("POST", "/v1/alias", r#"{"previousId":"a2","userId":"ann"}"#),
@@ -194,8 +210,10 @@ fn body_position(request: &[u8]) -> Option<usize> {
 }
 
 fn corpus() -> Vec<Vec<u8>> {
-    let mut corpus: Vec<_> =
-        VALID_REQUESTS.iter().map(|(method, address, body)| raw_request(method, address, "", body.as_bytes())).collect();
+    let mut corpus: Vec<_> = VALID_REQUESTS
+        .iter()
+        .map(|(method, address, body)| raw_request(method, address, "", body.as_bytes()))
+        .collect();
     let (_, _, event) = VALID_REQUESTS[0];
     let chunks = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     corpus.push(format!("{chunks}{:x}\r\n{event}\r\n0\r\n\r\n", event.len()).into_bytes());
@@ -227,7 +245,10 @@ fn vary(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
     }
     // Picks tokens that fit the place.
     let mut pick_tokens = |ending: &[u8], inner: u8| {
-        let fitting: Vec<_> = TOKENS.iter().filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii()).collect();
+        let fitting: Vec<_> = TOKENS
+            .iter()
+            .filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii())
+            .collect();
         let count = random.below(4).saturating_sub(1);
         let picked = (0..count).map(|_| fitting[random.below(fitting.len() as u64) as usize]);
         picked.map(|token| String::from_utf8_lossy(token).into_owned()).collect::<Vec<_>>()
@@ -261,7 +282,8 @@ fn vary(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
                 chunks.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
             }
             chunks.extend_from_slice(b"0\r\n\r\n");
-            let head = format!("{method} {address} HTTP/1.1\r\nHost: localhost\r\n{more}Transfer-Encoding: chunked\r\n\r\n");
+            let head =
+                format!("{method} {address} HTTP/1.1\r\nHost: localhost\r\n{more}Transfer-Encoding: chunked\r\n\r\n");
             return Some([head.as_bytes(), &chunks].concat());
         }
         _ => ("", body.to_vec()),
@@ -308,7 +330,8 @@ fn peak_memory_mib(daemon: &Daemon) -> u64 {
 fn requests(long: bool) {
     let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
-    let listeners = [daemon.api(), daemon.admin_address()].map(|listener| listener.strip_prefix("http://").unwrap().to_owned());
+    let listeners =
+        [daemon.api(), daemon.admin_address()].map(|listener| listener.strip_prefix("http://").unwrap().to_owned());
     let mut random = TestRng(2);
     let mut statuses = std::collections::BTreeMap::<_, u64>::new();
     let mut before = 0;
@@ -321,15 +344,26 @@ fn requests(long: bool) {
         // Sometimes the request goes to the wrong listener.
         let listener = usize::from(is_private != (random.below(16) == 0));
         let status = status(&exchange(&listeners[listener], request));
-        assert!(status.is_none_or(|status| status < 500 || status == 503), "{status:?} to {}", String::from_utf8_lossy(request));
+        assert!(
+            status.is_none_or(|status| status < 500 || status == 503),
+            "{status:?} to {}",
+            String::from_utf8_lossy(request)
+        );
         *statuses.entry(status).or_default() += 1;
         if statuses.values().sum::<u64>() == 2_000 {
             before = peak_memory_mib(&daemon);
         }
     });
-    eprintln!("http: {statuses:?}, {} MiB at most, {before} MiB of them after 2,000 requests", peak_memory_mib(&daemon));
+    eprintln!(
+        "http: {statuses:?}, {} MiB at most, {before} MiB of them after 2,000 requests",
+        peak_memory_mib(&daemon)
+    );
     assert!([200, 400, 404, 405, 413].iter().all(|status| statuses.contains_key(&Some(*status))), "{statuses:?}");
-    assert!(peak_memory_mib(&daemon) < before + 256, "{before} MiB after 2,000 requests, {} at the end", peak_memory_mib(&daemon));
+    assert!(
+        peak_memory_mib(&daemon) < before + 256,
+        "{before} MiB after 2,000 requests, {} at the end",
+        peak_memory_mib(&daemon)
+    );
     assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
     assert!(!daemon.logged().contains("panicked"), "{}", daemon.logged());
     // Pipelined requests, too, may fail only because of overload or an offset that is not learned

@@ -44,12 +44,18 @@ fn deflate_is_accepted_and_unknown_encodings_are_rejected() {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body.as_bytes()).unwrap();
     let compressed = encoder.finish().unwrap();
-    let send = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
+    let send =
+        |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
     let accepted = send("deflate", &compressed);
     assert_eq!((accepted.status, &accepted.json()["accepted"]), (200, &json!(1)), "{}", accepted.body);
     for corrupted in [&compressed[..compressed.len() / 2], body.as_bytes()] {
         let rejected = send("deflate", corrupted);
-        assert_eq!((rejected.status, &rejected.json()["type"]), (400, &json!("/problems/bad-body")), "{}", rejected.body);
+        assert_eq!(
+            (rejected.status, &rejected.json()["type"]),
+            (400, &json!("/problems/bad-body")),
+            "{}",
+            rejected.body
+        );
     }
     for unknown in ["compress", "gzip, deflate", "x"] {
         let rejected = send(unknown, &compressed);
@@ -65,7 +71,8 @@ fn too_long_url_or_header_rejects_only_that_request() {
     let daemon = home.start(&[]);
     let request = |address: &str, header: &str| {
         let mut connection = connect(&daemon);
-        let request = format!("GET {address} HTTP/1.1\r\nHost: localhost\r\nX-Long: {header}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {address} HTTP/1.1\r\nHost: localhost\r\nX-Long: {header}\r\nConnection: close\r\n\r\n");
         // The server may close before everything is sent; its response is still readable.
         let _ = connection.write_all(request.as_bytes());
         let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
@@ -74,7 +81,8 @@ fn too_long_url_or_header_rejects_only_that_request() {
         }
         String::from_utf8(output).unwrap()
     };
-    let address = |length: usize| format!("/v1/trending?category={}", "a".repeat(length - "/v1/trending?category=".len()));
+    let address =
+        |length: usize| format!("/v1/trending?category={}", "a".repeat(length - "/v1/trending?category=".len()));
     let (max_address, max_head) = (60 * 1024, 128 * 1024);
     assert!(request(&address(max_address), "x").starts_with("HTTP/1.1 200"));
     let rejected = request(&address(max_address + 1), "x");
@@ -100,7 +108,10 @@ fn beacon_script_is_small() {
 
 #[test]
 fn http2_works_without_tls() {
-    let version = Command::new("curl").arg("--version").output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let version = Command::new("curl")
+        .arg("--version")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     if !version.is_ok_and(|output| output.contains("HTTP2")) {
         return report_skipped("HTTP/2: curl with HTTP/2 support is not installed");
     }
@@ -134,7 +145,9 @@ fn connection_is_reused_and_closed_after_malformed_requests() {
     }
     assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the request said `Connection: close`");
     // A malformed request gets a 400 and closes only its own connection.
-    for (request, status) in [("nonsense\r\n\r\n", "400"), ("GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n", "400")] {
+    for (request, status) in
+        [("nonsense\r\n\r\n", "400"), ("GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n", "400")]
+    {
         let mut connection = connect(&daemon);
         connection.write_all(request.as_bytes()).unwrap();
         let mut output = String::new();
@@ -148,9 +161,11 @@ fn connection_is_reused_and_closed_after_malformed_requests() {
 fn malformed_url_encoding_is_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    for (address, field) in
-        [("/v1/users/%ff/recommendations", "path"), ("/v1/users/%zz/recommendations", "path"), ("/v1/trending?category=%C3", "query")]
-    {
+    for (address, field) in [
+        ("/v1/users/%ff/recommendations", "path"),
+        ("/v1/users/%zz/recommendations", "path"),
+        ("/v1/trending?category=%C3", "query"),
+    ] {
         let mut connection = connect(&daemon);
         write!(connection, "GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut output = String::new();
@@ -160,5 +175,8 @@ fn malformed_url_encoding_is_rejected() {
         assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["field"], json!(field), "{output}");
     }
     let response = daemon.get("/v1/users/%07/recommendations").json();
-    assert_eq!((&response["field"], &response["detail"]), (&json!("user"), &json!("`user` contains a control character.")));
+    assert_eq!(
+        (&response["field"], &response["detail"]),
+        (&json!("user"), &json!("`user` contains a control character."))
+    );
 }

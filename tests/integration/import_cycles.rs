@@ -19,7 +19,11 @@ fn modules() -> Modules {
                 continue;
             }
             let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-            if !name.ends_with(".rs") || name.ends_with("tests.rs") || name.contains("testing") || name.contains("/tests") {
+            if !name.ends_with(".rs")
+                || name.ends_with("tests.rs")
+                || name.contains("testing")
+                || name.contains("/tests")
+            {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
@@ -78,8 +82,10 @@ fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
 /// Returns, for each file, the files that it imports from.
 fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
     let statement = Regex::new(r"(?m)^\s*(pub(?:\([a-z ]+\))?\s+)?use\s+([^;]+);").unwrap();
-    let definition =
-        Regex::new(r"(?m)^\s*(?:pub(?:\([a-z ]+\))?\s+)?(?:struct|enum|trait|type|fn|const|static|macro_rules!)\s+(\w+)").unwrap();
+    let definition = Regex::new(
+        r"(?m)^\s*(?:pub(?:\([a-z ]+\))?\s+)?(?:struct|enum|trait|type|fn|const|static|macro_rules!)\s+(\w+)",
+    )
+    .unwrap();
     let mut definitions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (file, code) in modules.values() {
         for found in definition.captures_iter(code) {
@@ -94,7 +100,9 @@ fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
                 continue;
             }
             for path in paths(&[], &found[2]).iter().filter_map(|path| absolute(module, path)) {
-                let Some(depth) = (0..=path.len()).rev().find(|depth| modules.contains_key(&path[..*depth])) else { continue };
+                let Some(depth) = (0..=path.len()).rev().find(|depth| modules.contains_key(&path[..*depth])) else {
+                    continue;
+                };
                 let (target, target_code) = &modules[&path[..depth]];
                 let name = path.get(depth).map_or("", String::as_str);
                 let is_reexport = target.ends_with("mod.rs") || !target_code.contains(&format!(" {name}"));

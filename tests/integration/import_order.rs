@@ -12,7 +12,8 @@ const ROWS: u64 = 3_000;
 
 /// A file whose rows are shuffled over many days.
 fn shuffled_file(home: &DaemonHome) -> PathBuf {
-    let row = |number: u64| format!("u{},p{number},view,{}\n", number % 50, 1_600_000_000 + number * 7_919 % ROWS * 600);
+    let row =
+        |number: u64| format!("u{},p{number},view,{}\n", number % 50, 1_600_000_000 + number * 7_919 % ROWS * 600);
     let file = home.path().join("shuffled.csv");
     fs::write(&file, "user,item,event,timestamp\n".to_owned() + &(0..ROWS).map(row).collect::<String>()).unwrap();
     file
@@ -40,20 +41,32 @@ fn an_unsorted_file_is_refused_with_advice_and_can_be_sorted() {
     let file = shuffled_file(&home);
     let (code, _, error) = import(&file, &daemon, &[]);
     assert_eq!(code, Some(1), "{error}");
-    assert!(error.contains("nothing was imported") && error.contains("is not sorted by time") && error.contains("Add --sort"), "{error}");
+    assert!(
+        error.contains("nothing was imported")
+            && error.contains("is not sorted by time")
+            && error.contains("Add --sort"),
+        "{error}"
+    );
     assert_eq!(daemon.next_offset(), 0);
     let (code, summary, error) = import(&file, &daemon, &["--sort"]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(ROWS), &Value::from(0)), "{error}");
     let sorted = timestamps(&daemon);
     assert!(sorted.len() as u64 == ROWS && sorted.is_sorted());
     let (code, summary, error) = import(&file, &daemon, &["--sort"]);
-    assert_eq!((code, &summary["skipped"], &summary["taken"]), (Some(0), &Value::from(ROWS), &Value::from(0)), "{error}");
+    assert_eq!(
+        (code, &summary["skipped"], &summary["taken"]),
+        (Some(0), &Value::from(ROWS), &Value::from(0)),
+        "{error}"
+    );
     // In the order of the file, if that is asked for.
     let copy = home.path().join("copy.csv");
     fs::write(&copy, fs::read_to_string(&file).unwrap().replace(",p", ",q")).unwrap();
     let (code, summary, error) = import(&copy, &daemon, &["--window", "0s"]);
     assert_eq!((code, &summary["taken"]), (Some(0), &Value::from(ROWS)), "{error}");
-    assert!(summary["late"].as_u64().unwrap() > ROWS / 2 && error.contains("--sort sorts a whole file"), "{summary} {error}");
+    assert!(
+        summary["late"].as_u64().unwrap() > ROWS / 2 && error.contains("--sort sorts a whole file"),
+        "{summary} {error}"
+    );
 }
 
 #[test]
@@ -65,7 +78,8 @@ fn a_sorted_import_that_was_killed_goes_on() {
     command.arg("import").arg(&file).args(["--url", daemon.api(), "--sort", "--batch", "1"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let progress = home.path().join("shuffled.csv.import");
-    let sorted = || serde_json::from_str::<Value>(&fs::read_to_string(&progress).ok()?).ok()?["targets"][0]["sorted"].as_u64();
+    let sorted =
+        || serde_json::from_str::<Value>(&fs::read_to_string(&progress).ok()?).ok()?["targets"][0]["sorted"].as_u64();
     wait_for("some rows", || sorted().filter(|sorted| *sorted > 100));
     assert_eq!(child.try_wait().unwrap(), None, "the import ended before it could be killed");
     child.kill().unwrap();

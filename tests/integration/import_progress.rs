@@ -29,7 +29,11 @@ fn rejected_rows_are_sent_again_after_a_correction() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let file = home.path().join("events.csv");
-    fs::write(&file, format!("{HEADER}u,a,view,1600000000\nu,b,view,7\nu,c,view,2020-09-13 12:26:40\nu,d,view,1600000009\n")).unwrap();
+    fs::write(
+        &file,
+        format!("{HEADER}u,a,view,1600000000\nu,b,view,7\nu,c,view,2020-09-13 12:26:40\nu,d,view,1600000009\n"),
+    )
+    .unwrap();
     let (code, summary, error) = import(&file, &["--url", daemon.api()]);
     assert_eq!((code, counts(&summary)), (Some(2), [2, 0, 0, 2]), "{error}");
     assert!(error.contains("rows rejected: 2; rows accepted: 2"), "{error}");
@@ -47,7 +51,10 @@ fn a_file_without_a_valid_row_says_so() {
     let file = home.path().join("relative.csv");
     fs::write(&file, format!("{HEADER}u,a,view,1\nu,b,view,2\nu,c,view,3\n")).unwrap();
     let (code, _, error) = import(&file, &["--url", daemon.api()]);
-    assert!(code == Some(2) && error.contains("rows rejected: 3; rows accepted: 0") && !error.contains("other rows"), "{error}");
+    assert!(
+        code == Some(2) && error.contains("rows rejected: 3; rows accepted: 0") && !error.contains("other rows"),
+        "{error}"
+    );
     let (code, summary, error) = import(&file, &["--url", daemon.api(), "--time-unit", "s"]);
     assert_eq!((code, counts(&summary)), (Some(0), [3, 0, 0, 0]), "{error}");
 }
@@ -63,7 +70,8 @@ fn the_kinds_are_those_of_the_daemon() {
     assert_eq!((code, counts(&summary)), (Some(2), [1, 0, 0, 1]), "{error}");
     assert!(error.contains("unknown event kind `wish`"), "{error}");
     let log = home.path().join("access.log");
-    fs::write(&log, "192.0.2.1 - - [10/Oct/2020:13:55:36 +0000] \"GET /wish/a HTTP/1.1\" 200 1 \"-\" \"Firefox\"\n").unwrap();
+    fs::write(&log, "192.0.2.1 - - [10/Oct/2020:13:55:36 +0000] \"GET /wish/a HTTP/1.1\" 200 1 \"-\" \"Firefox\"\n")
+        .unwrap();
     let tail = |rule: &str| run(&["tail", "--once", log.to_str().unwrap(), "--url", daemon.api(), "--rule", rule]);
     let output = tail("wishlist=^/wish/(?P<item>.+)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -100,7 +108,8 @@ fn unchanged_rows_of_a_changed_file_are_recognised_if_the_ids_come_from_the_rows
     let daemon = home.start(&[]);
     let before = format!("{HEADER}u,a,view,1600000000\nu,b,view,1600000001\nu,b,view,1600000001\n");
     let after = format!("{HEADER}u,new,view,1600000009\nu,b,view,1600000001\nu,a,view,1600000000\n");
-    let with_column = "item,user,event,timestamp,more\nnew,u,view,1600000009,x\nb,u,view,1600000001000,y\na,u,view,1600000000,z\n";
+    let with_column =
+        "item,user,event,timestamp,more\nnew,u,view,1600000009,x\nb,u,view,1600000001000,y\na,u,view,1600000000,z\n";
     let file = home.path().join("rows.csv");
     fs::write(&file, &before).unwrap();
     let (_, summary, error) = import(&file, &["--url", daemon.api(), "--id-from", "row"]);

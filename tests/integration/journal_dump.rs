@@ -52,7 +52,11 @@ impl JournalDump {
     /// that no record ends before the watermark.
     fn assert_sessions_match_journal(&self, store: &Store) {
         let watermark = store.sessions().watermark().unwrap();
-        assert!(watermark <= self.entries.len() as u64, "the sessions reach {watermark}, the journal {}", self.entries.len());
+        assert!(
+            watermark <= self.entries.len() as u64,
+            "the sessions reach {watermark}, the journal {}",
+            self.entries.len()
+        );
         let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
         // Per user: the sequence up to the record's offset, and the whole sequence.
         let mut sequences: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
@@ -72,7 +76,9 @@ impl JournalDump {
             for session in sequences.entry(user).or_default().iter_mut().skip(usize::from(!is_applied)) {
                 let idle_gap_ms = SequenceParams::default().idle_gap_ms;
                 match &op {
-                    SessionOp::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
+                    SessionOp::Step { step, session_id } => {
+                        session.push(offset, *step, session_id.as_deref(), idle_gap_ms);
+                    }
                     SessionOp::Merge { .. } => session.merge(&source, idle_gap_ms),
                     SessionOp::Forget => *session = UserSequence::default(),
                 }
@@ -95,7 +101,9 @@ impl JournalDump {
         let (dictionary, kinds) = (ItemDictionary::default(), EventKinds::default());
         let mut all = Vec::new();
         for (offset, entry) in (0..).zip(&self.entries) {
-            if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) = entry {
+            if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) =
+                entry
+            {
                 dictionary.intern(item);
             }
             all.extend(SessionUpdate::from_entry(offset, entry.clone(), &dictionary, &kinds));

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, sequor, wait_for};
 use crate::random::random_visits;
 
-const SETTINGS: [&str; 4] = ["store.retain_entries=1000", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"];
+const SETTINGS: [&str; 4] =
+    ["store.retain_entries=1000", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"];
 
 fn stream(from: usize, upto: usize) -> Vec<Value> {
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
@@ -26,7 +27,12 @@ fn begin(daemon: &Daemon) -> u64 {
 #[test]
 fn journal_is_kept_for_the_configured_time() {
     let home = DaemonHome::new();
-    let daemon = home.start(&["store.retain_for=30m", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"]);
+    let daemon = home.start(&[
+        "store.retain_for=30m",
+        "store.dedup_window=500",
+        "store.checkpoint_every=300",
+        "learning.interval=64",
+    ]);
     let mut sent = 0;
     // The event timestamps are one second apart.
     wait_for("old entries to be dropped", || {
@@ -59,9 +65,17 @@ fn state_of_dropped_entries_is_kept() {
         let daemon = home.start(&SETTINGS);
         let (dropped, end) = (begin(&daemon), daemon.next_offset());
         assert!(dropped > 1_000 && end - dropped >= 1_000, "{dropped}..{end}");
-        assert_eq!(daemon.send_events(&stream(sent - 100, sent))["duplicates"], 100, "the deduplication window is kept");
+        assert_eq!(
+            daemon.send_events(&stream(sent - 100, sent))["duplicates"],
+            100,
+            "the deduplication window is kept"
+        );
         daemon.wait_until_learned(end);
-        assert_eq!(daemon.get("/v1/users/user3/recommendations").item_ids().len(), 20, "users of dropped entries are known");
+        assert_eq!(
+            daemon.get("/v1/users/user3/recommendations").item_ids().len(),
+            20,
+            "users of dropped entries are known"
+        );
         let cups = daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22");
         assert_eq!(cups.item_ids(), ["item7"], "{}", cups.body);
         if killed {
@@ -96,7 +110,8 @@ fn state_of_dropped_entries_is_kept() {
     let journal = |data| run_on(data, &["export"]).1;
     let (restored_journal, original_journal) = (journal(&restored), journal(&home.data_dir()));
     assert_eq!(restored_journal, original_journal);
-    let first: Value = serde_json::from_str(original_journal.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    let first: Value =
+        serde_json::from_str(original_journal.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
 
     // Other settings learn from the remaining entries. They take over the catalog, which cannot be

@@ -18,9 +18,10 @@ fn a_host_name_is_an_address_to_listen_on() {
     let daemon = home.start(&["--listen=localhost:0", "--admin-listen=localhost:0"]);
     assert!(daemon.api().starts_with("http://127.0.0.1:"), "{}", daemon.api());
     daemon.assert_healthy();
-    for (address, reason) in
-        [("8080", "write ADDRESS:PORT"), ("no-such-host.invalid:1", "the host name no-such-host.invalid cannot be resolved")]
-    {
+    for (address, reason) in [
+        ("8080", "write ADDRESS:PORT"),
+        ("no-such-host.invalid:1", "the host name no-such-host.invalid cannot be resolved"),
+    ] {
         let said = stderr(&run(&["serve", "--listen", address]));
         assert!(said.starts_with(&format!("sequor: server.listen = \"{address}\": {reason}")), "{said}");
     }
@@ -33,9 +34,15 @@ fn a_variable_that_sets_nothing_is_named() {
     let log = daemon.logged();
     let warning = "the environment variable SEQUOR_SERVER_LISTEN has no effect; did you mean SEQUOR_SERVER__LISTEN?";
     assert!(log.contains(warning) && !log.contains("SEQUOR_PORT"), "{log}");
-    let output = sequor().args(["key", "list", "--data-dir"]).arg(home.data_dir()).env("SEQUOR_KEYS", "x").output().unwrap();
+    let output =
+        sequor().args(["key", "list", "--data-dir"]).arg(home.data_dir()).env("SEQUOR_KEYS", "x").output().unwrap();
     let said = stderr(&output);
-    assert!(said.starts_with("sequor: warning: the environment variable SEQUOR_KEYS has no effect; did you mean SEQUOR_KEY?\n"), "{said}");
+    assert!(
+        said.starts_with(
+            "sequor: warning: the environment variable SEQUOR_KEYS has no effect; did you mean SEQUOR_KEY?\n"
+        ),
+        "{said}"
+    );
     assert!(output.status.success());
 }
 
@@ -43,8 +50,12 @@ fn a_variable_that_sets_nothing_is_named() {
 fn a_variable_that_is_not_text_is_no_panic() {
     use std::os::unix::ffi::OsStrExt;
     let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
-    let output =
-        sequor().args(["key", "list", "--data-dir", "/nonexistent"]).env("ODD", odd).env("SEQUOR_LOG__LEVEL", odd).output().unwrap();
+    let output = sequor()
+        .args(["key", "list", "--data-dir", "/nonexistent"])
+        .env("ODD", odd)
+        .env("SEQUOR_LOG__LEVEL", odd)
+        .output()
+        .unwrap();
     let said = stderr(&output);
     assert!(said.starts_with("sequor: log.level = ") && output.status.code() == Some(1), "{said}");
 }
@@ -100,24 +111,42 @@ fn an_error_of_tls_is_in_words() {
     let home = DaemonHome::new();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.path().join(name));
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=sequor"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=sequor",
+        ])
         .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout"])
         .args([&key, Path::new("-out"), &cert])
         .output();
     if !made.is_ok_and(|output| output.status.success()) {
         return report_skipped("errors of TLS are not tried, since openssl is not installed");
     }
-    let daemon = home.start(&[&format!("server.tls_cert={}", cert.display()), &format!("server.tls_key={}", key.display())]);
+    let daemon =
+        home.start(&[&format!("server.tls_cert={}", cert.display()), &format!("server.tls_key={}", key.display())]);
     let said = stderr(&sequor().args(["health", "--url", daemon.admin_address(), "--ca"]).arg(&cert).output().unwrap());
-    let words = "the daemon presents a CA certificate as its own; create a server certificate (basicConstraints = CA:FALSE)";
+    let words =
+        "the daemon presents a CA certificate as its own; create a server certificate (basicConstraints = CA:FALSE)";
     assert!(said.contains(words) && !said.contains("Other"), "{said}");
     let said = stderr(&run(&["health", "--url", daemon.admin_address()]));
     assert!(said.contains("CA certificate") && !said.contains("Issuer"), "{said}");
     // A command that retries ends at once, because a retry cannot help.
     let events = home.path().join("events.ndjson");
     fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
-    let import =
-        sequor().args(["import", "--url", daemon.api(), "--give-up-after", "off", "--ca"]).arg(&cert).arg(&events).output().unwrap();
+    let import = sequor()
+        .args(["import", "--url", daemon.api(), "--give-up-after", "off", "--ca"])
+        .arg(&cert)
+        .arg(&events)
+        .output()
+        .unwrap();
     let said = stderr(&import);
     assert!(said.contains(words) && !said.contains("retrying") && import.status.code() == Some(1), "{said}");
 }
@@ -127,7 +156,8 @@ fn a_log_that_no_terminal_shows_has_no_colours() {
     let home = DaemonHome::new();
     let daemon = home.start(&["log.level=debug"]);
     daemon.send_events(&[event("e1", "ann", "tea")]);
-    let log = wait_for("a log line", || Some(daemon.logged()).filter(|log| log.contains("DEBUG") || log.contains("INFO")));
+    let log =
+        wait_for("a log line", || Some(daemon.logged()).filter(|log| log.contains("DEBUG") || log.contains("INFO")));
     assert!(!log.contains('\u{1b}'), "{log}");
 }
 
@@ -137,7 +167,8 @@ fn a_backup_is_not_named_like_another_archive() {
     let daemon = home.start(&[]);
     daemon.send_events(&[event("e1", "ann", "tea")]);
     let target = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
-    let over_http = |name: &str| daemon.admin_request("POST", "/admin/backup", &json!({ "target": target(name) }).to_string());
+    let over_http =
+        |name: &str| daemon.admin_request("POST", "/admin/backup", &json!({ "target": target(name) }).to_string());
     let refused = over_http("bk.zip");
     assert!(refused.status == 409 && refused.body.contains("ends in .zip"), "{}", refused.body);
     assert_eq!(over_http("bk.v1").status, 200, "any other name is a directory");
@@ -145,7 +176,11 @@ fn a_backup_is_not_named_like_another_archive() {
     let back_up = |name: &str| run(&["backup", &target(name), "--data-dir", home.data_dir().to_str().unwrap()]);
     for name in ["bk.zip", "bk.TAR", "bk.tgz", "bk.tar.zst"] {
         let output = back_up(name);
-        assert!(!output.status.success() && stderr(&output).contains("choose a name that ends in .tar.gz"), "{}", stderr(&output));
+        assert!(
+            !output.status.success() && stderr(&output).contains("choose a name that ends in .tar.gz"),
+            "{}",
+            stderr(&output)
+        );
         assert!(!home.path().join(name).exists(), "{name}");
     }
     assert!(back_up("bk.tar.gz").status.success() && home.path().join("bk.tar.gz").is_file());
@@ -158,7 +193,11 @@ fn the_learning_rate_has_the_range_of_its_setting() {
     let set = |rate: &str| run(&["admin", "--url", daemon.admin_address(), "learning-rate", rate]);
     for rate in ["99", "10.5", "0", "NaN"] {
         let output = set(rate);
-        assert!(!output.status.success() && stderr(&output).contains("above 0 and at most 10"), "{rate}: {}", stderr(&output));
+        assert!(
+            !output.status.success() && stderr(&output).contains("above 0 and at most 10"),
+            "{rate}: {}",
+            stderr(&output)
+        );
     }
     assert!(set("0.05").status.success());
 }
@@ -213,7 +252,9 @@ fn a_list_without_rules_is_never_filtered_out() {
     daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]);
     daemon.wait_until_learned(3);
     let list = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).json();
-    let change = |item: &str| assert_eq!(daemon.request("PUT", &format!("/v1/items/{item}"), r#"{"available":false}"#).status, 200);
+    let change = |item: &str| {
+        assert_eq!(daemon.request("PUT", &format!("/v1/items/{item}"), r#"{"available":false}"#).status, 200)
+    };
     assert_eq!(list("")["fallback"], "none");
     change("tea");
     assert_eq!((&list("")["fallback"], &list("?limit=2")["fallback"]), (&json!("unavailable"), &json!("none")));
@@ -247,7 +288,10 @@ fn a_directory_that_cannot_be_opened_is_not_called_damaged() {
     };
     fs::set_permissions(home.data_dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let said = stderr(&output);
-    assert!(output.status.code() == Some(1) && said.contains("cannot verify") && said.contains("ermission denied"), "{said}");
+    assert!(
+        output.status.code() == Some(1) && said.contains("cannot verify") && said.contains("ermission denied"),
+        "{said}"
+    );
     assert!(!said.contains("damaged") && !String::from_utf8_lossy(&output.stdout).contains("damages"), "{said}");
 }
 
@@ -257,10 +301,21 @@ fn a_daemon_that_does_not_answer_is_named_at_once_and_given_up() {
     let events = folder.path().join("events.ndjson");
     fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
     let log = folder.path().join("access.log");
-    fs::write(&log, "1.2.3.4 - - [10/Oct/2023:13:55:36 +0000] \"GET /p/tea HTTP/1.1\" 200 1 \"-\" \"Mozilla\"\n").unwrap();
+    fs::write(&log, "1.2.3.4 - - [10/Oct/2023:13:55:36 +0000] \"GET /p/tea HTTP/1.1\" 200 1 \"-\" \"Mozilla\"\n")
+        .unwrap();
     let closed = "http://127.0.0.1:1";
     let import = ["import", events.to_str().unwrap(), "--url", closed, "--give-up-after", "1s"];
-    let tail = ["tail", log.to_str().unwrap(), "--rule", "view=^/p/(?P<item>.+)", "--url", closed, "--once", "--give-up-after", "1s"];
+    let tail = [
+        "tail",
+        log.to_str().unwrap(),
+        "--rule",
+        "view=^/p/(?P<item>.+)",
+        "--url",
+        closed,
+        "--once",
+        "--give-up-after",
+        "1s",
+    ];
     for arguments in [&import[..], &tail] {
         let output = run(arguments);
         let said = stderr(&output);
@@ -268,7 +323,13 @@ fn a_daemon_that_does_not_answer_is_named_at_once_and_given_up() {
         let first = lines.next().unwrap_or_default();
         assert!(first.starts_with("http://127.0.0.1:1 does not answer: Connection refused"), "{said}");
         assert!(first.ends_with("retrying for 1s (--give-up-after)"), "{said}");
-        assert!(lines.next().unwrap_or_default().starts_with("sequor: gave up after 1s (--give-up-after): http://127.0.0.1:1"), "{said}");
+        assert!(
+            lines
+                .next()
+                .unwrap_or_default()
+                .starts_with("sequor: gave up after 1s (--give-up-after): http://127.0.0.1:1"),
+            "{said}"
+        );
         assert_eq!(output.status.code(), Some(1));
     }
 }
@@ -282,7 +343,8 @@ fn a_json_log_of_another_shape_is_named() {
     fs::write(&log, format!("{caddy}\n")).unwrap();
     let tail = |fields: &[&str]| {
         let log = log.to_str().unwrap();
-        let arguments = ["tail", log, "--format", "json", "--rule", "view=^/p/(?P<item>.+)", "--url", daemon.api(), "--once"];
+        let arguments =
+            ["tail", log, "--format", "json", "--rule", "view=^/p/(?P<item>.+)", "--url", daemon.api(), "--once"];
         run(&[&arguments[..], fields].concat())
     };
     let output = tail(&[]);
@@ -296,7 +358,16 @@ fn a_json_log_of_another_shape_is_named() {
     assert!(said.contains("path (path, request_uri, uri, url, request.uri)"), "{said}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("skipped: fields of a request missing"));
     fs::remove_file(home.path().join("caddy.log.sequor")).unwrap();
-    let named = ["--field", "time=at", "--field", "method=http.verb", "--field", "path=http.url", "--field", "status=http.code"];
+    let named = [
+        "--field",
+        "time=at",
+        "--field",
+        "method=http.verb",
+        "--field",
+        "path=http.url",
+        "--field",
+        "status=http.code",
+    ];
     let output = tail(&[&named[..], &["--field", "address=http.url"]].concat());
     assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
     assert!(daemon.get_admin("/admin/journal").body.contains("\"item_id\":\"cup\""));

@@ -20,8 +20,9 @@ fn value(text: &str, series: &str) -> f64 {
 fn metrics_reflect_traffic_and_pass_promtool() {
     let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "network.negatives=8"]);
-    let events: Vec<_> =
-        (0..100).map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9))).collect();
+    let events: Vec<_> = (0..100)
+        .map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9)))
+        .collect();
     daemon.send_events(&events[..50]);
     daemon.send_events(&events[50..]);
     daemon.send_events(&events[..3]);
@@ -95,22 +96,34 @@ fn metrics_reflect_traffic_and_pass_promtool() {
     assert_eq!(value(&text, "sequor_live_mrr_at_20_by_source{source=\"clusters\"}"), 0.0);
     assert!((100.0..=101.0).contains(&value(&text, "sequor_learned_entries_total")));
     // The weights lag by the interval being trained on and the one being collected.
-    assert!((0.0..48.0).contains(&value(&text, "sequor_weights_lag_entries")), "{}", value(&text, "sequor_weights_lag_entries"));
+    assert!(
+        (0.0..48.0).contains(&value(&text, "sequor_weights_lag_entries")),
+        "{}",
+        value(&text, "sequor_weights_lag_entries")
+    );
     assert!(value(&text, "sequor_sync_seconds_sum") <= value(&text, "sequor_commit_seconds_sum"));
 
     for histogram in ["sequor_commit_seconds_bucket{", "sequor_request_seconds_bucket{endpoint=\"recommendations\","] {
         for bound in ["0.0001", "0.00025", "0.0005", "0.001"] {
-            assert!(text.contains(&format!("{histogram}le=\"{bound}\"}}")), "{histogram} has no bucket up to {bound} s");
+            assert!(
+                text.contains(&format!("{histogram}le=\"{bound}\"}}")),
+                "{histogram} has no bucket up to {bound} s"
+            );
         }
     }
 
-    let promtool =
-        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     match promtool {
         Ok(mut promtool) => {
             promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             let output = promtool.wait_with_output().unwrap();
-            let output_text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let output_text =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             assert!(output.status.success() && output_text.is_empty(), "promtool: {output_text}");
         }
         Err(_) => report_skipped("/metrics: promtool is not installed"),
@@ -121,9 +134,11 @@ fn metrics_reflect_traffic_and_pass_promtool() {
 fn every_series_exists_from_the_start() {
     let home = DaemonHome::new();
     let text = home.start(&[]).get_admin("/metrics").body;
-    for series in
-        ["sequor_events_total{outcome=\"accepted\"}", "sequor_training_batches_total", "sequor_request_seconds_count{endpoint=\"events\"}"]
-    {
+    for series in [
+        "sequor_events_total{outcome=\"accepted\"}",
+        "sequor_training_batches_total",
+        "sequor_request_seconds_count{endpoint=\"events\"}",
+    ] {
         assert_eq!(value(&text, series), 0.0, "{series}");
     }
     assert!(value(&text, "sequor_live_recall_at_20").is_nan());
@@ -143,7 +158,8 @@ fn metrics_page_matches_the_declarations() {
 fn metrics_page_lists_exactly_the_exposed_metrics() {
     let home = DaemonHome::new();
     let shown = home.start(&[]).get_admin("/metrics").body;
-    let families: BTreeSet<_> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(ToOwned::to_owned).collect();
+    let families: BTreeSet<_> =
+        shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(ToOwned::to_owned).collect();
     let page = Metrics::render_markdown();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
         let (name, rest) = row.split_once("` | ")?;

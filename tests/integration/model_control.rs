@@ -76,7 +76,8 @@ fn rollbacks_back_and_forward_restore_the_same_weights() {
 
     // Equal lists show equal weights, since nothing else changes.
     let lists = |daemon: &Daemon| {
-        let similar = |event: &Value| daemon.get(&format!("/v1/items/{}/similar", event["item_id"].as_str().unwrap())).item_ids();
+        let similar =
+            |event: &Value| daemon.get(&format!("/v1/items/{}/similar", event["item_id"].as_str().unwrap())).item_ids();
         events[..8].iter().map(similar).collect::<Vec<_>>()
     };
     let before = lists(&daemon);
@@ -87,8 +88,12 @@ fn rollbacks_back_and_forward_restore_the_same_weights() {
         (&model_status["acts"][0]["act"], &model_status["acts"][0]["to"], &model_status["acts"][0]["reason"]),
         (&json!("rollback"), &json!(400), &json!("operator"))
     );
-    let discarded: Vec<_> =
-        model_status["checkpoints"].as_array().unwrap().iter().map(|kept| (&kept["offset"], &kept["discarded"])).collect();
+    let discarded: Vec<_> = model_status["checkpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|kept| (&kept["offset"], &kept["discarded"]))
+        .collect();
     assert_eq!(discarded, [(&json!(400), &json!(false)), (&json!(800), &json!(true))]);
     let forward = admin(&daemon, &["rollback", "--to", "800"]);
     assert_eq!(forward, json!({ "offset": 801, "to": 800 }));
@@ -109,7 +114,10 @@ fn rollbacks_back_and_forward_restore_the_same_weights() {
     let daemon = home.start(&SETTINGS);
     send_and_learn(&daemon, &events[1_050..]);
     let metrics = daemon.get_admin("/metrics").body;
-    assert!(metrics.contains("sequor_learning_paused 0\n") && metrics.contains("sequor_rollbacks_total{reason=\"operator\"} 0\n"));
+    assert!(
+        metrics.contains("sequor_learning_paused 0\n")
+            && metrics.contains("sequor_rollbacks_total{reason=\"operator\"} 0\n")
+    );
     let (end, checkpoint) = stop_and_read_checkpoint(&home, daemon);
     assert!(rebuild(&home, end) == checkpoint, "a rebuild gives an identical checkpoint");
 }
@@ -130,7 +138,10 @@ fn invalid_operations_are_rejected_with_a_reason() {
     assert_eq!(post("/admin/model/pause", "").0, 400);
     assert_eq!(daemon.admin_request("GET", "/admin/model/pause", "").status, 405);
     // An HTML form of another site cannot send the JSON content type.
-    let form = ureq::post(format!("{}/admin/model/pause", daemon.admin_address())).config().http_status_as_error(false).build();
+    let form = ureq::post(format!("{}/admin/model/pause", daemon.admin_address()))
+        .config()
+        .http_status_as_error(false)
+        .build();
     assert_eq!(form.header("content-type", "text/plain").send("{}").unwrap().status(), 415);
     assert_eq!(model(&daemon)["acts"], json!([]));
 }
@@ -145,8 +156,9 @@ fn degraded_model_is_rolled_back_while_serving_continues() {
     send_and_learn(&daemon, &events[2_000..3_000]);
     post_admin(&daemon, "/admin/model/learning-rate", &json!({ "value": 10.0 }));
     let mut sent = 3_000;
-    let rolled_back =
-        |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|post_admin| post_admin["act"] == "rollback").cloned();
+    let rolled_back = |daemon: &Daemon| {
+        model(daemon)["acts"].as_array().unwrap().iter().find(|post_admin| post_admin["act"] == "rollback").cloned()
+    };
     let rollback = wait_for("the rollback", || {
         if sent < events.len() {
             send_and_learn(&daemon, &events[sent..sent + 100]);
@@ -155,9 +167,15 @@ fn degraded_model_is_rolled_back_while_serving_continues() {
         assert_eq!(daemon.recommended_items("user1").len(), 20, "recommendations are still served");
         rolled_back(&daemon)
     });
-    assert!(rollback["to"].as_u64().unwrap() < 3_000 && ["loss", "quality"].contains(&rollback["reason"].as_str().unwrap()), "{rollback}");
+    assert!(
+        rollback["to"].as_u64().unwrap() < 3_000 && ["loss", "quality"].contains(&rollback["reason"].as_str().unwrap()),
+        "{rollback}"
+    );
     let model_status = model(&daemon);
-    assert!(model_status["learning_rate"].as_f64().unwrap() < 1.0, "the rollback restores the learning rate: {model_status}");
+    assert!(
+        model_status["learning_rate"].as_f64().unwrap() < 1.0,
+        "the rollback restores the learning rate: {model_status}"
+    );
     let series = format!("sequor_rollbacks_total{{reason={}}} 1\n", rollback["reason"]);
     wait_for("the alert's metric", || daemon.get_admin("/metrics").body.contains(&series).then_some(()));
     send_and_learn(&daemon, &events[sent..]);
@@ -183,7 +201,10 @@ fn settings_are_listed_and_reloaded() {
     fs::write(&file, "[log]\nlevel = \"debug\"\n[safety]\nloss_rise = 5.0\n[server]\nmax_batch = 5\n").unwrap();
     daemon.signal("HUP");
     wait_for("the reload", || (row("safety.loss_rise")["value"] == "5.0").then_some(()));
-    assert_eq!((row("log.level")["value"].as_str(), row("server.max_batch")["value"].as_str()), (Some("\"debug\""), Some("1000")));
+    assert_eq!(
+        (row("log.level")["value"].as_str(), row("server.max_batch")["value"].as_str()),
+        (Some("\"debug\""), Some("1000"))
+    );
     assert_eq!(admin(&daemon, &["reload"]), json!({ "changed": [], "waiting": ["server.max_batch"] }));
     fs::write(&file, "[safety]\nloss_rise = 0.5\n").unwrap();
     let output = run(&["admin", "--url", daemon.admin_address(), "reload"]);
@@ -220,7 +241,11 @@ fn admin_endpoint_accepts_keys_from_browsers_and_commands() {
     }
     for path in ["/metrics", "/admin/status", "/admin/settings", "/console", "/nowhere"] {
         let unauthorized = daemon.get_admin(path);
-        assert_eq!((unauthorized.status, unauthorized.headers.get_all("www-authenticate").iter().count()), (401, 2), "{path}");
+        assert_eq!(
+            (unauthorized.status, unauthorized.headers.get_all("www-authenticate").iter().count()),
+            (401, 2),
+            "{path}"
+        );
     }
     assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 401);
     let status = |arguments: &[&str]| {
@@ -238,7 +263,10 @@ fn admin_endpoint_accepts_keys_from_browsers_and_commands() {
         ("200".into(), "401".into(), "401".into())
     );
     // Browsers send the key as the password, Segment's libraries as the user name.
-    assert_eq!((status(&["-u", &format!("me:{key}")]), status(&["-u", &format!("{key}:")])), ("200".into(), "200".into()));
+    assert_eq!(
+        (status(&["-u", &format!("me:{key}")]), status(&["-u", &format!("{key}:")])),
+        ("200".into(), "200".into())
+    );
     let output = sequor().args(["admin", "--url", daemon.admin_address(), "--key", &key, "settings"]).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && !shown.contains(&key) && shown.contains("server.keys"));

@@ -73,7 +73,8 @@ fn generated_requests_get_documented_responses() {
     let daemon = home.start(&["server.read_wait=0s", "--listen=0.0.0.0:0"]);
     let events = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "tea")]);
     assert_eq!(
-        daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()["accepted"],
+        daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()
+            ["accepted"],
         3
     );
     std::fs::write(home.path().join("schemathesis.toml"), CONFIGURATION).unwrap();
@@ -84,15 +85,32 @@ fn generated_requests_get_documented_responses() {
         .arg(home.path().join("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", daemon.api()), "--no-color", "--generation-deterministic"])
         .args(["--header", &format!("Authorization: Bearer {key}")])
-        .args(["--max-examples", &examples, "--phases", "examples,coverage,fuzzing,stateful", "--request-timeout", "60"])
+        .args([
+            "--max-examples",
+            &examples,
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+            "--request-timeout",
+            "60",
+        ])
         // A stream does not end, and an erasure with `unlearn` restarts the daemon on another free
         // port.
-        .args(["--exclude-path", "/v1/users/{user}/recommendations/stream", "--exclude-name", "DELETE /v1/users/{user}"])
+        .args([
+            "--exclude-path",
+            "/v1/users/{user}/recommendations/stream",
+            "--exclude-name",
+            "DELETE /v1/users/{user}",
+        ])
         .current_dir(home.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     println!("{} requests were generated", daemon.metric_sum("sequor_request_seconds_count"));
     assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
     assert_eq!(daemon.metric("sequor_commit_failures_total"), 0.0);

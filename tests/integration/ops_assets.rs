@@ -37,10 +37,17 @@ pub(crate) fn alert_names() -> BTreeSet<String> {
 /// the annotations.
 fn dashboard() -> (Vec<String>, Vec<String>) {
     let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
-    let panels = page["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
+    let panels = page["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
     let panels = panels.map(|target| target["expr"].as_str().unwrap().to_owned());
-    let annotations =
-        page["annotations"]["list"].as_array().unwrap().iter().filter_map(|mark| mark["expr"].as_str().map(ToOwned::to_owned));
+    let annotations = page["annotations"]["list"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|mark| mark["expr"].as_str().map(ToOwned::to_owned));
     let filled = |expression: String| expression.replace("$instance", ".*").replace("$__rate_interval", "1m");
     (panels.map(filled).collect(), annotations.map(filled).collect())
 }
@@ -48,7 +55,10 @@ fn dashboard() -> (Vec<String>, Vec<String>) {
 /// The metrics that an expression names.
 pub(crate) fn metric_names_in(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':');
-    words.filter(|word| word.starts_with("sequor") || word.starts_with("process_")).filter(|word| *word != "sequor").collect()
+    words
+        .filter(|word| word.starts_with("sequor") || word.starts_with("process_"))
+        .filter(|word| *word != "sequor")
+        .collect()
 }
 
 /// The names of the declared series.
@@ -69,7 +79,13 @@ fn declared_series() -> BTreeSet<String> {
 fn traffic(daemon: &Daemon, round: usize) {
     let user = |number: usize| format!("user{}", number % 7);
     let batch: Vec<_> = (0..40)
-        .map(|number| event(&format!("{round}-{number}"), &user(number), &format!("item{}", (number * 3 + number / 7 + round) % 30)))
+        .map(|number| {
+            event(
+                &format!("{round}-{number}"),
+                &user(number),
+                &format!("item{}", (number * 3 + number / 7 + round) % 30),
+            )
+        })
         .collect();
     daemon.send_events(&batch);
     daemon.send_events(&batch[..2]);
@@ -95,12 +111,18 @@ fn traffic(daemon: &Daemon, round: usize) {
 #[test]
 fn rule_and_dashboard_expressions_have_data() {
     let home = DaemonHome::new();
-    let settings =
-        ["learning.interval=16", "clusters.every=64", "clusters.lag=16", "store.checkpoint_every=100", "session.passivate_after=1s"];
+    let settings = [
+        "learning.interval=16",
+        "clusters.every=64",
+        "clusters.lag=16",
+        "store.checkpoint_every=100",
+        "session.passivate_after=1s",
+    ];
     let daemon = home.start(&[&settings[..], &["network.interest_weight=0.1"]].concat());
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| rules) else { return };
-    let recorded =
-        prometheus_rules().into_iter().filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())));
+    let recorded = prometheus_rules()
+        .into_iter()
+        .filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())));
     // Recorded metrics are queried by name, so the rules must have been evaluated.
     let recorded = recorded.map(|(name, _)| name);
     let (panels, annotations) = dashboard();
@@ -116,8 +138,10 @@ fn rule_and_dashboard_expressions_have_data() {
         missing.is_empty().then_some(())
     });
     // Alerts and annotations have no data on a healthy daemon, but their expressions must be valid.
-    let alerts =
-        prometheus_rules().into_iter().filter(|rule| rule["alert"].is_string()).map(|rule| rule["expr"].as_str().unwrap().to_owned());
+    let alerts = prometheus_rules()
+        .into_iter()
+        .filter(|rule| rule["alert"].is_string())
+        .map(|rule| rule["expr"].as_str().unwrap().to_owned());
     for expression in alerts.chain(annotations) {
         prometheus.query(&expression);
     }
@@ -130,9 +154,14 @@ fn rule_and_dashboard_expressions_have_data() {
 #[test]
 fn rules_and_dashboard_use_existing_metrics() {
     let declared_series = declared_series();
-    let recorded: BTreeSet<_> = prometheus_rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
+    let recorded: BTreeSet<_> =
+        prometheus_rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
     let (panels, annotations) = dashboard();
-    let expressions = prometheus_rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()).chain(panels).chain(annotations);
+    let expressions = prometheus_rules()
+        .into_iter()
+        .map(|rule| rule["expr"].as_str().unwrap().to_owned())
+        .chain(panels)
+        .chain(annotations);
     for expression in expressions {
         for name in metric_names_in(&expression) {
             let known = declared_series.contains(name) || recorded.contains(name);
@@ -161,7 +190,8 @@ fn every_metric_is_on_the_dashboard() {
         ending.unwrap_or(series).to_owned()
     };
     let named_in: BTreeSet<_> = named_in.iter().map(|series| base(series)).collect();
-    let missing: BTreeSet<_> = declared_series().iter().map(|series| base(series)).filter(|name| !named_in.contains(name)).collect();
+    let missing: BTreeSet<_> =
+        declared_series().iter().map(|series| base(series)).filter(|name| !named_in.contains(name)).collect();
     assert_eq!(missing, BTreeSet::new(), "no panel shows them");
 }
 
@@ -169,7 +199,8 @@ fn every_metric_is_on_the_dashboard() {
 fn dashboard_has_its_rows_and_panels_do_not_overlap() {
     let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
     let panels = page["panels"].as_array().unwrap();
-    let rows: Vec<_> = panels.iter().filter(|panel| panel["type"] == "row").map(|panel| panel["title"].as_str().unwrap()).collect();
+    let rows: Vec<_> =
+        panels.iter().filter(|panel| panel["type"] == "row").map(|panel| panel["title"].as_str().unwrap()).collect();
     assert_eq!(rows, ["Service", "Quality", "Learning", "Recall", "Store", "Process"]);
     let (mut ids, mut occupied) = (BTreeSet::new(), BTreeSet::new());
     for panel in panels {
@@ -187,12 +218,15 @@ fn dashboard_has_its_rows_and_panels_do_not_overlap() {
 
 #[test]
 fn promtool_accepts_rules_and_every_alert_has_unit_tests() {
-    let Ok(output) = Command::new("promtool").args(["check", "config"]).arg(ops_file("prometheus/prometheus.yml")).output() else {
+    let Ok(output) =
+        Command::new("promtool").args(["check", "config"]).arg(ops_file("prometheus/prometheus.yml")).output()
+    else {
         report_skipped("rules: promtool is not installed");
         return;
     };
-    let stderr =
-        |output: &std::process::Output| format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let stderr = |output: &std::process::Output| {
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
     assert!(output.status.success(), "{}", stderr(&output));
     for check in ["check", "test"] {
         let file = if check == "check" { "prometheus/rules.yml" } else { "prometheus/rules.test.yml" };
@@ -203,8 +237,9 @@ fn promtool_accepts_rules_and_every_alert_has_unit_tests() {
     let cases: Vec<_> = tests.iter().flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
     for alert in alert_names() {
         for fires in [true, false] {
-            let is_tested =
-                cases.iter().any(|case| case["alertname"] == alert.as_str() && case["exp_alerts"].as_array().unwrap().is_empty() != fires);
+            let is_tested = cases.iter().any(|case| {
+                case["alertname"] == alert.as_str() && case["exp_alerts"].as_array().unwrap().is_empty() != fires
+            });
             assert!(is_tested, "no unit test in which {alert} {}", if fires { "fires" } else { "does not fire" });
         }
     }
@@ -245,10 +280,9 @@ fn runbook_references_exist() {
             assert!(family, "{name} is not declared");
         }
         let key = word.split([' ', '=']).next().unwrap();
-        if key
-            .split_once('.')
-            .is_some_and(|(section, rest)| sections.contains(section) && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-        {
+        if key.split_once('.').is_some_and(|(section, rest)| {
+            sections.contains(section) && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        }) {
             assert!(keys.contains(key), "{key} is not a setting");
         }
     }
@@ -261,7 +295,8 @@ fn runbook_references_exist() {
     for path in paths {
         assert!(daemon.get_admin(&path).status != 404, "{path} returns 404");
     }
-    let commands: BTreeSet<_> = quoted.iter().filter_map(|word| word.strip_prefix("sequor ")?.split_whitespace().next()).collect();
+    let commands: BTreeSet<_> =
+        quoted.iter().filter_map(|word| word.strip_prefix("sequor ")?.split_whitespace().next()).collect();
     assert!(commands.len() > 4);
     for command in commands {
         assert!(run(&[command, "--help"]).status.success(), "there is no command {command}");
@@ -286,22 +321,33 @@ fn container_files_are_consistent() {
 
     // The image sets existing settings, and Prometheus scrapes the admin address that they
     // configure.
-    let pairs = dockerfile.split_whitespace().filter_map(|word| word.split_once('=')).filter(|(name, _)| name.starts_with("SEQUOR_"));
+    let pairs = dockerfile
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='))
+        .filter(|(name, _)| name.starts_with("SEQUOR_"));
     let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     assert_eq!(pairs.len(), 4);
     let layers = SettingsLayers::<Settings>::new().unwrap().environment(pairs).unwrap();
     let settings = layers.validated().unwrap();
     let target = yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
     assert_eq!(settings.server.admin_listen.to_string(), target.as_str().unwrap());
-    assert_eq!(services["prometheus"]["network_mode"], "service:sequor", "otherwise Prometheus cannot reach the admin address");
+    assert_eq!(
+        services["prometheus"]["network_mode"], "service:sequor",
+        "otherwise Prometheus cannot reach the admin address"
+    );
     let data = settings.store.data_dir.to_str().unwrap();
-    assert!(dockerfile.contains(&format!("VOLUME {data}\n")) && services["sequor"]["volumes"][0] == format!("data:{data}"));
+    assert!(
+        dockerfile.contains(&format!("VOLUME {data}\n")) && services["sequor"]["volumes"][0] == format!("data:{data}")
+    );
 
     // Grafana is configured with the address of Prometheus and the dashboard.
     let port = services["prometheus"]["command"].to_string().split("listen-address=:").nth(1).unwrap()[..4].to_owned();
     let source = yaml("grafana/provisioning/datasources/prometheus.yaml");
     assert_eq!(source["datasources"][0]["url"], format!("http://sequor:{port}"));
-    let path = yaml("grafana/provisioning/dashboards/sequor.yaml")["providers"][0]["options"]["path"].as_str().unwrap().to_owned();
+    let path = yaml("grafana/provisioning/dashboards/sequor.yaml")["providers"][0]["options"]["path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(services["grafana"]["volumes"].to_string().contains(&format!("./grafana/dashboards:{path}:ro")));
 
     // The health check is an existing command.

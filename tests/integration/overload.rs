@@ -39,7 +39,10 @@ fn flood(daemon: &Daemon, request: &(dyn Fn(usize) -> String + Sync)) -> Vec<(St
 }
 
 fn personal(number: usize) -> String {
-    format!("GET /v1/users/u{}/recommendations?limit=200 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", number % 30)
+    format!(
+        "GET /v1/users/u{}/recommendations?limit=200 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        number % 30
+    )
 }
 
 fn inline(_: usize) -> String {
@@ -59,7 +62,10 @@ fn requests_that_waited_too_long_are_refused_at_once() {
             let answers = flood(&daemon, request);
             let refused: Vec<_> = answers.iter().filter(|(status, _)| !status.starts_with("HTTP/1.1 200")).collect();
             for (status, rest) in &refused {
-                assert!(status.starts_with("HTTP/1.1 503") && rest.to_lowercase().contains("retry-after: 1"), "{status}{rest}");
+                assert!(
+                    status.starts_with("HTTP/1.1 503") && rest.to_lowercase().contains("retry-after: 1"),
+                    "{status}{rest}"
+                );
                 assert!(rest.contains("/problems/over-capacity") && rest.contains("server.queue_wait"), "{rest}");
             }
             (!refused.is_empty()).then_some(())
@@ -67,7 +73,9 @@ fn requests_that_waited_too_long_are_refused_at_once() {
     }
     assert!(daemon.metric_sum("sequor_overloaded_requests_total") >= 2.0);
     daemon.assert_healthy();
-    wait_for("a request that need not wait", || (daemon.get("/v1/users/u1/recommendations").status == 200).then_some(()));
+    wait_for("a request that need not wait", || {
+        (daemon.get("/v1/users/u1/recommendations").status == 200).then_some(())
+    });
 }
 
 #[test]

@@ -20,7 +20,9 @@ fn send_all(daemon: &Daemon, events: &[Value]) {
 /// Visits of 40 users over `items` items.
 fn visits(items: usize) -> Vec<Value> {
     (0..items * 2)
-        .map(|number| event(&format!("v{number}"), &format!("user {}", number % 40), &format!("item {}", number * 11 % items)))
+        .map(|number| {
+            event(&format!("v{number}"), &format!("user {}", number % 40), &format!("item {}", number * 11 % items))
+        })
         .collect()
 }
 
@@ -60,7 +62,8 @@ fn pages_together_are_the_one_list() {
 fn pages_of_a_filtered_list_hold_every_item_that_qualifies() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let items: Vec<_> = (0..100).map(|number| json!({ "item_id": format!("item {number}"), "price": number })).collect();
+    let items: Vec<_> =
+        (0..100).map(|number| json!({ "item_id": format!("item {number}"), "price": number })).collect();
     assert_eq!(daemon.post("/v1/items", &json!(items).to_string()).status, 200);
     let visits = visits(100);
     daemon.send_events(&visits);
@@ -76,7 +79,9 @@ fn later_page_leaves_out_what_was_dismissed_since() {
     send_all(&daemon, &visits(100));
     let first = daemon.get("/v1/users/user%203/recommendations?limit=10&consent=session");
     let id = first.json()["recommendation_id"].as_str().unwrap().to_owned();
-    let second = |daemon: &Daemon| daemon.get(&format!("/v1/users/user%203/recommendations?recommendation_id={id}&limit=10")).item_ids();
+    let second = |daemon: &Daemon| {
+        daemon.get(&format!("/v1/users/user%203/recommendations?recommendation_id={id}&limit=10")).item_ids()
+    };
     let before = second(&daemon);
     daemon.send_events(&[typed("d", "user 3", &before[4], "dismiss")]);
     let after = second(&daemon);

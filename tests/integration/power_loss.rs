@@ -34,19 +34,31 @@ fn acknowledgement_is_sent_after_the_sync_of_its_events() {
     let home = DaemonHome::new();
     let calls = traced(&home, |daemon| {
         for number in 0..EVENTS {
-            assert_eq!(daemon.send_events(&[event(&format!("<{number}>"), "ann", &format!("item{number}"))])["accepted"], 1);
+            assert_eq!(
+                daemon.send_events(&[event(&format!("<{number}>"), "ann", &format!("item{number}"))])["accepted"],
+                1
+            );
         }
     });
     for number in 0..EVENTS {
         let id = format!("<{number}>");
         let request = calls.iter().find(|call| call.path.contains("socket") && call.contains(&id)).unwrap();
-        let receipt =
-            calls.iter().find(|call| call.start_line > request.end_line && call.acknowledged_offset() == Some(number + 1)).unwrap();
+        let receipt = calls
+            .iter()
+            .find(|call| call.start_line > request.end_line && call.acknowledged_offset() == Some(number + 1))
+            .unwrap();
         let between = |call: &&SystemCall| call.start_line > request.end_line && call.end_line < receipt.start_line;
-        let written =
-            calls.iter().filter(between).filter(|call| call.is_write_to(LOG) && call.contains(&id)).map(|call| call.end_line).max();
+        let written = calls
+            .iter()
+            .filter(between)
+            .filter(|call| call.is_write_to(LOG) && call.contains(&id))
+            .map(|call| call.end_line)
+            .max();
         let written = written.unwrap_or_else(|| panic!("event {number} was acknowledged before it was written"));
-        let synced = calls.iter().filter(between).any(|call| call.name == "fdatasync" && call.syncs(LOG) && call.start_line > written);
+        let synced = calls
+            .iter()
+            .filter(between)
+            .any(|call| call.name == "fdatasync" && call.syncs(LOG) && call.start_line > written);
         assert!(synced, "event {number} was acknowledged before it was synced");
     }
 }
@@ -71,9 +83,13 @@ impl Disk {
             assert!(call.result == call.data.len() as i64 || call.end_line == usize::MAX, "a partial write");
             self.unsynced.push((call.end_line, call.offset, call.data.clone()));
         } else if call.name == "ftruncate" && call.path.ends_with(LOG) {
-            assert!(call.offset as usize >= self.synced.len(), "the simulated disk does not support shortening the log");
+            assert!(
+                call.offset as usize >= self.synced.len(),
+                "the simulated disk does not support shortening the log"
+            );
         } else if call.syncs(LOG) {
-            let (synced, unsynced) = std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
+            let (synced, unsynced) =
+                std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
             self.unsynced = unsynced;
             let synced: Vec<(usize, u64, Vec<u8>)> = synced;
             synced.iter().for_each(|(_, position, bytes)| write_at(&mut self.synced, *position, bytes));
@@ -117,7 +133,10 @@ fn generate_load(daemon: &Daemon) {
                     if random.below(4) == 0 {
                         daemon.recommended_items(&format!("user{}", random.below(30)));
                         let price = json!({ "price": random.below(100) }).to_string();
-                        assert_eq!(daemon.request("PUT", &format!("/v1/items/item{}", random.below(90)), &price).status, 200);
+                        assert_eq!(
+                            daemon.request("PUT", &format!("/v1/items/item{}", random.below(90)), &price).status,
+                            200
+                        );
                     }
                 }
             });
@@ -159,7 +178,10 @@ fn acknowledged_events_survive_power_loss() {
                 "{} entries remain, but {offset} were acknowledged; unsynced sectors written: {chance} %",
                 found.entries.len()
             );
-            assert!(final_journal.entries.starts_with(&found.entries), "the remaining entries differ from the written ones");
+            assert!(
+                final_journal.entries.starts_with(&found.entries),
+                "the remaining entries differ from the written ones"
+            );
             simulated += 1;
         }
     }

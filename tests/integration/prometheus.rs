@@ -26,7 +26,9 @@ pub(crate) fn replace_required(text: &str, passage: &str, other: &str) -> String
 
 /// Shortens the `for` duration of every alert to one second.
 pub(crate) fn shorten_alert_delays(rules: &str) -> String {
-    let shorten = |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s".to_owned() } else { line.to_owned() };
+    let shorten = |line: &str| {
+        if line.trim_start().starts_with("for: ") { "        for: 1s".to_owned() } else { line.to_owned() }
+    };
     let shortened: Vec<_> = rules.lines().map(shorten).collect();
     assert!(shortened.iter().filter(|line| line.ends_with("for: 1s")).count() > 10);
     shortened.join("\n")
@@ -60,7 +62,8 @@ impl Prometheus {
             "the scrape target in the configuration has changed:\n{config}"
         );
         fs::write(home.path().join("prometheus.yml"), config).unwrap();
-        fs::write(home.path().join("rules.yml"), rules(fs::read_to_string(ops_file("prometheus/rules.yml")).unwrap())).unwrap();
+        fs::write(home.path().join("rules.yml"), rules(fs::read_to_string(ops_file("prometheus/rules.yml")).unwrap()))
+            .unwrap();
         let log = home.path().join("log");
         let written = File::create(&log).unwrap();
         let mut command = Command::new("prometheus");
@@ -69,7 +72,8 @@ impl Prometheus {
             "--storage.tsdb.path=data",
             "--web.listen-address=127.0.0.1:0",
         ]);
-        let Ok(child) = command.stdin(Stdio::null()).stdout(written.try_clone().unwrap()).stderr(written).spawn() else {
+        let Ok(child) = command.stdin(Stdio::null()).stdout(written.try_clone().unwrap()).stderr(written).spawn()
+        else {
             report_skipped("rules and dashboard: Prometheus is not installed");
             return None;
         };
@@ -78,7 +82,11 @@ impl Prometheus {
             let (_, address) = text.split_once("msg=\"Listening on\" address=")?;
             Some(format!("http://{}", address.split_whitespace().next()?))
         });
-        let agent: Agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
+        let agent: Agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .into();
         let is_ready = || agent.get(format!("{address}/-/ready")).call().is_ok_and(|response| response.status() == 200);
         wait_for("Prometheus to be ready", || is_ready().then_some(()));
         Some(Self { child, address, agent, _home: home })
@@ -88,7 +96,10 @@ impl Prometheus {
     pub(crate) fn wait_for_scrapes(&self, daemons: &[&Daemon]) {
         wait_for("two scrapes", || {
             let scraped = self.query("count_over_time(sequor_ready[1m]) >= 2");
-            daemons.iter().all(|daemon| scraped.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str())).then_some(())
+            daemons
+                .iter()
+                .all(|daemon| scraped.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str()))
+                .then_some(())
         });
     }
 
@@ -109,13 +120,20 @@ impl Prometheus {
     /// Every rule, as loaded by Prometheus.
     pub(crate) fn loaded_rules(&self) -> Vec<Value> {
         let groups = self.get("/api/v1/rules", &[]);
-        groups["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+        groups["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|group| group["rules"].as_array().unwrap().clone())
+            .collect()
     }
 
     /// The names of the alerts that are firing for a daemon.
     pub(crate) fn firing_alerts(&self, daemon: &Daemon) -> Vec<String> {
         let alerts = self.get("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
-        let firing = alerts.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
+        let firing = alerts
+            .iter()
+            .filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
         firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 

@@ -26,7 +26,11 @@ fn clear_ids_are_never_stored_logged_or_returned() {
         { "event_id": "e2", "user_id": "whois-ann", "type": "view", "item_id": "cup" },
     ]);
     assert_eq!(keep(daemon.post("/v1/events?recommend=2", &events.to_string())), 200);
-    assert_eq!(daemon.send_events(&[event("whois-e1", "whois-ann", "tea")])["duplicates"], 1, "a repeated event id is recognised");
+    assert_eq!(
+        daemon.send_events(&[event("whois-e1", "whois-ann", "tea")])["duplicates"],
+        1,
+        "a repeated event id is recognised"
+    );
     let batch = json!({ "batch": [
         { "type": "track", "messageId": "whois-m", "anonymousId": "whois-anon", "context": { "sessionId": "whois-s" }, "event": "Product Viewed", "properties": { "product_id": "pot" } },
         { "type": "identify", "anonymousId": "whois-anon", "userId": "whois-ann" },
@@ -74,7 +78,8 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     ] {
         assert_eq!(keep(daemon.post(path, body)), 400, "{path} {body}");
     }
-    let (admin, list) = (daemon.get_admin("/admin/sessions/whois-ann"), daemon.get_admin("/admin/sessions?user=whois-bob"));
+    let (admin, list) =
+        (daemon.get_admin("/admin/sessions/whois-ann"), daemon.get_admin("/admin/sessions?user=whois-bob"));
     let pseudonym = admin.json()["user"].as_str().unwrap().to_owned();
     assert_eq!((pseudonym.len(), admin.json()["sequence"].as_array().unwrap().len()), (32, 3), "{}", admin.body);
     assert_eq!(
@@ -83,9 +88,13 @@ fn clear_ids_are_never_stored_logged_or_returned() {
         "a user can be looked up by the clear id or the pseudonym"
     );
     assert_eq!(list.json()["sessions"].as_array().unwrap().len(), 1, "{}", list.body);
-    for response in
-        [admin, list, daemon.get_admin("/metrics"), daemon.get_admin("/console/sessions/whois-ann"), daemon.get_admin("/admin/settings")]
-    {
+    for response in [
+        admin,
+        list,
+        daemon.get_admin("/metrics"),
+        daemon.get_admin("/console/sessions/whois-ann"),
+        daemon.get_admin("/admin/settings"),
+    ] {
         keep(response);
     }
     daemon.wait_until_learned(daemon.next_offset());
@@ -103,9 +112,14 @@ fn clear_ids_are_never_stored_logged_or_returned() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(start_error(&[]).contains("privacy.pseudonymise = true"), "{}", start_error(&[]));
-    let with_other_secret =
-        start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes"]);
-    assert!(with_other_secret.contains("another secret") && !with_other_secret.contains("thirty-two"), "{with_other_secret}");
+    let with_other_secret = start_error(&[
+        "privacy.pseudonymise=true",
+        "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes",
+    ]);
+    assert!(
+        with_other_secret.contains("another secret") && !with_other_secret.contains("thirty-two"),
+        "{with_other_secret}"
+    );
     assert!(start_error(&["privacy.pseudonymise=true"]).contains("needs a secret"));
     let with_short_secret = start_error(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=short"]);
     assert!(with_short_secret.contains("5 bytes") && !with_short_secret.contains("short"), "{with_short_secret}");
@@ -121,12 +135,14 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     fs::write(&lines, &exported.stdout).unwrap();
     let reimported = home.path().join("again");
     let on = ["--set", "privacy.pseudonymise=true", "--set", &from_file];
-    let imported = run(&[&["import", lines.to_str().unwrap(), "--data-dir", reimported.to_str().unwrap()][..], &on].concat());
+    let imported =
+        run(&[&["import", lines.to_str().unwrap(), "--data-dir", reimported.to_str().unwrap()][..], &on].concat());
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     let users = |data: &std::path::Path| -> Vec<Value> {
         let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
         let lines = String::from_utf8(exported.stdout).unwrap();
-        let mut users: Vec<_> = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user_id"].clone()).collect();
+        let mut users: Vec<_> =
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user_id"].clone()).collect();
         users.sort_unstable_by_key(Value::to_string);
         users
     };

@@ -77,7 +77,11 @@ fn read_waits_for_min_offset_up_to_a_timeout() {
         // The requests arrive before or after the events. In both cases the lists reflect them.
         daemon.send_events(&[event("e2", "ann", "cup"), event("e3", "bob", "pot")]);
         for response in [user.join().unwrap(), inline.join().unwrap()] {
-            assert_eq!((response["items"].as_array().unwrap().len(), &response["fallback"]), (3, &json!("none")), "{response}");
+            assert_eq!(
+                (response["items"].as_array().unwrap().len(), &response["fallback"]),
+                (3, &json!("none")),
+                "{response}"
+            );
         }
     });
     drop(daemon);
@@ -88,7 +92,11 @@ fn read_waits_for_min_offset_up_to_a_timeout() {
         (503, &json!("/problems/not-yet"), "1")
     );
     assert!(rejected.json()["detail"].as_str().unwrap().ends_with("not all before 1000."), "{}", rejected.body);
-    assert_eq!(daemon.get("/v1/users/ann/recommendations?min_offset=3").status, 200, "entries learned before the start count");
+    assert_eq!(
+        daemon.get("/v1/users/ann/recommendations?min_offset=3").status,
+        200,
+        "entries learned before the start count"
+    );
 }
 
 /// Reads the next event of a stream: its id and its data; `None` at the end of the stream.

@@ -36,7 +36,9 @@ fn blocks_of<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 /// The shell blocks of all pages, with the name of the page.
 fn shell_blocks() -> Vec<(String, String)> {
     let all = pages();
-    let blocks = all.iter().flat_map(|(name, text)| blocks_of(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
+    let blocks = all
+        .iter()
+        .flat_map(|(name, text)| blocks_of(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
     blocks.collect()
 }
 
@@ -71,7 +73,8 @@ fn curl_blocks_do_what_they_promise() {
 
 /// The first block of this language after a heading.
 fn block<'p>(page: &'p str, heading: &str, language: &str) -> &'p str {
-    let after_heading = page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
+    let after_heading =
+        page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
     after_heading.split_once(&format!("```{language}\n")).unwrap().1.split("```").next().unwrap()
 }
 
@@ -105,7 +108,11 @@ impl<'h> Shell<'h> {
     fn command(&self, line: &str) -> Command {
         let (path, home) = (std::env::var("PATH").unwrap(), self.home.path());
         let mut command = Command::new("sh");
-        command.args(["-ec", line]).current_dir(home).env("PATH", format!("{}:{path}", home.display())).env("CURL_HOME", home);
+        command
+            .args(["-ec", line])
+            .current_dir(home)
+            .env("PATH", format!("{}:{path}", home.display()))
+            .env("CURL_HOME", home);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SEQUOR_")) {
             command.env_remove(name);
         }
@@ -128,9 +135,13 @@ fn documented_ways_to_send_events_work() {
         return report_skipped("documented ways to send events: curl is not installed");
     }
     let page = read("docs/sending-events.md");
-    let [http, segment, tail, import] =
-        [("Sending events", "sh"), ("From Segment's libraries", "sh"), ("Follow a web server's log", "sh"), ("Import a file", "sh")]
-            .map(|(heading, language)| block(&page, heading, language));
+    let [http, segment, tail, import] = [
+        ("Sending events", "sh"),
+        ("From Segment's libraries", "sh"),
+        ("Follow a web server's log", "sh"),
+        ("Import a file", "sh"),
+    ]
+    .map(|(heading, language)| block(&page, heading, language));
     for lines in [http, segment, tail, import, &page_with_beacon()] {
         assert!(lines.lines().count() <= 5, "more than five lines:\n{lines}");
     }
@@ -143,7 +154,9 @@ fn documented_ways_to_send_events_work() {
         let lines = daemon.get_admin("/admin/journal?only=event").body;
         let events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        events.map(|event| format!("{} {} {}", text(&event, "user_id"), text(&event, "type"), text(&event, "item_id"))).collect()
+        events
+            .map(|event| format!("{} {} {}", text(&event, "user_id"), text(&event, "type"), text(&event, "item_id")))
+            .collect()
     };
     assert!(shell.run(http).contains(r#""accepted":1"#));
     assert_eq!(journalled(), ["ann view tea"]);
@@ -216,7 +229,8 @@ fn other_commands_exist() {
     // Commands in tables: `cargo test … --test integration NAME` runs an existing test file.
     for (page, text) in pages() {
         for rest in text.split("--test integration ").skip(1) {
-            let name: String = rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
+            let name: String =
+                rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
             assert!(root().join(format!("tests/integration/{name}.rs")).exists(), "{page} runs the test {name}");
         }
     }
@@ -286,7 +300,8 @@ fn every_flag_in_the_text_exists() {
         nested.iter().for_each(|name| all_help += &help(&[&command, name]));
     }
     for (page, text) in pages() {
-        for span in pages::code_spans(&text).iter().filter(|span| span.starts_with("--") || span.starts_with("sequor ")) {
+        for span in pages::code_spans(&text).iter().filter(|span| span.starts_with("--") || span.starts_with("sequor "))
+        {
             for flag in span.split_whitespace().filter(|word| word.starts_with("--")) {
                 assert!(all_help.contains(flag.split('=').next().unwrap()), "{page} names {flag} in `{span}`");
             }

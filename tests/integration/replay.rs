@@ -41,8 +41,16 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 
 /// Replays a file with a small network that learns often.
 fn replay(file: &Path, more: &[&str]) -> Output {
-    let mut arguments =
-        vec!["replay", file.to_str().unwrap(), "--set", "learning.interval=64", "--set", "clusters.every=512", "--set", "clusters.lag=128"];
+    let mut arguments = vec![
+        "replay",
+        file.to_str().unwrap(),
+        "--set",
+        "learning.interval=64",
+        "--set",
+        "clusters.every=512",
+        "--set",
+        "clusters.lag=128",
+    ];
     for setting in SMALL_NETWORK {
         arguments.extend(["--set", setting]);
     }
@@ -72,7 +80,10 @@ fn replay_is_deterministic() {
     let learned = |more: &[&str]| {
         let mut metrics_of = metrics_of(&file, more);
         for cost in ["events_per_second", "elapsed_seconds", "cpu_seconds", "peak_rss_bytes", "journal_bytes"] {
-            assert!(metrics_of.as_object_mut().unwrap().remove(cost).is_some_and(|cost| cost.as_f64() > Some(0.0)), "{cost}");
+            assert!(
+                metrics_of.as_object_mut().unwrap().remove(cost).is_some_and(|cost| cost.as_f64() > Some(0.0)),
+                "{cost}"
+            );
         }
         metrics_of
     };
@@ -149,7 +160,10 @@ fn ndjson_and_csv_replays_are_equal() {
     let json: String = random_visits(6, 500)
         .iter()
         .map(|visit| {
-            format!("{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{}}}\n", visit.user, visit.item, visit.at)
+            format!(
+                "{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{}}}\n",
+                visit.user, visit.item, visit.at
+            )
         })
         .collect();
     let (_folder, lines) = file("walks.ndjson.gz", gzip(json.as_bytes()));
@@ -166,7 +180,8 @@ fn candidate_source_can_be_disabled() {
     let unknown = replay(&file, &["--without", "magic"]);
     let stderr = String::from_utf8(unknown.stderr).unwrap();
     assert!(
-        unknown.status.code() == Some(2) && stderr.contains("there is no such source; there are network, clusters, transitions"),
+        unknown.status.code() == Some(2)
+            && stderr.contains("there is no such source; there are network, clusters, transitions"),
         "{stderr}"
     );
 }
@@ -219,9 +234,11 @@ fn replay_cleans_up_and_keeps_existing_journals() {
     let (_, running, _) = (lock("killed"), lock("running"), lock("beginning"));
     running.lock().unwrap();
     let mut command = crate::daemon::sequor();
-    let output = command.args(["replay"]).arg(&file).current_dir(folder.path()).env("TMPDIR", &temporary).output().unwrap();
+    let output =
+        command.args(["replay"]).arg(&file).current_dir(folder.path()).env("TMPDIR", &temporary).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let left: BTreeSet<_> = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let left: BTreeSet<_> =
+        fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let others = ["sequor-replay-beginning", "sequor-replay-running"].map(str::to_owned);
     assert_eq!(left, others.into(), "the replay removes its own directory and that of the killed one");
     assert!(!folder.path().join("sequor-data").exists(), "the default data directory is not created");
@@ -236,11 +253,13 @@ fn replay_cleans_up_and_keeps_existing_journals() {
 /// One pass over a recorded shop, against minimum metrics of the whole system.
 #[test]
 fn recorded_shop_is_predicted() {
-    let folder = std::env::var("SEQUOR_DATA").map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let folder = std::env::var("SEQUOR_DATA")
+        .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let file = folder.join("yoochoose100k.csv.gz");
     if !file.is_file() {
         // Bypasses the capture of test output, so that the message is visible.
-        writeln!(std::io::stderr(), "SKIPPED: replay of {}: the file does not exist (set SEQUOR_DATA)", file.display()).unwrap();
+        writeln!(std::io::stderr(), "SKIPPED: replay of {}: the file does not exist (set SEQUOR_DATA)", file.display())
+            .unwrap();
         return;
     }
     let json = tempfile::NamedTempFile::new().unwrap();
@@ -248,5 +267,8 @@ fn recorded_shop_is_predicted() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metrics_of: Value = serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap();
     assert_eq!((&metrics_of["events"], &metrics_of["evaluated_steps"]), (&83_291.into(), &31_260.into()));
-    assert!(metrics_of["recall_at_20"].as_f64() >= Some(0.62) && metrics_of["mrr_at_20"].as_f64() >= Some(0.32), "{metrics_of}");
+    assert!(
+        metrics_of["recall_at_20"].as_f64() >= Some(0.62) && metrics_of["mrr_at_20"].as_f64() >= Some(0.32),
+        "{metrics_of}"
+    );
 }

@@ -89,7 +89,10 @@ fn clean_stop_writes_checkpoint_and_event_ids() {
     assert!(home.data_dir().join("ids").is_file());
 
     let daemon = home.start(&[]);
-    assert!(!home.data_dir().join("ids").exists(), "the saved ids end at the stop; after a crash they must be read from the journal");
+    assert!(
+        !home.data_dir().join("ids").exists(),
+        "the saved ids end at the stop; after a crash they must be read from the journal"
+    );
     let status = daemon.status();
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
     assert_eq!(
@@ -107,7 +110,9 @@ fn second_daemon_on_the_same_directory_fails_to_start() {
     let stderr = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.starts_with("sequor: ") && stderr.contains(home.data_dir().to_str().unwrap()) && stderr.contains("another process"),
+        stderr.starts_with("sequor: ")
+            && stderr.contains(home.data_dir().to_str().unwrap())
+            && stderr.contains("another process"),
         "{stderr}"
     );
     daemon.assert_healthy();
@@ -116,7 +121,8 @@ fn second_daemon_on_the_same_directory_fails_to_start() {
 
 /// Short intervals, so that a few thousand events cross many training boundaries, clusterings and
 /// checkpoints.
-const SHORT_INTERVALS: [&str; 4] = ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
+const SHORT_INTERVALS: [&str; 4] =
+    ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
 
 const BATCH: usize = 40;
 
@@ -187,15 +193,22 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     let events = as_events(&random_visits(4, 5_000));
     // With seed 2, only one checkpoint is due, at about 3,000. A later one could be written at
     // 5,000 and replace that of seed 1.
-    let every = |seed| if seed == "learning.seed=2" { "store.checkpoint_every=3000" } else { "store.checkpoint_every=300" };
+    let every =
+        |seed| if seed == "learning.seed=2" { "store.checkpoint_every=3000" } else { "store.checkpoint_every=300" };
     let settings = |seed| [seed, "learning.interval=64", every(seed), "store.checkpoints_kept=2"];
     let daemon = home.start(&settings("learning.seed=1"));
     events.chunks(500).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(5_000);
     assert_eq!(daemon.terminate().code(), Some(0));
     assert!(checkpoint(&home, 5_000).exists());
-    let checkpoints =
-        || home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().file_name()).collect::<HashSet<_>>();
+    let checkpoints = || {
+        home.data_dir()
+            .join("checkpoints")
+            .read_dir()
+            .unwrap()
+            .map(|file| file.unwrap().file_name())
+            .collect::<HashSet<_>>()
+    };
     let earlier_checkpoints = checkpoints();
 
     let tested = |daemon: &Daemon| {
@@ -205,7 +218,9 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     let daemon = home.start(&settings("learning.seed=2"));
     let all_steps = tested(&daemon);
     let unfinished = |name: &OsString| name.to_string_lossy().ends_with("unfinished");
-    wait_for("a checkpoint", || checkpoints().difference(&earlier_checkpoints).any(|name| !unfinished(name)).then_some(()));
+    wait_for("a checkpoint", || {
+        checkpoints().difference(&earlier_checkpoints).any(|name| !unfinished(name)).then_some(())
+    });
     daemon.kill();
     for seed in ["learning.seed=2", "learning.seed=1"] {
         let daemon = home.start(&settings(seed));

@@ -52,12 +52,20 @@ fn fails(output: &Output, reasons: &[&str]) {
 #[test]
 fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
     let home = DaemonHome::new();
-    let merge = |into: &str, from: &str| ("POST", format!("/v1/users/{into}/merge"), json!({ "from": from }).to_string());
-    let consent = |user: &str, level: &str| ("PUT", format!("/v1/users/{user}/consent"), json!({ "consent": level }).to_string());
+    let merge =
+        |into: &str, from: &str| ("POST", format!("/v1/users/{into}/merge"), json!({ "from": from }).to_string());
+    let consent =
+        |user: &str, level: &str| ("PUT", format!("/v1/users/{user}/consent"), json!({ "consent": level }).to_string());
     let steps = [
         ("merge", merge("account", "visitor")),
-        ("identify", ("POST", "/v1/identify".to_owned(), json!({ "userId": "member", "anonymousId": "device-1" }).to_string())),
-        ("alias", ("POST", "/v1/alias".to_owned(), json!({ "userId": "member-2", "previousId": "member" }).to_string())),
+        (
+            "identify",
+            ("POST", "/v1/identify".to_owned(), json!({ "userId": "member", "anonymousId": "device-1" }).to_string()),
+        ),
+        (
+            "alias",
+            ("POST", "/v1/alias".to_owned(), json!({ "userId": "member-2", "previousId": "member" }).to_string()),
+        ),
         ("chained merge", merge("person", "account")),
         ("consent", consent("quiet", "none")),
         ("consent, then merge", merge("quiet-2", "quiet")),
@@ -65,7 +73,10 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
         ("erasure of a merged user", ("DELETE", "/v1/users/person".to_owned(), String::new())),
         ("item", ("PUT", "/v1/items/tea".to_owned(), json!({ "price": 4.5 }).to_string())),
         ("item removal", ("DELETE", "/v1/items/never".to_owned(), String::new())),
-        ("event of a merged user", ("POST", "/v1/events".to_owned(), json!([event("e1", "visitor", "tea")]).to_string())),
+        (
+            "event of a merged user",
+            ("POST", "/v1/events".to_owned(), json!([event("e1", "visitor", "tea")]).to_string()),
+        ),
         ("merge of an unseen user into a seen one", merge("visitor", "stranger")),
         ("merge of a seen user into an unseen one", merge("stranger-2", "visitor")),
         ("impression", ("GET", "/v1/users/unseen/recommendations".to_owned(), String::new())),
@@ -78,7 +89,8 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
         let stop = |daemon: Daemon| assert_eq!(daemon.terminate().code(), Some(0));
         stop(daemon);
         succeeds(&on(&home.data_dir(), &["verify"]), step);
-        let (backup, restored) = (home.path().join(format!("backup{number}.tar.gz")), home.path().join(format!("restored{number}")));
+        let (backup, restored) =
+            (home.path().join(format!("backup{number}.tar.gz")), home.path().join(format!("restored{number}")));
         succeeds(&on(&home.data_dir(), &["backup", backup.to_str().unwrap()]), step);
         let report = succeeds(&on(&restored, &["restore", backup.to_str().unwrap()]), step);
         assert!(report.contains("damages                      0"), "{step}: {report}");
@@ -89,7 +101,8 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
 /// A daemon's data directory with a few hundred events, after a stop.
 fn stopped(home: &DaemonHome) -> PathBuf {
     let daemon = home.start(&[]);
-    let events: Vec<_> = (0..300).map(|n| event(&format!("e{n}"), &format!("user{}", n % 20), &format!("item{}", n % 30))).collect();
+    let events: Vec<_> =
+        (0..300).map(|n| event(&format!("e{n}"), &format!("user{}", n % 20), &format!("item{}", n % 30))).collect();
     daemon.send_events(&events);
     assert_eq!(daemon.terminate().code(), Some(0));
     home.data_dir()
@@ -108,8 +121,10 @@ fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
     let backup = home.path().join("monday.tar.gz");
     let backup = backup.to_str().unwrap();
     succeeds(&on(&data, &["backup", backup]), "backup");
-    let complete =
-        names(&data).into_iter().filter(|name| !["addresses.json", "ids", "journal-id"].contains(&name.as_str())).collect::<BTreeSet<_>>();
+    let complete = names(&data)
+        .into_iter()
+        .filter(|name| !["addresses.json", "ids", "journal-id"].contains(&name.as_str()))
+        .collect::<BTreeSet<_>>();
 
     // Killed while it unpacks, and killed while it moves the parts: the store is moved last.
     for moved in [&[][..], &["end", "checkpoints"]] {
@@ -165,7 +180,13 @@ fn backups_stay_outside_the_data_directory_and_replace_what_killed_ones_left() {
     let data = stopped(&home);
     let daemon = home.start(&[]);
     std::os::unix::fs::symlink(data.join("store"), home.path().join("link")).unwrap();
-    for target in [data.join("store/x"), data.join("unlearned"), data.join("store.1"), data.join("x.tar.gz"), home.path().join("link/x")] {
+    for target in [
+        data.join("store/x"),
+        data.join("unlearned"),
+        data.join("store.1"),
+        data.join("x.tar.gz"),
+        home.path().join("link/x"),
+    ] {
         let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": target }).to_string());
         assert_eq!(answer.status, 409, "{}", answer.body);
         assert!(answer.body.contains("is in the data directory"), "{}", answer.body);
@@ -182,9 +203,13 @@ fn backups_stay_outside_the_data_directory_and_replace_what_killed_ones_left() {
     left("foreign.unfinished-ddd", "data/notes");
     let running = fs::File::open(folder.join("running.unfinished-ccc/claim")).unwrap();
     running.lock().unwrap();
-    let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": folder.join("wednesday") }).to_string());
+    let answer =
+        daemon.admin_request("POST", "/admin/backup", &json!({ "target": folder.join("wednesday") }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(names(&folder), ["foreign.unfinished-ddd", "running.unfinished-ccc", "wednesday"].map(str::to_owned).into());
+    assert_eq!(
+        names(&folder),
+        ["foreign.unfinished-ddd", "running.unfinished-ccc", "wednesday"].map(str::to_owned).into()
+    );
     assert_eq!(daemon.terminate().code(), Some(0));
     fails(&on(&data, &["backup", data.join("x").to_str().unwrap()]), &["is in the data directory"]);
 }
@@ -211,7 +236,13 @@ fn a_link_in_place_of_a_file_of_the_store_is_refused() {
 fn only_the_owner_reads_what_the_daemon_writes() {
     fn check(path: &Path) {
         let found = path.metadata().unwrap();
-        assert_eq!(found.permissions().mode() & 0o077, 0, "{} has mode {:o}", path.display(), found.permissions().mode());
+        assert_eq!(
+            found.permissions().mode() & 0o077,
+            0,
+            "{} has mode {:o}",
+            path.display(),
+            found.permissions().mode()
+        );
         if found.is_dir() {
             path.read_dir().unwrap().for_each(|entry| check(&entry.unwrap().path()));
         }
@@ -298,7 +329,13 @@ fn verify_checks_restore_points_and_keys() {
     fs::create_dir_all(data.join("restore-points")).unwrap();
     fs::write(data.join("restore-points/00000000000000000100.checkpoint"), "no state").unwrap();
     fs::write(data.join("keys.json"), "{").unwrap();
-    let reasons = ["restore-points/00000000000000000100.checkpoint", "`sequor rebuild`", "keys.json", "create new keys", "in 2 places"];
+    let reasons = [
+        "restore-points/00000000000000000100.checkpoint",
+        "`sequor rebuild`",
+        "keys.json",
+        "create new keys",
+        "in 2 places",
+    ];
     fails(&on(&data, &["verify"]), &reasons);
 }
 

@@ -26,14 +26,24 @@ fn segment_python_library_works_unchanged() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let output = Command::new(python).arg(root.join("tests/capture/shopper.py")).arg(daemon.api()).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     let journal = journal(&daemon);
     let events_of = |user: &str| -> Vec<_> {
         let events = journal.iter().filter(|entry| entry["user_id"] == user);
-        events.map(|entry| (entry["type"].as_str().unwrap(), entry["item_id"].as_str(), entry["value"].as_f64())).collect()
+        events
+            .map(|entry| (entry["type"].as_str().unwrap(), entry["item_id"].as_str(), entry["value"].as_f64()))
+            .collect()
     };
     for user in ["ann", "bob", "cyd"] {
-        assert_eq!(events_of(user), [("view", Some("tea"), None), ("view", Some("teapot"), None), ("view", Some("cup"), None)]);
+        assert_eq!(
+            events_of(user),
+            [("view", Some("tea"), None), ("view", Some("teapot"), None), ("view", Some("cup"), None)]
+        );
     }
     let eve = [
         ("search", None, None),
@@ -50,7 +60,10 @@ fn segment_python_library_works_unchanged() {
     assert!(["tea", "teapot", "cup"].iter().all(|item| list.iter().any(|found| found == item)), "{list:?}");
     let metrics = daemon.get_admin("/metrics").body;
     for (outcome, count) in [("taken", 14), ("ignored", 2), ("unknown", 1), ("rejected", 0)] {
-        assert!(metrics.contains(&format!("sequor_segment_messages_total{{outcome=\"{outcome}\"}} {count}\n")), "{outcome}: {metrics}");
+        assert!(
+            metrics.contains(&format!("sequor_segment_messages_total{{outcome=\"{outcome}\"}} {count}\n")),
+            "{outcome}: {metrics}"
+        );
     }
 }
 
@@ -58,7 +71,8 @@ fn segment_python_library_works_unchanged() {
 fn segment_calls_return_segment_responses_and_named_errors() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_batch=3", "segment.events={\"Quick Look\" = \"view\"}"]);
-    let tea = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" });
+    let tea =
+        json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" });
     let with = |call: &str| {
         let mut message = tea.clone();
         message["type"] = json!(call);
@@ -85,17 +99,30 @@ fn segment_calls_return_segment_responses_and_named_errors() {
 
     let problem = |path: &str, body: &Value| {
         let (status, response) = posted(path, body);
-        (status, response["type"].as_str().unwrap_or_default().to_owned(), response["field"].as_str().unwrap_or_default().to_owned())
+        (
+            status,
+            response["type"].as_str().unwrap_or_default().to_owned(),
+            response["field"].as_str().unwrap_or_default().to_owned(),
+        )
     };
-    assert_eq!(problem("/v1/track", &json!({ "event": "Product Viewed" })), (400, "/problems/bad-message".into(), "userId".into()));
+    assert_eq!(
+        problem("/v1/track", &json!({ "event": "Product Viewed" })),
+        (400, "/problems/bad-message".into(), "userId".into())
+    );
     assert_eq!(problem("/v1/track", &json!([])), (400, "/problems/bad-body".into(), String::new()));
-    assert_eq!(problem("/v1/batch", &json!({ "batch": [1, 2, 3, 4] })), (413, "/problems/too-many-events".into(), String::new()));
+    assert_eq!(
+        problem("/v1/batch", &json!({ "batch": [1, 2, 3, 4] })),
+        (413, "/problems/too-many-events".into(), String::new())
+    );
 
     let look = json!({ "batch": [{ "type": "track", "anonymousId": "a", "event": "quick look", "properties": { "id": "cup" } }] });
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(look.to_string().as_bytes()).unwrap();
-    let response =
-        daemon.try_post("/v1/batch", &[("content-encoding", "gzip"), ("authorization", "Basic YW55Og==")], &packed.finish().unwrap());
+    let response = daemon.try_post(
+        "/v1/batch",
+        &[("content-encoding", "gzip"), ("authorization", "Basic YW55Og==")],
+        &packed.finish().unwrap(),
+    );
     assert_eq!(response.unwrap().status, 200);
     assert_eq!(journal(&daemon).last().unwrap()["item_id"], "cup");
 }
@@ -106,17 +133,23 @@ fn cors_allows_only_the_configured_origins() {
     let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
     let preflight = |origin: &str| {
         let request = ureq::http::Request::builder().method("OPTIONS").uri(format!("{}/v1/events", daemon.api()));
-        let request = request.header("origin", origin).header("access-control-request-method", "POST").body(()).unwrap();
+        let request =
+            request.header("origin", origin).header("access-control-request-method", "POST").body(()).unwrap();
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let response = agent.run(request).unwrap();
         response.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
     };
     assert_eq!(preflight("https://shop.example").as_deref(), Some("https://shop.example"));
     assert_eq!(preflight("https://other.example"), None);
-    let response =
-        daemon.try_post("/v1/events", &[("content-type", "text/plain;charset=UTF-8")], br#"{"user_id":"u","type":"view","item_id":"i"}"#);
+    let response = daemon.try_post(
+        "/v1/events",
+        &[("content-type", "text/plain;charset=UTF-8")],
+        br#"{"user_id":"u","type":"view","item_id":"i"}"#,
+    );
     assert_eq!(response.unwrap().status, 200);
     let script = daemon.get("/v1/capture.js");
     assert_eq!((script.status, script.content_type.as_str()), (200, "text/javascript; charset=utf-8"));
-    assert!(script.headers.contains_key("etag") && script.headers["cache-control"].to_str().unwrap().contains("max-age"));
+    assert!(
+        script.headers.contains_key("etag") && script.headers["cache-control"].to_str().unwrap().contains("max-age")
+    );
 }

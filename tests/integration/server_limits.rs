@@ -50,7 +50,9 @@ fn slow_requests_time_out() {
     let mut stuck = connect(daemon.api());
     stuck.write_all(b"GET /v1/trending HTTP/1.1\r\nX-Slow: ").unwrap();
     let mut dribbling = connect(daemon.api());
-    wait_for("the slow head to be cut off", || dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(()));
+    wait_for("the slow head to be cut off", || {
+        dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(())
+    });
     for stream in [&mut silent, &mut stuck] {
         let response = read_to_close(stream);
         assert!(response.is_empty() || response.starts_with("HTTP/1.1 408"), "{response}");
@@ -123,7 +125,10 @@ fn too_large_requests_are_rejected() {
     for request in [
         format!("GET /v1/trending HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\n\r\n"),
         format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", (0..5000).map(|n| format!("X-{n}: y\r\n")).collect::<String>()),
+        format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+            (0..5000).map(|n| format!("X-{n}: y\r\n")).collect::<String>()
+        ),
     ] {
         let response = send_raw(request);
         // The response may be lost with the connection.
@@ -131,10 +136,15 @@ fn too_large_requests_are_rejected() {
     }
     let status = |path: &str, body: &str| {
         let read_response = daemon.post(path, body);
-        assert!(read_response.body.len() < 8192 && read_response.content_type.contains("json"), "{path}: {}", read_response.body);
+        assert!(
+            read_response.body.len() < 8192 && read_response.content_type.contains("json"),
+            "{path}: {}",
+            read_response.body
+        );
         read_response.status
     };
-    let nested = |open: &str, close: &str| format!("{}{}", open.repeat(20_000 / open.len()), close.repeat(20_000 / open.len()));
+    let nested =
+        |open: &str, close: &str| format!("{}{}", open.repeat(20_000 / open.len()), close.repeat(20_000 / open.len()));
     let paths = [
         "/v1/events",
         "/v1/events/validate",
@@ -147,7 +157,13 @@ fn too_large_requests_are_rejected() {
     ];
     for path in paths {
         assert_eq!(status(path, &format!("\"{}\"", "a".repeat(70_000))), 413, "{path}");
-        for body in [nested("[", "]"), nested("{\"a\":", "}"), nested("[{\"a\":", "}]"), "[".repeat(60_000), "{\"a\":".repeat(10_000)] {
+        for body in [
+            nested("[", "]"),
+            nested("{\"a\":", "}"),
+            nested("[{\"a\":", "}]"),
+            "[".repeat(60_000),
+            "{\"a\":".repeat(10_000),
+        ] {
             let found = status(path, &body);
             // The validation endpoint may return 200 with the errors.
             let expected: &[u16] = if path.ends_with("validate") { &[200, 400] } else { &[400] };
@@ -156,7 +172,8 @@ fn too_large_requests_are_rejected() {
     }
     let deep = |levels: usize| {
         let mut event = event("deep", "ann", "tea");
-        event["properties"] = serde_json::from_str(&format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels))).unwrap();
+        event["properties"] =
+            serde_json::from_str(&format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels))).unwrap();
         event.to_string()
     };
     assert_eq!((status("/v1/events", &deep(8)), status("/v1/events", &deep(9))), (200, 400));
@@ -164,7 +181,8 @@ fn too_large_requests_are_rejected() {
     assert_eq!(status("/v1/events", &json!(many).to_string()), 413);
     let many: Vec<_> = (0..11).map(|number| json!({ "item_id": format!("i{number}") })).collect();
     assert_eq!(status("/v1/items", &json!(many).to_string()), 413);
-    let calls: Vec<_> = (0..11).map(|_| json!({ "type": "track", "userId": "ann", "event": "Product Viewed" })).collect();
+    let calls: Vec<_> =
+        (0..11).map(|_| json!({ "type": "track", "userId": "ann", "event": "Product Viewed" })).collect();
     assert_eq!(status("/v1/batch", &json!({ "batch": calls }).to_string()), 413);
     assert!(daemon.admin_request("POST", "/admin/model/pause", &nested("{\"a\":", "}")).status >= 400);
     daemon.assert_healthy();
@@ -217,7 +235,8 @@ fn rate_limit_of_one_key_does_not_affect_others() {
 fn rate_limit_per_address_does_not_apply_to_the_admin_endpoint() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.rate_per_address=1", "server.max_batch=5"]);
-    let rejected = wait_for("the limit", || Some(daemon.get("/v1/trending")).filter(|read_response| read_response.status == 429));
+    let rejected =
+        wait_for("the limit", || Some(daemon.get("/v1/trending")).filter(|read_response| read_response.status == 429));
     assert!(rejected.headers.contains_key("retry-after"));
     // The limit applies to every path, known or not.
     wait_for("the limit", || (daemon.get("/openapi.json").status == 429).then_some(()));
@@ -245,9 +264,22 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
     for path in ["/admin/status", "/console", "/healthz", "/metrics", "/nowhere"] {
         assert_eq!(request_status("GET", path, &[("Host", "rebound.example")]), "421", "{path}");
     }
-    assert_eq!(request_status("POST", "/admin/model/pause", &[("Host", "localhost"), ("Origin", "http://shop.example")]), "403");
-    assert_eq!(request_status("POST", "/admin/model/pause", &[("Host", "localhost"), ("Sec-Fetch-Site", "cross-site")]), "403");
-    assert_eq!(request_status("POST", "/admin/model/resume", &[("Host", "localhost:9090"), ("Origin", "http://localhost:9090")]), "200");
+    assert_eq!(
+        request_status("POST", "/admin/model/pause", &[("Host", "localhost"), ("Origin", "http://shop.example")]),
+        "403"
+    );
+    assert_eq!(
+        request_status("POST", "/admin/model/pause", &[("Host", "localhost"), ("Sec-Fetch-Site", "cross-site")]),
+        "403"
+    );
+    assert_eq!(
+        request_status(
+            "POST",
+            "/admin/model/resume",
+            &[("Host", "localhost:9090"), ("Origin", "http://localhost:9090")]
+        ),
+        "200"
+    );
     assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"host\"}"), 5.0);
     assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"origin\"}"), 2.0);
 }
@@ -256,8 +288,26 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
 fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
     let [cert, key] = ["crt", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
     let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=sequor"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=sequor",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+        ])
         .arg(&key)
         .arg("-out")
         .arg(&cert)
@@ -268,7 +318,8 @@ fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
 #[test]
 fn both_listeners_use_tls_and_reload_certificates() {
     let home = DaemonHome::new();
-    let (Some([first, first_key]), Some([second, second_key])) = (certificate(home.path(), "first"), certificate(home.path(), "second"))
+    let (Some([first, first_key]), Some([second, second_key])) =
+        (certificate(home.path(), "first"), certificate(home.path(), "second"))
     else {
         return report_skipped("TLS: openssl is not installed");
     };

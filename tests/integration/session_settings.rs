@@ -30,7 +30,10 @@ fn verify(home: &DaemonHome, settings: &[&str]) -> (Option<i32>, String) {
         command.args(["--set", setting]);
     }
     let output = command.output().unwrap();
-    (output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    (
+        output.status.code(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
 }
 
 /// After a change of the idle gap or of kinds, the stored sequences kept their old borders, kinds
@@ -54,16 +57,23 @@ fn stored_sequences_follow_changed_settings_and_are_never_called_damaged() {
 
     // Each change, applied to the same store one after the other, against a daemon that had these
     // settings from the start.
-    let changes: [&[&str]; 3] =
-        [&[wish, zest, "session.idle_gap=10m"], &["events.kinds.wish={ value = 3.5 }", zest, "events.kinds.view={ value = 0.5 }"], &[zest]];
+    let changes: [&[&str]; 3] = [
+        &[wish, zest, "session.idle_gap=10m"],
+        &["events.kinds.wish={ value = 3.5 }", zest, "events.kinds.view={ value = 0.5 }"],
+        &[zest],
+    ];
     for settings in changes {
         let (status, report) = verify(&home, settings);
         assert_eq!(status, Some(0), "{report}");
-        assert!(report.contains("settings: the sessions were computed with another") && report.contains("damages                      0"));
+        assert!(
+            report.contains("settings: the sessions were computed with another")
+                && report.contains("damages                      0")
+        );
         let daemon = home.start(settings);
         let fresh = DaemonHome::new();
         let other = fresh.start(settings);
-        let is_taken = |event: &&Value| settings.iter().any(|setting| setting.contains("wish")) || event["type"] != "wish";
+        let is_taken =
+            |event: &&Value| settings.iter().any(|setting| setting.contains("wish")) || event["type"] != "wish";
         other.send_events(&events.iter().filter(is_taken).cloned().collect::<Vec<_>>());
         for user in 0..5 {
             let (found, expected) = (steps(&daemon, &format!("user{user}")), steps(&other, &format!("user{user}")));

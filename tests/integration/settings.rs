@@ -23,7 +23,8 @@ fn sample_configuration_lists_every_default() {
     for (key, value, origin) in layers.effective_values() {
         // Maps with user-defined keys have no default to list.
         assert!(
-            ["events.kinds", "segment.events", "segment.consent"].contains(&key.as_str()) || matches!(origin, SettingOrigin::File(_)),
+            ["events.kinds", "segment.events", "segment.consent"].contains(&key.as_str())
+                || matches!(origin, SettingOrigin::File(_)),
             "ops/sequor.toml does not list {key} = {value}"
         );
     }
@@ -43,7 +44,9 @@ fn sample_settings_have_comments_and_examples_are_valid() {
         }
         previous_line = line;
     }
-    let settings = loaded(&sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss").replace("\n#\"", "\n\""));
+    let settings = loaded(
+        &sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss").replace("\n#\"", "\n\""),
+    );
     let kinds = settings.validated().unwrap().events.resolved_kinds();
     assert!(kinds.names().any(|name| name == "wishlist"));
     assert_eq!(settings.validated().unwrap().segment.event_overrides().filter(|(_, kind)| kind.is_some()).count(), 1);

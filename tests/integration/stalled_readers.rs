@@ -85,7 +85,9 @@ fn stalled_readers_are_disconnected() {
     let daemon = home.start(&["server.write_timeout=300ms", "server.idle_timeout=1h", "server.head_timeout=1h"]);
     let mut stalled = connect(&daemon);
     send_until_blocked(&mut stalled, get("/openapi.json").repeat(1000).as_bytes());
-    wait_for("the connection to be closed", || (daemon.metric("sequor_stalled_connections_total") == 1.0).then_some(()));
+    wait_for("the connection to be closed", || {
+        (daemon.metric("sequor_stalled_connections_total") == 1.0).then_some(())
+    });
     read_to_end(&mut stalled);
 }
 
@@ -132,7 +134,8 @@ fn pipelined_requests_are_all_answered_in_order() {
         // A body with blank lines, which the daemon cannot tell from the end of a head until it
         // parses the request.
         let body = event(&format!("e{number}"), "ann", "tea").to_string().replace(',', ",\r\n\r\n\n\n\n");
-        requests += &format!("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        requests +=
+            &format!("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         requests += &get("/v1/trending?limit=1");
         let chunk = event(&format!("c{number}"), "ann", "tea").to_string();
         requests += &format!(

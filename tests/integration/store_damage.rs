@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use sequor::domain::{Entry, Event, EventKind, Item, ItemChange, ItemOperation, Offset, Step, UserSequence};
-use sequor::store::{CheckpointWriter, Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, StoreOptions, restore};
+use sequor::store::{
+    CheckpointWriter, Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, StoreOptions, restore,
+};
 use tempfile::TempDir;
 
 use crate::journal_dump::copy_dir;
@@ -25,7 +27,8 @@ fn entry(offset: Offset) -> Entry {
     let mut random = TestRng(offset);
     let item_id = format!("item{}", random.below(300));
     if offset % 17 == 3 {
-        let item = Item { categories: vec![format!("category{}", offset % 5)], price: Some(offset as f64), ..Item::default() };
+        let item =
+            Item { categories: vec![format!("category{}", offset % 5)], price: Some(offset as f64), ..Item::default() };
         return Entry::Item(ItemChange { item_id, timestamp: offset as i64, operation: ItemOperation::Put(item) });
     }
     Entry::Event(Event {
@@ -36,7 +39,9 @@ fn entry(offset: Offset) -> Entry {
         item_id: Some(item_id),
         value: None,
         timestamp: offset as i64 * 60_000,
-        properties: offset.is_multiple_of(3).then(|| format!("{{\"page\":\"{}\"}}", "x".repeat(random.below(700) as usize))),
+        properties: offset
+            .is_multiple_of(3)
+            .then(|| format!("{{\"page\":\"{}\"}}", "x".repeat(random.below(700) as usize))),
     })
 }
 
@@ -54,7 +59,12 @@ fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecor
         let new = || SessionRecord { applied_through: 0, sequence: UserSequence::default(), hidden_state: Vec::new() };
         let record = users.entry(event.user_id).or_insert_with(new);
         let item = event.item_id.and_then(|name| names.get(&name));
-        record.sequence.push(offset, Step { item, kind: 0, starts_session: false, at: event.timestamp, value: 1.0 }, None, 1_800_000);
+        record.sequence.push(
+            offset,
+            Step { item, kind: 0, starts_session: false, at: event.timestamp, value: 1.0 },
+            None,
+            1_800_000,
+        );
         record.applied_through = offset + 1;
         record.hidden_state = vec![offset as u8; 200];
     }
@@ -145,7 +155,9 @@ impl Original {
         let mut read = 0;
         for found in store.journal().entries(0).map_err(|error| error.to_string())? {
             match found {
-                Ok((offset, entry)) if self.entries.get(offset as usize) == Some(&entry) && offset as usize == read => read += 1,
+                Ok((offset, entry)) if self.entries.get(offset as usize) == Some(&entry) && offset as usize == read => {
+                    read += 1
+                }
                 Ok((offset, _)) => return Err(format!("wrong entry at {offset}")),
                 Err(found) => error = Some(found),
             }
@@ -163,23 +175,27 @@ impl Original {
             match store.sessions().get(&user) {
                 Ok(record) => {
                     // An earlier record is valid if the watermark does not claim a later one.
-                    let detected =
-                        |(index, users): (usize, &BTreeMap<String, SessionRecord>)| (users.get(&user) == record.as_ref()).then_some(index);
+                    let detected = |(index, users): (usize, &BTreeMap<String, SessionRecord>)| {
+                        (users.get(&user) == record.as_ref()).then_some(index)
+                    };
                     let newest = self.stored.iter().enumerate().filter_map(detected).next_back();
-                    let applied_through =
-                        newest.and_then(|index| self.stored[index].values().map(|record| record.applied_through).max()).unwrap_or(0);
+                    let applied_through = newest
+                        .and_then(|index| self.stored[index].values().map(|record| record.applied_through).max())
+                        .unwrap_or(0);
                     if record.is_some() && newest.is_none() {
                         return Err(format!("wrong session record of {user}"));
                     }
-                    if through.as_ref().is_ok_and(|through| applied_through < *through && !self.has_no_later_event(&user, newest, *through))
-                    {
+                    if through.as_ref().is_ok_and(|through| {
+                        applied_through < *through && !self.has_no_later_event(&user, newest, *through)
+                    }) {
                         return Err(format!("the session record of {user} is older than the watermark"));
                     }
                 }
                 Err(found) => error = Some(found),
             }
         }
-        if let Ok(Some(newest)) = store.checkpoints(2).and_then(|checkpoints| checkpoints.newest(self.entries.len() as u64))
+        if let Ok(Some(newest)) =
+            store.checkpoints(2).and_then(|checkpoints| checkpoints.newest(self.entries.len() as u64))
             && newest.remaining() != 3000
         {
             return Err("wrong checkpoint".to_owned());

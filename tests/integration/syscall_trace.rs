@@ -19,10 +19,13 @@ pub(crate) fn strace_command(file: &Path) -> Vec<String> {
 /// Whether `strace` works here; reports a skipped check if not.
 pub(crate) fn is_strace_available() -> bool {
     let mut trial = Command::new("strace");
-    let traced = trial.args(["-D", "-f", "-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let traced =
+        trial.args(["-D", "-f", "-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_available = traced.is_ok_and(|status| status.success());
     if !is_available {
-        eprintln!("SKIPPED: order of syncs and responses: strace is not installed or not permitted (Debian: apt-get install strace)");
+        eprintln!(
+            "SKIPPED: order of syncs and responses: strace is not installed or not permitted (Debian: apt-get install strace)"
+        );
     }
     is_available
 }
@@ -71,8 +74,9 @@ pub(crate) fn read_trace(file: &Path, process: u32) -> Vec<SystemCall> {
     let process = process.to_string();
     let text = wait_for("the end of the trace", || {
         let text = fs::read_to_string(file).ok()?;
-        let ends =
-            |line: &str| line.split_once(' ').is_some_and(|(thread, text)| thread == process && text.trim_start().starts_with("+++"));
+        let ends = |line: &str| {
+            line.split_once(' ').is_some_and(|(thread, text)| thread == process && text.trim_start().starts_with("+++"))
+        };
         text.lines().any(ends).then_some(text)
     });
     let mut pending: HashMap<&str, (usize, &str)> = HashMap::new();
@@ -101,7 +105,8 @@ fn parse(text: &str, began: usize, ended: usize) -> Option<SystemCall> {
     let path = arguments.split_once('<').filter(|(number, _)| number.parse::<u32>().is_ok());
     let path = path.and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path).unwrap_or_default();
     let data = arguments.split('"').skip(1).step_by(2).flat_map(from_hexadecimal).collect();
-    let position = arguments.rsplit_once(", ").and_then(|(_, position)| position.trim().parse().ok()).unwrap_or_default();
+    let position =
+        arguments.rsplit_once(", ").and_then(|(_, position)| position.trim().parse().ok()).unwrap_or_default();
     // The result `?` means that the thread ended during the call.
     let (result, ended) = match result.split(' ').next()? {
         "?" => (-1, usize::MAX),

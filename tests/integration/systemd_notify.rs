@@ -52,9 +52,13 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
     }
     daemon.send_events(&[event("first", "ann", "tea")]);
     daemon.wait_until_learned(1);
-    let status =
-        wait_for("the status line", || supervisor.received().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned")));
-    assert!(status.starts_with(&format!("STATUS=API {}", daemon.api())) && status.ends_with("the journal takes writes"), "{status}");
+    let status = wait_for("the status line", || {
+        supervisor.received().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned"))
+    });
+    assert!(
+        status.starts_with(&format!("STATUS=API {}", daemon.api())) && status.ends_with("the journal takes writes"),
+        "{status}"
+    );
 
     // Stops under load.
     let (acknowledged, sent) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
@@ -64,7 +68,8 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
             scope.spawn(move || {
                 for number in 0.. {
                     let ids = [0, 1, 2].map(|index| format!("{sender}-{number}-{index}"));
-                    let body = serde_json::json!(ids.clone().map(|id| event(&id, &format!("user{sender}"), "tea"))).to_string();
+                    let body = serde_json::json!(ids.clone().map(|id| event(&id, &format!("user{sender}"), "tea")))
+                        .to_string();
                     // The daemon no longer responds after the stop.
                     let Ok(response) = daemon.try_post("/v1/events", &[], body.as_bytes()) else { return };
                     assert_eq!(response.status, 200, "{}", response.body);
@@ -82,7 +87,10 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
     let counts = dump.event_ids();
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() > 120);
-    assert!(acknowledged.iter().all(|id| counts.get(id.as_str()) == Some(&1)), "an acknowledged event is lost or duplicated");
+    assert!(
+        acknowledged.iter().all(|id| counts.get(id.as_str()) == Some(&1)),
+        "an acknowledged event is lost or duplicated"
+    );
 }
 
 #[test]
@@ -122,7 +130,8 @@ fn stuck_actor_stops_the_watchdog_pings() {
     // Does not wait for the response, which never comes.
     let body = event("stuck", "ann", "poison").to_string();
     let mut connection = TcpStream::connect(daemon.api().trim_start_matches("http://")).unwrap();
-    write!(connection, "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(connection, "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .unwrap();
     wait_for("the stuck actor to be detected", || {
         std::fs::read_to_string(home.path().join("log")).unwrap().contains("an actor does not answer").then_some(())
     });
@@ -138,9 +147,14 @@ fn health_command_sets_the_exit_code() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let address = daemon.admin_address().to_owned();
-    for (flags, state) in [(&["health", "--url", &address][..], "ready"), (&["health", "--url", &address, "--alive"], "alive")] {
+    for (flags, state) in
+        [(&["health", "--url", &address][..], "ready"), (&["health", "--url", &address, "--alive"], "alive")]
+    {
         let output = run(flags);
-        assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap()), (Some(0), format!("{address} is {state}\n")));
+        assert_eq!(
+            (output.status.code(), String::from_utf8(output.stdout).unwrap()),
+            (Some(0), format!("{address} is {state}\n"))
+        );
     }
     daemon.kill();
     let output = run(&["health", "--url", &address]);

@@ -37,7 +37,10 @@ fn items(daemon: &Daemon) -> Vec<String> {
     let output = run(&["export", "--url", daemon.admin_address(), "--only", "event"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
-    lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["item_id"].as_str().unwrap().to_owned()).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["item_id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn wait_for_events(daemon: &Daemon, count: usize) {
@@ -97,7 +100,11 @@ fn tail_survives_rotations_and_restarts() {
     fs::remove_file(home.path().join("access.log.sequor")).unwrap();
     let second_run = run(&["tail", "--once", log.to_str().unwrap(), "--url", &address, "--keep-bots", "--rule", RULE]);
     let stderr = String::from_utf8_lossy(&second_run.stdout).into_owned();
-    assert!(second_run.status.success() && stderr.contains("duplicates"), "{stderr}{}", String::from_utf8_lossy(&second_run.stderr));
+    assert!(
+        second_run.status.success() && stderr.contains("duplicates"),
+        "{stderr}{}",
+        String::from_utf8_lossy(&second_run.stderr)
+    );
     assert_each_once(&daemon, 70);
 }
 
@@ -174,7 +181,16 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_imported() {
     let invalid_rows = b"user,item,event,timestamp\nu,p0,view,1600000001\nu,view,1\nu,\xff,view,1\nu,p1,view,soon\nu,p1,view,1600000002\n";
     fs::write(path("bad.csv"), invalid_rows).unwrap();
     let (csv, faults_file) = (path("bad.csv"), path("faults.ndjson"));
-    let arguments = ["import", csv.to_str().unwrap(), "--url", daemon.api(), "--show", "1", "--faults", faults_file.to_str().unwrap()];
+    let arguments = [
+        "import",
+        csv.to_str().unwrap(),
+        "--url",
+        daemon.api(),
+        "--show",
+        "1",
+        "--faults",
+        faults_file.to_str().unwrap(),
+    ];
     let output = run(&arguments);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
@@ -189,16 +205,33 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_imported() {
     assert_eq!(daemon.get("/v1/items/p0").json()["categories"], serde_json::json!(["hot", "green"]));
     // The same rows into a data directory without a running daemon.
     let data = path("stopped");
-    let output = run(&["import", csv.to_str().unwrap(), "--data-dir", data.to_str().unwrap(), "--set", "network.hidden=8", "--json"]);
+    let output = run(&[
+        "import",
+        csv.to_str().unwrap(),
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--set",
+        "network.hidden=8",
+        "--json",
+    ]);
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &summary["taken"]), (Some(2), &Value::from(2)), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        (output.status.code(), &summary["taken"]),
+        (Some(2), &Value::from(2)),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Runs an import and returns the exit code, the summary and the error output.
 fn import(file: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let output = run(&[&["import", file.to_str().unwrap(), "--json"], arguments].concat());
     let stderr = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}")), stderr)
+    (
+        output.status.code(),
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}")),
+        stderr,
+    )
 }
 
 /// The line and code of each fault that an import reported.
@@ -224,13 +257,27 @@ fn import_with_kill(home: &DaemonHome, arguments: &[&str]) {
         rows.push_str(&format!("{},u{},p{row}\n", 1_600_000_000 + row + row % 5 * 3, row % 50));
     }
     fs::write(&file, rows).unwrap();
-    let common = ["--map", "user=visitorid,item=itemid,time=ts", "--type", "view", "--time-unit", "s", "--window", "20s", "--batch", "100"];
+    let common = [
+        "--map",
+        "user=visitorid,item=itemid,time=ts",
+        "--type",
+        "view",
+        "--time-unit",
+        "s",
+        "--window",
+        "20s",
+        "--batch",
+        "100",
+    ];
     let arguments = [&common[..], arguments].concat();
     let mut command = sequor();
     command.arg("import").arg(&file).args(&arguments).args(["--show", "1000000"]);
-    let mut killed = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut killed =
+        Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let progress_file = home.path().join("events.csv.import");
-    let through = || serde_json::from_str::<Value>(&fs::read_to_string(&progress_file).ok()?).ok()?["targets"][0]["through"].as_u64();
+    let through = || {
+        serde_json::from_str::<Value>(&fs::read_to_string(&progress_file).ok()?).ok()?["targets"][0]["through"].as_u64()
+    };
     wait_for("the middle of the file", || through().filter(|through| *through as usize > HALF / 2));
     assert_eq!(killed.0.try_wait().unwrap(), None, "the import ended before it could be killed");
     drop(killed);
@@ -241,7 +288,10 @@ fn import_with_kill(home: &DaemonHome, arguments: &[&str]) {
     assert_eq!(count("taken") + count("duplicates") + count("skipped"), 2 * HALF as u64, "{summary}");
     assert!(count("skipped") > HALF as u64 / 4 && count("taken") >= HALF as u64, "{summary}");
     let (code, second_run, _) = import(&file, &arguments);
-    assert_eq!((code, &second_run["skipped"], &second_run["taken"]), (Some(2), &Value::from(2 * HALF), &Value::from(0)));
+    assert_eq!(
+        (code, &second_run["skipped"], &second_run["taken"]),
+        (Some(2), &Value::from(2 * HALF), &Value::from(0))
+    );
     // Without the progress file everything is sent again, and counts as duplicates.
     fs::remove_file(progress_file).unwrap();
     let (_, second_run, _) = import(&file, &arguments);
@@ -260,7 +310,10 @@ fn killed_import_resumes_and_each_row_counts_once() {
 fn killed_offline_import_resumes_and_each_row_counts_once() {
     let home = DaemonHome::new();
     let data = home.data_dir();
-    import_with_kill(&home, &["--data-dir", data.to_str().unwrap(), "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]]);
+    import_with_kill(
+        &home,
+        &["--data-dir", data.to_str().unwrap(), "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]],
+    );
     assert_each_once(&home.start(&[]), 4_000);
 }
 
@@ -272,12 +325,17 @@ fn unsorted_rows_are_sorted_within_the_window_and_late_rows_are_counted() {
     // Minutes; the default window is an hour. The event of minute 10 is 140 minutes late.
     let minutes = [60, 30, 45, 90, 31, 150, 100, 10, 151];
     let rows = minutes.iter().map(|minute| format!("ann,p{minute},view,{}\n", 1_600_000_000 + minute * 60));
-    fs::write(&file, std::iter::once("user,item,event,timestamp\n".to_owned()).chain(rows).collect::<String>()).unwrap();
+    fs::write(&file, std::iter::once("user,item,event,timestamp\n".to_owned()).chain(rows).collect::<String>())
+        .unwrap();
     let (code, summary, stderr) = import(&file, &["--url", daemon.api()]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(9), &Value::from(1)), "{stderr}");
     assert_eq!(items(&daemon), ["p30", "p31", "p45", "p60", "p90", "p10", "p100", "p150", "p151"]);
     // With a window of 0 the order is kept, and every row older than an earlier one is late.
-    fs::write(&file, "user,item,event,timestamp\nbob,p2,view,1700000002\nbob,p1,view,1700000001\nbob,p3,view,1700000003\n").unwrap();
+    fs::write(
+        &file,
+        "user,item,event,timestamp\nbob,p2,view,1700000002\nbob,p1,view,1700000001\nbob,p3,view,1700000003\n",
+    )
+    .unwrap();
     let (code, summary, stderr) = import(&file, &["--url", daemon.api(), "--window", "0s"]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(3), &Value::from(1)), "{stderr}");
     assert_eq!(items(&daemon)[9..], ["p2", "p1", "p3"]);
@@ -300,16 +358,23 @@ fn a_truncated_file_is_named_and_nothing_of_it_is_imported() {
     let complete = home.path().join("complete.csv");
     fs::write(&complete, "user,item,event,timestamp\nu,p0,view,1600000000\n").unwrap();
     let complete = complete.to_str().unwrap();
-    for (name, packed) in [("cut.csv.gz", gzip.finish().unwrap()), ("cut.csv.zst", zstd::encode_all(rows.as_bytes(), 1).unwrap())] {
+    for (name, packed) in
+        [("cut.csv.gz", gzip.finish().unwrap()), ("cut.csv.zst", zstd::encode_all(rows.as_bytes(), 1).unwrap())]
+    {
         let file = home.path().join(name);
         for end in [packed.len() * 2 / 5, packed.len() - 3] {
             fs::write(&file, &packed[..end]).unwrap();
             let name = file.to_str().unwrap();
-            for arguments in [&["import", complete, name, "--url", daemon.api()][..], &["replay", name], &["train", name]] {
+            for arguments in
+                [&["import", complete, name, "--url", daemon.api()][..], &["replay", name], &["train", name]]
+            {
                 let output = run(arguments);
                 let error = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
-                assert!(error.contains("the compressed stream ends too early; the file is truncated"), "{arguments:?}: {error}");
+                assert!(
+                    error.contains("the compressed stream ends too early; the file is truncated"),
+                    "{arguments:?}: {error}"
+                );
                 assert!(!error.contains("accepted"), "{error}");
             }
             assert!(!home.path().join(format!("{name}.import")).exists());
@@ -328,8 +393,14 @@ fn bad_json_lines_are_rejected_by_line() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let file = home.path().join("bad.ndjson");
-    let good = |id: &str| format!("{{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"q\",\"event_id\":\"{id}\"}}\n").into_bytes();
-    fs::write(&file, [good("j1"), b"{\"user_id\":\"u\"}\n{\"user_id\":\"\xff\"}\n{\"user_id\":\n".to_vec(), good("j2")].concat()).unwrap();
+    let good = |id: &str| {
+        format!("{{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"q\",\"event_id\":\"{id}\"}}\n").into_bytes()
+    };
+    fs::write(
+        &file,
+        [good("j1"), b"{\"user_id\":\"u\"}\n{\"user_id\":\"\xff\"}\n{\"user_id\":\n".to_vec(), good("j2")].concat(),
+    )
+    .unwrap();
     let faults_file = home.path().join("faults.ndjson");
     let (code, summary, stderr) = import(&file, &["--url", daemon.api(), "--faults", faults_file.to_str().unwrap()]);
     assert_eq!((code, &summary["taken"], &summary["faulty"]), (Some(2), &Value::from(2), &Value::from(3)), "{stderr}");

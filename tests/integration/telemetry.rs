@@ -120,14 +120,22 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
 fn messages(bytes: &[u8], number: u64) -> Vec<&[u8]> {
     fields(bytes)
         .into_iter()
-        .filter_map(|(found, field)| if let (true, Field::Bytes(value)) = (found == number, field) { Some(value) } else { None })
+        .filter_map(
+            |(found, field)| {
+                if let (true, Field::Bytes(value)) = (found == number, field) { Some(value) } else { None }
+            },
+        )
         .collect()
 }
 
 fn number(bytes: &[u8], number: u64) -> u64 {
     fields(bytes)
         .into_iter()
-        .find_map(|(found, field)| if let (true, Field::Number(value)) = (found == number, field) { Some(value) } else { None })
+        .find_map(
+            |(found, field)| {
+                if let (true, Field::Number(value)) = (found == number, field) { Some(value) } else { None }
+            },
+        )
         .unwrap_or_default()
 }
 
@@ -136,7 +144,12 @@ fn text(bytes: &[u8], number: u64) -> String {
 }
 
 fn hexadecimal(bytes: &[u8], number: u64) -> String {
-    messages(bytes, number).first().into_iter().flat_map(|value| value.iter()).map(|byte| format!("{byte:02x}")).collect()
+    messages(bytes, number)
+        .first()
+        .into_iter()
+        .flat_map(|value| value.iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Attributes, each value as text.
@@ -208,9 +221,18 @@ fn request_with_headers(daemon: &Daemon, method: &str, path: &str, headers: &[(&
 /// Starts a daemon that sends spans to the collector, with settings that soon cause checkpoints and
 /// clusterings.
 fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon {
-    let usual = ["store.checkpoint_every=100", "clusters.every=64", "clusters.lag=16", "learning.interval=16", "log.level=trace"];
+    let usual = [
+        "store.checkpoint_every=100",
+        "clusters.every=64",
+        "clusters.lag=16",
+        "learning.interval=16",
+        "log.level=trace",
+    ];
     let endpoint_setting = [collector.setting()];
-    home.start(&[&usual[..], &[endpoint_setting[0].as_str(), "OTEL_EXPORTER_OTLP_HEADERS=x-collector-key=sesame"], settings].concat())
+    home.start(
+        &[&usual[..], &[endpoint_setting[0].as_str(), "OTEL_EXPORTER_OTLP_HEADERS=x-collector-key=sesame"], settings]
+            .concat(),
+    )
 }
 
 #[test]
@@ -220,9 +242,15 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
     let daemon = start(&home, &collector, &["--listen=0.0.0.0:0"]);
     let bearer = format!("Bearer {key}");
     let traceparent = format!("00-{TRACE}-{PARENT}-01");
-    let headers =
-        [("authorization", bearer.as_str()), ("traceparent", &traceparent), ("tracestate", "whois=whois-ann"), ("x-request-id", "r-1")];
-    let events: Vec<_> = (0..130).map(|number| event(&format!("whois-e{number}"), "whois-ann", &format!("item{}", number % 20))).collect();
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("traceparent", &traceparent),
+        ("tracestate", "whois=whois-ann"),
+        ("x-request-id", "r-1"),
+    ];
+    let events: Vec<_> = (0..130)
+        .map(|number| event(&format!("whois-e{number}"), "whois-ann", &format!("item{}", number % 20)))
+        .collect();
     request_with_headers(&daemon, "POST", "/v1/events", &headers, &json!(events).to_string(), 200);
     request_with_headers(&daemon, "GET", "/v1/users/whois-ann/recommendations?limit=3", &headers[..2], "", 200);
     request_with_headers(&daemon, "POST", &format!("/v1/events?key={key}"), &headers[1..2], "whois-ann", 400);
@@ -234,18 +262,26 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a span contains {secret}");
     }
     let request_span = |name: &str, status: &str| {
-        let found: Vec<_> =
-            spans.iter().filter(|span| span.name == name && span.attributes["http.response.status_code"] == status).collect();
+        let found: Vec<_> = spans
+            .iter()
+            .filter(|span| span.name == name && span.attributes["http.response.status_code"] == status)
+            .collect();
         assert_eq!(found.len(), 1, "{name}: {spans:#?}");
         // Kind 2 is SERVER.
-        assert_eq!((found[0].trace.as_str(), found[0].parent.as_str(), found[0].kind, found[0].failed), (TRACE, PARENT, 2, false));
+        assert_eq!(
+            (found[0].trace.as_str(), found[0].parent.as_str(), found[0].kind, found[0].failed),
+            (TRACE, PARENT, 2, false)
+        );
         found[0]
     };
     let child_of = |span: &Span, name: &str| {
         let found = spans.iter().find(|child| child.name == name && child.parent == span.id);
         let found = found.unwrap_or_else(|| panic!("{span:?} has no child {name} in {spans:#?}"));
         assert_eq!(found.trace, span.trace);
-        assert!(span.nanoseconds.0 <= found.nanoseconds.0 && found.nanoseconds.0 <= found.nanoseconds.1, "{found:?} of {span:?}");
+        assert!(
+            span.nanoseconds.0 <= found.nanoseconds.0 && found.nanoseconds.0 <= found.nanoseconds.1,
+            "{found:?} of {span:?}"
+        );
         found
     };
     let post_span = request_span("POST /v1/events", "200");
@@ -254,7 +290,10 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
         (attribute(post_span, "http.request.method"), attribute(post_span, "http.route")),
         ("POST".to_owned(), "/v1/events".to_owned())
     );
-    assert_eq!((attribute(post_span, "sequor.request_id").as_str(), post_span.service["service.name"].as_str()), ("r-1", "sequor"));
+    assert_eq!(
+        (attribute(post_span, "sequor.request_id").as_str(), post_span.service["service.name"].as_str()),
+        ("r-1", "sequor")
+    );
     assert_eq!(post_span.service["service.version"], env!("CARGO_PKG_VERSION"));
     child_of(post_span, "capture");
     assert_eq!(child_of(post_span, "commit").attributes["sequor.entries"], "130");
@@ -265,7 +304,10 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
     child_of(request_span("POST /v1/events", "400"), "capture");
     let unknown_method_span = spans.iter().find(|span| span.name == "HTTP").unwrap();
     assert_eq!(
-        (unknown_method_span.attributes["http.request.method"].as_str(), unknown_method_span.attributes.get("http.route")),
+        (
+            unknown_method_span.attributes["http.request.method"].as_str(),
+            unknown_method_span.attributes.get("http.route")
+        ),
         ("_OTHER", None)
     );
     // Background work belongs to no request.
@@ -309,7 +351,8 @@ fn unavailable_collector_does_not_block_the_daemon() {
     // One collector accepts connections but never responds. The other does not exist: nothing
     // listens on port 1.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let hanging = Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), received: Arc::default() };
+    let hanging =
+        Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), received: Arc::default() };
     let unreachable = Collector { endpoint: "http://127.0.0.1:1".to_owned(), received: Arc::default() };
     for (collector, spans, outcome) in [(hanging, 2600, "dropped"), (unreachable, 600, "failed")] {
         let home = DaemonHome::new();

@@ -24,7 +24,10 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
     ("actors", &["domain", "registries", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
     ("services", &["domain", "learner", "actors", "clock", "metrics", "telemetry"]),
-    ("http", &["domain", "ingest", "learner", "settings", "auth", "services", "actors", "clock", "metrics", "telemetry"]),
+    (
+        "http",
+        &["domain", "ingest", "learner", "settings", "auth", "services", "actors", "clock", "metrics", "telemetry"],
+    ),
     (
         "cli",
         &[

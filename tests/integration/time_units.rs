@@ -25,7 +25,11 @@ fn events(daemon: &Daemon) -> Vec<(String, Value)> {
     let output = run(&["export", "--url", daemon.admin_address(), "--only", "event"]);
     let lines = String::from_utf8(output.stdout).unwrap();
     let event = |line: &str| serde_json::from_str::<Value>(line).unwrap();
-    lines.lines().map(event).map(|event| (event["item_id"].as_str().unwrap().to_owned(), event["timestamp"].clone())).collect()
+    lines
+        .lines()
+        .map(event)
+        .map(|event| (event["item_id"].as_str().unwrap().to_owned(), event["timestamp"].clone()))
+        .collect()
 }
 
 #[test]
@@ -41,13 +45,16 @@ fn a_number_in_another_unit_is_refused_over_http() {
         let event = json!({ "user_id": "u", "type": "view", "item_id": "i", "timestamp": number });
         for path in ["/v1/events", "/v1/events/validate"] {
             let rejected = daemon.post(path, &event.to_string()).json()["rejected"][0].clone();
-            assert_eq!((&rejected["field"], &rejected["code"]), (&json!("timestamp"), &json!(code)), "{path}: {rejected}");
+            assert_eq!(
+                (&rejected["field"], &rejected["code"]),
+                (&json!("timestamp"), &json!(code)),
+                "{path}: {rejected}"
+            );
             assert!(rejected["reason"].as_str().unwrap().contains(hint), "{path}: {rejected}");
         }
         let item = daemon.request("PUT", "/v1/items/tea", &json!({ "expires": number }).to_string());
         assert!(item.status == 400 && item.body.contains(hint), "{}: {}", item.status, item.body);
-        let call =
-            json!({ "type": "track", "userId": "u", "event": "Product Viewed", "properties": { "product_id": "i" }, "timestamp": number });
+        let call = json!({ "type": "track", "userId": "u", "event": "Product Viewed", "properties": { "product_id": "i" }, "timestamp": number });
         let batch = daemon.post("/v1/batch?verbose=1", &json!({ "batch": [call] }).to_string());
         assert!(batch.body.contains(hint), "{}", batch.body);
     }
@@ -62,7 +69,9 @@ fn files_of_every_unit_give_the_same_times() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let header = "user,item,event,timestamp\n";
-    let json = |item: &str, at: &str| format!("{{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"{item}\",\"timestamp\":{at}}}\n");
+    let json = |item: &str, at: &str| {
+        format!("{{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"{item}\",\"timestamp\":{at}}}\n")
+    };
     let csv = |item: &str, at: &str| format!("{header}u,{item},view,{at}\n");
     let files = [
         ("seconds.ndjson", json("a", "1600000000"), &[][..]),
@@ -88,7 +97,8 @@ fn files_of_every_unit_give_the_same_times() {
     // Without a zone, a time without an offset has no meaning.
     let (code, error) = import(&daemon, &write(&home, "nowhere.csv", &csv("k", "2020-09-13 12:26:40")), &[]);
     assert!(code == Some(2) && error.contains("name a --time-zone"), "{error}");
-    let (code, error) = import(&daemon, &write(&home, "zone.csv", &csv("k", "2020-09-13")), &["--time-zone", "Mars/Olympus"]);
+    let (code, error) =
+        import(&daemon, &write(&home, "zone.csv", &csv("k", "2020-09-13")), &["--time-zone", "Mars/Olympus"]);
     assert!(code == Some(1) && error.contains("unknown time zone `Mars/Olympus`"), "{error}");
 }
 
@@ -99,16 +109,25 @@ fn a_time_in_1970_must_be_asked_for() {
     let rows = "user,item,event,timestamp\nu,a,view,1\nu,b,view,2\n";
     let file = write(&home, "relative.csv", rows);
     let (code, error) = import(&daemon, &file, &[]);
-    assert!(code == Some(2) && error.contains("1 in seconds is 1970-01-01T00:00:01Z; if that is meant, name the unit"), "{error}");
+    assert!(
+        code == Some(2) && error.contains("1 in seconds is 1970-01-01T00:00:01Z; if that is meant, name the unit"),
+        "{error}"
+    );
     assert_eq!(daemon.next_offset(), 0);
     let (code, error) = import(&daemon, &write(&home, "meant.csv", rows), &["--time-unit", "s"]);
     assert_eq!((code, daemon.next_offset()), (Some(0), 2), "{error}");
     let stored = events(&daemon);
-    assert_eq!(stored, [("a".to_owned(), json!("1970-01-01T00:00:01Z")), ("b".to_owned(), json!("1970-01-01T00:00:02Z"))]);
+    assert_eq!(
+        stored,
+        [("a".to_owned(), json!("1970-01-01T00:00:01Z")), ("b".to_owned(), json!("1970-01-01T00:00:02Z"))]
+    );
     for command in ["replay", "train"] {
         let output = run(&[command, file.to_str().unwrap(), "--set", "network.hidden=8"]);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && error.contains("name the unit with --time-unit"), "{command}: {error}");
+        assert!(
+            output.status.code() == Some(1) && error.contains("name the unit with --time-unit"),
+            "{command}: {error}"
+        );
     }
 }
 
@@ -116,16 +135,21 @@ fn a_time_in_1970_must_be_asked_for() {
 fn a_catalog_in_seconds_does_not_expire() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    for (name, text) in
-        [("a.csv", "item_id,expires\ntea,4102444800\n"), ("a.ndjson", "{\"item_id\":\"cup\",\"expires\":4102444800000000}\n")]
-    {
+    for (name, text) in [
+        ("a.csv", "item_id,expires\ntea,4102444800\n"),
+        ("a.ndjson", "{\"item_id\":\"cup\",\"expires\":4102444800000000}\n"),
+    ] {
         let (code, error) = import(&daemon, &write(&home, name, text), &["--items"]);
         assert_eq!(code, Some(0), "{error}");
     }
     for item in ["tea", "cup"] {
         assert_eq!(daemon.get(&format!("/v1/items/{item}")).json()["expires"], json!(4_102_444_800_000_i64), "{item}");
     }
-    let (code, error) = import(&daemon, &write(&home, "b.csv", "item_id,expires\npot,2099-12-31\n"), &["--items", "--time-zone", "UTC"]);
+    let (code, error) = import(
+        &daemon,
+        &write(&home, "b.csv", "item_id,expires\npot,2099-12-31\n"),
+        &["--items", "--time-zone", "UTC"],
+    );
     assert_eq!(code, Some(0), "{error}");
 }
 
@@ -138,13 +162,19 @@ fn a_replay_of_seconds_finds_the_same_sessions_as_one_of_milliseconds() {
         let rows = visits.iter().enumerate().map(|(row, visit)| {
             // Every seventh event comes an hour after the one before.
             let at = (visit.at + (row as u64 / 7) * 3_600_000) / unit;
-            format!("{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{at}}}\n", visit.user, visit.item)
+            format!(
+                "{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{at}}}\n",
+                visit.user, visit.item
+            )
         });
         let file = write(&home, name, &rows.collect::<String>());
         let output = run(&["replay", file.to_str().unwrap(), "--idle-gap", "30m", "--without", "network"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| line.contains("Recall") || line.contains("evaluated")).map(str::to_owned).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| line.contains("Recall") || line.contains("evaluated"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     assert_eq!(report("seconds.ndjson", 1000), report("milliseconds.ndjson", 1));
 }

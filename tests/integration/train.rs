@@ -37,7 +37,8 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 /// Trains a small network.
 fn train(file: &Path, more: &[&str]) -> Output {
     let small = SMALL_NETWORK.iter().flat_map(|setting| ["--set", setting]);
-    let arguments: Vec<&str> = ["train", file.to_str().unwrap()].into_iter().chain(small).chain(more.iter().copied()).collect();
+    let arguments: Vec<&str> =
+        ["train", file.to_str().unwrap()].into_iter().chain(small).chain(more.iter().copied()).collect();
     run(&arguments)
 }
 
@@ -65,11 +66,21 @@ const FIGURES: [&str; 5] = ["evaluated_steps", "recall_at_20", "mrr_at_20", "ndc
 #[test]
 fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics() {
     let (folder, file) = recording(11);
-    let [checkpoint, json, evaluated, picture] = ["c", "train.json", "evaluate.json", "curves.svg"].map(|name| folder.path().join(name));
+    let [checkpoint, json, evaluated, picture] =
+        ["c", "train.json", "evaluate.json", "curves.svg"].map(|name| folder.path().join(name));
     let output = trained(
         &file,
         &checkpoint,
-        &["--epochs", "5", "--set", "network.interest_weight=0.1", "--json", json.to_str().unwrap(), "--plot", picture.to_str().unwrap()],
+        &[
+            "--epochs",
+            "5",
+            "--set",
+            "network.interest_weight=0.1",
+            "--json",
+            json.to_str().unwrap(),
+            "--plot",
+            picture.to_str().unwrap(),
+        ],
     );
     let table = String::from_utf8(output.stdout).unwrap();
     for column in ["epoch", "loss", "Recall@20", "MRR@20", "NDCG@20", "interest MSE", "examples/s", "skipped"] {
@@ -89,14 +100,18 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
     }
     let later = sessions.split_off(sessions.len() * 9 / 10);
     let known_items: HashSet<_> = sessions.iter().flatten().collect();
-    let steps: usize = later.iter().map(|session| session.iter().filter(|item| known_items.contains(item)).count().saturating_sub(1)).sum();
+    let steps: usize = later
+        .iter()
+        .map(|session| session.iter().filter(|item| known_items.contains(item)).count().saturating_sub(1))
+        .sum();
     assert_eq!(figures["evaluated_steps"], steps);
     assert!(figures["recall_at_20"].as_f64() > Some(0.6), "20 of 60 items at random would be 0.33: {figures}");
     assert_eq!(figures["epochs"].as_array().unwrap().len(), 5);
     assert!(fs::read_to_string(picture).unwrap().contains("Recall@20"));
 
     let checkpoint = checkpoint.to_str().unwrap();
-    let output = run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint, "--json", evaluated.to_str().unwrap()]);
+    let output =
+        run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint, "--json", evaluated.to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let evaluated = read(&evaluated);
     for figure in FIGURES {
@@ -115,7 +130,8 @@ fn resumed_training_equals_an_uninterrupted_one() {
     };
     // The learning rate depends on the progress of the training, and the best epoch is not the
     // last.
-    let settings = ["--validation", "0.1", "--patience", "9", "--set", "train.warmup=20", "--set", "train.decay=0.9", "--epochs"];
+    let settings =
+        ["--validation", "0.1", "--patience", "9", "--set", "train.warmup=20", "--set", "train.decay=0.9", "--epochs"];
     let whole = checkpoint("whole", &[&settings[..], &["6"]].concat());
     assert_eq!(checkpoint("again", &[&settings[..], &["6"]].concat()), whole);
     assert_ne!(checkpoint("other", &[&settings[..], &["6", "--seed", "7"]].concat()), whole);
@@ -148,8 +164,9 @@ fn invalid_checkpoints_are_rejected() {
     }
     fs::write(&checkpoint, &whole).unwrap();
 
-    let resume =
-        |file: &Path, more: &[&str]| error_of(&train(file, &[&["--resume", "--checkpoint", path, "--epochs", "2"], more].concat()));
+    let resume = |file: &Path, more: &[&str]| {
+        error_of(&train(file, &[&["--resume", "--checkpoint", path, "--epochs", "2"], more].concat()))
+    };
     let stderr = resume(&file, &["--set", "network.hidden=16"]);
     assert!(stderr.contains("network.hidden = 16 (from the command line): the checkpoint was made with 8"), "{stderr}");
     let (_other, other) = recording(14);
@@ -185,9 +202,11 @@ fn diverging_training_names_the_learning_rate() {
     let (folder, file) = recording(15);
     let checkpoint = folder.path().join("c");
     // Cross-entropy has bounded gradients; this loss is quadratic.
-    let diverging = ["network.optimiser=sgd", "network.learning_rate=10", "network.loss=bpr_max", "network.bpr_regularisation=100"];
+    let diverging =
+        ["network.optimiser=sgd", "network.learning_rate=10", "network.loss=bpr_max", "network.bpr_regularisation=100"];
     let diverging = diverging.iter().flat_map(|setting| ["--set", setting]);
-    let more: Vec<&str> = ["--checkpoint", checkpoint.to_str().unwrap(), "--epochs", "50"].into_iter().chain(diverging).collect();
+    let more: Vec<&str> =
+        ["--checkpoint", checkpoint.to_str().unwrap(), "--epochs", "50"].into_iter().chain(diverging).collect();
     let output = train(&file, &more);
     let stderr = error_of(&output);
     assert!(stderr.contains("were skipped") && stderr.contains("`network.learning_rate` (now 10)"), "{stderr}");
@@ -195,7 +214,9 @@ fn diverging_training_names_the_learning_rate() {
     assert!(!table.to_lowercase().contains("nan") && !table.contains("inf"), "{table}");
     // The state before the divergence is still readable.
     if checkpoint.exists() {
-        assert!(run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()]).status.success());
+        assert!(
+            run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()]).status.success()
+        );
     }
 }
 
@@ -231,10 +252,16 @@ fn daemon_starts_from_a_pretrained_network_after_every_restart() {
     // The walks follow a ring of 60 items. Of ten random items, three or four would be within ten
     // steps of item7.
     let near = |item: &String| {
-        (0..60).any(|index: i32| *item == format!("item{index}") && (index - 7).rem_euclid(60).min((7 - index).rem_euclid(60)) <= 10)
+        (0..60).any(|index: i32| {
+            *item == format!("item{index}") && (index - 7).rem_euclid(60).min((7 - index).rem_euclid(60)) <= 10
+        })
     };
     assert!(list.iter().take(10).filter(|item| near(item)).count() >= 8, "{list:?}");
-    daemon.send_events(&[event("h1", "ann", "item7"), event("h2", "ann", "never seen before"), event("h3", "ann", "item9")]);
+    daemon.send_events(&[
+        event("h1", "ann", "item7"),
+        event("h2", "ann", "never seen before"),
+        event("h3", "ann", "item9"),
+    ]);
     daemon.wait_until_learned(3);
     let list = inline_recommendations(&daemon, &["item7", "item9"]);
     daemon.kill();
@@ -261,7 +288,8 @@ fn daemon_starts_from_a_pretrained_network_after_every_restart() {
 
 /// A recorded data set, if it is available.
 fn recorded(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var("SEQUOR_DATA").map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let folder = std::env::var("SEQUOR_DATA")
+        .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let file = folder.join(name);
     if !file.is_file() {
         // Bypasses the capture of test output, so that the message is visible.
@@ -297,8 +325,16 @@ fn recorded_data_sets_are_split_like_published_ones() {
 fn recorded_shop_is_learned() {
     let Some(file) = recorded("yoochoose100k.csv.gz") else { return };
     let json = tempfile::NamedTempFile::new().unwrap();
-    let arguments =
-        ["train", file.to_str().unwrap(), "--epochs", "2", "--set", "network.cell=gru", "--json", json.path().to_str().unwrap()];
+    let arguments = [
+        "train",
+        file.to_str().unwrap(),
+        "--epochs",
+        "2",
+        "--set",
+        "network.cell=gru",
+        "--json",
+        json.path().to_str().unwrap(),
+    ];
     let output = run(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let figures = read(json.path());

@@ -24,14 +24,24 @@ fn event_at(second: i64, user: &str, item: &str) -> Value {
 fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
     let response = daemon.get_admin(&format!("/admin/sessions/{user}"));
     assert_eq!(response.status, 200, "{}", response.body);
-    response.json()["sequence"].as_array().unwrap().iter().map(|step| step["item"].as_str().unwrap().to_owned()).collect()
+    response.json()["sequence"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["item"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn merged_user_takes_over_the_visitors_sequence() {
     let home = DaemonHome::new();
     let daemon = home.start(&SHARDS);
-    daemon.send_events(&[event_at(1, "ann", "a"), event_at(2, "visitor", "b"), event_at(3, "ann", "c"), event_at(4, "visitor", "d")]);
+    daemon.send_events(&[
+        event_at(1, "ann", "a"),
+        event_at(2, "visitor", "b"),
+        event_at(3, "ann", "c"),
+        event_at(4, "visitor", "d"),
+    ]);
     let (status, receipt) = merge(&daemon, "ann", "visitor");
     assert_eq!((status, &receipt["accepted"], &receipt["duplicates"]), (200, &json!(1), &json!(0)), "{receipt}");
     assert_eq!(sequence(&daemon, "ann"), ["a", "b", "c", "d"]);
@@ -85,7 +95,11 @@ fn random_merges_and_kills_keep_sessions_consistent() {
                 .map(|_| {
                     second += 1;
                     let number = random.below(20);
-                    let user = if random.below(2) == 0 { format!("user{}", number % 5) } else { format!("visitor{round}-{number}") };
+                    let user = if random.below(2) == 0 {
+                        format!("user{}", number % 5)
+                    } else {
+                        format!("visitor{round}-{number}")
+                    };
                     // Some gaps are hours long, and some events arrive late.
                     let at_second = second * 60 + random.below(3) as i64 * 1500;
                     let mut event = event_at(at_second, &user, &format!("item{}", random.below(30)));
@@ -96,10 +110,16 @@ fn random_merges_and_kills_keep_sessions_consistent() {
             daemon.send_events(&events);
             if random.below(3) == 0 {
                 // Includes users who were merged before, and regular users.
-                let from =
-                    if random.below(8) == 0 { format!("user{}", random.below(5)) } else { format!("visitor{round}-{}", random.below(20)) };
-                let into =
-                    if random.below(3) == 0 { format!("visitor{round}-{}", random.below(20)) } else { format!("user{}", random.below(5)) };
+                let from = if random.below(8) == 0 {
+                    format!("user{}", random.below(5))
+                } else {
+                    format!("visitor{round}-{}", random.below(20))
+                };
+                let into = if random.below(3) == 0 {
+                    format!("visitor{round}-{}", random.below(20))
+                } else {
+                    format!("user{}", random.below(5))
+                };
                 let (status, receipt) = merge(&daemon, &into, &from);
                 assert!(status == 200 || from == into, "{receipt}");
             }
@@ -117,13 +137,24 @@ fn random_merges_and_kills_keep_sessions_consistent() {
     JournalDump::read(&home.data_dir());
     let data = home.data_dir();
     let mut on = ["verify", "--data-dir", data.to_str().unwrap()];
-    let settings: Vec<_> = crate::daemon::SMALL_NETWORK.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
+    let settings: Vec<_> =
+        crate::daemon::SMALL_NETWORK.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
     let verified = run(&[&on[..], &settings].concat());
-    assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
+    assert!(
+        verified.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&verified.stdout),
+        String::from_utf8_lossy(&verified.stderr)
+    );
     let before = std::fs::read(newest_checkpoint(&home)).unwrap();
     on[0] = "rebuild";
     let rebuilt = run(&[&on[..], &settings].concat());
-    assert!(rebuilt.status.success(), "{}{}", String::from_utf8_lossy(&rebuilt.stdout), String::from_utf8_lossy(&rebuilt.stderr));
+    assert!(
+        rebuilt.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&rebuilt.stdout),
+        String::from_utf8_lossy(&rebuilt.stderr)
+    );
     assert!(before == std::fs::read(newest_checkpoint(&home)).unwrap(), "a rebuild gives an identical checkpoint");
     JournalDump::read(&home.data_dir());
 }
@@ -156,7 +187,10 @@ fn placeholder_ids_are_never_merged() {
         );
         assert_eq!((&warnings[0]["code"], &warnings[0]["field"]), (&json!("placeholder_id"), &json!("anonymousId")));
         let answer = daemon.post("/v1/identify", &json!({ "anonymousId": id, "userId": "ann" }).to_string());
-        assert!(answer.status == 200 && answer.json()["warnings"][0]["reason"].as_str().unwrap().contains("events.placeholder_ids"));
+        assert!(
+            answer.status == 200
+                && answer.json()["warnings"][0]["reason"].as_str().unwrap().contains("events.placeholder_ids")
+        );
         if !id.trim().is_empty() {
             assert_eq!(merge(&daemon, "ann", id).0, 400, "{id}");
         }

@@ -69,7 +69,11 @@ impl IngestHandle {
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
         self.committer.do_send(AppendEntries { entries, permit, reply });
-        receipt.instrument(span).await.map_err(|_| RequestError::ActorStopped("committer"))?.map_err(RequestError::Store)
+        receipt
+            .instrument(span)
+            .await
+            .map_err(|_| RequestError::ActorStopped("committer"))?
+            .map_err(RequestError::Store)
     }
 
     /// Rejects events while the learner is too far behind. `max_lag` is the sender's own limit, if it
@@ -142,7 +146,8 @@ impl IngestHandle {
             },
             // A merge stores both ids, so both users must consent.
             Entry::Merge(merge) => {
-                let least = self.effective_consent(&merge.from, sender).min(self.effective_consent(&merge.into, sender));
+                let least =
+                    self.effective_consent(&merge.from, sender).min(self.effective_consent(&merge.into, sender));
                 (least > Consent::None).then_some(Entry::Merge(merge))
             }
             entry => Some(entry),

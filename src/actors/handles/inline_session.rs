@@ -13,7 +13,8 @@ impl RecommenderHandle {
         let kind = self.learner_config.kinds.id(&EventKind::View).unwrap_or_default();
         let value = self.learner_config.kinds.rule(kind).value;
         let known = items.iter().filter_map(|name| self.dictionary.get(name));
-        let steps = known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));
+        let steps =
+            known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));
         let mut answer = self.recommend_after(steps, request);
         if answer.fallback == Fallback::UnknownUser {
             answer.fallback = Fallback::UnknownItems;
@@ -25,19 +26,36 @@ impl RecommenderHandle {
     #[must_use]
     pub fn recommend_for_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
         let to_step = |event: &Event| {
-            let (_, update) = SessionUpdate::from_entry(0, Entry::Private(event.clone()), &self.dictionary, &self.learner_config.kinds)?;
+            let (_, update) = SessionUpdate::from_entry(
+                0,
+                Entry::Private(event.clone()),
+                &self.dictionary,
+                &self.learner_config.kinds,
+            )?;
             let SessionOp::Step { step, session_id } = update.op else { return None };
             Some((step, session_id))
         };
         self.recommend_after(events.iter().filter_map(to_step), request)
     }
 
-    fn recommend_after(&self, steps: impl Iterator<Item = (Step, Option<String>)>, request: &RecommendationRequest) -> RankedAnswer {
+    fn recommend_after(
+        &self,
+        steps: impl Iterator<Item = (Step, Option<String>)>,
+        request: &RecommendationRequest,
+    ) -> RankedAnswer {
         let _span = span!("answer").entered();
-        let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
+        let (snapshot, catalog, mut workspace) =
+            (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
         let mut sequence = SequenceState::default();
         for (step, session_id) in steps {
-            sequence.advance(0, step, session_id.as_deref(), &self.learner_config.sequence, snapshot.weights(), &mut workspace.network);
+            sequence.advance(
+                0,
+                step,
+                session_id.as_deref(),
+                &self.learner_config.sequence,
+                snapshot.weights(),
+                &mut workspace.network,
+            );
         }
         recommend(&snapshot, &catalog, &mut sequence, &self.learner_config.sequence, request, &mut workspace)
     }

@@ -92,7 +92,9 @@ impl InspectionHandle {
         let published = self.recommender.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
         metrics.weights_lag_entries.set(end - published.trained_through() as f64);
-        published.source_sizes().for_each(|(source, _, bytes)| metrics.candidate_source_bytes.with_label(source).set(bytes as f64));
+        published
+            .source_sizes()
+            .for_each(|(source, _, bytes)| metrics.candidate_source_bytes.with_label(source).set(bytes as f64));
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(store.journal().first_offset().unwrap_or_default() as f64);
         if let Ok(quarantined) = store.quarantine().count() {

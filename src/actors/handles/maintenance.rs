@@ -122,7 +122,11 @@ impl MaintenanceHandle {
     ///
     /// # Errors
     /// [`RequestError::NotReached`] if the learner has not come that far within `timeout`.
-    pub(in crate::actors) async fn persist_through(&self, offset: Offset, timeout: Duration) -> Result<(), MaintenanceError> {
+    pub(in crate::actors) async fn persist_through(
+        &self,
+        offset: Offset,
+        timeout: Duration,
+    ) -> Result<(), MaintenanceError> {
         let wanted = offset + 1;
         self.model.recommender.wait_for_offset(wanted, timeout).await?;
         let reached = self.persist_with(false).await?;
@@ -136,7 +140,8 @@ impl MaintenanceHandle {
     /// The journal's error: then nothing is erased.
     pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, RequestError> {
         let permit = self.ingest.try_admit(1)?;
-        let receipt = self.ingest.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
+        let receipt =
+            self.ingest.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
         self.erasure_progress.request();
         Ok(receipt.offset)
     }
@@ -163,8 +168,11 @@ impl MaintenanceHandle {
             let mut after = None;
             loop {
                 let request = ExpireSessions { cutoffs: Arc::clone(&cutoffs), after };
-                let ExpiryScan { changed, last } =
-                    shard.send(request).await.map_err(|_| RequestError::ActorStopped("shard"))?.map_err(RequestError::Store)?;
+                let ExpiryScan { changed, last } = shard
+                    .send(request)
+                    .await
+                    .map_err(|_| RequestError::ActorStopped("shard"))?
+                    .map_err(RequestError::Store)?;
                 sessions += changed;
                 after = last;
                 if after.is_none() {

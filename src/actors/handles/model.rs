@@ -38,7 +38,12 @@ impl ModelHandle {
     /// # Errors
     /// [`MaintenanceError::NoRestorePoint`] if a rollback names an offset without a restore point,
     /// or the journal's error: then the model is unchanged.
-    pub async fn apply(&self, operation: ModelOperation, cause: ModelChangeCause, now: Timestamp) -> Result<Offset, MaintenanceError> {
+    pub async fn apply(
+        &self,
+        operation: ModelOperation,
+        cause: ModelChangeCause,
+        now: Timestamp,
+    ) -> Result<Offset, MaintenanceError> {
         if let ModelOperation::Rollback { to } = operation {
             let points: Vec<_> = self.store.list_restore_points()?.into_iter().map(|point| point.offset).collect();
             if !points.contains(&to) {

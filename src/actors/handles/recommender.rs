@@ -12,7 +12,9 @@ use crate::actors::admission::AdmissionFull;
 use crate::actors::error::RequestError;
 use crate::actors::shard::{GetSessionView, RecommendForUser, Subscribe};
 use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp};
-use crate::learner::{HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
+use crate::learner::{
+    HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items,
+};
 use crate::metrics::{Metrics, QueueName};
 use crate::registries::ItemDictionary;
 use crate::store::SessionRecord;
@@ -78,7 +80,12 @@ impl RecommenderHandle {
     /// # Errors
     /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`] if
     /// the session cannot be read.
-    pub async fn hidden_items(&self, user: String, hidden: HiddenItems, now: Timestamp) -> Result<Vec<ItemIx>, RequestError> {
+    pub async fn hidden_items(
+        &self,
+        user: String,
+        hidden: HiddenItems,
+        now: Timestamp,
+    ) -> Result<Vec<ItemIx>, RequestError> {
         let record = self.session_record(user).await?;
         Ok(record.map(|record| hidden.of(&record.sequence.steps, now)).unwrap_or_default())
     }

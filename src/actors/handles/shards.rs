@@ -25,7 +25,11 @@ impl ShardRouter {
     /// Stores every session that changed since its last write.
     pub(super) async fn flush(&self) -> Result<(), RequestError> {
         for shard in self.shards.iter() {
-            shard.send(FlushSessions).await.map_err(|_| RequestError::ActorStopped("shard"))?.map_err(RequestError::Store)?;
+            shard
+                .send(FlushSessions)
+                .await
+                .map_err(|_| RequestError::ActorStopped("shard"))?
+                .map_err(RequestError::Store)?;
         }
         Ok(())
     }

@@ -35,13 +35,23 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
         }
         let Some(halvings) = controller.decide(&observed) else { continue };
         let lag = observed.lag();
-        match system.model.append_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now()).await {
+        match system
+            .model
+            .append_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now())
+            .await
+        {
             Ok(offset) => {
                 controller.pending = Some(offset);
-                tracing::info!(lag, share = 1.0 / f64::from(1_u32 << halvings), "the share of events that are trained on changes");
+                tracing::info!(
+                    lag,
+                    share = 1.0 / f64::from(1_u32 << halvings),
+                    "the share of events that are trained on changes"
+                );
             }
             Err(MaintenanceError::Request(RequestError::ActorStopped(_))) => return,
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the training share could not be changed"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the training share could not be changed")
+            }
         }
     }
 }
@@ -87,9 +97,11 @@ impl LoadController {
     /// Returns the new number of halvings if the share has to change.
     fn decide(&mut self, observed: &Observation) -> Option<u8> {
         let (delivered, learned) = self.before.replace((observed.delivered, observed.learned))?;
-        let (arrived, learned) = (observed.delivered.saturating_sub(delivered), observed.learned.saturating_sub(learned));
+        let (arrived, learned) =
+            (observed.delivered.saturating_sub(delivered), observed.learned.saturating_sub(learned));
         let lag = observed.lag();
-        self.calm_intervals = if lag <= learned.max(Self::MIN_LAG / 8) { self.calm_intervals.saturating_add(1) } else { 0 };
+        self.calm_intervals =
+            if lag <= learned.max(Self::MIN_LAG / 8) { self.calm_intervals.saturating_add(1) } else { 0 };
         if self.pending.is_some_and(|offset| observed.learned <= offset) {
             return None;
         }
@@ -99,7 +111,8 @@ impl LoadController {
         }
         if lag > Self::MIN_LAG.max(learned * Self::MAX_LAG_INTERVALS) {
             // Enough halvings for the present arrivals, at least one.
-            let needed = (1..observed.max_halvings).find(|more| learned << more >= arrived).unwrap_or(observed.max_halvings);
+            let needed =
+                (1..observed.max_halvings).find(|more| learned << more >= arrived).unwrap_or(observed.max_halvings);
             let halvings = observed.halvings.saturating_add(needed).min(observed.max_halvings);
             return (halvings > observed.halvings).then_some(halvings);
         }

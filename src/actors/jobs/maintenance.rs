@@ -61,7 +61,8 @@ impl StoreMaintenance {
     /// failed.
     pub fn compact(&self) -> Result<CompactionSummary, MaintenanceError> {
         let _lock = self.lock()?;
-        let control = || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let control =
+            || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let compacted = self.store.compact(&mut |_, _| control())?.ok_or(MaintenanceError::Stopping)?;
         self.metrics.compactions.increment(1);
         let CompactionSummary { bytes_before, bytes_after } = compacted;
@@ -82,7 +83,10 @@ impl StoreMaintenance {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be compacted; it stays in use unchanged");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the database could not be compacted; it stays in use unchanged"
+            );
         }
     }
 

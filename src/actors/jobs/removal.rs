@@ -50,7 +50,10 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
 fn should_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> bool {
     use MaintenanceError::{Request, Running, Stopping};
     match outcome {
-        Ok(()) | Err(Running | Request(RequestError::NotReached { .. } | RequestError::Busy(_) | RequestError::Draining)) => false,
+        Ok(())
+        | Err(Running | Request(RequestError::NotReached { .. } | RequestError::Busy(_) | RequestError::Draining)) => {
+            false
+        }
         Err(Stopping | Request(RequestError::ActorStopped(_))) => true,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "{message}");

@@ -36,7 +36,9 @@ impl RetentionPolicy {
     #[must_use]
     pub fn interval(&self) -> Duration {
         let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);
-        let tenth = times.min().map_or(MAX_INTERVAL, |shortest| Duration::from_millis(u64::try_from(shortest / 10).unwrap_or(0)));
+        let tenth = times
+            .min()
+            .map_or(MAX_INTERVAL, |shortest| Duration::from_millis(u64::try_from(shortest / 10).unwrap_or(0)));
         tenth.clamp(MIN_INTERVAL, MAX_INTERVAL)
     }
 }
@@ -51,7 +53,10 @@ mod tests {
             events: events.iter().map(|kept| (EventKind::Search, *kept)).collect(),
             impressions_ms,
         };
-        assert_eq!((RetentionPolicy::default().interval(), RetentionPolicy::default().expiry_at(5)), (MAX_INTERVAL, None));
+        assert_eq!(
+            (RetentionPolicy::default().interval(), RetentionPolicy::default().expiry_at(5)),
+            (MAX_INTERVAL, None)
+        );
         assert_eq!(policy(&[3_600_000, 60_000], None).interval(), Duration::from_secs(6));
         assert_eq!(policy(&[3_600_000_000], Some(1)).interval(), MIN_INTERVAL);
         assert_eq!(policy(&[i64::MAX], None).interval(), MAX_INTERVAL);

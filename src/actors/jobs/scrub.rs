@@ -33,7 +33,10 @@ pub async fn run_scrub(store: Store, report: SharedScrubReport, metrics: Arc<Met
             // The store is being reopened.
             Err(StoreError::NeedsReopen { .. }) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the journal could not be scrubbed; the job tries again")
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the journal could not be scrubbed; the job tries again"
+                )
             }
         }
     }

@@ -21,7 +21,9 @@ pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, 
         match check_model(&system, &safety.load(), &clock).await {
             Ok(()) => {}
             Err(MaintenanceError::Request(RequestError::ActorStopped(_))) => return,
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the model could not be rolled back"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the model could not be rolled back")
+            }
         }
     }
 }
@@ -41,7 +43,9 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
         }
         return Ok(());
     }
-    let points = || Ok::<_, MaintenanceError>(system.store.list_restore_points()?.into_iter().map(|point| point.offset).collect());
+    let points = || {
+        Ok::<_, MaintenanceError>(system.store.list_restore_points()?.into_iter().map(|point| point.offset).collect())
+    };
     for (operation, cause) in safety.decide_operations(&status.health, &status.operations, points)? {
         let health = status.health.current();
         tracing::error!(

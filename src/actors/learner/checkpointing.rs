@@ -42,14 +42,17 @@ impl LearnerActor {
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
         self.checkpoint_started_offset = offset;
-        let (store, maintenance, swept_through) = (self.store.clone(), self.maintenance.clone(), self.swept_through.take());
+        let (store, maintenance, swept_through) =
+            (self.store.clone(), self.maintenance.clone(), self.swept_through.take());
         let CheckpointPolicy { keep, journal_retention, forget_after, compact_ratio, .. } = self.checkpoint_policy;
         self.writer.start(Box::new(move || {
             // Opened inside the job: an unusable directory fails this checkpoint, but does not
             // stop learning.
             let checkpoints = store.checkpoints(keep)?;
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
-            let begin = journal_retention.map(|retention| store.apply_retention(&checkpoints, retention, offset)).transpose()?;
+            let begin = journal_retention
+                .map(|retention| store.apply_retention(&checkpoints, retention, offset))
+                .transpose()?;
             if let Some(begin) = begin {
                 tracing::debug!(begin, "the first offset of the journal after retention");
             }
@@ -93,7 +96,9 @@ impl LearnerActor {
             let written = self.writer.finish();
             self.record_written(Some(written))?;
         }
-        if !self.needs_reload && (self.checkpoint_written_offset != self.learner.next_offset() || self.checkpoint_written_offset == 0) {
+        if !self.needs_reload
+            && (self.checkpoint_written_offset != self.learner.next_offset() || self.checkpoint_written_offset == 0)
+        {
             self.begin_checkpoint()?;
             let written = self.writer.finish();
             self.record_written(Some(written))?;

@@ -36,7 +36,8 @@ impl LearnerActor {
         for (row, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, position) in ListPosition::ALL.into_iter().enumerate() {
                 let increase = |new: &MetricsGrid, old: &MetricsGrid| new[row][column] - old[row][column];
-                let (displayed, clicked) = (increase(&new.displayed, &old.displayed), increase(&new.clicked, &old.clicked));
+                let (displayed, clicked) =
+                    (increase(&new.displayed, &old.displayed), increase(&new.clicked, &old.clicked));
                 metrics.shown_items.with_label(source).increment(displayed);
                 metrics.shown_items_by_place.with_label(position).increment(displayed);
                 metrics.credited_choices.with_label(source).increment(clicked);
@@ -52,10 +53,14 @@ impl LearnerActor {
         metrics.learning_paused.set(f64::from(u8::from(report.is_paused)));
         metrics.training_share.set(1.0 / f64::from(1_u32 << self.learner.halvings()));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
-        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&last.hits_by_source)) {
+        for (source, (new, old)) in
+            SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&last.hits_by_source))
+        {
             metrics.evaluated_hits_by_source.with_label(source).increment(new - old);
         }
-        for (source, quality) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, quality)| quality.steps > 0) {
+        for (source, quality) in
+            SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, quality)| quality.steps > 0)
+        {
             metrics.live_recall_at_20_by_source.with_label(source).set(quality.recall());
             metrics.live_mrr_at_20_by_source.with_label(source).set(quality.mrr());
         }

@@ -27,12 +27,15 @@ impl ShardActor {
         let page = sessions.page(after.as_deref(), PAGE_RECORDS)?;
         let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == PAGE_RECORDS);
         // Live sessions are excluded: the next flush stores them.
-        let inactive = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active_sessions.contains_key(user));
+        let inactive = page
+            .into_iter()
+            .filter(|(user, _)| shard_of(user, shards) == own && !self.active_sessions.contains_key(user));
         // Skips damaged records. Their sessions are rebuilt from the journal, which no longer
         // contains the expired entries.
         let inactive = inactive.filter_map(|(user, record)| Some((user, record?)));
-        let changed: Vec<_> =
-            inactive.filter_map(|(user, mut record)| expire_steps(&mut record, &cutoffs).then_some((user, record))).collect();
+        let changed: Vec<_> = inactive
+            .filter_map(|(user, mut record)| expire_steps(&mut record, &cutoffs).then_some((user, record)))
+            .collect();
         sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
         Ok(ExpiryScan { changed: changed.len(), last })
     }

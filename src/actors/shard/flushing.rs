@@ -24,16 +24,27 @@ impl ShardActor {
             }
         }
         let generation = self.store_generation;
-        let (store, flush_progress, shard, delivered) =
-            (self.context.store.clone(), Arc::clone(&self.context.flush_progress), self.context.number.0, self.delivered);
+        let (store, flush_progress, shard, delivered) = (
+            self.context.store.clone(),
+            Arc::clone(&self.context.flush_progress),
+            self.context.number.0,
+            self.delivered,
+        );
         let write = async move {
             ready?;
             let requested = saves.len();
-            let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
+            let records = join_all(
+                saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }),
+            );
             let records: Vec<_> = records.await.into_iter().flatten().collect();
             let gone = requested - records.len();
-            let through = if gone == 0 { flush_progress.min_with(shard, delivered) } else { store.sessions().watermark()? };
-            store.sessions().put_if_generation(generation, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
+            let through =
+                if gone == 0 { flush_progress.min_with(shard, delivered) } else { store.sessions().watermark()? };
+            store.sessions().put_if_generation(
+                generation,
+                records.iter().map(|(user, record)| (user.as_str(), record)),
+                through,
+            )?;
             if gone == 0 {
                 flush_progress.raise(shard, delivered);
             }

@@ -25,13 +25,16 @@ impl ShardActor {
     /// the time since its last use.
     fn live_sessions(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
         let matching = self.active_sessions.iter().filter(|(user, _)| user.starts_with(prefix));
-        let mut list: Vec<_> = matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();
+        let mut list: Vec<_> =
+            matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();
         if limit < list.len() {
             list.select_nth_unstable(limit);
             list.truncate(limit);
         }
         list.sort_unstable();
-        list.into_iter().map(|(ticks, user)| (user.clone(), Self::TICK * u32::try_from(ticks).unwrap_or(u32::MAX))).collect()
+        list.into_iter()
+            .map(|(ticks, user)| (user.clone(), Self::TICK * u32::try_from(ticks).unwrap_or(u32::MAX)))
+            .collect()
     }
 }
 

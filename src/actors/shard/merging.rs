@@ -49,7 +49,8 @@ impl JournalTail {
                 self.end = offset + 1;
             }
         }
-        let is_wanted = |(other, update): &&(String, SessionUpdate)| other == user && (from..until).contains(&update.offset);
+        let is_wanted =
+            |(other, update): &&(String, SessionUpdate)| other == user && (from..until).contains(&update.offset);
         let found = self.updates.iter().filter(is_wanted).map(|(_, update)| update.clone()).collect();
         if self.updates.len() > MAX_CACHED_UPDATES {
             *self = Self::default();
@@ -69,7 +70,11 @@ impl ShardActor {
     /// stored record and the journal's tail. If `from` is given, reads it from the journal alone,
     /// starting at that offset. The shard sends no message to the other user's shard, so the
     /// result does not depend on the progress of that shard.
-    pub(super) fn attach_merged_record(&mut self, update: &mut SessionUpdate, from: Option<Offset>) -> Result<(), StoreError> {
+    pub(super) fn attach_merged_record(
+        &mut self,
+        update: &mut SessionUpdate,
+        from: Option<Offset>,
+    ) -> Result<(), StoreError> {
         if let SessionOp::Merge { from: user, sequence } = &mut update.op {
             *sequence = self.sequence_before(user, update.offset, from)?;
             self.merged_users.push((update.offset, user.clone()));
@@ -82,7 +87,8 @@ impl ShardActor {
     fn sequence_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<UserSequence, StoreError> {
         let context = self.context.clone();
         let shard = shard_of(user, context.number.1);
-        let quarantine = context.store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
+        let quarantine =
+            context.store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
         let quarantined: Vec<Offset> = quarantine.map(|entry| entry.offset).collect();
         loop {
             // Read before the record, so that the record contains at least the entries before it.
@@ -95,15 +101,19 @@ impl ShardActor {
                 }
                 read => read?,
             };
-            let (mut sequence, applied_through) = record.map(|record| (record.sequence, record.applied_through)).unwrap_or_default();
+            let (mut sequence, applied_through) =
+                record.map(|record| (record.sequence, record.applied_through)).unwrap_or_default();
             let read = |from: Offset| {
-                let to_update = |(offset, entry)| (offset, SessionUpdate::from_entry(offset, entry, &context.dictionary, &context.kinds));
+                let to_update = |(offset, entry)| {
+                    (offset, SessionUpdate::from_entry(offset, entry, &context.dictionary, &context.kinds))
+                };
                 Ok(context.store.journal().entries(from)?.map(move |read| read.map(to_update)))
             };
             // A pass over the whole journal is not cached.
             let mut uncached = JournalTail::default();
             let tail = if from.is_some() { &mut uncached } else { &mut self.journal_tail };
-            let updates = tail.updates_of(user, context.store.generation()?, (from.unwrap_or(flushed_through), until), read)?;
+            let updates =
+                tail.updates_of(user, context.store.generation()?, (from.unwrap_or(flushed_through), until), read)?;
             let mut is_consistent = true;
             for SessionUpdate { offset, op } in updates {
                 if offset < applied_through || quarantined.contains(&offset) {
@@ -114,7 +124,8 @@ impl ShardActor {
                         sequence.push(offset, step, session_id.as_deref(), context.sequence_params.idle_gap_ms);
                     }
                     SessionOp::Merge { from: other, .. } => {
-                        sequence.merge(&self.sequence_before(&other, offset, from)?, context.sequence_params.idle_gap_ms);
+                        sequence
+                            .merge(&self.sequence_before(&other, offset, from)?, context.sequence_params.idle_gap_ms);
                         // The other user's record is removed after this user's record is stored.
                         // The result is complete only if no flush happened meanwhile.
                         is_consistent = from.is_some() || context.flush_progress.get(shard) == flushed_through;
@@ -148,7 +159,10 @@ impl ShardActor {
         });
         match removed_through {
             Ok(through) => self.merged_users.retain(|(offset, _)| *offset >= through),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the records of merged users could not be removed yet"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the records of merged users could not be removed yet"
+            ),
         }
     }
 }
@@ -177,11 +191,14 @@ mod tests {
     #[test]
     fn each_entry_is_read_once_for_many_merges() {
         let (mut tail, count) = (JournalTail::default(), Cell::new(0));
-        let offsets = |tail: &mut JournalTail, user: &str, generation: u64, from: Offset, until: Offset| -> Vec<Offset> {
-            let found = tail.updates_of(user, generation, (from, until), read(1_000, &count)).unwrap();
-            found.into_iter().map(|update| update.offset).collect()
+        let offsets =
+            |tail: &mut JournalTail, user: &str, generation: u64, from: Offset, until: Offset| -> Vec<Offset> {
+                let found = tail.updates_of(user, generation, (from, until), read(1_000, &count)).unwrap();
+                found.into_iter().map(|update| update.offset).collect()
+            };
+        let expected = |user: u64, from: Offset, until: Offset| {
+            (from..until).filter(|offset| offset % 3 == user + 1).collect::<Vec<_>>()
         };
-        let expected = |user: u64, from: Offset, until: Offset| (from..until).filter(|offset| offset % 3 == user + 1).collect::<Vec<_>>();
         for until in 100..600 {
             assert_eq!(offsets(&mut tail, "u0", 1, 50, until), expected(0, 50, until));
         }

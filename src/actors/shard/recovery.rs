@@ -11,7 +11,8 @@ impl ShardActor {
     /// Reads the whole journal.
     pub(super) fn rebuild_session(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
         let begin = self.context.store.journal().first_offset()?;
-        let mut updates: Vec<_> = self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, update)| update).collect();
+        let mut updates: Vec<_> =
+            self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, update)| update).collect();
         for update in &mut updates {
             self.attach_merged_record(update, Some(begin))?;
         }
@@ -22,7 +23,11 @@ impl ShardActor {
     }
 
     /// Reads the delivered updates from offset `from` on of the users that `is_wanted` selects.
-    pub(super) fn updates_since(&self, from: Offset, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, SessionUpdate)>, StoreError> {
+    pub(super) fn updates_since(
+        &self,
+        from: Offset,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, SessionUpdate)>, StoreError> {
         let mut updates = Vec::new();
         for read in self.context.store.journal().entries(from)? {
             let (offset, entry) = read?;
@@ -30,7 +35,8 @@ impl ShardActor {
                 break;
             }
             updates.extend(
-                SessionUpdate::from_entry(offset, entry, &self.context.dictionary, &self.context.kinds).filter(|(user, _)| is_wanted(user)),
+                SessionUpdate::from_entry(offset, entry, &self.context.dictionary, &self.context.kinds)
+                    .filter(|(user, _)| is_wanted(user)),
             );
         }
         Ok(updates)
@@ -49,7 +55,11 @@ impl ShardActor {
         if self.needs_recovery {
             self.recover();
         }
-        if self.needs_recovery { Err(StoreError::NeedsReopen { dir: self.context.store.dir().to_owned() }) } else { Ok(()) }
+        if self.needs_recovery {
+            Err(StoreError::NeedsReopen { dir: self.context.store.dir().to_owned() })
+        } else {
+            Ok(())
+        }
     }
 
     /// Stops all session actors and delivers the journal's tail to new ones.

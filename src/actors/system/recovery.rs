@@ -46,10 +46,14 @@ pub(super) fn learner_loader(
             clustering: Box::new(clustering.new_replacement()),
             state_history: Box::new(history),
         };
-        let preloaded =
-            preload.take().map_or(Ok(None), |preload| preload.into_state(&store))?.filter(|state| state.matches_settings(&settings));
-        let (state, first) =
-            (preloaded.map_or_else(|| newest_state(&store, keep, &settings), |state| Ok(Some(state)))?, store.journal().first_offset()?);
+        let preloaded = preload
+            .take()
+            .map_or(Ok(None), |preload| preload.into_state(&store))?
+            .filter(|state| state.matches_settings(&settings));
+        let (state, first) = (
+            preloaded.map_or_else(|| newest_state(&store, keep, &settings), |state| Ok(Some(state)))?,
+            store.journal().first_offset()?,
+        );
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, deps)?)
     }
 }

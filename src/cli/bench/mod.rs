@@ -89,8 +89,13 @@ impl Bench {
             bail!("--duration {} at --rate {} gives no request; increase one of them", self.duration, self.rate);
         }
         let clock = Clock::system();
-        let shop =
-            ShopSettings { seed: self.seed, opens_at: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
+        let shop = ShopSettings {
+            seed: self.seed,
+            opens_at: clock.now(),
+            items: self.items,
+            customers: self.users,
+            ..ShopSettings::default()
+        };
         let load = LoadGenerator::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
         let free_ports = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
         let mut child = if self.url.is_some() { None } else { Some(DaemonProcess::start(&self.flags, &free_ports)?) };
@@ -127,7 +132,12 @@ impl Bench {
         Ok((span.as_secs_f64() * self.rate as f64).round() as u64)
     }
 
-    async fn measure(&self, daemon: &DaemonClient, mut load: LoadGenerator, requests: u64) -> anyhow::Result<BenchReport> {
+    async fn measure(
+        &self,
+        daemon: &DaemonClient,
+        mut load: LoadGenerator,
+        requests: u64,
+    ) -> anyhow::Result<BenchReport> {
         eprintln!("sending {} items and {} events, and waiting until they are learned", self.items, self.history);
         for request in load.history_requests(self.history)? {
             daemon.send_until_accepted(request).await?;
@@ -145,7 +155,8 @@ impl Bench {
         let usage = before.zip(daemon.process_usage().await?);
         let batch = if self.batch > 1 { format!(", {} events per request", self.batch) } else { String::new() };
         let mix = format!("{:?}", self.mix).to_lowercase();
-        let title = format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);
+        let title =
+            format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);
         Ok(BenchReport { figures, title, target_rate: rate, usage })
     }
 }

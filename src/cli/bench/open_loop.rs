@@ -15,7 +15,12 @@ use super::load_generator::LoadGenerator;
 use crate::cli::daemon_client::DaemonClient;
 
 /// Sends `count` requests at `rate` per second and waits for all responses.
-pub(super) async fn run_open_loop(daemon: &DaemonClient, load: &mut LoadGenerator, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
+pub(super) async fn run_open_loop(
+    daemon: &DaemonClient,
+    load: &mut LoadGenerator,
+    rate: f64,
+    count: u64,
+) -> anyhow::Result<BenchFigures> {
     let mut schedule = departures(rate, count);
     let (outcomes, mut received) = mpsc::unbounded_channel();
     let start = Instant::now();

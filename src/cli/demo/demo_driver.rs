@@ -120,10 +120,13 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
 
     /// Requests recommendations for the selected visitors and shows them.
     async fn show_lists(&mut self, events: &[&Event]) -> anyhow::Result<()> {
-        let mut users: Vec<&str> = events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
+        let mut users: Vec<&str> =
+            events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
         users.dedup();
         users.truncate(Self::MAX_CONCURRENT_REQUESTS);
-        let lists = users.iter().map(|user| self.daemon.request_json::<RecommendationList>(ApiRequest::recommendations(user, LIST_LENGTH)));
+        let lists = users
+            .iter()
+            .map(|user| self.daemon.request_json::<RecommendationList>(ApiRequest::recommendations(user, LIST_LENGTH)));
         for (user, list) in users.iter().zip(try_join_all(lists).await?) {
             self.stats.record_list(user, &list, self.source.shop().as_deref());
             if let Some(shop) = self.source.shop() {

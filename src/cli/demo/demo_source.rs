@@ -73,13 +73,17 @@ impl<'r> RecordedEvents<'r> {
                     // Skips events whose users have not given full consent.
                     Some(event) => {
                         let event = event.context("cannot read the recording")?.ok();
-                        self.next = event.filter(|event| event.consent.unwrap_or_default() == Consent::Full).map(|event| event.value);
+                        self.next = event
+                            .filter(|event| event.consent.unwrap_or_default() == Consent::Full)
+                            .map(|event| event.value);
                     }
                 }
                 continue;
             };
             let first = *self.first_timestamp.get_or_insert(event.timestamp);
-            let Some(event) = self.next.take_if(|event| event.timestamp.saturating_sub(first) <= offset_ms) else { break };
+            let Some(event) = self.next.take_if(|event| event.timestamp.saturating_sub(first) <= offset_ms) else {
+                break;
+            };
             entries.push(Entry::Event(self.with_ids(event)));
         }
         Ok(Some(entries))

@@ -161,7 +161,8 @@ impl DemoStats {
     /// The metrics of the last polls, for each poll.
     pub(super) fn curve(&self) -> Vec<DemoFigures> {
         let start = DemoSums::default();
-        let earlier = |look: usize| look.checked_sub(WINDOW_POLLS).and_then(|look| self.sums.get(look)).unwrap_or(&start);
+        let earlier =
+            |look: usize| look.checked_sub(WINDOW_POLLS).and_then(|look| self.sums.get(look)).unwrap_or(&start);
         self.sums.iter().enumerate().filter_map(|(look, sums)| sums.since(earlier(look))).collect()
     }
 
@@ -169,8 +170,12 @@ impl DemoStats {
     pub(super) fn events_per_second(&self) -> f64 {
         let Some((now, events)) = self.event_counts.last() else { return 0.0 };
         let start = (Duration::ZERO, 0);
-        let (then, before) =
-            self.event_counts.len().checked_sub(1 + WINDOW_POLLS).and_then(|look| self.event_counts.get(look)).unwrap_or(&start);
+        let (then, before) = self
+            .event_counts
+            .len()
+            .checked_sub(1 + WINDOW_POLLS)
+            .and_then(|look| self.event_counts.get(look))
+            .unwrap_or(&start);
         (events - before) as f64 / now.saturating_sub(*then).as_secs_f64().max(1e-9)
     }
 
@@ -264,7 +269,10 @@ mod tests {
         }
         let assert_near = |found: Option<DemoFigures>, recall: f64| {
             let found = found.unwrap();
-            assert!((found.recall_at_20 - recall).abs() < 1e-9 && (found.mrr_at_20 - recall / 2.0).abs() < 1e-9, "{found:?}");
+            assert!(
+                (found.recall_at_20 - recall).abs() < 1e-9 && (found.mrr_at_20 - recall / 2.0).abs() < 1e-9,
+                "{found:?}"
+            );
         };
         let summary = stats.summary(Duration::from_secs(2));
         assert_near(summary.first_tenth, 0.1);

@@ -75,7 +75,11 @@ fn page_lines(stats: &DemoStats) -> Vec<String> {
     let now = curve.last().copied().unwrap_or_default();
     let spark = |value: fn(&DemoFigures) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
     let row = |name: &str, text: String| format!("  {name:<14}{text}");
-    let lag = if stats.lag_entries == 0 { String::new() } else { format!("   learning lags {} entries behind", stats.lag_entries) };
+    let lag = if stats.lag_entries == 0 {
+        String::new()
+    } else {
+        format!("   learning lags {} entries behind", stats.lag_entries)
+    };
     let mut lines = vec![
         String::new(),
         row("events", format!("{:<8} {:.0}/s{lag}", HumanCount(stats.events).to_string(), stats.events_per_second())),
@@ -98,7 +102,10 @@ fn page_lines(stats: &DemoStats) -> Vec<String> {
         ));
     }
     if let Some(example) = &stats.example {
-        lines.push(row(&truncate_str(&example.user, 13, "…"), format!("viewed       {}", example.recent_items.join(" › "))));
+        lines.push(row(
+            &truncate_str(&example.user, 13, "…"),
+            format!("viewed       {}", example.recent_items.join(" › ")),
+        ));
         lines.push(row("", format!("recommended  {}", style(example.recommended_items.join("  ")).green())));
     }
     lines
@@ -108,18 +115,26 @@ fn describe_trend(trend: &TrendProgress) -> String {
     let TrendProgress { items, since_event, found_after_events } = trend;
     let items = items.join(", ");
     match found_after_events {
-        Some(after) => format!("{items} since event {}: detected after {} events", HumanCount(*since_event), HumanCount(*after)),
+        Some(after) => {
+            format!("{items} since event {}: detected after {} events", HumanCount(*since_event), HumanCount(*after))
+        }
         None => format!("{items} since event {}: not detected yet", HumanCount(*since_event)),
     }
 }
 
 fn summary_lines(summary: &DemoSummary) -> Vec<String> {
     let (events, steps) = (HumanCount(summary.events), HumanCount(summary.steps));
-    let mut lines =
-        vec![String::new(), format!("{events} events in {:.0} s, {steps} of them evaluated before they were learned", summary.seconds)];
+    let mut lines = vec![
+        String::new(),
+        format!("{events} events in {:.0} s, {steps} of them evaluated before they were learned", summary.seconds),
+    ];
     if let (Some(first), Some(last)) = (summary.first_tenth, summary.last_tenth) {
-        lines.push(format!("  Recall@20  {:.3} in the first tenth, {:.3} in the last", first.recall_at_20, last.recall_at_20));
-        lines.push(format!("  MRR@20     {:.3} in the first tenth, {:.3} in the last", first.mrr_at_20, last.mrr_at_20));
+        lines.push(format!(
+            "  Recall@20  {:.3} in the first tenth, {:.3} in the last",
+            first.recall_at_20, last.recall_at_20
+        ));
+        lines
+            .push(format!("  MRR@20     {:.3} in the first tenth, {:.3} in the last", first.mrr_at_20, last.mrr_at_20));
     }
     lines.extend(summary.trends.iter().map(|trend| format!("  trend      {}", describe_trend(trend))));
     let new = &summary.new_items;
@@ -131,7 +146,11 @@ fn summary_lines(summary: &DemoSummary) -> Vec<String> {
         ));
     }
     let lists = &summary.recommendations;
-    let clicked = if lists.clicked > 0 { format!(", {} of their items clicked", HumanCount(lists.clicked)) } else { String::new() };
+    let clicked = if lists.clicked > 0 {
+        format!(", {} of their items clicked", HumanCount(lists.clicked))
+    } else {
+        String::new()
+    };
     lines.push(format!("  lists      {} shown{clicked}", HumanCount(lists.answered)));
     lines
 }

@@ -66,7 +66,10 @@ pub(super) struct Demo {
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0).ok_or_else(|| "must be a number above 0".to_owned())
+    text.parse()
+        .ok()
+        .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
+        .ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 impl Demo {
@@ -80,7 +83,10 @@ impl Demo {
             Some(file) => {
                 let mapping = self.format.event_mapping()?;
                 let events = EventFileReader::open_with_mapping(file, mapping, &rules, i64::MAX / 2)?;
-                DemoSource::File { events: Box::new(RecordedEvents::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
+                DemoSource::File {
+                    events: Box::new(RecordedEvents::new(events, settings.session.idle_gap.as_millis())),
+                    speed: self.speed,
+                }
             }
             None => DemoSource::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
         };
@@ -89,7 +95,12 @@ impl Demo {
         let view = DemoView::new(if self.json { Term::stderr() } else { Term::stdout() });
         view.print_addresses(&child.admin, &child.api)?;
         let summary = actix::System::new().block_on(async {
-            let daemon = DaemonClient::new(&child.api, Some(&child.admin), DemoDriver::MAX_CONCURRENT_REQUESTS, &ClientAuth::default())?;
+            let daemon = DaemonClient::new(
+                &child.api,
+                Some(&child.admin),
+                DemoDriver::MAX_CONCURRENT_REQUESTS,
+                &ClientAuth::default(),
+            )?;
             let duration = self.duration.and_then(Period::get);
             DemoDriver::new(daemon, &mut source, view, Clock::system(), duration).run().await
         });

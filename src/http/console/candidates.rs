@@ -71,7 +71,8 @@ fn sources(recall: &CandidateSourcesView) -> Markup {
 }
 
 fn map(recall: &CandidateSourcesView) -> Markup {
-    let points = || recall.clusters.iter().map(|cluster| cluster.position).chain(recall.items.iter().map(|item| item.position));
+    let points =
+        || recall.clusters.iter().map(|cluster| cluster.position).chain(recall.items.iter().map(|item| item.position));
     let extent = |axis: usize| {
         let along = || points().filter_map(move |at| at.get(axis).copied());
         (along().fold(f32::INFINITY, f32::min), along().fold(f32::NEG_INFINITY, f32::max))
@@ -82,7 +83,11 @@ fn map(recall: &CandidateSourcesView) -> Markup {
     let y = |at: [f32; 2]| format!("{:.1}", MARGIN + (high - at[1]) * scale);
     let (width, height) = (2.0 * MARGIN + (right - left) * scale, 2.0 * MARGIN + (high - low) * scale);
     let largest = recall.clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f32;
-    let label = format!("Map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
+    let label = format!(
+        "Map of {} clusters and {} items; the clusters are in the table below",
+        recall.clusters.len(),
+        recall.items.len()
+    );
     html! {
         svg.map viewBox=(format!("0 0 {width:.0} {height:.0}")) role="img" aria-label=(label) {
             @for item in &recall.items { circle.item cx=(x(item.position)) cy=(y(item.position)) r="1.8" { title { (item.item) } } }

@@ -32,7 +32,8 @@ impl TimeChart<'_> {
     /// Renders the chart. The script refreshes it while the page is open.
     pub(in crate::http) fn render(&self) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
+        let (left, right) =
+            points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
         let top = round_up(points().map(|(_, y)| *y).fold(0.0, f64::max));
         html! {
             figure.card.chart id=(self.id) data-fresh {
@@ -117,9 +118,14 @@ fn class(number: usize) -> &'static str {
 
 /// The SVG path of a line.
 fn svg_path(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> String {
-    let place =
-        |(x, y): &(f64, f64)| format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT);
-    points.iter().enumerate().map(|(number, point)| format!("{}{}", if number == 0 { "M" } else { "L" }, place(point))).collect()
+    let place = |(x, y): &(f64, f64)| {
+        format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT)
+    };
+    points
+        .iter()
+        .enumerate()
+        .map(|(number, point)| format!("{}{}", if number == 0 { "M" } else { "L" }, place(point)))
+        .collect()
 }
 
 /// Rounds a value up to 1, 2, 4, 5 or 8 times a power of ten.
@@ -149,11 +155,17 @@ mod tests {
     #[test]
     fn renders_a_table_and_reports_missing_data() {
         let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
-        let chart =
-            |points| TimeChart { id: "i", title: "T", x_axis: ("X", &across), format_y: &up, lines: vec![ChartLine { name: "L", points }] };
+        let chart = |points| TimeChart {
+            id: "i",
+            title: "T",
+            x_axis: ("X", &across),
+            format_y: &up,
+            lines: vec![ChartLine { name: "L", points }],
+        };
         let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).render().into_string();
         assert!(
-            drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"),
+            drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>")
+                && drawn.contains("T: L from y0 to y58"),
             "{drawn}"
         );
         assert!(drawn.matches("<th scope=\"row\">").count() <= ROWS);

@@ -58,7 +58,8 @@ pub(in crate::http) fn format_ratio(number: f64) -> String {
 
 /// Formats a timestamp in UTC. A value out of range is shown in milliseconds.
 pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
-    UtcTimestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
+    UtcTimestamp::from_millisecond(at)
+        .map_or_else(|_| at.to_string(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// The characters that a path segment can contain unescaped.

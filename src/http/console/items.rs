@@ -82,7 +82,9 @@ pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) 
 }
 
 fn shown(view: &ItemView) -> Markup {
-    let format_counts = |format: &dyn Fn(&crate::learner::ItemCounts) -> String| view.counts.as_ref().map_or(NO_VALUE.to_owned(), format);
+    let format_counts = |format: &dyn Fn(&crate::learner::ItemCounts) -> String| {
+        view.counts.as_ref().map_or(NO_VALUE.to_owned(), format)
+    };
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
         p.lead { (state(view.attributes.as_ref())) " Item number " (view.number) "." }

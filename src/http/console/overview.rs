@@ -58,7 +58,12 @@ fn readiness(ready: bool) -> &'static str {
 fn quality_chart(history: &ServiceHistory) -> Markup {
     let points = |metric: &dyn Fn(&crate::http::status::service_status::QualityPoint) -> f64| -> Vec<(f64, f64)> {
         // A range with few evaluated events is too noisy.
-        history.quality.iter().filter(|range| range.steps >= 20).map(|range| (range.from as f64, metric(range))).collect()
+        history
+            .quality
+            .iter()
+            .filter(|range| range.steps >= 20)
+            .map(|range| (range.from as f64, metric(range)))
+            .collect()
     };
     TimeChart {
         id: "quality",
@@ -75,7 +80,9 @@ fn quality_chart(history: &ServiceHistory) -> Markup {
 
 /// Formats the time of day, in UTC.
 pub(in crate::http) fn format_clock_time(at: f64) -> String {
-    crate::http::console::format::format_timestamp(at as i64).split_once(' ').map_or(String::new(), |(_, time)| time.to_owned())
+    crate::http::console::format::format_timestamp(at as i64)
+        .split_once(' ')
+        .map_or(String::new(), |(_, time)| time.to_owned())
 }
 
 /// The rate per second between consecutive samples of a running total.
@@ -124,7 +131,10 @@ fn lag(samples: &[StatusSample]) -> Markup {
         title: "Learner lag in journal entries",
         x_axis: ("Time (UTC)", &format_clock_time),
         format_y: &|entries| if entries.fract() > 0.0 { format!("{entries:.1}") } else { format_count(entries as u64) },
-        lines: vec![ChartLine { name: "entries", points: samples.iter().map(|sample| (sample.at as f64, sample.lag as f64)).collect() }],
+        lines: vec![ChartLine {
+            name: "entries",
+            points: samples.iter().map(|sample| (sample.at as f64, sample.lag as f64)).collect(),
+        }],
     }
     .render()
 }

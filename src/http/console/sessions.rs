@@ -9,8 +9,8 @@ use crate::domain::RecommendedItem;
 use crate::http::console::format::{NO_VALUE, detail_path, format_count, format_seconds, format_timestamp};
 use crate::http::console::layout::{page, share_bar, tile};
 use crate::http::routes::admin::sessions::{
-    CandidatesView, HiddenStateView, RankedCandidate, RecommendationPreview, SequenceStep, SessionInspection, SessionList, SessionSummary,
-    SessionsQuery,
+    CandidatesView, HiddenStateView, RankedCandidate, RecommendationPreview, SequenceStep, SessionInspection,
+    SessionList, SessionSummary, SessionsQuery,
 };
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
@@ -164,7 +164,8 @@ fn heat(hidden: &HiddenStateView) -> Markup {
 /// Renders a vector as a row of coloured cells, in colours that are safe for colour-blind users.
 pub(in crate::http) fn heat_strip(name: &str, values: &[f32]) -> Markup {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-    let (least, most) = values.iter().fold((0.0_f32, 0.0_f32), |(least, most), value| (least.min(*value), most.max(*value)));
+    let (least, most) =
+        values.iter().fold((0.0_f32, 0.0_f32), |(least, most), value| (least.min(*value), most.max(*value)));
     let label = format!("{name}: {} values from {least:.3} to {most:.3}", values.len());
     html! {
         svg.strip-heat viewBox=(format!("0 0 {} 10", values.len().max(1))) preserveAspectRatio="none" role="img" aria-label=(label) {
@@ -204,8 +205,9 @@ fn candidates(candidates: &CandidatesView) -> Markup {
 }
 
 fn ranking(ranking: &[RankedCandidate]) -> Markup {
-    let (least, most) =
-        ranking.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
+    let (least, most) = ranking
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
     let share = |score: f32| f64::from((score - least) / (most - least).max(f32::MIN_POSITIVE)) * 0.95 + 0.05;
     html! {
         section.card {

@@ -18,7 +18,10 @@ use super::activity::{BodyInProgress, ConnectionActivity, RequestInProgress, Unt
 const PART_BYTES: usize = 16 * 1024;
 
 /// Calls the service with a request and counts the request until its response is complete.
-pub(super) fn call<S, B>(mut request: Request, service: &S) -> impl Future<Output = Result<Response<BoxBody>, S::Error>> + use<S, B>
+pub(super) fn call<S, B>(
+    mut request: Request,
+    service: &S,
+) -> impl Future<Output = Result<Response<BoxBody>, S::Error>> + use<S, B>
 where
     S: Service<Request>,
     S::Response: Into<Response<B>>,

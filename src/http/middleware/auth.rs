@@ -53,7 +53,11 @@ impl Authorizer {
     /// # Errors
     /// [`Problem::missing_key`], [`Problem::invalid_key`], [`Problem::insufficient_scope`] or
     /// [`Problem::too_many_requests`].
-    pub(in crate::http) fn authorize(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
+    pub(in crate::http) fn authorize(
+        &self,
+        request: &HttpRequest,
+        needs: RequiredAccess,
+    ) -> Result<GrantedAccess, Problem> {
         self.check_request(request, needs).map_err(|refusal| self.count_refusal(refusal))
     }
 
@@ -73,7 +77,11 @@ impl Authorizer {
     }
 
     fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), AccessRefusal> {
-        let outcome = self.rate_limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.check_address(address, count));
+        let outcome = self
+            .rate_limits
+            .as_ref()
+            .zip(address)
+            .map_or(Ok(()), |(limits, address)| limits.check_address(address, count));
         outcome.map_err(|RateExceeded(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
     }
 
@@ -82,7 +90,12 @@ impl Authorizer {
         outcome.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
-    fn identify(&self, request: &HttpRequest, needs: RequiredAccess, address: Option<IpAddr>) -> Result<GrantedAccess, AccessRefusal> {
+    fn identify(
+        &self,
+        request: &HttpRequest,
+        needs: RequiredAccess,
+        address: Option<IpAddr>,
+    ) -> Result<GrantedAccess, AccessRefusal> {
         let candidates = candidate_keys(request, needs);
         let key = {
             let ring = self.keys.key_ring();
@@ -92,7 +105,9 @@ impl Authorizer {
         match needs {
             _ if !self.requires_key => Ok(access),
             RequiredAccess::Public => Ok(access),
-            _ if access.key.is_none() && candidates.is_empty() => Err((RefusalReason::MissingKey, Problem::missing_key())),
+            _ if access.key.is_none() && candidates.is_empty() => {
+                Err((RefusalReason::MissingKey, Problem::missing_key()))
+            }
             _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::invalid_key())),
             RequiredAccess::AnyKey => Ok(access),
             RequiredAccess::Scope(scope) => access.check(scope).map(|()| access),
@@ -109,10 +124,15 @@ fn candidate_keys(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, s
         candidates.push(bearer.as_ref().token().to_owned().into());
     } else if let Ok(basic) = Authorization::<Basic>::parse(request) {
         let halves = [Some(basic.as_ref().user_id()), basic.as_ref().password()];
-        candidates.extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
+        candidates
+            .extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
     }
     if needs == RequiredAccess::Scope(Scope::Write) {
-        let pairs = request.query_string().split('&').filter_map(|pair| pair.strip_prefix("key=")).filter(|key| !key.is_empty());
+        let pairs = request
+            .query_string()
+            .split('&')
+            .filter_map(|pair| pair.strip_prefix("key="))
+            .filter(|key| !key.is_empty());
         candidates.extend(pairs.map(|key| percent_decode_str(key).decode_utf8_lossy()));
     }
     candidates
@@ -147,13 +167,17 @@ impl GrantedAccess {
     /// [`Problem::too_many_requests`].
     pub(in crate::http) fn charge_batch(&self, count: usize) -> Result<(), Problem> {
         let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
-        let outcome = self.authorizer.count_key(self.key.as_deref(), more).and_then(|()| self.authorizer.count_address(self.address, more));
+        let outcome = self
+            .authorizer
+            .count_key(self.key.as_deref(), more)
+            .and_then(|()| self.authorizer.count_address(self.address, more));
         outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
     /// Whether the key is still valid, or was revoked since.
     pub(in crate::http) fn is_still_valid(&self) -> bool {
-        !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())
+        !self.authorizer.requires_key
+            || self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())
     }
 }
 
@@ -210,7 +234,8 @@ pub(in crate::http) mod tests {
     pub(in crate::http) fn test_authorizer(requires_key: bool, scopes: &[Scope]) -> (Authorizer, Vec<String>) {
         let home = tempfile::tempdir().unwrap();
         let keys = KeyStore::open(home.path()).unwrap();
-        let create = |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
+        let create =
+            |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
         let secrets = scopes.iter().map(create).collect();
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
         // Keep the directory: revoking a key writes to it.
@@ -219,7 +244,10 @@ pub(in crate::http) mod tests {
     }
 
     fn status(authorizer: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
-        authorizer.authorize(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
+        authorizer
+            .authorize(&request.to_http_request(), needs)
+            .map_or_else(|problem| problem.status_code(), |_| StatusCode::OK)
+            .as_u16()
     }
 
     fn with(name: &str, value: &str) -> TestRequest {
@@ -236,7 +264,10 @@ pub(in crate::http) mod tests {
         assert_eq!(status(&authorizer, TestRequest::default(), write), 401);
         // Reads accept no key in the URL, because URLs appear in logs.
         let with_query = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
-        assert_eq!((status(&authorizer, with_query(&keys[0]), write), status(&authorizer, with_query(&keys[1]), read)), (200, 401));
+        assert_eq!(
+            (status(&authorizer, with_query(&keys[0]), write), status(&authorizer, with_query(&keys[1]), read)),
+            (200, 401)
+        );
         assert_eq!(status(&authorizer, with_query(&keys[1]), write), 403);
         assert_eq!(
             (
@@ -250,7 +281,9 @@ pub(in crate::http) mod tests {
     #[test]
     fn open_server_accepts_every_request() {
         let (authorizer, _) = test_authorizer(false, &[]);
-        for request in [TestRequest::default(), with("authorization", "Bearer something"), with("authorization", "Basic eDo=")] {
+        for request in
+            [TestRequest::default(), with("authorization", "Bearer something"), with("authorization", "Basic eDo=")]
+        {
             assert_eq!(status(&authorizer, request, RequiredAccess::Scope(Scope::Admin)), 200);
         }
     }

@@ -41,7 +41,9 @@ pub(in crate::http) fn apply_body_timeout(request: &mut ServiceRequest) {
     let Some(BodyTimeout(limit)) = request.app_data::<BodyTimeout>().copied() else { return };
     match request.take_payload() {
         Payload::None => {}
-        body => request.set_payload(Payload::Stream { payload: Box::pin(TimedPayload { body, limit, deadline: None }) }),
+        body => {
+            request.set_payload(Payload::Stream { payload: Box::pin(TimedPayload { body, limit, deadline: None }) })
+        }
     }
 }
 

@@ -42,8 +42,13 @@ impl BrowserGuard {
     }
 
     /// The guard of a public API that requires no key. It also accepts the hosts of the origins.
-    pub(in crate::http) fn for_api(names: &[String], origins: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
-        let origin_hosts = origins.iter().filter_map(|origin| Some(without_port(origin.split_once("://")?.1).to_owned()));
+    pub(in crate::http) fn for_api(
+        names: &[String],
+        origins: &[String],
+        refused: Arc<LabeledMetric<RefusalReason, Counter>>,
+    ) -> Self {
+        let origin_hosts =
+            origins.iter().filter_map(|origin| Some(without_port(origin.split_once("://")?.1).to_owned()));
         let names: Vec<_> = names.iter().cloned().chain(origin_hosts).collect();
         Self { endpoint: GuardedEndpoint::Api, names: lower_case(&names), origins: lower_case(origins), refused }
     }
@@ -71,15 +76,21 @@ impl BrowserGuard {
     fn check(&self, head: &RequestHead) -> Result<(), (RefusalReason, Problem)> {
         let header = |name| head.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
         // HTTP/2 sends the host in the URI. A browser always sends one of the two.
-        let Some(host) = head.uri.authority().map(|authority| authority.as_str()).or_else(|| header(HOST)) else { return Ok(()) };
+        let Some(host) = head.uri.authority().map(|authority| authority.as_str()).or_else(|| header(HOST)) else {
+            return Ok(());
+        };
         let is_api = self.endpoint == GuardedEndpoint::Api;
         if !self.accepts_host(host) {
-            return Err((RefusalReason::Host, if is_api { Problem::unknown_api_host() } else { Problem::unknown_host() }));
+            return Err((
+                RefusalReason::Host,
+                if is_api { Problem::unknown_api_host() } else { Problem::unknown_host() },
+            ));
         }
         let fetch = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok());
         // A browser hides the response of GET from other sites. A read of the API is refused
         // nevertheless, because it counts as an impression; scripts and links are not.
-        let is_embedded = is_api && fetch("sec-fetch-mode") == Some("no-cors") && fetch("sec-fetch-dest") != Some("script");
+        let is_embedded =
+            is_api && fetch("sec-fetch-mode") == Some("no-cors") && fetch("sec-fetch-dest") != Some("script");
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !is_embedded {
             return Ok(());
         }
@@ -113,7 +124,11 @@ fn is_localhost(name: &str) -> bool {
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         // A host with further colons is an IPv6 address, which is in brackets if a port follows.
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) => name,
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -153,20 +168,36 @@ mod tests {
     }
 
     fn status_of(guard: &BrowserGuard, method: Method, headers: &[(&str, &str)]) -> u16 {
-        let request = headers.iter().fold(TestRequest::default().method(method), |request, header| request.insert_header(*header));
-        guard.check(request.to_http_request().head()).map_or_else(|(_, problem)| problem.status_code().as_u16(), |()| 200)
+        let request = headers
+            .iter()
+            .fold(TestRequest::default().method(method), |request, header| request.insert_header(*header));
+        guard
+            .check(request.to_http_request().head())
+            .map_or_else(|(_, problem)| problem.status_code().as_u16(), |()| 200)
     }
 
     #[test]
     fn refuses_unknown_host_names() {
-        for host in
-            ["localhost", "localhost:9090", "a.LOCALHOST", "127.0.0.1:9090", "[::1]:9090", "[::1]", "10.0.0.7:9090", "sequor.EXAMPLE:9090"]
-        {
+        for host in [
+            "localhost",
+            "localhost:9090",
+            "a.LOCALHOST",
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "[::1]",
+            "10.0.0.7:9090",
+            "sequor.EXAMPLE:9090",
+        ] {
             assert_eq!(status(Method::GET, &[("host", host)]), 200, "{host}");
         }
-        for host in
-            ["rebound.example", "rebound.example:9090", "localhost.rebound.example", "127.0.0.1.rebound.example", "", "sequor.example.org"]
-        {
+        for host in [
+            "rebound.example",
+            "rebound.example:9090",
+            "localhost.rebound.example",
+            "127.0.0.1.rebound.example",
+            "",
+            "sequor.example.org",
+        ] {
             assert_eq!(status(Method::GET, &[("host", host)]), 421, "{host}");
         }
     }
@@ -189,22 +220,33 @@ mod tests {
     fn api_without_keys_accepts_the_origins_configured_and_those_of_this_machine() {
         let names = ["api.example".to_owned()];
         let guard = BrowserGuard::for_api(&names, &["https://Shop.example:8443".to_owned()], refused());
-        let post = |headers: &[(&str, &str)]| status_of(&guard, Method::POST, &[&[("host", "localhost:8080")], headers].concat());
+        let post = |headers: &[(&str, &str)]| {
+            status_of(&guard, Method::POST, &[&[("host", "localhost:8080")], headers].concat())
+        };
         let cross = ("sec-fetch-site", "cross-site");
         assert_eq!(post(&[("origin", "https://shop.example:8443"), cross]), 200);
         for origin in ["http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "http://app.localhost"] {
             assert_eq!(post(&[("origin", origin), ("sec-fetch-site", "same-site")]), 200, "{origin}");
         }
-        for origin in ["https://shop.example", "null", "http://10.0.0.7", "http://localhost.rebound.example", "https://api.example"] {
+        for origin in [
+            "https://shop.example",
+            "null",
+            "http://10.0.0.7",
+            "http://localhost.rebound.example",
+            "https://api.example",
+        ] {
             assert_eq!(post(&[("origin", origin), cross]), 403, "{origin}");
         }
         assert_eq!((post(&[cross]), post(&[])), (403, 200));
-        let get = |host: &str, headers: &[(&str, &str)]| status_of(&guard, Method::GET, &[&[("host", host)], headers].concat());
+        let get = |host: &str, headers: &[(&str, &str)]| {
+            status_of(&guard, Method::GET, &[&[("host", host)], headers].concat())
+        };
         for host in ["api.example", "shop.example", "localhost:8080"] {
             assert_eq!(get(host, &[]), 200, "{host}");
         }
         assert_eq!(get("rebound.example", &[]), 421);
-        let embedded = |destination| get("localhost", &[cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", destination)]);
+        let embedded =
+            |destination| get("localhost", &[cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", destination)]);
         assert_eq!((embedded("script"), embedded("image")), (200, 403));
         let open = BrowserGuard::for_api(&[], &["*".to_owned()], refused());
         assert_eq!(status_of(&open, Method::POST, &[("host", "localhost"), ("origin", "null"), cross]), 200);

@@ -38,7 +38,8 @@ pub(in crate::http) async fn measure_request(
         Ok(response) => (response.status(), response.request().match_pattern()),
         Err(error) => (error.as_response_error().status_code(), None),
     };
-    let (endpoint, elapsed) = (labels.map_or(Endpoint::Other, |labels| labels.label(pattern.as_deref())), start.elapsed());
+    let (endpoint, elapsed) =
+        (labels.map_or(Endpoint::Other, |labels| labels.label(pattern.as_deref())), start.elapsed());
     // The pattern, because the path may contain a user id.
     trace::finish_request_span(&trace_span, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?elapsed, "answered"));

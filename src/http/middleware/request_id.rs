@@ -23,8 +23,8 @@ impl RequestId {
     /// safe in logs and headers.
     pub(in crate::http) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(HEADER)?.to_str().ok()?;
-        let well_formed =
-            (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(&byte));
+        let well_formed = (1..=MAX_ID_BYTES).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(&byte));
         well_formed.then(|| Self(id.into()))
     }
 

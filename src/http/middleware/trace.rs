@@ -72,6 +72,9 @@ mod tests {
 
     #[test]
     fn unknown_method_is_named_other() {
-        assert_eq!((method_name(&Method::PATCH), method_name(&Method::from_bytes(b"ANN").unwrap())), ("PATCH", "_OTHER"));
+        assert_eq!(
+            (method_name(&Method::PATCH), method_name(&Method::from_bytes(b"ANN").unwrap())),
+            ("PATCH", "_OTHER")
+        );
     }
 }

@@ -35,7 +35,11 @@ fn minified(source: &str) -> String {
 #[utoipa::path(get, path = "/v1/capture.js", operation_id = "script", tag = "events",
     responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "The script is unchanged."), UnavailableResponse))]
 pub(in crate::http) async fn get_beacon_script(script: Data<BeaconScript>, request: HttpRequest) -> HttpResponse {
-    let is_cached = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
+    let is_cached = request
+        .headers()
+        .get(IF_NONE_MATCH)
+        .and_then(|tag| tag.to_str().ok())
+        .is_some_and(|tag| tag.contains(&script.tag));
     let mut response = if is_cached { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     // A page loads the script again after an hour at most, so that it gets the script of a new
     // version of the daemon.

@@ -59,8 +59,14 @@ pub(in crate::http) async fn set_consent(
 /// Get a user's consent
 #[utoipa::path(get, path = "/v1/users/{user}/consent", operation_id = "consent", tag = "users", params(("user" = IdString, Path, description = "The user.")),
     responses((status = 200, description = "The consent.", body = ConsentState), BadRequestResponse, UnavailableResponse))]
-pub(in crate::http) async fn get_consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<ConsentState>, Problem> {
+pub(in crate::http) async fn get_consent(
+    api: Data<ApiState>,
+    user: Path<String>,
+) -> Result<Json<ConsentState>, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
     let recorded = api.system.ingest.recorded_consent(&user);
-    Ok(Json(ConsentState { consent: api.system.ingest.effective_consent(&user, None).into(), said: recorded.is_some() }))
+    Ok(Json(ConsentState {
+        consent: api.system.ingest.effective_consent(&user, None).into(),
+        said: recorded.is_some(),
+    }))
 }

@@ -41,7 +41,9 @@ impl IngestQuery {
         let mut parsed = Self::default();
         for (name, value) in query {
             match name.as_str() {
-                "recommend" => parsed.recommend = Some(query::validate_list_length(name, query::parse_integer(name, value)?)?),
+                "recommend" => {
+                    parsed.recommend = Some(query::validate_list_length(name, query::parse_integer(name, value)?)?)
+                }
                 "max_lag" => parsed.max_lag = Some(query::parse_integer(name, value)?),
                 "user" => parsed.user = Some(value.clone()),
                 // The API key, which the authorizer reads.
@@ -103,7 +105,9 @@ pub(in crate::http) async fn ingest_events(
     if let (true, Some((limit, events, user))) = (receipt.is_success(), target) {
         let query = RecommendationQuery { limit, ..RecommendationQuery::default() };
         let list = match events {
-            Some(events) => query.to_request(&api).map(|request| api.recommendations.recommend_without_consent(&events, &request)),
+            Some(events) => {
+                query.to_request(&api).map(|request| api.recommendations.recommend_without_consent(&events, &request))
+            }
             None => recommend_for_user(&api, user, &query).await,
         };
         // The events are stored even if the recommendation fails, so the receipt is a success.
@@ -115,7 +119,11 @@ pub(in crate::http) async fn ingest_events(
     Ok(receipt.into_response())
 }
 
-async fn recommend_for_user(api: &ApiState, user: String, query: &RecommendationQuery) -> Result<Recommendation, Problem> {
+async fn recommend_for_user(
+    api: &ApiState,
+    user: String,
+    query: &RecommendationQuery,
+) -> Result<Recommendation, Problem> {
     let request = query.to_request_after_offset(api).await?;
     Ok(api.recommendations.recommend(user, query.consent, request).await?)
 }
@@ -184,12 +192,15 @@ mod tests {
     #[test]
     fn reads_the_recommend_query() {
         let read = |pairs: &[(&str, &str)]| {
-            IngestQuery::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+            IngestQuery::read(
+                &pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>(),
+            )
         };
         assert_eq!(read(&[]), Ok(IngestQuery::default()));
         let both = IngestQuery { recommend: Some(3), user: Some("ann".to_owned()), max_lag: None };
         assert_eq!(read(&[("recommend", "3"), ("user", "ann")]), Ok(both));
-        for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")] {
+        for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")]
+        {
             assert!(read(&[wrong]).is_err(), "{wrong:?}");
         }
     }

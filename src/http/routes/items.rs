@@ -12,7 +12,8 @@ use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::receipt::IngestReceipt;
 use crate::http::schema::responses::{
-    BadRequestResponse, IdString, InvalidBodyResponse, ItemAttributesBody, ItemsBody, NotFoundResponse, UnavailableResponse,
+    BadRequestResponse, IdString, InvalidBodyResponse, ItemAttributesBody, ItemsBody, NotFoundResponse,
+    UnavailableResponse,
 };
 use crate::http::state::ApiState;
 use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
@@ -81,7 +82,8 @@ pub(in crate::http) async fn patch_item(
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn delete_item(api: Data<ApiState>, item: Path<String>) -> Result<HttpResponse, Problem> {
     find(&api, &item)?;
-    let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
+    let change =
+        ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
     append(&api, change, Vec::new()).await
 }
 
@@ -99,7 +101,10 @@ pub(in crate::http) struct CatalogItemBody {
 /// Get an item
 #[utoipa::path(get, path = "/v1/items/{item}", operation_id = "get", tag = "catalog", params(("item" = String, Path, description = "The item.")),
     responses((status = 200, description = "The item.", body = CatalogItemBody), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
-pub(in crate::http) async fn get_item(api: Data<ApiState>, item: Path<String>) -> Result<Json<CatalogItemBody>, Problem> {
+pub(in crate::http) async fn get_item(
+    api: Data<ApiState>,
+    item: Path<String>,
+) -> Result<Json<CatalogItemBody>, Problem> {
     let found = find(&api, &item)?;
     Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found }))
 }
@@ -112,11 +117,17 @@ fn find(api: &ApiState, item: &str) -> Result<Item, Problem> {
 
 type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
 
-async fn change(api: &ApiState, item: String, body: Result<Bytes, Error>, parse: ItemBodyParser) -> Result<HttpResponse, Problem> {
+async fn change(
+    api: &ApiState,
+    item: String,
+    body: Result<Bytes, Error>,
+    parse: ItemBodyParser,
+) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let mut warnings = Vec::new();
     let item_id = check_id("item_id", item).map_err(|error| Problem::invalid_item(&error))?;
-    let operation = parse(&body, &mut |warning| warnings.push(warning)).map_err(|error| Problem::invalid_item(&error))?;
+    let operation =
+        parse(&body, &mut |warning| warnings.push(warning)).map_err(|error| Problem::invalid_item(&error))?;
     append(api, ItemChange { item_id, timestamp: api.clock.now(), operation }, warnings).await
 }
 

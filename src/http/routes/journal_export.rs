@@ -51,7 +51,12 @@ pub(in crate::http) fn export_journal(
 }
 
 /// Reads the next lines, and returns them with the offset after them.
-fn read(api: &ApiState, from: Offset, end: Offset, filter: &(dyn Fn(&Entry) -> bool + Send + Sync)) -> Result<(Bytes, Offset), Problem> {
+fn read(
+    api: &ApiState,
+    from: Offset,
+    end: Offset,
+    filter: &(dyn Fn(&Entry) -> bool + Send + Sync),
+) -> Result<(Bytes, Offset), Problem> {
     let entries = api.system.store.journal().read(from, ENTRIES_PER_READ).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "an export cannot read the journal");
         Problem::internal()

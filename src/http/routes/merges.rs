@@ -38,15 +38,17 @@ pub(in crate::http) async fn merge_users(
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
-    let MergeRequest { from } = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"from": "…"}"#))?;
+    let MergeRequest { from } =
+        serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"from": "…"}"#))?;
     let into = user.into_inner();
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));
     }
-    let merge = api.rules.validate_merge(["from", "user"], from.into(), into.into(), api.clock.now()).map_err(|error| {
-        record_refused_merges(&api, usize::from(error.code == ValidationErrorCode::PlaceholderId));
-        Problem::invalid_message(&error)
-    })?;
+    let merge =
+        api.rules.validate_merge(["from", "user"], from.into(), into.into(), api.clock.now()).map_err(|error| {
+            record_refused_merges(&api, usize::from(error.code == ValidationErrorCode::PlaceholderId));
+            Problem::invalid_message(&error)
+        })?;
     let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }

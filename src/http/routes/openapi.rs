@@ -19,7 +19,10 @@ pub(in crate::http) struct DocumentSource(pub(in crate::http) fn(bool) -> Bytes)
 ///
 /// OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "description", tag = "description", responses((status = 200, description = "The document.", body = serde_json::Value), UnavailableResponse))]
-pub(in crate::http) async fn get_description(authorizer: Data<Authorizer>, source: Data<DocumentSource>) -> HttpResponse {
+pub(in crate::http) async fn get_description(
+    authorizer: Data<Authorizer>,
+    source: Data<DocumentSource>,
+) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body((source.0)(authorizer.requires_key))
 }
 

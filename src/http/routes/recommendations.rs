@@ -11,7 +11,9 @@ use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemS
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
-use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse};
+use crate::http::schema::responses::{
+    BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
+};
 use crate::http::state::ApiState;
 use crate::learner::RankedItem;
 use crate::services::recommendation::{PageRequest, to_recommended_item};
@@ -35,16 +37,24 @@ impl RecommendationsQuery {
                 "recommendation_id" => recommendation_id = Some(value.clone()),
                 "offset" => offset = Some(query::parse_integer(name, value)?),
                 other if parsed.set_parameter(other, value)? => {}
-                other => return Err(query::unknown_parameter(other, &[&RecommendationQuery::PARAMETER_NAMES[..], &Self::PAGE].concat())),
+                other => {
+                    return Err(query::unknown_parameter(
+                        other,
+                        &[&RecommendationQuery::PARAMETER_NAMES[..], &Self::PAGE].concat(),
+                    ));
+                }
             }
         }
         let Some(recommendation_id) = recommendation_id else {
             let detail = "`offset` is relative to an earlier recommendation; also send its `recommendation_id`.";
-            return if offset.is_some() { Err(Problem::invalid_parameter("offset", detail)) } else { Ok(Self::New(parsed)) };
+            return if offset.is_some() {
+                Err(Problem::invalid_parameter("offset", detail))
+            } else {
+                Ok(Self::New(parsed))
+            };
         };
         if parsed != (RecommendationQuery { limit: parsed.limit, ..RecommendationQuery::default() }) {
-            let detail =
-                "A later page uses the parameters of the first one; with `recommendation_id` only `offset` and `limit` are allowed.";
+            let detail = "A later page uses the parameters of the first one; with `recommendation_id` only `offset` and `limit` are allowed.";
             return Err(Problem::invalid_parameter("recommendation_id", detail));
         }
         Ok(Self::Next(PageRequest { recommendation_id, offset, limit: query::validate_limit(parsed.limit)? }))
@@ -121,9 +131,20 @@ pub(in crate::http) async fn recommend_inline(
     body: Result<Bytes, Error>,
 ) -> Result<Json<Recommendation>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
-    let request = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
-    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, dismissed_for, purchased_for, min_offset } =
-        request;
+    let request = serde_json::from_slice(&body)
+        .map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
+    let InlineRequest {
+        items,
+        limit,
+        exclude,
+        exclude_seen,
+        filter,
+        diversity,
+        explain,
+        dismissed_for,
+        purchased_for,
+        min_offset,
+    } = request;
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
@@ -156,7 +177,9 @@ pub(in crate::http) struct ItemListResponse {
 
 impl ItemListResponse {
     fn new(api: &ApiState, list: Vec<Candidate>) -> Json<Self> {
-        let items = list.into_iter().filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)));
+        let items = list
+            .into_iter()
+            .filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)));
         Json(Self { items: items.collect() })
     }
 }
@@ -180,7 +203,10 @@ pub(in crate::http) async fn get_similar_items(
         }
     }
     let item = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-    Ok(ItemListResponse::new(&api, api.system.recommender.similar_items(item, query::validate_limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(
+        &api,
+        api.system.recommender.similar_items(item, query::validate_limit(limit)?, api.clock.now()),
+    ))
 }
 
 /// List trending items
@@ -188,7 +214,10 @@ pub(in crate::http) async fn get_similar_items(
     params(("limit" = Option<usize>, Query, description = "The length of the list. Default: 20.", minimum = 1, maximum = 1000),
         ("category" = Option<String>, Query, description = "Only items of this category.")),
     responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, UnavailableResponse))]
-pub(in crate::http) async fn get_trending_items(api: Data<ApiState>, pairs: QueryPairs) -> Result<Json<ItemListResponse>, Problem> {
+pub(in crate::http) async fn get_trending_items(
+    api: Data<ApiState>,
+    pairs: QueryPairs,
+) -> Result<Json<ItemListResponse>, Problem> {
     let (mut limit, mut category) = (RecommendationQuery::default().limit, None);
     for (name, value) in pairs.iter() {
         match name.as_str() {
@@ -197,5 +226,8 @@ pub(in crate::http) async fn get_trending_items(api: Data<ApiState>, pairs: Quer
             other => return Err(query::unknown_parameter(other, &["limit", "category"])),
         }
     }
-    Ok(ItemListResponse::new(&api, api.system.recommender.trending_items(category, query::validate_limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(
+        &api,
+        api.system.recommender.trending_items(category, query::validate_limit(limit)?, api.clock.now()),
+    ))
 }

@@ -11,7 +11,9 @@ use crate::http::routes::merges;
 use crate::http::schema::domain_schemas::ValidationErrorSchema;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
-use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse};
+use crate::http::schema::responses::{
+    BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse,
+};
 use crate::http::state::ApiState;
 use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
 use crate::metrics::SegmentMessageOutcome;
@@ -56,7 +58,11 @@ calls! {
     group, "/v1/group", Group, "Ingest a `group` call";
 }
 
-async fn ingest_call(api: Data<ApiState>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
+async fn ingest_call(
+    api: Data<ApiState>,
+    body: Result<Bytes, Error>,
+    call: SegmentCall,
+) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
     let error = messages.errors.first().map(Problem::invalid_message);
@@ -93,7 +99,11 @@ pub(in crate::http) async fn take_segment_batch(
 }
 
 /// Ingests messages. The response reports no success if all messages are invalid.
-async fn ingest_messages(api: &ApiState, messages: ParsedSegmentBatch, shows_unmapped: bool) -> Result<SegmentResponse, Problem> {
+async fn ingest_messages(
+    api: &ApiState,
+    messages: ParsedSegmentBatch,
+    shows_unmapped: bool,
+) -> Result<SegmentResponse, Problem> {
     let ParsedSegmentBatch { entries, errors, unmapped, mut unmerged, ignored, accepted } = messages;
     let metrics = api.metrics();
     let ignored = ignored + unmerged.len() as u64;

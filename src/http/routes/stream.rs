@@ -88,7 +88,8 @@ pub(in crate::http) async fn stream_recommendations(
     }
     // Errors in the query become a status code, so they are found before the stream begins.
     query.to_request_after_offset(&api).await?;
-    let permit = Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
+    let permit =
+        Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
     let mut updates = api.system.recommender.subscribe(user.clone()).await?;
     // Sends the current list at once.
     updates.mark_changed();

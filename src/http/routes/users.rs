@@ -54,7 +54,9 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
     let user = query::validate_user_id(&api, user.into_inner())?;
     let ids = api.system.inspection.ids_of_user(&user);
     let mut first = Vec::new();
-    if let Some(record) = api.system.inspection.session_record(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
+    if let Some(record) =
+        api.system.inspection.session_record(user).await?.filter(|record| !record.sequence.steps.is_empty())
+    {
         let kinds: Vec<_> = api.system.recommender.kinds().names().collect();
         let steps = record.sequence.steps.iter().map(|step| UserStepBody {
             item_id: step.item.and_then(|item| api.system.recommender.dictionary().name(item)),
@@ -63,7 +65,12 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
             timestamp: step.at,
             boundary: step.starts_session,
         });
-        let line = UserSequenceBody { entry: "user", ids: ids.clone(), applied: record.applied_through, sequence: steps.collect() };
+        let line = UserSequenceBody {
+            entry: "user",
+            ids: ids.clone(),
+            applied: record.applied_through,
+            sequence: steps.collect(),
+        };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }
@@ -126,7 +133,11 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 /// still contain the user: see `sequor restore --erasures`.
 #[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase", tag = "users", params(("user" = IdString, Path, description = "The user."), EraseQuery),
     responses((status = 200, description = "The erasure is complete.", body = EraseResponse), (status = 202, description = "The erasure is in progress.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn erase_user(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn erase_user(
+    api: Data<ApiState>,
+    user: Path<String>,
+    how: Query<EraseQuery>,
+) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (query::validate_user_id(&api, user.into_inner())?, how.unlearn);
     let begin = api.system.store.journal().first_offset().map_err(RequestError::from)?;
     if unlearn && begin > 0 {

@@ -220,7 +220,9 @@ pub(in crate::http) enum ValidationErrorCodeSchema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Fallback, InfluentialEvent, Item, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName};
+    use crate::domain::{
+        Fallback, InfluentialEvent, Item, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName,
+    };
     use crate::ingest::{ValidationError, ValidationErrorCode};
     use serde_json::{Value, to_value};
     use std::collections::BTreeSet;
@@ -255,7 +257,8 @@ mod tests {
 
     #[test]
     fn schemas_have_the_fields_of_the_domain_types() {
-        let moved_by = InfluentialEvent { item_id: None, kind: "view".to_owned(), events_back: 1, rank: 2, rank_without: None };
+        let moved_by =
+            InfluentialEvent { item_id: None, kind: "view".to_owned(), events_back: 1, rank: 2, rank_without: None };
         assert_same_fields::<InfluentialEventSchema>(&moved_by);
         let explanation = ItemExplanation { sources: BTreeMap::new(), moved_by: Some(moved_by) };
         assert_same_fields::<ItemExplanationSchema>(&explanation);
@@ -269,11 +272,22 @@ mod tests {
         assert_same_fields::<RecommendedItemSchema>(&item);
         let removed = RemovalCounts::default();
         assert_same_fields::<RemovalCountsSchema>(&removed);
-        let recommendation =
-            Recommendation { recommendation_id: "r1".to_owned(), weights_version: 1, items: vec![item], fallback: Fallback::None, removed };
+        let recommendation = Recommendation {
+            recommendation_id: "r1".to_owned(),
+            weights_version: 1,
+            items: vec![item],
+            fallback: Fallback::None,
+            removed,
+        };
         assert_same_fields::<RecommendationSchema>(&recommendation);
         assert_same_fields::<ItemSchema>(&Item::default());
-        let error = ValidationError { index: 0, line: Some(1), field: None, code: ValidationErrorCode::Syntax, reason: String::new() };
+        let error = ValidationError {
+            index: 0,
+            line: Some(1),
+            field: None,
+            code: ValidationErrorCode::Syntax,
+            reason: String::new(),
+        };
         assert_same_fields::<ValidationErrorSchema>(&error);
     }
 

@@ -30,7 +30,9 @@ fn payload_problem(error: &PayloadError, max_body_bytes: usize) -> Problem {
 /// The problem of a JSON body.
 pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: usize) -> Problem {
     match error {
-        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body_bytes),
+        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
+            Problem::body_too_large(max_body_bytes)
+        }
         JsonPayloadError::Payload(error) => payload_problem(error, max_body_bytes),
         JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
         JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "JSON that matches the API's schema"),
@@ -73,7 +75,9 @@ impl From<MaintenanceError> for Problem {
             MaintenanceError::NoRestorePoint { .. } => Self::conflict(format!("{error}.")),
             MaintenanceError::Store(source) => store_problem(&source),
             MaintenanceError::Running | MaintenanceError::Stopping => Self::not_ready(format!("{error}."), RETRY_DELAY),
-            MaintenanceError::Checkpoint(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
+            MaintenanceError::Checkpoint(source) if source.is_disk_full() => {
+                Self::disk_full(source.to_string(), RETRY_DELAY)
+            }
             MaintenanceError::Checkpoint(_) => internal_problem(&error),
         }
     }

@@ -69,7 +69,8 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 
 impl Problem {
     fn new(problem_type: ProblemType, detail: impl Into<String>) -> Self {
-        let members = ProblemMembers { request_id: RequestId::current().map(|id| id.to_string()), ..ProblemMembers::default() };
+        let members =
+            ProblemMembers { request_id: RequestId::current().map(|id| id.to_string()), ..ProblemMembers::default() };
         let (title, status) = (problem_type.title(), problem_type.status());
         Self { problem_type, title, status, detail: detail.into(), members: Box::new(members) }
     }
@@ -107,7 +108,8 @@ impl Problem {
     pub fn invalid_json(error: &serde_json::Error, expected: &str) -> Self {
         let message = error.to_string();
         // These messages repeat only the names of fields.
-        let named = ["missing field", "unknown field", "duplicate field"].iter().any(|prefix| message.starts_with(prefix));
+        let named =
+            ["missing field", "unknown field", "duplicate field"].iter().any(|prefix| message.starts_with(prefix));
         let what = match () {
             () if named => message.split(" at line").next().unwrap_or_default(),
             () if error.is_data() => "The body has the wrong structure",
@@ -394,10 +396,15 @@ impl ResponseError for Problem {
         }
         // RFC 6750, section 3: the reason why the token is rejected.
         if self.status == StatusCode::UNAUTHORIZED {
-            let bearer = if self.problem_type == ProblemType::InvalidKey { r#"Bearer error="invalid_token""# } else { "Bearer" };
-            response.append_header((WWW_AUTHENTICATE, bearer)).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
-        } else if let (true, Some(scope)) = (self.problem_type == ProblemType::InsufficientScope, &self.members.allowed) {
-            response.append_header((WWW_AUTHENTICATE, format!(r#"Bearer error="insufficient_scope", scope="{scope}""#)));
+            let bearer =
+                if self.problem_type == ProblemType::InvalidKey { r#"Bearer error="invalid_token""# } else { "Bearer" };
+            response
+                .append_header((WWW_AUTHENTICATE, bearer))
+                .append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
+        } else if let (true, Some(scope)) = (self.problem_type == ProblemType::InsufficientScope, &self.members.allowed)
+        {
+            response
+                .append_header((WWW_AUTHENTICATE, format!(r#"Bearer error="insufficient_scope", scope="{scope}""#)));
         }
         let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
         response.insert_header(content_type).json(self)

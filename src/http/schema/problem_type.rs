@@ -92,7 +92,8 @@ impl ProblemType {
     /// The schema of the member `type`. The extension `x-problem-types` links each type to its
     /// documentation.
     pub(in crate::http) fn schema() -> Schema {
-        let links: serde_json::Map<_, _> = Self::ALL.iter().map(|one| (one.path(), one.documentation().into())).collect();
+        let links: serde_json::Map<_, _> =
+            Self::ALL.iter().map(|one| (one.path(), one.documentation().into())).collect();
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some("The kind of problem, as a path relative to the service."))
@@ -121,11 +122,14 @@ mod tests {
     /// A row of the page is `| anchor and code | status | title | cause and remedy |`.
     #[test]
     fn documentation_page_has_a_row_for_each_type() {
-        let page = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENTATION)).unwrap();
+        let page =
+            std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENTATION)).unwrap();
         let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| <a id=")).collect();
         let expected: Vec<_> = ProblemType::ALL
             .iter()
-            .map(|one| format!("| <a id=\"{0}\"></a>`{0}` | {1} | {2} | ", one.code(), one.status().as_u16(), one.title()))
+            .map(|one| {
+                format!("| <a id=\"{0}\"></a>`{0}` | {1} | {2} | ", one.code(), one.status().as_u16(), one.title())
+            })
             .collect();
         assert_eq!(rows.len(), expected.len());
         for start in expected {

@@ -76,8 +76,18 @@ impl Default for RecommendationQuery {
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 10] =
-        ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "dismissed_for", "purchased_for", "min_offset", "consent"];
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 10] = [
+        "limit",
+        "exclude",
+        "exclude_seen",
+        "filter",
+        "diversity",
+        "explain",
+        "dismissed_for",
+        "purchased_for",
+        "min_offset",
+        "consent",
+    ];
 
     /// Sets a parameter from a query; `false` if the name is unknown.
     ///
@@ -106,7 +116,10 @@ impl RecommendationQuery {
     /// # Errors
     /// 400 if a parameter is out of range or the filter is invalid, 503 if `min_offset` is not
     /// reached in time.
-    pub(in crate::http) async fn to_request_after_offset(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
+    pub(in crate::http) async fn to_request_after_offset(
+        &self,
+        api: &ApiState,
+    ) -> Result<RecommendationRequest, Problem> {
         let request = self.to_request(api)?;
         api.system.recommender.wait_for_offset(self.min_offset, api.read_wait).await?;
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
@@ -127,7 +140,11 @@ impl RecommendationQuery {
     /// 400 if a parameter is out of range or the filter is invalid.
     pub(in crate::http) fn to_request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
         if self.exclude.len() > MAX_EXCLUDED {
-            return Err(Problem::out_of_range("exclude", format!("a list of {}", self.exclude.len()), "a list of at most 1000"));
+            return Err(Problem::out_of_range(
+                "exclude",
+                format!("a list of {}", self.exclude.len()),
+                "a list of at most 1000",
+            ));
         }
         if let Some(diversity) = self.diversity.filter(|max| !(1..=RecommendationRequest::MAX_LIMIT).contains(max)) {
             return Err(Problem::out_of_range("diversity", diversity, "1 to 1000"));
@@ -135,7 +152,12 @@ impl RecommendationQuery {
         let dictionary = api.system.recommender.dictionary();
         let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
         exclude.sort_unstable();
-        let filter = self.filter.as_deref().map(ItemFilter::parse).transpose().map_err(|error| Problem::invalid_filter(&error))?;
+        let filter = self
+            .filter
+            .as_deref()
+            .map(ItemFilter::parse)
+            .transpose()
+            .map_err(|error| Problem::invalid_filter(&error))?;
         Ok(RecommendationRequest {
             exclude,
             exclude_seen: self.exclude_seen,
@@ -161,7 +183,9 @@ pub(in crate::http) fn parse_period(name: &str, value: &str) -> Result<Period, P
 /// # Errors
 /// 400 if the id breaks a validation rule.
 pub(in crate::http) fn validate_user_id(api: &ApiState, id: String) -> Result<String, Problem> {
-    api.rules.validate_user_id("user", id).map_err(|error| Problem::invalid_parameter("user", format!("{}.", error.reason)))
+    api.rules
+        .validate_user_id("user", id)
+        .map_err(|error| Problem::invalid_parameter("user", format!("{}.", error.reason)))
 }
 
 /// Validates `limit`.
@@ -190,7 +214,8 @@ pub(in crate::http) fn parse_integer<T: FromStr>(name: &str, value: &str) -> Res
 }
 
 fn parse_consent(name: &str, value: &str) -> Result<Consent, Problem> {
-    Consent::from_name(value).ok_or_else(|| Problem::invalid_parameter(name, format!("`{name}` must be none, session or full.")))
+    Consent::from_name(value)
+        .ok_or_else(|| Problem::invalid_parameter(name, format!("`{name}` must be none, session or full.")))
 }
 
 fn parse_bool(name: &str, value: &str) -> Result<bool, Problem> {
@@ -214,13 +239,28 @@ mod tests {
     #[test]
     fn parses_query_pairs() {
         let mut parsed = RecommendationQuery::default();
-        for (name, value) in [("exclude", "tea,,cup"), ("exclude", "pot"), ("limit", "5"), ("explain", "true"), ("diversity", "2")] {
+        for (name, value) in
+            [("exclude", "tea,,cup"), ("exclude", "pot"), ("limit", "5"), ("explain", "true"), ("diversity", "2")]
+        {
             assert!(parsed.set_parameter(name, value).unwrap());
         }
         let exclude = ["tea", "", "cup", "pot"].map(str::to_owned).to_vec();
-        assert_eq!(parsed, RecommendationQuery { limit: 5, exclude, explain: true, diversity: Some(2), ..RecommendationQuery::default() });
+        assert_eq!(
+            parsed,
+            RecommendationQuery {
+                limit: 5,
+                exclude,
+                explain: true,
+                diversity: Some(2),
+                ..RecommendationQuery::default()
+            }
+        );
         assert!(!parsed.set_parameter("limits", "5").unwrap());
         assert!(parsed.set_parameter("limit", "-1").is_err() && parsed.set_parameter("explain", "yes").is_err());
-        assert!(RecommendationQuery::PARAMETER_NAMES.iter().all(|name| matches!(parsed.set_parameter(name, "1"), Ok(true) | Err(_))));
+        assert!(
+            RecommendationQuery::PARAMETER_NAMES
+                .iter()
+                .all(|name| matches!(parsed.set_parameter(name, "1"), Ok(true) | Err(_)))
+        );
     }
 }

@@ -37,7 +37,11 @@ pub(in crate::http) struct IngestReceipt {
 }
 
 impl IngestReceipt {
-    pub(in crate::http) fn new(outcome: IngestOutcome, rejected: Vec<ValidationError>, warnings: Vec<ValidationError>) -> Self {
+    pub(in crate::http) fn new(
+        outcome: IngestOutcome,
+        rejected: Vec<ValidationError>,
+        warnings: Vec<ValidationError>,
+    ) -> Self {
         let IngestOutcome { accepted, duplicates, withheld, offset, .. } = outcome;
         Self { accepted, duplicates, withheld, rejected, warnings, offset, recommendations: None }
     }

@@ -133,7 +133,11 @@ pub(in crate::http) struct SegmentBatchBody {
 
 /// Error response to an invalid request.
 #[derive(IntoResponses)]
-#[response(status = 400, description = "The request is invalid; the problem names the cause.", content_type = "application/problem+json")]
+#[response(
+    status = 400,
+    description = "The request is invalid; the problem names the cause.",
+    content_type = "application/problem+json"
+)]
 pub(in crate::http) struct BadRequestResponse(Problem);
 
 /// Error response for an unknown resource.
@@ -144,7 +148,11 @@ pub(in crate::http) struct NotFoundResponse(Problem);
 /// Error responses to an unreadable body.
 #[derive(IntoResponses)]
 pub(in crate::http) enum InvalidBodyResponse {
-    #[response(status = 413, description = "The body is too large; split it.", content_type = "application/problem+json")]
+    #[response(
+        status = 413,
+        description = "The body is too large; split it.",
+        content_type = "application/problem+json"
+    )]
     TooLarge(Problem),
     #[response(
         status = 415,

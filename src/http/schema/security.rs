@@ -2,7 +2,9 @@
 
 use utoipa::IntoResponses;
 use utoipa::openapi::path::PathItem;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Components, OpenApi};
 
 use crate::auth::Scope;
@@ -17,7 +19,9 @@ const QUERY: &str = "query";
 /// Adds the key schemes, and the required scope to every operation. If the API does not require a
 /// key, the key is optional for every operation.
 pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, scope_of: fn(&str) -> Option<Scope>) {
-    let http = |scheme, description: &str| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(description)).build());
+    let http = |scheme, description: &str| {
+        SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(description)).build())
+    };
     let query = ApiKeyValue::with_description(
         "key",
         "The API key in the URL, for clients that cannot send a header. Only for operations with the scope `write`.",
@@ -25,7 +29,10 @@ pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, 
     let components = document.components.get_or_insert_with(Components::default);
     components.add_security_schemes_from_iter([
         (BEARER, http(HttpAuthScheme::Bearer, "An API key from `sequor key create`.")),
-        (BASIC, http(HttpAuthScheme::Basic, "The API key as user name, as Segment's libraries send it, or as password.")),
+        (
+            BASIC,
+            http(HttpAuthScheme::Basic, "The API key as user name, as Segment's libraries send it, or as password."),
+        ),
         (QUERY, SecurityScheme::ApiKey(ApiKey::Query(query))),
     ]);
     for (path, item) in &mut document.paths.paths {
@@ -33,7 +40,8 @@ pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, 
         let PathItem { get, put, post, patch, delete, .. } = item;
         for operation in [get, put, post, patch, delete].into_iter().flatten() {
             let schemes = if scope == Scope::Write { &[BEARER, BASIC, QUERY][..] } else { &[BEARER, BASIC] };
-            let mut security: Vec<_> = schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, [scope.as_str()])).collect();
+            let mut security: Vec<_> =
+                schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, [scope.as_str()])).collect();
             if requires_key {
                 operation.responses.responses.extend(AccessDeniedResponse::responses());
             } else {

@@ -90,7 +90,12 @@ impl StatusSampler {
     pub(in crate::http) fn new() -> (Self, StatusPublisher) {
         let (publisher, status) = watch::channel(Arc::from("{}"));
         (
-            Self { history: Arc::default(), latency: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) },
+            Self {
+                history: Arc::default(),
+                latency: Arc::default(),
+                status,
+                subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
+            },
             publisher,
         )
     }
@@ -127,7 +132,14 @@ impl StatusSampler {
 
     /// Adds a sample: the metrics at `now`, the journal's next offset, the entries that the learner
     /// lags behind, and the latest loss.
-    pub(in crate::http) fn add(&self, metrics: &MetricsSnapshot, now: Timestamp, journal: Offset, lag: u64, loss: Option<f64>) {
+    pub(in crate::http) fn add(
+        &self,
+        metrics: &MetricsSnapshot,
+        now: Timestamp,
+        journal: Offset,
+        lag: u64,
+        loss: Option<f64>,
+    ) {
         let sum = |name: &str, label: &str, values: &[&str]| -> f64 {
             values.iter().map(|value| metrics.value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
         };
@@ -162,7 +174,9 @@ impl StatusHistory {
         if end <= trained_through {
             return 0.0;
         }
-        let arrival = |passed: &dyn Fn(Offset) -> bool| self.samples.iter().find(|sample| passed(sample.journal)).map_or(now, |at| at.at);
+        let arrival = |passed: &dyn Fn(Offset) -> bool| {
+            self.samples.iter().find(|sample| passed(sample.journal)).map_or(now, |at| at.at)
+        };
         let oldest = arrival(&|journal| journal > trained_through);
         let newest = if learned_through < end { now } else { arrival(&|journal| journal >= end) };
         (newest - oldest).max(0) as f64 / 1000.0
@@ -199,7 +213,9 @@ impl StatusHistory {
     }
 
     fn rates(&self) -> StatusRates {
-        let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else { return StatusRates::default() };
+        let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else {
+            return StatusRates::default();
+        };
         let seconds = ((last.at - first.at) as f64 / 1000.0).max(INTERVAL.as_secs_f64());
         let mut latency = LatencyWindow::default();
         self.latest.iter().skip(1).for_each(|reading| latency.merge(&reading.latency));
@@ -220,7 +236,11 @@ mod tests {
     fn halves_the_resolution_when_the_history_is_full() {
         let mut history = StatusHistory::default();
         for second in 0..5000_u32 {
-            let reading = CounterReading { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..CounterReading::default() };
+            let reading = CounterReading {
+                at: i64::from(second) * 1000,
+                events: f64::from(second) * 5.0,
+                ..CounterReading::default()
+            };
             history.add(reading, u64::from(second), 0, None);
         }
         let at: Vec<_> = history.samples.iter().map(|sample| sample.at).collect();

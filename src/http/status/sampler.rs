@@ -16,7 +16,13 @@ pub(in crate::http) fn spawn_sampler(api: ApiState, publisher: StatusPublisher) 
             let metrics = api.system.inspection.refresh_metrics().snapshot();
             let status = ServiceStatus::from_metrics(&api, &metrics);
             let (journal, learning) = (&status.journal, &status.learning);
-            api.status_sampler.add(&metrics, api.clock.now(), journal.next_offset, learning.lag_entries, learning.latest_loss);
+            api.status_sampler.add(
+                &metrics,
+                api.clock.now(),
+                journal.next_offset,
+                learning.lag_entries,
+                learning.latest_loss,
+            );
             // The rates include this sample.
             let status = ServiceStatus { rates: api.status_sampler.current_rates(), ..status };
             publisher.send_replace(serde_json::to_string(&status).unwrap_or_default().into());

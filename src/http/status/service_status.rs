@@ -118,11 +118,18 @@ impl ServiceStatus {
                 recall_at_20: report.live.recall(),
                 mrr_at_20: report.live.mrr(),
                 ndcg_at_20: report.live.ndcg(),
-                total: TotalQuality { recall_at_20: report.total.recall(), mrr_at_20: report.total.mrr(), ndcg_at_20: report.total.ndcg() },
+                total: TotalQuality {
+                    recall_at_20: report.total.recall(),
+                    mrr_at_20: report.total.mrr(),
+                    ndcg_at_20: report.total.ndcg(),
+                },
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,
-            in_flight: AdmissionStatus { entries: api.system.ingest.admission().in_flight(), bound: api.system.ingest.admission().limit() },
+            in_flight: AdmissionStatus {
+                entries: api.system.ingest.admission().in_flight(),
+                bound: api.system.ingest.admission().limit(),
+            },
             rates: api.status_sampler.current_rates(),
             quarantined: store.quarantine().count().unwrap_or_default(),
         }
@@ -155,8 +162,9 @@ impl ServiceHistory {
     pub(in crate::http) fn read(api: &ApiState) -> Self {
         let status = api.system.model.status();
         let points = status.report.curve.points().iter();
-        let quality =
-            points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
+        let quality = points
+            .map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr })
+            .collect();
         Self { samples: api.status_sampler.samples(), quality }
     }
 }

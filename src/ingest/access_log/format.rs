@@ -49,7 +49,8 @@ impl AccessLogFormat {
             text => {
                 let format = regex(text)?;
                 let has = |name: &str| format.capture_names().flatten().any(|group| group == name);
-                let needed = if has("request") { &["time", "status"][..] } else { &["time", "method", "path", "status"] };
+                let needed =
+                    if has("request") { &["time", "status"][..] } else { &["time", "method", "path", "status"] };
                 match needed.iter().find(|name| !has(name)) {
                     Some(name) => Err(AccessLogError::MissingGroup(name)),
                     None => Ok(Self::Text(format)),
@@ -60,14 +61,21 @@ impl AccessLogFormat {
 
     pub(super) fn parse<'l>(&'l self, line: &'l str) -> Result<LogFields<'l>, ValidationError> {
         match self {
-            Self::Text(format) => format
-                .captures(line)
-                .map(LogFields::Text)
-                .ok_or_else(|| ValidationError::new(None, ValidationErrorCode::Syntax, "the line is not in the log's format (--format)")),
+            Self::Text(format) => format.captures(line).map(LogFields::Text).ok_or_else(|| {
+                ValidationError::new(
+                    None,
+                    ValidationErrorCode::Syntax,
+                    "the line is not in the log's format (--format)",
+                )
+            }),
             Self::Json(names) => match serde_json::from_str(line) {
                 Ok(Value::Object(object)) => Ok(LogFields::Json(object, names)),
-                Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the line is not a JSON object")),
-                Err(error) => Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("not JSON: {error}"))),
+                Ok(_) => {
+                    Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the line is not a JSON object"))
+                }
+                Err(error) => {
+                    Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("not JSON: {error}")))
+                }
             },
         }
     }
@@ -121,9 +129,13 @@ impl LogFields<'_> {
     pub(super) fn cookie(&self, name: &str) -> Option<Cow<'_, str>> {
         let find = |header: &str| {
             let pairs = header.split([';', ' ', '"']).filter_map(|pair| pair.split_once('='));
-            pairs.into_iter().find(|(found, value)| *found == name && !value.is_empty()).map(|(_, value)| Cow::Owned(value.to_owned()))
+            pairs
+                .into_iter()
+                .find(|(found, value)| *found == name && !value.is_empty())
+                .map(|(_, value)| Cow::Owned(value.to_owned()))
         };
-        self.raw_field(&format!("cookie_{name}")).or_else(|| find(&self.get("cookie").or_else(|| self.raw_field("rest"))?))
+        self.raw_field(&format!("cookie_{name}"))
+            .or_else(|| find(&self.get("cookie").or_else(|| self.raw_field("rest"))?))
     }
 
     /// The name of a field that every request has and this line of a JSON log has not.

@@ -68,7 +68,9 @@ pub enum AccessLogError {
         source: Box<regex::Error>,
     },
     /// The format lacks a required named group.
-    #[error("the format has no group `{0}`; add the groups time, status and either request or method and path, such as (?P<time>\\S+)")]
+    #[error(
+        "the format has no group `{0}`; add the groups time, status and either request or method and path, such as (?P<time>\\S+)"
+    )]
     MissingGroup(&'static str),
     /// The field is not one of the log fields.
     #[error("unknown log field `{0}`; known fields are time, request, method, path, status, agent, address, cookie")]
@@ -174,8 +176,13 @@ impl AccessLogParser {
     ///
     /// # Errors
     /// If the settings are invalid.
-    pub fn new(settings: &AccessLogSettings, key: [u8; 16], validation: ValidationRules) -> Result<Self, AccessLogError> {
-        let rules: Vec<_> = settings.rules.iter().map(|text| AccessLogRule::new(text, &validation)).collect::<Result<_, _>>()?;
+    pub fn new(
+        settings: &AccessLogSettings,
+        key: [u8; 16],
+        validation: ValidationRules,
+    ) -> Result<Self, AccessLogError> {
+        let rules: Vec<_> =
+            settings.rules.iter().map(|text| AccessLogRule::new(text, &validation)).collect::<Result<_, _>>()?;
         if rules.is_empty() {
             return Err(AccessLogError::NoRules);
         }
@@ -218,14 +225,21 @@ impl AccessLogParser {
     /// # Errors
     /// If the line does not match the format, or its event breaks a validation rule. The error has
     /// no position.
-    pub fn parse_line(&self, line: &[u8], event_id: &str, received_at: Timestamp) -> Result<AccessLogOutcome, ValidationError> {
-        let line =
-            std::str::from_utf8(line).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the line is not UTF-8"))?;
+    pub fn parse_line(
+        &self,
+        line: &[u8],
+        event_id: &str,
+        received_at: Timestamp,
+    ) -> Result<AccessLogOutcome, ValidationError> {
+        let line = std::str::from_utf8(line)
+            .map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the line is not UTF-8"))?;
         let fields = self.format.parse(line)?;
         if fields.missing_field().is_some() {
             return Ok(AccessLogOutcome::Skipped(SkipReason::MissingFields));
         }
-        let Some((method, path)) = fields.request() else { return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest)) };
+        let Some((method, path)) = fields.request() else {
+            return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest));
+        };
         if let Some(reason) = self.exclusion(&fields, &method) {
             return Ok(AccessLogOutcome::Skipped(reason));
         }
@@ -233,19 +247,25 @@ impl AccessLogParser {
             return Ok(AccessLogOutcome::Skipped(SkipReason::NoMatchingRule));
         };
         let group = |name: &str| {
-            captures.name(name).map(|text| percent_decode_str(text.as_str()).decode_utf8_lossy()).filter(|text| !text.is_empty())
+            captures
+                .name(name)
+                .map(|text| percent_decode_str(text.as_str()).decode_utf8_lossy())
+                .filter(|text| !text.is_empty())
         };
         let Some(user) = group("user").or_else(|| self.user(&fields)) else {
             return Ok(AccessLogOutcome::Skipped(SkipReason::UnknownUser));
         };
         let value = group("value").map(|value| {
-            value.parse().map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
+            value
+                .parse()
+                .map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
         });
         // HTML forms encode a space in a query as a plus.
         let query = captures.name("query").map(|text| text.as_str().replace('+', " "));
         let query = query.as_deref().map(|text| percent_decode_str(text).decode_utf8_lossy());
-        let time =
-            fields.get("time").ok_or_else(|| ValidationError::new("timestamp", ValidationErrorCode::Missing, "the line has no time"))?;
+        let time = fields
+            .get("time")
+            .ok_or_else(|| ValidationError::new("timestamp", ValidationErrorCode::Missing, "the line has no time"))?;
         let raw = RawEvent {
             event_id: Some(event_id.into()),
             user_id: Some(user),

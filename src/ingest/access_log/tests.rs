@@ -48,16 +48,24 @@ fn skip_reason(parser: &AccessLogParser, line: &str) -> SkipReason {
 fn the_first_matching_rule_decides_the_event() {
     let log = parser(&settings());
     let view = event(&log, &line("GET /product/gr%C3%BCner%20tee?ref=1 HTTP/1.1", 200, FIREFOX, ""));
-    assert_eq!((view.kind, view.item_id.as_deref(), view.timestamp), (EventKind::View, Some("grüner tee"), 971_211_336_000));
+    assert_eq!(
+        (view.kind, view.item_id.as_deref(), view.timestamp),
+        (EventKind::View, Some("grüner tee"), 971_211_336_000)
+    );
     let search = event(&log, &line("GET /search?q=green+tea%21&page=2 HTTP/1.1", 304, FIREFOX, ""));
-    assert_eq!((search.kind, search.item_id, search.properties.as_deref()), (EventKind::Search, None, Some(r#"{"query":"green tea!"}"#)));
+    assert_eq!(
+        (search.kind, search.item_id, search.properties.as_deref()),
+        (EventKind::Search, None, Some(r#"{"query":"green tea!"}"#))
+    );
     assert_eq!(skip_reason(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), SkipReason::NoMatchingRule);
 }
 
 #[test]
 fn skips_ineligible_requests_and_bots() {
     let log = parser(&settings());
-    for (request, status) in [("POST /product/1 HTTP/1.1", 200), ("GET /product/1 HTTP/1.1", 404), (r"\x16\x03\x01", 400), ("-", 408)] {
+    for (request, status) in
+        [("POST /product/1 HTTP/1.1", 200), ("GET /product/1 HTTP/1.1", 404), (r"\x16\x03\x01", 400), ("-", 408)]
+    {
         assert_eq!(skip_reason(&log, &line(request, status, FIREFOX, "")), SkipReason::IneligibleRequest, "{request}");
     }
     for agent in ["Mozilla/5.0 (compatible; Googlebot/2.1)", "curl/8.1", "python-requests/2.31"] {
@@ -72,7 +80,9 @@ fn skips_ineligible_requests_and_bots() {
 #[test]
 fn takes_the_user_from_cookie_field_or_pseudonym() {
     let request = "GET /product/1 HTTP/1.1";
-    let by = |user: &str, line: &str| event(&parser(&AccessLogSettings { user: user.to_owned(), ..settings() }), line).user_id;
+    let by = |user: &str, line: &str| {
+        event(&parser(&AccessLogSettings { user: user.to_owned(), ..settings() }), line).user_id
+    };
     assert_eq!(by("cookie:uid", &line(request, 200, FIREFOX, r#" "a=b; uid=ann; c=d""#)), "ann");
     assert_eq!(by("field:remote_user", &line(request, 200, FIREFOX, "").replace("- - [", "- bob [")), "bob");
     let pseudonym = by("cookie:uid", &line(request, 200, FIREFOX, ""));
@@ -91,7 +101,10 @@ fn reads_json_and_custom_formats() {
         user: "field:uid".to_owned(),
         ..settings()
     });
-    let seen = event(&json, r#"{"when":971211336.25,"request":"GET /product/1 HTTP/2.0","status":200,"uid":17,"remote_addr":"::1"}"#);
+    let seen = event(
+        &json,
+        r#"{"when":971211336.25,"request":"GET /product/1 HTTP/2.0","status":200,"uid":17,"remote_addr":"::1"}"#,
+    );
     assert_eq!((seen.user_id.as_str(), seen.timestamp), ("17", 971_211_336_250));
     assert_eq!(json.parse_line(b"[1]", "id", NOW).unwrap_err().code, ValidationErrorCode::WrongType);
     let custom = parser(&AccessLogSettings {
@@ -119,7 +132,10 @@ fn rejects_invalid_settings() {
     assert!(error(|settings| settings.rules = vec!["view=^/p/".to_owned()]).contains("group named item"));
     assert!(error(|settings| settings.format = "(?P<time>.)".to_owned()).contains("no group `method`"));
     assert!(error(|settings| settings.user = "who".to_owned()).contains("cookie:NAME"));
-    assert!(error(|settings| settings.fields = vec![("colour".to_owned(), "c".to_owned())]).contains("unknown log field `colour`"));
+    assert!(
+        error(|settings| settings.fields = vec![("colour".to_owned(), "c".to_owned())])
+            .contains("unknown log field `colour`")
+    );
 }
 
 proptest! {

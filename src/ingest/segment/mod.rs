@@ -98,7 +98,11 @@ pub fn read_segment_call(
 /// # Errors
 /// If the body is not a JSON object with a list `batch`, or if the messages or their entries exceed
 /// the limit of `rules`. No entry is accepted then.
-pub fn read_segment_batch(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedSegmentBatch, BodyError> {
+pub fn read_segment_batch(
+    body: &[u8],
+    rules: &ValidationRules,
+    received_at: Timestamp,
+) -> Result<ParsedSegmentBatch, BodyError> {
     let body = parse(body)?;
     let Some(batch) = body.get("batch").and_then(Value::as_array) else {
         return Err(BodyError::Unreadable { reason: "the body must be a JSON object with a list `batch`".to_owned() });
@@ -109,11 +113,11 @@ pub fn read_segment_batch(body: &[u8], rules: &ValidationRules, received_at: Tim
     let mut messages = ParsedSegmentBatch::default();
     for (index, message) in (0..).zip(batch) {
         match message {
-            Value::Object(message) => {
-                messages.read(message, &MessageContext { index, call: None, sent_at: body.get("sentAt"), rules, received_at })
-            }
+            Value::Object(message) => messages
+                .read(message, &MessageContext { index, call: None, sent_at: body.get("sentAt"), rules, received_at }),
             _ => messages.errors.push(
-                ValidationError::new(None, ValidationErrorCode::WrongType, "a message must be a JSON object").with_position(index, None),
+                ValidationError::new(None, ValidationErrorCode::WrongType, "a message must be a JSON object")
+                    .with_position(index, None),
             ),
         }
     }
@@ -124,7 +128,8 @@ fn parse(body: &[u8]) -> Result<Value, BodyError> {
     if body.trim_ascii().is_empty() {
         return Err(BodyError::Empty { record: "message" });
     }
-    serde_json::from_slice(body).map_err(|error| BodyError::Unreadable { reason: format!("the body is not JSON: {error}") })
+    serde_json::from_slice(body)
+        .map_err(|error| BodyError::Unreadable { reason: format!("the body is not JSON: {error}") })
 }
 
 /// Context of a message within its request.
@@ -152,7 +157,11 @@ struct EventTemplate<'m> {
 
 impl EventTemplate<'_> {
     /// Builds and validates the event of one product, or of the message's properties.
-    fn event(&self, event_id: Option<Cow<'_, str>>, object: &Map<String, Value>) -> Result<WithConsent<Entry>, ValidationError> {
+    fn event(
+        &self,
+        event_id: Option<Cow<'_, str>>,
+        object: &Map<String, Value>,
+    ) -> Result<WithConsent<Entry>, ValidationError> {
         let raw = RawEvent {
             event_id,
             user_id: Some(self.user_id.clone()),
@@ -212,13 +221,19 @@ impl ParsedSegmentBatch {
                 return Ok(());
             }
             None => {
-                let reason = format!("no event kind is mapped to `{}`; add it to [segment.events] in the settings", excerpt(&name));
-                self.unmapped.push(ValidationError::new("event", ValidationErrorCode::UnknownKind, reason).with_position(index, None));
+                let reason = format!(
+                    "no event kind is mapped to `{}`; add it to [segment.events] in the settings",
+                    excerpt(&name)
+                );
+                self.unmapped.push(
+                    ValidationError::new("event", ValidationErrorCode::UnknownKind, reason).with_position(index, None),
+                );
                 return Ok(());
             }
         };
-        let user_id = user
-            .ok_or_else(|| ValidationError::new("userId", ValidationErrorCode::Missing, "`userId` and `anonymousId` are both missing"))?;
+        let user_id = user.ok_or_else(|| {
+            ValidationError::new("userId", ValidationErrorCode::Missing, "`userId` and `anonymousId` are both missing")
+        })?;
         self.convert_events(message, call, kind, user_id, consent, context)
     }
 
@@ -267,19 +282,29 @@ impl ParsedSegmentBatch {
         let properties = match message.get("properties") {
             None | Some(Value::Null) => &empty,
             Some(Value::Object(properties)) => properties,
-            Some(_) => return Err(ValidationError::new("properties", ValidationErrorCode::WrongType, "`properties` must be an object")),
+            Some(_) => {
+                return Err(ValidationError::new(
+                    "properties",
+                    ValidationErrorCode::WrongType,
+                    "`properties` must be an object",
+                ));
+            }
         };
         let products = match properties.get("products").and_then(Value::as_array) {
             Some(products) if !products.is_empty() && *kind != EventKind::Search => Some(products),
             _ => None,
         };
         let message_id = text("messageId", message.get("messageId"))?;
-        let session_id = text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
+        let session_id =
+            text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
         let timestamp = event_time(message, sent_at, received_at)?;
         let template = EventTemplate { kind, user_id, session_id, timestamp, consent, rules, received_at };
         let Some(products) = products else {
             // A page without an item yields no event.
-            if matches!(call, SegmentCall::Page | SegmentCall::Screen) && *kind != EventKind::Search && item_id(properties)?.is_none() {
+            if matches!(call, SegmentCall::Page | SegmentCall::Screen)
+                && *kind != EventKind::Search
+                && item_id(properties)?.is_none()
+            {
                 self.ignored += 1;
                 return Ok(());
             }
@@ -288,7 +313,11 @@ impl ParsedSegmentBatch {
         };
         for (index, product) in products.iter().enumerate() {
             let Value::Object(product) = product else {
-                return Err(ValidationError::new("products", ValidationErrorCode::WrongType, "each of `products` must be an object"));
+                return Err(ValidationError::new(
+                    "products",
+                    ValidationErrorCode::WrongType,
+                    "each of `products` must be an object",
+                ));
             };
             let event_id = message_id.as_ref().map(|id| format!("{id}/{index}").into());
             self.entries.push(template.event(event_id, product)?);
@@ -307,7 +336,8 @@ impl ParsedSegmentBatch {
 fn message_call(message: &Map<String, Value>) -> Result<SegmentCall, ValidationError> {
     let name = text("type", message.get("type"))?.ok_or_else(|| missing_field("type"))?;
     SegmentCall::from_name(&name).ok_or_else(|| {
-        let reason = format!("unknown `type` `{}`; it must be track, page, screen, identify, alias or group", excerpt(&name));
+        let reason =
+            format!("unknown `type` `{}`; it must be track, page, screen, identify, alias or group", excerpt(&name));
         ValidationError::new("type", ValidationErrorCode::UnknownKind, reason)
     })
 }
@@ -319,7 +349,9 @@ fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.as_str().into())),
         Some(Value::Number(number)) => Ok(Some(number.to_string().into())),
-        Some(_) => Err(ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a string"))),
+        Some(_) => {
+            Err(ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a string")))
+        }
     }
 }
 
@@ -328,7 +360,9 @@ fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<
 /// <https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/>
 fn consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Consent>, ValidationError> {
     let Some(consent) = context.and_then(|context| context.get("consent")) else { return Ok(None) };
-    let level = text("context.consent.level", consent.get("level"))?.map(|level| validation::parse_consent(&level)).transpose()?;
+    let level = text("context.consent.level", consent.get("level"))?
+        .map(|level| validation::parse_consent(&level))
+        .transpose()?;
     let categories = consent.get("categoryPreferences").and_then(Value::as_object);
     let refused = categories.into_iter().flatten().filter(|(_, preference)| **preference == Value::Bool(false));
     Ok(refused.filter_map(|(category, _)| rules.consent_if_refused.get(category).copied()).chain(level).min())
@@ -359,7 +393,8 @@ fn value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, V
 
 /// Parses a JSON number, or a string that holds a number.
 fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, ValidationError> {
-    let wrong_type = || ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"));
+    let wrong_type =
+        || ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"));
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => number.as_f64().ok_or_else(wrong_type).map(Some),
@@ -371,16 +406,31 @@ fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, Val
 /// The time of an event by this machine's clock. The difference between arrival time and the
 /// sender's `sentAt` corrects the error of the sender's clock.
 /// <https://segment.com/docs/connections/spec/common/#timestamp-overview>
-fn event_time(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
-    let Some(at) = message.get("timestamp").or_else(|| message.get("originalTimestamp")).filter(|at| !at.is_null()) else {
+fn event_time(
+    message: &Map<String, Value>,
+    sent_at: Option<&Value>,
+    received_at: Timestamp,
+) -> Result<Option<Timestamp>, ValidationError> {
+    let Some(at) = message.get("timestamp").or_else(|| message.get("originalTimestamp")).filter(|at| !at.is_null())
+    else {
         return Ok(None);
     };
     let at = match at {
         Value::String(at) => timestamp::from_rfc3339("timestamp", at)?,
         Value::Number(at) => timestamp::from_milliseconds("timestamp", &at.to_string())?,
-        _ => return Err(ValidationError::new("timestamp", ValidationErrorCode::WrongType, "`timestamp` must be a string")),
+        _ => {
+            return Err(ValidationError::new(
+                "timestamp",
+                ValidationErrorCode::WrongType,
+                "`timestamp` must be a string",
+            ));
+        }
     };
-    let sent = message.get("sentAt").or(sent_at).and_then(Value::as_str).and_then(|sent| timestamp::from_rfc3339("sentAt", sent).ok());
+    let sent = message
+        .get("sentAt")
+        .or(sent_at)
+        .and_then(Value::as_str)
+        .and_then(|sent| timestamp::from_rfc3339("sentAt", sent).ok());
     Ok(Some(sent.map_or(at, |sent| received_at.saturating_sub(sent.saturating_sub(at)))))
 }
 

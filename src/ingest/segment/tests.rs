@@ -32,7 +32,11 @@ fn maps_commerce_events_to_kinds() {
     ] {
         let read = one(track(name, json!({ "product_id": "tea", "rating": "4.5", "price": 3 })));
         let [event] = events(&read)[..] else { panic!("{name}: {read:?}") };
-        assert_eq!((&event.kind, event.item_id.as_deref(), event.user_id.as_str()), (&kind, Some("tea"), "ann"), "{name}");
+        assert_eq!(
+            (&event.kind, event.item_id.as_deref(), event.user_id.as_str()),
+            (&kind, Some("tea"), "ann"),
+            "{name}"
+        );
         assert_eq!(event.value, (kind == EventKind::Rate).then_some(4.5), "{name}");
         assert_eq!((event.event_id.as_deref(), event.timestamp), (Some("m"), NOW));
         assert!(event.properties.as_deref().unwrap().contains("rating"));
@@ -45,13 +49,24 @@ fn maps_commerce_events_to_kinds() {
 
 #[test]
 fn order_yields_one_purchase_per_product() {
-    let products = json!([{ "product_id": 7, "price": 2.5, "quantity": 3 }, { "sku": "S", "price": "4" }, { "id": "i" }]);
+    let products =
+        json!([{ "product_id": 7, "price": 2.5, "quantity": 3 }, { "sku": "S", "price": "4" }, { "id": "i" }]);
     let read = one(track("Order Completed", json!({ "order_id": "o", "products": products })));
-    let found: Vec<_> = events(&read).into_iter().map(|event| (event.item_id.as_deref(), event.value, event.event_id.as_deref())).collect();
-    assert_eq!(found, [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]);
+    let found: Vec<_> = events(&read)
+        .into_iter()
+        .map(|event| (event.item_id.as_deref(), event.value, event.event_id.as_deref()))
+        .collect();
+    assert_eq!(
+        found,
+        [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]
+    );
     assert!(events(&read).iter().all(|event| event.kind == EventKind::Purchase));
     let partial = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
-    assert_eq!((partial.entries.len(), partial.errors[0].field), (0, Some("product_id")), "a message is accepted as a whole or not at all");
+    assert_eq!(
+        (partial.entries.len(), partial.errors[0].field),
+        (0, Some("product_id")),
+        "a message is accepted as a whole or not at all"
+    );
 }
 
 #[test]
@@ -77,11 +92,16 @@ fn reads_anonymous_id_session_and_corrects_the_clock() {
 
 #[test]
 fn accepts_a_page_only_if_mapped_and_with_an_item() {
-    let page = |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
+    let page =
+        |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
     assert_eq!(one(page(json!("tea"))).ignored, 1);
     let overrides = [("page", Some(EventKind::View)), ("Quick Look", Some(EventKind::Click)), ("Product Viewed", None)];
-    let rules = ValidationRules { segment_events: SegmentEventMapping::with_overrides(overrides), ..ValidationRules::default() };
-    let read = |message: Value| read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
+    let rules = ValidationRules {
+        segment_events: SegmentEventMapping::with_overrides(overrides),
+        ..ValidationRules::default()
+    };
+    let read =
+        |message: Value| read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
     assert_eq!(events(&read(page(json!("tea"))))[0].kind, EventKind::View);
     assert_eq!(read(page(Value::Null)).ignored, 1);
     assert_eq!(events(&read(track("Quick look", json!({ "product_id": "tea" }))))[0].kind, EventKind::Click);
@@ -98,7 +118,11 @@ fn error_rejects_only_its_own_message_and_uses_segment_names() {
         (json!({ "userId": "ann" }), Some("type"), ValidationErrorCode::Missing),
         (json!({ "type": "track", "userId": "ann" }), Some("event"), ValidationErrorCode::Missing),
         (json!({ "type": "track", "event": "Product Viewed" }), Some("userId"), ValidationErrorCode::Missing),
-        (json!({ "type": "track", "event": "Product Viewed", "userId": [] }), Some("userId"), ValidationErrorCode::WrongType),
+        (
+            json!({ "type": "track", "event": "Product Viewed", "userId": [] }),
+            Some("userId"),
+            ValidationErrorCode::WrongType,
+        ),
         (
             json!({ "type": "track", "event": "Product Viewed", "userId": long, "properties": { "id": 1 } }),
             Some("userId"),
@@ -106,7 +130,11 @@ fn error_rejects_only_its_own_message_and_uses_segment_names() {
         ),
         (track("Product Viewed", json!({})), Some("product_id"), ValidationErrorCode::Missing),
         (track("Product Viewed", json!([])), Some("properties"), ValidationErrorCode::WrongType),
-        (track("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })), Some("rating"), ValidationErrorCode::WrongType),
+        (
+            track("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })),
+            Some("rating"),
+            ValidationErrorCode::WrongType,
+        ),
         (track("Order Completed", json!({ "products": [3] })), Some("products"), ValidationErrorCode::WrongType),
     ];
     for (bad, field, code) in table {
@@ -152,8 +180,10 @@ fn drops_oversized_properties_and_accepts_the_event() {
 #[test]
 fn consent_is_the_minimum_of_level_and_refusals() {
     let refusals = [("Functional", Consent::None), ("Personalization", Consent::Session)];
-    let rules =
-        ValidationRules { consent_if_refused: refusals.map(|(name, level)| (name.to_owned(), level)).into(), ..ValidationRules::default() };
+    let rules = ValidationRules {
+        consent_if_refused: refusals.map(|(name, level)| (name.to_owned(), level)).into(),
+        ..ValidationRules::default()
+    };
     let read = |consent: Value| {
         let mut message = track("Product Viewed", json!({ "product_id": "tea" }));
         message["context"] = json!({ "consent": consent });
@@ -192,7 +222,10 @@ fn identify_and_alias_merge_two_ids() {
     assert_eq!(merged(json!({ "type": "identify", "anonymousId": "ann", "userId": "ann" })), None);
     assert_eq!(one(json!({ "type": "alias", "userId": "ann" })).errors[0].field, Some("previousId"));
     let long = "x".repeat(300);
-    assert_eq!(one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).errors[0].field, Some("anonymousId"));
+    assert_eq!(
+        one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).errors[0].field,
+        Some("anonymousId")
+    );
 }
 
 proptest! {

@@ -158,18 +158,20 @@ pub(super) mod tests {
     fn sessions_are_ordered_by_their_first_events() {
         let mut recording = Recording::new(100);
         let kinds = EventKinds::default();
-        for (user, item, at) in [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)] {
+        for (user, item, at) in
+            [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)]
+        {
             recording.add(&event(user, item, at), &kinds);
         }
         recording.add(&Event { kind: EventKind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
         assert_eq!((recording.event_count(), recording.session_count()), (5, 3));
         assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
-        assert!(
-            recording.sessions.iter().all(|session| session
+        assert!(recording.sessions.iter().all(|session| {
+            session
                 .iter()
                 .map(|step| step.starts_session)
-                .eq((0..session.len()).map(|session_index| session_index == 0)))
-        );
+                .eq((0..session.len()).map(|session_index| session_index == 0))
+        }));
     }
 
     #[test]
@@ -182,7 +184,11 @@ pub(super) mod tests {
         let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
         assert_eq!(corpus.item_names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);
         assert_eq!(items(&corpus.training), [[0, 1]]);
-        assert_eq!(items(&corpus.validation), Vec::<Vec<u32>>::new(), "y is not in the training set, and a session needs two events");
+        assert_eq!(
+            items(&corpus.validation),
+            Vec::<Vec<u32>>::new(),
+            "y is not in the training set, and a session needs two events"
+        );
         assert_eq!(items(&corpus.test), [[2, 0]]);
     }
 }

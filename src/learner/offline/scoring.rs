@@ -36,7 +36,8 @@ const BATCH_ROWS: usize = 128;
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
     let mut table = SessionScoreTable::new(weights);
-    let mut scores = OfflineScores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
+    let mut scores =
+        OfflineScores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
     let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
     for session in sessions {
         let mut state = weights.initial_state();
@@ -130,7 +131,8 @@ mod tests {
             value: number as f32,
         };
         // More steps than fit in one batch; the last batch is not full.
-        let sessions: Vec<Vec<Step>> = (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
+        let sessions: Vec<Vec<Step>> =
+            (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
         let found = score_sessions(&weights, &sessions, &kinds);
 
         let (mut quality, mut errors) = (RankingMetrics::default(), Vec::new());

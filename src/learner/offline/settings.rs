@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn learning_rate_warms_up_and_then_decays_per_epoch() {
         let settings = OfflineSettings { warmup: 4, decay: 0.5, ..Default::default() };
-        let rates = [(0, 0), (0, 1), (0, 3), (0, 4), (1, 5), (2, 6)].map(|(epoch, batch)| settings.learning_rate(0.1, epoch, batch));
+        let rates = [(0, 0), (0, 1), (0, 3), (0, 4), (1, 5), (2, 6)]
+            .map(|(epoch, batch)| settings.learning_rate(0.1, epoch, batch));
         assert_eq!(rates, [0.025, 0.05, 0.1, 0.1, 0.05, 0.025]);
     }
 }

@@ -112,7 +112,12 @@ impl OfflineTraining {
     ///
     /// # Errors
     /// Invalid settings, or a corpus with nothing to learn.
-    pub fn new(settings: OfflineSettings, network: NetworkSettings, kinds: EventKinds, corpus: &Corpus) -> Result<Self, OfflineError> {
+    pub fn new(
+        settings: OfflineSettings,
+        network: NetworkSettings,
+        kinds: EventKinds,
+        corpus: &Corpus,
+    ) -> Result<Self, OfflineError> {
         settings.check()?;
         if corpus.item_names.len() < 2 {
             return Err(OfflineError::TooFewItems(corpus.item_names.len()));
@@ -228,10 +233,15 @@ impl OfflineTraining {
     ///
     /// # Errors
     /// [`OfflineError::Diverged`] if all mini-batches were skipped.
-    pub fn train_epoch(&mut self, corpus: &Corpus, mut on_progress: impl FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
+    pub fn train_epoch(
+        &mut self,
+        corpus: &Corpus,
+        mut on_progress: impl FnMut(EpochProgress),
+    ) -> Result<EpochReport, OfflineError> {
         let number = self.epochs.len();
         if let (None, Some(last)) = (&self.best, self.epochs.last().filter(|_| !corpus.validation.is_empty())) {
-            self.best = Some(BestEpoch { epoch: number, recall: last.scores.metrics.recall(), trainer: self.trainer.clone() });
+            self.best =
+                Some(BestEpoch { epoch: number, recall: last.scores.metrics.recall(), trainer: self.trainer.clone() });
         }
         let mut report = self.learn(corpus, &mut on_progress)?;
         let weights = self.trainer.publish(number as u64 + 1);
@@ -242,12 +252,17 @@ impl OfflineTraining {
         Ok(report)
     }
 
-    fn learn(&mut self, corpus: &Corpus, on_progress: &mut dyn FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
+    fn learn(
+        &mut self,
+        corpus: &Corpus,
+        on_progress: &mut dyn FnMut(EpochProgress),
+    ) -> Result<EpochReport, OfflineError> {
         let Self { settings, kinds, trainer, epochs, .. } = self;
         let epoch = epochs.len();
         let earlier: u64 = epochs.iter().map(|epoch| epoch.batches + epoch.skipped).sum();
         let rate = trainer.settings().learning_rate;
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut rng =
+            Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut order = cut_into_slices(&corpus.training, trainer.settings().window);
         for index in (1..order.len()).rev() {
             order.swap(index, (rng.next_u64() % (index as u64 + 1)) as usize);
@@ -256,7 +271,8 @@ impl OfflineTraining {
         let mut report = EpochReport::default();
         let mut loss = 0.0;
         for (index, slices) in order.chunks(settings.batch).enumerate() {
-            let windows: Vec<TrainingWindow> = slices.iter().filter_map(|slice| slice.window(&corpus.training, kinds)).collect();
+            let windows: Vec<TrainingWindow> =
+                slices.iter().filter_map(|slice| slice.window(&corpus.training, kinds)).collect();
             report.learning_rate = settings.learning_rate(rate, epoch, earlier + index as u64);
             trainer.set_learning_rate(report.learning_rate);
             let result = trainer.train(&windows, seed.wrapping_add(index as u64));
@@ -304,9 +320,10 @@ fn cut_into_slices(sessions: &[Vec<Step>], max_positions: usize) -> Vec<SessionS
     for (session, steps) in sessions.iter().enumerate() {
         let positions = steps.len().saturating_sub(1);
         let count = positions.div_ceil(max_positions.max(1));
-        slices.extend(
-            (0..count).map(|slice| SessionSlice { session, positions: positions * slice / count..positions * (slice + 1) / count }),
-        );
+        slices.extend((0..count).map(|slice| SessionSlice {
+            session,
+            positions: positions * slice / count..positions * (slice + 1) / count,
+        }));
     }
     slices
 }

@@ -67,7 +67,13 @@ impl Learner {
     }
 
     /// Borrows what one event touches.
-    fn event_pass<'l>(&'l mut self, offset: Offset, event: &'l Event, step: Step, target: Option<ItemIx>) -> EventPass<'l> {
+    fn event_pass<'l>(
+        &'l mut self,
+        offset: Offset,
+        event: &'l Event,
+        step: Step,
+        target: Option<ItemIx>,
+    ) -> EventPass<'l> {
         let halvings = self.halvings();
         let state = &mut self.state;
         let (settings, number) = (&state.settings, state.event_count);
@@ -124,7 +130,12 @@ impl EventPass<'_> {
     /// Credits a click to the impression that showed the target.
     fn attribute(&mut self) {
         if let Some(item) = self.target {
-            self.user.impressions.attribute_click(item, self.step.at, self.settings.learning.credit_window_ms, self.clickthrough);
+            self.user.impressions.attribute_click(
+                item,
+                self.step.at,
+                self.settings.learning.credit_window_ms,
+                self.clickthrough,
+            );
         }
     }
 

@@ -40,7 +40,9 @@ impl Learner {
             operations.retain(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
         }
         if operations.len() >= MAX_OPERATIONS {
-            let oldest = operations.iter().position(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
+            let oldest = operations
+                .iter()
+                .position(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
             operations.remove(oldest.unwrap_or(0));
         }
         operations.push_back((offset, *change));
@@ -52,8 +54,13 @@ impl Learner {
     /// items.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
-        let earlier = self.state_history.state_at(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
-        let LearnerState { settings, next_offset: next, item_count: items, catalog, vocabulary, training, health, .. } = &mut self.state;
+        let earlier = self
+            .state_history
+            .state_at(&self.state, to)
+            .map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
+        let LearnerState {
+            settings, next_offset: next, item_count: items, catalog, vocabulary, training, health, ..
+        } = &mut self.state;
         let earlier_item_count = earlier.item_count;
         if let (Some(training), Some(earlier)) = (training, earlier.training) {
             training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::domain::{
-    EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure,
+    EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, SourceName,
+    UserErasure,
 };
 use crate::learner::{
-    InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory, StateHistoryError,
-    recommend,
+    InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory,
+    StateHistoryError, recommend,
 };
 use crate::nn::NetworkSettings;
 use crate::ranking::Ranker;
@@ -23,7 +24,12 @@ fn journal(len: u64) -> Vec<Entry> {
             let (user, round) = (n % 40, n / 40);
             let item = if random.is_multiple_of(5) { random % 12 } else { (user + round) % 12 };
             let kind = if random.is_multiple_of(17) { "search" } else { "view" };
-            Entry::Event(event(&format!("u{user}"), kind, &format!("i{item}"), (n * 1_000 + round / 3 % 2 * 3_600_000) as i64))
+            Entry::Event(event(
+                &format!("u{user}"),
+                kind,
+                &format!("i{item}"),
+                (n * 1_000 + round / 3 % 2 * 3_600_000) as i64,
+            ))
         })
         .collect()
 }
@@ -74,11 +80,24 @@ impl Shop {
         Self::over(settings, dictionary, state, AppliedEntries::default())
     }
 
-    fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, applied: AppliedEntries) -> Self {
-        let (training, clustering) = (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
-        let deps =
-            LearnerDeps { training, clustering, state_history: Box::new(ReplayedHistory(Arc::clone(&dictionary), Arc::clone(&applied))) };
-        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, deps).unwrap(), dictionary, applied }
+    fn over(
+        settings: LearnerConfig,
+        dictionary: Arc<ItemDictionary>,
+        state: Option<LearnerState>,
+        applied: AppliedEntries,
+    ) -> Self {
+        let (training, clustering) =
+            (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
+        let deps = LearnerDeps {
+            training,
+            clustering,
+            state_history: Box::new(ReplayedHistory(Arc::clone(&dictionary), Arc::clone(&applied))),
+        };
+        Self {
+            learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, deps).unwrap(),
+            dictionary,
+            applied,
+        }
     }
 
     /// Applies entries, and interns their items as the committer would.
@@ -103,8 +122,17 @@ impl Shop {
 
     /// The learned state without measurements.
     fn learned(&mut self) -> Vec<Vec<u8>> {
-        let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
-        vec![bytes(catalog), bytes(users), bytes(affinities), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
+        let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, .. } =
+            self.learner.state().unwrap();
+        vec![
+            bytes(catalog),
+            bytes(users),
+            bytes(affinities),
+            bytes(sources),
+            bytes(ranker),
+            bytes(training),
+            bytes(clustering),
+        ]
     }
 
     /// Serializes the state and continues from the deserialized copy.
@@ -213,13 +241,19 @@ fn each_source_is_measured_over_its_sampled_tests() {
     let recall = |source| report.live_by_source[at(source)].recall();
     // All twelve items are popular, and the network ranks all of them; there are no
     // clusters yet.
-    assert_eq!((recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)), (1.0, 1.0, 0.0));
+    assert_eq!(
+        (recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)),
+        (1.0, 1.0, 0.0)
+    );
     settings.learning.live_window = 10_000;
     let mut shop = Shop::new(settings, Arc::default(), None);
     shop.apply(&journal);
     let report = shop.learner.report();
     let (sampled, all) = (report.live_by_source[0].steps, report.total.steps);
-    assert!((all / 5..all / 3).contains(&sampled), "{sampled} of {all} tests, of which about one in four should be sampled");
+    assert!(
+        (all / 5..all / 3).contains(&sampled),
+        "{sampled} of {all} tests, of which about one in four should be sampled"
+    );
 }
 
 #[test]
@@ -236,7 +270,14 @@ fn restart_does_not_change_recommendations() {
         let mut user = SequenceState::default();
         for (offset, item) in [3, 4, 9].into_iter().enumerate() {
             let step = Step { item: Some(item), kind: 0, starts_session: false, at: 1_000 * offset as i64, value: 0.0 };
-            user.advance(offset as u64, step, None, &SequenceParams::default(), snapshot.weights(), &mut workspace.network);
+            user.advance(
+                offset as u64,
+                step,
+                None,
+                &SequenceParams::default(),
+                snapshot.weights(),
+                &mut workspace.network,
+            );
         }
         let request = RecommendationRequest::new(12, 0);
         recommend(&snapshot, snapshot.catalog(), &mut user, &SequenceParams::default(), &request, &mut workspace)
@@ -272,7 +313,9 @@ fn new_item_starts_near_items_with_its_attributes() {
     };
     let mean = |items: std::ops::Range<ItemIx>| {
         let rows: Vec<_> = items.map(row).collect();
-        (0..8).map(|dimension| rows.iter().map(|row| row[dimension]).sum::<f32>() / rows.len() as f32).collect::<Vec<_>>()
+        (0..8)
+            .map(|dimension| rows.iter().map(|row| row[dimension]).sum::<f32>() / rows.len() as f32)
+            .collect::<Vec<_>>()
     };
     let (near, far) = (cosine(&row(new), &mean(0..6)), cosine(&row(new), &mean(6..12)));
     assert!(near > 0.5 && near > far + 0.2, "cosine {near} to its own category, {far} to the other");
@@ -304,11 +347,16 @@ fn lost_training_is_reported_by_its_boundary_and_can_be_skipped() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
     shop.learner.training = Box::new(LosingJobs { jobs: InlineJobs::default(), begun: 0, lost: 5 });
     shop.dictionary.intern("i0");
-    let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.apply(offset as u64, entry) {
-        Err(LearnerError::BackgroundJobLost { begun }) => Some((offset, begun)),
-        outcome => outcome.map(|()| None).unwrap(),
-    });
-    assert_eq!(failed, Some((95, 79)), "the fifth training begins after entry 79, and its result is needed at the next boundary");
+    let failed =
+        journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.apply(offset as u64, entry) {
+            Err(LearnerError::BackgroundJobLost { begun }) => Some((offset, begun)),
+            outcome => outcome.map(|()| None).unwrap(),
+        });
+    assert_eq!(
+        failed,
+        Some((95, 79)),
+        "the fifth training begins after entry 79, and its result is needed at the next boundary"
+    );
 
     let mut without = Shop::new(settings(), Arc::default(), None);
     without.apply(&journal[..79]);
@@ -390,7 +438,8 @@ fn paused_learner_does_not_learn() {
         let LearnerState { sources, ranker, .. } = shop.learner.state().unwrap();
         (bytes(sources), bytes(ranker))
     };
-    let (before, batches, events) = (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
+    let (before, batches, events) =
+        (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
     shop.apply(&journal[400..500]);
     assert!(learned(&mut shop) == before && shop.learner.report().is_paused);
     assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
@@ -434,7 +483,8 @@ fn erasure_removes_all_per_user_data() {
     assert!(sessions.len() > 1, "the user has several sessions");
     let kept = |shop: &Shop| {
         let LearnerState { sources, training, .. } = &shop.learner.state;
-        let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().has_session(u64::from(*session))).count();
+        let trained =
+            sessions.iter().filter(|(session, _)| training.as_ref().unwrap().has_session(u64::from(*session))).count();
         (sources.count_remembered(sessions.iter().map(|(session, _)| *session)), trained)
     };
     assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
@@ -459,14 +509,20 @@ fn erasure_removes_all_per_user_data() {
 fn expiry_removes_old_events_and_impressions() {
     let entries = journal(1_200);
     let before = 2_000_000;
-    let expire = Entry::Expire(Expiry { events: vec![(EventKind::View, before)], impressions: Some(before), timestamp: 0 });
+    let expire =
+        Entry::Expire(Expiry { events: vec![(EventKind::View, before)], impressions: Some(before), timestamp: 0 });
     let kinds = settings().kinds;
     let view = kinds.id(&EventKind::View).unwrap();
     let too_old = |step: &&Step| step.kind == view && step.at < before;
     let mut shop = Shop::new(settings(), Arc::default(), None);
     let shown = vec![ImpressionItem { item_id: "i3".to_owned(), source: SourceName::Clusters }];
-    let impression =
-        Impression { recommendation_id: String::new(), user_id: "u3".to_owned(), timestamp: 0, weights_version: 0, items: shown };
+    let impression = Impression {
+        recommendation_id: String::new(),
+        user_id: "u3".to_owned(),
+        timestamp: 0,
+        weights_version: 0,
+        items: shown,
+    };
     shop.apply(&[Entry::Impression(impression.clone())]);
     shop.apply(&entries);
     let old_and_others = |shop: &mut Shop| {
@@ -486,7 +542,10 @@ fn expiry_removes_old_events_and_impressions() {
     assert_eq!((after.0, after.1), (0, others));
     assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions are still used as neighbours", after.2);
     assert_eq!(after.3, trending, "counts are kept");
-    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().impressions, crate::learner::attribution::RecentImpressions::default());
+    assert_eq!(
+        shop.learner.state.users.get_mut("u3").unwrap().impressions,
+        crate::learner::attribution::RecentImpressions::default()
+    );
     // The state still depends only on the journal.
     shop.apply(&entries[..300]);
     let whole = shop.bytes();

@@ -26,7 +26,14 @@ impl CellKind {
     }
 
     /// Runs [`RecurrentCell::forward`] of this cell.
-    pub(in crate::nn) fn forward(self, hidden: usize, gates: &mut [f32], recurrent: &[f32], previous: &[f32], state: &mut [f32]) {
+    pub(in crate::nn) fn forward(
+        self,
+        hidden: usize,
+        gates: &mut [f32],
+        recurrent: &[f32],
+        previous: &[f32],
+        state: &mut [f32],
+    ) {
         match self {
             Self::Rnn => Rnn::forward(hidden, gates, recurrent, previous, state),
             Self::Lstm => Lstm::forward(hidden, gates, recurrent, previous, state),

@@ -16,7 +16,13 @@ impl RecurrentCell for Lstm {
         forward(hidden, gates, recurrent, previous, state);
     }
 
-    fn backward(hidden: usize, saved: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+    fn backward(
+        hidden: usize,
+        saved: &SavedActivations<'_>,
+        carry: &mut [f32],
+        d_gates: &mut [f32],
+        d_recurrent: &mut [f32],
+    ) {
         backward(hidden, saved, carry, d_gates, d_recurrent);
     }
 }

@@ -28,5 +28,11 @@ pub(in crate::nn) trait RecurrentCell {
     /// On entry, `carry` is the gradient of the state after the step. On return, it is the gradient
     /// of the state before the step, without the part that flows through the recurrent product.
     /// `d_gates` and `d_recurrent` receive the gradients of A and R.
-    fn backward(hidden: usize, saved: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]);
+    fn backward(
+        hidden: usize,
+        saved: &SavedActivations<'_>,
+        carry: &mut [f32],
+        d_gates: &mut [f32],
+        d_recurrent: &mut [f32],
+    );
 }

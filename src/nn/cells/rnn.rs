@@ -14,7 +14,13 @@ impl RecurrentCell for Rnn {
         forward(gates, recurrent, state);
     }
 
-    fn backward(_hidden: usize, saved: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+    fn backward(
+        _hidden: usize,
+        saved: &SavedActivations<'_>,
+        carry: &mut [f32],
+        d_gates: &mut [f32],
+        d_recurrent: &mut [f32],
+    ) {
         backward(saved.state, carry, d_gates);
         d_recurrent.copy_from_slice(d_gates);
     }

@@ -20,7 +20,10 @@ fn windows() -> Vec<TrainingWindow> {
         target: (n % 6 != 5).then_some((n * 5 % 13) as u32),
         value: if n.is_multiple_of(4) { f32::NAN } else { (n % 7) as f32 * 30.0 },
     };
-    let window = |session: u64, from: usize, len: usize| TrainingWindow { session, positions: (from..from + len).map(position).collect() };
+    let window = |session: u64, from: usize, len: usize| TrainingWindow {
+        session,
+        positions: (from..from + len).map(position).collect(),
+    };
     vec![window(1, 0, 2), window(2, 3, 6), window(1, 9, 4), window(3, 20, 1), window(4, 30, 0)]
 }
 
@@ -97,7 +100,9 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
     };
     let inputs: Pick = |trainer| &mut trainer.state.parameters.items;
     let attributes: Pick = |trainer| &mut trainer.state.parameters.attribute_rows;
-    for (rows, pick) in [(&workspace.outputs, outputs), (&workspace.inputs, inputs), (&workspace.attributes, attributes)] {
+    for (rows, pick) in
+        [(&workspace.outputs, outputs), (&workspace.inputs, inputs), (&workspace.attributes, attributes)]
+    {
         let width = pick(&mut trainer).width();
         assert_eq!(rows.values.len(), rows.slots.rows().len() * width);
         for (row, gradients) in rows.slots.rows().iter().zip(rows.values.chunks_exact(width)) {
@@ -121,7 +126,8 @@ fn gradients_match_finite_differences_for_every_cell_loss_and_head() {
                 (2, false, true, SessionTargets::Certain),
                 (3, true, false, SessionTargets::Negatives),
             ] {
-                let settings = NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..all_parts_enabled() };
+                let settings =
+                    NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..all_parts_enabled() };
                 let error = gradient_error(settings);
                 assert!(error < 1e-3, "{cell:?}, {loss:?}, {layers} layers, tied {tied}: off by {error}");
             }
@@ -149,7 +155,9 @@ fn gradients_match_finite_differences_with_parts_disabled() {
 #[test]
 fn every_optimiser_learns_and_resumes_bit_identically() {
     let bytes = |trainer: &Trainer| bincode::serde::encode_to_vec(trainer, bincode::config::standard()).unwrap();
-    for (optimiser, learning_rate) in [(OptimiserKind::Sgd, 0.05), (OptimiserKind::Adagrad, 0.2), (OptimiserKind::Adam, 0.02)] {
+    for (optimiser, learning_rate) in
+        [(OptimiserKind::Sgd, 0.05), (OptimiserKind::Adagrad, 0.2), (OptimiserKind::Adam, 0.02)]
+    {
         for tied in [true, false] {
             let plain = NetworkSettings { input_dropout: 0.0, hidden_dropout: 0.0, ..all_parts_enabled() };
             let mut trainer = trainer(NetworkSettings { optimiser, learning_rate, tied, clip: 5.0, ..plain });
@@ -158,7 +166,8 @@ fn every_optimiser_learns_and_resumes_bit_identically() {
             (1..20).for_each(|seed| {
                 trainer.train(&windows(), seed);
             });
-            let (mut resumed, _): (Trainer, _) = bincode::serde::decode_from_slice(&bytes(&trainer), bincode::config::standard()).unwrap();
+            let (mut resumed, _): (Trainer, _) =
+                bincode::serde::decode_from_slice(&bytes(&trainer), bincode::config::standard()).unwrap();
             assert_eq!(resumed.publish(1).embedding(3), trainer.publish(1).embedding(3));
             for seed in 20..60 {
                 assert_eq!(trainer.train(&windows(), seed), resumed.train(&windows(), seed));
@@ -202,7 +211,10 @@ fn weights_stay_finite_at_a_diverging_learning_rate() {
             trainer.train(&windows(), seed);
         });
         let weights = trainer.publish(1);
-        assert!((0..ITEMS as u32).all(|item| weights.embedding(item).unwrap().iter().all(|value| value.is_finite())), "{optimiser:?}");
+        assert!(
+            (0..ITEMS as u32).all(|item| weights.embedding(item).unwrap().iter().all(|value| value.is_finite())),
+            "{optimiser:?}"
+        );
         assert!(trainer.state.parameters.dense.iter().all(|value| value.is_finite()), "{optimiser:?}");
     }
 }
@@ -211,7 +223,8 @@ fn weights_stay_finite_at_a_diverging_learning_rate() {
 fn a_batch_without_targets_takes_no_step() {
     let mut trainer = trainer(all_parts_enabled());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
-    let unknown = TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
+    let unknown =
+        TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
     assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
     assert_eq!(trainer.steps(), 0);
 }
@@ -219,7 +232,13 @@ fn a_batch_without_targets_takes_no_step() {
 #[test]
 fn snapshot_inference_matches_the_batch_forward_pass() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
-        let mut trainer = trainer(NetworkSettings { cell, layers: 2, input_dropout: 0.0, hidden_dropout: 0.0, ..all_parts_enabled() });
+        let mut trainer = trainer(NetworkSettings {
+            cell,
+            layers: 2,
+            input_dropout: 0.0,
+            hidden_dropout: 0.0,
+            ..all_parts_enabled()
+        });
         trainer.train(&windows(), 1);
         let weights = trainer.publish(1);
         trainer.compute(&windows()[1..2], 2);
@@ -227,7 +246,10 @@ fn snapshot_inference_matches_the_batch_forward_pass() {
         for (position, expected) in windows()[1].positions.iter().zip(trainer.workspace.pass.outputs.chunks_exact(5)) {
             weights.advance(&mut state, &position.input, &mut scratch);
             weights.query(&state, &mut query);
-            assert!(query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{cell:?}: {query:?} is not {expected:?}");
+            assert!(
+                query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
+                "{cell:?}: {query:?} is not {expected:?}"
+            );
         }
     }
 }
@@ -275,7 +297,10 @@ fn a_snapshot_survives_serialisation() {
     let bytes = bincode::serde::encode_to_vec(&*weights, bincode::config::standard()).unwrap();
     let (decoded, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
     let query = [1.0, 0.5, -0.5, 0.2, 0.0];
-    assert_eq!(decoded.top(&query, 5, &mut NetworkScratch::default()), weights.top(&query, 5, &mut NetworkScratch::default()));
+    assert_eq!(
+        decoded.top(&query, 5, &mut NetworkScratch::default()),
+        weights.top(&query, 5, &mut NetworkScratch::default())
+    );
     assert_eq!((decoded.version(), decoded.initial_state()), (7, weights.initial_state()));
 }
 
@@ -291,8 +316,18 @@ fn a_new_item_starts_at_the_mean_of_similar_trained_items() {
         trainer.init_from_similar(new, &[3, new + 1, 4]);
         trainer.init_from_similar(new + 1, &[new, new + 1]);
         let weights = trainer.publish(3);
-        let mean: Vec<f32> = weights.embedding(3).unwrap().iter().zip(weights.embedding(4).unwrap()).map(|(a, b)| (a + b) / 2.0).collect();
+        let mean: Vec<f32> = weights
+            .embedding(3)
+            .unwrap()
+            .iter()
+            .zip(weights.embedding(4).unwrap())
+            .map(|(a, b)| (a + b) / 2.0)
+            .collect();
         assert!(weights.embedding(new).unwrap().iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-6), "tied: {tied}");
-        assert_eq!(weights.embedding(new + 1), before.embedding(new + 1), "an item without trained similar items keeps its rows");
+        assert_eq!(
+            weights.embedding(new + 1),
+            before.embedding(new + 1),
+            "an item without trained similar items keeps its rows"
+        );
     }
 }

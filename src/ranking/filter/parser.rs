@@ -82,7 +82,9 @@ impl<'a> FilterParser<'a> {
     fn word(&mut self) -> &'a str {
         self.skip_space();
         let rest = self.rest();
-        let end = rest.find(|character: char| !character.is_alphanumeric() && !"_-.+:".contains(character)).unwrap_or(rest.len());
+        let end = rest
+            .find(|character: char| !character.is_alphanumeric() && !"_-.+:".contains(character))
+            .unwrap_or(rest.len());
         rest.get(..end).unwrap_or_default()
     }
 
@@ -161,7 +163,9 @@ impl<'a> FilterParser<'a> {
             return self.list(field);
         }
         match field {
-            FilterField::Text(text) if self.take_word("has") => Ok(FilterExpression::Text(text, vec![self.text_value()?])),
+            FilterField::Text(text) if self.take_word("has") => {
+                Ok(FilterExpression::Text(text, vec![self.text_value()?]))
+            }
             FilterField::Available => Ok(FilterExpression::Available(true)),
             _ => {
                 self.skip_space();
@@ -179,7 +183,8 @@ impl<'a> FilterParser<'a> {
             }
             None => {
                 let known = FIELDS.map(|(name, _)| name).join(", ");
-                let problem = if word.is_empty() { "expected a field".to_owned() } else { format!("unknown field `{word}`") };
+                let problem =
+                    if word.is_empty() { "expected a field".to_owned() } else { format!("unknown field `{word}`") };
                 Err(self.error(self.position, format!("{problem}; the fields are {known}")))
             }
         }
@@ -188,9 +193,10 @@ impl<'a> FilterParser<'a> {
     fn comparison(&mut self, field: FilterField, comparison: Comparison) -> Result<FilterExpression, ItemFilterError> {
         let ordered = comparison != Comparison::Equal;
         match field {
-            FilterField::Text(_) | FilterField::Available if ordered => {
-                Err(self.error(self.position.saturating_sub(1), "only price, published and expires have an order; use `=`, `!=` or `in`"))
-            }
+            FilterField::Text(_) | FilterField::Available if ordered => Err(self.error(
+                self.position.saturating_sub(1),
+                "only price, published and expires have an order; use `=`, `!=` or `in`",
+            )),
             FilterField::Text(text) => Ok(FilterExpression::Text(text, vec![self.text_value()?])),
             FilterField::Available => self.boolean().map(FilterExpression::Available),
             FilterField::Price => Ok(FilterExpression::Number(comparison, self.number()?)),
@@ -278,7 +284,9 @@ impl<'a> FilterParser<'a> {
         let start = self.position;
         let text = self.text_value()?;
         let milliseconds = text.parse().ok().or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-        milliseconds.ok_or_else(|| self.error(start, "expected a date and time with an offset (RFC 3339), or milliseconds since 1970"))
+        milliseconds.ok_or_else(|| {
+            self.error(start, "expected a date and time with an offset (RFC 3339), or milliseconds since 1970")
+        })
     }
 }
 

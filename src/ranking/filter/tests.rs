@@ -49,9 +49,16 @@ fn every_operator_matches_as_documented() {
         assert!(!ItemFilter::parse(&format!("not ({text})")).unwrap().matches(&tea()), "not ({text})");
     }
     let nothing = Item::default();
-    for text in
-        ["price < 5", "price >= 0", "brand = leaf", "category in (tea)", "has price", "has category", "expires < 99", "available = false"]
-    {
+    for text in [
+        "price < 5",
+        "price >= 0",
+        "brand = leaf",
+        "category in (tea)",
+        "has price",
+        "has category",
+        "expires < 99",
+        "available = false",
+    ] {
         assert!(!ItemFilter::parse(text).unwrap().matches(&nothing), "{text}");
     }
     assert!(ItemFilter::parse("price != 5 and category != tea").unwrap().matches(&nothing), "!= is the negation of =");

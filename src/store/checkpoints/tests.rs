@@ -11,7 +11,9 @@ fn checkpoints(keep: usize) -> (tempfile::TempDir, Checkpoints) {
 
 fn write(checkpoints: &Checkpoints, offset: Offset, payload: &[u8]) {
     let length = checkpoints
-        .write::<StoreError>(offset, |writer| writer.write_all(payload).map_err(StoreError::io("writing", Path::new(""))))
+        .write::<StoreError>(offset, |writer| {
+            writer.write_all(payload).map_err(StoreError::io("writing", Path::new("")))
+        })
         .unwrap();
     assert_eq!(length, payload.len() as u64);
 }
@@ -118,7 +120,8 @@ fn unfinished_checkpoints_are_removed_and_foreign_files_are_not() {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let checkpoints = store.checkpoints(1).unwrap();
     write(&checkpoints, 5, b"five");
-    let (unfinished, foreign) = (checkpoints.path(6).with_extension(UNFINISHED), dir.path().join("checkpoints/7.checkpoint"));
+    let (unfinished, foreign) =
+        (checkpoints.path(6).with_extension(UNFINISHED), dir.path().join("checkpoints/7.checkpoint"));
     std::fs::write(&unfinished, "half").unwrap();
     std::fs::write(&foreign, "not ours: too few digits").unwrap();
     let checkpoints = store.checkpoints(1).unwrap();
@@ -165,7 +168,9 @@ fn a_single_file_is_replaced_once_the_new_one_is_complete() {
         std::fs::write(&path, bytes).unwrap();
         read().unwrap_err().to_string()
     };
-    assert!(error_of(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes instead of 12"));
+    assert!(
+        error_of(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes instead of 12")
+    );
     assert!(error_of(&[&whole[..HEADER], b"two and lore"].concat()).contains("its checksum does not match"));
     assert!(error_of(b"PK").contains("it does not start with the magic bytes"));
 }
@@ -176,7 +181,9 @@ fn the_pretrained_state_is_set_before_the_first_entry_or_never() {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     assert!(store.pretrained_state().unwrap().is_none());
     let set = |bytes: &'static [u8]| {
-        store.set_pretrained_state::<StoreError>(|writer| writer.write_all(bytes).map_err(StoreError::io("writing", Path::new(""))))
+        store.set_pretrained_state::<StoreError>(|writer| {
+            writer.write_all(bytes).map_err(StoreError::io("writing", Path::new("")))
+        })
     };
     set(b"weights").unwrap();
     store.journal().append(&[event(1)], Durability::ProcessCrash).unwrap();

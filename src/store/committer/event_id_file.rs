@@ -57,7 +57,10 @@ pub(super) fn read_and_remove(dir: &Path, from: Offset, end: Offset) -> Option<E
     });
     remove(dir)
         .inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "the file of event ids cannot be removed and is ignored")
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "the file of event ids cannot be removed and is ignored"
+            )
         })
         .ok()?;
     ids
@@ -130,7 +133,9 @@ mod tests {
 
     #[test]
     fn a_file_that_does_not_match_the_journal_is_ignored_and_removed() {
-        for (from, end, why) in [(1, 9, "the window became larger"), (2, 10, "the journal went on"), (2, 8, "the journal lost an entry")] {
+        for (from, end, why) in
+            [(1, 9, "the window became larger"), (2, 10, "the journal went on"), (2, 8, "the journal lost an entry")]
+        {
             let dir = dir_with_file();
             assert_eq!(read_and_remove(dir.path(), from, end), None, "{why}");
             assert_eq!(dir.path().read_dir().unwrap().count(), 0);

@@ -6,7 +6,11 @@ use std::collections::VecDeque;
 
 fn open(dir: &std::path::Path, dedup_window: usize) -> Committer {
     let store = Store::open(dir, &StoreOptions::default()).unwrap();
-    Committer::open(store, CommitterSettings { durability: Durability::ProcessCrash, dedup_window, ..Default::default() }).unwrap()
+    Committer::open(
+        store,
+        CommitterSettings { durability: Durability::ProcessCrash, dedup_window, ..Default::default() },
+    )
+    .unwrap()
 }
 
 /// A reference model of the committer.
@@ -33,7 +37,12 @@ impl Model {
                 }
             }
             let offset = (self.journal.len() + accepted.len()) as Offset;
-            receipts.push(CommitReceipt { accepted: request.len() - duplicates.len(), duplicates, withheld: Vec::new(), offset });
+            receipts.push(CommitReceipt {
+                accepted: request.len() - duplicates.len(),
+                duplicates,
+                withheld: Vec::new(),
+                offset,
+            });
         }
         for item in accepted.iter().filter_map(item_of) {
             if !self.items.iter().any(|known| known == item) {
@@ -56,8 +65,9 @@ enum ActionBetween {
 }
 
 fn requests() -> impl Strategy<Value = Vec<Vec<Entry>>> {
-    let entry = (proptest::option::weighted(0.8, 0..40_u32), proptest::option::of(0..30_u32))
-        .prop_map(|(id, item)| named_event(id.map(|id| id.to_string()), "ann", item.map(|item| item.to_string()).as_deref()));
+    let entry = (proptest::option::weighted(0.8, 0..40_u32), proptest::option::of(0..30_u32)).prop_map(|(id, item)| {
+        named_event(id.map(|id| id.to_string()), "ann", item.map(|item| item.to_string()).as_deref())
+    });
     proptest::collection::vec(proptest::collection::vec(entry, 0..6), 0..5)
 }
 
@@ -153,7 +163,11 @@ fn ids_are_evicted_exactly_beyond_the_window() {
         committer.commit(vec![vec![event(number)]]).unwrap();
     }
     let (receipts, _) = committer.commit(vec![vec![event(1), event(0)]]).unwrap();
-    assert_eq!(receipts[0].duplicates, [0], "the id of offset 1 is the oldest of three in the window, and that of offset 0 is evicted");
+    assert_eq!(
+        receipts[0].duplicates,
+        [0],
+        "the id of offset 1 is the oldest of three in the window, and that of offset 0 is evicted"
+    );
 }
 
 #[test]
@@ -167,8 +181,11 @@ fn digests_differ_in_both_halves() {
 fn readers_up_to_the_watermark_know_every_item() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    let mut committer =
-        Committer::open(store.clone(), CommitterSettings { durability: Durability::ProcessCrash, ..Default::default() }).unwrap();
+    let mut committer = Committer::open(
+        store.clone(),
+        CommitterSettings { durability: Durability::ProcessCrash, ..Default::default() },
+    )
+    .unwrap();
     let dictionary = committer.dictionary();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -193,11 +210,13 @@ fn readers_up_to_the_watermark_know_every_item() {
 fn entries_of_a_merged_user_are_rewritten_to_the_target() {
     let dir = tempfile::tempdir().unwrap();
     let event_of = |user: &str| named_event(None, user, Some("tea"));
-    let merge =
-        |from: &str, into: &str| Entry::Merge(crate::domain::UserMerge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 });
+    let merge = |from: &str, into: &str| {
+        Entry::Merge(crate::domain::UserMerge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 })
+    };
     let mut committer = open(dir.path(), 0);
-    let (receipts, _) =
-        committer.commit(vec![vec![event_of("anon"), merge("anon", "ann")], vec![event_of("anon"), merge("anon", "bob")]]).unwrap();
+    let (receipts, _) = committer
+        .commit(vec![vec![event_of("anon"), merge("anon", "ann")], vec![event_of("anon"), merge("anon", "bob")]])
+        .unwrap();
     assert_eq!((receipts[0].accepted, &receipts[1].duplicates), (2, &vec![1]));
     committer.persist_indexes().unwrap();
     committer.commit(vec![vec![merge("phone", "anon")]]).unwrap();
@@ -207,14 +226,18 @@ fn entries_of_a_merged_user_are_rewritten_to_the_target() {
     assert_eq!(committer.aliases().len(), 2);
     committer.commit(vec![vec![event_of("phone"), merge("phone", "bob")]]).unwrap();
     let journal: Vec<_> = committer.store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-    assert_eq!(journal, [event_of("anon"), merge("anon", "ann"), event_of("ann"), merge("phone", "ann"), event_of("ann")]);
+    assert_eq!(
+        journal,
+        [event_of("anon"), merge("anon", "ann"), event_of("ann"), merge("phone", "ann"), event_of("ann")]
+    );
 }
 
 #[test]
 fn consents_survive_any_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let consent_change =
-        |user: &str, consent| Entry::Consent(crate::domain::ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 });
+    let consent_change = |user: &str, consent| {
+        Entry::Consent(crate::domain::ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 })
+    };
     let event_of = |id: &str, user: &str| named_event(Some(id.to_owned()), user, Some("tea"));
     let mut committer = open(dir.path(), 100);
     let sent = vec![
@@ -243,7 +266,8 @@ fn consents_survive_any_restart() {
     let mut committer = open(dir.path(), 100);
     assert_eq!(committer.consents().get("ann"), Some(Consent::Full));
     // A withheld event is accepted again after the user consents.
-    let (receipts, _) =
-        committer.commit(vec![vec![consent_change("bob", Consent::Full), event_of("2", "bob"), event_of("2", "bob")]]).unwrap();
+    let (receipts, _) = committer
+        .commit(vec![vec![consent_change("bob", Consent::Full), event_of("2", "bob"), event_of("2", "bob")]])
+        .unwrap();
     assert_eq!((receipts[0].accepted, &receipts[0].duplicates), (2, &vec![2]));
 }

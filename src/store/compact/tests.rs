@@ -20,11 +20,16 @@ fn journal(store: &Store) -> Vec<Entry> {
 }
 
 fn record(applied: u64, bytes: usize) -> SessionRecord {
-    SessionRecord { applied_through: applied, sequence: UserSequence::default(), hidden_state: vec![applied as u8; bytes] }
+    SessionRecord {
+        applied_through: applied,
+        sequence: UserSequence::default(),
+        hidden_state: vec![applied as u8; bytes],
+    }
 }
 
 fn databases(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = dir.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        dir.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name.starts_with("store"));
     names.sort();
     names
@@ -45,7 +50,10 @@ fn compaction_frees_disk_space_and_keeps_all_data() {
         let records: Vec<_> = (0..200).map(|user| (format!("user-{user}"), record(round, 4000))).collect();
         store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
     }
-    store.quarantine().put(&QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: "why".to_owned() }).unwrap();
+    store
+        .quarantine()
+        .put(&QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: "why".to_owned() })
+        .unwrap();
     store.journal().drop_before(20).unwrap();
     let entries = journal(&store);
     for number in 1..=3 {
@@ -60,7 +68,10 @@ fn compaction_frees_disk_space_and_keeps_all_data() {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     assert_eq!(databases(dir.path()), ["store"]);
     assert_eq!((journal(&store), store.quarantine().all().unwrap().len()), (entries, 1));
-    assert_eq!((store.sessions().iter().unwrap().count(), store.sessions().get("user-7").unwrap()), (200, Some(record(59, 4000))));
+    assert_eq!(
+        (store.sessions().iter().unwrap().count(), store.sessions().get("user-7").unwrap()),
+        (200, Some(record(59, 4000)))
+    );
     store.check_journal_end().unwrap();
 }
 
@@ -99,8 +110,12 @@ fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
             let mut round = 0;
             while !stop.load(Ordering::Relaxed) {
                 round += 1;
-                let records: Vec<_> = (0..40).map(|user| (format!("user-{user}-{}", round % 50), record(round, 300))).collect();
-                store.sessions().put_if_generation(0, records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
+                let records: Vec<_> =
+                    (0..40).map(|user| (format!("user-{user}-{}", round % 50), record(round, 300))).collect();
+                store
+                    .sessions()
+                    .put_if_generation(0, records.iter().map(|(user, record)| (user.as_str(), record)), round)
+                    .unwrap();
                 store.sessions().remove_stale(round.saturating_sub(40), None, 200).unwrap();
             }
             round
@@ -180,7 +195,8 @@ fn a_cancelled_or_interrupted_compaction_changes_nothing() {
     for first in (0..4000).step_by(4) {
         store.journal().append(&(first..first + 4).map(event).collect::<Vec<_>>(), Durability::ProcessCrash).unwrap();
     }
-    let cancelled = store.compact(&mut |done, of| if done * 3 > of { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+    let cancelled =
+        store.compact(&mut |done, of| if done * 3 > of { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
     assert_eq!(cancelled.unwrap(), None);
     assert_eq!(databases(dir.path()), ["store"]);
 
@@ -197,7 +213,10 @@ fn a_cancelled_or_interrupted_compaction_changes_nothing() {
         }
         ControlFlow::Continue(())
     });
-    assert!(matches!(interrupted, Err(StoreError::NeedsReopen { .. } | StoreError::Reopened { .. })), "{interrupted:?}");
+    assert!(
+        matches!(interrupted, Err(StoreError::NeedsReopen { .. } | StoreError::Reopened { .. })),
+        "{interrupted:?}"
+    );
     reopening.unwrap().join().unwrap();
     assert_eq!(databases(dir.path()), ["store"]);
     assert_eq!((journal(&store).len(), store.generation().unwrap()), (4000, 1));
@@ -208,7 +227,8 @@ fn a_cancelled_or_interrupted_compaction_changes_nothing() {
 #[test]
 fn compaction_is_due_for_much_dead_data_and_again_only_after_growth() {
     let mebibyte = 1 << 20;
-    let due = |disk: u64, live: u64, fresh: u64, ratio| is_due(disk * mebibyte, live * mebibyte, fresh * mebibyte, ratio);
+    let due =
+        |disk: u64, live: u64, fresh: u64, ratio| is_due(disk * mebibyte, live * mebibyte, fresh * mebibyte, ratio);
     assert!(due(100, 30, 0, 3.0));
     assert!(!due(100, 34, 0, 3.0));
     assert!(!due(64, 1, 0, 3.0), "too small to be worth it");

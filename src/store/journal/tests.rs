@@ -122,7 +122,10 @@ fn opening_rejects_a_damaged_last_record() {
     assert!(store.has_failed());
     assert!(matches!(store.journal().read(0, 1), Err(StoreError::NeedsReopen { .. })));
     drop(store);
-    assert!(matches!(Store::open(dir.path(), &StoreOptions::default()), Err(StoreError::DamagedRecord { offset: 2, .. })));
+    assert!(matches!(
+        Store::open(dir.path(), &StoreOptions::default()),
+        Err(StoreError::DamagedRecord { offset: 2, .. })
+    ));
 }
 
 #[test]

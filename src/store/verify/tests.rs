@@ -26,7 +26,9 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn checkpoint(store: &Store, offset: Offset) {
-    let write = |file: &mut super::super::CheckpointWriter| file.write_all(b"learned").map_err(StoreError::io("writing", Path::new("")));
+    let write = |file: &mut super::super::CheckpointWriter| {
+        file.write_all(b"learned").map_err(StoreError::io("writing", Path::new("")))
+    };
     store.checkpoints(9).unwrap().write::<StoreError>(offset, write).unwrap();
 }
 
@@ -43,7 +45,15 @@ fn an_intact_store_is_counted() {
     let mut progress = 0;
     let findings = store.verify(&[], &mut |entries| progress = entries).0;
     assert_eq!(findings.damages, []);
-    let expected = StoreCounts { records: 2, entries: 20, events: 20, items: 11, sessions: 2, checkpoints: 1, ..StoreCounts::default() };
+    let expected = StoreCounts {
+        records: 2,
+        entries: 20,
+        events: 20,
+        items: 11,
+        sessions: 2,
+        checkpoints: 1,
+        ..StoreCounts::default()
+    };
     assert_eq!((findings.counts, progress), (expected, 20));
 }
 
@@ -66,7 +76,10 @@ fn a_damaged_last_record_can_be_inspected() {
     let (dir, store) = store();
     flip_bit(&store.engine().unwrap().journal, &keys::PieceKey { first: 10, piece: 0 }.to_bytes(), 40);
     store.close().unwrap();
-    assert!(matches!(Store::open(dir.path(), &StoreOptions::default()), Err(StoreError::DamagedRecord { offset: 10, .. })));
+    assert!(matches!(
+        Store::open(dir.path(), &StoreOptions::default()),
+        Err(StoreError::DamagedRecord { offset: 10, .. })
+    ));
     let store = Store::open_for_inspection(dir.path(), &StoreOptions::default()).unwrap();
     let findings = store.verify(&[], &mut |_| {}).0;
     assert!(findings.damages[0].location == "journal, offset 10" && !findings.is_journal_intact(), "{findings:?}");
@@ -80,7 +93,10 @@ fn a_truncated_journal_is_reported() {
     store.close().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let damages = store.verify(&[], &mut |_| {}).0.damages;
-    assert!(damages[0].reason.contains("20 entries were in it") && damages[0].remedy == DamageRemedy::Restore, "{damages:?}");
+    assert!(
+        damages[0].reason.contains("20 entries were in it") && damages[0].remedy == DamageRemedy::Restore,
+        "{damages:?}"
+    );
     assert!(matches!(store.check_journal_end(), Err(StoreError::JournalTruncated { end: 10, known: 20, .. })));
 }
 

@@ -63,7 +63,8 @@ fn readme_is_short() {
 
 #[test]
 fn links_resolve() {
-    let others = ["ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "ops/RUNBOOK.md", "docs/SUMMARY.md"];
+    let others =
+        ["ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "ops/RUNBOOK.md", "docs/SUMMARY.md"];
     let named = others.iter().map(|name| ((*name).to_owned(), read(name)));
     for (page, text) in pages().into_iter().chain(named) {
         let folder = root().join(&page).parent().map(Path::to_owned).unwrap();
@@ -88,8 +89,8 @@ fn names_files_that_exist() {
     for (page, text) in pages() {
         for span in code_spans(&text) {
             let path = span.split(['#', ' ']).next().unwrap();
-            let is_pattern =
-                path.contains(['<', '*', '…']) || path.chars().any(|letter| letter.is_ascii_uppercase()) && path.contains("NAME");
+            let is_pattern = path.contains(['<', '*', '…'])
+                || path.chars().any(|letter| letter.is_ascii_uppercase()) && path.contains("NAME");
             if folders.iter().any(|folder| path.starts_with(folder)) && !is_pattern {
                 assert!(root().join(path).exists(), "{page} names {path}");
             }
@@ -124,7 +125,9 @@ fn names_settings_that_exist() {
         for span in code_spans(&text) {
             let key = span.split([' ', '=']).next().unwrap();
             let is_key = key.split_once('.').is_some_and(|(section, rest)| {
-                sections.contains(section) && rest != "rs" && rest.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
+                sections.contains(section)
+                    && rest != "rs"
+                    && rest.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')
             });
             assert!(!is_key || keys.contains(key), "{page} names the setting {key}");
         }

@@ -70,9 +70,16 @@ impl CandidateSourcesView {
             };
             Self {
                 weights_version: snapshot.weights_version(),
-                sources: snapshot.source_sizes().map(|(source, entries, bytes)| SourceSize { source, entries, bytes }).collect(),
+                sources: snapshot
+                    .source_sizes()
+                    .map(|(source, entries, bytes)| SourceSize { source, entries, bytes })
+                    .collect(),
                 clusters: map.clusters.into_iter().map(cluster).collect(),
-                items: map.items.into_iter().filter_map(|(item, at)| Some(MapItem { item: named(item)?, position: at })).collect(),
+                items: map
+                    .items
+                    .into_iter()
+                    .filter_map(|(item, at)| Some(MapItem { item: named(item)?, position: at }))
+                    .collect(),
             }
         };
         web::block(look).await.map_err(|_| Problem::internal())

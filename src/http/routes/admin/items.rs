@@ -48,7 +48,9 @@ impl ItemSearchResult {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
             let numbers = (0..dictionary.len()).filter_map(|number| ItemIx::try_from(number).ok());
             let mut found: Vec<(f32, ItemIx)> = numbers
-                .filter(|item| query.is_empty() || dictionary.name(*item).is_some_and(|name| name.to_lowercase().contains(&query)))
+                .filter(|item| {
+                    query.is_empty() || dictionary.name(*item).is_some_and(|name| name.to_lowercase().contains(&query))
+                })
                 .map(|item| (snapshot.item_counts(item).map_or(-1.0, |counts| counts.day), item))
                 .collect();
             let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
@@ -115,7 +117,10 @@ impl ItemView {
     }
 }
 
-pub(in crate::http) async fn list(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> Result<Json<ItemSearchResult>, Problem> {
+pub(in crate::http) async fn list(
+    api: Data<ApiState>,
+    wanted: Query<ItemSearchQuery>,
+) -> Result<Json<ItemSearchResult>, Problem> {
     Ok(Json(ItemSearchResult::read(api, &wanted).await?))
 }
 

@@ -31,8 +31,12 @@ pub(in crate::http) struct NewKeyRequest {
 }
 
 /// The response is the only one that contains the key in clear text.
-pub(in crate::http) async fn create(api: Data<ApiState>, Json(request): Json<NewKeyRequest>) -> Result<HttpResponse, Problem> {
-    let (key, secret) = api.key_store.create(&request.name, request.scopes, request.rate, api.clock.now()).map_err(problem)?;
+pub(in crate::http) async fn create(
+    api: Data<ApiState>,
+    Json(request): Json<NewKeyRequest>,
+) -> Result<HttpResponse, Problem> {
+    let (key, secret) =
+        api.key_store.create(&request.name, request.scopes, request.rate, api.clock.now()).map_err(problem)?;
     tracing::info!(id = %key.id, scopes = %key.scopes, "created an API key");
     let mut response = key_to_json(&key);
     response["key"] = secret.reveal().into();
@@ -48,7 +52,9 @@ pub(in crate::http) async fn revoke(api: Data<ApiState>, id: Path<String>) -> Re
 
 fn problem(error: KeyError) -> Problem {
     match error {
-        KeyError::InvalidName => Problem::out_of_range("name", "invalid", "1 to 64 characters without control characters"),
+        KeyError::InvalidName => {
+            Problem::out_of_range("name", "invalid", "1 to 64 characters without control characters")
+        }
         KeyError::InvalidId => Problem::out_of_range("id", "invalid", "8 hexadecimal digits"),
         KeyError::NotFound(_) => Problem::unknown_key(),
         error => {

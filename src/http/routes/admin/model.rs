@@ -130,7 +130,8 @@ pub(in crate::http) async fn rollback(
         Some(to) => to,
         None => {
             let known = model_status(&api).await?.checkpoints;
-            let newest = known.iter().rev().find(|checkpoint| !checkpoint.discarded).map(|checkpoint| checkpoint.offset);
+            let newest =
+                known.iter().rev().find(|checkpoint| !checkpoint.discarded).map(|checkpoint| checkpoint.offset);
             newest.ok_or_else(|| Problem::conflict("There is no checkpoint to roll back to yet."))?
         }
     };

@@ -17,7 +17,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
     let ready = timeout(READY_TIMEOUT, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
     api.metrics().ready.set(f64::from(u8::from(ready)));
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.inspection.refresh_metrics().render())
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(api.system.inspection.refresh_metrics().render())
 }
 
 pub(in crate::http) async fn alive() -> HttpResponse {
@@ -29,7 +31,8 @@ pub(in crate::http) async fn alive() -> HttpResponse {
 pub(in crate::http) async fn journal(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let report = api.system.scrub.load();
     let Some(first) = report.damaged.first() else {
-        return Ok(HttpResponse::Ok().json(json!({ "status": "intact", "passes": report.passes, "progress": report.progress() })));
+        return Ok(HttpResponse::Ok()
+            .json(json!({ "status": "intact", "passes": report.passes, "progress": report.progress() })));
     };
     let reason = format!(
         "The journal is damaged: {} entries cannot be read, the first at offset {}. Restore a backup, or run `sequor rebuild --accept-loss`.",

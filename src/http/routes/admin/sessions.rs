@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::actors::error::RequestError;
-use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
+use crate::domain::{
+    Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence,
+};
 use crate::http::routes::admin::query::ListLimit;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
@@ -56,7 +58,8 @@ impl SessionList {
     pub(in crate::http) async fn read(api: Data<ApiState>, query: &SessionsQuery) -> Result<Self, Problem> {
         let (limit, mut prefix) = (query.limit.validate()?, query.user.clone());
         // The prefix may be part of a pseudonym, or a complete id to pseudonymise.
-        let is_pseudonym = |prefix: &str| Ok::<_, RequestError>(api.system.store.sessions().iter_prefix(prefix)?.next().is_some());
+        let is_pseudonym =
+            |prefix: &str| Ok::<_, RequestError>(api.system.store.sessions().iter_prefix(prefix)?.next().is_some());
         if !prefix.is_empty()
             && api.rules.pseudonymiser.is_some()
             && api.system.inspection.live_sessions(&prefix, 1).await?.is_empty()
@@ -239,9 +242,17 @@ impl SessionInspection {
         web::block(look).await.map_err(|_| Problem::internal())
     }
 
-    fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inspection: RankingInspection) -> Self {
-        let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } = inspection;
-        let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| HiddenVector { name, norm: norm(&values), values }).collect();
+    fn new(
+        api: &ApiState,
+        user: String,
+        session: UserSequence,
+        applied: Offset,
+        inspection: RankingInspection,
+    ) -> Self {
+        let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } =
+            inspection;
+        let vectors: Vec<_> =
+            hidden.into_iter().map(|(name, values)| HiddenVector { name, norm: norm(&values), values }).collect();
         let hidden = hidden_version.map(|weights_version| HiddenStateView {
             weights_version,
             norm: vectors.last().map_or(0.0, |vector| vector.norm),
@@ -256,7 +267,9 @@ impl SessionInspection {
                 .map_or(0, |(_, count)| count),
             items: places
                 .into_iter()
-                .filter_map(|InspectedPosition { item, share, rank }| Some(SourceCandidate { item: named(api, item)?, share, rank }))
+                .filter_map(|InspectedPosition { item, share, rank }| {
+                    Some(SourceCandidate { item: named(api, item)?, share, rank })
+                })
                 .collect(),
         };
         Self {
@@ -266,13 +279,21 @@ impl SessionInspection {
             applied,
             sequence: session.steps.iter().map(|step| sequence_step(api, step)).collect(),
             hidden,
-            candidates: CandidatesView { generated: gathered, kept, sources: sources.into_iter().map(listed).collect() },
+            candidates: CandidatesView {
+                generated: gathered,
+                kept,
+                sources: sources.into_iter().map(listed).collect(),
+            },
             ranking: ranking.into_iter().filter_map(|candidate| ranked(api, candidate)).collect(),
             answer: RecommendationPreview {
                 weights_version: answer.weights_version,
                 fallback: answer.fallback,
                 removed: answer.removed,
-                items: answer.items.into_iter().filter_map(|item| to_recommended_item(&api.system.recommender, item)).collect(),
+                items: answer
+                    .items
+                    .into_iter()
+                    .filter_map(|item| to_recommended_item(&api.system.recommender, item))
+                    .collect(),
             },
         }
     }
@@ -310,7 +331,10 @@ fn ranked(
     })
 }
 
-pub(in crate::http) async fn list(api: Data<ApiState>, query: Query<SessionsQuery>) -> Result<Json<SessionList>, Problem> {
+pub(in crate::http) async fn list(
+    api: Data<ApiState>,
+    query: Query<SessionsQuery>,
+) -> Result<Json<SessionList>, Problem> {
     Ok(Json(SessionList::read(api, &query).await?))
 }
 

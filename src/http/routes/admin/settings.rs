@@ -15,7 +15,10 @@ pub(in crate::http) async fn settings(api: Data<ApiState>) -> HttpResponse {
 }
 
 pub(in crate::http) async fn reload(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    let reloaded = api.live_settings.reload().map_err(|error| Problem::conflict(format!("The settings are unchanged: {error}.")))?;
+    let reloaded = api
+        .live_settings
+        .reload()
+        .map_err(|error| Problem::conflict(format!("The settings are unchanged: {error}.")))?;
     tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "reloaded the settings");
     Ok(HttpResponse::Ok().json(reloaded))
 }
@@ -26,7 +29,10 @@ pub(in crate::http) struct LogLevelRequest {
     level: LogLevel,
 }
 
-pub(in crate::http) async fn log_level(api: Data<ApiState>, Json(LogLevelRequest { level }): Json<LogLevelRequest>) -> HttpResponse {
+pub(in crate::http) async fn log_level(
+    api: Data<ApiState>,
+    Json(LogLevelRequest { level }): Json<LogLevelRequest>,
+) -> HttpResponse {
     api.live_settings.set_log_level(level);
     HttpResponse::Ok().json(json!({ "level": level }))
 }
@@ -44,7 +50,10 @@ fn yes() -> bool {
 
 /// Starts or ends draining. A draining daemon accepts no writes and has stored everything it has
 /// accepted and learned, so that it can be stopped and restarts quickly.
-pub(in crate::http) async fn drain(api: Data<ApiState>, Json(DrainRequest { on }): Json<DrainRequest>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn drain(
+    api: Data<ApiState>,
+    Json(DrainRequest { on }): Json<DrainRequest>,
+) -> Result<HttpResponse, Problem> {
     api.system.maintenance.set_draining(on);
     tracing::info!(on, "changed draining");
     let offset = if on { Some(api.system.maintenance.persist().await?) } else { None };

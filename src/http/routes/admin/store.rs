@@ -42,7 +42,10 @@ impl QuarantineView {
             let store = &api.system.store;
             let entries = store.quarantine().all()?.into_iter().map(|noted| {
                 let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
-                QuarantinedEntryView { entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry), record: noted }
+                QuarantinedEntryView {
+                    entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry),
+                    record: noted,
+                }
             });
             Ok::<_, RequestError>(Self { entries: entries.collect() })
         };
@@ -122,7 +125,10 @@ pub(in crate::http) async fn backup(
 }
 
 /// Compacts the database while the daemon runs. Responds when the compaction is complete.
-pub(in crate::http) async fn compact(api: Data<ApiState>, Json(EmptyBody {}): Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn compact(
+    api: Data<ApiState>,
+    Json(EmptyBody {}): Json<EmptyBody>,
+) -> Result<HttpResponse, Problem> {
     let compacted = web::block(move || api.system.maintenance.compact()).await.map_err(|_| Problem::internal())?;
     compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(maintenance_problem)
 }
@@ -140,7 +146,10 @@ fn maintenance_problem(error: MaintenanceError) -> Problem {
 pub(in crate::http) async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let look = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
-    let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.to_hex(), "asked": asked }))).collect();
+    let lines: String = done
+        .iter()
+        .map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.to_hex(), "asked": asked })))
+        .collect();
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
 }
 

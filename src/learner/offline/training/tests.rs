@@ -9,7 +9,10 @@ fn corpus(settings: &OfflineSettings) -> Corpus {
     for session in 0..600 {
         let (start, steps) = (rng.next_u64() % 200, 2 + rng.next_u64() % 30);
         for step in 0..steps {
-            recording.add(&event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0), &EventKinds::default());
+            recording.add(
+                &event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0),
+                &EventKinds::default(),
+            );
         }
     }
     recording.into_corpus(settings)
@@ -29,7 +32,8 @@ fn run(training: &mut OfflineTraining, corpus: &Corpus) {
 fn every_position_is_in_exactly_one_slice() {
     let corpus = corpus(&OfflineSettings::default());
     let slices = cut_into_slices(&corpus.training, 20);
-    let mut positions: Vec<_> = slices.iter().flat_map(|slice| slice.positions.clone().map(|position| (slice.session, position))).collect();
+    let mut positions: Vec<_> =
+        slices.iter().flat_map(|slice| slice.positions.clone().map(|position| (slice.session, position))).collect();
     let all: Vec<_> = corpus
         .training
         .iter()
@@ -59,7 +63,11 @@ fn ring_of_items_is_learned_and_best_epoch_is_kept() {
     assert!(training.epochs().iter().all(|epoch| epoch.scores.metrics.recall() <= best.metrics.recall()));
     assert_eq!(training.epochs().len(), training.best_epoch() + 2, "Recall@20 cannot rise above 1");
     let weights = training.best_weights();
-    assert_eq!(score_sessions(&weights, &corpus.validation, training.kinds()), best, "the weights are those of the best epoch");
+    assert_eq!(
+        score_sessions(&weights, &corpus.validation, training.kinds()),
+        best,
+        "the weights are those of the best epoch"
+    );
     let mut longer = OfflineTraining::new(
         OfflineSettings { epochs: 30, patience: 30, ..training.settings().clone() },
         network(),
@@ -82,7 +90,10 @@ fn corpora_with_nothing_to_learn_are_rejected() {
     };
     assert!(matches!(new(&[("a", "x"), ("a", "x"), ("b", "x"), ("b", "x")]), OfflineError::TooFewItems(1)));
     let single_event_users: Vec<String> = (0..40).map(|user| format!("user {user}")).collect();
-    let single_events: Vec<_> =
-        single_event_users.iter().zip(["x", "y"].into_iter().cycle()).map(|(user, item)| (user.as_str(), item)).collect();
+    let single_events: Vec<_> = single_event_users
+        .iter()
+        .zip(["x", "y"].into_iter().cycle())
+        .map(|(user, item)| (user.as_str(), item))
+        .collect();
     assert!(matches!(new(&single_events), OfflineError::NothingToPredict));
 }
