@@ -34,7 +34,7 @@
 //! # Ok::<(), sequor::recommender::LearnerError>(())
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use crate::domain::{Event, EventKind, EventKinds, ItemChange, ItemIx, ItemOperation, Offset, Timestamp};
 pub use crate::evaluation::RankingMetrics;
@@ -58,6 +58,8 @@ pub struct Recommender {
     dictionary: Arc<ItemDictionary>,
     sequence: SequenceParams,
     workspace: ScoringWorkspace,
+    /// The snapshot since the last applied entry; taken by the first read after the entry.
+    snapshot: OnceLock<Arc<ModelSnapshot>>,
 }
 
 /// Rejects rollbacks: an in-memory recommender keeps no earlier states.
@@ -82,7 +84,7 @@ impl Recommender {
             state_history: Box::new(NoHistory),
         };
         let learner = Learner::new(config, Arc::clone(&dictionary), None, 0, None, deps)?;
-        Ok(Self { learner, dictionary, sequence, workspace: ScoringWorkspace::default() })
+        Ok(Self { learner, dictionary, sequence, workspace: ScoringWorkspace::default(), snapshot: OnceLock::new() })
     }
 
     /// Tests on one event, then trains on it.
@@ -106,13 +108,19 @@ impl Recommender {
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), LearnerError> {
+        // Released before the entry is applied, so that the learner changes its state in place.
+        self.snapshot.take();
         let offset = self.learner.next_offset();
         self.learner.apply(offset, entry)
     }
 
+    fn snapshot(&self) -> Arc<ModelSnapshot> {
+        Arc::clone(self.snapshot.get_or_init(|| Arc::new(self.learner.snapshot())))
+    }
+
     /// Recommends items for a user with their scores, best first. An unknown user gets popular items.
     pub fn recommend(&mut self, user: &str, request: &RecommendationRequest) -> Vec<(Arc<str>, f32)> {
-        let snapshot = self.learner.snapshot();
+        let snapshot = self.snapshot();
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
         let answer = recommend(&snapshot, snapshot.catalog(), &mut state, &self.sequence, request, &mut self.workspace);
         let named = |ranked: crate::learner::RankedItem| {
@@ -124,7 +132,7 @@ impl Recommender {
     /// Scores the given items for a user by the network's logits; `None` for an item that the
     /// network does not know.
     pub fn score(&mut self, user: &str, items: &[&str]) -> Vec<Option<f32>> {
-        let snapshot = self.learner.snapshot();
+        let snapshot = self.snapshot();
         let Some(weights) = snapshot.weights() else { return vec![None; items.len()] };
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
         let mut query = Vec::new();
@@ -139,7 +147,7 @@ impl Recommender {
     #[must_use]
     pub fn similar(&self, item: &str, limit: usize, now: Timestamp) -> Vec<(Arc<str>, f32)> {
         let Some(item) = self.dictionary.get(item) else { return Vec::new() };
-        let snapshot = self.learner.snapshot();
+        let snapshot = self.snapshot();
         let similar = similar_items(&snapshot, snapshot.catalog(), item, limit, &self.sequence, now);
         similar
             .into_iter()
@@ -151,5 +159,38 @@ impl Recommender {
     #[must_use]
     pub fn report(&self) -> LearningReport {
         self.learner.report()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(step: i64) -> Event {
+        Event {
+            event_id: None,
+            user_id: format!("user{}", step % 5),
+            session_id: None,
+            kind: EventKind::View,
+            item_id: Some(format!("item{}", step * step % 17)),
+            value: None,
+            timestamp: step * 1_000,
+            properties: None,
+        }
+    }
+
+    #[test]
+    fn lists_are_those_of_a_recommender_that_was_never_read_before() {
+        let request = RecommendationRequest::new(10, 1_000_000);
+        let mut often_read = Recommender::new(LearnerConfig::default()).unwrap();
+        let mut read_once = Recommender::new(LearnerConfig::default()).unwrap();
+        for step in 0..120 {
+            for recommender in [&mut often_read, &mut read_once] {
+                recommender.learn(&view(step)).unwrap();
+            }
+            assert_eq!(often_read.recommend("user1", &request), often_read.recommend("user1", &request));
+        }
+        assert_eq!(often_read.recommend("user1", &request), read_once.recommend("user1", &request));
+        assert_eq!(often_read.similar("item1", 5, 1_000_000), read_once.similar("item1", 5, 1_000_000));
     }
 }
