@@ -35,7 +35,7 @@ pub enum KeyError {
     /// The system's random source failed.
     #[error("the system's random source failed: {0}")]
     RandomSource(String),
-    /// The name is not that of a scope.
+    /// The name does not belong to a scope.
     #[error("unknown scope {name:?}; known scopes: {known}")]
     UnknownScope {
         /// The unknown name.
@@ -49,7 +49,7 @@ pub enum KeyError {
         /// The names of all scopes.
         known: String,
     },
-    /// The name is empty, too long or contains control characters.
+    /// The key's name is empty, too long or contains control characters.
     #[error("invalid key name: it must have 1 to 64 characters and no control characters")]
     InvalidName,
     /// No key has this id.

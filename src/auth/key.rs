@@ -1,4 +1,4 @@
-//! An API key: the stored record and the secret, which is shown once.
+//! An API key: the stored record, and the secret, which is shown only at creation.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -9,14 +9,14 @@ use subtle::ConstantTimeEq;
 use super::{KeyError, Scopes};
 use crate::domain::Timestamp;
 
-/// Prefix of every key, by which secret scanners recognise keys.
-const PREFIX: &str = "sq";
-/// Length of an id, in bytes.
-const ID_BYTES: usize = 4;
+/// Prefix of every API key. Secret scanners recognise keys by this prefix.
+const KEY_PREFIX: &str = "sq";
+/// Length of a key's id, in bytes.
+const KEY_ID_BYTES: usize = 4;
 /// Length of a secret, in bytes: 192 bits.
 const SECRET_BYTES: usize = 24;
-/// Largest length of a name, in characters.
-const MAX_NAME_CHARS: usize = 64;
+/// Largest length of a key's name, in characters.
+const MAX_KEY_NAME_CHARS: usize = 64;
 
 /// The public id of a key: 8 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl FromStr for KeyId {
     type Err = KeyError;
 
     fn from_str(id: &str) -> Result<Self, KeyError> {
-        let is_id = id.len() == 2 * ID_BYTES && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id = id.len() == 2 * KEY_ID_BYTES && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if is_id { Ok(Self(id.to_owned())) } else { Err(KeyError::InvalidId) }
     }
 }
@@ -46,8 +46,8 @@ impl TryFrom<String> for KeyId {
     }
 }
 
-/// A key in clear text. It is shown once, when it is created, and never written, logged or shown by
-/// [`Debug`].
+/// A key in clear text. A key is shown only at its creation; no file, no log and no [`Debug`]
+/// output contains it.
 pub struct Secret(String);
 
 impl Secret {
@@ -70,14 +70,14 @@ impl Debug for Secret {
 struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    fn of(key: &str) -> Self {
+    fn hash_key(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 }
 
 impl From<KeyDigest> for String {
     fn from(digest: KeyDigest) -> Self {
-        hex(&digest.0)
+        to_hex(&digest.0)
     }
 }
 
@@ -104,13 +104,14 @@ impl TryFrom<String> for KeyDigest {
 pub struct ApiKey {
     /// The public id.
     pub id: KeyId,
-    /// The name for operators.
+    /// The name by which operators recognise the key.
     pub name: String,
     /// The granted scopes.
     pub scopes: Scopes,
     /// Time of creation, in milliseconds since 1970.
     pub created: Timestamp,
-    /// Events and requests per second; 0: unlimited; `None`: `server.rate_per_key` applies.
+    /// Rate limit in events and requests per second. 0 means unlimited; `None` means that
+    /// `server.rate_per_key` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
     sha256: KeyDigest,
@@ -130,33 +131,34 @@ impl ApiKey {
     /// [`KeyError::InvalidName`], or [`KeyError::RandomSource`] if the system's random source
     /// fails.
     pub fn generate(name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(Self, Secret), KeyError> {
-        if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        if !(1..=MAX_KEY_NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
             return Err(KeyError::InvalidName);
         }
-        let mut random = [0; ID_BYTES + SECRET_BYTES];
+        let mut random = [0; KEY_ID_BYTES + SECRET_BYTES];
         getrandom::fill(&mut random).map_err(|error| KeyError::RandomSource(error.to_string()))?;
-        let (id, secret) = random.split_at(ID_BYTES);
-        let id = KeyId(hex(id));
-        let secret = Secret(format!("{PREFIX}_{id}_{}", hex(secret)));
-        let sha256 = KeyDigest::of(secret.reveal());
+        let (id, secret) = random.split_at(KEY_ID_BYTES);
+        let id = KeyId(to_hex(id));
+        let secret = Secret(format!("{KEY_PREFIX}_{id}_{}", to_hex(secret)));
+        let sha256 = KeyDigest::hash_key(secret.reveal());
         Ok((Self { id, name: name.to_owned(), scopes, created: now, rate, sha256 }, secret))
     }
 
-    /// The id in a key in clear text; `None` if the text does not have the form of a key.
+    /// Returns the id part of a key in clear text; `None` if the text does not have the form of a
+    /// key.
     pub(super) fn parse_id(key: &str) -> Option<&str> {
-        let (id, secret) = key.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
-        (id.len() == 2 * ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
+        let (id, secret) = key.strip_prefix(KEY_PREFIX)?.strip_prefix('_')?.split_once('_')?;
+        (id.len() == 2 * KEY_ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
     }
 
-    /// Whether `key` is this key. The comparison takes constant time, so its duration does not
-    /// reveal how much of the key is right.
+    /// Whether the clear text `key` belongs to this record. The comparison takes constant time, so
+    /// its duration does not reveal how many digits are right.
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {
-        self.sha256.0.ct_eq(&KeyDigest::of(key).0).into()
+        self.sha256.0.ct_eq(&KeyDigest::hash_key(key).0).into()
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -189,7 +191,7 @@ mod tests {
         let secret_part = text.rsplit('_').next().unwrap();
         assert!(!record.contains(secret_part) && !format!("{key:?} {secret:?}").contains(secret_part));
         // The digest covers the whole key, so `sha256sum` can reproduce it.
-        assert!(record.contains(&hex(&Sha256::digest(text))));
+        assert!(record.contains(&to_hex(&Sha256::digest(text))));
         assert!(serde_json::from_str::<ApiKey>(&record).unwrap().matches(text));
     }
 

@@ -11,7 +11,7 @@ use super::{ApiKey, KeyError, KeyId, KeyRing, Scopes, Secret};
 use crate::domain::{Timestamp, describe_type_error};
 
 /// Format version of the file.
-const FORMAT: u32 = 1;
+const KEY_FILE_FORMAT: u32 = 1;
 
 /// Content of the file.
 #[derive(Default, Serialize, Deserialize)]
@@ -21,8 +21,7 @@ struct KeyFileContent {
     keys: Vec<ApiKey>,
 }
 
-/// `keys.json` in a data directory. Each change replaces the whole file; only its owner can read
-/// it. A lock on the directory serialises changes by several processes.
+/// The file `keys.json` in a data directory. Each update replaces the whole file. Only the owner can read the file. A lock on the directory serialises updates by several processes.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     dir: PathBuf,
@@ -39,7 +38,7 @@ pub(super) struct KeyFileVersion {
 }
 
 impl KeyFile {
-    /// The key file of a data directory. Neither has to exist.
+    /// The key file of a data directory. Neither the file nor the directory has to exist.
     #[must_use]
     pub fn in_dir(data_dir: &Path) -> Self {
         Self { dir: data_dir.to_owned(), file: data_dir.join("keys.json") }
@@ -67,24 +66,27 @@ impl KeyFile {
     /// # Errors
     /// If the file cannot be read or is not a valid key file.
     pub fn read(&self) -> Result<KeyRing, KeyError> {
-        KeyRing::new(self.load()?.keys)
+        KeyRing::new(self.read_content()?.keys)
     }
 
-    fn load(&self) -> Result<KeyFileContent, KeyError> {
+    fn read_content(&self) -> Result<KeyFileContent, KeyError> {
         let text = match fs::read(&self.file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(KeyFileContent { format: FORMAT, keys: Vec::new() });
+                return Ok(KeyFileContent { format: KEY_FILE_FORMAT, keys: Vec::new() });
             }
             Err(source) => return Err(KeyError::Read { file: self.file.clone(), source }),
         };
         let malformed = |reason| KeyError::Malformed { file: self.file.clone(), reason };
         let content: KeyFileContent = serde_json::from_slice(&text)
             .map_err(|error| malformed(describe_type_error(&error.to_string(), "an object")))?;
-        if content.format == FORMAT {
+        if content.format == KEY_FILE_FORMAT {
             Ok(content)
         } else {
-            Err(malformed(format!("format {} is not supported; this version reads format {FORMAT}", content.format)))
+            Err(malformed(format!(
+                "format {} is not supported; this version reads format {KEY_FILE_FORMAT}",
+                content.format
+            )))
         }
     }
 
@@ -99,13 +101,13 @@ impl KeyFile {
         rate: Option<u32>,
         now: Timestamp,
     ) -> Result<(ApiKey, Secret), KeyError> {
-        self.change(|keys| {
+        self.update(|keys| {
             if keys.len() >= KeyRing::MAX_KEYS {
                 return Err(KeyError::TooManyKeys(KeyRing::MAX_KEYS));
             }
             loop {
                 let (key, secret) = ApiKey::generate(name, scopes.clone(), rate, now)?;
-                // Ids are short and random, so two keys can get the same one.
+                // Ids are short and random, so a new key can get the id of an existing key.
                 if keys.iter().all(|known| known.id != key.id) {
                     keys.push(key.clone());
                     return Ok((key, secret));
@@ -119,26 +121,26 @@ impl KeyFile {
     /// # Errors
     /// If no key has the id, or the file cannot be read or written.
     pub fn revoke(&self, id: &KeyId) -> Result<ApiKey, KeyError> {
-        self.change(|keys| {
+        self.update(|keys| {
             let index = keys.iter().position(|key| key.id == *id).ok_or_else(|| KeyError::NotFound(id.to_string()))?;
             Ok(keys.remove(index))
         })
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<ApiKey>) -> Result<T, KeyError>) -> Result<T, KeyError> {
+    fn update<T>(&self, update: impl FnOnce(&mut Vec<ApiKey>) -> Result<T, KeyError>) -> Result<T, KeyError> {
         let failed = |source| KeyError::Write { file: self.file.clone(), source };
         fs::create_dir_all(&self.dir).map_err(failed)?;
-        // The lock is on the directory, because each change replaces the file.
+        // The lock is on the directory, because each update replaces the file.
         let dir = File::open(&self.dir).map_err(failed)?;
         dir.lock().map_err(failed)?;
-        let mut content = self.load()?;
-        let changed = change(&mut content.keys)?;
-        self.write(&dir, &content).map_err(failed)?;
+        let mut content = self.read_content()?;
+        let changed = update(&mut content.keys)?;
+        self.replace_file(&dir, &content).map_err(failed)?;
         Ok(changed)
     }
 
-    fn write(&self, dir: &File, content: &KeyFileContent) -> io::Result<()> {
-        // A temporary file is readable by its owner alone.
+    fn replace_file(&self, dir: &File, content: &KeyFileContent) -> io::Result<()> {
+        // Only the owner of a temporary file can read it.
         let mut file = NamedTempFile::new_in(&self.dir)?;
         serde_json::to_writer_pretty(&mut file, content)?;
         file.write_all(b"\n")?;
@@ -160,7 +162,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
-    fn scopes() -> Scopes {
+    fn write_and_read_scopes() -> Scopes {
         Scopes::new([Scope::Write, Scope::Read]).unwrap()
     }
 
@@ -169,8 +171,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = KeyFile::in_dir(&home.path().join("data"));
         assert!(file.read().unwrap().all().is_empty() && file.version().is_none());
-        let (key, secret) = file.create("shop", scopes(), Some(5), 1).unwrap();
-        let (other, _) = file.create("other", scopes(), None, 2).unwrap();
+        let (key, secret) = file.create("shop", write_and_read_scopes(), Some(5), 1).unwrap();
+        let (other, _) = file.create("other", write_and_read_scopes(), None, 2).unwrap();
         let ring = file.read().unwrap();
         let found = ring.find(secret.reveal()).unwrap();
         assert_eq!((&found.id, found.name.as_str(), found.rate), (&key.id, "shop", Some(5)));
@@ -193,20 +195,21 @@ mod tests {
         let file = KeyFile::in_dir(home.path());
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..8).for_each(|at| drop(file.create("k", scopes(), None, at).unwrap())));
+                scope
+                    .spawn(|| (0..8).for_each(|at| drop(file.create("k", write_and_read_scopes(), None, at).unwrap())));
             }
         });
         assert_eq!(file.read().unwrap().all().len(), 32);
     }
 
     #[test]
-    fn rejects_and_keeps_an_invalid_file() {
+    fn an_invalid_key_file_is_rejected_and_not_overwritten() {
         let home = tempfile::tempdir().unwrap();
         let file = KeyFile::in_dir(home.path());
         for text in ["", "{}", r#"{"format":2,"keys":[]}"#, r#"{"format":1,"keys":[{"id":"x"}]}"#] {
             fs::write(file.path(), text).unwrap();
             assert!(file.read().unwrap_err().to_string().contains("is not a valid key file"), "{text}");
-            assert!(file.create("k", scopes(), None, 0).is_err());
+            assert!(file.create("k", write_and_read_scopes(), None, 0).is_err());
             assert_eq!(fs::read_to_string(file.path()).unwrap(), text);
         }
     }

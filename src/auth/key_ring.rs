@@ -12,7 +12,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Largest number of keys. Each can have its own rate limiter, which uses memory.
+    /// Largest number of keys. Each key can have its own rate limiter, which uses memory.
     pub const MAX_KEYS: usize = 10_000;
 
     /// Creates a ring of keys.
@@ -26,7 +26,7 @@ impl KeyRing {
         Ok(Self { keys: keys.into_iter().map(|key| (key.id.to_string(), Arc::new(key))).collect() })
     }
 
-    /// The record of a key in clear text.
+    /// Finds the record of a key that is given in clear text.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Arc<ApiKey>> {
         self.keys.get(ApiKey::parse_id(key)?).filter(|known| known.matches(key))
@@ -46,10 +46,10 @@ impl KeyRing {
         all
     }
 
-    /// Whether a key grants access to the public API (`public`) or to the admin endpoint.
+    /// Whether a key grants access to a listener: to the public API if `is_public_listener`, otherwise to the admin endpoint.
     #[must_use]
-    pub fn has_key_for(&self, public: bool) -> bool {
-        let grants = |scope: Scope| if public { scope.is_public() } else { scope == Scope::Admin };
+    pub fn has_key_for_listener(&self, is_public_listener: bool) -> bool {
+        let grants = |scope: Scope| if is_public_listener { scope.is_public() } else { scope == Scope::Admin };
         self.keys.values().any(|key| key.scopes.iter().any(grants))
     }
 }
@@ -70,17 +70,17 @@ mod tests {
         let (id, unknown) = (one.id.clone(), generate(Scope::Write, 0).1);
         let ring = KeyRing::new(vec![one, two]).unwrap();
         assert_eq!(ring.find(&first).unwrap().id, id);
-        // The id of one key with the secret of another.
+        // This text combines the id of one key with the secret of another key.
         let mixed = format!("sq_{id}_{}", second.rsplit('_').next().unwrap());
         assert!(ring.find(&mixed).is_none() && ring.find(&unknown).is_none() && ring.find("").is_none());
         assert_eq!(ring.all().iter().map(|key| key.created).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
-    fn has_key_for_depends_on_the_scope() {
+    fn a_key_counts_only_for_the_listener_that_its_scope_belongs_to() {
         let ring = |scope| KeyRing::new(vec![generate(scope, 0).0]).unwrap();
-        assert!(ring(Scope::Read).has_key_for(true) && !ring(Scope::Read).has_key_for(false));
-        assert!(!ring(Scope::Admin).has_key_for(true) && ring(Scope::Admin).has_key_for(false));
-        assert!(!ring(Scope::Metrics).has_key_for(false) && !KeyRing::default().has_key_for(true));
+        assert!(ring(Scope::Read).has_key_for_listener(true) && !ring(Scope::Read).has_key_for_listener(false));
+        assert!(!ring(Scope::Admin).has_key_for_listener(true) && ring(Scope::Admin).has_key_for_listener(false));
+        assert!(!ring(Scope::Metrics).has_key_for_listener(false) && !KeyRing::default().has_key_for_listener(true));
     }
 }

@@ -1,4 +1,4 @@
-//! The keys of a running daemon.
+//! The API keys of a running daemon.
 
 use arc_swap::{ArcSwap, Guard};
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::key_file::KeyFileVersion;
 use super::{ApiKey, KeyError, KeyFile, KeyId, KeyRing, Scopes, Secret};
 use crate::domain::Timestamp;
 
-/// The keys in force and their file.
+/// The API keys that the daemon accepts, and their file.
 #[derive(Debug)]
 pub struct KeyStore {
     file: KeyFile,
@@ -24,13 +24,13 @@ impl KeyStore {
     /// If the keys cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
         let file = KeyFile::in_dir(data_dir);
-        // The version is taken before reading, so that the next check notices a concurrent
-        // replacement.
+        // The file's version is read before its content, so that the next check notices a
+        // concurrent replacement.
         let version = file.version();
         Ok(Self { ring: ArcSwap::from_pointee(file.read()?), last_version: Mutex::new(version), file })
     }
 
-    /// The keys in force.
+    /// The keys that the daemon accepts now.
     #[must_use]
     pub fn key_ring(&self) -> Guard<Arc<KeyRing>> {
         self.ring.load()
@@ -40,8 +40,8 @@ impl KeyStore {
     /// keys.
     ///
     /// # Errors
-    /// If the changed file cannot be read. The keys stay as they were, and the error is returned
-    /// once per change.
+    /// If the changed file cannot be read. The previous keys stay valid. The error is returned once
+    /// per change of the file.
     pub fn reload_if_changed(&self) -> Result<bool, KeyError> {
         let mut last_version = self.last_version.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.file.version();
@@ -53,7 +53,7 @@ impl KeyStore {
         Ok(true)
     }
 
-    /// Creates a key, which is in force at once.
+    /// Creates a key, which is valid at once.
     ///
     /// # Errors
     /// As [`KeyFile::create`].
@@ -99,14 +99,14 @@ mod tests {
                 && !keys.reload_if_changed().unwrap()
         );
 
-        // An invalid file is reported once and changes nothing.
+        // An invalid file is reported once, and the previous keys stay valid.
         fs::write(other_process.path(), "{").unwrap();
         assert!(keys.reload_if_changed().is_err() && !keys.reload_if_changed().unwrap());
         assert!(keys.key_ring().get(&key.id).is_some());
         // Without a file there are no keys.
         fs::remove_file(other_process.path()).unwrap();
         assert!(keys.reload_if_changed().unwrap() && keys.key_ring().get(&key.id).is_none());
-        // Changes through the store are in force at once.
+        // Keys that the store creates or revokes take effect at once.
         let (key, secret) = keys.create("k", Scopes::new([Scope::Read]).unwrap(), None, 0).unwrap();
         assert!(keys.key_ring().find(secret.reveal()).is_some());
         keys.revoke(&key.id).unwrap();

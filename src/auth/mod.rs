@@ -2,9 +2,9 @@
 //!
 //! A key has the form `sq_<id>_<secret>`. The id is public and names the key; the secret is 192
 //! bits from the system's random source. Only the SHA-256 digest of a key is stored, so the file
-//! `keys.json` does not reveal usable keys. A slow digest such as Argon2 protects secrets that
-//! people choose. A random secret of 192 bits cannot be guessed, and a slow digest would make each
-//! request expensive.
+//! `keys.json` does not reveal usable keys. SHA-256 suffices, because a random secret of 192 bits
+//! cannot be guessed. A slow digest such as Argon2 protects passwords that people choose, but would
+//! make each request expensive.
 
 mod error;
 mod key;

@@ -28,7 +28,7 @@ impl Scope {
     /// All scopes.
     pub const ALL: [Self; 6] = [Self::Write, Self::Read, Self::Items, Self::Users, Self::Metrics, Self::Admin];
 
-    /// The name in key files and on the command line.
+    /// The scope's name in key files and on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use crate::actors::system::System;
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::ValidationRules;
 use crate::metrics::Metrics;
-use crate::services::ingest::{WhenFull, ingest};
+use crate::services::ingest::{FullQueuePolicy, ingest};
 use crate::store::Store;
 
 /// Target that stores entries durably before it acknowledges them.
@@ -80,7 +80,7 @@ impl DirectoryTarget {
     }
 
     fn append(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
-        let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, WhenFull::Wait))?;
+        let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, FullQueuePolicy::Wait))?;
         Ok(SendReceipt {
             accepted: outcome.accepted as u64,
             duplicates: outcome.duplicates as u64,

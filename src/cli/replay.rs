@@ -17,7 +17,7 @@ use crate::domain::{Entry, SourceName};
 use crate::ingest::{EventFileReader, STANDARD_INPUT, ValidationRules};
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
-use crate::services::ingest::{WhenFull, ingest};
+use crate::services::ingest::{FullQueuePolicy, ingest};
 use crate::settings::{CommitDurability, Period, Settings};
 use crate::store::Store;
 
@@ -202,11 +202,11 @@ impl Replay {
                 }
             }
             if batch.len() >= BATCH_EVENTS {
-                ingest(&system.ingest, batch.drain(..), WhenFull::Wait).await?;
+                ingest(&system.ingest, batch.drain(..), FullQueuePolicy::Wait).await?;
                 progress.update(system.recommender.snapshot().offset());
             }
         }
-        ingest(&system.ingest, batch.drain(..), WhenFull::Wait).await?;
+        ingest(&system.ingest, batch.drain(..), FullQueuePolicy::Wait).await?;
         let end = system.store.journal().next_offset()?;
         let status = loop {
             let status = system.model.status();

@@ -57,7 +57,7 @@ impl ReplayReport {
         elapsed: Duration,
         journal_bytes: u64,
     ) -> Self {
-        let process = ProcessStats::read();
+        let process = ProcessStats::read_proc();
         Self {
             file: file.display().to_string(),
             events,

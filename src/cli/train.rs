@@ -312,7 +312,7 @@ impl TrainReport {
         if let Some(bar) = &table.bar {
             bar.finish_and_clear();
         }
-        let process = ProcessStats::read();
+        let process = ProcessStats::read_proc();
         Self {
             file: train.file.display().to_string(),
             rejected,

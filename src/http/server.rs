@@ -214,7 +214,7 @@ impl HttpServers {
         let keys = KeyStore::open(data_dir)?;
         let (public, admin) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
         for ((endpoint, scope), address) in [(public, settings.listen), (admin, settings.admin_listen)] {
-            if requires_key(settings, address) && !keys.key_ring().has_key_for(scope != admin.1) {
+            if requires_key(settings, address) && !keys.key_ring().has_key_for_listener(scope != admin.1) {
                 return Err(ServerError::MissingKey { endpoint, address, scope, data_dir: data_dir.to_owned() });
             }
         }

@@ -1,4 +1,4 @@
-//! Latency from a commit until it is learned.
+//! Latency from a commit until the learner has processed the commit's entries.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::domain::Offset;
 
-/// Waiting commits, oldest first. The number is bounded: if too many wait, the second oldest is
-/// dropped uncounted, and the oldest stays.
+/// Commits that the learner has not processed yet, oldest first. The number of commits is bounded.
+/// Beyond the bound, the second oldest commit is dropped uncounted; the oldest stays.
 #[derive(Debug, Default)]
 pub(super) struct CommitLatencyTracker {
     commits: Mutex<VecDeque<(Offset, Instant)>>,
@@ -15,33 +15,35 @@ pub(super) struct CommitLatencyTracker {
 
 impl CommitLatencyTracker {
     /// Largest number of waiting commits.
-    const MAX_COMMITS: usize = 4096;
+    const MAX_WAITING_COMMITS: usize = 4096;
 
-    fn commits(&self) -> MutexGuard<'_, VecDeque<(Offset, Instant)>> {
+    fn lock_commits(&self) -> MutexGuard<'_, VecDeque<(Offset, Instant)>> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a commit of entries before `through`.
+    /// Adds a commit whose entries all have offsets below `through`.
     pub(super) fn record_commit(&self, through: Offset, now: Instant) {
-        let mut commits = self.commits();
-        if commits.len() >= Self::MAX_COMMITS {
+        let mut commits = self.lock_commits();
+        if commits.len() >= Self::MAX_WAITING_COMMITS {
             commits.remove(1);
         }
         commits.push_back((through, now));
     }
 
-    /// Completes the commits that lie wholly before `offset`, and calls `record` with the latency
-    /// of each.
+    /// Removes the commits whose entries all lie before `offset`, and calls `record` with the
+    /// latency of each commit.
     pub(super) fn complete_until(&self, offset: Offset, now: Instant, record: impl Fn(Duration)) {
-        let mut commits = self.commits();
+        let mut commits = self.lock_commits();
         while let Some((_, committed_at)) = commits.pop_front_if(|(through, _)| *through <= offset) {
             record(now.saturating_duration_since(committed_at));
         }
     }
 
-    /// The waiting time of the oldest commit; zero if none waits.
-    pub(super) fn oldest_wait(&self, now: Instant) -> Duration {
-        self.commits().front().map_or(Duration::ZERO, |(_, committed_at)| now.saturating_duration_since(*committed_at))
+    /// The waiting time of the oldest commit; zero if no commit waits.
+    pub(super) fn oldest_waiting_time(&self, now: Instant) -> Duration {
+        self.lock_commits()
+            .front()
+            .map_or(Duration::ZERO, |(_, committed_at)| now.saturating_duration_since(*committed_at))
     }
 }
 
@@ -57,25 +59,25 @@ mod tests {
         tracker.record_commit(10, at(0));
         tracker.record_commit(25, at(2));
         tracker.record_commit(30, at(3));
-        assert_eq!(tracker.oldest_wait(at(4)), Duration::from_secs(4));
+        assert_eq!(tracker.oldest_waiting_time(at(4)), Duration::from_secs(4));
         let latencies = RefCell::new(Vec::new());
         let record = |time: Duration| latencies.borrow_mut().push(time.as_secs());
         tracker.complete_until(9, at(5), record);
         assert_eq!(*latencies.borrow(), Vec::<u64>::new(), "a commit that is partly learned still waits");
         tracker.complete_until(29, at(5), record);
         assert_eq!(*latencies.borrow(), [5, 3]);
-        assert_eq!(tracker.oldest_wait(at(6)), Duration::from_secs(3));
+        assert_eq!(tracker.oldest_waiting_time(at(6)), Duration::from_secs(3));
         tracker.complete_until(30, at(6), record);
-        assert_eq!(tracker.oldest_wait(at(9)), Duration::ZERO);
+        assert_eq!(tracker.oldest_waiting_time(at(9)), Duration::ZERO);
     }
 
     #[test]
     fn tracker_is_bounded_and_keeps_the_oldest_commit() {
         let (tracker, start) = (CommitLatencyTracker::default(), Instant::now());
-        for offset in 0..2 * CommitLatencyTracker::MAX_COMMITS as Offset {
+        for offset in 0..2 * CommitLatencyTracker::MAX_WAITING_COMMITS as Offset {
             tracker.record_commit(offset, start + Duration::from_secs(offset));
         }
-        assert_eq!(tracker.commits().len(), CommitLatencyTracker::MAX_COMMITS);
-        assert_eq!(tracker.oldest_wait(start + Duration::from_secs(9_000)), Duration::from_secs(9_000));
+        assert_eq!(tracker.lock_commits().len(), CommitLatencyTracker::MAX_WAITING_COMMITS);
+        assert_eq!(tracker.oldest_waiting_time(start + Duration::from_secs(9_000)), Duration::from_secs(9_000));
     }
 }

@@ -40,12 +40,12 @@ pub enum MetricType {
     Counter,
     /// A value that goes up and down.
     Gauge,
-    /// Samples in buckets.
+    /// Counts of samples by bucket.
     Histogram,
 }
 
 impl MetricType {
-    /// The name in Prometheus' text format.
+    /// The type's name in Prometheus' text format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,37 +67,37 @@ pub struct MetricDeclaration {
     pub unit: MetricUnit,
     /// The help text.
     pub help: &'static str,
-    /// The name of its label, if it has one.
+    /// The name of the metric's label, if it has a label.
     pub label: Option<&'static str>,
-    /// The label's values. Empty for kinds of event, which the settings define.
+    /// The values of the label; empty for the label `kind`, whose values the settings define.
     pub values: &'static [&'static str],
 }
 
 /// A label with a closed set of values.
 pub trait MetricLabel: Copy {
     /// The name of the label.
-    const KEY: &'static str;
+    const LABEL_NAME: &'static str;
     /// The values of the label.
-    const VALUES: &'static [&'static str];
-    /// The index of this value in [`Self::VALUES`].
+    const LABEL_VALUES: &'static [&'static str];
+    /// The index of this value in [`Self::LABEL_VALUES`].
     fn index(self) -> usize;
 }
 
-/// A registered metric to record with.
+/// A registered metric that records values.
 pub trait MetricHandle: Sized {
     /// The type of the metric.
     const TYPE: MetricType;
-    /// The name of its label, if it has one.
-    const LABEL: Option<&'static str> = None;
-    /// The values of its label.
-    const VALUES: &'static [&'static str] = &[];
+    /// The name of the metric's label, if it has a label.
+    const LABEL_NAME: Option<&'static str> = None;
+    /// The values of the metric's label.
+    const LABEL_VALUES: &'static [&'static str] = &[];
     /// Registers every series of the metric.
     fn register(recorder: &dyn Recorder, name: &'static str, kinds: &EventKinds) -> Self;
 }
 
-const METADATA: Metadata<'static> = Metadata::new("sequor", Level::INFO, None);
+const RECORDER_METADATA: Metadata<'static> = Metadata::new("sequor", Level::INFO, None);
 
-fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+fn series_key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(
         name,
         labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect::<Vec<_>>(),
@@ -105,7 +105,7 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 }
 
 /// Registers the help text of a metric and returns its name.
-pub(super) fn describe<H: MetricHandle>(
+pub(super) fn register_help<H: MetricHandle>(
     recorder: &dyn Recorder,
     name: &'static str,
     help: &'static str,
@@ -120,13 +120,17 @@ pub(super) fn describe<H: MetricHandle>(
 }
 
 /// A gauge whose label values are known only at runtime.
-pub(super) fn gauge(recorder: &dyn Recorder, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
-    recorder.register_gauge(&key(name, labels), &METADATA)
+pub(super) fn register_labeled_gauge(
+    recorder: &dyn Recorder,
+    name: &'static str,
+    labels: &[(&'static str, &str)],
+) -> Gauge {
+    recorder.register_gauge(&series_key(name, labels), &RECORDER_METADATA)
 }
 
 /// A handle of one series.
 trait SeriesHandle: MetricHandle + Clone {
-    fn series(recorder: &dyn Recorder, key: &Key) -> Self;
+    fn register_series(recorder: &dyn Recorder, key: &Key) -> Self;
     /// A handle that records nothing.
     fn noop() -> Self;
 }
@@ -134,8 +138,8 @@ trait SeriesHandle: MetricHandle + Clone {
 macro_rules! series {
     ($($handle:ident $register:ident),*) => {$(
         impl SeriesHandle for $handle {
-            fn series(recorder: &dyn Recorder, key: &Key) -> Self {
-                recorder.$register(key, &METADATA)
+            fn register_series(recorder: &dyn Recorder, key: &Key) -> Self {
+                recorder.$register(key, &RECORDER_METADATA)
             }
             fn noop() -> Self {
                 $handle::noop()
@@ -144,7 +148,7 @@ macro_rules! series {
         impl MetricHandle for $handle {
             const TYPE: MetricType = MetricType::$handle;
             fn register(recorder: &dyn Recorder, name: &'static str, _: &EventKinds) -> Self {
-                Self::series(recorder, &key(name, &[]))
+                Self::register_series(recorder, &series_key(name, &[]))
             }
         }
     )*};
@@ -156,13 +160,13 @@ series!(Counter register_counter, Gauge register_gauge, Histogram register_histo
 #[derive(Debug, Clone)]
 pub struct LabeledMetric<L, H> {
     series: Vec<H>,
-    /// The handle for an index out of range. It records nothing.
+    /// The handle for an index out of range, which records nothing.
     fallback: H,
     label: PhantomData<L>,
 }
 
 impl<L: MetricLabel, H> LabeledMetric<L, H> {
-    /// The series of a label value.
+    /// Returns the series of a label value.
     #[must_use]
     pub fn with_label(&self, label: L) -> &H {
         self.series.get(label.index()).unwrap_or(&self.fallback)
@@ -171,10 +175,13 @@ impl<L: MetricLabel, H> LabeledMetric<L, H> {
 
 impl<L: MetricLabel, H: SeriesHandle> MetricHandle for LabeledMetric<L, H> {
     const TYPE: MetricType = H::TYPE;
-    const LABEL: Option<&'static str> = Some(L::KEY);
-    const VALUES: &'static [&'static str] = L::VALUES;
+    const LABEL_NAME: Option<&'static str> = Some(L::LABEL_NAME);
+    const LABEL_VALUES: &'static [&'static str] = L::LABEL_VALUES;
     fn register(recorder: &dyn Recorder, name: &'static str, _: &EventKinds) -> Self {
-        let series = L::VALUES.iter().map(|value| H::series(recorder, &key(name, &[(L::KEY, value)]))).collect();
+        let series = L::LABEL_VALUES
+            .iter()
+            .map(|value| H::register_series(recorder, &series_key(name, &[(L::LABEL_NAME, value)])))
+            .collect();
         Self { series, fallback: H::noop(), label: PhantomData }
     }
 }
@@ -187,7 +194,7 @@ pub struct EventKindCounters {
 }
 
 impl EventKindCounters {
-    /// The counter of a kind.
+    /// The counter of a kind of event.
     pub fn with_label(&self, kind: KindId) -> &Counter {
         self.series.get(usize::from(kind)).unwrap_or(&self.fallback)
     }
@@ -195,14 +202,17 @@ impl EventKindCounters {
 
 impl MetricHandle for EventKindCounters {
     const TYPE: MetricType = MetricType::Counter;
-    const LABEL: Option<&'static str> = Some("kind");
+    const LABEL_NAME: Option<&'static str> = Some("kind");
     fn register(recorder: &dyn Recorder, name: &'static str, kinds: &EventKinds) -> Self {
-        let series = kinds.names().map(|kind| Counter::series(recorder, &key(name, &[("kind", kind)]))).collect();
+        let series = kinds
+            .names()
+            .map(|kind| Counter::register_series(recorder, &series_key(name, &[("kind", kind)])))
+            .collect();
         Self { series, fallback: Counter::noop() }
     }
 }
 
-/// Declares a label as an enum whose variants are its values.
+/// Declares a metric label as an enum. The variants are the label's values.
 macro_rules! declare_label {
     ($(#[$doc:meta])* $name:ident $key:literal { $($(#[$variant_doc:meta])* $variant:ident $value:literal,)* }) => {
         $(#[$doc])*
@@ -212,8 +222,8 @@ macro_rules! declare_label {
         }
 
         impl MetricLabel for $name {
-            const KEY: &'static str = $key;
-            const VALUES: &'static [&'static str] = &[$($value),*];
+            const LABEL_NAME: &'static str = $key;
+            const LABEL_VALUES: &'static [&'static str] = &[$($value),*];
             fn index(self) -> usize {
                 self as usize
             }
@@ -223,7 +233,7 @@ macro_rules! declare_label {
 pub(super) use declare_label;
 
 /// Declares all metrics from one list: the handles, the table of declarations and the registration.
-/// The help text is the doc comment.
+/// The doc comment of a metric is its help text.
 macro_rules! declare_metrics {
     ($($(#[doc = $help:literal])+ $name:literal Unit::$unit:ident $field:ident: $handle:ty,)*) => {
         /// The metric handles of a daemon.
@@ -241,8 +251,8 @@ macro_rules! declare_metrics {
                 kind: <$handle as MetricHandle>::TYPE,
                 unit: MetricUnit::$unit,
                 help: concat!($($help),+).trim_ascii(),
-                label: <$handle as MetricHandle>::LABEL,
-                values: <$handle as MetricHandle>::VALUES,
+                label: <$handle as MetricHandle>::LABEL_NAME,
+                values: <$handle as MetricHandle>::LABEL_VALUES,
             },)*];
 
             fn register(recorder: &metrics_exporter_prometheus::PrometheusRecorder, kinds: &EventKinds) -> Self {
@@ -252,7 +262,7 @@ macro_rules! declare_metrics {
                     weights_latency: CommitLatencyTracker::default(),
                     $($field: <$handle as MetricHandle>::register(
                         recorder,
-                        handle::describe::<$handle>(recorder, $name, concat!($($help),+).trim_ascii()),
+                        handle::register_help::<$handle>(recorder, $name, concat!($($help),+).trim_ascii()),
                         kinds,
                     ),)*
                 }

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::handle::{MetricDeclaration, MetricType, MetricUnit};
-use super::{BUILD_INFO, BUILD_INFO_HELP, Metrics, process};
+use super::{BUILD_INFO_HELP, BUILD_INFO_NAME, Metrics, process};
 
 impl Metrics {
-    /// All metrics as a Markdown page, which is `ops/METRICS.md`.
+    /// Renders all metrics as the Markdown page `ops/METRICS.md`.
     #[must_use]
     pub fn render_markdown() -> String {
         let mut page = String::from(
@@ -17,17 +17,24 @@ impl Metrics {
              | name | type | unit | labels | description |\n|---|---|---|---|---|\n",
         );
         for declared in Self::DECLARATIONS {
-            row(
+            append_row(
                 &mut page,
                 declared.name,
                 declared.kind.as_str(),
                 declared.unit.as_str(),
-                &labels(declared),
+                &format_labels(declared),
                 declared.help,
             );
         }
-        row(&mut page, BUILD_INFO, MetricType::Gauge.as_str(), MetricUnit::None.as_str(), "`version`", BUILD_INFO_HELP);
-        for (name, kind, help) in process::FAMILIES {
+        append_row(
+            &mut page,
+            BUILD_INFO_NAME,
+            MetricType::Gauge.as_str(),
+            MetricUnit::None.as_str(),
+            "`version`",
+            BUILD_INFO_HELP,
+        );
+        for (name, kind, help) in process::PROCESS_METRICS {
             let unit = if name.contains("_seconds") {
                 MetricUnit::Seconds
             } else if name.contains("_bytes") {
@@ -35,18 +42,18 @@ impl Metrics {
             } else {
                 MetricUnit::Count
             };
-            row(&mut page, name, kind, unit.as_str(), "", help);
+            append_row(&mut page, name, kind, unit.as_str(), "", help);
         }
         page
     }
 }
 
-fn row(page: &mut String, name: &str, kind: &str, unit: &str, labels: &str, help: &str) {
+fn append_row(page: &mut String, name: &str, kind: &str, unit: &str, labels: &str, help: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {help} |");
 }
 
-fn labels(declared: &MetricDeclaration) -> String {
+fn format_labels(declared: &MetricDeclaration) -> String {
     let Some(label) = declared.label else { return String::new() };
     let values: Vec<_> = declared.values.iter().map(|value| format!("`{value}`")).collect();
     if values.is_empty() { format!("`{label}`") } else { format!("`{label}`: {}", values.join(", ")) }

@@ -1,8 +1,9 @@
-//! The metrics. Each is declared once, with its name, unit, help text and closed set of label
-//! values, and registered at the start. Every series therefore exists from the start, at zero.
+//! The metrics of the daemon. Each metric is declared once, with its name, unit, help text and
+//! closed set of label values. All metrics are registered at the start, so every series exists from
+//! the start, at zero.
 //!
-//! Recording uses handles created at registration, so it formats no names and searches no table.
-//! Labels never contain users, items or sessions.
+//! Registration creates a handle for each series. Recording uses the handle, so it formats no names
+//! and searches no table. Labels never contain users, items or sessions.
 
 mod commit_latency;
 mod handle;
@@ -28,11 +29,11 @@ handle::declare_label! {
     EventOutcome "outcome" {
         /// The event is durable.
         Accepted "accepted",
-        /// Its id was seen before.
+        /// The event's id was seen before.
         Duplicate "duplicate",
-        /// It broke a validation rule.
+        /// The event broke a validation rule.
         Rejected "rejected",
-        /// Its user does not consent to storage.
+        /// The event's user does not consent to storage.
         Withheld "withheld",
     }
 }
@@ -40,13 +41,13 @@ handle::declare_label! {
 handle::declare_label! {
     /// Outcome of a message of Segment's API.
     SegmentMessageOutcome "outcome" {
-        /// It yielded an entry.
+        /// The message became a journal entry.
         Accepted "taken",
-        /// It yields no entry by design.
+        /// By design, such a message becomes no journal entry.
         Ignored "ignored",
-        /// Its event name is not mapped.
+        /// The message's event name is not mapped to a kind of event.
         UnknownEvent "unknown",
-        /// It broke a validation rule.
+        /// The event broke a validation rule.
         Rejected "rejected",
     }
 }
@@ -60,9 +61,9 @@ handle::declare_label! {
         ColdStart "cold",
         /// The request was invalid.
         InvalidRequest "refused",
-        /// It was rejected with 429 or 503.
+        /// The request was rejected with 429 or 503.
         Overloaded "overloaded",
-        /// It failed with another 5xx status.
+        /// The request failed with another 5xx status.
         Failed "failed",
     }
 }
@@ -94,22 +95,22 @@ handle::declare_label! {
 handle::declare_label! {
     /// Why a request was refused.
     RefusalReason "reason" {
-        /// It has no key, and the endpoint requires one.
+        /// The request has no key, and the endpoint requires a key.
         MissingKey "no_key",
-        /// Its key is unknown or revoked.
+        /// The request's key is unknown or revoked.
         UnknownKey "wrong_key",
-        /// Its key lacks the required scope.
+        /// The request's key lacks the required scope.
         MissingScope "scope",
-        /// Its key exceeded the rate limit.
+        /// The request's key exceeded the rate limit.
         KeyRate "key_rate",
-        /// Its address exceeded the rate limit.
+        /// The client's address exceeded the rate limit.
         AddressRate "address_rate",
-        /// It came on a connection beyond the largest number of its address.
+        /// The client's address has the largest allowed number of connections open.
         AddressConnections "address_connections",
-        /// Its `Host` is not a name of the admin endpoint, or of an API that requires no key.
+        /// The header `Host` names neither the admin endpoint nor an API that requires no key.
         Host "host",
-        /// A page of another origin sent it to the admin endpoint, or to an API that requires no
-        /// key.
+        /// A page of another origin sent the request to the admin endpoint, or to an API that
+        /// requires no key.
         Origin "origin",
     }
 }
@@ -127,9 +128,9 @@ handle::declare_label! {
 handle::declare_label! {
     /// Outcome of a trace span.
     SpanOutcome "outcome" {
-        /// The collector accepted it.
+        /// The collector accepted the span.
         Sent "sent",
-        /// The collector did not accept it.
+        /// The collector did not accept the span.
         Failed "failed",
         /// The export queue was full.
         Dropped "dropped",
@@ -166,18 +167,18 @@ impl StatusClass {
 handle::declare_label! {
     /// A bounded queue inside the daemon.
     QueueName "queue" {
-        /// Entries that wait for the committer. The limit of entries in flight bounds this queue
-        /// and the next one together.
+        /// Entries that wait for the committer. The limit of entries in flight bounds the queues
+        /// `committer` and `shards` together.
         Committer "committer",
         /// Committed events that wait for the shards.
         Shards "shards",
-        /// Requests to sessions, including those being served.
+        /// Requests that wait for a session actor or are being served.
         SessionRequests "questions",
     }
 }
 
 handle::declare_label! {
-    /// An actor, or its background thread.
+    /// An actor or a background thread.
     ActorKind "actor" {
         /// A user's session.
         Session "session",
@@ -197,13 +198,13 @@ handle::declare_label! {
 handle::declare_label! {
     /// Position of an item in a recommendation.
     ListPosition "place" {
-        /// The first.
+        /// The first item.
         First "1",
-        /// The second or third.
+        /// The second or third item.
         Top "2-3",
-        /// The fourth to tenth.
+        /// The fourth to tenth item.
         Middle "4-10",
-        /// After the tenth.
+        /// Any item after the tenth.
         Rest "11+",
     }
 }
@@ -214,8 +215,8 @@ impl ListPosition {
 }
 
 impl MetricLabel for ModelChangeCause {
-    const KEY: &'static str = "reason";
-    const VALUES: &'static [&'static str] = &["operator", "loss", "quality", "lag"];
+    const LABEL_NAME: &'static str = "reason";
+    const LABEL_VALUES: &'static [&'static str] = &["operator", "loss", "quality", "lag"];
 
     fn index(self) -> usize {
         self as usize
@@ -223,8 +224,8 @@ impl MetricLabel for ModelChangeCause {
 }
 
 impl MetricLabel for SourceName {
-    const KEY: &'static str = "source";
-    const VALUES: &'static [&'static str] =
+    const LABEL_NAME: &'static str = "source";
+    const LABEL_VALUES: &'static [&'static str] =
         &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
 
     fn index(self) -> usize {
@@ -269,7 +270,7 @@ declare_metrics! {
     "sequor_ready" Unit::None ready: Gauge,
     /// Events accepted and not yet acknowledged.
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
-    /// Largest number of events in flight. Beyond it, requests get 503.
+    /// Largest number of events in flight. Beyond this number, requests get 503.
     "sequor_in_flight_events_limit" Unit::Count in_flight_events_limit: Gauge,
     /// Entries in a queue.
     "sequor_queue_depth" Unit::Count queue_depth: LabeledMetric<QueueName, Gauge>,
@@ -283,7 +284,7 @@ declare_metrics! {
     "sequor_live_sessions_limit" Unit::Count live_sessions_limit: Gauge,
     /// Open recommendation streams.
     "sequor_streams" Unit::Count streams: Gauge,
-    /// Largest number of open recommendation streams. Beyond it, requests get 503.
+    /// Largest number of open recommendation streams. Beyond this number, requests get 503.
     "sequor_streams_limit" Unit::Count streams_limit: Gauge,
     /// Events applied to sessions.
     "sequor_session_events_total" Unit::Count session_events: Counter,
@@ -291,13 +292,13 @@ declare_metrics! {
     "sequor_sessions_started_total" Unit::Count sessions_started: Counter,
     /// Sessions moved from memory to the store.
     "sequor_sessions_passivated_total" Unit::Count sessions_passivated: Counter,
-    /// Sessions loaded from the store.
+    /// Sessions loaded from the store into memory.
     "sequor_sessions_revived_total" Unit::Count sessions_revived: Counter,
 
     // Recovery.
     /// Panics, by actor. Each actor recovers from the store and the journal.
     "sequor_panics_total" Unit::Count panics: LabeledMetric<ActorKind, Counter>,
-    /// Journal entries that a reader skips because processing them failed.
+    /// Journal entries that the actors skip because processing them failed.
     "sequor_quarantined_entries" Unit::Count quarantined_entries: Gauge,
 
     // The journal and the store.
@@ -349,28 +350,29 @@ declare_metrics! {
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
-    /// 1 while learning is stopped by an error.
+    /// 1 while learning has stopped because of an error.
     "sequor_learning_failed" Unit::None learning_failed: Gauge,
     /// Journal offset of the learner.
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the published snapshot does not include.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
-    /// Learner lag from which on events get 503.
+    /// Learner lag at and above which event requests get 503.
     "sequor_learner_lag_limit_entries" Unit::Count learner_lag_limit_entries: Gauge,
     /// Share of events that are tested and trained on; below 1 while learning cannot keep up.
     "sequor_training_share" Unit::Ratio training_share: Gauge,
     /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
     /// there is none.
     "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
-    /// Journal entries that the weights in use are not trained on.
+    /// Journal entries that the weights in use are not yet trained on.
     "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
-    /// Journal entries learned. After a restart, replayed entries count again.
+    /// Journal entries that the learner has processed. After a restart, replayed entries count
+    /// again.
     "sequor_learned_entries_total" Unit::Count learned_entries: Counter,
-    /// Time from a commit until a published snapshot includes it.
+    /// Time from a commit until a published snapshot includes the commit's entries.
     "sequor_event_to_snapshot_seconds" Unit::Seconds event_to_snapshot_seconds: Histogram,
-    /// Time from a commit until the weights in use are trained on it.
+    /// Time from a commit until the weights in use are trained on the commit's entries.
     "sequor_event_to_weights_seconds" Unit::Seconds event_to_weights_seconds: Histogram,
-    /// Users in the learner's state.
+    /// Users whose state the learner keeps.
     "sequor_users" Unit::Count users: Gauge,
     /// Training examples, including replayed ones.
     "sequor_training_examples_total" Unit::Count training_examples: Counter,
@@ -398,7 +400,7 @@ declare_metrics! {
     // Candidates and recommendations.
     /// Known items.
     "sequor_items" Unit::Count items: Gauge,
-    /// Item clusters in use.
+    /// Number of item clusters in use.
     "sequor_recall_clusters" Unit::Count item_clusters: Gauge,
     /// Time to cluster the items.
     "sequor_recall_clustering_seconds" Unit::Seconds clustering_seconds: Histogram,
@@ -408,7 +410,7 @@ declare_metrics! {
     "sequor_recommended_items_total" Unit::Count recommended_items: LabeledMetric<SourceName, Counter>,
     /// Ranked candidates, by source. A candidate of several sources counts once per source.
     "sequor_candidates_total" Unit::Count candidates: LabeledMetric<SourceName, Counter>,
-    /// Approximate memory of a candidate source.
+    /// Approximate memory that a candidate source uses.
     "sequor_recall_bytes" Unit::Bytes candidate_source_bytes: LabeledMetric<SourceName, Gauge>,
 
     /// Items shown to users, by candidate source.
@@ -421,7 +423,7 @@ declare_metrics! {
     "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
     // Live quality (prequential): each event is evaluated before the model trains on it.
-    /// Evaluated events: target events of users with an earlier event.
+    /// Target events that were evaluated. Only users with an earlier event are evaluated.
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
     /// Evaluated events whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
@@ -444,17 +446,17 @@ declare_metrics! {
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bucket bounds of duration histograms, in seconds: from a fast response to learning at low
-/// traffic.
-const SECONDS_BUCKETS: [f64; 19] =
+/// Bucket bounds of duration histograms, in seconds. They cover the fastest response and the
+/// slowest learning at low traffic.
+const DURATION_BUCKETS_SECONDS: [f64; 19] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
 /// Bucket bounds of count histograms.
-const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+const COUNT_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// The name of the metric with the version.
-const BUILD_INFO: &str = "sequor_build_info";
-const BUILD_INFO_HELP: &str = "1, with the version as a label.";
+/// The name of the metric whose label holds the daemon's version.
+const BUILD_INFO_NAME: &str = "sequor_build_info";
+const BUILD_INFO_HELP: &str = "Always 1; the label holds the version.";
 
 impl Metrics {
     /// Registers every metric in a new registry, so that several daemons in one process do not
@@ -466,15 +468,15 @@ impl Metrics {
         let mut builder = PrometheusBuilder::new();
         for declared in Self::DECLARATIONS.iter().filter(|declared| declared.kind == MetricType::Histogram) {
             let bounds: &[f64] = match declared.unit {
-                MetricUnit::Seconds => &SECONDS_BUCKETS,
-                _ => &SIZE_BUCKETS,
+                MetricUnit::Seconds => &DURATION_BUCKETS_SECONDS,
+                _ => &COUNT_BUCKETS,
             };
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
         }
         let recorder = builder.build_recorder();
         let metrics = Self::register(&recorder, kinds);
-        let build = handle::describe::<Gauge>(&recorder, BUILD_INFO, BUILD_INFO_HELP);
-        handle::gauge(&recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        let build = handle::register_help::<Gauge>(&recorder, BUILD_INFO_NAME, BUILD_INFO_HELP);
+        handle::register_labeled_gauge(&recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         for gauge in [
             &metrics.training_loss,
             &metrics.training_gradient_norm,
@@ -492,7 +494,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Records that the entries before `through` are durable.
+    /// Records that all entries with offsets below `through` are durable.
     pub fn record_commit(&self, through: Offset) {
         let now = Instant::now();
         self.snapshot_latency.record_commit(through, now);
@@ -510,9 +512,9 @@ impl Metrics {
     /// Renders all metrics, including those of the process, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
-        self.learner_lag_seconds.set(self.snapshot_latency.oldest_wait(Instant::now()).as_secs_f64());
+        self.learner_lag_seconds.set(self.snapshot_latency.oldest_waiting_time(Instant::now()).as_secs_f64());
         let mut text = self.exporter.render();
-        if let Some(process) = ProcessStats::read() {
+        if let Some(process) = ProcessStats::read_proc() {
             process.render(&mut text);
         }
         text
@@ -524,8 +526,8 @@ impl Metrics {
         MetricsSnapshot::new(self.exporter.render())
     }
 
-    /// Sorts new histogram samples into their buckets. Samples stay in memory one by one until
-    /// then, so call it every few seconds even without scrapes.
+    /// Sorts new histogram samples into their buckets. An unsorted sample stays in memory, so call
+    /// this method every few seconds even without scrapes.
     pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }

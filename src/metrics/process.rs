@@ -26,8 +26,9 @@ pub struct ProcessStats {
     pub threads: u64,
 }
 
-/// The process metrics: name, type and help. The names are those of Prometheus' client libraries.
-pub(super) const FAMILIES: [(&str, &str, &str); 7] = [
+/// Name, type and help text of each process metric. Prometheus' client libraries use the same
+/// names.
+pub(super) const PROCESS_METRICS: [(&str, &str, &str); 7] = [
     ("process_resident_memory_bytes", "gauge", "Resident memory of the process."),
     ("process_peak_resident_memory_bytes", "gauge", "Peak resident memory of the process."),
     ("process_cpu_seconds_total", "counter", "CPU time of the process, user and system."),
@@ -38,9 +39,9 @@ pub(super) const FAMILIES: [(&str, &str, &str); 7] = [
 ];
 
 impl ProcessStats {
-    /// Reads `/proc`; `None` if it is not available.
+    /// Reads the usage from `/proc`; `None` if `/proc` is not available.
     #[must_use]
-    pub fn read() -> Option<Self> {
+    pub fn read_proc() -> Option<Self> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
@@ -55,15 +56,15 @@ impl ProcessStats {
             cpu_seconds: (field(14)? + field(15)?) / TICKS_PER_SECOND,
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
             start_seconds: number_after(&system, "btime")? as f64 + field(22)? / TICKS_PER_SECOND,
-            // Reading the directory opens one descriptor itself.
+            // The call to `read_dir` opens one of the counted descriptors.
             open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
-            // The text is `unlimited` if there is no limit.
+            // The file says `unlimited` if there is no limit.
             max_fds: number_after(&limits, "Max open files").unwrap_or(u64::MAX),
             threads: number_after(&status, "Threads:")?,
         })
     }
 
-    /// Appends the values in Prometheus' text format.
+    /// Appends the process metrics to `text` in Prometheus' text format.
     pub(super) fn render(&self, text: &mut String) {
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 bytes")]
         let values = [
@@ -75,14 +76,14 @@ impl ProcessStats {
             self.max_fds as f64,
             self.threads as f64,
         ];
-        for ((name, kind, help), value) in FAMILIES.into_iter().zip(values) {
+        for ((name, kind, help), value) in PROCESS_METRICS.into_iter().zip(values) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
         }
     }
 }
 
-/// The number after `name` in the line that begins with it.
+/// The number after `name` in the line that begins with `name`.
 fn number_after(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn reads_values_of_this_process() {
         let ballast = vec![1_u8; 32 << 20];
-        let process = ProcessStats::read().unwrap();
+        let process = ProcessStats::read_proc().unwrap();
         assert!(process.resident_bytes > ballast.len() as u64, "{process:?}");
         assert!(process.peak_resident_bytes >= process.resident_bytes);
         assert!(process.start_seconds > 1.7e9, "{process:?}");

@@ -1,6 +1,6 @@
-//! Metric values parsed from Prometheus' text format, because handles are write-only.
+//! Metric values, parsed from the rendered text because metric handles are write-only.
 
-/// The values of all series at one time.
+/// The values of all series at one time, as rendered text.
 #[derive(Debug, Clone, Default)]
 pub struct MetricsSnapshot(String);
 
@@ -9,12 +9,11 @@ impl MetricsSnapshot {
         Self(text)
     }
 
-    /// The value of a series in Prometheus' notation (`sequor_events_total{outcome="accepted"}`); 0
-    /// if there is no such series.
+    /// Returns the value of a series, or 0 if there is no such series. `series` is in Prometheus' notation, such as `sequor_events_total{outcome="accepted"}`.
     #[must_use]
-    pub fn value(&self, series: &str) -> f64 {
-        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
-        self.0.lines().find_map(value).unwrap_or_default()
+    pub fn series_value(&self, series: &str) -> f64 {
+        let series_value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        self.0.lines().find_map(series_value).unwrap_or_default()
     }
 }
 
@@ -29,7 +28,10 @@ mod tests {
         metrics.events.with_label(EventOutcome::Accepted).increment(7);
         let snapshot = metrics.snapshot();
         assert_eq!(
-            (snapshot.value("sequor_events_total{outcome=\"accepted\"}"), snapshot.value("sequor_nothing")),
+            (
+                snapshot.series_value("sequor_events_total{outcome=\"accepted\"}"),
+                snapshot.series_value("sequor_nothing")
+            ),
             (7.0, 0.0)
         );
     }

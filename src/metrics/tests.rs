@@ -2,7 +2,7 @@ use super::*;
 use std::collections::HashSet;
 
 #[test]
-fn names_follow_the_conventions() {
+fn metric_names_follow_prometheus_conventions() {
     let mut seen = HashSet::new();
     for declared in Metrics::DECLARATIONS {
         let name = declared.name;
@@ -19,7 +19,7 @@ fn names_follow_the_conventions() {
 }
 
 #[test]
-fn every_series_exists_from_the_start() {
+fn every_series_is_rendered_before_the_first_recording() {
     let metrics = Metrics::new(&EventKinds::default()).unwrap();
     let text = metrics.render();
     for declared in Metrics::DECLARATIONS {
@@ -39,7 +39,7 @@ fn every_series_exists_from_the_start() {
 }
 
 #[test]
-fn renders_recorded_values() {
+fn recorded_values_appear_in_the_rendered_text() {
     let kinds = EventKinds::default();
     let metrics = Metrics::new(&kinds).unwrap();
     metrics.events.with_label(EventOutcome::Accepted).increment(3);
@@ -65,7 +65,7 @@ fn renders_recorded_values() {
 }
 
 #[test]
-fn commit_waits_for_a_snapshot_and_then_for_weights() {
+fn commit_latency_is_recorded_for_the_snapshot_and_for_the_weights() {
     let metrics = Metrics::new(&EventKinds::default()).unwrap();
     let shows = |line: &str| metrics.render().lines().any(|found| found == line);
     assert!(shows("sequor_learner_lag_seconds 0"));
@@ -80,12 +80,12 @@ fn commit_waits_for_a_snapshot_and_then_for_weights() {
 
 #[test]
 fn source_labels_match_source_names() {
-    assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::VALUES);
+    assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::LABEL_VALUES);
     assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.index() == place));
 }
 
 #[test]
-fn maps_statuses_to_classes() {
+fn status_codes_map_to_status_classes() {
     let classes = [200, 304, 404, 503].map(StatusClass::from_status);
     assert_eq!(
         classes,

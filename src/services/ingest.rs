@@ -5,50 +5,51 @@ use crate::actors::handles::{ConsentedEntries, IngestHandle};
 use crate::domain::{Entry, Offset, WithConsent};
 use crate::metrics::EventOutcome;
 
-/// What to do if the admission queue is full.
+/// Whether ingestion fails or waits if the admission queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Return [`RequestError::Busy`] or [`RequestError::LearnerBehind`] at once.
+pub enum FullQueuePolicy {
+    /// Returns [`RequestError::Busy`] or [`RequestError::LearnerBehind`] at once.
     Fail,
-    /// Wait until the queue has capacity.
+    /// Waits until the queue has capacity.
     Wait,
 }
 
-/// The outcome of one request's entries, all kinds together.
+/// Number of a request's entries, by outcome. Entries of all kinds count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IngestOutcome {
     /// Entries that are now in the journal.
     pub accepted: usize,
-    /// Entries without effect, because their id was seen before.
+    /// Entries without effect, because the journal already contains their id.
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,
     /// The journal's next offset after these entries; `None` if there was nothing to append.
     pub offset: Option<Offset>,
-    /// The events among them.
-    pub events: EventCounts,
+    /// The counts of the events among these entries.
+    pub events: EventOutcomeCounts,
 }
 
-/// The outcome of one request's events. `withheld` also counts other entries that consent dropped
-/// before the append.
+/// Number of a request's events, by outcome. `withheld` also counts other entries that consent
+/// dropped before the append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EventCounts {
+pub struct EventOutcomeCounts {
     /// Events that are now in the journal.
     pub accepted: usize,
-    /// Events whose id was seen before.
+    /// Events without effect, because the journal already contains their id.
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,
 }
 
-/// Appends the entries that consent allows. Returns once they are durable.
+/// Appends the entries that consent allows to the journal, and returns once the entries are
+/// durable.
 ///
 /// # Errors
 /// [`RequestError`] if the queue is full or the journal does not accept writes.
 pub async fn ingest(
     handle: &IngestHandle,
     entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,
-    when_full: WhenFull,
+    when_full: FullQueuePolicy,
 ) -> Result<IngestOutcome, RequestError> {
     let ConsentedEntries { entries, withheld } = handle.apply_consent(entries.into_iter().map(Into::into));
     let mut outcome = IngestOutcome { withheld, ..IngestOutcome::default() };
@@ -57,12 +58,12 @@ pub async fn ingest(
         return Ok(outcome);
     }
     let is_event: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
-    if when_full == WhenFull::Fail && is_event.contains(&true) {
+    if when_full == FullQueuePolicy::Fail && is_event.contains(&true) {
         handle.check_lag(None)?;
     }
     let permit = match when_full {
-        WhenFull::Fail => handle.try_admit(entries.len())?,
-        WhenFull::Wait => handle.admit(entries.len()).await?,
+        FullQueuePolicy::Fail => handle.try_admit(entries.len())?,
+        FullQueuePolicy::Wait => handle.admit(entries.len()).await?,
     };
     let receipt = handle.append(entries, permit).await?;
     let count_events =
@@ -72,7 +73,7 @@ pub async fn ingest(
     outcome.duplicates = receipt.duplicates.len();
     outcome.withheld += receipt.withheld.len();
     outcome.offset = Some(receipt.offset);
-    outcome.events = EventCounts {
+    outcome.events = EventOutcomeCounts {
         accepted: is_event.iter().filter(|event| **event).count() - duplicates - late,
         duplicates,
         withheld: withheld + late,
@@ -81,7 +82,7 @@ pub async fn ingest(
 }
 
 /// Records the outcome of a request's events in the metrics.
-pub fn record_events(handle: &IngestHandle, events: EventCounts) {
+pub fn count_event_outcomes(handle: &IngestHandle, events: EventOutcomeCounts) {
     let metrics = &handle.metrics().events;
     metrics.with_label(EventOutcome::Withheld).increment(events.withheld as u64);
     metrics.with_label(EventOutcome::Accepted).increment(events.accepted as u64);

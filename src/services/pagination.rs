@@ -1,4 +1,4 @@
-//! The cache of recent rankings, which later pages are read from.
+//! Cache of recent rankings, from which the service reads later pages.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,13 +7,13 @@ use crate::domain::{Candidate, Consent};
 use crate::learner::RecommendationRequest;
 
 /// The largest number of rankings in the cache.
-const CAPACITY: usize = 1024;
+const MAX_CACHED_RANKINGS: usize = 1024;
 /// The largest number of candidates in all cached rankings together, each of 12 bytes.
-const MAX_CANDIDATES: usize = 1 << 20;
+const MAX_CACHED_CANDIDATES: usize = 1 << 20;
 
-/// The rankings of the latest recommendations, by recommendation id.
+/// Cache of the rankings of the latest recommendations, by recommendation id.
 ///
-/// A later page continues the ranking of the first. No item repeats or is skipped, even if the
+/// A later page continues the ranking of the first page. No item repeats or is skipped, even if the
 /// model has learned in between. The cache is bounded and not durable: after an eviction or a
 /// restart, the client must request a new recommendation.
 #[derive(Debug, Default)]
@@ -21,10 +21,10 @@ pub struct PaginationCache {
     rankings: Mutex<VecDeque<(String, CachedRanking)>>,
 }
 
-/// Evicts the oldest rankings until another of `len` candidates fits.
-fn make_room(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize) {
+/// Evicts the oldest rankings until a ranking of `len` candidates fits.
+fn evict_until_fits(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize) {
     let mut total: usize = rankings.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
-    while rankings.len() >= CAPACITY || total + len > MAX_CANDIDATES {
+    while rankings.len() >= MAX_CACHED_RANKINGS || total + len > MAX_CACHED_CANDIDATES {
         let Some((_, evicted)) = rankings.pop_front() else { return };
         total -= evicted.ranking.len();
     }
@@ -35,9 +35,9 @@ fn make_room(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize) {
 pub struct CachedRanking {
     /// The user.
     pub user: String,
-    /// The request, to rank deeper for later pages.
+    /// The request. Later pages repeat the ranking with a higher limit.
     pub request: Arc<RecommendationRequest>,
-    /// The ranking so far, best first.
+    /// The candidates that are ranked so far, best first.
     pub ranking: Arc<[Candidate]>,
     /// Whether the ranking holds every item that qualifies.
     pub is_complete: bool,
@@ -52,10 +52,10 @@ pub struct CachedRanking {
 }
 
 impl PaginationCache {
-    /// Stores a ranking. A full cache evicts its oldest one.
+    /// Stores a ranking. A full cache evicts its oldest ranking.
     pub fn insert(&self, recommendation_id: String, ranking: CachedRanking) {
         let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
-        make_room(&mut rankings, ranking.ranking.len());
+        evict_until_fits(&mut rankings, ranking.ranking.len());
         rankings.push_back((recommendation_id, ranking));
     }
 
@@ -67,7 +67,8 @@ impl PaginationCache {
             .retain(|(_, ranking)| !ids.contains(&ranking.user));
     }
 
-    /// The ranking of a recommendation, if it was for this user and is still cached.
+    /// Returns the ranking of a recommendation, if the recommendation was for this user and is
+    /// still cached.
     #[must_use]
     pub fn get(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
         let rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_latest_rankings_by_user() {
+    fn a_full_cache_evicts_the_oldest_ranking() {
         let cache = PaginationCache::default();
         let ranking = |page_start| CachedRanking {
             user: "ann".to_owned(),
@@ -96,7 +97,7 @@ mod tests {
             weights_version: 0,
             consent: Consent::Full,
         };
-        (0..=CAPACITY).for_each(|number| cache.insert(format!("r{number}"), ranking(number)));
+        (0..=MAX_CACHED_RANKINGS).for_each(|number| cache.insert(format!("r{number}"), ranking(number)));
         assert_eq!(cache.get("r0", "ann"), None, "the oldest was evicted");
         assert_eq!((cache.get("r1", "ann"), cache.get("r1", "bob")), (Some(ranking(1)), None));
     }

@@ -33,15 +33,16 @@ pub struct RecommendationService {
 pub struct PageRequest {
     /// The earlier recommendation.
     pub recommendation_id: String,
-    /// Offset of the page from the start of the earlier page; `None`: the page after it.
+    /// Offset of the page from the start of the earlier page; `None` for the page that follows the
+    /// earlier page.
     pub offset: Option<usize>,
     /// The length of the page.
     pub limit: usize,
 }
 
 impl RecommendationService {
-    /// The largest number of items that the pages of one recommendation hold together.
-    pub const MAX_DEPTH: usize = 10_000;
+    /// The largest number of items that all pages of one recommendation contain together.
+    pub const MAX_RANKING_LEN: usize = 10_000;
 
     /// A service with an empty cache.
     #[must_use]
@@ -52,7 +53,7 @@ impl RecommendationService {
 
     /// Recommends to a user, journals the impression and caches the ranking for later pages.
     ///
-    /// If the user does not consent to storage, it recommends from an empty session instead.
+    /// If the user does not consent to storage, the recommendation uses an empty session instead.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -80,26 +81,26 @@ impl RecommendationService {
             weights_version,
             consent,
         };
-        Ok(self.show(first, answer))
+        Ok(self.cache_and_journal(first, answer))
     }
 
-    /// Recommends from the events of the request alone. Stores nothing; later pages are not
-    /// available.
+    /// Recommends from the events of the request alone. The service stores nothing, so later pages
+    /// are not available.
     #[must_use]
     pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
-        self.finish(self.recommender.recommend_for_events(events, request))
+        self.assign_id_and_count(self.recommender.recommend_for_events(events, request))
     }
 
-    /// Recommends from a session of items in the request. Stores nothing.
+    /// Recommends from the items that the request lists as a session. The service stores nothing.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
-        self.finish(self.recommender.recommend_for_items(items, request))
+        self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
     }
 
-    /// The events of a request from which alone to recommend to `user`; `None` if the user's stored
-    /// session may be used.
+    /// Returns the user's events in a request if a recommendation may use only these events; `None`
+    /// if it may use the user's stored session.
     ///
-    /// The stored session is not used if the user, or one of these events, does not consent to
+    /// The stored session stays unused if the user, or one of these events, does not consent to
     /// storage.
     #[must_use]
     pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
@@ -109,13 +110,13 @@ impl RecommendationService {
             .then(|| of_user().map(|event| event.value.clone()).collect())
     }
 
-    /// A later page of a recommendation; `None` if the recommendation is unknown, evicted, or if
-    /// the user has withdrawn consent since.
+    /// Returns a later page of a recommendation; `None` if the recommendation is unknown or
+    /// evicted, or if the user has since withdrawn consent.
     ///
-    /// The pages continue one list. If the cached ranking ends before the page does, the user's
-    /// ranking is computed again, deeper, and the items that it adds are appended. So no item repeats
-    /// or is skipped, up to [`Self::MAX_DEPTH`] items. Items that became unavailable, or that the user
-    /// has dismissed since, are left out.
+    /// The pages continue one list. If the cached ranking ends before the page does, the service
+    /// ranks again with a higher limit and appends the additional items. So no item repeats or is
+    /// skipped, up to [`Self::MAX_RANKING_LEN`] items. The page omits items that became unavailable
+    /// or that the user has since dismissed.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -127,58 +128,67 @@ impl RecommendationService {
         let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len));
         let now = self.clock.now();
         let hidden = self.recommender.hidden_items(user.to_owned(), first.request.hidden, now).await?;
-        let available =
-            |ranking: &[Candidate]| self.available(ranking.get(page_start..).unwrap_or_default(), page.limit, &hidden);
+        let available = |ranking: &[Candidate]| {
+            self.take_recommendable(ranking.get(page_start..).unwrap_or_default(), page.limit, &hidden)
+        };
         let (mut items, mut removed) = available(&first.ranking);
         if items.len() < page.limit && !first.is_complete {
-            first = self.deepen(first, page_start.saturating_add(page.limit)).await?;
+            first = self.extend_ranking(first, page_start.saturating_add(page.limit)).await?;
             (items, removed) = available(&first.ranking);
         }
         let page_len = items.len() + removed.unavailable + removed.excluded;
         let page = CachedRanking { page_start: page_start.min(first.ranking.len()), page_len, ..first };
         let answer = RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
-        Ok(Some(self.show(page, answer)))
+        Ok(Some(self.cache_and_journal(page, answer)))
     }
 
-    /// Ranks again for at least `end` items and appends the new ones to the ranking.
-    async fn deepen(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
-        let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_DEPTH);
+    /// Ranks again with a limit of at least `end` items, and appends the additional items to the
+    /// ranking.
+    async fn extend_ranking(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
+        let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_RANKING_LEN);
         let request =
             RecommendationRequest { limit: depth, now: self.clock.now(), explain: false, ..(*first.request).clone() };
         let answer = self.recommender.recommend(first.user.clone(), request).await?;
         let known: FxHashSet<_> = first.ranking.iter().map(|candidate| candidate.item).collect();
-        let is_complete = answer.items.len() < depth || depth == Self::MAX_DEPTH;
+        let is_complete = answer.items.len() < depth || depth == Self::MAX_RANKING_LEN;
         let added =
             answer.items.into_iter().map(|item| item.candidate).filter(|candidate| !known.contains(&candidate.item));
-        let ranking = first.ranking.iter().copied().chain(added).take(Self::MAX_DEPTH).collect();
+        let ranking = first.ranking.iter().copied().chain(added).take(Self::MAX_RANKING_LEN).collect();
         Ok(CachedRanking { ranking, is_complete, ..first })
     }
 
     /// Removes the cached rankings of users.
-    pub fn forget(&self, ids: &[String]) {
+    pub fn remove_cached_rankings(&self, ids: &[String]) {
         self.cache.remove_users(ids);
     }
 
-    /// Gives an answer its id, caches its ranking and journals the impression if consent allows it.
-    fn show(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
-        let list = self.with_id(answer);
+    /// Assigns an id to a ranked answer, caches its ranking and, if consent allows, journals the
+    /// impression.
+    fn cache_and_journal(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
+        let list = self.to_recommendation(answer);
         if self.ingest.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
             self.journal_impression(ranking.user.clone(), &list);
         }
-        self.record(&list);
+        self.count_recommendation(&list);
         self.cache.insert(list.recommendation_id.clone(), ranking);
         list
     }
 
-    /// Gives an answer its id and counts it.
-    fn finish(&self, answer: RankedAnswer) -> Recommendation {
-        let list = self.with_id(answer);
-        self.record(&list);
+    /// Assigns an id to a ranked answer and counts the recommendation in the metrics.
+    fn assign_id_and_count(&self, answer: RankedAnswer) -> Recommendation {
+        let list = self.to_recommendation(answer);
+        self.count_recommendation(&list);
         list
     }
 
-    /// The first `limit` candidates that can be recommended now, and the number of those skipped.
-    fn available(&self, ranking: &[Candidate], limit: usize, hidden: &[ItemIx]) -> (Vec<RankedItem>, RemovalCounts) {
+    /// Returns the first `limit` candidates that can be recommended now, and the number of skipped
+    /// candidates.
+    fn take_recommendable(
+        &self,
+        ranking: &[Candidate],
+        limit: usize,
+        hidden: &[ItemIx],
+    ) -> (Vec<RankedItem>, RemovalCounts) {
         let (catalog, now) = (self.recommender.catalog(), self.clock.now());
         let (mut items, mut removed) = (Vec::new(), RemovalCounts::default());
         for candidate in ranking {
@@ -194,9 +204,10 @@ impl RecommendationService {
         (items, removed)
     }
 
-    /// The answer with item ids instead of item numbers.
-    fn with_id(&self, answer: RankedAnswer) -> Recommendation {
-        let recommendation_id = self.ids.next();
+    /// Converts a ranked answer to a recommendation: assigns an id, and replaces item numbers by
+    /// item ids.
+    fn to_recommendation(&self, answer: RankedAnswer) -> Recommendation {
+        let recommendation_id = self.ids.next_id();
         for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
             self.ingest.metrics().candidates.with_label(source).increment(count as u64);
         }
@@ -237,7 +248,7 @@ impl RecommendationService {
     }
 
     /// Counts a recommendation and its items in the metrics.
-    fn record(&self, list: &Recommendation) {
+    fn count_recommendation(&self, list: &Recommendation) {
         let metrics = self.ingest.metrics();
         let outcome = match list.fallback {
             Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::ColdStart,
@@ -250,7 +261,7 @@ impl RecommendationService {
     }
 }
 
-/// A ranked item with its id; `None` if the dictionary does not know its number.
+/// Converts a ranked item; `None` if the dictionary does not contain the item's number.
 #[must_use]
 pub fn to_recommended_item(
     recommender: &RecommenderHandle,

@@ -27,18 +27,18 @@ use ureq::Agent;
 use super::{SPAN_TARGET, SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// Largest number of spans that wait for export, including those being sent. Further spans are
+/// Largest number of spans that wait for export, including spans being sent. Further spans are
 /// dropped.
-const QUEUE_SPANS: usize = 2048;
+const MAX_QUEUED_SPANS: usize = 2048;
 /// Largest number of spans per export request.
-const BATCH_SPANS: usize = 512;
+const MAX_SPANS_PER_BATCH: usize = 512;
 /// Longest time that a span waits for a batch to fill.
-const BATCH_DELAY: Duration = Duration::from_secs(5);
+const MAX_BATCH_DELAY: Duration = Duration::from_secs(5);
 /// Time limit of one export request, including retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for exporting the remaining spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// Largest response body that is read. A successful response is nearly empty.
+/// Largest response body of the collector, in bytes. A successful response is nearly empty.
 const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
 /// Exports spans to a collector until it is stopped.
@@ -48,10 +48,10 @@ pub struct TelemetryExporter {
 }
 
 impl TelemetryExporter {
-    /// Starts exporting the spans of [`Self::layer`] to the collector at `endpoint`, to which
-    /// `/v1/traces` is appended. Of the traces that start in this process, the share `sample` is
-    /// exported; traces continued from a caller follow the caller's sampling decision. `outcomes`
-    /// counts the spans by outcome.
+    /// Starts exporting the spans that [`Self::layer`] collects, to `{endpoint}/v1/traces`.
+    /// `sample` is the exported share of the traces that start in this process. For a trace that a
+    /// caller started, the caller's sampling decision applies. `outcomes` counts the spans by
+    /// outcome.
     ///
     /// The environment variable `OTEL_EXPORTER_OTLP_HEADERS` adds request headers, such as an API
     /// key. `OTEL_RESOURCE_ATTRIBUTES` adds resource attributes to the service's name and version.
@@ -77,9 +77,9 @@ impl TelemetryExporter {
         let waiting = Arc::new(AtomicUsize::new(0));
         let counting = CountingSpanExporter { exporter, waiting: Arc::clone(&waiting), outcomes: outcomes.clone() };
         let config = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE_SPANS)
-            .with_max_export_batch_size(BATCH_SPANS)
-            .with_scheduled_delay(BATCH_DELAY);
+            .with_max_queue_size(MAX_QUEUED_SPANS)
+            .with_max_export_batch_size(MAX_SPANS_PER_BATCH)
+            .with_scheduled_delay(MAX_BATCH_DELAY);
         let queue = BatchSpanProcessor::builder(counting).with_batch_config(config.build()).build();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
@@ -117,17 +117,17 @@ impl TelemetryExporter {
 }
 
 /// Sets the parent of a span from a `traceparent` header [W3C Trace Context]. A malformed header is
-/// ignored. The header `tracestate` is not read, because it holds arbitrary data of other systems.
-/// Call it before the span has children.
+/// ignored. The header `tracestate` is ignored, because it holds arbitrary data of other systems.
+/// Call this function before the span has children.
 pub fn set_remote_parent(span: &Span, traceparent: &str) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParentHeader(traceparent));
     if parent.span().span_context().is_valid() {
-        // This fails only for a span that no layer collects.
+        // Setting the parent fails only for a span that no layer collects.
         let _ = span.set_parent(parent);
     }
 }
 
-/// The value of the `traceparent` header, the only header that is read.
+/// The value of the `traceparent` header, which is the only header that the exporter reads.
 struct TraceParentHeader<'a>(&'a str);
 
 impl Extractor for TraceParentHeader<'_> {
@@ -149,8 +149,8 @@ pub fn rename_span(span: &Span, name: impl FnOnce() -> String) {
     }
 }
 
-/// Passes at most [`QUEUE_SPANS`] spans to the queue, and counts the others as dropped. The queue
-/// has the same capacity, so it never drops a span uncounted.
+/// Passes at most [`MAX_QUEUED_SPANS`] spans to the export queue, and counts the others as dropped.
+/// The export queue has the same capacity, so it never drops a span uncounted.
 #[derive(Debug)]
 struct BoundedSpanProcessor {
     queue: BatchSpanProcessor,
@@ -164,7 +164,7 @@ impl SpanProcessor for BoundedSpanProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_SPANS {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_QUEUED_SPANS {
             self.queue.on_end(span);
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -217,7 +217,7 @@ impl SpanExporter for CountingSpanExporter {
     }
 }
 
-/// A blocking HTTP client, as the CLI uses it. It runs on the exporter's own thread.
+/// A blocking HTTP client, which runs on the exporter's own thread.
 #[derive(Debug)]
 struct OtlpHttpClient {
     agent: Agent,
@@ -235,14 +235,14 @@ impl OtlpHttpClient {
 
     /// Logs the first failure after a success, and the first success after a failure.
     fn log_transition(&self, response: &Result<Response<Bytes>, HttpError>) {
-        let fault = match response {
+        let problem = match response {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(format!("the collector responded with {}", response.status())),
             Err(error) => Some(error.to_string()),
         };
-        match (fault, self.failing.load(Ordering::Relaxed)) {
-            (Some(fault), false) => {
-                tracing::warn!(fault, "the collector does not accept spans; this is not logged again until it does")
+        match (problem, self.failing.load(Ordering::Relaxed)) {
+            (Some(problem), false) => {
+                tracing::warn!(problem, "the collector does not accept spans; this is not logged again until it does")
             }
             (None, true) => tracing::info!("the collector accepts spans again"),
             (Some(_), true) | (None, false) => return,

@@ -1,11 +1,11 @@
 //! Trace spans of requests and background work, for an OpenTelemetry collector.
 //!
 //! The macro `span!` creates a span. Without a collector, a span costs one check of a flag. Spans
-//! have their own target: the log excludes it, and the exporter accepts no other, so log events of
-//! libraries never become part of a span. As in the log, a span contains no user ids, no API keys
-//! and no paths, only path patterns.
+//! have their own `tracing` target. The log excludes this target, and the exporter accepts no other
+//! target, so log events of libraries never become part of a span. Like the log, a span contains no
+//! user ids, no API keys and no request paths; it names the path pattern instead.
 //!
-//! The exporter is behind the feature `otel`, so that a build without it needs no OpenTelemetry
+//! The feature `otel` enables the exporter. A build without the feature needs no OpenTelemetry
 //! dependencies.
 
 #[cfg(feature = "otel")]
@@ -18,15 +18,15 @@ pub use export::{TelemetryExporter, rename_span, set_remote_parent};
 
 use tracing_subscriber::{Layer, Registry};
 
-/// The target of every span. No module path begins with it, so the log can exclude it without
-/// losing log events.
+/// The target of every span. No module path begins with this target, so the log can exclude it
+/// without losing log events.
 pub const SPAN_TARGET: &str = "sequor_spans";
 
 /// Creates a span like `tracing::span!`, without a level. Field names follow OpenTelemetry's
 /// semantic conventions or begin with `sequor.`.
 macro_rules! span {
-    // Spans have the level `error`, because the lowest level that any subscriber enables applies to
-    // all, and the export of spans must not enable the log lines of libraries.
+    // Spans have the level `error`. The lowest level that one subscriber enables applies to all
+    // subscribers, so a lower span level would also enable the log lines of libraries.
     ($($rest:tt)*) => { tracing::error_span!(target: $crate::telemetry::SPAN_TARGET, $($rest)*) };
 }
 pub(crate) use span;

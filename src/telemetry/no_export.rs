@@ -1,4 +1,4 @@
-//! The replacement of the exporter in a build without the feature `otel`.
+//! Stubs that replace the span exporter in a build without the feature `otel`.
 
 use metrics::Counter;
 use tracing::Span;
@@ -6,7 +6,7 @@ use tracing::Span;
 use super::{SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// The exporter of a build without the feature `otel`: it cannot be constructed.
+/// Stub of the exporter for a build without the feature `otel`. It has no values.
 #[derive(Debug)]
 pub enum DisabledExporter {}
 
@@ -37,8 +37,8 @@ impl DisabledExporter {
     }
 }
 
-/// Does nothing, because spans are not exported.
+/// Does nothing, because this build exports no spans.
 pub const fn set_remote_parent(_span: &Span, _traceparent: &str) {}
 
-/// Does nothing, because spans are not exported.
+/// Does nothing, because this build exports no spans.
 pub fn rename_span(_span: &Span, _name: impl FnOnce() -> String) {}

@@ -26,7 +26,7 @@ pub(in crate::http) async fn measure_request(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let start = Instant::now();
     let labels = request.app_data::<EndpointLabels>().copied();
-    let id = RequestId::from_headers(request.headers()).unwrap_or_else(|| RequestId::new(&api.request_ids.next()));
+    let id = RequestId::from_headers(request.headers()).unwrap_or_else(|| RequestId::new(&api.request_ids.next_id()));
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
     let trace_span = trace::start_request_span(&request, &id);

@@ -13,7 +13,7 @@ use crate::http::schema::query;
 use crate::http::schema::receipt::IngestReceipt;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
-use crate::services::ingest::{WhenFull, ingest};
+use crate::services::ingest::{FullQueuePolicy, ingest};
 
 /// A change of a user's consent.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -52,7 +52,7 @@ pub(in crate::http) async fn set_consent(
         .rules
         .validate_consent(user.into_inner().into(), &consent, api.clock.now())
         .map_err(|error| Problem::invalid_message(&error))?;
-    let outcome = ingest(&api.system.ingest, [Entry::Consent(change)], WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Consent(change)], FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }
 

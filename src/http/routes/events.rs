@@ -17,7 +17,7 @@ use crate::http::schema::responses::{BadRequestResponse, EventsBody, InvalidBody
 use crate::http::state::ApiState;
 use crate::ingest::{ParsedBatch, ValidationError, read_events};
 use crate::metrics::{EventOutcome, RecommendationOutcome};
-use crate::services::ingest::{WhenFull, ingest, record_events};
+use crate::services::ingest::{FullQueuePolicy, count_event_outcomes, ingest};
 use crate::telemetry::span;
 
 /// The query of a request for events: recommendations to return with the receipt, and the sender's
@@ -99,8 +99,8 @@ pub(in crate::http) async fn ingest_events(
     let target = target.map(|(limit, user)| (limit, api.recommendations.events_without_consent(&user, &events), user));
     let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
     api.metrics().events.with_label(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
-    record_events(&api.system.ingest, outcome.events);
+    let outcome = ingest(&api.system.ingest, entries, FullQueuePolicy::Fail).await?;
+    count_event_outcomes(&api.system.ingest, outcome.events);
     let mut receipt = IngestReceipt::new(outcome, rejected, batch.warnings);
     if let (true, Some((limit, events, user))) = (receipt.is_success(), target) {
         let query = RecommendationQuery { limit, ..RecommendationQuery::default() };

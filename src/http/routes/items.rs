@@ -17,7 +17,7 @@ use crate::http::schema::responses::{
 };
 use crate::http::state::ApiState;
 use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
-use crate::services::ingest::{WhenFull, ingest};
+use crate::services::ingest::{FullQueuePolicy, ingest};
 use crate::telemetry::span;
 
 /// Change many items
@@ -44,7 +44,7 @@ pub(in crate::http) async fn change_items(
             Err(error) => rejected.push(error),
         }
     }
-    let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, entries, FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, rejected, batch.warnings).into_response())
 }
 
@@ -132,6 +132,6 @@ async fn change(
 }
 
 async fn append(api: &ApiState, change: ItemChange, warnings: Vec<ValidationError>) -> Result<HttpResponse, Problem> {
-    let outcome = ingest(&api.system.ingest, [Entry::Item(change)], WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Item(change)], FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), warnings).into_response())
 }

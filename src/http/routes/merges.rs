@@ -13,7 +13,7 @@ use crate::http::schema::receipt::IngestReceipt;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
 use crate::ingest::ValidationErrorCode;
-use crate::services::ingest::{WhenFull, ingest};
+use crate::services::ingest::{FullQueuePolicy, ingest};
 
 /// The user id to merge.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -49,7 +49,7 @@ pub(in crate::http) async fn merge_users(
             record_refused_merges(&api, usize::from(error.code == ValidationErrorCode::PlaceholderId));
             Problem::invalid_message(&error)
         })?;
-    let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }
 

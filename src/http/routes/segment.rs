@@ -17,7 +17,7 @@ use crate::http::schema::responses::{
 use crate::http::state::ApiState;
 use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
 use crate::metrics::SegmentMessageOutcome;
-use crate::services::ingest::{WhenFull, ingest, record_events};
+use crate::services::ingest::{FullQueuePolicy, count_event_outcomes, ingest};
 use crate::telemetry::span;
 
 /// The response of Segment's API, extended by errors and warnings.
@@ -109,7 +109,7 @@ async fn ingest_messages(
     let ignored = ignored + unmerged.len() as u64;
     let success = errors.is_empty() || !unmapped.is_empty() || ignored + accepted > 0;
     merges::record_refused_merges(api, unmerged.len());
-    let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, entries, FullQueuePolicy::Fail).await?;
     for (outcome, count) in [
         (SegmentMessageOutcome::Accepted, accepted),
         (SegmentMessageOutcome::Ignored, ignored),
@@ -118,7 +118,7 @@ async fn ingest_messages(
     ] {
         metrics.segment_messages.with_label(outcome).increment(count);
     }
-    record_events(&api.system.ingest, outcome.events);
+    count_event_outcomes(&api.system.ingest, outcome.events);
     if shows_unmapped {
         unmerged.extend(unmapped);
         unmerged.sort_by_key(|warning| warning.index);

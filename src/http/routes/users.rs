@@ -148,7 +148,7 @@ pub(in crate::http) async fn erase_user(
     }
     let ids = api.system.inspection.ids_of_user(&user);
     let offset = api.system.maintenance.erase(user, unlearn, api.clock.now()).await?;
-    api.recommendations.forget(&ids);
+    api.recommendations.remove_cached_rankings(&ids);
     let gone = api.system.maintenance.wait_for_erasure(&ids, ERASURE_WAIT).await;
     let learned = if unlearn {
         "The model will be learned again without the user."

@@ -141,7 +141,7 @@ impl StatusSampler {
         loss: Option<f64>,
     ) {
         let sum = |name: &str, label: &str, values: &[&str]| -> f64 {
-            values.iter().map(|value| metrics.value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
+            values.iter().map(|value| metrics.series_value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
         };
         let reading = CounterReading {
             at: now,

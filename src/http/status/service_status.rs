@@ -95,7 +95,7 @@ impl ServiceStatus {
         let end = store.journal().next_offset().unwrap_or_default();
         let trained_through = api.system.recommender.snapshot().trained_through();
         let progress = LearningProgress { trained_through, learned_through: standing.next_offset, end };
-        let loss = reading.value("sequor_training_loss");
+        let loss = reading.series_value("sequor_training_loss");
         Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: not_ready_reason(&api.system, &standing).is_none(),
