@@ -59,7 +59,7 @@ fn session_step(criterion: &mut Criterion) {
                     draw += 1;
                     let input = StepInput { item: Some(item(draw, 10_000)), ..Default::default() };
                     weights.advance(&mut state, &input, &mut scratch);
-                    weights.query(&state, &mut query);
+                    weights.compute_query(&state, &mut query);
                     black_box(query.first().copied())
                 });
             });
@@ -107,7 +107,7 @@ fn whole_catalog(criterion: &mut Criterion) {
         let mut scratch = NetworkScratch::default();
         group.throughput(Throughput::Elements(2 * hidden * items));
         group.bench_function(BenchmarkId::new("top20", format!("hidden={hidden},items={items}")), |bencher| {
-            bencher.iter(|| black_box(weights.top(&query, 20, &mut scratch)));
+            bencher.iter(|| black_box(weights.top_items(&query, 20, &mut scratch)));
         });
     }
     group.finish();

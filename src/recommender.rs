@@ -136,9 +136,9 @@ impl Recommender {
         let Some(weights) = snapshot.weights() else { return vec![None; items.len()] };
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
         let mut query = Vec::new();
-        weights.query(state.hidden(&self.sequence, weights, &mut self.workspace.network), &mut query);
+        weights.compute_query(state.hidden(&self.sequence, weights, &mut self.workspace.network), &mut query);
         let score = |item: &&str| {
-            self.dictionary.get(item).map(|item| weights.score(&query, item)).filter(|score| score.is_finite())
+            self.dictionary.get(item).map(|item| weights.logit(&query, item)).filter(|score| score.is_finite())
         };
         items.iter().map(score).collect()
     }

@@ -131,8 +131,8 @@ impl AdminRequest {
 }
 
 fn parse_learning_rate(text: &str) -> Result<f32, String> {
-    let rate = text.parse().ok().filter(|rate| NetworkSettings::is_learning_rate(*rate));
-    rate.ok_or_else(|| format!("must be {}", NetworkSettings::LEARNING_RATES))
+    let rate = text.parse().ok().filter(|rate| NetworkSettings::is_allowed_learning_rate(*rate));
+    rate.ok_or_else(|| format!("must be {}", NetworkSettings::ALLOWED_LEARNING_RATES))
 }
 
 /// Percent-encodes a path segment [RFC 3986, 2.1].

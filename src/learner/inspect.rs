@@ -101,7 +101,7 @@ fn hidden(
     let Some(weights) = snapshot.weights() else { return (None, Vec::new()) };
     let state = user.hidden(params, weights, &mut workspace.network);
     let (version, mut query) = (state.version, Vec::new());
-    weights.query(state, &mut query);
+    weights.compute_query(state, &mut query);
     let settings = weights.settings();
     let blocks = settings.cell.state_blocks();
     let names = (0..settings.layers * blocks).map(|row| {

@@ -40,7 +40,7 @@ impl ScoringWorkspace {
     /// head is off or the network does not know the item.
     #[must_use]
     pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
-        if self.interest.is_empty() { None } else { weights.interest(&self.interest, item) }
+        if self.interest.is_empty() { None } else { weights.predicted_value(&self.interest, item) }
     }
 }
 
@@ -71,8 +71,8 @@ impl Scorer<'_> {
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
-            weights.query(user.hidden(params, weights, network), query);
-            weights.interest_query(query, interest);
+            weights.compute_query(user.hidden(params, weights, network), query);
+            weights.compute_interest_query(query, interest);
             self.top(weights, query, network)
         });
         let context = QueryContext {
@@ -85,7 +85,7 @@ impl Scorer<'_> {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, user);
                 // Scores from the scan avoid fetching an embedding row for every candidate.
-                let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.score(query, item));
+                let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.logit(query, item));
                 let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
                 ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
             }
@@ -98,12 +98,12 @@ impl Scorer<'_> {
     /// scanned.
     fn top(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
         match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
-            None => weights.top(query, NETWORK_CANDIDATES, scratch),
+            None => weights.top_items(query, NETWORK_CANDIDATES, scratch),
             Some(clusters) => {
                 let probed = clusters.probe(query, self.cluster_settings.probes);
                 let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
                 let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
-                weights.top_among(query, members.chain(newer), NETWORK_CANDIDATES, scratch)
+                weights.top_items_among(query, members.chain(newer), NETWORK_CANDIDATES, scratch)
             }
         }
     }
@@ -115,6 +115,6 @@ impl Scorer<'_> {
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
         let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(NETWORK_CANDIDATES);
-        members.map(|&item| (item, weights.score(query, item))).collect()
+        members.map(|&item| (item, weights.logit(query, item))).collect()
     }
 }

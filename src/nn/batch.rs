@@ -1,7 +1,8 @@
-//! Mini-batch layout: windows sorted longest first, rows stored step by step (time-major).
+//! Mini-batch layout: training windows sorted longest first, and their rows stored step by step
+//! (time-major).
 //!
-//! The windows that are still active at step t are a prefix of the batch, so the rows of one step
-//! are contiguous and every matrix product runs on whole slices.
+//! The windows with more than t positions come first in the batch, so the rows of step t are
+//! contiguous. Every matrix product therefore runs on a whole slice.
 
 use super::input::{StepInput, TrainingWindow};
 use crate::domain::ItemIx;
@@ -9,21 +10,21 @@ use crate::domain::ItemIx;
 /// One prediction target of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchTarget {
-    /// Row of the predicting position.
+    /// Batch row of the position that predicts this target.
     pub(super) row: usize,
-    /// Index of the window in batch order.
+    /// Index of the training window in the batch.
     pub(super) window: usize,
-    /// The item of the next target event.
+    /// Item of the next target event: the class to predict.
     pub(super) item: ItemIx,
-    /// Value of the target event; NaN if it has none.
+    /// Value of the target event; NaN if the event has no value.
     pub(super) value: f32,
 }
 
 /// The rows of one time step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchStep {
-    /// First row of the preceding step, whose leading rows belong to the same windows in the same
-    /// order.
+    /// First row of the preceding step; `None` for the first step. The first `rows` rows of both
+    /// steps belong to the same windows, in the same order.
     pub(super) previous_first: Option<usize>,
     /// First row of this step.
     pub(super) first: usize,
@@ -31,24 +32,24 @@ pub(super) struct BatchStep {
     pub(super) rows: usize,
 }
 
-/// A packed mini-batch. Row `offsets[t] + w` is step t of window w.
+/// A packed mini-batch of training windows. Step t of window w is in row `offsets[t] + w`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TrainingBatch {
-    /// First row of every step, followed by the total number of rows.
+    /// First row of each step, then the total number of rows.
     offsets: Vec<usize>,
-    /// Input of every row.
+    /// Network input of each row.
     pub(super) inputs: Vec<StepInput>,
     /// Prediction targets in row order.
     pub(super) targets: Vec<BatchTarget>,
-    /// Session id of every window, longest window first.
+    /// Session id of each window, in the order of the windows: longest first.
     pub(super) sessions: Vec<u64>,
 }
 
 impl TrainingBatch {
-    /// Packs the last `max_steps` positions of every window.
+    /// Packs the last `max_steps` positions of every window into the batch.
     ///
-    /// Targets outside the first `items` items are dropped.
-    pub(super) fn pack(&mut self, windows: &[TrainingWindow], max_steps: usize, items: usize) {
+    /// Targets whose item number is `items` or above are dropped.
+    pub(super) fn pack_windows(&mut self, windows: &[TrainingWindow], max_steps: usize, items: usize) {
         let mut order: Vec<(u64, &[_])> = windows
             .iter()
             .map(|window| (window.session, &window.positions[window.positions.len().saturating_sub(max_steps)..]))
@@ -83,8 +84,8 @@ impl TrainingBatch {
         self.sessions.len()
     }
 
-    /// The steps in time order.
-    pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = BatchStep> + '_ {
+    /// The time steps of the batch, earliest first.
+    pub(super) fn time_steps(&self) -> impl DoubleEndedIterator<Item = BatchStep> + '_ {
         self.offsets.windows(2).enumerate().map(|(step, pair)| {
             let previous_first = step.checked_sub(1).map(|previous_first| self.offsets[previous_first]);
             BatchStep { previous_first, first: pair[0], rows: pair[1] - pair[0] }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
     use crate::nn::input::TrainingPosition;
 
-    fn window(session: u64, items: &[u32]) -> TrainingWindow {
+    fn session_window(session: u64, items: &[u32]) -> TrainingWindow {
         let position = |pair: &[u32]| TrainingPosition {
             input: StepInput { item: Some(pair[0]), ..Default::default() },
             target: Some(pair[1]),
@@ -107,9 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn windows_active_at_a_step_form_a_prefix() {
+    fn windows_are_packed_longest_first_and_cut_to_their_last_positions() {
         let mut batch = TrainingBatch::default();
-        batch.pack(&[window(1, &[1, 2]), window(2, &[3]), window(3, &[4, 5, 6, 7]), window(4, &[8, 9, 10])], 2, 10);
+        batch.pack_windows(
+            &[
+                session_window(1, &[1, 2]),
+                session_window(2, &[3]),
+                session_window(3, &[4, 5, 6, 7]),
+                session_window(4, &[8, 9, 10]),
+            ],
+            2,
+            10,
+        );
         assert_eq!(batch.sessions, [3, 4, 1]);
         let items: Vec<_> = batch.inputs.iter().map(|input| input.item.unwrap()).collect();
         assert_eq!(items, [5, 8, 1, 6, 9], "a long window keeps its last positions");
@@ -117,11 +127,11 @@ mod tests {
             BatchStep { previous_first: None, first: 0, rows: 3 },
             BatchStep { previous_first: Some(0), first: 3, rows: 2 },
         );
-        assert_eq!(batch.steps().collect::<Vec<_>>(), [first, second]);
-        assert_eq!(batch.steps().rev().collect::<Vec<_>>(), [second, first]);
+        assert_eq!(batch.time_steps().collect::<Vec<_>>(), [first, second]);
+        assert_eq!(batch.time_steps().rev().collect::<Vec<_>>(), [second, first]);
         let targets: Vec<_> = batch.targets.iter().map(|target| (target.row, target.window, target.item)).collect();
         assert_eq!(targets, [(0, 0, 6), (1, 1, 9), (2, 2, 2), (3, 0, 7)], "item 10 is out of range");
-        batch.pack(&[], 2, 10);
-        assert_eq!((batch.row_count(), batch.window_count(), batch.steps().count()), (0, 0, 0));
+        batch.pack_windows(&[], 2, 10);
+        assert_eq!((batch.row_count(), batch.window_count(), batch.time_steps().count()), (0, 0, 0));
     }
 }

@@ -1,17 +1,18 @@
-//! Copy-on-write table of rows: clones share the blocks that have not changed.
+//! Copy-on-write table of float rows: a clone shares all unchanged blocks of rows.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Rows per block, the unit of copying when a clone still holds the block.
+/// Rows per block. A write copies the whole block if a clone still shares it.
 pub(super) const ROWS_PER_BLOCK: usize = 16;
-/// Blocks per page of the two-level spine.
+/// Blocks per page; the table is a list of pages of blocks.
 const BLOCKS_PER_PAGE: usize = 64;
 
-/// Rows of `width` floats in blocks of [`ROWS_PER_BLOCK`], behind a two-level spine of pages.
+/// Rows of `width` floats, stored in pages of blocks of [`ROWS_PER_BLOCK`] rows.
 ///
-/// Cloning copies the upper level only. Writing to a row copies its block and its page only if a
-/// clone shares them. Publishing a snapshot therefore costs in proportion to the rows changed.
+/// Cloning copies only the list of pages. A write to a row copies the block and the page of the row
+/// only if a clone shares them. The cost of publishing a snapshot is therefore proportional to the
+/// number of changed rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct CowRows {
     width: usize,
@@ -28,8 +29,8 @@ impl CowRows {
         self.len
     }
 
-    /// Grows the table to at least `len` rows. `fill` initialises each new row, which is zero on
-    /// entry.
+    /// Grows the table to at least `len` rows. `fill` initialises each new row; it receives the row
+    /// number and the zeroed row.
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         while self.len < len {
             let row = self.len;
@@ -46,7 +47,7 @@ impl CowRows {
         }
     }
 
-    /// The row, or `None` beyond the end.
+    /// The row with number `row`, or `None` beyond the end of the table.
     #[inline]
     pub(super) fn row(&self, row: usize) -> Option<&[f32]> {
         if row >= self.len {
@@ -56,7 +57,8 @@ impl CowRows {
         self.block(row / ROWS_PER_BLOCK)?.get(start..start + self.width)
     }
 
-    /// A block of [`ROWS_PER_BLOCK`] rows. Rows beyond the end of the table are zero.
+    /// The block with number `block`, of [`ROWS_PER_BLOCK`] rows. Rows beyond the end of the table
+    /// are zero.
     #[inline]
     pub(super) fn block(&self, block: usize) -> Option<&[f32]> {
         self.pages.get(block / BLOCKS_PER_PAGE)?.get(block % BLOCKS_PER_PAGE).map(|block| &**block)
@@ -67,7 +69,7 @@ impl CowRows {
         page.get_mut(block % BLOCKS_PER_PAGE).map(Arc::make_mut)
     }
 
-    /// The row for writing, or `None` beyond the end.
+    /// The row with number `row` for writing, or `None` beyond the end of the table.
     pub(super) fn row_mut(&mut self, row: usize) -> Option<&mut [f32]> {
         if row >= self.len {
             return None;
@@ -76,8 +78,8 @@ impl CowRows {
         self.block_mut(row / ROWS_PER_BLOCK)?.get_mut(start..start + width)
     }
 
-    /// Whether the rows have this width and every part has the length that `len` implies. Checked
-    /// after deserialisation.
+    /// Whether the rows are `width` values wide and every block and page has the length that the
+    /// number of rows implies. Checked after deserialisation.
     pub(super) fn is_consistent(&self, width: usize) -> bool {
         let blocks = self.len.div_ceil(ROWS_PER_BLOCK);
         self.width == width

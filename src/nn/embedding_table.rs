@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 /// Rows per chunk. A table grows by whole chunks, so rows never move.
 const ROWS_PER_CHUNK: usize = 1024;
 
-/// A growing table with a single writer.
+/// A growing table of embeddings with their optimiser state, with a single writer.
 ///
-/// A row and its optimiser state are adjacent because an update needs both. Nothing is shared, so a
-/// write needs no atomic operation. Readers get a copy-on-write copy by
-/// [`EmbeddingTable::publish`].
+/// A row and its optimiser state are adjacent in memory because a weight update needs both. The
+/// table shares no memory with readers, so a write needs no atomic operation.
+/// [`EmbeddingTable::publish_into`] maintains the copy-on-write table that readers use.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct EmbeddingTable {
     width: usize,
-    /// Optimiser state values per weight.
+    /// Number of optimiser state values per weight.
     state_per_weight: usize,
     len: usize,
-    /// Each `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`.
+    /// Chunks of rows; the shape of a chunk is `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`.
     chunks: Vec<Vec<f32>>,
     /// Rows written since the last publication.
     #[serde(skip)]
@@ -42,8 +42,8 @@ impl EmbeddingTable {
         self.width * (1 + self.state_per_weight)
     }
 
-    /// Grows the table to at least `len` rows. `fill` initialises each new row, which is zero on
-    /// entry.
+    /// Grows the table to at least `len` rows. `fill` initialises each new row; it receives the row
+    /// number and the zeroed row.
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         let chunk = ROWS_PER_CHUNK * self.stride();
         self.chunks.resize_with(len.max(self.len).div_ceil(ROWS_PER_CHUNK), || vec![0.0; chunk]);
@@ -56,7 +56,7 @@ impl EmbeddingTable {
         self.changed_rows.reserve(self.len);
     }
 
-    /// The row, or `None` beyond the end.
+    /// The row with number `row`, or `None` beyond the end of the table.
     #[inline]
     pub(super) fn row(&self, row: usize) -> Option<&[f32]> {
         if row >= self.len {
@@ -66,7 +66,8 @@ impl EmbeddingTable {
         self.chunks.get(row / ROWS_PER_CHUNK)?.get(start..start + self.width)
     }
 
-    /// The row and its optimiser state for writing, or `None` beyond the end.
+    /// The row with number `row` and its optimiser state for writing, or `None` beyond the end of
+    /// the table.
     #[inline]
     fn row_mut(&mut self, row: usize) -> Option<(&mut [f32], &mut [f32])> {
         if row >= self.len {
@@ -79,7 +80,7 @@ impl EmbeddingTable {
 
     /// Replaces the weights of a row and keeps its optimiser state. Does nothing if the row does
     /// not exist or the width differs.
-    pub(super) fn overwrite(&mut self, row: u32, new: &[f32]) {
+    pub(super) fn overwrite_row(&mut self, row: u32, new: &[f32]) {
         if let Some((values, _)) = self.row_mut(row as usize).filter(|(values, _)| values.len() == new.len()) {
             values.copy_from_slice(new);
             self.changed_rows.get_or_assign(row);
@@ -88,7 +89,12 @@ impl EmbeddingTable {
 
     /// Calls `step(weights, optimiser_state, gradient)` for every listed row. `gradients` holds one
     /// row per entry of `rows`.
-    pub(super) fn update(&mut self, rows: &[u32], gradients: &[f32], step: impl Fn(&mut [f32], &mut [f32], &[f32])) {
+    pub(super) fn update_rows(
+        &mut self,
+        rows: &[u32],
+        gradients: &[f32],
+        step: impl Fn(&mut [f32], &mut [f32], &[f32]),
+    ) {
         for (row, gradient) in rows.iter().zip(gradients.chunks_exact(self.width.max(1))) {
             if let Some((values, state)) = self.row_mut(*row as usize) {
                 step(values, state, gradient);
@@ -97,9 +103,9 @@ impl EmbeddingTable {
         }
     }
 
-    /// Copies new rows, and rows written since the last publication, into `copy`. Then calls
-    /// `on_change` with the copy and the changed rows.
-    pub(super) fn publish(&mut self, copy: &mut CowRows, mut on_change: impl FnMut(&CowRows, &[u32])) {
+    /// Copies the rows that are new or were written since the last publication into `copy`. Then
+    /// calls `on_change` with the copy and the numbers of the changed rows.
+    pub(super) fn publish_into(&mut self, copy: &mut CowRows, mut on_change: impl FnMut(&CowRows, &[u32])) {
         let known = copy.len();
         copy.grow(self.len, |row, values| values.copy_from_slice(self.row(row).unwrap_or_default()));
         for row in self.changed_rows.rows().iter().map(|row| *row as usize).filter(|row| *row < known) {
@@ -114,15 +120,17 @@ impl EmbeddingTable {
         self.changed_rows.reset(self.len);
     }
 
-    /// Whether every part has the size that the fields imply. Checked after deserialisation.
+    /// Whether the table has this width and optimiser state, and every chunk has the size that they
+    /// imply. Checked after deserialisation.
     pub(super) fn is_consistent(&self, width: usize, state_per_weight: usize) -> bool {
         (self.width, self.state_per_weight) == (width, state_per_weight)
             && self.chunks.len() == self.len.div_ceil(ROWS_PER_CHUNK)
             && self.chunks.iter().all(|chunk| chunk.len() == ROWS_PER_CHUNK * self.stride())
     }
 
-    /// Allocates the change tracking, which is not serialised. Call it after deserialisation.
-    pub(super) fn rebuild_transient(&mut self) {
+    /// Allocates the list of changed rows, which is not serialised. The caller must call this after
+    /// deserialisation.
+    pub(super) fn allocate_change_tracking(&mut self) {
         self.changed_rows.reserve(self.len);
     }
 }
@@ -135,15 +143,15 @@ mod tests {
     fn publishing_copies_new_and_changed_rows() {
         let (mut table, mut copy) = (EmbeddingTable::new(3, 1), CowRows::new(3));
         table.grow(1500, |row, values| values.fill(row as f32));
-        table.publish(&mut copy, |_, rows| assert_eq!(rows.len(), 1500));
+        table.publish_into(&mut copy, |_, rows| assert_eq!(rows.len(), 1500));
         assert_eq!(copy.row(1400).unwrap(), [1400.0; 3]);
         table.grow(1501, |_, values| values.fill(-1.0));
-        table.update(&[7, 1500], &[1.0; 6], |values, state, gradient| {
+        table.update_rows(&[7, 1500], &[1.0; 6], |values, state, gradient| {
             state.copy_from_slice(gradient);
             values.iter_mut().for_each(|value| *value *= 2.0);
         });
         let old = copy.clone();
-        table.publish(&mut copy, |_, rows| assert_eq!(rows, [7, 1500]));
+        table.publish_into(&mut copy, |_, rows| assert_eq!(rows, [7, 1500]));
         assert_eq!((copy.row(7).unwrap(), copy.row(1500).unwrap()), (&[14.0; 3][..], &[-2.0; 3][..]));
         assert_eq!((old.row(7).unwrap(), old.row(1500)), (&[7.0; 3][..], None));
         assert!(table.is_consistent(3, 1) && !table.is_consistent(3, 2));

@@ -19,62 +19,62 @@ pub fn gap_bucket(milliseconds: i64) -> u8 {
     u8::try_from(seconds.ilog(3) + 1).unwrap_or(u8::MAX).min(GAP_BUCKETS as u8 - 1)
 }
 
-/// Input of one step.
+/// Network input of one step: an event without its user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepInput {
-    /// Item of the event. An item without an embedding counts as `None`.
+    /// Item of the event. An item that has no embedding is treated as `None`.
     pub item: Option<ItemIx>,
     /// Kind of the event.
     pub kind: KindId,
-    /// Bucket of the time since the previous event, by [`gap_bucket`].
+    /// Bucket of the time since the previous event, computed by [`gap_bucket`].
     pub gap_bucket: u8,
-    /// The event begins a session. The hidden state carries over from the previous session; this
-    /// flag marks the boundary as an input.
+    /// Whether the event begins a session. The hidden state carries over from the previous session,
+    /// so the session start is an input of its own.
     pub starts_session: bool,
 }
 
-/// A training position: input and target.
+/// A training position: the input of one step and the target that it predicts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingPosition {
-    /// Input of this step.
+    /// Network input of the step.
     pub input: StepInput,
     /// Item of the next target event; `None` if this position has no target.
     pub target: Option<ItemIx>,
-    /// Value of the target event, for the interest head; NaN if it has none.
+    /// Value of the target event, which the interest head predicts; NaN if the event has no value.
     pub value: f32,
 }
 
-/// The last positions of one session.
+/// A training window: the last positions of one session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingWindow {
-    /// Session id. Targets of the same session can be excluded from each other's negatives, see
-    /// [`SessionTargets`](super::SessionTargets).
+    /// Session id. [`SessionTargetHandling`](super::SessionTargetHandling) decides whether targets
+    /// of the same session are negatives of each other.
     pub session: u64,
     /// Positions, oldest first.
     pub positions: Vec<TrainingPosition>,
 }
 
-/// Item attributes (category, brand, …) as small dense ids.
+/// Attribute ids (of categories, brands, …) of each item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ItemAttributeLists {
     lists: PagedVec<Box<[u32]>, 64>,
 }
 
 impl ItemAttributeLists {
-    /// Attributes kept per item; later ones are dropped.
-    pub const MAX_PER_ITEM: usize = 16;
+    /// Maximum number of attributes per item. Further attributes are dropped.
+    pub const MAX_ATTRIBUTES_PER_ITEM: usize = 16;
 
     /// Replaces the attributes of an item.
-    pub fn set(&mut self, item: ItemIx, attributes: &[u32]) {
+    pub fn set_attributes(&mut self, item: ItemIx, attributes: &[u32]) {
         self.lists.grow(item as usize + 1, Box::default);
         if let Some(list) = self.lists.get_mut(item as usize) {
-            *list = attributes.iter().copied().take(Self::MAX_PER_ITEM).collect();
+            *list = attributes.iter().copied().take(Self::MAX_ATTRIBUTES_PER_ITEM).collect();
         }
     }
 
     /// Attributes of an item; empty if none were set.
     #[must_use]
-    pub fn get(&self, item: ItemIx) -> &[u32] {
+    pub fn attributes_of(&self, item: ItemIx) -> &[u32] {
         self.lists.get(item as usize).map_or(&[], |list| list)
     }
 }
@@ -92,11 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_replaced_and_bounded() {
+    fn setting_attributes_replaces_the_old_ones_and_keeps_at_most_the_limit() {
         let mut attributes = ItemAttributeLists::default();
-        attributes.set(70, &[1, 2]);
-        attributes.set(70, &(0..100).collect::<Vec<_>>());
-        assert_eq!(attributes.get(70).len(), ItemAttributeLists::MAX_PER_ITEM);
-        assert!(attributes.get(3).is_empty() && attributes.get(71).is_empty());
+        attributes.set_attributes(70, &[1, 2]);
+        attributes.set_attributes(70, &(0..100).collect::<Vec<_>>());
+        assert_eq!(attributes.attributes_of(70).len(), ItemAttributeLists::MAX_ATTRIBUTES_PER_ITEM);
+        assert!(attributes.attributes_of(3).is_empty() && attributes.attributes_of(71).is_empty());
     }
 }

@@ -1,25 +1,29 @@
-//! Losses of the next-item head. They overwrite a block of logits with its gradient.
+//! Losses of the next-item head. A loss function overwrites a block of logits with the gradient of
+//! the loss.
 //!
-//! Logits are `(columns, lanes)`: a column is an item, a lane is an example. All sums of a loss run
-//! down the lanes, so one vector holds sixteen examples.
+//! Logits are `(columns, lanes)`: a column is an item, a lane is an example. A loss sums over the
+//! items of an example, that is, along a lane. One vector therefore processes sixteen examples.
 
 use super::math::{exp, kernel, sigmoid};
 use super::settings::LossKind;
 
-/// Examples per vector. The number of lanes of a block is a multiple of it.
-pub(super) const LANES: usize = 16;
+/// Examples (lanes) that one vector processes. The number of lanes of a block is a multiple of this
+/// constant.
+pub(super) const EXAMPLES_PER_VECTOR: usize = 16;
 
-/// Logit of an excluded negative. Its exponential is exactly zero.
+/// Logit of an excluded negative. The exponential of this logit is exactly zero.
 pub(super) const MASKED_LOGIT: f32 = -1e30;
 
-/// Lower clamp of logits. A logit at or below it counts as masked; its square is still finite.
+/// Lower clamp of logits. A logit at or below this value counts as masked. The square of this value
+/// is finite.
 const MIN_LOGIT: f32 = -1e15;
 
-/// Returns the summed loss of the examples of a block and replaces `logits` by `scale` times its
-/// gradient.
+/// Returns the sum of the losses of a block of examples and replaces `logits` by `scale` times the
+/// gradient of that sum.
 ///
-/// `target_columns` holds the target column of every example. Lanes beyond its length are ignored
-/// and hold unspecified values on return. Masked logits get a zero gradient.
+/// `target_columns` holds the target column of every example. Lanes beyond the length of
+/// `target_columns` are ignored and hold unspecified values on return. Masked logits get a zero
+/// gradient.
 pub(super) fn next_item_loss(
     kind: LossKind,
     logits: &mut [f32],
@@ -34,12 +38,13 @@ pub(super) fn next_item_loss(
     }
 }
 
-/// The largest logit of each lane of a tile of [`LANES`] lanes.
+/// Returns the largest logit of each of the [`EXAMPLES_PER_VECTOR`] lanes that start at lane
+/// `first`.
 #[inline(always)]
-fn lane_maxima(logits: &[f32], lanes: usize, first: usize) -> [f32; LANES] {
-    let mut maxima = [f32::NEG_INFINITY; LANES];
+fn lane_maxima(logits: &[f32], lanes: usize, first: usize) -> [f32; EXAMPLES_PER_VECTOR] {
+    let mut maxima = [f32::NEG_INFINITY; EXAMPLES_PER_VECTOR];
     for row in logits.chunks_exact(lanes) {
-        for (maximum, value) in maxima.iter_mut().zip(&row[first..first + LANES]) {
+        for (maximum, value) in maxima.iter_mut().zip(&row[first..first + EXAMPLES_PER_VECTOR]) {
             *maximum = if *value > *maximum { *value } else { *maximum };
         }
     }
@@ -50,22 +55,22 @@ kernel! {
     /// Softmax cross-entropy, `L = −ln softmax(r)_target`. Gradient: `softmax(r)_j − [j = target]`.
     fn cross_entropy<'a>(logits: &'a mut [f32], lanes: usize, target_columns: &'a [usize], scale: f32) -> f64 {
         let mut loss = 0.0;
-        for (tile_index, target_columns) in target_columns.chunks(LANES).enumerate() {
-            let first = tile_index * LANES;
+        for (tile_index, target_columns) in target_columns.chunks(EXAMPLES_PER_VECTOR).enumerate() {
+            let first = tile_index * EXAMPLES_PER_VECTOR;
             let maxima = lane_maxima(logits, lanes, first);
             for (lane, column) in target_columns.iter().enumerate() {
                 loss -= f64::from(logits[column * lanes + first + lane]);
             }
-            let mut sums = [0.0_f32; LANES];
+            let mut sums = [0.0_f32; EXAMPLES_PER_VECTOR];
             for row in logits.chunks_exact_mut(lanes) {
-                for ((value, maximum), sum) in row[first..first + LANES].iter_mut().zip(&maxima).zip(&mut sums) {
+                for ((value, maximum), sum) in row[first..first + EXAMPLES_PER_VECTOR].iter_mut().zip(&maxima).zip(&mut sums) {
                     *value = exp(*value - maximum);
                     *sum += *value;
                 }
             }
             let factors = sums.map(|sum| scale / sum);
             for row in logits.chunks_exact_mut(lanes) {
-                for (value, factor) in row[first..first + LANES].iter_mut().zip(&factors) {
+                for (value, factor) in row[first..first + EXAMPLES_PER_VECTOR].iter_mut().zip(&factors) {
                     *value *= factor;
                 }
             }
@@ -83,19 +88,19 @@ kernel! {
     /// the target.
     fn bpr_max<'a>(logits: &'a mut [f32], lanes: usize, target_columns: &'a [usize], regularisation: f32, scale: f32) -> f64 {
         let mut loss = 0.0;
-        for (tile_index, target_columns) in target_columns.chunks(LANES).enumerate() {
-            let first = tile_index * LANES;
-            let mut targets = [0.0_f32; LANES];
+        for (tile_index, target_columns) in target_columns.chunks(EXAMPLES_PER_VECTOR).enumerate() {
+            let first = tile_index * EXAMPLES_PER_VECTOR;
+            let mut targets = [0.0_f32; EXAMPLES_PER_VECTOR];
             for (lane, column) in target_columns.iter().enumerate() {
                 let logit = &mut logits[column * lanes + first + lane];
                 targets[lane] = std::mem::replace(logit, MASKED_LOGIT);
             }
             let maxima = lane_maxima(logits, lanes, first).map(|maximum| maximum.max(MIN_LOGIT));
-            let (mut sums, mut win_probability) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-            let (mut squares, mut win_slopes) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+            let (mut sums, mut win_probability) = ([0.0_f32; EXAMPLES_PER_VECTOR], [0.0_f32; EXAMPLES_PER_VECTOR]);
+            let (mut squares, mut win_slopes) = ([0.0_f32; EXAMPLES_PER_VECTOR], [0.0_f32; EXAMPLES_PER_VECTOR]);
             for row in logits.chunks_exact(lanes) {
-                let row = &row[first..first + LANES];
-                for lane in 0..LANES {
+                let row = &row[first..first + EXAMPLES_PER_VECTOR];
+                for lane in 0..EXAMPLES_PER_VECTOR {
                     let value = row[lane].max(MIN_LOGIT);
                     let (weight, win) = (exp(value - maxima[lane]), sigmoid(targets[lane] - value));
                     sums[lane] += weight;
@@ -104,8 +109,8 @@ kernel! {
                     squares[lane] += weight * value * value;
                 }
             }
-            for lane in 0..LANES {
-                // If every negative is masked, the example has no loss.
+            for lane in 0..EXAMPLES_PER_VECTOR {
+                // If every negative is masked, the loss of the example is zero.
                 let share = if maxima[lane] > MIN_LOGIT { 1.0 / sums[lane] } else { 0.0 };
                 sums[lane] = share;
                 win_probability[lane] = (win_probability[lane] * share).max(1e-24);
@@ -113,8 +118,8 @@ kernel! {
                 win_slopes[lane] *= share;
             }
             for row in logits.chunks_exact_mut(lanes) {
-                let row = &mut row[first..first + LANES];
-                for lane in 0..LANES {
+                let row = &mut row[first..first + EXAMPLES_PER_VECTOR];
+                for lane in 0..EXAMPLES_PER_VECTOR {
                     let value = row[lane].max(MIN_LOGIT);
                     let (weight, win) = (exp(value - maxima[lane]) * sums[lane], sigmoid(targets[lane] - value));
                     let bpr_gradient = weight * (win_probability[lane] + win * (1.0 - win) - win) / win_probability[lane];
@@ -136,18 +141,23 @@ kernel! {
 mod tests {
     use super::*;
 
-    /// A block of one tile that holds `logits` in the given lane.
-    fn block(logits: &[f32], lane: usize) -> Vec<f32> {
-        logits.iter().flat_map(|logit| (0..LANES).map(move |other| if other == lane { *logit } else { 0.5 })).collect()
+    /// Builds a block of [`EXAMPLES_PER_VECTOR`] lanes that holds `logits` in lane `lane` and 0.5
+    /// elsewhere.
+    fn one_tile_with_logits(logits: &[f32], lane: usize) -> Vec<f32> {
+        logits
+            .iter()
+            .flat_map(|logit| (0..EXAMPLES_PER_VECTOR).map(move |other| if other == lane { *logit } else { 0.5 }))
+            .collect()
     }
 
-    /// Loss and gradient of one example, in the second of two lanes.
+    /// Computes the loss and the gradient of one example, which is the second of two examples in
+    /// the block.
     fn loss_and_gradient(kind: LossKind, logits: &[f32], target: usize) -> (f64, Vec<f32>) {
-        let mut both = block(logits, 1);
-        let loss = next_item_loss(kind, &mut both, LANES, &[0, target], 0.7, 0.5);
-        let mut other = block(logits, 1);
-        let first_only = next_item_loss(kind, &mut other, LANES, &[0], 0.7, 0.5);
-        (loss - first_only, both.chunks_exact(LANES).map(|row| row[1]).collect())
+        let mut both = one_tile_with_logits(logits, 1);
+        let loss = next_item_loss(kind, &mut both, EXAMPLES_PER_VECTOR, &[0, target], 0.7, 0.5);
+        let mut other = one_tile_with_logits(logits, 1);
+        let first_only = next_item_loss(kind, &mut other, EXAMPLES_PER_VECTOR, &[0], 0.7, 0.5);
+        (loss - first_only, both.chunks_exact(EXAMPLES_PER_VECTOR).map(|row| row[1]).collect())
     }
 
     #[test]
@@ -176,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_without_negatives_has_no_loss() {
+    fn an_example_whose_negatives_are_all_masked_has_zero_loss() {
         for kind in [LossKind::CrossEntropy, LossKind::BprMax] {
             let (loss, gradient) = loss_and_gradient(kind, &[MASKED_LOGIT, 0.4, MASKED_LOGIT], 1);
             assert!(loss.abs() < 1e-6, "{kind:?}: {loss}");

@@ -1,13 +1,15 @@
-//! Vectorised elementwise functions and reductions, compiled for the instruction set at hand.
+//! Vectorised elementwise functions and reductions, compiled for several instruction sets and
+//! dispatched by the CPU's features.
 
 use std::f32::consts::LOG2_E;
 use std::f64::consts::LN_2;
 
-/// Declares a function that is compiled for every level of vector instructions (AVX-512, AVX2, the
-/// target's baseline). A call dispatches to the best level of the CPU.
+/// Declares a function that is compiled once for each level of vector instructions: AVX-512, AVX2
+/// and the target's baseline. A call runs the version for the highest level that the CPU supports.
 ///
-/// The body becomes the `call` method of a struct of the arguments. A closure does not work: the
-/// compiler may leave its body outside the function that has the instructions enabled.
+/// The body becomes the `call` method of a struct that holds the arguments. A closure does not
+/// work, because the compiler may not inline the closure into the function that has the vector
+/// instructions enabled.
 macro_rules! kernel {
     ($($(#[$attribute:meta])* $vis:vis fn $name:ident<$lifetime:lifetime>($($argument:ident: $kind:ty),* $(,)?) -> $output:ty $body:block)*) => {$(
         $(#[$attribute])*
@@ -29,18 +31,21 @@ pub(super) use kernel;
 
 /// eˣ with a relative error of about 2e-7.
 ///
-/// Below −80 the result is exactly 0, so masked logits never produce denormals. Above 88 it stays
-/// at e⁸⁸. Reduction x = n ln 2 + r, then a degree-6 polynomial in r.
+/// For x below −80 the result is exactly 0, so masked logits never produce denormals. For x above
+/// 88 the result is e⁸⁸. The function splits x into n ln 2 + r and evaluates a polynomial of degree
+/// 6 in r.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: adding it rounds to an integer, held in the low mantissa bits.
-    const ROUND: f32 = 12_582_912.0;
-    /// ln 2 in two parts (Cody–Waite); the high part has few bits, so its product with n is exact.
+    /// 1.5 · 2²³. Adding this number to a small float rounds the float to an integer in the low
+    /// mantissa bits.
+    const ROUNDING_OFFSET: f32 = 12_582_912.0;
+    /// ln 2 split into two parts (Cody–Waite). The high part has few bits, so the product of the
+    /// high part and n is exact.
     const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = (LN_2 - 355.0 / 512.0) as f32;
     let clamped = x.clamp(-87.0, 88.0);
-    let rounded = clamped.mul_add(LOG2_E, ROUND);
-    let n = rounded - ROUND;
+    let rounded = clamped.mul_add(LOG2_E, ROUNDING_OFFSET);
+    let n = rounded - ROUNDING_OFFSET;
     let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, clamped));
     let tail = r.mul_add(r.mul_add(r.mul_add(r.mul_add(1.0 / 720.0, 1.0 / 120.0), 1.0 / 24.0), 1.0 / 6.0), 0.5);
     let y = r.mul_add(r.mul_add(tail, 1.0), 1.0);
@@ -62,29 +67,31 @@ pub(super) fn tanh(x: f32) -> f32 {
 
 /// Natural logarithm of a positive normal number, with a relative error of about 1e-7.
 ///
-/// ln x = e ln 2 + ln m with m in [√½, √2), and ln m = 2 artanh((m − 1) / (m + 1)) by its series.
+/// The function computes ln x = e ln 2 + ln m with m in [√½, √2), and ln m = 2 artanh((m − 1) / (m
+/// + 1)) by the power series of artanh.
 #[inline(always)]
 pub(super) fn ln(x: f32) -> f32 {
-    /// Bits of √½, the lower end of the mantissa range [√½, √2).
-    const ROOT_HALF: u32 = 0x3f35_04f3;
-    let shifted = x.to_bits().wrapping_sub(ROOT_HALF);
+    /// Bit pattern of √½, the lower end of the mantissa range [√½, √2).
+    const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
+    let shifted = x.to_bits().wrapping_sub(SQRT_HALF_BITS);
     let exponent = (shifted as i32 >> 23) as f32;
-    let mantissa = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(ROOT_HALF));
+    let mantissa = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(SQRT_HALF_BITS));
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let t = s * s;
     let series = t.mul_add(t.mul_add(t.mul_add(t.mul_add(1.0 / 9.0, 1.0 / 7.0), 0.2), 1.0 / 3.0), 1.0);
     exponent.mul_add(LN_2 as f32, 2.0 * s * series)
 }
 
-/// Partial sums of a reduction. They are explicit because the compiler must not reorder float
-/// additions.
-const LANES: usize = 16;
+/// Number of partial sums of a reduction. The partial sums are explicit because the compiler must
+/// not reorder float additions.
+const PARTIAL_SUMS: usize = 16;
 
-/// Reduces both slices by `f` in [`LANES`] partial sums.
+/// Reduces pairs of values of both slices: `f(sum, x, y)` returns the new sum. Uses
+/// [`PARTIAL_SUMS`] partial sums.
 #[inline(always)]
-fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let mut sums = [0.0_f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+fn reduce_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; PARTIAL_SUMS];
+    let (a_chunks, b_chunks) = (a.chunks_exact(PARTIAL_SUMS), b.chunks_exact(PARTIAL_SUMS));
     let tail = a_chunks.remainder().iter().zip(b_chunks.remainder()).fold(0.0, |sum, (x, y)| f(sum, *x, *y));
     for (x, y) in a_chunks.zip(b_chunks) {
         for (sum, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
@@ -94,13 +101,13 @@ fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
-/// Inner product, Σ aᵢ bᵢ. Inlined into kernels.
+/// Inner product, Σ aᵢ bᵢ, for use inside a kernel: always inlined.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    reduce(a, b, |sum, x, y| x.mul_add(y, sum))
+    reduce_pairs(a, b, |sum, x, y| x.mul_add(y, sum))
 }
 
-/// out += factor · a. Inlined into kernels.
+/// Computes `out += factor · a`, for use inside a kernel: always inlined.
 #[inline(always)]
 pub(super) fn add_scaled(out: &mut [f32], factor: f32, a: &[f32]) {
     for (out, a) in out.iter_mut().zip(a) {
@@ -108,11 +115,11 @@ pub(super) fn add_scaled(out: &mut [f32], factor: f32, a: &[f32]) {
     }
 }
 
-/// Σ e^(x − shift).
+/// Sum of exponentials, Σ e^(x − shift).
 #[inline(always)]
 pub(super) fn sum_of_exponentials(values: &[f32], shift: f32) -> f32 {
-    let mut sums = [0.0_f32; LANES];
-    let (chunks, tail) = values.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; PARTIAL_SUMS];
+    let (chunks, tail) = values.as_chunks::<PARTIAL_SUMS>();
     for chunk in chunks {
         for (sum, value) in sums.iter_mut().zip(chunk) {
             *sum += exp(*value - shift);
@@ -121,11 +128,11 @@ pub(super) fn sum_of_exponentials(values: &[f32], shift: f32) -> f32 {
     sums.iter().sum::<f32>() + tail.iter().map(|value| exp(*value - shift)).sum::<f32>()
 }
 
-/// The largest value; −∞ for an empty slice.
+/// The largest value of a slice; −∞ for an empty slice.
 #[inline(always)]
 pub(super) fn max_value(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = values.chunks_exact(LANES);
+    let mut lanes = [f32::NEG_INFINITY; PARTIAL_SUMS];
+    let chunks = values.chunks_exact(PARTIAL_SUMS);
     let tail =
         chunks.remainder().iter().fold(f32::NEG_INFINITY, |best, value| if *value > best { *value } else { best });
     for chunk in chunks {
@@ -137,12 +144,12 @@ pub(super) fn max_value(values: &[f32]) -> f32 {
 }
 
 kernel! {
-    /// Inner product, Σ aᵢ bᵢ, as a dispatched function.
-    pub(super) fn inner_product<'a>(a: &'a [f32], b: &'a [f32]) -> f32 {
+    /// Inner product, Σ aᵢ bᵢ, dispatched by the instruction set.
+    pub(super) fn dot_dispatched<'a>(a: &'a [f32], b: &'a [f32]) -> f32 {
         dot(a, b)
     }
 
-    /// Σ aᵢ². NaN or infinite if any value is.
+    /// Sum of squares, Σ aᵢ². NaN or infinite if any value is NaN or infinite.
     pub(super) fn sum_of_squares<'a>(a: &'a [f32]) -> f64 {
         let mut sum = 0.0;
         for part in a.chunks(4096) {
@@ -151,27 +158,27 @@ kernel! {
         sum
     }
 
-    /// out += factor · a, as a dispatched function.
-    pub(super) fn accumulate<'a>(out: &'a mut [f32], factor: f32, a: &'a [f32]) -> () {
+    /// Computes `out += factor · a`, dispatched by the instruction set.
+    pub(super) fn add_scaled_dispatched<'a>(out: &'a mut [f32], factor: f32, a: &'a [f32]) -> () {
         add_scaled(out, factor, a);
     }
 
-    /// values ← values ⊙ factors, over the shorter length.
-    pub(super) fn multiply<'a>(values: &'a mut [f32], factors: &'a [f32]) -> () {
+    /// Multiplies `values` elementwise by `factors`, up to the shorter length.
+    pub(super) fn multiply_elementwise<'a>(values: &'a mut [f32], factors: &'a [f32]) -> () {
         for (value, factor) in values.iter_mut().zip(factors) {
             *value *= factor;
         }
     }
 
-    /// out += the sum of `rows`, which is `(rows, out.len())`.
-    pub(super) fn add_rows<'a>(out: &'a mut [f32], rows: &'a [f32]) -> () {
+    /// Adds the sum of all rows to `out`. The shape of `rows` is `(rows, out.len())`.
+    pub(super) fn add_row_sum<'a>(out: &'a mut [f32], rows: &'a [f32]) -> () {
         for row in rows.chunks_exact(out.len().max(1)) {
             add_scaled(out, 1.0, row);
         }
     }
 
-    /// out += x · W, where W is `(x.len(), out.len())`.
-    pub(super) fn add_product<'a>(out: &'a mut [f32], x: &'a [f32], weights: &'a [f32]) -> () {
+    /// Computes `out += x · W`. The shape of W, in `weights`, is `(x.len(), out.len())`.
+    pub(super) fn add_vector_matrix_product<'a>(out: &'a mut [f32], x: &'a [f32], weights: &'a [f32]) -> () {
         for (x, row) in x.iter().zip(weights.chunks_exact(out.len().max(1))) {
             add_scaled(out, *x, row);
         }
@@ -214,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn reductions_count_every_value_once() {
+    fn reductions_include_full_vectors_and_the_remainder() {
         for len in [0, 1, 15, 16, 17, 100] {
             let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
             let expected: f32 = a.iter().map(|x| x * x).sum();

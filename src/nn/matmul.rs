@@ -1,20 +1,22 @@
 //! Matrix products with explicit vector instructions.
 //!
-//! The matrices are narrow (an embedding's width) and most change with every batch. Packing
-//! operands into panels, as a general GEMM does, would cost a third of the product. This kernel
-//! reads the right operand in place, row by row. Only the left operand may be transposed; a caller
-//! that needs the right one transposed makes a copy by [`transpose_copy`].
+//! The matrices are as narrow as an embedding, and most of them change with every batch. Packing
+//! the operands into panels, as a general GEMM does, would take a third of the time of the product.
+//! This kernel reads the right operand in place, row by row. Only the left operand may be a
+//! transposed view. [`transpose_copy`] makes a transposed copy for use as the right operand.
 
 use super::math::kernel;
 use pulp::{Simd, WithSimd};
 
-/// Rows per tile. With [`VECTORS`] they fill the registers without spilling.
-const ROWS: usize = 6;
-/// Maximum vectors per tile row with 32 registers (AVX-512); half of it with 16.
-const VECTORS: usize = 4;
-/// Terms summed per pass (the k block), so that the block of the right operand stays in the L1
-/// cache.
-const DEPTH: usize = 96;
+/// Rows per tile. A tile of this many rows and [`MAX_VECTORS_PER_TILE_ROW`] vectors fits into the
+/// vector registers.
+const ROWS_PER_TILE: usize = 6;
+/// Maximum vectors per tile row if the CPU has 32 vector registers (AVX-512). With 16 registers the
+/// maximum is half of this.
+const MAX_VECTORS_PER_TILE_ROW: usize = 4;
+/// Terms of an inner product summed in one pass. The corresponding rows of the right operand fit
+/// into the L1 cache.
+const TERMS_PER_PASS: usize = 96;
 
 /// A strided matrix view of a slice.
 #[derive(Clone, Copy)]
@@ -22,35 +24,36 @@ pub(super) struct MatrixView<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
-    /// Distance between rows.
+    /// Distance in values between two rows.
     row_stride: usize,
-    /// Distance between columns.
+    /// Distance in values between two columns.
     column_stride: usize,
 }
 
 impl<'a> MatrixView<'a> {
-    /// A contiguous row-major `rows × columns` matrix.
+    /// Views a slice as a contiguous row-major matrix of `rows × columns` values.
     pub(super) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// A `rows × columns` matrix: the first `columns` of every `stride` values.
+    /// Views a slice as a `rows × columns` matrix whose rows are the first `columns` of every
+    /// `stride` values.
     pub(super) fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
-    /// The transposed view.
+    /// The transposed view of the same values.
     pub(super) fn transposed(self) -> Self {
         let Self { data, rows, columns, row_stride, column_stride } = self;
         Self { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
     }
 }
 
-/// Computes `out = a · b`, or `out += a · b` with `add`. Rows of `out` are `stride` values apart.
-/// `b` must not be a transposed view.
+/// Computes `out = a · b`, or `out += a · b` with `add`. The rows of `out` start `stride` values
+/// apart. `b` must not be a transposed view.
 ///
-/// Mismatched shapes are a bug of the caller: debug builds panic, release builds leave `out`
-/// unchanged.
+/// Mismatched shapes are a bug in the caller. Debug builds then panic, and release builds leave
+/// `out` unchanged.
 pub(super) fn matmul(out: &mut [f32], stride: usize, a: MatrixView<'_>, b: MatrixView<'_>, add: bool) {
     let fits = a.columns == b.rows && b.column_stride == 1 && stride >= b.columns && b.row_stride >= b.columns;
     debug_assert!(fits, "matmul: mismatched shapes");
@@ -63,7 +66,7 @@ pub(super) fn matmul(out: &mut [f32], stride: usize, a: MatrixView<'_>, b: Matri
     pulp::Arch::new().dispatch(MatmulKernel { out, stride, a, b, add });
 }
 
-/// The arguments of [`matmul`].
+/// The arguments of [`matmul`], for dispatch by the instruction set.
 struct MatmulKernel<'a> {
     out: &'a mut [f32],
     stride: usize,
@@ -78,27 +81,27 @@ impl WithSimd for MatmulKernel<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
-        let max_vectors = if lanes >= 16 { VECTORS } else { VECTORS / 2 };
+        let max_vectors = if lanes >= 16 { MAX_VECTORS_PER_TILE_ROW } else { MAX_VECTORS_PER_TILE_ROW / 2 };
         let vectors = self.b.columns.div_ceil(lanes);
-        // The panel width that splits the columns evenly.
+        // Choose the panel width so that all panels are about equally wide.
         let panel = vectors.div_ceil(vectors.div_ceil(max_vectors)) * lanes;
-        for k in (0..self.b.rows).step_by(DEPTH) {
-            let depth = DEPTH.min(self.b.rows - k);
+        for k in (0..self.b.rows).step_by(TERMS_PER_PASS) {
+            let depth = TERMS_PER_PASS.min(self.b.rows - k);
             for column in (0..self.b.columns).step_by(panel) {
                 let columns = panel.min(self.b.columns - column);
                 let block = MatmulPanel { k, depth, column, columns };
                 match columns.div_ceil(lanes) {
-                    1 => self.panel::<S, 1>(simd, block),
-                    2 => self.panel::<S, 2>(simd, block),
-                    3 => self.panel::<S, 3>(simd, block),
-                    _ => self.panel::<S, VECTORS>(simd, block),
+                    1 => self.multiply_panel::<S, 1>(simd, block),
+                    2 => self.multiply_panel::<S, 2>(simd, block),
+                    3 => self.multiply_panel::<S, 3>(simd, block),
+                    _ => self.multiply_panel::<S, MAX_VECTORS_PER_TILE_ROW>(simd, block),
                 }
             }
         }
     }
 }
 
-/// The block of `b` being multiplied.
+/// A block of the right operand: `depth` rows from row `k`, `columns` columns from column `column`.
 #[derive(Clone, Copy)]
 struct MatmulPanel {
     k: usize,
@@ -109,25 +112,26 @@ struct MatmulPanel {
 
 impl MatmulKernel<'_> {
     #[inline(always)]
-    fn panel<S: Simd, const V: usize>(&mut self, simd: S, block: MatmulPanel) {
+    fn multiply_panel<S: Simd, const V: usize>(&mut self, simd: S, block: MatmulPanel) {
         let mut row = 0;
-        while row + ROWS <= self.a.rows {
-            self.tile::<S, ROWS, V>(simd, block, row);
-            row += ROWS;
+        while row + ROWS_PER_TILE <= self.a.rows {
+            self.multiply_tile::<S, ROWS_PER_TILE, V>(simd, block, row);
+            row += ROWS_PER_TILE;
         }
         match self.a.rows - row {
             0 => {}
-            1 => self.tile::<S, 1, V>(simd, block, row),
-            2 => self.tile::<S, 2, V>(simd, block, row),
-            3 => self.tile::<S, 3, V>(simd, block, row),
-            4 => self.tile::<S, 4, V>(simd, block, row),
-            _ => self.tile::<S, 5, V>(simd, block, row),
+            1 => self.multiply_tile::<S, 1, V>(simd, block, row),
+            2 => self.multiply_tile::<S, 2, V>(simd, block, row),
+            3 => self.multiply_tile::<S, 3, V>(simd, block, row),
+            4 => self.multiply_tile::<S, 4, V>(simd, block, row),
+            _ => self.multiply_tile::<S, 5, V>(simd, block, row),
         }
     }
 
-    /// Computes `R` rows × `V` vectors of `out`. The last vector may be partial.
+    /// Computes a tile of `out` of `R` rows and `V` vectors. The last vector of a row may be
+    /// partial.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, block: MatmulPanel, row: usize) {
+    fn multiply_tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, block: MatmulPanel, row: usize) {
         let MatmulPanel { k, depth, column, columns } = block;
         let (a, b, last) = (self.a, self.b, (V - 1) * S::F32_LANES);
         let add = self.add || k > 0;
@@ -169,18 +173,19 @@ impl MatmulKernel<'_> {
     }
 }
 
-/// Rows transposed together: one cache line of the result.
-const LINE: usize = 16;
+/// Number of rows transposed together, so that each write fills one cache line of the result.
+const ROWS_PER_CACHE_LINE: usize = 16;
 
 kernel! {
-    /// Transposes `rows` rows, `stride` values apart, into columns of `out`. Rows of `out` are
-    /// `out_stride` values apart; the gaps between them are unchanged.
+    /// Writes the transpose of a matrix to `out`. The rows of the matrix start `stride` values
+    /// apart, those of `out` start `out_stride` values apart. Values between the rows of `out` are
+    /// unchanged.
     fn transpose_into<'a>(out: &'a mut [f32], out_stride: usize, data: &'a [f32], rows: usize, columns: usize, stride: usize) -> () {
-        for first in (0..rows).step_by(LINE) {
+        for first in (0..rows).step_by(ROWS_PER_CACHE_LINE) {
             let lines = &data[first * stride..];
-            if rows - first >= LINE {
+            if rows - first >= ROWS_PER_CACHE_LINE {
                 for column in 0..columns {
-                    let out = &mut out[column * out_stride + first..][..LINE];
+                    let out = &mut out[column * out_stride + first..][..ROWS_PER_CACHE_LINE];
                     for (line, out) in out.iter_mut().enumerate() {
                         *out = lines[line * stride + column];
                     }
@@ -196,8 +201,8 @@ kernel! {
     }
 }
 
-/// Copies `matrix` transposed into `out`, with rows `stride` values apart. `stride` must be at
-/// least the number of rows of `matrix`.
+/// Writes the transpose of `matrix` to `out` and returns a view of the copy. The rows of the copy
+/// start `stride` values apart; `stride` must be at least the number of rows of `matrix`.
 pub(super) fn transpose_copy<'a>(out: &'a mut Vec<f32>, matrix: MatrixView<'_>, stride: usize) -> MatrixView<'a> {
     out.resize(matrix.columns * stride, 0.0);
     transpose_into(out, stride, matrix.data, matrix.rows, matrix.columns, matrix.row_stride);
@@ -208,7 +213,7 @@ pub(super) fn transpose_copy<'a>(out: &'a mut Vec<f32>, matrix: MatrixView<'_>, 
 mod tests {
     use super::*;
 
-    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+    fn matrix_values(len: usize, seed: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * 37 + seed) % 23) as f32 - 11.0).collect()
     }
 
@@ -218,8 +223,8 @@ mod tests {
             [(1, 1, 1), (6, 96, 64), (7, 97, 65), (5, 3, 101), (13, 200, 15), (32, 101, 130), (4, 0, 9)]
         {
             let (a_stride, b_stride, stride) = (depth + 2, columns + 3, columns + 1);
-            let (a, b) = (numbers(rows * a_stride, 1), numbers(depth * b_stride, 2));
-            let before = numbers(rows * stride, 3);
+            let (a, b) = (matrix_values(rows * a_stride, 1), matrix_values(depth * b_stride, 2));
+            let before = matrix_values(rows * stride, 3);
             let mut transposed_a = Vec::new();
             transpose_copy(&mut transposed_a, MatrixView::strided(&a, rows, depth, a_stride), rows + 5);
             let plain = MatrixView::strided(&a, rows, depth, a_stride);

@@ -1,9 +1,10 @@
 //! The sequence network: a recurrent next-item model [Hidasi et al. 2016] with an interest head.
 //!
-//! Input x of a step is the sum of the embeddings of item, attributes, event kind, time gap and
-//! session start. Recurrent layers compute h. The output is `o = h + W_s x + W_m m`, with the
-//! decayed memory of earlier inputs `m_t = γ m_{t-1} + x_{t-1}`. The logit of an item is its output
-//! row times o, plus its bias. [`Trainer`] is the only writer; readers use published [`Weights`].
+//! The input x of a step is the sum of the embeddings of the item, its attributes, the event kind,
+//! the time gap and the session start. The recurrent layers compute h. The output is `o = h + W_s x
+//! + W_m m`, with the decayed memory of earlier inputs `m_t = γ m_{t-1} + x_{t-1}`. The logit of an
+//! item is the inner product of the item's output embedding and o, plus the item's bias.
+//! [`Trainer`] is the only writer. Readers use the [`Weights`] that it publishes.
 //!
 //! - `settings`: [`NetworkSettings`] and their checks
 //! - `input`: steps, training windows, item attributes
@@ -11,7 +12,7 @@
 //! - `cells`: `rnn`, `lstm`, `gru`
 //! - `network`: forward and backward pass of the layers
 //! - `output_heads`, `loss`, `value_scale`: next-item head, interest head, losses
-//! - `negative_sampler`: negatives by popularity
+//! - `negative_sampler`: draws negatives by popularity
 //! - `optimiser`: SGD, Adagrad, Adam
 //! - `parameters`, `embedding_table`, `row_slots`: trainable parameters and sparse gradients
 //! - `trainer`: one training step, publication
@@ -40,7 +41,8 @@ mod weights;
 
 pub use input::{GAP_BUCKETS, ItemAttributeLists, StepInput, TrainingPosition, TrainingWindow, gap_bucket};
 pub use settings::{
-    CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind, SessionTargets,
+    CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind,
+    SessionTargetHandling,
 };
 pub use trainer::{BatchReport, Trainer};
 pub use weights::{HiddenState, NetworkScratch, TopItems, Weights};

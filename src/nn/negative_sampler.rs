@@ -1,4 +1,4 @@
-//! Popularity-based negative sampling: items are drawn in proportion to count^α.
+//! Popularity-based negative sampling: the probability of an item is proportional to count^α.
 
 use crate::domain::ItemIx;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -6,47 +6,50 @@ use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
 /// Children per node of the sum tree.
-const FANOUT: usize = 16;
-/// Weight of an item with count 1. Large enough to round count^α to an integer.
-const UNIT: f64 = 256.0;
+const CHILDREN_PER_NODE: usize = 16;
+/// Sampling weight of an item with count 1. The weight count^α is multiplied by this number before
+/// it is rounded to an integer.
+const WEIGHT_OF_COUNT_1: f64 = 256.0;
 
-/// Target counts per item and a sum tree over `round(256 · count^α)`.
+/// The number of target events of each item, and a sum tree over the sampling weights `round(256 ·
+/// count^α)`.
 ///
-/// The sums are integers, so counting a target costs one addition per level and never drifts.
+/// The sums are integers. Counting a target event therefore takes one addition per tree level and
+/// accumulates no rounding error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(from = "SamplerState", into = "SamplerState")]
+#[serde(from = "StoredNegativeSampler", into = "StoredNegativeSampler")]
 pub(super) struct NegativeSampler {
     alpha: f64,
     counts: Vec<u32>,
-    /// Sum of all counts.
+    /// Sum of the counts of all items.
     events: u64,
-    /// Level 0 holds the item weights. Each further level holds the sums of [`FANOUT`] nodes of the
-    /// level below, up to a single node.
+    /// The sum tree. Level 0 holds the weights of the items. A node of a higher level holds the sum
+    /// of [`CHILDREN_PER_NODE`] nodes of the level below. The top level is a single node.
     levels: Vec<Vec<u64>>,
 }
 
-/// Serialised form of [`NegativeSampler`]; the tree is rebuilt from the counts.
+/// Serialised form of [`NegativeSampler`]. Deserialisation rebuilds the sum tree from the counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct SamplerState {
+struct StoredNegativeSampler {
     alpha: f64,
     counts: Vec<u32>,
 }
 
-impl From<NegativeSampler> for SamplerState {
+impl From<NegativeSampler> for StoredNegativeSampler {
     fn from(sampler: NegativeSampler) -> Self {
         Self { alpha: sampler.alpha, counts: sampler.counts }
     }
 }
 
-impl From<SamplerState> for NegativeSampler {
-    fn from(state: SamplerState) -> Self {
+impl From<StoredNegativeSampler> for NegativeSampler {
+    fn from(state: StoredNegativeSampler) -> Self {
         let mut sampler = Self::new(state.alpha);
-        let mut level: Vec<u64> = state.counts.iter().map(|count| sampler.weight(*count)).collect();
+        let mut level: Vec<u64> = state.counts.iter().map(|count| sampler.weight_of_count(*count)).collect();
         sampler.events = state.counts.iter().map(|count| u64::from(*count)).sum();
         sampler.counts = state.counts;
         sampler.levels.clear();
         while level.len() > 1 {
-            let above = level.chunks(FANOUT).map(|children| children.iter().sum()).collect();
+            let above = level.chunks(CHILDREN_PER_NODE).map(|children| children.iter().sum()).collect();
             sampler.levels.push(std::mem::replace(&mut level, above));
         }
         sampler.levels.push(level);
@@ -59,16 +62,16 @@ impl NegativeSampler {
         Self { alpha, counts: Vec::new(), events: 0, levels: vec![Vec::new()] }
     }
 
-    fn weight(&self, count: u32) -> u64 {
-        if count == 0 { 0 } else { (UNIT * f64::from(count).powf(self.alpha)).round() as u64 }
+    fn weight_of_count(&self, count: u32) -> u64 {
+        if count == 0 { 0 } else { (WEIGHT_OF_COUNT_1 * f64::from(count).powf(self.alpha)).round() as u64 }
     }
 
-    /// Number of items with a count.
+    /// Number of items that the sampler knows.
     pub(super) fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// Grows to `items` items; new items have count 0.
+    /// Grows the sampler to `items` items. New items have count 0.
     pub(super) fn grow(&mut self, items: usize) {
         if items <= self.counts.len() {
             return;
@@ -86,16 +89,16 @@ impl NegativeSampler {
             if nodes <= 1 {
                 return;
             }
-            (level, nodes) = (level + 1, nodes.div_ceil(FANOUT));
+            (level, nodes) = (level + 1, nodes.div_ceil(CHILDREN_PER_NODE));
         }
     }
 
-    /// Counts one target. Items beyond the end are ignored.
+    /// Counts one target event on `item`. Unknown items are ignored.
     pub(super) fn count_target(&mut self, item: ItemIx) {
         let Some(count) = self.counts.get(item as usize).copied().filter(|count| *count < u32::MAX) else {
             return;
         };
-        let added = self.weight(count + 1).saturating_sub(self.weight(count));
+        let added = self.weight_of_count(count + 1).saturating_sub(self.weight_of_count(count));
         self.events += 1;
         let mut node = item as usize;
         if let Some(count) = self.counts.get_mut(node) {
@@ -105,37 +108,37 @@ impl NegativeSampler {
             if let Some(sum) = level.get_mut(node) {
                 *sum += added;
             }
-            node /= FANOUT;
+            node /= CHILDREN_PER_NODE;
         }
     }
 
-    /// Number of times the item was a target.
-    pub(super) fn count(&self, item: ItemIx) -> u32 {
+    /// Number of counted target events on `item`.
+    pub(super) fn target_count(&self, item: ItemIx) -> u32 {
         self.counts.get(item as usize).copied().unwrap_or(0)
     }
 
-    fn total(&self) -> u64 {
+    fn total_weight(&self) -> u64 {
         self.levels.last().and_then(|top| top.first()).copied().unwrap_or(0)
     }
 
-    /// Draws `draws` items with replacement into `out`, in ascending order.
+    /// Draws `draws` items with replacement and appends them to `out` in ascending order.
     ///
-    /// Stratified sampling: one draw from each of `draws` equal strata of the total weight. The
-    /// expected count of an item is that of independent draws, with less variance. Draws nothing
-    /// before the first target is counted.
-    pub(super) fn draw(&self, draws: usize, rng: &mut Xoshiro256PlusPlus, out: &mut Vec<ItemIx>) {
-        let total = self.total();
+    /// The sampling is stratified: it splits the total weight into `draws` equal strata and draws
+    /// once from each. The expected number of draws of an item is the same as with independent
+    /// draws, and the variance is smaller. If no target event was counted yet, draws nothing.
+    pub(super) fn draw_negatives(&self, draws: usize, rng: &mut Xoshiro256PlusPlus, out: &mut Vec<ItemIx>) {
+        let total = self.total_weight();
         if total == 0 || draws == 0 {
             return;
         }
-        /// 2⁻⁵³: scales 53 random bits to [0, 1).
-        const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
+        /// 2⁻⁵³, which scales 53 random bits to [0, 1).
+        const SCALE_OF_53_BITS: f64 = 1.0 / 9_007_199_254_740_992.0;
         let stratum = total as f64 / draws as f64;
-        // The search continues where the previous draw ended and climbs only when it leaves a
-        // group.
+        // The search for the next item starts at the tree node of the previous draw. It moves up
+        // one level when it leaves the children of a node.
         let (mut level, mut node, mut weight_before) = (0, 0, 0_u64);
         for draw in 0..draws {
-            let fraction = (rng.next_u64() >> 11) as f64 * STEP;
+            let fraction = (rng.next_u64() >> 11) as f64 * SCALE_OF_53_BITS;
             let target_weight = (((draw as f64 + fraction) * stratum) as u64).min(total - 1);
             loop {
                 let Some(weight) = self.levels.get(level).and_then(|sums| sums.get(node)) else {
@@ -145,11 +148,11 @@ impl NegativeSampler {
                     if level == 0 {
                         break;
                     }
-                    (level, node) = (level - 1, node * FANOUT);
+                    (level, node) = (level - 1, node * CHILDREN_PER_NODE);
                 } else {
                     (weight_before, node) = (weight_before + weight, node + 1);
-                    if node % FANOUT == 0 && level + 1 < self.levels.len() {
-                        (level, node) = (level + 1, node / FANOUT);
+                    if node % CHILDREN_PER_NODE == 0 && level + 1 < self.levels.len() {
+                        (level, node) = (level + 1, node / CHILDREN_PER_NODE);
                     }
                 }
             }
@@ -157,16 +160,21 @@ impl NegativeSampler {
         }
     }
 
-    /// Expected number of occurrences of an item among `draws` draws and `targets` in-batch
-    /// targets:
-    /// `draws · weight / Σ weight + targets · count / Σ count`.
+    /// Expected number of occurrences of an item among `draws` drawn negatives and `targets`
+    /// targets of the batch: `draws · weight / Σ weight + targets · count / Σ count`.
     ///
-    /// The count is at least 1, so an item that was never a target has a finite logQ correction.
+    /// The formula uses a count of at least 1, so that an item without a target event has a finite
+    /// logQ correction.
     pub(super) fn expected_count(&self, item: ItemIx, draws: usize, targets: usize) -> f32 {
         let count = self.counts.get(item as usize).copied().unwrap_or(0).max(1);
-        let weight =
-            self.levels.first().and_then(|weights| weights.get(item as usize)).copied().unwrap_or(0).max(UNIT as u64);
-        let drawn = draws as f64 * weight as f64 / self.total().max(1) as f64;
+        let weight = self
+            .levels
+            .first()
+            .and_then(|weights| weights.get(item as usize))
+            .copied()
+            .unwrap_or(0)
+            .max(WEIGHT_OF_COUNT_1 as u64);
+        let drawn = draws as f64 * weight as f64 / self.total_weight().max(1) as f64;
         let in_batch = targets as f64 * f64::from(count) / self.events.max(1) as f64;
         (drawn + in_batch) as f32
     }
@@ -177,7 +185,7 @@ mod tests {
     use super::*;
     use rand_xoshiro::rand_core::SeedableRng;
 
-    fn filled(items: usize, alpha: f64) -> NegativeSampler {
+    fn sampler_with_counts(items: usize, alpha: f64) -> NegativeSampler {
         let mut sampler = NegativeSampler::new(alpha);
         for item in 0..items {
             sampler.grow(item + 1);
@@ -190,10 +198,10 @@ mod tests {
 
     #[test]
     fn draws_are_proportional_to_count_to_the_alpha() {
-        let sampler = filled(1000, 0.5);
+        let sampler = sampler_with_counts(1000, 0.5);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut drawn = Vec::new();
-        (0..200).for_each(|_| sampler.draw(500, &mut rng, &mut drawn));
+        (0..200).for_each(|_| sampler.draw_negatives(500, &mut rng, &mut drawn));
         assert_eq!(drawn.len(), 100_000);
         for item in [0, 6, 345, 999] {
             let expected = 200.0 * sampler.expected_count(item, 500, 0);
@@ -205,26 +213,26 @@ mod tests {
     #[test]
     fn draws_are_in_ascending_order() {
         let mut drawn = Vec::new();
-        filled(300, 0.5).draw(64, &mut Xoshiro256PlusPlus::seed_from_u64(2), &mut drawn);
+        sampler_with_counts(300, 0.5).draw_negatives(64, &mut Xoshiro256PlusPlus::seed_from_u64(2), &mut drawn);
         assert!(drawn.is_sorted() && drawn.len() == 64);
     }
 
     #[test]
-    fn the_tree_is_rebuilt_from_the_counts() {
+    fn deserialisation_rebuilds_the_sum_tree_from_the_counts() {
         for items in [0, 1, 15, 16, 17, 257, 5000] {
-            let sampler = filled(items, 0.75);
-            let again = NegativeSampler::from(SamplerState::from(sampler.clone()));
+            let sampler = sampler_with_counts(items, 0.75);
+            let again = NegativeSampler::from(StoredNegativeSampler::from(sampler.clone()));
             assert_eq!((again.levels, again.events), (sampler.levels, sampler.events), "{items} items");
         }
     }
 
     #[test]
-    fn draws_nothing_before_the_first_target() {
+    fn no_negatives_are_drawn_before_the_first_target_is_counted() {
         let mut sampler = NegativeSampler::new(0.5);
         sampler.grow(40);
         sampler.count_target(40);
         let mut drawn = Vec::new();
-        sampler.draw(10, &mut Xoshiro256PlusPlus::seed_from_u64(3), &mut drawn);
+        sampler.draw_negatives(10, &mut Xoshiro256PlusPlus::seed_from_u64(3), &mut drawn);
         assert!(drawn.is_empty());
     }
 }

@@ -1,10 +1,10 @@
-//! Forward and backward pass over a batch: embeddings, recurrent layers, and the two short paths
-//! from the input to the output.
+//! Forward and backward pass over a batch: the input embeddings, the recurrent layers, and the two
+//! paths that bypass these layers.
 
 use super::batch::{BatchStep, TrainingBatch};
 use super::cells::SavedActivations;
 use super::embedding_table::EmbeddingTable;
-use super::math::{accumulate, add_rows, add_scaled, kernel, multiply};
+use super::math::{add_row_sum, add_scaled, add_scaled_dispatched, kernel, multiply_elementwise};
 use super::matmul::{MatrixView, matmul, transpose_copy};
 use super::parameters::NetworkParameters;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -20,57 +20,58 @@ struct LayerPass {
     recurrent: Vec<f32>,
     /// Cell states, `(rows, state · hidden)`.
     states: Vec<f32>,
-    /// Output after dropout, `(rows, hidden)`.
+    /// Layer output after dropout, `(rows, hidden)`.
     outputs: Vec<f32>,
-    /// Dropout mask, one row per window, `(windows, hidden)`; empty without dropout.
+    /// Dropout mask with one row per training window, `(windows, hidden)`; empty without dropout.
     mask: Vec<f32>,
 }
 
-/// Activations of a batch and buffers for their gradients. Reused between batches, so a pass
-/// allocates nothing once warm.
+/// Activations of a batch and buffers for their gradients. The buffers are reused, so a pass over a
+/// later batch of the same size allocates nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NetworkPass {
-    /// Inputs x after dropout, `(rows, hidden)`.
+    /// Network inputs x after dropout, `(rows, hidden)`.
     inputs: Vec<f32>,
     input_mask: Vec<f32>,
-    /// Decayed memory m, `(rows, hidden)`.
+    /// Decayed memory m of earlier inputs, `(rows, hidden)`.
     memory: Vec<f32>,
     layers: Vec<LayerPass>,
-    /// Outputs o, `(rows, hidden)`.
+    /// Network outputs o, `(rows, hidden)`.
     pub(super) outputs: Vec<f32>,
-    /// Gradient of o on entry to the backward pass, then of the output of the layer being
-    /// processed, `(rows, hidden)`.
+    /// Gradient of o on entry to the backward pass. During the backward pass, gradient of the
+    /// output of the current layer, `(rows, hidden)`.
     pub(super) d_outputs: Vec<f32>,
-    /// Gradient of x, `(rows, hidden)`.
+    /// Gradient of the network inputs x, `(rows, hidden)`.
     pub(super) d_inputs: Vec<f32>,
     d_memory: Vec<f32>,
-    /// Transposed copy of the weight matrix in use.
+    /// Transposed copy of the weight matrix that the current product uses.
     transposed: Vec<f32>,
     d_gates: Vec<f32>,
     d_recurrent: Vec<f32>,
-    /// State gradient passed from a step to the preceding one, `(windows, state · hidden)`.
+    /// Gradient of the cell state, which backpropagation passes from a time step to the preceding
+    /// one, `(windows, state · hidden)`.
     carry: Vec<f32>,
-    /// Layer output at the preceding step of every row, `(rows, hidden)`.
+    /// Layer output at the preceding time step of each row's window, `(rows, hidden)`.
     previous_outputs: Vec<f32>,
-    /// State before the first step (zeros), `(windows, state · hidden)`.
+    /// Cell state before the first time step: zeros, `(windows, state · hidden)`.
     initial_states: Vec<f32>,
 }
 
-/// Sets `buffer` to `len` zeros.
+/// Resizes `buffer` to `len` values and sets all of them to zero.
 pub(super) fn resize_zeroed(buffer: &mut Vec<f32>, len: usize) {
     buffer.clear();
     buffer.resize(len, 0.0);
 }
 
-/// Resizes `buffer` to `len` and keeps stale contents. For buffers that are fully written before
-/// they are read.
-pub(super) fn resize_buffer(buffer: &mut Vec<f32>, len: usize) {
+/// Resizes `buffer` to `len` values without clearing the old values. The caller must write every
+/// value before it reads the buffer.
+pub(super) fn resize_without_clearing(buffer: &mut Vec<f32>, len: usize) {
     buffer.resize(len, 0.0);
 }
 
-/// Draws an inverted-dropout mask: 0 with probability `rate`, else `1 / (1 − rate)`. Empty if
-/// `rate` is 0.
-fn draw_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256PlusPlus) {
+/// Draws an inverted-dropout mask: a value is 0 with probability `rate`, else `1 / (1 − rate)`. The
+/// mask is empty if `rate` is 0.
+fn draw_dropout_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256PlusPlus) {
     mask.clear();
     if rate <= 0.0 {
         return;
@@ -84,15 +85,15 @@ fn draw_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256Plu
 }
 
 kernel! {
-    /// One step of the decayed memory, `m_t = γ m_{t-1} + x_{t-1}`.
+    /// Computes one time step of the decayed memory, `m_t = γ m_{t-1} + x_{t-1}`.
     fn memory_step<'a>(memory: &'a mut [f32], previous: &'a [f32], inputs: &'a [f32], decay: f32) -> () {
         for ((m, previous), x) in memory.iter_mut().zip(previous).zip(inputs) {
             *m = previous.mul_add(decay, *x);
         }
     }
 
-    /// Adds the output gradient (`hidden` values per row) to the carried state gradient (`stride`
-    /// values per row).
+    /// Adds the gradient of the layer output (`hidden` values per row) to the gradient of the cell
+    /// state (`stride` values per row).
     fn add_output_gradient<'a>(carry: &'a mut [f32], stride: usize, d_outputs: &'a [f32], hidden: usize) -> () {
         for (carry, d_output) in carry.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(hidden)) {
             add_scaled(&mut carry[..hidden], 1.0, d_output);
@@ -100,16 +101,17 @@ kernel! {
     }
 }
 
-/// Index range of `rows` rows from row `first` in a buffer of `width` values per row.
-fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
+/// Index range of `rows` rows, starting at row `first`, in a buffer with `width` values per row.
+fn row_range(first: usize, rows: usize, width: usize) -> Range<usize> {
     first * width..(first + rows) * width
 }
 
 impl NetworkPass {
-    /// Computes o for every row, from zero initial states, with dropout masks drawn from `rng`.
+    /// Computes the output o of every row. The initial states are zero, and `rng` draws the dropout
+    /// masks.
     ///
-    /// Dropout uses one mask per window and layer for all its steps (variational dropout, Gal &
-    /// Ghahramani 2016).
+    /// All time steps of a training window share one dropout mask per layer (variational dropout,
+    /// Gal & Ghahramani 2016).
     pub(super) fn forward(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -120,14 +122,14 @@ impl NetworkPass {
         let (hidden, rows, windows) = (settings.hidden, batch.row_count(), batch.window_count());
         let square_matrix = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
         self.layers.resize_with(settings.layers, LayerPass::default);
-        self.draw_masks(parameters, windows, rng);
-        resize_buffer(&mut self.inputs, rows * hidden);
+        self.draw_dropout_masks(parameters, windows, rng);
+        resize_without_clearing(&mut self.inputs, rows * hidden);
         for (input, x) in batch.inputs.iter().zip(self.inputs.chunks_exact_mut(hidden)) {
-            parameters.embed(input, x);
+            parameters.embed_input(input, x);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|BatchStep { first, rows, .. }| {
-                multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask)
+            batch.time_steps().for_each(|BatchStep { first, rows, .. }| {
+                multiply_elementwise(&mut self.inputs[row_range(first, rows, hidden)], &self.input_mask)
             });
         }
         resize_zeroed(&mut self.initial_states, windows * hidden * settings.cell.state_blocks());
@@ -142,10 +144,10 @@ impl NetworkPass {
         }
         if settings.input_memory {
             resize_zeroed(&mut self.memory, rows * hidden);
-            for BatchStep { previous_first, first, rows } in batch.steps() {
+            for BatchStep { previous_first, first, rows } in batch.time_steps() {
                 let Some(previous_first) = previous_first else { continue };
                 let (earlier, current) = self.memory.split_at_mut(first * hidden);
-                let previous_rows = rows_of(previous_first, rows, hidden);
+                let previous_rows = row_range(previous_first, rows, hidden);
                 memory_step(
                     current,
                     &earlier[previous_rows.clone()],
@@ -158,7 +160,7 @@ impl NetworkPass {
         }
     }
 
-    fn draw_masks(
+    fn draw_dropout_masks(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
         windows: usize,
@@ -166,8 +168,8 @@ impl NetworkPass {
     ) {
         let settings = &*parameters.settings;
         let len = windows * settings.hidden;
-        draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
-        self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
+        draw_dropout_mask(&mut self.input_mask, len, settings.input_dropout, rng);
+        self.layers.iter_mut().for_each(|layer| draw_dropout_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
     }
 
     fn layer_forward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, index: usize) {
@@ -179,22 +181,22 @@ impl NetworkPass {
         let layer = &mut upper[0];
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
         let bias = &parameters.dense[layout.bias.clone()];
-        resize_buffer(&mut layer.gates, rows * gate_width);
+        resize_without_clearing(&mut layer.gates, rows * gate_width);
         layer.gates.chunks_exact_mut(gate_width).for_each(|row| row.copy_from_slice(bias));
         let input = MatrixView::new(&parameters.dense[layout.input.clone()], hidden, gate_width);
         matmul(&mut layer.gates, gate_width, MatrixView::new(below, rows, hidden), input, true);
         let weights = MatrixView::new(&parameters.dense[layout.recurrent.clone()], hidden, gate_width);
-        resize_buffer(&mut layer.states, rows * state_width);
-        resize_buffer(&mut layer.outputs, rows * hidden);
-        resize_buffer(&mut layer.recurrent, rows * gate_width);
-        for BatchStep { previous_first, first, rows } in batch.steps() {
-            let recurrent = &mut layer.recurrent[rows_of(first, rows, gate_width)];
+        resize_without_clearing(&mut layer.states, rows * state_width);
+        resize_without_clearing(&mut layer.outputs, rows * hidden);
+        resize_without_clearing(&mut layer.recurrent, rows * gate_width);
+        for BatchStep { previous_first, first, rows } in batch.time_steps() {
+            let recurrent = &mut layer.recurrent[row_range(first, rows, gate_width)];
             let (earlier, current) = layer.states.split_at_mut(first * state_width);
             let previous = match previous_first {
                 Some(previous_first) => {
-                    let h = MatrixView::new(&layer.outputs[rows_of(previous_first, rows, hidden)], rows, hidden);
+                    let h = MatrixView::new(&layer.outputs[row_range(previous_first, rows, hidden)], rows, hidden);
                     matmul(recurrent, gate_width, h, weights, false);
-                    &earlier[rows_of(previous_first, rows, state_width)]
+                    &earlier[row_range(previous_first, rows, state_width)]
                 }
                 None => {
                     recurrent.fill(0.0);
@@ -202,20 +204,19 @@ impl NetworkPass {
                 }
             };
             let current = &mut current[..rows * state_width];
-            cell.forward(hidden, &mut layer.gates[rows_of(first, rows, gate_width)], recurrent, previous, current);
-            let outputs = &mut layer.outputs[rows_of(first, rows, hidden)];
+            cell.forward(hidden, &mut layer.gates[row_range(first, rows, gate_width)], recurrent, previous, current);
+            let outputs = &mut layer.outputs[row_range(first, rows, hidden)];
             for (output, state) in outputs.chunks_exact_mut(hidden).zip(current.chunks_exact(state_width)) {
                 output.copy_from_slice(&state[..hidden]);
             }
-            multiply(outputs, &layer.mask);
+            multiply_elementwise(outputs, &layer.mask);
         }
     }
 
-    /// Backpropagates `d_outputs` through the network (backpropagation through time over each
-    /// window).
+    /// Backpropagates `d_outputs` through the network and through time over each training window.
     ///
-    /// Writes the gradient of the dense parameters into `gradient`, which is zero on entry. Writes
-    /// the gradient of every row's x, before dropout, into `d_inputs`.
+    /// Writes the gradient of the dense parameters to `gradient`, which must be zero on entry.
+    /// Writes the gradient of the input x of each row, before dropout, to `d_inputs`.
     pub(super) fn backward(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -237,17 +238,17 @@ impl NetworkPass {
         if settings.input_memory {
             let m = MatrixView::new(&self.memory, rows, hidden);
             matmul(&mut gradient[layout.input_memory.clone()], hidden, m.transposed(), d_outputs, false);
-            resize_buffer(&mut self.d_memory, rows * hidden);
+            resize_without_clearing(&mut self.d_memory, rows * hidden);
             let weights = transpose_copy(&mut self.transposed, square_matrix(&layout.input_memory), hidden);
             matmul(&mut self.d_memory, hidden, d_outputs, weights, false);
-            for BatchStep { previous_first, first, rows } in batch.steps().rev() {
+            for BatchStep { previous_first, first, rows } in batch.time_steps().rev() {
                 let Some(previous_first) = previous_first else { continue };
                 let (earlier, current) = self.d_memory.split_at_mut(first * hidden);
                 let (earlier, current) =
-                    (&mut earlier[rows_of(previous_first, rows, hidden)], &current[..rows * hidden]);
-                let d_x = &mut self.d_inputs[rows_of(previous_first, rows, hidden)];
-                accumulate(earlier, settings.memory_decay, current);
-                accumulate(d_x, 1.0, current);
+                    (&mut earlier[row_range(previous_first, rows, hidden)], &current[..rows * hidden]);
+                let d_x = &mut self.d_inputs[row_range(previous_first, rows, hidden)];
+                add_scaled_dispatched(earlier, settings.memory_decay, current);
+                add_scaled_dispatched(d_x, 1.0, current);
             }
         }
         for layer in (0..settings.layers).rev() {
@@ -255,14 +256,14 @@ impl NetworkPass {
             self.layer_weights_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|BatchStep { first, rows, .. }| {
-                multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask)
+            batch.time_steps().for_each(|BatchStep { first, rows, .. }| {
+                multiply_elementwise(&mut self.d_inputs[row_range(first, rows, hidden)], &self.input_mask)
             });
         }
     }
 
-    /// Backpropagates through the steps of one layer: writes the gradients of both preactivations
-    /// into `d_gates` and `d_recurrent`.
+    /// Backpropagates through the time steps of one layer. Writes the gradients of the input and
+    /// the recurrent preactivations to `d_gates` and `d_recurrent`.
     fn layer_steps_backward(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -276,33 +277,33 @@ impl NetworkPass {
         let layer = &self.layers[index];
         let weights = MatrixView::new(&parameters.dense[layout.recurrent.clone()], hidden, gate_width);
         let weights = transpose_copy(&mut self.transposed, weights, hidden);
-        resize_buffer(&mut self.d_gates, rows * gate_width);
-        resize_buffer(&mut self.d_recurrent, rows * gate_width);
+        resize_without_clearing(&mut self.d_gates, rows * gate_width);
+        resize_without_clearing(&mut self.d_recurrent, rows * gate_width);
         resize_zeroed(&mut self.carry, batch.window_count() * state_width);
-        for BatchStep { previous_first, first, rows } in batch.steps().rev() {
+        for BatchStep { previous_first, first, rows } in batch.time_steps().rev() {
             let carry = &mut self.carry[..rows * state_width];
-            let d_current = &mut self.d_outputs[rows_of(first, rows, hidden)];
-            multiply(d_current, &layer.mask);
+            let d_current = &mut self.d_outputs[row_range(first, rows, hidden)];
+            multiply_elementwise(d_current, &layer.mask);
             add_output_gradient(carry, state_width, d_current, hidden);
             let saved = SavedActivations {
-                gates: &layer.gates[rows_of(first, rows, gate_width)],
-                recurrent: &layer.recurrent[rows_of(first, rows, gate_width)],
+                gates: &layer.gates[row_range(first, rows, gate_width)],
+                recurrent: &layer.recurrent[row_range(first, rows, gate_width)],
                 previous: previous_first.map_or(&self.initial_states[..rows * state_width], |previous_first| {
-                    &layer.states[rows_of(previous_first, rows, state_width)]
+                    &layer.states[row_range(previous_first, rows, state_width)]
                 }),
-                state: &layer.states[rows_of(first, rows, state_width)],
+                state: &layer.states[row_range(first, rows, state_width)],
             };
-            let d_recurrent = &mut self.d_recurrent[rows_of(first, rows, gate_width)];
-            cell.backward(hidden, &saved, carry, &mut self.d_gates[rows_of(first, rows, gate_width)], d_recurrent);
+            let d_recurrent = &mut self.d_recurrent[row_range(first, rows, gate_width)];
+            cell.backward(hidden, &saved, carry, &mut self.d_gates[row_range(first, rows, gate_width)], d_recurrent);
             if let Some(previous_first) = previous_first {
-                let d_previous = &mut self.d_outputs[rows_of(previous_first, rows, hidden)];
+                let d_previous = &mut self.d_outputs[row_range(previous_first, rows, hidden)];
                 matmul(d_previous, hidden, MatrixView::new(d_recurrent, rows, gate_width), weights, true);
             }
         }
     }
 
-    /// Computes the weight gradients of one layer and the gradient of its input, from the
-    /// preactivation gradients of [`Self::layer_steps_backward`].
+    /// Computes the gradients of the weights and of the input of one layer, from the preactivation
+    /// gradients that [`Self::layer_steps_backward`] has written.
     fn layer_weights_backward(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -317,10 +318,10 @@ impl NetworkPass {
         let (lower, upper) = self.layers.split_at(index);
         let layer = &upper[0];
         resize_zeroed(&mut self.previous_outputs, rows * hidden);
-        for BatchStep { previous_first, first, rows } in batch.steps() {
+        for BatchStep { previous_first, first, rows } in batch.time_steps() {
             let Some(previous_first) = previous_first else { continue };
-            self.previous_outputs[rows_of(first, rows, hidden)]
-                .copy_from_slice(&layer.outputs[rows_of(previous_first, rows, hidden)]);
+            self.previous_outputs[row_range(first, rows, hidden)]
+                .copy_from_slice(&layer.outputs[row_range(previous_first, rows, hidden)]);
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
         let (d_gates, d_recurrent) =
@@ -339,7 +340,7 @@ impl NetworkPass {
             d_recurrent,
             false,
         );
-        add_rows(&mut gradient[layout.bias.clone()], &self.d_gates);
+        add_row_sum(&mut gradient[layout.bias.clone()], &self.d_gates);
         let weights = transpose_copy(
             &mut self.transposed,
             MatrixView::new(&parameters.dense[layout.input.clone()], hidden, gate_width),

@@ -1,18 +1,19 @@
-//! Optimisers: SGD with momentum, Adagrad, Adam.
+//! Optimisers: SGD with momentum, Adagrad and Adam.
 //!
-//! Dense parameters are updated by every batch. Embedding tables are updated sparsely: only the
-//! rows that the batch touched, each with its own optimiser state per weight.
+//! Every batch updates all dense parameters. Of the embedding tables, a batch updates only the rows
+//! that it uses. Every weight has its own optimiser state.
 
 use super::math::kernel;
 use super::settings::{NetworkSettings, OptimiserKind};
 
-/// Weights are clamped to ± this value, so no learning rate makes a weight or a logit overflow.
+/// Largest absolute value of a weight. The clamp keeps weights and logits from overflowing at any
+/// learning rate.
 const MAX_WEIGHT: f32 = 1e4;
 
 impl OptimiserKind {
-    /// Number of state values per parameter. SGD: velocity; Adagrad: sum of squares; Adam: first
-    /// and second moment.
-    pub(super) fn state_per_parameter(self) -> usize {
+    /// Number of optimiser state values per parameter. SGD stores the velocity, Adagrad the sum of
+    /// squares, Adam the first and the second moment.
+    pub(super) fn state_values_per_parameter(self) -> usize {
         match self {
             Self::Sgd | Self::Adagrad => 1,
             Self::Adam => 2,
@@ -20,12 +21,12 @@ impl OptimiserKind {
     }
 }
 
-/// The update rule of one batch, with everything that all parameters share.
+/// The update rule for one batch, with the values that all parameters share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OptimiserStep {
     kind: OptimiserKind,
     rate: f32,
-    /// Factor on every gradient; below 1 if the norm is clipped.
+    /// Factor that multiplies every gradient; below 1 if the gradient norm is clipped.
     scale: f32,
     momentum: f32,
     beta1: f32,
@@ -36,7 +37,7 @@ pub(super) struct OptimiserStep {
 }
 
 impl OptimiserStep {
-    /// The step with number `step_number`, counted from 1.
+    /// Creates the update rule for the step with number `step_number`, counted from 1.
     pub(super) fn new(settings: &NetworkSettings, rate: f32, scale: f32, step_number: u64) -> Self {
         let exponent = i32::try_from(step_number).unwrap_or(i32::MAX);
         let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powi(exponent))) as f32;
@@ -52,9 +53,9 @@ impl OptimiserStep {
         }
     }
 
-    /// Updates `weights` by `gradient`. `state` holds [`OptimiserKind::state_per_parameter`] values
-    /// per weight, one kind of state after the other.
-    pub(super) fn apply(&self, weights: &mut [f32], state: &mut [f32], gradient: &[f32]) {
+    /// Updates `weights` by `gradient`. `state` holds [`OptimiserKind::state_values_per_parameter`]
+    /// values per weight: first one value for every weight, then the second value for every weight.
+    pub(super) fn update_weights(&self, weights: &mut [f32], state: &mut [f32], gradient: &[f32]) {
         let (first, second) = state.split_at_mut(weights.len());
         match self.kind {
             OptimiserKind::Sgd => sgd(self, weights, first, gradient),
@@ -85,8 +86,8 @@ kernel! {
     /// Adam [Kingma & Ba 2015]: `m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η m̂ / (√v̂
     /// + ε)`, with `m̂ = m / (1 − β₁ᵗ)` and `v̂ = v / (1 − β₂ᵗ)`.
     ///
-    /// On embeddings this is lazy Adam: t counts all batches, moments decay only when the row is
-    /// touched.
+    /// Embedding rows use lazy Adam: t counts all batches, but the moments of a row decay only when
+    /// a batch uses the row.
     fn adam<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], means: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
         for (((weight, mean), square), gradient) in weights.iter_mut().zip(means).zip(squares).zip(gradients) {
             let gradient = step.scale * gradient;
@@ -102,12 +103,12 @@ kernel! {
 mod tests {
     use super::*;
 
-    fn descend(optimiser: OptimiserKind, rate: f32) -> f32 {
+    fn distance_to_minimum_after_500_steps(optimiser: OptimiserKind, rate: f32) -> f32 {
         let settings = NetworkSettings { optimiser, ..Default::default() };
-        let (mut weights, mut state) = (vec![5.0, -3.0], vec![0.0; 2 * optimiser.state_per_parameter()]);
+        let (mut weights, mut state) = (vec![5.0, -3.0], vec![0.0; 2 * optimiser.state_values_per_parameter()]);
         for step_number in 1..=500 {
             let gradient: Vec<f32> = weights.iter().map(|weight| 2.0 * (weight - 1.0)).collect();
-            OptimiserStep::new(&settings, rate, 1.0, step_number).apply(&mut weights, &mut state, &gradient);
+            OptimiserStep::new(&settings, rate, 1.0, step_number).update_weights(&mut weights, &mut state, &gradient);
         }
         weights.iter().map(|weight| (weight - 1.0).abs()).fold(0.0, f32::max)
     }
@@ -116,17 +117,17 @@ mod tests {
     fn every_optimiser_minimises_a_quadratic() {
         for (optimiser, rate) in [(OptimiserKind::Sgd, 0.01), (OptimiserKind::Adagrad, 1.0), (OptimiserKind::Adam, 0.1)]
         {
-            let error = descend(optimiser, rate);
+            let error = distance_to_minimum_after_500_steps(optimiser, rate);
             assert!(error < 1e-2, "{optimiser:?} is off by {error}");
         }
     }
 
     #[test]
-    fn first_steps_follow_the_formulas() {
+    fn the_first_step_of_each_optimiser_matches_its_formula() {
         let first = |optimiser| {
             let settings = NetworkSettings { optimiser, epsilon: 1e-8, ..Default::default() };
-            let (mut weight, mut state) = ([1.0], vec![0.0; optimiser.state_per_parameter()]);
-            OptimiserStep::new(&settings, 0.1, 0.5, 1).apply(&mut weight, &mut state, &[4.0]);
+            let (mut weight, mut state) = ([1.0], vec![0.0; optimiser.state_values_per_parameter()]);
+            OptimiserStep::new(&settings, 0.1, 0.5, 1).update_weights(&mut weight, &mut state, &[4.0]);
             weight[0]
         };
         assert!((first(OptimiserKind::Sgd) - 0.8).abs() < 1e-6);
@@ -138,7 +139,7 @@ mod tests {
     fn weights_are_clamped_at_any_learning_rate() {
         let settings = NetworkSettings { optimiser: OptimiserKind::Sgd, ..Default::default() };
         let (mut weight, mut state) = ([1.0], [0.0]);
-        OptimiserStep::new(&settings, 10.0, 1.0, 1).apply(&mut weight, &mut state, &[1e15]);
+        OptimiserStep::new(&settings, 10.0, 1.0, 1).update_weights(&mut weight, &mut state, &[1e15]);
         assert_eq!(weight, [-MAX_WEIGHT]);
     }
 }

@@ -1,29 +1,29 @@
-//! The output heads in training.
+//! Training of the output heads.
 //!
-//! - Next item: sampled softmax with logQ correction [Bengio & Senécal 2008; Yi et al. 2019], or
-//!   BPR-max, over columns shared by the whole batch.
-//! - Interest: squared error of a bilinear form, in standardised values.
+//! - Next-item head: sampled softmax with logQ correction [Bengio & Senécal 2008; Yi et al. 2019],
+//!   or BPR-max. All examples of a batch share the same candidate items (columns).
+//! - Interest head: squared error of a bilinear form that predicts the standardised event value.
 
 use super::batch::{BatchTarget, TrainingBatch};
 use super::embedding_table::EmbeddingTable;
-use super::loss::{LANES, MASKED_LOGIT, next_item_loss};
-use super::math::{accumulate, exp, inner_product, kernel, ln};
+use super::loss::{EXAMPLES_PER_VECTOR, MASKED_LOGIT, next_item_loss};
+use super::math::{add_scaled_dispatched, dot_dispatched, exp, kernel, ln};
 use super::matmul::{MatrixView, matmul, transpose_copy};
 use super::negative_sampler::NegativeSampler;
-use super::network::{resize_buffer, resize_zeroed};
-use super::parameters::{NetworkParameters, row_width};
+use super::network::{resize_without_clearing, resize_zeroed};
+use super::parameters::{NetworkParameters, output_row_width};
 use super::row_slots::{RowGradients, RowSlots};
-use super::settings::{LossKind, SessionTargets};
+use super::settings::{LossKind, SessionTargetHandling};
 use super::value_scale::ValueScale;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// Examples per block, so that a block of logits stays in the cache.
+/// Examples per block. A block of logits of this size fits into the cache.
 const EXAMPLES_PER_BLOCK: usize = 64;
 
-/// The columns of a batch's loss and the buffers to compute it.
+/// The candidate items (columns) of the loss of a batch, and the buffers that the loss needs.
 ///
-/// Columns are the batch's targets, then the drawn negatives, each item once. A column is a slot of
-/// the gradients of the output table.
+/// The columns are the targets of the batch, then the drawn negatives. Each item has one column.
+/// The index of a column is the slot of its gradient row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OutputHeads {
     negatives: Vec<u32>,
@@ -34,54 +34,65 @@ pub(super) struct OutputHeads {
     adjustments: LogitAdjustments,
     /// Output rows of the columns, `(columns, row width)`.
     weights: Vec<f32>,
-    /// Transposed block of queries, `(hidden + 1, lanes)`.
+    /// Transposed copy of a block of queries, `(hidden + 1, lanes)`.
     transposed: Vec<f32>,
-    /// (o, 1, 0, …) of every example, `(examples, row width)`. The 1 makes the product with an
-    /// output row add its bias.
+    /// The query (o, 1, 0, …) of each example, `(examples, row width)`. The 1 multiplies the bias
+    /// in the output row, so the inner product includes the bias.
     queries: Vec<f32>,
-    /// `(columns, lanes)`.
+    /// Logits of a block of examples, `(columns, lanes)`.
     logits: Vec<f32>,
-    /// `(examples, row width)`.
+    /// Gradients of the queries, `(examples, row width)`.
     d_queries: Vec<f32>,
-    /// o · M of every example, with M the matrix of the interest head, `(examples, hidden)`.
+    /// The product o · M of each example, where M is the matrix of the interest head, `(examples,
+    /// hidden)`.
     interest_queries: Vec<f32>,
     d_interest_queries: Vec<f32>,
 }
 
-/// Adjustments of the logits besides the product: masks and logQ corrections.
+/// Adjustments of the logits: masks and logQ corrections.
 #[derive(Debug, Clone, Default)]
 struct LogitAdjustments {
-    /// (session, column of one of its targets), sorted.
+    /// Sorted pairs of a session and the column of one of its targets.
     session_columns: Vec<(u64, usize)>,
-    /// Columns that are a target of some example but were not drawn. They are masked if `in_batch`
-    /// is off.
+    /// Columns of items that are targets of the batch but were not drawn as negatives, if
+    /// `in_batch` is off; else empty. They are masked as negatives.
     targets_only: Vec<usize>,
-    /// logQ correction of every column, subtracted from its logit.
+    /// logQ correction of each column, to subtract from the logits of the column.
     corrections: Vec<f32>,
 }
 
 impl LogitAdjustments {
-    /// Adjusts the logits of one example, whose lane is the first of `logits`. The correction has
-    /// already been subtracted from every logit.
+    /// Adjusts the logits of one example; `logits` starts at the lane of the example. The caller
+    /// has already subtracted the logQ correction from every logit.
     ///
-    /// Masks columns that are targets only, and applies `rule` to the targets of the same session.
-    /// The example's own target keeps its logit; with [`SessionTargets::Certain`] it gets its
-    /// correction back.
-    fn adjust(&self, rule: SessionTargets, logits: &mut [f32], lanes: usize, target_column: usize, session: u64) {
+    /// Masks the columns in `targets_only` and applies `rule` to the targets of the same session.
+    /// The logit of the example's own target is not masked. With [`SessionTargetHandling::Certain`]
+    /// its logQ correction is undone.
+    fn adjust_logits(
+        &self,
+        rule: SessionTargetHandling,
+        logits: &mut [f32],
+        lanes: usize,
+        target_column: usize,
+        session: u64,
+    ) {
         let target_logit = logits[target_column * lanes];
         self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED_LOGIT);
         let first = self.session_columns.partition_point(|(other, _)| *other < session);
         let same_session =
             self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
         match rule {
-            SessionTargets::Masked => same_session.for_each(|column| logits[column * lanes] = MASKED_LOGIT),
-            SessionTargets::Certain => {
+            SessionTargetHandling::Masked => same_session.for_each(|column| logits[column * lanes] = MASKED_LOGIT),
+            SessionTargetHandling::Certain => {
                 same_session.for_each(|column| logits[column * lanes] += self.corrections[column])
             }
-            SessionTargets::Negatives => {}
+            SessionTargetHandling::Negatives => {}
         }
-        logits[target_column * lanes] =
-            if rule == SessionTargets::Certain { target_logit + self.corrections[target_column] } else { target_logit };
+        logits[target_column * lanes] = if rule == SessionTargetHandling::Certain {
+            target_logit + self.corrections[target_column]
+        } else {
+            target_logit
+        };
     }
 }
 
@@ -92,22 +103,23 @@ pub(super) struct HeadsLoss {
     pub(super) next_item: f64,
     /// Squared error of the interest head, in standardised values.
     pub(super) interest: f64,
-    /// Examples with a value.
+    /// Number of examples whose target event has a value.
     pub(super) valued_examples: usize,
 }
 
-/// Buffers that receive the gradients of the heads.
+/// Buffers for the gradients of the output heads.
 pub(super) struct HeadGradients<'a> {
-    /// Gradients of output rows, one per slot. Slots that are not columns stay zero.
+    /// Gradients of the rows of the output table, by slot. The gradient of a slot that is not a
+    /// column is zero.
     pub(super) columns: &'a mut RowGradients,
-    /// Gradient of o, `(rows, hidden)`.
+    /// Gradient of the network outputs o, `(rows, hidden)`.
     pub(super) outputs: &'a mut Vec<f32>,
-    /// Gradients of the dense parameters; the heads write those of the interest head.
+    /// Gradients of the dense parameters. The heads write only the gradients of the interest head.
     pub(super) dense: &'a mut [f32],
 }
 
 impl OutputHeads {
-    /// Selects the columns of the batch and assigns their slots. `slots` is empty on entry.
+    /// Selects the columns of the batch and assigns a slot to each. `slots` must be empty on entry.
     pub(super) fn select_columns(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -121,7 +133,7 @@ impl OutputHeads {
         self.target_columns.extend(batch.targets.iter().filter_map(|target| slots.get_or_assign(target.item)));
         let targets = slots.rows().len();
         self.negatives.clear();
-        sampler.draw(settings.negatives, rng, &mut self.negatives);
+        sampler.draw_negatives(settings.negatives, rng, &mut self.negatives);
         self.negatives.dedup();
         self.adjustments.targets_only.clear();
         let mut is_drawn = vec![false; targets];
@@ -139,10 +151,11 @@ impl OutputHeads {
         self.adjustments.session_columns.extend(sessions.zip(self.target_columns.iter().copied()));
         self.adjustments.session_columns.sort_unstable();
         self.adjustments.session_columns.dedup();
-        let (width, examples) = (row_width(settings.hidden), if settings.in_batch { batch.targets.len() } else { 0 });
-        resize_buffer(&mut self.weights, self.columns * width);
+        let (width, examples) =
+            (output_row_width(settings.hidden), if settings.in_batch { batch.targets.len() } else { 0 });
+        resize_without_clearing(&mut self.weights, self.columns * width);
         for (item, weights) in slots.rows().iter().zip(self.weights.chunks_exact_mut(width)) {
-            if let Some(row) = parameters.output_rows().row(*item as usize) {
+            if let Some(row) = parameters.output_table().row(*item as usize) {
                 weights.copy_from_slice(row);
             }
         }
@@ -154,7 +167,8 @@ impl OutputHeads {
         to_logq_corrections(&mut self.adjustments.corrections, weight);
     }
 
-    /// Computes both losses and their gradients. `outputs` holds o of every row, `(rows, hidden)`.
+    /// Computes the next-item loss, the interest loss and their gradients. `outputs` holds the
+    /// network output o of each row, `(rows, hidden)`.
     pub(super) fn loss_and_gradients(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -164,23 +178,26 @@ impl OutputHeads {
         gradients: HeadGradients<'_>,
     ) -> HeadsLoss {
         let settings = &*parameters.settings;
-        let (hidden, width, examples) = (settings.hidden, row_width(settings.hidden), batch.targets.len());
+        let (hidden, width, examples) = (settings.hidden, output_row_width(settings.hidden), batch.targets.len());
         let HeadGradients { columns, outputs: d_outputs, dense } = gradients;
         resize_zeroed(&mut self.queries, examples * width);
         for (target, query) in batch.targets.iter().zip(self.queries.chunks_exact_mut(width)) {
             query[..hidden].copy_from_slice(&outputs[target.row * hidden..][..hidden]);
             query[hidden] = 1.0;
         }
-        resize_buffer(&mut self.d_queries, examples * width);
-        // The product writes the column rows up to the bias. The rest of these rows, and rows of
-        // other slots, start at zero.
-        resize_buffer(&mut columns.values, columns.slots.rows().len() * width);
+        resize_without_clearing(&mut self.d_queries, examples * width);
+        // The matrix product writes the gradients of the columns up to the bias. The other values
+        // start at zero: the rest of these rows, and the rows of the other slots.
+        resize_without_clearing(&mut columns.values, columns.slots.rows().len() * width);
         let (written, non_columns) = columns.values.split_at_mut(self.columns * width);
         non_columns.fill(0.0);
         written.chunks_exact_mut(width).for_each(|row| row[hidden + 1..].fill(0.0));
-        let mut loss = HeadsLoss { next_item: self.next_item_head(parameters, batch, written), ..Default::default() };
+        let mut loss = HeadsLoss {
+            next_item: self.next_item_loss_and_gradients(parameters, batch, written),
+            ..Default::default()
+        };
         if settings.interest_weight > 0.0 {
-            self.interest_head(parameters, batch, scale, written, dense, &mut loss);
+            self.interest_loss_and_gradients(parameters, batch, scale, written, dense, &mut loss);
         }
         resize_zeroed(d_outputs, outputs.len());
         for (target, gradient) in batch.targets.iter().zip(self.d_queries.chunks_exact(width)) {
@@ -189,14 +206,14 @@ impl OutputHeads {
         loss
     }
 
-    fn next_item_head(
+    fn next_item_loss_and_gradients(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
         batch: &TrainingBatch,
         d_weights: &mut [f32],
     ) -> f64 {
         let settings = &*parameters.settings;
-        let (hidden, width, columns) = (settings.hidden, row_width(settings.hidden), self.columns);
+        let (hidden, width, columns) = (settings.hidden, output_row_width(settings.hidden), self.columns);
         let scale = 1.0 / batch.targets.len() as f32;
         let weights = MatrixView::strided(&self.weights, columns, hidden + 1, width);
         let mut loss = 0.0;
@@ -204,15 +221,15 @@ impl OutputHeads {
             self.queries.chunks(EXAMPLES_PER_BLOCK * width).zip(self.d_queries.chunks_mut(EXAMPLES_PER_BLOCK * width));
         let examples = batch.targets.chunks(EXAMPLES_PER_BLOCK).zip(self.target_columns.chunks(EXAMPLES_PER_BLOCK));
         for (block, ((queries, d_queries), (targets, target_columns))) in blocks.zip(examples).enumerate() {
-            let lanes = targets.len().next_multiple_of(LANES);
+            let lanes = targets.len().next_multiple_of(EXAMPLES_PER_VECTOR);
             let queries = MatrixView::strided(queries, targets.len(), hidden + 1, width);
             let transposed_queries = transpose_copy(&mut self.transposed, queries, lanes);
-            resize_buffer(&mut self.logits, columns * lanes);
+            resize_without_clearing(&mut self.logits, columns * lanes);
             matmul(&mut self.logits, lanes, weights, transposed_queries, false);
-            subtract_by_row(&mut self.logits, lanes, &self.adjustments.corrections);
+            subtract_from_rows(&mut self.logits, lanes, &self.adjustments.corrections);
             for (lane, (target, target_column)) in targets.iter().zip(target_columns).enumerate() {
                 let session = batch.sessions[target.window];
-                self.adjustments.adjust(
+                self.adjustments.adjust_logits(
                     settings.session_targets,
                     &mut self.logits[lane..],
                     lanes,
@@ -235,7 +252,7 @@ impl OutputHeads {
         loss
     }
 
-    fn interest_head(
+    fn interest_loss_and_gradients(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
         batch: &TrainingBatch,
@@ -245,7 +262,7 @@ impl OutputHeads {
         loss: &mut HeadsLoss,
     ) {
         let settings = &*parameters.settings;
-        let (hidden, width, examples) = (settings.hidden, row_width(settings.hidden), batch.targets.len());
+        let (hidden, width, examples) = (settings.hidden, output_row_width(settings.hidden), batch.targets.len());
         loss.valued_examples = batch.targets.iter().filter(|target| target.value.is_finite()).count();
         if loss.valued_examples == 0 {
             return;
@@ -254,7 +271,7 @@ impl OutputHeads {
         let (matrix, bias) = (&parameters.dense[layout.interest.clone()], parameters.dense[layout.interest_bias.start]);
         let (matrix, queries) =
             (MatrixView::new(matrix, hidden, hidden), MatrixView::strided(&self.queries, examples, hidden, width));
-        resize_buffer(&mut self.interest_queries, examples * hidden);
+        resize_without_clearing(&mut self.interest_queries, examples * hidden);
         resize_zeroed(&mut self.d_interest_queries, examples * hidden);
         matmul(&mut self.interest_queries, hidden, queries, matrix, false);
         let step = 2.0 * settings.interest_weight / loss.valued_examples as f32;
@@ -268,11 +285,11 @@ impl OutputHeads {
             }
             let weights = &self.weights[target_column * width..][..width];
             let d_weights = &mut d_weights[target_column * width..][..width];
-            let error = inner_product(interest_query, &weights[..hidden]) + weights[hidden + 1] + bias
+            let error = dot_dispatched(interest_query, &weights[..hidden]) + weights[hidden + 1] + bias
                 - scale.standardise(*value);
             loss.interest += f64::from(error) * f64::from(error);
-            accumulate(&mut d_weights[..hidden], step * error, interest_query);
-            accumulate(d_interest_query, step * error, &weights[..hidden]);
+            add_scaled_dispatched(&mut d_weights[..hidden], step * error, interest_query);
+            add_scaled_dispatched(d_interest_query, step * error, &weights[..hidden]);
             d_weights[hidden + 1] += step * error;
             dense[layout.interest_bias.start] += step * error;
         }
@@ -283,19 +300,19 @@ impl OutputHeads {
     }
 }
 
-/// Probability that an item with `expected` expected occurrences is a column, `1 − e^(−λ)`
-/// (Poisson).
+/// Probability that an item is a column of the batch, `1 − e^(−λ)` (Poisson), where λ is the
+/// expected number of its draws, `expected`.
 ///
-/// An item is one column however often it was drawn, so this is the sampling probability Q of the
-/// logQ correction. Below 0.02 the second-order series avoids cancellation.
+/// An item has one column however often it was drawn. This probability is therefore the Q of the
+/// logQ correction. For `expected` below 0.02, a second-order series avoids cancellation.
 #[inline(always)]
-fn inclusion_probability(expected: f32) -> f32 {
+fn sampling_probability(expected: f32) -> f32 {
     if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - exp(-expected) }
 }
 
 kernel! {
-    /// Subtracts one value from every row of `(rows, lanes)`.
-    fn subtract_by_row<'a>(rows: &'a mut [f32], lanes: usize, values: &'a [f32]) -> () {
+    /// Subtracts `values[i]` from all values of row i. The shape of `rows` is `(rows, lanes)`.
+    fn subtract_from_rows<'a>(rows: &'a mut [f32], lanes: usize, values: &'a [f32]) -> () {
         for (row, value) in rows.chunks_exact_mut(lanes).zip(values) {
             for logit in row {
                 *logit -= value;
@@ -306,7 +323,7 @@ kernel! {
     /// Replaces expected counts by logQ corrections, `weight · ln(1 − e^(−λ))`.
     fn to_logq_corrections<'a>(expected: &'a mut [f32], weight: f32) -> () {
         for value in expected.iter_mut() {
-            *value = weight * ln(inclusion_probability(*value));
+            *value = weight * ln(sampling_probability(*value));
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Trainable parameters: one flat vector of dense parameters and growing embedding tables.
+//! Trainable parameters: one flat vector of dense parameters, and embedding tables that grow with
+//! the items.
 
 use super::cow_rows::CowRows;
 use super::embedding_table::EmbeddingTable;
 use super::input::{GAP_BUCKETS, ItemAttributeLists, StepInput};
-use super::math::accumulate;
+use super::math::add_scaled_dispatched;
 use super::settings::NetworkSettings;
 use crate::domain::EventKinds;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -12,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Width of an item's output row: embedding, next-item bias, interest bias, and zero padding to
-/// whole vectors of 16.
-pub(super) const fn row_width(hidden: usize) -> usize {
+/// Width of an item's row in the output table: the embedding, the next-item bias, the interest
+/// bias, and zero padding to a multiple of 16.
+pub(super) const fn output_row_width(hidden: usize) -> usize {
     (hidden + 2).next_multiple_of(16)
 }
 
-/// Ranges of one layer's parameters in the flat vector.
+/// Index ranges of one layer's parameters in the flat vector of dense parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LayerLayout {
     /// Input weights W, `(hidden, gates · hidden)`.
@@ -29,7 +30,8 @@ pub(super) struct LayerLayout {
     pub(super) bias: Range<usize>,
 }
 
-/// Ranges of the dense parameters in the flat vector. The range of a disabled part is empty.
+/// Index ranges of the dense parameters in their flat vector. The range of a disabled part is
+/// empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ParameterLayout {
     pub(super) layers: Vec<LayerLayout>,
@@ -83,24 +85,24 @@ impl ParameterLayout {
     }
 }
 
-/// Generator of the initial values of one row of a table. Every row has its own, so growth order
-/// does not matter.
+/// Random generator for the initial values of one row of a table. Every row has its own generator,
+/// so the initial values do not depend on the order in which tables grow.
 fn row_rng(seed: u64, table: u64, row: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed ^ (table << 56) ^ row.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Fills `values` uniformly from [−scale, scale).
 fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
-    /// 2⁻²³: scales 24 random bits to [0, 2).
-    const STEP: f32 = 1.0 / 8_388_608.0;
+    /// 2⁻²³, which scales 24 random bits to [0, 2).
+    const SCALE_OF_24_BITS: f32 = 1.0 / 8_388_608.0;
     for value in values {
-        *value = ((rng.next_u32() >> 8) as f32 * STEP - 1.0) * scale;
+        *value = ((rng.next_u32() >> 8) as f32 * SCALE_OF_24_BITS - 1.0) * scale;
     }
 }
 
-/// Row lookup, in the trainer's tables or in published ones.
+/// Row lookup in a table of embeddings: the trainer's or a published one.
 pub(super) trait EmbeddingLookup {
-    /// The row, or `None` beyond the end.
+    /// The row with number `row`, or `None` beyond the end of the table.
     fn row(&self, row: usize) -> Option<&[f32]>;
 }
 
@@ -116,7 +118,7 @@ impl EmbeddingLookup for CowRows {
     }
 }
 
-/// All parameters learned by gradients, with embeddings in tables of type `T`.
+/// All parameters that gradient descent trains. `T` is the type of the embedding tables.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct NetworkParameters<T> {
     pub(super) settings: Arc<NetworkSettings>,
@@ -124,10 +126,11 @@ pub(super) struct NetworkParameters<T> {
     /// Seed of all initial values.
     seed: u64,
     pub(super) dense: Arc<Vec<f32>>,
-    /// Input embeddings, `(items, hidden)`. If tied, these are also the output rows, `(items,
-    /// row_width(hidden))`.
+    /// Input embeddings, `(items, hidden)`. With tied embeddings this is also the output table,
+    /// `(items, output_row_width(hidden))`.
     pub(super) items: T,
-    /// Output embeddings and biases, `(items, row_width(hidden))`; `None` if tied.
+    /// Output embeddings and biases, `(items, output_row_width(hidden))`; `None` with tied
+    /// embeddings.
     pub(super) outputs: Option<T>,
     pub(super) attribute_rows: T,
     pub(super) attributes: ItemAttributeLists,
@@ -152,11 +155,11 @@ impl NetworkParameters<EmbeddingTable> {
         for (range, diagonal) in [(&layout.input_to_output, 1.0), (&layout.input_memory, 0.2)] {
             dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
         }
-        let table = |width| EmbeddingTable::new(width, settings.optimiser.state_per_parameter());
+        let table = |width| EmbeddingTable::new(width, settings.optimiser.state_values_per_parameter());
         let (items, outputs) = if settings.tied {
-            (table(row_width(hidden)), None)
+            (table(output_row_width(hidden)), None)
         } else {
-            (table(hidden), Some(table(row_width(hidden))))
+            (table(hidden), Some(table(output_row_width(hidden))))
         };
         Self {
             layout: Arc::new(layout),
@@ -170,9 +173,9 @@ impl NetworkParameters<EmbeddingTable> {
         }
     }
 
-    /// Adds rows for items up to `items`. Initial values depend only on the seed and the item
-    /// number.
-    pub(super) fn grow(&mut self, items: usize) {
+    /// Grows the item tables to `items` rows. The initial values of a row depend only on the seed
+    /// and the item number.
+    pub(super) fn grow_items(&mut self, items: usize) {
         let (seed, hidden, scale) = (self.seed, self.settings.hidden, self.settings.initial_scale);
         let fill = |table| {
             move |row: usize, values: &mut [f32]| {
@@ -185,19 +188,19 @@ impl NetworkParameters<EmbeddingTable> {
         }
     }
 
-    /// Sets the input and output rows of `item` to the mean of the rows of `others`.
-    pub(super) fn set_to_mean(&mut self, item: u32, others: &[u32]) {
+    /// Sets the input embedding and the output row of `item` to the mean of those of `others`.
+    pub(super) fn set_rows_to_mean(&mut self, item: u32, others: &[u32]) {
         for table in [&mut self.items].into_iter().chain(&mut self.outputs) {
             let mut mean = vec![0.0; table.width()];
             for row in others.iter().filter_map(|other| table.row(*other as usize)) {
-                accumulate(&mut mean, 1.0 / others.len() as f32, row);
+                add_scaled_dispatched(&mut mean, 1.0 / others.len() as f32, row);
             }
-            table.overwrite(item, &mean);
+            table.overwrite_row(item, &mean);
         }
     }
 
-    /// Sets the attributes of an item and adds rows for attribute ids not seen before. Ids at or
-    /// above `attributes_max` are dropped.
+    /// Sets the attributes of an item and adds embedding rows for new attribute ids. Attribute ids
+    /// at or above `attributes_max` are dropped.
     pub(super) fn set_attributes(&mut self, item: u32, attributes: &[u32]) {
         let (seed, scale, max) = (self.seed, self.settings.initial_scale, self.settings.attributes_max);
         let known: Vec<u32> = attributes.iter().copied().filter(|id| (*id as usize) < max).collect();
@@ -206,15 +209,15 @@ impl NetworkParameters<EmbeddingTable> {
             self.attribute_rows
                 .grow(rows, |row, values| fill_uniform(values, scale, &mut row_rng(seed, 4, row as u64)));
         }
-        self.attributes.set(item, &known);
+        self.attributes.set_attributes(item, &known);
     }
 
     /// Whether every part has the size that the settings imply. Checked after deserialisation.
     pub(super) fn is_consistent(&self, kinds: usize) -> bool {
-        let (hidden, state_per_weight) = (self.settings.hidden, self.settings.optimiser.state_per_parameter());
-        let items = if self.settings.tied { row_width(hidden) } else { hidden };
+        let (hidden, state_per_weight) = (self.settings.hidden, self.settings.optimiser.state_values_per_parameter());
+        let items = if self.settings.tied { output_row_width(hidden) } else { hidden };
         let outputs = |table: &EmbeddingTable| {
-            table.is_consistent(row_width(hidden), state_per_weight) && table.len() == self.items.len()
+            table.is_consistent(output_row_width(hidden), state_per_weight) && table.len() == self.items.len()
         };
         self.settings.check().is_ok()
             && *self.layout == ParameterLayout::new(&self.settings, kinds)
@@ -225,17 +228,17 @@ impl NetworkParameters<EmbeddingTable> {
             && self.attribute_rows.is_consistent(hidden, state_per_weight)
     }
 
-    /// Allocates buffers that are not serialised.
-    pub(super) fn rebuild_transient(&mut self) {
+    /// Allocates the change tracking of all tables, which is not serialised.
+    pub(super) fn allocate_change_tracking(&mut self) {
         [&mut self.items, &mut self.attribute_rows]
             .into_iter()
             .chain(&mut self.outputs)
-            .for_each(EmbeddingTable::rebuild_transient);
+            .for_each(EmbeddingTable::allocate_change_tracking);
     }
 
-    /// Brings a published copy up to date and calls `on_change` with the changed rows of the output
-    /// table. Copies the attributes only if `attributes_changed`.
-    pub(super) fn publish(
+    /// Updates a published copy of the parameters and calls `on_change` with the changed rows of
+    /// the output table. Copies the attributes only if `attributes_changed` is set.
+    pub(super) fn publish_into(
         &mut self,
         copy: &mut NetworkParameters<CowRows>,
         attributes_changed: bool,
@@ -245,17 +248,17 @@ impl NetworkParameters<EmbeddingTable> {
         if attributes_changed {
             copy.attributes = self.attributes.clone();
         }
-        self.attribute_rows.publish(&mut copy.attribute_rows, |_, _| {});
+        self.attribute_rows.publish_into(&mut copy.attribute_rows, |_, _| {});
         match (&mut self.outputs, &mut copy.outputs) {
             (Some(outputs), Some(copy_of_outputs)) => {
-                self.items.publish(&mut copy.items, |_, _| {});
-                outputs.publish(copy_of_outputs, on_change);
+                self.items.publish_into(&mut copy.items, |_, _| {});
+                outputs.publish_into(copy_of_outputs, on_change);
             }
-            _ => self.items.publish(&mut copy.items, on_change),
+            _ => self.items.publish_into(&mut copy.items, on_change),
         }
     }
 
-    /// An empty copy to publish into.
+    /// A copy without items, for [`NetworkParameters::publish_into`].
     pub(super) fn empty_snapshot(&self) -> NetworkParameters<CowRows> {
         NetworkParameters {
             settings: Arc::clone(&self.settings),
@@ -271,13 +274,13 @@ impl NetworkParameters<EmbeddingTable> {
 }
 
 impl NetworkParameters<CowRows> {
-    /// Same check as [`NetworkParameters::is_consistent`], with the number of kinds derived from
-    /// the layout.
+    /// Same check as [`NetworkParameters::is_consistent`], but derives the number of event kinds
+    /// from the layout.
     pub(super) fn is_consistent_snapshot(&self) -> bool {
         let hidden = self.settings.hidden;
-        let items = if self.settings.tied { row_width(hidden) } else { hidden };
+        let items = if self.settings.tied { output_row_width(hidden) } else { hidden };
         let kinds = self.layout.kinds.len() / hidden.max(1);
-        let outputs = |rows: &CowRows| rows.is_consistent(row_width(hidden)) && rows.len() == self.items.len();
+        let outputs = |rows: &CowRows| rows.is_consistent(output_row_width(hidden)) && rows.len() == self.items.len();
         self.settings.check().is_ok()
             && *self.layout == ParameterLayout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
@@ -289,38 +292,45 @@ impl NetworkParameters<CowRows> {
 }
 
 impl<T: EmbeddingLookup> NetworkParameters<T> {
-    /// Table of output rows.
-    pub(super) fn output_rows(&self) -> &T {
+    /// The table of output rows: embeddings and biases by item.
+    pub(super) fn output_table(&self) -> &T {
         self.outputs.as_ref().unwrap_or(&self.items)
     }
 
-    /// Attributes of the item that the input uses; empty if attributes are disabled.
+    /// The attributes whose embeddings are part of the input of an item; empty if `attributes` is
+    /// disabled.
     pub(super) fn attributes_of(&self, item: u32) -> &[u32] {
-        if self.settings.attributes { self.attributes.get(item) } else { &[] }
+        if self.settings.attributes { self.attributes.attributes_of(item) } else { &[] }
     }
 
-    /// Range of a kind's embedding in the flat vector; `None` if there is none.
-    pub(super) fn kind_range(&self, kind: u8) -> Option<Range<usize>> {
-        self.embedding_range(&self.layout.kinds, kind)
+    /// Index range of the embedding of an event kind in the flat vector; `None` if the kind has no
+    /// embedding.
+    pub(super) fn kind_embedding_range(&self, kind: u8) -> Option<Range<usize>> {
+        self.range_in_flat_vector(&self.layout.kinds, kind)
     }
 
-    /// Range of a gap bucket's embedding in the flat vector; `None` if there is none.
-    pub(super) fn gap_range(&self, gap: u8) -> Option<Range<usize>> {
-        self.embedding_range(&self.layout.gaps, gap)
+    /// Index range of the embedding of a gap bucket in the flat vector; `None` if the bucket has no
+    /// embedding.
+    pub(super) fn gap_embedding_range(&self, gap: u8) -> Option<Range<usize>> {
+        self.range_in_flat_vector(&self.layout.gaps, gap)
     }
 
-    fn embedding_range(&self, table: &Range<usize>, row: u8) -> Option<Range<usize>> {
+    fn range_in_flat_vector(&self, table: &Range<usize>, row: u8) -> Option<Range<usize>> {
         let start = table.start + usize::from(row) * self.settings.hidden;
         let end = start + self.settings.hidden;
         (end <= table.end).then_some(start..end)
     }
 
-    /// Writes the input x, the sum of the step's embeddings, `(hidden)`. Unknown parts add nothing.
-    pub(super) fn embed(&self, input: &StepInput, out: &mut [f32]) {
+    /// Writes the network input x of a step, `(hidden)`: the sum of the embeddings of its parts. A
+    /// part without an embedding adds nothing.
+    pub(super) fn embed_input(&self, input: &StepInput, out: &mut [f32]) {
         let dense = |range: Range<usize>| self.dense.get(range);
         let boundary = if input.starts_session { dense(self.layout.session_start.clone()) } else { None };
-        let parts =
-            [self.kind_range(input.kind).and_then(dense), self.gap_range(input.gap_bucket).and_then(dense), boundary];
+        let parts = [
+            self.kind_embedding_range(input.kind).and_then(dense),
+            self.gap_embedding_range(input.gap_bucket).and_then(dense),
+            boundary,
+        ];
         let item = input.item.and_then(|item| self.items.row(item as usize));
         let attributes = input.item.map_or(&[][..], |item| self.attributes_of(item));
         let attributes = attributes.iter().filter_map(|id| self.attribute_rows.row(*id as usize));
@@ -329,7 +339,7 @@ impl<T: EmbeddingLookup> NetworkParameters<T> {
             None => out.fill(0.0),
         }
         for part in parts.into_iter().flatten().chain(attributes) {
-            accumulate(out, 1.0, part);
+            add_scaled_dispatched(out, 1.0, part);
         }
     }
 }

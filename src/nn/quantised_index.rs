@@ -1,42 +1,44 @@
-//! Approximate scoring of the whole catalogue: output rows as 8-bit codes with one scale per row.
+//! Approximate scoring of the whole catalogue with output embeddings quantised to 8 bits, with one
+//! scale per item.
 //!
-//! Sixteen rows are interleaved, so that one vector holds four dimensions of eight rows and the dot
-//! products need no horizontal sums.
+//! The codes of sixteen rows are interleaved: one vector register holds four dimensions of eight
+//! rows. The dot products therefore need no sums across a register.
 
 use super::cow_rows::CowRows;
 use super::math::kernel;
 use crate::domain::PagedVec;
 use std::sync::Arc;
 
-/// Interleaved rows that are scored together.
+/// Number of rows whose codes are interleaved and that are scored together.
 const ROWS_PER_GROUP: usize = 16;
-/// Rows per block: large enough for the hardware prefetcher, small enough that a changed row copies
-/// little.
+/// Rows per block. A larger block suits the hardware prefetcher; a smaller block makes the copy
+/// after a changed row cheaper.
 const ROWS_PER_BLOCK: usize = 4 * ROWS_PER_GROUP;
-/// Rows per half group: the sums of one vector.
+/// Rows per half of a group. One vector register holds the sums of this many rows.
 const ROWS_PER_HALF: usize = ROWS_PER_GROUP / 2;
 
 /// A block of quantised rows. The logit of an item is about `bias + scale · Σ code · query`.
 #[derive(Debug, Clone)]
 struct QuantisedBlock {
-    /// `(groups, quads of dimensions, 2 halves, 8 rows · 4 dimensions)`.
+    /// Row codes, `(groups, quads of dimensions, 2 halves, 8 rows · 4 dimensions)`.
     codes: Vec<[[i8; ROWS_PER_HALF * 4]; 2]>,
-    /// Sum of the codes of each row, for the offset of the query's quantisation.
+    /// Sum of the codes of each row. Scoring multiplies the sum by the query's minimum, which the
+    /// query codes omit.
     sums: [f32; ROWS_PER_BLOCK],
     scales: [f32; ROWS_PER_BLOCK],
-    /// Next-item biases; −∞ beyond the last item.
+    /// Next-item bias of each row; −∞ for rows beyond the last item.
     biases: [f32; ROWS_PER_BLOCK],
 }
 
-/// Quantised rows of a whole table. Clones share unchanged blocks.
+/// Quantised copy of the output table. Clones share unchanged blocks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct QuantisedIndex {
     blocks: PagedVec<Arc<QuantisedBlock>, 16>,
 }
 
 kernel! {
-    /// Encodes one row of a block: symmetric 8-bit quantisation with scale `max |x| / 127`.
-    fn encode<'a>(block: &'a mut QuantisedBlock, row: usize, embedding: &'a [f32], bias: f32) -> () {
+    /// Quantises one row of a block to symmetric 8-bit codes with the scale `max |x| / 127`.
+    fn encode_row<'a>(block: &'a mut QuantisedBlock, row: usize, embedding: &'a [f32], bias: f32) -> () {
         let mut largest = 0.0_f32;
         for value in embedding {
             largest = largest.max(value.abs());
@@ -55,26 +57,27 @@ kernel! {
     }
 }
 
-/// A query quantised to unsigned 7-bit codes: about `min + step · code`.
+/// A query quantised to unsigned 7-bit codes. A query value is about `min + step · code`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct QuantisedQuery {
-    /// Quads of dimensions. Codes are at most [`QuantisedQuery::MAX_CODE`].
+    /// Codes of the query values, in groups of four dimensions. A code is at most
+    /// [`QuantisedQuery::MAX_QUERY_CODE`].
     quads: Vec<[u8; 4]>,
     min: f32,
     step: f32,
 }
 
 impl QuantisedQuery {
-    /// Largest code. With row codes of at most 127, the sum of two products fits the 16-bit lanes
-    /// of `maddubs`.
-    const MAX_CODE: f32 = 127.0;
+    /// Largest code of a query value. Row codes are at most 127, so the sum of two products fits
+    /// into the 16-bit lanes of `maddubs`.
+    const MAX_QUERY_CODE: f32 = 127.0;
 
-    pub(super) fn encode(&mut self, query: &[f32]) {
+    pub(super) fn quantise(&mut self, query: &[f32]) {
         let (min, largest) =
             query.iter().fold((0.0_f32, 0.0_f32), |(min, largest), value| (min.min(*value), largest.max(*value)));
         let range = largest - min;
-        let factor = if range > 0.0 { Self::MAX_CODE / range } else { 0.0 };
-        (self.min, self.step) = (min, range / Self::MAX_CODE);
+        let factor = if range > 0.0 { Self::MAX_QUERY_CODE / range } else { 0.0 };
+        (self.min, self.step) = (min, range / Self::MAX_QUERY_CODE);
         self.quads.clear();
         let code = |value: Option<&f32>| value.map_or(0, |value| ((value - min) * factor).round_ties_even() as u8);
         self.quads.extend(query.chunks(4).map(|quad| [0, 1, 2, 3].map(|offset| code(quad.get(offset)))));
@@ -82,7 +85,7 @@ impl QuantisedQuery {
 }
 
 impl QuantisedBlock {
-    /// An empty block.
+    /// A block without items.
     fn new(hidden: usize) -> Self {
         Self {
             codes: vec![[[0; ROWS_PER_HALF * 4]; 2]; ROWS_PER_BLOCK / ROWS_PER_GROUP * hidden.div_ceil(4)],
@@ -92,9 +95,10 @@ impl QuantisedBlock {
         }
     }
 
-    /// Writes the logits of the rows. `products` returns Σ row code · query code for one group.
+    /// Writes the approximate logits of all rows of the block. `products` computes Σ row code ·
+    /// query code for each row of a group.
     #[inline(always)]
-    fn logits(
+    fn write_logits(
         &self,
         query: &QuantisedQuery,
         out: &mut [f32],
@@ -112,10 +116,10 @@ impl QuantisedBlock {
 }
 
 kernel! {
-    /// Writes the approximate logits of blocks; portable version.
+    /// Writes the approximate logits of all rows of `blocks`. This version runs on every CPU.
     fn score_portable<'a>(blocks: &'a [Arc<QuantisedBlock>], query: &'a QuantisedQuery, out: &'a mut [f32]) -> () {
         for (block, out) in blocks.iter().zip(out.chunks_exact_mut(ROWS_PER_BLOCK)) {
-            block.logits(query, out, |codes| {
+            block.write_logits(query, out, |codes| {
                 let mut sums = [0_i32; ROWS_PER_GROUP];
                 for (codes, quad) in codes.iter().zip(&query.quads) {
                     let quad = quad.map(i32::from);
@@ -129,7 +133,8 @@ kernel! {
     }
 }
 
-/// AVX2 version with `maddubs` and `madd`. It computes the same integer sums as [`score_portable`].
+/// AVX2 version of [`score_portable`], with the instructions `maddubs` and `madd`. Both versions
+/// compute the same integer sums.
 #[cfg(target_arch = "x86_64")]
 struct Avx2ScoreKernel<'a> {
     simd: pulp::x86::V3,
@@ -147,7 +152,7 @@ impl pulp::NullaryFnOnce for Avx2ScoreKernel<'_> {
         let Self { simd, blocks, query, out } = self;
         let ones = simd.avx._mm256_set1_epi16(1);
         for (block, out) in blocks.iter().zip(out.chunks_exact_mut(ROWS_PER_BLOCK)) {
-            block.logits(
+            block.write_logits(
                 query,
                 out,
                 #[inline(always)]
@@ -167,7 +172,8 @@ impl pulp::NullaryFnOnce for Avx2ScoreKernel<'_> {
     }
 }
 
-/// Writes the approximate logits of blocks with the fastest version that the CPU supports.
+/// Writes the approximate logits of all rows of `blocks` with the fastest version that the CPU
+/// supports.
 fn score_blocks(blocks: &[Arc<QuantisedBlock>], query: &QuantisedQuery, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
@@ -177,26 +183,27 @@ fn score_blocks(blocks: &[Arc<QuantisedBlock>], query: &QuantisedQuery, out: &mu
 }
 
 impl QuantisedIndex {
-    /// Re-encodes the listed rows of `table`, whose first `hidden` values are the embedding,
-    /// followed by the bias.
-    pub(super) fn update(&mut self, table: &CowRows, hidden: usize, rows: &[u32]) {
+    /// Quantises the listed rows of `table` again. The first `hidden` values of a row are the
+    /// embedding; the bias follows.
+    pub(super) fn encode_rows(&mut self, table: &CowRows, hidden: usize, rows: &[u32]) {
         self.blocks.grow(table.len().div_ceil(ROWS_PER_BLOCK), || Arc::new(QuantisedBlock::new(hidden)));
         for row in rows.iter().map(|row| *row as usize) {
             if let (Some(values), Some(block)) = (table.row(row), self.blocks.get_mut(row / ROWS_PER_BLOCK)) {
-                encode(Arc::make_mut(block), row % ROWS_PER_BLOCK, &values[..hidden], values[hidden]);
+                encode_row(Arc::make_mut(block), row % ROWS_PER_BLOCK, &values[..hidden], values[hidden]);
             }
         }
     }
 
-    /// Encodes a whole table.
+    /// Quantises all rows of a table.
     pub(super) fn from_table(table: &CowRows, hidden: usize) -> Self {
         let mut index = Self::default();
-        index.update(table, hidden, &(0..table.len() as u32).collect::<Vec<_>>());
+        index.encode_rows(table, hidden, &(0..table.len() as u32).collect::<Vec<_>>());
         index
     }
 
-    /// Writes the approximate logit of every item, padded with −∞ to whole blocks.
-    pub(super) fn score(&self, query: &QuantisedQuery, out: &mut Vec<f32>) {
+    /// Writes the approximate logit of every item to `out`, padded with −∞ to a multiple of the
+    /// block size.
+    pub(super) fn score_all_rows(&self, query: &QuantisedQuery, out: &mut Vec<f32>) {
         out.resize(self.blocks.len() * ROWS_PER_BLOCK, 0.0);
         let mut rest = out.as_mut_slice();
         for page in self.blocks.pages() {
@@ -212,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantised_scores_approximate_the_exact_logits() {
+    fn quantised_logits_approximate_the_exact_logits() {
         for hidden in [1, 7, 100] {
             let mut table = CowRows::new(hidden + 2);
             table.grow(37, |row, values| {
@@ -223,8 +230,8 @@ mod tests {
             });
             let query: Vec<f32> = (0..hidden).map(|i| (i % 5) as f32 - 2.0).collect();
             let (mut quantised_query, mut scores) = (QuantisedQuery::default(), Vec::new());
-            quantised_query.encode(&query);
-            QuantisedIndex::from_table(&table, hidden).score(&quantised_query, &mut scores);
+            quantised_query.quantise(&query);
+            QuantisedIndex::from_table(&table, hidden).score_all_rows(&quantised_query, &mut scores);
             assert_eq!(scores.len(), ROWS_PER_BLOCK);
             let index = QuantisedIndex::from_table(&table, hidden);
             let mut portable = vec![0.0; ROWS_PER_BLOCK];

@@ -1,21 +1,21 @@
-//! Sparse row gradients: the rows of a table that one batch touches.
+//! Sparse gradients: only the table rows that a batch uses have a gradient row.
 
-/// No slot assigned.
+/// Marks a row that has no slot.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Assigns dense slots to the rows that a batch touches, in order of first use, so that their
-/// gradients are contiguous.
+/// Assigns consecutive slots to the table rows that a batch uses, in order of first use, so that
+/// their gradients are contiguous.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RowSlots {
-    /// Slot of every row.
+    /// Slot by row number; [`NO_SLOT`] if the row has none.
     slot_of_row: Vec<u32>,
-    /// Row of every slot.
+    /// Row number by slot.
     rows: Vec<u32>,
 }
 
 impl RowSlots {
-    /// Clears all slots and resizes to `rows` rows. Costs in proportion to the rows that were
-    /// touched.
+    /// Removes all slots and resizes to a table of `rows` rows. The cost is proportional to the
+    /// number of assigned slots.
     pub(super) fn reset(&mut self, rows: usize) {
         for row in self.rows.drain(..) {
             if let Some(slot) = self.slot_of_row.get_mut(row as usize) {
@@ -25,12 +25,13 @@ impl RowSlots {
         self.slot_of_row.resize(rows, NO_SLOT);
     }
 
-    /// Grows to at least `rows` rows and keeps the slots.
+    /// Grows to a table of at least `rows` rows and keeps the assigned slots.
     pub(super) fn reserve(&mut self, rows: usize) {
         self.slot_of_row.resize(rows.max(self.slot_of_row.len()), NO_SLOT);
     }
 
-    /// The slot of a row, assigned if it has none. `None` beyond the end of the table.
+    /// Returns the slot of a row, and assigns one if the row has none. `None` beyond the end of the
+    /// table.
     pub(super) fn get_or_assign(&mut self, row: u32) -> Option<usize> {
         let slot = self.slot_of_row.get_mut(row as usize)?;
         if *slot == NO_SLOT {
@@ -40,22 +41,22 @@ impl RowSlots {
         Some(*slot as usize)
     }
 
-    /// The slot of a row, if it has one.
+    /// Returns the slot of a row, or `None` if the row has none.
     pub(super) fn find(&self, row: u32) -> Option<usize> {
         self.slot_of_row.get(row as usize).filter(|slot| **slot != NO_SLOT).map(|slot| *slot as usize)
     }
 
-    /// Rows in slot order.
+    /// The row numbers in the order of their slots.
     pub(super) fn rows(&self) -> &[u32] {
         &self.rows
     }
 }
 
-/// One gradient row per slot.
+/// Gradients of the table rows that have a slot.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RowGradients {
     pub(super) slots: RowSlots,
-    /// `(slots, width)`.
+    /// Gradient values, `(slots, width)`.
     pub(super) values: Vec<f32>,
 }
 
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn assigns_each_row_one_slot_until_reset() {
+    fn a_row_keeps_its_slot_until_the_slots_are_reset() {
         let mut slots = RowSlots::default();
         slots.reset(10);
         assert_eq!([7, 3, 7, 9].map(|row| slots.get_or_assign(row).unwrap()), [0, 1, 0, 2]);

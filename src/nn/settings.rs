@@ -11,7 +11,8 @@ pub enum CellKind {
     /// Long short-term memory [Hochreiter & Schmidhuber 1997], with the forget gate of [Gers et al.
     /// 2000].
     Lstm,
-    /// Gated recurrent unit [Cho et al. 2014]; the reset gate applies after the recurrent product.
+    /// Gated recurrent unit [Cho et al. 2014]. The reset gate multiplies the result of the
+    /// recurrent product.
     Gru,
 }
 
@@ -25,19 +26,21 @@ pub enum LossKind {
     BprMax,
 }
 
-/// How the other targets of the same session count as negatives of an example.
+/// How training treats the other targets of the same session: as negatives of an example or not.
 ///
-/// They occur in the example's batch far more often than their popularity predicts.
+/// These targets occur in the batch of the example far more often than their popularity predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SessionTargets {
-    /// They are masked, so they are no negatives. Best if sessions browse among similar items.
+pub enum SessionTargetHandling {
+    /// The other targets of the session are masked, so they are no negatives. This is the best
+    /// choice if sessions browse among similar items.
     Masked,
-    /// They are negatives that occur with certainty, as the example's own target does. Neither gets
-    /// the logQ correction, which makes the sampled partition function an unbiased estimate of the
-    /// full one. Best if sessions repeat themselves, so that the order within a session matters.
+    /// The other targets of the session are negatives that occur in the batch with certainty, like
+    /// the example's own target. Training omits the logQ correction of all these targets, so the
+    /// sampled partition function estimates the full one without bias. This is the best choice if
+    /// the order of the items in a session matters, for example if sessions repeat themselves.
     Certain,
-    /// They are ordinary negatives.
+    /// The other targets of the session are ordinary negatives.
     Negatives,
 }
 
@@ -47,18 +50,18 @@ pub enum SessionTargets {
 pub enum OptimiserKind {
     /// Stochastic gradient descent with momentum.
     Sgd,
-    /// Adagrad [Duchi et al. 2011]. On embeddings, only rows that the batch touched are updated.
+    /// Adagrad [Duchi et al. 2011]. A batch updates only the embedding rows that it uses.
     Adagrad,
-    /// Adam [Kingma & Ba 2015]. On embeddings it is lazy: only rows that the batch touched are
-    /// updated.
+    /// Adam [Kingma & Ba 2015]. The update of embeddings is lazy: a batch updates only the
+    /// embedding rows that it uses.
     Adam,
 }
 
 /// Settings of the network and its training.
 ///
-/// The defaults performed best in one pass over a click stream with six replayed windows per new
-/// one. Dropout on the input, which the short paths carry to the output, matters more than dropout
-/// on the cell.
+/// The defaults gave the best ranking quality in one pass over a click stream, with six replayed
+/// windows per new window. Dropout on the input matters more than dropout on the cell, because two
+/// paths lead from the input directly to the output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
@@ -68,43 +71,47 @@ pub struct NetworkSettings {
     pub hidden: usize,
     /// Number of recurrent layers, 1..=8.
     pub layers: usize,
-    /// Maximum positions of a training window, 1..=200. Of a longer window, the last positions are
-    /// used.
+    /// Maximum number of positions of a training window, 1..=200. Only the last positions of a
+    /// longer window are used.
     pub window: usize,
-    /// Short path `W_s x_t` from the input to the output.
+    /// Whether to add `W_s x_t`, a direct path from the input, to the output.
     pub input_to_output: bool,
-    /// Short path `W_m m_t` from the decayed memory of earlier inputs to the output.
+    /// Whether to add `W_m m_t`, a direct path from the decayed memory of earlier inputs, to the
+    /// output.
     pub input_memory: bool,
-    /// Decay γ in `m_t = γ m_{t-1} + x_{t-1}`, in [0, 1).
+    /// Decay γ of the memory `m_t = γ m_{t-1} + x_{t-1}`, in [0, 1).
     pub memory_decay: f32,
-    /// Share one embedding per item between input and output; otherwise each has its own.
+    /// Whether an item has one embedding for input and output. If not, it has two.
     pub tied: bool,
-    /// Add the embedding of the event's kind to the input.
+    /// Whether to add the embedding of the event's kind to the input.
     pub kinds: bool,
-    /// Add the embedding of the time gap's bucket to the input.
+    /// Whether to add the embedding of the time gap since the previous event to the input.
     pub gaps: bool,
-    /// Add the embeddings of the item's attributes to the input.
+    /// Whether to add the embeddings of the item's attributes to the input.
     pub attributes: bool,
-    /// Size limit of the attribute table, 0..=10,000,000. Attribute ids at or above it are ignored.
+    /// Maximum number of attribute embeddings, 0..=10,000,000. Attribute ids at or above this
+    /// number are ignored.
     pub attributes_max: usize,
     /// The loss of the next-item head.
     pub loss: LossKind,
     /// Weight of the score regularisation of BPR-max, 0..=100.
     pub bpr_regularisation: f32,
-    /// Negatives drawn per batch and shared by its examples, 0..=65,536.
+    /// Number of negatives drawn per batch, which all examples of the batch share, 0..=65,536.
     pub negatives: usize,
     /// Exponent α of the negative sampling distribution count^α, in [0, 1].
     pub negatives_alpha: f32,
     /// Weight of the logQ correction of cross-entropy, in [0, 1]. BPR-max does not use it.
     pub logq: f32,
-    /// Use the targets of the other examples of a batch as negatives.
+    /// Whether the targets of the other examples of a batch are negatives of an example.
     pub in_batch: bool,
-    /// How the other targets of the same session count as negatives.
-    pub session_targets: SessionTargets,
-    /// Input dropout rate in training, in [0, 0.95]. One mask per window.
+    /// How training treats the other targets of the same session.
+    pub session_targets: SessionTargetHandling,
+    /// Dropout rate of the input in training, in [0, 0.95]. Each training window has one dropout
+    /// mask.
     pub input_dropout: f32,
-    /// Dropout rate of every layer's output in training, in [0, 0.95]. Applies to the recurrence
-    /// and to the layer above. One mask per window and layer.
+    /// Dropout rate of the output of every layer in training, in [0, 0.95]. It applies to the
+    /// recurrence and to the input of the next layer. Each training window has one dropout mask per
+    /// layer.
     pub hidden_dropout: f32,
     /// The optimiser.
     pub optimiser: OptimiserKind,
@@ -116,14 +123,17 @@ pub struct NetworkSettings {
     pub beta1: f32,
     /// Decay β₂ of Adam's second moment, in [0, 1).
     pub beta2: f32,
-    /// ε of Adagrad (added under the root) and of Adam (added to the root), in [1e-12, 1].
+    /// ε in the denominator of Adagrad (inside the square root) and of Adam (outside the square
+    /// root), in [1e-12, 1].
     pub epsilon: f32,
-    /// Maximum Euclidean norm of the whole gradient of a batch, 0..=1e6. 0 disables clipping.
+    /// Maximum Euclidean norm of the whole gradient of a batch, 0..=1e6. The value 0 disables
+    /// clipping.
     pub clip: f32,
     /// Weight of the interest head's squared error relative to the next-item loss, 0..=100. 0
     /// disables the head.
     pub interest_weight: f32,
-    /// Initial embeddings are uniform in ± this value, in (0, 1].
+    /// Largest absolute value of an initial embedding value, in (0, 1]. The initial values are
+    /// drawn uniformly.
     pub initial_scale: f32,
 }
 
@@ -148,7 +158,7 @@ impl Default for NetworkSettings {
             negatives_alpha: 0.5,
             logq: 1.0,
             in_batch: true,
-            session_targets: SessionTargets::Masked,
+            session_targets: SessionTargetHandling::Masked,
             input_dropout: 0.5,
             hidden_dropout: 0.5,
             optimiser: OptimiserKind::Adagrad,
@@ -164,19 +174,19 @@ impl Default for NetworkSettings {
     }
 }
 
-/// A setting outside its range.
+/// Error: a network setting is outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{key} = {value}: must be {allowed}")]
 pub struct NetworkSettingsError {
-    /// Key of the setting.
+    /// The key of the setting.
     pub key: &'static str,
-    /// Rejected value.
+    /// The rejected value.
     pub value: String,
-    /// Allowed range.
+    /// The allowed range, in words.
     pub allowed: &'static str,
 }
 
-/// A serialised network whose parts do not match its settings.
+/// Error: the parts of a serialised network do not have the sizes that its settings imply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored network is damaged: the sizes of its parts do not match its settings")]
 pub struct CorruptNetworkError;
@@ -191,12 +201,13 @@ fn check_range<T: PartialOrd + std::fmt::Display>(
 }
 
 impl NetworkSettings {
-    /// The allowed learning rates, in words.
-    pub const LEARNING_RATES: &'static str = "above 0 and at most 10";
+    /// The range of allowed learning rates, in words.
+    pub const ALLOWED_LEARNING_RATES: &'static str = "above 0 and at most 10";
 
-    /// Whether a learning rate is allowed, as a setting and as an operation on the model.
+    /// Whether a learning rate is allowed. The check applies to the setting and to the admin
+    /// operation that changes the rate.
     #[must_use]
-    pub fn is_learning_rate(rate: f32) -> bool {
+    pub fn is_allowed_learning_rate(rate: f32) -> bool {
         rate > 0.0 && rate <= 10.0
     }
 
@@ -222,7 +233,12 @@ impl NetworkSettings {
         check_range("logq", s.logq, (0.0..=1.0).contains(&s.logq), "0 to 1")?;
         check_range("input_dropout", s.input_dropout, (0.0..=0.95).contains(&s.input_dropout), "0 to 0.95")?;
         check_range("hidden_dropout", s.hidden_dropout, (0.0..=0.95).contains(&s.hidden_dropout), "0 to 0.95")?;
-        check_range("learning_rate", s.learning_rate, Self::is_learning_rate(s.learning_rate), Self::LEARNING_RATES)?;
+        check_range(
+            "learning_rate",
+            s.learning_rate,
+            Self::is_allowed_learning_rate(s.learning_rate),
+            Self::ALLOWED_LEARNING_RATES,
+        )?;
         check_range("momentum", s.momentum, (0.0..1.0).contains(&s.momentum), "at least 0 and below 1")?;
         check_range("beta1", s.beta1, (0.0..1.0).contains(&s.beta1), "at least 0 and below 1")?;
         check_range("beta2", s.beta2, (0.0..1.0).contains(&s.beta2), "at least 0 and below 1")?;
@@ -248,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_the_defaults_and_names_a_bad_setting() {
+    fn check_accepts_the_defaults_and_names_the_setting_outside_its_range() {
         NetworkSettings::default().check().unwrap();
         let bad = NetworkSettings { learning_rate: f32::NAN, ..Default::default() };
         assert_eq!(bad.check().unwrap_err().to_string(), "learning_rate = NaN: must be above 0 and at most 10");

@@ -1,10 +1,11 @@
-//! The trainer: takes mini-batches, updates the parameters, publishes snapshots.
+//! The trainer: trains the network parameters on mini-batches and publishes snapshots of the
+//! weights.
 
 use super::batch::TrainingBatch;
 use super::cow_rows::CowRows;
 use super::embedding_table::EmbeddingTable;
 use super::input::TrainingWindow;
-use super::math::{accumulate, sum_of_squares};
+use super::math::{add_scaled_dispatched, sum_of_squares};
 use super::negative_sampler::NegativeSampler;
 use super::network::{NetworkPass, resize_zeroed};
 use super::optimiser::OptimiserStep;
@@ -22,36 +23,37 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
-/// A gradient with a norm above this counts as not finite, so its squares cannot overflow the
-/// optimiser state.
-const MAX_NORM: f64 = 1e15;
+/// Largest accepted gradient norm. A larger norm counts as not finite, so that squared gradients
+/// cannot overflow the optimiser state.
+const MAX_GRADIENT_NORM: f64 = 1e15;
 
-/// Result of one mini-batch.
+/// The result of training on one mini-batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct BatchReport {
-    /// Mean next-item loss of the examples, before the step.
+    /// Mean next-item loss of the examples, with the weights before the optimiser step.
     pub loss: f64,
-    /// Mean squared error of the interest head in squared value units, over the examples with a
-    /// value; 0 if there are none.
+    /// Mean squared error of the interest head, in squared value units, over the examples with a
+    /// value; 0 if no example has a value.
     pub interest_loss: f64,
     /// Number of positions with a target.
     pub examples: usize,
     /// Euclidean norm of the whole gradient, before clipping.
     pub gradient_norm: f32,
-    /// The loss or the gradient was not finite, and no weight changed.
+    /// Whether the batch was skipped because the loss or the gradient was not finite. A skipped
+    /// batch changes no weight.
     pub skipped: bool,
 }
 
-/// Buffers reused between batches.
+/// Buffers of the trainer, reused between batches.
 #[derive(Debug, Clone, Default)]
 struct TrainerWorkspace {
     batch: TrainingBatch,
     pass: NetworkPass,
     heads: OutputHeads,
     dense: Vec<f32>,
-    /// Gradients of the output table's rows (if tied, of the only table).
+    /// Gradients of the rows of the output table. With tied embeddings this is the only item table.
     outputs: RowGradients,
-    /// Gradients of the input table's rows; unused if tied.
+    /// Gradients of the rows of the input table; unused with tied embeddings.
     inputs: RowGradients,
     attributes: RowGradients,
 }
@@ -62,10 +64,10 @@ struct TrainerState {
     kinds: usize,
     learning_rate: f32,
     parameters: NetworkParameters<EmbeddingTable>,
-    /// Optimiser state of the dense parameters, one run of their length per kind of state. The
-    /// tables hold their own.
+    /// Optimiser state of the dense parameters: the first state value of every parameter, then the
+    /// second, if any. The embedding tables store their own optimiser state.
     optimiser_state: Vec<f32>,
-    /// Batches that changed the weights.
+    /// Number of batches that changed the weights.
     steps: u64,
     sampler: NegativeSampler,
     value_scale: ValueScale,
@@ -76,21 +78,22 @@ impl TrainerState {
     fn is_consistent(&self) -> bool {
         self.parameters.is_consistent(self.kinds)
             && self.optimiser_state.len()
-                == self.parameters.dense.len() * self.parameters.settings.optimiser.state_per_parameter()
+                == self.parameters.dense.len() * self.parameters.settings.optimiser.state_values_per_parameter()
             && self.sampler.len() == self.parameters.items.len()
             && self.learning_rate > 0.0
     }
 }
 
-/// Owns all trainable parameters and trains them. It reads no clock and no random source: the same
-/// calls give the same bytes.
+/// Owns and trains all parameters of the network. The trainer reads no clock, and all random values
+/// follow from seeds: the same calls give the same bytes.
 ///
-/// A deserialised trainer resumes bit-identically. Deserialisation rejects bytes whose parts do not
-/// match.
+/// A deserialised trainer continues with bit-identical results. Deserialisation fails if the parts
+/// of the network do not have matching sizes.
 #[derive(Debug, Clone)]
 pub struct Trainer {
     state: TrainerState,
-    /// The last published parameters and index, updated in place by [`Trainer::publish`].
+    /// The last published parameters and quantised index, which [`Trainer::publish`] updates in
+    /// place.
     published: Option<(NetworkParameters<CowRows>, QuantisedIndex)>,
     attributes_changed: bool,
     workspace: TrainerWorkspace,
@@ -114,24 +117,27 @@ impl<'de> Deserialize<'de> for Trainer {
         if !state.is_consistent() {
             return Err(D::Error::custom(CorruptNetworkError));
         }
-        state.parameters.rebuild_transient();
+        state.parameters.allocate_change_tracking();
         Ok(state.into())
     }
 }
 
 impl Trainer {
-    /// Creates a network without items, for events of `kinds` kinds. All random values follow from
-    /// `seed`.
+    /// Creates a network without items, for `kinds` event kinds. The initial parameters depend only
+    /// on `settings`, `kinds` and `seed`.
     ///
     /// # Errors
-    /// A setting outside its range.
+    /// The first setting that is outside its range.
     pub fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Result<Self, NetworkSettingsError> {
         settings.check()?;
         let parameters = NetworkParameters::new(settings, kinds, seed);
         Ok(Self::from(TrainerState {
             kinds,
             learning_rate: parameters.settings.learning_rate,
-            optimiser_state: vec![0.0; parameters.dense.len() * parameters.settings.optimiser.state_per_parameter()],
+            optimiser_state: vec![
+                0.0;
+                parameters.dense.len() * parameters.settings.optimiser.state_values_per_parameter()
+            ],
             steps: 0,
             sampler: NegativeSampler::new(f64::from(parameters.settings.negatives_alpha)),
             value_scale: ValueScale::default(),
@@ -139,96 +145,97 @@ impl Trainer {
         }))
     }
 
-    /// The settings.
+    /// The network settings.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {
         &self.state.parameters.settings
     }
 
-    /// Number of items with rows.
+    /// Number of items that have embeddings.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.state.parameters.items.len()
     }
 
-    /// Batches that changed the weights.
+    /// Number of batches that changed the weights.
     #[must_use]
-    pub fn steps(&self) -> u64 {
+    pub fn step_count(&self) -> u64 {
         self.state.steps
     }
 
-    /// Adds rows for items up to `items`. Initial values depend only on the seed and the item
-    /// number.
+    /// Grows the network to `items` items. The initial embedding of an item depends only on the
+    /// seed and the item number.
     pub fn grow_items(&mut self, items: usize) {
-        self.state.parameters.grow(items);
+        self.state.parameters.grow_items(items);
         self.state.sampler.grow(items);
     }
 
-    /// Replaces the attributes of an item. Ids at or above `attributes_max` are ignored.
+    /// Replaces the attributes of an item. Attribute ids at or above `attributes_max` are ignored.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: &[u32]) {
         self.state.parameters.set_attributes(item, attributes);
         self.attributes_changed = true;
     }
 
-    /// Initialises a new item from similar items: its rows become the mean of their rows.
+    /// Initialises a new item from similar items: its embeddings become the mean of their
+    /// embeddings.
     ///
-    /// Only items that were a target at least once count. Without any, the item keeps its rows.
+    /// Similar items without a target event are ignored. If no similar item remains, the new item
+    /// keeps its embeddings.
     pub fn init_from_similar(&mut self, item: ItemIx, similar: &[ItemIx]) {
         let TrainerState { parameters, sampler, .. } = &mut self.state;
         let trained: Vec<ItemIx> =
-            similar.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
+            similar.iter().copied().filter(|other| *other != item && sampler.target_count(*other) > 0).collect();
         if !trained.is_empty() {
-            parameters.set_to_mean(item, &trained);
+            parameters.set_rows_to_mean(item, &trained);
         }
     }
 
-    /// Counts a target event for the negative sampling distribution. Items without rows are
-    /// ignored.
+    /// Counts a target event on `item` for the negative sampling distribution. Items without
+    /// embeddings are ignored.
     pub fn count_target(&mut self, item: ItemIx) {
         self.state.sampler.count_target(item);
     }
 
-    /// The learning rate.
+    /// The current learning rate.
     #[must_use]
     pub fn learning_rate(&self) -> f32 {
         self.state.learning_rate
     }
 
-    /// Sets the learning rate of later batches. Values that are not finite and positive are
-    /// ignored.
+    /// Sets the learning rate for later batches. A rate that is not finite and positive is ignored.
     pub fn set_learning_rate(&mut self, rate: f32) {
         if rate > 0.0 && rate.is_finite() {
             self.state.learning_rate = rate;
         }
     }
 
-    /// Trains on one mini-batch: loss at every position, backpropagation through time over each
-    /// window, one optimiser step.
+    /// Trains on one mini-batch: computes the loss at every position, backpropagates through time
+    /// over each window, and makes one optimiser step.
     ///
-    /// `seed` determines the drawn negatives and the dropout masks.
+    /// `seed` determines which negatives and which dropout masks are drawn.
     pub fn train(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
-        let mut report = self.compute(windows, seed);
+        let mut report = self.compute_gradients(windows, seed);
         if report.examples == 0 || report.skipped {
             return report;
         }
         let clip = self.state.parameters.settings.clip;
         let scale = if clip > 0.0 && report.gradient_norm > clip { clip / report.gradient_norm } else { 1.0 };
-        self.apply(scale);
+        self.apply_gradients(scale);
         report.skipped = false;
         report
     }
 
-    /// Computes the losses of a batch and leaves the gradients in the workspace.
-    fn compute(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
+    /// Computes the losses of a batch and writes the gradients to the workspace.
+    fn compute_gradients(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
         let Self { state: TrainerState { parameters, sampler, value_scale, .. }, workspace, .. } = self;
         let TrainerWorkspace { batch, pass, heads, dense, outputs, inputs, attributes } = workspace;
         let settings = &*parameters.settings;
-        batch.pack(windows, settings.window, parameters.items.len());
+        batch.pack_windows(windows, settings.window, parameters.items.len());
         if batch.targets.is_empty() {
             return BatchReport::default();
         }
         if settings.interest_weight > 0.0 {
-            batch.targets.iter().for_each(|target| value_scale.observe(target.value));
+            batch.targets.iter().for_each(|target| value_scale.add_value(target.value));
         }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let items = parameters.items.len();
@@ -263,22 +270,22 @@ impl Trainer {
             interest_loss: value_scale.unstandardise_squared(loss.interest / loss.valued_examples.max(1) as f64),
             examples,
             gradient_norm: norm as f32,
-            skipped: !(norm < MAX_NORM && mean_loss.is_finite()),
+            skipped: !(norm < MAX_GRADIENT_NORM && mean_loss.is_finite()),
         }
     }
 
-    /// Applies the gradients in the workspace, multiplied by `scale`.
-    fn apply(&mut self, scale: f32) {
+    /// Makes one optimiser step with the gradients in the workspace, multiplied by `scale`.
+    fn apply_gradients(&mut self, scale: f32) {
         let Self { state: TrainerState { parameters, optimiser_state, steps, learning_rate, .. }, workspace, .. } =
             self;
         *steps += 1;
         let settings = Arc::clone(&parameters.settings);
         let step = OptimiserStep::new(&settings, *learning_rate, scale, *steps);
         let dense: &mut Vec<f32> = Arc::make_mut(&mut parameters.dense);
-        step.apply(dense, optimiser_state, &workspace.dense);
+        step.update_weights(dense, optimiser_state, &workspace.dense);
         let update = |table: &mut EmbeddingTable, gradients: &RowGradients| {
-            table.update(gradients.slots.rows(), &gradients.values, |weights, optimiser_state, gradient| {
-                step.apply(weights, optimiser_state, gradient)
+            table.update_rows(gradients.slots.rows(), &gradients.values, |weights, optimiser_state, gradient| {
+                step.update_weights(weights, optimiser_state, gradient)
             });
         };
         if let Some(table) = &mut parameters.outputs {
@@ -290,19 +297,20 @@ impl Trainer {
         update(&mut parameters.attribute_rows, &workspace.attributes);
     }
 
-    /// Publishes an immutable copy of the current weights. Costs in proportion to the rows changed
-    /// since the last call.
+    /// Publishes an immutable copy of the current weights. The cost is proportional to the number
+    /// of rows that changed since the last call.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
         let Self { state: TrainerState { parameters, value_scale, .. }, published, attributes_changed, .. } = self;
         let (copy, index) = published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::default()));
         let hidden = copy.settings.hidden;
-        parameters
-            .publish(copy, std::mem::take(attributes_changed), |rows, changed| index.update(rows, hidden, changed));
+        parameters.publish_into(copy, std::mem::take(attributes_changed), |rows, changed| {
+            index.encode_rows(rows, hidden, changed)
+        });
         Arc::new(Weights::new(version, copy.clone(), *value_scale, index.clone()))
     }
 }
 
-/// Adds the gradient of every row's x to the embeddings that it is the sum of.
+/// Adds the gradient of each network input x to the gradients of the embeddings whose sum is x.
 fn embeddings_backward(
     parameters: &NetworkParameters<EmbeddingTable>,
     batch: &TrainingBatch,
@@ -317,18 +325,20 @@ fn embeddings_backward(
     attributes.values.clear();
     for (input, gradient) in batch.inputs.iter().zip(d_inputs.chunks_exact(hidden)) {
         if let Some(slot) = input.item.and_then(|item| items.slots.find(item)) {
-            accumulate(&mut items.values[slot * width..][..hidden], 1.0, gradient);
+            add_scaled_dispatched(&mut items.values[slot * width..][..hidden], 1.0, gradient);
         }
         let boundary = input.starts_session.then(|| parameters.layout.session_start.clone());
         for range in
-            [parameters.kind_range(input.kind), parameters.gap_range(input.gap_bucket), boundary].into_iter().flatten()
+            [parameters.kind_embedding_range(input.kind), parameters.gap_embedding_range(input.gap_bucket), boundary]
+                .into_iter()
+                .flatten()
         {
-            accumulate(&mut dense[range], 1.0, gradient);
+            add_scaled_dispatched(&mut dense[range], 1.0, gradient);
         }
         for attribute in input.item.map_or(&[][..], |item| parameters.attributes_of(item)) {
             if let Some(slot) = attributes.slots.get_or_assign(*attribute) {
                 attributes.values.resize(attributes.slots.rows().len() * hidden, 0.0);
-                accumulate(&mut attributes.values[slot * hidden..][..hidden], 1.0, gradient);
+                add_scaled_dispatched(&mut attributes.values[slot * hidden..][..hidden], 1.0, gradient);
             }
         }
     }

@@ -1,14 +1,15 @@
-//! Standardisation of the values that the interest head predicts.
+//! Standardisation of event values, which the interest head predicts.
 
 use serde::{Deserialize, Serialize};
 
-/// Running mean and variance of event values (Welford's update, with a minimum rate of 1 /
-/// [`ValueScale::MAX_COUNT`]).
+/// Running mean and variance of event values, by Welford's update with a minimum rate of 1 /
+/// [`ValueScale::MAX_AVERAGED_VALUES`].
 ///
-/// The interest head learns standardised values, so their unit (stars, seconds) does not matter.
+/// The interest head learns standardised values, so it does not depend on the unit of the values
+/// (stars, seconds).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct ValueScale {
-    /// Number of values, at most [`ValueScale::MAX_COUNT`].
+    /// Number of values added, at most [`ValueScale::MAX_AVERAGED_VALUES`].
     count: f64,
     mean: f64,
     variance: f64,
@@ -21,41 +22,44 @@ impl Default for ValueScale {
 }
 
 impl ValueScale {
-    /// Beyond this many values, the averages are exponential and older values fade.
-    const MAX_COUNT: f64 = 100_000.0;
-    /// Standardised values are clamped to ± this many deviations, so an outlier cannot dominate
-    /// training.
-    const MAX_DEVIATIONS: f32 = 10.0;
+    /// Number of values after which the plain averages become exponential averages, in which the
+    /// weight of old values decays.
+    const MAX_AVERAGED_VALUES: f64 = 100_000.0;
+    /// Largest absolute standardised value, in standard deviations. The clamp keeps an outlier from
+    /// dominating training.
+    const MAX_STANDARD_DEVIATIONS: f32 = 10.0;
 
-    /// Adds a value. Values that are not finite are ignored.
-    pub(super) fn observe(&mut self, value: f32) {
+    /// Updates the mean and the variance with a value. Values that are not finite are ignored.
+    pub(super) fn add_value(&mut self, value: f32) {
         if !value.is_finite() {
             return;
         }
-        self.count = (self.count + 1.0).min(Self::MAX_COUNT);
+        self.count = (self.count + 1.0).min(Self::MAX_AVERAGED_VALUES);
         let from_mean = f64::from(value) - self.mean;
         let rate = 1.0 / self.count;
         self.mean += rate * from_mean;
         self.variance += rate * (from_mean * (f64::from(value) - self.mean) - self.variance);
     }
 
-    fn deviation(&self) -> f64 {
+    fn standard_deviation(&self) -> f64 {
         if self.variance > 1e-12 { self.variance.sqrt() } else { 1.0 }
     }
 
-    /// (value − mean) / deviation, clamped to ± [`ValueScale::MAX_DEVIATIONS`].
+    /// Standardises a value: (value − mean) / standard deviation, clamped to ±
+    /// [`ValueScale::MAX_STANDARD_DEVIATIONS`].
     pub(super) fn standardise(&self, value: f32) -> f32 {
-        (((f64::from(value) - self.mean) / self.deviation()) as f32).clamp(-Self::MAX_DEVIATIONS, Self::MAX_DEVIATIONS)
+        (((f64::from(value) - self.mean) / self.standard_deviation()) as f32)
+            .clamp(-Self::MAX_STANDARD_DEVIATIONS, Self::MAX_STANDARD_DEVIATIONS)
     }
 
-    /// Inverse of [`ValueScale::standardise`].
+    /// Converts a standardised value back to a value: the inverse of [`ValueScale::standardise`].
     pub(super) fn unstandardise(&self, standardised: f32) -> f32 {
-        (f64::from(standardised) * self.deviation() + self.mean) as f32
+        (f64::from(standardised) * self.standard_deviation() + self.mean) as f32
     }
 
     /// Converts a mean squared error of standardised values to squared value units.
     pub(super) fn unstandardise_squared(&self, error: f64) -> f64 {
-        error * self.deviation() * self.deviation()
+        error * self.standard_deviation() * self.standard_deviation()
     }
 }
 
@@ -68,7 +72,7 @@ mod tests {
         let mut scale = ValueScale::default();
         assert_eq!((scale.standardise(3.0), scale.unstandardise(3.0)), (3.0, 3.0));
         for value in [100.0, 200.0, f32::NAN, 300.0, f32::INFINITY] {
-            scale.observe(value);
+            scale.add_value(value);
         }
         assert!(scale.standardise(200.0).abs() < 1e-6);
         assert!((scale.standardise(300.0) - 1.5_f32.sqrt()).abs() < 1e-6);

@@ -1,9 +1,9 @@
-//! Published weights: immutable snapshots shared by all readers, and the hidden state that they
-//! advance.
+//! Published weights: immutable snapshots of the network for all readers, and the hidden state of a
+//! session.
 
 use super::cow_rows::CowRows;
 use super::input::StepInput;
-use super::math::{add_product, inner_product, kernel, max_value, sum_of_exponentials};
+use super::math::{add_vector_matrix_product, dot_dispatched, kernel, max_value, sum_of_exponentials};
 use super::parameters::{LayerLayout, NetworkParameters};
 use super::quantised_index::{QuantisedIndex, QuantisedQuery};
 use super::settings::{CorruptNetworkError, NetworkSettings};
@@ -12,8 +12,8 @@ use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// An immutable snapshot of the network. Unknown items have neutral results: logit −∞, no
-/// embedding, no interest.
+/// An immutable snapshot of the network. An unknown item has logit −∞, no embedding and no
+/// predicted value.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "StoredWeights", try_from = "StoredWeights")]
 pub struct Weights {
@@ -23,7 +23,8 @@ pub struct Weights {
     index: QuantisedIndex,
 }
 
-/// Serialised form of [`Weights`]; the quantised index is rebuilt from the parameters.
+/// Serialised form of [`Weights`]. Deserialisation rebuilds the quantised index from the
+/// parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct StoredWeights {
     version: u64,
@@ -44,32 +45,32 @@ impl TryFrom<StoredWeights> for Weights {
         if !stored.parameters.is_consistent_snapshot() {
             return Err(CorruptNetworkError);
         }
-        let index = QuantisedIndex::from_table(stored.parameters.output_rows(), stored.parameters.settings.hidden);
+        let index = QuantisedIndex::from_table(stored.parameters.output_table(), stored.parameters.settings.hidden);
         Ok(Self::new(stored.version, stored.parameters, stored.values, index))
     }
 }
 
 /// Hidden state of a session: the state of every layer, the decayed memory m and the last input x.
 ///
-/// It belongs to one version of the weights.
+/// A hidden state belongs to one version of the weights.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HiddenState {
-    /// Version of the weights that it started with.
+    /// Version of the weights that computed the initial state.
     pub version: u64,
-    /// `(layers, state · hidden)`, then m and x, `(hidden)` each.
+    /// The layer states, `(layers, state · hidden)`, then m and x, `(hidden)` each.
     values: Vec<f32>,
 }
 
 impl HiddenState {
-    /// The state in rows of the network's width: per layer the cell state (h, and c for an LSTM),
-    /// then m and x.
+    /// The values of the state, in vectors of `hidden` values: the cell state of each layer (h, and
+    /// c for an LSTM), then m and x.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 }
 
-/// Buffers of one reader, reused between calls so that inference allocates nothing once warm.
+/// Buffers for inference, one per reader. Calls reuse the buffers, so later calls allocate nothing.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkScratch {
     gates: Vec<f32>,
@@ -83,48 +84,50 @@ pub struct NetworkScratch {
 }
 
 impl NetworkScratch {
-    /// The approximate logit of an item from the last [`Weights::top`] call with this scratch;
-    /// `None` if the item was not scored.
+    /// The approximate logit of an item from the last [`Weights::top_items`] call with this
+    /// scratch; `None` if that call did not score the item.
     #[must_use]
     pub fn approximate_logit(&self, item: ItemIx) -> Option<f32> {
         self.scores.get(item as usize).copied()
     }
 }
 
-/// Top-k of the catalogue.
+/// The k items with the largest logits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopItems {
-    /// Items and logits, best first; ties by the smaller item number.
+    /// Items with their logits, the largest logit first. Among equal logits, the smaller item
+    /// number comes first.
     pub items: Vec<(ItemIx, f32)>,
-    /// Log partition function `ln Σ exp(logit)` over the scored items; `logit − log_partition` is a
-    /// log-probability. −∞ without items.
+    /// Log partition function `ln Σ exp(logit)` over the scored items; `logit − log_partition` is
+    /// the log-probability of an item. −∞ if there are no items.
     pub log_partition: f32,
 }
 
 kernel! {
-    /// Writes the maximum score of every chunk of [`SCORES_PER_CHUNK`].
+    /// Writes the largest score of each chunk of [`SCORES_PER_CHUNK`] scores to `chunk_maxima`.
     fn find_chunk_maxima<'a>(scores: &'a [f32], chunk_maxima: &'a mut Vec<f32>) -> () {
         chunk_maxima.clear();
         chunk_maxima.extend(scores.chunks(SCORES_PER_CHUNK).map(max_value));
     }
 
-    /// `ln Σ exp(x)`, shifted by the maximum for stability.
+    /// Computes `ln Σ exp(x)`, shifted by the maximum for numerical stability.
     fn log_sum_exp<'a>(scores: &'a [f32], maximum: f32) -> f32 {
         maximum + sum_of_exponentials(scores, maximum).ln()
     }
 }
 
-/// Scores per chunk. [`select_top`] skips a chunk if its maximum is below the threshold.
+/// Number of scores per chunk. [`select_top`] skips a chunk whose largest score is below the
+/// threshold.
 const SCORES_PER_CHUNK: usize = 32;
 
-/// Extra candidates beyond `k` that are rescored exactly, so that quantisation error rarely changes
-/// the result.
-const RESCORED_EXTRA: usize = 16;
+/// Number of items beyond `k` that are rescored exactly, so that the quantisation error rarely
+/// changes the top `k`.
+const EXTRA_ITEMS_TO_RESCORE: usize = 16;
 
-/// Writes the `count` largest scores with their positions into `selected`, unordered; ties by the
-/// smaller position.
+/// Writes the `count` largest scores with their positions to `selected`, unordered. Among equal
+/// scores, the smaller position has priority.
 ///
-/// `chunk_maxima` holds the maximum of every chunk of [`SCORES_PER_CHUNK`].
+/// `chunk_maxima` holds the largest score of each chunk of [`SCORES_PER_CHUNK`] scores.
 fn select_top(
     scores: &[f32],
     chunk_maxima: &[f32],
@@ -135,8 +138,8 @@ fn select_top(
     order.clear();
     order.extend_from_slice(chunk_maxima);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    // Every chunk maximum is a score, so at least `count` scores reach the `count`-th largest
-    // maximum.
+    // Every chunk maximum is a score. At least `count` scores are therefore at or above the
+    // `count`-th largest chunk maximum.
     let threshold = match count.checked_sub(1) {
         Some(position) if position < chunk_maxima.len() => {
             *order.select_nth_unstable_by(position, |a, b| b.total_cmp(a)).1
@@ -172,7 +175,7 @@ impl Weights {
         Self { version, parameters, values, index }
     }
 
-    /// Version assigned by the publisher.
+    /// The version that the publisher assigned to these weights.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
@@ -184,13 +187,13 @@ impl Weights {
         Self { version, ..self.clone() }
     }
 
-    /// Settings of the network.
+    /// The network settings.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {
         &self.parameters.settings
     }
 
-    /// Number of items.
+    /// Number of items that have embeddings.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.parameters.items.len()
@@ -213,12 +216,12 @@ impl Weights {
         HiddenState { version: self.version, values: vec![0.0; self.state_len()] }
     }
 
-    fn dense(&self, range: &Range<usize>) -> &[f32] {
+    fn dense_parameters(&self, range: &Range<usize>) -> &[f32] {
         self.parameters.dense.get(range.clone()).unwrap_or_default()
     }
 
-    /// Advances the hidden state by one event. A state of another size restarts from
-    /// [`Weights::initial_state`].
+    /// Advances the hidden state by one event. If the state has a different size, it is first
+    /// replaced by [`Weights::initial_state`].
     pub fn advance(&self, state: &mut HiddenState, input: &StepInput, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         if state.values.len() != self.state_len() {
@@ -229,16 +232,16 @@ impl Weights {
         let (memory, x) = rest.split_at_mut(hidden);
         let decay = self.settings().memory_decay;
         memory.iter_mut().zip(&*x).for_each(|(m, x)| *m = m.mul_add(decay, *x));
-        self.parameters.embed(input, x);
+        self.parameters.embed_input(input, x);
         let mut below: &[f32] = x;
         for (layer, layout) in layers.chunks_exact_mut(width).zip(&self.parameters.layout.layers) {
-            self.layer_step(layer, below, layout, scratch);
+            self.advance_layer(layer, below, layout, scratch);
             below = &layer[..hidden];
         }
     }
 
-    /// Computes the hidden state after `inputs`, oldest first, from the initial state. Brings a
-    /// session to newer weights.
+    /// Computes the hidden state after `inputs`, oldest first, from the initial state. Recomputes
+    /// the state of a session with newer weights.
     #[must_use]
     pub fn replay(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
         let mut state = self.initial_state();
@@ -246,24 +249,24 @@ impl Weights {
         state
     }
 
-    fn layer_step(&self, layer: &mut [f32], below: &[f32], layout: &LayerLayout, scratch: &mut NetworkScratch) {
+    fn advance_layer(&self, layer: &mut [f32], below: &[f32], layout: &LayerLayout, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         let NetworkScratch { gates, recurrent, next, .. } = scratch;
         gates.clear();
-        gates.extend_from_slice(self.dense(&layout.bias));
+        gates.extend_from_slice(self.dense_parameters(&layout.bias));
         recurrent.clear();
         recurrent.resize(gates.len(), 0.0);
         next.clear();
         next.resize(layer.len(), 0.0);
-        add_product(gates, below, self.dense(&layout.input));
-        add_product(recurrent, &layer[..hidden], self.dense(&layout.recurrent));
+        add_vector_matrix_product(gates, below, self.dense_parameters(&layout.input));
+        add_vector_matrix_product(recurrent, &layer[..hidden], self.dense_parameters(&layout.recurrent));
         cell.forward(hidden, gates, recurrent, layer, next);
         layer.copy_from_slice(next);
     }
 
-    /// Writes the query `o = h + W_s x + W_m m` that items are scored against, `(hidden)`. Zeros
-    /// for a state of another size.
-    pub fn query(&self, state: &HiddenState, out: &mut Vec<f32>) {
+    /// Writes the query `o = h + W_s x + W_m m`, `(hidden)`: the vector whose inner product with an
+    /// item embedding gives the logit. If the state has a different size, the query is zero.
+    pub fn compute_query(&self, state: &HiddenState, out: &mut Vec<f32>) {
         let hidden = self.dimension();
         let width = hidden * self.settings().cell.state_blocks();
         out.clear();
@@ -275,40 +278,41 @@ impl Weights {
         let (memory, x) = rest.split_at(hidden);
         out.extend(layers.chunks_exact(width).next_back().into_iter().flat_map(|layer| &layer[..hidden]));
         let layout = &self.parameters.layout;
-        add_product(out, x, self.dense(&layout.input_to_output));
-        add_product(out, memory, self.dense(&layout.input_memory));
+        add_vector_matrix_product(out, x, self.dense_parameters(&layout.input_to_output));
+        add_vector_matrix_product(out, memory, self.dense_parameters(&layout.input_memory));
     }
 
-    /// Logit of an item, bias included; −∞ for an unknown item.
+    /// Exact logit of an item, including the bias; −∞ for an unknown item.
     #[must_use]
-    pub fn score(&self, query: &[f32], item: ItemIx) -> f32 {
+    pub fn logit(&self, query: &[f32], item: ItemIx) -> f32 {
         let hidden = self.dimension();
-        let row = self.parameters.output_rows().row(item as usize);
-        row.map_or(f32::NEG_INFINITY, |row| inner_product(query, &row[..hidden]) + row[hidden])
+        let row = self.parameters.output_table().row(item as usize);
+        row.map_or(f32::NEG_INFINITY, |row| dot_dispatched(query, &row[..hidden]) + row[hidden])
     }
 
-    /// The top `k` items of the catalogue.
+    /// Finds the `k` items of the catalogue with the largest logits.
     ///
-    /// Selects `k` + 16 candidates by quantised scores, then rescores them exactly.
-    /// The log partition is that of the quantised scores.
+    /// Selects `k` + 16 items by their quantised logits, then computes the exact logits of these
+    /// items. The log partition is computed from the quantised logits.
     #[must_use]
-    pub fn top(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {
+    pub fn top_items(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {
         let NetworkScratch { quantised_query, scores, chunk_maxima, order, selected, .. } = scratch;
-        quantised_query.encode(query);
-        self.index.score(quantised_query, scores);
+        quantised_query.quantise(query);
+        self.index.score_all_rows(quantised_query, scores);
         find_chunk_maxima(scores, chunk_maxima);
-        select_top(scores, chunk_maxima, order, RESCORED_EXTRA + k, selected);
+        select_top(scores, chunk_maxima, order, EXTRA_ITEMS_TO_RESCORE + k, selected);
         let log_partition = log_sum_exp(scores, chunk_maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let mut items: Vec<(ItemIx, f32)> =
-            selected.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
+            selected.iter().map(|(_, item)| (*item, self.logit(query, *item))).collect();
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         TopItems { items, log_partition }
     }
 
-    /// The top `k` of `items`, scored exactly. The log partition is over those items only.
+    /// Finds the `k` items with the largest exact logits among `items`. The log partition covers
+    /// only `items`.
     #[must_use]
-    pub fn top_among(
+    pub fn top_items_among(
         &self,
         query: &[f32],
         items: impl Iterator<Item = ItemIx>,
@@ -318,7 +322,7 @@ impl Weights {
         let NetworkScratch { scores, order, .. } = scratch;
         scores.clear();
         let mut items: Vec<(ItemIx, f32)> =
-            items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
+            items.map(|item| (item, self.logit(query, item))).filter(|(_, score)| score.is_finite()).collect();
         order.clear();
         order.extend(items.iter().map(|(_, score)| *score));
         let log_partition = log_sum_exp(order, order.iter().copied().fold(f32::NEG_INFINITY, f32::max));
@@ -327,29 +331,29 @@ impl Weights {
         TopItems { items, log_partition }
     }
 
-    /// Output embedding of an item without its biases, `(hidden)`.
+    /// Output embedding of an item, without the biases, `(hidden)`; `None` for an unknown item.
     #[must_use]
     pub fn embedding(&self, item: ItemIx) -> Option<&[f32]> {
-        self.parameters.output_rows().row(item as usize).and_then(|row| row.get(..self.dimension()))
+        self.parameters.output_table().row(item as usize).and_then(|row| row.get(..self.dimension()))
     }
 
-    /// Writes `query · M`, with M the matrix of the interest head, `(hidden)`. Computed once per
-    /// request; empty if the head is disabled.
-    pub fn interest_query(&self, query: &[f32], out: &mut Vec<f32>) {
+    /// Writes `query · M`, where M is the matrix of the interest head, `(hidden)`. A request
+    /// computes this vector once for all items. The vector is empty if the head is disabled.
+    pub fn compute_interest_query(&self, query: &[f32], out: &mut Vec<f32>) {
         out.clear();
         if !self.parameters.layout.interest.is_empty() {
             out.resize(self.dimension(), 0.0);
-            add_product(out, query, self.dense(&self.parameters.layout.interest));
+            add_vector_matrix_product(out, query, self.dense_parameters(&self.parameters.layout.interest));
         }
     }
 
-    /// Predicted value of an item, for an `interest_query` from [`Weights::interest_query`]. `None`
-    /// if the head is disabled or the item is unknown.
+    /// The event value that the interest head predicts for an item, given the result of
+    /// [`Weights::compute_interest_query`]. `None` if the head is disabled or the item is unknown.
     #[must_use]
-    pub fn interest(&self, interest_query: &[f32], item: ItemIx) -> Option<f32> {
+    pub fn predicted_value(&self, interest_query: &[f32], item: ItemIx) -> Option<f32> {
         let hidden = self.dimension();
-        let bias = self.dense(&self.parameters.layout.interest_bias).first()?;
-        let row = self.parameters.output_rows().row(item as usize)?;
-        Some(self.values.unstandardise(inner_product(interest_query, &row[..hidden]) + row[hidden + 1] + bias))
+        let bias = self.dense_parameters(&self.parameters.layout.interest_bias).first()?;
+        let row = self.parameters.output_table().row(item as usize)?;
+        Some(self.values.unstandardise(dot_dispatched(interest_query, &row[..hidden]) + row[hidden + 1] + bias))
     }
 }

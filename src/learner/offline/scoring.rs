@@ -46,10 +46,10 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
                 weights.advance(&mut state, &input, &mut scratch);
             }
             let Some(item) = next.target(kinds) else { continue };
-            weights.query(&state, &mut query);
+            weights.compute_query(&state, &mut query);
             if let Some(sum) = &mut scores.interest {
-                weights.interest_query(&query, &mut interest);
-                let error = weights.interest(&interest, item).unwrap_or_default() - next.value;
+                weights.compute_interest_query(&query, &mut interest);
+                let error = weights.predicted_value(&interest, item).unwrap_or_default() - next.value;
                 *sum += f64::from(error) * f64::from(error);
             }
             table.push(&query, item, &mut scores.metrics);
@@ -78,7 +78,7 @@ impl SessionScoreTable {
         for (item, mut row) in (0..).zip(table.rows_mut()) {
             let values = weights.embedding(item).unwrap_or_default().iter().copied();
             // The logit of a query of zeros is the bias.
-            row.iter_mut().zip(values.chain([weights.score(&zero_query, item)])).for_each(|(to, from)| *to = from);
+            row.iter_mut().zip(values.chain([weights.logit(&zero_query, item)])).for_each(|(to, from)| *to = from);
         }
         Self {
             items: table,
@@ -142,14 +142,14 @@ mod tests {
             for (number, pair) in session.windows(2).enumerate() {
                 weights.advance(&mut state, &step_input(session, number).unwrap(), &mut scratch);
                 let Some(item) = pair[1].item else { continue };
-                weights.query(&state, &mut query);
+                weights.compute_query(&state, &mut query);
                 let better = |other: &u32| {
-                    let (other_score, score) = (weights.score(&query, *other), weights.score(&query, item));
+                    let (other_score, score) = (weights.logit(&query, *other), weights.logit(&query, item));
                     other_score > score || (other_score == score && *other < item)
                 };
                 quality.count(Some(1 + (0..50).filter(better).count()));
-                weights.interest_query(&query, &mut interest);
-                errors.push(f64::from(weights.interest(&interest, item).unwrap() - pair[1].value).powi(2));
+                weights.compute_interest_query(&query, &mut interest);
+                errors.push(f64::from(weights.predicted_value(&interest, item).unwrap() - pair[1].value).powi(2));
             }
         }
         assert!(quality.steps > 128);

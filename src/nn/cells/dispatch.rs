@@ -7,25 +7,25 @@ use super::rnn::Rnn;
 use crate::nn::settings::CellKind;
 
 impl CellKind {
-    /// Number of `hidden`-wide blocks in the cell's preactivations.
+    /// Number of blocks of `hidden` values in the cell's preactivations: one block per gate.
     pub(in crate::nn) fn gate_blocks(self) -> usize {
         match self {
-            Self::Rnn => Rnn::GATES,
-            Self::Lstm => Lstm::GATES,
-            Self::Gru => Gru::GATES,
+            Self::Rnn => Rnn::GATE_BLOCKS,
+            Self::Lstm => Lstm::GATE_BLOCKS,
+            Self::Gru => Gru::GATE_BLOCKS,
         }
     }
 
-    /// Number of `hidden`-wide blocks in the cell's state.
+    /// Number of blocks of `hidden` values in the cell's state.
     pub fn state_blocks(self) -> usize {
         match self {
-            Self::Rnn => Rnn::STATE,
-            Self::Lstm => Lstm::STATE,
-            Self::Gru => Gru::STATE,
+            Self::Rnn => Rnn::STATE_BLOCKS,
+            Self::Lstm => Lstm::STATE_BLOCKS,
+            Self::Gru => Gru::STATE_BLOCKS,
         }
     }
 
-    /// Runs [`RecurrentCell::forward`] of this cell.
+    /// Calls [`RecurrentCell::forward`] of the cell implementation.
     pub(in crate::nn) fn forward(
         self,
         hidden: usize,
@@ -41,7 +41,7 @@ impl CellKind {
         }
     }
 
-    /// Runs [`RecurrentCell::backward`] of this cell.
+    /// Calls [`RecurrentCell::backward`] of the cell implementation.
     pub(in crate::nn) fn backward(
         self,
         hidden: usize,

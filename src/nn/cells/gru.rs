@@ -1,19 +1,19 @@
 //! Gated recurrent unit [Cho et al. 2014].
 //!
-//! The reset gate applies after the recurrent product, so one product `H' · U` serves all three
-//! gates.
+//! The reset gate multiplies the result of the recurrent product. One product `H' · U` therefore
+//! computes the recurrent part of all three gates.
 
 use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, sigmoid, tanh};
 
 /// `r = σ(A_r + R_r)`, `z = σ(A_z + R_z)`, `n = tanh(A_n + r R_n)`, `h = (1 − z) n + z h'`.
 ///
-/// Gates are stored as r, z, n; the state is h.
+/// The gate blocks are stored in the order r, z, n. The state is h.
 pub(in crate::nn) struct Gru;
 
 impl RecurrentCell for Gru {
-    const GATES: usize = 3;
-    const STATE: usize = 1;
+    const GATE_BLOCKS: usize = 3;
+    const STATE_BLOCKS: usize = 1;
 
     fn forward(hidden: usize, gates: &mut [f32], recurrent: &[f32], previous: &[f32], state: &mut [f32]) {
         forward(hidden, gates, recurrent, previous, state);

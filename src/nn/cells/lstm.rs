@@ -5,12 +5,12 @@ use crate::nn::math::{kernel, sigmoid, tanh};
 
 /// `i, f, o = σ(A + R)`, `g = tanh(A_g + R_g)`, `c = f c' + i g`, `h = o tanh(c)`.
 ///
-/// Gates are stored as i, f, o, g; the state is h, c.
+/// The gate blocks are stored in the order i, f, o, g. The state is h, then c.
 pub(in crate::nn) struct Lstm;
 
 impl RecurrentCell for Lstm {
-    const GATES: usize = 4;
-    const STATE: usize = 2;
+    const GATE_BLOCKS: usize = 4;
+    const STATE_BLOCKS: usize = 2;
 
     fn forward(hidden: usize, gates: &mut [f32], recurrent: &[f32], previous: &[f32], state: &mut [f32]) {
         forward(hidden, gates, recurrent, previous, state);

@@ -1,12 +1,14 @@
-//! Recurrent cells: the elementwise part of a recurrent layer, between the matrix products.
+//! Recurrent cells: the elementwise part of a recurrent layer. The matrix products of the layer are
+//! in `network`.
 //!
 //! A layer of `hidden` units computes two preactivations for every step, both
-//! `(rows, GATES · hidden)`:
+//! `(rows, GATE_BLOCKS · hidden)`:
 //!
 //! - the input part `A = X · W + b`, for all steps in one product;
 //! - the recurrent part `R = H' · U`, where H' is the layer's previous output.
 //!
-//! A cell turns A, R and the previous state into the next state, and backpropagates the same way.
+//! The forward step of a cell computes the next state from A, R and the previous state. The
+//! backward step computes the gradients of A, R and the previous state.
 //!
 //! - `recurrent_cell`: the trait and the activations saved for the backward pass
 //! - `rnn`, `lstm`, `gru`: the cells

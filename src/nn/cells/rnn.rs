@@ -3,12 +3,12 @@
 use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, tanh};
 
-/// `h = tanh(A + R)`. The one gate block and the state are both h.
+/// `h = tanh(A + R)`. The cell has one gate block, which equals the state h.
 pub(in crate::nn) struct Rnn;
 
 impl RecurrentCell for Rnn {
-    const GATES: usize = 1;
-    const STATE: usize = 1;
+    const GATE_BLOCKS: usize = 1;
+    const STATE_BLOCKS: usize = 1;
 
     fn forward(_hidden: usize, gates: &mut [f32], recurrent: &[f32], _previous: &[f32], state: &mut [f32]) {
         forward(gates, recurrent, state);

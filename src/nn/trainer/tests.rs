@@ -1,15 +1,15 @@
 use super::*;
 use crate::nn::input::{StepInput, TrainingPosition};
-use crate::nn::settings::{CellKind, LossKind, OptimiserKind, SessionTargets};
+use crate::nn::settings::{CellKind, LossKind, OptimiserKind, SessionTargetHandling};
 use crate::nn::weights::NetworkScratch;
 
-const ITEMS: usize = 12;
+const ITEM_COUNT: usize = 12;
 
-/// Windows of several lengths, two of them of one session.
+/// Training windows of several lengths; two windows belong to the same session.
 ///
-/// The inputs cover unknown and missing items, session starts, kinds, gaps, and positions without
-/// target or value.
-fn windows() -> Vec<TrainingWindow> {
+/// The inputs include unknown and missing items, session starts, kinds, gaps, and positions without
+/// a target or a value.
+fn training_windows() -> Vec<TrainingWindow> {
     let position = |n: usize| TrainingPosition {
         input: StepInput {
             item: (n % 5 != 4).then_some((n * 7 % 13) as u32),
@@ -27,17 +27,17 @@ fn windows() -> Vec<TrainingWindow> {
     vec![window(1, 0, 2), window(2, 3, 6), window(1, 9, 4), window(3, 20, 1), window(4, 30, 0)]
 }
 
-fn trainer(settings: NetworkSettings) -> Trainer {
+fn trainer_of_12_items(settings: NetworkSettings) -> Trainer {
     let mut trainer = Trainer::new(settings, 3, 5).unwrap();
-    trainer.grow_items(ITEMS);
-    for item in 0..ITEMS as u32 {
+    trainer.grow_items(ITEM_COUNT);
+    for item in 0..ITEM_COUNT as u32 {
         (0..=item % 4).for_each(|_| trainer.count_target(item));
         trainer.set_attributes(item, &[item % 3, 3 + item % 2]);
     }
     trainer
 }
 
-/// Settings with every part enabled.
+/// Network settings with every optional part enabled.
 fn all_parts_enabled() -> NetworkSettings {
     NetworkSettings {
         hidden: 5,
@@ -54,32 +54,34 @@ fn all_parts_enabled() -> NetworkSettings {
     }
 }
 
-/// The objective whose gradient the trainer computes.
-fn objective(trainer: &Trainer) -> f64 {
+/// Value of the training objective, whose gradient the trainer computes.
+fn objective_value(trainer: &Trainer) -> f64 {
     let mut copy = trainer.clone();
-    let report = copy.compute(&windows(), 9);
+    let report = copy.compute_gradients(&training_windows(), 9);
     let interest = report.interest_loss / copy.state.value_scale.unstandardise_squared(1.0);
     report.loss + f64::from(copy.settings().interest_weight) * interest
 }
 
-/// Central difference of the objective along one parameter, to which `nudge` adds.
-fn difference(trainer: &mut Trainer, mut nudge: impl FnMut(&mut Trainer, f32)) -> f64 {
-    const STEP: f32 = 4e-3;
-    nudge(trainer, STEP);
-    let more = objective(trainer);
-    nudge(trainer, -2.0 * STEP);
-    let less = objective(trainer);
-    nudge(trainer, STEP);
-    (more - less) / f64::from(2.0 * STEP)
+/// Central difference of the objective along one parameter. `nudge` adds a number to that
+/// parameter.
+fn central_difference(trainer: &mut Trainer, mut nudge: impl FnMut(&mut Trainer, f32)) -> f64 {
+    const DIFFERENCE_STEP: f32 = 4e-3;
+    nudge(trainer, DIFFERENCE_STEP);
+    let more = objective_value(trainer);
+    nudge(trainer, -2.0 * DIFFERENCE_STEP);
+    let less = objective_value(trainer);
+    nudge(trainer, DIFFERENCE_STEP);
+    (more - less) / f64::from(2.0 * DIFFERENCE_STEP)
 }
 
-/// ‖gradient − differences‖ / ‖differences‖ over every dense parameter and every touched row.
-fn gradient_error(settings: NetworkSettings) -> f64 {
-    let mut trainer = trainer(settings);
+/// Relative error of the gradient, ‖gradient − differences‖ / ‖differences‖, over all dense
+/// parameters and all used table rows.
+fn relative_gradient_error(settings: NetworkSettings) -> f64 {
+    let mut trainer = trainer_of_12_items(settings);
     let generic = |i: usize, value: &mut f32| *value += ((i * 37 % 19) as f32 - 9.0) / 30.0;
     Arc::make_mut(&mut trainer.state.parameters.dense).iter_mut().enumerate().for_each(|(i, value)| generic(i, value));
     let mut computed = trainer.clone();
-    computed.compute(&windows(), 9);
+    computed.compute_gradients(&training_windows(), 9);
     let workspace = &computed.workspace;
     let (mut error, mut norm) = (0.0, 0.0);
     let mut compare = |gradient: f32, expected: f64| {
@@ -87,19 +89,19 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
         norm += expected.powi(2);
     };
     for (i, gradient) in workspace.dense.iter().enumerate() {
-        let expected = difference(&mut trainer, |trainer, step| {
+        let expected = central_difference(&mut trainer, |trainer, step| {
             let dense: &mut Vec<f32> = Arc::make_mut(&mut trainer.state.parameters.dense);
             dense[i] += step;
         });
         compare(*gradient, expected);
     }
-    type Pick = fn(&mut Trainer) -> &mut EmbeddingTable;
-    let outputs: Pick = |trainer| match &mut trainer.state.parameters.outputs {
+    type SelectTable = fn(&mut Trainer) -> &mut EmbeddingTable;
+    let outputs: SelectTable = |trainer| match &mut trainer.state.parameters.outputs {
         Some(table) => table,
         None => &mut trainer.state.parameters.items,
     };
-    let inputs: Pick = |trainer| &mut trainer.state.parameters.items;
-    let attributes: Pick = |trainer| &mut trainer.state.parameters.attribute_rows;
+    let inputs: SelectTable = |trainer| &mut trainer.state.parameters.items;
+    let attributes: SelectTable = |trainer| &mut trainer.state.parameters.attribute_rows;
     for (rows, pick) in
         [(&workspace.outputs, outputs), (&workspace.inputs, inputs), (&workspace.attributes, attributes)]
     {
@@ -107,8 +109,8 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
         assert_eq!(rows.values.len(), rows.slots.rows().len() * width);
         for (row, gradients) in rows.slots.rows().iter().zip(rows.values.chunks_exact(width)) {
             for (i, gradient) in gradients.iter().enumerate() {
-                let expected = difference(&mut trainer, |trainer, step| {
-                    pick(trainer).update(&[*row], &vec![0.0; width], |values, _, _| values[i] += step);
+                let expected = central_difference(&mut trainer, |trainer, step| {
+                    pick(trainer).update_rows(&[*row], &vec![0.0; width], |values, _, _| values[i] += step);
                 });
                 compare(*gradient, expected);
             }
@@ -122,13 +124,13 @@ fn gradients_match_finite_differences_for_every_cell_loss_and_head() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
         for loss in [LossKind::CrossEntropy, LossKind::BprMax] {
             for (layers, tied, in_batch, session_targets) in [
-                (1, true, true, SessionTargets::Masked),
-                (2, false, true, SessionTargets::Certain),
-                (3, true, false, SessionTargets::Negatives),
+                (1, true, true, SessionTargetHandling::Masked),
+                (2, false, true, SessionTargetHandling::Certain),
+                (3, true, false, SessionTargetHandling::Negatives),
             ] {
                 let settings =
                     NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..all_parts_enabled() };
-                let error = gradient_error(settings);
+                let error = relative_gradient_error(settings);
                 assert!(error < 1e-3, "{cell:?}, {loss:?}, {layers} layers, tied {tied}: off by {error}");
             }
         }
@@ -147,7 +149,7 @@ fn gradients_match_finite_differences_with_parts_disabled() {
             4 => (settings.input_dropout, settings.hidden_dropout) = (0.0, 0.0),
             _ => (settings.negatives, settings.logq) = (0, 0.0),
         }
-        let error = gradient_error(settings);
+        let error = relative_gradient_error(settings);
         assert!(error < 1e-3, "part {part}: off by {error}");
     }
 }
@@ -160,20 +162,21 @@ fn every_optimiser_learns_and_resumes_bit_identically() {
     {
         for tied in [true, false] {
             let plain = NetworkSettings { input_dropout: 0.0, hidden_dropout: 0.0, ..all_parts_enabled() };
-            let mut trainer = trainer(NetworkSettings { optimiser, learning_rate, tied, clip: 5.0, ..plain });
-            let first = trainer.train(&windows(), 0);
+            let mut trainer =
+                trainer_of_12_items(NetworkSettings { optimiser, learning_rate, tied, clip: 5.0, ..plain });
+            let first = trainer.train(&training_windows(), 0);
             let after_one_batch = trainer.clone();
             (1..20).for_each(|seed| {
-                trainer.train(&windows(), seed);
+                trainer.train(&training_windows(), seed);
             });
             let (mut resumed, _): (Trainer, _) =
                 bincode::serde::decode_from_slice(&bytes(&trainer), bincode::config::standard()).unwrap();
             assert_eq!(resumed.publish(1).embedding(3), trainer.publish(1).embedding(3));
             for seed in 20..60 {
-                assert_eq!(trainer.train(&windows(), seed), resumed.train(&windows(), seed));
+                assert_eq!(trainer.train(&training_windows(), seed), resumed.train(&training_windows(), seed));
             }
             assert_eq!(bytes(&trainer), bytes(&resumed));
-            let last = trainer.train(&windows(), 60);
+            let last = trainer.train(&training_windows(), 60);
             assert!(last.loss < 0.7 * first.loss, "{optimiser:?}: {} after {}", last.loss, first.loss);
             assert!(last.interest_loss < first.interest_loss);
             assert_ne!(bytes(&after_one_batch), bytes(&trainer));
@@ -182,37 +185,39 @@ fn every_optimiser_learns_and_resumes_bit_identically() {
 }
 
 #[test]
-fn rejects_damaged_bytes() {
-    let bytes = bincode::serde::encode_to_vec(trainer(all_parts_enabled()), bincode::config::standard()).unwrap();
+fn deserialisation_rejects_damaged_bytes() {
+    let bytes =
+        bincode::serde::encode_to_vec(trainer_of_12_items(all_parts_enabled()), bincode::config::standard()).unwrap();
     let read = |bytes: &[u8]| bincode::serde::decode_from_slice::<Trainer, _>(bytes, bincode::config::standard());
     assert!(read(&bytes).is_ok());
     assert!(read(&bytes[..bytes.len() / 2]).is_err());
-    let mut other = trainer(all_parts_enabled());
+    let mut other = trainer_of_12_items(all_parts_enabled());
     other.state.optimiser_state.pop();
     assert!(read(&bincode::serde::encode_to_vec(&other, bincode::config::standard()).unwrap()).is_err());
 }
 
 #[test]
 fn a_batch_with_a_non_finite_loss_changes_no_weight() {
-    let mut trainer = trainer(all_parts_enabled());
+    let mut trainer = trainer_of_12_items(all_parts_enabled());
     Arc::make_mut(&mut trainer.state.parameters.dense)[0] = f32::NAN;
     let before = bincode::serde::encode_to_vec(&trainer.state.parameters, bincode::config::standard()).unwrap();
-    let report = trainer.train(&windows(), 1);
+    let report = trainer.train(&training_windows(), 1);
     assert!(report.skipped && report.examples > 0);
-    assert_eq!(trainer.steps(), 0);
+    assert_eq!(trainer.step_count(), 0);
     assert_eq!(bincode::serde::encode_to_vec(&trainer.state.parameters, bincode::config::standard()).unwrap(), before);
 }
 
 #[test]
 fn weights_stay_finite_at_a_diverging_learning_rate() {
     for optimiser in [OptimiserKind::Sgd, OptimiserKind::Adagrad, OptimiserKind::Adam] {
-        let mut trainer = trainer(NetworkSettings { optimiser, learning_rate: 10.0, ..all_parts_enabled() });
+        let mut trainer =
+            trainer_of_12_items(NetworkSettings { optimiser, learning_rate: 10.0, ..all_parts_enabled() });
         (0..200).for_each(|seed| {
-            trainer.train(&windows(), seed);
+            trainer.train(&training_windows(), seed);
         });
         let weights = trainer.publish(1);
         assert!(
-            (0..ITEMS as u32).all(|item| weights.embedding(item).unwrap().iter().all(|value| value.is_finite())),
+            (0..ITEM_COUNT as u32).all(|item| weights.embedding(item).unwrap().iter().all(|value| value.is_finite())),
             "{optimiser:?}"
         );
         assert!(trainer.state.parameters.dense.iter().all(|value| value.is_finite()), "{optimiser:?}");
@@ -220,32 +225,34 @@ fn weights_stay_finite_at_a_diverging_learning_rate() {
 }
 
 #[test]
-fn a_batch_without_targets_takes_no_step() {
-    let mut trainer = trainer(all_parts_enabled());
+fn a_batch_without_targets_leaves_the_step_count_unchanged() {
+    let mut trainer = trainer_of_12_items(all_parts_enabled());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
     let unknown =
         TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
     assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
-    assert_eq!(trainer.steps(), 0);
+    assert_eq!(trainer.step_count(), 0);
 }
 
 #[test]
 fn snapshot_inference_matches_the_batch_forward_pass() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
-        let mut trainer = trainer(NetworkSettings {
+        let mut trainer = trainer_of_12_items(NetworkSettings {
             cell,
             layers: 2,
             input_dropout: 0.0,
             hidden_dropout: 0.0,
             ..all_parts_enabled()
         });
-        trainer.train(&windows(), 1);
+        trainer.train(&training_windows(), 1);
         let weights = trainer.publish(1);
-        trainer.compute(&windows()[1..2], 2);
+        trainer.compute_gradients(&training_windows()[1..2], 2);
         let (mut state, mut scratch, mut query) = (weights.initial_state(), NetworkScratch::default(), Vec::new());
-        for (position, expected) in windows()[1].positions.iter().zip(trainer.workspace.pass.outputs.chunks_exact(5)) {
+        for (position, expected) in
+            training_windows()[1].positions.iter().zip(trainer.workspace.pass.outputs.chunks_exact(5))
+        {
             weights.advance(&mut state, &position.input, &mut scratch);
-            weights.query(&state, &mut query);
+            weights.compute_query(&state, &mut query);
             assert!(
                 query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
                 "{cell:?}: {query:?} is not {expected:?}"
@@ -256,50 +263,50 @@ fn snapshot_inference_matches_the_batch_forward_pass() {
 
 #[test]
 fn a_snapshot_does_not_change_when_training_continues() {
-    let mut trainer = trainer(all_parts_enabled());
+    let mut trainer = trainer_of_12_items(all_parts_enabled());
     let first = trainer.publish(1);
     let before = first.embedding(3).unwrap().to_vec();
-    trainer.train(&windows(), 1);
+    trainer.train(&training_windows(), 1);
     trainer.grow_items(40);
     let second = trainer.publish(2);
-    assert_eq!((first.item_count(), second.item_count()), (ITEMS, 40));
+    assert_eq!((first.item_count(), second.item_count()), (ITEM_COUNT, 40));
     assert_eq!(first.embedding(3).unwrap(), before);
     assert_ne!(second.embedding(3).unwrap(), before);
     let decoded = Trainer::from(trainer.state.clone()).publish(2);
     let (mut scratch, query) = (NetworkScratch::default(), [0.3, -0.2, 0.9, 0.1, -0.5]);
     assert_eq!(
-        second.top(&query, 40, &mut scratch),
-        decoded.top(&query, 40, &mut scratch),
+        second.top_items(&query, 40, &mut scratch),
+        decoded.top_items(&query, 40, &mut scratch),
         "incremental and full publication give the same index"
     );
 }
 
 #[test]
-fn top_k_matches_exact_scoring() {
-    let mut trainer = trainer(NetworkSettings { hidden: 33, ..all_parts_enabled() });
+fn the_top_items_equal_those_of_exact_scoring() {
+    let mut trainer = trainer_of_12_items(NetworkSettings { hidden: 33, ..all_parts_enabled() });
     trainer.grow_items(3000);
     let weights = trainer.publish(1);
     let query: Vec<f32> = (0..33).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
-    let mut expected: Vec<(u32, f32)> = (0..3000).map(|item| (item, weights.score(&query, item))).collect();
+    let mut expected: Vec<(u32, f32)> = (0..3000).map(|item| (item, weights.logit(&query, item))).collect();
     let partition = expected.iter().map(|(_, score)| f64::from(*score).exp()).sum::<f64>().ln();
     expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     expected.truncate(20);
-    let top = weights.top(&query, 20, &mut NetworkScratch::default());
+    let top = weights.top_items(&query, 20, &mut NetworkScratch::default());
     assert_eq!(top.items, expected);
     assert!((f64::from(top.log_partition) - partition).abs() < 1e-2);
-    assert_eq!(weights.top(&query, 5000, &mut NetworkScratch::default()).items.len(), 3000);
-    assert_eq!(weights.score(&query, 3000), f32::NEG_INFINITY);
+    assert_eq!(weights.top_items(&query, 5000, &mut NetworkScratch::default()).items.len(), 3000);
+    assert_eq!(weights.logit(&query, 3000), f32::NEG_INFINITY);
 }
 
 #[test]
-fn a_snapshot_survives_serialisation() {
-    let weights = trainer(all_parts_enabled()).publish(7);
+fn a_decoded_snapshot_gives_the_same_scores() {
+    let weights = trainer_of_12_items(all_parts_enabled()).publish(7);
     let bytes = bincode::serde::encode_to_vec(&*weights, bincode::config::standard()).unwrap();
     let (decoded, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
     let query = [1.0, 0.5, -0.5, 0.2, 0.0];
     assert_eq!(
-        decoded.top(&query, 5, &mut NetworkScratch::default()),
-        weights.top(&query, 5, &mut NetworkScratch::default())
+        decoded.top_items(&query, 5, &mut NetworkScratch::default()),
+        weights.top_items(&query, 5, &mut NetworkScratch::default())
     );
     assert_eq!((decoded.version(), decoded.initial_state()), (7, weights.initial_state()));
 }
@@ -307,12 +314,12 @@ fn a_snapshot_survives_serialisation() {
 #[test]
 fn a_new_item_starts_at_the_mean_of_similar_trained_items() {
     for tied in [true, false] {
-        let mut trainer = trainer(NetworkSettings { tied, ..all_parts_enabled() });
+        let mut trainer = trainer_of_12_items(NetworkSettings { tied, ..all_parts_enabled() });
         trainer.publish(1);
-        trainer.grow_items(ITEMS + 2);
+        trainer.grow_items(ITEM_COUNT + 2);
         let before = trainer.publish(2);
-        let new = ITEMS as u32;
-        // The second new item was never a target, so its rows are ignored.
+        let new = ITEM_COUNT as u32;
+        // The second new item has no target event, so its embeddings are ignored.
         trainer.init_from_similar(new, &[3, new + 1, 4]);
         trainer.init_from_similar(new + 1, &[new, new + 1]);
         let weights = trainer.publish(3);

@@ -157,8 +157,8 @@ pub(in crate::http) async fn learning_rate(
     api: Data<ApiState>,
     Json(LearningRateRequest { value }): Json<LearningRateRequest>,
 ) -> Result<HttpResponse, Problem> {
-    if !NetworkSettings::is_learning_rate(value) {
-        return Err(Problem::out_of_range("value", value, NetworkSettings::LEARNING_RATES));
+    if !NetworkSettings::is_allowed_learning_rate(value) {
+        return Err(Problem::out_of_range("value", value, NetworkSettings::ALLOWED_LEARNING_RATES));
     }
     offset_response(steer(&api, ModelOperation::LearningRate { value }).await?)
 }
