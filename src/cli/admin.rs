@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_encoded() {
+    fn path_segments_are_percent_encoded() {
         assert_eq!(
             AdminRequest::Session { user: "a/b ü".to_owned() }.path_and_body().0,
             "/admin/sessions/a%2Fb%20%C3%BC"

@@ -30,7 +30,7 @@ impl ClientAuth {
     }
 
     /// The certificates of `--ca`; `None` selects the built-in Mozilla roots.
-    fn roots(&self) -> anyhow::Result<Option<Vec<CertificateDer<'static>>>> {
+    fn trusted_roots(&self) -> anyhow::Result<Option<Vec<CertificateDer<'static>>>> {
         let Some(file) = &self.ca else { return Ok(None) };
         let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let roots = read.with_context(|| format!("cannot read --ca {} as PEM", file.display()))?;
@@ -39,7 +39,7 @@ impl ClientAuth {
     }
 
     pub(super) fn ureq_tls_config(&self) -> anyhow::Result<TlsConfig> {
-        let roots = match self.roots()? {
+        let roots = match self.trusted_roots()? {
             Some(roots) => RootCerts::new_with_certs(
                 &roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>(),
             ),
@@ -50,7 +50,7 @@ impl ClientAuth {
 
     pub(super) fn awc_tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let mut store = RootCertStore::empty();
-        match self.roots()? {
+        match self.trusted_roots()? {
             Some(roots) => {
                 for root in roots {
                     store.add(root).context("--ca contains an invalid CA certificate")?;

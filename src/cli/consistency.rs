@@ -104,7 +104,7 @@ fn check_sessions(
                     format!("the record ends at offset {}; all records should reach {through}", record.applied_through);
                 findings.add(&location, reason, DamageRemedy::Rebuild);
             }
-            if let Some((reason, remedy)) = difference(&record, &replayed, begin, expired.as_ref()) {
+            if let Some((reason, remedy)) = session_difference(&record, &replayed, begin, expired.as_ref()) {
                 findings.add(location, reason, remedy);
             }
         }
@@ -115,7 +115,7 @@ fn check_sessions(
 
 /// The difference between a session record and the replay of its user's events, with the remedy;
 /// `None` if they agree. `begin`: the first offset of the journal.
-fn difference(
+fn session_difference(
     record: &SessionRecord,
     replayed: &ReplayedSession,
     begin: Offset,

@@ -19,7 +19,7 @@ pub(super) struct ConsistencyReport {
 }
 
 /// Number of findings of one kind that the report shows.
-const SHOWN_PER_KIND: usize = 3;
+const MAX_SHOWN_PER_KIND: usize = 3;
 
 impl ConsistencyReport {
     pub(super) fn new(
@@ -52,7 +52,7 @@ impl ConsistencyReport {
     /// Fails if there is any damage, for the exit code. The report lists the damages.
     pub(super) fn ensure_undamaged(&self) -> anyhow::Result<()> {
         let dir = self.data_dir.display();
-        match (self.damages.len(), self.kinds().len()) {
+        match (self.damages.len(), self.damages_by_kind().len()) {
             (0, _) => Ok(()),
             (1, _) => anyhow::bail!("{dir} is damaged in one place"),
             (count, 1) => anyhow::bail!("{dir} is damaged in {count} places, all of one kind"),
@@ -62,7 +62,7 @@ impl ConsistencyReport {
 
     /// The damages by kind, in the order of each kind's first damage. Damages of one kind have the
     /// same remedy, lie in the same part of the store, and have reasons that differ only in numbers.
-    fn kinds(&self) -> Vec<Vec<&DamageFinding>> {
+    fn damages_by_kind(&self) -> Vec<Vec<&DamageFinding>> {
         let mut kinds: Vec<Vec<&DamageFinding>> = Vec::new();
         let mut indices = FxHashMap::default();
         for damage in &self.damages {
@@ -99,15 +99,15 @@ impl fmt::Display for ConsistencyReport {
         for difference in &self.differences {
             write!(out, "\nsettings: {difference}")?;
         }
-        for kind in self.kinds() {
-            for damage in kind.iter().take(SHOWN_PER_KIND) {
+        for kind in self.damages_by_kind() {
+            for damage in kind.iter().take(MAX_SHOWN_PER_KIND) {
                 write!(out, "\n{}: {}", damage.location, damage.reason)?;
             }
-            if kind.len() > SHOWN_PER_KIND {
+            if kind.len() > MAX_SHOWN_PER_KIND {
                 write!(
                     out,
                     "\n… and {} more of this kind; `sequor verify --json FILE` lists them all",
-                    kind.len() - SHOWN_PER_KIND
+                    kind.len() - MAX_SHOWN_PER_KIND
                 )?;
             }
             if let Some(damage) = kind.first() {
@@ -138,7 +138,7 @@ mod tests {
         let error = report(&damages).ensure_undamaged().unwrap_err().to_string();
         assert_eq!(error, "/d is damaged in 956 places, all of one kind");
         let text = report(&damages).to_string();
-        assert_eq!(text.matches("the record ends at offset").count(), SHOWN_PER_KIND, "{text}");
+        assert_eq!(text.matches("the record ends at offset").count(), MAX_SHOWN_PER_KIND, "{text}");
         assert!(text.contains("… and 953 more of this kind") && text.matches("  -> ").count() == 1, "{text}");
         damages.push(finding("origin", "its checksum does not match".to_owned(), DamageRemedy::Backup));
         let error = report(&damages).ensure_undamaged().unwrap_err().to_string();

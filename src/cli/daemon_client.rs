@@ -12,7 +12,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
-use super::error_text::tls_error_in;
+use super::error_text::tls_error_in_io_error;
 use crate::domain::{Entry, WithConsent};
 use crate::http::describe_tls_error;
 use crate::ingest::{write_entry, write_entry_with_consent};
@@ -42,7 +42,7 @@ pub(super) struct ApiRequest {
 }
 
 /// The learner lag at which an import waits: low enough that the daemon does not reduce training.
-const IMPORT_MAX_LAG: u64 = 1024;
+const MAX_LEARNER_LAG_OF_IMPORT: u64 = 1024;
 
 impl ApiRequest {
     fn get(path: &str) -> Self {
@@ -54,39 +54,39 @@ impl ApiRequest {
     }
 
     /// A request for what the daemon accepts.
-    pub(super) fn ingest_info() -> Self {
+    pub(super) fn ingest_info_request() -> Self {
         Self::get("/v1/events/rules")
     }
 
     /// A request that sends events, one JSON line each.
-    pub(super) fn events<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
-        Ok(Self::post("/v1/events", lines(entries)?))
+    pub(super) fn events_request<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
+        Ok(Self::post("/v1/events", json_lines(entries)?))
     }
 
     /// A request that sends events with their consent levels, one JSON line each.
-    pub(super) fn events_with_consent(entries: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
+    pub(super) fn events_with_consent_request(entries: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
         let mut body = Vec::new();
         entries.iter().try_for_each(|entry| write_entry_with_consent(entry, &mut body))?;
-        Ok(Self::post(&format!("/v1/events?max_lag={IMPORT_MAX_LAG}"), body))
+        Ok(Self::post(&format!("/v1/events?max_lag={MAX_LEARNER_LAG_OF_IMPORT}"), body))
     }
 
     /// A request that sends item changes, one JSON line each.
-    pub(super) fn items<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
-        Ok(Self::post("/v1/items", lines(entries)?))
+    pub(super) fn items_request<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
+        Ok(Self::post("/v1/items", json_lines(entries)?))
     }
 
     /// A request for the recommendations of a user.
-    pub(super) fn recommendations(user: &str, limit: usize) -> Self {
+    pub(super) fn recommendations_request(user: &str, limit: usize) -> Self {
         Self::get(&format!("/v1/users/{}/recommendations?limit={limit}", utf8_percent_encode(user, NON_ALPHANUMERIC)))
     }
 
     /// A request for trending items.
-    pub(super) fn trending(limit: usize) -> Self {
+    pub(super) fn trending_request(limit: usize) -> Self {
         Self::get(&format!("/v1/trending?limit={limit}"))
     }
 }
 
-fn lines<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Vec<u8>> {
+fn json_lines<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     for entry in entries {
         write_entry(0, entry, &mut body)?;
@@ -160,11 +160,11 @@ impl DaemonClient {
     }
 
     /// Sends a request to the API and reads the whole response.
-    pub(super) async fn request(&self, request: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        self.send(&self.api, request).await
+    pub(super) async fn send_request(&self, request: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        self.send_to(&self.api, request).await
     }
 
-    async fn send(
+    async fn send_to(
         &self,
         address: &str,
         ApiRequest { method, path, body }: ApiRequest,
@@ -176,7 +176,7 @@ impl DaemonClient {
             outgoing.content_type("application/x-ndjson").send_body(body)
         };
         // The errors of `awc` are not `Send`; only their messages are kept.
-        let mut response = response.await.map_err(|error| NoAnswer::new(address, &error))?;
+        let mut response = response.await.map_err(|error| NoAnswerError::new(address, &error))?;
         let body = response
             .body()
             .limit(MAX_RESPONSE_BYTES)
@@ -188,14 +188,14 @@ impl DaemonClient {
     /// Sends a request to the API and parses the JSON response. An error status is an error.
     pub(super) async fn request_json<T: DeserializeOwned>(&self, request: ApiRequest) -> anyhow::Result<T> {
         let path = request.path.clone();
-        parse_response(&path, self.request(request).await?)
+        parse_response(&path, self.send_request(request).await?)
     }
 
     /// Sends a request, and retries while the daemon answers 503 (overloaded).
     pub(super) async fn send_until_accepted(&self, request: ApiRequest) -> anyhow::Result<()> {
         loop {
             let path = request.path.clone();
-            match self.request(request.clone()).await? {
+            match self.send_request(request.clone()).await? {
                 (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(RETRY_DELAY).await,
                 response => return parse_response::<IgnoredAny>(&path, response).map(|_| ()),
             }
@@ -203,16 +203,16 @@ impl DaemonClient {
     }
 
     /// Reads the status of the daemon.
-    pub(super) async fn status(&self) -> anyhow::Result<DaemonStatus> {
+    pub(super) async fn read_status(&self) -> anyhow::Result<DaemonStatus> {
         let admin = self.admin.as_deref().context("the URL of the admin endpoint is not known")?;
-        parse_response("/admin/status", self.send(admin, ApiRequest::get("/admin/status")).await?)
+        parse_response("/admin/status", self.send_to(admin, ApiRequest::get("/admin/status")).await?)
     }
 
     /// Waits until all accepted entries are learned. Returns at once if the admin endpoint is not
     /// known.
     pub(super) async fn wait_until_learned(&self) -> anyhow::Result<()> {
         while self.admin.is_some() {
-            let status = self.status().await?;
+            let status = self.read_status().await?;
             if status.learning.failed {
                 bail!("learning stopped after an error; see the log of the daemon");
             }
@@ -226,9 +226,9 @@ impl DaemonClient {
 
     /// Reads the resource usage of the daemon process. `None` if the platform or the admin endpoint
     /// does not provide it.
-    pub(super) async fn process_usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
+    pub(super) async fn read_process_usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
-        let (status, text) = self.send(admin, ApiRequest::get("/metrics")).await?;
+        let (status, text) = self.send_to(admin, ApiRequest::get("/metrics")).await?;
         if !status.is_success() {
             bail!("{admin}/metrics answers {status}; check that this is the URL of an admin endpoint");
         }
@@ -242,18 +242,18 @@ impl DaemonClient {
 /// A daemon does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{address} does not answer: {reason}")]
-pub(super) struct NoAnswer {
+pub(super) struct NoAnswerError {
     address: String,
     reason: String,
     /// Whether a retry cannot help, because the certificate or the URL is wrong.
     pub(super) is_permanent: bool,
 }
 
-impl NoAnswer {
+impl NoAnswerError {
     fn new(address: &str, error: &SendRequestError) -> Self {
         let (reason, is_permanent) = match error {
             SendRequestError::Connect(ConnectError::Io(error)) | SendRequestError::Send(error) => {
-                match tls_error_in(error) {
+                match tls_error_in_io_error(error) {
                     Some(error) => {
                         let is_permanent =
                             matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));

@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError, StoreOptions};
 
 /// Loads the settings and starts logging.
 pub(super) fn load_settings(flags: &RuntimeFlags) -> anyhow::Result<SettingsLayers<Settings>> {
-    let layers = flags.layers(&[])?;
+    let layers = flags.settings_layers(&[])?;
     drop(flags::init_logging(&layers.validated()?.log)?);
     Ok(layers)
 }
@@ -46,7 +46,7 @@ pub(super) fn new_journal_id() -> String {
 }
 
 /// Gives the journal an id, unless it has one or the disk accepts no writes.
-pub(super) fn identify_journal(store: &Store) {
+pub(super) fn ensure_journal_id(store: &Store) {
     if let Err(error) = store.ensure_journal_id(new_journal_id) {
         tracing::warn!(error = &error as &dyn std::error::Error, "imports cannot recognise this data directory");
     }
@@ -89,7 +89,7 @@ pub(super) fn daemon_addresses(dir: &Path) -> Option<(String, String)> {
 
 /// Logs panics only at debug level. The database panics on damaged files; the store catches these
 /// panics and reports them as damage.
-pub(super) fn silence_panics() {
+pub(super) fn log_panics_at_debug_level() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 

@@ -61,7 +61,7 @@ struct ErasureLine {
 }
 
 /// Reads an erasure list from a file.
-pub(super) fn read_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timestamp)>> {
+pub(super) fn read_erasure_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timestamp)>> {
     let source = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut list = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(source).lines()) {
@@ -77,7 +77,7 @@ pub(super) fn read_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Ti
 
 /// Appends an erasure to the journal for each listed user who occurs in it, except erasures that
 /// the store already recorded. The daemon carries them out at its next start. Returns their number.
-pub(super) fn apply_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
+pub(super) fn apply_erasure_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
     for (erased, recorded) in store.erasures().erased_users()? {
         if asked.get(&erased).is_some_and(|asked| *asked <= recorded) {

@@ -36,14 +36,14 @@ fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     }
     match error.downcast_ref::<ureq::Error>() {
         Some(ureq::Error::Rustls(error)) => return Some(error),
-        Some(ureq::Error::Io(error)) => return tls_error_in(error),
+        Some(ureq::Error::Io(error)) => return tls_error_in_io_error(error),
         _ => {}
     }
-    tls_error_in(error.downcast_ref::<io::Error>()?)
+    tls_error_in_io_error(error.downcast_ref::<io::Error>()?)
 }
 
 /// The error of TLS inside an input/output error.
-pub(super) fn tls_error_in(error: &io::Error) -> Option<&TlsError> {
+pub(super) fn tls_error_in_io_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use rustls::CertificateError;
 
     #[test]
-    fn says_each_cause_once() {
+    fn each_cause_appears_once() {
         let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
         let store = crate::store::StoreError::Io { action: "opening", path: "/x".into(), source: denied() };
         assert_eq!(describe_error(&store.into()), "opening /x: permission denied");
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_tls_are_in_words() {
+    fn tls_errors_are_described_in_words() {
         let error = || TlsError::InvalidCertificate(CertificateError::Expired);
         for error in
             [anyhow::Error::new(error()), io::Error::other(error()).into(), ureq::Error::Rustls(error()).into()]

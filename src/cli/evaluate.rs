@@ -25,7 +25,7 @@ pub(super) struct Evaluate {
     checkpoint: PathBuf,
     /// Share of the sessions to test on, the most recent ones, from 0.0 to 1.0 [default: the share
     /// that the training held out].
-    #[arg(long, value_name = "FRACTION", value_parser = share)]
+    #[arg(long, value_name = "FRACTION", value_parser = parse_share)]
     test: Option<f64>,
     /// Time without events after which a new session starts, such as 30m [default: that of the
     /// training].
@@ -36,7 +36,7 @@ pub(super) struct Evaluate {
     json: Option<PathBuf>,
 }
 
-fn share(text: &str) -> Result<f64, String> {
+fn parse_share(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
@@ -45,10 +45,10 @@ fn share(text: &str) -> Result<f64, String> {
 
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut training = training_checkpoint::read(&self.checkpoint)?;
+        let mut training = training_checkpoint::read_training_checkpoint(&self.checkpoint)?;
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
         let mapping = self.format.event_mapping()?;
-        let read = recording::read(&self.file, mapping, training.kinds(), idle_gap_ms)?;
+        let read = recording::read_recording(&self.file, mapping, training.kinds(), idle_gap_ms)?;
         let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.item_names());
         if test.is_empty() {
             bail!(

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 use super::client_auth::ClientAuth;
-use super::daemon_client::{ApiRequest, DaemonClient, NoAnswer};
+use super::daemon_client::{ApiRequest, DaemonClient, NoAnswerError};
 use super::error_text::describe_error;
 use crate::domain::{Entry, EventKind, EventKinds, KindRule, WithConsent};
 use crate::settings::Period;
@@ -15,7 +15,7 @@ use crate::settings::Period;
 /// First delay before a retry. Each further delay is twice as long.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// Delay before a retry if the learner is behind.
-const LEARNER_WAIT: Duration = Duration::from_millis(200);
+const LEARNER_BEHIND_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Longest delay before a retry.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Flags of commands that send entries to a daemon.
@@ -105,7 +105,7 @@ impl EventSender {
 
     /// What the daemon accepts; `None` if the daemon or the key does not tell.
     pub(super) fn ingest_info(&self) -> anyhow::Result<Option<IngestInfo>> {
-        let (status, body) = self.answer(&ApiRequest::ingest_info(), |status| {
+        let (status, body) = self.send_until_final_status(&ApiRequest::ingest_info_request(), |status| {
             status.is_success()
                 || [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(&status)
         })?;
@@ -117,20 +117,21 @@ impl EventSender {
     /// id).
     pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
         let request = match entries.first().map(|first| &first.value) {
-            Some(Entry::Item(_)) => ApiRequest::items(entries.iter().map(|entry| &entry.value))?,
-            Some(_) => ApiRequest::events_with_consent(entries)?,
+            Some(Entry::Item(_)) => ApiRequest::items_request(entries.iter().map(|entry| &entry.value))?,
+            Some(_) => ApiRequest::events_with_consent_request(entries)?,
             None => return Ok(SendReceipt::default()),
         };
         // If the daemon rejects every entry of a batch, it answers 400 with the same body.
-        let (status, body) =
-            self.answer(&request, |status| status == StatusCode::OK || status == StatusCode::BAD_REQUEST)?;
+        let (status, body) = self.send_until_final_status(&request, |status| {
+            status == StatusCode::OK || status == StatusCode::BAD_REQUEST
+        })?;
         serde_json::from_slice(&body).with_context(|| {
             format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body))
         })
     }
 
     /// Sends a request until the daemon has answered it with a status that `is_final`.
-    fn answer(
+    fn send_until_final_status(
         &self,
         request: &ApiRequest,
         is_final: impl Fn(StatusCode) -> bool,
@@ -138,11 +139,11 @@ impl EventSender {
         let (mut backoff, mut last_reminder) = (INITIAL_BACKOFF, None::<Instant>);
         let mut silent_since = None;
         loop {
-            let message = match self.runner.block_on(self.daemon.request(request.clone())) {
+            let message = match self.runner.block_on(self.daemon.send_request(request.clone())) {
                 Ok((status, body)) if is_final(status) => return Ok((status, body)),
                 // Waits for learning, which the progress display shows.
                 Ok((status, body)) if status == StatusCode::SERVICE_UNAVAILABLE && is_learner_behind(&body) => {
-                    std::thread::sleep(LEARNER_WAIT);
+                    std::thread::sleep(LEARNER_BEHIND_RETRY_DELAY);
                     continue;
                 }
                 Ok((status, _)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
@@ -151,7 +152,7 @@ impl EventSender {
                     (backoff > INITIAL_BACKOFF * 4).then(|| format!("{} is unavailable ({status}); retrying", self.url))
                 }
                 Ok((status, body)) => bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body)),
-                Err(error) => Some(self.check_patience(error, silent_since.get_or_insert_with(Instant::now))?),
+                Err(error) => Some(self.check_retry_limit(error, silent_since.get_or_insert_with(Instant::now))?),
             };
             if let Some(message) = message
                 && last_reminder.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL)
@@ -166,8 +167,8 @@ impl EventSender {
 
     /// The error message of a failure that may pass on a retry. Fails if a retry cannot help, or if
     /// the daemon has not answered for too long.
-    fn check_patience(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
-        if error.downcast_ref::<NoAnswer>().is_some_and(|error| error.is_permanent) {
+    fn check_retry_limit(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
+        if error.downcast_ref::<NoAnswerError>().is_some_and(|error| error.is_permanent) {
             return Err(error);
         }
         let limit = self.give_up_after;

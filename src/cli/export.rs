@@ -54,7 +54,7 @@ impl Export {
         }
         let result = match self.file.as_deref().filter(|file| *file != Path::new("-")) {
             Some(file) => self.write_file(file),
-            None => self.write(&mut BufWriter::new(io::stdout().lock())),
+            None => self.write_journal(&mut BufWriter::new(io::stdout().lock())),
         };
         // If the reader closes the pipe, such as `head`, the command succeeds.
         let is_broken_pipe = |error: &anyhow::Error| {
@@ -69,17 +69,17 @@ impl Export {
         let mut unfinished = NamedTempFile::new_in(folder).with_context(error_context)?;
         if file.extension().is_some_and(|extension| extension == "gz") {
             let mut encoder = GzEncoder::new(BufWriter::new(&mut unfinished), Compression::default());
-            self.write(&mut encoder)?;
+            self.write_journal(&mut encoder)?;
             encoder.finish().and_then(|mut inner| inner.flush()).with_context(error_context)?;
         } else {
-            self.write(&mut BufWriter::new(&mut unfinished))?;
+            self.write_journal(&mut BufWriter::new(&mut unfinished))?;
         }
         unfinished.as_file().sync_all().with_context(error_context)?;
         unfinished.persist(file).with_context(error_context)?;
         Ok(())
     }
 
-    fn write(&self, sink: &mut impl Write) -> anyhow::Result<()> {
+    fn write_journal(&self, sink: &mut impl Write) -> anyhow::Result<()> {
         match &self.url {
             Some(url) => self.export_from_daemon(url, sink)?,
             None => self.export_data_dir(sink)?,

@@ -36,18 +36,18 @@ impl RunningDigest {
                 .unwrap_or(usize::MAX)
                 .min(content.len()),
         );
-        self.append(before);
+        self.append_content(before);
         if self.bytes == self.prefix_bytes
             && self.prefix_digest.is_none()
             && let Some(next) = after.first()
         {
             let is_line_end = self.last == Some(b'\n') || [b'\n', b'\r'].contains(next);
-            self.prefix_digest = is_line_end.then(|| self.digest.hex());
+            self.prefix_digest = is_line_end.then(|| self.digest.to_hex());
         }
-        self.append(after);
+        self.append_content(after);
     }
 
-    fn append(&mut self, content: &[u8]) {
+    fn append_content(&mut self, content: &[u8]) {
         self.digest.update(content);
         self.bytes += content.len() as u64;
         self.last = content.last().copied().or(self.last);
@@ -63,7 +63,7 @@ impl FileDigest {
     pub(super) fn read(file: &Path, prefix_bytes: u64) -> anyhow::Result<Self> {
         let mut source =
             DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
-        let size = source.file().metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
+        let size = source.open_file().metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
         let progress = ProgressDisplay::new(size, "bytes checked");
         let mut running = RunningDigest {
             digest: KeyedDigest::new(&[0; 16]),
@@ -78,14 +78,14 @@ impl FileDigest {
                 Ok(0) => break,
                 Ok(read) => buffer.get(..read).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(source) => return Err(FileError::reading(file.to_owned(), line, source).into()),
+                Err(source) => return Err(FileError::from_read_error(file.to_owned(), line, source).into()),
             };
             running.update(read);
             line += read.iter().filter(|byte| **byte == b'\n').count() as u64;
             progress.update(source.bytes_read());
         }
         progress.finish();
-        Ok(Self { digest: running.digest.hex(), bytes: running.bytes, size, prefix_digest: running.prefix_digest })
+        Ok(Self { digest: running.digest.to_hex(), bytes: running.bytes, size, prefix_digest: running.prefix_digest })
     }
 }
 
@@ -93,7 +93,7 @@ impl FileDigest {
 mod tests {
     use super::*;
 
-    fn read(content: &str, prefix: u64) -> FileDigest {
+    fn digest_of_content(content: &str, prefix: u64) -> FileDigest {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         FileDigest::read(file.path(), prefix).unwrap()
@@ -101,14 +101,14 @@ mod tests {
 
     #[test]
     fn recognises_a_file_that_has_grown_by_whole_lines() {
-        let before = read("a\nb\n", 0);
+        let before = digest_of_content("a\nb\n", 0);
         assert_eq!(before.bytes, 4);
-        assert_eq!(read("a\nb\nc\n", 4).prefix_digest, Some(before.digest.clone()));
-        assert_ne!(read("a\nx\nc\n", 4).prefix_digest, Some(before.digest.clone()));
-        assert_eq!(read("a\nb\n", 4).prefix_digest, None);
-        assert_eq!(read("a\nb\n", 4).digest, before.digest);
+        assert_eq!(digest_of_content("a\nb\nc\n", 4).prefix_digest, Some(before.digest.clone()));
+        assert_ne!(digest_of_content("a\nx\nc\n", 4).prefix_digest, Some(before.digest.clone()));
+        assert_eq!(digest_of_content("a\nb\n", 4).prefix_digest, None);
+        assert_eq!(digest_of_content("a\nb\n", 4).digest, before.digest);
         // The last line had no end.
-        assert_eq!(read("a\nb\nc\n", 3).prefix_digest, Some(read("a\nb", 0).digest));
-        assert_eq!(read("a\nbc\n", 3).prefix_digest, None);
+        assert_eq!(digest_of_content("a\nb\nc\n", 3).prefix_digest, Some(digest_of_content("a\nb", 0).digest));
+        assert_eq!(digest_of_content("a\nbc\n", 3).prefix_digest, None);
     }
 }

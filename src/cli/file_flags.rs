@@ -56,16 +56,16 @@ impl FileFlags {
     /// The mapping of a file of events.
     pub(super) fn event_mapping(&self) -> anyhow::Result<ColumnMapping> {
         let mut mapping =
-            ColumnMapping::new(self.time_format()?, self.default_kind.clone()).with_table(self.table_format()?);
-        for (field, name) in pairs("map", "FIELD=NAME", &self.map)? {
+            ColumnMapping::new(self.time_format()?, self.default_kind.clone()).with_table_format(self.table_format()?);
+        for (field, name) in parse_pairs("map", "FIELD=NAME", &self.map)? {
             let known = EventField::from_name(field);
             let field = known.with_context(|| {
                 format!("invalid --map {field}={name}: the fields are user, item, time, type, value, session, consent and id")
             })?;
             mapping = mapping.with_column(field, name.to_owned());
         }
-        for (name, kind) in pairs("kind", "NAME=KIND", &self.kinds)? {
-            mapping = mapping.with_kind(name.to_owned(), kind.to_owned());
+        for (name, kind) in parse_pairs("kind", "NAME=KIND", &self.kinds)? {
+            mapping = mapping.with_kind_name(name.to_owned(), kind.to_owned());
         }
         Ok(mapping)
     }
@@ -77,7 +77,7 @@ impl FileFlags {
             "--type and --kind apply to events, not to --items"
         );
         let mut names = Vec::new();
-        for (field, name) in pairs("map", "FIELD=NAME", &self.map)? {
+        for (field, name) in parse_pairs("map", "FIELD=NAME", &self.map)? {
             let known = ItemFileReader::field_from_name(field);
             let field =
                 known.with_context(|| format!("invalid --map {field}={name}: an item has no field `{field}`"))?;
@@ -115,7 +115,7 @@ impl FileFlags {
 }
 
 /// The two sides of each `LEFT=RIGHT` of a flag.
-fn pairs<'p>(flag: &str, form: &str, values: &'p [String]) -> anyhow::Result<Vec<(&'p str, &'p str)>> {
+fn parse_pairs<'p>(flag: &str, form: &str, values: &'p [String]) -> anyhow::Result<Vec<(&'p str, &'p str)>> {
     values
         .iter()
         .map(|pair| pair.split_once('=').with_context(|| format!("invalid --{flag} {pair}: write {form}")))

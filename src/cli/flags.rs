@@ -46,23 +46,23 @@ type FlagOverrides<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
     /// The effective settings. `defaults` replaces the defaults of some settings for this command.
-    pub(super) fn layers(
+    pub(super) fn settings_layers(
         &self,
         defaults: &[(&str, &str)],
         overrides: FlagOverrides<'_>,
     ) -> anyhow::Result<SettingsLayers<Settings>> {
         let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(defaults)?;
         if let Some(file) = &self.config {
-            layers = layers.file(file)?;
+            layers = layers.add_file(file)?;
         }
-        layers = layers.environment(environment_variables())?;
+        layers = layers.add_environment(environment_variables())?;
         for pair in &self.set {
             let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write KEY=VALUE"))?;
-            layers = layers.flag(key.trim(), value.trim())?;
+            layers = layers.add_flag(key.trim(), value.trim())?;
         }
         for (key, value) in overrides {
             if let Some(value) = value {
-                layers = layers.flag(key, value)?;
+                layers = layers.add_flag(key, value)?;
             }
         }
         layers.validated()?;
@@ -104,9 +104,9 @@ impl RuntimeFlags {
     }
 
     /// The effective settings. `overrides` are the command's own flags, by setting key.
-    pub(super) fn layers(&self, overrides: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    pub(super) fn settings_layers(&self, overrides: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
-        self.settings.layers(&[], &[overrides, &[("store.data_dir", folder)]].concat())
+        self.settings.settings_layers(&[], &[overrides, &[("store.data_dir", folder)]].concat())
     }
 }
 
@@ -134,7 +134,7 @@ pub(super) fn ensure_compatible<T: Serialize>(
 pub(super) type LogLevelControl = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// Starts the exporter of trace spans, if the settings name a collector.
-pub(super) fn span_exporter(
+pub(super) fn start_span_exporter(
     layers: &SettingsLayers<Settings>,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<TelemetryExporter>> {
@@ -239,7 +239,7 @@ pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> Sy
         max_in_flight: settings.server.max_in_flight_events,
         max_lag: settings.server.max_lag_events,
         queue_wait: settings.server.queue_wait.get(),
-        shards: or_processor_count(settings.session.shards),
+        shards: or_processor_count_if_zero(settings.session.shards),
         max_live_sessions: settings.session.live_max,
         idle_timeout: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
         checkpoints: CheckpointPolicy {
@@ -274,7 +274,7 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
     ServerOptions {
         listen: settings.server.listen,
         admin_listen: settings.server.admin_listen,
-        workers: or_processor_count(settings.server.workers),
+        workers: or_processor_count_if_zero(settings.server.workers),
         hidden_items: HiddenItems {
             dismissed_for_ms: settings.session.dismissed_for.as_millis(),
             purchased_for_ms: settings.session.purchased_for.as_millis(),
@@ -332,6 +332,6 @@ pub(super) fn client_validation_rules(settings: &Settings) -> ValidationRules {
     }
 }
 
-fn or_processor_count(count: usize) -> usize {
+fn or_processor_count_if_zero(count: usize) -> usize {
     if count > 0 { count } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }

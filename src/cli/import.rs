@@ -14,11 +14,11 @@ use super::flags::{self, RuntimeFlags};
 use super::import_ids::IdSource;
 use super::import_progress::{FileHistory, ImportProgress};
 use super::import_rows::ImportKind;
-use super::import_run::{ImportRun, ImportSummary, RunOptions};
+use super::import_run::{ImportOptions, ImportRun, ImportSummary};
 use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport};
-use crate::ingest::{STANDARD_INPUT, ValidationRules};
+use crate::ingest::{STANDARD_INPUT_NAME, ValidationRules};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
@@ -81,7 +81,7 @@ pub(super) struct Import {
 }
 
 /// Default of `--window`.
-const DEFAULT_WINDOW: Period = Period::minutes(60);
+const DEFAULT_WINDOW: Period = Period::from_minutes(60);
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -96,7 +96,7 @@ impl Import {
                 "standard input has no digest in advance: use --id-from row or columns"
             );
         }
-        let mut rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
+        let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[])?.validated()?);
         let kind = if self.items {
             ImportKind::Items(self.format.item_format()?)
         } else {
@@ -106,7 +106,7 @@ impl Import {
         let open =
             |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
         self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;
-        let (target, target_name) = self.target(&mut rules)?;
+        let (target, target_name) = self.open_target(&mut rules)?;
         let rejects = RejectReport::new(&self.reject_flags)?;
         // A truncated file is refused before anything is sent: once it is complete, its rows have
         // other ids.
@@ -116,7 +116,8 @@ impl Import {
             .map(|file| Ok((file, self.open_progress(file, &target_name)?)))
             .collect::<anyhow::Result<Vec<_>>>();
         let opened = opened.context("nothing was imported")?;
-        let options = RunOptions { window: self.window.unwrap_or(DEFAULT_WINDOW), sort: self.sort, batch: self.batch };
+        let options =
+            ImportOptions { window: self.window.unwrap_or(DEFAULT_WINDOW), sort: self.sort, batch: self.batch };
         let mut run = ImportRun {
             options,
             rules,
@@ -127,31 +128,33 @@ impl Import {
             has_forgotten_rejects: false,
         };
         if self.window.is_none() && !self.sort {
-            let mut new_files =
-                opened.iter().filter(|(file, (progress, _))| progress.is_new() && !is_standard_input(file));
+            let mut new_files = opened
+                .iter()
+                .filter(|(file, (progress, _))| progress.has_no_completed_row() && !is_standard_input(file));
             new_files.try_for_each(|(file, _)| run.ensure_sorted(file)).context("nothing was imported")?;
         }
         for (file, (progress, size)) in opened {
-            run.import_file(file, progress, size, self.id_source(file))?;
+            run.import_file(file, progress, size, self.event_id_source(file))?;
         }
         let ImportRun { target, rejects, summary, has_forgotten_rejects, .. } = run;
-        target.finish()?;
-        self.finish(rejects, summary, has_forgotten_rejects)
+        target.store_and_close()?;
+        self.report_summary(rejects, summary, has_forgotten_rejects)
     }
 
     /// Reads the progress file and the file itself, and reports what will be skipped.
     fn open_progress(&self, file: &Path, target: &str) -> anyhow::Result<(ImportProgress, u64)> {
         if is_standard_input(file) {
-            return Ok((ImportProgress::without_file(target, self.sort), 0));
+            return Ok((ImportProgress::for_standard_input(target, self.sort), 0));
         }
         let state = ProgressFile::for_file(file, ".import", self.state.as_deref());
         let (progress, history, size) = ImportProgress::open(file, state, target, self.sort)?;
-        let (name, through, state) = (file.display(), progress.through(), progress.path().display());
+        let (name, through, state) =
+            (file.display(), progress.completed_through_line(), progress.file_path().display());
         match history {
             FileHistory::Same | FileHistory::Grown if through > 0 => {
                 eprintln!("{name}: resuming after line {through}, according to {state}")
             }
-            FileHistory::Changed if !self.items && self.id_source(file) == IdSource::Content => eprintln!(
+            FileHistory::Changed if !self.items && self.event_id_source(file) == IdSource::Content => eprintln!(
                 "warning: {name} has changed since {state} was written. Its rows have new event ids, so rows that were imported before count again. \
                  To recognise unchanged rows, import each version with --id-from row or --id-from columns."
             ),
@@ -160,18 +163,18 @@ impl Import {
         Ok((progress, size))
     }
 
-    fn id_source(&self, file: &Path) -> IdSource {
+    fn event_id_source(&self, file: &Path) -> IdSource {
         self.id_from.unwrap_or(if is_standard_input(file) { IdSource::Row } else { IdSource::Content })
     }
 
     /// Prints the summary. If rows were rejected, returns the error that sets exit code 2.
-    fn finish(
+    fn report_summary(
         &self,
         rejects: RejectReport,
         mut summary: ImportSummary,
         has_forgotten_rejects: bool,
     ) -> anyhow::Result<()> {
-        summary.faulty = rejects.count();
+        summary.faulty = rejects.rejected_count();
         if self.json {
             writeln!(stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
         } else {
@@ -205,7 +208,7 @@ impl Import {
 
     /// The target, and its name in the progress file, which includes the id of its journal. Adapts
     /// `rules` to the target.
-    fn target(&self, rules: &mut ValidationRules) -> anyhow::Result<(ImportTarget, String)> {
+    fn open_target(&self, rules: &mut ValidationRules) -> anyhow::Result<(ImportTarget, String)> {
         match self.flags.data_dir() {
             Some(dir) => {
                 let directory = DirectoryTarget::open(&self.flags)?;
@@ -228,5 +231,5 @@ impl Import {
 }
 
 fn is_standard_input(file: &Path) -> bool {
-    file == Path::new(STANDARD_INPUT)
+    file == Path::new(STANDARD_INPUT_NAME)
 }

@@ -29,7 +29,8 @@ impl IdSource {
         rules: &ValidationRules,
     ) -> String {
         // A pseudonym, because an attacker could guess the user from a digest without a key.
-        let pseudonym = |parts: &[&[u8]]| rules.internal_id(IdKind::Event, KeyedDigest::of_parts(&[0; 16], parts));
+        let pseudonym =
+            |parts: &[&[u8]]| rules.internal_id(IdKind::Event, KeyedDigest::hex_digest_of_parts(&[0; 16], parts));
         match self {
             Self::Content => format!("{file_digest}-{line}"),
             Self::Row => pseudonym(&[row]),

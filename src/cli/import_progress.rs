@@ -140,7 +140,7 @@ impl ImportProgress {
     }
 
     /// The progress of standard input, which is not stored.
-    pub(super) fn without_file(target: &str, is_sorting: bool) -> Self {
+    pub(super) fn for_standard_input(target: &str, is_sorting: bool) -> Self {
         let current = TargetProgress {
             target: target.to_owned(),
             digest: String::new(),
@@ -166,30 +166,30 @@ impl ImportProgress {
     }
 
     /// Whether no run has acknowledged or rejected a row.
-    pub(super) fn is_new(&self) -> bool {
+    pub(super) fn has_no_completed_row(&self) -> bool {
         self.current.through == 0 && self.current.sorted == 0
     }
 
     /// The number of acknowledged events in the order of time.
-    pub(super) fn sorted(&self) -> u64 {
+    pub(super) fn acknowledged_sorted_events(&self) -> u64 {
         self.current.sorted
     }
 
-    pub(super) fn through(&self) -> u64 {
+    pub(super) fn completed_through_line(&self) -> u64 {
         self.current.through
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn file_path(&self) -> &Path {
         self.file.as_ref().map_or(Path::new(""), ProgressFile::path)
     }
 
     /// Whether an earlier run has completed the row in this line.
-    pub(super) fn is_done(&self, line: u64) -> bool {
+    pub(super) fn is_completed(&self, line: u64) -> bool {
         line <= self.current.through && !self.current.rejected.contains(line)
     }
 
     /// Records a rejected row, which a later run sends again.
-    pub(super) fn reject(&mut self, line: u64) {
+    pub(super) fn record_rejected(&mut self, line: u64) {
         if self.current.rejected.range_count() < MAX_REJECTED_RANGES {
             self.current.rejected.insert(line);
         } else {
@@ -198,7 +198,7 @@ impl ImportProgress {
     }
 
     /// Records an acknowledged row.
-    pub(super) fn acknowledge(&mut self, line: u64) {
+    pub(super) fn record_acknowledged(&mut self, line: u64) {
         if !self.is_sorting {
             self.current.rejected.remove(line);
         } else if line <= self.current.through && self.current.rejected.contains(line) {
@@ -212,26 +212,26 @@ impl ImportProgress {
     }
 
     /// Writes the file: all rows up to `through` are acknowledged or rejected.
-    pub(super) fn write(&mut self, through: u64) -> anyhow::Result<()> {
+    pub(super) fn write_completed_through(&mut self, through: u64) -> anyhow::Result<()> {
         self.current.through = self.current.through.max(through);
-        self.store()
+        self.write_file()
     }
 
     /// Writes the file: so many events in the order of time are acknowledged.
-    pub(super) fn write_sorted(&mut self, sorted: u64) -> anyhow::Result<()> {
+    pub(super) fn write_acknowledged_sorted(&mut self, sorted: u64) -> anyhow::Result<()> {
         self.current.sorted = sorted;
-        self.store()
+        self.write_file()
     }
 
     /// Writes the file at the end of an import: all rows up to the last line are acknowledged or
     /// rejected.
-    pub(super) fn finish(&mut self, last_line: u64) -> anyhow::Result<()> {
+    pub(super) fn write_finished(&mut self, last_line: u64) -> anyhow::Result<()> {
         std::mem::take(&mut self.acknowledged).into_iter().for_each(|line| self.current.rejected.remove(line));
         self.current.sorted = 0;
-        self.write(last_line)
+        self.write_completed_through(last_line)
     }
 
-    fn store(&self) -> anyhow::Result<()> {
+    fn write_file(&self) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let targets = self.others.iter().chain([&self.current]).cloned().collect();
         file.write(&ImportState::Targets { targets })

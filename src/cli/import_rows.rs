@@ -37,7 +37,7 @@ impl ImportRows<'_> {
         }
     }
 
-    pub(super) fn line(&self) -> u64 {
+    pub(super) fn line_number(&self) -> u64 {
         match self {
             Self::Events(events) => events.line_number(),
             Self::Items(items) => items.line_number(),
@@ -45,10 +45,10 @@ impl ImportRows<'_> {
     }
 
     /// The bytes of the last row, without the line end.
-    pub(super) fn row_bytes(&self) -> &[u8] {
+    pub(super) fn last_row_bytes(&self) -> &[u8] {
         match self {
-            Self::Events(events) => events.row_bytes(),
-            Self::Items(items) => items.row_bytes(),
+            Self::Events(events) => events.last_row_bytes(),
+            Self::Items(items) => items.last_row_bytes(),
         }
     }
 

@@ -24,7 +24,7 @@ const MAX_HELD_LINES: u64 = 100_000;
 const MAX_LATE_ROWS: u64 = 100;
 
 /// One row in so many may be older than the window.
-const MAX_LATE_SHARE: u64 = 100;
+const ROWS_PER_LATE_ROW: u64 = 100;
 
 /// Summary of an import.
 #[derive(Debug, Default, Serialize)]
@@ -44,7 +44,7 @@ pub(super) struct ImportSummary {
 
 /// Options of an import.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RunOptions {
+pub(super) struct ImportOptions {
     /// Events within this window are sorted by time.
     pub(super) window: Period,
     /// Whether all events of a file are sorted.
@@ -60,7 +60,7 @@ enum RowOrder {
 }
 
 impl RowOrder {
-    fn new(options: &RunOptions) -> anyhow::Result<Self> {
+    fn new(options: &ImportOptions) -> anyhow::Result<Self> {
         if options.sort {
             return Ok(Self::Sorted(EventSorter::new()?));
         }
@@ -88,7 +88,7 @@ impl RowOrder {
 
 /// A running import.
 pub(super) struct ImportRun {
-    pub(super) options: RunOptions,
+    pub(super) options: ImportOptions,
     pub(super) rules: ValidationRules,
     pub(super) kind: ImportKind,
     pub(super) target: ImportTarget,
@@ -101,7 +101,7 @@ impl ImportRun {
     /// Checks before anything is sent that a file is sorted by time, up to a small share of its
     /// rows.
     pub(super) fn ensure_sorted(&self, file: &Path) -> anyhow::Result<()> {
-        let mut rows = self.open(file, &self.rules)?;
+        let mut rows = self.open_rows(file, &self.rules)?;
         let (mut latest, mut late, mut count) = (Timestamp::MIN, 0_u64, 0_u64);
         while let Some(row) = rows.next() {
             let Ok(ImportRow::Event(event)) = row? else { continue };
@@ -111,7 +111,7 @@ impl ImportRun {
             latest = latest.max(at);
         }
         ensure!(
-            late <= MAX_LATE_ROWS.max(count / MAX_LATE_SHARE),
+            late <= MAX_LATE_ROWS.max(count / ROWS_PER_LATE_ROW),
             "{} is not sorted by time: {late} of {count} rows are more than {} older than a row before them. In this order they would make the recommendations worse. \
              Add --sort, or --window 0s to import the rows in the order of the file",
             file.display(),
@@ -129,19 +129,19 @@ impl ImportRun {
         id_source: IdSource,
     ) -> anyhow::Result<()> {
         let rules = self.rules.clone();
-        let mut rows = self.open(file, &rules)?;
+        let mut rows = self.open_rows(file, &rules)?;
         let mut order = RowOrder::new(&self.options)?;
         let mut batch = ImportBatch::default();
         let display = ProgressDisplay::new(size, if self.options.sort { "bytes sorted" } else { "bytes imported" });
         while let Some(row) = rows.next() {
-            let line = rows.line();
+            let line = rows.line_number();
             match row {
-                Ok(_) if progress.is_done(line) => self.summary.skipped += 1,
+                Ok(_) if progress.is_completed(line) => self.summary.skipped += 1,
                 Ok(Ok(ImportRow::Event(mut event))) => {
                     if event.value.event_id.is_none() {
                         event.value.event_id = Some(id_source.event_id(
                             &event.value,
-                            rows.row_bytes(),
+                            rows.last_row_bytes(),
                             progress.id_digest(),
                             line,
                             &rules,
@@ -151,15 +151,16 @@ impl ImportRun {
                 }
                 Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
                 Ok(Err(error)) => {
-                    progress.reject(line);
+                    progress.record_rejected(line);
                     self.rejects.record_invalid(file, RowLocation::Line(line), &error)?;
                 }
                 Err(error) => return Err(error).context("the rows before it were imported"),
             }
             if batch.is_full(self.options.batch) {
-                self.send(file, &mut batch, &mut progress)?;
+                self.send_batch(file, &mut batch, &mut progress)?;
                 // Rows that are held back for sorting must be read again after a kill.
-                progress.write(order.first_held_line().map_or(line, |first| first.saturating_sub(1)))?;
+                progress
+                    .write_completed_through(order.first_held_line().map_or(line, |first| first.saturating_sub(1)))?;
                 display.update(rows.bytes_read());
             }
         }
@@ -168,7 +169,7 @@ impl ImportRun {
             RowOrder::Window(reorder) => self.send_remaining(file, reorder, batch, &mut progress)?,
             RowOrder::Sorted(sorter) => self.send_sorted(file, sorter, &mut progress)?,
         }
-        progress.finish(rows.line())?;
+        progress.write_finished(rows.line_number())?;
         self.has_forgotten_rejects |= progress.has_forgotten_rejects();
         Ok(())
     }
@@ -184,16 +185,16 @@ impl ImportRun {
         while let Some((line, event)) = reorder.pop_remaining() {
             batch.push(line, event.map(Entry::Event))?;
             if batch.is_full(self.options.batch) {
-                self.send(file, &mut batch, progress)?;
+                self.send_batch(file, &mut batch, progress)?;
             }
         }
         self.summary.late += reorder.late_count();
-        self.send(file, &mut batch, progress)
+        self.send_batch(file, &mut batch, progress)
     }
 
     /// Sends the sorted events that an earlier run has not sent.
     fn send_sorted(&mut self, file: &Path, sorter: EventSorter, progress: &mut ImportProgress) -> anyhow::Result<()> {
-        let sent = progress.sorted();
+        let sent = progress.acknowledged_sorted_events();
         let (mut batch, mut position) = (ImportBatch::default(), 0);
         let display = ProgressDisplay::new(sorter.event_count(), "events imported");
         for event in sorter.into_sorted()? {
@@ -201,21 +202,21 @@ impl ImportRun {
             position += 1;
             if position <= sent {
                 self.summary.skipped += 1;
-                progress.acknowledge(line);
+                progress.record_acknowledged(line);
                 continue;
             }
             batch.push(line, event.map(Entry::Event))?;
             if batch.is_full(self.options.batch) {
-                self.send(file, &mut batch, progress)?;
-                progress.write_sorted(position)?;
+                self.send_batch(file, &mut batch, progress)?;
+                progress.write_acknowledged_sorted(position)?;
                 display.update(position);
             }
         }
         display.finish();
-        self.send(file, &mut batch, progress)
+        self.send_batch(file, &mut batch, progress)
     }
 
-    fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
+    fn open_rows<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.kind {
             ImportKind::Events(mapping) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(
@@ -229,21 +230,26 @@ impl ImportRun {
     }
 
     /// Sends a batch and waits for its acknowledgement.
-    fn send(&mut self, file: &Path, batch: &mut ImportBatch, progress: &mut ImportProgress) -> anyhow::Result<()> {
+    fn send_batch(
+        &mut self,
+        file: &Path,
+        batch: &mut ImportBatch,
+        progress: &mut ImportProgress,
+    ) -> anyhow::Result<()> {
         let ImportBatch { lines, entries, .. } = std::mem::take(batch);
         if lines.is_empty() {
             return Ok(());
         }
-        let receipt = self.target.append(entries)?;
+        let receipt = self.target.append_batch(entries)?;
         self.summary.taken += receipt.accepted;
         self.summary.duplicates += receipt.duplicates;
         self.summary.withheld += receipt.withheld;
-        lines.iter().for_each(|line| progress.acknowledge(*line));
+        lines.iter().for_each(|line| progress.record_acknowledged(*line));
         for rejected in &receipt.rejected {
             let Some(line) = lines.get(rejected.index) else {
                 bail!("the daemon rejected a row that was not sent: {}", rejected.reason)
             };
-            progress.reject(*line);
+            progress.record_rejected(*line);
             self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
         }
         Ok(())

@@ -31,15 +31,15 @@ pub(super) struct DirectoryTarget {
 
 impl ImportTarget {
     /// Appends a batch. Acknowledged entries are durable.
-    pub(super) fn append(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+    pub(super) fn append_batch(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
         match self {
             Self::Daemon(sender) => sender.send(&entries),
-            Self::Directory(directory) => directory.append(entries),
+            Self::Directory(directory) => directory.append_batch(entries),
         }
     }
 
     /// Stores all state and closes the target.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(super) fn store_and_close(self) -> anyhow::Result<()> {
         match self {
             Self::Daemon(_) => Ok(()),
             Self::Directory(directory) => {
@@ -79,7 +79,7 @@ impl DirectoryTarget {
         self.system.store.journal_id().unwrap_or_default()
     }
 
-    fn append(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+    fn append_batch(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
         let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, FullQueuePolicy::Wait))?;
         Ok(SendReceipt {
             accepted: outcome.accepted as u64,

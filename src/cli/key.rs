@@ -63,7 +63,7 @@ impl KeyCommand {
                 writeln!(stdout(), "{}", secret.reveal())?;
                 eprintln!("created key {} for {}; it is not shown again", key.id, key.name);
             }
-            KeyRequest::List { flags } => list(&existing_data_dir(&flags)?)?,
+            KeyRequest::List { flags } => list_keys(&existing_data_dir(&flags)?)?,
             KeyRequest::Revoke { id, flags } => {
                 let key = KeyFile::in_dir(&existing_data_dir(&flags)?).revoke(&id)?;
                 eprintln!("revoked key {} of {}", key.id, key.name);
@@ -74,7 +74,7 @@ impl KeyCommand {
 }
 
 fn data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
-    Ok(flags.layers(&[])?.validated()?.store.data_dir.clone())
+    Ok(flags.settings_layers(&[])?.validated()?.store.data_dir.clone())
 }
 
 fn existing_data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
@@ -83,7 +83,7 @@ fn existing_data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-fn list(dir: &Path) -> anyhow::Result<()> {
+fn list_keys(dir: &Path) -> anyhow::Result<()> {
     let key_file = KeyFile::in_dir(dir).read()?;
     let keys = key_file.all();
     if keys.is_empty() {

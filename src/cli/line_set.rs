@@ -14,7 +14,7 @@ pub(super) struct LineSet {
 
 impl LineSet {
     pub(super) fn contains(&self, line: u64) -> bool {
-        self.range_of(line).is_some()
+        self.range_containing(line).is_some()
     }
 
     pub(super) fn insert(&mut self, line: u64) {
@@ -29,7 +29,7 @@ impl LineSet {
     }
 
     pub(super) fn remove(&mut self, line: u64) {
-        let Some((first, last)) = self.range_of(line) else { return };
+        let Some((first, last)) = self.range_containing(line) else { return };
         self.ranges.remove(&first);
         if first < line {
             self.ranges.insert(first, line - 1);
@@ -43,7 +43,7 @@ impl LineSet {
         self.ranges.len()
     }
 
-    fn range_of(&self, line: u64) -> Option<(u64, u64)> {
+    fn range_containing(&self, line: u64) -> Option<(u64, u64)> {
         self.ranges.range(..=line).next_back().map(|(first, last)| (*first, *last)).filter(|(_, last)| *last >= line)
     }
 }

@@ -17,9 +17,9 @@ use crate::ingest::{DecompressedFile, KeyedDigest};
 /// Length limit of a line in bytes. A longer line is returned without its text.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Number of bytes before a position that its digest covers.
-const MARK_BYTES: usize = 256;
+const POSITION_DIGEST_BYTES: usize = 256;
 /// Time for which a renamed file is still read: its writer may not have reopened the log yet.
-const ROTATION_GRACE: Duration = Duration::from_secs(1);
+const RENAMED_FILE_GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// A position in a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub(super) struct LogPosition {
     inode: u64,
     /// Byte offset in the uncompressed content.
     offset: u64,
-    /// Digest of the bytes before the offset, at most [`MARK_BYTES`].
+    /// Digest of the bytes before the offset, at most [`POSITION_DIGEST_BYTES`].
     mark: String,
 }
 
@@ -66,10 +66,10 @@ impl LogFollower {
         let rotated = Regex::new(&format!(r"^{}[.\-_]\d[\d.\-_]*(\.(gz|zst))?$", regex::escape(&name)))?;
         let mut follower = Self { base: base.to_owned(), rotated, source: None, replaced_since: None };
         let found = match position {
-            Some(position) => follower.find(position)?,
+            Some(position) => follower.open_file_at(position)?,
             None => true,
         };
-        follower.open()?;
+        follower.open_log()?;
         Ok((follower, found))
     }
 
@@ -93,7 +93,7 @@ impl LogFollower {
         let mut lines = Vec::new();
         if let Some(source) = &mut self.source {
             while lines.len() < limit
-                && let Some(line) = source.next()?
+                && let Some(line) = source.next_line()?
             {
                 lines.push(line);
             }
@@ -111,7 +111,7 @@ impl LogFollower {
     /// `false`.
     pub(super) fn recover_from_truncation(&mut self) -> io::Result<bool> {
         let Some(source) = &self.source else {
-            self.open()?;
+            self.open_log()?;
             return Ok(true);
         };
         if source.is_intact()? {
@@ -119,8 +119,8 @@ impl LogFollower {
         }
         let position = source.position();
         self.source = None;
-        let found = position.offset == 0 || self.find_copy(&position)?;
-        self.open()?;
+        let found = position.offset == 0 || self.open_rotated_file_at(&position)?;
+        self.open_log()?;
         Ok(found)
     }
 
@@ -128,18 +128,18 @@ impl LogFollower {
     /// first waits until the writer of this file must have noticed the rotation. Returns whether it
     /// moved, and the unterminated last line of the old file.
     pub(super) fn advance_to_next_file(&mut self, wait_for_writer: bool) -> io::Result<(bool, Option<LogLine>)> {
-        let Some(source) = &self.source else { return Ok((self.open()?, None)) };
-        let base = metadata(&self.base)?;
+        let Some(source) = &self.source else { return Ok((self.open_log()?, None)) };
+        let base = metadata_if_exists(&self.base)?;
         if source.path == self.base && base.as_ref().is_none_or(|base| base.ino() == source.inode) {
             self.replaced_since = None;
             return Ok((false, None));
         }
-        let later = self.later_than(source.decompressed.file().metadata()?.modified()?, source.inode)?;
+        let later = self.rotated_files_after(source.decompressed.open_file().metadata()?.modified()?, source.inode)?;
         let next = later.into_iter().next();
         if next.is_none() {
             let must_wait = wait_for_writer
                 && !source.decompressed.is_compressed
-                && self.replaced_since.get_or_insert_with(Instant::now).elapsed() < ROTATION_GRACE;
+                && self.replaced_since.get_or_insert_with(Instant::now).elapsed() < RENAMED_FILE_GRACE_PERIOD;
             if base.is_none() || must_wait {
                 return Ok((false, None));
             }
@@ -155,7 +155,7 @@ impl LogFollower {
 
     /// Opens the log at its beginning if it exists and no file is open. Returns whether a file is
     /// open.
-    fn open(&mut self) -> io::Result<bool> {
+    fn open_log(&mut self) -> io::Result<bool> {
         if self.source.is_none() {
             self.source = LogFileReader::open(&self.base, &LogPosition::default())?;
         }
@@ -163,19 +163,19 @@ impl LogFollower {
     }
 
     /// Opens the file that contains a position: the log itself or one of its rotated files.
-    fn find(&mut self, position: &LogPosition) -> io::Result<bool> {
-        if metadata(&self.base)?.is_some_and(|found| found.ino() == position.inode || position.offset > 0) {
+    fn open_file_at(&mut self, position: &LogPosition) -> io::Result<bool> {
+        if metadata_if_exists(&self.base)?.is_some_and(|found| found.ino() == position.inode || position.offset > 0) {
             let source = LogFileReader::open(&self.base, position)?;
             self.source = source.filter(|source| position.offset > 0 || source.inode == position.inode);
             if self.source.is_some() {
                 return Ok(true);
             }
         }
-        self.find_copy(position)
+        self.open_rotated_file_at(position)
     }
 
     /// Opens the rotated file that contains a position.
-    fn find_copy(&mut self, position: &LogPosition) -> io::Result<bool> {
+    fn open_rotated_file_at(&mut self, position: &LogPosition) -> io::Result<bool> {
         for (_, path) in self.rotated_files()?.into_iter().rev() {
             self.source = LogFileReader::open(&path, position)?
                 .filter(|source| position.offset > 0 || source.inode == position.inode);
@@ -187,10 +187,10 @@ impl LogFollower {
     }
 
     /// The rotated files modified after `time`, except the one with `inode`, oldest first.
-    fn later_than(&self, time: SystemTime, inode: u64) -> io::Result<Vec<PathBuf>> {
+    fn rotated_files_after(&self, time: SystemTime, inode: u64) -> io::Result<Vec<PathBuf>> {
         let mut later = Vec::new();
         for (modified, path) in self.rotated_files()? {
-            if modified > time && metadata(&path)?.is_some_and(|found| found.ino() != inode) {
+            if modified > time && metadata_if_exists(&path)?.is_some_and(|found| found.ino() != inode) {
                 later.push(path);
             }
         }
@@ -204,7 +204,7 @@ impl LogFollower {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if self.rotated.is_match(&entry.file_name().to_string_lossy())
-                && let Some(found) = metadata(&entry.path())?
+                && let Some(found) = metadata_if_exists(&entry.path())?
             {
                 files.push((found.modified()?, entry.path()));
             }
@@ -215,7 +215,7 @@ impl LogFollower {
 }
 
 /// The metadata of a file; `None` if it does not exist.
-fn metadata(file: &Path) -> io::Result<Option<Metadata>> {
+fn metadata_if_exists(file: &Path) -> io::Result<Option<Metadata>> {
     match fs::metadata(file) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -230,7 +230,7 @@ struct LogFileReader {
     inode: u64,
     /// Byte offset of the next line.
     offset: u64,
-    /// The bytes before the offset, at most [`MARK_BYTES`].
+    /// The bytes before the offset, at most [`POSITION_DIGEST_BYTES`].
     preceding_bytes: Vec<u8>,
     /// The part of the next line that was read so far.
     partial: Vec<u8>,
@@ -247,15 +247,16 @@ impl LogFileReader {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let inode = decompressed.file().metadata()?.ino();
-        let marked = position.offset.min(MARK_BYTES as u64);
+        let inode = decompressed.open_file().metadata()?.ino();
+        let marked = position.offset.min(POSITION_DIGEST_BYTES as u64);
         let mut preceding = Vec::new();
         // A truncated compressed file does not contain the position.
         let read = decompressed
-            .skip(position.offset - marked)
+            .skip_bytes(position.offset - marked)
             .and_then(|()| (&mut decompressed.reader).take(marked).read_to_end(&mut preceding));
-        let is_match =
-            read.is_ok() && preceding.len() as u64 == marked && (marked == 0 || mark(&preceding) == position.mark);
+        let is_match = read.is_ok()
+            && preceding.len() as u64 == marked
+            && (marked == 0 || position_digest(&preceding) == position.mark);
         let source = Self {
             path: path.to_owned(),
             decompressed,
@@ -269,7 +270,7 @@ impl LogFileReader {
     }
 
     fn position(&self) -> LogPosition {
-        LogPosition { inode: self.inode, offset: self.offset, mark: mark(&self.preceding_bytes) }
+        LogPosition { inode: self.inode, offset: self.offset, mark: position_digest(&self.preceding_bytes) }
     }
 
     /// Whether the bytes before the offset are still those that were read. Compressed files do not
@@ -278,7 +279,7 @@ impl LogFileReader {
         if self.decompressed.is_compressed {
             return Ok(true);
         }
-        let file = self.decompressed.file();
+        let file = self.decompressed.open_file();
         if file.metadata()?.len() < self.offset + self.dropped_bytes + self.partial.len() as u64 {
             return Ok(false);
         }
@@ -290,7 +291,7 @@ impl LogFileReader {
         }
     }
 
-    fn next(&mut self) -> io::Result<Option<LogLine>> {
+    fn next_line(&mut self) -> io::Result<Option<LogLine>> {
         loop {
             let read = (&mut self.decompressed.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial);
             let read = read.map_err(|error| match error.kind() {
@@ -307,7 +308,7 @@ impl LogFileReader {
             }
             if self.partial.len() > MAX_LINE_BYTES {
                 // Keeps the last bytes for the digest.
-                let dropped = self.partial.len() - MARK_BYTES;
+                let dropped = self.partial.len() - POSITION_DIGEST_BYTES;
                 self.dropped_bytes += dropped as u64;
                 self.partial.drain(..dropped);
             }
@@ -323,15 +324,15 @@ impl LogFileReader {
         let offset = self.offset;
         self.offset += self.dropped_bytes + text.len() as u64;
         self.preceding_bytes.extend_from_slice(&text);
-        self.preceding_bytes.drain(..self.preceding_bytes.len().saturating_sub(MARK_BYTES));
+        self.preceding_bytes.drain(..self.preceding_bytes.len().saturating_sub(POSITION_DIGEST_BYTES));
         let is_complete = std::mem::take(&mut self.dropped_bytes) == 0 && text.len() <= MAX_LINE_BYTES;
         text.truncate(text.trim_ascii_end().len());
         LogLine { offset, text: is_complete.then_some(text) }
     }
 }
 
-fn mark(preceding: &[u8]) -> String {
-    KeyedDigest::of_parts(&[0; 16], &[preceding])
+fn position_digest(preceding: &[u8]) -> String {
+    KeyedDigest::hex_digest_of_parts(&[0; 16], &[preceding])
 }
 
 #[cfg(test)]
@@ -340,28 +341,28 @@ mod tests {
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
-    fn append(file: &Path, text: &str) {
+    fn append_text(file: &Path, text: &str) {
         fs::File::options().create(true).append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    fn texts(lines: Vec<LogLine>) -> Vec<String> {
+    fn line_texts(lines: Vec<LogLine>) -> Vec<String> {
         lines.into_iter().map(|line| String::from_utf8(line.text.unwrap()).unwrap()).collect()
     }
 
     /// All lines up to the end of the current log.
-    fn drain(log: &mut LogFollower) -> Vec<String> {
+    fn read_all_lines(log: &mut LogFollower) -> Vec<String> {
         let mut read = Vec::new();
         loop {
             log.recover_from_truncation().unwrap();
             let lines = log.read_lines(3).unwrap();
             if lines.is_empty() {
                 let (has_moved, last) = log.advance_to_next_file(false).unwrap();
-                read.extend(texts(last.into_iter().collect()));
+                read.extend(line_texts(last.into_iter().collect()));
                 if !has_moved {
                     return read;
                 }
             }
-            read.extend(texts(lines));
+            read.extend(line_texts(lines));
         }
     }
 
@@ -369,13 +370,13 @@ mod tests {
     fn a_line_is_read_once_it_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
-        append(&file, "one\ntwo\nthr");
+        append_text(&file, "one\ntwo\nthr");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(texts(log.read_lines(100).unwrap()), ["one", "two"]);
+        assert_eq!(line_texts(log.read_lines(100).unwrap()), ["one", "two"]);
         assert_eq!(log.position().unwrap().offset, 8);
-        append(&file, "ee\r\n");
+        append_text(&file, "ee\r\n");
         assert_eq!(log.read_lines(100).unwrap(), [LogLine { offset: 8, text: Some(b"three".to_vec()) }]);
-        append(&file, &format!("{}\nafter\n", "x".repeat(3 * MAX_LINE_BYTES)));
+        append_text(&file, &format!("{}\nafter\n", "x".repeat(3 * MAX_LINE_BYTES)));
         let lines = log.read_lines(100).unwrap();
         assert_eq!((lines[0].text.is_none(), lines[1].text.as_deref()), (true, Some(&b"after"[..])));
         let (mut again, found) = LogFollower::new(&file, log.position().as_ref()).unwrap();
@@ -386,9 +387,9 @@ mod tests {
     fn a_position_is_found_in_a_renamed_a_copied_and_a_compressed_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
-        append(&file, "one\ntwo\n");
+        append_text(&file, "one\ntwo\n");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(texts(log.read_lines(1).unwrap()), ["one"]);
+        assert_eq!(line_texts(log.read_lines(1).unwrap()), ["one"]);
         let position = log.position().unwrap();
         for method in ["renamed", "copied", "compressed"] {
             let folder = tempfile::tempdir().unwrap();
@@ -401,13 +402,13 @@ mod tests {
                     encoder.write_all(b"one\ntwo\n").unwrap();
                     encoder.finish().unwrap();
                 }
-                _ => append(&rotated, "one\ntwo\n"),
+                _ => append_text(&rotated, "one\ntwo\n"),
             }
-            append(&file, "three\n");
-            append(&folder.path().join("access.log.sequor"), "another file\n");
+            append_text(&file, "three\n");
+            append_text(&folder.path().join("access.log.sequor"), "another file\n");
             let (mut again, found) = LogFollower::new(&file, Some(&position)).unwrap();
             assert!(found, "{method}");
-            assert_eq!(drain(&mut again), ["two", "three"], "{method}");
+            assert_eq!(read_all_lines(&mut again), ["two", "three"], "{method}");
         }
         let (_, found) = LogFollower::new(&folder.path().join("other.log"), Some(&position)).unwrap();
         assert!(!found);
@@ -417,32 +418,32 @@ mod tests {
     fn a_truncated_file_is_read_from_its_copy_and_then_from_its_start() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
-        append(&file, "one\ntwo\n");
+        append_text(&file, "one\ntwo\n");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(texts(log.read_lines(1).unwrap()), ["one"]);
-        append(&file, "three\n");
+        assert_eq!(line_texts(log.read_lines(1).unwrap()), ["one"]);
+        append_text(&file, "three\n");
         fs::copy(&file, folder.path().join("access.log.1")).unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
-        append(&file, "four, which is longer than all that was there before\n");
-        assert_eq!(drain(&mut log), ["two", "three", "four, which is longer than all that was there before"]);
+        append_text(&file, "four, which is longer than all that was there before\n");
+        assert_eq!(read_all_lines(&mut log), ["two", "three", "four, which is longer than all that was there before"]);
     }
 
     #[test]
     fn several_rotations_are_read_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
-        append(&file, "one\n");
+        append_text(&file, "one\n");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(drain(&mut log), ["one"]);
-        append(&file, "two\nthr");
+        assert_eq!(read_all_lines(&mut log), ["one"]);
+        append_text(&file, "two\nthr");
         fs::rename(&file, folder.path().join("access.log.2")).unwrap();
         // The renamed file remains the log until a new one exists.
-        assert_eq!(drain(&mut log), ["two"]);
-        append(&folder.path().join("access.log.2"), "ee");
+        assert_eq!(read_all_lines(&mut log), ["two"]);
+        append_text(&folder.path().join("access.log.2"), "ee");
         std::thread::sleep(Duration::from_millis(20));
-        append(&folder.path().join("access.log.1"), "four\n");
-        append(&file, "five\n");
-        assert_eq!(drain(&mut log), ["three", "four", "five"]);
+        append_text(&folder.path().join("access.log.1"), "four\n");
+        append_text(&file, "five\n");
+        assert_eq!(read_all_lines(&mut log), ["three", "four", "five"]);
     }
 
     #[test]

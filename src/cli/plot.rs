@@ -17,11 +17,11 @@ const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
 /// Draws a line plot with the axis labels `x` and `y`. The vertical axis starts at 0.
-pub(super) fn draw(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
-    try_draw(file, title, x, y, lines).with_context(|| format!("cannot write the plot {}", file.display()))
+pub(super) fn draw_line_plot(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
+    try_draw_line_plot(file, title, x, y, lines).with_context(|| format!("cannot write the plot {}", file.display()))
 }
 
-fn try_draw(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
+fn try_draw_line_plot(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let (left, right) =
         points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));

@@ -72,7 +72,8 @@ impl Rebuild {
             flags::ensure_compatible(&layers, "network", &settings.network, pretrained.network_settings(), &[])?;
             settings.network = pretrained.network_settings().clone();
         }
-        let stage = create_stage(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
+        let stage =
+            create_stage_dir(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
         let copy = store.create_copy(&stage.path().join("data"))?;
         if let Some(pretrained) = read_pretrained(&copy)? {
             number_items(&copy, &pretrained)?;
@@ -96,7 +97,7 @@ impl Rebuild {
         rebuild_sessions(&copy, &names, &settings)?;
         let config = flags::learner_config(&settings);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        let offset = relearn(copy.clone(), names, config, &metrics)?;
+        let offset = relearn_journal(copy.clone(), names, config, &metrics)?;
         copy.sync(Durability::PowerLoss)?;
 
         let new_checkpoint = checkpoint_path(copy.dir(), offset);
@@ -119,15 +120,15 @@ impl Rebuild {
 
 /// Creates a temporary directory in `dir` for the new database. It also removes those of earlier
 /// rebuilds that were killed: the caller holds the lock of the store, so none is in use.
-fn create_stage(dir: &Path) -> std::io::Result<TempDir> {
-    const PREFIX: &str = "rebuild.unfinished-";
+fn create_stage_dir(dir: &Path) -> std::io::Result<TempDir> {
+    const STAGE_DIR_PREFIX: &str = "rebuild.unfinished-";
     for entry in dir.read_dir()? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if entry.file_name().to_string_lossy().starts_with(STAGE_DIR_PREFIX) {
             std::fs::remove_dir_all(entry.path())?;
         }
     }
-    tempfile::Builder::new().prefix(PREFIX).tempdir_in(dir)
+    tempfile::Builder::new().prefix(STAGE_DIR_PREFIX).tempdir_in(dir)
 }
 
 /// The path of a checkpoint file in a data directory.
@@ -173,7 +174,7 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
 
 /// Learns the whole journal and writes a checkpoint at its end. Returns the offset of the
 /// checkpoint.
-pub(super) fn relearn(
+pub(super) fn relearn_journal(
     store: Store,
     names: Arc<ItemDictionary>,
     config: LearnerConfig,

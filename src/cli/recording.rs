@@ -17,7 +17,7 @@ pub(super) struct ParsedRecording {
 }
 
 /// Reads the events of a file into sessions. Prints the first rejected rows to standard error.
-pub(super) fn read(
+pub(super) fn read_recording(
     file: &Path,
     mapping: ColumnMapping,
     kinds: &EventKinds,

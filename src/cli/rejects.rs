@@ -132,7 +132,7 @@ impl RejectReport {
     }
 
     /// The number of rejected rows.
-    pub(super) fn count(&self) -> u64 {
+    pub(super) fn rejected_count(&self) -> u64 {
         self.count
     }
 

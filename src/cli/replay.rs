@@ -14,7 +14,7 @@ use super::recording;
 use super::replay_report::{ReplayReport, write_plot};
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName};
-use crate::ingest::{EventFileReader, STANDARD_INPUT, ValidationRules};
+use crate::ingest::{EventFileReader, STANDARD_INPUT_NAME, ValidationRules};
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
 use crate::services::ingest::{FullQueuePolicy, ingest};
@@ -45,7 +45,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
     /// Disable a candidate source. Can be repeated. `network` disables the network altogether.
-    #[arg(long, value_name = "SOURCE", value_parser = source)]
+    #[arg(long, value_name = "SOURCE", value_parser = parse_source)]
     without: Vec<SourceName>,
     /// Stop learning at this event number, while sessions continue. This matches the protocol of
     /// published results.
@@ -59,7 +59,7 @@ pub(super) struct Replay {
     plot: Option<PathBuf>,
 }
 
-fn source(text: &str) -> Result<SourceName, String> {
+fn parse_source(text: &str) -> Result<SourceName, String> {
     let known = || SourceName::ALL.map(SourceName::as_str).join(", ");
     SourceName::ALL
         .into_iter()
@@ -68,7 +68,7 @@ fn source(text: &str) -> Result<SourceName, String> {
 }
 
 /// Events per batch for the committer.
-const BATCH_EVENTS: usize = 512;
+const EVENTS_PER_BATCH: usize = 512;
 
 /// Name prefix of temporary data directories.
 const TEMP_DIR_PREFIX: &str = "sequor-replay-";
@@ -90,7 +90,7 @@ fn remove_stale_temp_dirs(folder: &Path) {
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut settings = self.flags.layers(&[])?.validated()?.clone();
+        let mut settings = self.flags.settings_layers(&[])?.validated()?.clone();
         drop(flags::init_logging(&settings.log)?);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         // After a power failure, a replay can be repeated; it does not need durable commits.
@@ -108,18 +108,18 @@ impl Replay {
             bail!("{} belongs to a daemon; name an empty directory with --data-dir", settings.store.data_dir.display());
         }
         ensure!(
-            self.file != Path::new(STANDARD_INPUT),
+            self.file != Path::new(STANDARD_INPUT_NAME),
             "replay reads the recording twice, so it cannot read standard input: name a file"
         );
         let rules = flags::server_validation_rules(&settings)?;
         let events = self.count_events(&rules)?;
         let mut config = flags::learner_config(&settings);
         config.sequence.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
-        config.evaluate_from = self.first_evaluated(events)?;
+        config.evaluate_from = self.first_evaluated_event(events)?;
         config.evaluate_sources = true;
         config.freeze_from = self.freeze_from;
         config.candidates.without.extend(&self.without);
-        let report = actix::System::new().block_on(self.replay(&settings, config, &rules, events, metrics))?;
+        let report = actix::System::new().block_on(self.replay_events(&settings, config, &rules, events, metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -131,7 +131,7 @@ impl Replay {
         Ok(())
     }
 
-    fn events<'r>(&self, rules: &'r ValidationRules) -> anyhow::Result<EventFileReader<'r>> {
+    fn open_events<'r>(&self, rules: &'r ValidationRules) -> anyhow::Result<EventFileReader<'r>> {
         let mapping = self.format.event_mapping()?;
         Ok(EventFileReader::open_with_mapping(&self.file, mapping, rules, i64::MAX / 2)?)
     }
@@ -140,7 +140,7 @@ impl Replay {
     /// the replay starts.
     fn count_events(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
         let (mut events, mut first_error) = (0, None);
-        for event in self.events(rules)? {
+        for event in self.open_events(rules)? {
             match event? {
                 Ok(_) => events += 1,
                 Err(error) => drop(first_error.get_or_insert(error)),
@@ -152,7 +152,7 @@ impl Replay {
         Ok(events)
     }
 
-    fn first_evaluated(&self, events: u64) -> anyhow::Result<u64> {
+    fn first_evaluated_event(&self, events: u64) -> anyhow::Result<u64> {
         let text = &self.evaluate_from;
         let from = match text.parse::<u64>() {
             Ok(number) if !text.contains('.') => number,
@@ -166,7 +166,7 @@ impl Replay {
         Ok(from)
     }
 
-    async fn replay(
+    async fn replay_events(
         &self,
         settings: &Settings,
         config: LearnerConfig,
@@ -190,8 +190,8 @@ impl Replay {
         let progress = ProgressDisplay::new(events, "events learned");
         let start = Instant::now();
         let mut rejected = 0_u64;
-        let mut batch = Vec::with_capacity(BATCH_EVENTS);
-        for event in self.events(rules)? {
+        let mut batch = Vec::with_capacity(EVENTS_PER_BATCH);
+        for event in self.open_events(rules)? {
             match event? {
                 Ok(event) => batch.push(event.map(Entry::Event)),
                 Err(error) => {
@@ -201,7 +201,7 @@ impl Replay {
                     }
                 }
             }
-            if batch.len() >= BATCH_EVENTS {
+            if batch.len() >= EVENTS_PER_BATCH {
                 ingest(&system.ingest, batch.drain(..), FullQueuePolicy::Wait).await?;
                 progress.update(system.recommender.snapshot().offset());
             }

@@ -131,5 +131,5 @@ pub(super) fn write_plot(report: &ReplayReport, file: &Path) -> anyhow::Result<(
         PlotLine { name, points: points.collect() }
     };
     let lines = [line("Recall@20", |point| point.recall), line("MRR@20", |point| point.mrr)];
-    plot::draw(file, &format!("{}: learning curve", report.file), "events", "mean per interval", &lines)
+    plot::draw_line_plot(file, &format!("{}: learning curve", report.file), "events", "mean per interval", &lines)
 }

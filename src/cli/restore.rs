@@ -34,8 +34,8 @@ impl Restore {
         }
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
-        let erasures = self.erasures.as_deref().map(super::erasures::read_list).transpose()?;
-        data_dir::silence_panics();
+        let erasures = self.erasures.as_deref().map(super::erasures::read_erasure_list).transpose()?;
+        data_dir::log_panics_at_debug_level();
         let dir = &settings.store.data_dir;
         let report = restore::<_, anyhow::Error>(&self.backup, dir, &flags::store_options(settings), |store| {
             let report = check_consistency(store, settings).with_data_dir(dir);
@@ -46,7 +46,7 @@ impl Restore {
             if let Some(erasures) = &erasures {
                 println!(
                     "{} of {} erased ids are in the backup; the daemon erases them at its first start",
-                    super::erasures::apply_list(store, erasures)?,
+                    super::erasures::apply_erasure_list(store, erasures)?,
                     erasures.len()
                 );
             }

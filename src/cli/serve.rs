@@ -57,14 +57,14 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let overrides = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
-        let layers = self.flags.layers(&overrides)?;
+        let layers = self.flags.settings_layers(&overrides)?;
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        let exporter = flags::span_exporter(&layers, &metrics)?;
+        let exporter = flags::start_span_exporter(&layers, &metrics)?;
         let set_level = flags::init_logging_with_spans(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
         flags::environment_warnings().iter().for_each(|variable| tracing::warn!("{variable}"));
         let flags = self.flags.clone();
-        let reload = Box::new(move || flags.layers(&overrides).map_err(Into::into));
+        let reload = Box::new(move || flags.settings_layers(&overrides).map_err(Into::into));
         let live = Arc::new(LiveSettings::new(&layers, &settings, reload, set_level));
         let must_restart: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
@@ -73,13 +73,13 @@ impl Serve {
             let preload = CheckpointPreload::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
-                let pretrained = training_checkpoint::read(file)?.into_pretrained();
+                let pretrained = training_checkpoint::read_training_checkpoint(file)?.into_pretrained();
                 store_pretrained(&store, &pretrained)
                     .with_context(|| format!("cannot start with the checkpoint {}", file.display()))?;
             }
             // The preloaded checkpoint is obsolete if a finished unlearning has replaced it.
-            let preload = if unlearn::apply_finished(&store)? { None } else { Some(preload) };
-            data_dir::identify_journal(&store);
+            let preload = if unlearn::apply_rebuilt_state(&store)? { None } else { Some(preload) };
+            data_dir::ensure_journal_id(&store);
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
             refresh_sessions(&store, &settings)?;
@@ -92,7 +92,7 @@ impl Serve {
             let shutdown = shutdown_signal()?;
             let jobs = spawn_jobs(&system, &live, &settings);
             actix::spawn(reload_on_sighup(live));
-            let unlearning = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
+            let unlearning = unlearn::rebuild_state_when_pending(system.store.clone(), settings.clone());
             announce_ready(&system, &servers, options.scheme(), &data_dir);
             let restarts = tokio::select! {
                 () = shutdown => false,
@@ -103,7 +103,7 @@ impl Serve {
             if !restarts {
                 supervisor::notify_stopping();
             }
-            stop(&system, &servers, &jobs).await?;
+            stop_daemon(&system, &servers, &jobs).await?;
             Ok(restarts)
         });
         if let Some(exporter) = exporter {
@@ -127,7 +127,11 @@ fn announce_ready(system: &System, servers: &HttpServers, scheme: &str, data_dir
 }
 
 /// Completes the requests in progress, then stops the jobs and the actors.
-async fn stop(system: &System, servers: &HttpServers, jobs: &[tokio::task::JoinHandle<()>]) -> anyhow::Result<()> {
+async fn stop_daemon(
+    system: &System,
+    servers: &HttpServers,
+    jobs: &[tokio::task::JoinHandle<()>],
+) -> anyhow::Result<()> {
     tracing::info!("stopping: completing requests in progress");
     system.maintenance.prepare_stop();
     servers.close().await;

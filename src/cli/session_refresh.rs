@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::store::{Durability, SessionRecord, SessionRules, Store, StoreError};
 
 /// Records that are read at a time.
-const PAGE: usize = 256;
+const RECORDS_PER_PAGE: usize = 256;
 
 /// The rules of the settings.
 pub(super) fn session_rules(settings: &Settings) -> SessionRules {
@@ -29,7 +29,8 @@ pub(super) fn refresh_sessions(store: &Store, settings: &Settings) -> anyhow::Re
         None => {}
         Some(stored) => {
             tracing::info!("session.idle_gap or events.kinds changed: the sessions are recomputed from the journal");
-            recompute(store, &stored, &wanted).context("cannot recompute the sessions after a change of settings")?;
+            recompute_sessions(store, &stored, &wanted)
+                .context("cannot recompute the sessions after a change of settings")?;
             store.sync(Durability::PowerLoss)?;
             tracing::info!("the sessions are recomputed");
         }
@@ -37,8 +38,8 @@ pub(super) fn refresh_sessions(store: &Store, settings: &Settings) -> anyhow::Re
     Ok(store.set_session_rules(&wanted)?)
 }
 
-fn recompute(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<(), StoreError> {
-    let (kinds, sessions, names) = (new.event_kinds(), store.sessions(), load_names(store)?);
+fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<(), StoreError> {
+    let (kinds, sessions, names) = (new.event_kinds(), store.sessions(), load_item_names(store)?);
     let through = sessions.watermark()?;
     // Without some of the entries, the replay yields only the end of a sequence.
     let is_complete = store.journal().first_offset()? == 0 && store.expiries().last_begun()?.is_none();
@@ -48,7 +49,7 @@ fn recompute(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<()
     replayer.replay_sessions("entries replayed into sessions", applied, |mut users, is_in_pass| {
         let mut after: Option<String> = None;
         loop {
-            let page = sessions.page(after.as_deref(), PAGE)?;
+            let page = sessions.page(after.as_deref(), RECORDS_PER_PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             let in_pass = page.into_iter().filter(|(user, _)| is_in_pass(user));
@@ -57,7 +58,8 @@ fn recompute(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<()
                     // `sequor verify` reports a damaged record, and a rebuild replaces it.
                     let record = record?;
                     let ReplayedSession { sequence, applied_through, .. } = users.remove(&user).unwrap_or_default();
-                    let sequence = if is_complete { sequence } else { join(&record.sequence, sequence, old, new) };
+                    let sequence =
+                        if is_complete { sequence } else { join_steps(&record.sequence, sequence, old, new) };
                     // Events of a removed kind no longer count as applied.
                     let applied_through = if applied_through > 0 { applied_through } else { record.applied_through };
                     Some((user, SessionRecord { applied_through, sequence, hidden_state: Vec::new() }))
@@ -69,7 +71,7 @@ fn recompute(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<()
 }
 
 /// All item names: the stored ones, and those of the journal's tail.
-fn load_names(store: &Store) -> Result<ItemDictionary, StoreError> {
+fn load_item_names(store: &Store) -> Result<ItemDictionary, StoreError> {
     let (names, through) = (store.items().load()?, store.items().watermark()?);
     for entry in store.journal().entries(through)? {
         match entry?.1 {
@@ -83,7 +85,12 @@ fn load_names(store: &Store) -> Result<ItemDictionary, StoreError> {
 
 /// Joins the stored steps that the journal no longer has with the replayed ones. The stored steps
 /// keep their borders and values; steps of removed kinds are dropped.
-fn join(stored: &UserSequence, mut replayed: UserSequence, old: &SessionRules, new: &SessionRules) -> UserSequence {
+fn join_steps(
+    stored: &UserSequence,
+    mut replayed: UserSequence,
+    old: &SessionRules,
+    new: &SessionRules,
+) -> UserSequence {
     let new_kind = |kind: KindId| -> Option<KindId> {
         let (name, _) = old.kinds.get(usize::from(kind))?;
         new.kinds.iter().position(|(other, _)| other == name).and_then(|index| KindId::try_from(index).ok())
@@ -115,7 +122,7 @@ mod tests {
     use super::*;
     use crate::domain::EventKinds;
 
-    fn step(kind: KindId, at: i64, starts_session: bool) -> Step {
+    fn step_at(kind: KindId, at: i64, starts_session: bool) -> Step {
         Step { item: Some(1), kind, starts_session, at, value: 1.0 }
     }
 
@@ -130,17 +137,17 @@ mod tests {
             session_number: 1,
             session_start: 3,
             session_id: None,
-            steps: vec![step(0, 0, true), step(1, 10, false), step(2, 20, false), step(0, 50, false)],
+            steps: vec![step_at(0, 0, true), step_at(1, 10, false), step_at(2, 20, false), step_at(0, 50, false)],
         };
         let replayed =
-            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step(0, 50, true)] };
-        let joined = join(&stored, replayed, &old, &new);
-        assert_eq!(joined.steps, [step(0, 0, true), step(1, 20, false), step(0, 50, true)]);
+            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step_at(0, 50, true)] };
+        let joined = join_steps(&stored, replayed, &old, &new);
+        assert_eq!(joined.steps, [step_at(0, 0, true), step_at(1, 20, false), step_at(0, 50, true)]);
         assert_eq!(joined.session_start, 9);
         // Within the new gap, the replay's first step continues the session.
         let replayed =
-            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step(0, 50, true)] };
-        let joined = join(&stored, replayed, &old, &SessionRules { idle_gap_ms: 30, ..new });
+            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step_at(0, 50, true)] };
+        let joined = join_steps(&stored, replayed, &old, &SessionRules { idle_gap_ms: 30, ..new });
         assert_eq!((joined.steps[2].starts_session, joined.session_start), (false, 3));
     }
 

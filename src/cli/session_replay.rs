@@ -40,7 +40,7 @@ impl UserMergeMap {
         let mut merged = Self::default();
         for entry in store.journal().entries(store.journal().first_offset()?)? {
             if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
-                let (from, into) = (merged.resolve(&from).to_owned(), merged.resolve(&into).to_owned());
+                let (from, into) = (merged.remaining_user(&from).to_owned(), merged.remaining_user(&into).to_owned());
                 if from != into {
                     merged.0.insert(from, into);
                 }
@@ -49,7 +49,7 @@ impl UserMergeMap {
         Ok(merged)
     }
 
-    fn resolve<'u>(&'u self, mut user: &'u str) -> &'u str {
+    fn remaining_user<'u>(&'u self, mut user: &'u str) -> &'u str {
         while let Some(into) = self.0.get(user) {
             user = into;
         }
@@ -101,7 +101,7 @@ impl SessionReplayer<'_> {
         let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
         // Users who are merged must be in the same pass.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
-        let part = |user: &str| shard_of(merged.resolve(user), passes);
+        let part = |user: &str| shard_of(merged.remaining_user(user), passes);
         let progress = ProgressDisplay::new(end * passes as u64, label);
         for pass in 0..passes {
             let mut users: FxHashMap<String, ReplayedSession> = FxHashMap::default();
@@ -161,7 +161,7 @@ mod tests {
     use crate::store::{Durability, StoreOptions};
     use std::collections::BTreeMap;
 
-    fn event(offset: i64, user: &str) -> Entry {
+    fn view_event(offset: i64, user: &str) -> Entry {
         Entry::Event(Event {
             event_id: None,
             user_id: user.to_owned(),
@@ -187,7 +187,7 @@ mod tests {
         let mut merged = UserMergeMap::default();
         let mut entries = Vec::new();
         for round in 0..400_i64 {
-            entries.push(event(round, merged.resolve(&format!("user{}", round * 17 % users))));
+            entries.push(view_event(round, merged.remaining_user(&format!("user{}", round * 17 % users))));
             // Chains of merges: each user is merged into the next one, who is merged later. Every
             // eighth user remains.
             let from = round / 10;

@@ -14,7 +14,7 @@ fn is_enabled() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-fn send(state: &[NotifyState<'_>]) {
+fn send_notification(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "cannot notify the service manager");
     }
@@ -26,7 +26,7 @@ pub(super) fn notify_ready(system: System, endpoints: &str) {
     if !is_enabled() {
         return;
     }
-    send(&[NotifyState::Ready, NotifyState::Status(endpoints)]);
+    send_notification(&[NotifyState::Ready, NotifyState::Status(endpoints)]);
     let watchdog = sd_notify::watchdog_enabled();
     let period = watchdog.map_or(DEFAULT_STATUS_INTERVAL, |limit| limit / 2);
     let endpoints = endpoints.to_owned();
@@ -37,8 +37,8 @@ pub(super) fn notify_ready(system: System, endpoints: &str) {
             // A later answer would miss the deadline of the watchdog.
             match actix::clock::timeout(period, system.inspection.check_liveness()).await {
                 Ok(Ok(())) => {
-                    let status = status(&system, &endpoints);
-                    send(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+                    let status = status_text(&system, &endpoints);
+                    send_notification(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
                 }
                 Ok(Err(error)) => {
                     tracing::error!(
@@ -55,11 +55,11 @@ pub(super) fn notify_ready(system: System, endpoints: &str) {
 /// Reports that the daemon is stopping.
 pub(super) fn notify_stopping() {
     if is_enabled() {
-        send(&[NotifyState::Stopping, NotifyState::Status("completing requests in progress")]);
+        send_notification(&[NotifyState::Stopping, NotifyState::Status("completing requests in progress")]);
     }
 }
 
-fn status(system: &System, endpoints: &str) -> String {
+fn status_text(system: &System, endpoints: &str) -> String {
     let entries = system.store.journal().next_offset().unwrap_or_default();
     let lag = entries.saturating_sub(system.recommender.snapshot().offset());
     let write_state =

@@ -104,7 +104,7 @@ struct TailRulesFile {
 }
 
 /// The error of an invalid rules file, with the line of the error.
-fn invalid_rules(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
+fn invalid_rules_error(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     anyhow!("invalid rules file {}, line {line}: {}", file.display(), describe_type_error(error.message(), "a table"))
@@ -119,7 +119,7 @@ struct TailState {
 }
 
 /// Maximum lines per request.
-const BATCH_LINES: usize = 500;
+const MAX_BATCH_LINES: usize = 500;
 /// Poll interval at the end of a log.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -151,7 +151,7 @@ impl Tail {
             "--state applies to one log: name a single FILE, or omit --state"
         );
         let settings = self.access_log_settings()?;
-        let mut rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
+        let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[], &[])?.validated()?);
         let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
         // The daemon may know more kinds than the settings of this command.
         if let Err(AccessLogError::UnknownKind { .. }) = AccessLogParser::new(&settings, [0; 16], rules.clone())
@@ -167,7 +167,7 @@ impl Tail {
             ensure!(!self.once || file.exists(), "{} does not exist", file.display());
             let state = ProgressFile::for_file(&file, ".sequor", self.state.as_deref());
             let previous = state.read::<TailState>()?;
-            let key = previous.as_ref().map_or_else(new_key, |state| state.key);
+            let key = previous.as_ref().map_or_else(random_key, |state| state.key);
             let (follower, found) = LogFollower::new(&file, previous.and_then(|state| state.position).as_ref())
                 .with_context(|| format!("cannot read {}", file.display()))?;
             if !found {
@@ -190,7 +190,7 @@ impl Tail {
         loop {
             let mut idle = true;
             for log in &mut logs {
-                idle &= !log.step(self.once, &sender, &mut rejects, &mut summary)?;
+                idle &= !log.read_and_send_batch(self.once, &sender, &mut rejects, &mut summary)?;
             }
             if let Some(progress) = &progress {
                 progress.update(logs.iter().map(|log| log.follower.bytes_read()).sum());
@@ -199,8 +199,8 @@ impl Tail {
                 break;
             }
             if idle {
-                if !has_warned && summary.has_other_fields() {
-                    eprintln!("{OTHER_FIELDS}: {}", AccessLogParser::expected_json_fields());
+                if !has_warned && summary.lacks_request_fields() {
+                    eprintln!("{OTHER_FIELDS_MESSAGE}: {}", AccessLogParser::expected_json_fields());
                     has_warned = true;
                 }
                 rejects.flush()?;
@@ -210,7 +210,7 @@ impl Tail {
         if let Some(progress) = progress {
             progress.finish();
         }
-        summary.print(rejects.count())?;
+        summary.print_table(rejects.rejected_count())?;
         rejects.finish(summary.accepted + summary.duplicates + summary.withheld)
     }
 
@@ -219,7 +219,7 @@ impl Tail {
         let file = match &self.rules_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-                toml::from_str(&text).map_err(|error| invalid_rules(file, &text, &error))?
+                toml::from_str(&text).map_err(|error| invalid_rules_error(file, &text, &error))?
             }
             None => TailRulesFile::default(),
         };
@@ -248,7 +248,7 @@ impl Tail {
 }
 
 /// Creates a random key, from the entropy that seeds the hash maps of the standard library.
-fn new_key() -> [u8; 16] {
+fn random_key() -> [u8; 16] {
     let half = || RandomState::new().build_hasher().finish().to_le_bytes();
     let mut key = [0; 16];
     for (byte, random) in key.iter_mut().zip(half().into_iter().chain(half())) {
@@ -259,7 +259,7 @@ fn new_key() -> [u8; 16] {
 
 impl TailedLog {
     /// Reads and sends at most one batch. Returns `false` if there was nothing to read.
-    fn step(
+    fn read_and_send_batch(
         &mut self,
         once: bool,
         sender: &EventSender,
@@ -275,9 +275,9 @@ impl TailedLog {
             eprintln!("{} was truncated and has no rotated copy; reading from its beginning", file.display());
         }
         let file = self.follower.current_file().to_owned();
-        let lines = self.follower.read_lines(BATCH_LINES).with_context(error_context)?;
+        let lines = self.follower.read_lines(MAX_BATCH_LINES).with_context(error_context)?;
         if !lines.is_empty() {
-            self.send(&file, lines, sender, rejects, summary)?;
+            self.send_lines(&file, lines, sender, rejects, summary)?;
             return Ok(true);
         }
         let (has_moved, last) = self.follower.advance_to_next_file(!once).with_context(error_context)?;
@@ -288,13 +288,13 @@ impl TailedLog {
             last
         };
         if let Some(last) = last {
-            self.send(&file, vec![last], sender, rejects, summary)?;
+            self.send_lines(&file, vec![last], sender, rejects, summary)?;
         }
         Ok(has_moved)
     }
 
     /// Sends the events of some lines. Once they are acknowledged, saves the position after them.
-    fn send(
+    fn send_lines(
         &self,
         file: &Path,
         lines: Vec<LogLine>,
@@ -313,7 +313,7 @@ impl TailedLog {
             if text.is_empty() {
                 continue;
             }
-            let id = KeyedDigest::of_parts(&[0; 16], &[&self.name, &line.offset.to_le_bytes(), &text]);
+            let id = KeyedDigest::hex_digest_of_parts(&[0; 16], &[&self.name, &line.offset.to_le_bytes(), &text]);
             match self.parser.parse_line(&text, &id, now) {
                 Ok(AccessLogOutcome::Event(event)) => {
                     entries.push(event.map(Entry::Event));
@@ -342,7 +342,7 @@ impl TailedLog {
 }
 
 impl TailSummary {
-    fn print(&self, rejected: u64) -> anyhow::Result<()> {
+    fn print_table(&self, rejected: u64) -> anyhow::Result<()> {
         let skipped = self.skipped.iter().map(|(reason, count)| (format!("skipped: {}", reason.as_str()), *count));
         let rows = [
             ("accepted".to_owned(), self.accepted),
@@ -352,14 +352,14 @@ impl TailSummary {
         for (label, count) in rows.into_iter().chain(skipped).chain([("rejected".to_owned(), rejected)]) {
             writeln!(stdout(), "  {label:<44}{count:>12}")?;
         }
-        if self.has_other_fields() {
-            eprintln!("{OTHER_FIELDS}: {}", AccessLogParser::expected_json_fields());
+        if self.lacks_request_fields() {
+            eprintln!("{OTHER_FIELDS_MESSAGE}: {}", AccessLogParser::expected_json_fields());
         }
         Ok(())
     }
 
     /// Whether lines were read and every one of them lacks the fields of a request.
-    fn has_other_fields(&self) -> bool {
+    fn lacks_request_fields(&self) -> bool {
         let others = self.skipped.keys().any(|reason| *reason != SkipReason::MissingFields);
         self.skipped.contains_key(&SkipReason::MissingFields)
             && !others
@@ -368,5 +368,5 @@ impl TailSummary {
 }
 
 /// The beginning of the message about a JSON log with other field names.
-const OTHER_FIELDS: &str =
+const OTHER_FIELDS_MESSAGE: &str =
     "no line has the fields of a request; name them with --field, such as --field path=http.url. Expected are";

@@ -78,7 +78,7 @@ const OFFLINE_DEFAULTS: [(&str, &str); 4] = [
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let text = |number: Option<usize>| number.map(|number| number.to_string());
-        let layers = self.flags.layers(
+        let layers = self.flags.settings_layers(
             &OFFLINE_DEFAULTS,
             &[
                 ("train.epochs", text(self.epochs)),
@@ -103,11 +103,11 @@ impl Train {
             let (epoch_start, mut training_time) = (Instant::now(), Duration::ZERO);
             let report = training.train_epoch(&corpus, |progress| {
                 training_time = epoch_start.elapsed();
-                table.show(progress);
+                table.show_progress(progress);
             })?;
-            table.row(training.epochs().len(), &report, Some(training_time));
+            table.add_row(training.epochs().len(), &report, Some(training_time));
             if let Some(file) = &self.checkpoint {
-                training_checkpoint::write(file, &training)?;
+                training_checkpoint::write_training_checkpoint(file, &training)?;
             }
         }
         let scores = score_sessions(&training.best_weights(), &corpus.test, training.kinds());
@@ -125,7 +125,7 @@ impl Train {
             write_json(file, &report)?;
         }
         if let Some(file) = &self.plot {
-            report.plot(file)?;
+            report.write_plot(file)?;
         }
         Ok(())
     }
@@ -138,13 +138,13 @@ impl Train {
         let mapping = self.format.event_mapping()?;
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
             let kinds = settings.events.resolved_kinds();
-            let read = recording::read(&self.file, mapping, &kinds, gap.unwrap_or(i64::MAX))?;
+            let read = recording::read_recording(&self.file, mapping, &kinds, gap.unwrap_or(i64::MAX))?;
             let corpus = read.recording.into_corpus(&settings.train);
             let training = OfflineTraining::new(settings.train.clone(), settings.network.clone(), kinds, &corpus)
                 .with_context(|| format!("cannot train on {}", self.file.display()))?;
             return Ok((training, corpus, read.rejected));
         };
-        let mut training = training_checkpoint::read(file)?;
+        let mut training = training_checkpoint::read_training_checkpoint(file)?;
         flags::ensure_compatible(layers, "train", &settings.train, training.settings(), &["epochs"])?;
         flags::ensure_compatible(layers, "network", &settings.network, training.network_settings(), &[])?;
         if !settings.events.kinds.is_empty() && settings.events.resolved_kinds() != *training.kinds() {
@@ -153,7 +153,7 @@ impl Train {
         if gap.is_some_and(|gap| gap != training.idle_gap_ms()) {
             bail!("--idle-gap differs from the one that the checkpoint was made with");
         }
-        let read = recording::read(&self.file, mapping, training.kinds(), training.idle_gap_ms())?;
+        let read = recording::read_recording(&self.file, mapping, training.kinds(), training.idle_gap_ms())?;
         let corpus = read.recording.into_corpus(training.settings());
         let epochs = match layers.origin("train.epochs") {
             SettingOrigin::Default => training.settings().epochs,
@@ -197,7 +197,7 @@ struct EpochRow {
 
 impl EpochTable {
     /// Interval of progress messages.
-    const LINE_INTERVAL: Duration = Duration::from_secs(10);
+    const PROGRESS_MESSAGE_INTERVAL: Duration = Duration::from_secs(10);
 
     fn new(training: &OfflineTraining, corpus: &Corpus) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -214,16 +214,16 @@ impl EpochTable {
         let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
         let evaluated_on = if corpus.validation.is_empty() { "test" } else { "validation" };
         let interest = if with_interest { "  interest MSE" } else { "" };
-        table.print(&format!(
+        table.print_line(&format!(
             "epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({evaluated_on})"
         ));
         for (index, report) in training.epochs().iter().enumerate() {
-            table.row(index + 1, report, None);
+            table.add_row(index + 1, report, None);
         }
         table
     }
 
-    fn show(&mut self, progress: EpochProgress) {
+    fn show_progress(&mut self, progress: EpochProgress) {
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(format!("epoch {}", progress.epoch));
@@ -231,7 +231,7 @@ impl EpochTable {
                 bar.set_position(progress.batches as u64);
                 bar.set_message(format!("{:.4}", progress.loss));
             }
-            None if self.last_printed_at.elapsed() >= Self::LINE_INTERVAL => {
+            None if self.last_printed_at.elapsed() >= Self::PROGRESS_MESSAGE_INTERVAL => {
                 self.last_printed_at = Instant::now();
                 eprintln!(
                     "epoch {}: {} of {} batches, loss {:.4}",
@@ -242,7 +242,7 @@ impl EpochTable {
         }
     }
 
-    fn row(&mut self, epoch: usize, report: &EpochReport, training_time: Option<Duration>) {
+    fn add_row(&mut self, epoch: usize, report: &EpochReport, training_time: Option<Duration>) {
         let row = EpochRow {
             epoch,
             loss: report.loss,
@@ -259,7 +259,7 @@ impl EpochTable {
             String::new()
         };
         let speed = row.examples_per_second.map_or("-".to_owned(), |speed| format!("{speed:.0}"));
-        self.print(&format!(
+        self.print_line(&format!(
             "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}{interest}  {speed:>10}  {:>7}",
             report.loss,
             quality.recall(),
@@ -271,7 +271,7 @@ impl EpochTable {
         self.last_printed_at = Instant::now();
     }
 
-    fn print(&self, line: &str) {
+    fn print_line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| println!("{line}")),
             None => println!("{line}"),
@@ -331,7 +331,7 @@ impl TrainReport {
         }
     }
 
-    fn plot(&self, file: &Path) -> anyhow::Result<()> {
+    fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
         let line = |name, value: fn(&EvaluationFigures) -> f64| PlotLine {
             name,
             points: self.epochs.iter().map(|row| (row.epoch as f64, value(&row.figures))).collect(),
@@ -341,7 +341,13 @@ impl TrainReport {
             line("MRR@20", EvaluationFigures::mrr),
             line("NDCG@20", EvaluationFigures::ndcg),
         ];
-        plot::draw(file, &format!("{}: metrics per epoch", self.file), "epoch", "on held-out sessions", &lines)
+        plot::draw_line_plot(
+            file,
+            &format!("{}: metrics per epoch", self.file),
+            "epoch",
+            "on held-out sessions",
+            &lines,
+        )
     }
 }
 

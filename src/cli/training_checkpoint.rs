@@ -12,14 +12,14 @@ const FORMAT_TAG: &str = "sequor training 1";
 
 /// Replaces the file atomically with the state of a training. The number of the checkpoint is the
 /// number of finished epochs.
-pub(super) fn write(file: &Path, training: &OfflineTraining) -> anyhow::Result<()> {
+pub(super) fn write_training_checkpoint(file: &Path, training: &OfflineTraining) -> anyhow::Result<()> {
     let epochs = training.epochs().len() as u64;
     write_checkpoint::<StoreError>(file, epochs, |sink| Ok(codec::encode_to(&(FORMAT_TAG, training), sink)?))?;
     Ok(())
 }
 
 /// Reads the state of a training.
-pub(super) fn read(file: &Path) -> anyhow::Result<OfflineTraining> {
+pub(super) fn read_training_checkpoint(file: &Path) -> anyhow::Result<OfflineTraining> {
     let mut source = open_checkpoint(file)?;
     let length = source.remaining();
     let tag: String = codec::decode_from(&mut source, length).unwrap_or_default();

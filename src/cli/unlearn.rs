@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::error_text::describe_error;
 use super::flags;
-use super::rebuild::{rebuild_items, rebuild_sessions, relearn};
+use super::rebuild::{rebuild_items, rebuild_sessions, relearn_journal};
 use crate::actors::pretrained::{number_items, read_pretrained};
 use crate::domain::Offset;
 use crate::metrics::Metrics;
@@ -35,13 +35,13 @@ struct UnlearnManifest {
     erased: usize,
 }
 
-fn stage_dir(store: &Store) -> PathBuf {
+fn staging_dir(store: &Store) -> PathBuf {
     store.dir().join(STAGING_DIR)
 }
 
 /// Waits until unlearning is pending, rebuilds the state, and returns once it is complete. The next
 /// start applies it.
-pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
+pub(super) async fn rebuild_state_when_pending(store: Store, settings: Settings) {
     let mut ticks = actix::clock::interval(POLL_INTERVAL);
     loop {
         ticks.tick().await;
@@ -56,7 +56,7 @@ pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
         let (reply, outcome) = oneshot::channel();
         let (store, settings) = (store.clone(), settings.clone());
         // The rebuild blocks its thread for as long as learning the whole journal takes.
-        std::thread::spawn(move || reply.send(prepare(&store, &settings)));
+        std::thread::spawn(move || reply.send(rebuild_state(&store, &settings)));
         match outcome.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
@@ -69,7 +69,7 @@ pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
 }
 
 /// Rebuilds all derived state next to the store.
-fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
+fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let begin = store.journal().first_offset()?;
     if begin > 0 {
         store.erasures().clear_pending(PendingTask::Unlearning)?;
@@ -77,8 +77,8 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
             "the journal entries before offset {begin} were dropped, and unlearning needs the complete journal; it is cancelled"
         );
     }
-    let stage_dir = stage_dir(store);
-    discard(&stage_dir)?;
+    let stage_dir = staging_dir(store);
+    discard_stage_dir(&stage_dir)?;
     std::fs::create_dir(&stage_dir).with_context(|| format!("cannot write {}", stage_dir.display()))?;
     let erased = store.erasures().erased_users()?.len();
     let copy = store.create_copy(&stage_dir.join("data"))?;
@@ -91,7 +91,12 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     store.copy_quarantine(&copy, |offset| shift.map_offset(offset))?;
     let names = rebuild_items(&copy)?;
     rebuild_sessions(&copy, &names, settings)?;
-    relearn(copy.clone(), names, flags::learner_config(settings), &Metrics::new(&settings.events.resolved_kinds())?)?;
+    relearn_journal(
+        copy.clone(),
+        names,
+        flags::learner_config(settings),
+        &Metrics::new(&settings.events.resolved_kinds())?,
+    )?;
     copy.sync(Durability::PowerLoss)?;
     copy.close()?;
     let ready = stage_dir.join(READY_FILE);
@@ -106,10 +111,10 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
 
 /// Replaces the state of the store by the rebuilt one, if that is complete and no user was erased
 /// since. Returns whether it did. A crash at any point is safe.
-pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
-    let stage_dir = stage_dir(store);
+pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
+    let stage_dir = staging_dir(store);
     let Ok(text) = std::fs::read(stage_dir.join(READY_FILE)) else {
-        discard(&stage_dir)?;
+        discard_stage_dir(&stage_dir)?;
         return Ok(false);
     };
     let (in_progress, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
@@ -117,7 +122,7 @@ pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
     let Some(UnlearnManifest { mut shift, .. }) =
         ready.filter(|ready| in_progress.is_empty() && ready.erased == erased)
     else {
-        discard(&stage_dir)?;
+        discard_stage_dir(&stage_dir)?;
         return Ok(false);
     };
     let copy = Store::open_existing(stage_dir.join("data"), &StoreOptions::default())?;
@@ -135,14 +140,14 @@ pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
         std::fs::rename(stage_dir.join("data").join(&name), store.dir().join(&name))
             .with_context(|| format!("cannot move {name}"))?;
     }
-    discard(&stage_dir)?;
+    discard_stage_dir(&stage_dir)?;
     tracing::info!(
         "unlearning finished: the learned state is that of a journal that never had the users who were erased"
     );
     Ok(true)
 }
 
-fn discard(stage_dir: &Path) -> anyhow::Result<()> {
+fn discard_stage_dir(stage_dir: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(stage_dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", stage_dir.display()))

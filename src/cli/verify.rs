@@ -31,7 +31,7 @@ impl Verify {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
-        data_dir::silence_panics();
+        data_dir::log_panics_at_debug_level();
         let report = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings))
         {
             Ok(store) => check_consistency(&store, settings),

@@ -2,7 +2,7 @@
 
 use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
-use super::validation::{RawEvent, missing_field};
+use super::validation::{RawEvent, missing_field_error};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ pub enum EventField {
 }
 
 /// Each field with its column in CSV and its name in JSON, in the order of [`EventField`].
-const FIELDS: [(EventField, &str, &str); 8] = [
+const EVENT_FIELD_NAMES: [(EventField, &str, &str); 8] = [
     (EventField::EventId, "event_id", "event_id"),
     (EventField::User, "user", "user_id"),
     (EventField::Session, "session", "session_id"),
@@ -43,11 +43,11 @@ const FIELDS: [(EventField, &str, &str); 8] = [
 
 impl EventField {
     /// The number of fields.
-    pub(super) const COUNT: usize = FIELDS.len();
+    pub(super) const FIELD_COUNT: usize = EVENT_FIELD_NAMES.len();
 
     /// Every field.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        FIELDS.into_iter().map(|(field, ..)| field)
+    pub(super) fn all_fields() -> impl Iterator<Item = Self> {
+        EVENT_FIELD_NAMES.into_iter().map(|(field, ..)| field)
     }
 
     /// The field with this name in JSON or CSV; `id` and `time` are short forms.
@@ -56,24 +56,27 @@ impl EventField {
         match name {
             "id" => Some(Self::EventId),
             "time" => Some(Self::Time),
-            _ => FIELDS.into_iter().find(|(_, column, json)| [*column, *json].contains(&name)).map(|(field, ..)| field),
+            _ => EVENT_FIELD_NAMES
+                .into_iter()
+                .find(|(_, column, json)| [*column, *json].contains(&name))
+                .map(|(field, ..)| field),
         }
     }
 
-    fn row(self) -> (&'static str, &'static str) {
-        FIELDS.get(self as usize).map_or(("", ""), |(_, column, json)| (*column, *json))
+    fn csv_and_json_names(self) -> (&'static str, &'static str) {
+        EVENT_FIELD_NAMES.get(self as usize).map_or(("", ""), |(_, column, json)| (*column, *json))
     }
 
     /// The name in JSON, which equals the name of the event's field.
     pub(super) fn json_name(self) -> &'static str {
-        self.row().1
+        self.csv_and_json_names().1
     }
 }
 
 /// Field names, time format, table format and event kinds of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ColumnMapping {
-    names: [Option<String>; EventField::COUNT],
+    names: [Option<String>; EventField::FIELD_COUNT],
     time: TimeFormat,
     table: TableFormat,
     kind: Option<String>,
@@ -99,20 +102,20 @@ impl ColumnMapping {
 
     /// Sets how the rows of a CSV file are written.
     #[must_use]
-    pub fn with_table(mut self, table: TableFormat) -> Self {
+    pub fn with_table_format(mut self, table: TableFormat) -> Self {
         self.table = table;
         self
     }
 
     /// Maps a name of a kind in the file to a kind.
     #[must_use]
-    pub fn with_kind(mut self, name: String, kind: String) -> Self {
+    pub fn with_kind_name(mut self, name: String, kind: String) -> Self {
         self.kinds.insert(name, kind);
         self
     }
 
     /// How the rows of a CSV file are written.
-    pub(super) fn table(&self) -> &TableFormat {
+    pub(super) fn table_format(&self) -> &TableFormat {
         &self.table
     }
 
@@ -122,48 +125,50 @@ impl ColumnMapping {
     }
 
     /// How timestamps are written.
-    pub(super) fn time(&self) -> &TimeFormat {
+    pub(super) fn time_format(&self) -> &TimeFormat {
         &self.time
     }
 
     /// The CSV column of a field.
-    pub(super) fn column(&self, field: EventField) -> &str {
-        self.mapped(field).unwrap_or(field.row().0)
+    pub(super) fn csv_column(&self, field: EventField) -> &str {
+        self.mapped_name(field).unwrap_or(field.csv_and_json_names().0)
     }
 
     /// Whether a file must have a column for this field.
-    pub(super) fn requires(&self, field: EventField) -> bool {
+    pub(super) fn requires_column(&self, field: EventField) -> bool {
         match field {
             EventField::User | EventField::Item | EventField::Time => true,
             EventField::Kind => self.kind.is_none(),
             EventField::EventId | EventField::Session | EventField::Value | EventField::Consent => {
-                self.mapped(field).is_some()
+                self.mapped_name(field).is_some()
             }
         }
     }
 
-    fn mapped(&self, field: EventField) -> Option<&str> {
+    fn mapped_name(&self, field: EventField) -> Option<&str> {
         self.names.get(field as usize)?.as_deref()
     }
 
-    fn known_kind<'t>(&'t self, name: Cow<'t, str>) -> Cow<'t, str> {
+    fn mapped_kind<'t>(&'t self, name: Cow<'t, str>) -> Cow<'t, str> {
         self.kinds.get(name.as_ref()).map_or(name, |kind| Cow::Borrowed(kind))
     }
 
     /// Builds an unvalidated event. `text` returns the text of a field, or `None` if it is empty.
-    pub(super) fn raw_event<'t>(
+    pub(super) fn raw_event_from_fields<'t>(
         &'t self,
         text: impl Fn(EventField) -> Result<Option<Cow<'t, str>>, ValidationError>,
     ) -> Result<RawEvent<'t>, ValidationError> {
-        let at = text(EventField::Time)?.ok_or_else(|| missing_field("timestamp"))?;
+        let at = text(EventField::Time)?.ok_or_else(|| missing_field_error("timestamp"))?;
         let value = text(EventField::Value)?;
         Ok(RawEvent {
             event_id: text(EventField::EventId)?,
             user_id: text(EventField::User)?,
             session_id: text(EventField::Session)?,
-            kind: text(EventField::Kind)?.map(|name| self.known_kind(name)).or(self.kind.as_deref().map(Cow::Borrowed)),
+            kind: text(EventField::Kind)?
+                .map(|name| self.mapped_kind(name))
+                .or(self.kind.as_deref().map(Cow::Borrowed)),
             item_id: text(EventField::Item)?,
-            value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
+            value: value.map(|text| text.parse().map_err(|_| not_a_number_error())).transpose()?,
             timestamp: Some(self.time.parse("timestamp", &at)?),
             properties: None,
             consent: text(EventField::Consent)?,
@@ -177,15 +182,17 @@ impl ColumnMapping {
         &'t self,
         object: &'t Map<String, Value>,
     ) -> Result<RawEvent<'t>, ValidationError> {
-        let event = self.raw_event(|field| match lookup(object, self.mapped(field).unwrap_or(field.json_name())) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
-            Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
-            Some(_) => Err(ValidationError::new(
-                field.json_name(),
-                ValidationErrorCode::WrongType,
-                format!("`{}` must be a string or a number", field.json_name()),
-            )),
+        let event = self.raw_event_from_fields(|field| {
+            match lookup_path(object, self.mapped_name(field).unwrap_or(field.json_name())) {
+                None | Some(Value::Null) => Ok(None),
+                Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
+                Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
+                Some(_) => Err(ValidationError::new(
+                    field.json_name(),
+                    ValidationErrorCode::WrongType,
+                    format!("`{}` must be a string or a number", field.json_name()),
+                )),
+            }
         })?;
         let properties = object.get("properties").filter(|properties| properties.is_object());
         Ok(RawEvent { properties: properties.map(|properties| Cow::Owned(properties.to_string())), ..event })
@@ -193,14 +200,14 @@ impl ColumnMapping {
 }
 
 /// The field with this name, or with this path of names separated by dots.
-fn lookup<'o>(object: &'o Map<String, Value>, name: &str) -> Option<&'o Value> {
+fn lookup_path<'o>(object: &'o Map<String, Value>, name: &str) -> Option<&'o Value> {
     object.get(name).or_else(|| {
         let (first, rest) = name.split_once('.')?;
-        lookup(object.get(first)?.as_object()?, rest)
+        lookup_path(object.get(first)?.as_object()?, rest)
     })
 }
 
-fn not_a_number() -> ValidationError {
+fn not_a_number_error() -> ValidationError {
     ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number")
 }
 
@@ -211,7 +218,7 @@ mod tests {
 
     #[test]
     fn field_table_follows_the_enum_order() {
-        assert!(EventField::all().enumerate().all(|(index, field)| field as usize == index));
+        assert!(EventField::all_fields().enumerate().all(|(index, field)| field as usize == index));
         assert_eq!(
             ["time", "user_id", "user", "event", "type", "id", "colour"].map(EventField::from_name),
             [
@@ -239,7 +246,7 @@ mod tests {
         );
         let mapping = mapping
             .with_column(EventField::User, "who.id".to_owned())
-            .with_kind("addtocart".to_owned(), "cart".to_owned());
+            .with_kind_name("addtocart".to_owned(), "cart".to_owned());
         let object =
             serde_json::from_str(r#"{"who":{"id":"v"},"type":"addtocart","item_id":"i","ts":12,"properties":{"a":1}}"#)
                 .unwrap();

@@ -10,7 +10,7 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use std::borrow::Cow;
 
 /// The separators that are detected, in the order of preference.
-const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
+const DETECTABLE_DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
 
 /// The fields of one record, in reused buffers.
 #[derive(Debug)]
@@ -36,14 +36,14 @@ impl CsvRow {
 
     /// Splits a header into its column names.
     pub(super) fn read_header(&mut self, line: &[u8]) -> Result<Vec<Vec<u8>>, CsvHeaderError> {
-        let is_complete = self.split(line);
-        let names = (0..self.ends.len()).map(|column| self.field(column).trim_ascii().to_vec()).collect();
+        let is_complete = self.split_fields(line);
+        let names = (0..self.ends.len()).map(|column| self.field_bytes(column).trim_ascii().to_vec()).collect();
         if is_complete { Ok(names) } else { Err(CsvHeaderError::UnclosedQuote) }
     }
 
     /// Splits a record and checks that it has `expected` columns.
-    pub(super) fn read_line(&mut self, line: &[u8], expected: usize) -> Result<(), ValidationError> {
-        if !self.split(line) {
+    pub(super) fn read_record(&mut self, line: &[u8], expected: usize) -> Result<(), ValidationError> {
+        if !self.split_fields(line) {
             return Err(ValidationError::new(None, ValidationErrorCode::Syntax, "a quote is never closed"));
         }
         let found = self.ends.len();
@@ -59,7 +59,7 @@ impl CsvRow {
     }
 
     /// Splits a line into fields; `false` if it ends inside quotes.
-    fn split(&mut self, line: &[u8]) -> bool {
+    fn split_fields(&mut self, line: &[u8]) -> bool {
         // Unquoting never lengthens a line, but the parser needs a buffer with one more byte. A
         // line has at most one field more than bytes.
         self.text.resize(line.len() + 1, 0);
@@ -75,14 +75,18 @@ impl CsvRow {
         result == ReadRecordResult::Record
     }
 
-    fn field(&self, column: usize) -> &[u8] {
+    fn field_bytes(&self, column: usize) -> &[u8] {
         let start = column.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         self.ends.get(column).and_then(|&end| self.text.get(start..end)).unwrap_or_default()
     }
 
     /// The text of a column; `None` if it is empty or absent. `name` names the field in errors.
-    pub(super) fn text(&self, name: &'static str, column: Option<usize>) -> Result<Option<&str>, ValidationError> {
-        let bytes = column.map(|column| self.field(column)).unwrap_or_default();
+    pub(super) fn field_text(
+        &self,
+        name: &'static str,
+        column: Option<usize>,
+    ) -> Result<Option<&str>, ValidationError> {
+        let bytes = column.map(|column| self.field_bytes(column)).unwrap_or_default();
         let text = std::str::from_utf8(bytes)
             .map_err(|_| ValidationError::new(name, ValidationErrorCode::NotUtf8, format!("`{name}` is not UTF-8")))?;
         Ok((!text.is_empty()).then_some(text))
@@ -96,7 +100,7 @@ pub(super) struct CsvEventReader {
     mapping: ColumnMapping,
     column_count: usize,
     /// The column of each [`EventField`].
-    columns: [Option<usize>; EventField::COUNT],
+    columns: [Option<usize>; EventField::FIELD_COUNT],
 }
 
 /// Why a header is invalid.
@@ -129,7 +133,7 @@ pub(super) fn resolve_columns<T>(
     resolve: impl Fn(&[Vec<u8>]) -> Result<T, CsvHeaderError>,
 ) -> Result<(CsvRow, usize, T), CsvHeaderError> {
     let mut best: Option<(usize, CsvHeaderError)> = None;
-    for delimiter in format.delimiter.map_or_else(|| DELIMITERS.to_vec(), |delimiter| vec![delimiter]) {
+    for delimiter in format.delimiter.map_or_else(|| DETECTABLE_DELIMITERS.to_vec(), |delimiter| vec![delimiter]) {
         let mut row = CsvRow::new(delimiter);
         let found = row.read_header(first);
         let column_count = row.ends.len();
@@ -153,7 +157,7 @@ pub(super) fn resolve_columns<T>(
 }
 
 /// The index of the column `name`, if the header has it.
-fn find(names: &[Vec<u8>], name: &str) -> Result<Option<usize>, CsvHeaderError> {
+fn find_column(names: &[Vec<u8>], name: &str) -> Result<Option<usize>, CsvHeaderError> {
     let mut matches =
         (0..names.len()).filter(|&column| names.get(column).is_some_and(|found| found == name.as_bytes()));
     let first = matches.next();
@@ -166,7 +170,9 @@ pub(super) fn require_columns<'n>(
     mut names: impl Iterator<Item = &'n str>,
 ) -> Result<(), CsvHeaderError> {
     names.try_for_each(|name| {
-        find(columns, name)?.map(|_| ()).ok_or_else(|| CsvHeaderError::MissingColumn(name.to_owned(), name.to_owned()))
+        find_column(columns, name)?
+            .map(|_| ())
+            .ok_or_else(|| CsvHeaderError::MissingColumn(name.to_owned(), name.to_owned()))
     })
 }
 
@@ -174,14 +180,16 @@ pub(super) fn require_columns<'n>(
 fn event_columns(
     names: &[Vec<u8>],
     mapping: &ColumnMapping,
-) -> Result<[Option<usize>; EventField::COUNT], CsvHeaderError> {
-    let mut columns = [None; EventField::COUNT];
-    for (field, column) in EventField::all().zip(&mut columns) {
-        let name = mapping.column(field);
-        *column = find(names, name)?;
-        if column.is_none() && mapping.requires(field) {
-            let required: Vec<_> =
-                EventField::all().filter(|field| mapping.requires(*field)).map(|field| mapping.column(field)).collect();
+) -> Result<[Option<usize>; EventField::FIELD_COUNT], CsvHeaderError> {
+    let mut columns = [None; EventField::FIELD_COUNT];
+    for (field, column) in EventField::all_fields().zip(&mut columns) {
+        let name = mapping.csv_column(field);
+        *column = find_column(names, name)?;
+        if column.is_none() && mapping.requires_column(field) {
+            let required: Vec<_> = EventField::all_fields()
+                .filter(|field| mapping.requires_column(*field))
+                .map(|field| mapping.csv_column(field))
+                .collect();
             return Err(CsvHeaderError::MissingColumn(name.to_owned(), required.join(", ")));
         }
     }
@@ -193,7 +201,7 @@ impl CsvEventReader {
     /// are ignored.
     pub(super) fn new(header: &[u8], mapping: ColumnMapping) -> Result<Self, CsvHeaderError> {
         let (row, column_count, columns) =
-            resolve_columns(mapping.table(), header, |names| event_columns(names, &mapping))?;
+            resolve_columns(mapping.table_format(), header, |names| event_columns(names, &mapping))?;
         Ok(Self { row, mapping, column_count, columns })
     }
 
@@ -212,12 +220,12 @@ impl CsvEventReader {
         rules: &ValidationRules,
         received_at: Timestamp,
     ) -> Result<WithConsent, ValidationError> {
-        self.row.read_line(line, self.column_count)?;
+        self.row.read_record(line, self.column_count)?;
         let text = |field: EventField| {
             let column = self.columns.get(field as usize).copied().flatten();
-            Ok(self.row.text(field.json_name(), column)?.map(Cow::Borrowed))
+            Ok(self.row.field_text(field.json_name(), column)?.map(Cow::Borrowed))
         };
-        rules.validate_event(self.mapping.raw_event(text)?, received_at)
+        rules.validate_event(self.mapping.raw_event_from_fields(text)?, received_at)
     }
 }
 
@@ -230,19 +238,20 @@ mod tests {
 
     const NOW: Timestamp = 1_700_000_000_000;
 
-    fn reader(header: &str) -> CsvEventReader {
+    fn reader_with_header(header: &str) -> CsvEventReader {
         CsvEventReader::new(header.as_bytes(), ColumnMapping::default()).unwrap()
     }
 
-    fn error(line: &[u8]) -> (Option<&'static str>, ValidationErrorCode) {
-        let error =
-            reader("user,item,event,timestamp,value").read_event(line, &ValidationRules::default(), NOW).unwrap_err();
+    fn row_error(line: &[u8]) -> (Option<&'static str>, ValidationErrorCode) {
+        let error = reader_with_header("user,item,event,timestamp,value")
+            .read_event(line, &ValidationRules::default(), NOW)
+            .unwrap_err();
         (error.field, error.code)
     }
 
     #[test]
     fn accepts_columns_in_any_order() {
-        let mut reader = reader("timestamp, session ,value,colour,event,item,user");
+        let mut reader = reader_with_header("timestamp, session ,value,colour,event,item,user");
         let event = reader
             .read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &ValidationRules::default(), NOW)
             .unwrap()
@@ -290,8 +299,9 @@ mod tests {
     #[test]
     fn reads_a_file_without_a_header() {
         let columns = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-        let mapping =
-            |names| ColumnMapping::default().with_table(TableFormat { delimiter: None, columns: columns(names) });
+        let mapping = |names| {
+            ColumnMapping::default().with_table_format(TableFormat { delimiter: None, columns: columns(names) })
+        };
         let mut reader =
             CsvEventReader::new(b"u::x;i;view;1600000000", mapping(&["user", "item", "event", "timestamp"])).unwrap();
         let event = reader.read_event(b"u::x;i;view;1600000000", &ValidationRules::default(), NOW).unwrap().value;
@@ -323,24 +333,24 @@ mod tests {
 
     #[test]
     fn names_field_and_code_of_invalid_rows() {
-        assert_eq!(error(b"u,i,view"), (None, ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,view,1600000000,2,3"), (None, ValidationErrorCode::Syntax));
-        assert_eq!(error(b"u,\"i,view,1600000000,2"), (None, ValidationErrorCode::Syntax));
-        assert_eq!(error(b",i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,,view,1600000000,2"), (Some("item_id"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,,1600000000,2"), (Some("type"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,glance,1600000000,2"), (Some("type"), ValidationErrorCode::UnknownKind));
-        assert_eq!(error(b"u,i,view,,2"), (Some("timestamp"), ValidationErrorCode::Missing));
-        assert_eq!(error(b"u,i,view,soon,2"), (Some("timestamp"), ValidationErrorCode::BadTimestamp));
-        assert_eq!(error(b"u,i,view,99999999999,2"), (Some("timestamp"), ValidationErrorCode::TooLate));
-        assert_eq!(error(b"u,i,view,1600000000,two"), (Some("value"), ValidationErrorCode::WrongType));
-        assert_eq!(error(b"u,i,view,1600000000,NaN"), (Some("value"), ValidationErrorCode::NotFinite));
-        assert_eq!(error(b"\xff,i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::NotUtf8));
+        assert_eq!(row_error(b"u,i,view"), (None, ValidationErrorCode::Missing));
+        assert_eq!(row_error(b"u,i,view,1600000000,2,3"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(row_error(b"u,\"i,view,1600000000,2"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(row_error(b",i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::Missing));
+        assert_eq!(row_error(b"u,,view,1600000000,2"), (Some("item_id"), ValidationErrorCode::Missing));
+        assert_eq!(row_error(b"u,i,,1600000000,2"), (Some("type"), ValidationErrorCode::Missing));
+        assert_eq!(row_error(b"u,i,glance,1600000000,2"), (Some("type"), ValidationErrorCode::UnknownKind));
+        assert_eq!(row_error(b"u,i,view,,2"), (Some("timestamp"), ValidationErrorCode::Missing));
+        assert_eq!(row_error(b"u,i,view,soon,2"), (Some("timestamp"), ValidationErrorCode::BadTimestamp));
+        assert_eq!(row_error(b"u,i,view,99999999999,2"), (Some("timestamp"), ValidationErrorCode::TooLate));
+        assert_eq!(row_error(b"u,i,view,1600000000,two"), (Some("value"), ValidationErrorCode::WrongType));
+        assert_eq!(row_error(b"u,i,view,1600000000,NaN"), (Some("value"), ValidationErrorCode::NotFinite));
+        assert_eq!(row_error(b"\xff,i,view,1600000000,2"), (Some("user_id"), ValidationErrorCode::NotUtf8));
     }
 
     #[test]
     fn reads_the_line_after_an_unclosed_quote() {
-        let mut reader = reader("user,item,event,timestamp");
+        let mut reader = reader_with_header("user,item,event,timestamp");
         assert!(reader.read_event(b"\"u,i,view,1600000000", &ValidationRules::default(), NOW).is_err());
         assert!(reader.read_event(b"u,i,view,1600000000", &ValidationRules::default(), NOW).is_ok());
     }
@@ -348,14 +358,14 @@ mod tests {
     proptest! {
         #[test]
         fn parses_any_line_without_panic(line in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = reader("user,item,event,timestamp").read_event(&line, &ValidationRules::default(), NOW);
+            let _ = reader_with_header("user,item,event,timestamp").read_event(&line, &ValidationRules::default(), NOW);
         }
 
         #[test]
         fn round_trips_quoted_ids(user in "\\PC{1,40}", item in "[a-z\",; ]{1,40}") {
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
             let line = format!("{},{},view,1600000000", quoted(&user), quoted(&item));
-            let event = reader("user,item,event,timestamp").read_event(line.as_bytes(), &ValidationRules::default(), NOW).unwrap().value;
+            let event = reader_with_header("user,item,event,timestamp").read_event(line.as_bytes(), &ValidationRules::default(), NOW).unwrap().value;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The file name that stands for the standard input.
-pub const STANDARD_INPUT: &str = "-";
+pub const STANDARD_INPUT_NAME: &str = "-";
 
 /// Bytes per read from the disk, and per decompressed block.
-const BUFFER_BYTES: usize = 128 * 1024;
+const READ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// A file that is decompressed on the fly if its name ends in `.gz` or `.zst`.
 pub struct DecompressedFile {
@@ -30,18 +30,21 @@ impl DecompressedFile {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(file: &Path) -> io::Result<Self> {
-        if file == Path::new(STANDARD_INPUT) {
+        if file == Path::new(STANDARD_INPUT_NAME) {
             return Self::open_standard_input();
         }
         let source = File::open(file)?;
         let handle = source.try_clone()?;
-        let source = BufReader::with_capacity(BUFFER_BYTES, source);
+        let source = BufReader::with_capacity(READ_BUFFER_BYTES, source);
         let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let (reader, inner_name): (Box<dyn BufRead + Send>, _) = if let Some(inner) = name.strip_suffix(".gz") {
-            (Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(source))), inner.to_owned())
+            (Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, MultiGzDecoder::new(source))), inner.to_owned())
         } else if let Some(inner) = name.strip_suffix(".zst") {
             (
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?)),
+                Box::new(BufReader::with_capacity(
+                    READ_BUFFER_BYTES,
+                    zstd::stream::read::Decoder::with_buffer(source)?,
+                )),
                 inner.to_owned(),
             )
         } else {
@@ -57,13 +60,13 @@ impl DecompressedFile {
     /// NDJSON.
     fn open_standard_input() -> io::Result<Self> {
         let handle = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let mut source = BufReader::with_capacity(BUFFER_BYTES, handle.try_clone()?);
+        let mut source = BufReader::with_capacity(READ_BUFFER_BYTES, handle.try_clone()?);
         let start = source.fill_buf()?;
         let (is_gzip, is_zstd) = (start.starts_with(b"\x1F\x8B"), start.starts_with(b"\x28\xB5\x2F\xFD"));
         let mut reader: Box<dyn BufRead + Send> = if is_gzip {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(source)))
+            Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, MultiGzDecoder::new(source)))
         } else if is_zstd {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?))
+            Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?))
         } else {
             Box::new(source)
         };
@@ -77,7 +80,7 @@ impl DecompressedFile {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+    pub fn skip_bytes(&mut self, bytes: u64) -> io::Result<()> {
         if self.is_compressed {
             io::copy(&mut (&mut self.reader).take(bytes), &mut io::sink()).map(|_| ())
         } else {
@@ -87,7 +90,7 @@ impl DecompressedFile {
 
     /// The open file.
     #[must_use]
-    pub fn file(&self) -> &File {
+    pub fn open_file(&self) -> &File {
         &self.handle
     }
 

@@ -23,20 +23,20 @@ impl KeyedDigest {
 
     /// The digest of the bytes so far, as 32 hexadecimal digits.
     #[must_use]
-    pub fn hex(&self) -> String {
+    pub fn to_hex(&self) -> String {
         format!("{:032x}", self.0.finish128().as_u128())
     }
 
     /// The digest of several parts. Each part is prefixed with its length, so moving bytes between
     /// parts changes the digest.
     #[must_use]
-    pub fn of_parts(key: &[u8; 16], parts: &[&[u8]]) -> String {
+    pub fn hex_digest_of_parts(key: &[u8; 16], parts: &[&[u8]]) -> String {
         let mut digest = Self::new(key);
         for part in parts {
             digest.update(&(part.len() as u64).to_le_bytes());
             digest.update(part);
         }
-        digest.hex()
+        digest.to_hex()
     }
 }
 
@@ -51,9 +51,15 @@ mod tests {
         chunks.update(b"another");
         let mut whole = KeyedDigest::new(&[0; 16]);
         whole.update(b"one and another");
-        assert_eq!(chunks.hex(), whole.hex());
-        assert_ne!(KeyedDigest::of_parts(&[0; 16], &[b"ab", b"c"]), KeyedDigest::of_parts(&[0; 16], &[b"a", b"bc"]));
-        assert_ne!(KeyedDigest::of_parts(&[0; 16], &[b"a"]), KeyedDigest::of_parts(&[1; 16], &[b"a"]));
+        assert_eq!(chunks.to_hex(), whole.to_hex());
+        assert_ne!(
+            KeyedDigest::hex_digest_of_parts(&[0; 16], &[b"ab", b"c"]),
+            KeyedDigest::hex_digest_of_parts(&[0; 16], &[b"a", b"bc"])
+        );
+        assert_ne!(
+            KeyedDigest::hex_digest_of_parts(&[0; 16], &[b"a"]),
+            KeyedDigest::hex_digest_of_parts(&[1; 16], &[b"a"])
+        );
     }
 
     #[test]
@@ -64,6 +70,6 @@ mod tests {
         let expected = u128::from_le_bytes([
             0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93,
         ]);
-        assert_eq!(KeyedDigest::new(&key).hex(), format!("{expected:032x}"));
+        assert_eq!(KeyedDigest::new(&key).to_hex(), format!("{expected:032x}"));
     }
 }

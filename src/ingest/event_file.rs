@@ -4,7 +4,7 @@ use super::column_mapping::ColumnMapping;
 use super::csv::{CsvEventReader, CsvHeaderError};
 use super::decompress::DecompressedFile;
 use super::json;
-use super::line_reader::{LineReader, MAX_LINE_BYTES, RawLine};
+use super::line_reader::{LineContent, LineReader, MAX_LINE_BYTES};
 use super::table_format::TableFormat;
 use super::validation::ValidationRules;
 use super::validation_error::{ValidationError, ValidationErrorCode};
@@ -82,7 +82,7 @@ impl FileLineReader {
     }
 
     /// Whether the file name stands for NDJSON (one JSON object per line).
-    pub(super) fn is_json(&self) -> bool {
+    pub(super) fn is_ndjson(&self) -> bool {
         [".ndjson", ".jsonl"].iter().any(|extension| self.content.inner_name.ends_with(extension))
     }
 
@@ -95,7 +95,7 @@ impl FileLineReader {
     ) -> Result<T, FileError> {
         let file = || self.file.clone();
         let header = match self.lines.read_record(&mut self.content.reader, format.delimiter.unwrap_or(b',')) {
-            Ok(Some(RawLine::Complete(line))) => read(line).map_err(|error| match error {
+            Ok(Some(LineContent::Complete(line))) => read(line).map_err(|error| match error {
                 CsvHeaderError::MissingColumn(column, required) => {
                     format!("the header lacks the column `{column}`; it must name {required}")
                 }
@@ -107,15 +107,15 @@ impl FileLineReader {
                     )
                 }
             }),
-            Ok(Some(RawLine::TooLong)) => Err(too_long()),
+            Ok(Some(LineContent::TooLong)) => Err(too_long_reason()),
             Ok(None) => return Err(FileError::Empty { file: file() }),
-            Err(source) => return Err(FileError::reading(file(), self.lines.line_number, source)),
+            Err(source) => return Err(FileError::from_read_error(file(), self.lines.line_number, source)),
         };
         let line = self.lines.record_line;
         let (delimiter, columns) = header.map_err(|reason| FileError::Header { file: file(), line, reason })?;
         self.delimiter = Some(delimiter);
         if format.columns.is_some() {
-            self.lines.unread();
+            self.lines.unread_record();
         }
         Ok(columns)
     }
@@ -133,9 +133,9 @@ impl FileLineReader {
             None => self.lines.read_next(&mut self.content.reader),
         };
         match row {
-            Ok(Some(RawLine::Complete(line))) => Some(Ok(read(line))),
-            Ok(Some(RawLine::TooLong)) => {
-                Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long()))))
+            Ok(Some(LineContent::Complete(line))) => Some(Ok(read(line))),
+            Ok(Some(LineContent::TooLong)) => {
+                Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long_reason()))))
             }
             Ok(None) => {
                 self.is_finished = true;
@@ -143,13 +143,13 @@ impl FileLineReader {
             }
             Err(source) => {
                 self.is_finished = true;
-                Some(Err(FileError::reading(self.file.clone(), self.lines.line_number, source)))
+                Some(Err(FileError::from_read_error(self.file.clone(), self.lines.line_number, source)))
             }
         }
     }
 
     /// The number of the first line of the last row, from 1.
-    pub(super) fn record_line(&self) -> u64 {
+    pub(super) fn record_line_number(&self) -> u64 {
         self.lines.record_line
     }
 
@@ -158,8 +158,8 @@ impl FileLineReader {
     }
 
     /// The bytes of the last row, without the line end.
-    pub(super) fn line_bytes(&self) -> &[u8] {
-        self.lines.line_bytes()
+    pub(super) fn last_row_bytes(&self) -> &[u8] {
+        self.lines.last_line_bytes()
     }
 }
 
@@ -213,7 +213,7 @@ impl<'r> EventFileReader<'r> {
     ) -> Result<Self, FileError> {
         let mut lines = FileLineReader::open(file)?;
         let read = |header: &[u8]| CsvEventReader::new(header, mapping.clone()).map(|csv| (csv.delimiter(), csv));
-        let csv = if lines.is_json() { None } else { Some(lines.read_header(mapping.table(), read)?) };
+        let csv = if lines.is_ndjson() { None } else { Some(lines.read_header(mapping.table_format(), read)?) };
         Ok(Self { lines, csv, mapping, rules, received_at, rows_read: 0, warning: None })
     }
 
@@ -226,13 +226,13 @@ impl<'r> EventFileReader<'r> {
     /// The number of the first line of the last row, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
-        self.lines.record_line()
+        self.lines.record_line_number()
     }
 
     /// The bytes of the last row, without the line end.
     #[must_use]
-    pub fn row_bytes(&self) -> &[u8] {
-        self.lines.line_bytes()
+    pub fn last_row_bytes(&self) -> &[u8] {
+        self.lines.last_row_bytes()
     }
 
     /// Bytes read from the disk so far, before decompression.
@@ -252,7 +252,7 @@ impl Iterator for EventFileReader<'_> {
         let event = self.lines.read_next(|line| match csv {
             Some(csv) => csv.read_event(line, rules, received_at),
             None if mapping.is_native() => {
-                json::read_event(line.trim_ascii(), rules, received_at, Some(mapping.time()), &mut |found| {
+                json::read_event(line.trim_ascii(), rules, received_at, Some(mapping.time_format()), &mut |found| {
                     warning.get_or_insert(found.with_position(index, None));
                 })
             }
@@ -260,19 +260,21 @@ impl Iterator for EventFileReader<'_> {
         })?;
         self.rows_read += 1;
         if let Some(warning) = self.warning.as_mut().filter(|warning| warning.index == index) {
-            warning.line = Some(self.lines.record_line());
+            warning.line = Some(self.lines.record_line_number());
         }
-        Some(event.map(|event| event.map_err(|error| error.with_position(index, Some(self.lines.record_line())))))
+        Some(
+            event.map(|event| event.map_err(|error| error.with_position(index, Some(self.lines.record_line_number())))),
+        )
     }
 }
 
-fn too_long() -> String {
+fn too_long_reason() -> String {
     format!("the line has more than {MAX_LINE_BYTES} bytes")
 }
 
 impl FileError {
     /// The error for a failed read in a line. An unexpected end means a truncated file.
-    pub(crate) fn reading(file: PathBuf, line: u64, source: io::Error) -> Self {
+    pub(crate) fn from_read_error(file: PathBuf, line: u64, source: io::Error) -> Self {
         match source.kind() {
             ErrorKind::UnexpectedEof => Self::Truncated { file, line },
             _ => Self::Read { file, line, source },
@@ -289,20 +291,20 @@ mod tests {
 
     const NOW: Timestamp = 1_700_000_000_000;
 
-    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    fn write_temp_file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
         (folder, path)
     }
 
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
+    fn gzip_compress(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
 
-    fn rows(count: usize) -> String {
+    fn csv_with_rows(count: usize) -> String {
         let mut text = "user,item,event,timestamp\n".to_owned();
         for row in 0..count {
             text.push_str(&format!(
@@ -316,18 +318,18 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_format_from_the_file_name() {
-        let csv = rows(3);
+    fn the_file_name_determines_the_format() {
+        let csv = csv_with_rows(3);
         let json = "{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"i\"}\n\n{\"user_id\":\"u\",\"type\":\"view\"}\n";
-        let two_streams = [gzip(csv.as_bytes()), gzip(b"u,i,view,1400000000\n")].concat();
+        let two_streams = [gzip_compress(csv.as_bytes()), gzip_compress(b"u,i,view,1400000000\n")].concat();
         for (name, bytes, count, errors) in [
             ("a.csv", csv.clone().into_bytes(), 3, 0),
             ("a.csv.gz", two_streams, 4, 0),
             ("a.csv.zst", zstd::encode_all(csv.as_bytes(), 1).unwrap(), 3, 0),
             ("a.NDJSON", json.as_bytes().to_vec(), 2, 1),
-            ("a.jsonl.gz", gzip(json.as_bytes()), 2, 1),
+            ("a.jsonl.gz", gzip_compress(json.as_bytes()), 2, 1),
         ] {
-            let (_folder, path) = file(name, &bytes);
+            let (_folder, path) = write_temp_file(name, &bytes);
             let rules = ValidationRules::default();
             let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
             assert_eq!((events.len(), events.iter().filter(|event| event.is_err()).count()), (count, errors), "{name}");
@@ -338,7 +340,7 @@ mod tests {
     fn warns_once_about_an_unknown_field() {
         let good = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
         let misspelt = r#"{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}"#;
-        let (_folder, path) = file("a.ndjson", format!("{good}\n\n{misspelt}\n{misspelt}\n").as_bytes());
+        let (_folder, path) = write_temp_file("a.ndjson", format!("{good}\n\n{misspelt}\n{misspelt}\n").as_bytes());
         let rules = ValidationRules::default();
         let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         assert!(events.by_ref().all(|event| matches!(event, Ok(Ok(_)))));
@@ -349,7 +351,7 @@ mod tests {
     #[test]
     fn rejects_bad_rows_by_line_and_accepts_the_rest() {
         let (_folder, path) =
-            file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1600000001\nu,i,view\nu,\xff,view,1600000001\nu,\"i,view,1600000001\nu,i,view,1600000002\n");
+            write_temp_file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1600000001\nu,i,view\nu,\xff,view,1600000001\nu,\"i,view,1600000001\nu,i,view,1600000002\n");
         let rules = ValidationRules::default();
         let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
         let positions: Vec<_> =
@@ -359,13 +361,13 @@ mod tests {
 
     #[test]
     fn truncated_gzip_yields_its_events_and_then_an_error() {
-        let complete = gzip(rows(5000).as_bytes());
-        let (_folder, path) = file("a.csv.gz", &complete[..complete.len() / 2]);
+        let complete = gzip_compress(csv_with_rows(5000).as_bytes());
+        let (_folder, path) = write_temp_file("a.csv.gz", &complete[..complete.len() / 2]);
         let rules = ValidationRules::default();
         let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         let accepted = events.by_ref().take_while(Result::is_ok).count();
         assert!(accepted > 100, "{accepted}");
-        let (_folder, path) = file("a.csv.gz", &complete[..complete.len() - 4]);
+        let (_folder, path) = write_temp_file("a.csv.gz", &complete[..complete.len() - 4]);
         let error = EventFileReader::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
         assert!(
             error.to_string().ends_with("a.csv.gz:5002: the compressed stream ends too early; the file is truncated"),
@@ -375,8 +377,8 @@ mod tests {
 
     #[test]
     fn truncated_zstd_yields_its_events_and_then_an_error() {
-        let complete = zstd::encode_all(rows(50_000).as_bytes(), 1).unwrap();
-        let (_folder, path) = file("a.csv.zst", &complete[..complete.len() / 2]);
+        let complete = zstd::encode_all(csv_with_rows(50_000).as_bytes(), 1).unwrap();
+        let (_folder, path) = write_temp_file("a.csv.zst", &complete[..complete.len() / 2]);
         let rules = ValidationRules::default();
         let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         assert!(events.by_ref().take_while(Result::is_ok).count() > 100);
@@ -389,7 +391,7 @@ mod tests {
     fn errors_name_the_file() {
         let rules = ValidationRules::default();
         let error = |name: &str, bytes: &[u8]| {
-            let (_folder, path) = file(name, bytes);
+            let (_folder, path) = write_temp_file(name, bytes);
             EventFileReader::open(&path, &rules, NOW).map(|_| ()).unwrap_err().to_string()
         };
         assert!(error("a.csv", b"").contains("a.csv:1: the file is empty"));

@@ -1,6 +1,6 @@
 //! Writes journal entries as JSON lines, in the formats that the parsers of this module read.
 
-use super::timestamp::END_OF_1970;
+use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
     Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation,
     Offset, Timestamp, UserMerge, WithConsent,
@@ -48,22 +48,30 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let name = entry_kind_name(entry);
     match entry {
-        Entry::Event(event) => write(ExportLine { offset, entry: name, rest: EventLine::new(event, None)? }, lines),
-        Entry::Private(event) => {
-            write(ExportLine { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? }, lines)
+        Entry::Event(event) => {
+            write_json_line(ExportLine { offset, entry: name, rest: EventLine::new(event, None)? }, lines)
         }
+        Entry::Private(event) => write_json_line(
+            ExportLine { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? },
+            lines,
+        ),
         Entry::Impression(impression) => {
-            write(ExportLine { offset, entry: name, rest: ImpressionLine::new(impression) }, lines)
+            write_json_line(ExportLine { offset, entry: name, rest: ImpressionLine::new(impression) }, lines)
         }
-        Entry::Item(change) => write(ExportLine { offset, entry: name, rest: ItemLine::new(change) }, lines),
-        Entry::Model(change) => write(ExportLine { offset, entry: name, rest: ModelLine::new(change) }, lines),
-        Entry::Merge(UserMerge { from, into, timestamp }) => {
-            write(ExportLine { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } }, lines)
+        Entry::Item(change) => write_json_line(ExportLine { offset, entry: name, rest: ItemLine::new(change) }, lines),
+        Entry::Model(change) => {
+            write_json_line(ExportLine { offset, entry: name, rest: ModelLine::new(change) }, lines)
         }
-        Entry::Consent(change) => write(ExportLine { offset, entry: name, rest: change }, lines),
-        Entry::Erase(erasure) => write(ExportLine { offset, entry: name, rest: erasure }, lines),
-        Entry::Tombstone => write(ExportLine { offset, entry: name, rest: BlankLine {} }, lines),
-        Entry::Expire(expiry) => write(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines),
+        Entry::Merge(UserMerge { from, into, timestamp }) => write_json_line(
+            ExportLine { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } },
+            lines,
+        ),
+        Entry::Consent(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
+        Entry::Erase(erasure) => write_json_line(ExportLine { offset, entry: name, rest: erasure }, lines),
+        Entry::Tombstone => write_json_line(ExportLine { offset, entry: name, rest: BlankLine {} }, lines),
+        Entry::Expire(expiry) => {
+            write_json_line(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines)
+        }
     }
 }
 
@@ -74,7 +82,7 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
 /// As [`write_entry`].
 pub fn write_entry_with_consent(entry: &WithConsent<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     match &entry.value {
-        Entry::Event(event) => write(
+        Entry::Event(event) => write_json_line(
             ExportLine { offset: 0, entry: entry_kind_name(&entry.value), rest: EventLine::new(event, entry.consent)? },
             lines,
         ),
@@ -82,7 +90,7 @@ pub fn write_entry_with_consent(entry: &WithConsent<Entry>, lines: &mut Vec<u8>)
     }
 }
 
-fn write<T: Serialize>(line: ExportLine<T>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+fn write_json_line<T: Serialize>(line: ExportLine<T>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     serde_json::to_writer(&mut *lines, &line)?;
     lines.push(b'\n');
     Ok(())
@@ -171,7 +179,7 @@ enum ApiTimestamp {
 
 impl ApiTimestamp {
     fn new(at: Timestamp) -> Self {
-        let text = (0..END_OF_1970).contains(&at).then(|| jiff::Timestamp::from_millisecond(at).ok()).flatten();
+        let text = (0..END_OF_1970_MS).contains(&at).then(|| jiff::Timestamp::from_millisecond(at).ok()).flatten();
         text.map_or(Self::Milliseconds(at), |at| Self::Text(at.to_string()))
     }
 }
@@ -320,20 +328,20 @@ mod tests {
 
     const NOW: Timestamp = 1_700_000_000_000;
 
-    fn line(entry: &Entry) -> String {
+    fn exported_line(entry: &Entry) -> String {
         let mut lines = Vec::new();
         write_entry(7, entry, &mut lines).unwrap();
         String::from_utf8(lines).unwrap()
     }
 
-    fn name() -> impl Strategy<Value = String> {
+    fn any_name() -> impl Strategy<Value = String> {
         "[^\\p{Cc}]{1,20}"
     }
 
     proptest! {
         #[test]
         fn round_trips_events(
-            (event_id, user_id, session_id, item_id) in (proptest::option::of(name()), name(), proptest::option::of(name()), name()),
+            (event_id, user_id, session_id, item_id) in (proptest::option::of(any_name()), any_name(), proptest::option::of(any_name()), any_name()),
             value in proptest::option::of(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO),
             timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"), consent in proptest::option::of(proptest::sample::select(&Consent::ALL[..])),
         ) {
@@ -349,7 +357,7 @@ mod tests {
 
         #[test]
         fn round_trips_item_changes(
-            item_id in name(), operation in 0..3, names in proptest::collection::hash_set(name(), 0..4), text in proptest::option::of(name()),
+            item_id in any_name(), operation in 0..3, names in proptest::collection::hash_set(any_name(), 0..4), text in proptest::option::of(any_name()),
             price in proptest::option::of(0.0..1e12_f64), available in any::<bool>(), at in proptest::option::of(0..NOW), is_set in any::<bool>(),
         ) {
             let names: Vec<String> = names.into_iter().collect();
@@ -362,7 +370,7 @@ mod tests {
                 _ => ItemOperation::Delete,
             };
             let change = ItemChange { item_id, timestamp: NOW, operation };
-            let line = line(&Entry::Item(change.clone()));
+            let line = exported_line(&Entry::Item(change.clone()));
             let batch = read_items(line.as_bytes(), 9, NOW).unwrap();
             prop_assert_eq!((batch.records, batch.warnings), (vec![Ok(change)], vec![]), "{}", line);
         }
@@ -381,7 +389,7 @@ mod tests {
             properties: Some("{\r\n \"a\": 1\n}".to_owned()),
         };
         assert_eq!(
-            line(&Entry::Event(event)),
+            exported_line(&Entry::Event(event)),
             "{\"offset\":7,\"entry\":\"event\",\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"i\",\"value\":0.1,\"timestamp\":\"1970-01-01T00:00:00.001Z\",\"properties\":{   \"a\": 1 }}\n"
         );
         let impression = Entry::Impression(Impression {
@@ -392,7 +400,7 @@ mod tests {
             items: vec![ImpressionItem { item_id: "i".to_owned(), source: SourceName::Trending }],
         });
         assert_eq!(
-            line(&impression),
+            exported_line(&impression),
             "{\"offset\":7,\"entry\":\"impression\",\"recommendation_id\":\"r\",\"user_id\":\"u\",\"timestamp\":2,\"weights_version\":3,\
              \"items\":[{\"item_id\":\"i\",\"source\":\"trending\"}]}\n"
         );

@@ -5,14 +5,14 @@ use super::event_file::{FileError, FileLineReader};
 use super::items::{item_change_from_object, parse_object};
 use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
-use super::validation::excerpt;
+use super::validation::printable_excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{ItemChange, Timestamp};
 use serde_json::{Map, Number, Value};
 use std::path::Path;
 
 /// The fields that a column can hold.
-const FIELDS: [&str; 9] =
+const ITEM_FIELDS: [&str; 9] =
     ["item_id", "op", "categories", "brand", "price", "tags", "available", "published", "expires"];
 
 /// Separator of list elements in a CSV column.
@@ -48,7 +48,7 @@ impl ItemFileReader {
     /// The field with this name in a mapping; `item` is short for `item_id`.
     #[must_use]
     pub fn field_from_name(name: &str) -> Option<&'static str> {
-        FIELDS.into_iter().find(|field| *field == if name == "item" { "item_id" } else { name })
+        ITEM_FIELDS.into_iter().find(|field| *field == if name == "item" { "item_id" } else { name })
     }
 
     /// Opens a file.
@@ -58,7 +58,7 @@ impl ItemFileReader {
     pub fn open(file: &Path, format: ItemFileFormat, received_at: Timestamp) -> Result<Self, FileError> {
         let lines = FileLineReader::open(file)?;
         let mut items = Self { lines, csv: None, format, received_at, rows_read: 0, last_item: None };
-        if !items.lines.is_json() {
+        if !items.lines.is_ndjson() {
             let ItemFileFormat { names, table, .. } = &items.format;
             let read = |first: &[u8]| {
                 let (row, _, fields) = resolve_columns(table, first, |columns| item_columns(columns, names))?;
@@ -72,13 +72,13 @@ impl ItemFileReader {
     /// The number of the first line of the last row, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
-        self.lines.record_line()
+        self.lines.record_line_number()
     }
 
     /// The bytes of the last row, without the line end.
     #[must_use]
-    pub fn row_bytes(&self) -> &[u8] {
-        self.lines.line_bytes()
+    pub fn last_row_bytes(&self) -> &[u8] {
+        self.lines.last_row_bytes()
     }
 
     /// Bytes read from the disk so far, before decompression.
@@ -96,14 +96,18 @@ impl Iterator for ItemFileReader {
         let last_item = &mut self.last_item;
         let change = self.lines.read_next(|line| {
             let object = match csv {
-                Some((row, fields)) => merge_rows(last_item, object_from_row(row, fields, line)?),
+                Some((row, fields)) => merge_with_previous_row(last_item, object_from_row(row, fields, line)?),
                 None => rename_fields(parse_object(line.trim_ascii())?, names),
             };
             item_change_from_object(object, received_at, Some(time), &mut |_| {})
         })?;
         let index = self.rows_read;
         self.rows_read += 1;
-        Some(change.map(|change| change.map_err(|error| error.with_position(index, Some(self.lines.record_line())))))
+        Some(
+            change.map(|change| {
+                change.map_err(|error| error.with_position(index, Some(self.lines.record_line_number())))
+            }),
+        )
     }
 }
 
@@ -113,7 +117,7 @@ fn item_columns(
     names: &[(&'static str, String)],
 ) -> Result<Vec<Option<&'static str>>, CsvHeaderError> {
     require_columns(columns, names.iter().map(|(_, name)| name.as_str()))?;
-    let native = |column: &[u8]| FIELDS.into_iter().find(|field| field.as_bytes() == column);
+    let native = |column: &[u8]| ITEM_FIELDS.into_iter().find(|field| field.as_bytes() == column);
     let mapped = |column: &[u8]| names.iter().find(|(_, name)| name.as_bytes() == column).map(|(field, _)| *field);
     let fields: Vec<_> = columns.iter().map(|column| mapped(column).or_else(|| native(column))).collect();
     let has_item = fields.contains(&Some("item_id"));
@@ -123,7 +127,7 @@ fn item_columns(
 /// Adds the attributes of the row before, if it has the same item. Catalogs with a row for each
 /// variant leave the columns of the product empty after the first row; without them, the last
 /// variant would erase the product.
-fn merge_rows(last_item: &mut Option<Map<String, Value>>, row: Map<String, Value>) -> Map<String, Value> {
+fn merge_with_previous_row(last_item: &mut Option<Map<String, Value>>, row: Map<String, Value>) -> Map<String, Value> {
     let is_put = |row: &Map<String, Value>| row.get("op").is_none_or(|op| op == "put");
     let is_continued =
         |last: &Map<String, Value>| last.get("item_id") == row.get("item_id") && is_put(last) && is_put(&row);
@@ -147,23 +151,23 @@ fn object_from_row(
     fields: &[Option<&'static str>],
     line: &[u8],
 ) -> Result<Map<String, Value>, ValidationError> {
-    row.read_line(line, fields.len())?;
+    row.read_record(line, fields.len())?;
     let mut object = Map::new();
     for (column, field) in fields.iter().enumerate().filter_map(|(column, field)| Some((column, (*field)?))) {
-        if let Some(text) = row.text(field, Some(column))? {
-            object.insert(field.to_owned(), value(field, text)?);
+        if let Some(text) = row.field_text(field, Some(column))? {
+            object.insert(field.to_owned(), attribute_value(field, text)?);
         }
     }
     Ok(object)
 }
 
-fn value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
+fn attribute_value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
     Ok(match field {
         "categories" | "tags" => {
             text.split(LIST_SEPARATOR).map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect()
         }
         "price" => {
-            let price: f64 = text.parse().map_err(|_| wrong_type("a number", field, text))?;
+            let price: f64 = text.parse().map_err(|_| wrong_type_error("a number", field, text))?;
             let not_finite =
                 || ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number");
             Value::Number(Number::from_f64(price).ok_or_else(not_finite)?)
@@ -171,17 +175,17 @@ fn value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
         "available" => match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "1" => Value::Bool(true),
             "false" | "no" | "0" => Value::Bool(false),
-            _ => return Err(wrong_type("true or false", field, text)),
+            _ => return Err(wrong_type_error("true or false", field, text)),
         },
         _ => Value::from(text),
     })
 }
 
-fn wrong_type(expected: &str, field: &'static str, text: &str) -> ValidationError {
+fn wrong_type_error(expected: &str, field: &'static str, text: &str) -> ValidationError {
     ValidationError::new(
         field,
         ValidationErrorCode::WrongType,
-        format!("`{field}` must be {expected}, not `{}`", excerpt(text)),
+        format!("`{field}` must be {expected}, not `{}`", printable_excerpt(text)),
     )
 }
 
@@ -190,7 +194,11 @@ mod tests {
     use super::*;
     use crate::domain::ItemOperation;
 
-    fn read(name: &str, text: &str, names: &[(&'static str, &str)]) -> Vec<Result<ItemChange, ValidationError>> {
+    fn read_changes(
+        name: &str,
+        text: &str,
+        names: &[(&'static str, &str)],
+    ) -> Vec<Result<ItemChange, ValidationError>> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
@@ -203,12 +211,12 @@ mod tests {
 
     #[test]
     fn csv_and_json_give_the_same_change() {
-        let csv = read(
+        let csv = read_changes(
             "a.csv",
             "itemid,categories,price,available,colour\ntea,hot | cold,4.5,yes,red\n",
             &[("item_id", "itemid")],
         );
-        let json = read(
+        let json = read_changes(
             "a.ndjson",
             r#"{"itemid":"tea","categories":["hot","cold"],"price":4.5,"available":true}"#,
             &[("item_id", "itemid")],
@@ -224,7 +232,7 @@ mod tests {
     fn rows_of_variants_keep_the_attributes_of_the_product() {
         let rows =
             "Handle;Body;Vendor;Price\nshirt;\"<p>\nblue, \"\"new\"\"\n</p>\";leaf;4\nshirt;;;5\nhat;;;3\nshirt;;;6\n";
-        let changes = read("a.csv", rows, &[("item_id", "Handle"), ("brand", "Vendor"), ("price", "Price")]);
+        let changes = read_changes("a.csv", rows, &[("item_id", "Handle"), ("brand", "Vendor"), ("price", "Price")]);
         let items = changes.iter().map(|change| match change {
             Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) => {
                 (item_id.as_str(), item.brand.as_deref(), item.price)
@@ -249,14 +257,15 @@ mod tests {
             Ok(_) => Ok(None),
             Err(error) => Err(error.code),
         };
-        let found: Vec<_> = read("a.csv", rows, &[]).iter().chain(&read("a.ndjson", json, &[])).map(expires).collect();
+        let found: Vec<_> =
+            read_changes("a.csv", rows, &[]).iter().chain(&read_changes("a.ndjson", json, &[])).map(expires).collect();
         let at = Ok(Some(2_100_000_000_000));
         assert_eq!(found, [at, at, at, Err(ValidationErrorCode::TooEarly), at]);
     }
 
     #[test]
     fn rejects_bad_rows_by_line() {
-        let rows = read("a.csv", "item_id,price\ntea,4\ncup,dear\n,1\npot\nurn,NaN\n", &[]);
+        let rows = read_changes("a.csv", "item_id,price\ntea,4\ncup,dear\n,1\npot\nurn,NaN\n", &[]);
         let errors: Vec<_> =
             rows.iter().map(|row| row.as_ref().err().map(|error| (error.line, error.field, error.code))).collect();
         assert_eq!(

@@ -3,7 +3,7 @@
 use super::framing::BodyError;
 use super::record_batch::{ParsedBatch, read_records};
 use super::timestamp::{self, TimeFormat};
-use super::validation::{excerpt, missing_field, validate_id};
+use super::validation::{missing_field_error, printable_excerpt, validate_id};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ pub const MAX_TAGS: usize = 64;
 /// # Errors
 /// The first error of the record, without a position.
 pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
-    put(attributes(parse_object(text)?, None, warn)?)
+    put_operation(parse_attributes(parse_object(text)?, None, warn)?)
 }
 
 /// Parses a JSON merge patch (RFC 7396) of one item: absent attributes stay, a `null` removes an
@@ -28,7 +28,7 @@ pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<I
 /// # Errors
 /// The first error of the record, without a position.
 pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
-    attributes(parse_object(text)?, None, warn).map(ItemOperation::Patch)
+    parse_attributes(parse_object(text)?, None, warn).map(ItemOperation::Patch)
 }
 
 /// Parses a request body of item changes: one JSON object, an array of objects, or one object per
@@ -38,7 +38,7 @@ pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Re
 /// # Errors
 /// If the body is empty or holds more than `limit` changes. No change is accepted then.
 pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<ParsedBatch<ItemChange>, BodyError> {
-    read_records(body, "item", limit, |text, warn| read_change(text, received_at, warn))
+    read_records(body, "item", limit, |text, warn| read_item_change(text, received_at, warn))
 }
 
 /// Validates an id from a path or a query.
@@ -49,7 +49,7 @@ pub fn check_id(field: &'static str, text: String) -> Result<String, ValidationE
     validate_id(field, text.into())
 }
 
-fn read_change(
+fn read_item_change(
     text: &[u8],
     received_at: Timestamp,
     warn: &mut dyn FnMut(ValidationError),
@@ -71,18 +71,18 @@ pub(super) fn item_change_from_object(
     remove_export_fields(&mut fields)?;
     let item_id = validate_id(
         "item_id",
-        string("item_id", fields.remove("item_id").unwrap_or_default())?
-            .ok_or_else(|| missing_field("item_id"))?
+        parse_string("item_id", fields.remove("item_id").unwrap_or_default())?
+            .ok_or_else(|| missing_field_error("item_id"))?
             .into(),
     )?;
-    let op = string("op", fields.remove("op").unwrap_or_default())?;
-    let patch = attributes(fields, time, warn)?;
+    let op = parse_string("op", fields.remove("op").unwrap_or_default())?;
+    let patch = parse_attributes(fields, time, warn)?;
     let operation = match op.as_deref() {
-        None | Some("put") => put(patch)?,
+        None | Some("put") => put_operation(patch)?,
         Some("patch") => ItemOperation::Patch(patch),
         Some("delete") => ItemOperation::Delete,
         Some(other) => {
-            let reason = format!("unknown `op` `{}`; it must be put, patch or delete", excerpt(other));
+            let reason = format!("unknown `op` `{}`; it must be put, patch or delete", printable_excerpt(other));
             return Err(ValidationError::new("op", ValidationErrorCode::UnknownOp, reason));
         }
     };
@@ -94,11 +94,11 @@ pub(super) fn item_change_from_object(
 /// # Errors
 /// If `entry` names another kind of entry.
 fn remove_export_fields(fields: &mut Map<String, Value>) -> Result<(), ValidationError> {
-    let Some(entry) = string("entry", fields.remove("entry").unwrap_or_default())? else { return Ok(()) };
+    let Some(entry) = parse_string("entry", fields.remove("entry").unwrap_or_default())? else { return Ok(()) };
     if entry != "item" {
         let reason = format!(
             "the record is an exported `{}`, not an item; send events to /v1/events; other kinds cannot be imported",
-            excerpt(&entry)
+            printable_excerpt(&entry)
         );
         return Err(ValidationError::new("entry", ValidationErrorCode::WrongType, reason));
     }
@@ -107,7 +107,7 @@ fn remove_export_fields(fields: &mut Map<String, Value>) -> Result<(), Validatio
     Ok(())
 }
 
-fn put(patch: ItemPatch) -> Result<ItemOperation, ValidationError> {
+fn put_operation(patch: ItemPatch) -> Result<ItemOperation, ValidationError> {
     let mut item = Item::default();
     patch.apply(&mut item);
     Ok(ItemOperation::Put(item))
@@ -127,7 +127,7 @@ pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Validation
     }
 }
 
-fn attributes(
+fn parse_attributes(
     fields: Map<String, Value>,
     time: Option<&TimeFormat>,
     warn: &mut dyn FnMut(ValidationError),
@@ -135,43 +135,44 @@ fn attributes(
     let mut patch = ItemPatch::default();
     for (name, value) in fields {
         match name.as_str() {
-            "categories" => patch.categories = Some(list("categories", value, MAX_CATEGORIES)?),
+            "categories" => patch.categories = Some(parse_string_list("categories", value, MAX_CATEGORIES)?),
             "brand" => {
-                patch.brand = Some(string("brand", value)?.map(|brand| validate_id("brand", brand.into())).transpose()?)
+                patch.brand =
+                    Some(parse_string("brand", value)?.map(|brand| validate_id("brand", brand.into())).transpose()?)
             }
-            "price" => patch.price = Some(price(&value)?),
-            "tags" => patch.tags = Some(list("tags", value, MAX_TAGS)?),
-            "available" => patch.available = Some(available(&value)?),
+            "price" => patch.price = Some(parse_price(&value)?),
+            "tags" => patch.tags = Some(parse_string_list("tags", value, MAX_TAGS)?),
+            "available" => patch.available = Some(parse_available(&value)?),
             "published" => patch.published = Some(item_timestamp("published", &value, time)?),
             "expires" => patch.expires = Some(item_timestamp("expires", &value, time)?),
             other => warn(ValidationError::new(
                 None,
                 ValidationErrorCode::UnknownField,
-                format!("unknown item field `{}`", excerpt(other)),
+                format!("unknown item field `{}`", printable_excerpt(other)),
             )),
         }
     }
     Ok(patch)
 }
 
-fn wrong_type(field: &'static str, expected: &str) -> ValidationError {
+fn wrong_type_error(field: &'static str, expected: &str) -> ValidationError {
     ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be {expected}"))
 }
 
-fn string(field: &'static str, value: Value) -> Result<Option<String>, ValidationError> {
+fn parse_string(field: &'static str, value: Value) -> Result<Option<String>, ValidationError> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
-        _ => Err(wrong_type(field, "a string")),
+        _ => Err(wrong_type_error(field, "a string")),
     }
 }
 
 /// A list of distinct names.
-fn list(field: &'static str, value: Value, limit: usize) -> Result<Vec<String>, ValidationError> {
+fn parse_string_list(field: &'static str, value: Value, limit: usize) -> Result<Vec<String>, ValidationError> {
     let values = match value {
         Value::Null => Vec::new(),
         Value::Array(values) => values,
-        _ => return Err(wrong_type(field, "a list of strings")),
+        _ => return Err(wrong_type_error(field, "a list of strings")),
     };
     if values.len() > limit {
         return Err(ValidationError::new(
@@ -182,7 +183,7 @@ fn list(field: &'static str, value: Value, limit: usize) -> Result<Vec<String>, 
     }
     let mut names: Vec<String> = Vec::with_capacity(values.len());
     for value in values {
-        let Value::String(name) = value else { return Err(wrong_type(field, "a list of strings")) };
+        let Value::String(name) = value else { return Err(wrong_type_error(field, "a list of strings")) };
         let name = validate_id(field, name.into())?;
         if !names.contains(&name) {
             names.push(name);
@@ -191,7 +192,7 @@ fn list(field: &'static str, value: Value, limit: usize) -> Result<Vec<String>, 
     Ok(names)
 }
 
-fn price(value: &Value) -> Result<Option<f64>, ValidationError> {
+fn parse_price(value: &Value) -> Result<Option<f64>, ValidationError> {
     match value {
         Value::Null => Ok(None),
         Value::Number(number) => match number.as_f64().filter(|price| price.is_finite()) {
@@ -205,15 +206,15 @@ fn price(value: &Value) -> Result<Option<f64>, ValidationError> {
                 Err(ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number"))
             }
         },
-        _ => Err(wrong_type("price", "a number")),
+        _ => Err(wrong_type_error("price", "a number")),
     }
 }
 
-fn available(value: &Value) -> Result<bool, ValidationError> {
+fn parse_available(value: &Value) -> Result<bool, ValidationError> {
     match value {
         Value::Null => Ok(true),
         Value::Bool(available) => Ok(*available),
-        _ => Err(wrong_type("available", "true or false")),
+        _ => Err(wrong_type_error("available", "true or false")),
     }
 }
 
@@ -228,7 +229,7 @@ fn item_timestamp(
         (Value::Number(number), Some(time)) => time.parse(field, &number.to_string())?,
         (Value::String(text), None) => timestamp::from_rfc3339(field, text)?,
         (Value::Number(number), None) => timestamp::from_milliseconds(field, &number.to_string())?,
-        _ => return Err(wrong_type(field, "a date and time or a number")),
+        _ => return Err(wrong_type_error(field, "a date and time or a number")),
     };
     if at < 0 {
         Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` is before 1970")))
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn error(text: &str) -> (Option<&'static str>, ValidationErrorCode) {
+    fn parse_error(text: &str) -> (Option<&'static str>, ValidationErrorCode) {
         let error = read_item(text.as_bytes(), &mut |_| {}).unwrap_err();
         (error.field, error.code)
     }
@@ -285,22 +286,22 @@ mod tests {
     #[test]
     fn names_field_and_code_of_invalid_attributes() {
         let long = "x".repeat(257);
-        assert_eq!(error("[]"), (None, ValidationErrorCode::WrongType));
-        assert_eq!(error("{"), (None, ValidationErrorCode::Syntax));
-        assert_eq!(error(r#"{"categories":"tea"}"#), (Some("categories"), ValidationErrorCode::WrongType));
-        assert_eq!(error(r#"{"categories":[1]}"#), (Some("categories"), ValidationErrorCode::WrongType));
-        assert_eq!(error(r#"{"tags":[""]}"#), (Some("tags"), ValidationErrorCode::Empty));
+        assert_eq!(parse_error("[]"), (None, ValidationErrorCode::WrongType));
+        assert_eq!(parse_error("{"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(parse_error(r#"{"categories":"tea"}"#), (Some("categories"), ValidationErrorCode::WrongType));
+        assert_eq!(parse_error(r#"{"categories":[1]}"#), (Some("categories"), ValidationErrorCode::WrongType));
+        assert_eq!(parse_error(r#"{"tags":[""]}"#), (Some("tags"), ValidationErrorCode::Empty));
         assert_eq!(
-            error(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()),
+            parse_error(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()),
             (Some("tags"), ValidationErrorCode::TooMany)
         );
-        assert_eq!(error(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), ValidationErrorCode::TooLong));
-        assert_eq!(error(r#"{"brand":"a\u0000"}"#), (Some("brand"), ValidationErrorCode::ControlCharacter));
-        assert_eq!(error(r#"{"price":"2"}"#), (Some("price"), ValidationErrorCode::WrongType));
-        assert_eq!(error(r#"{"price":-0.1}"#), (Some("price"), ValidationErrorCode::OutOfRange));
-        assert_eq!(error(r#"{"available":1}"#), (Some("available"), ValidationErrorCode::WrongType));
-        assert_eq!(error(r#"{"expires":"soon"}"#), (Some("expires"), ValidationErrorCode::BadTimestamp));
-        assert_eq!(error(r#"{"published":-1}"#), (Some("published"), ValidationErrorCode::TooEarly));
+        assert_eq!(parse_error(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), ValidationErrorCode::TooLong));
+        assert_eq!(parse_error(r#"{"brand":"a\u0000"}"#), (Some("brand"), ValidationErrorCode::ControlCharacter));
+        assert_eq!(parse_error(r#"{"price":"2"}"#), (Some("price"), ValidationErrorCode::WrongType));
+        assert_eq!(parse_error(r#"{"price":-0.1}"#), (Some("price"), ValidationErrorCode::OutOfRange));
+        assert_eq!(parse_error(r#"{"available":1}"#), (Some("available"), ValidationErrorCode::WrongType));
+        assert_eq!(parse_error(r#"{"expires":"soon"}"#), (Some("expires"), ValidationErrorCode::BadTimestamp));
+        assert_eq!(parse_error(r#"{"published":-1}"#), (Some("published"), ValidationErrorCode::TooEarly));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::framing::BodyError;
 use super::items::parse_object;
 use super::record_batch::{ParsedBatch, read_records};
 use super::timestamp::{self, TimeFormat};
-use super::validation::{RawEvent, ValidationRules, excerpt};
+use super::validation::{RawEvent, ValidationRules, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -15,7 +15,7 @@ use std::fmt;
 
 /// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two:
 /// the kind of entry and the journal offset.
-const FIELDS: [&str; 11] = [
+const EVENT_FIELDS: [&str; 11] = [
     "event_id",
     "user_id",
     "session_id",
@@ -69,27 +69,28 @@ pub(super) fn read_event(
         return Err(ValidationError::new(field, ValidationErrorCode::Repeated, format!("`{field}` occurs twice")));
     }
     let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, consent, entry, _] = object.values;
-    if let Some(entry) = string("entry", entry)?.filter(|entry| entry != "event") {
+    if let Some(entry) = parse_string("entry", entry)?.filter(|entry| entry != "event") {
         let reason = format!(
             "the record is an exported `{}`, not an event; send items to /v1/items; other kinds cannot be imported",
-            excerpt(&entry)
+            printable_excerpt(&entry)
         );
         return Err(ValidationError::new("entry", ValidationErrorCode::WrongType, reason));
     }
     let raw = RawEvent {
-        event_id: string("event_id", event_id)?,
-        user_id: string("user_id", user_id)?,
-        session_id: string("session_id", session_id)?,
-        kind: string("type", kind)?,
-        item_id: string("item_id", item_id)?,
-        value: non_null(value).map(number).transpose()?,
-        timestamp: non_null(timestamp).map(|text| event_timestamp(text, time)).transpose()?,
-        properties: non_null(properties).map(properties_text).transpose()?,
-        consent: string("consent", consent)?,
+        event_id: parse_string("event_id", event_id)?,
+        user_id: parse_string("user_id", user_id)?,
+        session_id: parse_string("session_id", session_id)?,
+        kind: parse_string("type", kind)?,
+        item_id: parse_string("item_id", item_id)?,
+        value: non_null_text(value).map(parse_number).transpose()?,
+        timestamp: non_null_text(timestamp).map(|text| event_timestamp(text, time)).transpose()?,
+        properties: non_null_text(properties).map(properties_text).transpose()?,
+        consent: parse_string("consent", consent)?,
     };
     let event = rules.validate_event(raw, received_at)?;
     for name in object.unknown {
-        let reason = format!("unknown event field `{}`; put additional data into `properties`", excerpt(&name));
+        let reason =
+            format!("unknown event field `{}`; put additional data into `properties`", printable_excerpt(&name));
         warn(ValidationError::new(None, ValidationErrorCode::UnknownField, reason));
     }
     Ok(event)
@@ -111,12 +112,12 @@ pub(super) fn read_mapped_event(
 /// The raw values of the fields of one object.
 #[derive(Default)]
 struct EventObject<'a> {
-    values: [Option<&'a RawValue>; FIELDS.len()],
+    values: [Option<&'a RawValue>; EVENT_FIELDS.len()],
     repeated: Option<&'static str>,
     unknown: Vec<String>,
 }
 
-/// A field name: its index in [`FIELDS`], or the unknown name.
+/// A field name: its index in [`EVENT_FIELDS`], or the unknown name.
 enum EventFieldName {
     Known(usize),
     Unknown(String),
@@ -131,7 +132,7 @@ impl<'de> Deserialize<'de> for EventFieldName {
                 out.write_str("the name of a field")
             }
             fn visit_str<E>(self, name: &str) -> Result<EventFieldName, E> {
-                Ok(FIELDS
+                Ok(EVENT_FIELDS
                     .iter()
                     .position(|field| *field == name)
                     .map_or_else(|| EventFieldName::Unknown(name.to_owned()), EventFieldName::Known))
@@ -158,7 +159,7 @@ impl<'de> Deserialize<'de> for EventObject<'de> {
                         EventFieldName::Known(index) => {
                             let slot = object.values.get_mut(index);
                             if slot.is_some_and(|slot| slot.replace(value).is_some()) {
-                                object.repeated = FIELDS.get(index).copied();
+                                object.repeated = EVENT_FIELDS.get(index).copied();
                             }
                         }
                     }
@@ -171,12 +172,12 @@ impl<'de> Deserialize<'de> for EventObject<'de> {
 }
 
 /// The text of a field, if it is present and not `null`.
-fn non_null(value: Option<&RawValue>) -> Option<&str> {
+fn non_null_text(value: Option<&RawValue>) -> Option<&str> {
     value.map(RawValue::get).filter(|text| *text != "null")
 }
 
-fn string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, ValidationError> {
-    let Some(text) = non_null(value) else {
+fn parse_string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, ValidationError> {
+    let Some(text) = non_null_text(value) else {
         return Ok(None);
     };
     match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
@@ -191,7 +192,7 @@ fn string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option
     }
 }
 
-fn number(text: &str) -> Result<f64, ValidationError> {
+fn parse_number(text: &str) -> Result<f64, ValidationError> {
     text.parse().map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
 }
 
@@ -221,7 +222,7 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> ValidationError {
     let head = text.get(..at).unwrap_or(text).trim_end_matches(['-', 'N', 'I']).trim_end();
     let name = head.strip_suffix(':').map(str::trim_end).and_then(|head| head.strip_suffix('"'));
     let field = name.and_then(|name| {
-        FIELDS.into_iter().find(|field| name.strip_suffix(field).is_some_and(|rest| rest.ends_with('"')))
+        EVENT_FIELDS.into_iter().find(|field| name.strip_suffix(field).is_some_and(|rest| rest.ends_with('"')))
     });
     let tail = text.get(head.len()..).unwrap_or_default().trim_start().trim_start_matches('-');
     if tail.starts_with("NaN") || tail.starts_with("Infinity") {
@@ -241,21 +242,21 @@ mod tests {
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
-    const GOOD: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
+    const VALID_EVENT: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
 
-    fn read(body: &str) -> ParsedBatch<WithConsent> {
+    fn read_body(body: &str) -> ParsedBatch<WithConsent> {
         read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap()
     }
 
     fn only_error(body: &str) -> ValidationError {
-        let mut events = read(body).records;
+        let mut events = read_body(body).records;
         assert_eq!(events.len(), 1, "{body}");
         events.remove(0).unwrap_err()
     }
 
     #[test]
     fn reads_every_field() {
-        let batch = read(
+        let batch = read_body(
             r#"{"event_id":"e1","user_id":"\u00fcser","session_id":"s","type":"rate","item_id":"i","value":4.5,
                 "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]}}"#,
         );
@@ -271,7 +272,7 @@ mod tests {
     #[test]
     fn parses_consent_and_rejects_unknown_levels() {
         let parsed = |level: &str| {
-            read(&format!(r#"{{"user_id":"u","type":"view","item_id":"i","consent":{level}}}"#)).records.remove(0)
+            read_body(&format!(r#"{{"user_id":"u","type":"view","item_id":"i","consent":{level}}}"#)).records.remove(0)
         };
         for level in Consent::ALL {
             assert_eq!(parsed(&format!("\"{}\"", level.name())).unwrap().consent, Some(level));
@@ -289,13 +290,16 @@ mod tests {
 
     #[test]
     fn object_array_and_lines_give_the_same_events() {
-        let one = read(GOOD).records;
+        let one = read_body(VALID_EVENT).records;
         assert!(one[0].is_ok());
         let pretty = "{\n  \"user_id\": \"u\",\n  \"type\": \"view\",\n  \"item_id\": \"i\"\n}\n";
-        assert_eq!(read(pretty).records, one);
-        assert_eq!(read(&format!("\u{feff} [{GOOD}, {GOOD}]\n")).records, [one.clone(), one.clone()].concat());
-        assert_eq!(read(&format!("{GOOD}\r\n\n{GOOD}\n")).records, [one.clone(), one].concat());
-        assert_eq!(read("[]"), ParsedBatch { records: Vec::new(), warnings: Vec::new() });
+        assert_eq!(read_body(pretty).records, one);
+        assert_eq!(
+            read_body(&format!("\u{feff} [{VALID_EVENT}, {VALID_EVENT}]\n")).records,
+            [one.clone(), one.clone()].concat()
+        );
+        assert_eq!(read_body(&format!("{VALID_EVENT}\r\n\n{VALID_EVENT}\n")).records, [one.clone(), one].concat());
+        assert_eq!(read_body("[]"), ParsedBatch { records: Vec::new(), warnings: Vec::new() });
     }
 
     #[test]
@@ -361,10 +365,10 @@ mod tests {
 
     #[test]
     fn error_rejects_only_its_own_element_or_line() {
-        let batch = read(&format!(r#"[{GOOD},{{"user_id":"u",nope}},{GOOD}]"#));
+        let batch = read_body(&format!(r#"[{VALID_EVENT},{{"user_id":"u",nope}},{VALID_EVENT}]"#));
         assert_eq!(batch.records.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(batch.records[1].as_ref().unwrap_err().index, 1);
-        let batch = read(&format!("{{\"user_id\":\"torn\n\n{GOOD}\nnope\n{GOOD}"));
+        let batch = read_body(&format!("{{\"user_id\":\"torn\n\n{VALID_EVENT}\nnope\n{VALID_EVENT}"));
         let positions: Vec<_> =
             batch.records.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();
         assert_eq!(positions, [Some((0, Some(1))), None, Some((2, Some(4))), None]);
@@ -372,9 +376,9 @@ mod tests {
 
     #[test]
     fn distinguishes_lines_from_one_malformed_object() {
-        let count = |body: &str| read(body).records.iter().map(Result::is_ok).collect::<Vec<_>>();
-        assert_eq!(count(&format!("{GOOD}\nnope")), [true, false]);
-        assert_eq!(count(&format!("nope\n{GOOD}")), [false, true]);
+        let count = |body: &str| read_body(body).records.iter().map(Result::is_ok).collect::<Vec<_>>();
+        assert_eq!(count(&format!("{VALID_EVENT}\nnope")), [true, false]);
+        assert_eq!(count(&format!("nope\n{VALID_EVENT}")), [false, true]);
         assert_eq!(count("{\n  \"user_id\": \"u\",\n  \"properties\": {\n    \"a\": 1\n  }\n"), [false]);
     }
 
@@ -397,10 +401,10 @@ mod tests {
 
     #[test]
     fn unclosed_array_yields_its_complete_elements() {
-        let batch = read(&format!(r#"[{GOOD},{{"user_id":"u""#));
+        let batch = read_body(&format!(r#"[{VALID_EVENT},{{"user_id":"u""#));
         assert!(batch.records[0].is_ok());
         assert_eq!(batch.records[1].as_ref().unwrap_err().reason, "the array never closes; the rest is not read");
-        let batch = read(&format!("[{GOOD}] {GOOD}"));
+        let batch = read_body(&format!("[{VALID_EVENT}] {VALID_EVENT}"));
         assert_eq!(batch.records.len(), 2);
         assert!(batch.records[1].as_ref().unwrap_err().reason.starts_with("the body continues after the array"));
     }
@@ -409,7 +413,7 @@ mod tests {
     fn rejects_empty_and_oversized_bodies_as_a_whole() {
         let rules = ValidationRules { max_events: 2, ..ValidationRules::default() };
         assert_eq!(read_events(b" \n", &rules, NOW), Err(BodyError::Empty { record: "event" }));
-        let three = [GOOD, GOOD, GOOD];
+        let three = [VALID_EVENT, VALID_EVENT, VALID_EVENT];
         for body in [three.join("\n"), format!("[{}]", three.join(","))] {
             assert_eq!(
                 read_events(body.as_bytes(), &rules, NOW),
@@ -420,7 +424,7 @@ mod tests {
 
     #[test]
     fn warns_about_an_unknown_field_and_accepts_the_event() {
-        let batch = read(r#"[{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}]"#);
+        let batch = read_body(r#"[{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}]"#);
         assert!(batch.records[0].is_ok());
         assert_eq!((batch.warnings.len(), batch.warnings[0].code), (1, ValidationErrorCode::UnknownField));
         assert!(batch.warnings[0].reason.contains("`sesion_id`"));
@@ -433,9 +437,9 @@ mod tests {
         }
 
         #[test]
-        fn mangled_event_leaves_its_neighbours_valid(cut in 0..GOOD.len(), byte in "[ -~]") {
-            let mangled = format!("{}{byte}{}", &GOOD[..cut], &GOOD[cut..]);
-            let batch = read(&format!("{GOOD}\n{mangled}\n{GOOD}"));
+        fn mangled_event_leaves_its_neighbours_valid(cut in 0..VALID_EVENT.len(), byte in "[ -~]") {
+            let mangled = format!("{}{byte}{}", &VALID_EVENT[..cut], &VALID_EVENT[cut..]);
+            let batch = read_body(&format!("{VALID_EVENT}\n{mangled}\n{VALID_EVENT}"));
             prop_assert_eq!(batch.records.len(), 3);
             prop_assert!(batch.records[0].is_ok() && batch.records[2].is_ok());
         }
@@ -443,7 +447,7 @@ mod tests {
         #[test]
         fn round_trips_ids_of_any_characters(user in "\\PC{1,40}", item in "\\PC{1,40}") {
             let body = serde_json::json!({ "user_id": user, "type": "view", "item_id": item }).to_string();
-            let event = read(&body).records.remove(0).unwrap().value;
+            let event = read_body(&body).records.remove(0).unwrap().value;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

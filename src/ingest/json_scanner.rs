@@ -10,7 +10,7 @@ struct JsonScanner {
 }
 
 impl JsonScanner {
-    fn step(&mut self, byte: u8) {
+    fn scan_byte(&mut self, byte: u8) {
         if self.in_string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -33,7 +33,7 @@ impl JsonScanner {
 pub(super) fn nesting_depth(text: &[u8]) -> usize {
     let mut scanner = JsonScanner::default();
     text.iter().fold(0, |deepest, &byte| {
-        scanner.step(byte);
+        scanner.scan_byte(byte);
         deepest.max(scanner.depth)
     })
 }
@@ -43,7 +43,7 @@ pub(super) fn nesting_depth(text: &[u8]) -> usize {
 pub(super) fn is_one_value(text: &[u8]) -> bool {
     let mut scanner = JsonScanner::default();
     let end = text.iter().position(|&byte| {
-        scanner.step(byte);
+        scanner.scan_byte(byte);
         scanner.depth == 0
     });
     end.is_some_and(|end| text.iter().skip(end + 1).all(u8::is_ascii_whitespace))
@@ -67,7 +67,7 @@ pub(super) fn array_elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
                 return (elements, text.get(start..));
             }
         }
-        scanner.step(byte);
+        scanner.scan_byte(byte);
     }
     elements.push(text.get(start..).unwrap_or_default().trim_ascii());
     (elements, None)
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn split(text: &str) -> (Vec<&str>, Option<&str>) {
+    fn split_elements(text: &str) -> (Vec<&str>, Option<&str>) {
         let (parts, rest) = array_elements(text.as_bytes());
         (
             parts.into_iter().map(|part| std::str::from_utf8(part).unwrap()).collect(),
@@ -88,16 +88,16 @@ mod tests {
 
     #[test]
     fn splits_array_elements() {
-        assert_eq!(split("]"), (vec![], Some("")));
-        assert_eq!(split(" 1 , [2,3] ] x"), (vec!["1", "[2,3]"], Some(" x")));
-        assert_eq!(split(r#"{"a":"],\"}"},2]"#), (vec![r#"{"a":"],\"}"}"#, "2"], Some("")));
+        assert_eq!(split_elements("]"), (vec![], Some("")));
+        assert_eq!(split_elements(" 1 , [2,3] ] x"), (vec!["1", "[2,3]"], Some(" x")));
+        assert_eq!(split_elements(r#"{"a":"],\"}"},2]"#), (vec![r#"{"a":"],\"}"}"#, "2"], Some("")));
         assert_eq!(
-            split("1,]"),
+            split_elements("1,]"),
             (vec!["1", ""], Some("")),
             "a trailing comma leaves an empty element, which is rejected"
         );
-        assert_eq!(split(r#"{"a":nope},{"b":1}]"#).0.len(), 2, "malformed elements are still separated");
-        assert_eq!(split(r#"1,{"a":1"#), (vec!["1", r#"{"a":1"#], None));
+        assert_eq!(split_elements(r#"{"a":nope},{"b":1}]"#).0.len(), 2, "malformed elements are still separated");
+        assert_eq!(split_elements(r#"1,{"a":1"#), (vec!["1", r#"{"a":1"#], None));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct LineReader {
 
 /// One line or record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum RawLine<'a> {
+pub(super) enum LineContent<'a> {
     /// The bytes, without the line end.
     Complete(&'a [u8]),
     /// The line has more than [`MAX_LINE_BYTES`] and was skipped.
@@ -31,7 +31,7 @@ pub(super) enum RawLine<'a> {
 
 /// Outcome of reading one line into the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum ReadOutcome {
     Read,
     TooLong,
     End,
@@ -47,11 +47,11 @@ impl LineReader {
     ///
     /// # Errors
     /// If the stream cannot be read. [`LineReader::line_number`] then names the failing line.
-    pub(super) fn read_next(&mut self, source: impl BufRead) -> io::Result<Option<RawLine<'_>>> {
+    pub(super) fn read_next(&mut self, source: impl BufRead) -> io::Result<Option<LineContent<'_>>> {
         Ok(match self.read_nonblank(source)? {
-            Line::End => None,
-            Line::TooLong => Some(RawLine::TooLong),
-            Line::Read => Some(RawLine::Complete(self.line_bytes().trim_ascii_end())),
+            ReadOutcome::End => None,
+            ReadOutcome::TooLong => Some(LineContent::TooLong),
+            ReadOutcome::Read => Some(LineContent::Complete(self.last_line_bytes().trim_ascii_end())),
         })
     }
 
@@ -64,17 +64,21 @@ impl LineReader {
     ///
     /// # Errors
     /// As [`LineReader::read_next`].
-    pub(super) fn read_record(&mut self, mut source: impl BufRead, delimiter: u8) -> io::Result<Option<RawLine<'_>>> {
+    pub(super) fn read_record(
+        &mut self,
+        mut source: impl BufRead,
+        delimiter: u8,
+    ) -> io::Result<Option<LineContent<'_>>> {
         match self.read_nonblank(&mut source)? {
-            Line::End => return Ok(None),
-            Line::TooLong => return Ok(Some(RawLine::TooLong)),
-            Line::Read => {}
+            ReadOutcome::End => return Ok(None),
+            ReadOutcome::TooLong => return Ok(Some(LineContent::TooLong)),
+            ReadOutcome::Read => {}
         }
         let mut quotes = QuoteScanner::new(delimiter);
-        if quotes.scan(&self.buffer) == RecordEnd::Open {
+        if quotes.scan_line(&self.buffer) == RecordEnd::Open {
             self.read_continuation(source, quotes)?;
         }
-        Ok(Some(RawLine::Complete(self.line_bytes())))
+        Ok(Some(LineContent::Complete(self.last_line_bytes())))
     }
 
     /// Appends the further lines of a record to the buffer, unless its quote is never closed.
@@ -83,13 +87,14 @@ impl LineReader {
         let (first_line, first_bytes, mut ahead) = (self.line_number, record.len(), VecDeque::new());
         loop {
             let line = self.read_line(&mut source)?;
-            if line == Line::End {
+            if line == ReadOutcome::End {
                 break;
             }
             let text = std::mem::take(&mut self.buffer);
             record.extend_from_slice(&text);
-            ahead.push_back((line == Line::Read).then_some(text));
-            let end = ahead.back().and_then(Option::as_deref).map_or(RecordEnd::Malformed, |text| quotes.scan(text));
+            ahead.push_back((line == ReadOutcome::Read).then_some(text));
+            let end =
+                ahead.back().and_then(Option::as_deref).map_or(RecordEnd::Malformed, |text| quotes.scan_line(text));
             match end {
                 RecordEnd::Complete if record.len() <= MAX_LINE_BYTES => {
                     self.buffer = record;
@@ -108,7 +113,7 @@ impl LineReader {
     }
 
     /// Returns the last record to the stream.
-    pub(super) fn unread(&mut self) {
+    pub(super) fn unread_record(&mut self) {
         let lines: Vec<_> =
             self.buffer.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
         lines.into_iter().rev().for_each(|line| self.pending.push_front(line));
@@ -116,43 +121,43 @@ impl LineReader {
     }
 
     /// The bytes of the last line or record, without the line end and without a byte order mark.
-    pub(super) fn line_bytes(&self) -> &[u8] {
+    pub(super) fn last_line_bytes(&self) -> &[u8] {
         let start = if self.record_line == 1 && self.buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
         let bytes = self.buffer.get(start..).unwrap_or_default();
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         bytes.strip_suffix(b"\r").unwrap_or(bytes)
     }
 
-    fn read_nonblank(&mut self, mut source: impl BufRead) -> io::Result<Line> {
+    fn read_nonblank(&mut self, mut source: impl BufRead) -> io::Result<ReadOutcome> {
         loop {
             let line = self.read_line(&mut source)?;
             self.record_line = self.line_number;
-            if line != Line::Read || !self.buffer.trim_ascii().is_empty() {
+            if line != ReadOutcome::Read || !self.buffer.trim_ascii().is_empty() {
                 return Ok(line);
             }
         }
     }
 
     /// Reads a line, with its line end, into the buffer.
-    fn read_line(&mut self, mut source: impl BufRead) -> io::Result<Line> {
+    fn read_line(&mut self, mut source: impl BufRead) -> io::Result<ReadOutcome> {
         self.line_number += 1;
         self.buffer.clear();
         if let Some(line) = self.pending.pop_front() {
             self.buffer = line.unwrap_or_default();
-            return Ok(if self.buffer.is_empty() { Line::TooLong } else { Line::Read });
+            return Ok(if self.buffer.is_empty() { ReadOutcome::TooLong } else { ReadOutcome::Read });
         }
         let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
             // The end is no line: a line may be appended here later.
             self.line_number -= 1;
-            return Ok(Line::End);
+            return Ok(ReadOutcome::End);
         }
         if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
             source.skip_until(b'\n')?;
             self.buffer.clear();
-            return Ok(Line::TooLong);
+            return Ok(ReadOutcome::TooLong);
         }
-        Ok(Line::Read)
+        Ok(ReadOutcome::Read)
     }
 }
 
@@ -189,7 +194,7 @@ impl QuoteScanner {
         Self { delimiter, state: QuoteState::FieldStart, is_first_line: true }
     }
 
-    fn scan(&mut self, line: &[u8]) -> RecordEnd {
+    fn scan_line(&mut self, line: &[u8]) -> RecordEnd {
         for &byte in line.trim_ascii_end() {
             self.state = match (self.state, byte) {
                 (QuoteState::FieldStart | QuoteState::QuoteInQuoted, b'"') => QuoteState::Quoted,
@@ -213,9 +218,9 @@ mod tests {
     #[test]
     fn numbers_lines_and_skips_blank_lines() {
         let (mut lines, mut text) = (LineReader::new(), &b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
-        assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::Complete(b"one")));
+        assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::Complete(b"one")));
         assert_eq!(lines.line_number, 1);
-        assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::Complete(b"two")));
+        assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::Complete(b"two")));
         assert_eq!(lines.line_number, 4);
         assert_eq!(lines.read_next(&mut text).unwrap(), None);
     }
@@ -224,16 +229,16 @@ mod tests {
     fn skips_an_overlong_line() {
         let text = [vec![b'x'; 3 * MAX_LINE_BYTES], b"\nnext\n".to_vec()].concat();
         let (mut lines, mut text) = (LineReader::new(), text.as_slice());
-        assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::TooLong));
-        assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::Complete(b"next")));
+        assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::TooLong));
+        assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::Complete(b"next")));
         assert_eq!(lines.line_number, 2);
     }
 
     /// The records of a text with the number of their first line; `None` is a line that is too long.
-    fn records(mut text: &[u8]) -> Vec<(u64, Option<String>)> {
+    fn read_all_records(mut text: &[u8]) -> Vec<(u64, Option<String>)> {
         let (mut lines, mut records) = (LineReader::new(), Vec::new());
         while let Some(record) = lines.read_record(&mut text, b',').unwrap() {
-            let bytes = if let RawLine::Complete(bytes) = record {
+            let bytes = if let LineContent::Complete(bytes) = record {
                 Some(String::from_utf8_lossy(bytes).into_owned())
             } else {
                 None
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_quoted_field_may_contain_line_ends() {
-        let found = records(b"a,\"b\r\n\"\"c\"\"\n\nd\",e\r\n\nf,\"g\nh\"\ni\n");
+        let found = read_all_records(b"a,\"b\r\n\"\"c\"\"\n\nd\",e\r\n\nf,\"g\nh\"\ni\n");
         let expected = [(1, "a,\"b\r\n\"\"c\"\"\n\nd\",e"), (6, "f,\"g\nh\""), (8, "i")];
         assert_eq!(found, expected.map(|(line, text)| (line, Some(text.to_owned()))));
     }
@@ -258,19 +263,22 @@ mod tests {
         let owned =
             |lines: &[(u64, &str)]| lines.iter().map(|(line, text)| (*line, (*text).to_owned())).collect::<Vec<_>>();
         // The end of the stream, a quote that closes within a field, and too long a record.
-        assert_eq!(text(records(b"a,\"b\nc\n\nd\n")), owned(&[(1, "a,\"b"), (2, "c"), (4, "d")]));
-        assert_eq!(text(records(b"a,\"b\nc\n\"d\",e\n")), owned(&[(1, "a,\"b"), (2, "c"), (3, "\"d\",e")]));
+        assert_eq!(text(read_all_records(b"a,\"b\nc\n\nd\n")), owned(&[(1, "a,\"b"), (2, "c"), (4, "d")]));
+        assert_eq!(text(read_all_records(b"a,\"b\nc\n\"d\",e\n")), owned(&[(1, "a,\"b"), (2, "c"), (3, "\"d\",e")]));
         let long = format!("a,\"b\n{}e\"\n", "c\n".repeat(MAX_LINE_BYTES));
-        let found = records(long.as_bytes());
+        let found = read_all_records(long.as_bytes());
         assert_eq!((found.len(), found[1].clone()), (MAX_LINE_BYTES + 2, (2, Some("c".to_owned()))));
         let long = format!("a,\"b\n{}\nlast\n", "c".repeat(2 * MAX_LINE_BYTES));
-        assert_eq!(records(long.as_bytes()), [(1, Some("a,\"b".to_owned())), (2, None), (3, Some("last".to_owned()))]);
+        assert_eq!(
+            read_all_records(long.as_bytes()),
+            [(1, Some("a,\"b".to_owned())), (2, None), (3, Some("last".to_owned()))]
+        );
     }
 
     proptest! {
         #[test]
         fn every_line_belongs_to_one_record(text in "[a\",\n]{0,60}") {
-            let found = records(text.as_bytes());
+            let found = read_all_records(text.as_bytes());
             let kept: String = found.iter().flat_map(|(_, record)| record.iter()).flat_map(|record| record.chars()).filter(|character| *character != '\n').collect();
             prop_assert_eq!(kept, text.replace('\n', ""));
             prop_assert!(found.is_sorted_by_key(|(line, _)| *line));

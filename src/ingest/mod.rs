@@ -38,7 +38,7 @@ mod validation_error;
 
 pub use access_log::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLogSettings, SkipReason};
 pub use column_mapping::{ColumnMapping, EventField};
-pub use decompress::{DecompressedFile, STANDARD_INPUT};
+pub use decompress::{DecompressedFile, STANDARD_INPUT_NAME};
 pub use digest::KeyedDigest;
 pub use event_file::{EventFileReader, FileError};
 pub use export::{ENTRY_KINDS, entry_kind_name, write_entry, write_entry_with_consent};

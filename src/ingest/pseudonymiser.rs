@@ -20,10 +20,10 @@ pub enum IdKind {
 
 /// Bytes of the id's HMAC in a pseudonym: 144 bits. Among 10¹² users, two share a pseudonym with
 /// probability 2·10⁻²⁰.
-const HASH_BYTES: usize = 18;
+const ID_HMAC_BYTES: usize = 18;
 /// Bytes of the check value, which identifies pseudonyms of this secret. A foreign id passes the
 /// check by chance with probability 2⁻⁴⁸.
-const CHECK_BYTES: usize = 6;
+const CHECK_VALUE_BYTES: usize = 6;
 
 /// Computes pseudonyms under one secret. A pseudonym is the HMAC-SHA-256 [RFC 2104] of the id, cut
 /// to 144 bits, plus a check value, in 32 characters of base64url [RFC 4648].
@@ -52,30 +52,30 @@ impl Pseudonymiser {
         if self.is_pseudonym(kind, id) {
             return id.to_owned();
         }
-        let mut bytes = self.hash::<HASH_BYTES>(kind as u8, id.as_bytes()).to_vec();
-        bytes.extend(self.check(kind, &bytes));
+        let mut bytes = self.hmac_prefix::<ID_HMAC_BYTES>(kind as u8, id.as_bytes()).to_vec();
+        bytes.extend(self.check_value(kind, &bytes));
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// A digest that identifies the secret without revealing it.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 16] {
-        self.hash(0, b"fingerprint")
+        self.hmac_prefix(0, b"fingerprint")
     }
 
     /// Whether an id is a pseudonym of this secret and kind.
     fn is_pseudonym(&self, kind: IdKind, id: &str) -> bool {
         let bytes = (id.len() == 32).then(|| URL_SAFE_NO_PAD.decode(id).ok()).flatten().unwrap_or_default();
-        bytes.split_at_checked(HASH_BYTES).is_some_and(|(hash, check)| check == self.check(kind, hash))
+        bytes.split_at_checked(ID_HMAC_BYTES).is_some_and(|(hash, check)| check == self.check_value(kind, hash))
     }
 
-    fn check(&self, kind: IdKind, hash: &[u8]) -> [u8; CHECK_BYTES] {
-        self.hash(128 | kind as u8, hash)
+    fn check_value(&self, kind: IdKind, hash: &[u8]) -> [u8; CHECK_VALUE_BYTES] {
+        self.hmac_prefix(128 | kind as u8, hash)
     }
 
     /// The first `N` bytes of the HMAC. `domain` separates the id kinds, their check values and the
     /// fingerprint.
-    fn hash<const N: usize>(&self, domain: u8, text: &[u8]) -> [u8; N] {
+    fn hmac_prefix<const N: usize>(&self, domain: u8, text: &[u8]) -> [u8; N] {
         let mut keyed = self.keyed.clone();
         keyed.update(&[domain]);
         keyed.update(text);

@@ -45,13 +45,13 @@ impl ReorderBuffer {
             self.held.first_key_value().map(|(key, _)| *key).filter(|(timestamp, _)| *timestamp <= self.window_start())
         };
         let key = aged.or_else(ready)?;
-        self.take(key)
+        self.remove_event(key)
     }
 
     /// The next of the held events, at the end of the stream.
     pub fn pop_remaining(&mut self) -> Option<(u64, WithConsent)> {
         let key = *self.held.first_key_value()?.0;
-        self.take(key)
+        self.remove_event(key)
     }
 
     /// The smallest line number among the held events.
@@ -71,7 +71,7 @@ impl ReorderBuffer {
         self.latest.saturating_sub(self.window_ms)
     }
 
-    fn take(&mut self, key: (Timestamp, u64)) -> Option<(u64, WithConsent)> {
+    fn remove_event(&mut self, key: (Timestamp, u64)) -> Option<(u64, WithConsent)> {
         self.lines.remove(&key.1);
         self.held.remove(&key).map(|event| (key.1, event))
     }
@@ -83,7 +83,7 @@ mod tests {
     use crate::domain::{Event, EventKind};
     use proptest::prelude::*;
 
-    fn reordered(window_ms: i64, max_lines: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
+    fn reorder_timestamps(window_ms: i64, max_lines: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
         let mut buffer = ReorderBuffer::new(window_ms, max_lines);
         let mut out = Vec::new();
         for (line, &timestamp) in (1..).zip(times) {
@@ -111,14 +111,17 @@ mod tests {
 
     #[test]
     fn sorts_within_the_window_and_counts_late_events() {
-        assert_eq!(reordered(10, 100, &[5, 3, 12, 9, 30]), (vec![(2, 3), (1, 5), (4, 9), (3, 12), (5, 30)], 0));
-        assert_eq!(reordered(10, 100, &[5, 30, 9, 31]), (vec![(1, 5), (3, 9), (2, 30), (4, 31)], 1));
-        assert_eq!(reordered(0, 100, &[5, 3, 4]), (vec![(1, 5), (2, 3), (3, 4)], 2));
+        assert_eq!(
+            reorder_timestamps(10, 100, &[5, 3, 12, 9, 30]),
+            (vec![(2, 3), (1, 5), (4, 9), (3, 12), (5, 30)], 0)
+        );
+        assert_eq!(reorder_timestamps(10, 100, &[5, 30, 9, 31]), (vec![(1, 5), (3, 9), (2, 30), (4, 31)], 1));
+        assert_eq!(reorder_timestamps(0, 100, &[5, 3, 4]), (vec![(1, 5), (2, 3), (3, 4)], 2));
     }
 
     #[test]
     fn releases_an_event_dated_far_ahead_after_max_lines() {
-        let (out, late) = reordered(1000, 2, &[900_000, 1, 2, 3]);
+        let (out, late) = reorder_timestamps(1000, 2, &[900_000, 1, 2, 3]);
         assert_eq!((out[0], late), ((2, 1), 3));
         assert_eq!(out.iter().position(|(line, _)| *line == 1), Some(1), "{out:?}");
     }
@@ -126,7 +129,7 @@ mod tests {
     proptest! {
         #[test]
         fn returns_every_event_and_sorts_those_not_late(times in proptest::collection::vec(0..1000_i64, 0..60), window in 0..500_i64) {
-            let (out, late) = reordered(window, 1000, &times);
+            let (out, late) = reorder_timestamps(window, 1000, &times);
             let mut lines: Vec<_> = out.iter().map(|(line, _)| *line).collect();
             lines.sort_unstable();
             prop_assert_eq!(lines, (1..=times.len() as u64).collect::<Vec<_>>());

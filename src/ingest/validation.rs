@@ -86,9 +86,11 @@ impl ValidationRules {
     /// # Errors
     /// The first broken rule, without a position.
     pub fn validate_event(&self, raw: RawEvent<'_>, received_at: Timestamp) -> Result<WithConsent, ValidationError> {
-        let user_id = self
-            .internal_id(IdKind::User, validate_id("user_id", raw.user_id.ok_or_else(|| missing_field("user_id"))?)?);
-        let kind = self.kind(&raw.kind.ok_or_else(|| missing_field("type"))?)?;
+        let user_id = self.internal_id(
+            IdKind::User,
+            validate_id("user_id", raw.user_id.ok_or_else(|| missing_field_error("user_id"))?)?,
+        );
+        let kind = self.parse_kind(&raw.kind.ok_or_else(|| missing_field_error("type"))?)?;
         let item_id = raw.item_id.map(|item| validate_id("item_id", item)).transpose()?;
         if item_id.is_none() && kind != EventKind::Search {
             return Err(ValidationError::new(
@@ -110,7 +112,7 @@ impl ValidationRules {
                 .transpose()?,
             kind,
             item_id,
-            value: raw.value.map(narrow_value).transpose()?,
+            value: raw.value.map(value_to_f32).transpose()?,
             timestamp: raw.timestamp.map_or(Ok(received_at), |at| check_timestamp(at, received_at))?,
             properties: raw.properties.map(check_properties).transpose()?.filter(|_| !self.drop_properties),
         };
@@ -182,18 +184,22 @@ impl ValidationRules {
 
     /// Serialises a properties object. `None` if it is empty, exceeds a limit, or properties are
     /// dropped.
-    pub(super) fn bounded_properties(&self, object: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    pub(super) fn properties_within_limits(
+        &self,
+        object: &serde_json::Map<String, serde_json::Value>,
+    ) -> Option<String> {
         let text = serde_json::to_string(object).ok().filter(|_| !object.is_empty() && !self.drop_properties)?;
         check_properties(text.into()).ok()
     }
 
-    fn kind(&self, name: &str) -> Result<EventKind, ValidationError> {
+    fn parse_kind(&self, name: &str) -> Result<EventKind, ValidationError> {
         let kind = EventKind::from_name(name);
         if self.kinds.id(&kind).is_some() {
             return Ok(kind);
         }
         let known: Vec<_> = self.kinds.names().collect();
-        let reason = format!("unknown event kind `{}` in `type`; known kinds are {}", excerpt(name), known.join(", "));
+        let reason =
+            format!("unknown event kind `{}` in `type`; known kinds are {}", printable_excerpt(name), known.join(", "));
         Err(ValidationError::new("type", ValidationErrorCode::UnknownKind, reason))
     }
 }
@@ -214,12 +220,12 @@ pub(super) fn parse_consent(name: &str) -> Result<Consent, ValidationError> {
 }
 
 /// The first 40 characters of a name, without control characters, for error messages.
-pub(super) fn excerpt(name: &str) -> String {
+pub(super) fn printable_excerpt(name: &str) -> String {
     name.chars().filter(|character| !character.is_control()).take(40).collect()
 }
 
 /// The error for an absent required field.
-pub(super) fn missing_field(field: &'static str) -> ValidationError {
+pub(super) fn missing_field_error(field: &'static str) -> ValidationError {
     ValidationError::new(field, ValidationErrorCode::Missing, format!("`{field}` is missing"))
 }
 
@@ -250,7 +256,7 @@ pub(super) fn validate_id(field: &'static str, text: Cow<'_, str>) -> Result<Str
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "overflow becomes infinite and is rejected")]
-fn narrow_value(value: f64) -> Result<f32, ValidationError> {
+fn value_to_f32(value: f64) -> Result<f32, ValidationError> {
     let narrow = value as f32;
     if narrow.is_finite() {
         Ok(narrow)
@@ -299,7 +305,7 @@ mod tests {
 
     const NOW: Timestamp = 1_700_000_000_000;
 
-    fn valid() -> RawEvent<'static> {
+    fn valid_event() -> RawEvent<'static> {
         RawEvent {
             user_id: Some("u".into()),
             kind: Some("view".into()),
@@ -308,14 +314,14 @@ mod tests {
         }
     }
 
-    fn error(raw: RawEvent<'_>) -> (Option<&'static str>, ValidationErrorCode) {
+    fn validation_error(raw: RawEvent<'_>) -> (Option<&'static str>, ValidationErrorCode) {
         let error = ValidationRules::default().validate_event(raw, NOW).unwrap_err();
         (error.field, error.code)
     }
 
     #[test]
     fn accepts_a_minimal_event_and_dates_it_by_arrival() {
-        let event = ValidationRules::default().validate_event(valid(), NOW).unwrap().value;
+        let event = ValidationRules::default().validate_event(valid_event(), NOW).unwrap().value;
         assert_eq!(
             (event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp),
             ("u", EventKind::View, Some("i"), NOW)
@@ -325,67 +331,80 @@ mod tests {
     #[test]
     fn names_field_and_code_of_the_broken_rule() {
         let long = "x".repeat(300);
-        assert_eq!(error(RawEvent { user_id: None, ..valid() }), (Some("user_id"), ValidationErrorCode::Missing));
         assert_eq!(
-            error(RawEvent { user_id: Some("".into()), ..valid() }),
+            validation_error(RawEvent { user_id: None, ..valid_event() }),
+            (Some("user_id"), ValidationErrorCode::Missing)
+        );
+        assert_eq!(
+            validation_error(RawEvent { user_id: Some("".into()), ..valid_event() }),
             (Some("user_id"), ValidationErrorCode::Empty)
         );
         assert_eq!(
-            error(RawEvent { item_id: Some(long.as_str().into()), ..valid() }),
+            validation_error(RawEvent { item_id: Some(long.as_str().into()), ..valid_event() }),
             (Some("item_id"), ValidationErrorCode::TooLong)
         );
         assert_eq!(
-            error(RawEvent { session_id: Some("a\nb".into()), ..valid() }),
+            validation_error(RawEvent { session_id: Some("a\nb".into()), ..valid_event() }),
             (Some("session_id"), ValidationErrorCode::ControlCharacter)
         );
         assert_eq!(
-            error(RawEvent { event_id: Some("\u{85}".into()), ..valid() }),
+            validation_error(RawEvent { event_id: Some("\u{85}".into()), ..valid_event() }),
             (Some("event_id"), ValidationErrorCode::ControlCharacter)
         );
-        assert_eq!(error(RawEvent { kind: None, ..valid() }), (Some("type"), ValidationErrorCode::Missing));
         assert_eq!(
-            error(RawEvent { kind: Some("veiw".into()), ..valid() }),
+            validation_error(RawEvent { kind: None, ..valid_event() }),
+            (Some("type"), ValidationErrorCode::Missing)
+        );
+        assert_eq!(
+            validation_error(RawEvent { kind: Some("veiw".into()), ..valid_event() }),
             (Some("type"), ValidationErrorCode::UnknownKind)
         );
-        assert_eq!(error(RawEvent { item_id: None, ..valid() }), (Some("item_id"), ValidationErrorCode::Missing));
         assert_eq!(
-            error(RawEvent { value: Some(f64::NAN), ..valid() }),
+            validation_error(RawEvent { item_id: None, ..valid_event() }),
+            (Some("item_id"), ValidationErrorCode::Missing)
+        );
+        assert_eq!(
+            validation_error(RawEvent { value: Some(f64::NAN), ..valid_event() }),
             (Some("value"), ValidationErrorCode::NotFinite)
         );
-        assert_eq!(error(RawEvent { value: Some(1e39), ..valid() }), (Some("value"), ValidationErrorCode::NotFinite));
         assert_eq!(
-            error(RawEvent { timestamp: Some(-1), ..valid() }),
+            validation_error(RawEvent { value: Some(1e39), ..valid_event() }),
+            (Some("value"), ValidationErrorCode::NotFinite)
+        );
+        assert_eq!(
+            validation_error(RawEvent { timestamp: Some(-1), ..valid_event() }),
             (Some("timestamp"), ValidationErrorCode::TooEarly)
         );
         assert_eq!(
-            error(RawEvent { timestamp: Some(NOW + MAX_FUTURE_MS + 1), ..valid() }),
+            validation_error(RawEvent { timestamp: Some(NOW + MAX_FUTURE_MS + 1), ..valid_event() }),
             (Some("timestamp"), ValidationErrorCode::TooLate)
         );
         assert_eq!(
-            error(RawEvent { properties: Some("[[[[[[[[[1]]]]]]]]]".into()), ..valid() }),
+            validation_error(RawEvent { properties: Some("[[[[[[[[[1]]]]]]]]]".into()), ..valid_event() }),
             (Some("properties"), ValidationErrorCode::TooDeep)
         );
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PROPERTIES_BYTES));
         assert_eq!(
-            error(RawEvent { properties: Some(large.into()), ..valid() }),
+            validation_error(RawEvent { properties: Some(large.into()), ..valid_event() }),
             (Some("properties"), ValidationErrorCode::TooLarge)
         );
     }
 
     #[test]
     fn accepts_a_search_without_item_and_configured_kinds() {
-        let search = RawEvent { kind: Some("search".into()), item_id: None, ..valid() };
+        let search = RawEvent { kind: Some("search".into()), item_id: None, ..valid_event() };
         assert_eq!(ValidationRules::default().validate_event(search, NOW).unwrap().value.item_id, None);
         let mut rules = ValidationRules::default();
         rules.kinds.set(EventKind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
-        let event = rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..valid() }, NOW).unwrap().value;
+        let event =
+            rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..valid_event() }, NOW).unwrap().value;
         assert_eq!(event.kind, EventKind::Custom("wishlist".into()));
     }
 
     proptest! {
         #[test]
         fn accepted_events_are_within_every_limit(user in "\\PC{0,300}|.{0,4}", item in ".{0,300}", value in proptest::num::f64::ANY, at in any::<i64>()) {
-            let raw = RawEvent { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..valid() };
+            let raw = RawEvent { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..valid_event() };
             if let Ok(WithConsent { value: event, .. }) = ValidationRules::default().validate_event(raw, NOW) {
                 let item = event.item_id.unwrap();
                 for id in [&event.user_id, &item] {

@@ -1,11 +1,11 @@
 //! Environment variables that look like settings and set nothing.
 
-use super::layers::PREFIX;
+use super::layers::VARIABLE_PREFIX;
 use super::{Settings, SettingsLayers};
 use std::fmt;
 
 /// Variables of the program that are not settings.
-const OTHER_VARIABLES: [&str; 4] = ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_FAULT"];
+const NON_SETTING_VARIABLES: [&str; 4] = ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_FAULT"];
 /// Beginnings of the variables that Kubernetes and Docker set for a service named `sequor`.
 const PLATFORM_PREFIXES: [&str; 2] = ["SEQUOR_SERVICE_", "SEQUOR_PORT"];
 
@@ -28,15 +28,15 @@ impl fmt::Display for UnknownVariable {
 
 /// The variables among `names` that begin with `SEQUOR_` and are neither settings nor known, in
 /// alphabetical order. A wrong name with two underscores is an error of
-/// [`SettingsLayers::environment`] and not listed here.
+/// [`SettingsLayers::add_environment`] and not listed here.
 #[must_use]
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<UnknownVariable> {
     let is_unknown = |name: &String| {
         let upper = name.to_ascii_uppercase();
-        let is_setting = name.starts_with(PREFIX) && name.contains("__");
-        upper.starts_with(PREFIX)
+        let is_setting = name.starts_with(VARIABLE_PREFIX) && name.contains("__");
+        upper.starts_with(VARIABLE_PREFIX)
             && !is_setting
-            && !OTHER_VARIABLES.contains(&name.as_str())
+            && !NON_SETTING_VARIABLES.contains(&name.as_str())
             && !PLATFORM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };
     let mut names: Vec<_> = names.into_iter().filter(is_unknown).collect();
@@ -45,15 +45,16 @@ pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<Unknown
     }
     names.sort_unstable();
     let settings = SettingsLayers::<Settings>::new().map(|layers| layers.known_keys()).unwrap_or_default();
-    let settings = settings.into_iter().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__")));
-    let known: Vec<_> = settings.chain(OTHER_VARIABLES.map(str::to_owned)).collect();
-    let unknown = |name: String| UnknownVariable { suggestion: nearest(&name, &known), name };
+    let settings =
+        settings.into_iter().map(|key| format!("{VARIABLE_PREFIX}{}", key.to_ascii_uppercase().replace('.', "__")));
+    let known: Vec<_> = settings.chain(NON_SETTING_VARIABLES.map(str::to_owned)).collect();
+    let unknown = |name: String| UnknownVariable { suggestion: nearest_variable(&name, &known), name };
     names.into_iter().map(unknown).collect()
 }
 
 /// The known name nearest to `name`, if one differs by at most two letters, not counting
 /// underscores and case.
-fn nearest(name: &str, known: &[String]) -> Option<String> {
+fn nearest_variable(name: &str, known: &[String]) -> Option<String> {
     let letters = |name: &str| name.to_ascii_uppercase().replace('_', "");
     let wanted = letters(name);
     let distances = known.iter().map(|known| (strsim::damerau_levenshtein(&letters(known), &wanted), known));
@@ -64,14 +65,19 @@ fn nearest(name: &str, known: &[String]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn warnings(names: &[&str]) -> Vec<String> {
+    fn unknown_variable_warnings(names: &[&str]) -> Vec<String> {
         unknown_variables(names.iter().map(|name| (*name).to_owned())).iter().map(UnknownVariable::to_string).collect()
     }
 
     #[test]
     fn names_the_setting_that_was_meant() {
         assert_eq!(
-            warnings(&["SEQUOR_SERVER_LISTEN", "SEQUOR_KEYS", "sequor_log__level", "SEQUOR_HELLO_WORLD"]),
+            unknown_variable_warnings(&[
+                "SEQUOR_SERVER_LISTEN",
+                "SEQUOR_KEYS",
+                "sequor_log__level",
+                "SEQUOR_HELLO_WORLD"
+            ]),
             [
                 "the environment variable SEQUOR_HELLO_WORLD has no effect; settings are written SEQUOR_SECTION__KEY, with two underscores",
                 "the environment variable SEQUOR_KEYS has no effect; did you mean SEQUOR_KEY?",
@@ -91,6 +97,6 @@ mod tests {
             "SEQUOR_SERVICE_HOST",
             "PATH",
         ];
-        assert_eq!(warnings(&known), [""; 0]);
+        assert_eq!(unknown_variable_warnings(&known), [""; 0]);
     }
 }

@@ -108,25 +108,25 @@ pub struct SegmentSettings {
 
 impl SegmentSettings {
     /// The value that ignores an event.
-    pub const IGNORE: &'static str = "ignore";
+    pub const IGNORE_EVENT: &'static str = "ignore";
 
     /// The configured kind of each event name; `None` ignores the event.
     pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<EventKind>)> {
         self.events
             .iter()
-            .map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| EventKind::from_name(kind))))
+            .map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE_EVENT).then(|| EventKind::from_name(kind))))
     }
 
     pub(super) fn check(&self, kinds: &EventKinds) -> Result<(), InvalidSetting> {
         match self
             .events
             .iter()
-            .find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&EventKind::from_name(kind)).is_none())
+            .find(|(_, kind)| *kind != Self::IGNORE_EVENT && kinds.id(&EventKind::from_name(kind)).is_none())
         {
             Some((name, kind)) => Err(InvalidSetting::new(
                 format!("segment.events.{name}"),
                 kind,
-                format!("{}, or {}", kinds.names().collect::<Vec<_>>().join(", "), Self::IGNORE),
+                format!("{}, or {}", kinds.names().collect::<Vec<_>>().join(", "), Self::IGNORE_EVENT),
             )),
             None => Ok(()),
         }
@@ -148,9 +148,11 @@ mod tests {
         assert_eq!(settings.validate().unwrap_err().key, "events.kinds.wishlist.value");
         settings.events.kinds = (0..60).map(|number| (format!("kind{number}"), kind(1.0))).collect();
         assert!(settings.validate().unwrap_err().allowed.contains("at most 64 kinds"));
-        settings.events.kinds =
-            [("search".to_owned(), KindSettings { retain_for: Some(Period::seconds(3)), ..KindSettings::default() })]
-                .into();
+        settings.events.kinds = [(
+            "search".to_owned(),
+            KindSettings { retain_for: Some(Period::from_seconds(3)), ..KindSettings::default() },
+        )]
+        .into();
         assert_eq!(
             settings.validate().unwrap_err().to_string(),
             "events.kinds.search.retain_for = 3s: must be at least 1m, or off"

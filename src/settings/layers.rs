@@ -10,7 +10,7 @@ use std::{fs, io};
 use toml::{Table, Value};
 
 /// Prefix of environment variables that are settings.
-pub(super) const PREFIX: &str = "SEQUOR_";
+pub(super) const VARIABLE_PREFIX: &str = "SEQUOR_";
 
 /// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,8 +103,8 @@ pub enum SettingsError {
 /// use sequor::settings::{Settings, SettingsLayers};
 ///
 /// let layers = SettingsLayers::<Settings>::new()?
-///     .environment([("SEQUOR_SERVER__MAX_BATCH".to_owned(), "50".to_owned())])?
-///     .flag("server.listen", "127.0.0.1:0")?;
+///     .add_environment([("SEQUOR_SERVER__MAX_BATCH".to_owned(), "50".to_owned())])?
+///     .add_flag("server.listen", "127.0.0.1:0")?;
 /// assert_eq!(layers.validated()?.server.max_batch, 50);
 /// # Ok::<(), sequor::settings::SettingsError>(())
 /// ```
@@ -142,12 +142,12 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     ///
     /// # Errors
     /// If the file cannot be read or is not TOML, a key is unknown, or a value has the wrong type.
-    pub fn file(self, file: &Path) -> Result<Self, SettingsError> {
+    pub fn add_file(self, file: &Path) -> Result<Self, SettingsError> {
         let text = fs::read_to_string(file).map_err(|source| SettingsError::Read { file: file.to_owned(), source })?;
         let table =
             text.parse().map_err(|source| SettingsError::Syntax { file: file.to_owned(), source: Box::new(source) })?;
         let origin = SettingOrigin::File(file.to_owned());
-        leaves(&table).into_iter().try_fold(self, |layers, (path, value)| layers.set(&path, value, &origin))
+        leaf_values(&table).into_iter().try_fold(self, |layers, (path, value)| layers.set_value(&path, value, &origin))
     }
 
     /// Adds the layer of the environment: `SEQUOR_SERVER__LISTEN` is `server.listen`.
@@ -157,12 +157,14 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     ///
     /// # Errors
     /// If a key is unknown or a value has the wrong type.
-    pub fn environment(self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
-        let mut settings: Vec<_> =
-            variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
+    pub fn add_environment(self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+        let mut settings: Vec<_> = variables
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX) && name.contains("__"))
+            .collect();
         settings.sort_unstable();
         settings.into_iter().try_fold(self, |layers, (name, text)| {
-            let key = name.strip_prefix(PREFIX).unwrap_or_default().to_ascii_lowercase();
+            let key = name.strip_prefix(VARIABLE_PREFIX).unwrap_or_default().to_ascii_lowercase();
             let path: Vec<_> = key.split("__").map(str::to_owned).collect();
             layers.set_text(&path, &text, &SettingOrigin::Environment(name))
         })
@@ -172,7 +174,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     ///
     /// # Errors
     /// If the key is unknown or the value has the wrong type.
-    pub fn flag(self, key: &str, text: &str) -> Result<Self, SettingsError> {
+    pub fn add_flag(self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let path: Vec<_> = key.split('.').map(str::to_owned).collect();
         self.set_text(&path, text, &SettingOrigin::Flag)
     }
@@ -199,13 +201,13 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
             let origin = self.origin(&key);
             (key, to_toml(&value), origin)
         };
-        leaves(&self.tree).into_iter().map(row).collect()
+        leaf_values(&self.tree).into_iter().map(row).collect()
     }
 
     /// Every key that has a default, ordered by key.
     #[must_use]
     pub fn known_keys(&self) -> Vec<String> {
-        leaves(&self.defaults).into_iter().map(|(path, _)| path.join(".")).collect()
+        leaf_values(&self.defaults).into_iter().map(|(path, _)| path.join(".")).collect()
     }
 
     /// The origin of the value of a key.
@@ -228,17 +230,17 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
                 .unwrap_or_else(as_string),
         };
         match value {
-            Value::Table(table) => leaves(&table)
-                .into_iter()
-                .try_fold(self, |layers, (tail, value)| layers.set(&[path, tail.as_slice()].concat(), value, origin)),
-            value => self.set(path, value, origin),
+            Value::Table(table) => leaf_values(&table).into_iter().try_fold(self, |layers, (tail, value)| {
+                layers.set_value(&[path, tail.as_slice()].concat(), value, origin)
+            }),
+            value => self.set_value(path, value, origin),
         }
     }
 
-    fn set(mut self, path: &[String], value: Value, origin: &SettingOrigin) -> Result<Self, SettingsError> {
+    fn set_value(mut self, path: &[String], value: Value, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let key = path.join(".");
         if matches!(lookup_default(&self.defaults, path), DefaultLookup::NotFound) {
-            return Err(SettingsError::UnknownKey { suggestion: self.nearest(&key), key, origin: origin.clone() });
+            return Err(SettingsError::UnknownKey { suggestion: self.nearest_key(&key), key, origin: origin.clone() });
         }
         let shown = to_toml(&value);
         let wrong = |reason: String| SettingsError::WrongType {
@@ -259,7 +261,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
 
     /// The known key nearest to an unknown one by edit distance of the whole key or of its last
     /// part.
-    fn nearest(&self, key: &str) -> Option<String> {
+    fn nearest_key(&self, key: &str) -> Option<String> {
         let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         let distance = |known: &String| {
             let whole = strsim::damerau_levenshtein(known, key);
@@ -301,13 +303,13 @@ fn lookup_default<'a>(defaults: &'a Table, path: &[String]) -> DefaultLookup<'a>
 }
 
 /// Every value that is not a non-empty table, with its path.
-fn leaves(table: &Table) -> Vec<(Vec<String>, Value)> {
+fn leaf_values(table: &Table) -> Vec<(Vec<String>, Value)> {
     let mut found = Vec::new();
     for (part, value) in table {
         match value {
             Value::Table(inner) if !inner.is_empty() => {
                 found.extend(
-                    leaves(inner).into_iter().map(|(tail, value)| ([vec![part.clone()], tail].concat(), value)),
+                    leaf_values(inner).into_iter().map(|(tail, value)| ([vec![part.clone()], tail].concat(), value)),
                 );
             }
             value => found.push((vec![part.clone()], value.clone())),
@@ -349,30 +351,30 @@ mod tests {
     use super::*;
     use crate::settings::{LogFormat, Period, Settings};
 
-    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    fn write_settings_file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sequor.toml");
         fs::write(&path, text).unwrap();
         (folder, path)
     }
 
-    fn layers() -> SettingsLayers<Settings> {
+    fn default_layers() -> SettingsLayers<Settings> {
         SettingsLayers::new().unwrap()
     }
 
-    fn from_file(text: &str) -> Result<SettingsLayers<Settings>, SettingsError> {
-        let (_folder, path) = file(text);
-        layers().file(&path)
+    fn layers_from_file(text: &str) -> Result<SettingsLayers<Settings>, SettingsError> {
+        let (_folder, path) = write_settings_file(text);
+        default_layers().add_file(&path)
     }
 
-    fn from_environment(name: &str, text: &str) -> Result<SettingsLayers<Settings>, SettingsError> {
-        layers().environment([(name.to_owned(), text.to_owned())])
+    fn layers_from_environment(name: &str, text: &str) -> Result<SettingsLayers<Settings>, SettingsError> {
+        default_layers().add_environment([(name.to_owned(), text.to_owned())])
     }
 
     #[test]
-    fn set_values_override_the_defaults_of_a_command() {
+    fn flags_override_the_defaults_of_a_command() {
         let preferred = [("network.hidden", "100"), ("network.negatives", "2048")];
-        let layers = layers().override_defaults(&preferred).unwrap().flag("network.hidden", "32").unwrap();
+        let layers = default_layers().override_defaults(&preferred).unwrap().add_flag("network.hidden", "32").unwrap();
         let settings = layers.validated().unwrap();
         assert_eq!((settings.network.hidden, settings.network.negatives), (32, 2048));
         assert_eq!(
@@ -384,14 +386,20 @@ mod tests {
 
     #[test]
     fn later_layers_win_and_values_record_their_origin() {
-        let (_folder, path) =
-            file("[server]\nmax_batch = 10\nworkers = 3\nmax_body_bytes = 2048\n[log]\nformat = 'json'\n");
+        let (_folder, path) = write_settings_file(
+            "[server]\nmax_batch = 10\nworkers = 3\nmax_body_bytes = 2048\n[log]\nformat = 'json'\n",
+        );
         let environment = [
             ("SEQUOR_SERVER__MAX_BATCH".to_owned(), "20".to_owned()),
             ("SEQUOR_SERVER__WORKERS".to_owned(), "4".to_owned()),
         ];
-        let layers =
-            layers().file(&path).unwrap().environment(environment).unwrap().flag("server.max_batch", "30").unwrap();
+        let layers = default_layers()
+            .add_file(&path)
+            .unwrap()
+            .add_environment(environment)
+            .unwrap()
+            .add_flag("server.max_batch", "30")
+            .unwrap();
         let settings = layers.validated().unwrap();
         assert_eq!((settings.server.max_batch, settings.server.workers, settings.server.max_body_bytes), (30, 4, 2048));
         assert_eq!(settings.log.format, LogFormat::Json);
@@ -419,45 +427,49 @@ mod tests {
             SettingsError::UnknownKey { suggestion, .. } => suggestion,
             other => panic!("{other}"),
         };
-        assert_eq!(suggestion(from_file("[server]\nmax_bach = 1")).as_deref(), Some("server.max_batch"));
-        assert_eq!(suggestion(from_file("[sever]\nlisten = '127.0.0.1:1'")).as_deref(), Some("server.listen"));
-        assert_eq!(suggestion(from_file("listen = '127.0.0.1:1'")).as_deref(), Some("server.listen"));
-        assert_eq!(suggestion(from_file("[server.listen]\nport = 1")), None);
-        assert_eq!(suggestion(from_environment("SEQUOR_SESSION__IDLEGAP", "1m")).as_deref(), Some("session.idle_gap"));
-        assert_eq!(suggestion(layers().flag("quite.another.thing", "1")), None);
-        let error = from_environment("SEQUOR_LOG__LEVL", "debug").map(|_| ()).unwrap_err();
+        assert_eq!(suggestion(layers_from_file("[server]\nmax_bach = 1")).as_deref(), Some("server.max_batch"));
+        assert_eq!(suggestion(layers_from_file("[sever]\nlisten = '127.0.0.1:1'")).as_deref(), Some("server.listen"));
+        assert_eq!(suggestion(layers_from_file("listen = '127.0.0.1:1'")).as_deref(), Some("server.listen"));
+        assert_eq!(suggestion(layers_from_file("[server.listen]\nport = 1")), None);
+        assert_eq!(
+            suggestion(layers_from_environment("SEQUOR_SESSION__IDLEGAP", "1m")).as_deref(),
+            Some("session.idle_gap")
+        );
+        assert_eq!(suggestion(default_layers().add_flag("quite.another.thing", "1")), None);
+        let error = layers_from_environment("SEQUOR_LOG__LEVL", "debug").map(|_| ()).unwrap_err();
         let text = "unknown setting log.levl (from the environment (SEQUOR_LOG__LEVL)); did you mean log.level?";
         assert_eq!(error.to_string(), text);
     }
 
     #[test]
     fn errors_name_value_and_origin() {
-        let error = from_environment("SEQUOR_SERVER__MAX_BATCH", "many").map(|_| ()).unwrap_err().to_string();
+        let error = layers_from_environment("SEQUOR_SERVER__MAX_BATCH", "many").map(|_| ()).unwrap_err().to_string();
         assert!(
             error.starts_with(
                 "server.max_batch = \"many\": invalid type: string \"many\", expected a whole number of at least 0 (from the env"
             ),
             "{error}"
         );
-        let error = layers().flag("session.idle_gap", "30 minutes").map(|_| ()).unwrap_err().to_string();
+        let error = default_layers().add_flag("session.idle_gap", "30 minutes").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("session.idle_gap = \"30 minutes\": invalid duration `30 minutes`"), "{error}");
-        let error = from_file("server = 3").map(|_| ()).unwrap_err().to_string();
+        let error = layers_from_file("server = 3").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server = 3: a section cannot be set to a value"), "{error}");
-        let error = from_file("[server]\nlisten = 'nowhere'").map(|_| ()).unwrap_err().to_string();
+        let error = layers_from_file("[server]\nlisten = 'nowhere'").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server.listen = \"nowhere\": write ADDRESS:PORT"), "{error}");
-        let error = from_file("[server]\nmax_batch = 0").unwrap().validated().map(|_| ()).unwrap_err().to_string();
+        let error =
+            layers_from_file("[server]\nmax_batch = 0").unwrap().validated().map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server.max_batch = 0: must be 1 to 100000 (from /"), "{error}");
-        assert!(matches!(from_file("[server"), Err(SettingsError::Syntax { .. })));
-        assert!(matches!(layers().file(Path::new("/nonexistent.toml")), Err(SettingsError::Read { .. })));
+        assert!(matches!(layers_from_file("[server"), Err(SettingsError::Syntax { .. })));
+        assert!(matches!(default_layers().add_file(Path::new("/nonexistent.toml")), Err(SettingsError::Read { .. })));
     }
 
     #[test]
     fn maps_accept_any_key() {
-        let layers = from_file("[events.kinds.wishlist]\nvalue = 2\n[events.kinds.save]\n")
+        let layers = layers_from_file("[events.kinds.wishlist]\nvalue = 2\n[events.kinds.save]\n")
             .unwrap()
-            .flag("events.kinds.like", "{ target = false }")
+            .add_flag("events.kinds.like", "{ target = false }")
             .unwrap()
-            .environment([("SEQUOR_EVENTS__KINDS__WISHLIST__TARGET".to_owned(), "false".to_owned())])
+            .add_environment([("SEQUOR_EVENTS__KINDS__WISHLIST__TARGET".to_owned(), "false".to_owned())])
             .unwrap();
         let kinds = &layers.validated().unwrap().events.kinds;
         assert_eq!(kinds.keys().collect::<Vec<_>>(), ["like", "save", "wishlist"]);
@@ -465,12 +477,12 @@ mod tests {
             (kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target),
             (Some(false), Some(2.0), Some(false))
         );
-        let error = from_file("[events.kinds]\nwishlist = 3").map(|_| ()).unwrap_err().to_string();
+        let error = layers_from_file("[events.kinds]\nwishlist = 3").map(|_| ()).unwrap_err().to_string();
         assert!(
             error.starts_with("events.kinds.wishlist = 3: invalid type: integer `3`, expected a table (from /"),
             "{error}"
         );
-        let error = from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
+        let error = layers_from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
         assert!(
             error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected one of `target`, `value`, `retain_for`"),
             "{error}"
@@ -479,13 +491,17 @@ mod tests {
 
     #[test]
     fn ignores_variables_without_double_underscore() {
-        let layers = from_environment("SEQUOR_PORT", "tcp://10.0.0.1:80").unwrap();
+        let layers = layers_from_environment("SEQUOR_PORT", "tcp://10.0.0.1:80").unwrap();
         assert_eq!(layers.validated().unwrap(), &Settings::default());
     }
 
     #[test]
     fn converts_text_to_the_type_of_the_default() {
-        let layers = layers().flag("store.data_dir", "17").unwrap().flag("session.passivate_after", "off").unwrap();
+        let layers = default_layers()
+            .add_flag("store.data_dir", "17")
+            .unwrap()
+            .add_flag("session.passivate_after", "off")
+            .unwrap();
         let settings = layers.validated().unwrap();
         assert_eq!(
             (settings.store.data_dir.as_path(), settings.session.passivate_after),

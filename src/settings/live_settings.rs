@@ -128,11 +128,11 @@ mod tests {
         let recorded = Arc::clone(&levels);
         let read = || -> Result<_, ReloadError> {
             Ok(SettingsLayers::new()?
-                .flag("safety.loss_rise", "3")?
-                .flag("log.level", "debug")?
-                .flag("server.max_batch", "7")?)
+                .add_flag("safety.loss_rise", "3")?
+                .add_flag("log.level", "debug")?
+                .add_flag("server.max_batch", "7")?)
         };
-        let layers = SettingsLayers::<Settings>::new().unwrap().flag("server.keys", "required").unwrap();
+        let layers = SettingsLayers::<Settings>::new().unwrap().add_flag("server.keys", "required").unwrap();
         let live = LiveSettings::new(
             &layers,
             layers.validated().unwrap(),
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn failed_reload_changes_nothing() {
         let layers = SettingsLayers::<Settings>::new().unwrap();
-        let read = || -> Result<_, ReloadError> { Ok(SettingsLayers::new()?.flag("safety.loss_rise", "1000")?) };
+        let read = || -> Result<_, ReloadError> { Ok(SettingsLayers::new()?.add_flag("safety.loss_rise", "1000")?) };
         let live = LiveSettings::new(
             &layers,
             layers.validated().unwrap(),

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The units, largest first, with their milliseconds.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS_IN_MILLISECONDS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// A duration in whole milliseconds (`30m`, `1h30m`, `10s`, `250ms`), or `off`.
 ///
@@ -17,7 +18,7 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// let period: Period = "1h30m".parse().unwrap();
 /// assert_eq!(period.get(), Some(Duration::from_secs(5400)));
 /// assert_eq!("off".parse::<Period>().unwrap().get(), None);
-/// assert_eq!(Period::milliseconds(90_000).to_string(), "1m30s");
+/// assert_eq!(Period::from_milliseconds(90_000).to_string(), "1m30s");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Period(Option<u64>);
@@ -33,20 +34,20 @@ impl Period {
 
     /// Creates a period from milliseconds.
     #[must_use]
-    pub const fn milliseconds(milliseconds: u64) -> Self {
+    pub const fn from_milliseconds(milliseconds: u64) -> Self {
         Self(Some(milliseconds))
     }
 
     /// Creates a period from seconds.
     #[must_use]
-    pub const fn seconds(seconds: u64) -> Self {
+    pub const fn from_seconds(seconds: u64) -> Self {
         Self(Some(seconds.saturating_mul(1000)))
     }
 
     /// Creates a period from minutes.
     #[must_use]
-    pub const fn minutes(minutes: u64) -> Self {
-        Self::seconds(minutes.saturating_mul(60))
+    pub const fn from_minutes(minutes: u64) -> Self {
+        Self::from_seconds(minutes.saturating_mul(60))
     }
 
     /// The duration; `None` for `off`.
@@ -76,7 +77,7 @@ impl FromStr for Period {
             let (digits, tail) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(invalid)?);
             let (name, tail) =
                 tail.split_at(tail.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(tail.len()));
-            let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name).ok_or_else(invalid)?;
+            let (_, unit) = UNITS_IN_MILLISECONDS.iter().find(|(unit, _)| *unit == name).ok_or_else(invalid)?;
             let amount: u64 = digits.parse().map_err(|_| invalid())?;
             total = amount.checked_mul(*unit).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
             rest = tail.trim_start();
@@ -90,7 +91,7 @@ impl fmt::Display for Period {
         match self.0 {
             None => out.write_str("off"),
             Some(0) => out.write_str("0s"),
-            Some(milliseconds) => UNITS
+            Some(milliseconds) => UNITS_IN_MILLISECONDS
                 .iter()
                 .try_fold(milliseconds, |rest, (name, unit)| {
                     if rest >= *unit {
@@ -125,13 +126,13 @@ mod tests {
         for text in ["", "30", "m", "30 minutes", "-1s", "1.5h", "1h30", "99999999999999999999d", "never"] {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
-        assert_eq!(" 1h 30m ".parse::<Period>().unwrap(), Period::minutes(90));
+        assert_eq!(" 1h 30m ".parse::<Period>().unwrap(), Period::from_minutes(90));
     }
 
     proptest! {
         #[test]
         fn display_round_trips(milliseconds in any::<u64>()) {
-            let period = Period::milliseconds(milliseconds);
+            let period = Period::from_milliseconds(milliseconds);
             prop_assert_eq!(period.to_string().parse::<Period>().unwrap(), period);
         }
     }

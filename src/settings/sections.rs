@@ -64,7 +64,7 @@ impl Default for StoreSettings {
             retain_entries: 0,
             retain_for: Period::OFF,
             compact_ratio: 3.0,
-            scrub_period: Period::minutes(24 * 60),
+            scrub_period: Period::from_minutes(24 * 60),
         }
     }
 }
@@ -118,12 +118,12 @@ pub struct SessionSettings {
 impl Default for SessionSettings {
     fn default() -> Self {
         Self {
-            idle_gap: Period::minutes(30),
+            idle_gap: Period::from_minutes(30),
             shards: 0,
-            passivate_after: Period::minutes(10),
+            passivate_after: Period::from_minutes(10),
             live_max: 100_000,
-            dismissed_for: Period::minutes(30 * 24 * 60),
-            purchased_for: Period::minutes(24 * 60),
+            dismissed_for: Period::from_minutes(30 * 24 * 60),
+            purchased_for: Period::from_minutes(24 * 60),
         }
     }
 }
@@ -216,13 +216,13 @@ mod tests {
         assert!(error(|s| s.server.admin_listen = s.server.listen).starts_with("server.admin_listen = 127.0.0.1:8080"));
         assert_eq!(error(|s| s.store.checkpoints_kept = 1), "store.checkpoints_kept = 1: must be 2 to 1000");
         assert_eq!(
-            error(|s| s.store.retain_for = Period::seconds(3)),
+            error(|s| s.store.retain_for = Period::from_seconds(3)),
             "store.retain_for = 3s: must be at least 1m, or off"
         );
         assert_eq!(error(|s| s.store.compact_ratio = 1.2), "store.compact_ratio = 1.2: must be 1.5 to 100");
         assert!(error(|s| s.store.compact_ratio = f64::NAN).starts_with("store.compact_ratio = NaN"));
         assert_eq!(
-            error(|s| s.session.idle_gap = Period::milliseconds(5)),
+            error(|s| s.session.idle_gap = Period::from_milliseconds(5)),
             "session.idle_gap = 5ms: must be at least 1s, or off"
         );
     }

@@ -109,16 +109,16 @@ impl Default for ServerSettings {
             connections_per_address: 0,
             pipelined_max: 16,
             http2_streams_max: 100,
-            head_timeout: Period::seconds(5),
-            body_timeout: Period::seconds(30),
-            write_timeout: Period::seconds(30),
-            idle_timeout: Period::seconds(5),
+            head_timeout: Period::from_seconds(5),
+            body_timeout: Period::from_seconds(30),
+            write_timeout: Period::from_seconds(30),
+            idle_timeout: Period::from_seconds(5),
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
             max_in_flight_events: 8192,
             max_lag_events: 20_000,
-            queue_wait: Period::seconds(2),
-            read_wait: Period::seconds(1),
+            queue_wait: Period::from_seconds(2),
+            read_wait: Period::from_seconds(1),
             streams_max: 1000,
         }
     }
@@ -146,7 +146,7 @@ impl ServerSettings {
         InvalidSetting::check_range("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
         InvalidSetting::check_range("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
         for (key, hosts) in [("server.api_hosts", &self.api_hosts), ("server.admin_hosts", &self.admin_hosts)] {
-            if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+            if let Some(host) = hosts.iter().find(|host| !is_host_name(host)) {
                 return Err(InvalidSetting::new(
                     key,
                     host,
@@ -188,7 +188,7 @@ impl ServerSettings {
 }
 
 /// Whether a text has the form of a host name.
-fn is_host(text: &str) -> bool {
+fn is_host_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
 

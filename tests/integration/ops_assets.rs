@@ -327,7 +327,7 @@ fn container_files_are_consistent() {
         .filter(|(name, _)| name.starts_with("SEQUOR_"));
     let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     assert_eq!(pairs.len(), 4);
-    let layers = SettingsLayers::<Settings>::new().unwrap().environment(pairs).unwrap();
+    let layers = SettingsLayers::<Settings>::new().unwrap().add_environment(pairs).unwrap();
     let settings = layers.validated().unwrap();
     let target = yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
     assert_eq!(settings.server.admin_listen.to_string(), target.as_str().unwrap());

@@ -14,7 +14,7 @@ fn sample() -> String {
 fn loaded(text: &str) -> SettingsLayers<Settings> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
-    SettingsLayers::new().unwrap().file(file.path()).unwrap_or_else(|error| panic!("{error}"))
+    SettingsLayers::new().unwrap().add_file(file.path()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl ResponseStats {
         Ok(Self { requests: 0, errors: 0, latency: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)? })
     }
 
-    fn milliseconds(&self, percentile: f64) -> f64 {
+    fn latency_milliseconds(&self, percentile: f64) -> f64 {
         self.latency.value_at_percentile(percentile) as f64 / 1_000.0
     }
 }
@@ -123,10 +123,10 @@ impl BenchReport {
             requests: all.requests,
             errors: all.errors,
             latency_ms: LatencyQuantiles {
-                p50: all.milliseconds(50.0),
-                p90: all.milliseconds(90.0),
-                p99: all.milliseconds(99.0),
-                p999: all.milliseconds(99.9),
+                p50: all.latency_milliseconds(50.0),
+                p90: all.latency_milliseconds(90.0),
+                p99: all.latency_milliseconds(99.0),
+                p999: all.latency_milliseconds(99.9),
             },
             server_cpu_us_per_request: self.cpu_us_per_request(),
             server_peak_rss_bytes: self.usage.map(|(_, after)| after.peak_rss_bytes),
@@ -146,7 +146,7 @@ impl BenchReport {
         };
         let lines = [line("events", events), line("recommendations", recommendations)];
         let lines: Vec<_> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
-        plot::draw(file, &self.title, "nines: 1 is p90, 2 is p99, 3 is p99.9", "latency in ms", &lines)
+        plot::draw_line_plot(file, &self.title, "nines: 1 is p90, 2 is p99, 3 is p99.9", "latency in ms", &lines)
     }
 }
 
@@ -167,7 +167,7 @@ impl fmt::Display for BenchReport {
         row("requests", &|_, stats| stats.requests.to_string())?;
         row("errors", &|_, stats| stats.errors.to_string())?;
         for (name, percentile) in PERCENTILES {
-            row(name, &|_, stats| format!("{:.2} ms", stats.milliseconds(percentile)))?;
+            row(name, &|_, stats| format!("{:.2} ms", stats.latency_milliseconds(percentile)))?;
         }
         row("max", &|_, stats| format!("{:.2} ms", stats.latency.max() as f64 / 1_000.0))?;
         writeln!(out, "  achieved     {:.1} of {} requests/s", self.achieved_rate(), self.target_rate)?;

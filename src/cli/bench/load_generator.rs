@@ -9,12 +9,12 @@ use crate::domain::Entry;
 use crate::simulation::ShopSimulator;
 
 /// Number of event requests among five requests of the mix.
-const EVENT_REQUESTS_OF_FIVE: u64 = 4;
+const EVENT_REQUESTS_PER_FIVE_REQUESTS: u64 = 4;
 /// Number of recent visitors to request recommendations for.
 const MAX_RECENT_USERS: usize = 1_024;
 /// Stride between the visitors of consecutive requests, so that the requests spread over all of
 /// them.
-const USER_STRIDE: usize = 617;
+const VISITOR_STRIDE: usize = 617;
 
 /// The kinds of request to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,14 +55,14 @@ impl LoadGenerator {
 
     /// The requests before the measurement: all items, and `events` events.
     pub(super) fn history_requests(&mut self, events: u64) -> anyhow::Result<Vec<ApiRequest>> {
-        const CHUNK: usize = 500;
+        const ENTRIES_PER_HISTORY_REQUEST: usize = 500;
         let (mut items, mut history) = (Vec::new(), Vec::new());
         while (history.len() as u64) < events || items.is_empty() {
             let Some(entry) = self.next_entry() else { break };
             if matches!(entry, Entry::Item(_)) { items.push(entry) } else { history.push(entry) }
         }
-        let items = items.chunks(CHUNK).map(ApiRequest::items);
-        items.chain(history.chunks(CHUNK).map(ApiRequest::events)).collect()
+        let items = items.chunks(ENTRIES_PER_HISTORY_REQUEST).map(ApiRequest::items_request);
+        items.chain(history.chunks(ENTRIES_PER_HISTORY_REQUEST).map(ApiRequest::events_request)).collect()
     }
 
     /// The next request.
@@ -72,11 +72,11 @@ impl LoadGenerator {
         let sends_events = match self.mix {
             RequestMix::Events => true,
             RequestMix::Recommendations => false,
-            RequestMix::Mixed => number % 5 < EVENT_REQUESTS_OF_FIVE,
+            RequestMix::Mixed => number % 5 < EVENT_REQUESTS_PER_FIVE_REQUESTS,
         };
-        let user_index = (number as usize).wrapping_mul(USER_STRIDE) % self.recent_users.len().max(1);
+        let user_index = (number as usize).wrapping_mul(VISITOR_STRIDE) % self.recent_users.len().max(1);
         match self.recent_users.get(user_index).filter(|_| !sends_events) {
-            Some(user) => Ok((RequestKind::Recommendations, ApiRequest::recommendations(user, 20))),
+            Some(user) => Ok((RequestKind::Recommendations, ApiRequest::recommendations_request(user, 20))),
             None => Ok((RequestKind::Events, self.event_request()?)),
         }
     }
@@ -87,7 +87,7 @@ impl LoadGenerator {
             // Item changes need another request, so new items are sent only in events.
             events.extend(self.next_entry().filter(|entry| matches!(entry, Entry::Event(_))));
         }
-        ApiRequest::events(&events)
+        ApiRequest::events_request(&events)
     }
 
     /// The next entry of the shop, with the current time.

@@ -148,11 +148,11 @@ impl Bench {
         eprintln!("warming up for {}, then measuring for {}", self.warm_up, self.duration);
         open_loop::run_open_loop(daemon, &mut load, rate, warm_up).await?;
         daemon.wait_until_learned().await?;
-        let before = daemon.process_usage().await?;
+        let before = daemon.read_process_usage().await?;
         let figures = open_loop::run_open_loop(daemon, &mut load, rate, requests).await?;
         eprintln!("waiting until all events are learned");
         daemon.wait_until_learned().await?;
-        let usage = before.zip(daemon.process_usage().await?);
+        let usage = before.zip(daemon.read_process_usage().await?);
         let batch = if self.batch > 1 { format!(", {} events per request", self.batch) } else { String::new() };
         let mix = format!("{:?}", self.mix).to_lowercase();
         let title =

@@ -21,7 +21,7 @@ pub(super) async fn run_open_loop(
     rate: f64,
     count: u64,
 ) -> anyhow::Result<BenchFigures> {
-    let mut schedule = departures(rate, count);
+    let mut schedule = scheduled_departures(rate, count);
     let (outcomes, mut received) = mpsc::unbounded_channel();
     let start = Instant::now();
     let mut figures = BenchFigures::new()?;
@@ -30,7 +30,7 @@ pub(super) async fn run_open_loop(
             let (kind, request) = load.next_request()?;
             let (daemon, outcomes, delay) = (daemon.clone(), outcomes.clone(), scheduled.elapsed());
             actix::spawn(async move {
-                let is_success = daemon.request(request).await.is_ok_and(|(status, _)| status.is_success());
+                let is_success = daemon.send_request(request).await.is_ok_and(|(status, _)| status.is_success());
                 // The receiver lives until the last response has arrived.
                 let _ = outcomes.send((kind, is_success, delay, scheduled.elapsed()));
             });
@@ -51,7 +51,7 @@ pub(super) async fn run_open_loop(
 
 /// Sends the scheduled departure times through a channel, each when it is due. A thread sleeps with
 /// a finer resolution than the timers of the event loop.
-fn departures(rate: f64, count: u64) -> mpsc::UnboundedReceiver<Instant> {
+fn scheduled_departures(rate: f64, count: u64) -> mpsc::UnboundedReceiver<Instant> {
     let (sender, schedule) = mpsc::unbounded_channel();
     thread::spawn(move || {
         let start = Instant::now();

@@ -14,15 +14,15 @@ use crate::clock::Clock;
 use crate::domain::{Entry, Event, EventKind};
 
 /// Interval between batches of events.
-const TICK: Duration = Duration::from_millis(50);
+const BATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// Interval between status polls.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const STATUS_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Items in a list of recommendations.
-const LIST_LENGTH: usize = 20;
+const RECOMMENDATIONS_PER_LIST: usize = 20;
 /// Trending items to request.
-const TRENDING_LENGTH: usize = 10;
+const MAX_TRENDING_ITEMS: usize = 10;
 /// One visitor in this many gets recommendations.
-const LIST_EVERY_NTH_VISITOR: u64 = 5;
+const VISITORS_PER_RECOMMENDATION_LIST: u64 = 5;
 
 /// The running demo.
 pub(super) struct DemoDriver<'s, 'r> {
@@ -47,18 +47,18 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         clock: Clock,
         duration: Option<Duration>,
     ) -> Self {
-        Self { daemon, source, view, clock, duration, stats: DemoStats::default(), next_poll_at: POLL_INTERVAL }
+        Self { daemon, source, view, clock, duration, stats: DemoStats::default(), next_poll_at: STATUS_POLL_INTERVAL }
     }
 
     /// Runs until the source or the duration ends, or a signal arrives. Returns the summary.
     pub(super) async fn run(mut self) -> anyhow::Result<DemoSummary> {
         let stopped = shutdown_signal()?;
         tokio::pin!(stopped);
-        let mut ticks = actix::clock::interval(TICK);
+        let mut ticks = actix::clock::interval(BATCH_INTERVAL);
         loop {
             let has_more = tokio::select! {
                 () = &mut stopped => false,
-                step = async { ticks.tick().await; self.step().await } => step?,
+                step = async { ticks.tick().await; self.send_due_events().await } => step?,
             };
             if !has_more {
                 break;
@@ -70,7 +70,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             () = stopped => {}
             learned = self.daemon.wait_until_learned() => learned?,
         }
-        self.poll(elapsed).await?;
+        self.poll_status(elapsed).await?;
         self.view.update(elapsed, &self.stats)?;
         let summary = self.stats.summary(elapsed);
         self.view.print_summary(&summary)?;
@@ -79,7 +79,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
 
     /// Sends the events that are due, shows recommendations and polls the status. Returns whether
     /// the source has more events.
-    async fn step(&mut self) -> anyhow::Result<bool> {
+    async fn send_due_events(&mut self) -> anyhow::Result<bool> {
         let elapsed = self.clock.elapsed();
         if self.duration.is_some_and(|duration| elapsed >= duration) {
             return Ok(false);
@@ -98,55 +98,56 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         }
         let (items, events): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| matches!(entry, Entry::Item(_)));
         for items in items.chunks(500) {
-            self.daemon.send_until_accepted(ApiRequest::items(items)?).await?;
+            self.daemon.send_until_accepted(ApiRequest::items_request(items)?).await?;
         }
         if !events.is_empty() {
-            self.daemon.send_until_accepted(ApiRequest::events(&events)?).await?;
+            self.daemon.send_until_accepted(ApiRequest::events_request(&events)?).await?;
         }
         let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
         // Visitors in a recording did not see the lists of this demo.
-        let is_shop = self.source.shop().is_some();
+        let is_shop = self.source.simulated_shop().is_some();
         for event in &events {
             self.stats.record_event(event, is_shop && event.kind == EventKind::Click);
         }
-        self.show_lists(&events).await?;
+        self.show_recommendations(&events).await?;
         if elapsed >= self.next_poll_at {
-            self.poll(elapsed).await?;
-            self.next_poll_at = elapsed + POLL_INTERVAL;
+            self.poll_status(elapsed).await?;
+            self.next_poll_at = elapsed + STATUS_POLL_INTERVAL;
             self.view.update(elapsed, &self.stats)?;
         }
         Ok(true)
     }
 
     /// Requests recommendations for the selected visitors and shows them.
-    async fn show_lists(&mut self, events: &[&Event]) -> anyhow::Result<()> {
+    async fn show_recommendations(&mut self, events: &[&Event]) -> anyhow::Result<()> {
         let mut users: Vec<&str> =
-            events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
+            events.iter().map(|event| event.user_id.as_str()).filter(|user| gets_recommendations(user)).collect();
         users.dedup();
         users.truncate(Self::MAX_CONCURRENT_REQUESTS);
-        let lists = users
-            .iter()
-            .map(|user| self.daemon.request_json::<RecommendationList>(ApiRequest::recommendations(user, LIST_LENGTH)));
+        let lists = users.iter().map(|user| {
+            self.daemon
+                .request_json::<RecommendationList>(ApiRequest::recommendations_request(user, RECOMMENDATIONS_PER_LIST))
+        });
         for (user, list) in users.iter().zip(try_join_all(lists).await?) {
-            self.stats.record_list(user, &list, self.source.shop().as_deref());
-            if let Some(shop) = self.source.shop() {
+            self.stats.record_list(user, &list, self.source.simulated_shop().as_deref());
+            if let Some(shop) = self.source.simulated_shop() {
                 shop.show_list(user, list.items.iter().map(|item| item.item_id.as_str()));
             }
         }
         Ok(())
     }
 
-    async fn poll(&mut self, elapsed: Duration) -> anyhow::Result<()> {
-        let status = self.daemon.status().await?;
-        let trending = self.daemon.request_json(ApiRequest::trending(TRENDING_LENGTH)).await?;
-        self.stats.record_poll(elapsed, &status, trending, self.source.shop().as_deref());
+    async fn poll_status(&mut self, elapsed: Duration) -> anyhow::Result<()> {
+        let status = self.daemon.read_status().await?;
+        let trending = self.daemon.request_json(ApiRequest::trending_request(MAX_TRENDING_ITEMS)).await?;
+        self.stats.record_poll(elapsed, &status, trending, self.source.simulated_shop().as_deref());
         Ok(())
     }
 }
 
 /// Whether a visitor gets recommendations. The choice is stable per visitor.
-fn is_shown(user: &str) -> bool {
+fn gets_recommendations(user: &str) -> bool {
     let mut hasher = FxHasher::default();
     user.hash(&mut hasher);
-    hasher.finish().is_multiple_of(LIST_EVERY_NTH_VISITOR)
+    hasher.finish().is_multiple_of(VISITORS_PER_RECOMMENDATION_LIST)
 }

@@ -9,7 +9,7 @@ use crate::ingest::EventFileReader;
 use crate::simulation::ShopSimulator;
 
 /// Maximum number of entries per batch.
-const MAX_BATCH: usize = 1_000;
+const MAX_BATCH_ENTRIES: usize = 1_000;
 
 /// A source of timed events.
 pub(super) enum DemoSource<'r> {
@@ -25,7 +25,7 @@ impl DemoSource<'_> {
     pub(super) fn due_entries(&mut self, elapsed: Duration, sent: u64) -> anyhow::Result<Option<Vec<Entry>>> {
         match self {
             Self::Shop { shop, rate } => {
-                let due = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(MAX_BATCH as u64);
+                let due = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(MAX_BATCH_ENTRIES as u64);
                 let end = shop.event_count() + due;
                 let mut entries = Vec::new();
                 while shop.event_count() < end {
@@ -38,7 +38,7 @@ impl DemoSource<'_> {
     }
 
     /// The simulated shop, if this is one.
-    pub(super) fn shop(&mut self) -> Option<&mut ShopSimulator> {
+    pub(super) fn simulated_shop(&mut self) -> Option<&mut ShopSimulator> {
         if let Self::Shop { shop, .. } = self { Some(shop) } else { None }
     }
 }
@@ -66,7 +66,7 @@ impl<'r> RecordedEvents<'r> {
     /// replay` reports them.
     fn due_entries(&mut self, offset_ms: Timestamp) -> anyhow::Result<Option<Vec<Entry>>> {
         let mut entries = Vec::new();
-        while entries.len() < MAX_BATCH {
+        while entries.len() < MAX_BATCH_ENTRIES {
             let Some(event) = &self.next else {
                 match self.events.next() {
                     None => return Ok((!entries.is_empty()).then_some(entries)),

@@ -9,15 +9,15 @@ use crate::domain::Event;
 use crate::simulation::{ShopSimulator, Trend};
 
 /// Polls over which a current value is computed.
-const WINDOW_POLLS: usize = 5;
+const POLLS_PER_WINDOW: usize = 5;
 /// Maximum number of visitors whose visits are remembered.
 const MAX_TRACKED_VISITORS: usize = 4_096;
 /// Items of the example visit to show.
-const EXAMPLE_HISTORY: usize = 4;
+const MAX_EXAMPLE_ITEMS: usize = 4;
 
 /// Recall@20 and MRR@20 over some steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub(super) struct DemoFigures {
+pub(super) struct DemoMetrics {
     pub(super) recall_at_20: f64,
     pub(super) mrr_at_20: f64,
 }
@@ -25,23 +25,23 @@ pub(super) struct DemoFigures {
 /// Sums over all steps up to a poll. The difference of two sums gives the metrics between two
 /// polls.
 #[derive(Debug, Clone, Copy, Default)]
-struct DemoSums {
+struct DemoMetricSums {
     steps: f64,
     hits: f64,
     reciprocal_ranks: f64,
 }
 
-impl DemoSums {
+impl DemoMetricSums {
     fn new(quality: &QualityFigures) -> Self {
         let steps = quality.steps as f64;
         Self { steps, hits: quality.total.recall_at_20 * steps, reciprocal_ranks: quality.total.mrr_at_20 * steps }
     }
 
     /// Metrics since an earlier poll; `None` if there were no steps.
-    fn since(&self, earlier: &Self) -> Option<DemoFigures> {
+    fn metrics_since(&self, earlier: &Self) -> Option<DemoMetrics> {
         let steps = self.steps - earlier.steps;
         let share = |now: f64, then: f64| ((now - then) / steps).clamp(0.0, 1.0);
-        (steps > 0.0).then(|| DemoFigures {
+        (steps > 0.0).then(|| DemoMetrics {
             recall_at_20: share(self.hits, earlier.hits),
             mrr_at_20: share(self.reciprocal_ranks, earlier.reciprocal_ranks),
         })
@@ -78,7 +78,7 @@ pub(super) struct DemoStats {
     /// Poll from which on another visitor can become the example, so that the example stays
     /// readable.
     example_until: usize,
-    sums: Vec<DemoSums>,
+    sums: Vec<DemoMetricSums>,
     /// Number of sent events at each poll, with its time.
     event_counts: Vec<(Duration, u64)>,
     list_count: u64,
@@ -125,9 +125,9 @@ impl DemoStats {
             return;
         }
         if is_new_user {
-            self.example_until = self.sums.len() + WINDOW_POLLS;
+            self.example_until = self.sums.len() + POLLS_PER_WINDOW;
         }
-        let last = path.get(path.len().saturating_sub(EXAMPLE_HISTORY)..).unwrap_or_default().to_vec();
+        let last = path.get(path.len().saturating_sub(MAX_EXAMPLE_ITEMS)..).unwrap_or_default().to_vec();
         let next = list.items.iter().take(5).map(|item| item.item_id.clone()).collect();
         self.example = Some(ExampleSession { user: user.to_owned(), recent_items: last, recommended_items: next });
     }
@@ -140,7 +140,7 @@ impl DemoStats {
         trending: RecommendationList,
         shop: Option<&ShopSimulator>,
     ) {
-        self.sums.push(DemoSums::new(&status.quality));
+        self.sums.push(DemoMetricSums::new(&status.quality));
         self.event_counts.push((elapsed, self.events));
         self.lag_entries = status.learning.lag_entries;
         self.trending = trending.items.into_iter().map(|item| item.item_id).collect();
@@ -159,11 +159,11 @@ impl DemoStats {
     }
 
     /// The metrics of the last polls, for each poll.
-    pub(super) fn curve(&self) -> Vec<DemoFigures> {
-        let start = DemoSums::default();
+    pub(super) fn metrics_curve(&self) -> Vec<DemoMetrics> {
+        let start = DemoMetricSums::default();
         let earlier =
-            |look: usize| look.checked_sub(WINDOW_POLLS).and_then(|look| self.sums.get(look)).unwrap_or(&start);
-        self.sums.iter().enumerate().filter_map(|(look, sums)| sums.since(earlier(look))).collect()
+            |look: usize| look.checked_sub(POLLS_PER_WINDOW).and_then(|look| self.sums.get(look)).unwrap_or(&start);
+        self.sums.iter().enumerate().filter_map(|(look, sums)| sums.metrics_since(earlier(look))).collect()
     }
 
     /// Current events per second.
@@ -173,7 +173,7 @@ impl DemoStats {
         let (then, before) = self
             .event_counts
             .len()
-            .checked_sub(1 + WINDOW_POLLS)
+            .checked_sub(1 + POLLS_PER_WINDOW)
             .and_then(|look| self.event_counts.get(look))
             .unwrap_or(&start);
         (events - before) as f64 / now.saturating_sub(*then).as_secs_f64().max(1e-9)
@@ -186,7 +186,7 @@ impl DemoStats {
 
     /// Metrics over the steps from share `from` to share `to` of all steps. Interpolates linearly
     /// between polls.
-    fn between(&self, from: f64, to: f64) -> Option<DemoFigures> {
+    fn metrics_between_shares(&self, from: f64, to: f64) -> Option<DemoMetrics> {
         let all = self.sums.last()?.steps;
         let at = |steps: f64| {
             let after = self.sums.partition_point(|sums| sums.steps < steps);
@@ -194,13 +194,13 @@ impl DemoStats {
             let earlier = after.checked_sub(1).and_then(|look| self.sums.get(look)).copied().unwrap_or_default();
             let share = (steps - earlier.steps) / (later.steps - earlier.steps).max(1e-9);
             let mean = |earlier: f64, later: f64| earlier + (later - earlier) * share;
-            DemoSums {
+            DemoMetricSums {
                 steps,
                 hits: mean(earlier.hits, later.hits),
                 reciprocal_ranks: mean(earlier.reciprocal_ranks, later.reciprocal_ranks),
             }
         };
-        at(all * to).since(&at(all * from))
+        at(all * to).metrics_since(&at(all * from))
     }
 
     /// The summary of the demo.
@@ -210,8 +210,8 @@ impl DemoStats {
             seconds: elapsed.as_secs_f64(),
             events_per_second: self.events as f64 / elapsed.as_secs_f64().max(1e-9),
             steps: self.sums.last().map_or(0, |sums| sums.steps as u64),
-            first_tenth: self.between(0.0, 0.1),
-            last_tenth: self.between(0.9, 1.0),
+            first_tenth: self.metrics_between_shares(0.0, 0.1),
+            last_tenth: self.metrics_between_shares(0.9, 1.0),
             trends: self.trends.clone(),
             new_items: NewItemSummary {
                 arrived: self.new_item_count,
@@ -231,8 +231,8 @@ pub(super) struct DemoSummary {
     pub(super) events_per_second: f64,
     /// Events that were evaluated before they were learned.
     pub(super) steps: u64,
-    pub(super) first_tenth: Option<DemoFigures>,
-    pub(super) last_tenth: Option<DemoFigures>,
+    pub(super) first_tenth: Option<DemoMetrics>,
+    pub(super) last_tenth: Option<DemoMetrics>,
     pub(super) trends: Vec<TrendProgress>,
     pub(super) new_items: NewItemSummary,
     pub(super) recommendations: RecommendationSummary,
@@ -267,7 +267,7 @@ mod tests {
             let status = DaemonStatus { quality: QualityFigures { steps, total }, ..DaemonStatus::default() };
             stats.record_poll(Duration::from_secs(second), &status, RecommendationList::default(), None);
         }
-        let assert_near = |found: Option<DemoFigures>, recall: f64| {
+        let assert_near = |found: Option<DemoMetrics>, recall: f64| {
             let found = found.unwrap();
             assert!(
                 (found.recall_at_20 - recall).abs() < 1e-9 && (found.mrr_at_20 - recall / 2.0).abs() < 1e-9,
@@ -277,8 +277,8 @@ mod tests {
         let summary = stats.summary(Duration::from_secs(2));
         assert_near(summary.first_tenth, 0.1);
         assert_near(summary.last_tenth, 0.5);
-        assert_near(stats.between(0.0, 0.2), 0.3);
-        assert_eq!(stats.curve().len(), 2);
+        assert_near(stats.metrics_between_shares(0.0, 0.2), 0.3);
+        assert_eq!(stats.metrics_curve().len(), 2);
         assert_eq!(DemoStats::default().summary(Duration::ZERO).last_tenth, None);
     }
 }

@@ -5,12 +5,12 @@ use indicatif::HumanCount;
 use std::io;
 use std::time::Duration;
 
-use super::demo_stats::{DemoFigures, DemoStats, DemoSummary, TrendProgress};
+use super::demo_stats::{DemoMetrics, DemoStats, DemoSummary, TrendProgress};
 
 /// Width of a sparkline.
-const COLUMNS: usize = 48;
+const SPARKLINE_COLUMNS: usize = 48;
 /// Levels of a sparkline, from 0 to the maximum.
-const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const SPARKLINE_LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Output of the demo.
 pub(super) struct DemoView {
@@ -53,7 +53,7 @@ impl DemoView {
 
 /// The current values on one line.
 fn status_line(elapsed: Duration, stats: &DemoStats) -> String {
-    let now = stats.curve().last().copied().unwrap_or_default();
+    let now = stats.metrics_curve().last().copied().unwrap_or_default();
     let trend = stats.trends.last().map_or_else(String::new, |trend| format!("  trend {}", describe_trend(trend)));
     let new = if stats.new_item_count > 0 {
         format!("  new items {:.1} % of recommended", stats.new_item_share() * 100.0)
@@ -71,9 +71,9 @@ fn status_line(elapsed: Duration, stats: &DemoStats) -> String {
 }
 
 fn page_lines(stats: &DemoStats) -> Vec<String> {
-    let curve = stats.curve();
+    let curve = stats.metrics_curve();
     let now = curve.last().copied().unwrap_or_default();
-    let spark = |value: fn(&DemoFigures) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
+    let spark = |value: fn(&DemoMetrics) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
     let row = |name: &str, text: String| format!("  {name:<14}{text}");
     let lag = if stats.lag_entries == 0 {
         String::new()
@@ -159,8 +159,8 @@ fn summary_lines(summary: &DemoSummary) -> Vec<String> {
 /// values if there are more than fit.
 fn sparkline(values: &[f64]) -> String {
     let highest = values.iter().copied().fold(1e-9, f64::max);
-    let level = |value: f64| LEVELS.get(((value / highest * 8.0) as usize).min(7)).copied().unwrap_or(' ');
-    let chunk = values.len().div_ceil(COLUMNS).max(1);
+    let level = |value: f64| SPARKLINE_LEVELS.get(((value / highest * 8.0) as usize).min(7)).copied().unwrap_or(' ');
+    let chunk = values.len().div_ceil(SPARKLINE_COLUMNS).max(1);
     values.chunks(chunk).map(|values| level(values.iter().sum::<f64>() / values.len() as f64)).collect()
 }
 

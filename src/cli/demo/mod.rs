@@ -52,7 +52,7 @@ pub(super) struct Demo {
     #[command(flatten)]
     format: FileFlags,
     /// Speed relative to the recording.
-    #[arg(long, value_name = "TIMES", default_value = "100", requires = "file", value_parser = speed)]
+    #[arg(long, value_name = "TIMES", default_value = "100", requires = "file", value_parser = parse_speed)]
     speed: f64,
     /// Address of the public API; port 0 selects a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
@@ -65,7 +65,7 @@ pub(super) struct Demo {
     json: bool,
 }
 
-fn speed(text: &str) -> Result<f64, String> {
+fn parse_speed(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
@@ -77,7 +77,7 @@ impl Demo {
     const FIRST_TREND_SECONDS: f64 = 20.0;
 
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.flags.layers(&[])?.validated()?.clone();
+        let settings = self.flags.settings_layers(&[])?.validated()?.clone();
         let rules = flags::client_validation_rules(&settings);
         let mut source = match &self.file {
             Some(file) => {
@@ -88,7 +88,7 @@ impl Demo {
                     speed: self.speed,
                 }
             }
-            None => DemoSource::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
+            None => DemoSource::Shop { shop: Box::new(self.new_shop()?), rate: self.rate as f64 },
         };
         let listen = [("server.listen", self.listen.clone()), ("server.admin_listen", self.admin_listen.clone())];
         let mut child = DaemonProcess::start(&self.flags, &listen)?;
@@ -111,7 +111,7 @@ impl Demo {
         Ok(())
     }
 
-    fn shop(&self) -> anyhow::Result<ShopSimulator> {
+    fn new_shop(&self) -> anyhow::Result<ShopSimulator> {
         let duration = self.duration.and_then(Period::get).map_or(f64::INFINITY, |duration| duration.as_secs_f64());
         let trend_interval = (self.rate as f64 * Self::FIRST_TREND_SECONDS.min(duration / 3.0)) as u64;
         let opens_at = Clock::system().now();

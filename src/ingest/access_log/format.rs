@@ -1,6 +1,6 @@
 //! Log formats: split a line into named fields.
 
-use super::{AccessLogError, regex};
+use super::{AccessLogError, compile_regex};
 use crate::ingest::validation_error::{ValidationError, ValidationErrorCode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 /// The "combined" format of nginx and Apache. Fields that a site appends to it match as `rest`,
 /// which is searched for cookies.
-const COMBINED: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
+const COMBINED_FORMAT_REGEX: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
 
 /// The fields of a line, each with its common names in JSON logs. A name with dots leads into nested
 /// objects, as in the logs of Caddy.
-const FIELDS: [(&str, &[&str]); 8] = [
+const LOG_FIELD_NAMES: [(&str, &[&str]); 8] = [
     ("time", &["time", "time_iso8601", "time_local", "msec", "timestamp", "ts", "@timestamp"]),
     ("request", &["request"]),
     ("method", &["method", "request_method", "request.method"]),
@@ -40,14 +40,16 @@ pub(super) enum LogFields<'l> {
 
 impl AccessLogFormat {
     pub(super) fn new(text: &str, fields: &[(String, String)]) -> Result<Self, AccessLogError> {
-        if let Some((field, _)) = fields.iter().find(|(field, _)| !FIELDS.iter().any(|(known, _)| known == field)) {
+        if let Some((field, _)) =
+            fields.iter().find(|(field, _)| !LOG_FIELD_NAMES.iter().any(|(known, _)| known == field))
+        {
             return Err(AccessLogError::UnknownField(field.clone()));
         }
         match text {
             "json" => Ok(Self::Json(fields.to_vec())),
-            "combined" => Ok(Self::Text(regex(COMBINED)?)),
+            "combined" => Ok(Self::Text(compile_regex(COMBINED_FORMAT_REGEX)?)),
             text => {
-                let format = regex(text)?;
+                let format = compile_regex(text)?;
                 let has = |name: &str| format.capture_names().flatten().any(|group| group == name);
                 let needed =
                     if has("request") { &["time", "status"][..] } else { &["time", "method", "path", "status"] };
@@ -82,17 +84,17 @@ impl AccessLogFormat {
 }
 
 /// The value at a name, or at a path of names with dots between them.
-fn nested<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
+fn nested_value<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     object.get(name).or_else(|| {
         let (outer, inner) = name.split_once('.')?;
-        nested(object.get(outer)?.as_object()?, inner)
+        nested_value(object.get(outer)?.as_object()?, inner)
     })
 }
 
 /// The names under which JSON logs may hold the fields of a request.
 pub(super) fn expected_json_fields() -> String {
     let field = |(field, names): &(&str, &[&str])| format!("{field} ({})", names.join(", "));
-    FIELDS
+    LOG_FIELD_NAMES
         .iter()
         .filter(|(field, _)| ["time", "request", "method", "path", "status"].contains(field))
         .map(field)
@@ -101,20 +103,20 @@ pub(super) fn expected_json_fields() -> String {
 }
 
 impl LogFields<'_> {
-    /// The value of one of [`FIELDS`], if the line has it.
+    /// The value of one of [`LOG_FIELD_NAMES`], if the line has it.
     pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
-        let Self::Json(_, names) = self else { return self.raw_field(name) };
+        let Self::Json(_, names) = self else { return self.field_by_log_name(name) };
         if let Some((_, renamed)) = names.iter().find(|(field, _)| field == name) {
-            return self.raw_field(renamed);
+            return self.field_by_log_name(renamed);
         }
-        FIELDS.iter().find(|(field, _)| *field == name)?.1.iter().find_map(|name| self.raw_field(name))
+        LOG_FIELD_NAMES.iter().find(|(field, _)| *field == name)?.1.iter().find_map(|name| self.field_by_log_name(name))
     }
 
     /// The value of a field by its name in the log; `None` if it is empty or `-`.
-    pub(super) fn raw_field(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub(super) fn field_by_log_name(&self, name: &str) -> Option<Cow<'_, str>> {
         let text = match self {
             Self::Text(captures) => Cow::Borrowed(captures.name(name)?.as_str()),
-            Self::Json(object, _) => match nested(object, name)? {
+            Self::Json(object, _) => match nested_value(object, name)? {
                 Value::String(text) => Cow::Borrowed(text.as_str()),
                 Value::Number(number) => Cow::Owned(number.to_string()),
                 // Headers are lists of values.
@@ -126,7 +128,7 @@ impl LogFields<'_> {
     }
 
     /// The value of a cookie: from a field `cookie_NAME`, the `Cookie` header or `rest`.
-    pub(super) fn cookie(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub(super) fn cookie_value(&self, name: &str) -> Option<Cow<'_, str>> {
         let find = |header: &str| {
             let pairs = header.split([';', ' ', '"']).filter_map(|pair| pair.split_once('='));
             pairs
@@ -134,8 +136,8 @@ impl LogFields<'_> {
                 .find(|(found, value)| *found == name && !value.is_empty())
                 .map(|(_, value)| Cow::Owned(value.to_owned()))
         };
-        self.raw_field(&format!("cookie_{name}"))
-            .or_else(|| find(&self.get("cookie").or_else(|| self.raw_field("rest"))?))
+        self.field_by_log_name(&format!("cookie_{name}"))
+            .or_else(|| find(&self.get("cookie").or_else(|| self.field_by_log_name("rest"))?))
     }
 
     /// The name of a field that every request has and this line of a JSON log has not.
@@ -147,7 +149,7 @@ impl LogFields<'_> {
     }
 
     /// Method and path; `None` if the line holds no HTTP request.
-    pub(super) fn request(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    pub(super) fn method_and_path(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         if let (Some(method), Some(path)) = (self.get("method"), self.get("path")) {
             return Some((method, path));
         }

@@ -166,7 +166,7 @@ pub struct AccessLogParser {
     validation: ValidationRules,
 }
 
-fn regex(text: &str) -> Result<Regex, AccessLogError> {
+fn compile_regex(text: &str) -> Result<Regex, AccessLogError> {
     Regex::new(text).map_err(|source| AccessLogError::Regex { text: text.to_owned(), source: Box::new(source) })
 }
 
@@ -237,10 +237,10 @@ impl AccessLogParser {
         if fields.missing_field().is_some() {
             return Ok(AccessLogOutcome::Skipped(SkipReason::MissingFields));
         }
-        let Some((method, path)) = fields.request() else {
+        let Some((method, path)) = fields.method_and_path() else {
             return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest));
         };
-        if let Some(reason) = self.exclusion(&fields, &method) {
+        if let Some(reason) = self.exclusion_reason(&fields, &method) {
             return Ok(AccessLogOutcome::Skipped(reason));
         }
         let Some((rule, captures)) = self.rules.iter().find_map(|rule| Some((rule, rule.path.captures(&path)?))) else {
@@ -252,7 +252,7 @@ impl AccessLogParser {
                 .map(|text| percent_decode_str(text.as_str()).decode_utf8_lossy())
                 .filter(|text| !text.is_empty())
         };
-        let Some(user) = group("user").or_else(|| self.user(&fields)) else {
+        let Some(user) = group("user").or_else(|| self.user_id(&fields)) else {
             return Ok(AccessLogOutcome::Skipped(SkipReason::UnknownUser));
         };
         let value = group("value").map(|value| {
@@ -275,13 +275,13 @@ impl AccessLogParser {
             value: value.transpose()?,
             timestamp: Some(timestamp::from_access_log(&time)?),
             properties: query.map(|query| serde_json::json!({ "query": query }).to_string().into()),
-            consent: self.consent_source.as_ref().and_then(|source| source.select(&fields)),
+            consent: self.consent_source.as_ref().and_then(|source| source.selected_value(&fields)),
         };
         self.validation.validate_event(raw, received_at).map(AccessLogOutcome::Event)
     }
 
     /// The reason why the settings exclude a request, or `None` if they admit it.
-    fn exclusion(&self, fields: &LogFields<'_>, method: &str) -> Option<SkipReason> {
+    fn exclusion_reason(&self, fields: &LogFields<'_>, method: &str) -> Option<SkipReason> {
         let status = fields.get("status").and_then(|status| status.parse().ok()).unwrap_or(0);
         if !self.methods.iter().any(|admitted| admitted == method) || !self.statuses.contains(&status) {
             return Some(SkipReason::IneligibleRequest);
@@ -291,20 +291,20 @@ impl AccessLogParser {
     }
 
     /// The user id: the configured field, or else a pseudonym derived from address and user agent.
-    fn user<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
-        self.user_source.select(fields).or_else(|| {
+    fn user_id<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
+        self.user_source.selected_value(fields).or_else(|| {
             let (address, agent) = (fields.get("address")?, fields.get("agent").unwrap_or_default());
-            Some(KeyedDigest::of_parts(&self.key, &[address.as_bytes(), agent.as_bytes()]).into())
+            Some(KeyedDigest::hex_digest_of_parts(&self.key, &[address.as_bytes(), agent.as_bytes()]).into())
         })
     }
 }
 
 impl LogFieldSelector {
     /// The selected value of a line.
-    fn select<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
+    fn selected_value<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
         match self {
-            Self::Cookie(name) => fields.cookie(name),
-            Self::Field(name) => fields.raw_field(name),
+            Self::Cookie(name) => fields.cookie_value(name),
+            Self::Field(name) => fields.field_by_log_name(name),
             Self::Address => None,
         }
     }
@@ -318,7 +318,7 @@ impl AccessLogRule {
             let known: Vec<_> = validation.kinds.names().collect();
             return Err(AccessLogError::UnknownKind { kind: name.to_owned(), known: known.join(", ") });
         }
-        let path = regex(path)?;
+        let path = compile_regex(path)?;
         let has_item = path.capture_names().flatten().any(|group| group == "item");
         if !has_item && kind != EventKind::Search {
             Err(AccessLogError::RuleWithoutItem(text.to_owned()))

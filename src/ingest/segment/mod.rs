@@ -8,17 +8,17 @@ pub use event_mapping::SegmentEventMapping;
 
 use super::framing::BodyError;
 use super::timestamp;
-use super::validation::{self, RawEvent, ValidationRules, excerpt, missing_field};
+use super::validation::{self, RawEvent, ValidationRules, missing_field_error, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Consent, Entry, EventKind, Timestamp, WithConsent};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// Properties that can hold an item id, in order of precedence.
-const ITEM_IDS: [&str; 5] = ["product_id", "sku", "id", "asset_id", "article_id"];
+const ITEM_ID_PROPERTIES: [&str; 5] = ["product_id", "sku", "id", "asset_id", "article_id"];
 
 /// The fields of an [`Event`](crate::domain::Event) with their names in a Segment message.
-const FIELDS: [(&str, &str); 5] = [
+const SEGMENT_FIELD_NAMES: [(&str, &str); 5] = [
     ("event_id", "messageId"),
     ("user_id", "userId"),
     ("session_id", "context.sessionId"),
@@ -85,12 +85,12 @@ pub fn read_segment_call(
     rules: &ValidationRules,
     received_at: Timestamp,
 ) -> Result<ParsedSegmentBatch, BodyError> {
-    let Value::Object(message) = parse(body)? else {
+    let Value::Object(message) = parse_body(body)? else {
         return Err(BodyError::Unreadable { reason: "the body must be a JSON object".to_owned() });
     };
     let mut messages = ParsedSegmentBatch::default();
-    messages.read(&message, &MessageContext { index: 0, call: Some(call), sent_at: None, rules, received_at });
-    messages.check_limit(rules)
+    messages.read_message(&message, &MessageContext { index: 0, call: Some(call), sent_at: None, rules, received_at });
+    messages.check_entry_limit(rules)
 }
 
 /// Parses a batch: `{"batch": [message, …], "sentAt": …}`. An error rejects only its own message.
@@ -103,7 +103,7 @@ pub fn read_segment_batch(
     rules: &ValidationRules,
     received_at: Timestamp,
 ) -> Result<ParsedSegmentBatch, BodyError> {
-    let body = parse(body)?;
+    let body = parse_body(body)?;
     let Some(batch) = body.get("batch").and_then(Value::as_array) else {
         return Err(BodyError::Unreadable { reason: "the body must be a JSON object with a list `batch`".to_owned() });
     };
@@ -113,18 +113,20 @@ pub fn read_segment_batch(
     let mut messages = ParsedSegmentBatch::default();
     for (index, message) in (0..).zip(batch) {
         match message {
-            Value::Object(message) => messages
-                .read(message, &MessageContext { index, call: None, sent_at: body.get("sentAt"), rules, received_at }),
+            Value::Object(message) => messages.read_message(
+                message,
+                &MessageContext { index, call: None, sent_at: body.get("sentAt"), rules, received_at },
+            ),
             _ => messages.errors.push(
                 ValidationError::new(None, ValidationErrorCode::WrongType, "a message must be a JSON object")
                     .with_position(index, None),
             ),
         }
     }
-    messages.check_limit(rules)
+    messages.check_entry_limit(rules)
 }
 
-fn parse(body: &[u8]) -> Result<Value, BodyError> {
+fn parse_body(body: &[u8]) -> Result<Value, BodyError> {
     if body.trim_ascii().is_empty() {
         return Err(BodyError::Empty { record: "message" });
     }
@@ -157,7 +159,7 @@ struct EventTemplate<'m> {
 
 impl EventTemplate<'_> {
     /// Builds and validates the event of one product, or of the message's properties.
-    fn event(
+    fn build_event(
         &self,
         event_id: Option<Cow<'_, str>>,
         object: &Map<String, Value>,
@@ -168,7 +170,7 @@ impl EventTemplate<'_> {
             session_id: self.session_id.clone(),
             kind: Some(self.kind.name().into()),
             item_id: item_id(object)?,
-            value: value(self.kind, object)?,
+            value: event_value(self.kind, object)?,
             timestamp: self.timestamp,
             properties: None,
             consent: None,
@@ -176,36 +178,42 @@ impl EventTemplate<'_> {
         let mut event = self.rules.validate_event(raw, self.received_at)?.value;
         // Segment sends the properties to other destinations, too. If they exceed a limit, they are
         // dropped and the event is accepted.
-        event.properties = self.rules.bounded_properties(object);
+        event.properties = self.rules.properties_within_limits(object);
         Ok(WithConsent { value: Entry::Event(event), consent: self.consent })
     }
 }
 
 impl ParsedSegmentBatch {
-    fn read(&mut self, message: &Map<String, Value>, context: &MessageContext) {
+    fn read_message(&mut self, message: &Map<String, Value>, context: &MessageContext) {
         let before = self.entries.len();
-        if let Err(error) = self.convert(message, context) {
+        if let Err(error) = self.convert_message(message, context) {
             // A message is accepted as a whole or not at all.
             self.entries.truncate(before);
-            self.errors.push(with_segment_names(error).with_position(context.index, None));
+            self.errors.push(with_segment_field_name(error).with_position(context.index, None));
         }
         self.accepted += u64::from(self.entries.len() > before);
     }
 
     /// Converts a message into entries.
-    fn convert(&mut self, message: &Map<String, Value>, context: &MessageContext) -> Result<(), ValidationError> {
+    fn convert_message(
+        &mut self,
+        message: &Map<String, Value>,
+        context: &MessageContext,
+    ) -> Result<(), ValidationError> {
         let &MessageContext { index, call, rules, .. } = context;
         let call = match call {
             Some(call) => call,
-            None => message_call(message)?,
+            None => parse_call_type(message)?,
         };
-        let user = match text("userId", message.get("userId"))? {
+        let user = match parse_text("userId", message.get("userId"))? {
             Some(user) => Some(user),
-            None => text("anonymousId", message.get("anonymousId"))?,
+            None => parse_text("anonymousId", message.get("anonymousId"))?,
         };
-        let consent = consent(message.get("context"), rules)?;
+        let consent = message_consent(message.get("context"), rules)?;
         let name = match call {
-            SegmentCall::Track => text("event", message.get("event"))?.ok_or_else(|| missing_field("event"))?,
+            SegmentCall::Track => {
+                parse_text("event", message.get("event"))?.ok_or_else(|| missing_field_error("event"))?
+            }
             SegmentCall::Page => "Page".into(),
             SegmentCall::Screen => "Screen".into(),
             SegmentCall::Identify | SegmentCall::Alias => return self.convert_merge(message, call, consent, context),
@@ -223,7 +231,7 @@ impl ParsedSegmentBatch {
             None => {
                 let reason = format!(
                     "no event kind is mapped to `{}`; add it to [segment.events] in the settings",
-                    excerpt(&name)
+                    printable_excerpt(&name)
                 );
                 self.unmapped.push(
                     ValidationError::new("event", ValidationErrorCode::UnknownKind, reason).with_position(index, None),
@@ -247,7 +255,7 @@ impl ParsedSegmentBatch {
     ) -> Result<(), ValidationError> {
         let &MessageContext { sent_at, rules, received_at, .. } = context;
         let fields = if call == SegmentCall::Identify { ["anonymousId", "userId"] } else { ["previousId", "userId"] };
-        let [from, into] = fields.map(|field| text(field, message.get(field)));
+        let [from, into] = fields.map(|field| parse_text(field, message.get(field)));
         match (from?, into?) {
             (Some(from), Some(into)) if from != into => {
                 let at = event_time(message, sent_at, received_at)?.unwrap_or(received_at);
@@ -259,8 +267,8 @@ impl ParsedSegmentBatch {
                     Err(error) => return Err(error),
                 }
             }
-            (None, _) if call == SegmentCall::Alias => return Err(missing_field("previousId")),
-            (_, None) if call == SegmentCall::Alias => return Err(missing_field("userId")),
+            (None, _) if call == SegmentCall::Alias => return Err(missing_field_error("previousId")),
+            (_, None) if call == SegmentCall::Alias => return Err(missing_field_error("userId")),
             // There are no two different ids to merge.
             _ => self.ignored += 1,
         }
@@ -294,9 +302,9 @@ impl ParsedSegmentBatch {
             Some(products) if !products.is_empty() && *kind != EventKind::Search => Some(products),
             _ => None,
         };
-        let message_id = text("messageId", message.get("messageId"))?;
+        let message_id = parse_text("messageId", message.get("messageId"))?;
         let session_id =
-            text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
+            parse_text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
         let timestamp = event_time(message, sent_at, received_at)?;
         let template = EventTemplate { kind, user_id, session_id, timestamp, consent, rules, received_at };
         let Some(products) = products else {
@@ -308,7 +316,7 @@ impl ParsedSegmentBatch {
                 self.ignored += 1;
                 return Ok(());
             }
-            self.entries.push(template.event(message_id, properties)?);
+            self.entries.push(template.build_event(message_id, properties)?);
             return Ok(());
         };
         for (index, product) in products.iter().enumerate() {
@@ -320,31 +328,33 @@ impl ParsedSegmentBatch {
                 ));
             };
             let event_id = message_id.as_ref().map(|id| format!("{id}/{index}").into());
-            self.entries.push(template.event(event_id, product)?);
+            self.entries.push(template.build_event(event_id, product)?);
         }
         Ok(())
     }
 
     /// Rejects the body if it yields more entries than the limit.
-    fn check_limit(self, rules: &ValidationRules) -> Result<Self, BodyError> {
+    fn check_entry_limit(self, rules: &ValidationRules) -> Result<Self, BodyError> {
         let (records, limit) = (self.entries.len(), rules.max_events);
         if records > limit { Err(BodyError::TooMany { record: "event", records, limit }) } else { Ok(self) }
     }
 }
 
 /// Parses the method of a message from its `type`.
-fn message_call(message: &Map<String, Value>) -> Result<SegmentCall, ValidationError> {
-    let name = text("type", message.get("type"))?.ok_or_else(|| missing_field("type"))?;
+fn parse_call_type(message: &Map<String, Value>) -> Result<SegmentCall, ValidationError> {
+    let name = parse_text("type", message.get("type"))?.ok_or_else(|| missing_field_error("type"))?;
     SegmentCall::from_name(&name).ok_or_else(|| {
-        let reason =
-            format!("unknown `type` `{}`; it must be track, page, screen, identify, alias or group", excerpt(&name));
+        let reason = format!(
+            "unknown `type` `{}`; it must be track, page, screen, identify, alias or group",
+            printable_excerpt(&name)
+        );
         ValidationError::new("type", ValidationErrorCode::UnknownKind, reason)
     })
 }
 
 /// The text of a field. Numbers are accepted, because sites use them as ids. An empty text is
 /// `None`.
-fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<'v, str>>, ValidationError> {
+fn parse_text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<'v, str>>, ValidationError> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.as_str().into())),
@@ -358,9 +368,9 @@ fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<
 /// The consent level of a message: the minimum of `context.consent.level` and the levels that the
 /// refused categories allow.
 /// <https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/>
-fn consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Consent>, ValidationError> {
+fn message_consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Consent>, ValidationError> {
     let Some(consent) = context.and_then(|context| context.get("consent")) else { return Ok(None) };
-    let level = text("context.consent.level", consent.get("level"))?
+    let level = parse_text("context.consent.level", consent.get("level"))?
         .map(|level| validation::parse_consent(&level))
         .transpose()?;
     let categories = consent.get("categoryPreferences").and_then(Value::as_object);
@@ -368,10 +378,10 @@ fn consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Co
     Ok(refused.filter_map(|(category, _)| rules.consent_if_refused.get(category).copied()).chain(level).min())
 }
 
-/// The first of [`ITEM_IDS`] that is present.
+/// The first of [`ITEM_ID_PROPERTIES`] that is present.
 fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, ValidationError> {
-    for field in ITEM_IDS {
-        if let Some(id) = text(field, object.get(field))? {
+    for field in ITEM_ID_PROPERTIES {
+        if let Some(id) = parse_text(field, object.get(field))? {
             return Ok(Some(id));
         }
     }
@@ -380,19 +390,19 @@ fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Validati
 
 /// The value of an event: the rating, or price times quantity of a purchase. Other events have none
 /// and get the value of their kind.
-fn value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
+fn event_value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
-        EventKind::Rate => number("rating", object.get("rating")),
+        EventKind::Rate => parse_number("rating", object.get("rating")),
         EventKind::Purchase => {
-            let quantity = number("quantity", object.get("quantity"))?.unwrap_or(1.0);
-            Ok(number("price", object.get("price"))?.map(|price| price * quantity))
+            let quantity = parse_number("quantity", object.get("quantity"))?.unwrap_or(1.0);
+            Ok(parse_number("price", object.get("price"))?.map(|price| price * quantity))
         }
         _ => Ok(None),
     }
 }
 
 /// Parses a JSON number, or a string that holds a number.
-fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, ValidationError> {
+fn parse_number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, ValidationError> {
     let wrong_type =
         || ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"));
     match value {
@@ -435,8 +445,8 @@ fn event_time(
 }
 
 /// Renames the field of a validation error to its name in a Segment message.
-fn with_segment_names(mut error: ValidationError) -> ValidationError {
-    if let Some((field, segment_name)) = FIELDS.into_iter().find(|(field, _)| error.field == Some(field)) {
+fn with_segment_field_name(mut error: ValidationError) -> ValidationError {
+    if let Some((field, segment_name)) = SEGMENT_FIELD_NAMES.into_iter().find(|(field, _)| error.field == Some(field)) {
         error.field = Some(segment_name);
         error.reason = error.reason.replace(&format!("`{field}`"), &format!("`{segment_name}`"));
     }

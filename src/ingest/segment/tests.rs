@@ -5,15 +5,15 @@ use serde_json::json;
 
 const NOW: Timestamp = 1_700_000_000_000;
 
-fn one(message: Value) -> ParsedSegmentBatch {
+fn read_single_message(message: Value) -> ParsedSegmentBatch {
     read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &ValidationRules::default(), NOW).unwrap()
 }
 
-fn events(messages: &ParsedSegmentBatch) -> Vec<&Event> {
+fn parsed_events(messages: &ParsedSegmentBatch) -> Vec<&Event> {
     messages.entries.iter().filter_map(|entry| entry.value.as_event()).collect()
 }
 
-fn track(event: &str, properties: Value) -> Value {
+fn track_message(event: &str, properties: Value) -> Value {
     json!({ "type": "track", "userId": "ann", "event": event, "messageId": "m", "properties": properties })
 }
 
@@ -30,8 +30,9 @@ fn maps_commerce_events_to_kinds() {
         ("Product Removed", EventKind::Dismiss),
         ("Video Content Started", EventKind::Play),
     ] {
-        let read = one(track(name, json!({ "product_id": "tea", "rating": "4.5", "price": 3 })));
-        let [event] = events(&read)[..] else { panic!("{name}: {read:?}") };
+        let read =
+            read_single_message(track_message(name, json!({ "product_id": "tea", "rating": "4.5", "price": 3 })));
+        let [event] = parsed_events(&read)[..] else { panic!("{name}: {read:?}") };
         assert_eq!(
             (&event.kind, event.item_id.as_deref(), event.user_id.as_str()),
             (&kind, Some("tea"), "ann"),
@@ -41,9 +42,10 @@ fn maps_commerce_events_to_kinds() {
         assert_eq!((event.event_id.as_deref(), event.timestamp), (Some("m"), NOW));
         assert!(event.properties.as_deref().unwrap().contains("rating"));
     }
-    let read = one(track("Products Searched", json!({ "query": "green tea" })));
-    assert_eq!((&events(&read)[0].kind, &events(&read)[0].item_id), (&EventKind::Search, &None));
-    let read = one(track("Product List Viewed", json!({ "products": [{ "product_id": "tea" }] })));
+    let read = read_single_message(track_message("Products Searched", json!({ "query": "green tea" })));
+    assert_eq!((&parsed_events(&read)[0].kind, &parsed_events(&read)[0].item_id), (&EventKind::Search, &None));
+    let read =
+        read_single_message(track_message("Product List Viewed", json!({ "products": [{ "product_id": "tea" }] })));
     assert_eq!((read.entries.len(), read.ignored, read.accepted), (0, 1, 0));
 }
 
@@ -51,8 +53,8 @@ fn maps_commerce_events_to_kinds() {
 fn order_yields_one_purchase_per_product() {
     let products =
         json!([{ "product_id": 7, "price": 2.5, "quantity": 3 }, { "sku": "S", "price": "4" }, { "id": "i" }]);
-    let read = one(track("Order Completed", json!({ "order_id": "o", "products": products })));
-    let found: Vec<_> = events(&read)
+    let read = read_single_message(track_message("Order Completed", json!({ "order_id": "o", "products": products })));
+    let found: Vec<_> = parsed_events(&read)
         .into_iter()
         .map(|event| (event.item_id.as_deref(), event.value, event.event_id.as_deref()))
         .collect();
@@ -60,8 +62,11 @@ fn order_yields_one_purchase_per_product() {
         found,
         [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]
     );
-    assert!(events(&read).iter().all(|event| event.kind == EventKind::Purchase));
-    let partial = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
+    assert!(parsed_events(&read).iter().all(|event| event.kind == EventKind::Purchase));
+    let partial = read_single_message(track_message(
+        "Order Completed",
+        json!({ "products": [{ "product_id": "a" }, { "price": 3 }] }),
+    ));
     assert_eq!(
         (partial.entries.len(), partial.errors[0].field),
         (0, Some("product_id")),
@@ -79,8 +84,8 @@ fn reads_anonymous_id_session_and_corrects_the_clock() {
         if let Some(sent) = sent {
             message["sentAt"] = json!(sent);
         }
-        let read = one(message);
-        let event = events(&read)[0];
+        let read = read_single_message(message);
+        let event = parsed_events(&read)[0];
         assert_eq!((event.user_id.as_str(), event.session_id.as_deref()), ("anon", Some("17")));
         event.timestamp
     };
@@ -94,7 +99,7 @@ fn reads_anonymous_id_session_and_corrects_the_clock() {
 fn accepts_a_page_only_if_mapped_and_with_an_item() {
     let page =
         |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
-    assert_eq!(one(page(json!("tea"))).ignored, 1);
+    assert_eq!(read_single_message(page(json!("tea"))).ignored, 1);
     let overrides = [("page", Some(EventKind::View)), ("Quick Look", Some(EventKind::Click)), ("Product Viewed", None)];
     let rules = ValidationRules {
         segment_events: SegmentEventMapping::with_overrides(overrides),
@@ -102,15 +107,18 @@ fn accepts_a_page_only_if_mapped_and_with_an_item() {
     };
     let read =
         |message: Value| read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
-    assert_eq!(events(&read(page(json!("tea"))))[0].kind, EventKind::View);
+    assert_eq!(parsed_events(&read(page(json!("tea"))))[0].kind, EventKind::View);
     assert_eq!(read(page(Value::Null)).ignored, 1);
-    assert_eq!(events(&read(track("Quick look", json!({ "product_id": "tea" }))))[0].kind, EventKind::Click);
-    assert_eq!(read(track("Product Viewed", json!({ "product_id": "tea" }))).ignored, 1);
+    assert_eq!(
+        parsed_events(&read(track_message("Quick look", json!({ "product_id": "tea" }))))[0].kind,
+        EventKind::Click
+    );
+    assert_eq!(read(track_message("Product Viewed", json!({ "product_id": "tea" }))).ignored, 1);
 }
 
 #[test]
 fn error_rejects_only_its_own_message_and_uses_segment_names() {
-    let good = track("Product Viewed", json!({ "product_id": "tea" }));
+    let good = track_message("Product Viewed", json!({ "product_id": "tea" }));
     let long = "x".repeat(300);
     let table = [
         (json!(7), None, ValidationErrorCode::WrongType),
@@ -128,14 +136,18 @@ fn error_rejects_only_its_own_message_and_uses_segment_names() {
             Some("userId"),
             ValidationErrorCode::TooLong,
         ),
-        (track("Product Viewed", json!({})), Some("product_id"), ValidationErrorCode::Missing),
-        (track("Product Viewed", json!([])), Some("properties"), ValidationErrorCode::WrongType),
+        (track_message("Product Viewed", json!({})), Some("product_id"), ValidationErrorCode::Missing),
+        (track_message("Product Viewed", json!([])), Some("properties"), ValidationErrorCode::WrongType),
         (
-            track("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })),
+            track_message("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })),
             Some("rating"),
             ValidationErrorCode::WrongType,
         ),
-        (track("Order Completed", json!({ "products": [3] })), Some("products"), ValidationErrorCode::WrongType),
+        (
+            track_message("Order Completed", json!({ "products": [3] })),
+            Some("products"),
+            ValidationErrorCode::WrongType,
+        ),
     ];
     for (bad, field, code) in table {
         let body = json!({ "batch": [good, bad, good] }).to_string();
@@ -149,7 +161,7 @@ fn error_rejects_only_its_own_message_and_uses_segment_names() {
 
 #[test]
 fn reports_unmapped_event_names() {
-    let read = one(track("Moon Landed", json!({ "product_id": "tea" })));
+    let read = read_single_message(track_message("Moon Landed", json!({ "product_id": "tea" })));
     assert_eq!((read.entries.len(), read.errors.len(), read.unmapped.len()), (0, 0, 1));
     assert!(read.unmapped[0].reason.contains("`Moon Landed`"));
 }
@@ -162,10 +174,10 @@ fn rejects_malformed_and_oversized_bodies_as_a_whole() {
     for body in ["{", "[]", "{}", r#"{"batch":{}}"#] {
         assert!(matches!(error(body), BodyError::Unreadable { .. }), "{body}");
     }
-    let good = track("Product Viewed", json!({ "product_id": "tea" }));
+    let good = track_message("Product Viewed", json!({ "product_id": "tea" }));
     let too_many = |record| BodyError::TooMany { record, records: 3, limit: 2 };
     assert_eq!(error(&json!({ "batch": [good, good, good] }).to_string()), too_many("message"));
-    let order = track("Order Completed", json!({ "products": [{ "id": 1 }, { "id": 2 }, { "id": 3 }] }));
+    let order = track_message("Order Completed", json!({ "products": [{ "id": 1 }, { "id": 2 }, { "id": 3 }] }));
     assert_eq!(error(&json!({ "batch": [order] }).to_string()), too_many("event"));
     assert!(matches!(read_segment_call(b"[]", SegmentCall::Track, &rules, NOW), Err(BodyError::Unreadable { .. })));
     assert!(read_segment_call(good.to_string().as_bytes(), SegmentCall::Track, &rules, NOW).unwrap().errors.is_empty());
@@ -173,8 +185,11 @@ fn rejects_malformed_and_oversized_bodies_as_a_whole() {
 
 #[test]
 fn drops_oversized_properties_and_accepts_the_event() {
-    let read = one(track("Product Viewed", json!({ "product_id": "tea", "text": "x".repeat(20_000) })));
-    assert_eq!(events(&read)[0].properties, None);
+    let read = read_single_message(track_message(
+        "Product Viewed",
+        json!({ "product_id": "tea", "text": "x".repeat(20_000) }),
+    ));
+    assert_eq!(parsed_events(&read)[0].properties, None);
 }
 
 #[test]
@@ -185,7 +200,7 @@ fn consent_is_the_minimum_of_level_and_refusals() {
         ..ValidationRules::default()
     };
     let read = |consent: Value| {
-        let mut message = track("Product Viewed", json!({ "product_id": "tea" }));
+        let mut message = track_message("Product Viewed", json!({ "product_id": "tea" }));
         message["context"] = json!({ "consent": consent });
         read_segment_call(message.to_string().as_bytes(), SegmentCall::Track, &rules, NOW).unwrap()
     };
@@ -208,7 +223,7 @@ fn consent_is_the_minimum_of_level_and_refusals() {
 
 #[test]
 fn identify_and_alias_merge_two_ids() {
-    let merged = |message: Value| match &one(message.clone()).entries[..] {
+    let merged = |message: Value| match &read_single_message(message.clone()).entries[..] {
         [WithConsent { value: Entry::Merge(UserMerge { from, into, timestamp }), .. }] if *timestamp == NOW => {
             Some((from.clone(), into.clone()))
         }
@@ -220,10 +235,10 @@ fn identify_and_alias_merge_two_ids() {
     assert_eq!(merged(json!({ "type": "alias", "previousId": "a", "userId": "ann" })), two);
     assert_eq!(merged(json!({ "type": "identify", "userId": "ann" })), None);
     assert_eq!(merged(json!({ "type": "identify", "anonymousId": "ann", "userId": "ann" })), None);
-    assert_eq!(one(json!({ "type": "alias", "userId": "ann" })).errors[0].field, Some("previousId"));
+    assert_eq!(read_single_message(json!({ "type": "alias", "userId": "ann" })).errors[0].field, Some("previousId"));
     let long = "x".repeat(300);
     assert_eq!(
-        one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).errors[0].field,
+        read_single_message(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).errors[0].field,
         Some("anonymousId")
     );
 }

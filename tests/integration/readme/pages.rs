@@ -141,7 +141,7 @@ fn toml_blocks_are_settings() {
     for (page, text) in pages() {
         for block in blocks_of(&text, "toml") {
             std::fs::write(&file, block).unwrap();
-            let layers = SettingsLayers::<Settings>::new().unwrap().file(&file);
+            let layers = SettingsLayers::<Settings>::new().unwrap().add_file(&file);
             let checked = layers.and_then(|layers| layers.validated().map(drop));
             assert!(checked.is_ok(), "{page}: {checked:?}\n{block}");
         }
