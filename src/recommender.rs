@@ -121,8 +121,8 @@ impl Recommender {
     /// Recommends items for a user with their scores, best first. An unknown user gets popular items.
     pub fn recommend(&mut self, user: &str, request: &RecommendationRequest) -> Vec<(Arc<str>, f32)> {
         let snapshot = self.snapshot();
-        let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
-        let answer = recommend(&snapshot, snapshot.catalog(), &mut state, &self.sequence, request, &mut self.workspace);
+        let state = self.learner.sequence_state(user).cloned().unwrap_or_default();
+        let answer = recommend(&snapshot, snapshot.catalog(), &state, &self.sequence, request, &mut self.workspace);
         let named = |ranked: crate::learner::RankedItem| {
             Some((self.dictionary.name(ranked.candidate.item)?, ranked.candidate.score))
         };
@@ -135,6 +135,8 @@ impl Recommender {
         let snapshot = self.snapshot();
         let Some(weights) = snapshot.weights() else { return vec![None; items.len()] };
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
+        // As for a recommendation, the hidden state is that of the last steps under these weights.
+        state.forget_hidden();
         let mut query = Vec::new();
         weights.compute_query(state.hidden(&self.sequence, weights, &mut self.workspace.network), &mut query);
         let score = |item: &&str| {

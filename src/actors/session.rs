@@ -1,4 +1,8 @@
-//! The session actor: the sequence and hidden state of one active user.
+//! The session actor: the sequence of one active user.
+//!
+//! A session holds no hidden state. Each request computes it from the last steps under the weights
+//! of the snapshot that it answers from. So the answer does not depend on when the session was
+//! started, stored or restored.
 
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
@@ -13,11 +17,11 @@ use super::admission::AdmissionPermit;
 use super::panic_guard::{catch_panic, inject_fault};
 use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::learner::{
-    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend,
+    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
 };
 use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
-use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError, codec};
+use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError};
 use crate::telemetry::span;
 
 /// State shared by the session actors of one shard. They all run on the same thread.
@@ -46,15 +50,9 @@ impl SessionContext {
     }
 }
 
-/// Restores a user's sequence state from its stored record.
-#[must_use]
-pub fn sequence_state(record: SessionRecord) -> SequenceState {
-    SequenceState::restore(record.sequence, codec::decode(&record.hidden_state).ok())
-}
-
 /// The session of one active user.
 pub struct SessionActor {
-    state: SequenceState,
+    sequence: UserSequence,
     /// The offset before which every entry of the user is applied.
     applied_through: Offset,
     context: Rc<SessionContext>,
@@ -65,41 +63,35 @@ impl SessionActor {
     #[must_use]
     pub fn new(record: Option<SessionRecord>, context: Rc<SessionContext>) -> Self {
         let applied_through = record.as_ref().map_or(0, |record| record.applied_through);
-        Self { state: record.map(sequence_state).unwrap_or_default(), applied_through, context }
+        Self { sequence: record.map(|record| record.sequence).unwrap_or_default(), applied_through, context }
     }
 
     fn record(&self) -> SessionRecord {
-        let hidden_state = self.state.cached_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
-        SessionRecord { applied_through: self.applied_through, sequence: self.state.sequence.clone(), hidden_state }
+        SessionRecord {
+            applied_through: self.applied_through,
+            sequence: self.sequence.clone(),
+            hidden_state: Vec::new(),
+        }
     }
 
     /// Applies one update. If that panics, quarantines the entry and keeps the sequence as it was
     /// before.
     fn apply(&mut self, update: &SessionUpdate) {
         let context = Rc::clone(&self.context);
-        let before = self.state.sequence.clone();
+        let before = self.sequence.clone();
         let outcome = catch_panic(&context.metrics, ActorKind::Session, || {
             inject_fault("session", || context.item_name(update));
-            let (snapshot, mut workspace) = (context.published.load(), context.workspace.borrow_mut());
+            let idle_gap_ms = context.sequence_params.idle_gap_ms;
             match &update.op {
                 SessionOp::Step { step, session_id } => {
-                    let network = &mut workspace.network;
-                    self.state.advance(
-                        update.offset,
-                        *step,
-                        session_id.as_deref(),
-                        &context.sequence_params,
-                        snapshot.weights(),
-                        network,
-                    );
+                    self.sequence.push(update.offset, *step, session_id.as_deref(), idle_gap_ms);
                 }
-                SessionOp::Merge { sequence, .. } => self.state.merge(sequence, &context.sequence_params),
-                SessionOp::Forget => self.state = SequenceState::default(),
+                SessionOp::Merge { sequence, .. } => self.sequence.merge(sequence, idle_gap_ms),
+                SessionOp::Forget => self.sequence = UserSequence::default(),
             }
         });
         if let Err(panic) = outcome {
-            self.state = SequenceState::restore(before, None);
-            context.workspace.replace(ScoringWorkspace::default());
+            self.sequence = before;
             let quarantined = context.quarantine.put(&QuarantinedEntry {
                 offset: update.offset,
                 reader: QuarantineReader::Session,
@@ -114,22 +106,22 @@ impl SessionActor {
         }
     }
 
-    /// Computes recommendations from the session. If that panics, drops the hidden state and
-    /// answers as for an unknown user. Returns `None` if that panics too.
-    fn answer(&mut self, request: &RecommendationRequest) -> Option<RankedAnswer> {
+    /// Computes recommendations from the session. If that panics, answers as for an unknown user.
+    /// Returns `None` if that panics too.
+    fn answer(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
         let context = Rc::clone(&self.context);
         let (snapshot, catalog, params) = (context.published.load(), context.catalog.load(), &context.sequence_params);
         let began = Instant::now();
-        let try_recommend = |state: &mut SequenceState| {
+        let try_recommend = |sequence: &UserSequence| {
             catch_panic(&context.metrics, ActorKind::Session, || {
-                recommend(&snapshot, &catalog, state, params, request, &mut context.workspace.borrow_mut())
+                let mut workspace = context.workspace.borrow_mut();
+                recommend_for_sequence(&snapshot, &catalog, sequence, params, request, &mut workspace)
             })
         };
-        let answer = try_recommend(&mut self.state)
+        let answer = try_recommend(&self.sequence)
             .or_else(|_| {
-                self.state = SequenceState::restore(self.state.sequence.clone(), None);
                 context.workspace.replace(ScoringWorkspace::default());
-                try_recommend(&mut SequenceState::default())
+                try_recommend(&UserSequence::default())
             })
             .ok();
         context.metrics.recommendation_seconds.record(began.elapsed());
@@ -303,7 +295,7 @@ impl Handler<ExpireSteps> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, ExpireSteps { cutoffs }: ExpireSteps, _: &mut Self::Context) {
-        self.state.expire(&cutoffs);
+        self.sequence.expire(&cutoffs);
     }
 }
 

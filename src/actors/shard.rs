@@ -27,9 +27,9 @@ use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
-use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset};
+use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset, UserSequence};
 use crate::learner::{
-    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend,
+    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
 };
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
@@ -353,10 +353,10 @@ impl ShardActor {
                 let context = &self.session_context;
                 let (snapshot, catalog, mut workspace) =
                     (context.published.load(), context.catalog.load(), context.workspace.borrow_mut());
-                let _ = message.reply.send(recommend(
+                let _ = message.reply.send(recommend_for_sequence(
                     &snapshot,
                     &catalog,
-                    &mut SequenceState::default(),
+                    &UserSequence::default(),
                     &context.sequence_params,
                     &message.request,
                     &mut workspace,

@@ -1,19 +1,18 @@
 //! Recommendations with the intermediate results of every stage, for the admin pages.
 
 use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
-use crate::domain::{Candidate, Catalog, ItemIx, SourceName};
+use crate::domain::{Candidate, Catalog, ItemIx, SourceName, UserSequence};
 use crate::ranking::SourceAffinity;
 
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
-use super::serving::{RankedAnswer, RecommendationRequest, recommend};
+use super::serving::{RankedAnswer, RecommendationRequest, recommend_for_sequence};
 use super::snapshot::ModelSnapshot;
 
 /// The intermediate results of one recommendation request, stage by stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingInspection {
-    /// The version of the weights with which the hidden state was started. It may be a few versions
-    /// older than the weights that ranked. `None` without a network.
+    /// The version of the weights that computed the hidden state and ranked. `None` without a network.
     pub hidden_version: Option<u64>,
     /// The network's state after the session, by name: h (and c) of each layer, the memory m, the
     /// last input x, and the query o against which items are scored. Each vector has `(hidden)`
@@ -56,19 +55,18 @@ pub struct InspectedCandidate {
     pub features: Vec<(&'static str, f32)>,
 }
 
-/// Answers like [`recommend`] and reports the intermediate results. The sequence state is not
-/// changed.
+/// Answers like [`recommend_for_sequence`] and reports the intermediate results.
 #[must_use]
 pub fn inspect(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
-    user: &SequenceState,
+    sequence: &UserSequence,
     params: &SequenceParams,
     request: &RecommendationRequest,
 ) -> RankingInspection {
-    let (mut user, mut workspace) = (user.clone(), ScoringWorkspace::default());
+    let (mut user, mut workspace) = (SequenceState::restore(sequence.clone(), None), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden(snapshot, &mut user, params, &mut workspace);
-    let affinity: SourceAffinity = snapshot.affinities.get(user.sequence.session_start);
+    let affinity: SourceAffinity = snapshot.affinities.get(sequence.session_start);
     snapshot.scorer().score(&mut user, SessionIx::MAX, &affinity, params, &mut workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best(request.limit, |_| true, &mut ranked);
@@ -88,7 +86,7 @@ pub fn inspect(
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| inspected(candidates, candidate)).collect();
     let (generated, retained) = (candidates.gathered_count(), candidates.len());
-    let answer = recommend(snapshot, catalog, &mut user, params, request, &mut workspace);
+    let answer = recommend_for_sequence(snapshot, catalog, sequence, params, request, &mut workspace);
     RankingInspection { hidden_version, hidden, generated, retained, sources, ranking, answer }
 }
 

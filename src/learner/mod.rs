@@ -51,7 +51,7 @@ pub use replay_history::ReplayHistory;
 pub use safety::{SafetySettings, SafetySettingsError, is_rolled_back};
 pub use scorer::{Scorer, ScoringWorkspace};
 pub use sequence_state::{SequenceParams, SequenceState};
-pub use serving::{HiddenItems, RankedAnswer, RankedItem, RecommendationRequest, recommend};
+pub use serving::{HiddenItems, RankedAnswer, RankedItem, RecommendationRequest, recommend, recommend_for_sequence};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::ModelSnapshot;
 pub use source_affinities::SourceAffinities;

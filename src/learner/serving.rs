@@ -93,9 +93,9 @@ impl RecommendationRequest {
         }
     }
 
-    /// Numbers of candidates to rank, one after the other until the list is full. The numbers do not
-    /// depend on `limit`, so that a shorter list is always the beginning of a longer one. A filter or
-    /// category limit removes many candidates, so it starts with more.
+    /// Numbers of candidates to rank, one after the other until the list is full. The numbers do
+    /// not depend on `limit`, so that a shorter list is always the beginning of a longer one. A
+    /// filter or category limit removes many candidates, so it starts with more.
     fn candidate_limits(&self) -> &'static [usize] {
         if self.filter.is_some() || self.max_per_category.is_some() {
             &[MAX_CANDIDATES]
@@ -145,8 +145,8 @@ impl From<Candidate> for RankedItem {
     }
 }
 
-/// Adds ranked candidates to the selection: `rank` ranks up to each of the limits in turn, until the
-/// list is full or no candidate is left. Each item counts once, in `ranked`.
+/// Adds ranked candidates to the selection: `rank` ranks up to each of the limits in turn, until
+/// the list is full or no candidate is left. Each item counts once, in `ranked`.
 fn select_ranked(
     limits: &[usize],
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
@@ -209,17 +209,35 @@ fn add_popular_items(
 
 /// Recommends items from a snapshot; `catalog` decides which items are eligible. If too few
 /// candidates remain, the most popular eligible items follow.
+///
+/// The list depends on the user's sequence, the snapshot, the catalog and the request alone. A
+/// hidden state that `user` holds is not used: see [`recommend_for_sequence`].
 pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
-    user: &mut SequenceState,
+    user: &SequenceState,
     params: &SequenceParams,
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
 ) -> RankedAnswer {
+    recommend_for_sequence(snapshot, catalog, &user.sequence, params, request, workspace)
+}
+
+/// Recommends like [`recommend`]. Computes the hidden state from the last
+/// [`SequenceParams::window`] steps under the snapshot's weights. A state that was carried along
+/// would also depend on the versions of the weights at the times of earlier requests and restarts.
+pub fn recommend_for_sequence(
+    snapshot: &ModelSnapshot,
+    catalog: &Catalog,
+    sequence: &UserSequence,
+    params: &SequenceParams,
+    request: &RecommendationRequest,
+    workspace: &mut ScoringWorkspace,
+) -> RankedAnswer {
+    let user = &mut SequenceState::restore(sequence.clone(), None);
     let scorer = snapshot.scorer();
-    let affinity = snapshot.affinities.get(user.sequence.session_start);
-    let steps = &user.sequence.steps;
+    let affinity = snapshot.affinities.get(sequence.session_start);
+    let steps = &sequence.steps;
     let mut seen = request.hidden.of(steps, request.now);
     if request.exclude_seen {
         seen.extend(steps.iter().filter_map(|step| step.item));
@@ -247,7 +265,7 @@ pub fn recommend(
     }
     let is_short = selection.needs_more();
     if is_short {
-        add_popular_items(snapshot, &user.sequence, &rules, &ranked, &mut selection);
+        add_popular_items(snapshot, sequence, &rules, &ranked, &mut selection);
     }
 
     let removed = selection.removal_counts();

@@ -22,13 +22,12 @@ fn checkpoint(home: &DaemonHome, entries: usize) -> PathBuf {
     home.data_dir().join(format!("checkpoints/{entries:020}.checkpoint"))
 }
 
-/// No training boundary, so the weights never change. A hidden state depends on the weights that
-/// were published when an event arrived.
-const UNTRAINED: [&str; 1] = ["learning.interval=1024"];
+/// Training boundaries are frequent, so that the weights change many times.
+const OFTEN_TRAINED: [&str; 1] = ["learning.interval=16"];
 
 /// Starts a daemon with all events and one list shown to ann, whose impression is journalled.
 fn start_with_events(home: &DaemonHome) -> Daemon {
-    let daemon = home.start(&UNTRAINED);
+    let daemon = home.start(&OFTEN_TRAINED);
     daemon.send_events(&other_events());
     daemon.send_events(&ann_events());
     daemon.wait_until_learned(153);
@@ -57,7 +56,7 @@ fn ann_event(second: u64) -> Value {
 fn kill_and_restart_give_the_same_recommendations() {
     let (home, undisturbed) = (DaemonHome::new(), DaemonHome::new());
     start_with_events(&home).kill();
-    let (daemon, twin) = (home.start(&UNTRAINED), start_with_events(&undisturbed));
+    let (daemon, twin) = (home.start(&OFTEN_TRAINED), start_with_events(&undisturbed));
     for daemon in [&daemon, &twin] {
         daemon.wait_until_learned(154);
         assert_eq!(daemon.next_offset(), 154);
@@ -76,6 +75,64 @@ fn kill_and_restart_give_the_same_recommendations() {
     let next_list = daemon.recommended_items("ann");
     assert_eq!(next_list, twin.recommended_items("ann"));
     assert_ne!(next_list, list);
+}
+
+/// The hidden state, the scored candidates and the list of each user, as JSON. Reading them does
+/// not change the journal.
+fn inspections(daemon: &Daemon, users: &[String]) -> Vec<String> {
+    let parts = |user: &String| {
+        let view = daemon.get_admin(&format!("/admin/sessions/{user}")).json();
+        assert!(view["hidden"]["vectors"].as_array().is_some_and(|vectors| !vectors.is_empty()), "{view}");
+        json!([user, view["sequence"], view["hidden"], view["ranking"], view["answer"]["items"]]).to_string()
+    };
+    users.iter().map(parts).collect()
+}
+
+/// Sessions kept their hidden state from the weights of the moment of an event or request. After a
+/// restart it was computed from the journal's steps under the current weights, so the lists of
+/// users without new events changed.
+#[test]
+fn lists_of_quiet_users_follow_from_journal_and_weights_alone() {
+    let visits = random_visits(5, 1_200);
+    let mut users: Vec<String> = visits.iter().map(|visit| visit.user.clone()).collect();
+    users.sort_unstable();
+    users.dedup();
+    let quiet: Vec<String> = users.into_iter().step_by(8).collect();
+    let events = as_events(&visits);
+    let mut of_all = Vec::new();
+    for settings in [["session.shards=1", "session.live_max=100"], ["session.shards=4", "session.live_max=1"]] {
+        let settings = [settings.as_slice(), &OFTEN_TRAINED].concat();
+        let home = DaemonHome::new();
+        let daemon = home.start(&settings);
+        for (number, chunk) in events.chunks(100).enumerate() {
+            daemon.send_events(chunk);
+            // The sessions answer under the weights of this moment.
+            let entries = (number as u64 + 1) * 100 + (number * quiet.len()) as u64;
+            daemon.wait_until_learned(entries);
+            quiet.iter().for_each(|user| drop(daemon.recommended_items(user)));
+            daemon.wait_until_learned(entries + quiet.len() as u64);
+        }
+        let before = (daemon.next_offset(), inspections(&daemon, &quiet));
+        daemon.kill();
+        let daemon = home.start(&settings);
+        daemon.wait_until_learned(before.0);
+        let after = (daemon.next_offset(), inspections(&daemon, &quiet));
+        assert!(
+            before == after,
+            "{settings:?}: {} of {} users have the same lists",
+            count_equal(&before.1, &after.1),
+            quiet.len()
+        );
+        of_all.push(after);
+    }
+    assert!(
+        of_all.windows(2).all(|pair| pair[0] == pair[1]),
+        "the lists depend on the number of shards or on passivation"
+    );
+}
+
+fn count_equal(left: &[String], right: &[String]) -> usize {
+    left.iter().zip(right).filter(|(left, right)| left == right).count()
 }
 
 #[test]
@@ -233,7 +290,7 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
 #[test]
 fn damaged_session_record_is_rebuilt_from_the_journal() {
     let home = DaemonHome::new();
-    let daemon = home.start(&UNTRAINED);
+    let daemon = home.start(&OFTEN_TRAINED);
     daemon.send_events(&other_events());
     daemon.send_events(&ann_events());
     daemon.wait_until_learned(153);
@@ -249,12 +306,12 @@ fn damaged_session_record_is_rebuilt_from_the_journal() {
         let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=true&limit=1000").item_ids();
         ["item7", "item8", "item9", "item10"].map(|item| !list.contains(&item.to_owned()))
     };
-    let daemon = home.start(&UNTRAINED);
+    let daemon = home.start(&OFTEN_TRAINED);
     assert_eq!(seen(&daemon), [true, true, true, false]);
     daemon.send_events(&[ann_event(4)]);
     assert_eq!(seen(&daemon), [true; 4]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    let daemon = home.start(&UNTRAINED);
+    let daemon = home.start(&OFTEN_TRAINED);
     assert_eq!(seen(&daemon), [true; 4]);
     let log = fs::read_to_string(home.path().join("log")).unwrap();
     assert_eq!(log.matches("the session is rebuilt from the journal").count(), 1, "{log}");

@@ -2,8 +2,8 @@
 
 use super::recommender::RecommenderHandle;
 use crate::actors::session::{SessionOp, SessionUpdate};
-use crate::domain::{Entry, Event, EventKind, Fallback, Step};
-use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceState, recommend};
+use crate::domain::{Entry, Event, EventKind, Fallback, Step, UserSequence};
+use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, recommend_for_sequence};
 use crate::telemetry::span;
 
 impl RecommenderHandle {
@@ -46,17 +46,11 @@ impl RecommenderHandle {
         let _span = span!("answer").entered();
         let (snapshot, catalog, mut workspace) =
             (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
-        let mut sequence = SequenceState::default();
+        let params = &self.learner_config.sequence;
+        let mut sequence = UserSequence::default();
         for (step, session_id) in steps {
-            sequence.advance(
-                0,
-                step,
-                session_id.as_deref(),
-                &self.learner_config.sequence,
-                snapshot.weights(),
-                &mut workspace.network,
-            );
+            sequence.push(0, step, session_id.as_deref(), params.idle_gap_ms);
         }
-        recommend(&snapshot, &catalog, &mut sequence, &self.learner_config.sequence, request, &mut workspace)
+        recommend_for_sequence(&snapshot, &catalog, &sequence, params, request, &mut workspace)
     }
 }

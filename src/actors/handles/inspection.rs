@@ -10,7 +10,6 @@ use super::recommender::RecommenderHandle;
 use crate::actors::error::RequestError;
 use crate::actors::learner::LearnerActor;
 use crate::actors::liveness::LivenessPing;
-use crate::actors::session::sequence_state;
 use crate::actors::shard::ListLiveSessions;
 use crate::learner::{RankingInspection, RecommendationRequest, inspect};
 use crate::metrics::Metrics;
@@ -41,7 +40,7 @@ impl InspectionHandle {
     #[must_use]
     pub fn inspect_ranking(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
         let RecommenderHandle { published, catalog, learner_config, .. } = &self.recommender;
-        inspect(&published.load(), &catalog.load(), &sequence_state(record), &learner_config.sequence, request)
+        inspect(&published.load(), &catalog.load(), &record.sequence, &learner_config.sequence, request)
     }
 
     /// The live sessions of users whose id starts with `prefix`, most recent first, with the time

@@ -280,7 +280,7 @@ fn restart_does_not_change_recommendations() {
             );
         }
         let request = RecommendationRequest::new(12, 0);
-        recommend(&snapshot, snapshot.catalog(), &mut user, &SequenceParams::default(), &request, &mut workspace)
+        recommend(&snapshot, snapshot.catalog(), &user, &SequenceParams::default(), &request, &mut workspace)
     };
     let expected = recommended(&whole);
     assert_eq!(expected.items.len(), 12);
