@@ -81,7 +81,7 @@ fn ranking(criterion: &mut Criterion) {
     });
     criterion.bench_function("ranking/keep top and add features", |bench| {
         bench.iter(|| {
-            candidates.keep_top(256, &context);
+            candidates.keep_top_candidates(256, &context);
             sources.add_features(&context, &mut candidates);
         });
     });
@@ -89,14 +89,14 @@ fn ranking(criterion: &mut Criterion) {
     criterion.bench_function("ranking/score candidates", |bench| {
         bench.iter(|| workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]))
     });
-    let item = workspace.candidates().items().nth(7).unwrap();
+    let item = workspace.candidates().kept_items().nth(7).unwrap();
     criterion.bench_function("ranking/rank of each source alone", |bench| {
         bench.iter(|| workspace.candidates().source_ranks(black_box(item)))
     });
     criterion.bench_function("ranking/score candidates and train", |bench| {
         bench.iter(|| {
             workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]);
-            workspace.train(&mut ranker, item)
+            workspace.train_ranker(&mut ranker, item)
         });
     });
     criterion.bench_function("ranking/sources learn", |bench| {

@@ -1,34 +1,36 @@
-//! The candidate set: gathered items with evidence per column and features.
+//! The candidate set: the items that the sources generated for a query, with evidence and features.
 
-use super::columns::{EVIDENCE_COLUMNS, EvidenceColumn, FEATURE_COLUMNS};
+use super::columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT};
 use super::dense_index::DenseIndex;
 use super::query_context::{QueryContext, SessionIx};
 use crate::domain::{ItemIx, SourceName};
 
-/// Maximum number of gathered items. Further items are dropped.
-const MAX_GATHERED: usize = 8192;
+/// Maximum number of items that the sources can add to a set. Further items are dropped.
+const MAX_GATHERED_ITEMS: usize = 8192;
 
-/// Candidates of one query: gathered, cut to the best and described by features.
+/// The candidates of one query. The sources add items with evidence; the set keeps the best ones;
+/// the sources then add features to the kept candidates.
 ///
-/// Reused between queries; it allocates nothing once warm.
+/// Later queries reuse the buffers and allocate nothing.
 #[derive(Debug, Clone)]
 pub struct CandidateSet {
     items: DenseIndex,
-    evidence: Vec<[f32; EVIDENCE_COLUMNS]>,
-    /// Per gathered item, a bit mask of the columns with evidence.
+    evidence: Vec<[f32; EVIDENCE_COLUMN_COUNT]>,
+    /// For each added item, a bit mask of the columns in which it has evidence.
     column_bits: Vec<u16>,
-    features: Vec<[f32; FEATURE_COLUMNS]>,
-    totals: [f32; EVIDENCE_COLUMNS],
+    features: Vec<[f32; FEATURE_COLUMN_COUNT]>,
+    totals: [f32; EVIDENCE_COLUMN_COUNT],
     order: Vec<(f32, u32)>,
     kept: Vec<u32>,
     pub(super) neighbour_scratch: NeighbourScratch,
 }
 
-/// Scratch of the neighbour search.
+/// Buffers of the neighbour search.
 #[derive(Debug, Clone)]
 pub(super) struct NeighbourScratch {
     pub(super) session_index: DenseIndex,
-    /// The matching sessions, by slot of `session_index`.
+    /// Past sessions that share items with the current session, in the index order of
+    /// `session_index`.
     pub(super) similar_sessions: Vec<SimilarSession>,
 }
 
@@ -37,19 +39,20 @@ pub(super) struct NeighbourScratch {
 pub(super) struct SimilarSession {
     pub(super) session: SessionIx,
     pub(super) similarity: f32,
-    /// The latest item of the current session that both share, and its distance from the end.
+    /// The latest item of the current session that the past session also contains.
     pub(super) anchor: ItemIx,
+    /// Distance of the anchor from the end of the current session.
     pub(super) distance_from_end: u32,
 }
 
 impl Default for CandidateSet {
     fn default() -> Self {
         Self {
-            items: DenseIndex::new(MAX_GATHERED),
+            items: DenseIndex::new(MAX_GATHERED_ITEMS),
             evidence: Vec::new(),
             column_bits: Vec::new(),
             features: Vec::new(),
-            totals: [0.0; EVIDENCE_COLUMNS],
+            totals: [0.0; EVIDENCE_COLUMN_COUNT],
             order: Vec::new(),
             kept: Vec::new(),
             neighbour_scratch: NeighbourScratch {
@@ -61,28 +64,28 @@ impl Default for CandidateSet {
 }
 
 impl CandidateSet {
-    /// Starts a new query.
+    /// Removes all candidates, before a new query.
     pub fn clear(&mut self) {
         self.items.clear();
         self.evidence.clear();
         self.column_bits.clear();
         self.features.clear();
-        self.totals = [0.0; EVIDENCE_COLUMNS];
+        self.totals = [0.0; EVIDENCE_COLUMN_COUNT];
         self.kept.clear();
     }
 
-    /// Adds evidence for an item, which makes it a candidate.
+    /// Adds evidence for an item in one column. An item with evidence is a candidate.
     #[inline]
-    pub fn add(&mut self, item: ItemIx, column: EvidenceColumn, weight: f32) {
-        self.add_columns(item, [(column, weight)]);
+    pub fn add_evidence(&mut self, item: ItemIx, column: EvidenceColumn, weight: f32) {
+        self.add_evidence_in_columns(item, [(column, weight)]);
     }
 
-    /// Adds evidence in several columns at once.
+    /// Adds evidence for an item in several columns.
     #[inline]
-    pub fn add_columns<const N: usize>(&mut self, item: ItemIx, weights: [(EvidenceColumn, f32); N]) {
+    pub fn add_evidence_in_columns<const N: usize>(&mut self, item: ItemIx, weights: [(EvidenceColumn, f32); N]) {
         if let Some((position, new)) = self.items.get_or_insert(item) {
             if new {
-                self.evidence.push([0.0; EVIDENCE_COLUMNS]);
+                self.evidence.push([0.0; EVIDENCE_COLUMN_COUNT]);
                 self.column_bits.push(0);
             }
             let (evidence, column_bits) = (&mut self.evidence[position], &mut self.column_bits[position]);
@@ -93,19 +96,19 @@ impl CandidateSet {
         }
     }
 
-    /// Adds to the total weight of a column. Evidence divided by the total is the candidate's
-    /// share.
-    pub fn add_total(&mut self, column: EvidenceColumn, total: f32) {
+    /// Increases the total weight of a column by `total`. The share of a candidate is its evidence
+    /// divided by the total weight.
+    pub fn add_column_total(&mut self, column: EvidenceColumn, total: f32) {
         self.totals[column as usize] += total;
     }
 
-    /// Total weights of the columns.
+    /// Total weight of each evidence column.
     #[must_use]
-    pub fn totals(&self) -> &[f32; EVIDENCE_COLUMNS] {
+    pub fn column_totals(&self) -> &[f32; EVIDENCE_COLUMN_COUNT] {
         &self.totals
     }
 
-    /// Number of gathered items.
+    /// Number of items that the sources added.
     #[must_use]
     pub fn gathered_count(&self) -> usize {
         self.evidence.len()
@@ -114,10 +117,10 @@ impl CandidateSet {
     /// Keeps the `limit` candidates with the largest weighted sum of shares,
     /// `Σ_c selection_weight(c) · evidence_c / total_c`.
     ///
-    /// Ties go to the smaller item number. Dismissed items are dropped
-    /// unless a later step selected them again.
-    pub fn keep_top(&mut self, limit: usize, context: &QueryContext<'_>) {
-        let mut scale = [0.0; EVIDENCE_COLUMNS];
+    /// Among equal sums, the smaller item number has priority. Dismissed items are dropped, unless
+    /// a later step selected the item again.
+    pub fn keep_top_candidates(&mut self, limit: usize, context: &QueryContext<'_>) {
+        let mut scale = [0.0; EVIDENCE_COLUMN_COUNT];
         for column in EvidenceColumn::ALL {
             let total = self.totals[column as usize];
             scale[column as usize] = if total > 0.0 { column.selection_weight() / total } else { 0.0 };
@@ -125,7 +128,7 @@ impl CandidateSet {
         let items = self.items.keys();
         self.order.clear();
         for (position, evidence) in self.evidence.iter().enumerate() {
-            let mut lanes = [0.0f32; EVIDENCE_COLUMNS];
+            let mut lanes = [0.0f32; EVIDENCE_COLUMN_COUNT];
             for ((lane, evidence), scale) in lanes.iter_mut().zip(evidence).zip(&scale) {
                 *lane = evidence * scale;
             }
@@ -147,7 +150,7 @@ impl CandidateSet {
         self.kept.extend(self.order.iter().map(|&(_, position)| position));
         self.kept.sort_unstable();
         self.features.clear();
-        self.features.resize(self.kept.len(), [0.0; FEATURE_COLUMNS]);
+        self.features.resize(self.kept.len(), [0.0; FEATURE_COLUMN_COUNT]);
     }
 
     /// Number of kept candidates.
@@ -162,28 +165,30 @@ impl CandidateSet {
         self.kept.is_empty()
     }
 
-    /// Items of the kept candidates.
-    pub fn items(&self) -> impl ExactSizeIterator<Item = ItemIx> {
+    /// Item numbers of the kept candidates.
+    pub fn kept_items(&self) -> impl ExactSizeIterator<Item = ItemIx> {
         let items = self.items.keys();
         self.kept.iter().map(move |&position| items[position as usize])
     }
 
     /// Position of an item among the kept candidates.
     #[must_use]
-    pub fn position(&self, item: ItemIx) -> Option<usize> {
+    pub fn position_of(&self, item: ItemIx) -> Option<usize> {
         let position = self.items.find(item)? as u32;
         self.kept.binary_search(&position).ok()
     }
 
-    /// The kept candidates: evidence, features and number of columns with evidence.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&[f32; EVIDENCE_COLUMNS], &[f32; FEATURE_COLUMNS], u32)> {
+    /// The evidence, the features and the number of columns with evidence of each kept candidate.
+    pub fn kept_rows(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&[f32; EVIDENCE_COLUMN_COUNT], &[f32; FEATURE_COLUMN_COUNT], u32)> {
         let positions = self.kept.iter().map(|&position| position as usize);
         positions
             .zip(&self.features)
             .map(|(position, features)| (&self.evidence[position], features, self.column_bits[position].count_ones()))
     }
 
-    /// Source of a kept candidate. If several sources generated it, the first by
+    /// Source of a kept candidate. If several sources generated the item, the first of them in
     /// [`SourceName::ALL`].
     #[must_use]
     pub fn source_at(&self, position: usize) -> SourceName {
@@ -211,11 +216,12 @@ impl CandidateSet {
         counts
     }
 
-    /// Mutable access to the kept candidates: items, evidence, features.
-    pub fn rows_mut(
+    /// The item number, the evidence and the features of each kept candidate, for writing.
+    pub fn kept_rows_mut(
         &mut self,
-    ) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMNS], &mut [f32; FEATURE_COLUMNS])> {
-        // Kept positions ascend, so one pass over the evidence visits them all.
+    ) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMN_COUNT], &mut [f32; FEATURE_COLUMN_COUNT])> {
+        // The kept positions are in ascending order, so one pass over the evidence visits all of
+        // them.
         let mut kept = self.kept.iter().copied().peekable();
         let mut features = self.features.iter_mut();
         self.items.keys().iter().zip(&mut self.evidence).enumerate().filter_map(move |(position, (&item, evidence))| {
@@ -227,14 +233,14 @@ impl CandidateSet {
         })
     }
 
-    /// Rank of an item by each source alone, among all items that the source generated, in the
-    /// order of [`SourceName::ALL`].
+    /// Rank that each source alone gives to an item, among all items that the source generated, in
+    /// the order of [`SourceName::ALL`].
     ///
-    /// Rank 1 is the best, ties go to the smaller item number. `None` if the source did not
-    /// generate the item. One pass over the gathered items.
+    /// Rank 1 is the best. Among equal weights, the smaller item number ranks first. The rank is
+    /// `None` if the source did not generate the item.
     #[must_use]
     pub fn source_ranks(&self, item: ItemIx) -> [Option<usize>; SourceName::ALL.len()] {
-        let columns = SourceName::ALL.map(|source| EvidenceColumn::primary_of(source) as usize);
+        let columns = SourceName::ALL.map(|source| EvidenceColumn::primary_column_of(source) as usize);
         let position = self.items.find(item);
         let Some((&column_bits, evidence)) =
             position.and_then(|position| Some((self.column_bits.get(position)?, self.evidence.get(position)?)))
@@ -259,8 +265,9 @@ impl CandidateSet {
         ranks.map(|rank| column_bits.next().filter(|bit| *bit != 0).map(|_| rank))
     }
 
-    /// The best `limit` gathered items by one column, best first; ties by the smaller item number.
-    pub fn best(&self, column: EvidenceColumn, limit: usize) -> Vec<(ItemIx, f32)> {
+    /// The `limit` items with the most evidence in one column, the most first. Among equal weights,
+    /// the smaller item number comes first.
+    pub fn best_by_column(&self, column: EvidenceColumn, limit: usize) -> Vec<(ItemIx, f32)> {
         let with_evidence = self
             .items
             .keys()
@@ -280,43 +287,43 @@ mod tests {
     use super::*;
     use crate::domain::Step;
 
-    fn step(item: ItemIx, value: f32) -> Step {
+    fn step_on_item(item: ItemIx, value: f32) -> Step {
         Step { item: Some(item), kind: 0, starts_session: false, at: 0, value }
     }
 
-    fn candidates() -> CandidateSet {
+    fn candidates_of_four_items() -> CandidateSet {
         let mut candidates = CandidateSet::default();
         for (item, weight) in [(9, 4.0), (3, 2.0), (5, 2.0), (7, 1.0)] {
-            candidates.add(item, EvidenceColumn::WindowTransitions, weight);
+            candidates.add_evidence(item, EvidenceColumn::WindowTransitions, weight);
         }
-        candidates.add(7, EvidenceColumn::DailyPopularity, 1.0);
-        candidates.add_total(EvidenceColumn::WindowTransitions, 9.0);
-        candidates.add_total(EvidenceColumn::DailyPopularity, 100.0);
+        candidates.add_evidence(7, EvidenceColumn::DailyPopularity, 1.0);
+        candidates.add_column_total(EvidenceColumn::WindowTransitions, 9.0);
+        candidates.add_column_total(EvidenceColumn::DailyPopularity, 100.0);
         candidates
     }
 
     #[test]
-    fn keep_top_keeps_the_largest_shares_and_breaks_ties_by_item() {
-        let mut candidates = candidates();
-        candidates.keep_top(2, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
-        assert_eq!(candidates.items().collect::<Vec<_>>(), [9, 3]);
-        assert_eq!(candidates.position(3), Some(1));
-        assert_eq!(candidates.position(5), None);
-        assert_eq!(candidates.best(EvidenceColumn::WindowTransitions, 3), [(9, 4.0), (3, 2.0), (5, 2.0)]);
+    fn the_candidates_with_the_largest_shares_are_kept_and_ties_go_to_the_smaller_item() {
+        let mut candidates = candidates_of_four_items();
+        candidates.keep_top_candidates(2, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
+        assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [9, 3]);
+        assert_eq!(candidates.position_of(3), Some(1));
+        assert_eq!(candidates.position_of(5), None);
+        assert_eq!(candidates.best_by_column(EvidenceColumn::WindowTransitions, 3), [(9, 4.0), (3, 2.0), (5, 2.0)]);
     }
 
     #[test]
     fn source_ranks_cover_only_generated_items_and_break_ties_by_item() {
-        let mut candidates = candidates();
+        let mut candidates = candidates_of_four_items();
         for (item, weight) in [(7, 1.0), (9, 3.0), (3, 1.0), (2, 1.0)] {
-            candidates.add(item, EvidenceColumn::primary_of(SourceName::Neighbours), weight);
+            candidates.add_evidence(item, EvidenceColumn::primary_column_of(SourceName::Neighbours), weight);
         }
         let ranks_of = |item| -> Vec<_> {
             let ranks = SourceName::ALL.into_iter().zip(candidates.source_ranks(item));
             ranks.filter_map(|(source, rank)| Some((source, rank?))).collect()
         };
-        // Neighbours: 9 with weight 3, then 2, 3 and 7 with weight 1. The window column is not the
-        // primary column of a source.
+        // In the neighbours column, item 9 has weight 3, and items 2, 3 and 7 have weight 1. The
+        // window transitions column is not the primary column of a source.
         assert_eq!(ranks_of(7), [(SourceName::Neighbours, 4), (SourceName::Trending, 1)]);
         assert_eq!(ranks_of(3), [(SourceName::Neighbours, 3)]);
         assert_eq!(ranks_of(9), [(SourceName::Neighbours, 1)]);
@@ -326,25 +333,25 @@ mod tests {
 
     #[test]
     fn dismissed_items_are_dropped_until_selected_again() {
-        let mut candidates = candidates();
-        candidates.keep_top(
+        let mut candidates = candidates_of_four_items();
+        candidates.keep_top_candidates(
             10,
             &QueryContext {
-                steps: &[step(3, -1.0), step(9, -1.0), step(9, 1.0)],
+                steps: &[step_on_item(3, -1.0), step_on_item(9, -1.0), step_on_item(9, 1.0)],
                 session: 0,
                 session_start: 0,
                 now: 0,
             },
         );
-        assert_eq!(candidates.items().collect::<Vec<_>>(), [9, 5, 7]);
+        assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [9, 5, 7]);
     }
 
     #[test]
     fn a_candidate_is_attributed_to_its_first_source() {
-        let mut candidates = candidates();
-        candidates.keep_top(10, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
+        let mut candidates = candidates_of_four_items();
+        candidates.keep_top_candidates(10, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
         assert_eq!(
-            candidates.position(7).map(|position| candidates.source_at(position)),
+            candidates.position_of(7).map(|position| candidates.source_at(position)),
             Some(SourceName::Transitions)
         );
         let counts: Vec<_> =

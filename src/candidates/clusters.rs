@@ -15,17 +15,18 @@ use crate::domain::ItemIx;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSettings {
-    /// Journal entries between two clusterings. At least 1.
+    /// Number of journal entries between the starts of two clusterings. At least 1.
     pub every: u64,
-    /// Journal entries from the start of a clustering to its use. Less than `every`.
+    /// Number of journal entries from the start of a clustering until the learner uses its
+    /// clusters. Less than `every`.
     pub lag: u64,
-    /// Maximum number of clusters, 1..=4096. The number in use is the square root of the number of
+    /// Maximum number of clusters, 1..=4096. The actual number is the square root of the number of
     /// items, up to this maximum.
     pub most: usize,
-    /// Clusters probed per query. At least 1.
+    /// Number of clusters whose items a query scores. At least 1.
     pub probes: usize,
-    /// Up to this number of items the network scores all items, which is exact and faster. Beyond
-    /// it, only items of probed clusters are scored.
+    /// Maximum number of items up to which the network scores all items of the catalog. In a larger
+    /// catalog, the network scores only the items of the probed clusters.
     pub exact_up_to: usize,
 }
 
@@ -53,7 +54,7 @@ impl ClusterSettings {
     }
 }
 
-/// A setting outside its range.
+/// Error: a cluster setting is outside its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("clusters.{key} = {value}: allowed are {allowed}")]
 pub struct ClusterSettingsError {
@@ -65,7 +66,7 @@ pub struct ClusterSettingsError {
     pub allowed: &'static str,
 }
 
-/// Error of a clustering.
+/// The reason why a clustering failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// linfa's k-means failed.
@@ -73,29 +74,29 @@ pub enum ClusterError {
     KMeans(#[source] linfa_clustering::KMeansError),
 }
 
-/// Centroids of item embeddings with the items nearest to each: an inverted file [Sivic & Zisserman
-/// 2003], probed by inner product.
+/// Clusters of item embeddings: the centroids and the items nearest to each centroid. The clusters
+/// form an inverted file [Sivic & Zisserman 2003], which a query probes by inner product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Clusters {
     /// `(clusters, dimension)`, row-major.
     centroids: Vec<f32>,
     dimension: usize,
     members: Vec<Vec<ItemIx>>,
-    /// Cluster of each item, by item number.
+    /// Cluster number by item number.
     of_item: Vec<u32>,
 }
 
 impl Clusters {
-    /// Lloyd iterations. The clusters only need to be balanced, not optimal.
-    const ITERATIONS: u64 = 6;
-    /// Sampled points per cluster. More points hardly move the centroids.
-    const SAMPLE: usize = 24;
+    /// Maximum number of Lloyd iterations. The clusters need to be balanced, but not optimal.
+    const MAX_KMEANS_ITERATIONS: u64 = 6;
+    /// Number of sampled items per cluster. More items hardly change the centroids.
+    const SAMPLED_ITEMS_PER_CLUSTER: usize = 24;
 
-    /// Clusters the rows of `embeddings`, `(items, dimension)`.
+    /// Clusters the items by their embeddings, `(items, dimension)`, into at most `most` clusters.
     ///
-    /// Runs k-means [Lloyd 1982] by linfa on a random sample, starting from the first sampled
-    /// points. Then assigns every item to its nearest centroid. The result depends only on the
-    /// arguments.
+    /// Runs the k-means [Lloyd 1982] of linfa on a random sample of the items; the first sampled
+    /// embeddings are the initial centroids. Then assigns every item to its nearest centroid. The
+    /// result depends only on the arguments.
     ///
     /// # Errors
     /// [`ClusterError::KMeans`] if linfa rejects the sample.
@@ -103,30 +104,30 @@ impl Clusters {
         let (items, dimension) = embeddings.dim();
         let count = (items as f64).sqrt().ceil().clamp(1.0, most as f64) as usize;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let sample_size = items.min(count * Self::SAMPLE);
+        let sample_size = items.min(count * Self::SAMPLED_ITEMS_PER_CLUSTER);
         let mut order: Vec<usize> = (0..items).collect();
         for position in 0..sample_size {
             let other = position + (rng.next_u64() % (items - position) as u64) as usize;
             order.swap(position, other);
         }
         let sample = embeddings.select(Axis(0), order.get(..sample_size).unwrap_or_default());
-        let first = sample.select(Axis(0), &(0..count.min(sample_size)).collect::<Vec<_>>());
-        let fitted = KMeans::params_with_rng(first.nrows(), rng)
-            .init_method(KMeansInit::Precomputed(first))
+        let initial_centroids = sample.select(Axis(0), &(0..count.min(sample_size)).collect::<Vec<_>>());
+        let fitted = KMeans::params_with_rng(initial_centroids.nrows(), rng)
+            .init_method(KMeansInit::Precomputed(initial_centroids))
             .n_runs(1)
-            .max_n_iterations(Self::ITERATIONS)
+            .max_n_iterations(Self::MAX_KMEANS_ITERATIONS)
             .tolerance(1e-3)
             .fit(&DatasetBase::from(sample))
             .map_err(ClusterError::KMeans)?;
-        Ok(Self::assign(embeddings, fitted.centroids(), dimension))
+        Ok(Self::assign_items(embeddings, fitted.centroids(), dimension))
     }
 
-    fn assign(embeddings: &Array2<f32>, centroids: &Array2<f32>, dimension: usize) -> Self {
+    fn assign_items(embeddings: &Array2<f32>, centroids: &Array2<f32>, dimension: usize) -> Self {
         let half_norms: Array1<f32> = centroids.map_axis(Axis(1), |row| row.dot(&row) / 2.0);
         let mut members = vec![Vec::new(); centroids.nrows()];
         let mut of_item = Vec::with_capacity(embeddings.nrows());
-        // ‖e − c‖² is smallest where e·c − ‖c‖²/2 is largest: one matrix product per block of
-        // items.
+        // The nearest centroid c of an embedding e has the largest e·c − ‖c‖²/2. One matrix product
+        // computes e·c for a block of items.
         for block in embeddings.axis_chunks_iter(Axis(0), 1024) {
             let products = block.dot(&centroids.t());
             for row in products.rows() {
@@ -152,23 +153,23 @@ impl Clusters {
         self.members.is_empty()
     }
 
-    /// Number of clustered items. Items with higher numbers have no cluster yet.
+    /// Number of clustered items. Items with this number or a higher number have no cluster yet.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.of_item.len()
     }
 
-    /// Cluster of an item. An item newer than the clustering belongs to the cluster with the
-    /// largest inner product of centroid and `embedding`.
+    /// Cluster of an item. For an item newer than the clustering, the cluster whose centroid has
+    /// the largest inner product with `embedding`.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx, embedding: &[f32]) -> usize {
         match self.of_item.get(item as usize) {
             Some(&cluster) => cluster as usize,
-            None => argmax(self.products(embedding)),
+            None => argmax(self.inner_products(embedding)),
         }
     }
 
-    /// Items of a cluster, by item number.
+    /// Items of a cluster, in ascending order.
     #[must_use]
     pub fn members(&self, cluster: usize) -> &[ItemIx] {
         self.members.get(cluster).map_or(&[], Vec::as_slice)
@@ -180,10 +181,11 @@ impl Clusters {
         self.centroids.chunks_exact(self.dimension.max(1)).nth(cluster)
     }
 
-    /// The `probes` clusters with the largest inner product of centroid and query, best first.
+    /// The `probes` clusters whose centroids have the largest inner products with the query, the
+    /// largest first.
     #[must_use]
-    pub fn probe(&self, query: &[f32], probes: usize) -> Vec<usize> {
-        let products: Vec<f32> = self.products(query).collect();
+    pub fn nearest_clusters(&self, query: &[f32], probes: usize) -> Vec<usize> {
+        let products: Vec<f32> = self.inner_products(query).collect();
         let mut order: Vec<usize> = (0..products.len()).collect();
         let by_product = |a: &usize, b: &usize| {
             let of = |position: &usize| products.get(*position).copied().unwrap_or(f32::NEG_INFINITY);
@@ -197,7 +199,7 @@ impl Clusters {
         order
     }
 
-    fn products<'a>(&'a self, query: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+    fn inner_products<'a>(&'a self, query: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
         let query = ArrayView1::from(query);
         self.centroids.chunks_exact(self.dimension.max(1)).map(move |centroid| {
             if centroid.len() == query.len() { ArrayView1::from(centroid).dot(&query) } else { f32::NEG_INFINITY }
@@ -205,7 +207,7 @@ impl Clusters {
     }
 }
 
-/// Index of the largest value, the first if equal; 0 if there are none.
+/// Index of the largest value. Among equal values, the first index; 0 if there are no values.
 fn argmax(values: impl Iterator<Item = f32>) -> usize {
     let start = (0, f32::NEG_INFINITY);
     values.enumerate().fold(start, |best, next| if next.1 > best.1 { next } else { best }).0
@@ -215,14 +217,14 @@ fn argmax(values: impl Iterator<Item = f32>) -> usize {
 mod tests {
     use super::*;
 
-    /// Two groups of points around (10, 0) and (0, 10), alternating by item.
-    fn two_groups() -> Array2<f32> {
+    /// Embeddings in two groups: even items near (10, 0) and odd items near (0, 10).
+    fn two_groups_of_embeddings() -> Array2<f32> {
         Array2::from_shape_fn((40, 2), |(item, axis)| if item % 2 == axis { 10.0 + item as f32 / 100.0 } else { 0.0 })
     }
 
     #[test]
     fn similar_items_share_a_cluster_and_every_item_has_one() {
-        let clusters = Clusters::build(&two_groups(), 2, 1).unwrap();
+        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1).unwrap();
         assert_eq!(clusters.len(), 2);
         let even = clusters.cluster_of(0, &[]);
         assert!((0..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) == even));
@@ -231,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn probe_returns_the_cluster_in_the_query_direction() {
-        let clusters = Clusters::build(&two_groups(), 2, 1).unwrap();
-        let best = clusters.probe(&[1.0, 0.1], 1);
+    fn nearest_clusters_puts_the_cluster_in_the_query_direction_first() {
+        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1).unwrap();
+        let best = clusters.nearest_clusters(&[1.0, 0.1], 1);
         assert_eq!(best, [clusters.cluster_of(0, &[])]);
         assert_eq!(
             clusters.cluster_of(99, &[0.0, 9.0]),

@@ -1,53 +1,55 @@
-//! Columns of a candidate: evidence and features.
+//! The evidence columns and the feature columns of a candidate.
 
 use crate::domain::SourceName;
 
 /// Number of evidence columns of a candidate.
-pub const EVIDENCE_COLUMNS: usize = 16;
+pub const EVIDENCE_COLUMN_COUNT: usize = 16;
 /// Number of feature columns of a candidate.
-pub const FEATURE_COLUMNS: usize = 16;
+pub const FEATURE_COLUMN_COUNT: usize = 16;
 
-/// An evidence column: a non-negative weight per item, used as a share of the column's total.
+/// An evidence column: a kind of evidence, with a non-negative weight per item. Ranking uses the
+/// share of the item in the total weight of the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvidenceColumn {
-    /// Transitions from the last item, within a window of steps.
+    /// Items that followed the user's last item within 10 steps.
     WindowTransitions,
-    /// Window transitions from the last items of the session, summed with decay.
+    /// Items that followed one of the user's last 10 items within 10 steps, summed with decay.
     SessionTransitions,
-    /// Transitions from the last item to the immediate next.
+    /// Items that followed the user's last item immediately.
     NextTransitions,
-    /// Followers of the last two items, in this order.
+    /// Items that followed the user's last two items, in the same order.
     PairContext,
-    /// Followers of the last three items, in this order.
+    /// Items that followed the user's last three items, in the same order.
     TripleContext,
-    /// Sum of the votes of neighbouring sessions that hold the item.
+    /// Sum of the votes of the neighbouring sessions that contain the item.
     Neighbours,
-    /// Votes for items that follow the anchor item in a neighbouring session, divided by the
-    /// distance.
+    /// Votes of the neighbouring sessions in which the item follows the anchor item, divided by the
+    /// distance from the anchor.
     NeighbourSuccessors,
     /// Number of occurrences of the item in neighbouring sessions.
     NeighbourCount,
-    /// Window transitions from the item before the last.
+    /// Items that followed the item before the user's last item within 10 steps.
     PreviousItemTransitions,
-    /// Transitions to the last item, within a window: items that usually precede it.
+    /// Items that preceded the user's last item within 10 steps.
     ReverseTransitions,
     /// Popularity with the short half-life (300 entries).
     HourlyPopularity,
     /// Popularity with the long half-life (5,000 entries).
     DailyPopularity,
-    /// Items of the context's steps, decayed by recency.
+    /// Items of the user's recent steps; the weight decays with the distance from the last step.
     SessionItems,
     /// Most recently added items.
     NewItems,
-    /// Top-k of the network, as probabilities.
+    /// Items with the largest logits of the network; the weight is the softmax probability.
     Network,
-    /// Items of probed embedding clusters, as network probabilities.
+    /// Items of the probed embedding clusters; the weight is the softmax probability of the
+    /// network.
     Clusters,
 }
 
 impl EvidenceColumn {
     /// All columns in index order.
-    pub const ALL: [Self; EVIDENCE_COLUMNS] = [
+    pub const ALL: [Self; EVIDENCE_COLUMN_COUNT] = [
         Self::WindowTransitions,
         Self::SessionTransitions,
         Self::NextTransitions,
@@ -109,9 +111,9 @@ impl EvidenceColumn {
         }
     }
 
-    /// Column by which a source alone ranks.
+    /// The column that ranks the items of one source alone.
     #[must_use]
-    pub fn primary_of(source: SourceName) -> Self {
+    pub fn primary_column_of(source: SourceName) -> Self {
         match source {
             SourceName::Network => Self::Network,
             SourceName::Clusters => Self::Clusters,
@@ -123,10 +125,11 @@ impl EvidenceColumn {
         }
     }
 
-    /// Weight of the column's share in [`CandidateSet::keep_top`](super::CandidateSet::keep_top).
+    /// Weight of the column's share in
+    /// [`CandidateSet::keep_top_candidates`](super::CandidateSet::keep_top_candidates).
     ///
-    /// Session items are practically always kept, network items are favoured, popularity counts
-    /// least.
+    /// The weights keep practically all session items and prefer items of the network to popular
+    /// items.
     #[must_use]
     pub fn selection_weight(self) -> f32 {
         match self {
@@ -140,47 +143,49 @@ impl EvidenceColumn {
     }
 }
 
-/// A feature column: a non-negative property of a candidate besides its evidence.
+/// A feature column: a non-negative property of a candidate other than its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureColumn {
-    /// Number of target events whose item was not yet in the user's steps; about the number of
-    /// sessions.
+    /// Number of target events on the item by users whose steps did not yet contain the item. This
+    /// is about the number of sessions with the item.
     SessionCount,
-    /// Journal entries since its popularity was last updated by a target event or a dismissal.
+    /// Number of journal entries since the last target event or dismissal of the item.
     EventsSinceLastSeen,
-    /// Journal entries since the item was first counted.
+    /// Number of journal entries since the item was first counted.
     EventsSinceFirstSeen,
     /// Short-term popularity divided by long-term popularity, each plus 0.1.
     PopularityTrend,
-    /// 1 if it is the item of the last step, else 0.
+    /// 1 if the candidate is the user's last item, else 0.
     IsLastItem,
-    /// 1 if it is the item before the last and not the last, else 0.
+    /// 1 if the candidate is the item before the user's last item and not the last item, else 0.
     IsPreviousItem,
-    /// 1 if the context's steps hold it, else 0.
+    /// 1 if the user's recent steps contain the candidate, else 0.
     IsInSession,
-    /// 1 / position from the end of the context's steps (1 for the last); 0 if they do not hold it.
+    /// 1 / (position of the candidate from the end of the user's recent steps), where the last
+    /// position is 1; 0 if the steps do not contain it.
     SessionRecency,
-    /// Number of occurrences in the context's steps.
+    /// Number of occurrences of the candidate in the user's recent steps.
     CountInSession,
-    /// Smoothed share of its target events that were repeats, (repeats + 0.5) / (count + 2).
+    /// Smoothed share of repeats among the target events of the item, (repeats + 0.5) / (count +
+    /// 2).
     RepeatRate,
-    /// Repeat rate if the context's steps hold it, else 0.
+    /// Repeat rate of the candidate if the user's recent steps contain it, else 0.
     RepeatRateInSession,
-    /// Network log-probability plus 12, clamped to 0 and above.
+    /// Log-probability of the network plus 12, at least 0.
     NetworkLogProbability,
-    /// 1 if it is in the network's top-k, else 0.
+    /// 1 if the candidate is among the top items of the network, else 0.
     IsInNetworkTop,
-    /// Number of columns with evidence.
+    /// Number of evidence columns in which the candidate has evidence.
     ColumnCount,
-    /// Log-probability of the network's best item minus that of this item.
+    /// Log-probability of the network's best item minus the log-probability of the candidate.
     NetworkMargin,
-    /// Number of occurrences in neighbouring sessions.
+    /// Number of occurrences of the candidate in neighbouring sessions.
     NeighbourCount,
 }
 
 impl FeatureColumn {
     /// All columns in index order.
-    pub const ALL: [Self; FEATURE_COLUMNS] = [
+    pub const ALL: [Self; FEATURE_COLUMN_COUNT] = [
         Self::SessionCount,
         Self::EventsSinceLastSeen,
         Self::EventsSinceFirstSeen,
@@ -223,9 +228,9 @@ impl FeatureColumn {
     }
 
     /// Factors `(a, b)` that turn a raw value x into the feature `a·x + b·ln(1 + x)`. Unbounded
-    /// counts are logarithmic, everything else is linear.
+    /// counts use the logarithmic term, all other values the linear term.
     #[must_use]
-    pub fn scaling(self) -> (f32, f32) {
+    pub fn scaling_factors(self) -> (f32, f32) {
         match self {
             Self::SessionCount | Self::EventsSinceLastSeen | Self::EventsSinceFirstSeen => (0.0, 0.1),
             Self::PopularityTrend | Self::CountInSession => (0.0, 0.5),

@@ -1,13 +1,14 @@
-//! Map from `u32` keys to dense indices, with O(1) clear: the scratch of sums over items or
-//! sessions.
+//! Map from `u32` keys to consecutive indices that clears in O(1). Queries use it to sum weights by
+//! item or session.
 
-/// Open-addressing hash map with linear probing and a generation stamp per slot, so
-/// [`DenseIndex::clear`] touches no slot.
+/// Open-addressing hash map with linear probing. Every slot has a generation stamp, so
+/// [`DenseIndex::clear`] increments one number and writes no slot.
 ///
-/// The capacity is fixed. A full map rejects new keys.
+/// The capacity is fixed: a full map rejects new keys.
 #[derive(Debug, Clone)]
 pub struct DenseIndex {
-    /// `stamp << 48 | index << 32 | key`. A slot with another stamp is empty.
+    /// `stamp << 48 | index << 32 | key`. A slot whose stamp differs from the current stamp is
+    /// empty.
     slots: Vec<u64>,
     stamp: u64,
     keys: Vec<u32>,
@@ -40,15 +41,16 @@ impl DenseIndex {
         }
     }
 
-    fn start(&self, key: u32) -> usize {
+    fn first_slot_to_probe(&self, key: u32) -> usize {
         (u64::from(key).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
-    /// `Ok(index)` of a present key, or `Err(slot)` with the empty slot where it belongs.
+    /// Returns `Ok(index)` if the map contains the key, else `Err(slot)` with the empty slot for
+    /// the key.
     #[inline]
-    fn probe(&self, key: u32) -> Result<usize, usize> {
+    fn find_index_or_empty_slot(&self, key: u32) -> Result<usize, usize> {
         let mask = self.slots.len() - 1;
-        let mut slot_index = self.start(key);
+        let mut slot_index = self.first_slot_to_probe(key);
         loop {
             let slot = self.slots[slot_index];
             if slot >> 48 != self.stamp {
@@ -61,17 +63,19 @@ impl DenseIndex {
         }
     }
 
-    /// Index of a key: 0 for the first inserted, then ascending.
+    /// Index of a key, if the map contains it. The first inserted key has index 0, the next key 1,
+    /// and so on.
     #[must_use]
     #[inline]
     pub fn find(&self, key: u32) -> Option<usize> {
-        self.probe(key).ok()
+        self.find_index_or_empty_slot(key).ok()
     }
 
-    /// Index of a key, inserted if absent, and whether it is new. `None` if the map is full.
+    /// Inserts a key if absent. Returns the index of the key and whether the key is new. `None` if
+    /// the map is full.
     #[inline]
     pub fn get_or_insert(&mut self, key: u32) -> Option<(usize, bool)> {
-        match self.probe(key) {
+        match self.find_index_or_empty_slot(key) {
             Ok(index) => Some((index, false)),
             Err(_) if self.keys.len() >= self.limit => None,
             Err(slot_index) => {
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn clear_survives_stamp_wraparound() {
+    fn clear_removes_all_keys_after_the_stamp_wraps_around() {
         let mut map = DenseIndex::new(4);
         map.get_or_insert(7);
         for _ in 0..0x1_0000 {

@@ -1,10 +1,10 @@
 //! Candidate generation: counting sources that learn event by event, in bounded memory.
 //!
-//! Every [`CandidateSource`] adds items with weights to a [`CandidateSet`], each weight in an
-//! [`EvidenceColumn`]. The set keeps the best few hundred. Then the sources add features for every
-//! kept candidate, including those of other sources. The state is a pure function of the events: no
-//! clock and no random source. Clones share unchanged parts, so a snapshot costs in proportion to
-//! what changed.
+//! Every [`CandidateSource`] adds items with weights to a [`CandidateSet`]; a weight belongs to an
+//! [`EvidenceColumn`]. The set keeps the best few hundred items. Every source then adds features to
+//! all kept candidates, including the candidates of other sources. The state of the sources is a
+//! pure function of the events. The sources read no clock and no random numbers. Clones share
+//! unchanged data, so the cost of a snapshot is proportional to the changes since the previous one.
 //!
 //! - `source`, `sources`: the trait, and all counting sources behind one type
 //! - `transitions`, `transition_matrix`: item-to-item transitions
@@ -39,7 +39,7 @@ mod trending;
 
 pub use candidate_set::CandidateSet;
 pub use clusters::{ClusterError, ClusterSettings, ClusterSettingsError, Clusters};
-pub use columns::{EVIDENCE_COLUMNS, EvidenceColumn, FEATURE_COLUMNS, FeatureColumn};
+pub use columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn};
 pub use dense_index::DenseIndex;
 pub use neighbours::NeighbourSource;
 pub use new_items::NewItemSource;

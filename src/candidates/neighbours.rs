@@ -3,14 +3,15 @@
 //! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in
 //! e-commerce at scale", SIGMOD 2022.
 //!
-//! For every distinct item at distance d from the end of the current session (d < 10), the most
-//! recent sessions that hold it gain similarity w(d) = 1 − d / 10. The k most similar sessions vote
-//! for all their items with `similarity · w(d_anchor)`. The anchor is the latest item that both
-//! sessions share. Items after the anchor in the neighbour also get `vote / distance` as successor
-//! evidence.
+//! The source compares the last 10 distinct items of the user with recent sessions. An item at
+//! distance d from the end has weight w(d) = 1 − d / 10. The similarity of a past session is the
+//! sum of the weights of the items that it shares. The k most similar sessions (the neighbours)
+//! vote for all their items with `similarity · w(d_anchor)`. The anchor is the latest shared item.
+//! Items after the anchor in the neighbour also get `vote / distance` as successor evidence.
 //!
-//! Differences from the paper: item scores have no inverse document frequency factor, and the
-//! recency limit m applies per item, not to the union of matching sessions.
+//! The implementation differs from the paper in two points. Item scores have no factor for the
+//! inverse document frequency. The limit m on recent sessions applies to each item, not to the
+//! union of the matching sessions.
 
 use super::candidate_set::{CandidateSet, NeighbourScratch, SimilarSession};
 use super::columns::EvidenceColumn;
@@ -20,53 +21,54 @@ use crate::domain::{ItemIx, Offset, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Index of recent sessions: items by session, and the most recent sessions by item.
+/// Index of recent sessions: the items of each session, and the most recent sessions with each
+/// item.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NeighbourSource {
-    /// Ring buffer: session `n` is at `n % capacity`.
+    /// Ring buffer of sessions: the session with number `n` is at index `n % capacity`.
     sessions: PagedVec<Arc<PastSession>, 64>,
-    /// Per item, sessions in the order in which they first held it. Only the last `recent` are
-    /// examined.
+    /// For each item, the sessions that contain it, in the order in which they first contained it.
+    /// A query examines the last `recent` of them.
     holders: PagedVec<Arc<Vec<SessionIx>>, 16>,
     capacity: usize,
-    /// Most recent sessions examined per item.
+    /// Number of most recent sessions that a query examines per item.
     recent: usize,
-    /// Number k of neighbours that vote.
+    /// Number k of nearest sessions that vote.
     nearest: usize,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct PastSession {
     number: SessionIx,
-    /// Journal offset of its first event.
+    /// Journal offset of the first event of the session.
     session_start: Offset,
     items: Vec<ItemIx>,
 }
 
-/// Maximum items kept per past session; the oldest are dropped.
-const MAX_SESSION_ITEMS: usize = 50;
-/// Number of latest items of the current session that are matched.
-const MATCHED_ITEMS: usize = 10;
+/// Maximum number of items per past session. The oldest items are dropped.
+const MAX_ITEMS_PER_PAST_SESSION: usize = 50;
+/// Number of latest items of the user for which the source looks up past sessions.
+const MAX_MATCHED_ITEMS: usize = 10;
 
-/// Match weight by distance from the end of the current session: 1 for the last item, 0.1 for the
-/// tenth.
+/// Weight of a shared item by its distance from the user's last item: 1 for the last item, 0.1 for
+/// the tenth from the end.
 fn match_weight(distance: u32) -> f32 {
-    1.0 - distance as f32 / MATCHED_ITEMS as f32
+    1.0 - distance as f32 / MAX_MATCHED_ITEMS as f32
 }
 
 impl NeighbourSource {
-    /// Keeps at most `capacity` sessions, examines the `recent` latest sessions of each item, and
-    /// lets the `nearest` most similar sessions vote.
+    /// Creates an index of at most `capacity` sessions. A query examines the `recent` latest
+    /// sessions of each item, and the `nearest` most similar sessions vote.
     #[must_use]
     pub fn new(capacity: usize, recent: usize, nearest: usize) -> Self {
         Self { sessions: PagedVec::default(), holders: PagedVec::default(), capacity: capacity.max(1), recent, nearest }
     }
 
-    /// Writes the most similar sessions to `scratch`, oldest first.
-    fn find(&self, context: &QueryContext<'_>, scratch: &mut NeighbourScratch) {
+    /// Writes the most similar past sessions to `scratch`, oldest first.
+    fn find_similar_sessions(&self, context: &QueryContext<'_>, scratch: &mut NeighbourScratch) {
         scratch.session_index.clear();
         scratch.similar_sessions.clear();
-        for (position, item) in context.recent_items().take(MATCHED_ITEMS).enumerate() {
+        for (position, item) in context.recent_items().take(MAX_MATCHED_ITEMS).enumerate() {
             if context.recent_items().take(position).any(|later| later == item) {
                 continue;
             }
@@ -90,7 +92,7 @@ impl NeighbourSource {
             }
         }
         if scratch.similar_sessions.len() > self.nearest {
-            // Ties go to the more recent session.
+            // Among equally similar sessions, the more recent session has priority.
             let most_similar_first = |a: &SimilarSession, b: &SimilarSession| {
                 b.similarity.total_cmp(&a.similarity).then_with(|| b.session.cmp(&a.session))
             };
@@ -100,22 +102,22 @@ impl NeighbourSource {
         scratch.similar_sessions.sort_unstable_by_key(|similar| similar.session);
     }
 
-    /// Removes the items of a session.
+    /// Removes the items of a session from the index.
     pub fn forget_session(&mut self, session: SessionIx) {
-        if self.past(session).is_some()
+        if self.stored_session(session).is_some()
             && let Some(past) = self.sessions.get_mut(session as usize % self.capacity)
         {
             *past = Arc::default();
         }
     }
 
-    /// Whether the session's items are held.
+    /// Whether the index contains items of a session.
     #[cfg(test)]
     pub(super) fn contains_session(&self, session: SessionIx) -> bool {
-        self.past(session).is_some_and(|past| !past.items.is_empty())
+        self.stored_session(session).is_some_and(|past| !past.items.is_empty())
     }
 
-    fn past(&self, session: SessionIx) -> Option<&PastSession> {
+    fn stored_session(&self, session: SessionIx) -> Option<&PastSession> {
         self.sessions.get(session as usize % self.capacity).map(Arc::as_ref).filter(|past| past.number == session)
     }
 }
@@ -138,7 +140,7 @@ impl CandidateSource for NeighbourSource {
             past.items.clear();
         }
         let new = !past.items.contains(&item);
-        if past.items.len() >= MAX_SESSION_ITEMS {
+        if past.items.len() >= MAX_ITEMS_PER_PAST_SESSION {
             past.items.remove(0);
         }
         past.items.push(item);
@@ -158,13 +160,15 @@ impl CandidateSource for NeighbourSource {
     }
 
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        self.find(context, &mut candidates.neighbour_scratch);
+        self.find_similar_sessions(context, &mut candidates.neighbour_scratch);
         let (mut total_votes, mut total_successor_votes) = (0.0, 0.0);
         for neighbour in 0..candidates.neighbour_scratch.similar_sessions.len() {
             let SimilarSession { session, similarity, anchor, distance_from_end: distance } =
                 candidates.neighbour_scratch.similar_sessions[neighbour];
-            // A reader does not know the number of the current session, only its start offset.
-            let Some(past) = self.past(session).filter(|past| past.session_start != context.session_start) else {
+            // Exclude the current session by its start offset, because readers do not know the
+            // session number.
+            let Some(past) = self.stored_session(session).filter(|past| past.session_start != context.session_start)
+            else {
                 continue;
             };
             let vote = similarity * match_weight(distance);
@@ -172,12 +176,14 @@ impl CandidateSource for NeighbourSource {
             let (before, after) =
                 past.items.split_at(anchor_position.map_or(past.items.len(), |position| position + 1));
             for &item in before {
-                candidates
-                    .add_columns(item, [(EvidenceColumn::Neighbours, vote), (EvidenceColumn::NeighbourCount, 1.0)]);
+                candidates.add_evidence_in_columns(
+                    item,
+                    [(EvidenceColumn::Neighbours, vote), (EvidenceColumn::NeighbourCount, 1.0)],
+                );
             }
             for (gap, &item) in after.iter().enumerate() {
                 let successor_vote = vote / (gap + 1) as f32;
-                candidates.add_columns(
+                candidates.add_evidence_in_columns(
                     item,
                     [
                         (EvidenceColumn::Neighbours, vote),
@@ -189,10 +195,12 @@ impl CandidateSource for NeighbourSource {
             }
             total_votes += vote * past.items.len() as f32;
         }
-        candidates.add_total(EvidenceColumn::Neighbours, total_votes);
-        candidates.add_total(EvidenceColumn::NeighbourSuccessors, total_successor_votes);
-        candidates
-            .add_total(EvidenceColumn::NeighbourCount, candidates.neighbour_scratch.similar_sessions.len() as f32);
+        candidates.add_column_total(EvidenceColumn::Neighbours, total_votes);
+        candidates.add_column_total(EvidenceColumn::NeighbourSuccessors, total_successor_votes);
+        candidates.add_column_total(
+            EvidenceColumn::NeighbourCount,
+            candidates.neighbour_scratch.similar_sessions.len() as f32,
+        );
     }
 
     fn entry_count(&self) -> usize {

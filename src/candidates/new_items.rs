@@ -1,4 +1,4 @@
-//! Recently added items (cold-start source).
+//! The source of recently added items, for item cold start.
 
 use super::candidate_set::CandidateSet;
 use super::columns::EvidenceColumn;
@@ -8,23 +8,24 @@ use crate::domain::{ItemIx, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Number of new items kept.
-const MAX_ITEMS: usize = 20;
+/// Maximum number of new items that the source keeps.
+const MAX_NEW_ITEMS: usize = 20;
 
-/// The most recently added items, by first event or by the catalog.
+/// The most recently added items. An item is added by its first event or by the catalog.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NewItemSource {
     latest: VecDeque<ItemIx>,
-    /// Item numbers ascend in order of first appearance, so an item below this is not new.
+    /// The smallest item number that is new. Item numbers ascend in the order in which items first
+    /// appear, so a smaller number is not new.
     next_item: ItemIx,
 }
 
 impl NewItemSource {
-    /// Adds an item if it is new, by its first event or by the catalog.
-    pub fn add(&mut self, item: ItemIx) {
+    /// Adds an item if its number is new.
+    pub fn add_if_new(&mut self, item: ItemIx) {
         if item >= self.next_item {
             self.next_item = item.saturating_add(1);
-            if self.latest.len() >= MAX_ITEMS {
+            if self.latest.len() >= MAX_NEW_ITEMS {
                 self.latest.pop_front();
             }
             self.latest.push_back(item);
@@ -39,15 +40,15 @@ impl CandidateSource for NewItemSource {
 
     fn learn(&mut self, _: &QueryContext<'_>, arrival: &Step) {
         if let Some(item) = arrival.item {
-            self.add(item);
+            self.add_if_new(item);
         }
     }
 
     fn generate(&self, _: &QueryContext<'_>, candidates: &mut CandidateSet) {
         for (age, &item) in self.latest.iter().rev().enumerate() {
-            candidates.add(item, EvidenceColumn::NewItems, 1.0 / (age + 1) as f32);
+            candidates.add_evidence(item, EvidenceColumn::NewItems, 1.0 / (age + 1) as f32);
         }
-        candidates.add_total(EvidenceColumn::NewItems, MAX_ITEMS as f32);
+        candidates.add_column_total(EvidenceColumn::NewItems, MAX_NEW_ITEMS as f32);
     }
 
     fn entry_count(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Higher-order transitions: followers of the last two or three items, in order.
+//! Higher-order transitions: items that followed the last two or three items in the same order.
 
 use super::candidate_set::CandidateSet;
 use super::columns::EvidenceColumn;
@@ -8,38 +8,40 @@ use crate::domain::{ItemIx, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Follower items per context.
-const FOLLOWERS: usize = 8;
-/// Contexts per bucket (associativity).
+/// Maximum number of follower items per context. A context is a sequence of two or three items.
+const FOLLOWERS_PER_CONTEXT: usize = 8;
+/// Maximum number of contexts per hash bucket.
 const CONTEXTS_PER_BUCKET: usize = 16;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct NgramContext {
     tag: u32,
-    /// Journal entry of the last update. A full bucket evicts its least recently updated context.
+    /// Journal offset of the last update. A full bucket evicts its least recently updated context.
     updated_at: u64,
     used: u8,
-    items: [ItemIx; FOLLOWERS],
-    weights: [f32; FOLLOWERS],
+    items: [ItemIx; FOLLOWERS_PER_CONTEXT],
+    weights: [f32; FOLLOWERS_PER_CONTEXT],
 }
 
-/// Bounded set-associative table of contexts, keyed by a hash of their items.
+/// Followers of contexts: a bounded set-associative hash table, keyed by a hash of the two or three
+/// items of a context.
 ///
-/// On every update of a context its weights decay by 0.9. A full row evicts its lightest follower.
-/// Contexts with equal hashes share a row, which is rare and only adds noise.
+/// Every update of a context multiplies its weights by 0.9. A full context evicts the follower with
+/// the smallest weight. Two contexts with equal hashes share their followers. This is rare and only
+/// adds noise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NgramSource {
     buckets: PagedVec<Arc<Vec<NgramContext>>, 64>,
     mask: u64,
 }
 
-fn mix(key: u64, item: ItemIx) -> u64 {
+fn hash_item_into_key(key: u64, item: ItemIx) -> u64 {
     let x = (key ^ (u64::from(item) + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (x >> 32)
 }
 
 impl NgramSource {
-    /// Creates a table of about `capacity` contexts.
+    /// Creates a table for about `capacity` contexts.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let buckets = (capacity / CONTEXTS_PER_BUCKET).next_power_of_two();
@@ -49,24 +51,29 @@ impl NgramSource {
         table
     }
 
-    fn keys(context: &QueryContext<'_>) -> [Option<u64>; 2] {
+    fn context_keys(context: &QueryContext<'_>) -> [Option<u64>; 2] {
         let mut recent = context.recent_items();
         let (last, before, third) = (recent.next(), recent.next(), recent.next());
-        let pair = last.zip(before).map(|(last, before)| mix(mix(1, last), before));
-        [pair, pair.zip(third).map(|(pair, third)| mix(pair, third))]
+        let pair = last.zip(before).map(|(last, before)| hash_item_into_key(hash_item_into_key(1, last), before));
+        [pair, pair.zip(third).map(|(pair, third)| hash_item_into_key(pair, third))]
     }
 
-    fn find(&self, key: u64) -> Option<&NgramContext> {
+    fn find_context(&self, key: u64) -> Option<&NgramContext> {
         self.buckets.get((key & self.mask) as usize)?.iter().find(|context| context.tag == (key >> 32) as u32)
     }
 
-    fn add(&mut self, key: u64, item: ItemIx, now: u64) {
+    fn count_follower(&mut self, key: u64, item: ItemIx, now: u64) {
         let Some(bucket) = self.buckets.get_mut((key & self.mask) as usize) else { return };
         let bucket = Arc::make_mut(bucket);
         let tag = (key >> 32) as u32;
         let position = bucket.iter().position(|context| context.tag == tag).unwrap_or_else(|| {
-            let new_context =
-                NgramContext { tag, updated_at: now, used: 0, items: [0; FOLLOWERS], weights: [0.0; FOLLOWERS] };
+            let new_context = NgramContext {
+                tag,
+                updated_at: now,
+                used: 0,
+                items: [0; FOLLOWERS_PER_CONTEXT],
+                weights: [0.0; FOLLOWERS_PER_CONTEXT],
+            };
             if bucket.len() < CONTEXTS_PER_BUCKET {
                 bucket.push(new_context);
                 return bucket.len() - 1;
@@ -81,7 +88,7 @@ impl NgramSource {
         context.weights.iter_mut().for_each(|weight| *weight *= 0.9);
         let used = usize::from(context.used);
         let entry = context.items[..used].iter().position(|known| *known == item).unwrap_or_else(|| {
-            let entry = if used < FOLLOWERS {
+            let entry = if used < FOLLOWERS_PER_CONTEXT {
                 context.used += 1;
                 used
             } else {
@@ -102,22 +109,22 @@ impl CandidateSource for NgramSource {
 
     fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        for key in Self::keys(context).into_iter().flatten() {
-            self.add(key, item, context.now);
+        for key in Self::context_keys(context).into_iter().flatten() {
+            self.count_follower(key, item, context.now);
         }
     }
 
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         for (key, column) in
-            Self::keys(context).into_iter().zip([EvidenceColumn::PairContext, EvidenceColumn::TripleContext])
+            Self::context_keys(context).into_iter().zip([EvidenceColumn::PairContext, EvidenceColumn::TripleContext])
         {
-            if let Some(row) = key.and_then(|key| self.find(key)) {
+            if let Some(row) = key.and_then(|key| self.find_context(key)) {
                 let mut total = 0.0;
                 for (item, weight) in row.items.iter().zip(row.weights).take(usize::from(row.used)) {
-                    candidates.add(*item, column, weight);
+                    candidates.add_evidence(*item, column, weight);
                     total += weight;
                 }
-                candidates.add_total(column, total);
+                candidates.add_column_total(column, total);
             }
         }
     }

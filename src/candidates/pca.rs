@@ -1,23 +1,23 @@
-//! 2-D projection of embeddings by principal component analysis.
+//! Two-dimensional projection of embeddings by principal component analysis.
 
 use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
 
-/// Projection on the first two principal components [Hotelling 1933].
+/// Projection of points onto their first two principal components [Hotelling 1933].
 ///
-/// Computed by power iteration with deflation from a fixed start vector, so the same points always
-/// get the same coordinates.
+/// The components are computed by power iteration with deflation. The start vector is fixed, so the
+/// same points always get the same coordinates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PcaProjection {
     mean: Array1<f32>,
     axes: [Array1<f32>; 2],
 }
 
-/// Power iterations per component. Components that have not converged by then have nearly equal
-/// variance.
-const ITERATIONS: usize = 50;
+/// Power iterations per component. Two components that do not converge within this number have
+/// nearly equal variance.
+const POWER_ITERATIONS: usize = 50;
 
 impl PcaProjection {
-    /// Fits the projection to `points`, `(points, dimension)`.
+    /// Computes the projection for `points`, `(points, dimension)`.
     #[must_use]
     pub fn fit(points: ArrayView2<'_, f32>) -> Self {
         let mean = points.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(points.ncols()));
@@ -27,7 +27,7 @@ impl PcaProjection {
         Self { mean, axes: [first, second] }
     }
 
-    /// Projects a point. Returns the origin if its dimension differs.
+    /// Projects a point. Returns the origin if the point has a different dimension.
     #[must_use]
     pub fn project(&self, point: &[f32]) -> [f32; 2] {
         let point = ArrayView1::from(point);
@@ -39,12 +39,12 @@ impl PcaProjection {
     }
 }
 
-/// Direction of the largest variance, orthogonal to `orthogonal_to` if given. The sign makes its
-/// largest component positive.
+/// Computes the direction of the largest variance, orthogonal to `orthogonal_to` if given. The sign
+/// is such that the component with the largest absolute value is positive.
 fn principal_component(centred: &ArrayView2<'_, f32>, orthogonal_to: Option<&Array1<f32>>) -> Array1<f32> {
     let dimension = centred.ncols();
     let mut axis = Array1::from_shape_fn(dimension, |index| 1.0 / (1.0 + ((index * 7 + 3) % dimension.max(1)) as f32));
-    for _ in 0..ITERATIONS {
+    for _ in 0..POWER_ITERATIONS {
         axis = centred.t().dot(&centred.dot(&axis));
         if let Some(orthogonal_to) = orthogonal_to {
             axis.scaled_add(-orthogonal_to.dot(&axis), orthogonal_to);
@@ -65,8 +65,9 @@ mod tests {
     use ndarray::Array2;
 
     #[test]
-    fn finds_the_two_axes_of_largest_variance() {
-        // Radius 10 along axis 2, 3 along axis 0, 0 along axis 1; centred at (5, 5, 5).
+    fn the_projection_uses_the_two_axes_of_largest_variance() {
+        // The points lie on an ellipse around (5, 5, 5) with radius 10 along axis 2 and radius 3
+        // along axis 0.
         let points = Array2::from_shape_fn((40, 3), |(point, axis)| {
             let turn = point as f32 * 0.7;
             5.0 + [3.0 * turn.cos(), 0.0, 10.0 * turn.sin()][axis]

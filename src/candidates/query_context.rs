@@ -1,32 +1,32 @@
-//! The query context: what a source sees when it generates or learns.
+//! The query context: the input of a source when it generates candidates or learns an event.
 
 use crate::domain::{ItemIx, Offset, Step};
 
-/// Dense session number. It increases by one at every step that starts a session.
+/// Session number. Every step that starts a session gets the next number.
 pub type SessionIx = u32;
 
-/// A user's history before the next event.
+/// A user's recent history before the next event.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryContext<'a> {
     /// The user's steps, oldest first, across session boundaries.
     pub steps: &'a [Step],
     /// Number of the current session, or of the session that the next event starts. Only learning
-    /// uses it.
+    /// uses the number.
     pub session: SessionIx,
-    /// Journal offset of the session's first event. A reader does not know the session number; it
-    /// uses this offset to exclude the session from its own neighbours.
+    /// Journal offset of the session's first event. Readers do not know the session number, so they
+    /// use this offset to exclude the current session from the neighbouring sessions.
     pub session_start: Offset,
-    /// Journal offset of the next event. All decay and age is measured in journal entries.
+    /// Journal offset of the next event. All ages and half-lives are measured in journal entries.
     pub now: u64,
 }
 
 impl<'a> QueryContext<'a> {
-    /// Items of the steps, latest first, without dismissals.
+    /// Items of the steps that are not dismissals, latest first.
     pub fn recent_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         self.steps.iter().rev().filter(|step| !step.is_dismissal()).filter_map(|step| step.item)
     }
 
-    /// Dismissed items without a later step on the same item that is not a dismissal.
+    /// Dismissed items that no later step selects again.
     pub fn dismissed_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         let steps = self.steps;
         let dismissed = steps.iter().enumerate().filter(|(_, step)| step.is_dismissal());

@@ -1,4 +1,5 @@
-//! Repeat consumption: items of the session, and how often an item is repeated.
+//! The source of repeat consumption: items of the user's recent steps, and the repeat rate of each
+//! item.
 
 use super::candidate_set::CandidateSet;
 use super::columns::{EvidenceColumn, FeatureColumn};
@@ -7,10 +8,10 @@ use super::source::CandidateSource;
 use crate::domain::{PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
-/// Per item, the number of target events and how many of them were repeats.
+/// For each item, the number of target events and the number of repeats among them.
 ///
-/// An item k-th from the end of the context's steps (k = 0, 1, …) gets evidence 0.8^k per
-/// occurrence.
+/// An occurrence of an item k items before the end of the user's recent steps adds evidence 0.8^k
+/// for the item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RepeatSource {
     items: PagedVec<(f32, f32), 64>,
@@ -37,15 +38,15 @@ impl CandidateSource for RepeatSource {
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let mut weight = 1.0;
         for item in context.recent_items() {
-            candidates.add(item, EvidenceColumn::SessionItems, weight);
-            candidates.add_total(EvidenceColumn::SessionItems, weight);
+            candidates.add_evidence(item, EvidenceColumn::SessionItems, weight);
+            candidates.add_column_total(EvidenceColumn::SessionItems, weight);
             weight *= 0.8;
         }
     }
 
     fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let last = context.recent_items().next();
-        for (item, evidence, features) in candidates.rows_mut() {
+        for (item, evidence, features) in candidates.kept_rows_mut() {
             let rate =
                 self.items.get(item as usize).map_or(0.0, |(targets, repeated)| (repeated + 0.5) / (targets + 2.0));
             features[FeatureColumn::RepeatRate as usize] = rate;

@@ -3,7 +3,7 @@
 use crate::domain::SourceName;
 use serde::{Deserialize, Serialize};
 
-/// Invalid [`CandidateSettings`].
+/// Error of [`CandidateSettings::check`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CandidateSettingsError {
     /// A setting is out of its range.
@@ -11,7 +11,7 @@ pub enum CandidateSettingsError {
     OutOfRange {
         /// Key of the setting within `recall`.
         key: &'static str,
-        /// Rejected value.
+        /// The rejected value.
         value: usize,
         /// Smallest allowed value.
         min: usize,
@@ -20,22 +20,24 @@ pub enum CandidateSettingsError {
     },
 }
 
-/// Bounds of the counting sources.
+/// Memory bounds of the counting sources, and the disabled sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CandidateSettings {
-    /// Maximum items per transition row, 8 to 1,024. A row takes 8 bytes per item; every item of
-    /// the catalog has three rows.
+    /// Maximum number of items per transition row, 8 to 1,024. A row takes 8 bytes per item, and
+    /// every item of the catalog has three rows.
     pub row_items: usize,
-    /// Maximum contexts of two and three items, 1,024 to 2^26. Each takes 88 bytes.
+    /// Maximum number of n-gram contexts (two or three items), 1,024 to 2^26. A context takes 88
+    /// bytes.
     pub contexts: usize,
-    /// Maximum past sessions, 1,024 to 2^30. Each takes 60 bytes plus 4 per step.
+    /// Maximum number of past sessions, 1,024 to 2^30. A session takes 60 bytes, plus 4 bytes per
+    /// step.
     pub sessions: usize,
-    /// Most recent sessions examined per item, 10 to 10,000.
+    /// Number of most recent sessions that a query examines per item, 10 to 10,000.
     pub sessions_per_item: usize,
-    /// Nearest sessions that vote (k), 1 to 1,000.
+    /// Number k of nearest sessions that vote, 1 to 1,000.
     pub neighbours: usize,
-    /// Disabled sources. They neither learn nor generate.
+    /// Disabled sources. A disabled source neither learns nor generates candidates.
     pub without: Vec<SourceName>,
 }
 
@@ -53,7 +55,7 @@ impl Default for CandidateSettings {
 }
 
 impl CandidateSettings {
-    /// Checks every bound against its range.
+    /// Checks every setting against its range.
     ///
     /// # Errors
     ///

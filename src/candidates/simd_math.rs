@@ -1,11 +1,12 @@
-//! Polynomial logarithm and exponential that vectorise and give the same bits on every CPU.
+//! Logarithm and exponential by polynomials. The compiler can vectorise them, and they give the
+//! same bits on every CPU.
 
 /// Natural logarithm of a positive normal number, absolute error about 1e-5.
 #[inline(always)]
 #[must_use]
 pub fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
-    // The mantissa is in [2/3, 4/3), so the polynomial in m − 1 is centred.
+    // The mantissa is in [2/3, 4/3), so the argument m − 1 of the polynomial is near 0.
     let shifted = bits.wrapping_sub(0x3f2a_aaab);
     let exponent = (shifted as i32 >> 23) as f32;
     let m = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(0x3f2a_aaab)) - 1.0;
@@ -18,7 +19,7 @@ pub fn ln(x: f32) -> f32 {
 #[must_use]
 pub fn exp(x: f32) -> f32 {
     let y = x.clamp(-80.0, 80.0) * std::f32::consts::LOG2_E;
-    // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
+    // Adding and then subtracting 1.5·2²³ rounds to the nearest integer.
     let whole = (y + 12_582_912.0) - 12_582_912.0;
     let f = (y - whole) * std::f32::consts::LN_2;
     let p =

@@ -13,7 +13,7 @@ use super::trending::{ItemCounts, TrendingSource};
 use crate::domain::{EventKinds, ItemIx, KindId, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
-/// All counting sources. The learner updates them; snapshots hold a clone.
+/// All counting sources. The learner updates the sources, and every snapshot has a clone of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CandidateSources {
     /// Bit mask of the event kinds that are target events.
@@ -50,13 +50,13 @@ impl CandidateSources {
         })
     }
 
-    fn enabled(&self) -> impl Iterator<Item = &dyn CandidateSource> {
+    fn enabled_sources(&self) -> impl Iterator<Item = &dyn CandidateSource> {
         let sources: [&dyn CandidateSource; 6] =
             [&self.transitions, &self.ngrams, &self.neighbours, &self.trending, &self.new_items, &self.repeats];
         sources.into_iter().filter(|source| !self.disabled.contains(&source.name()))
     }
 
-    fn enabled_mut(&mut self) -> impl Iterator<Item = &mut dyn CandidateSource> {
+    fn enabled_sources_mut(&mut self) -> impl Iterator<Item = &mut dyn CandidateSource> {
         let sources: [&mut dyn CandidateSource; 6] = [
             &mut self.transitions,
             &mut self.ngrams,
@@ -69,8 +69,8 @@ impl CandidateSources {
         sources.into_iter().filter(|source| !disabled.contains(&source.name()))
     }
 
-    /// Whether the step is a target event: it has an item, is of a target kind and is not a
-    /// dismissal. The sources and the ranker train on target events.
+    /// Whether the step is a target event: it has an item, its kind is a target kind, and it is not
+    /// a dismissal. The sources and the ranker train on target events.
     #[must_use]
     pub fn is_target(&self, step: &Step) -> bool {
         step.item.is_some()
@@ -78,34 +78,34 @@ impl CandidateSources {
             && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
     }
 
-    /// Learns the event `arrival` that followed `context`.
+    /// Learns the event `arrival`, which followed the history in `context`.
     ///
-    /// A target event trains every source, a dismissal counts against its item. Any other event
-    /// only appears in later contexts.
+    /// A target event trains every source. A dismissal reduces the weights of its item. All other
+    /// events only become part of later contexts.
     pub fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         if self.is_target(arrival) {
-            self.enabled_mut().for_each(|source| source.learn(context, arrival));
+            self.enabled_sources_mut().for_each(|source| source.learn(context, arrival));
         } else if let Some(item) = arrival.item
             && arrival.is_dismissal()
         {
-            self.enabled_mut().for_each(|source| source.learn_dismissal(context, item));
+            self.enabled_sources_mut().for_each(|source| source.learn_dismissal(context, item));
         }
     }
 
-    /// Removes a session from the neighbours.
+    /// Removes a session from the session kNN index.
     pub fn forget_session(&mut self, session: SessionIx) {
         self.neighbours.forget_session(session);
     }
 
-    /// Number of these sessions that the neighbours still hold.
+    /// Number of these sessions that the session kNN index still contains.
     #[cfg(test)]
-    pub(crate) fn count_remembered(&self, sessions: impl Iterator<Item = SessionIx>) -> usize {
+    pub(crate) fn count_stored_sessions(&self, sessions: impl Iterator<Item = SessionIx>) -> usize {
         sessions.filter(|session| self.neighbours.contains_session(*session)).count()
     }
 
-    /// Adds an item that has no event yet to the new items.
+    /// Adds an item of the catalog, which has no event yet, to the new items.
     pub fn add_new_item(&mut self, item: ItemIx) {
-        self.new_items.add(item);
+        self.new_items.add_if_new(item);
     }
 
     /// The most popular items with their popularity at journal entry `now`, best first.
@@ -121,18 +121,18 @@ impl CandidateSources {
         self.trending.popularity(item, now)
     }
 
-    /// Clears `candidates` and generates the candidates of all sources.
+    /// Clears `candidates`, then adds the candidates of all enabled sources.
     pub fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         candidates.clear();
-        self.enabled().for_each(|source| source.generate(context, candidates));
+        self.enabled_sources().for_each(|source| source.generate(context, candidates));
     }
 
-    /// Adds the features of all sources to the kept candidates.
+    /// Adds the features of all enabled sources to the kept candidates.
     pub fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        self.enabled().for_each(|source| source.add_features(context, candidates));
+        self.enabled_sources().for_each(|source| source.add_features(context, candidates));
     }
 
-    /// Counts of an item at journal entry `now`; `None` if it never was a target.
+    /// Counts of an item at journal entry `now`; `None` if the item has no target event.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
         self.trending.item_counts(item, now)
@@ -141,7 +141,7 @@ impl CandidateSources {
     /// Number of entries and approximate bytes of each source.
     pub fn memory_usage(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
         SourceName::ALL.into_iter().map(|name| {
-            let of_name = || self.enabled().filter(|source| source.name() == name);
+            let of_name = || self.enabled_sources().filter(|source| source.name() == name);
             (
                 name,
                 of_name().map(|source| source.entry_count()).sum(),

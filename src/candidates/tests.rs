@@ -6,11 +6,11 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::Serialize;
 
-fn sources(settings: CandidateSettings) -> CandidateSources {
+fn new_sources(settings: CandidateSettings) -> CandidateSources {
     CandidateSources::new(&settings, &EventKinds::default()).unwrap()
 }
 
-fn step(item: ItemIx, kind: EventKind, value: f32) -> Step {
+fn step_of_kind(item: ItemIx, kind: EventKind, value: f32) -> Step {
     Step { item: Some(item), kind: EventKinds::default().id(&kind).unwrap(), starts_session: false, at: 0, value }
 }
 
@@ -18,7 +18,7 @@ fn step(item: ItemIx, kind: EventKind, value: f32) -> Step {
 fn learn_sessions(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64 {
     let mut now = 0;
     for (session, items) in sessions.iter().enumerate() {
-        let steps: Vec<_> = items.iter().map(|&item| step(item, EventKind::View, 1.0)).collect();
+        let steps: Vec<_> = items.iter().map(|&item| step_of_kind(item, EventKind::View, 1.0)).collect();
         for (position, arrival) in steps.iter().enumerate() {
             sources.learn(
                 &QueryContext {
@@ -35,14 +35,14 @@ fn learn_sessions(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64
     now
 }
 
-fn best(sources: &CandidateSources, steps: &[Step], now: u64, column: EvidenceColumn) -> Vec<ItemIx> {
+fn best_items_by_column(sources: &CandidateSources, steps: &[Step], now: u64, column: EvidenceColumn) -> Vec<ItemIx> {
     let mut candidates = CandidateSet::default();
     sources.generate(&QueryContext { steps, session: 1_000, session_start: 1_000, now }, &mut candidates);
-    candidates.best(column, 10).into_iter().map(|(item, _)| item).collect()
+    candidates.best_by_column(column, 10).into_iter().map(|(item, _)| item).collect()
 }
 
-/// Learns many short sessions drawn from a seed, some steps dismissals.
-fn random_stream(sources: &mut CandidateSources, seed: u64, events: u64) {
+/// Learns many short sessions that are drawn with a seed. Some of the steps are dismissals.
+fn learn_random_events(sources: &mut CandidateSources, seed: u64, events: u64) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut steps: Vec<Step> = Vec::new();
     let mut session = 0;
@@ -53,37 +53,40 @@ fn random_stream(sources: &mut CandidateSources, seed: u64, events: u64) {
             session += 1;
         }
         let item = ((draw >> 8) % 300) as ItemIx;
-        let arrival =
-            if draw % 17 == 0 { step(item, EventKind::Dismiss, -1.0) } else { step(item, EventKind::View, 1.0) };
+        let arrival = if draw % 17 == 0 {
+            step_of_kind(item, EventKind::Dismiss, -1.0)
+        } else {
+            step_of_kind(item, EventKind::View, 1.0)
+        };
         sources.learn(&QueryContext { steps: &steps, session, session_start: u64::from(session), now }, &arrival);
         steps.push(arrival);
     }
 }
 
-fn bytes(value: &impl Serialize) -> Vec<u8> {
+fn encode_bytes(value: &impl Serialize) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
 }
 
 #[test]
-fn transitions_count_followers_and_ngrams_respect_order() {
-    let mut sources = sources(CandidateSettings::default());
+fn transitions_rank_by_number_of_followers_and_ngrams_depend_on_item_order() {
+    let mut sources = new_sources(CandidateSettings::default());
     let now = learn_sessions(&mut sources, &[&[1, 2, 3], &[2, 1, 4], &[2, 1, 4], &[5, 1, 6]]);
-    let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
-    assert_eq!(best(&sources, &steps, now, EvidenceColumn::PairContext), [3]);
-    let steps = [2, 1].map(|item| step(item, EventKind::View, 1.0));
-    assert_eq!(best(&sources, &steps, now, EvidenceColumn::PairContext), [4]);
-    // 1 was followed by 4 twice, then 6 once (the latest), and 2 once.
-    assert_eq!(best(&sources, &steps, now, EvidenceColumn::NextTransitions), [4, 6, 2]);
-    // 1 was preceded by 2 twice and by 5 once.
-    assert_eq!(best(&sources, &steps, now, EvidenceColumn::ReverseTransitions), [2, 5]);
+    let steps = [1, 2].map(|item| step_of_kind(item, EventKind::View, 1.0));
+    assert_eq!(best_items_by_column(&sources, &steps, now, EvidenceColumn::PairContext), [3]);
+    let steps = [2, 1].map(|item| step_of_kind(item, EventKind::View, 1.0));
+    assert_eq!(best_items_by_column(&sources, &steps, now, EvidenceColumn::PairContext), [4]);
+    // Item 1 was followed twice by item 4, once by item 6 (the latest event) and once by item 2.
+    assert_eq!(best_items_by_column(&sources, &steps, now, EvidenceColumn::NextTransitions), [4, 6, 2]);
+    // Item 1 was preceded twice by item 2 and once by item 5.
+    assert_eq!(best_items_by_column(&sources, &steps, now, EvidenceColumn::ReverseTransitions), [2, 5]);
 }
 
 #[test]
 fn neighbours_are_past_sessions_that_share_items() {
-    let mut sources = sources(CandidateSettings::default());
+    let mut sources = new_sources(CandidateSettings::default());
     let now = learn_sessions(&mut sources, &[&[1, 2, 10], &[1, 2, 11], &[1, 12], &[7, 13]]);
-    let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
-    let found = best(&sources, &steps, now, EvidenceColumn::Neighbours);
+    let steps = [1, 2].map(|item| step_of_kind(item, EventKind::View, 1.0));
+    let found = best_items_by_column(&sources, &steps, now, EvidenceColumn::Neighbours);
     assert_eq!(&found[..2], [1, 2], "held by three sessions, and by the two most similar");
     assert!(found.contains(&10) && found.contains(&11) && found.contains(&12) && !found.contains(&13));
     assert!(
@@ -91,7 +94,7 @@ fn neighbours_are_past_sessions_that_share_items() {
         "the more similar session votes more"
     );
     assert_eq!(
-        best(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors),
+        best_items_by_column(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors),
         [10, 11, 12],
         "ties by the smaller number"
     );
@@ -99,14 +102,14 @@ fn neighbours_are_past_sessions_that_share_items() {
 
 #[test]
 fn trending_lists_the_items_with_the_highest_decayed_counts() {
-    let mut sources = sources(CandidateSettings::default());
+    let mut sources = new_sources(CandidateSettings::default());
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
     let events: Vec<ItemIx> =
         (0..4000).map(|_| ((rng.next_u64() % 400) * (rng.next_u64() % 400) / 400) as ItemIx).collect();
     for (now, &item) in events.iter().enumerate() {
         sources.learn(
             &QueryContext { steps: &[], session: now as u32, session_start: now as u64, now: now as u64 },
-            &step(item, EventKind::View, 1.0),
+            &step_of_kind(item, EventKind::View, 1.0),
         );
     }
     let mut counts = vec![(0.0f64, 0); 400];
@@ -115,67 +118,68 @@ fn trending_lists_the_items_with_the_highest_decayed_counts() {
     }
     counts.sort_by(|a, b| b.0.total_cmp(&a.0));
     let expected: Vec<_> = counts.iter().take(10).map(|(_, item)| *item).collect();
-    assert_eq!(best(&sources, &[], 4000, EvidenceColumn::HourlyPopularity), expected);
+    assert_eq!(best_items_by_column(&sources, &[], 4000, EvidenceColumn::HourlyPopularity), expected);
 }
 
 #[test]
 fn new_items_come_from_events_and_the_catalog_latest_first() {
-    let mut sources = sources(CandidateSettings::default());
+    let mut sources = new_sources(CandidateSettings::default());
     let now = learn_sessions(&mut sources, &[&[0, 1, 2, 1]]);
     sources.add_new_item(3);
-    assert_eq!(best(&sources, &[], now, EvidenceColumn::NewItems), [3, 2, 1, 0]);
+    assert_eq!(best_items_by_column(&sources, &[], now, EvidenceColumn::NewItems), [3, 2, 1, 0]);
 }
 
 #[test]
 fn only_target_events_train_and_dismissals_reduce_weights() {
-    let mut sources = sources(CandidateSettings::default());
+    let mut sources = new_sources(CandidateSettings::default());
     learn_sessions(&mut sources, &[&[1, 2], &[1, 3]]);
-    let steps = [step(1, EventKind::View, 1.0)];
+    let steps = [step_of_kind(1, EventKind::View, 1.0)];
     let context = QueryContext { steps: &steps, session: 9, session_start: 9, now: 4 };
-    let before = bytes(&sources);
-    sources.learn(&context, &step(5, EventKind::Search, 0.0));
-    assert_eq!(bytes(&sources), before, "a search trains nothing");
-    assert_eq!(best(&sources, &steps, 4, EvidenceColumn::NextTransitions), [3, 2]);
-    sources.learn(&context, &step(3, EventKind::Dismiss, -1.0));
-    assert_eq!(best(&sources, &steps, 4, EvidenceColumn::NextTransitions), [2, 3]);
+    let before = encode_bytes(&sources);
+    sources.learn(&context, &step_of_kind(5, EventKind::Search, 0.0));
+    assert_eq!(encode_bytes(&sources), before, "a search trains nothing");
+    assert_eq!(best_items_by_column(&sources, &steps, 4, EvidenceColumn::NextTransitions), [3, 2]);
+    sources.learn(&context, &step_of_kind(3, EventKind::Dismiss, -1.0));
+    assert_eq!(best_items_by_column(&sources, &steps, 4, EvidenceColumn::NextTransitions), [2, 3]);
 }
 
 #[test]
-fn sources_are_deterministic_and_resume_from_bytes() {
-    let (mut first, mut second) = (sources(CandidateSettings::default()), sources(CandidateSettings::default()));
-    random_stream(&mut first, 3, 2_000);
-    random_stream(&mut second, 3, 2_000);
-    let saved = bytes(&first);
-    assert_eq!(saved, bytes(&second));
+fn the_same_events_give_the_same_bytes_before_and_after_decoding() {
+    let (mut first, mut second) =
+        (new_sources(CandidateSettings::default()), new_sources(CandidateSettings::default()));
+    learn_random_events(&mut first, 3, 2_000);
+    learn_random_events(&mut second, 3, 2_000);
+    let saved = encode_bytes(&first);
+    assert_eq!(saved, encode_bytes(&second));
     let (mut restored, _): (CandidateSources, usize) =
         bincode::serde::decode_from_slice(&saved, bincode::config::standard()).unwrap();
-    random_stream(&mut first, 4, 500);
-    random_stream(&mut restored, 4, 500);
-    assert_eq!(bytes(&first), bytes(&restored));
+    learn_random_events(&mut first, 4, 500);
+    learn_random_events(&mut restored, 4, 500);
+    assert_eq!(encode_bytes(&first), encode_bytes(&restored));
 }
 
 #[test]
 fn a_clone_does_not_see_later_events() {
-    let mut sources = sources(CandidateSettings::default());
-    random_stream(&mut sources, 3, 500);
+    let mut sources = new_sources(CandidateSettings::default());
+    learn_random_events(&mut sources, 3, 500);
     let published = sources.clone();
-    let before = bytes(&published);
-    random_stream(&mut sources, 9, 500);
-    assert_eq!(bytes(&published), before);
-    assert_ne!(bytes(&sources), before);
+    let before = encode_bytes(&published);
+    learn_random_events(&mut sources, 9, 500);
+    assert_eq!(encode_bytes(&published), before);
+    assert_ne!(encode_bytes(&sources), before);
 }
 
 #[test]
 fn a_disabled_source_generates_nothing() {
-    let mut sources = sources(CandidateSettings {
+    let mut sources = new_sources(CandidateSettings {
         without: vec![SourceName::Neighbours, SourceName::Session],
         ..CandidateSettings::default()
     });
     let now = learn_sessions(&mut sources, &[&[1, 2, 3], &[1, 2, 4]]);
-    let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
-    assert!(best(&sources, &steps, now, EvidenceColumn::Neighbours).is_empty());
-    assert!(best(&sources, &steps, now, EvidenceColumn::SessionItems).is_empty());
-    assert!(!best(&sources, &steps, now, EvidenceColumn::SessionTransitions).is_empty());
+    let steps = [1, 2].map(|item| step_of_kind(item, EventKind::View, 1.0));
+    assert!(best_items_by_column(&sources, &steps, now, EvidenceColumn::Neighbours).is_empty());
+    assert!(best_items_by_column(&sources, &steps, now, EvidenceColumn::SessionItems).is_empty());
+    assert!(!best_items_by_column(&sources, &steps, now, EvidenceColumn::SessionTransitions).is_empty());
 }
 
 #[test]
@@ -187,16 +191,16 @@ fn memory_is_bounded_by_the_settings() {
         sessions_per_item: 10,
         ..CandidateSettings::default()
     };
-    let mut sources = sources(settings);
-    random_stream(&mut sources, 3, 20_000);
+    let mut sources = new_sources(settings);
+    learn_random_events(&mut sources, 3, 20_000);
     let early: usize = sources.memory_usage().map(|(.., bytes)| bytes).sum();
-    random_stream(&mut sources, 4, 40_000);
+    learn_random_events(&mut sources, 4, 40_000);
     let late: usize = sources.memory_usage().map(|(.., bytes)| bytes).sum();
     assert!(late < early + early / 4, "{early} bytes grew to {late}");
 }
 
 #[test]
-fn rejects_a_setting_out_of_range() {
+fn new_rejects_a_setting_outside_its_range() {
     let error = CandidateSources::new(
         &CandidateSettings { row_items: 2, ..CandidateSettings::default() },
         &EventKinds::default(),

@@ -1,24 +1,25 @@
-//! Sparse matrix of decaying item weights, one bounded row per item.
+//! Sparse matrix of decaying item weights, with one bounded row per item.
 
 use crate::domain::{ItemIx, PagedVec};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A bounded list of items with exponentially decaying weights.
+/// One row of the matrix: a bounded list of items with exponentially decaying weights.
 ///
-/// Decay is lazy: instead of scaling every old weight, new weights are added in a growing unit.
+/// Decay does not change the stored weights. It increases the unit by which a new weight is
+/// multiplied, so the stored old weights become relatively smaller.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionRow {
     entries: Vec<(ItemIx, f32)>,
-    /// Decayed sum of all weights ever added, evicted items included. Shares therefore account for
-    /// evicted items.
+    /// Decayed sum of all weights that were added, including those of evicted items. Shares of this
+    /// total therefore account for evicted items.
     total: f32,
-    /// Stored value of a weight of 1 at present.
+    /// Stored value that currently represents a weight of 1.
     unit: f32,
 }
 
-/// Above this the row is rescaled to unit 1, far below the overflow of f32.
-const UNIT_LIMIT: f32 = 1e15;
+/// Largest unit. A row with a larger unit is rescaled to unit 1, long before an f32 overflows.
+const MAX_UNIT_BEFORE_RESCALING: f32 = 1e15;
 
 impl Default for TransitionRow {
     fn default() -> Self {
@@ -28,9 +29,9 @@ impl Default for TransitionRow {
 
 impl TransitionRow {
     /// Multiplies all weights by `decay`, in (0, 1].
-    pub fn decay(&mut self, decay: f32) {
+    pub fn decay_weights(&mut self, decay: f32) {
         self.unit /= decay;
-        if self.unit > UNIT_LIMIT {
+        if self.unit > MAX_UNIT_BEFORE_RESCALING {
             let scale = 1.0 / self.unit;
             self.entries.iter_mut().for_each(|(_, weight)| *weight *= scale);
             self.total *= scale;
@@ -38,9 +39,9 @@ impl TransitionRow {
         }
     }
 
-    /// Adds weight to an item. A full row (`capacity` items) evicts its lightest item for a new
-    /// one.
-    pub fn add(&mut self, item: ItemIx, weight: f32, capacity: usize) {
+    /// Adds weight to an item. If the item is new and the row is full (`capacity` items), it
+    /// replaces the item with the smallest weight.
+    pub fn add_weight(&mut self, item: ItemIx, weight: f32, capacity: usize) {
         let weight = weight * self.unit;
         self.total += weight;
         if let Some((_, known)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
@@ -56,7 +57,7 @@ impl TransitionRow {
     }
 
     /// Halves the weight of an item, after a dismissal.
-    pub fn halve(&mut self, item: ItemIx) {
+    pub fn halve_weight(&mut self, item: ItemIx) {
         if let Some((_, weight)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
             *weight *= 0.5;
         }
@@ -68,7 +69,7 @@ impl TransitionRow {
         self.entries.iter().map(move |&(item, weight)| (item, weight * scale))
     }
 
-    /// Decayed sum of all weights ever added.
+    /// Decayed sum of all weights that were added.
     #[must_use]
     pub fn total_weight(&self) -> f32 {
         self.total / self.unit
@@ -81,20 +82,20 @@ impl TransitionRow {
     }
 }
 
-/// One row per item. Each is behind its own `Arc`, so clones share unchanged rows.
+/// Matrix with one row per item. Every row has its own `Arc`, so clones share unchanged rows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TransitionMatrix {
     rows: PagedVec<Arc<TransitionRow>, 16>,
 }
 
 impl TransitionMatrix {
-    /// Row of an item, if it has one.
+    /// Row of an item; `None` if the item has no row.
     #[must_use]
-    pub fn get(&self, item: ItemIx) -> Option<&TransitionRow> {
+    pub fn row_of(&self, item: ItemIx) -> Option<&TransitionRow> {
         self.rows.get(item as usize).map(Arc::as_ref)
     }
 
-    /// Updates the row of an item, growing the matrix if needed.
+    /// Applies `change` to the row of an item. Grows the matrix if needed.
     pub fn update_row(&mut self, item: ItemIx, change: impl FnOnce(&mut TransitionRow)) {
         let index = item as usize;
         if index >= self.rows.len() {
@@ -134,35 +135,36 @@ impl TransitionMatrix {
 mod tests {
     use super::*;
 
-    fn weight(row: &TransitionRow, item: ItemIx) -> f32 {
+    fn weight_of(row: &TransitionRow, item: ItemIx) -> f32 {
         row.iter().find(|(known, _)| *known == item).map_or(0.0, |(_, weight)| weight)
     }
 
     #[test]
     fn weights_keep_decaying_across_rescaling() {
         let mut row = TransitionRow::default();
-        row.add(1, 1.0, 8);
-        // 2^60 exceeds UNIT_LIMIT, so the row is rescaled on the way.
+        row.add_weight(1, 1.0, 8);
+        // The unit exceeds MAX_UNIT_BEFORE_RESCALING before it reaches 2^60, so the row is
+        // rescaled.
         for _ in 0..60 {
-            row.decay(0.5);
-            row.add(2, 1.0, 8);
+            row.decay_weights(0.5);
+            row.add_weight(2, 1.0, 8);
         }
-        // 1 + 1/2 + 1/4 + … = 2.
-        assert!((weight(&row, 2) - 2.0).abs() < 1e-5);
+        // The decayed sum is 1 + 1/2 + 1/4 + … = 2.
+        assert!((weight_of(&row, 2) - 2.0).abs() < 1e-5);
         assert!((row.total_weight() - 2.0).abs() < 1e-5);
-        assert!(weight(&row, 1) < 1e-15);
+        assert!(weight_of(&row, 1) < 1e-15);
     }
 
     #[test]
     fn a_full_row_evicts_its_lightest_item_and_keeps_its_total() {
         let mut row = TransitionRow::default();
         for (item, weight) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
-            row.add(item, weight, 3);
+            row.add_weight(item, weight, 3);
         }
-        row.add(4, 0.5, 3);
-        assert_eq!([1, 2, 3, 4].map(|item| weight(&row, item)), [3.0, 0.0, 2.0, 0.5]);
+        row.add_weight(4, 0.5, 3);
+        assert_eq!([1, 2, 3, 4].map(|item| weight_of(&row, item)), [3.0, 0.0, 2.0, 0.5]);
         assert_eq!(row.total_weight(), 6.5);
-        row.halve(1);
-        assert_eq!(weight(&row, 1), 1.5);
+        row.halve_weight(1);
+        assert_eq!(weight_of(&row, 1), 1.5);
     }
 }

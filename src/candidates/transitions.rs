@@ -1,4 +1,5 @@
-//! Item-to-item transitions (first-order Markov and windowed co-occurrence).
+//! The source of item-to-item transitions: a first-order Markov chain, and co-occurrence within a
+//! window.
 
 use super::candidate_set::CandidateSet;
 use super::columns::EvidenceColumn;
@@ -8,24 +9,26 @@ use super::transition_matrix::{TransitionMatrix, TransitionRow};
 use crate::domain::{ItemIx, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
-/// Transition counts within a window of steps, to the immediate next step, and reversed.
+/// Transition counts between items: within a window of steps, to the immediately next step, and in
+/// the reverse direction.
 ///
-/// A target event adds 1 / (distance + 1) to the window row of each of the last 10 items and to its
-/// own reverse row. It adds 1 to the next row of the last item. Window rows decay by 0.99 per
-/// addition, next rows by 0.95 per addition, reverse rows by 0.95 per target event.
+/// A target event on item i updates the rows of the last 10 items. It adds weight 1 / (distance +
+/// 1) for i to the window row of each, and for each of them to the reverse row of i. It adds weight
+/// 1 for i to the next row of the last item. An addition multiplies a window row by 0.99 and a next
+/// row by 0.95. A target event multiplies the reverse row of its item by 0.95.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionSource {
     window: TransitionMatrix,
     next: TransitionMatrix,
     reverse: TransitionMatrix,
-    /// Maximum items per row.
+    /// Maximum number of items per row.
     capacity: usize,
 }
 
-/// Number of previous items for which a target event counts as a follower.
-const WINDOW: usize = 10;
-/// Decay per step back of the sum over the session.
-const STEP_DECAY: f32 = 0.8;
+/// Number of latest items for which a target event counts as a follower.
+const WINDOW_ITEMS: usize = 10;
+/// Factor per step back in the sum over the latest items.
+const DECAY_PER_STEP_BACK: f32 = 0.8;
 
 impl TransitionSource {
     /// Creates a source with at most `capacity` items per row.
@@ -40,18 +43,19 @@ impl TransitionSource {
     }
 }
 
-/// Adds the items of a row in several evidence columns, each multiplied by its factor.
-fn add_row<const N: usize>(
+/// Adds the items of a row as evidence in several columns. Each column has a factor that multiplies
+/// the weights.
+fn add_row_as_evidence<const N: usize>(
     row: Option<&TransitionRow>,
     columns: [(EvidenceColumn, f32); N],
     candidates: &mut CandidateSet,
 ) {
     let Some(row) = row else { return };
     for (item, weight) in row.iter() {
-        candidates.add_columns(item, columns.map(|(column, factor)| (column, factor * weight)));
+        candidates.add_evidence_in_columns(item, columns.map(|(column, factor)| (column, factor * weight)));
     }
     for (column, factor) in columns {
-        candidates.add_total(column, factor * row.total_weight());
+        candidates.add_column_total(column, factor * row.total_weight());
     }
 }
 
@@ -62,22 +66,22 @@ impl CandidateSource for TransitionSource {
 
     fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        for (distance, previous) in context.recent_items().take(WINDOW).enumerate() {
+        for (distance, previous) in context.recent_items().take(WINDOW_ITEMS).enumerate() {
             let weight = 1.0 / (distance + 1) as f32;
             self.window.update_row(previous, |row| {
-                row.decay(0.99);
-                row.add(item, weight, self.capacity);
+                row.decay_weights(0.99);
+                row.add_weight(item, weight, self.capacity);
             });
             self.reverse.update_row(item, |row| {
                 if distance == 0 {
-                    row.decay(0.95);
+                    row.decay_weights(0.95);
                 }
-                row.add(previous, weight, self.capacity);
+                row.add_weight(previous, weight, self.capacity);
             });
             if distance == 0 {
                 self.next.update_row(previous, |row| {
-                    row.decay(0.95);
-                    row.add(item, 1.0, self.capacity);
+                    row.decay_weights(0.95);
+                    row.add_weight(item, 1.0, self.capacity);
                 });
             }
         }
@@ -85,33 +89,37 @@ impl CandidateSource for TransitionSource {
 
     fn learn_dismissal(&mut self, context: &QueryContext<'_>, item: ItemIx) {
         if let Some(last) = context.recent_items().next() {
-            self.window.update_row(last, |row| row.halve(item));
-            self.next.update_row(last, |row| row.halve(item));
+            self.window.update_row(last, |row| row.halve_weight(item));
+            self.next.update_row(last, |row| row.halve_weight(item));
         }
     }
 
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let mut factor = 1.0;
-        for (distance, item) in context.recent_items().take(WINDOW).enumerate() {
-            let row = self.window.get(item);
+        for (distance, item) in context.recent_items().take(WINDOW_ITEMS).enumerate() {
+            let row = self.window.row_of(item);
             match distance {
                 0 => {
-                    add_row(
+                    add_row_as_evidence(
                         row,
                         [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::WindowTransitions, 1.0)],
                         candidates,
                     );
-                    add_row(self.next.get(item), [(EvidenceColumn::NextTransitions, 1.0)], candidates);
-                    add_row(self.reverse.get(item), [(EvidenceColumn::ReverseTransitions, 1.0)], candidates);
+                    add_row_as_evidence(self.next.row_of(item), [(EvidenceColumn::NextTransitions, 1.0)], candidates);
+                    add_row_as_evidence(
+                        self.reverse.row_of(item),
+                        [(EvidenceColumn::ReverseTransitions, 1.0)],
+                        candidates,
+                    );
                 }
-                1 => add_row(
+                1 => add_row_as_evidence(
                     row,
                     [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::PreviousItemTransitions, 1.0)],
                     candidates,
                 ),
-                _ => add_row(row, [(EvidenceColumn::SessionTransitions, factor)], candidates),
+                _ => add_row_as_evidence(row, [(EvidenceColumn::SessionTransitions, factor)], candidates),
             }
-            factor *= STEP_DECAY;
+            factor *= DECAY_PER_STEP_BACK;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Exponentially decayed item counts (trending source).
+//! The source of trending items: exponentially decayed item counts.
 
 use super::candidate_set::CandidateSet;
 use super::columns::{EvidenceColumn, FeatureColumn};
@@ -10,40 +10,44 @@ use serde::{Deserialize, Serialize};
 use std::f32::consts::LN_2;
 
 /// Half-lives of the short-term and the long-term popularity, in journal entries.
-const HALF_LIVES: [f32; 2] = [300.0, 5_000.0];
-/// Number of items in each list of the most popular.
-const MAX_LISTED: usize = 50;
+const HALF_LIVES_IN_ENTRIES: [f32; 2] = [300.0, 5_000.0];
+/// Maximum number of items in a list of the most popular items.
+const MAX_TOP_ITEMS: usize = 50;
 
-/// Popularity of one item.
+/// Popularity counts of one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct DecayedPopularity {
-    /// Decayed counts as of entry `updated_at`.
+    /// Counts with the short and the long half-life, decayed to journal entry `updated_at`.
     counts: [f32; 2],
     updated_at: u64,
     first: u64,
     sessions: u32,
 }
 
-/// Decay factor after `events` entries, `2^(−events / half_life)`.
-fn decay(events: f32, half_life: f32) -> f32 {
+/// Decay factor after `events` journal entries, `2^(−events / half_life)`.
+fn decay_factor(events: f32, half_life: f32) -> f32 {
     exp(-events * (LN_2 / half_life))
 }
 
 impl DecayedPopularity {
-    fn counts_at(&self, now: u64) -> [f32; 2] {
+    fn decayed_counts_at(&self, now: u64) -> [f32; 2] {
         let elapsed = now.saturating_sub(self.updated_at) as f32;
-        [self.counts[0] * decay(elapsed, HALF_LIVES[0]), self.counts[1] * decay(elapsed, HALF_LIVES[1])]
+        [
+            self.counts[0] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[0]),
+            self.counts[1] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[1]),
+        ]
     }
 }
 
-/// Counts of one item.
+/// Counts of one item, for the admin pages.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ItemCounts {
-    /// Target events with a half-life of 300 entries.
+    /// Number of target events, decayed with a half-life of 300 journal entries.
     pub hour: f32,
-    /// Target events with a half-life of 5,000 entries.
+    /// Number of target events, decayed with a half-life of 5,000 journal entries.
     pub day: f32,
-    /// Target events whose item was not yet in the user's steps; about the number of sessions.
+    /// Number of target events by users whose steps did not yet contain the item. This is about the
+    /// number of sessions with the item.
     pub sessions: u32,
     /// Journal entry at which the item was first counted.
     pub first: u64,
@@ -53,34 +57,35 @@ pub struct ItemCounts {
 
 /// Exponentially decayed counts of every item, and the most popular items.
 ///
-/// A target event adds 1, a dismissal subtracts 1 (not below 0) and removes the item from the lists
-/// until its next target event.
+/// A target event adds 1 to the counts of its item. A dismissal subtracts 1, not below 0, and
+/// removes the item from the lists until its next target event.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TrendingSource {
     items: PagedVec<DecayedPopularity, 64>,
-    /// The most popular items by half-life. The key `log2(count) + entry / half_life` orders as the
-    /// decayed counts do at any later time.
+    /// The most popular items for each half-life, with the sort key `log2(count) + entry /
+    /// half_life`. At any later time, this key sorts the items like their decayed counts.
     top: [Vec<(f64, ItemIx)>; 2],
     totals: [f32; 2],
     now: u64,
 }
 
 impl TrendingSource {
-    /// Counts of an item at journal entry `now`; `None` if it never was a target.
+    /// Counts of an item at journal entry `now`; `None` if the item has no target event.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
         let entry = self.items.get(item as usize).filter(|entry| entry.sessions > 0)?;
-        let [hour, day] = entry.counts_at(now);
+        let [hour, day] = entry.decayed_counts_at(now);
         Some(ItemCounts { hour, day, sessions: entry.sessions, first: entry.first, last: entry.updated_at })
     }
 
     /// Long-term popularity: decayed count of an item at journal entry `now`.
     #[must_use]
     pub fn popularity(&self, item: ItemIx, now: u64) -> f32 {
-        self.items.get(item as usize).map_or(0.0, |popularity| popularity.counts_at(now)[1])
+        self.items.get(item as usize).map_or(0.0, |popularity| popularity.decayed_counts_at(now)[1])
     }
 
-    /// Items with the highest long-term popularity, best first; ties by the smaller item number.
+    /// The items with the highest long-term popularity, the highest first. Among equally popular
+    /// items, the smaller item number comes first.
     #[must_use]
     pub fn top_items(&self, now: u64) -> Vec<(ItemIx, f32)> {
         let mut ranked: Vec<_> = self.top[1].iter().map(|&(_, item)| (item, self.popularity(item, now))).collect();
@@ -101,20 +106,20 @@ impl CandidateSource for TrendingSource {
             self.items.grow(item as usize + 1, || DecayedPopularity { first: now, ..DecayedPopularity::default() });
         }
         let Some(popularity) = self.items.get_mut(item as usize) else { return };
-        popularity.counts = popularity.counts_at(now).map(|count| count + 1.0);
+        popularity.counts = popularity.decayed_counts_at(now).map(|count| count + 1.0);
         popularity.updated_at = now;
         if !context.recent_items().any(|seen| seen == item) {
             popularity.sessions += 1;
         }
         let elapsed = now.saturating_sub(self.now) as f32;
         for (((total, half_life), top), count) in
-            self.totals.iter_mut().zip(HALF_LIVES).zip(&mut self.top).zip(popularity.counts)
+            self.totals.iter_mut().zip(HALF_LIVES_IN_ENTRIES).zip(&mut self.top).zip(popularity.counts)
         {
-            *total = *total * decay(elapsed, half_life) + 1.0;
+            *total = *total * decay_factor(elapsed, half_life) + 1.0;
             let key = f64::from(count.log2()) + now as f64 / f64::from(half_life);
             if let Some(entry) = top.iter_mut().find(|(_, entry)| *entry == item) {
                 entry.0 = key;
-            } else if top.len() < MAX_LISTED {
+            } else if top.len() < MAX_TOP_ITEMS {
                 top.push((key, item));
             } else if let Some(lowest) = top.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0))
                 && lowest.0 < key
@@ -127,29 +132,38 @@ impl CandidateSource for TrendingSource {
 
     fn learn_dismissal(&mut self, context: &QueryContext<'_>, item: ItemIx) {
         if let Some(popularity) = self.items.get_mut(item as usize) {
-            popularity.counts = popularity.counts_at(context.now).map(|count| (count - 1.0).max(0.0));
+            popularity.counts = popularity.decayed_counts_at(context.now).map(|count| (count - 1.0).max(0.0));
             popularity.updated_at = context.now;
         }
         self.top.iter_mut().for_each(|top| top.retain(|(_, ranked)| *ranked != item));
     }
 
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        for ((top, half_life), column) in
-            self.top.iter().zip(HALF_LIVES).zip([EvidenceColumn::HourlyPopularity, EvidenceColumn::DailyPopularity])
+        for ((top, half_life), column) in self
+            .top
+            .iter()
+            .zip(HALF_LIVES_IN_ENTRIES)
+            .zip([EvidenceColumn::HourlyPopularity, EvidenceColumn::DailyPopularity])
         {
             for &(key, item) in top {
-                candidates.add(item, column, (key - context.now as f64 / f64::from(half_life)).exp2() as f32);
+                candidates.add_evidence(item, column, (key - context.now as f64 / f64::from(half_life)).exp2() as f32);
             }
         }
         let elapsed = context.now.saturating_sub(self.now) as f32;
-        candidates.add_total(EvidenceColumn::HourlyPopularity, self.totals[0] * decay(elapsed, HALF_LIVES[0]));
-        candidates.add_total(EvidenceColumn::DailyPopularity, self.totals[1] * decay(elapsed, HALF_LIVES[1]));
+        candidates.add_column_total(
+            EvidenceColumn::HourlyPopularity,
+            self.totals[0] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[0]),
+        );
+        candidates.add_column_total(
+            EvidenceColumn::DailyPopularity,
+            self.totals[1] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[1]),
+        );
     }
 
     fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        for (item, evidence, features) in candidates.rows_mut() {
+        for (item, evidence, features) in candidates.kept_rows_mut() {
             let Some(popularity) = self.items.get(item as usize) else { continue };
-            let counts = popularity.counts_at(context.now);
+            let counts = popularity.decayed_counts_at(context.now);
             evidence[EvidenceColumn::HourlyPopularity as usize] = counts[0];
             evidence[EvidenceColumn::DailyPopularity as usize] = counts[1];
             features[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;

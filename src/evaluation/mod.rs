@@ -8,8 +8,8 @@ mod squared_error;
 
 pub use learning_curve::{CurvePoint, LearningCurve};
 pub use ranking_metrics::{RankingMetrics, SlidingRankingMetrics};
-pub use split::{TrainTestSplit, rank_of};
+pub use split::{TrainTestSplit, rank_by_score};
 pub use squared_error::SquaredError;
 
-/// Cut-off of all list metrics.
-pub const K: usize = 20;
+/// List length k at which all ranking metrics are computed.
+pub const METRIC_CUTOFF: usize = 20;

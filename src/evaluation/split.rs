@@ -1,9 +1,9 @@
-//! Train/test split by time: the most recent sessions are held out, and each of their steps is a
+//! Train/test split by time: the most recent sessions are the test set, and every step in them is a
 //! test.
 
 use crate::domain::{ItemIx, Step};
 
-/// Training sessions, and later sessions for testing.
+/// Sessions split into earlier ones for training and later ones for testing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainTestSplit {
     /// The earlier sessions, for training.
@@ -13,25 +13,25 @@ pub struct TrainTestSplit {
 }
 
 impl TrainTestSplit {
-    /// Holds out the last `fraction` (0..=1) of the sessions, which must be sorted by their first
-    /// event. The number of training sessions is rounded down.
+    /// Splits sessions that are sorted by their first event. The last `fraction` (0..=1) of the
+    /// sessions is the test set. The number of training sessions is rounded down.
     ///
     /// ```
     /// use sequor::evaluation::TrainTestSplit;
     ///
-    /// let split = TrainTestSplit::by_time(vec![vec![]; 21], 0.1);
+    /// let split = TrainTestSplit::split_by_time(vec![vec![]; 21], 0.1);
     /// assert_eq!((split.train.len(), split.test.len()), (18, 3));
     /// ```
     #[must_use]
-    pub fn by_time(mut sessions: Vec<Vec<Step>>, fraction: f64) -> Self {
-        // Rounds down. The epsilon compensates for the rounding error of 1 − 0.9.
+    pub fn split_by_time(mut sessions: Vec<Vec<Step>>, fraction: f64) -> Self {
+        // Round down. The constant 1e-6 compensates for float errors such as that of 1 − 0.9.
         let earlier = (sessions.len() as f64 * (1.0 - fraction) + 1e-6) as usize;
         let later = sessions.split_off(earlier.min(sessions.len()));
         Self { train: sessions, test: later }
     }
 
-    /// Removes events on unknown items from the test sessions, and then test sessions with fewer
-    /// than two events.
+    /// Removes events on unknown items from the test sessions. Then removes test sessions with
+    /// fewer than two events.
     pub fn retain_known_items(&mut self, known: impl Fn(ItemIx) -> bool) {
         for session in &mut self.test {
             session.retain(|step| step.item.is_none_or(&known));
@@ -40,16 +40,16 @@ impl TrainTestSplit {
     }
 }
 
-/// The rank of an item by score: 1 is best. Among equal scores, the smaller item number ranks
-/// first. `None` if the item has no score, or a score of NaN.
+/// The rank of an item when all items are sorted by score: 1 is best. Among equal scores, the
+/// smaller item number ranks first. `None` if the item has no score or its score is NaN.
 ///
 /// ```
 /// let scores = [0.5, 2.0, 0.5, f32::NAN];
-/// let ranks = [0, 1, 2, 3, 4].map(|item| sequor::evaluation::rank_of(&scores, item));
+/// let ranks = [0, 1, 2, 3, 4].map(|item| sequor::evaluation::rank_by_score(&scores, item));
 /// assert_eq!(ranks, [Some(2), Some(1), Some(3), None, None]);
 /// ```
 #[must_use]
-pub fn rank_of(scores: &[f32], item: ItemIx) -> Option<usize> {
+pub fn rank_by_score(scores: &[f32], item: ItemIx) -> Option<usize> {
     let index = item as usize;
     let score = scores.get(index).copied().filter(|score| !score.is_nan())?;
     let (before, after) = scores.split_at(index);
@@ -63,23 +63,23 @@ pub fn rank_of(scores: &[f32], item: ItemIx) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn session(items: &[ItemIx]) -> Vec<Step> {
+    fn session_of_items(items: &[ItemIx]) -> Vec<Step> {
         items.iter().map(|item| Step { item: Some(*item), kind: 0, starts_session: false, at: 0, value: 1.0 }).collect()
     }
 
     #[test]
     fn the_last_sessions_are_held_out_without_unknown_items() {
-        let mut sessions: Vec<_> = (0..8).map(|_| session(&[0, 1])).collect();
-        sessions.extend([session(&[1, 7, 0]), session(&[7, 1])]);
-        let mut split = TrainTestSplit::by_time(sessions, 0.2);
+        let mut sessions: Vec<_> = (0..8).map(|_| session_of_items(&[0, 1])).collect();
+        sessions.extend([session_of_items(&[1, 7, 0]), session_of_items(&[7, 1])]);
+        let mut split = TrainTestSplit::split_by_time(sessions, 0.2);
         assert_eq!((split.train.len(), split.test.len()), (8, 2));
         split.retain_known_items(|item| item < 2);
-        assert_eq!(split.test, [session(&[1, 0])]);
+        assert_eq!(split.test, [session_of_items(&[1, 0])]);
     }
 
     #[test]
-    fn an_event_without_an_item_stays() {
-        let mut split = TrainTestSplit::by_time(vec![session(&[3, 3])], 1.0);
+    fn events_without_an_item_stay_in_the_test_sessions() {
+        let mut split = TrainTestSplit::split_by_time(vec![session_of_items(&[3, 3])], 1.0);
         let search = Step { item: None, ..split.test[0][0] };
         split.test[0].insert(1, search);
         split.retain_known_items(|item| item == 3);
@@ -87,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_everything_can_be_held_out() {
-        assert_eq!(TrainTestSplit::by_time(vec![vec![]; 3], 0.0).test.len(), 0);
-        assert_eq!(TrainTestSplit::by_time(vec![vec![]; 3], 1.0).test.len(), 3);
+    fn the_fractions_0_and_1_hold_out_no_session_and_all_sessions() {
+        assert_eq!(TrainTestSplit::split_by_time(vec![vec![]; 3], 0.0).test.len(), 0);
+        assert_eq!(TrainTestSplit::split_by_time(vec![vec![]; 3], 1.0).test.len(), 3);
     }
 }

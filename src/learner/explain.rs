@@ -82,11 +82,12 @@ fn without(session: &UserSequence, index: usize) -> UserSequence {
 
 /// Evidence for an item from each source: its largest share among the source's columns.
 fn evidence(candidates: &CandidateSet, item: ItemIx) -> Vec<(SourceName, f32)> {
-    let Some((weights, ..)) = candidates.position(item).and_then(|position| candidates.rows().nth(position)) else {
+    let Some((weights, ..)) = candidates.position_of(item).and_then(|position| candidates.kept_rows().nth(position))
+    else {
         return Vec::new();
     };
     let share = |column: EvidenceColumn| {
-        let (weight, total) = (weights.get(column as usize)?, candidates.totals().get(column as usize)?);
+        let (weight, total) = (weights.get(column as usize)?, candidates.column_totals().get(column as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (weight / total).min(1.0))
     };
     let largest = |source| {

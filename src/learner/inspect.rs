@@ -69,13 +69,13 @@ pub fn inspect(
     let affinity: SourceAffinity = snapshot.affinities.get(sequence.session_start);
     snapshot.scorer().score(&mut user, SessionIx::MAX, &affinity, params, &mut workspace);
     let mut ranked = Vec::new();
-    workspace.ranking.best(request.limit, |_| true, &mut ranked);
+    workspace.ranking.best_candidates(request.limit, |_| true, &mut ranked);
     let ranking_workspace = &workspace.ranking;
     let candidates = ranking_workspace.candidates();
     let list = |source| {
-        let column = EvidenceColumn::primary_of(source);
-        let total = candidates.totals().get(column as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
-        let best = candidates.best(column, request.limit).into_iter();
+        let column = EvidenceColumn::primary_column_of(source);
+        let total = candidates.column_totals().get(column as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
+        let best = candidates.best_by_column(column, request.limit).into_iter();
         best.map(|(item, weight)| InspectedPosition {
             item,
             share: (weight / total).clamp(0.0, 1.0),
@@ -117,12 +117,12 @@ fn inspected(candidates: &CandidateSet, candidate: Candidate) -> InspectedCandid
         .zip(candidates.source_ranks(candidate.item))
         .filter_map(|(source, rank)| Some((source, rank?)))
         .collect();
-    let row = candidates.position(candidate.item).and_then(|position| candidates.rows().nth(position));
+    let row = candidates.position_of(candidate.item).and_then(|position| candidates.kept_rows().nth(position));
     let Some((evidence, features, _)) = row else {
         return InspectedCandidate { candidate, ranks, evidence: Vec::new(), features: Vec::new() };
     };
     let share = |column: EvidenceColumn| {
-        let (weight, total) = (evidence.get(column as usize)?, candidates.totals().get(column as usize)?);
+        let (weight, total) = (evidence.get(column as usize)?, candidates.column_totals().get(column as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (column.as_str(), (weight / total).min(1.0)))
     };
     let feature =

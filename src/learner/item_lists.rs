@@ -57,7 +57,7 @@ pub fn trending_items(
     limit: usize,
     now: Timestamp,
 ) -> Vec<Candidate> {
-    let filter = category.map(ItemFilter::category);
+    let filter = category.map(ItemFilter::for_category);
     let rules = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
     visit_popular_items(snapshot, &rules, &mut FxHashSet::default(), &mut |item, popularity| {
@@ -103,7 +103,7 @@ pub fn similar_items(
     };
     let candidates = workspace.ranking.candidates();
     for column in [EvidenceColumn::WindowTransitions, EvidenceColumn::ReverseTransitions, EvidenceColumn::Neighbours] {
-        count(candidates.best(column, COMPARED), column.source());
+        count(candidates.best_by_column(column, COMPARED), column.source());
     }
     if let Some(weights) = snapshot.weights() {
         count(nearest(weights, item, &mut workspace), SourceName::Network);

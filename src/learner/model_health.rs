@@ -73,8 +73,9 @@ impl ModelHealth {
 
     /// Records a test, given the rank of its target.
     pub fn record_test(&mut self, rank: Option<usize>) {
-        let reciprocal_rank =
-            rank.filter(|rank| (1..=crate::evaluation::K).contains(rank)).map_or(0.0, |rank| 1.0 / rank as f64);
+        let reciprocal_rank = rank
+            .filter(|rank| (1..=crate::evaluation::METRIC_CUTOFF).contains(rank))
+            .map_or(0.0, |rank| 1.0 / rank as f64);
         self.now.quality.add(reciprocal_rank, Self::RECENTLY.0, Self::USUALLY.0, f64::INFINITY);
     }
 

@@ -259,12 +259,12 @@ impl Learner {
     /// Counts one test of event `number`, whose target had this rank.
     fn count_test(&mut self, number: u64, rank: Option<usize>) {
         let state = &mut self.state;
-        state.total.count(rank);
-        state.live.count(rank);
+        state.total.record_rank(rank);
+        state.live.record_rank(rank);
         state.health.record_test(rank);
-        state.curve.count(number, rank);
+        state.curve.record_step(number, rank);
         if number >= state.settings.evaluate_from {
-            state.evaluated.count(rank);
+            state.evaluated.record_rank(rank);
         }
     }
 

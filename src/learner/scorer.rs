@@ -100,7 +100,7 @@ impl Scorer<'_> {
         match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
             None => weights.top_items(query, NETWORK_CANDIDATES, scratch),
             Some(clusters) => {
-                let probed = clusters.probe(query, self.cluster_settings.probes);
+                let probed = clusters.nearest_clusters(query, self.cluster_settings.probes);
                 let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
                 let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
                 weights.top_items_among(query, members.chain(newer), NETWORK_CANDIDATES, scratch)

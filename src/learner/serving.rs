@@ -258,7 +258,7 @@ pub fn recommend_for_sequence(
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit);
             scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
-            workspace.ranking.best(usize::MAX, |_| true, batch);
+            workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
             candidates_by_source = workspace.ranking.candidates().counts_by_source();
         };
         select_ranked(request.candidate_limits(), &mut rank, &mut ranked, &mut selection);

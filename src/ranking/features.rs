@@ -1,47 +1,52 @@
-//! Features of the ranker: per candidate and per query context.
+//! Features of the ranker: the features of each candidate and of the query context.
 
 use super::SourceAffinity;
 use crate::candidates::simd_math::ln;
-use crate::candidates::{CandidateSet, EVIDENCE_COLUMNS, EvidenceColumn, FEATURE_COLUMNS, FeatureColumn, QueryContext};
+use crate::candidates::{
+    CandidateSet, EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn, QueryContext,
+};
 
-/// Features per candidate: log share and log weight per evidence column, then the feature columns.
-pub const ITEM_FEATURES: usize = 2 * EVIDENCE_COLUMNS + FEATURE_COLUMNS;
-/// Features per context: per evidence column the log total weight, the largest share feature of the
-/// candidates, and the session's [`SourceAffinity`]; then the feature columns of the last item;
-/// then the session features.
-pub const CONTEXT_FEATURES: usize = 3 * EVIDENCE_COLUMNS + FEATURE_COLUMNS + SESSION_FEATURES;
-/// Number of session features.
-const SESSION_FEATURES: usize = 8;
+/// Number of features per candidate: the log share and the log weight of each evidence column, then
+/// the feature columns.
+pub const ITEM_FEATURE_COUNT: usize = 2 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT;
+/// Number of features of the query context. Three features per evidence column: the log total
+/// weight, the largest share feature of a candidate, and the session's [`SourceAffinity`]. Then the
+/// feature columns of the last item and the session features.
+pub const CONTEXT_FEATURE_COUNT: usize = 3 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT + SESSION_FEATURE_COUNT;
+/// Number of context features that describe the session.
+const SESSION_FEATURE_COUNT: usize = 8;
 
-/// Features of one query, reused between queries.
+/// Features of one query. Later queries reuse the buffers.
 #[derive(Debug, Clone)]
 pub struct RankingFeatures {
-    /// Raw candidate features, `(candidates, ITEM_FEATURES)`, typically 0 to 2.
-    pub raw_items: Vec<[f32; ITEM_FEATURES]>,
-    /// Raw context features, `(CONTEXT_FEATURES)`, typically 0 to 2.
-    pub raw_context: [f32; CONTEXT_FEATURES],
+    /// Candidate features before normalisation, `(candidates, ITEM_FEATURE_COUNT)`, typically 0 to
+    /// 2.
+    pub raw_items: Vec<[f32; ITEM_FEATURE_COUNT]>,
+    /// Context features before normalisation, `(CONTEXT_FEATURE_COUNT)`, typically 0 to 2.
+    pub raw_context: [f32; CONTEXT_FEATURE_COUNT],
     /// Normalised candidate features, the input of the ranker.
-    pub items: Vec<[f32; ITEM_FEATURES]>,
+    pub items: Vec<[f32; ITEM_FEATURE_COUNT]>,
     /// Normalised context features, the input of the ranker.
-    pub context: [f32; CONTEXT_FEATURES],
+    pub context: [f32; CONTEXT_FEATURE_COUNT],
 }
 
 impl Default for RankingFeatures {
     fn default() -> Self {
         Self {
             raw_items: Vec::new(),
-            raw_context: [0.0; CONTEXT_FEATURES],
+            raw_context: [0.0; CONTEXT_FEATURE_COUNT],
             items: Vec::new(),
-            context: [0.0; CONTEXT_FEATURES],
+            context: [0.0; CONTEXT_FEATURE_COUNT],
         }
     }
 }
 
 impl RankingFeatures {
-    /// Computes the raw features of the kept candidates.
+    /// Computes the features of the kept candidates, before normalisation.
     ///
-    /// `best_log_probability` is that of the network's best item, `None` without a network.
-    pub fn compute(
+    /// `best_log_probability` is the log-probability of the network's best item; `None` without a
+    /// network.
+    pub fn compute_raw_features(
         &mut self,
         candidates: &CandidateSet,
         context: &QueryContext<'_>,
@@ -55,7 +60,7 @@ impl RankingFeatures {
             [.., previous, last] => last.at.saturating_sub(previous.at).max(0) as f32 / 1000.0,
             _ => 0.0,
         };
-        let session: [f32; SESSION_FEATURES] = [
+        let session: [f32; SESSION_FEATURE_COUNT] = [
             ln(1.0 + context.steps.len() as f32) * 0.3,
             f32::from(last.is_some() && context.recent_items().skip(1).any(|item| Some(item) == last)),
             f32::from(last.is_some() && last == previous),
@@ -65,15 +70,15 @@ impl RankingFeatures {
             best_log_probability.map_or(0.0, |log_probability| (log_probability.max(-12.0) + 12.0) / 12.0),
             f32::from(context.steps.last().is_some_and(|step| step.starts_session)),
         ];
-        let evidence = candidates.totals().iter().map(|total| ln(1.0 + total) * 0.3);
-        let best_shares = self.raw_items.iter().fold([0.0f32; EVIDENCE_COLUMNS], |mut best_shares, item| {
+        let evidence = candidates.column_totals().iter().map(|total| ln(1.0 + total) * 0.3);
+        let best_shares = self.raw_items.iter().fold([0.0f32; EVIDENCE_COLUMN_COUNT], |mut best_shares, item| {
             best_shares.iter_mut().zip(item).for_each(|(best_shares, share)| *best_shares = best_shares.max(*share));
             best_shares
         });
         let features = last
-            .and_then(|last| self.raw_items.get(candidates.position(last)?)?.last_chunk())
+            .and_then(|last| self.raw_items.get(candidates.position_of(last)?)?.last_chunk())
             .copied()
-            .unwrap_or([0.0; FEATURE_COLUMNS]);
+            .unwrap_or([0.0; FEATURE_COLUMN_COUNT]);
         for (out, x) in self
             .raw_context
             .iter_mut()
@@ -85,7 +90,7 @@ impl RankingFeatures {
 }
 
 struct ItemFeatureKernel<'a> {
-    raw: &'a mut Vec<[f32; ITEM_FEATURES]>,
+    raw: &'a mut Vec<[f32; ITEM_FEATURE_COUNT]>,
     candidates: &'a CandidateSet,
 }
 
@@ -95,26 +100,27 @@ impl pulp::NullaryFnOnce for ItemFeatureKernel<'_> {
     #[inline(always)]
     fn call(self) {
         let Self { raw, candidates } = self;
-        let scale = candidates.totals().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
-        let (mut plain, mut logarithmic) = ([0.0; FEATURE_COLUMNS], [0.0; FEATURE_COLUMNS]);
+        let scale = candidates.column_totals().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
+        let (mut plain, mut logarithmic) = ([0.0; FEATURE_COLUMN_COUNT], [0.0; FEATURE_COLUMN_COUNT]);
         for column in FeatureColumn::ALL {
-            (plain[column as usize], logarithmic[column as usize]) = column.scaling();
+            (plain[column as usize], logarithmic[column as usize]) = column.scaling_factors();
         }
         raw.clear();
-        raw.resize(candidates.len(), [0.0; ITEM_FEATURES]);
-        for ((evidence, features, column_count), out) in candidates.rows().zip(raw) {
-            for i in 0..EVIDENCE_COLUMNS {
-                // ln(share + 1e-4), shifted and scaled to 0 for share 0 and 1.84 for share 1.
+        raw.resize(candidates.len(), [0.0; ITEM_FEATURE_COUNT]);
+        for ((evidence, features, column_count), out) in candidates.kept_rows().zip(raw) {
+            for i in 0..EVIDENCE_COLUMN_COUNT {
+                // The share feature is ln(share + 1e-4), shifted and scaled to 0 for share 0 and
+                // 1.84 for share 1.
                 out[i] = (ln(evidence[i] * scale[i] + 1e-4) + 9.210_34) * 0.2;
             }
-            for i in 0..EVIDENCE_COLUMNS {
-                out[EVIDENCE_COLUMNS + i] = ln(1.0 + evidence[i]) * 0.3;
+            for i in 0..EVIDENCE_COLUMN_COUNT {
+                out[EVIDENCE_COLUMN_COUNT + i] = ln(1.0 + evidence[i]) * 0.3;
             }
             let mut features = *features;
             features[FeatureColumn::ColumnCount as usize] = column_count as f32;
             features[FeatureColumn::NeighbourCount as usize] = evidence[EvidenceColumn::NeighbourCount as usize];
-            for i in 0..FEATURE_COLUMNS {
-                out[2 * EVIDENCE_COLUMNS + i] = plain[i] * features[i] + logarithmic[i] * ln(1.0 + features[i]);
+            for i in 0..FEATURE_COLUMN_COUNT {
+                out[2 * EVIDENCE_COLUMN_COUNT + i] = plain[i] * features[i] + logarithmic[i] * ln(1.0 + features[i]);
             }
         }
     }

@@ -45,28 +45,28 @@ pub struct ItemFilter(FilterExpression);
 
 impl ItemFilter {
     /// Maximum length of an expression in bytes.
-    pub const MAX_BYTES: usize = parser::MAX_BYTES;
+    pub const MAX_EXPRESSION_BYTES: usize = parser::MAX_EXPRESSION_BYTES;
     /// Maximum nesting depth of parentheses and `not`.
-    pub const MAX_DEPTH: usize = parser::MAX_DEPTH;
+    pub const MAX_NESTING_DEPTH: usize = parser::MAX_NESTING_DEPTH;
 
     /// Parses an expression.
     ///
     /// # Errors
     /// The first syntax error with its column.
     pub fn parse(text: &str) -> Result<Self, ItemFilterError> {
-        parser::parse(text).map(Self)
+        parser::parse_filter(text).map(Self)
     }
 
-    /// A filter for the items of a category.
+    /// Creates a filter that accepts the items of a category.
     #[must_use]
-    pub fn category(name: &str) -> Self {
+    pub fn for_category(name: &str) -> Self {
         Self(FilterExpression::Text(TextField::Category, vec![name.to_owned()]))
     }
 
     /// Whether the item satisfies the filter.
     #[must_use]
     pub fn matches(&self, item: &Item) -> bool {
-        self.0.holds(item)
+        self.0.matches_item(item)
     }
 }
 

@@ -1,9 +1,9 @@
-//! Ranking: from candidates to a ranked list.
+//! Ranking: turns candidates into a ranked list.
 //!
 //! A [`RankingWorkspace`] per thread gathers the candidates of a query from the counting sources
-//! and the network, keeps a few hundred, computes [`RankingFeatures`] and scores them with the
-//! [`Ranker`]. Training is prequential: score the candidates, read the rank of the target, then
-//! train on the same workspace.
+//! and the network, and keeps a few hundred. It then computes the [`RankingFeatures`] of these
+//! candidates and scores them with the [`Ranker`]. Training is prequential: the learner scores the
+//! candidates, reads the rank of the target item, and then trains the ranker on the same workspace.
 //!
 //! - `features`, `normaliser`: candidate and context features, brought to one scale
 //! - `ranker`: the online listwise ranker
@@ -20,10 +20,10 @@ mod result_selection;
 mod source_affinity;
 mod workspace;
 
-pub use features::{CONTEXT_FEATURES, ITEM_FEATURES, RankingFeatures};
+pub use features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 pub use filter::{ItemFilter, ItemFilterError};
 pub use normaliser::FeatureNormaliser;
-pub use ranker::{HIDDEN_UNITS, HiddenUnits, Ranker};
+pub use ranker::{HIDDEN_UNIT_COUNT, HiddenActivations, Ranker};
 pub use result_selection::{EligibilityRules, ResultSelection};
 pub use source_affinity::SourceAffinity;
 pub use workspace::{NetworkScores, RankingWorkspace};

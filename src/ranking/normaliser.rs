@@ -1,13 +1,13 @@
-//! Online feature normalisation: zero mean and equal spread for every feature.
+//! Online feature normalisation to zero mean and equal variance.
 
-use super::features::{CONTEXT_FEATURES, ITEM_FEATURES, RankingFeatures};
+use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 use serde::{Deserialize, Serialize};
 
 /// Running mean and variance of every feature over the training candidates.
 ///
-/// A feature that is nearly constant across candidates would be lost in its mean. Centred and
-/// scaled, every feature trains at the same speed.
-/// Normalised feature: `clamp(0.5 (x − mean) / √(variance + 1e-3), ±4)`.
+/// Without normalisation, the ranker could hardly use a feature whose mean is large and whose
+/// variance is small. With it, all features train at about the same speed. The normalised value of
+/// x is `clamp(0.5 (x − mean) / √(variance + 1e-3), ±4)`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureNormaliser {
     item: FeatureStatistics,
@@ -15,41 +15,42 @@ pub struct FeatureNormaliser {
     updates: u64,
 }
 
-/// Mean and variance, `(features)` each.
+/// Mean and variance of each feature, `(features)` each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct FeatureStatistics {
     mean: Vec<f32>,
     variance: Vec<f32>,
 }
 
-/// Minimum rate: the averages start as plain means and become exponential averages of this rate.
-const MIN_RATE: f32 = 1e-4;
+/// Minimum rate of the averages. The averages start as plain means and become exponential averages
+/// with this rate.
+const MIN_AVERAGING_RATE: f32 = 1e-4;
 /// Standard deviation of a normalised feature.
-const SPREAD: f32 = 0.5;
-/// Added to variances, so that a constant feature is not amplified.
+const NORMALISED_STANDARD_DEVIATION: f32 = 0.5;
+/// Constant added to every variance, so that normalisation does not amplify a constant feature.
 const VARIANCE_FLOOR: f32 = 1e-3;
-/// Normalised features are clamped to ± this value.
-const LIMIT: f32 = 4.0;
+/// Largest absolute value of a normalised feature; larger values are clamped.
+const MAX_NORMALISED_VALUE: f32 = 4.0;
 
 impl FeatureStatistics {
     fn new(features: usize) -> Self {
         Self { mean: vec![0.0; features], variance: vec![1.0; features] }
     }
 
-    /// `(mean, scale factor)` of each of the `N` features.
+    /// Returns the means and the scale factors of the `N` features.
     #[inline(always)]
-    fn scale<const N: usize>(&self) -> ([f32; N], [f32; N]) {
+    fn means_and_scale_factors<const N: usize>(&self) -> ([f32; N], [f32; N]) {
         let (mut mean, mut factor) = ([0.0; N], [0.0; N]);
         for (((mean, factor), known), variance) in mean.iter_mut().zip(&mut factor).zip(&self.mean).zip(&self.variance)
         {
             *mean = *known;
-            *factor = SPREAD / (variance + VARIANCE_FLOOR).sqrt();
+            *factor = NORMALISED_STANDARD_DEVIATION / (variance + VARIANCE_FLOOR).sqrt();
         }
         (mean, factor)
     }
 
     #[inline(always)]
-    fn update<const N: usize>(&mut self, rows: &[[f32; N]], rate: f32) {
+    fn add_rows<const N: usize>(&mut self, rows: &[[f32; N]], rate: f32) {
         let (mut sums, mut squares) = ([0.0f32; N], [0.0f32; N]);
         for row in rows {
             for (((x, mean), sum), square) in row.iter().zip(&self.mean).zip(&mut sums).zip(&mut squares) {
@@ -67,35 +68,35 @@ impl FeatureStatistics {
 }
 
 #[inline(always)]
-fn normalise<const N: usize>(raw: &[f32; N], mean: &[f32; N], factor: &[f32; N], out: &mut [f32; N]) {
+fn normalise_row<const N: usize>(raw: &[f32; N], mean: &[f32; N], factor: &[f32; N], out: &mut [f32; N]) {
     for (((out, x), mean), factor) in out.iter_mut().zip(raw).zip(mean).zip(factor) {
-        *out = ((x - mean) * factor).clamp(-LIMIT, LIMIT);
+        *out = ((x - mean) * factor).clamp(-MAX_NORMALISED_VALUE, MAX_NORMALISED_VALUE);
     }
 }
 
 impl Default for FeatureNormaliser {
     fn default() -> Self {
         Self {
-            item: FeatureStatistics::new(ITEM_FEATURES),
-            context: FeatureStatistics::new(CONTEXT_FEATURES),
+            item: FeatureStatistics::new(ITEM_FEATURE_COUNT),
+            context: FeatureStatistics::new(CONTEXT_FEATURE_COUNT),
             updates: 0,
         }
     }
 }
 
 impl FeatureNormaliser {
-    /// Computes the normalised features from the raw ones.
-    pub fn apply(&self, features: &mut RankingFeatures) {
+    /// Computes the normalised features from the raw features.
+    pub fn normalise_features(&self, features: &mut RankingFeatures) {
         pulp::Arch::new().dispatch(NormaliseKernel { normaliser: self, features });
     }
 
-    /// Adds the raw features of a query to the statistics.
-    pub fn update(&mut self, features: &RankingFeatures) {
+    /// Updates the means and variances with the raw features of a query.
+    pub fn update_statistics(&mut self, features: &RankingFeatures) {
         if features.raw_items.is_empty() {
             return;
         }
         self.updates += 1;
-        let rate = (1.0 / self.updates as f32).max(MIN_RATE);
+        let rate = (1.0 / self.updates as f32).max(MIN_AVERAGING_RATE);
         pulp::Arch::new().dispatch(StatisticsKernel { normaliser: self, features, rate });
     }
 }
@@ -111,13 +112,13 @@ impl pulp::NullaryFnOnce for NormaliseKernel<'_> {
     #[inline(always)]
     fn call(self) {
         let RankingFeatures { raw_items: raw, raw_context, items, context } = self.features;
-        let (mean, factor) = self.normaliser.item.scale();
-        items.resize(raw.len(), [0.0; ITEM_FEATURES]);
+        let (mean, factor) = self.normaliser.item.means_and_scale_factors();
+        items.resize(raw.len(), [0.0; ITEM_FEATURE_COUNT]);
         for (raw, out) in raw.iter().zip(items) {
-            normalise(raw, &mean, &factor, out);
+            normalise_row(raw, &mean, &factor, out);
         }
-        let (mean, factor) = self.normaliser.context.scale();
-        normalise(raw_context, &mean, &factor, context);
+        let (mean, factor) = self.normaliser.context.means_and_scale_factors();
+        normalise_row(raw_context, &mean, &factor, context);
     }
 }
 
@@ -132,8 +133,8 @@ impl pulp::NullaryFnOnce for StatisticsKernel<'_> {
 
     #[inline(always)]
     fn call(self) {
-        self.normaliser.item.update(&self.features.raw_items, self.rate);
-        self.normaliser.context.update(std::slice::from_ref(&self.features.raw_context), self.rate);
+        self.normaliser.item.add_rows(&self.features.raw_items, self.rate);
+        self.normaliser.context.add_rows(std::slice::from_ref(&self.features.raw_context), self.rate);
     }
 }
 
@@ -144,22 +145,27 @@ mod tests {
     #[test]
     fn normalised_features_have_zero_mean_and_equal_spread() {
         let mut normaliser = FeatureNormaliser::default();
-        // Feature f of candidate c is 10·f + (0.1 + f)·(±1): mean 10·f, standard deviation 0.1 + f.
+        // Feature f of candidate c is 10·f ± (0.1 + f). Its mean is 10·f and its standard deviation
+        // 0.1 + f.
         let value =
             |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
         let raw = (0..8).map(|c| std::array::from_fn(|f| value(c, f))).collect();
         let mut features = RankingFeatures { raw_items: raw, ..RankingFeatures::default() };
         for _ in 0..4000 {
-            normaliser.update(&features);
+            normaliser.update_statistics(&features);
         }
-        normaliser.apply(&mut features);
-        for f in [0, 1, ITEM_FEATURES - 1] {
+        normaliser.normalise_features(&mut features);
+        for f in [0, 1, ITEM_FEATURE_COUNT - 1] {
             let mean: f32 = features.items.iter().map(|row| row[f]).sum::<f32>() / 8.0;
             let square: f32 = features.items.iter().map(|row| row[f] * row[f]).sum::<f32>() / 8.0;
-            // VARIANCE_FLOOR lowers the deviation by 5 % where it is 0.1. After 4,000 averages the
-            // initial mean 0 is negligible.
+            // VARIANCE_FLOOR lowers a normalised standard deviation by 5 % if the raw one is 0.1.
+            // After 4,000 updates the initial mean 0 is negligible.
             assert!(mean.abs() < 0.02, "feature {f}: mean {mean}");
-            assert!((square.sqrt() - SPREAD).abs() < 0.05, "feature {f}: deviation {}", square.sqrt());
+            assert!(
+                (square.sqrt() - NORMALISED_STANDARD_DEVIATION).abs() < 0.05,
+                "feature {f}: deviation {}",
+                square.sqrt()
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Eligibility rules and the selection of the final list from ranked candidates.
+//! Eligibility rules, and the selection of the result list from ranked candidates.
 
 use super::ItemFilter;
 use crate::domain::{Candidate, Catalog, Item, ItemIx, RemovalCounts, Timestamp};
@@ -7,18 +7,18 @@ use rustc_hash::FxHashMap;
 /// Rules that an item must satisfy to be recommended.
 #[derive(Debug, Clone, Copy)]
 pub struct EligibilityRules<'a> {
-    /// The catalog. Items that are not recommendable at `now` are rejected.
+    /// The catalog. The rules reject items that are not recommendable at time `now`.
     pub catalog: &'a Catalog,
     /// Time of the request.
     pub now: Timestamp,
-    /// Excluded items, ascending.
+    /// Items that the request excludes, in ascending order.
     pub exclude: &'a [ItemIx],
-    /// Items that the user has seen and that must not be repeated.
+    /// Items that the user has seen, if the request omits seen items.
     pub seen: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
-    /// Maximum items per category. An item of several categories counts in each, an item without a
-    /// category in none.
+    /// Maximum number of items per category in the list. An item with several categories counts in
+    /// each of them, an item without a category in none.
     pub max_per_category: Option<usize>,
 }
 
@@ -32,13 +32,13 @@ enum RemovalReason {
 }
 
 impl<'a> EligibilityRules<'a> {
-    /// Rules that accept every item that is recommendable at `now`.
+    /// Creates rules that accept every item that is recommendable at time `now`.
     #[must_use]
     pub fn new(catalog: &'a Catalog, now: Timestamp) -> Self {
         Self { catalog, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
     }
 
-    fn check(&self, item: ItemIx) -> Result<&'a Item, RemovalReason> {
+    fn check_rules(&self, item: ItemIx) -> Result<&'a Item, RemovalReason> {
         if self.exclude.binary_search(&item).is_ok() {
             return Err(RemovalReason::Excluded);
         }
@@ -52,11 +52,12 @@ impl<'a> EligibilityRules<'a> {
     /// Whether the item satisfies all rules that do not depend on other items.
     #[must_use]
     pub fn is_eligible(&self, item: ItemIx) -> bool {
-        self.check(item).is_ok()
+        self.check_rules(item).is_ok()
     }
 }
 
-/// Selects ranked candidates, best first, that satisfy the rules.
+/// Selects the ranked candidates that satisfy the eligibility rules. The caller adds the candidates
+/// best first.
 #[derive(Debug)]
 pub struct ResultSelection<'a> {
     rules: EligibilityRules<'a>,
@@ -68,7 +69,8 @@ pub struct ResultSelection<'a> {
 }
 
 impl<'a> ResultSelection<'a> {
-    /// A selection of at most `limit` items, plus the items that follow them, `max_total` in all.
+    /// Creates a selection of at most `limit` list items and the candidates after the list, at most
+    /// `max_total` items in all.
     #[must_use]
     pub fn new(rules: EligibilityRules<'a>, limit: usize, max_total: usize) -> Self {
         Self {
@@ -83,10 +85,9 @@ impl<'a> ResultSelection<'a> {
 
     /// Adds a ranked candidate, or counts it as removed by the first rule that it violates.
     pub fn add_ranked(&mut self, candidate: Candidate) {
-        match self.rules.check(candidate.item) {
+        match self.rules.check_rules(candidate.item) {
             Ok(item) => {
-                // If the list was already full, the candidate does not count as removed by
-                // diversity.
+                // A candidate after a full list does not count as removed by diversity.
                 let has_room = self.needs_more();
                 if !self.try_add(candidate, item) && has_room {
                     self.removed.diversity += 1;
@@ -101,12 +102,13 @@ impl<'a> ResultSelection<'a> {
 
     /// Adds an item that was not ranked, if the rules allow it.
     pub fn add_unranked(&mut self, candidate: Candidate) {
-        if let Ok(item) = self.rules.check(candidate.item) {
+        if let Ok(item) = self.rules.check_rules(candidate.item) {
             self.try_add(candidate, item);
         }
     }
 
-    /// Adds the candidate if there is room. Returns `false` only if one of its categories is full.
+    /// Adds the candidate if the selection has room. Returns `false` only if one of the categories
+    /// of the candidate is full.
     fn try_add(&mut self, candidate: Candidate, item: &'a Item) -> bool {
         if let Some(max) = self.rules.max_per_category {
             let is_full =
@@ -142,7 +144,7 @@ impl<'a> ResultSelection<'a> {
         self.removed
     }
 
-    /// The final list, and the candidates that follow it.
+    /// Returns the result list and the selected candidates after the list.
     #[must_use]
     pub fn into_parts(mut self) -> (Vec<Candidate>, Vec<Candidate>) {
         let rest = self.selected.split_off(self.limit.min(self.selected.len()));
@@ -160,9 +162,9 @@ mod tests {
         Candidate { item, score: -(item as f32), source: SourceName::Trending }
     }
 
-    /// Thirty items of category a, b, a and b, and none, in turn. Every seventh is unavailable. The
-    /// price is the item number.
-    fn catalog() -> Catalog {
+    /// Builds a catalog of 30 items. The categories are in turn a, b, both, and none. Every seventh
+    /// item is unavailable. The price equals the item number.
+    fn catalog_of_30_items() -> Catalog {
         let mut catalog = Catalog::default();
         for item in 0..30 {
             let categories = [vec!["a"], vec!["b"], vec!["a", "b"], vec![]][item as usize % 4]
@@ -179,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn counts_each_removal_by_its_first_reason() {
-        let catalog = catalog();
+    fn a_removed_candidate_counts_under_the_first_rule_it_violates() {
+        let catalog = catalog_of_30_items();
         let filter = ItemFilter::parse("price < 6").unwrap();
         let rules = EligibilityRules {
             exclude: &[1, 2],
@@ -190,7 +192,8 @@ mod tests {
         };
         let mut selection = ResultSelection::new(rules, 10, 10);
         (0..10).for_each(|item| selection.add_ranked(candidate(item)));
-        // Excluded: 1 and 2; seen: 3; unavailable: 0 and 7; price too high: 6, 8 and 9.
+        // Items 1 and 2 are excluded, 3 is seen, 0 and 7 are unavailable, and the prices of 6, 8
+        // and 9 are too high.
         assert_eq!(
             selection.removal_counts(),
             RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, diversity: 0 }
@@ -200,14 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn candidates_beyond_a_full_list_do_not_count_as_removed() {
-        let catalog = catalog();
+    fn candidates_after_a_full_list_are_not_counted_as_removed() {
+        let catalog = catalog_of_30_items();
         let mut selection = ResultSelection::new(
             EligibilityRules { max_per_category: Some(1), ..EligibilityRules::new(&catalog, 0) },
             2,
             4,
         );
-        // 4 (a) and 3 (none) fill the list. 5 (b) follows; 8 is a second item of category a.
+        // Items 4 (category a) and 3 (no category) fill the list. Item 5 (category b) follows the
+        // list. Item 8 is a second item of category a.
         [4, 3, 5, 8].into_iter().for_each(|item| selection.add_ranked(candidate(item)));
         assert_eq!(selection.removal_counts(), RemovalCounts::default());
         let (answer, rest) = selection.into_parts();
@@ -224,7 +228,7 @@ mod tests {
             diversity in proptest::option::of(1..4_usize),
             limit in 1..20_usize,
         ) {
-            let catalog = catalog();
+            let catalog = catalog_of_30_items();
             let exclude: Vec<_> = exclude.into_iter().collect();
             let filter = price.map(|price| ItemFilter::parse(&format!("price < {price}")).unwrap());
             let rules = EligibilityRules { catalog: &catalog, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };

@@ -6,7 +6,7 @@ use crate::domain::{Candidate, EventKinds, ItemIx, Step};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-struct Simulation {
+struct RankerSimulation {
     sources: CandidateSources,
     ranker: Ranker,
     workspace: RankingWorkspace,
@@ -17,11 +17,11 @@ struct Simulation {
     trains_ranker: bool,
 }
 
-fn step(item: ItemIx, value: f32) -> Step {
+fn step_on_item(item: ItemIx, value: f32) -> Step {
     Step { item: Some(item), kind: if value < 0.0 { 11 } else { 0 }, starts_session: false, at: 0, value }
 }
 
-impl Simulation {
+impl RankerSimulation {
     fn new() -> Self {
         Self {
             sources: CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap(),
@@ -35,7 +35,7 @@ impl Simulation {
         }
     }
 
-    fn score(&mut self) {
+    fn score_query(&mut self) {
         let context = QueryContext {
             steps: &self.steps,
             session: self.session,
@@ -45,15 +45,17 @@ impl Simulation {
         self.workspace.score_candidates(&self.sources, &self.ranker, &context, &self.affinity, None, &[]);
     }
 
-    /// Scores, then trains. Returns the loss and the rank of the item, if it was a candidate.
-    fn observe(&mut self, item: ItemIx) -> Option<(f32, usize)> {
-        self.score();
+    /// Scores the candidates, then trains on an event of `item`. Returns the loss and the rank of
+    /// the item if it was a candidate.
+    fn score_and_train(&mut self, item: ItemIx) -> Option<(f32, usize)> {
+        self.score_query();
         let rank = self.workspace.rank_of(item);
-        self.affinity.update(self.workspace.shares_of(item), self.steps.iter().any(|step| step.item == Some(item)));
+        self.affinity
+            .update(self.workspace.share_features_of(item), self.steps.iter().any(|step| step.item == Some(item)));
         let loss = if self.trains_ranker {
-            self.workspace.train(&mut self.ranker, item)
+            self.workspace.train_ranker(&mut self.ranker, item)
         } else {
-            self.workspace.train(&mut self.ranker.clone(), item)
+            self.workspace.train_ranker(&mut self.ranker.clone(), item)
         };
         self.sources.learn(
             &QueryContext {
@@ -62,16 +64,16 @@ impl Simulation {
                 session_start: u64::from(self.session),
                 now: self.now,
             },
-            &step(item, 1.0),
+            &step_on_item(item, 1.0),
         );
-        self.steps.push(step(item, 1.0));
+        self.steps.push(step_on_item(item, 1.0));
         self.now += 1;
         loss.zip(rank)
     }
 
-    /// Runs sessions of four items. With probability 3/4, item i is followed by i + 1, otherwise by
+    /// Runs sessions of four items each. After item i follows item i + 1 with probability 3/4, else
     /// a random item.
-    fn run(&mut self, seed: u64, events: u64) -> Vec<(f32, usize)> {
+    fn run_sessions(&mut self, seed: u64, events: u64) -> Vec<(f32, usize)> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut seen = Vec::new();
         for event in 0..events {
@@ -83,7 +85,7 @@ impl Simulation {
             let draw = rng.next_u64();
             let next = self.steps.last().and_then(|step| step.item).map_or(0, |item| (item + 1) % 100);
             let item = if draw % 4 == 0 || self.steps.is_empty() { (draw >> 8) as ItemIx % 100 } else { next };
-            seen.extend(self.observe(item));
+            seen.extend(self.score_and_train(item));
         }
         seen
     }
@@ -91,13 +93,13 @@ impl Simulation {
 
 #[test]
 fn training_reduces_the_loss_and_ranks_predictable_items_first() {
-    let mut simulation = Simulation::new();
-    let seen = simulation.run(7, 4_000);
+    let mut simulation = RankerSimulation::new();
+    let seen = simulation.run_sessions(7, 4_000);
     let loss = |part: &[(f32, usize)]| part.iter().map(|(loss, _)| loss).sum::<f32>() / part.len() as f32;
     let first = |part: &[(f32, usize)]| part.iter().filter(|(_, rank)| *rank == 1).count() as f32 / part.len() as f32;
     let late = &seen[seen.len() - 400..];
-    let mut untrained = Simulation { trains_ranker: false, ..Simulation::new() };
-    let untrained_results = untrained.run(7, 4_000);
+    let mut untrained = RankerSimulation { trains_ranker: false, ..RankerSimulation::new() };
+    let untrained_results = untrained.run_sessions(7, 4_000);
     let untrained_results = &untrained_results[untrained_results.len() - 400..];
     assert!(
         loss(late) < loss(untrained_results) - 0.3,
@@ -105,27 +107,27 @@ fn training_reduces_the_loss_and_ranks_predictable_items_first() {
         loss(untrained_results),
         loss(late)
     );
-    // Three of four steps of a session are predictable with probability 3/4.
+    // The last three of the four steps of a session are predictable with probability 3/4.
     assert!(first(late) > 0.45, "first in {}", first(late));
 }
 
 #[test]
 fn the_ranker_is_deterministic() {
     let run = || {
-        let mut simulation = Simulation::new();
-        simulation.run(3, 800);
+        let mut simulation = RankerSimulation::new();
+        simulation.run_sessions(3, 800);
         bincode::serde::encode_to_vec((&simulation.ranker, &simulation.affinity), bincode::config::standard()).unwrap()
     };
     assert_eq!(run(), run());
 }
 
 #[test]
-fn best_is_sorted_and_agrees_with_rank_of() {
-    let mut simulation = Simulation::new();
-    simulation.run(3, 801);
-    simulation.score();
+fn best_candidates_are_sorted_and_agree_with_their_ranks() {
+    let mut simulation = RankerSimulation::new();
+    simulation.run_sessions(3, 801);
+    simulation.score_query();
     let mut best: Vec<Candidate> = Vec::new();
-    simulation.workspace.best(20, |_| true, &mut best);
+    simulation.workspace.best_candidates(20, |_| true, &mut best);
     assert_eq!(best.len(), 20);
     assert!(
         best.windows(2).all(
@@ -136,42 +138,42 @@ fn best_is_sorted_and_agrees_with_rank_of() {
         assert_eq!(simulation.workspace.rank_of(candidate.item), Some(position + 1));
     }
     let banned = best[0].item;
-    simulation.workspace.best(20, |item| item != banned, &mut best);
+    simulation.workspace.best_candidates(20, |item| item != banned, &mut best);
     assert!(best.iter().all(|candidate| candidate.item != banned));
 }
 
 #[test]
 fn without_data_there_are_no_candidates_and_no_training() {
-    let mut simulation = Simulation::new();
-    simulation.score();
+    let mut simulation = RankerSimulation::new();
+    simulation.score_query();
     let mut best = Vec::new();
-    simulation.workspace.best(20, |_| true, &mut best);
+    simulation.workspace.best_candidates(20, |_| true, &mut best);
     assert!(best.is_empty());
-    assert_eq!(simulation.observe(4), None);
+    assert_eq!(simulation.score_and_train(4), None);
 }
 
 #[test]
 fn a_dismissal_removes_the_item_from_the_session_and_lowers_its_score() {
-    let mut simulation = Simulation::new();
-    simulation.run(3, 801);
-    simulation.score();
+    let mut simulation = RankerSimulation::new();
+    simulation.run_sessions(3, 801);
+    simulation.score_query();
     let mut best = Vec::new();
-    simulation.workspace.best(1, |_| true, &mut best);
+    simulation.workspace.best_candidates(1, |_| true, &mut best);
     let (item, score) = (best[0].item, best[0].score);
     simulation.workspace.train_dismissal(&mut simulation.ranker, item);
-    simulation.score();
-    simulation.workspace.best(256, |_| true, &mut best);
+    simulation.score_query();
+    simulation.workspace.best_candidates(256, |_| true, &mut best);
     let after = best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.score);
     assert!(after.is_some_and(|after| after < score));
-    simulation.steps.push(step(item, -1.0));
-    simulation.score();
+    simulation.steps.push(step_on_item(item, -1.0));
+    simulation.score_query();
     assert_eq!(simulation.workspace.rank_of(item), None);
 }
 
 #[test]
 fn network_and_cluster_candidates_are_attributed_to_their_source() {
-    let mut simulation = Simulation::new();
-    simulation.run(3, 401);
+    let mut simulation = RankerSimulation::new();
+    simulation.run_sessions(3, 401);
     let steps = simulation.steps.clone();
     let context = QueryContext {
         steps: &steps,
@@ -193,7 +195,7 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
         &[(502, 1.0)],
     );
     let mut best = Vec::new();
-    simulation.workspace.best(256, |_| true, &mut best);
+    simulation.workspace.best_candidates(256, |_| true, &mut best);
     let source = |item| best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.source);
     assert_eq!(source(500), Some(crate::domain::SourceName::Network));
     assert_eq!(source(502), Some(crate::domain::SourceName::Clusters));

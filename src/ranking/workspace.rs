@@ -1,12 +1,13 @@
-//! The ranking workspace: gathers, cuts, describes and scores the candidates of one query.
+//! The ranking workspace: gathers the candidates of a query, truncates them, computes their
+//! features and scores them.
 
 use super::{Ranker, RankingFeatures, SourceAffinity};
 use crate::candidates::{
-    CandidateSet, CandidateSources, EVIDENCE_COLUMNS, EvidenceColumn, FeatureColumn, QueryContext,
+    CandidateSet, CandidateSources, EVIDENCE_COLUMN_COUNT, EvidenceColumn, FeatureColumn, QueryContext,
 };
 use crate::domain::{Candidate, ItemIx, SourceName};
 
-/// Network scores of one query.
+/// Logits of the network for one query.
 #[derive(Clone, Copy)]
 pub struct NetworkScores<'a> {
     /// Top items with their logits, best first.
@@ -17,23 +18,24 @@ pub struct NetworkScores<'a> {
     pub logit: &'a dyn Fn(ItemIx) -> f32,
 }
 
-/// Lower clamp of log-probabilities.
+/// Lower clamp of the log-probabilities of the network.
 const MIN_LOG_PROBABILITY: f32 = -12.0;
 
-/// Ranked candidates of one query. Reused between queries; it allocates nothing once warm.
+/// The candidates of one query, with their features and scores. Later queries reuse the buffers and
+/// allocate nothing.
 #[derive(Debug, Clone)]
 pub struct RankingWorkspace {
     candidates: CandidateSet,
     features: RankingFeatures,
     items: Vec<ItemIx>,
     scores: Vec<f32>,
-    hidden: Vec<super::ranker::HiddenUnits>,
+    hidden: Vec<super::ranker::HiddenActivations>,
     order: Vec<(f32, usize)>,
     limit: usize,
 }
 
 impl RankingWorkspace {
-    /// Creates a workspace for at most `limit` candidates per query. 256 is a good value.
+    /// Creates a workspace for at most `limit` candidates per query. A good limit is 256.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -52,10 +54,11 @@ impl RankingWorkspace {
         self.limit = limit.max(1);
     }
 
-    /// Gathers, cuts, describes and scores the candidates of a query.
+    /// Gathers the candidates of a query, keeps the best ones, computes their features and scores
+    /// them.
     ///
-    /// `clusters` are candidates from embedding clusters with their logits. They are ignored
-    /// without `network`.
+    /// `clusters` are candidates from embedding clusters with their logits. These candidates are
+    /// ignored if `network` is `None`.
     pub fn score_candidates(
         &mut self,
         sources: &CandidateSources,
@@ -69,21 +72,21 @@ impl RankingWorkspace {
         if let Some(network) = network {
             for (column, list) in [(EvidenceColumn::Network, network.top), (EvidenceColumn::Clusters, clusters)] {
                 for &(item, logit) in list {
-                    self.candidates.add(
+                    self.candidates.add_evidence(
                         item,
                         column,
                         (logit - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0).exp(),
                     );
                 }
-                self.candidates.add_total(column, 1.0);
+                self.candidates.add_column_total(column, 1.0);
             }
         }
-        self.candidates.keep_top(self.limit, context);
+        self.candidates.keep_top_candidates(self.limit, context);
         sources.add_features(context, &mut self.candidates);
         let best_log_probability =
             network.and_then(|network| network.top.first().map(|(_, logit)| logit - network.log_partition));
         if let Some(network) = network {
-            for (item, evidence, features) in self.candidates.rows_mut() {
+            for (item, evidence, features) in self.candidates.kept_rows_mut() {
                 let log_probability = ((network.logit)(item) - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0);
                 features[FeatureColumn::IsInNetworkTop as usize] =
                     f32::from(evidence[EvidenceColumn::Network as usize] > 0.0);
@@ -93,31 +96,31 @@ impl RankingWorkspace {
                 evidence[EvidenceColumn::Network as usize] = log_probability.exp();
             }
         }
-        self.features.compute(&self.candidates, context, affinity, best_log_probability);
+        self.features.compute_raw_features(&self.candidates, context, affinity, best_log_probability);
         self.items.clear();
-        self.items.extend(self.candidates.items());
+        self.items.extend(self.candidates.kept_items());
         ranker.normalise(&mut self.features);
         ranker.score(&self.features, &self.items, &mut self.hidden, &mut self.scores);
     }
 
-    /// Rank of an item among the candidates, 1 for the best; `None` if it is no candidate.
+    /// Rank of an item among the candidates, 1 for the best; `None` if the item is not a candidate.
     #[must_use]
     pub fn rank_of(&self, item: ItemIx) -> Option<usize> {
-        let score = *self.scores.get(self.candidates.position(item)?)?;
+        let score = *self.scores.get(self.candidates.position_of(item)?)?;
         let better =
             |(&other, &other_score): (&ItemIx, &f32)| other_score > score || (other_score == score && other < item);
         Some(1 + self.items.iter().zip(&self.scores).filter(|pair| better(*pair)).count())
     }
 
-    /// Source of a candidate; `None` if the item is no candidate.
+    /// Source of a candidate; `None` if the item is not a candidate.
     #[must_use]
     pub fn source_of(&self, item: ItemIx) -> Option<SourceName> {
-        Some(self.candidates.source_at(self.candidates.position(item)?))
+        Some(self.candidates.source_at(self.candidates.position_of(item)?))
     }
 
-    /// Writes the best `limit` candidates that `is_eligible` accepts to `out`, best first; ties by
-    /// the smaller item number.
-    pub fn best(&mut self, limit: usize, is_eligible: impl Fn(ItemIx) -> bool, out: &mut Vec<Candidate>) {
+    /// Writes the best `limit` candidates that `is_eligible` accepts to `out`, best first. Among
+    /// equal scores, the smaller item number comes first.
+    pub fn best_candidates(&mut self, limit: usize, is_eligible: impl Fn(ItemIx) -> bool, out: &mut Vec<Candidate>) {
         let Self { items, scores, order, candidates, .. } = self;
         order.clear();
         order.extend(
@@ -137,31 +140,32 @@ impl RankingWorkspace {
         }));
     }
 
-    /// The candidate set with evidence and counts by source.
+    /// The candidates of the last query, with their evidence.
     #[must_use]
     pub fn candidates(&self) -> &CandidateSet {
         &self.candidates
     }
 
-    /// Share features of an item, the argument of [`SourceAffinity::update`]; `None` if it is no
+    /// Share features of an item, for [`SourceAffinity::update`]; `None` if the item is not a
     /// candidate.
     #[must_use]
-    pub fn shares_of(&self, item: ItemIx) -> Option<&[f32; EVIDENCE_COLUMNS]> {
-        self.features.raw_items.get(self.candidates.position(item)?)?.first_chunk()
+    pub fn share_features_of(&self, item: ItemIx) -> Option<&[f32; EVIDENCE_COLUMN_COUNT]> {
+        self.features.raw_items.get(self.candidates.position_of(item)?)?.first_chunk()
     }
 
-    /// Trains the ranker with `item` as the target of the last scored query.
+    /// Trains the ranker with `item` as the target item of the last query.
     ///
-    /// Returns the loss −ln p(item) in nats. If the item was no candidate, returns `None` and does
-    /// not train. The call overwrites the scores: read ranks and the best candidates first.
-    pub fn train(&mut self, ranker: &mut Ranker, item: ItemIx) -> Option<f32> {
-        let target = self.candidates.position(item)?;
-        Some(ranker.train(&self.features, &self.items, &self.hidden, &mut self.scores, target))
+    /// Returns the loss −ln p(item) in nats. If the item was not a candidate, returns `None` and
+    /// does not train. The call overwrites the scores, so the caller must read ranks and candidates
+    /// before.
+    pub fn train_ranker(&mut self, ranker: &mut Ranker, item: ItemIx) -> Option<f32> {
+        let target = self.candidates.position_of(item)?;
+        Some(ranker.train_on_target(&self.features, &self.items, &self.hidden, &mut self.scores, target))
     }
 
-    /// Trains the ranker with a dismissal of `item` in the last scored query.
+    /// Trains the ranker with a dismissal of `item`, if it was a candidate of the last query.
     pub fn train_dismissal(&mut self, ranker: &mut Ranker, item: ItemIx) {
-        if let Some(position) = self.candidates.position(item) {
+        if let Some(position) = self.candidates.position_of(item) {
             ranker.train_dismissal(&self.scores, position, item);
         }
     }

@@ -2,13 +2,13 @@
 //! benchmark.
 //!
 //! The simulation reads no clock, and its only source of randomness is the seed. The same settings
-//! give the same stream of entries. Its patterns are known by construction:
+//! give the same stream of entries. The stream has these patterns:
 //!
 //! - The popularity of the items in a category follows Zipf's law.
-//! - A visitor looks for one category and moves along complementary items.
+//! - A visitor is interested in one category and moves from an item to a complementary item.
 //! - Seasons change the popularity of the categories.
 //! - New items arrive.
-//! - From time to time, a small group of unpopular items starts to trend.
+//! - At regular intervals, a small group of unpopular items becomes popular for a while (a trend).
 
 mod shop_catalog;
 mod shop_simulator;
@@ -21,21 +21,23 @@ pub use shop_simulator::{ShopSimulator, Trend};
 
 use crate::domain::Timestamp;
 
-/// Parameters of a simulated shop. Intervals count events, independent of the playback speed.
+/// Parameters of a simulated shop. Intervals are numbers of events, so they do not depend on the
+/// playback speed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShopSettings {
     /// Seed of all random draws.
     pub seed: u64,
-    /// Timestamp of the first entries.
+    /// Timestamp of the first journal entries, in milliseconds.
     pub opens_at: Timestamp,
-    /// Items at the start. 40..=100,000.
+    /// Number of items at the start. 40..=100,000.
     pub items: usize,
-    /// Number of returning customers; one visit in five is by a one-time visitor. 1..=10,000,000.
+    /// Number of returning customers. One visit in five is by a one-time visitor instead.
+    /// 1..=10,000,000.
     pub customers: usize,
-    /// Events between two arrivals of new items; 0 disables arrivals.
+    /// Number of events between two new items; 0 disables new items.
     pub new_item_interval: u64,
-    /// Events between the starts of two trends. Each trend lasts half of this interval. 0 disables
-    /// trends.
+    /// Number of events between the starts of two trends. A trend lasts half of this interval. The
+    /// value 0 disables trends.
     pub trend_interval: u64,
 }
 
@@ -45,7 +47,7 @@ impl Default for ShopSettings {
     }
 }
 
-/// A parameter of a shop that is out of range.
+/// Error: a parameter of the simulated shop is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid `{key}` of the shop: {value} is not in {allowed}")]
 pub struct ShopSettingsError {

@@ -1,4 +1,4 @@
-//! Simulator of the shop: visits, trends and new items over time.
+//! Simulator of the shop: generates visits, trends and new items over time.
 
 use rand::Rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -18,36 +18,36 @@ use crate::domain::{Entry, Event, ItemChange, ItemOperation, Timestamp};
 const MEAN_VISIT_INTERVAL_MS: f64 = 1_200.0;
 /// Mean time between two events of a visit, in milliseconds.
 const MEAN_EVENT_INTERVAL_MS: f64 = 20_000.0;
-/// Length of a simulated year, in which every category has one season.
+/// Length of a simulated year, in milliseconds. Every category has one season per year.
 const YEAR_MS: f64 = 2.0 * 3_600_000.0;
-/// Amplitude of the seasonal weight of a category.
+/// Amplitude of the seasonal weight of a category, relative to the mean weight.
 const SEASON_AMPLITUDE: f64 = 0.7;
-/// Interval of updates of the category weights, in milliseconds.
-const SEASON_STEP_MS: Timestamp = 60_000;
+/// Interval between updates of the seasonal weights, in milliseconds.
+const SEASON_UPDATE_INTERVAL_MS: Timestamp = 60_000;
 /// Share of visits by one-time visitors.
-const ONE_TIME_SHARE: f64 = 0.2;
-/// Share of a customer's visits to a preferred category.
-const PREFERRED_SHARE: f64 = 0.75;
-/// Weights of the preferred categories of a customer, in descending order.
+const ONE_TIME_VISIT_SHARE: f64 = 0.2;
+/// Share of a customer's visits that go to a preferred category.
+const PREFERRED_CATEGORY_VISIT_SHARE: f64 = 0.75;
+/// Weights of the three preferred categories of a customer, in descending order.
 const PREFERENCE_WEIGHTS: [f64; 3] = [0.6, 0.25, 0.15];
-/// Share of visits to a trending item while there is a trend.
-const TREND_SHARE: f64 = 0.35;
-/// Share of visits to a new item.
-const NEW_ITEM_SHARE: f64 = 0.06;
-/// Number of latest items that these visits choose from.
-const LATEST_ITEMS: usize = 12;
+/// Share of visits that start at a trending item during a trend.
+const TRENDING_ITEM_VISIT_SHARE: f64 = 0.35;
+/// Share of visits that start at a new item.
+const NEW_ITEM_VISIT_SHARE: f64 = 0.06;
+/// Number of latest new items among which a visit to a new item chooses.
+const MAX_NEW_ITEMS_TO_VISIT: usize = 12;
 
 /// A small group of items that suddenly becomes popular.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trend {
-    /// The ids of the items, the most popular first.
+    /// Ids of the trending items, the most popular first.
     pub items: Vec<String>,
-    /// Number of the event at which the trend started.
+    /// Number of events before the trend started.
     pub start_event: u64,
 }
 
-/// Simulated shop: an infinite stream of entries. It starts with the items of the catalog. Events
-/// of visitors follow, and item changes for new items. See [`ShopSettings`].
+/// Simulated shop: an infinite stream of journal entries. The stream starts with the items of the
+/// catalog. Events of visitors and item changes for new items follow. See [`ShopSettings`].
 ///
 /// ```
 /// use sequor::domain::Entry;
@@ -63,65 +63,69 @@ pub struct Trend {
 pub struct ShopSimulator {
     settings: ShopSettings,
     random: Xoshiro256PlusPlus,
-    /// Separate generator for clicks, so that showing a list affects only its visit.
-    glances: Xoshiro256PlusPlus,
-    /// The catalog of the shop.
-    assortment: ShopCatalog,
-    walk: NextItemSampler,
+    /// Separate random generator for clicks, so that a shown list changes only the visit that sees
+    /// it.
+    click_rng: Xoshiro256PlusPlus,
+    catalog: ShopCatalog,
+    next_item_sampler: NextItemSampler,
     /// The preferred categories of each customer.
-    tastes: Vec<[usize; PREFERENCE_WEIGHTS.len()]>,
-    /// Sampler of the ranks of [`PREFERENCE_WEIGHTS`].
-    likings: WeightedSampler,
-    /// Sampler of the categories by seasonal weight, and its expiry time.
-    season: (WeightedSampler, Timestamp),
-    /// Time of the next event of each open visit. The number of the visit breaks ties.
-    agenda: BinaryHeap<Reverse<(Timestamp, u64)>>,
+    preferred_categories: Vec<[usize; PREFERENCE_WEIGHTS.len()]>,
+    /// Sampler of indices of [`PREFERENCE_WEIGHTS`].
+    preference_sampler: WeightedSampler,
+    /// Sampler of categories by seasonal weight, and the time of the next update of the weights.
+    seasonal_sampler: (WeightedSampler, Timestamp),
+    /// Time of the next event of each open visit, with the number of the visit. The earliest time
+    /// is on top.
+    next_events: BinaryHeap<Reverse<(Timestamp, u64)>>,
     visits: FxHashMap<u64, ShopVisit>,
-    /// The open visit of each present user.
-    present: FxHashMap<String, u64>,
-    /// Time and number of the next visit to open.
+    /// Number of the open visit of each user who is in the shop.
+    visit_by_user: FxHashMap<String, u64>,
+    /// Start time and number of the next visit.
     next_visit: (Timestamp, u64),
-    /// Item changes to emit before the next event.
-    told: VecDeque<ItemChange>,
-    /// New items, in order of arrival.
-    arrived: Vec<ShopItemIx>,
-    /// The current trend, and its items.
+    /// Item changes to return before the next event.
+    pending_item_changes: VecDeque<ItemChange>,
+    /// Items added after the start, oldest first.
+    new_items: Vec<ShopItemIx>,
+    /// The current trend and the indices of its items.
     trend: Option<(Trend, Vec<ShopItemIx>)>,
     /// Number of events so far.
     events: u64,
 }
 
 impl ShopSimulator {
-    /// Creates a shop.
+    /// Creates a simulated shop.
     ///
     /// # Errors
-    /// If a parameter is out of its range.
+    /// [`ShopSettingsError`] if a parameter is out of its range.
     pub fn new(settings: ShopSettings) -> Result<Self, ShopSettingsError> {
         settings.check()?;
         let mut random = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
         let catalog = ShopCatalog::new(settings.items, &mut random);
         let categories = catalog.category_count();
-        let tastes = (0..settings.customers)
+        let preferred_categories = (0..settings.customers)
             .map(|_| [(); PREFERENCE_WEIGHTS.len()].map(|()| random.gen_range(0..categories)))
             .collect();
-        let told = catalog.items().iter().map(|item| item_change(item, settings.opens_at)).collect();
-        let mut glances = random.clone();
-        glances.jump();
+        let pending_item_changes = catalog.items().iter().map(|item| item_change(item, settings.opens_at)).collect();
+        let mut click_rng = random.clone();
+        click_rng.jump();
         Ok(Self {
-            season: (season_weights(categories, 0.0), settings.opens_at.saturating_add(SEASON_STEP_MS)),
+            seasonal_sampler: (
+                season_sampler(categories, 0.0),
+                settings.opens_at.saturating_add(SEASON_UPDATE_INTERVAL_MS),
+            ),
             next_visit: (settings.opens_at, 0),
             settings,
             random,
-            glances,
-            assortment: catalog,
-            walk: NextItemSampler::new(),
-            tastes,
-            likings: WeightedSampler::new(PREFERENCE_WEIGHTS.into_iter()),
-            agenda: BinaryHeap::new(),
+            click_rng,
+            catalog,
+            next_item_sampler: NextItemSampler::new(),
+            preferred_categories,
+            preference_sampler: WeightedSampler::new(PREFERENCE_WEIGHTS.into_iter()),
+            next_events: BinaryHeap::new(),
             visits: FxHashMap::default(),
-            present: FxHashMap::default(),
-            told,
-            arrived: Vec::new(),
+            visit_by_user: FxHashMap::default(),
+            pending_item_changes,
+            new_items: Vec::new(),
             trend: None,
             events: 0,
         })
@@ -133,140 +137,142 @@ impl ShopSimulator {
         self.events
     }
 
-    /// The number of new items so far.
+    /// The number of items added after the start.
     #[must_use]
     pub fn new_item_count(&self) -> usize {
-        self.arrived.len()
+        self.new_items.len()
     }
 
-    /// Whether an item arrived after the start.
+    /// Whether an item was added after the start.
     #[must_use]
     pub fn is_new_item(&self, item_id: &str) -> bool {
-        self.assortment.find(item_id).is_some_and(|index| index >= self.settings.items)
+        self.catalog.index_of(item_id).is_some_and(|index| index >= self.settings.items)
     }
 
     /// The current trend, if there is one.
     #[must_use]
-    pub fn trend(&self) -> Option<&Trend> {
+    pub fn current_trend(&self) -> Option<&Trend> {
         self.trend.as_ref().map(|(trend, _)| trend)
     }
 
-    /// Shows a ranked list to a visitor, who may click one of its items next. Has no effect if the
-    /// user is not in a visit.
+    /// Shows a ranked list to a visitor, whose next event may be a click on one of the items. Has
+    /// no effect if the user has no open visit.
     pub fn show_list<'i>(&mut self, user: &str, items: impl IntoIterator<Item = &'i str>) {
-        let list: Vec<_> = items.into_iter().filter_map(|item| self.assortment.find(item)).collect();
-        if let Some(visit) = self.present.get(user).and_then(|number| self.visits.get_mut(number)) {
-            visit.view_list(&list, &self.assortment, &mut self.glances);
+        let list: Vec<_> = items.into_iter().filter_map(|item| self.catalog.index_of(item)).collect();
+        if let Some(visit) = self.visit_by_user.get(user).and_then(|number| self.visits.get_mut(number)) {
+            visit.view_list(&list, &self.catalog, &mut self.click_rng);
         }
     }
 
-    /// Draws an exponentially distributed time span in milliseconds.
-    fn sample_interval(&mut self, mean: f64) -> Timestamp {
+    /// Draws an exponentially distributed time interval, in milliseconds.
+    fn draw_interval_ms(&mut self, mean: f64) -> Timestamp {
         (-(1.0 - self.random.r#gen::<f64>()).ln() * mean) as Timestamp
     }
 
-    /// Opens the next visit.
+    /// Opens the next visit, and schedules its first event.
     fn open_visit(&mut self) {
         let (now, number) = self.next_visit;
-        self.next_visit = (now.saturating_add(self.sample_interval(MEAN_VISIT_INTERVAL_MS)), number + 1);
-        let customer = self.random.gen_range(0..self.tastes.len());
+        self.next_visit = (now.saturating_add(self.draw_interval_ms(MEAN_VISIT_INTERVAL_MS)), number + 1);
+        let customer = self.random.gen_range(0..self.preferred_categories.len());
         let customer_id = format!("customer-{customer}");
-        let is_one_time = self.random.gen_bool(ONE_TIME_SHARE) || self.present.contains_key(&customer_id);
-        let item = self.sample_first_item(if is_one_time { None } else { self.tastes.get(customer).copied() }, now);
+        let is_one_time = self.random.gen_bool(ONE_TIME_VISIT_SHARE) || self.visit_by_user.contains_key(&customer_id);
+        let item = self
+            .draw_first_item(if is_one_time { None } else { self.preferred_categories.get(customer).copied() }, now);
         let user = if is_one_time { format!("guest-{number}") } else { customer_id };
-        self.present.insert(user.clone(), number);
+        self.visit_by_user.insert(user.clone(), number);
         self.visits.insert(number, ShopVisit::new(user, format!("visit-{number}"), item));
-        self.agenda.push(Reverse((now, number)));
+        self.next_events.push(Reverse((now, number)));
     }
 
     /// Draws the first item of a visit.
-    fn sample_first_item(
+    fn draw_first_item(
         &mut self,
         preferences: Option<[usize; PREFERENCE_WEIGHTS.len()]>,
         now: Timestamp,
     ) -> ShopItemIx {
         if let Some((_, trend_items)) = self.trend.as_ref()
-            && self.random.gen_bool(TREND_SHARE)
+            && self.random.gen_bool(TRENDING_ITEM_VISIT_SHARE)
         {
-            return trend_items.get(self.likings.sample(&mut self.random)).copied().unwrap_or_default();
+            return trend_items.get(self.preference_sampler.draw_index(&mut self.random)).copied().unwrap_or_default();
         }
-        let latest = self.arrived.len().saturating_sub(LATEST_ITEMS)..self.arrived.len();
-        if !latest.is_empty() && self.random.gen_bool(NEW_ITEM_SHARE) {
-            return self.arrived.get(self.random.gen_range(latest)).copied().unwrap_or_default();
+        let latest = self.new_items.len().saturating_sub(MAX_NEW_ITEMS_TO_VISIT)..self.new_items.len();
+        if !latest.is_empty() && self.random.gen_bool(NEW_ITEM_VISIT_SHARE) {
+            return self.new_items.get(self.random.gen_range(latest)).copied().unwrap_or_default();
         }
         let category = match preferences {
-            Some(preferences) if self.random.gen_bool(PREFERRED_SHARE) => {
-                preferences.get(self.likings.sample(&mut self.random)).copied().unwrap_or_default()
+            Some(preferences) if self.random.gen_bool(PREFERRED_CATEGORY_VISIT_SHARE) => {
+                preferences.get(self.preference_sampler.draw_index(&mut self.random)).copied().unwrap_or_default()
             }
-            _ => self.sample_category(now),
+            _ => self.draw_category(now),
         };
-        self.assortment.sample_popular(category, &mut self.random)
+        self.catalog.draw_popular_item(category, &mut self.random)
     }
 
     /// Draws a category by its seasonal weight.
-    fn sample_category(&mut self, now: Timestamp) -> usize {
-        if now >= self.season.1 {
+    fn draw_category(&mut self, now: Timestamp) -> usize {
+        if now >= self.seasonal_sampler.1 {
             let year = (now - self.settings.opens_at) as f64 / YEAR_MS;
-            self.season = (season_weights(self.assortment.category_count(), year), now.saturating_add(SEASON_STEP_MS));
+            self.seasonal_sampler =
+                (season_sampler(self.catalog.category_count(), year), now.saturating_add(SEASON_UPDATE_INTERVAL_MS));
         }
-        self.season.0.sample(&mut self.random)
+        self.seasonal_sampler.0.draw_index(&mut self.random)
     }
 
     /// Generates the next event of a visit.
     fn next_event(&mut self, now: Timestamp, number: u64) -> Option<Event> {
         let visit = self.visits.get_mut(&number)?;
-        let (kind, index, continues) = visit.next_event(&self.assortment, &self.walk, &mut self.random);
+        let (kind, index, continues) = visit.next_event(&self.catalog, &self.next_item_sampler, &mut self.random);
         let event = Event {
             event_id: Some(format!("{}-{}", self.settings.seed, self.events)),
             user_id: visit.user.clone(),
             session_id: Some(visit.id.clone()),
             kind,
-            item_id: self.assortment.get(index).map(|item| item.id.clone()),
+            item_id: self.catalog.get(index).map(|item| item.id.clone()),
             value: None,
             timestamp: now,
             properties: None,
         };
         if continues {
-            let next = now.saturating_add(self.sample_interval(MEAN_EVENT_INTERVAL_MS));
-            self.agenda.push(Reverse((next, number)));
+            let next = now.saturating_add(self.draw_interval_ms(MEAN_EVENT_INTERVAL_MS));
+            self.next_events.push(Reverse((next, number)));
         } else if let Some(visit) = self.visits.remove(&number) {
-            self.present.remove(&visit.user);
+            self.visit_by_user.remove(&visit.user);
         }
         self.events += 1;
         self.apply_schedule(now);
         Some(event)
     }
 
-    /// Applies the changes that are due at this number of events: a new item, or the start or end
-    /// of a trend.
+    /// Makes the changes that are due after this number of events: adds a new item, starts a trend
+    /// or ends one.
     fn apply_schedule(&mut self, now: Timestamp) {
         let (new_item_interval, trend_interval) = (self.settings.new_item_interval, self.settings.trend_interval);
         if new_item_interval > 0 && self.events.is_multiple_of(new_item_interval) {
-            let index = self.assortment.add_new_item(&mut self.random);
-            self.arrived.push(index);
-            self.told.extend(self.assortment.get(index).map(|item| item_change(item, now)));
+            let index = self.catalog.add_new_item(&mut self.random);
+            self.new_items.push(index);
+            self.pending_item_changes.extend(self.catalog.get(index).map(|item| item_change(item, now)));
         }
         if trend_interval > 0 && self.events >= trend_interval {
             let phase = self.events % trend_interval;
             if phase == 0 {
-                self.trend = Some(self.begin_trend());
+                self.trend = Some(self.start_trend());
             } else if phase == trend_interval / 2 {
                 self.trend = None;
             }
         }
     }
 
-    fn begin_trend(&mut self) -> (Trend, Vec<ShopItemIx>) {
-        let category = self.random.gen_range(0..self.assortment.category_count());
-        let mut trend_items = vec![self.assortment.sample_unpopular(category, &mut self.random)];
+    fn start_trend(&mut self) -> (Trend, Vec<ShopItemIx>) {
+        let category = self.random.gen_range(0..self.catalog.category_count());
+        let mut trend_items = vec![self.catalog.draw_unpopular_item(category, &mut self.random)];
         while trend_items.len() < PREFERENCE_WEIGHTS.len() {
-            let other = self.assortment.sample_unpopular(category, &mut self.random);
+            let other = self.catalog.draw_unpopular_item(category, &mut self.random);
             if !trend_items.contains(&other) {
                 trend_items.push(other);
             }
         }
-        self.assortment.link_family(&trend_items);
-        let ids = trend_items.iter().filter_map(|index| self.assortment.get(*index)).map(|item| item.id.clone());
+        self.catalog.link_as_complements(&trend_items);
+        let ids = trend_items.iter().filter_map(|index| self.catalog.get(*index)).map(|item| item.id.clone());
         (Trend { items: ids.collect(), start_event: self.events }, trend_items)
     }
 }
@@ -274,15 +280,15 @@ impl ShopSimulator {
 impl Iterator for ShopSimulator {
     type Item = Entry;
 
-    /// Always returns an entry.
+    /// Returns the next journal entry; never `None`.
     fn next(&mut self) -> Option<Entry> {
-        if let Some(item) = self.told.pop_front() {
+        if let Some(item) = self.pending_item_changes.pop_front() {
             return Some(Entry::Item(item));
         }
         loop {
-            match self.agenda.peek() {
+            match self.next_events.peek() {
                 Some(&Reverse((now, number))) if now <= self.next_visit.0 => {
-                    self.agenda.pop();
+                    self.next_events.pop();
                     if let Some(event) = self.next_event(now, number) {
                         return Some(Entry::Event(event));
                     }
@@ -293,14 +299,14 @@ impl Iterator for ShopSimulator {
     }
 }
 
-/// The item change that describes an item.
+/// The item change that adds an item to the catalog.
 fn item_change(item: &ShopItem, timestamp: Timestamp) -> ItemChange {
     ItemChange { item_id: item.id.clone(), timestamp, operation: ItemOperation::Put(item.item.clone()) }
 }
 
-/// Sampler of the categories at a time in years since the start. The seasons of the categories are
-/// spread evenly over the year.
-fn season_weights(categories: usize, year: f64) -> WeightedSampler {
+/// Sampler of categories by seasonal weight, `year` years after the start. The seasons of the
+/// categories are spread evenly over the year.
+fn season_sampler(categories: usize, year: f64) -> WeightedSampler {
     WeightedSampler::new(
         (0..categories)
             .map(|category| 1.0 + SEASON_AMPLITUDE * (TAU * (year + category as f64 / categories as f64)).sin()),

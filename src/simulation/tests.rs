@@ -3,20 +3,21 @@ use super::*;
 use crate::domain::{Entry, Event, EventKind, ItemOperation};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-fn shop(settings: ShopSettings) -> ShopSimulator {
+fn new_shop(settings: ShopSettings) -> ShopSimulator {
     ShopSimulator::new(settings).unwrap()
 }
 
-fn events(shop: &mut ShopSimulator, count: usize) -> Vec<Event> {
+fn take_events(shop: &mut ShopSimulator, count: usize) -> Vec<Event> {
     shop.filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None }).take(count).collect()
 }
 
-fn item(event: &Event) -> &str {
+fn item_of(event: &Event) -> &str {
     event.item_id.as_deref().unwrap()
 }
 
-/// Items by descending frequency; ties by name.
-fn ranked<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
+/// Counts the items and sorts them by descending frequency. Equally frequent items are sorted by
+/// name.
+fn items_by_frequency<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
     let mut counts: FxHashMap<&str, usize> = FxHashMap::default();
     items.for_each(|item| *counts.entry(item).or_default() += 1);
     let mut ranked: Vec<_> = counts.into_iter().collect();
@@ -26,12 +27,12 @@ fn ranked<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
 
 #[test]
 fn the_seed_determines_the_stream() {
-    let stream = |seed| shop(ShopSettings { seed, ..ShopSettings::default() }).take(15_000).collect::<Vec<_>>();
+    let stream = |seed| new_shop(ShopSettings { seed, ..ShopSettings::default() }).take(15_000).collect::<Vec<_>>();
     assert_eq!(stream(1), stream(1));
     let items = |seed| {
-        events(&mut shop(ShopSettings { seed, ..ShopSettings::default() }), 1_000)
+        take_events(&mut new_shop(ShopSettings { seed, ..ShopSettings::default() }), 1_000)
             .iter()
-            .map(item)
+            .map(item_of)
             .collect::<Vec<_>>()
             .join(" ")
     };
@@ -40,8 +41,8 @@ fn the_seed_determines_the_stream() {
 
 #[test]
 fn timestamps_ascend_and_visits_are_consistent() {
-    let mut shop = shop(ShopSettings { opens_at: 1_000, ..ShopSettings::default() });
-    let events = events(&mut shop, 20_000);
+    let mut shop = new_shop(ShopSettings { opens_at: 1_000, ..ShopSettings::default() });
+    let events = take_events(&mut shop, 20_000);
     assert!(events.first().unwrap().timestamp >= 1_000 && events.is_sorted_by_key(|event| event.timestamp));
     let visitors: FxHashSet<_> = events.iter().map(|event| (&event.session_id, &event.user_id)).collect();
     let visits: FxHashSet<_> = events.iter().map(|event| &event.session_id).collect();
@@ -60,19 +61,21 @@ fn timestamps_ascend_and_visits_are_consistent() {
 
 #[test]
 fn popularity_within_a_category_follows_zipf() {
-    // 24 categories of 50 items. The first item of a visit is drawn by rank^-s. The next ones also
-    // depend on popularity, so the whole distribution is about as steep.
+    // The shop has 24 categories of 50 items. The probability of the first item of a visit is
+    // proportional to rank^-s. The next items also depend on popularity, so the distribution of all
+    // items is about as steep.
     let mut shop =
-        shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
-    let events = events(&mut shop, 200_000);
+        new_shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
+    let events = take_events(&mut shop, 200_000);
     let mut seen_visits = FxHashSet::default();
-    let first_items: Vec<_> = events.iter().filter(|event| seen_visits.insert(&event.session_id)).map(item).collect();
-    let popular = ranked(first_items.iter().copied().filter(|item| item.starts_with("cups-")));
+    let first_items: Vec<_> =
+        events.iter().filter(|event| seen_visits.insert(&event.session_id)).map(item_of).collect();
+    let popular = items_by_frequency(first_items.iter().copied().filter(|item| item.starts_with("cups-")));
     let (first, tenth) = (popular[0].1 as f64, popular[9].1 as f64);
-    // log(count of the first / count of the tenth) / log(10) is the exponent.
+    // The Zipf exponent is log(count of the first item / count of the tenth item) / log(10).
     let exponent = (first / tenth).log10();
     assert!((exponent - ZIPF_EXPONENT).abs() < 0.2, "{exponent}");
-    let all = ranked(events.iter().map(item));
+    let all = items_by_frequency(events.iter().map(item_of));
     let top_fifth: usize = all.iter().take(all.len() / 5).map(|(_, count)| count).sum();
     assert!(
         top_fifth * 2 > events.len(),
@@ -83,14 +86,15 @@ fn popularity_within_a_category_follows_zipf() {
 
 #[test]
 fn the_last_item_predicts_the_next_one_better_than_popularity() {
-    let mut shop = shop(ShopSettings::default());
-    let events = events(&mut shop, 40_000);
+    let mut shop = new_shop(ShopSettings::default());
+    let events = take_events(&mut shop, 40_000);
     let (past, future) = events.split_at(20_000);
-    let popular: FxHashSet<_> = ranked(past.iter().map(item)).into_iter().take(20).map(|(item, _)| item).collect();
+    let popular: FxHashSet<_> =
+        items_by_frequency(past.iter().map(item_of)).into_iter().take(20).map(|(item, _)| item).collect();
     let steps = |events: &'_ [Event]| {
         let mut last: FxHashMap<String, String> = FxHashMap::default();
         let step = |event: &Event| {
-            Some((last.insert(event.session_id.clone()?, item(event).to_owned())?, item(event).to_owned()))
+            Some((last.insert(event.session_id.clone()?, item_of(event).to_owned())?, item_of(event).to_owned()))
         };
         events.iter().filter_map(step).collect::<Vec<_>>()
     };
@@ -99,7 +103,9 @@ fn the_last_item_predicts_the_next_one_better_than_popularity() {
     past.iter().for_each(|(from, to)| follows.entry(from).or_default().push(to));
     let follows: FxHashMap<_, FxHashSet<_>> = follows
         .into_iter()
-        .map(|(from, to)| (from, ranked(to.into_iter()).into_iter().take(20).map(|(item, _)| item).collect()))
+        .map(|(from, to)| {
+            (from, items_by_frequency(to.into_iter()).into_iter().take(20).map(|(item, _)| item).collect())
+        })
         .collect();
     let future = steps(future);
     let recall = |hit: &dyn Fn(&str, &str) -> bool| {
@@ -115,7 +121,7 @@ fn the_last_item_predicts_the_next_one_better_than_popularity() {
 
 #[test]
 fn new_items_are_described_before_their_first_event_and_are_visited() {
-    let mut shop = shop(ShopSettings { new_item_interval: 100, ..ShopSettings::default() });
+    let mut shop = new_shop(ShopSettings { new_item_interval: 100, ..ShopSettings::default() });
     let entries: Vec<_> = shop.by_ref().take(12_000).collect();
     let (mut described, mut new) = (FxHashSet::default(), 0);
     for entry in &entries {
@@ -130,8 +136,8 @@ fn new_items_are_described_before_their_first_event_and_are_visited() {
                 assert!(described.insert(change.item_id.as_str()), "{} is described twice", change.item_id);
             }
             Entry::Event(event) => {
-                assert!(described.contains(item(event)), "{} was never described", item(event));
-                new += usize::from(shop.is_new_item(item(event)));
+                assert!(described.contains(item_of(event)), "{} was never described", item_of(event));
+                new += usize::from(shop.is_new_item(item_of(event)));
             }
             other => panic!("unexpected entry {other:?}"),
         }
@@ -146,39 +152,41 @@ fn new_items_are_described_before_their_first_event_and_are_visited() {
 #[test]
 fn a_trend_starts_and_ends() {
     let settings = ShopSettings { trend_interval: 10_000, new_item_interval: 0, ..ShopSettings::default() };
-    let mut shop = shop(settings);
-    let before = events(&mut shop, 9_999);
-    assert_eq!(shop.trend(), None);
-    let during = events(&mut shop, 5_000);
-    let trend = shop.trend().cloned().unwrap();
+    let mut shop = new_shop(settings);
+    let before = take_events(&mut shop, 9_999);
+    assert_eq!(shop.current_trend(), None);
+    let during = take_events(&mut shop, 5_000);
+    let trend = shop.current_trend().cloned().unwrap();
     assert_eq!((trend.start_event, trend.items.len()), (10_000, 3));
-    let after = events(&mut shop, 4_000);
-    assert_eq!(shop.trend(), None);
+    let after = take_events(&mut shop, 4_000);
+    assert_eq!(shop.current_trend(), None);
     let share = |events: &[Event]| {
-        events.iter().filter(|event| trend.items.iter().any(|trending| trending == item(event))).count() as f64
+        events.iter().filter(|event| trend.items.iter().any(|trending| trending == item_of(event))).count() as f64
             / events.len() as f64
     };
     assert!(share(&before) < 0.02, "{}", share(&before));
     assert!(share(&during) > 0.05, "{}", share(&during));
     assert!(share(&after[2_000..]) < 0.02, "{}", share(&after[2_000..]));
-    let most_frequent: Vec<_> = ranked(during.iter().map(item)).into_iter().take(3).map(|(item, _)| item).collect();
+    let most_frequent: Vec<_> =
+        items_by_frequency(during.iter().map(item_of)).into_iter().take(3).map(|(item, _)| item).collect();
     assert!(most_frequent.contains(&trend.items[0].as_str()), "{most_frequent:?} instead of {trend:?}");
 }
 
 #[test]
-fn seasons_change_the_popularity_of_categories() {
-    // With one customer, nearly all visits are by one-time visitors without a taste. A year lasts
-    // two hours. The weight of tea is 1 + 0.7 sin over the year: 1 + 0.7 * 2 / pi = 1.45 times the
-    // average in the first half, 0.55 times in the second.
+fn a_category_is_more_popular_in_its_season() {
+    // With one customer, nearly all visits are by one-time visitors, who have no preferred
+    // category. A year lasts two hours. The weight of the category tea over the year is 1 + 0.7
+    // sin. Its mean is 1 + 0.7 * 2 / pi = 1.45 in the first half of the year and 0.55 in the
+    // second.
     let mut shop =
-        shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
+        new_shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let mut seen_visits = FxHashSet::default();
     let mut halves = [0.0; 2];
-    for event in events(&mut shop, 40_000) {
+    for event in take_events(&mut shop, 40_000) {
         let half = usize::from(event.timestamp > 3_600_000);
         if event.timestamp <= 7_200_000
             && seen_visits.insert(event.session_id.clone())
-            && item(&event).starts_with("tea-")
+            && item_of(&event).starts_with("tea-")
         {
             halves[half] += 1.0;
         }
@@ -187,25 +195,25 @@ fn seasons_change_the_popularity_of_categories() {
 }
 
 #[test]
-fn visitors_click_some_recommended_items() {
-    let mut shop = shop(ShopSettings::default());
-    let _ = events(&mut shop, 5_000);
+fn visitors_click_some_items_of_the_lists_they_see() {
+    let mut shop = new_shop(ShopSettings::default());
+    let _ = take_events(&mut shop, 5_000);
     let mut clicked = 0;
     for _ in 0..2_000 {
-        let event = events(&mut shop, 1).remove(0);
-        let category = item(&event).split('-').next().unwrap();
+        let event = take_events(&mut shop, 1).remove(0);
+        let category = item_of(&event).split('-').next().unwrap();
         let list: Vec<_> = (1..=20).map(|number| format!("{category}-{number}")).collect();
         shop.show_list(&event.user_id, list.iter().map(String::as_str));
         clicked += usize::from(event.kind == EventKind::Click);
     }
     assert!((200..1_900).contains(&clicked), "{clicked}");
     shop.show_list("unknown", ["cups-1"]);
-    let without_lists = events(&mut shop, 2_000);
+    let without_lists = take_events(&mut shop, 2_000);
     assert!(without_lists.iter().skip(1_000).all(|event| event.kind != EventKind::Click), "clicks need a list");
 }
 
 #[test]
-fn the_error_names_the_invalid_parameter() {
+fn new_rejects_a_parameter_outside_its_range_and_names_it() {
     let error = ShopSimulator::new(ShopSettings { items: 10, ..ShopSettings::default() }).unwrap_err();
     assert_eq!(error.to_string(), "invalid `items` of the shop: 10 is not in 40..=100,000");
     assert!(ShopSimulator::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());

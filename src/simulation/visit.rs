@@ -1,4 +1,5 @@
-//! A visit: a visitor looks for a category and moves along complementary items.
+//! A visit to the simulated shop: the visitor moves from an item to a complementary item of the
+//! same category.
 
 use rand::Rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -7,27 +8,28 @@ use super::shop_catalog::{ShopCatalog, ShopItemIx};
 use super::weighted_sampler::WeightedSampler;
 use crate::domain::EventKind;
 
-/// Weights of the next item: each complement of the last item, or a popular item of the category.
+/// Weights of the choices for the next item: the three complements of the last item, and a popular
+/// item of the category.
 const NEXT_ITEM_WEIGHTS: [f64; 4] = [0.5, 0.2, 0.1, 0.2];
-/// Probability that a viewed item is added to the cart.
+/// Probability that the visitor adds a viewed item to the cart.
 const CART_PROBABILITY: f64 = 0.12;
-/// Probability that a cart is purchased, which ends the visit.
+/// Probability that the visitor purchases the item in the cart, which ends the visit.
 const PURCHASE_PROBABILITY: f64 = 0.35;
 /// Probability that a visit continues after a view.
 const CONTINUE_PROBABILITY: f64 = 0.84;
 /// Probability of a click on a relevant item at the first position of a list.
-const CLICK_PROBABILITY: f64 = 0.04;
-/// Factor on the click probability per further position.
-const POSITION_DECAY: f64 = 0.9;
+const CLICK_PROBABILITY_AT_FIRST_POSITION: f64 = 0.04;
+/// Factor by which the click probability decreases per list position.
+const CLICK_DECAY_PER_POSITION: f64 = 0.9;
 
 /// An open visit.
 #[derive(Debug, Clone)]
 pub(super) struct ShopVisit {
     pub(super) user: String,
     pub(super) id: String,
-    /// Viewed items, in order.
-    seen: Vec<ShopItemIx>,
-    next: NextAction,
+    /// Viewed items, oldest first.
+    viewed_items: Vec<ShopItemIx>,
+    next_action: NextAction,
 }
 
 /// The next action of the visitor.
@@ -40,57 +42,58 @@ enum NextAction {
 }
 
 impl ShopVisit {
-    /// A visit that starts at an item.
+    /// Creates a visit that starts with a view of `item`.
     pub(super) fn new(user: String, id: String, item: ShopItemIx) -> Self {
-        Self { user, id, seen: Vec::new(), next: NextAction::View(item) }
+        Self { user, id, viewed_items: Vec::new(), next_action: NextAction::View(item) }
     }
 
-    /// Performs the next action. Returns the kind of event, its item, and whether the visit
-    /// continues.
+    /// Performs the next action of the visitor. Returns the kind and the item of the event, and
+    /// whether the visit continues.
     pub(super) fn next_event(
         &mut self,
         catalog: &ShopCatalog,
         next_item: &NextItemSampler,
         random: &mut Xoshiro256PlusPlus,
     ) -> (EventKind, ShopItemIx, bool) {
-        let last = self.seen.last().copied().unwrap_or_default();
-        let (kind, item) = match self.next {
+        let last = self.viewed_items.last().copied().unwrap_or_default();
+        let (kind, item) = match self.next_action {
             NextAction::View(item) => (EventKind::View, item),
             NextAction::Click(item) => (EventKind::Click, item),
             NextAction::Cart => (EventKind::Cart, last),
             NextAction::Purchase => (EventKind::Purchase, last),
         };
-        if matches!(self.next, NextAction::View(_) | NextAction::Click(_)) {
-            self.seen.push(item);
+        if matches!(self.next_action, NextAction::View(_) | NextAction::Click(_)) {
+            self.viewed_items.push(item);
         }
-        let cart_action = match self.next {
+        let cart_action = match self.next_action {
             NextAction::View(_) | NextAction::Click(_) => random.gen_bool(CART_PROBABILITY).then_some(NextAction::Cart),
             NextAction::Cart => random.gen_bool(PURCHASE_PROBABILITY).then_some(NextAction::Purchase),
             NextAction::Purchase => None,
         };
-        let continues =
-            self.next != NextAction::Purchase && (cart_action.is_some() || random.gen_bool(CONTINUE_PROBABILITY));
-        self.next = cart_action.unwrap_or_else(|| NextAction::View(next_item.next(catalog, &self.seen, random)));
+        let continues = self.next_action != NextAction::Purchase
+            && (cart_action.is_some() || random.gen_bool(CONTINUE_PROBABILITY));
+        self.next_action = cart_action
+            .unwrap_or_else(|| NextAction::View(next_item.draw_next_item(catalog, &self.viewed_items, random)));
         (kind, item, continues)
     }
 
-    /// Views a ranked list and may click a relevant item: one of the last item's category that was
-    /// not viewed in this visit.
+    /// Views a ranked list. The next action may then be a click on a relevant item: an item of the
+    /// last item's category that the visitor has not viewed in this visit.
     pub(super) fn view_list(&mut self, list: &[ShopItemIx], catalog: &ShopCatalog, random: &mut Xoshiro256PlusPlus) {
-        let Some(last) = self.seen.last().and_then(|last| catalog.get(*last)) else { return };
-        let mut probability = CLICK_PROBABILITY;
+        let Some(last) = self.viewed_items.last().and_then(|last| catalog.get(*last)) else { return };
+        let mut probability = CLICK_PROBABILITY_AT_FIRST_POSITION;
         for index in list {
             let is_relevant = catalog.get(*index).is_some_and(|item| item.category == last.category);
-            if is_relevant && !self.seen.contains(index) && random.gen_bool(probability) {
-                self.next = NextAction::Click(*index);
+            if is_relevant && !self.viewed_items.contains(index) && random.gen_bool(probability) {
+                self.next_action = NextAction::Click(*index);
                 return;
             }
-            probability *= POSITION_DECAY;
+            probability *= CLICK_DECAY_PER_POSITION;
         }
     }
 }
 
-/// Draws the next item of a visit.
+/// Sampler of the next item of a visit.
 #[derive(Debug, Clone)]
 pub(super) struct NextItemSampler(WeightedSampler);
 
@@ -99,12 +102,17 @@ impl NextItemSampler {
         Self(WeightedSampler::new(NEXT_ITEM_WEIGHTS.into_iter()))
     }
 
-    /// Draws a complement of the last item that was not viewed in this visit, or a popular item of
-    /// the category.
-    fn next(&self, catalog: &ShopCatalog, seen: &[ShopItemIx], random: &mut Xoshiro256PlusPlus) -> ShopItemIx {
-        let last = seen.last().copied().unwrap_or_default();
+    /// Draws the next item: a complement of the last item, or a popular item of the category if the
+    /// visitor has viewed the complement or none is drawn.
+    fn draw_next_item(
+        &self,
+        catalog: &ShopCatalog,
+        viewed_items: &[ShopItemIx],
+        random: &mut Xoshiro256PlusPlus,
+    ) -> ShopItemIx {
+        let last = viewed_items.last().copied().unwrap_or_default();
         let Some(item) = catalog.get(last) else { return last };
-        let complement = item.complements.get(self.0.sample(random)).filter(|index| !seen.contains(index));
-        complement.copied().unwrap_or_else(|| catalog.sample_popular(item.category, random))
+        let complement = item.complements.get(self.0.draw_index(random)).filter(|index| !viewed_items.contains(index));
+        complement.copied().unwrap_or_else(|| catalog.draw_popular_item(item.category, random))
     }
 }

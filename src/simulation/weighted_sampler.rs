@@ -1,27 +1,27 @@
-//! Sampling by weight.
+//! Sampling of indices by weight.
 
 use rand::Rng;
 
-/// A discrete distribution over indices.
+/// A discrete probability distribution over indices, given by weights.
 #[derive(Debug, Clone)]
 pub(super) struct WeightedSampler {
     /// Cumulative weights.
-    sums: Vec<f64>,
+    cumulative_weights: Vec<f64>,
 }
 
 impl WeightedSampler {
-    /// Creates a sampler. The weights must not be negative.
+    /// Creates a sampler from weights, which must not be negative.
     pub(super) fn new(weights: impl Iterator<Item = f64>) -> Self {
-        let sums = weights.scan(0.0, |sum, weight| {
+        let cumulative_weights = weights.scan(0.0, |sum, weight| {
             *sum += weight;
             Some(*sum)
         });
-        Self { sums: sums.collect() }
+        Self { cumulative_weights: cumulative_weights.collect() }
     }
 
     /// Draws an index; 0 if there are no weights.
-    pub(super) fn sample(&self, random: &mut impl Rng) -> usize {
-        let draw = random.r#gen::<f64>() * self.sums.last().copied().unwrap_or(0.0);
-        self.sums.partition_point(|sum| *sum <= draw).min(self.sums.len().saturating_sub(1))
+    pub(super) fn draw_index(&self, random: &mut impl Rng) -> usize {
+        let draw = random.r#gen::<f64>() * self.cumulative_weights.last().copied().unwrap_or(0.0);
+        self.cumulative_weights.partition_point(|sum| *sum <= draw).min(self.cumulative_weights.len().saturating_sub(1))
     }
 }

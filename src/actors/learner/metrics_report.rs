@@ -29,7 +29,7 @@ impl LearnerActor {
             metrics.live_mrr_at_20.set(report.live.mrr());
             metrics.live_ndcg_at_20.set(report.live.ndcg());
         }
-        if let Some(error) = report.interest_error.recent() {
+        if let Some(error) = report.interest_error.recent_mean() {
             metrics.live_interest_mse.set(error);
         }
         let (new, old) = (&report.clickthrough, &last.clickthrough);

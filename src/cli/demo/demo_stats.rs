@@ -146,7 +146,7 @@ impl DemoStats {
         self.trending = trending.items.into_iter().map(|item| item.item_id).collect();
         let Some(shop) = shop else { return };
         self.new_item_count = shop.new_item_count();
-        if let Some(Trend { items, start_event: since }) = shop.trend() {
+        if let Some(Trend { items, start_event: since }) = shop.current_trend() {
             if self.trends.last().is_none_or(|known| known.since_event != *since) {
                 self.trends.push(TrendProgress { items: items.clone(), since_event: *since, found_after_events: None });
             }

@@ -70,7 +70,7 @@ impl Recording {
                 *known = Some(number);
             }
         }
-        let mut split = TrainTestSplit::by_time(self.sessions, test);
+        let mut split = TrainTestSplit::split_by_time(self.sessions, test);
         renumber(&mut split, &numbers);
         split.test
     }
@@ -79,7 +79,7 @@ impl Recording {
     /// in which the sessions outside the test set name them.
     #[must_use]
     pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
-        let mut test_split = TrainTestSplit::by_time(self.sessions, settings.test);
+        let mut test_split = TrainTestSplit::split_by_time(self.sessions, settings.test);
         let mut numbers = vec![None; self.items.len()];
         let mut names = Vec::new();
         for item in test_split.train.iter_mut().flatten().filter_map(|step| step.item.as_mut()) {
@@ -90,7 +90,7 @@ impl Recording {
             });
         }
         renumber(&mut test_split, &numbers);
-        let mut validation_split = TrainTestSplit::by_time(test_split.train, settings.validation);
+        let mut validation_split = TrainTestSplit::split_by_time(test_split.train, settings.validation);
         let mut is_trained = vec![false; names.len()];
         for item in validation_split.train.iter().flatten().filter_map(|step| step.item) {
             if let Some(is_trained) = is_trained.get_mut(item as usize) {

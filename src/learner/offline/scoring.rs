@@ -2,7 +2,7 @@
 //! sessions.
 
 use crate::domain::{EventKinds, ItemIx, Step};
-use crate::evaluation::{RankingMetrics, rank_of};
+use crate::evaluation::{RankingMetrics, rank_by_score};
 use crate::nn::{NetworkScratch, Weights};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis, Slice};
@@ -104,7 +104,7 @@ impl SessionScoreTable {
         let mut logits = self.logits.slice_axis_mut(Axis(0), Slice::from(..rows));
         general_mat_mul(1.0, &queries, &self.items.t(), 0.0, &mut logits);
         for (row, item) in logits.rows().into_iter().zip(self.targets.drain(..)) {
-            quality.count(row.as_slice().and_then(|scores| rank_of(scores, item)));
+            quality.record_rank(row.as_slice().and_then(|scores| rank_by_score(scores, item)));
         }
     }
 }
@@ -147,7 +147,7 @@ mod tests {
                     let (other_score, score) = (weights.logit(&query, *other), weights.logit(&query, item));
                     other_score > score || (other_score == score && *other < item)
                 };
-                quality.count(Some(1 + (0..50).filter(better).count()));
+                quality.record_rank(Some(1 + (0..50).filter(better).count()));
                 weights.compute_interest_query(&query, &mut interest);
                 errors.push(f64::from(weights.predicted_value(&interest, item).unwrap() - pair[1].value).powi(2));
             }

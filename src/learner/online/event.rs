@@ -166,7 +166,7 @@ impl EventPass<'_> {
             && is_counted
             && let Some(predicted) = self.weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
         {
-            self.interest.count(predicted, self.step.value, self.settings.learning.live_window);
+            self.interest.record_prediction(predicted, self.step.value, self.settings.learning.live_window);
         }
         self.target?;
         if self.is_tested {
@@ -188,7 +188,7 @@ impl EventPass<'_> {
         }
         let ranks = self.workspace.ranking.candidates().source_ranks(item);
         if is_counted {
-            self.by_source.iter_mut().zip(ranks).for_each(|(metrics, rank)| metrics.count(rank));
+            self.by_source.iter_mut().zip(ranks).for_each(|(metrics, rank)| metrics.record_rank(rank));
         }
         if is_monitored {
             self.monitoring.count_source_ranks(&ranks);
@@ -204,11 +204,11 @@ impl EventPass<'_> {
         let ranking = &mut self.workspace.ranking;
         if self.target.is_some() {
             let is_repeat = self.user.state.sequence.current_session().iter().any(|step| step.item == Some(item));
-            self.user.affinity.update(ranking.shares_of(item), is_repeat);
+            self.user.affinity.update(ranking.share_features_of(item), is_repeat);
         }
         match self.target {
             _ if self.is_frozen => {}
-            Some(_) => drop(ranking.train(self.ranker, item)),
+            Some(_) => drop(ranking.train_ranker(self.ranker, item)),
             None => ranking.train_dismissal(self.ranker, item),
         }
     }

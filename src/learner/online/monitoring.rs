@@ -1,7 +1,7 @@
 //! Counters for monitoring. Checkpoints do not contain them, so they restart at zero.
 
 use crate::domain::SourceName;
-use crate::evaluation::{K, RankingMetrics, SlidingRankingMetrics};
+use crate::evaluation::{METRIC_CUTOFF, RankingMetrics, SlidingRankingMetrics};
 
 /// The measured quality of each source.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl MonitoredCounters {
 
     /// Counts a test, given the target's rank and the source that generated it.
     pub(super) fn count_hit(&mut self, rank: Option<usize>, generated_by: Option<SourceName>) {
-        let source = generated_by.filter(|_| rank.is_some_and(|rank| rank <= K));
+        let source = generated_by.filter(|_| rank.is_some_and(|rank| rank <= METRIC_CUTOFF));
         for (hits, _) in self.hits.iter_mut().zip(SourceName::ALL).filter(|(_, other)| source == Some(*other)) {
             *hits += 1;
         }
@@ -32,7 +32,7 @@ impl MonitoredCounters {
 
     /// Counts a sampled test, given the rank that each source alone gave the target.
     pub(super) fn count_source_ranks(&mut self, ranks: &[Option<usize>; SourceName::ALL.len()]) {
-        self.live.iter_mut().zip(ranks).for_each(|(live, rank)| live.count(*rank));
+        self.live.iter_mut().zip(ranks).for_each(|(live, rank)| live.record_rank(*rank));
     }
 
     /// Hits by source.

@@ -485,7 +485,7 @@ fn erasure_removes_all_per_user_data() {
         let LearnerState { sources, training, .. } = &shop.learner.state;
         let trained =
             sessions.iter().filter(|(session, _)| training.as_ref().unwrap().has_session(u64::from(*session))).count();
-        (sources.count_remembered(sessions.iter().map(|(session, _)| *session)), trained)
+        (sources.count_stored_sessions(sessions.iter().map(|(session, _)| *session)), trained)
     };
     assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
     let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending_items(1_200));
@@ -533,7 +533,7 @@ fn expiry_removes_old_events_and_impressions() {
             old += steps.iter().filter(too_old).count();
             others += steps.iter().filter(|step| !too_old(step)).count();
         }
-        (old, others, sources.count_remembered(0..*sessions), sources.trending_items(1_200))
+        (old, others, sources.count_stored_sessions(0..*sessions), sources.trending_items(1_200))
     };
     let (old, others, neighbours, trending) = old_and_others(&mut shop);
     assert!(old > 100 && others > 100, "{old} {others}");

@@ -1,11 +1,11 @@
-//! The error of a filter expression.
+//! The syntax error of a filter expression.
 
 /// A syntax error in a filter expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {reason}")]
 pub struct ItemFilterError {
-    /// Column of the first unexpected character, counted in characters from 1.
+    /// Column of the first unexpected character; columns count characters from 1.
     pub column: usize,
-    /// What was expected and what was found.
+    /// Which input the parser expected, and which input it found.
     pub reason: String,
 }

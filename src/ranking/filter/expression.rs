@@ -1,19 +1,19 @@
-//! The syntax tree of a filter and its evaluation.
+//! The syntax tree of a filter expression, and its evaluation.
 
 use crate::domain::{Item, Timestamp};
 use std::cmp::Ordering;
 
-/// A node of the syntax tree.
+/// A node of the syntax tree: a condition on an item.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum FilterExpression {
     Any(Vec<FilterExpression>),
     All(Vec<FilterExpression>),
     Not(Box<FilterExpression>),
-    /// The attribute holds one of these values.
+    /// The text attribute has one of these values.
     Text(TextField, Vec<String>),
-    /// The price compares so with the number.
+    /// The comparison of the price with the number is true.
     Number(Comparison, f64),
-    /// The time attribute compares so with the timestamp.
+    /// The comparison of the time attribute with the timestamp is true.
     Time(TimeField, Comparison, Timestamp),
     Available(bool),
     /// The item has the attribute.
@@ -41,7 +41,7 @@ pub(super) enum TimeField {
     Expires,
 }
 
-/// A comparison operator; `!=` is a negated `Equal`.
+/// A comparison operator. The parser represents `!=` as a negated `Equal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     Equal,
@@ -52,7 +52,7 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    fn holds<T: PartialOrd>(self, left: T, right: T) -> bool {
+    fn is_true_for<T: PartialOrd>(self, left: T, right: T) -> bool {
         left.partial_cmp(&right).is_some_and(|order| match self {
             Self::Equal => order == Ordering::Equal,
             Self::Less => order == Ordering::Less,
@@ -64,7 +64,7 @@ impl Comparison {
 }
 
 impl TextField {
-    fn values(self, item: &Item) -> &[String] {
+    fn values_of(self, item: &Item) -> &[String] {
         match self {
             Self::Category => &item.categories,
             Self::Brand => item.brand.as_slice(),
@@ -74,7 +74,7 @@ impl TextField {
 }
 
 impl TimeField {
-    fn value(self, item: &Item) -> Option<Timestamp> {
+    fn time_of(self, item: &Item) -> Option<Timestamp> {
         match self {
             Self::Published => item.published,
             Self::Expires => item.expires,
@@ -83,18 +83,20 @@ impl TimeField {
 }
 
 impl FilterExpression {
-    pub(super) fn holds(&self, item: &Item) -> bool {
+    pub(super) fn matches_item(&self, item: &Item) -> bool {
         match self {
-            Self::Any(parts) => parts.iter().any(|part| part.holds(item)),
-            Self::All(parts) => parts.iter().all(|part| part.holds(item)),
-            Self::Not(part) => !part.holds(item),
-            Self::Text(field, wanted) => field.values(item).iter().any(|value| wanted.contains(value)),
-            Self::Number(comparison, number) => item.price.is_some_and(|price| comparison.holds(price, *number)),
-            Self::Time(field, comparison, at) => field.value(item).is_some_and(|time| comparison.holds(time, *at)),
+            Self::Any(parts) => parts.iter().any(|part| part.matches_item(item)),
+            Self::All(parts) => parts.iter().all(|part| part.matches_item(item)),
+            Self::Not(part) => !part.matches_item(item),
+            Self::Text(field, wanted) => field.values_of(item).iter().any(|value| wanted.contains(value)),
+            Self::Number(comparison, number) => item.price.is_some_and(|price| comparison.is_true_for(price, *number)),
+            Self::Time(field, comparison, at) => {
+                field.time_of(item).is_some_and(|time| comparison.is_true_for(time, *at))
+            }
             Self::Available(available) => item.available == *available,
-            Self::Has(FilterField::Text(field)) => !field.values(item).is_empty(),
+            Self::Has(FilterField::Text(field)) => !field.values_of(item).is_empty(),
             Self::Has(FilterField::Price) => item.price.is_some(),
-            Self::Has(FilterField::Time(field)) => field.value(item).is_some(),
+            Self::Has(FilterField::Time(field)) => field.time_of(item).is_some(),
             Self::Has(FilterField::Available) => true,
         }
     }

@@ -5,12 +5,12 @@ use super::expression::{Comparison, FilterExpression, FilterField, TextField, Ti
 use crate::domain::Timestamp;
 
 /// Maximum length of an expression in bytes.
-pub(super) const MAX_BYTES: usize = 1024;
+pub(super) const MAX_EXPRESSION_BYTES: usize = 1024;
 /// Maximum nesting depth of parentheses and `not`.
-pub(super) const MAX_DEPTH: usize = 32;
+pub(super) const MAX_NESTING_DEPTH: usize = 32;
 
-/// Fields by name.
-const FIELDS: [(&str, FilterField); 7] = [
+/// The item attributes that a filter can test, by their names.
+const FIELDS_BY_NAME: [(&str, FilterField); 7] = [
     ("category", FilterField::Text(TextField::Category)),
     ("brand", FilterField::Text(TextField::Brand)),
     ("price", FilterField::Price),
@@ -20,12 +20,12 @@ const FIELDS: [(&str, FilterField); 7] = [
     ("expires", FilterField::Time(TimeField::Expires)),
 ];
 
-/// Reserved words; as values they must be quoted.
-const KEYWORDS: [&str; 5] = ["and", "or", "not", "in", "has"];
+/// Reserved words. A value that equals a reserved word must be quoted.
+const RESERVED_WORDS: [&str; 5] = ["and", "or", "not", "in", "has"];
 
-/// Comparison operators, longer ones before their prefixes. The flag says whether the comparison is
-/// negated.
-const OPERATORS: [(&str, Comparison, bool); 6] = [
+/// Comparison operators, in the order in which the parser tries them: an operator precedes its
+/// prefixes. The flag is set if the operator negates the comparison.
+const COMPARISON_OPERATORS: [(&str, Comparison, bool); 6] = [
     ("!=", Comparison::Equal, true),
     ("<=", Comparison::AtMost, false),
     (">=", Comparison::AtLeast, false),
@@ -38,59 +38,67 @@ const OPERATORS: [(&str, Comparison, bool); 6] = [
 ///
 /// # Errors
 /// The first syntax error with its column.
-pub(super) fn parse(text: &str) -> Result<FilterExpression, ItemFilterError> {
+pub(super) fn parse_filter(text: &str) -> Result<FilterExpression, ItemFilterError> {
     let mut parser = FilterParser { text, position: 0, depth: 0 };
-    if text.len() > MAX_BYTES {
-        return Err(parser.error(0, format!("the filter has {} bytes, more than the allowed {MAX_BYTES}", text.len())));
+    if text.len() > MAX_EXPRESSION_BYTES {
+        return Err(parser.error_at(
+            0,
+            format!("the filter has {} bytes, more than the allowed {MAX_EXPRESSION_BYTES}", text.len()),
+        ));
     }
-    let expression = parser.expression()?;
-    parser.skip_space();
-    if parser.rest().is_empty() { Ok(expression) } else { Err(parser.expected("`and`, `or` or the end")) }
+    let expression = parser.parse_expression()?;
+    parser.skip_white_space();
+    if parser.remaining_text().is_empty() {
+        Ok(expression)
+    } else {
+        Err(parser.unexpected_input_error("`and`, `or` or the end"))
+    }
 }
 
 struct FilterParser<'a> {
     text: &'a str,
-    /// Byte offset of the next character.
+    /// Byte offset of the next character to parse.
     position: usize,
     depth: usize,
 }
 
 impl<'a> FilterParser<'a> {
-    fn rest(&self) -> &'a str {
+    fn remaining_text(&self) -> &'a str {
         self.text.get(self.position..).unwrap_or_default()
     }
 
-    fn error(&self, position: usize, reason: impl Into<String>) -> ItemFilterError {
+    fn error_at(&self, position: usize, reason: impl Into<String>) -> ItemFilterError {
         let column = self.text.get(..position).unwrap_or(self.text).chars().count() + 1;
         ItemFilterError { column, reason: reason.into() }
     }
 
-    fn expected(&self, expected: &str) -> ItemFilterError {
-        let found = match self.rest().chars().next() {
+    fn unexpected_input_error(&self, expected: &str) -> ItemFilterError {
+        let found = match self.remaining_text().chars().next() {
             Some(character) => format!("`{character}`"),
             None => "the end".to_owned(),
         };
-        self.error(self.position, format!("expected {expected}, found {found}"))
+        self.error_at(self.position, format!("expected {expected}, found {found}"))
     }
 
-    fn skip_space(&mut self) {
-        let rest = self.rest();
+    fn skip_white_space(&mut self) {
+        let rest = self.remaining_text();
         self.position += rest.len() - rest.trim_start().len();
     }
 
-    /// The word at the current position, without consuming it.
-    fn word(&mut self) -> &'a str {
-        self.skip_space();
-        let rest = self.rest();
+    /// Returns the next word without consuming it; empty if no word is next.
+    fn peek_word(&mut self) -> &'a str {
+        self.skip_white_space();
+        let rest = self.remaining_text();
         let end = rest
             .find(|character: char| !character.is_alphanumeric() && !"_-.+:".contains(character))
             .unwrap_or(rest.len());
         rest.get(..end).unwrap_or_default()
     }
 
-    /// Consumes the word if it is next, ignoring ASCII case.
+    /// Consumes the word `wanted` if it is the next word, ignoring ASCII case. Returns whether it
+    /// was.
     fn take_word(&mut self, wanted: &str) -> bool {
-        let found = self.word();
+        let found = self.peek_word();
         let matches = found.eq_ignore_ascii_case(wanted);
         if matches {
             self.position += found.len();
@@ -98,125 +106,130 @@ impl<'a> FilterParser<'a> {
         matches
     }
 
-    /// Consumes the symbol if it is next.
+    /// Consumes `symbol` if the remaining text starts with it. Returns whether it did.
     fn take_symbol(&mut self, symbol: &str) -> bool {
-        self.skip_space();
-        let matches = self.rest().starts_with(symbol);
+        self.skip_white_space();
+        let matches = self.remaining_text().starts_with(symbol);
         if matches {
             self.position += symbol.len();
         }
         matches
     }
 
-    fn expect(&mut self, symbol: &str) -> Result<(), ItemFilterError> {
-        if self.take_symbol(symbol) { Ok(()) } else { Err(self.expected(&format!("`{symbol}`"))) }
+    fn expect_symbol(&mut self, symbol: &str) -> Result<(), ItemFilterError> {
+        if self.take_symbol(symbol) { Ok(()) } else { Err(self.unexpected_input_error(&format!("`{symbol}`"))) }
     }
 
-    fn expression(&mut self) -> Result<FilterExpression, ItemFilterError> {
-        let mut parts = vec![self.conjunction()?];
+    fn parse_expression(&mut self) -> Result<FilterExpression, ItemFilterError> {
+        let mut parts = vec![self.parse_conjunction()?];
         while self.take_word("or") {
-            parts.push(self.conjunction()?);
+            parts.push(self.parse_conjunction()?);
         }
-        Ok(into_single(parts).unwrap_or_else(FilterExpression::Any))
+        Ok(single_part_or_all(parts).unwrap_or_else(FilterExpression::Any))
     }
 
-    fn conjunction(&mut self) -> Result<FilterExpression, ItemFilterError> {
-        let mut parts = vec![self.negation()?];
+    fn parse_conjunction(&mut self) -> Result<FilterExpression, ItemFilterError> {
+        let mut parts = vec![self.parse_negation()?];
         while self.take_word("and") {
-            parts.push(self.negation()?);
+            parts.push(self.parse_negation()?);
         }
-        Ok(into_single(parts).unwrap_or_else(FilterExpression::All))
+        Ok(single_part_or_all(parts).unwrap_or_else(FilterExpression::All))
     }
 
-    fn negation(&mut self) -> Result<FilterExpression, ItemFilterError> {
-        self.skip_space();
+    fn parse_negation(&mut self) -> Result<FilterExpression, ItemFilterError> {
+        self.skip_white_space();
         let start = self.position;
         let negated = self.take_word("not");
         if !negated && !self.take_symbol("(") {
-            return self.test();
+            return self.parse_test();
         }
         self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(self.error(start, format!("the filter is nested more than {MAX_DEPTH} levels deep")));
+        if self.depth > MAX_NESTING_DEPTH {
+            return Err(self.error_at(start, format!("the filter is nested more than {MAX_NESTING_DEPTH} levels deep")));
         }
         let inner = if negated {
-            FilterExpression::Not(Box::new(self.negation()?))
+            FilterExpression::Not(Box::new(self.parse_negation()?))
         } else {
-            let inner = self.expression()?;
-            self.expect(")")?;
+            let inner = self.parse_expression()?;
+            self.expect_symbol(")")?;
             inner
         };
         self.depth -= 1;
         Ok(inner)
     }
 
-    fn test(&mut self) -> Result<FilterExpression, ItemFilterError> {
+    fn parse_test(&mut self) -> Result<FilterExpression, ItemFilterError> {
         if self.take_word("has") {
-            return self.field().map(FilterExpression::Has);
+            return self.parse_field().map(FilterExpression::Has);
         }
-        let field = self.field()?;
-        let symbol = OPERATORS.into_iter().find(|(symbol, ..)| self.take_symbol(symbol));
+        let field = self.parse_field()?;
+        let symbol = COMPARISON_OPERATORS.into_iter().find(|(symbol, ..)| self.take_symbol(symbol));
         if let Some((_, comparison, negated)) = symbol {
-            return self.comparison(field, comparison).map(|test| negate(test, negated));
+            return self.parse_compared_value(field, comparison).map(|test| negate_if(test, negated));
         }
         if self.take_word("in") {
-            return self.list(field);
+            return self.parse_value_list(field);
         }
         match field {
             FilterField::Text(text) if self.take_word("has") => {
-                Ok(FilterExpression::Text(text, vec![self.text_value()?]))
+                Ok(FilterExpression::Text(text, vec![self.parse_text_value()?]))
             }
             FilterField::Available => Ok(FilterExpression::Available(true)),
             _ => {
-                self.skip_space();
-                Err(self.expected("a comparison, `in` or `has`"))
+                self.skip_white_space();
+                Err(self.unexpected_input_error("a comparison, `in` or `has`"))
             }
         }
     }
 
-    fn field(&mut self) -> Result<FilterField, ItemFilterError> {
-        let word = self.word();
-        match FIELDS.into_iter().find(|(name, _)| *name == word) {
+    fn parse_field(&mut self) -> Result<FilterField, ItemFilterError> {
+        let word = self.peek_word();
+        match FIELDS_BY_NAME.into_iter().find(|(name, _)| *name == word) {
             Some((_, field)) => {
                 self.position += word.len();
                 Ok(field)
             }
             None => {
-                let known = FIELDS.map(|(name, _)| name).join(", ");
+                let known = FIELDS_BY_NAME.map(|(name, _)| name).join(", ");
                 let problem =
                     if word.is_empty() { "expected a field".to_owned() } else { format!("unknown field `{word}`") };
-                Err(self.error(self.position, format!("{problem}; the fields are {known}")))
+                Err(self.error_at(self.position, format!("{problem}; the fields are {known}")))
             }
         }
     }
 
-    fn comparison(&mut self, field: FilterField, comparison: Comparison) -> Result<FilterExpression, ItemFilterError> {
+    fn parse_compared_value(
+        &mut self,
+        field: FilterField,
+        comparison: Comparison,
+    ) -> Result<FilterExpression, ItemFilterError> {
         let ordered = comparison != Comparison::Equal;
         match field {
-            FilterField::Text(_) | FilterField::Available if ordered => Err(self.error(
+            FilterField::Text(_) | FilterField::Available if ordered => Err(self.error_at(
                 self.position.saturating_sub(1),
                 "only price, published and expires have an order; use `=`, `!=` or `in`",
             )),
-            FilterField::Text(text) => Ok(FilterExpression::Text(text, vec![self.text_value()?])),
-            FilterField::Available => self.boolean().map(FilterExpression::Available),
-            FilterField::Price => Ok(FilterExpression::Number(comparison, self.number()?)),
-            FilterField::Time(time) => Ok(FilterExpression::Time(time, comparison, self.timestamp()?)),
+            FilterField::Text(text) => Ok(FilterExpression::Text(text, vec![self.parse_text_value()?])),
+            FilterField::Available => self.parse_boolean().map(FilterExpression::Available),
+            FilterField::Price => Ok(FilterExpression::Number(comparison, self.parse_number()?)),
+            FilterField::Time(time) => Ok(FilterExpression::Time(time, comparison, self.parse_timestamp()?)),
         }
     }
 
-    fn list(&mut self, field: FilterField) -> Result<FilterExpression, ItemFilterError> {
-        self.expect("(")?;
+    fn parse_value_list(&mut self, field: FilterField) -> Result<FilterExpression, ItemFilterError> {
+        self.expect_symbol("(")?;
         let mut tests = Vec::new();
         loop {
-            tests.push(self.comparison(field, Comparison::Equal)?);
+            tests.push(self.parse_compared_value(field, Comparison::Equal)?);
             if !self.take_symbol(",") {
                 break;
             }
         }
         if !self.take_symbol(")") {
-            return Err(self.expected("`,` or `)`"));
+            return Err(self.unexpected_input_error("`,` or `)`"));
         }
-        // Merge text values, so that the attribute is read once for all of them.
+        // Merge the tests of text values into one test, so that evaluation reads the attribute
+        // once.
         let mut texts = Vec::new();
         tests.retain_mut(|test| match test {
             FilterExpression::Text(_, values) => {
@@ -231,24 +244,24 @@ impl<'a> FilterParser<'a> {
         }
     }
 
-    /// A quoted text, or a word that is not reserved.
-    fn text_value(&mut self) -> Result<String, ItemFilterError> {
-        let word = self.word();
-        if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
-            return self.quoted(quote);
+    /// Parses a text value: a quoted text, or a word that is not reserved.
+    fn parse_text_value(&mut self) -> Result<String, ItemFilterError> {
+        let word = self.peek_word();
+        if let Some(quote @ ('"' | '\'')) = self.remaining_text().chars().next() {
+            return self.parse_quoted_text(quote);
         }
-        if word.is_empty() || KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) {
-            return Err(self.expected("a word or a quoted text"));
+        if word.is_empty() || RESERVED_WORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) {
+            return Err(self.unexpected_input_error("a word or a quoted text"));
         }
         self.position += word.len();
         Ok(word.to_owned())
     }
 
-    /// A text up to its closing quote. A backslash escapes the next character.
-    fn quoted(&mut self, quote: char) -> Result<String, ItemFilterError> {
+    /// Parses a quoted text up to its closing quote. A backslash escapes the next character.
+    fn parse_quoted_text(&mut self, quote: char) -> Result<String, ItemFilterError> {
         let start = self.position;
         let mut text = String::new();
-        let mut characters = self.rest().char_indices().skip(1);
+        let mut characters = self.remaining_text().char_indices().skip(1);
         while let Some((index, character)) = characters.next() {
             match character {
                 '\\' => text.extend(characters.next().map(|(_, character)| character)),
@@ -259,39 +272,44 @@ impl<'a> FilterParser<'a> {
                 character => text.push(character),
             }
         }
-        Err(self.error(start, "the quoted text has no closing quote"))
+        Err(self.error_at(start, "the quoted text has no closing quote"))
     }
 
-    fn number(&mut self) -> Result<f64, ItemFilterError> {
-        let word = self.word();
+    fn parse_number(&mut self) -> Result<f64, ItemFilterError> {
+        let word = self.peek_word();
         match word.parse::<f64>() {
             Ok(number) if number.is_finite() => {
                 self.position += word.len();
                 Ok(number)
             }
-            _ => Err(self.error(self.position, "expected a number")),
+            _ => Err(self.error_at(self.position, "expected a number")),
         }
     }
 
-    fn boolean(&mut self) -> Result<bool, ItemFilterError> {
+    fn parse_boolean(&mut self) -> Result<bool, ItemFilterError> {
         let boolean = self.take_word("true");
-        if boolean || self.take_word("false") { Ok(boolean) } else { Err(self.expected("`true` or `false`")) }
+        if boolean || self.take_word("false") {
+            Ok(boolean)
+        } else {
+            Err(self.unexpected_input_error("`true` or `false`"))
+        }
     }
 
-    /// An RFC 3339 date and time with an offset, quoted or not, or milliseconds since 1970.
-    fn timestamp(&mut self) -> Result<Timestamp, ItemFilterError> {
-        self.skip_space();
+    /// Parses a time: an RFC 3339 date and time with an offset, quoted or not, or milliseconds
+    /// since 1970.
+    fn parse_timestamp(&mut self) -> Result<Timestamp, ItemFilterError> {
+        self.skip_white_space();
         let start = self.position;
-        let text = self.text_value()?;
+        let text = self.parse_text_value()?;
         let milliseconds = text.parse().ok().or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
         milliseconds.ok_or_else(|| {
-            self.error(start, "expected a date and time with an offset (RFC 3339), or milliseconds since 1970")
+            self.error_at(start, "expected a date and time with an offset (RFC 3339), or milliseconds since 1970")
         })
     }
 }
 
-/// The single part as `Ok`, or all parts as `Err`.
-fn into_single(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec<FilterExpression>> {
+/// Returns the part as `Ok` if there is exactly one, else all parts as `Err`.
+fn single_part_or_all(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec<FilterExpression>> {
     match parts.pop() {
         Some(part) if parts.is_empty() => Ok(part),
         last => {
@@ -301,6 +319,6 @@ fn into_single(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec
     }
 }
 
-fn negate(test: FilterExpression, negated: bool) -> FilterExpression {
+fn negate_if(test: FilterExpression, negated: bool) -> FilterExpression {
     if negated { FilterExpression::Not(Box::new(test)) } else { test }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn tea() -> Item {
+fn tea_item() -> Item {
     Item {
         categories: vec!["tea".to_owned(), "green tea".to_owned()],
         brand: Some("it's".to_owned()),
@@ -45,8 +45,8 @@ fn every_operator_matches_as_documented() {
         "not not available",
     ];
     for text in holds {
-        assert!(ItemFilter::parse(text).unwrap().matches(&tea()), "{text}");
-        assert!(!ItemFilter::parse(&format!("not ({text})")).unwrap().matches(&tea()), "not ({text})");
+        assert!(ItemFilter::parse(text).unwrap().matches(&tea_item()), "{text}");
+        assert!(!ItemFilter::parse(&format!("not ({text})")).unwrap().matches(&tea_item()), "not ({text})");
     }
     let nothing = Item::default();
     for text in [
@@ -65,10 +65,10 @@ fn every_operator_matches_as_documented() {
 }
 
 #[test]
-fn and_binds_before_or() {
+fn and_binds_more_tightly_than_or() {
     let filter = ItemFilter::parse("category = tea or category = tea and price > 100").unwrap();
-    assert!(filter.matches(&tea()));
-    assert!(!ItemFilter::parse("(category = tea or category = tea) and price > 100").unwrap().matches(&tea()));
+    assert!(filter.matches(&tea_item()));
+    assert!(!ItemFilter::parse("(category = tea or category = tea) and price > 100").unwrap().matches(&tea_item()));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn errors_point_at_the_first_unexpected_character() {
     }
 }
 
-/// A generated expression and whether it holds for [`tea`].
+/// Generates filter expressions, each with the expected result for [`tea_item`].
 fn generated_expression() -> impl Strategy<Value = (String, bool)> {
     let tests = [
         ("category = tea", true),
@@ -126,12 +126,12 @@ fn generated_expression() -> impl Strategy<Value = (String, bool)> {
 proptest! {
     #[test]
     fn generated_expressions_evaluate_by_boolean_logic((text, holds) in generated_expression()) {
-        prop_assume!(text.len() <= ItemFilter::MAX_BYTES);
-        prop_assert_eq!(ItemFilter::parse(&text).unwrap().matches(&tea()), holds, "{}", text);
+        prop_assume!(text.len() <= ItemFilter::MAX_EXPRESSION_BYTES);
+        prop_assert_eq!(ItemFilter::parse(&text).unwrap().matches(&tea_item()), holds, "{}", text);
     }
 
     #[test]
-    fn any_text_parses_or_fails_within_its_bounds(text in "(category|price|and|or|not|in|has|[=<>!(),'\"]|[a-z0-9]| |\\PC){0,60}") {
+    fn an_error_column_is_within_the_text(text in "(category|price|and|or|not|in|has|[=<>!(),'\"]|[a-z0-9]| |\\PC){0,60}") {
         if let Err(error) = ItemFilter::parse(&text) {
             prop_assert!((1..=text.chars().count() + 1).contains(&error.column));
         }
