@@ -155,8 +155,8 @@ impl Actor for CommitterActor {
     fn started(&mut self, context: &mut Self::Context) {
         // Admission control bounds the queue. A smaller mailbox would reject admitted entries.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // Checks and retries even without a write. A load balancer sends no writes to a node that is
-        // not ready, so waiting for a write would keep this node out of service forever.
+        // Checks and retries even without a write. A load balancer sends no writes to a node that
+        // is not ready, so waiting for a write would keep this node out of service forever.
         context.run_interval(Self::RETRY_INTERVAL, |actor, _| {
             if actor.is_stopping {
                 return;

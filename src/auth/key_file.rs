@@ -21,7 +21,8 @@ struct KeyFileContent {
     keys: Vec<ApiKey>,
 }
 
-/// The file `keys.json` in a data directory. Each update replaces the whole file. Only the owner can read the file. A lock on the directory serialises updates by several processes.
+/// The file `keys.json` in a data directory. Each update replaces the whole file. Only the owner
+/// can read the file. A lock on the directory serialises updates by several processes.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     dir: PathBuf,

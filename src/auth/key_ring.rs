@@ -46,7 +46,8 @@ impl KeyRing {
         all
     }
 
-    /// Whether a key grants access to a listener: to the public API if `is_public_listener`, otherwise to the admin endpoint.
+    /// Whether a key grants access to a listener: to the public API if `is_public_listener`,
+    /// otherwise to the admin endpoint.
     #[must_use]
     pub fn has_key_for_listener(&self, is_public_listener: bool) -> bool {
         let grants = |scope: Scope| if is_public_listener { scope.is_public() } else { scope == Scope::Admin };

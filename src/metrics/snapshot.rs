@@ -9,7 +9,8 @@ impl MetricsSnapshot {
         Self(text)
     }
 
-    /// Returns the value of a series, or 0 if there is no such series. `series` is in Prometheus' notation, such as `sequor_events_total{outcome="accepted"}`.
+    /// Returns the value of a series, or 0 if there is no such series. `series` is in Prometheus'
+    /// notation, such as `sequor_events_total{outcome="accepted"}`.
     #[must_use]
     pub fn series_value(&self, series: &str) -> f64 {
         let series_value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();

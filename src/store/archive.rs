@@ -16,8 +16,9 @@ const BUFFER: usize = 1 << 18;
 /// The parts of a data directory that a backup contains. The rest belongs to a running daemon.
 pub(super) const PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
 
-/// Bound of the unpacked size of an archive: this many bytes, plus a multiple of the archive's size.
-/// A database compresses to a tenth or more; an archive that exceeds the bound is not a backup.
+/// Bound of the unpacked size of an archive: this many bytes, plus a multiple of the archive's
+/// size. A database compresses to a tenth or more; an archive that exceeds the bound is not a
+/// backup.
 const MAX_UNPACKED_BASE: u64 = 64 << 20;
 /// That multiple.
 const MAX_UNPACKED_FACTOR: u64 = 100;
@@ -67,9 +68,9 @@ pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
 /// Durably unpacks an archive of [`pack`] into an existing empty directory.
 ///
 /// # Errors
-/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path that is no
-/// part of a backup. [`StoreError::Io`] if it is damaged or incomplete, unpacks to far more than its
-/// size, or cannot be written.
+/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path that is
+/// no part of a backup. [`StoreError::Io`] if it is damaged or incomplete, unpacks to far more than
+/// its size, or cannot be written.
 pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
     let archive = File::open(file).map_err(failed)?;

@@ -21,8 +21,8 @@ impl Store {
     /// scratch.
     ///
     /// # Errors
-    /// [`StoreError::MissingPretrained`] if the file was removed, [`StoreError::Io`] if it cannot be
-    /// read, is damaged or is another one.
+    /// [`StoreError::MissingPretrained`] if the file was removed, [`StoreError::Io`] if it cannot
+    /// be read, is damaged or is another one.
     pub fn pretrained_state(&self) -> Result<Option<CheckpointReader>, StoreError> {
         let (path, recorded) = (self.pretrained_path(), self.recorded_pretrained()?);
         match open_checkpoint(&path) {
@@ -57,8 +57,8 @@ impl Store {
         Ok(self.sync(Durability::PowerLoss)?)
     }
 
-    /// Records the file, if there is one and it is not recorded yet: earlier versions did not, and a
-    /// process may have died between the two writes.
+    /// Records the file, if there is one and it is not recorded yet: earlier versions did not, and
+    /// a process may have died between the two writes.
     pub(super) fn record_existing_pretrained(&self) -> Result<(), StoreError> {
         if self.recorded_pretrained()?.is_none() && open_checkpoint(&self.pretrained_path()).is_ok() {
             self.record_pretrained()?;

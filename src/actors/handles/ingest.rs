@@ -76,8 +76,8 @@ impl IngestHandle {
             .map_err(RequestError::Store)
     }
 
-    /// Rejects events while the learner is too far behind. `max_lag` is the sender's own limit, if it
-    /// has one.
+    /// Rejects events while the learner is too far behind. `max_lag` is the sender's own limit, if
+    /// it has one.
     ///
     /// # Errors
     /// [`RequestError::LearnerBehind`] if the lag has reached the smaller of the two limits.

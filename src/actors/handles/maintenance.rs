@@ -57,16 +57,16 @@ impl MaintenanceHandle {
         self.store_maintenance.compact()
     }
 
-    /// Prepares a stop: cancels a compaction and ends subscriptions, so that the stop does not wait for
-    /// them.
+    /// Prepares a stop: cancels a compaction and ends subscriptions, so that the stop does not wait
+    /// for them.
     pub fn prepare_stop(&self) {
         self.store_maintenance.cancel();
         self.router.close_subscribers();
     }
 
-    /// Ends learning, stores all derived state and ends every write, so that the store can be closed.
-    /// A backlog of at most 1,024 entries is learned first; a larger one is
-    /// learned after the next start. Returns the checkpoint's offset.
+    /// Ends learning, stores all derived state and ends every write, so that the store can be
+    /// closed. A backlog of at most 1,024 entries is learned first; a larger one is learned after
+    /// the next start. Returns the checkpoint's offset.
     ///
     /// # Errors
     /// The first failure; no acknowledged entry is lost by it.

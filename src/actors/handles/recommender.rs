@@ -78,8 +78,8 @@ impl RecommenderHandle {
     /// The items of a user's remembered steps that are hidden at `now`.
     ///
     /// # Errors
-    /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`] if
-    /// the session cannot be read.
+    /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`]
+    /// if the session cannot be read.
     pub async fn hidden_items(
         &self,
         user: String,
