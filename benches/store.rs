@@ -66,7 +66,7 @@ fn read(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(64));
     group.bench_function("read 64 from the middle", |bencher| {
-        bencher.iter(|| journal.read(COUNT / 2 + 200, 64).unwrap())
+        bencher.iter(|| journal.read_entries(COUNT / 2 + 200, 64).unwrap())
     });
     group.finish();
 }

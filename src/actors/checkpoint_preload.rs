@@ -21,7 +21,7 @@ impl CheckpointPreload {
     pub fn read(data_dir: &Path) -> Self {
         let checkpoints = Checkpoints::in_data_dir(data_dir);
         Self(std::thread::spawn(move || {
-            let newest = checkpoints.newest(Offset::MAX).ok()??;
+            let newest = checkpoints.open_newest(Offset::MAX).ok()??;
             Some((newest.offset(), decode_checkpoint(newest)?))
         }))
     }

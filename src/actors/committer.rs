@@ -115,7 +115,7 @@ impl CommitterActor {
                 synced
             })
         });
-        let outcome = outcome.unwrap_or_else(|_| Err(self.core.struck()));
+        let outcome = outcome.unwrap_or_else(|_| Err(self.core.error_after_panic()));
         self.failed = outcome.is_err();
         outcome
     }

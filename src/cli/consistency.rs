@@ -9,7 +9,7 @@ use crate::auth::KeyFile;
 use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::registries::ItemDictionary;
 use crate::settings::Settings;
-use crate::store::{DamageFinding, DamageRemedy, FORMAT, SessionRecord, Store, StoreError, VerificationReport, keys};
+use crate::store::{DamageFinding, DamageRemedy, STORE_FORMAT, SessionRecord, Store, StoreError, VerificationReport, keys};
 use rustc_hash::FxHashMap;
 
 /// Checks all records of a store, and compares derived state with the journal.
@@ -27,19 +27,19 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     if let Err(error) = &pretrained
         && store.pretrained_state().is_ok()
     {
-        findings.add("origin", format!("cannot be read: {error}"), DamageRemedy::Backup);
+        findings.add_finding("origin", format!("cannot be read: {error}"), DamageRemedy::Backup);
     }
     if let Err(error) = KeyFile::in_dir(store.dir()).read() {
-        findings.add("keys.json", error, DamageRemedy::Keys);
+        findings.add_finding("keys.json", error, DamageRemedy::Keys);
     }
     // With a damaged journal, comparing the sessions would only repeat its damage.
     if findings.is_journal_intact()
         && let Err(error) = check_sessions(store, &names, settings, &mut findings)
     {
-        findings.add("journal", error, DamageRemedy::Restore);
+        findings.add_finding("journal", error, DamageRemedy::Restore);
     }
     let VerificationReport { counts, damages } = findings;
-    let format = store.format_found().unwrap_or(FORMAT);
+    let format = store.format_at_open().unwrap_or(STORE_FORMAT);
     let (differing, damages): (Vec<_>, Vec<_>) =
         damages.into_iter().partition(|finding| finding.remedy == DamageRemedy::Settings);
     let differences = describe_differences(store, settings, &differing);
@@ -90,22 +90,22 @@ fn check_sessions(
             if !is_in_pass(&user) {
                 continue;
             }
-            let location = format!("sessions, {}", keys::redacted(&user));
+            let location = format!("sessions, {}", keys::redacted_user_name(&user));
             let Some(replayed) = users.remove(&user) else {
                 // All events of this user may be in the dropped head of the journal.
                 if begin > 0 && record.applied_through <= begin {
                     continue;
                 }
-                findings.add(location, "the journal contains no event of this user", DamageRemedy::Settings);
+                findings.add_finding(location, "the journal contains no event of this user", DamageRemedy::Settings);
                 continue;
             };
             if replayed.first_unapplied.is_some_and(|next| next < through) {
                 let reason =
                     format!("the record ends at offset {}; all records should reach {through}", record.applied_through);
-                findings.add(&location, reason, DamageRemedy::Rebuild);
+                findings.add_finding(&location, reason, DamageRemedy::Rebuild);
             }
             if let Some((reason, remedy)) = session_difference(&record, &replayed, begin, expired.as_ref()) {
-                findings.add(location, reason, remedy);
+                findings.add_finding(location, reason, remedy);
             }
         }
         check_missing_records(store, users, through, end.saturating_sub(settings.learning.users_kept), findings);
@@ -168,7 +168,7 @@ fn check_missing_records(
             replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
         if must_exist && matches!(store.sessions().get(&user), Ok(None)) {
             let reason = format!("the record is missing; all records should reach {through}");
-            findings.add(format!("sessions, {}", keys::redacted(&user)), reason, DamageRemedy::Rebuild);
+            findings.add_finding(format!("sessions, {}", keys::redacted_user_name(&user)), reason, DamageRemedy::Rebuild);
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::store::{DamageFinding, DamageRemedy, FORMAT, StoreCounts, StoreError};
+use crate::store::{DamageFinding, DamageRemedy, STORE_FORMAT, StoreCounts, StoreError};
 
 /// Report of a consistency check.
 #[derive(Debug, Serialize)]
@@ -36,7 +36,7 @@ impl ConsistencyReport {
     pub(super) fn from_open_error(dir: &Path, error: &StoreError) -> Self {
         let damage =
             DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
-        Self::new(dir, FORMAT, StoreCounts::default(), vec![damage], Vec::new())
+        Self::new(dir, STORE_FORMAT, StoreCounts::default(), vec![damage], Vec::new())
     }
 
     /// The same report for another directory, the target of a restore.
@@ -61,7 +61,8 @@ impl ConsistencyReport {
     }
 
     /// The damages by kind, in the order of each kind's first damage. Damages of one kind have the
-    /// same remedy, lie in the same part of the store, and have reasons that differ only in numbers.
+    /// same remedy, lie in the same part of the store, and have reasons that differ only in
+    /// numbers.
     fn damages_by_kind(&self) -> Vec<Vec<&DamageFinding>> {
         let mut kinds: Vec<Vec<&DamageFinding>> = Vec::new();
         let mut indices = FxHashMap::default();
@@ -133,7 +134,7 @@ mod tests {
             })
             .collect();
         let report = |damages: &[DamageFinding]| {
-            ConsistencyReport::new(Path::new("/d"), FORMAT, StoreCounts::default(), damages.to_vec(), Vec::new())
+            ConsistencyReport::new(Path::new("/d"), STORE_FORMAT, StoreCounts::default(), damages.to_vec(), Vec::new())
         };
         let error = report(&damages).ensure_undamaged().unwrap_err().to_string();
         assert_eq!(error, "/d is damaged in 956 places, all of one kind");

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::data_dir;
 use super::flags::RuntimeFlags;
-use crate::store::{FORMAT, Store};
+use crate::store::{STORE_FORMAT, Store};
 
 /// Arguments of `sequor migrate`.
 #[derive(Debug, Args)]
@@ -21,11 +21,11 @@ impl Migrate {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
         let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), None)?;
-        let (dir, found) = (store.dir().display(), store.format_found()?);
-        if found == FORMAT {
-            println!("{dir} has format {FORMAT}, the current one; there is nothing to do");
+        let (dir, found) = (store.dir().display(), store.format_at_open()?);
+        if found == STORE_FORMAT {
+            println!("{dir} has format {STORE_FORMAT}, the current one; there is nothing to do");
         } else {
-            println!("{dir} was migrated from format {found} to {FORMAT}");
+            println!("{dir} was migrated from format {found} to {STORE_FORMAT}");
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> 
     replayer.replay_sessions("entries replayed into sessions", applied, |mut users, is_in_pass| {
         let mut after: Option<String> = None;
         loop {
-            let page = sessions.page(after.as_deref(), RECORDS_PER_PAGE)?;
+            let page = sessions.read_page(after.as_deref(), RECORDS_PER_PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             let in_pass = page.into_iter().filter(|(user, _)| is_in_pass(user));
@@ -65,7 +65,7 @@ fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> 
                     Some((user, SessionRecord { applied_through, sequence, hidden_state: Vec::new() }))
                 })
                 .collect();
-            sessions.rewrite(rewritten.iter().map(|(user, record)| (user.as_str(), record)))?;
+            sessions.replace_records(rewritten.iter().map(|(user, record)| (user.as_str(), record)))?;
         }
     })
 }

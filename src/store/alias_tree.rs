@@ -16,7 +16,7 @@ pub struct AliasTree {
 }
 
 /// The tree's name in errors.
-const TREE: &str = "links";
+const TREE_NAME: &str = "links";
 
 impl AliasTree {
     pub(super) fn new(store: Store) -> Self {
@@ -29,7 +29,7 @@ impl AliasTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn put(&self, aliases: &[UserAlias], removed: &[Offset]) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         for alias in aliases {
             let key = alias.offset.to_be_bytes();
             let mut envelope = ChecksummedEnvelope::with_capacity(alias.from.len() + alias.into.len() + 8);
@@ -52,8 +52,8 @@ impl AliasTree {
             .map(|pair| {
                 let (key, value) = pair?;
                 let offset = key.as_ref().try_into().map(Offset::from_be_bytes).unwrap_or_default();
-                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: offset.to_string(), reason };
-                let payload = envelope::open(&key, &value).map_err(damaged)?;
+                let damaged = |reason| StoreError::DamagedValue { tree: TREE_NAME, key: offset.to_string(), reason };
+                let payload = envelope::open_value(&key, &value).map_err(damaged)?;
                 let (from, into): (String, String) =
                     codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
                 Ok(UserAlias { offset, from: Arc::from(from), into: Arc::from(into) })

@@ -11,17 +11,17 @@ use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType};
 
 /// Size of the I/O buffers, in bytes.
-const BUFFER: usize = 1 << 18;
+const IO_BUFFER_BYTES: usize = 1 << 18;
 
 /// The parts of a data directory that a backup contains. The rest belongs to a running daemon.
-pub(super) const PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
+pub(super) const BACKUP_PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
 
 /// Bound of the unpacked size of an archive: this many bytes, plus a multiple of the archive's
 /// size. A database compresses to a tenth or more; an archive that exceeds the bound is not a
 /// backup.
-const MAX_UNPACKED_BASE: u64 = 64 << 20;
+const MAX_UNPACKED_BASE_BYTES: u64 = 64 << 20;
 /// That multiple.
-const MAX_UNPACKED_FACTOR: u64 = 100;
+const MAX_UNPACKED_BYTES_PER_ARCHIVE_BYTE: u64 = 100;
 
 /// Reader that fails after a number of bytes.
 struct BoundedReader<R> {
@@ -35,7 +35,7 @@ impl<R: Read> Read for BoundedReader<R> {
         self.remaining = self.remaining.checked_sub(read as u64).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("it unpacks to more than {MAX_UNPACKED_FACTOR} times its size, so it is not a backup"),
+                format!("it unpacks to more than {MAX_UNPACKED_BYTES_PER_ARCHIVE_BYTE} times its size, so it is not a backup"),
             )
         })?;
         Ok(read)
@@ -46,11 +46,11 @@ impl<R: Read> Read for BoundedReader<R> {
 ///
 /// # Errors
 /// [`StoreError::Io`] if the file exists, or if a file cannot be read or written.
-pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
+pub(super) fn pack_archive(dir: &Path, file: &Path) -> Result<(), StoreError> {
     let written = File::create_new(file).and_then(|archive| {
-        let packed = GzEncoder::new(BufWriter::with_capacity(BUFFER, archive), Compression::fast());
+        let packed = GzEncoder::new(BufWriter::with_capacity(IO_BUFFER_BYTES, archive), Compression::fast());
         let mut builder = Builder::new(packed);
-        for part in PARTS {
+        for part in BACKUP_PARTS {
             let path = dir.join(part);
             if path.is_dir() {
                 builder.append_dir_all(part, &path)?;
@@ -65,25 +65,25 @@ pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
     written.map_err(StoreError::io("packing", file))
 }
 
-/// Durably unpacks an archive of [`pack`] into an existing empty directory.
+/// Durably unpacks an archive of [`pack_archive`] into an existing empty directory.
 ///
 /// # Errors
 /// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path that is
 /// no part of a backup. [`StoreError::Io`] if it is damaged or incomplete, unpacks to far more than
 /// its size, or cannot be written.
-pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
+pub(super) fn unpack_archive(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
     let archive = File::open(file).map_err(failed)?;
     let packed = archive.metadata().map_err(failed)?.len();
-    let remaining = packed.saturating_mul(MAX_UNPACKED_FACTOR).saturating_add(MAX_UNPACKED_BASE);
-    let inner = MultiGzDecoder::new(BufReader::with_capacity(BUFFER, archive));
+    let remaining = packed.saturating_mul(MAX_UNPACKED_BYTES_PER_ARCHIVE_BYTE).saturating_add(MAX_UNPACKED_BASE_BYTES);
+    let inner = MultiGzDecoder::new(BufReader::with_capacity(IO_BUFFER_BYTES, archive));
     let mut archive = Archive::new(BoundedReader { inner, remaining });
     for entry in archive.entries().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
         let path = entry.path().map_err(failed)?.into_owned();
         let is_inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let first = path.components().find(|part| matches!(part, Component::Normal(_)));
-        let is_part = first.is_none_or(|first| PARTS.iter().any(|part| first.as_os_str() == *part));
+        let is_part = first.is_none_or(|first| BACKUP_PARTS.iter().any(|part| first.as_os_str() == *part));
         let target = dir.join(&path);
         match entry.header().entry_type() {
             EntryType::Directory if is_inside && is_part => {
@@ -119,14 +119,14 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::InvalidBackup`] if `from` has no store, [`StoreError::Locked`] if a process has it
 /// open, [`StoreError::Io`] if a file cannot be read or written.
-pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let store = if from.is_dir() { switchover::current_database(from)? } else { from.join("store") };
+pub(super) fn copy_data_dir(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let store = if from.is_dir() { switchover::active_database_path(from)? } else { from.join("store") };
     if !store.is_dir() {
         let reason = "it is neither a `.tar.gz` file nor a directory with a store".to_owned();
         return Err(StoreError::InvalidBackup { path: from.to_owned(), reason });
     }
     let _lock = DataDirLock::acquire_shared(from)?;
-    for part in PARTS {
+    for part in BACKUP_PARTS {
         let (path, target) = (if part == "store" { store.clone() } else { from.join(part) }, to.join(part));
         if path.is_dir() {
             copy_files(&path, &target)?;
@@ -168,20 +168,20 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_directory_round_trips_and_damaged_or_foreign_archives_are_rejected() {
+    fn an_unpacked_archive_equals_the_directory_and_damaged_archives_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to, file) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("it.tar.gz"));
         fs::create_dir_all(from.join("store/blobs")).unwrap();
         fs::write(from.join("store/blobs/1"), vec![7; 300_000]).unwrap();
         fs::write(from.join("end"), "").unwrap();
         fs::write(from.join("lock"), "").unwrap();
-        pack(&from, &file).unwrap();
-        assert!(pack(&from, &file).is_err(), "nothing is overwritten");
+        pack_archive(&from, &file).unwrap();
+        assert!(pack_archive(&from, &file).is_err(), "nothing is overwritten");
         fs::create_dir(&to).unwrap();
-        unpack(&file, &to).unwrap();
+        unpack_archive(&file, &to).unwrap();
         let copied = dir.path().join("copied");
         fs::create_dir(&copied).unwrap();
-        copy_data(&from, &copied).unwrap();
+        copy_data_dir(&from, &copied).unwrap();
         for to in [to, copied] {
             assert_eq!(
                 (fs::read(to.join("store/blobs/1")).unwrap(), fs::read(to.join("end")).unwrap()),
@@ -203,7 +203,7 @@ mod tests {
             let (damaged, to) = (dir.path().join(format!("{damage}.tar.gz")), dir.path().join(format!("to{damage}")));
             fs::write(&damaged, bytes).unwrap();
             fs::create_dir(&to).unwrap();
-            assert!(unpack(&damaged, &to).is_err());
+            assert!(unpack_archive(&damaged, &to).is_err());
         }
 
         let foreign = dir.path().join("foreign.tar.gz");
@@ -213,7 +213,7 @@ mod tests {
         header.set_size(0);
         builder.append_link(&mut header, "store", "/etc").unwrap();
         builder.into_inner().unwrap().finish().unwrap();
-        let refused = unpack(&foreign, &dir.path().join("to0")).unwrap_err();
+        let refused = unpack_archive(&foreign, &dir.path().join("to0")).unwrap_err();
         assert!(matches!(refused, StoreError::InvalidBackup { .. }), "{refused}");
     }
 }

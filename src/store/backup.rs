@@ -4,7 +4,7 @@
 //! is ahead of its journal. Derived state stores its watermark, and a start applies the rest of the
 //! journal.
 
-use super::archive::pack;
+use super::archive::pack_archive;
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
@@ -28,20 +28,20 @@ pub struct BackupSummary {
 /// Number of entries that are copied as one journal record.
 const ENTRIES_PER_RECORD: usize = 1024;
 /// Number of session records that are copied at a time.
-const SESSION_BATCH: usize = 256;
+const SESSIONS_PER_BATCH: usize = 256;
 
 /// End of the name of a backup that is being written, before a random part.
-const STAGE_SUFFIX: &str = ".unfinished-";
+const UNFINISHED_BACKUP_SUFFIX: &str = ".unfinished-";
 /// File in an unfinished backup, locked while its process runs.
-const CLAIM: &str = "claim";
+const CLAIM_FILE: &str = "claim";
 
 /// Removes the unfinished backups in `folder` whose process has died. Keeps all other files.
-fn remove_abandoned_stages(folder: &Path) -> Result<(), StoreError> {
+fn remove_abandoned_backups(folder: &Path) -> Result<(), StoreError> {
     let entries = folder.read_dir().map_err(StoreError::io("writing to", folder))?;
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let is_stage = path.file_name().is_some_and(|name| name.to_string_lossy().contains(STAGE_SUFFIX));
+        let is_stage = path.file_name().is_some_and(|name| name.to_string_lossy().contains(UNFINISHED_BACKUP_SUFFIX));
         // Backups of earlier versions have no claim. Their copy of the store has a lock file.
-        let claims = [path.join(CLAIM), path.join("data/lock")];
+        let claims = [path.join(CLAIM_FILE), path.join("data/lock")];
         let Some(claim) = claims.iter().filter(|_| is_stage).find_map(|claim| File::open(claim).ok()) else { continue };
         if claim.try_lock().is_ok() {
             std::fs::remove_dir_all(&path).map_err(StoreError::io("removing", &path))?;
@@ -73,11 +73,11 @@ impl Store {
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.ensure_outside(target, folder)?;
-        remove_abandoned_stages(folder)?;
-        let stage = tempfile::Builder::new().prefix(&format!("{name}{STAGE_SUFFIX}")).tempdir_in(folder);
+        self.ensure_outside_data_dir(target, folder)?;
+        remove_abandoned_backups(folder)?;
+        let stage = tempfile::Builder::new().prefix(&format!("{name}{UNFINISHED_BACKUP_SUFFIX}")).tempdir_in(folder);
         let stage = stage.map_err(StoreError::io("writing to", folder))?;
-        let claim = stage.path().join(CLAIM);
+        let claim = stage.path().join(CLAIM_FILE);
         let claim = File::create_new(&claim)
             .and_then(|file| file.lock().map(|()| file))
             .map_err(StoreError::io("locking", &claim))?;
@@ -85,7 +85,7 @@ impl Store {
         let copied = self.copy_to(&data, observe)?;
         if is_archive(target) {
             let file = stage.path().join("archive");
-            pack(&data, &file)?;
+            pack_archive(&data, &file)?;
             // A hard link, unlike a rename, never replaces an existing file.
             std::fs::hard_link(&file, target).map_err(StoreError::io("writing", target))?;
         } else {
@@ -100,7 +100,7 @@ impl Store {
 
     /// Refuses a target in the data directory: the daemon removes what is not part of its data, and
     /// a backup on the same files protects from little.
-    fn ensure_outside(&self, target: &Path, folder: &Path) -> Result<(), StoreError> {
+    fn ensure_outside_data_dir(&self, target: &Path, folder: &Path) -> Result<(), StoreError> {
         let canonical = |path: &Path| path.canonicalize().map_err(StoreError::io("writing to", path));
         if canonical(folder)?.starts_with(canonical(self.dir())?) {
             return Err(StoreError::TargetInDataDir { path: target.to_owned(), dir: self.dir().to_owned() });
@@ -131,7 +131,7 @@ impl Store {
             .try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
 
         let sessions_through = self.sessions().watermark()?;
-        let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSION_BATCH));
+        let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSIONS_PER_BATCH));
         let put = |batch: &mut Vec<(String, _)>| {
             let records = std::mem::take(batch);
             copy.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), sessions_through)
@@ -139,7 +139,7 @@ impl Store {
         for record in self.sessions().iter()? {
             batch.push(record?);
             sessions += 1;
-            if batch.len() >= SESSION_BATCH {
+            if batch.len() >= SESSIONS_PER_BATCH {
                 put(&mut batch)?;
             }
         }
@@ -187,8 +187,8 @@ impl Store {
                 io::copy(&mut pretrained, file).map(drop).map_err(StoreError::io("copying", dir))
             })?;
         }
-        if let Some(fingerprint) = self.fingerprint()? {
-            copy.set_fingerprint(&fingerprint)?;
+        if let Some(fingerprint) = self.secret_fingerprint()? {
+            copy.set_secret_fingerprint(&fingerprint)?;
         }
         copy.journal().set_first_offset(self.journal().first_offset()?)?;
         copy.erasures().record_erased(&self.erasures().erased_users()?)?;
@@ -260,7 +260,9 @@ impl Store {
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
         let source = self.checkpoints_read_only();
         // Retries once: the newest checkpoint may be replaced by a newer one before it is opened.
-        let newest = source.newest(journal_end)?.map_or_else(|| source.newest(journal_end), |found| Ok(Some(found)))?;
+        let newest = source
+            .open_newest(journal_end)?
+            .map_or_else(|| source.open_newest(journal_end), |found| Ok(Some(found)))?;
         let Some(mut newest) = newest else { return Ok(None) };
         let offset = newest.offset();
         let path = source.path(offset);
@@ -278,10 +280,10 @@ fn is_archive(path: &Path) -> bool {
 /// The file name extension of an archive format that backups do not have, if `path` has one. A
 /// backup directory of such a name would be mistaken for an archive.
 fn other_archive_format(path: &Path) -> Option<String> {
-    const EXTENSIONS: [&str; 14] =
+    const OTHER_EXTENSIONS: [&str; 14] =
         ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];
     let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
-    (!is_archive(path) && EXTENSIONS.contains(&extension.as_str())).then_some(extension)
+    (!is_archive(path) && OTHER_EXTENSIONS.contains(&extension.as_str())).then_some(extension)
 }
 
 #[cfg(test)]
@@ -293,13 +295,13 @@ mod tests {
     use proptest::prelude::*;
     use std::io::{Read, Write};
 
-    fn store() -> (tempfile::TempDir, Store) {
+    fn temp_store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
         (dir, store)
     }
 
-    fn journal(store: &Store) -> Vec<Entry> {
+    fn journal_entries(store: &Store) -> Vec<Entry> {
         store.journal().entries(0).unwrap().map(|entry| entry.unwrap().1).collect()
     }
 
@@ -307,7 +309,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
         fn a_copy_equals_the_store(appends in proptest::collection::vec(entries(0..40), 0..4), pretrained in any::<bool>()) {
-            let (dir, store) = store();
+            let (dir, store) = temp_store();
             if pretrained {
                 store.set_pretrained_state::<StoreError>(|file| file.write_all(b"pretrained").map_err(StoreError::io("writing", Path::new("")))).unwrap();
             }
@@ -326,7 +328,7 @@ mod tests {
             prop_assert_eq!(progress, (end, end));
             let copy = Store::open(&target, &StoreOptions::default()).unwrap();
             prop_assert_eq!(copied, BackupSummary { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end) });
-            prop_assert_eq!(journal(&copy), journal(&store));
+            prop_assert_eq!(journal_entries(&copy), journal_entries(&store));
             let all = |store: &Store| store.sessions().iter().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
             prop_assert_eq!(all(&copy), all(&store));
             prop_assert_eq!((copy.sessions().watermark().unwrap(), copy.items().watermark().unwrap()), (end, end));
@@ -334,7 +336,7 @@ mod tests {
             prop_assert_eq!(names(&copy), names(&store));
             prop_assert_eq!(copy.pretrained_state().unwrap().is_some(), pretrained);
             let mut learned = Vec::new();
-            copy.checkpoints(1).unwrap().newest(end).unwrap().unwrap().read_to_end(&mut learned).unwrap();
+            copy.checkpoints(1).unwrap().open_newest(end).unwrap().unwrap().read_to_end(&mut learned).unwrap();
             prop_assert_eq!(learned, b"learned");
             copy.check_journal_end().unwrap();
         }
@@ -342,7 +344,7 @@ mod tests {
 
     #[test]
     fn an_existing_target_is_not_overwritten() {
-        let (dir, store) = store();
+        let (dir, store) = temp_store();
         store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
         let target = dir.path().join("copy");
         std::fs::create_dir(&target).unwrap();

@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Content of the fixture: rows `name = hex`. Lines that start with `#` are comments.
-const GOLDEN: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
+const GOLDEN_FILE: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
 
-fn text(text: &str) -> String {
+fn owned_text(text: &str) -> String {
     text.to_owned()
 }
 
@@ -42,7 +42,7 @@ fn event(number: i64, kind: EventKind) -> Event {
 fn bare_event() -> Event {
     Event {
         event_id: None,
-        user_id: text("user"),
+        user_id: owned_text("user"),
         session_id: None,
         kind: EventKind::View,
         item_id: None,
@@ -66,7 +66,7 @@ fn events_of_every_kind() -> Vec<Entry> {
         EventKind::Rate,
         EventKind::Play,
         EventKind::Dismiss,
-        EventKind::Custom(text("wishlist")),
+        EventKind::Custom(owned_text("wishlist")),
     ];
     (1..).zip(kinds).map(|(number, kind)| Entry::Event(event(number, kind))).collect()
 }
@@ -76,8 +76,8 @@ fn impression() -> Entry {
         .iter()
         .map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
     Entry::Impression(Impression {
-        recommendation_id: text("recommendation"),
-        user_id: text("user"),
+        recommendation_id: owned_text("recommendation"),
+        user_id: owned_text("user"),
         timestamp: 1_700_000_000_100,
         weights_version: 17,
         items: items.collect(),
@@ -86,20 +86,20 @@ fn impression() -> Entry {
 
 fn item_changes() -> Vec<Entry> {
     let full = Item {
-        categories: vec![text("cups"), text("tea")],
-        brand: Some(text("leaf")),
+        categories: vec![owned_text("cups"), owned_text("tea")],
+        brand: Some(owned_text("leaf")),
         price: Some(2.5),
-        tags: vec![text("green")],
+        tags: vec![owned_text("green")],
         available: true,
         published: Some(1_600_000_000_000),
         expires: Some(1_800_000_000_000),
     };
     let bare = Item { available: false, ..Item::default() };
     let set = ItemPatch {
-        categories: Some(vec![text("pots")]),
-        brand: Some(Some(text("root"))),
+        categories: Some(vec![owned_text("pots")]),
+        brand: Some(Some(owned_text("root"))),
         price: Some(Some(3.5)),
-        tags: Some(vec![text("red"), text("new")]),
+        tags: Some(vec![owned_text("red"), owned_text("new")]),
         available: Some(true),
         published: Some(Some(1_610_000_000_000)),
         expires: Some(Some(1_810_000_000_000)),
@@ -156,15 +156,15 @@ fn erasure(number: i64, unlearn: bool) -> UserErasure {
 
 fn expiry(number: i64) -> Expiry {
     Expiry {
-        events: vec![(EventKind::Search, number), (EventKind::Custom(text("wishlist")), number + 1)],
+        events: vec![(EventKind::Search, number), (EventKind::Custom(owned_text("wishlist")), number + 1)],
         impressions: Some(number + 2),
         timestamp: number + 3,
     }
 }
 
 /// The journal records.
-fn records() -> Vec<Vec<Entry>> {
-    let merge = UserMerge { from: text("visitor"), into: text("user1"), timestamp: 1_700_000_000_600 };
+fn journal_records() -> Vec<Vec<Entry>> {
+    let merge = UserMerge { from: owned_text("visitor"), into: owned_text("user1"), timestamp: 1_700_000_000_600 };
     vec![
         events_of_every_kind(),
         vec![Entry::Event(bare_event())],
@@ -187,7 +187,7 @@ fn session_record() -> SessionRecord {
     let sequence = UserSequence {
         session_number: 5,
         session_start: 6,
-        session_id: Some(text("session7")),
+        session_id: Some(owned_text("session7")),
         steps: vec![step(Some(8), 9, true, 10, 11.5), step(None, 2, false, 12, -1.0)],
     };
     SessionRecord { applied_through: 13, sequence, hidden_state: vec![1, 2, 3] }
@@ -195,8 +195,8 @@ fn session_record() -> SessionRecord {
 
 fn quarantined() -> [QuarantinedEntry; 2] {
     [
-        QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: text("of the learner") },
-        QuarantinedEntry { offset: 4, reader: QuarantineReader::Session, reason: text("of a session") },
+        QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: owned_text("of the learner") },
+        QuarantinedEntry { offset: 4, reader: QuarantineReader::Session, reason: owned_text("of a session") },
     ]
 }
 
@@ -209,18 +209,18 @@ fn alias() -> UserAlias {
     UserAlias { offset: 26, from: Arc::from("visitor"), into: Arc::from("user1") }
 }
 
-const FINGERPRINT: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const SECRET_FINGERPRINT: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-fn write(file: &mut CheckpointWriter, payload: &[u8]) -> Result<(), StoreError> {
+fn write_payload(file: &mut CheckpointWriter, payload: &[u8]) -> Result<(), StoreError> {
     file.write_all(payload).map_err(StoreError::io("writing", Path::new("checkpoint")))
 }
 
 /// Creates a store with a value of every kind.
 fn write_everything(dir: &Path) -> Store {
     let store = Store::open(dir, &StoreOptions::default()).unwrap();
-    store.check_pseudonym_secret(Some(FINGERPRINT)).unwrap();
-    store.set_pretrained_state(|file| write(file, b"origin")).unwrap();
-    for record in records() {
+    store.check_pseudonym_secret(Some(SECRET_FINGERPRINT)).unwrap();
+    store.set_pretrained_state(|file| write_payload(file, b"origin")).unwrap();
+    for record in journal_records() {
         store.journal().append(&record, Durability::PowerLoss).unwrap();
     }
     // The committer stores the state derived from the journal: the item names, the event ids, and
@@ -235,12 +235,12 @@ fn write_everything(dir: &Path) -> Store {
     erasures.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
     store.erasures().finish(&erasures[..2]).unwrap();
     store.expiries().begin(34, &expiry(10)).unwrap();
-    store.checkpoints(1).unwrap().write(36, |file| write(file, b"learned state")).unwrap();
+    store.checkpoints(1).unwrap().write(36, |file| write_payload(file, b"learned state")).unwrap();
     store
 }
 
 /// All keys and values of the database, and the files next to it, by name.
-fn bytes_of(store: &Store) -> BTreeMap<String, String> {
+fn stored_bytes_by_name(store: &Store) -> BTreeMap<String, String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let db = &store.engine().unwrap().db;
     let mut found = BTreeMap::new();
@@ -257,15 +257,15 @@ fn bytes_of(store: &Store) -> BTreeMap<String, String> {
     found
 }
 
-fn golden() -> BTreeMap<String, String> {
-    let rows = GOLDEN.lines().filter(|line| !line.starts_with('#'));
+fn golden_bytes_by_name() -> BTreeMap<String, String> {
+    let rows = GOLDEN_FILE.lines().filter(|line| !line.starts_with('#'));
     rows.map(|row| row.split_once(" = ").unwrap()).map(|(name, bytes)| (name.to_owned(), bytes.to_owned())).collect()
 }
 
 #[test]
 fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
-    let (found, golden) = (bytes_of(&write_everything(dir.path())), golden());
+    let (found, golden) = (stored_bytes_by_name(&write_everything(dir.path())), golden_bytes_by_name());
     let mut differences = String::new();
     for name in found.keys().chain(golden.keys().filter(|name| !found.contains_key(*name))) {
         let [is, was] = [&found, &golden].map(|rows| rows.get(name).map_or("absent", String::as_str));
@@ -282,7 +282,7 @@ fn every_stored_value_reads_back_as_it_was_written() {
     drop(write_everything(dir.path()));
     let store = Store::open_existing(dir.path(), &StoreOptions::default()).unwrap();
     let journal: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-    assert_eq!(journal, records().concat());
+    assert_eq!(journal, journal_records().concat());
     assert_eq!(store.sessions().get("user7").unwrap(), Some(session_record()));
     assert_eq!(store.sessions().watermark().unwrap(), 14);
     assert_eq!(store.consents().load().unwrap(), consents());
@@ -301,5 +301,5 @@ fn every_stored_value_reads_back_as_it_was_written() {
     assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(10)));
     let names = store.items().load().unwrap();
     assert_eq!((names.get("item1"), names.get("item13")), (Some(0), Some(12)));
-    store.check_pseudonym_secret(Some(FINGERPRINT)).unwrap();
+    store.check_pseudonym_secret(Some(SECRET_FINGERPRINT)).unwrap();
 }

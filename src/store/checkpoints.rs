@@ -15,17 +15,17 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-const MAGIC: [u8; 8] = *b"SQRCKPT\n";
+const CHECKPOINT_MAGIC: [u8; 8] = *b"SQRCKPT\n";
 /// Version of the layout above.
-const FORMAT: u32 = 1;
-const HEADER: usize = 32;
+const CHECKPOINT_FORMAT: u32 = 1;
+const HEADER_BYTES: usize = 32;
 /// Name of the folder in a data directory.
-pub(super) const FOLDER: &str = "checkpoints";
-const EXTENSION: &str = "checkpoint";
+pub(super) const CHECKPOINTS_FOLDER: &str = "checkpoints";
+const CHECKPOINT_EXTENSION: &str = "checkpoint";
 /// Extension of a checkpoint that is being written.
-const UNFINISHED: &str = "unfinished";
+const UNFINISHED_EXTENSION: &str = "unfinished";
 /// Size of the I/O buffers, in bytes.
-const BUFFER: usize = 1 << 18;
+const IO_BUFFER_BYTES: usize = 1 << 18;
 
 /// A stored state that a rollback can restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,8 +53,9 @@ impl Checkpoints {
             sync_directory(parent)?;
         }
         let checkpoints = Self { dir: dir.to_owned(), keep: keep.max(1) };
-        for path in
-            checkpoints.files()?.filter(|path| path.extension().is_some_and(|extension| extension == UNFINISHED))
+        for path in checkpoints
+            .file_paths()?
+            .filter(|path| path.extension().is_some_and(|extension| extension == UNFINISHED_EXTENSION))
         {
             std::fs::remove_file(&path).map_err(StoreError::io("removing", &path))?;
         }
@@ -64,7 +65,7 @@ impl Checkpoints {
     /// The checkpoints of a data directory, for reading. The store need not be open.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
-        Self::read_only(&data_dir.join(FOLDER))
+        Self::read_only(&data_dir.join(CHECKPOINTS_FOLDER))
     }
 
     /// The directory, for reading. Creates and removes nothing, since another process may be
@@ -119,7 +120,7 @@ impl Checkpoints {
         E: From<StoreError>,
     {
         let length = write_checkpoint(&self.path(offset), offset, fill)?;
-        self.prune(offset)?;
+        self.remove_surplus(offset)?;
         Ok(length)
     }
 
@@ -129,15 +130,15 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
-    pub fn newest(&self, journal_end: Offset) -> Result<Option<CheckpointReader>, StoreError> {
-        Ok(self.newest_first(journal_end)?.next())
+    pub fn open_newest(&self, journal_end: Offset) -> Result<Option<CheckpointReader>, StoreError> {
+        Ok(self.open_newest_first(journal_end)?.next())
     }
 
-    /// Readers of all checkpoints that [`Checkpoints::newest`] accepts, newest first.
+    /// Readers of all checkpoints that [`Checkpoints::open_newest`] accepts, newest first.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
-    pub fn newest_first(&self, journal_end: Offset) -> Result<impl Iterator<Item = CheckpointReader>, StoreError> {
+    pub fn open_newest_first(&self, journal_end: Offset) -> Result<impl Iterator<Item = CheckpointReader>, StoreError> {
         let read = move |offset: Offset| {
             let path = self.path(offset);
             if offset > journal_end {
@@ -191,12 +192,12 @@ impl Checkpoints {
             let offset = path.file_stem()?.to_str()?.parse().ok()?;
             (self.path(offset) == path).then_some(offset)
         };
-        let mut offsets: Vec<Offset> = self.files()?.filter_map(offset_of).collect();
+        let mut offsets: Vec<Offset> = self.file_paths()?.filter_map(offset_of).collect();
         offsets.sort_unstable();
         Ok(offsets)
     }
 
-    fn prune(&self, written: Offset) -> Result<(), StoreError> {
+    fn remove_surplus(&self, written: Offset) -> Result<(), StoreError> {
         let (up_to_written, later): (Vec<_>, Vec<_>) =
             self.offsets()?.into_iter().partition(|offset| *offset <= written);
         let surplus = |offsets: Vec<Offset>| offsets.into_iter().rev().skip(self.keep);
@@ -208,10 +209,10 @@ impl Checkpoints {
 
     pub(super) fn path(&self, offset: Offset) -> PathBuf {
         // Padded to the digits of the largest offset, so that names sort by offset.
-        self.dir.join(format!("{offset:020}.{EXTENSION}"))
+        self.dir.join(format!("{offset:020}.{CHECKPOINT_EXTENSION}"))
     }
 
-    fn files(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
+    fn file_paths(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
         let listed = self
             .dir
             .read_dir()
@@ -235,7 +236,7 @@ impl CheckpointWriter {
         self.file.flush()?;
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header(offset, self.length, self.hasher))?;
+        file.write_all(&encode_header(offset, self.length, self.hasher))?;
         file.sync_all()?;
         Ok(self.length)
     }
@@ -282,8 +283,10 @@ impl Read for CheckpointReader {
 }
 
 /// The header of a checkpoint; `hasher` has processed the payload.
-fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
-    let mut header = [MAGIC.as_slice(), &FORMAT.to_le_bytes(), &offset.to_le_bytes(), &length.to_le_bytes()].concat();
+fn encode_header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
+    let mut header =
+        [CHECKPOINT_MAGIC.as_slice(), &CHECKPOINT_FORMAT.to_le_bytes(), &offset.to_le_bytes(), &length.to_le_bytes()]
+            .concat();
     hasher.update(&header);
     header.extend_from_slice(&hasher.finalize().to_le_bytes());
     header
@@ -305,7 +308,7 @@ where
 {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".");
-    unfinished.push(UNFINISHED);
+    unfinished.push(UNFINISHED_EXTENSION);
     let unfinished = PathBuf::from(unfinished);
     let written = write_unfinished(offset, &unfinished, fill);
     if written.is_err() {
@@ -329,9 +332,9 @@ where
 {
     let file = own_file::create(path)?;
     let mut writer =
-        CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
+        CheckpointWriter { file: BufWriter::with_capacity(IO_BUFFER_BYTES, file), hasher: Hasher::new(), length: 0 };
     // Space for the header, which is known only after the payload.
-    writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
+    writer.file.write_all(&[0; HEADER_BYTES]).map_err(StoreError::io("writing", path))?;
     fill(&mut writer)?;
     Ok(writer.finish(offset).map_err(StoreError::io("writing", path))?)
 }
@@ -341,7 +344,7 @@ where
 /// # Errors
 /// [`StoreError::Io`] if the file cannot be read or is damaged.
 pub fn open_checkpoint(path: &Path) -> Result<CheckpointReader, StoreError> {
-    verify(path).map_err(StoreError::io("reading", path))
+    open_and_verify(path).map_err(StoreError::io("reading", path))
 }
 
 /// Reads the header of a checkpoint file, which contains the checksum of the payload.
@@ -349,29 +352,29 @@ pub fn open_checkpoint(path: &Path) -> Result<CheckpointReader, StoreError> {
 /// # Errors
 /// [`StoreError::Io`] if the file cannot be read.
 pub(super) fn read_header(path: &Path) -> Result<Vec<u8>, StoreError> {
-    let mut header = Vec::with_capacity(HEADER);
-    let read = File::open(path).and_then(|file| file.take(HEADER as u64).read_to_end(&mut header));
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    let read = File::open(path).and_then(|file| file.take(HEADER_BYTES as u64).read_to_end(&mut header));
     read.map(|_| header).map_err(StoreError::io("reading", path))
 }
 
-fn verify(path: &Path) -> io::Result<CheckpointReader> {
-    let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
-    let mut header_bytes = Vec::with_capacity(HEADER);
-    file.by_ref().take(HEADER as u64).read_to_end(&mut header_bytes)?;
+fn open_and_verify(path: &Path) -> io::Result<CheckpointReader> {
+    let mut file = BufReader::with_capacity(IO_BUFFER_BYTES, File::open(path)?);
+    let mut header_bytes = Vec::with_capacity(HEADER_BYTES);
+    file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut header_bytes)?;
     let damaged = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    let Some(rest) = header_bytes.strip_prefix(&MAGIC) else {
+    let Some(rest) = header_bytes.strip_prefix(&CHECKPOINT_MAGIC) else {
         return damaged("it does not start with the magic bytes of a checkpoint".to_owned());
     };
     match rest.first_chunk().map(|format| u32::from_le_bytes(*format)) {
-        None | Some(FORMAT) => {}
-        Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
+        None | Some(CHECKPOINT_FORMAT) => {}
+        Some(format) => return damaged(format!("its format is {format}, not {CHECKPOINT_FORMAT}")),
     }
     let number = |start: usize| {
         header_bytes.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
     let (offset, claimed) = (number(12), number(20));
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; IO_BUFFER_BYTES];
     let mut length = 0;
     loop {
         let read = file.read(&mut buffer)?;
@@ -379,13 +382,13 @@ fn verify(path: &Path) -> io::Result<CheckpointReader> {
         hasher.update(bytes);
         length += bytes.len() as u64;
     }
-    if header(offset, length, hasher) != header_bytes {
-        return damaged(match header_bytes.len() == HEADER && length == claimed {
+    if encode_header(offset, length, hasher) != header_bytes {
+        return damaged(match header_bytes.len() == HEADER_BYTES && length == claimed {
             true => "it is damaged: its checksum does not match".to_owned(),
             false => format!("it is truncated or damaged: its payload has {length} bytes instead of {claimed}"),
         });
     }
-    file.seek(SeekFrom::Start(HEADER as u64))?;
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     Ok(CheckpointReader { offset, payload: file.take(length) })
 }
 

@@ -12,19 +12,19 @@ use std::io::{Read, Write};
 
 /// Maximum size of a value in a record, in bytes. The decoder rejects a larger length in a damaged
 /// record before it allocates memory.
-const RECORD_LIMIT: usize = 64 << 20;
+const MAX_RECORD_BYTES: usize = 64 << 20;
 /// Maximum sizes of streamed values, in bytes. A stream uses the smallest limit that is at least
 /// its length. The limit is a type parameter of the decoder, so there are only a few.
-const SHORT_LIMIT: usize = RECORD_LIMIT;
-const LONG_LIMIT: usize = 1 << 32;
-const LONGEST_LIMIT: usize = 1 << 40;
+const MAX_SHORT_STREAM_BYTES: usize = MAX_RECORD_BYTES;
+const MAX_LONG_STREAM_BYTES: usize = 1 << 32;
+const MAX_LONGEST_STREAM_BYTES: usize = 1 << 40;
 
-const RECORD: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> =
-    bincode::config::legacy().with_limit::<RECORD_LIMIT>();
-const LONG: Configuration<LittleEndian, Fixint, Limit<LONG_LIMIT>> =
-    bincode::config::legacy().with_limit::<LONG_LIMIT>();
-const LONGEST: Configuration<LittleEndian, Fixint, Limit<LONGEST_LIMIT>> =
-    bincode::config::legacy().with_limit::<LONGEST_LIMIT>();
+const RECORD_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_RECORD_BYTES>> =
+    bincode::config::legacy().with_limit::<MAX_RECORD_BYTES>();
+const LONG_STREAM_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_LONG_STREAM_BYTES>> =
+    bincode::config::legacy().with_limit::<MAX_LONG_STREAM_BYTES>();
+const LONGEST_STREAM_CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_LONGEST_STREAM_BYTES>> =
+    bincode::config::legacy().with_limit::<MAX_LONGEST_STREAM_BYTES>();
 
 /// An encoding or decoding error.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// [`CodecError::Encode`] as for [`encode`], or if the sink fails.
 pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Result<(), CodecError> {
-    bincode::serde::encode_into_std_write(value, sink, RECORD)?;
+    bincode::serde::encode_into_std_write(value, sink, RECORD_CONFIG)?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// [`CodecError::Decode`] as for [`decode`].
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, RECORD)?;
+    let (value, used) = bincode::serde::decode_from_slice(bytes, RECORD_CONFIG)?;
     Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
@@ -100,12 +100,12 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
 /// [`CodecError::Decode`] if the stream fails, ends early or does not encode such a value.
 pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) -> Result<T, CodecError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let read = if length <= SHORT_LIMIT {
-        bincode::serde::decode_from_std_read(stream, RECORD)
-    } else if length <= LONG_LIMIT {
-        bincode::serde::decode_from_std_read(stream, LONG)
+    let read = if length <= MAX_SHORT_STREAM_BYTES {
+        bincode::serde::decode_from_std_read(stream, RECORD_CONFIG)
+    } else if length <= MAX_LONG_STREAM_BYTES {
+        bincode::serde::decode_from_std_read(stream, LONG_STREAM_CONFIG)
     } else {
-        bincode::serde::decode_from_std_read(stream, LONGEST)
+        bincode::serde::decode_from_std_read(stream, LONGEST_STREAM_CONFIG)
     };
     Ok(read?)
 }
@@ -118,7 +118,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_bytes_are_of_fixed_width_and_little_endian() {
+    fn integers_are_encoded_with_fixed_width_and_little_endian() {
         assert_eq!(
             encode(&(1_u16, "ab", Some(-2_i32))).unwrap(),
             [1, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 254, 255, 255, 255]

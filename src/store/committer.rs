@@ -33,7 +33,7 @@ impl Default for CommitterSettings {
 
 /// Number of entries after which the indexes are stored. A start reads at most this many entries to
 /// rebuild them.
-const PERSIST_INTERVAL: Offset = 1_000;
+const INDEX_PERSIST_INTERVAL_ENTRIES: Offset = 1_000;
 
 /// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,13 +129,13 @@ impl Committer {
                 apply_aliases(&mut alias_writer, &mut unstored_aliases, vec![change]);
             }
             if offset >= indexed_through {
-                begin_removal(&store, offset, &entry)?;
+                record_pending_removal(&store, offset, &entry)?;
             }
-            if let Some(item) = item_of(&entry).filter(|_| offset >= indexed_through) {
+            if let Some(item) = item_id_of_entry(&entry).filter(|_| offset >= indexed_through) {
                 items.intern(item);
             }
-            if let Some(id) = event_id(&entry).filter(|_| offset >= ids_unread_from) {
-                dedup.remember(offset, dedup::digest(id));
+            if let Some(id) = event_id_of_entry(&entry).filter(|_| offset >= ids_unread_from) {
+                dedup.add_event_id(offset, dedup::digest_event_id(id));
             }
         }
         items.advance_watermark(end);
@@ -238,7 +238,7 @@ impl Committer {
                 if verdict == ConsentVerdict::Withheld {
                     receipt.withheld.push(index);
                 } else if verdict == ConsentVerdict::Unchanged
-                    || event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id)))
+                    || event_id_of_entry(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest_event_id(id)))
                 {
                     receipt.duplicates.push(index);
                 } else {
@@ -258,8 +258,9 @@ impl Committer {
         self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.next = offset;
-        self.begin_removals(first, &entries);
-        let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        self.record_pending_removals(first, &entries);
+        let entries =
+            (first..).zip(entries).map(|(offset, entry)| to_delivered_entry(&self.items, offset, entry)).collect();
         self.items.advance_watermark(offset);
         Ok((receipts, CommittedBatch { first, entries }))
     }
@@ -281,7 +282,7 @@ impl Committer {
     /// The error of a commit that panicked. As after any failed commit, call [`Committer::recover`]
     /// before the next commit.
     #[must_use]
-    pub fn struck(&self) -> StoreError {
+    pub fn error_after_panic(&self) -> StoreError {
         StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
     }
 
@@ -300,8 +301,10 @@ impl Committer {
             return Err(StoreError::MissingEntries { from: end, until: first });
         }
         let recovered: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
-        let ids =
-            recovered.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
+        let ids = recovered
+            .iter()
+            .filter_map(|(offset, entry)| Some((*offset, dedup::digest_event_id(event_id_of_entry(entry)?))))
+            .collect();
         self.dedup.commit_batch(ids, end);
         let changes = recovered.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
         apply_aliases(&mut self.alias_writer, &mut self.unstored_aliases, changes);
@@ -310,8 +313,9 @@ impl Committer {
             self.unstored_consents.extend(new);
         }
         self.next = end;
-        recovered.iter().for_each(|(offset, entry)| self.begin_removals(*offset, std::slice::from_ref(entry)));
-        let entries = recovered.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        recovered.iter().for_each(|(offset, entry)| self.record_pending_removals(*offset, std::slice::from_ref(entry)));
+        let entries =
+            recovered.into_iter().map(|(offset, entry)| to_delivered_entry(&self.items, offset, entry)).collect();
         self.items.advance_watermark(end);
         Ok(CommittedBatch { first, entries })
     }
@@ -320,7 +324,7 @@ impl Committer {
     /// is due.
     #[must_use]
     pub fn needs_index_persist(&self) -> bool {
-        self.next >= self.indexed_through.saturating_add(PERSIST_INTERVAL)
+        self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
     }
 
     /// Stores the new item names, aliases and consents, so that a restart need not read the journal
@@ -340,7 +344,7 @@ impl Committer {
 
     /// Removes event ids from the deduplication window, after their entries were erased.
     pub fn forget_event_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
-        self.dedup.forget(ids.into_iter().map(dedup::digest).collect());
+        self.dedup.remove_event_ids(ids.into_iter().map(dedup::digest_event_id).collect());
     }
 
     /// Stores the indexes and the deduplication window, so that the next start need not read the
@@ -363,9 +367,9 @@ impl Committer {
 
     /// Records erasures and expiries as in progress. If that fails, the next start finds them in
     /// the tail of the journal.
-    fn begin_removals(&self, first: Offset, entries: &[Entry]) {
+    fn record_pending_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
-            if let Err(error) = begin_removal(&self.store, offset, entry) {
+            if let Err(error) = record_pending_removal(&self.store, offset, entry) {
                 tracing::warn!(
                     offset,
                     error = &error as &dyn std::error::Error,
@@ -376,7 +380,7 @@ impl Committer {
     }
 }
 
-fn begin_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), StoreError> {
+fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), StoreError> {
     match entry {
         Entry::Erase(erasure) => store.erasures().begin(offset, erasure),
         Entry::Expire(expiry) => store.expiries().begin(offset, expiry),
@@ -397,14 +401,14 @@ fn apply_aliases(alias_writer: &mut AliasWriter, unstored_aliases: &mut Unstored
     unstored_aliases.1.extend(alias_writer.apply(changes));
 }
 
-fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEntry {
-    let item = item_of(&entry).map(|item| items.intern(item));
+fn to_delivered_entry(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEntry {
+    let item = item_id_of_entry(&entry).map(|item| items.intern(item));
     DeliveredEntry { offset, entry, item }
 }
 
 /// The item of an entry that can introduce it to the dictionary. Impressions contain only known
 /// items.
-pub(super) fn item_of(entry: &Entry) -> Option<&str> {
+pub(super) fn item_id_of_entry(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),
         Entry::Item(change) => Some(&change.item_id),
@@ -412,7 +416,7 @@ pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     }
 }
 
-fn event_id(entry: &Entry) -> Option<&str> {
+fn event_id_of_entry(entry: &Entry) -> Option<&str> {
     entry.as_event()?.event_id.as_deref()
 }
 

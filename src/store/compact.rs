@@ -28,18 +28,18 @@ pub struct CompactionSummary {
 
 /// Number of changed keys at or below which writers pause and the rest is copied; this takes some
 /// milliseconds.
-const FINAL_KEYS: usize = 256;
+const MAX_KEYS_COPIED_WHILE_PAUSED: usize = 256;
 /// Maximum number of catch-up rounds before writers pause. Each round copies fewer keys, unless the
 /// disk is slower than the writers.
-const CATCH_UP_ROUNDS: usize = 16;
+const MAX_CATCH_UP_ROUNDS: usize = 16;
 /// Bytes that are copied between two syncs. One large sync would delay the syncs of the writers.
 const BYTES_PER_SYNC: u64 = 8 << 20;
 /// Number of pairs that are copied between two checks for cancellation.
-const PAIRS_PER_CHECK: u64 = 256;
+const PAIRS_PER_CANCELLATION_CHECK: u64 = 256;
 /// Minimum size of a database for an automatic compaction, in bytes.
-const MIN_BYTES: u64 = 64 << 20;
+const MIN_COMPACTION_BYTES: u64 = 64 << 20;
 /// Required free disk space per byte of keys and values. A new database takes 1.8 to 2.1 bytes.
-const FREE_SPACE_FACTOR: u64 = 3;
+const FREE_BYTES_PER_LIVE_BYTE: u64 = 3;
 
 impl Store {
     /// Size of all keys and values in bytes, the lower bound of the database's files. The first
@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// Any read error.
     pub fn live_bytes(&self) -> Result<u64, StoreError> {
-        live_bytes(self.engine()?.as_ref())
+        count_live_bytes(self.engine()?.as_ref())
     }
 
     /// The result of [`Store::live_bytes`], if it was counted before.
@@ -66,7 +66,7 @@ impl Store {
     pub fn needs_compaction(&self, ratio: f64) -> Result<bool, StoreError> {
         let (disk, live) = (self.size_on_disk()?, self.live_bytes()?);
         let last_compacted = self.shared.compacted_to.load(Ordering::Relaxed);
-        Ok(is_due(disk, live, last_compacted, ratio))
+        Ok(is_compaction_due(disk, live, last_compacted, ratio))
     }
 
     /// Copies all live data into a new database, which replaces the current one, and removes the
@@ -87,16 +87,16 @@ impl Store {
     ) -> Result<Option<CompactionSummary>, StoreError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = Arc::clone(&self.writable()?.engine);
-        let (bytes_before, live, free) = (old.size_on_disk()?, self.live_bytes()?, free_bytes(&shared.dir)?);
-        if free < live * FREE_SPACE_FACTOR {
+        let old = Arc::clone(&self.lock_for_writing()?.engine);
+        let (bytes_before, live, free) = (old.size_on_disk()?, self.live_bytes()?, free_disk_bytes(&shared.dir)?);
+        if free < live * FREE_BYTES_PER_LIVE_BYTE {
             return Err(StoreError::InsufficientDiskSpace {
                 dir: shared.dir.clone(),
-                needed: live * FREE_SPACE_FACTOR,
+                needed: live * FREE_BYTES_PER_LIVE_BYTE,
                 free,
             });
         }
-        let path = switchover::next_database(&shared.dir, old.path())?;
+        let path = switchover::prepare_next_database_path(&shared.dir, old.path())?;
         old.write_tracker.start_tracking();
         let outcome = self.copy_and_switch(&old, &path, 2 * live, observe);
         old.write_tracker.stop_tracking();
@@ -129,7 +129,7 @@ impl Store {
     ) -> Result<CompactionOutcome, CompactionAborted> {
         let shared = &self.shared;
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.generation, false)?);
-        live_bytes(&new)?;
+        count_live_bytes(&new)?;
         let mut copy = DatabaseCopier { old, new: &new, copied: 0, synced: 0, total, observe };
         // The second pass copies pairs that the first iterator may have missed while pages were
         // split and merged.
@@ -138,10 +138,10 @@ impl Store {
                 return Ok(CompactionOutcome::Cancelled);
             }
         }
-        for _ in 0..CATCH_UP_ROUNDS {
+        for _ in 0..MAX_CATCH_UP_ROUNDS {
             let positions = old.write_tracker.drain_positions();
             copy.copy_positions(&positions)?;
-            if positions.len() <= FINAL_KEYS {
+            if positions.len() <= MAX_KEYS_COPIED_WHILE_PAUSED {
                 break;
             }
         }
@@ -156,7 +156,7 @@ impl Store {
         if old.has_failed() || !engine.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
             return Err(CompactionAborted::Unchanged(StoreError::Reopened { dir: shared.dir.clone() }));
         }
-        if let Err(error) = switchover::activate(&shared.dir, path) {
+        if let Err(error) = switchover::activate_database(&shared.dir, path) {
             // A start may find either database, so this one must reject writes.
             old.mark_failed();
             return Err(CompactionAborted::InDoubt(error));
@@ -215,7 +215,7 @@ impl DatabaseCopier<'_> {
                     self.new.sync(Durability::PowerLoss)?;
                     self.synced = self.copied;
                 }
-                if pairs.is_multiple_of(PAIRS_PER_CHECK) {
+                if pairs.is_multiple_of(PAIRS_PER_CANCELLATION_CHECK) {
                     if self.old.has_failed() {
                         return Err(StoreError::NeedsReopen { dir: self.old.path().to_owned() });
                     }
@@ -242,9 +242,9 @@ impl DatabaseCopier<'_> {
 }
 
 /// Counts the bytes of all keys and values, if they were not counted yet.
-fn live_bytes(engine: &Engine) -> Result<u64, StoreError> {
+fn count_live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     if engine.write_tracker.live_bytes().is_none() {
-        let (grown, mut bytes) = (engine.write_tracker.growth(), 0);
+        let (grown, mut bytes) = (engine.write_tracker.grown_bytes(), 0);
         for name in engine.db.tree_names() {
             for pair in KeyValueIter::new(engine.tree(&name)?.iter(), engine.path()) {
                 let (key, value) = pair?;
@@ -256,12 +256,15 @@ fn live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     Ok(engine.write_tracker.live_bytes().unwrap_or_default())
 }
 
-fn is_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> bool {
-    ratio > 0.0 && disk > MIN_BYTES && disk as f64 > ratio * live as f64 && disk > last_compacted + last_compacted / 2
+fn is_compaction_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> bool {
+    ratio > 0.0
+        && disk > MIN_COMPACTION_BYTES
+        && disk as f64 > ratio * live as f64
+        && disk > last_compacted + last_compacted / 2
 }
 
 /// Free bytes that this process can still use on the file system of `dir`.
-fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
+fn free_disk_bytes(dir: &Path) -> Result<u64, StoreError> {
     let stats = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
     Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
 }

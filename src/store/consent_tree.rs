@@ -17,7 +17,7 @@ pub struct ConsentTree {
 }
 
 /// The tree's name in errors.
-const TREE: &str = "consents";
+const TREE_NAME: &str = "consents";
 
 impl ConsentTree {
     pub(super) fn new(store: Store) -> Self {
@@ -30,7 +30,7 @@ impl ConsentTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn put(&self, changes: &[ConsentRecord]) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         for ConsentRecord { user, consent, offset } in changes {
             let key = user.as_bytes();
             let Some(consent) = consent else {
@@ -53,9 +53,9 @@ impl ConsentTree {
         KeyValueIter::new(engine.consents.iter(), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: "a user".to_owned(), reason };
+                let damaged = |reason| StoreError::DamagedValue { tree: TREE_NAME, key: "a user".to_owned(), reason };
                 let user = std::str::from_utf8(&key).map_err(|error| damaged(error.to_string()))?;
-                let payload = envelope::open(&key, &value).map_err(damaged)?;
+                let payload = envelope::open_value(&key, &value).map_err(damaged)?;
                 let (consent, offset): (Consent, Offset) =
                     codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
                 Ok(ConsentRecord { user: Arc::from(user), consent: Some(consent), offset })

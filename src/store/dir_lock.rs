@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Pause between attempts to lock a data directory.
-const PAUSE: Duration = Duration::from_millis(10);
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Number of attempts. A child process holds a copy of its parent's lock between `fork` and `exec`.
-const ATTEMPTS: u32 = 50;
+const MAX_DIR_LOCK_ATTEMPTS: u32 = 50;
 /// Number of attempts to lock the database. Worker threads of a database that was just closed hold
 /// its lock a little longer.
-const DATABASE_ATTEMPTS: u32 = 200;
+const MAX_DATABASE_LOCK_ATTEMPTS: u32 = 200;
 
 /// A locked data directory: its file `lock`.
 #[derive(Debug)]
@@ -28,10 +28,11 @@ impl DataDirLock {
     pub(super) fn acquire(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("lock");
         let file = own_file::open(File::options().create(true).truncate(false).write(true), &path)?;
-        wait_for(dir, ATTEMPTS, || file.try_lock())?;
-        if let Ok(database) = File::options().read(true).write(true).open(switchover::current_database(dir)?.join("db"))
+        retry_lock(dir, MAX_DIR_LOCK_ATTEMPTS, || file.try_lock())?;
+        if let Ok(database) =
+            File::options().read(true).write(true).open(switchover::active_database_path(dir)?.join("db"))
         {
-            wait_for(dir, DATABASE_ATTEMPTS, || database.try_lock())?;
+            retry_lock(dir, MAX_DATABASE_LOCK_ATTEMPTS, || database.try_lock())?;
         }
         Ok(Self { _file: file })
     }
@@ -42,19 +43,19 @@ impl DataDirLock {
     /// # Errors
     /// As [`DataDirLock::acquire`].
     pub(super) fn acquire_shared(dir: &Path) -> Result<Option<File>, StoreError> {
-        let database = File::open(switchover::current_database(dir)?.join("db")).ok();
+        let database = File::open(switchover::active_database_path(dir)?.join("db")).ok();
         let file = File::open(dir.join("lock")).ok();
         for file in database.iter().chain(&file) {
-            wait_for(dir, 1, || file.try_lock_shared())?;
+            retry_lock(dir, 1, || file.try_lock_shared())?;
         }
         Ok(file)
     }
 }
 
-fn wait_for(dir: &Path, attempts: u32, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StoreError> {
+fn retry_lock(dir: &Path, attempts: u32, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StoreError> {
     for attempt in 1..=attempts {
         match try_lock() {
-            Err(TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(LOCK_RETRY_PAUSE),
             Err(TryLockError::WouldBlock) => break,
             // A file system without locks.
             Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", dir)(source)),

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in the data directory.
-const NAME: &str = "end";
+const END_MARKER_FILE: &str = "end";
 
 /// The open file, and its content when it was opened.
 #[derive(Debug)]
@@ -31,16 +31,16 @@ impl EndMarker {
     /// # Errors
     /// Any I/O error.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(NAME);
+        let path = dir.join(END_MARKER_FILE);
         let file = own_file::open(File::options().create(true).truncate(false).read(true).write(true), &path)?;
         let mut bytes = Vec::new();
         (&file).take(64).read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
-        Ok(Self { file, path, found: read(&bytes) })
+        Ok(Self { file, path, found: decode_end(&bytes) })
     }
 
     /// The recorded end when the file was opened: every entry before this offset was on the disk.
     /// `None` for a new file, an error with the reason for a damaged one.
-    pub(crate) fn value_at_open(&self) -> Result<Option<Offset>, &str> {
+    pub(crate) fn end_at_open(&self) -> Result<Option<Offset>, &str> {
         self.found.as_ref().copied().map_err(String::as_str)
     }
 
@@ -52,13 +52,13 @@ impl EndMarker {
     /// Records that every entry before `end` is on the disk.
     pub(crate) fn advance(&self, end: Offset) {
         // Not an error for the caller: the entries are on the disk.
-        if let Err(error) = self.file.write_all_at(&bytes(end), 0) {
+        if let Err(error) = self.file.write_all_at(&encode_end(end), 0) {
             tracing::warn!(path = %self.path.display(), %error, "the journal's end could not be recorded; a later truncation may stay undetected");
         }
     }
 }
 
-fn bytes(end: Offset) -> [u8; 12] {
+fn encode_end(end: Offset) -> [u8; 12] {
     let mut bytes = [0; 12];
     let (number, sum) = bytes.split_at_mut(8);
     number.copy_from_slice(&end.to_le_bytes());
@@ -66,12 +66,12 @@ fn bytes(end: Offset) -> [u8; 12] {
     bytes
 }
 
-fn read(found: &[u8]) -> Result<Option<Offset>, String> {
+fn decode_end(found: &[u8]) -> Result<Option<Offset>, String> {
     let Some(number) = found.first_chunk::<8>() else {
         return if found.is_empty() { Ok(None) } else { Err(format!("it has {} bytes, not 12", found.len())) };
     };
     let end = Offset::from_le_bytes(*number);
-    if bytes(end) == found { Ok(Some(end)) } else { Err("its checksum does not match".to_owned()) }
+    if encode_end(end) == found { Ok(Some(end)) } else { Err("its checksum does not match".to_owned()) }
 }
 
 #[cfg(test)]
@@ -79,21 +79,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_returns_the_recorded_end_and_detects_damage() {
+    fn the_end_marker_returns_the_recorded_end_and_detects_damage() {
         let dir = tempfile::tempdir().unwrap();
         let marker = EndMarker::open(dir.path()).unwrap();
-        assert_eq!(marker.value_at_open(), Ok(None));
+        assert_eq!(marker.end_at_open(), Ok(None));
         marker.advance(7);
         marker.advance(300);
-        assert_eq!(EndMarker::open(dir.path()).unwrap().value_at_open(), Ok(Some(300)));
+        assert_eq!(EndMarker::open(dir.path()).unwrap().end_at_open(), Ok(Some(300)));
         let whole = std::fs::read(marker.path()).unwrap();
         for bit in 0..whole.len() * 8 {
             let mut damaged = whole.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&damaged).is_err(), "bit {bit}");
+            assert!(decode_end(&damaged).is_err(), "bit {bit}");
         }
         for length in 1..whole.len() {
-            assert!(read(&whole[..length]).is_err(), "{length} bytes");
+            assert!(decode_end(&whole[..length]).is_err(), "{length} bytes");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! further writes.
 
 use super::end_marker::EndMarker;
-use super::key_value_iter::{failed, guarded, panic_error};
+use super::key_value_iter::{catch_database_panic, failed, panic_error};
 use super::write_tracker::WriteTracker;
 use super::{Durability, StoreError, StoreOptions, journal_records, migrations, sync_directory};
 use crate::domain::Offset;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Pause between attempts to take the database's own lock, and the number of retries. Worker
 /// threads of a closed database may hold its file a little longer.
-const LOCK_RETRY: (Duration, u32) = (Duration::from_millis(10), 500);
+const LOCK_RETRY_PAUSE_AND_ATTEMPTS: (Duration, u32) = (Duration::from_millis(10), 500);
 
 /// One opening of the database.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Engine {
     /// Record of the journal's known end.
     pub(crate) end_marker: EndMarker,
     /// Format of the store when it was opened.
-    pub(crate) format_found: u32,
+    pub(crate) format_at_open: u32,
     /// Serialises appends.
     pub(crate) append_lock: Mutex<()>,
     pub(crate) db: sled::Db,
@@ -52,7 +52,7 @@ pub(crate) struct Engine {
     file: File,
     /// The database's overflow files that are already synced. The database writes them without a
     /// sync.
-    synced_blobs: Mutex<BTreeSet<OsString>>,
+    synced_overflow_files: Mutex<BTreeSet<OsString>>,
     /// Set after a write or a sync failed. The kernel may have dropped the data, so later writes
     /// cannot be trusted.
     failed: AtomicBool,
@@ -73,7 +73,7 @@ impl Engine {
         lenient: bool,
     ) -> Result<Self, StoreError> {
         let db = open_database(path, options)?;
-        guarded(path, || Self::from_database(db, dir, path, number, lenient))
+        catch_database_panic(path, || Self::from_database(db, dir, path, number, lenient))
     }
 
     fn from_database(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
@@ -83,9 +83,9 @@ impl Engine {
         };
         let log = path.join("db");
         let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
-        let synced_blobs = Mutex::default();
-        let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::MIGRATIONS, || {
-            sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
+        let synced_overflow_files = Mutex::default();
+        let format_at_open = migrations::migrate(&db, dir, migrations::STORE_FORMAT, migrations::MIGRATIONS, || {
+            sync_database(&db, &path, &file, &synced_overflow_files, Durability::PowerLoss)
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
         let (quarantine, aliases, consents, erasures) =
@@ -96,11 +96,11 @@ impl Engine {
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
         // Readers must not see data that a later crash can undo, and an earlier process may have
         // died before its sync. The file names must survive, too.
-        sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
+        sync_database(&db, &path, &file, &synced_overflow_files, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
         let first_offset = journal_records::read_first_offset(&db)?;
-        let end = match journal_records::find_end(&journal, &path) {
+        let end = match journal_records::find_journal_end(&journal, &path) {
             Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
             end => end?,
         };
@@ -119,13 +119,13 @@ impl Engine {
             end_offset: end,
             first_offset,
             end_marker,
-            format_found,
+            format_at_open,
             append_lock: Mutex::default(),
             db,
             write_tracker: WriteTracker::default(),
             path,
             file,
-            synced_blobs,
+            synced_overflow_files,
             failed,
         })
     }
@@ -135,7 +135,9 @@ impl Engine {
     /// # Errors
     /// Any I/O error; the engine then counts as failed.
     pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        let synced = guarded(&self.path, || sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability));
+        let synced = catch_database_panic(&self.path, || {
+            sync_database(&self.db, &self.path, &self.file, &self.synced_overflow_files, durability)
+        });
         synced.inspect_err(|_| self.mark_failed())
     }
 
@@ -146,8 +148,8 @@ impl Engine {
     pub(crate) fn insert(&self, tree: &sled::Tree, key: &[u8], value: impl Into<sled::IVec>) -> Result<(), StoreError> {
         let value = value.into();
         let length = value.len();
-        let insert = || tree.insert(key, value).map_err(|source| self.error("writing", source));
-        let old = guarded(&self.path, insert).inspect_err(|_| self.mark_failed())?;
+        let insert = || tree.insert(key, value).map_err(|source| self.database_error("writing", source));
+        let old = catch_database_panic(&self.path, insert).inspect_err(|_| self.mark_failed())?;
         self.write_tracker.record_write(tree, key, old.as_deref(), Some(length));
         Ok(())
     }
@@ -157,8 +159,8 @@ impl Engine {
     /// # Errors
     /// Any database error; the engine then counts as failed.
     pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
-        let remove = || tree.remove(key).map_err(|source| self.error("writing", source));
-        let old = guarded(&self.path, remove).inspect_err(|_| self.mark_failed())?;
+        let remove = || tree.remove(key).map_err(|source| self.database_error("writing", source));
+        let old = catch_database_panic(&self.path, remove).inspect_err(|_| self.mark_failed())?;
         self.write_tracker.record_write(tree, key, old.as_deref(), None);
         Ok(())
     }
@@ -179,8 +181,8 @@ impl Engine {
             }
             written.push((key, old, length));
         }
-        let apply = || tree.apply_batch(batch).map_err(|source| self.error("writing", source));
-        guarded(&self.path, apply).inspect_err(|_| self.mark_failed())?;
+        let apply = || tree.apply_batch(batch).map_err(|source| self.database_error("writing", source));
+        catch_database_panic(&self.path, apply).inspect_err(|_| self.mark_failed())?;
         written
             .into_iter()
             .for_each(|(key, old, length)| self.write_tracker.record_write(tree, &key, old.as_deref(), length));
@@ -192,11 +194,11 @@ impl Engine {
     /// # Errors
     /// Any database error.
     pub(crate) fn get(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
-        guarded(&self.path, || tree.get(key).map_err(|source| self.error("reading", source)))
+        catch_database_panic(&self.path, || tree.get(key).map_err(|source| self.database_error("reading", source)))
     }
 
     /// Converts a database error and adds the path.
-    pub(crate) fn error(&self, action: &'static str, source: sled::Error) -> StoreError {
+    pub(crate) fn database_error(&self, action: &'static str, source: sled::Error) -> StoreError {
         failed(action, &self.path, source)
     }
 
@@ -210,7 +212,7 @@ impl Engine {
     /// # Errors
     /// Any I/O error.
     pub(crate) fn size_on_disk(&self) -> Result<u64, StoreError> {
-        self.db.size_on_disk().map_err(|source| self.error("measuring", source))
+        self.db.size_on_disk().map_err(|source| self.database_error("measuring", source))
     }
 
     /// Opens a tree by its name.
@@ -218,7 +220,9 @@ impl Engine {
     /// # Errors
     /// Any database error.
     pub(crate) fn tree(&self, name: &[u8]) -> Result<sled::Tree, StoreError> {
-        guarded(&self.path, || self.db.open_tree(name).map_err(|source| self.error("opening", source)))
+        catch_database_panic(&self.path, || {
+            self.db.open_tree(name).map_err(|source| self.database_error("opening", source))
+        })
     }
 
     /// Checks that the database's log in the directory is still the open file. Otherwise the engine
@@ -277,13 +281,13 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
 fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreError> {
     remove_unfinished_snapshots(path)?;
     let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
-    let (pause, mut retries) = LOCK_RETRY;
+    let (pause, mut retries) = LOCK_RETRY_PAUSE_AND_ATTEMPTS;
     loop {
         // The database panics on some kinds of damage to its files.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match opened {
             Ok(Ok(db)) => return Ok(db),
-            Ok(Err(sled::Error::Io(source))) if is_lock(&source) && retries > 0 => {
+            Ok(Err(sled::Error::Io(source))) if is_lock_conflict(&source) && retries > 0 => {
                 retries -= 1;
                 std::thread::sleep(pause);
             }
@@ -295,7 +299,7 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
 
 /// Whether the database failed to take its own lock. Other errors of this kind mean damage, and
 /// waiting does not help.
-fn is_lock(error: &std::io::Error) -> bool {
+fn is_lock_conflict(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
 }
 
@@ -304,14 +308,14 @@ fn is_lock(error: &std::io::Error) -> bool {
 ///
 /// # Errors
 /// Any I/O error; a timeout if the database stays open.
-pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn wait_until_closed(path: &Path) -> Result<(), StoreError> {
     let log = path.join("db");
     let file = match File::options().read(true).write(true).open(&log) {
         // A database without a log was never opened.
         Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         file => file.map_err(StoreError::io("opening", &log))?,
     };
-    let (pause, retries) = LOCK_RETRY;
+    let (pause, retries) = LOCK_RETRY_PAUSE_AND_ATTEMPTS;
     for _ in 0..retries {
         match file.try_lock() {
             Ok(()) => return Ok(()),
@@ -324,24 +328,24 @@ pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
 
 /// Passes all writes to the kernel, which is enough to survive a crash of the process; then, for
 /// [`Durability::PowerLoss`], syncs them to the disk.
-fn sync(
+fn sync_database(
     db: &sled::Db,
     path: &Path,
     file: &File,
-    synced_blobs: &Mutex<BTreeSet<OsString>>,
+    synced_overflow_files: &Mutex<BTreeSet<OsString>>,
     durability: Durability,
 ) -> Result<(), StoreError> {
     db.flush().map_err(|source| StoreError::Database { action: "flushing", path: path.to_owned(), source })?;
     if durability == Durability::ProcessCrash {
         return Ok(());
     }
-    sync_blobs(&path.join("blobs"), synced_blobs)?;
+    sync_overflow_files(&path.join("blobs"), synced_overflow_files)?;
     file.sync_data().map_err(StoreError::io("syncing", &path.join("db")))
 }
 
 /// Syncs the overflow files that are new since the last call. Overflow files exist only if a page
 /// of the database exceeds 128 KiB, for which it takes sixteen neighbouring values of 8 KiB.
-fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
+fn sync_overflow_files(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
     let mut synced = synced.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current = BTreeSet::new();
     for blob in directory.read_dir().map_err(StoreError::io("listing", directory))? {
@@ -371,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_database_panic_becomes_an_error_with_its_message() {
-        let error = guarded::<()>(Path::new("d/store"), || panic!("tried to read {}", 7)).unwrap_err();
+        let error = catch_database_panic::<()>(Path::new("d/store"), || panic!("tried to read {}", 7)).unwrap_err();
         assert!(matches!(&error, StoreError::DatabaseDamaged { reason, .. } if reason == "tried to read 7"), "{error}");
         assert!(error.to_string().contains("d/store"), "{error}");
     }

@@ -7,14 +7,14 @@ use super::StoreError;
 use crate::domain::Offset;
 
 /// Version of the layout, the same for all values so far.
-const VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 1;
 /// Length of the header: version byte and checksum.
-const HEADER: usize = 5;
+const HEADER_BYTES: usize = 5;
 
 fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
-    hasher.update(&[VERSION]);
+    hasher.update(&[LAYOUT_VERSION]);
     hasher.update(payload);
     hasher.finalize()
 }
@@ -28,8 +28,8 @@ pub(crate) struct ChecksummedEnvelope {
 impl ChecksummedEnvelope {
     /// Creates an empty payload with `capacity` reserved bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(HEADER + capacity);
-        bytes.extend_from_slice(&[0; HEADER]);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + capacity);
+        bytes.extend_from_slice(&[0; HEADER_BYTES]);
         Self { bytes }
     }
 
@@ -40,9 +40,9 @@ impl ChecksummedEnvelope {
 
     /// Fills in the header and returns the value, for storage under `key`.
     pub(crate) fn seal(mut self, key: &[u8]) -> Vec<u8> {
-        if let Some((header, payload)) = self.bytes.split_first_chunk_mut::<HEADER>() {
+        if let Some((header, payload)) = self.bytes.split_first_chunk_mut::<HEADER_BYTES>() {
             let [version, sum @ ..] = header;
-            *version = VERSION;
+            *version = LAYOUT_VERSION;
             *sum = checksum(key, payload).to_le_bytes();
         }
         self.bytes
@@ -51,12 +51,12 @@ impl ChecksummedEnvelope {
 
 /// Verifies a value that was stored under `key` and returns its payload, or the reason why the
 /// value is damaged.
-pub(crate) fn open<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> {
-    let Some(([version, sum @ ..], payload)) = value.split_first_chunk::<HEADER>() else {
+pub(crate) fn open_value<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> {
+    let Some(([version, sum @ ..], payload)) = value.split_first_chunk::<HEADER_BYTES>() else {
         return Err(format!("{} bytes are too few for a checksum", value.len()));
     };
-    if *version != VERSION {
-        return Err(format!("its layout version is {version}, not {VERSION}"));
+    if *version != LAYOUT_VERSION {
+        return Err(format!("its layout version is {version}, not {LAYOUT_VERSION}"));
     }
     let (found, expected) = (checksum(key, payload), u32::from_le_bytes(*sum));
     if found != expected {
@@ -74,7 +74,8 @@ pub(crate) fn seal_offset(key: &[u8], offset: Offset) -> Vec<u8> {
 
 /// Decodes a value of [`seal_offset`]; `tree` names the tree in errors.
 pub(crate) fn open_offset(tree: &'static str, key: &[u8], value: &[u8]) -> Result<Offset, StoreError> {
-    let payload = open(key, value).and_then(|payload| payload.try_into().map_err(|_| "it is not an offset".to_owned()));
+    let payload =
+        open_value(key, value).and_then(|payload| payload.try_into().map_err(|_| "it is not an offset".to_owned()));
     payload.map(Offset::from_le_bytes).map_err(|reason| StoreError::DamagedValue {
         tree,
         key: String::from_utf8_lossy(key).into_owned(),
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sealed(key: &[u8], payload: &[u8]) -> Vec<u8> {
+    fn seal_payload(key: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut envelope = ChecksummedEnvelope::with_capacity(payload.len());
         envelope.payload().extend_from_slice(payload);
         envelope.seal(key)
@@ -95,22 +96,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sealing_round_trips(key in any::<Vec<u8>>(), payload in any::<Vec<u8>>()) {
-            prop_assert_eq!(open(&key, &sealed(&key, &payload)).map(<[u8]>::to_vec), Ok(payload));
+        fn opening_a_sealed_value_returns_the_payload(key in any::<Vec<u8>>(), payload in any::<Vec<u8>>()) {
+            prop_assert_eq!(open_value(&key, &seal_payload(&key, &payload)).map(<[u8]>::to_vec), Ok(payload));
         }
 
         #[test]
         fn a_flipped_bit_is_detected(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), index in any::<prop::sample::Index>(), bit in 0..8_u8) {
-            let mut value = sealed(&key, &payload);
+            let mut value = seal_payload(&key, &payload);
             let index = index.index(value.len());
             value[index] ^= 1 << bit;
-            prop_assert!(open(&key, &value).is_err());
+            prop_assert!(open_value(&key, &value).is_err());
         }
 
         #[test]
         fn a_wrong_key_is_detected(payload in any::<Vec<u8>>(), a in any::<u32>(), b in any::<u32>()) {
             prop_assume!(a != b);
-            prop_assert!(open(&b.to_be_bytes(), &sealed(&a.to_be_bytes(), &payload)).is_err());
+            prop_assert!(open_value(&b.to_be_bytes(), &seal_payload(&a.to_be_bytes(), &payload)).is_err());
         }
     }
 }

@@ -137,17 +137,17 @@ mod tests {
     use super::*;
     use crate::domain::{Event, UserMerge};
 
-    fn by(user: &str, id: u64) -> Entry {
+    fn event_of_user(user: &str, id: u64) -> Entry {
         let Entry::Event(like) = event(id) else { unreachable!() };
         Entry::Event(Event { user_id: user.to_owned(), event_id: Some(format!("{user}-{id}")), ..like })
     }
 
-    fn holds(dir: &std::path::Path, wanted: &str) -> bool {
+    fn files_contain(dir: &std::path::Path, wanted: &str) -> bool {
         let mut found = false;
         for entry in dir.read_dir().unwrap() {
             let path = entry.unwrap().path();
             found |= if path.is_dir() {
-                holds(&path, wanted)
+                files_contain(&path, wanted)
             } else {
                 std::fs::read(&path).unwrap().windows(wanted.len()).any(|bytes| bytes == wanted.as_bytes())
             };
@@ -166,12 +166,18 @@ mod tests {
             into: "ann@example.org".to_owned(),
             timestamp: 0,
         });
-        let mut entries =
-            vec![by("anonymous-7", 1), by("bob", 2), merge, by("anonymous-7", 3), by("ann@example.org", 4)];
-        entries.extend((5..400).map(|id| by("bob", id)));
+        let mut entries = vec![
+            event_of_user("anonymous-7", 1),
+            event_of_user("bob", 2),
+            merge,
+            event_of_user("anonymous-7", 3),
+            event_of_user("ann@example.org", 4),
+        ];
+        entries.extend((5..400).map(|id| event_of_user("bob", id)));
         committer.commit(vec![entries]).unwrap();
         let erase = |user: &str| Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: 7 });
-        let (receipts, committed) = committer.commit(vec![vec![erase("anonymous-7"), by("anonymous-7", 500)]]).unwrap();
+        let (receipts, committed) =
+            committer.commit(vec![vec![erase("anonymous-7"), event_of_user("anonymous-7", 500)]]).unwrap();
         assert_eq!(receipts[0].accepted, 2);
         let erased: Vec<_> = committed
             .entries
@@ -202,7 +208,7 @@ mod tests {
             assert_eq!(after, if tombstones.contains(&index) { &Entry::Tombstone } else { before }, "{index}");
         }
         assert_eq!(
-            committer.commit(vec![vec![by("ann@example.org", 4)]]).unwrap().0[0].accepted,
+            committer.commit(vec![vec![event_of_user("ann@example.org", 4)]]).unwrap().0[0].accepted,
             1,
             "its event id was removed from the window"
         );
@@ -215,8 +221,8 @@ mod tests {
         drop(committer);
         store.compact(&mut |_, _| std::ops::ControlFlow::Continue(())).unwrap().unwrap();
         store.close().unwrap();
-        assert!(!holds(dir.path(), "ann@example.org"));
-        assert!(holds(dir.path(), "bob"));
+        assert!(!files_contain(dir.path(), "ann@example.org"));
+        assert!(files_contain(dir.path(), "bob"));
         let store = open();
         assert_eq!(Committer::open(store.clone(), CommitterSettings::default()).unwrap().aliases().len(), 0);
         assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);

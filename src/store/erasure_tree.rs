@@ -9,11 +9,11 @@ use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Offset, Timestamp, UserErasure};
 
 /// The tree's name in errors.
-const TREE: &str = "erasures";
+const TREE_NAME: &str = "erasures";
 /// Key prefix of an erasure in progress; the offset of its entry follows, big-endian.
-const IN_PROGRESS: u8 = b'w';
+const IN_PROGRESS_PREFIX: u8 = b'w';
 /// Key prefix of a finished erasure; the digest of the user id follows.
-const DONE: u8 = b'd';
+const FINISHED_PREFIX: u8 = b'd';
 
 /// A follow-up task of an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum PendingTask {
 }
 
 impl PendingTask {
-    pub(super) fn key(self) -> &'static [u8] {
+    pub(super) fn task_key(self) -> &'static [u8] {
         match self {
             Self::Compaction => b"c",
             Self::Unlearning => b"u",
@@ -83,7 +83,7 @@ impl ErasureTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn begin(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         let key = erasure_key(offset);
         let mut envelope = ChecksummedEnvelope::with_capacity(64);
         codec::encode_to(erasure, envelope.payload())?;
@@ -96,7 +96,7 @@ impl ErasureTree {
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
         let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS_PREFIX]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
@@ -114,10 +114,10 @@ impl ErasureTree {
             .map(|(_, erasure)| (ErasedUserDigest::from_user_id(&erasure.user_id), erasure.timestamp))
             .collect();
         self.record_erased(&digests)?;
-        let engine = self.store.writable()?;
-        engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
+        let engine = self.store.lock_for_writing()?;
+        engine.insert(&engine.erasures, PendingTask::Compaction.task_key(), &[])?;
         if done.iter().any(|(_, erasure)| erasure.unlearn) {
-            engine.insert(&engine.erasures, PendingTask::Unlearning.key(), &[])?;
+            engine.insert(&engine.erasures, PendingTask::Unlearning.task_key(), &[])?;
         }
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &erasure_key(*offset)))?;
         engine.sync(Durability::PowerLoss)
@@ -129,7 +129,7 @@ impl ErasureTree {
     /// Any database error.
     pub fn is_pending(&self, task: PendingTask) -> Result<bool, StoreError> {
         let engine = self.store.engine()?;
-        Ok(engine.get(&engine.erasures, task.key())?.is_some())
+        Ok(engine.get(&engine.erasures, task.task_key())?.is_some())
     }
 
     /// Records that a task is finished.
@@ -137,8 +137,8 @@ impl ErasureTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn clear_pending(&self, task: PendingTask) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
-        engine.remove(&engine.erasures, task.key())
+        let engine = self.store.lock_for_writing()?;
+        engine.remove(&engine.erasures, task.task_key())
     }
 
     /// Records digests of erased users with the times of the requests.
@@ -146,9 +146,9 @@ impl ErasureTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn record_erased(&self, erased: &[(ErasedUserDigest, Timestamp)]) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         for (user, requested_at) in erased {
-            let key = [&[DONE], &user.0[..]].concat();
+            let key = [&[FINISHED_PREFIX], &user.0[..]].concat();
             let mut envelope = ChecksummedEnvelope::with_capacity(8);
             codec::encode_to(requested_at, envelope.payload())?;
             engine.insert(&engine.erasures, &key, envelope.seal(&key))?;
@@ -162,12 +162,12 @@ impl ErasureTree {
     /// As [`ErasureTree::in_progress`].
     pub fn erased_users(&self) -> Result<Vec<(ErasedUserDigest, Timestamp)>, StoreError> {
         let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([DONE]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([FINISHED_PREFIX]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(ErasedUserDigest);
                 Ok((
-                    user.ok_or_else(|| damaged(&key, "its key is not a digest".to_owned()))?,
+                    user.ok_or_else(|| damaged_value(&key, "its key is not a digest".to_owned()))?,
                     decode_value(&key, &value)?,
                 ))
             })
@@ -176,23 +176,23 @@ impl ErasureTree {
 }
 
 fn erasure_key(offset: Offset) -> Vec<u8> {
-    [&[IN_PROGRESS], &offset.to_be_bytes()[..]].concat()
+    [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
 
 /// The offset after the first byte of a key.
 pub(super) fn parse_offset_key(key: &[u8]) -> Result<Offset, StoreError> {
     let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
-    offset.ok_or_else(|| damaged(key, "its key is not an offset".to_owned()))
+    offset.ok_or_else(|| damaged_value(key, "its key is not an offset".to_owned()))
 }
 
 /// Decodes a value of the tree that was stored under `key`.
 pub(super) fn decode_value<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
-    codec::decode(payload).map_err(|error| damaged(key, error.to_string()))
+    let payload = envelope::open_value(key, value).map_err(|reason| damaged_value(key, reason))?;
+    codec::decode(payload).map_err(|error| damaged_value(key, error.to_string()))
 }
 
-fn damaged(key: &[u8], reason: String) -> StoreError {
-    StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason }
+fn damaged_value(key: &[u8], reason: String) -> StoreError {
+    StoreError::DamagedValue { tree: TREE_NAME, key: format!("{key:?}"), reason }
 }
 
 #[cfg(test)]
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_digest_is_left_of_a_finished_erasure() {
+    fn a_finished_erasure_leaves_only_a_digest_of_the_user_id() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let erasure = |user: &str| UserErasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };

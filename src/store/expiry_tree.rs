@@ -7,9 +7,9 @@ use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
 /// Key prefix of an expiry in progress; the offset of its entry follows, big-endian.
-const IN_PROGRESS: u8 = b'x';
+const IN_PROGRESS_PREFIX: u8 = b'x';
 /// Key of the last started expiry.
-const LAST: &[u8] = b"e";
+const LAST_BEGUN_KEY: &[u8] = b"e";
 
 /// The expiries of a store, in the same tree as the erasures: `x ‖ offset → sealed(expiry)` for
 /// expiries in progress, and `e → sealed(expiry)` for the last started one.
@@ -30,7 +30,7 @@ impl ExpiryTree {
     /// Any I/O or database error.
     pub fn begin(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
         self.set_last_begun(expiry)?;
-        self.put(&expiry_key(offset), expiry)
+        self.put_expiry(&expiry_key(offset), expiry)
     }
 
     /// Expiries in progress with the offsets of their entries, in journal order.
@@ -39,7 +39,7 @@ impl ExpiryTree {
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
         let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS_PREFIX]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
@@ -54,7 +54,7 @@ impl ExpiryTree {
     /// As [`ExpiryTree::in_progress`].
     pub fn last_begun(&self) -> Result<Option<Expiry>, StoreError> {
         let engine = self.store.engine()?;
-        engine.get(&engine.erasures, LAST)?.map(|value| decode_value(LAST, &value)).transpose()
+        engine.get(&engine.erasures, LAST_BEGUN_KEY)?.map(|value| decode_value(LAST_BEGUN_KEY, &value)).transpose()
     }
 
     /// Sets the last started expiry. A copy of a store takes it over.
@@ -62,11 +62,11 @@ impl ExpiryTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn set_last_begun(&self, expiry: &Expiry) -> Result<(), StoreError> {
-        self.put(LAST, expiry)
+        self.put_expiry(LAST_BEGUN_KEY, expiry)
     }
 
-    fn put(&self, key: &[u8], expiry: &Expiry) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+    fn put_expiry(&self, key: &[u8], expiry: &Expiry) -> Result<(), StoreError> {
+        let engine = self.store.lock_for_writing()?;
         let mut envelope = ChecksummedEnvelope::with_capacity(64);
         codec::encode_to(expiry, envelope.payload())?;
         engine.insert(&engine.erasures, key, envelope.seal(key))
@@ -78,15 +78,15 @@ impl ExpiryTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn finish(&self, done: &[(Offset, Expiry)]) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
-        engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
+        let engine = self.store.lock_for_writing()?;
+        engine.insert(&engine.erasures, PendingTask::Compaction.task_key(), &[])?;
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &expiry_key(*offset)))?;
         engine.sync(Durability::PowerLoss)
     }
 }
 
 fn expiry_key(offset: Offset) -> Vec<u8> {
-    [&[IN_PROGRESS], &offset.to_be_bytes()[..]].concat()
+    [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
 
 impl Store {
@@ -133,7 +133,7 @@ mod tests {
     use crate::domain::{Event, EventKind};
 
     #[test]
-    fn expired_entries_become_tombstones_and_a_start_continues() {
+    fn expired_entries_become_tombstones_and_a_restart_continues_the_removal() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let open = || Committer::open(store.clone(), CommitterSettings::default()).unwrap();
@@ -159,7 +159,7 @@ mod tests {
         committer.persist_indexes().unwrap();
         assert_eq!(store.remove_expired(&due).unwrap(), 25);
         assert_eq!(store.remove_expired(&due).unwrap(), 0, "repeating the removal changes nothing");
-        for (offset, entry) in store.journal().read(0, 200).unwrap() {
+        for (offset, entry) in store.journal().read_entries(0, 200).unwrap() {
             let is_removed = offset < 50 && offset % 2 == 0;
             assert_eq!(
                 entry == Entry::Tombstone,

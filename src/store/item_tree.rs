@@ -14,9 +14,9 @@ pub struct ItemTree {
 }
 
 /// The tree's name in errors.
-const TREE: &str = "items";
+const TREE_NAME: &str = "items";
 /// Maximum bytes of names per value; a page of the database holds sixteen values.
-const PAGE_BYTES: usize = 6 << 10;
+const MAX_PAGE_BYTES: usize = 6 << 10;
 
 impl ItemTree {
     pub(super) fn new(store: Store) -> Self {
@@ -30,13 +30,13 @@ impl ItemTree {
     /// # Errors
     /// Any I/O or database error. The watermark is then unchanged.
     pub fn append(&self, dictionary: &ItemDictionary, first: ItemIx, through: Offset) -> Result<ItemIx, StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         let mut next = first;
         loop {
             let page_start = next;
             let mut bytes = 0;
             let mut names = Vec::new();
-            while let Some(name) = dictionary.name(next).filter(|_| bytes < PAGE_BYTES) {
+            while let Some(name) = dictionary.name(next).filter(|_| bytes < MAX_PAGE_BYTES) {
                 bytes += name.len();
                 names.push(name);
                 next += 1;
@@ -65,7 +65,7 @@ impl ItemTree {
     pub fn watermark(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
         let stored = engine.get(&engine.items, keys::ITEMS_WATERMARK_KEY)?;
-        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::ITEMS_WATERMARK_KEY, &value))
+        stored.map_or(Ok(0), |value| envelope::open_offset(TREE_NAME, keys::ITEMS_WATERMARK_KEY, &value))
     }
 
     /// Loads all stored names with their numbers.
@@ -81,8 +81,8 @@ impl ItemTree {
             let Ok(number) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
                 continue;
             };
-            let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: number.to_string(), reason };
-            let payload = envelope::open(&key, &value).map_err(damaged)?;
+            let damaged = |reason| StoreError::DamagedValue { tree: TREE_NAME, key: number.to_string(), reason };
+            let payload = envelope::open_value(&key, &value).map_err(damaged)?;
             let names: Vec<String> = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
             // A page that was written again after a restart repeats names; they keep their numbers.
             for (name, number) in names.iter().zip(number..) {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_keep_their_numbers_across_appends_and_reopening() {
+    fn item_names_keep_their_numbers_across_appends_and_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let items = store.items();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_missing_names_are_errors() {
+    fn damaged_values_and_missing_item_names_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let dictionary = ItemDictionary::default();

@@ -1,15 +1,15 @@
 //! The journal: the ordered, durable entries from which all other state is derived.
 //!
 //! An append writes one record: `sealed(count of entries: u32 ‖ entries)`. Records are split into
-//! pieces of at most [`PIECE`] bytes: the database keeps sixteen neighbouring values in a page, and
-//! it moves pages over 128 KiB to separate files, slowly and without a sync. The first piece also
-//! contains the number of pieces (`pieces: u32 ‖ bytes`) and is written last. A restart recovers a
-//! prefix of the writes, so a record with a first piece is complete. Pieces without a first piece
-//! remain from an unfinished append.
+//! pieces of at most [`MAX_PIECE_BYTES`] bytes: the database keeps sixteen neighbouring values in a
+//! page, and it moves pages over 128 KiB to separate files, slowly and without a sync. The first
+//! piece also contains the number of pieces (`pieces: u32 ‖ bytes`) and is written last. A restart
+//! recovers a prefix of the writes, so a record with a first piece is complete. Pieces without a
+//! first piece remain from an unfinished append.
 
 use super::engine::Engine;
 use super::envelope;
-use super::journal_records::{FIRST_OFFSET_KEY, JournalRecords, encode_record, parse_key};
+use super::journal_records::{FIRST_OFFSET_KEY, JournalRecords, encode_record, parse_piece_key};
 use super::key_value_iter::KeyValueIter;
 use super::keys::PieceKey;
 use super::{Durability, Store, StoreError};
@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 /// Maximum size of a piece, in bytes. Seventeen pieces, the most that a page ever holds, stay below
 /// 128 KiB.
-const PIECE: usize = 7 << 10;
+const MAX_PIECE_BYTES: usize = 7 << 10;
 
 /// Callback that runs the given sync, and can measure its duration.
 pub type JournalWatcher<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
@@ -57,7 +57,7 @@ impl Journal {
     /// # Errors
     /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any I/O error.
     pub fn set_first_offset(&self, first_offset: Offset) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         let _append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = engine.journal_end();
         if entries > 0 {
@@ -76,11 +76,11 @@ impl Journal {
     /// Any I/O error. The new first offset is made durable first. Records that could not be removed
     /// are then no longer part of the journal, and the next call removes them.
     pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         let first_offset = engine.first_offset.load(Ordering::Acquire);
         let upto = PieceKey { first: floor.min(engine.journal_end().saturating_sub(1)), piece: u32::MAX }.to_bytes();
         let Some(key) = engine.journal.range(..=upto).keys().next_back() else { return Ok(first_offset) };
-        let new_first = parse_key(&key.map_err(|source| engine.error("reading", source))?, floor)?.first;
+        let new_first = parse_piece_key(&key.map_err(|source| engine.database_error("reading", source))?, floor)?.first;
         if new_first <= first_offset {
             return Ok(first_offset);
         }
@@ -88,7 +88,7 @@ impl Journal {
         engine.sync(Durability::PowerLoss)?;
         engine.first_offset.store(new_first, Ordering::Release);
         for key in engine.journal.range(..PieceKey { first: new_first, piece: 0 }.to_bytes()).keys() {
-            engine.remove(&engine.journal, &key.map_err(|source| engine.error("reading", source))?)?;
+            engine.remove(&engine.journal, &key.map_err(|source| engine.database_error("reading", source))?)?;
         }
         Ok(new_first)
     }
@@ -114,14 +114,14 @@ impl Journal {
         durability: Durability,
         watch: &mut JournalWatcher<'_>,
     ) -> Result<Offset, StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         let _append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let first = engine.journal_end();
         if entries.is_empty() {
             return Ok(first);
         }
         let record = encode_record(first, entries)?;
-        remove_leftovers(&engine, first)?;
+        remove_leftover_pieces(&engine, first)?;
         write_pieces(&engine, first, &record)?;
         watch(&|| engine.sync(durability))?;
         let end = first + entries.len() as Offset;
@@ -147,7 +147,7 @@ impl Journal {
         let mut total = 0;
         let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
         while first < until {
-            let engine = self.store.writable()?;
+            let engine = self.store.lock_for_writing()?;
             // Serialises replacements, so that concurrent ones of the same record are not lost.
             let append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
@@ -175,7 +175,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::entries`].
-    pub fn read(&self, from: Offset, max_entries: usize) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    pub fn read_entries(&self, from: Offset, max_entries: usize) -> Result<Vec<(Offset, Entry)>, StoreError> {
         self.entries(from)?.take(max_entries).collect()
     }
 
@@ -193,7 +193,7 @@ impl Journal {
         let record_start =
             match KeyValueIter::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| is_in_journal)
             {
-                Some(pair) => parse_key(&pair?.0, from)?.first,
+                Some(pair) => parse_piece_key(&pair?.0, from)?.first,
                 None => from,
             };
         let first_offset = engine.first_offset.load(Ordering::Acquire);
@@ -238,23 +238,23 @@ impl Iterator for JournalEntries {
 }
 
 /// Removes the pieces of an unfinished append at or after `first`.
-fn remove_leftovers(engine: &Engine, first: Offset) -> Result<(), StoreError> {
+fn remove_leftover_pieces(engine: &Engine, first: Offset) -> Result<(), StoreError> {
     let from = PieceKey { first, piece: 0 }.to_bytes();
     KeyValueIter::new(engine.journal.range(from..), engine.path())
         .try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
 }
 
 /// Splits a record into pieces; the first piece comes last.
-fn pieces(record: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
-    let (head, rest) = record.split_at_checked(PIECE).unwrap_or((record, &[]));
-    let pieces = rest.len().div_ceil(PIECE) as u32 + 1;
+fn split_into_pieces(record: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
+    let (head, rest) = record.split_at_checked(MAX_PIECE_BYTES).unwrap_or((record, &[]));
+    let pieces = rest.len().div_ceil(MAX_PIECE_BYTES) as u32 + 1;
     let head = [&pieces.to_le_bytes(), head].concat();
-    (1..).zip(rest.chunks(PIECE).map(<[u8]>::to_vec)).chain([(0, head)])
+    (1..).zip(rest.chunks(MAX_PIECE_BYTES).map(<[u8]>::to_vec)).chain([(0, head)])
 }
 
 /// Writes the pieces of a record.
 fn write_pieces(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
-    pieces(record)
+    split_into_pieces(record)
         .try_for_each(|(piece, bytes)| engine.insert(&engine.journal, &PieceKey { first, piece }.to_bytes(), bytes))
 }
 
@@ -267,7 +267,8 @@ fn piece_keys(engine: &Engine, first: Offset) -> Result<Vec<Vec<u8>>, StoreError
 /// Atomically replaces a record.
 fn replace_record(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
     let removed = piece_keys(engine, first)?.into_iter().map(|key| (key, None));
-    let written = pieces(record).map(|(piece, bytes)| (PieceKey { first, piece }.to_bytes().to_vec(), Some(bytes)));
+    let written =
+        split_into_pieces(record).map(|(piece, bytes)| (PieceKey { first, piece }.to_bytes().to_vec(), Some(bytes)));
     // For a key in both, the map keeps the written value.
     let values: BTreeMap<_, _> = removed.chain(written).collect();
     engine.replace(&engine.journal, values.into_iter().collect())

@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use std::io::{ErrorKind, Write};
 
 /// Name of the file in the data directory.
-const JOURNAL_ID: &str = "journal-id";
+const JOURNAL_ID_FILE: &str = "journal-id";
 
 impl Store {
     /// The id of the journal; `None` before [`Store::ensure_journal_id`].
@@ -19,7 +19,7 @@ impl Store {
     /// # Errors
     /// Any I/O error.
     pub fn ensure_journal_id(&self, new: impl FnOnce() -> String) -> Result<(), StoreError> {
-        let path = self.dir().join(JOURNAL_ID);
+        let path = self.dir().join(JOURNAL_ID_FILE);
         let id = match std::fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::io("reading", &path)(error)),
@@ -46,7 +46,7 @@ mod tests {
     use crate::store::StoreOptions;
 
     #[test]
-    fn an_id_stays_with_its_directory() {
+    fn the_journal_id_stays_with_its_data_directory() {
         let home = tempfile::tempdir().unwrap();
         let open = |new: &str| {
             let store = Store::open(home.path(), &StoreOptions::default()).unwrap();

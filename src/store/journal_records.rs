@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Maximum number of replacements of a record during one read; each erasure that runs meanwhile
 /// causes one.
-const MAX_REPLACEMENTS: usize = 1000;
+const MAX_REREADS_PER_RECORD: usize = 1000;
 
 /// Iterator over the journal's records that assembles their pieces.
 pub(super) struct JournalRecords {
@@ -40,14 +40,14 @@ impl JournalRecords {
 
     /// Reads the next record again. An erasure replaces a whole record, so a concurrent reader may
     /// see pieces of both versions. If a second read fails in the same way, the record is damaged.
-    fn reread(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
-        for _ in 0..MAX_REPLACEMENTS {
+    fn reread_record(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
+        for _ in 0..MAX_REREADS_PER_RECORD {
             let mut fresh = Self::starting_at(&self.journal, &self.path, self.next);
-            let head = match fresh.piece() {
+            let head = match fresh.next_piece() {
                 Some(Ok((key, head))) if key == (PieceKey { first: self.next, piece: 0 }) => head,
                 _ => break,
             };
-            let record = fresh.assemble(self.next, &head);
+            let record = fresh.assemble_record(self.next, &head);
             self.pieces = fresh.pieces;
             match record {
                 Err(error) if error.to_string() != damaged.to_string() => damaged = error,
@@ -58,24 +58,24 @@ impl JournalRecords {
     }
 
     /// The next piece and its key.
-    fn piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
-        Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_key(&key, self.next)?, value))))
+    fn next_piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
+        Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_piece_key(&key, self.next)?, value))))
     }
 
     /// Assembles the record that starts with the piece `head`.
-    fn assemble(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    fn assemble_record(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
         let damaged = |reason: String| StoreError::DamagedRecord { offset: first, reason };
         let (pieces, head) = head
             .split_first_chunk::<4>()
             .ok_or_else(|| damaged(format!("its first piece has only {} bytes", head.len())))?;
         let mut bytes = head.to_vec();
         for number in 1..u32::from_le_bytes(*pieces) {
-            match self.piece().transpose()? {
+            match self.next_piece().transpose()? {
                 Some((key, piece)) if key == (PieceKey { first, piece: number }) => bytes.extend_from_slice(&piece),
                 _ => return Err(damaged(format!("its piece {number} is missing"))),
             }
         }
-        let payload = envelope::open(&first.to_be_bytes(), &bytes).map_err(damaged)?;
+        let payload = envelope::open_value(&first.to_be_bytes(), &bytes).map_err(damaged)?;
         decode_record(first, payload).map_err(|error| damaged(error.to_string()))
     }
 }
@@ -85,15 +85,15 @@ impl Iterator for JournalRecords {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
-            let record = match self.piece() {
+            let record = match self.next_piece() {
                 // Left over from an unfinished append. If it belonged to a record without a first
                 // piece, the next record would have a wrong offset.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => {
                     Err(StoreError::MissingEntries { from: self.next, until: key.first })
                 }
-                Some(Ok((key, head))) => match self.assemble(key.first, &head) {
-                    Err(damaged) => self.reread(damaged),
+                Some(Ok((key, head))) => match self.assemble_record(key.first, &head) {
+                    Err(damaged) => self.reread_record(damaged),
                     complete => complete,
                 },
                 Some(Err(error)) => Err(error),
@@ -112,23 +112,23 @@ impl Iterator for JournalRecords {
 /// Key of the journal's first offset in the database's default tree.
 pub(super) const FIRST_OFFSET_KEY: &[u8] = b"begin";
 
-fn failed(source: sled::Error) -> StoreError {
+fn database_error(source: sled::Error) -> StoreError {
     StoreError::Database { action: "reading the journal's first offset from", path: "store".into(), source }
 }
 
 /// Reads the first offset of the journal; 0 if none is stored.
 pub(super) fn read_first_offset(db: &sled::Db) -> Result<Offset, StoreError> {
-    let stored = db.get(FIRST_OFFSET_KEY).map_err(failed)?;
+    let stored = db.get(FIRST_OFFSET_KEY).map_err(database_error)?;
     stored.map_or(Ok(0), |value| envelope::open_offset("default", FIRST_OFFSET_KEY, &value))
 }
 
 /// Writes the first offset of the journal, during a migration.
 pub(super) fn write_first_offset(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
-    db.insert(FIRST_OFFSET_KEY, envelope::seal_offset(FIRST_OFFSET_KEY, begin)).map(drop).map_err(failed)
+    db.insert(FIRST_OFFSET_KEY, envelope::seal_offset(FIRST_OFFSET_KEY, begin)).map(drop).map_err(database_error)
 }
 
 /// The offset after the last complete record.
-pub(super) fn find_end(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
+pub(super) fn find_journal_end(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
     let Some(first) = find_last_record(journal, path)? else { return Ok(0) };
     let mut last = JournalRecords::starting_at(journal, path, first);
     last.next().transpose().map(|_| last.next)
@@ -137,7 +137,7 @@ pub(super) fn find_end(journal: &sled::Tree, path: &Path) -> Result<Offset, Stor
 /// The first offset of the last record, complete or not.
 pub(super) fn find_last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
     for pair in KeyValueIter::new(journal.iter(), path).rev() {
-        let key = parse_key(&pair?.0, Offset::MAX)?;
+        let key = parse_piece_key(&pair?.0, Offset::MAX)?;
         if key.piece == 0 {
             return Ok(Some(key.first));
         }
@@ -148,7 +148,7 @@ pub(super) fn find_last_record(journal: &sled::Tree, path: &Path) -> Result<Opti
 /// The offset of the first record at or after `from`, complete or not.
 pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
     for pair in KeyValueIter::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
-        let key = parse_key(&pair?.0, from)?;
+        let key = parse_piece_key(&pair?.0, from)?;
         if key.piece == 0 {
             return Ok(Some(key.first));
         }
@@ -156,7 +156,7 @@ pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) 
     Ok(None)
 }
 
-pub(super) fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
+pub(super) fn parse_piece_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
     PieceKey::from_bytes(key).ok_or_else(|| StoreError::DamagedRecord {
         offset: near,
         reason: format!("it has a key of {} bytes instead of 12", key.len()),
@@ -165,8 +165,8 @@ pub(super) fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError
 
 pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
     /// Generous estimate of the encoded size of an entry, in bytes.
-    const ENTRY_BYTES: usize = 192;
-    let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ENTRY_BYTES);
+    const ESTIMATED_ENTRY_BYTES: usize = 192;
+    let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ESTIMATED_ENTRY_BYTES);
     let payload = envelope.payload();
     // A record of four billion entries does not fit into memory.
     payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());

@@ -20,7 +20,7 @@ impl KeyValueIter {
         Self { pairs, path: path.to_owned(), ended: false }
     }
 
-    fn take(
+    fn next_pair(
         &mut self,
         next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
     ) -> Option<Result<(sled::IVec, sled::IVec), StoreError>> {
@@ -29,7 +29,8 @@ impl KeyValueIter {
         }
         let (path, pairs) = (&self.path, &mut self.pairs);
         let pair =
-            guarded(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source))).transpose();
+            catch_database_panic(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source)))
+                .transpose();
         self.ended = !matches!(pair, Some(Ok(_)));
         pair
     }
@@ -39,13 +40,13 @@ impl Iterator for KeyValueIter {
     type Item = Result<(sled::IVec, sled::IVec), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.take(sled::Iter::next)
+        self.next_pair(sled::Iter::next)
     }
 }
 
 impl DoubleEndedIterator for KeyValueIter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take(sled::Iter::next_back)
+        self.next_pair(sled::Iter::next_back)
     }
 }
 
@@ -54,7 +55,10 @@ impl DoubleEndedIterator for KeyValueIter {
 ///
 /// # Errors
 /// The error of `call`, or [`StoreError::DatabaseDamaged`] if it panics.
-pub(super) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn catch_database_panic<T>(
+    path: &Path,
+    call: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panic_error(path, panic.as_ref())))
 }
 

@@ -33,7 +33,7 @@ impl PieceKey {
 }
 
 /// Prefix of every session record key, so that no user id collides with [`SESSIONS_WATERMARK_KEY`].
-pub const USER_PREFIX: &[u8] = b"u";
+pub const USER_KEY_PREFIX: &[u8] = b"u";
 
 /// Key of the session records' watermark in the session tree.
 pub const SESSIONS_WATERMARK_KEY: &[u8] = b"m/through";
@@ -41,7 +41,7 @@ pub const SESSIONS_WATERMARK_KEY: &[u8] = b"m/through";
 pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 
 /// Key of the fingerprint of the pseudonym secret in the default tree.
-pub const FINGERPRINT_KEY: &[u8] = b"pseudonyms";
+pub const SECRET_FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
 /// Key of the settings of the stored sequences, in the default tree.
 pub(super) const SESSION_RULES_KEY: &[u8] = b"session-rules";
@@ -51,20 +51,20 @@ pub(super) const PRETRAINED_KEY: &[u8] = b"pretrained";
 
 /// A stable name for a user in errors and logs, derived from a hash; it never contains the id.
 #[must_use]
-pub fn redacted(user_id: &str) -> String {
+pub fn redacted_user_name(user_id: &str) -> String {
     format!("user #{:08x}", crc32fast::hash(user_id.as_bytes()))
 }
 
 /// Key of a user's session record.
 #[must_use]
 pub fn user_key(user_id: &str) -> Vec<u8> {
-    [USER_PREFIX, user_id.as_bytes()].concat()
+    [USER_KEY_PREFIX, user_id.as_bytes()].concat()
 }
 
 /// The user of a session record key; `None` for other keys.
 #[must_use]
 pub fn parse_user_key(key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key.strip_prefix(USER_PREFIX)?).ok()
+    std::str::from_utf8(key.strip_prefix(USER_KEY_PREFIX)?).ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::{StoreError, journal_records};
 use std::path::Path;
 
 /// The format number that this binary writes.
-pub const FORMAT: u32 = 5;
+pub const STORE_FORMAT: u32 = 5;
 
 /// Key of the format number in the database's default tree; the value is a little-endian `u32`.
 const FORMAT_KEY: &[u8] = b"format";
@@ -95,14 +95,14 @@ mod tests {
     #[test]
     fn every_earlier_format_is_migrated_and_reads_the_same() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures");
-        for format in 1..FORMAT {
+        for format in 1..STORE_FORMAT {
             let dir = copy_directory(&fixtures.join(format.to_string()));
             for _ in 0..2 {
                 let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
                 let db = &store.engine().unwrap().db;
-                assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), FORMAT.to_le_bytes());
+                assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), STORE_FORMAT.to_le_bytes());
                 assert_eq!(store.journal().first_offset().unwrap(), 0);
-                let entries = store.journal().read(0, 1000).unwrap();
+                let entries = store.journal().read_entries(0, 1000).unwrap();
                 assert_eq!(entries.len(), 121);
                 let event = entries[119].1.as_event().unwrap();
                 assert_eq!(
@@ -115,21 +115,21 @@ mod tests {
         }
     }
 
-    fn database() -> sled::Db {
+    fn empty_database() -> sled::Db {
         sled::Config::new().temporary(true).open().unwrap()
     }
 
-    fn add(db: &sled::Db, value: u8) -> Result<(), StoreError> {
+    fn append_byte(db: &sled::Db, value: u8) -> Result<(), StoreError> {
         db.insert("steps", [db.get("steps").unwrap().unwrap_or_default().as_ref(), &[value]].concat()).unwrap();
         Ok(())
     }
 
     const MIGRATIONS: &[Migration] =
-        &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
+        &[Migration { from: 1, run: |db| append_byte(db, 1) }, Migration { from: 2, run: |db| append_byte(db, 2) }];
 
     #[test]
     fn a_fresh_store_gets_the_target_format_and_runs_no_steps() {
-        let db = database();
+        let db = empty_database();
         migrate(&db, Path::new("d"), 3, MIGRATIONS, || Ok(())).unwrap();
         assert_eq!(db.get("steps").unwrap(), None);
         assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), 3_u32.to_le_bytes());
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn steps_run_once_and_in_order() {
-        let db = database();
+        let db = empty_database();
         migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())).unwrap();
         for found in [1, 3] {
             assert_eq!(migrate(&db, Path::new("d"), 3, MIGRATIONS, || Ok(())).unwrap(), found);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_unsynced_step_does_not_raise_the_format() {
-        let db = database();
+        let db = empty_database();
         migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())).unwrap();
         let full = || Err(StoreError::NeedsReopen { dir: "d".into() });
         assert!(migrate(&db, Path::new("d"), 2, MIGRATIONS, full).is_err());
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_newer_store_and_a_missing_step_are_rejected() {
-        let db = database();
+        let db = empty_database();
         migrate(&db, Path::new("d"), 7, MIGRATIONS, || Ok(())).unwrap();
         let newer = migrate(&db, Path::new("d"), 6, MIGRATIONS, || Ok(())).unwrap_err();
         assert!(matches!(newer, StoreError::NewerFormat { found: 7, supported: 6, .. }), "{newer}");
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn data_without_a_format_is_rejected() {
-        let db = database();
+        let db = empty_database();
         db.insert("something", "else").unwrap();
         assert!(matches!(
             migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())),

@@ -77,7 +77,7 @@ pub use error::StoreError;
 pub use expiry_tree::ExpiryTree;
 pub use item_tree::ItemTree;
 pub use journal::{Journal, JournalEntries, JournalWatcher};
-pub use migrations::FORMAT;
+pub use migrations::STORE_FORMAT;
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use restore::restore;
 pub use retention::JournalRetention;
@@ -97,10 +97,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 /// Minimum size of a database, in bytes, for which [`Store::prepare_for_shutdown`] does anything.
-const MIN_BYTES_TO_PREPARE: u64 = 64 << 20;
+const MIN_BYTES_TO_REOPEN_AT_SHUTDOWN: u64 = 64 << 20;
 
 /// Folder of the states before and after each rollback.
-const RESTORE_POINTS: &str = "restore-points";
+const RESTORE_POINTS_FOLDER: &str = "restore-points";
 
 /// The failure that an acknowledged event survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -166,8 +166,8 @@ struct StoreShared {
 }
 
 impl Store {
-    /// Opens the store of a data directory and migrates it to the current [`FORMAT`]. Creates the
-    /// directory if it does not exist.
+    /// Opens the store of a data directory and migrates it to the current [`STORE_FORMAT`]. Creates
+    /// the directory if it does not exist.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has the directory open.
@@ -175,7 +175,7 @@ impl Store {
     /// this binary cannot read the format. [`StoreError::DatabaseDamaged`] or
     /// [`StoreError::DamagedRecord`] if stored data is damaged. Any I/O error.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
-        Self::open_by(dir.as_ref(), options, false)
+        Self::open_data_dir(dir.as_ref(), options, false)
     }
 
     /// Opens the store of a data directory that already contains one.
@@ -194,7 +194,7 @@ impl Store {
     /// As [`Store::open_existing`].
     pub fn open_for_inspection(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         require_store(dir.as_ref())?;
-        Self::open_by(dir.as_ref(), options, true)
+        Self::open_data_dir(dir.as_ref(), options, true)
     }
 
     /// Opens the store of an unpacked backup, which must be a complete database.
@@ -227,12 +227,12 @@ impl Store {
         })
     }
 
-    fn open_by(dir: &Path, options: &StoreOptions, lenient: bool) -> Result<Self, StoreError> {
+    fn open_data_dir(dir: &Path, options: &StoreOptions, lenient: bool) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
         let lock = DataDirLock::acquire(dir)?;
-        restore::remove_leftovers_of_finished(dir)?;
+        restore::remove_stage_of_finished_restore(dir)?;
         switchover::finish_switchover(dir)?;
-        let engine = Engine::open(dir, &switchover::current_database(dir)?, options, 0, lenient)?;
+        let engine = Engine::open(dir, &switchover::active_database_path(dir)?, options, 0, lenient)?;
         let shared = StoreShared {
             dir: dir.to_owned(),
             options: options.clone(),
@@ -266,7 +266,7 @@ impl Store {
             // Opening would create an empty database.
             engine.check_files()?;
         }
-        probe(&shared.dir.join("probe"))?;
+        check_disk_writable(&shared.dir.join("probe"))?;
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = engine.take() {
@@ -276,7 +276,7 @@ impl Store {
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
         *engine = Some(Arc::new(Engine::open(
             &shared.dir,
-            &switchover::current_database(&shared.dir)?,
+            &switchover::active_database_path(&shared.dir)?,
             &shared.options,
             number,
             false,
@@ -291,7 +291,7 @@ impl Store {
     /// # Errors
     /// As [`Store::reopen`].
     pub fn prepare_for_shutdown(&self) -> Result<(), StoreError> {
-        if self.size_on_disk()? < MIN_BYTES_TO_PREPARE { Ok(()) } else { self.reopen() }
+        if self.size_on_disk()? < MIN_BYTES_TO_REOPEN_AT_SHUTDOWN { Ok(()) } else { self.reopen() }
     }
 
     /// Number of the current opening. Data that was written in an earlier opening and not synced
@@ -320,8 +320,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
-    pub fn format_found(&self) -> Result<u32, StoreError> {
-        Ok(self.engine()?.format_found)
+    pub fn format_at_open(&self) -> Result<u32, StoreError> {
+        Ok(self.engine()?.format_at_open)
     }
 
     /// Checks that the journal has all entries that it is known to have had. The database treats
@@ -332,7 +332,7 @@ impl Store {
     /// [`StoreError::JournalTruncated`] if the journal ends early, or any read error.
     pub fn check_journal_end(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
-        let recorded = engine.end_marker.value_at_open().unwrap_or_else(|reason| {
+        let recorded = engine.end_marker.end_at_open().unwrap_or_else(|reason| {
             tracing::warn!(path = %engine.end_marker.path().display(), reason, "the file that records the journal's end is damaged; a truncated journal may stay undetected");
             None
         });
@@ -354,7 +354,7 @@ impl Store {
     pub fn close(self) -> Result<(), StoreError> {
         let path = self.database_path()?;
         drop(self);
-        engine::wait_closed(&path)
+        engine::wait_until_closed(&path)
     }
 
     /// The data directory.
@@ -416,7 +416,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be created or read.
     pub fn checkpoints(&self, keep: usize) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(&self.shared.dir.join(checkpoints::FOLDER), keep)
+        Checkpoints::open(&self.shared.dir.join(checkpoints::CHECKPOINTS_FOLDER), keep)
     }
 
     /// The checkpoints, for reading while another process or thread writes there.
@@ -440,7 +440,7 @@ impl Store {
     /// The states before and after each rollback, for reading.
     #[must_use]
     pub fn restore_points_read_only(&self) -> Checkpoints {
-        Checkpoints::read_only(&self.shared.dir.join(RESTORE_POINTS))
+        Checkpoints::read_only(&self.shared.dir.join(RESTORE_POINTS_FOLDER))
     }
 
     /// The states before and after each rollback, for writing. The caller removes old ones.
@@ -448,7 +448,7 @@ impl Store {
     /// # Errors
     /// As [`Store::checkpoints`].
     pub fn restore_points(&self) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), usize::MAX)
+        Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS_FOLDER), usize::MAX)
     }
 
     /// Makes all earlier writes durable, session records and item names included.
@@ -456,7 +456,7 @@ impl Store {
     /// # Errors
     /// Any I/O error; the store then counts as failed.
     pub fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        let engine = self.writable()?;
+        let engine = self.lock_for_writing()?;
         let end = engine.journal_end();
         engine.sync(durability)?;
         if durability == Durability::PowerLoss {
@@ -494,7 +494,7 @@ impl Store {
 
     /// The open database, for writing. The guard keeps the database from being replaced. A thread
     /// must not hold two guards at once.
-    fn writable(&self) -> Result<StoreWriteGuard<'_>, StoreError> {
+    fn lock_for_writing(&self) -> Result<StoreWriteGuard<'_>, StoreError> {
         let writers = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
         if engine.has_failed() {
@@ -521,16 +521,16 @@ impl Deref for StoreWriteGuard<'_> {
 
 /// Checks that a data directory contains a store.
 fn require_store(dir: &Path) -> Result<(), StoreError> {
-    let found = dir.is_dir() && switchover::current_database(dir)?.is_dir();
+    let found = dir.is_dir() && switchover::active_database_path(dir)?.is_dir();
     if found { Ok(()) } else { Err(StoreError::NotFound { dir: dir.to_owned() }) }
 }
 
 /// Checks that the disk accepts writes: writes and syncs as many bytes as opening a database may
 /// write.
-fn probe(path: &Path) -> Result<(), StoreError> {
-    const BYTES: usize = 4 << 20;
+fn check_disk_writable(path: &Path) -> Result<(), StoreError> {
+    const PROBE_BYTES: usize = 4 << 20;
     let mut file = own_file::create(path)?;
-    let written = file.write_all(&vec![0; BYTES]).and_then(|()| file.sync_data());
+    let written = file.write_all(&vec![0; PROBE_BYTES]).and_then(|()| file.sync_data());
     let removed = std::fs::remove_file(path);
     written.and(removed).map_err(StoreError::io("writing", path))
 }

@@ -40,7 +40,7 @@ enum ModelTestOp {
     Crash,
 }
 
-fn operations() -> impl Strategy<Value = Vec<ModelTestOp>> {
+fn arbitrary_operations() -> impl Strategy<Value = Vec<ModelTestOp>> {
     let event = (0..6_u8, 0..30_u8, proptest::option::of(0..80_u8));
     let operation = prop_oneof![
         8 => proptest::collection::vec(proptest::collection::vec(event, 0..6), 1..4).prop_map(ModelTestOp::Commit),
@@ -89,7 +89,7 @@ impl DerivedState {
         }
     }
 
-    fn of(store: &Store) -> Self {
+    fn read_from_store(store: &Store) -> Self {
         let names = store.items().load().unwrap();
         Self {
             sessions: store.sessions().iter().unwrap().map(Result::unwrap).collect(),
@@ -123,29 +123,29 @@ impl ReferenceStore {
         self.entries.len() as Offset
     }
 
-    fn derived(&self) -> DerivedState {
-        let mut derived = self.durable.clone();
-        self.pending.iter().cloned().for_each(|change| derived.apply(change));
-        derived
+    fn derived_state(&self) -> DerivedState {
+        let mut derived_state = self.durable.clone();
+        self.pending.iter().cloned().for_each(|change| derived_state.apply(change));
+        derived_state
     }
 
     fn mark_synced(&mut self) {
-        (self.durable, self.pending) = (self.derived(), Vec::new());
+        (self.durable, self.pending) = (self.derived_state(), Vec::new());
     }
 
     /// Restores the deduplication window as a start does, as far as the journal still has the
     /// entries.
-    fn restore_ids(&mut self) {
-        let first = self.end().saturating_sub(WINDOW as Offset).max(self.first_offset);
+    fn restore_dedup_window(&mut self) {
+        let first = self.end().saturating_sub(DEDUP_WINDOW_ENTRIES as Offset).max(self.first_offset);
         let id = |(offset, entry): (Offset, &Entry)| Some((offset, entry.as_event()?.event_id.clone()?));
         self.ids = (0..).zip(&self.entries).filter(|(offset, _)| *offset >= first).filter_map(id).collect();
     }
 }
 
 /// Deduplication window, in entries.
-const WINDOW: usize = 40;
+const DEDUP_WINDOW_ENTRIES: usize = 40;
 /// Number of checkpoints to keep.
-const KEPT: usize = 2;
+const KEPT_CHECKPOINTS: usize = 2;
 
 /// A store and its reference model.
 struct StoreAndReference {
@@ -169,7 +169,7 @@ fn open(data: &Path) -> (Store, Committer) {
     let store = Store::open(data, &StoreOptions::default()).unwrap();
     let settings = CommitterSettings {
         durability: Durability::ProcessCrash,
-        dedup_window: WINDOW,
+        dedup_window: DEDUP_WINDOW_ENTRIES,
         ..CommitterSettings::default()
     };
     (store.clone(), Committer::open(store, settings).unwrap())
@@ -183,7 +183,7 @@ impl StoreAndReference {
         Self { dir, backups: temp_dir(), data, store, committer, model: ReferenceStore::default(), copies: 0 }
     }
 
-    fn at(&self, index: prop::sample::Index) -> Offset {
+    fn offset_at(&self, index: prop::sample::Index) -> Offset {
         index.index(self.model.entries.len() + 1) as Offset
     }
 
@@ -193,7 +193,7 @@ impl StoreAndReference {
         drop(committer);
         store.close().unwrap();
         let (store, committer) = open(&data);
-        model.restore_ids();
+        model.restore_dedup_window();
         Self { dir, backups, data, store, committer, model, copies }
     }
 
@@ -232,37 +232,44 @@ impl StoreAndReference {
             ModelTestOp::RemoveStale(last) => {
                 let before = self.model.end().saturating_sub(last.into());
                 assert_eq!(
-                    self.store.sessions().remove_stale(before, None, 100).unwrap().is_some(),
-                    !self.model.derived().sessions.is_empty()
+                    self.store.sessions().remove_stale_records(before, None, 100).unwrap().is_some(),
+                    !self.model.derived_state().sessions.is_empty()
                 );
-                let removed =
-                    self.model.derived().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
+                let removed = self
+                    .model
+                    .derived_state()
+                    .sessions
+                    .into_iter()
+                    .filter(|(_, record)| record.applied_through <= before);
                 self.model.pending.extend(removed.map(|(user, _)| DerivedStateChange::Session(user, None)));
             }
             ModelTestOp::Quarantine(index, learner) => {
-                let (offset, reader) =
-                    (self.at(index), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
+                let (offset, reader) = (
+                    self.offset_at(index),
+                    if learner { QuarantineReader::Learner } else { QuarantineReader::Session },
+                );
                 let reason = format!("noted when there were {} entries", self.model.end());
                 self.store.quarantine().put(&QuarantinedEntry { offset, reader, reason: reason.clone() }).unwrap();
                 self.model.quarantined.insert((offset, reader), reason);
                 self.model.mark_synced();
             }
             ModelTestOp::Checkpoint(index, length) => {
-                let (offset, payload) = (self.at(index), vec![length as u8; length.into()]);
+                let (offset, payload) = (self.offset_at(index), vec![length as u8; length.into()]);
                 let fill = |file: &mut CheckpointWriter| {
                     file.write_all(&payload).map_err(StoreError::io("writing", Path::new("")))
                 };
-                self.store.checkpoints(KEPT).unwrap().write(offset, fill).unwrap();
+                self.store.checkpoints(KEPT_CHECKPOINTS).unwrap().write(offset, fill).unwrap();
                 self.model.checkpoints.insert(offset, payload);
                 let mut checkpoints = std::mem::take(&mut self.model.checkpoints);
                 let later = checkpoints.split_off(&(offset + 1));
-                let newest = |checkpoints: BTreeMap<Offset, Vec<u8>>| checkpoints.into_iter().rev().take(KEPT);
+                let newest =
+                    |checkpoints: BTreeMap<Offset, Vec<u8>>| checkpoints.into_iter().rev().take(KEPT_CHECKPOINTS);
                 self.model.checkpoints = newest(checkpoints).chain(newest(later)).collect();
             }
             ModelTestOp::Drop(index) => {
                 // Not beyond the watermark of the item names: a start still needs the later
                 // entries.
-                let floor = self.at(index).min(self.model.derived().items_through);
+                let floor = self.offset_at(index).min(self.model.derived_state().items_through);
                 let first_offset = self.store.journal().drop_before(floor).unwrap();
                 assert!(
                     first_offset >= self.model.first_offset && first_offset <= floor.max(self.model.first_offset),
@@ -295,19 +302,19 @@ impl StoreAndReference {
                 let older = self.model.checkpoints.len().saturating_sub(1);
                 self.model.checkpoints = std::mem::take(&mut self.model.checkpoints).into_iter().skip(older).collect();
                 let mut restored = self.continue_in(restored);
-                restored.check();
+                restored.compare_with_model();
                 return restored;
             }
             ModelTestOp::Reopen => {
                 self.store.reopen().unwrap();
                 self.model.mark_synced();
-                self.check();
+                self.compare_with_model();
             }
             ModelTestOp::Close => {
                 self.model.mark_synced();
                 let data = self.data.clone();
                 let mut closed = self.continue_in(data);
-                closed.check();
+                closed.compare_with_model();
                 return closed;
             }
             ModelTestOp::Crash => {
@@ -318,7 +325,7 @@ impl StoreAndReference {
                 let mut crashed = self.continue_in(data);
                 crashed.dir = files;
                 crashed.match_surviving_writes();
-                crashed.check();
+                crashed.compare_with_model();
                 return crashed;
             }
         }
@@ -357,7 +364,7 @@ impl StoreAndReference {
         }
         model.ids.extend(new_ids);
         let end = model.end();
-        model.ids.retain(|(offset, _)| *offset >= end.saturating_sub(WINDOW as Offset));
+        model.ids.retain(|(offset, _)| *offset >= end.saturating_sub(DEDUP_WINDOW_ENTRIES as Offset));
         if model.entries.len() > before {
             model.mark_synced();
         }
@@ -365,7 +372,7 @@ impl StoreAndReference {
 
     /// A crash preserves a prefix of the unsynced writes, without gaps.
     fn match_surviving_writes(&mut self) {
-        let found = DerivedState::of(&self.store);
+        let found = DerivedState::read_from_store(&self.store);
         let mut expected = self.model.durable.clone();
         let mut pending = std::mem::take(&mut self.model.pending).into_iter();
         while expected != found {
@@ -378,7 +385,7 @@ impl StoreAndReference {
     }
 
     /// Compares everything that the store returns with the model.
-    fn check(&mut self) {
+    fn compare_with_model(&mut self) {
         let (store, model) = (&self.store, &self.model);
         assert_eq!(
             (store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()),
@@ -387,16 +394,16 @@ impl StoreAndReference {
         let entries: Vec<_> = store.journal().entries(model.first_offset).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.first_offset as usize).collect();
         assert_eq!(entries, expected);
-        assert_eq!(DerivedState::of(store), model.derived());
+        assert_eq!(DerivedState::read_from_store(store), model.derived_state());
         let quarantined = store.quarantine().all().unwrap();
         let quarantined: BTreeMap<_, _> = quarantined
             .into_iter()
             .map(|quarantined| ((quarantined.offset, quarantined.reader), quarantined.reason))
             .collect();
         assert_eq!(quarantined, model.quarantined);
-        let checkpoints = store.checkpoints(KEPT).unwrap();
+        let checkpoints = store.checkpoints(KEPT_CHECKPOINTS).unwrap();
         let read = |offset: Offset| {
-            let (mut payload, mut reader) = (Vec::new(), checkpoints.newest(offset).unwrap().unwrap());
+            let (mut payload, mut reader) = (Vec::new(), checkpoints.open_newest(offset).unwrap().unwrap());
             reader.read_to_end(&mut payload).unwrap();
             (reader.offset(), payload)
         };
@@ -420,7 +427,7 @@ fn run_operations(operations: Vec<ModelTestOp>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
-    fn any_sequence_of_operations_matches_the_model(operations in operations()) {
+    fn any_sequence_of_operations_matches_the_model(operations in arbitrary_operations()) {
         run_operations(operations);
     }
 }
@@ -429,7 +436,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
     #[ignore = "takes minutes"]
-    fn many_sequences_of_operations_match_the_model(operations in operations()) {
+    fn many_sequences_of_operations_match_the_model(operations in arbitrary_operations()) {
         run_operations(operations);
     }
 }

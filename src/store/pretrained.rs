@@ -10,11 +10,11 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Name of the file in the data directory.
-const ORIGIN: &str = "origin";
+const PRETRAINED_FILE: &str = "origin";
 
 impl Store {
     fn pretrained_path(&self) -> PathBuf {
-        self.dir().join(ORIGIN)
+        self.dir().join(PRETRAINED_FILE)
     }
 
     /// A reader of the pretrained state that learning started from; `None` if learning started from
@@ -67,7 +67,7 @@ impl Store {
     }
 
     fn record_pretrained(&self) -> Result<(), StoreError> {
-        let engine = self.writable()?;
+        let engine = self.lock_for_writing()?;
         let header = read_header(&self.pretrained_path())?;
         let mut envelope = ChecksummedEnvelope::with_capacity(header.len());
         envelope.payload().extend_from_slice(&header);
@@ -78,7 +78,7 @@ impl Store {
     fn recorded_pretrained(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let engine = self.engine()?;
         let Some(value) = engine.get(&engine.db, keys::PRETRAINED_KEY)? else { return Ok(None) };
-        let payload = envelope::open(keys::PRETRAINED_KEY, &value);
+        let payload = envelope::open_value(keys::PRETRAINED_KEY, &value);
         let damaged = |reason| StoreError::DamagedValue { tree: "default", key: "pretrained".to_owned(), reason };
         payload.map(|payload| Some(payload.to_vec())).map_err(damaged)
     }

@@ -4,9 +4,9 @@ use super::{Durability, Store, StoreError, envelope, keys};
 use crate::domain::Entry;
 
 impl Store {
-    /// Checks the fingerprint of the configured secret, or that none is configured, against the
-    /// store. A store without users records the first fingerprint. Later it rejects all others,
-    /// because every user would appear as two.
+    /// Checks the fingerprint of the configured secret, or that none is configured, against
+    /// the store. A store without users records the first fingerprint. Later it rejects all
+    /// others, because every user would appear as two.
     ///
     /// # Errors
     /// [`StoreError::NotPseudonymised`], [`StoreError::MissingSecret`] or
@@ -14,14 +14,14 @@ impl Store {
     /// or write error.
     pub fn check_pseudonym_secret(&self, fingerprint: Option<[u8; 16]>) -> Result<(), StoreError> {
         let dir = || self.dir().to_owned();
-        match (self.fingerprint()?, fingerprint) {
+        match (self.secret_fingerprint()?, fingerprint) {
             (None, None) => Ok(()),
             (Some(stored), Some(configured)) if stored == configured => Ok(()),
             (Some(_), Some(_)) => Err(StoreError::WrongSecret { dir: dir() }),
             (Some(_), None) => Err(StoreError::MissingSecret { dir: dir() }),
             (None, Some(_)) if self.contains_users()? => Err(StoreError::NotPseudonymised { dir: dir() }),
             (None, Some(configured)) => {
-                self.set_fingerprint(&configured)?;
+                self.set_secret_fingerprint(&configured)?;
                 // Durable before the first user id is stored.
                 self.sync(Durability::PowerLoss)
             }
@@ -29,10 +29,10 @@ impl Store {
     }
 
     /// The stored fingerprint of the pseudonym secret.
-    pub(super) fn fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
+    pub(super) fn secret_fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
         let engine = self.engine()?;
-        let Some(value) = engine.get(&engine.db, keys::FINGERPRINT_KEY)? else { return Ok(None) };
-        let payload = envelope::open(keys::FINGERPRINT_KEY, &value)
+        let Some(value) = engine.get(&engine.db, keys::SECRET_FINGERPRINT_KEY)? else { return Ok(None) };
+        let payload = envelope::open_value(keys::SECRET_FINGERPRINT_KEY, &value)
             .and_then(|payload| payload.try_into().map_err(|_| "it is not a fingerprint of 16 bytes".to_owned()));
         payload.map(Some).map_err(|reason| StoreError::DamagedValue {
             tree: "default",
@@ -41,11 +41,11 @@ impl Store {
         })
     }
 
-    pub(super) fn set_fingerprint(&self, fingerprint: &[u8; 16]) -> Result<(), StoreError> {
-        let engine = self.writable()?;
+    pub(super) fn set_secret_fingerprint(&self, fingerprint: &[u8; 16]) -> Result<(), StoreError> {
+        let engine = self.lock_for_writing()?;
         let mut envelope = envelope::ChecksummedEnvelope::with_capacity(fingerprint.len());
         envelope.payload().extend_from_slice(fingerprint);
-        engine.insert(&engine.db, keys::FINGERPRINT_KEY, envelope.seal(keys::FINGERPRINT_KEY))
+        engine.insert(&engine.db, keys::SECRET_FINGERPRINT_KEY, envelope.seal(keys::SECRET_FINGERPRINT_KEY))
     }
 
     /// Whether the store contains any user id.
@@ -69,7 +69,7 @@ mod tests {
     use crate::domain::{Consent, ConsentChange, ItemChange, ItemOperation};
 
     #[test]
-    fn a_directory_keeps_its_secret() {
+    fn a_data_directory_accepts_only_its_first_secret() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
         let item =
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_clear_ids_rejects_a_secret() {
+    fn a_data_directory_with_original_user_ids_rejects_a_secret() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let change = Entry::Consent(ConsentChange { user_id: "ann".to_owned(), consent: Consent::None, timestamp: 0 });

@@ -6,7 +6,7 @@ use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
 
 /// The tree's name in errors.
-const TREE: &str = "quarantine";
+const TREE_NAME: &str = "quarantine";
 
 /// A reader of the journal that can quarantine entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,8 +45,8 @@ impl QuarantineTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn put(&self, quarantined: &QuarantinedEntry) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
-        let key = key(quarantined.offset, quarantined.reader);
+        let engine = self.store.lock_for_writing()?;
+        let key = quarantine_key(quarantined.offset, quarantined.reader);
         let mut envelope = ChecksummedEnvelope::with_capacity(quarantined.reason.len() + 8);
         codec::encode_to(quarantined, envelope.payload())?;
         engine.insert(&engine.quarantine, &key, envelope.seal(&key))?;
@@ -60,13 +60,13 @@ impl QuarantineTree {
     pub fn all(&self) -> Result<Vec<QuarantinedEntry>, StoreError> {
         let engine = self.store.engine()?;
         let read = |stored: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, value) = stored.map_err(|source| engine.error("reading", source))?;
+            let (key, value) = stored.map_err(|source| engine.database_error("reading", source))?;
             let damaged = |reason| StoreError::DamagedValue {
-                tree: TREE,
+                tree: TREE_NAME,
                 key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
                 reason,
             };
-            let payload = envelope::open(&key, &value).map_err(damaged)?;
+            let payload = envelope::open_value(&key, &value).map_err(damaged)?;
             codec::decode(payload).map_err(|error| damaged(error.to_string()))
         };
         engine.quarantine.iter().map(read).collect()
@@ -81,7 +81,7 @@ impl QuarantineTree {
     }
 }
 
-fn key(offset: Offset, reader: QuarantineReader) -> Vec<u8> {
+fn quarantine_key(offset: Offset, reader: QuarantineReader) -> Vec<u8> {
     [offset.to_be_bytes().as_slice(), &[reader as u8]].concat()
 }
 
@@ -103,7 +103,7 @@ mod tests {
         all.iter().rev().chain(&all[..1]).for_each(|quarantined| store.quarantine().put(quarantined).unwrap());
         store.reopen().unwrap();
         assert_eq!(store.quarantine().all().unwrap(), all);
-        flip_bit(&store.engine().unwrap().quarantine, &key(3, QuarantineReader::Session), 6);
-        assert!(matches!(store.quarantine().all(), Err(StoreError::DamagedValue { tree: TREE, .. })));
+        flip_bit(&store.engine().unwrap().quarantine, &quarantine_key(3, QuarantineReader::Session), 6);
+        assert!(matches!(store.quarantine().all(), Err(StoreError::DamagedValue { tree: TREE_NAME, .. })));
     }
 }

@@ -4,7 +4,7 @@
 //! moves its parts into place, the store last. So a data directory with a stage and without a store
 //! belongs to a restore that was killed: no daemon starts on it, and the next restore replaces it.
 
-use super::archive::{PARTS, copy_data, unpack};
+use super::archive::{BACKUP_PARTS, copy_data_dir, unpack_archive};
 use super::dir_lock::DataDirLock;
 use super::{Store, StoreError, StoreOptions, switchover, sync_directory};
 use std::path::{Path, PathBuf};
@@ -46,13 +46,13 @@ fn restore_into<T, E: From<StoreError>>(
 ) -> Result<T, E> {
     ensure_restorable(dir)?;
     let _lock = DataDirLock::acquire(dir)?;
-    remove_own_leftovers(dir)?;
+    remove_leftovers_of_killed_restore(dir)?;
     let stage =
         tempfile::Builder::new().prefix(STAGE_PREFIX).tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
     if backup.is_dir() {
-        copy_data(backup, stage.path())?
+        copy_data_dir(backup, stage.path())?
     } else {
-        unpack(backup, stage.path())?
+        unpack_archive(backup, stage.path())?
     }
     let store = Store::open_backup(stage.path(), options).map_err(|error| match error {
         StoreError::NotFound { .. } => {
@@ -65,7 +65,7 @@ fn restore_into<T, E: From<StoreError>>(
     let checked = check(&store)?;
     store.close()?;
     // The store is moved last: a directory without it counts as unfinished.
-    for part in PARTS.iter().rev() {
+    for part in BACKUP_PARTS.iter().rev() {
         let (from, to) = (stage.path().join(part), dir.join(part));
         if from.exists() {
             std::fs::rename(&from, &to).map_err(StoreError::io("renaming", &from))?;
@@ -76,28 +76,29 @@ fn restore_into<T, E: From<StoreError>>(
 }
 
 /// The files and folders of a data directory.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+fn list_directory(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listed: Result<Vec<PathBuf>, _> =
         dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     listed.map_err(StoreError::io("listing", dir))
 }
 
-fn is_stage(path: &Path) -> bool {
+fn is_restore_stage(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STAGE_PREFIX))
 }
 
 /// Whether a restore into the directory was killed: there is its stage, and no store yet.
-fn is_unfinished(dir: &Path, content: &[PathBuf]) -> Result<bool, StoreError> {
-    Ok(content.iter().any(|path| is_stage(path)) && !switchover::current_database(dir)?.exists())
+fn is_unfinished_restore(dir: &Path, content: &[PathBuf]) -> Result<bool, StoreError> {
+    Ok(content.iter().any(|path| is_restore_stage(path)) && !switchover::active_database_path(dir)?.exists())
 }
 
 /// Checks that a directory is empty, or holds nothing but the leftovers of a killed restore.
 fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
-    let content = list(dir)?;
-    let unfinished = is_unfinished(dir, &content)?;
+    let content = list_directory(dir)?;
+    let unfinished = is_unfinished_restore(dir, &content)?;
     // Ignored: the folder at the root of a file system, and the lock file.
     let is_ignored = |path: &PathBuf| path.ends_with("lost+found") || path.ends_with("lock");
-    let is_leftover = |path: &PathBuf| unfinished && (is_stage(path) || PARTS.iter().any(|part| path.ends_with(part)));
+    let is_leftover =
+        |path: &PathBuf| unfinished && (is_restore_stage(path) || BACKUP_PARTS.iter().any(|part| path.ends_with(part)));
     if content.iter().all(|path| is_ignored(path) || is_leftover(path)) {
         Ok(())
     } else {
@@ -106,14 +107,14 @@ fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes what a killed restore left in a directory without a store. The caller holds the lock.
-fn remove_own_leftovers(dir: &Path) -> Result<(), StoreError> {
-    let content = list(dir)?;
-    if !is_unfinished(dir, &content)? {
+fn remove_leftovers_of_killed_restore(dir: &Path) -> Result<(), StoreError> {
+    let content = list_directory(dir)?;
+    if !is_unfinished_restore(dir, &content)? {
         return Ok(());
     }
     // The stages go last: without them, the rest would not be recognised.
-    let (stages, parts): (Vec<_>, Vec<_>) = content.iter().partition(|path| is_stage(path));
-    for path in parts.iter().filter(|path| PARTS.iter().any(|part| path.ends_with(part))).chain(&stages) {
+    let (stages, parts): (Vec<_>, Vec<_>) = content.iter().partition(|path| is_restore_stage(path));
+    for path in parts.iter().filter(|path| BACKUP_PARTS.iter().any(|part| path.ends_with(part))).chain(&stages) {
         let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         removed.map_err(StoreError::io("removing", path))?;
     }
@@ -125,11 +126,11 @@ fn remove_own_leftovers(dir: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError::UnfinishedRestore`] if the restore was killed earlier, or any I/O error.
-pub(super) fn remove_leftovers_of_finished(dir: &Path) -> Result<(), StoreError> {
-    let content = list(dir)?;
-    if is_unfinished(dir, &content)? {
+pub(super) fn remove_stage_of_finished_restore(dir: &Path) -> Result<(), StoreError> {
+    let content = list_directory(dir)?;
+    if is_unfinished_restore(dir, &content)? {
         return Err(StoreError::UnfinishedRestore { dir: dir.to_owned() });
     }
-    let stages = content.iter().filter(|path| is_stage(path));
+    let stages = content.iter().filter(|path| is_restore_stage(path));
     stages.into_iter().try_for_each(|path| std::fs::remove_dir_all(path).map_err(StoreError::io("removing", path)))
 }

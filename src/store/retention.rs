@@ -31,14 +31,14 @@ impl Store {
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
         let keep_from = journal.next_offset()?.saturating_sub(keep.entries);
         let floor = keep_from.min(learned).min(self.sessions().watermark()?).min(self.items().watermark()?);
-        journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_within(period, floor))?)
+        journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_offset_within_period(period, floor))?)
     }
 
     /// The first offset before `floor` whose entry is within the period, or `floor`. Each call
     /// reads only the entries that it then drops.
-    fn first_within(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
+    fn first_offset_within_period(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
-        let Some((_, last)) = journal.read(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
+        let Some((_, last)) = journal.read_entries(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
         let cutoff: Timestamp = last.timestamp().saturating_sub(period_ms);
         for read in journal.entries(journal.first_offset()?)? {
             let (offset, entry) = read?;
@@ -87,8 +87,8 @@ mod tests {
         );
         assert_eq!(apply(50), 50);
         assert_eq!(apply(0), 70, "the older checkpoint needs the rest");
-        assert!(matches!(store.journal().read(69, 1), Err(StoreError::MissingEntries { from: 69, until: 70 })));
-        assert_eq!(store.journal().read(70, 1).unwrap(), [(70, event(70))]);
+        assert!(matches!(store.journal().read_entries(69, 1), Err(StoreError::MissingEntries { from: 69, until: 70 })));
+        assert_eq!(store.journal().read_entries(70, 1).unwrap(), [(70, event(70))]);
         drop((committer, store, checkpoints));
 
         let store = open();

@@ -45,11 +45,11 @@ impl Store {
                 records = JournalRecords::starting_at(journal, path, next);
             }
             if batch.len() >= ENTRIES_PER_RECORD {
-                append(copy, &mut batch)?;
+                append_batch(copy, &mut batch)?;
                 observe(next);
             }
         }
-        append(copy, &mut batch)?;
+        append_batch(copy, &mut batch)?;
         copy.sync(Durability::PowerLoss)?;
         Ok(lost)
     }
@@ -73,7 +73,7 @@ impl Store {
     }
 }
 
-fn append(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> {
+fn append_batch(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> {
     copy.journal().append(batch, Durability::ProcessCrash)?;
     batch.clear();
     Ok(())

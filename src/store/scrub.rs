@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// Largest number of damaged ranges that a pass remembers.
-const MAX_RANGES: usize = 100;
+const MAX_DAMAGED_RANGES: usize = 100;
 
 /// Reads the journal of a store, pass after pass.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ impl JournalScrubber {
                     let readable =
                         find_readable_record(&engine.journal, engine.path(), self.next + 1, end).unwrap_or(end);
                     // Retention drops the head of the journal meanwhile; that is no damage.
-                    if self.next >= engine.first_offset.load(Ordering::Acquire) && self.found.len() < MAX_RANGES {
+                    if self.next >= engine.first_offset.load(Ordering::Acquire) && self.found.len() < MAX_DAMAGED_RANGES
+                    {
                         self.found.push(self.next..readable);
                     }
                     self.next = readable;
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_journal_is_intact() {
+    fn scrubbing_an_empty_journal_finds_no_damage() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let report = JournalScrubber::new(store).advance(5).unwrap();

@@ -43,7 +43,7 @@ impl Store {
         let engine = self.engine()?;
         let Some(value) = engine.get(&engine.db, keys::SESSION_RULES_KEY)? else { return Ok(None) };
         let damaged = |reason| StoreError::DamagedValue { tree: "default", key: "session-rules".to_owned(), reason };
-        let payload = envelope::open(keys::SESSION_RULES_KEY, &value).map_err(damaged)?;
+        let payload = envelope::open_value(keys::SESSION_RULES_KEY, &value).map_err(damaged)?;
         let (idle_gap_ms, kinds) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
         Ok(Some(SessionRules { idle_gap_ms, kinds }))
     }
@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     /// Any I/O or database error.
     pub fn set_session_rules(&self, rules: &SessionRules) -> Result<(), StoreError> {
-        let engine = self.writable()?;
+        let engine = self.lock_for_writing()?;
         let mut envelope = ChecksummedEnvelope::with_capacity(512);
         codec::encode_to(&(rules.idle_gap_ms, &rules.kinds), envelope.payload())?;
         engine.insert(&engine.db, keys::SESSION_RULES_KEY, envelope.seal(keys::SESSION_RULES_KEY))

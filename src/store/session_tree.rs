@@ -27,7 +27,7 @@ pub struct SessionTree {
 }
 
 /// The tree's name in errors.
-const TREE: &str = "sessions";
+const TREE_NAME: &str = "sessions";
 
 impl SessionTree {
     pub(super) fn new(store: Store) -> Self {
@@ -57,8 +57,8 @@ impl SessionTree {
         records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
         through: Offset,
     ) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
-        write(&engine, records, through)
+        let engine = self.store.lock_for_writing()?;
+        write_records(&engine, records, through)
     }
 
     /// As [`SessionTree::put`], if the store is still in the opening `opening`, see
@@ -74,11 +74,11 @@ impl SessionTree {
         records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
         through: Offset,
     ) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         if engine.generation != opening {
             return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
         }
-        write(&engine, records, through)
+        write_records(&engine, records, through)
     }
 
     /// Replaces records without changing the watermark: the new ones must contain the same journal
@@ -86,12 +86,12 @@ impl SessionTree {
     ///
     /// # Errors
     /// As [`SessionTree::put`].
-    pub fn rewrite<'r>(
+    pub fn replace_records<'r>(
         &self,
         records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
     ) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
-        records.into_iter().try_for_each(|(user, record)| write_one(&engine, user, record))
+        let engine = self.store.lock_for_writing()?;
+        records.into_iter().try_for_each(|(user, record)| write_record(&engine, user, record))
     }
 
     /// Removes the records of users.
@@ -99,7 +99,7 @@ impl SessionTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn remove<'u>(&self, users: impl IntoIterator<Item = &'u str>) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
+        let engine = self.store.lock_for_writing()?;
         users.into_iter().try_for_each(|user| engine.remove(&engine.sessions, &keys::user_key(user)))
     }
 
@@ -109,15 +109,20 @@ impl SessionTree {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged record, or any I/O error.
-    pub fn remove_stale(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
-        let engine = self.store.writable()?;
+    pub fn remove_stale_records(
+        &self,
+        before: Offset,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Option<String>, StoreError> {
+        let engine = self.store.lock_for_writing()?;
         let from =
-            after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+            after.map_or(Bound::Included(keys::USER_KEY_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let mut last = None;
         for read in engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(most) {
-            let (key, value) = read.map_err(|source| engine.error("reading", source))?;
-            let user =
-                keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is not a user id".to_owned()))?;
+            let (key, value) = read.map_err(|source| engine.database_error("reading", source))?;
+            let user = keys::parse_user_key(&key)
+                .ok_or_else(|| damaged_record(&key, "its key is not a user id".to_owned()))?;
             if decode_record(&key, &value)?.applied_through <= before {
                 engine.remove(&engine.sessions, &key)?;
             }
@@ -131,10 +136,14 @@ impl SessionTree {
     ///
     /// # Errors
     /// Any database error.
-    pub fn page(&self, after: Option<&str>, most: usize) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
+    pub fn read_page(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
         let engine = self.store.engine()?;
         let from =
-            after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+            after.map_or(Bound::Included(keys::USER_KEY_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let pairs = KeyValueIter::new(engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)), engine.path());
         let read = |pair: Result<(sled::IVec, sled::IVec), StoreError>| {
             let (key, value) = pair?;
@@ -151,7 +160,7 @@ impl SessionTree {
     pub fn watermark(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
         let stored = engine.get(&engine.sessions, keys::SESSIONS_WATERMARK_KEY)?;
-        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::SESSIONS_WATERMARK_KEY, &value))
+        stored.map_or(Ok(0), |value| envelope::open_offset(TREE_NAME, keys::SESSIONS_WATERMARK_KEY, &value))
     }
 
     /// Number of users with a record. Counts them in time proportional to their number.
@@ -160,7 +169,7 @@ impl SessionTree {
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
     pub fn count(&self) -> Result<usize, StoreError> {
         let engine = self.store.engine()?;
-        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USER_PREFIX), engine.path()).count())
+        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USER_KEY_PREFIX), engine.path()).count())
     }
 
     /// Iterates over all records, in byte order of the ids.
@@ -183,22 +192,22 @@ impl SessionTree {
         prefix: &str,
     ) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         let engine = self.store.engine()?;
-        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(read_pair))
+        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(decode_pair))
     }
 }
 
-fn read_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(String, SessionRecord), StoreError> {
+fn decode_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(String, SessionRecord), StoreError> {
     let (key, value) = read?;
-    let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is not a user id".to_owned()))?;
+    let user = keys::parse_user_key(&key).ok_or_else(|| damaged_record(&key, "its key is not a user id".to_owned()))?;
     Ok((user.to_owned(), decode_record(&key, &value)?))
 }
 
-fn write<'r>(
+fn write_records<'r>(
     engine: &Engine,
     records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
     through: Offset,
 ) -> Result<(), StoreError> {
-    records.into_iter().try_for_each(|(user, record)| write_one(engine, user, record))?;
+    records.into_iter().try_for_each(|(user, record)| write_record(engine, user, record))?;
     engine.insert(
         &engine.sessions,
         keys::SESSIONS_WATERMARK_KEY,
@@ -206,7 +215,7 @@ fn write<'r>(
     )
 }
 
-fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
+fn write_record(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
     let key = keys::user_key(user);
     // An empty record is left by an erasure. It is removed, because its key would still contain the
     // user id.
@@ -221,16 +230,17 @@ fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), 
     engine.insert(&engine.sessions, &key, envelope.seal(&key))
 }
 
-fn damaged(key: &[u8], reason: String) -> StoreError {
+fn damaged_record(key: &[u8], reason: String) -> StoreError {
     // The error may be logged, so it must not contain the user id.
-    let key = keys::parse_user_key(key).map_or_else(|| format!("a key of {} bytes", key.len()), keys::redacted);
-    StoreError::DamagedValue { tree: TREE, key, reason }
+    let key =
+        keys::parse_user_key(key).map_or_else(|| format!("a key of {} bytes", key.len()), keys::redacted_user_name);
+    StoreError::DamagedValue { tree: TREE_NAME, key, reason }
 }
 
 pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
-    let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
+    let payload = envelope::open_value(key, value).map_err(|reason| damaged_record(key, reason))?;
     let ((applied, session), hidden) =
-        codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
+        codec::decode_prefix(payload).map_err(|error| damaged_record(key, error.to_string()))?;
     Ok(SessionRecord { applied_through: applied, sequence: session, hidden_state: hidden.to_vec() })
 }
 
@@ -243,7 +253,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn record(seed: u32, steps: u32, hidden: usize) -> SessionRecord {
+    fn sample_record(seed: u32, steps: u32, hidden: usize) -> SessionRecord {
         let step = |n| Step {
             item: (n % 3 > 0).then_some(n),
             kind: 1,
@@ -263,7 +273,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn the_records_match_a_map_and_survive_reopening(
+        fn session_records_match_a_map_and_survive_reopening(
             batches in proptest::collection::vec((proptest::collection::vec(("[a-e/m]{0,2}", 0_u32..9, 1_u32..50, 0_usize..9000), 0..8), any::<bool>()), 0..8),
         ) {
             let dir = tempfile::tempdir().unwrap();
@@ -272,7 +282,7 @@ mod tests {
             let mut model = BTreeMap::new();
             prop_assert_eq!(sessions.watermark().unwrap(), 0);
             for (through, (batch, reopen)) in batches.into_iter().enumerate() {
-                let records: Vec<_> = batch.into_iter().map(|(user, seed, steps, hidden)| (user, record(seed, steps, hidden))).collect();
+                let records: Vec<_> = batch.into_iter().map(|(user, seed, steps, hidden)| (user, sample_record(seed, steps, hidden))).collect();
                 sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), through as u64).unwrap();
                 model.extend(records);
                 if reopen {
@@ -288,10 +298,10 @@ mod tests {
     }
 
     #[test]
-    fn a_later_commit_makes_records_durable() {
+    fn a_later_commit_makes_session_records_durable() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let ann = record(1, 3, 64);
+        let ann = sample_record(1, 3, 64);
         store.sessions().put([("ann", &ann)], 0).unwrap();
         store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
         // A copy of the files is the state that a crash would leave.
@@ -301,15 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_an_error_and_others_are_readable() {
+    fn a_damaged_session_record_is_an_error_and_others_stay_readable() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let sessions = store.sessions();
-        sessions.put([("ann", &record(1, 3, 8)), ("bob", &record(2, 3, 8))], 5).unwrap();
+        sessions.put([("ann", &sample_record(1, 3, 8)), ("bob", &sample_record(2, 3, 8))], 5).unwrap();
         flip_bit(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
         let error = sessions.get("ann").unwrap_err();
-        assert!(matches!(&error, StoreError::DamagedValue { key, .. } if *key == keys::redacted("ann")), "{error}");
-        assert_eq!(sessions.get("bob").unwrap(), Some(record(2, 3, 8)));
+        assert!(
+            matches!(&error, StoreError::DamagedValue { key, .. } if *key == keys::redacted_user_name("ann")),
+            "{error}"
+        );
+        assert_eq!(sessions.get("bob").unwrap(), Some(sample_record(2, 3, 8)));
         assert_eq!(sessions.iter().unwrap().filter(Result::is_err).count(), 1);
     }
 
@@ -318,14 +331,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let sessions = store.sessions();
-        let records: Vec<_> = (0..10).map(|number| (format!("user{number}"), record(number, 3, 10))).collect();
+        let records: Vec<_> = (0..10).map(|number| (format!("user{number}"), sample_record(number, 3, 10))).collect();
         sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 10).unwrap();
-        let mut after = sessions.remove_stale(6, None, 4).unwrap();
+        let mut after = sessions.remove_stale_records(6, None, 4).unwrap();
         assert_eq!(after.as_deref(), Some("user3"));
         let remaining = || sessions.iter().unwrap().map(|read| read.unwrap().0).collect::<Vec<_>>();
         assert_eq!(remaining().len(), 6, "the first four are removed, and the rest was not examined");
         while after.is_some() {
-            after = sessions.remove_stale(6, after.as_deref(), 4).unwrap();
+            after = sessions.remove_stale_records(6, after.as_deref(), 4).unwrap();
         }
         assert_eq!(remaining(), ["user7", "user8", "user9"]);
         assert_eq!(sessions.watermark().unwrap(), 10);

@@ -7,7 +7,7 @@
 
 use super::committer::event_id_file;
 use super::end_marker::EndMarker;
-use super::engine::{Engine, wait_closed};
+use super::engine::{Engine, wait_until_closed};
 use super::{Store, StoreError, sync_directory};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,28 +15,35 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 /// Directory name of the database after a start.
-const STORE: &str = "store";
+const DATABASE_DIR: &str = "store";
 /// Name of the file that activates a replacement database.
-const WHOLE: &str = "whole";
+const ACTIVATION_FILE: &str = "whole";
 
 /// The number in a database's directory name.
-fn number(path: &Path) -> Option<u64> {
-    path.file_name()?.to_str()?.strip_prefix(STORE)?.strip_prefix('.')?.parse().ok()
+fn database_number(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(DATABASE_DIR)?.strip_prefix('.')?.parse().ok()
 }
 
 /// All numbered databases of a data directory, active or not.
-fn numbered(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+fn list_numbered_databases(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listed: Result<Vec<_>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    Ok(listed.map_err(StoreError::io("listing", dir))?.into_iter().filter(|path| number(path).is_some()).collect())
+    Ok(listed
+        .map_err(StoreError::io("listing", dir))?
+        .into_iter()
+        .filter(|path| database_number(path).is_some())
+        .collect())
 }
 
 /// Path of the active database of a data directory; it need not exist.
 ///
 /// # Errors
 /// Any I/O error.
-pub(super) fn current_database(dir: &Path) -> Result<PathBuf, StoreError> {
-    let active = numbered(dir)?.into_iter().filter(|path| path.join(WHOLE).exists()).max_by_key(|path| number(path));
-    Ok(active.unwrap_or_else(|| dir.join(STORE)))
+pub(super) fn active_database_path(dir: &Path) -> Result<PathBuf, StoreError> {
+    let active = list_numbered_databases(dir)?
+        .into_iter()
+        .filter(|path| path.join(ACTIVATION_FILE).exists())
+        .max_by_key(|path| database_number(path));
+    Ok(active.unwrap_or_else(|| dir.join(DATABASE_DIR)))
 }
 
 /// Path for a new database that replaces the one in `path`. Removes a leftover directory of that
@@ -44,8 +51,8 @@ pub(super) fn current_database(dir: &Path) -> Result<PathBuf, StoreError> {
 ///
 /// # Errors
 /// Any I/O error.
-pub(super) fn next_database(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
-    let next = dir.join(format!("{STORE}.{}", number(path).unwrap_or(0) + 1));
+pub(super) fn prepare_next_database_path(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
+    let next = dir.join(format!("{DATABASE_DIR}.{}", database_number(path).unwrap_or(0) + 1));
     remove_database(&next)?;
     Ok(next)
 }
@@ -55,9 +62,9 @@ pub(super) fn next_database(dir: &Path, path: &Path) -> Result<PathBuf, StoreErr
 ///
 /// # Errors
 /// Any I/O error. It is then unknown which of the two databases a start finds.
-pub(super) fn activate(dir: &Path, path: &Path) -> Result<(), StoreError> {
+pub(super) fn activate_database(dir: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(dir)?;
-    let marker = path.join(WHOLE);
+    let marker = path.join(ACTIVATION_FILE);
     File::create(&marker).and_then(|file| file.sync_all()).map_err(StoreError::io("writing", &marker))?;
     sync_directory(path)
 }
@@ -68,14 +75,14 @@ pub(super) fn activate(dir: &Path, path: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// Any I/O error.
 pub(super) fn finish_switchover(dir: &Path) -> Result<(), StoreError> {
-    let (numbered, active, store) = (numbered(dir)?, current_database(dir)?, dir.join(STORE));
+    let (numbered, active, store) = (list_numbered_databases(dir)?, active_database_path(dir)?, dir.join(DATABASE_DIR));
     if numbered.is_empty() {
         return Ok(());
     }
     let candidates = numbered.iter().chain((active != store).then_some(&store));
     candidates.filter(|path| **path != active).try_for_each(|path| remove_database(path))?;
     if active != store {
-        wait_closed(&active)?;
+        wait_until_closed(&active)?;
         std::fs::rename(&active, &store).map_err(StoreError::io("renaming", &active))?;
     }
     sync_directory(dir)
@@ -89,7 +96,7 @@ pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
     if !path.exists() {
         return Ok(());
     }
-    wait_closed(path)?;
+    wait_until_closed(path)?;
     std::fs::remove_dir_all(path).map_err(StoreError::io("removing", path))
 }
 
@@ -109,24 +116,29 @@ impl Store {
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         let path = self.database_path()?;
         *engine = None;
-        wait_closed(&path)?;
-        event_id_file::remove(&shared.dir)?;
+        wait_until_closed(&path)?;
+        event_id_file::remove_event_id_file(&shared.dir)?;
         // If the process dies after this, the marker may be behind the old journal, which is
         // harmless.
         EndMarker::open(&shared.dir)?.advance(end);
-        let new = next_database(&shared.dir, &path)?;
+        let new = prepare_next_database_path(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
-        activate(&shared.dir, &new)?;
+        activate_database(&shared.dir, &new)?;
         finish_switchover(&shared.dir)?;
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine =
-            Some(Arc::new(Engine::open(&shared.dir, &current_database(&shared.dir)?, &shared.options, number, false)?));
+        *engine = Some(Arc::new(Engine::open(
+            &shared.dir,
+            &active_database_path(&shared.dir)?,
+            &shared.options,
+            number,
+            false,
+        )?));
         Ok(())
     }
 
     /// Path of the active database.
     pub(super) fn database_path(&self) -> Result<PathBuf, StoreError> {
-        current_database(&self.shared.dir)
+        active_database_path(&self.shared.dir)
     }
 }
 
@@ -137,12 +149,12 @@ mod tests {
     use super::*;
     use crate::domain::Entry;
 
-    fn journal(store: &Store) -> Vec<Entry> {
+    fn journal_entries(store: &Store) -> Vec<Entry> {
         store.journal().entries(0).unwrap().map(|entry| entry.unwrap().1).collect()
     }
 
     #[test]
-    fn a_store_replaces_another() {
+    fn replace_with_switches_to_the_other_database() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
         store.journal().append(&[event(1), event(2), event(3)], Durability::PowerLoss).unwrap();
@@ -150,11 +162,11 @@ mod tests {
         stage.journal().append(&[event(4)], Durability::PowerLoss).unwrap();
         let clone = store.clone();
         store.replace_with(stage).unwrap();
-        assert_eq!(journal(&clone), [event(4)]);
+        assert_eq!(journal_entries(&clone), [event(4)]);
         clone.check_journal_end().unwrap();
         drop(clone);
         store.close().unwrap();
-        assert_eq!(numbered(&dir.path().join("data")).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(list_numbered_databases(&dir.path().join("data")).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]
@@ -163,7 +175,7 @@ mod tests {
             let store = Store::open(dir, &StoreOptions::default()).unwrap();
             store.journal().append(&[event(entry)], Durability::PowerLoss).unwrap();
             store.close().unwrap();
-            dir.join(STORE)
+            dir.join(DATABASE_DIR)
         };
         // The numbered databases, whether the old database exists, and whether a replacement is
         // active.
@@ -178,21 +190,30 @@ mod tests {
             let data = dir.path().join("data");
             create(&data, 0);
             for (name, is_active) in &others {
-                std::fs::rename(create(&dir.path().join(name), number(&data.join(name)).unwrap()), data.join(name))
-                    .unwrap();
+                std::fs::rename(
+                    create(&dir.path().join(name), database_number(&data.join(name)).unwrap()),
+                    data.join(name),
+                )
+                .unwrap();
                 if *is_active {
-                    activate(&data, &data.join(name)).unwrap();
+                    activate_database(&data, &data.join(name)).unwrap();
                 }
             }
             if !old_exists {
-                std::fs::remove_dir_all(data.join(STORE)).unwrap();
+                std::fs::remove_dir_all(data.join(DATABASE_DIR)).unwrap();
             }
-            let newest =
-                others.iter().filter(|(_, active)| *active).filter_map(|(name, _)| number(&data.join(name))).max();
+            let newest = others
+                .iter()
+                .filter(|(_, active)| *active)
+                .filter_map(|(name, _)| database_number(&data.join(name)))
+                .max();
             let store = Store::open_existing(&data, &StoreOptions::default()).unwrap();
-            assert_eq!(journal(&store), [event(newest.filter(|_| is_replaced).unwrap_or(0))], "{others:?}");
+            assert_eq!(journal_entries(&store), [event(newest.filter(|_| is_replaced).unwrap_or(0))], "{others:?}");
             store.check_journal_end().unwrap();
-            assert_eq!((store.database_path().unwrap(), numbered(&data).unwrap()), (data.join(STORE), Vec::new()));
+            assert_eq!(
+                (store.database_path().unwrap(), list_numbered_databases(&data).unwrap()),
+                (data.join(DATABASE_DIR), Vec::new())
+            );
         }
     }
 }

@@ -13,18 +13,21 @@ fn a_locked_directory_is_rejected_until_it_is_released() {
 }
 
 #[test]
-fn a_newer_store_is_rejected_with_both_formats() {
+fn opening_a_newer_store_fails_with_an_error_that_names_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     Store::open(dir.path(), &StoreOptions::default()).unwrap().close().unwrap();
     let db = sled::open(dir.path().join("store")).unwrap();
-    db.insert("format", &(FORMAT + 1).to_le_bytes()).unwrap();
+    db.insert("format", &(STORE_FORMAT + 1).to_le_bytes()).unwrap();
     drop(db);
     let error = Store::open(dir.path(), &StoreOptions::default()).unwrap_err().to_string();
-    assert!(error.contains(&format!("format {}", FORMAT + 1)) && error.contains(&format!("up to {FORMAT}")), "{error}");
+    assert!(
+        error.contains(&format!("format {}", STORE_FORMAT + 1)) && error.contains(&format!("up to {STORE_FORMAT}")),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_file_in_place_of_the_directory_is_named() {
+fn opening_a_file_as_data_directory_fails_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -41,7 +44,7 @@ fn a_reopened_store_keeps_its_data_and_accepts_more() {
     journal.append(&[event(1)], Durability::PowerLoss).unwrap();
     store.reopen().unwrap();
     journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
-    assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
+    assert_eq!(journal.read_entries(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
     assert!(store.size_on_disk().unwrap() > 0);
     let disk = store.disk_space().unwrap();
     assert!(0 < disk.free && disk.free <= disk.size, "{disk:?}");
@@ -57,7 +60,7 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     assert!(matches!(store.journal().append(&[event(2)], Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
     assert!(matches!(store.sessions().put([], 1), Err(StoreError::NeedsReopen { .. })));
     assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
-    assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
+    assert_eq!(store.journal().read_entries(0, 9).unwrap().len(), 1);
     // If the probe cannot be written, the database stays open.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
     let ann = SessionRecord {
@@ -67,7 +70,7 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     };
     let put = |opening| store.sessions().put_if_generation(opening, [("ann", &ann)], 1);
     assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
-    assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
+    assert_eq!(store.journal().read_entries(0, 9).unwrap().len(), 1);
     std::fs::remove_dir(dir.path().join("probe")).unwrap();
     assert_eq!(store.generation().unwrap(), 0);
     store.reopen().unwrap();
@@ -80,17 +83,17 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
 }
 
 #[test]
-fn a_store_is_shared_between_threads() {
-    fn shareable<T: Clone + Send + Sync>() {}
-    shareable::<Store>();
-    shareable::<Journal>();
+fn a_store_can_be_cloned_and_shared_between_threads() {
+    fn assert_clone_send_sync<T: Clone + Send + Sync>() {}
+    assert_clone_send_sync::<Store>();
+    assert_clone_send_sync::<Journal>();
 }
 
 /// Regression test: a daemon was killed while the database wrote a snapshot of its log. The next
 /// opening wrote a shorter snapshot over it, and the opening after that failed with a wrong
 /// checksum.
 #[test]
-fn an_unfinished_snapshot_does_not_damage_the_next() {
+fn an_unfinished_log_snapshot_does_not_damage_the_next_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
@@ -104,7 +107,7 @@ fn an_unfinished_snapshot_does_not_damage_the_next() {
     std::fs::write(killed.path().join("store").join(format!("{snapshot}.generating")), [7; 4096]).unwrap();
     for _ in 0..2 {
         let store = Store::open(killed.path(), &StoreOptions::default()).unwrap();
-        assert_eq!(store.journal().read(0, 9).unwrap(), [(0, event(1))]);
+        assert_eq!(store.journal().read_entries(0, 9).unwrap(), [(0, event(1))]);
         store.close().unwrap();
     }
 }

@@ -118,7 +118,7 @@ pub struct VerificationReport {
 
 impl VerificationReport {
     /// Adds a damage.
-    pub fn add(&mut self, location: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
+    pub fn add_finding(&mut self, location: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
         self.damages.push(DamageFinding { location: location.into(), reason: reason.to_string(), remedy });
     }
 
@@ -131,7 +131,7 @@ impl VerificationReport {
 }
 
 /// The item names that the journal contains.
-struct NamedItems {
+struct JournalItems {
     /// All items of the journal, by number.
     all: ItemDictionary,
     /// Number of items before the watermark of the stored names.
@@ -155,12 +155,12 @@ impl Store {
         let engine = match self.engine() {
             Ok(engine) => engine,
             Err(error) => {
-                findings.add("store", error, DamageRemedy::Restore);
+                findings.add_finding("store", error, DamageRemedy::Restore);
                 return (findings, ItemDictionary::default());
             }
         };
         let items_through = self.items().watermark().unwrap_or_else(|error| {
-            findings.add("items", error, DamageRemedy::Rebuild);
+            findings.add_finding("items", error, DamageRemedy::Rebuild);
             0
         });
         let first_offset = engine.first_offset.load(Ordering::Acquire);
@@ -173,7 +173,7 @@ impl Store {
         });
         let has_lost_entries = first_offset > 0
             || erased.unwrap_or_else(|error| {
-                findings.add("erasures", error, DamageRemedy::Restore);
+                findings.add_finding("erasures", error, DamageRemedy::Restore);
                 true
             });
         let stored = if has_lost_entries { self.items().load().unwrap_or_default() } else { ItemDictionary::default() };
@@ -181,14 +181,14 @@ impl Store {
         let first_names = if has_lost_entries { stored.as_slice() } else { first_names };
         let (end, journal_items) = check_journal(&engine, first_names, items_through, &mut findings, observe);
         if let Err(error) = self.pretrained_state() {
-            findings.add("origin", error, DamageRemedy::Backup);
+            findings.add_finding("origin", error, DamageRemedy::Backup);
         }
         // A damaged journal gives other item numbers.
         let journal_items =
-            NamedItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
+            JournalItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
         check_end_marker(&engine, end, &mut findings);
         if items_through > end {
-            findings.add(
+            findings.add_finding(
                 "items",
                 format!("they reach offset {items_through}, but the journal ends at {end}"),
                 DamageRemedy::Rebuild,
@@ -204,13 +204,13 @@ impl Store {
         // deleted.
         check_checkpoints("restore-points", &restore_points, end, DamageRemedy::Rebuild, &mut findings);
         if let Err(error) = self.aliases().load() {
-            findings.add("links", error, DamageRemedy::Rebuild);
+            findings.add_finding("links", error, DamageRemedy::Rebuild);
         }
         if let Err(error) = self.consents().load() {
-            findings.add("consents", error, DamageRemedy::Rebuild);
+            findings.add_finding("consents", error, DamageRemedy::Rebuild);
         }
         if let Err(error) = self.quarantine().all() {
-            findings.add("quarantine", error, DamageRemedy::Rebuild);
+            findings.add_finding("quarantine", error, DamageRemedy::Rebuild);
         }
         (findings, journal_items.all)
     }
@@ -224,8 +224,8 @@ fn check_journal(
     items_through: Offset,
     findings: &mut VerificationReport,
     observe: &mut dyn FnMut(u64),
-) -> (Offset, NamedItems) {
-    let mut journal_items = NamedItems { all: ItemDictionary::default(), due: first_names.len(), is_complete: true };
+) -> (Offset, JournalItems) {
+    let mut journal_items = JournalItems { all: ItemDictionary::default(), due: first_names.len(), is_complete: true };
     for name in first_names {
         journal_items.all.intern(name);
     }
@@ -235,7 +235,7 @@ fn check_journal(
         Ok(Some(last)) => (first_offset, last),
         Ok(None) => return (first_offset, journal_items),
         Err(error) => {
-            findings.add("journal", error, DamageRemedy::Restore);
+            findings.add_finding("journal", error, DamageRemedy::Restore);
             return (first_offset, journal_items);
         }
     };
@@ -245,8 +245,8 @@ fn check_journal(
             Some(Ok(entries)) => {
                 findings.counts.records += 1;
                 for (offset, entry) in &entries {
-                    count(entry, &mut findings.counts);
-                    if let Some(item) = super::committer::item_of(entry) {
+                    count_entry(entry, &mut findings.counts);
+                    if let Some(item) = super::committer::item_id_of_entry(entry) {
                         journal_items.all.intern(item);
                     }
                     if *offset < items_through {
@@ -255,14 +255,14 @@ fn check_journal(
                     next = offset + 1;
                 }
                 if entries.is_empty() {
-                    findings.add(location(next), "the record has no entries", DamageRemedy::Restore);
+                    findings.add_finding(location(next), "the record has no entries", DamageRemedy::Restore);
                     next += 1;
                 }
                 observe(next);
                 continue;
             }
             Some(Err(error)) => {
-                findings.add(location(next), &error, DamageRemedy::Restore);
+                findings.add_finding(location(next), &error, DamageRemedy::Restore);
                 let resume_at = match error {
                     StoreError::MissingEntries { until, .. } => until,
                     _ => next + 1,
@@ -279,7 +279,7 @@ fn check_journal(
     (next, journal_items)
 }
 
-fn count(entry: &Entry, counts: &mut StoreCounts) {
+fn count_entry(entry: &Entry, counts: &mut StoreCounts) {
     counts.entries += 1;
     match entry {
         Entry::Event(_) | Entry::Private(_) => counts.events += 1,
@@ -296,55 +296,63 @@ fn count(entry: &Entry, counts: &mut StoreCounts) {
 
 fn check_end_marker(engine: &Engine, end: Offset, findings: &mut VerificationReport) {
     let location = engine.end_marker.path().display().to_string();
-    match engine.end_marker.value_at_open() {
+    match engine.end_marker.end_at_open() {
         Ok(known) if known.unwrap_or(0) > end => {
             let known = known.unwrap_or(0);
-            findings.add(
+            findings.add_finding(
                 format!("journal, offset {end}"),
                 format!("it ends here, but {known} entries were in it"),
                 DamageRemedy::Restore,
             );
         }
         Ok(_) => {}
-        Err(reason) => findings.add(location, reason, DamageRemedy::SelfRepairing),
+        Err(reason) => findings.add_finding(location, reason, DamageRemedy::SelfRepairing),
     }
 }
 
-fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut VerificationReport) {
+fn check_items(engine: &Engine, journal_items: &JournalItems, findings: &mut VerificationReport) {
     let mut stored = 0_usize;
     for pair in KeyValueIter::new(engine.items.iter(), engine.path()) {
         let (key, value) = match pair {
             Ok(pair) => pair,
             Err(error) => {
-                findings.add("items", error, DamageRemedy::Rebuild);
+                findings.add_finding("items", error, DamageRemedy::Rebuild);
                 return;
             }
         };
         let Ok(first) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
             if key != keys::ITEMS_WATERMARK_KEY {
-                findings.add("items", format!("there is an unknown key of {} bytes", key.len()), DamageRemedy::Rebuild);
+                findings.add_finding(
+                    "items",
+                    format!("there is an unknown key of {} bytes", key.len()),
+                    DamageRemedy::Rebuild,
+                );
             }
             continue;
         };
         let location = format!("items, from number {first}");
-        let names = envelope::open(&key, &value)
+        let names = envelope::open_value(&key, &value)
             .and_then(|payload| codec::decode::<Vec<String>>(payload).map_err(|error| error.to_string()));
         let names = match names {
             Ok(names) => names,
             Err(reason) => {
-                findings.add(location, reason, DamageRemedy::Rebuild);
+                findings.add_finding(location, reason, DamageRemedy::Rebuild);
                 continue;
             }
         };
         if first as usize > stored {
-            findings.add(&location, format!("the names from number {stored} on are missing"), DamageRemedy::Rebuild);
+            findings.add_finding(
+                &location,
+                format!("the names from number {stored} on are missing"),
+                DamageRemedy::Rebuild,
+            );
         }
         // Names in the journal are unique, so equal names have equal numbers.
         let other = (first..).zip(&names).find(|(number, name)| journal_items.all.get(name) != Some(*number));
         if let Some((number, name)) = other.filter(|_| journal_items.is_complete) {
             let in_journal =
                 journal_items.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
-            findings.add(
+            findings.add_finding(
                 &location,
                 format!("number {number} is `{name}`, but in the journal it is {in_journal}"),
                 DamageRemedy::Rebuild,
@@ -354,7 +362,7 @@ fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut Verif
     }
     findings.counts.items = stored as u64;
     if stored < journal_items.due && journal_items.is_complete {
-        findings.add(
+        findings.add_finding(
             "items",
             format!("there are {stored} names, but the journal has {}", journal_items.due),
             DamageRemedy::Rebuild,
@@ -365,20 +373,20 @@ fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut Verif
 fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, findings: &mut VerificationReport) {
     match store.sessions().watermark() {
         Ok(through) if through > end => {
-            findings.add(
+            findings.add_finding(
                 "sessions",
                 format!("they reach offset {through}, but the journal ends at {end}"),
                 DamageRemedy::Rebuild,
             );
         }
         Ok(_) => {}
-        Err(error) => findings.add("sessions", error, DamageRemedy::Rebuild),
+        Err(error) => findings.add_finding("sessions", error, DamageRemedy::Rebuild),
     }
     for pair in KeyValueIter::new(engine.sessions.iter(), engine.path()) {
         let (key, value) = match pair {
             Ok(pair) => pair,
             Err(error) => {
-                findings.add("sessions", error, DamageRemedy::Rebuild);
+                findings.add_finding("sessions", error, DamageRemedy::Rebuild);
                 return;
             }
         };
@@ -386,15 +394,19 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
             continue;
         }
         let Some(user) = keys::parse_user_key(&key) else {
-            findings.add("sessions", format!("there is an unknown key of {} bytes", key.len()), DamageRemedy::Rebuild);
+            findings.add_finding(
+                "sessions",
+                format!("there is an unknown key of {} bytes", key.len()),
+                DamageRemedy::Rebuild,
+            );
             continue;
         };
         findings.counts.sessions += 1;
-        let location = format!("sessions, {}", keys::redacted(user));
+        let location = format!("sessions, {}", keys::redacted_user_name(user));
         match session_tree::decode_record(&key, &value) {
             Ok(record) => {
                 if record.applied_through > end {
-                    findings.add(
+                    findings.add_finding(
                         &location,
                         format!("it reaches offset {}, but the journal ends at {end}", record.applied_through),
                         DamageRemedy::Rebuild,
@@ -403,21 +415,21 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
                 let unknown =
                     record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
                 if let Some(item) = unknown {
-                    findings.add(
+                    findings.add_finding(
                         &location,
                         format!("it contains item number {item}, but there are {items} items"),
                         DamageRemedy::Rebuild,
                     );
                 }
                 if record.sequence.steps.len() > UserSequence::MAX_STEPS {
-                    findings.add(
+                    findings.add_finding(
                         &location,
                         format!("it has {} steps, more than {}", record.sequence.steps.len(), UserSequence::MAX_STEPS),
                         DamageRemedy::Rebuild,
                     );
                 }
             }
-            Err(error) => findings.add(location, error, DamageRemedy::Rebuild),
+            Err(error) => findings.add_finding(location, error, DamageRemedy::Rebuild),
         }
     }
 }
@@ -434,7 +446,7 @@ fn check_checkpoints(
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,
         Err(error) => {
-            findings.add(name, error, DamageRemedy::Rebuild);
+            findings.add_finding(name, error, DamageRemedy::Rebuild);
             return 0;
         }
     };
@@ -444,13 +456,17 @@ fn check_checkpoints(
         let location = path.display().to_string();
         match open_checkpoint(&path) {
             Ok(checkpoint) if checkpoint.offset() != offset => {
-                findings.add(location, format!("it contains the checkpoint of offset {}", checkpoint.offset()), remedy);
+                findings.add_finding(
+                    location,
+                    format!("it contains the checkpoint of offset {}", checkpoint.offset()),
+                    remedy,
+                );
             }
             Ok(_) if offset > end => {
-                findings.add(location, format!("it is ahead of the journal, which ends at {end}"), remedy)
+                findings.add_finding(location, format!("it is ahead of the journal, which ends at {end}"), remedy)
             }
             Ok(_) => {}
-            Err(error) => findings.add(location, error, remedy),
+            Err(error) => findings.add_finding(location, error, remedy),
         }
     }
     count

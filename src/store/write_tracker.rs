@@ -23,7 +23,7 @@ impl WriteTracker {
     /// Records a write after it is finished, so that a later read of the key sees the new value.
     /// `old` is the replaced value, `length` the length of the new one.
     pub(crate) fn record_write(&self, tree: &sled::Tree, key: &[u8], old: Option<&[u8]>, length: Option<usize>) {
-        let bytes = |length: Option<usize>| length.map_or(0, |length| as_bytes(key.len() + length));
+        let bytes = |length: Option<usize>| length.map_or(0, |length| to_signed_bytes(key.len() + length));
         self.bytes.fetch_add(bytes(length) - bytes(old.map(<[u8]>::len)), Ordering::Relaxed);
         if let Some(positions) = self.positions.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             positions.insert((tree.name().to_vec(), key.to_vec()));
@@ -46,12 +46,12 @@ impl WriteTracker {
     }
 
     /// Growth of all keys and values since the database was opened, in bytes.
-    pub(crate) fn growth(&self) -> i64 {
+    pub(crate) fn grown_bytes(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Sets the total size of all keys and values after a count. `grown` is the
-    /// [`WriteTracker::growth`] at the start of the count.
+    /// [`WriteTracker::grown_bytes`] at the start of the count.
     pub(crate) fn set_counted_bytes(&self, bytes: u64, grown: i64) {
         if !self.counted.swap(true, Ordering::AcqRel) {
             self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX).saturating_sub(grown), Ordering::Relaxed);
@@ -65,6 +65,6 @@ impl WriteTracker {
     }
 }
 
-fn as_bytes(length: usize) -> i64 {
+fn to_signed_bytes(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }

@@ -195,7 +195,7 @@ impl Original {
             }
         }
         if let Ok(Some(newest)) =
-            store.checkpoints(2).and_then(|checkpoints| checkpoints.newest(self.entries.len() as u64))
+            store.checkpoints(2).and_then(|checkpoints| checkpoints.open_newest(self.entries.len() as u64))
             && newest.remaining() != 3000
         {
             return Err("wrong checkpoint".to_owned());

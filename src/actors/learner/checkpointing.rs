@@ -57,7 +57,8 @@ impl LearnerActor {
                 tracing::debug!(begin, "the first offset of the journal after retention");
             }
             let oldest = offset.saturating_sub(forget_after);
-            let swept_through = store.sessions().remove_stale(oldest, swept_through.as_deref(), Self::SWEEP_LIMIT)?;
+            let swept_through =
+                store.sessions().remove_stale_records(oldest, swept_through.as_deref(), Self::SWEEP_LIMIT)?;
             maintenance.compact_if_due(compact_ratio);
             Ok(CheckpointWritten { offset, bytes, swept_through })
         }));

@@ -24,7 +24,7 @@ impl ShardActor {
         }
         let (own, shards) = self.context.number;
         let sessions = self.context.store.sessions();
-        let page = sessions.page(after.as_deref(), PAGE_RECORDS)?;
+        let page = sessions.read_page(after.as_deref(), PAGE_RECORDS)?;
         let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == PAGE_RECORDS);
         // Live sessions are excluded: the next flush stores them.
         let inactive = page
@@ -36,7 +36,7 @@ impl ShardActor {
         let changed: Vec<_> = inactive
             .filter_map(|(user, mut record)| expire_steps(&mut record, &cutoffs).then_some((user, record)))
             .collect();
-        sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
+        sessions.replace_records(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
         Ok(ExpiryScan { changed: changed.len(), last })
     }
 }

@@ -62,7 +62,9 @@ pub(super) fn learner_loader(
 /// under other settings. Skips checkpoints that this build cannot read.
 fn newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, StartError> {
     let mut other = None;
-    for state in store.checkpoints(keep)?.newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint) {
+    for state in
+        store.checkpoints(keep)?.open_newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint)
+    {
         if state.matches_settings(settings) {
             return Ok(Some(state));
         }
@@ -82,7 +84,7 @@ pub(super) fn deliver_journal_tail(
 ) -> Result<(), StartError> {
     let mut next = flushed_through;
     loop {
-        let entries = store.journal().read(next, 4096)?;
+        let entries = store.journal().read_entries(next, 4096)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
         let from = std::mem::replace(&mut next, last + 1);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = shards.iter().map(|_| Vec::new()).collect();

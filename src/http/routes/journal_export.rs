@@ -57,7 +57,7 @@ fn read(
     end: Offset,
     filter: &(dyn Fn(&Entry) -> bool + Send + Sync),
 ) -> Result<(Bytes, Offset), Problem> {
-    let entries = api.system.store.journal().read(from, ENTRIES_PER_READ).map_err(|error| {
+    let entries = api.system.store.journal().read_entries(from, ENTRIES_PER_READ).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "an export cannot read the journal");
         Problem::internal()
     })?;

@@ -9,7 +9,7 @@ fn checkpoints(keep: usize) -> (tempfile::TempDir, Checkpoints) {
     (dir, checkpoints)
 }
 
-fn write(checkpoints: &Checkpoints, offset: Offset, payload: &[u8]) {
+fn write_payload(checkpoints: &Checkpoints, offset: Offset, payload: &[u8]) {
     let length = checkpoints
         .write::<StoreError>(offset, |writer| {
             writer.write_all(payload).map_err(StoreError::io("writing", Path::new("")))
@@ -18,8 +18,8 @@ fn write(checkpoints: &Checkpoints, offset: Offset, payload: &[u8]) {
     assert_eq!(length, payload.len() as u64);
 }
 
-fn newest(checkpoints: &Checkpoints) -> Option<(Offset, Vec<u8>)> {
-    let mut reader = checkpoints.newest(Offset::MAX).unwrap()?;
+fn newest_payload(checkpoints: &Checkpoints) -> Option<(Offset, Vec<u8>)> {
+    let mut reader = checkpoints.open_newest(Offset::MAX).unwrap()?;
     let (offset, length) = (reader.offset(), reader.remaining());
     let mut payload = Vec::new();
     reader.read_to_end(&mut payload).unwrap();
@@ -36,8 +36,8 @@ proptest! {
         damage in prop_oneof![(0..8_u8).prop_map(Some), Just(None)],
     ) {
         let (_dir, checkpoints) = checkpoints(3);
-        write(&checkpoints, 7, b"the older one");
-        write(&checkpoints, 9, &payload);
+        write_payload(&checkpoints, 7, b"the older one");
+        write_payload(&checkpoints, 9, &payload);
         let path = checkpoints.path(9);
         let mut bytes = std::fs::read(&path).unwrap();
         let index = index.index(bytes.len());
@@ -46,29 +46,29 @@ proptest! {
             None => bytes.truncate(index),
         }
         std::fs::write(&path, &bytes).unwrap();
-        prop_assert_eq!(newest(&checkpoints), Some((7, b"the older one".to_vec())));
+        prop_assert_eq!(newest_payload(&checkpoints), Some((7, b"the older one".to_vec())));
         bytes.extend(b"more");
         std::fs::write(&path, &bytes).unwrap();
-        prop_assert_eq!(newest(&checkpoints), Some((7, b"the older one".to_vec())));
+        prop_assert_eq!(newest_payload(&checkpoints), Some((7, b"the older one".to_vec())));
     }
 }
 
 #[test]
-fn the_newest_is_read_and_the_oldest_are_removed() {
+fn the_newest_checkpoint_is_read_and_the_oldest_are_removed() {
     let (_dir, checkpoints) = checkpoints(2);
-    assert_eq!(newest(&checkpoints), None);
+    assert_eq!(newest_payload(&checkpoints), None);
     for offset in [5, 40, 300] {
-        write(&checkpoints, offset, &vec![offset as u8; 1_000_000]);
+        write_payload(&checkpoints, offset, &vec![offset as u8; 1_000_000]);
     }
     assert_eq!(checkpoints.offsets().unwrap(), [40, 300]);
-    assert_eq!(newest(&checkpoints), Some((300, vec![44; 1_000_000])));
+    assert_eq!(newest_payload(&checkpoints), Some((300, vec![44; 1_000_000])));
 }
 
 #[test]
 fn later_checkpoints_of_another_run_do_not_push_out_new_ones() {
     let (_dir, checkpoints) = checkpoints(2);
     for offset in [100, 120, 140] {
-        write(&checkpoints, offset, b"another run");
+        write_payload(&checkpoints, offset, b"another run");
     }
     for (offset, expected) in [
         (20, vec![20, 120, 140]),
@@ -78,50 +78,50 @@ fn later_checkpoints_of_another_run_do_not_push_out_new_ones() {
         (121, vec![120, 121, 140]),
         (140, vec![121, 140]),
     ] {
-        write(&checkpoints, offset, b"this run");
+        write_payload(&checkpoints, offset, b"this run");
         assert_eq!(checkpoints.offsets().unwrap(), expected);
     }
-    assert_eq!(newest(&checkpoints), Some((140, b"this run".to_vec())));
+    assert_eq!(newest_payload(&checkpoints), Some((140, b"this run".to_vec())));
 }
 
 #[test]
 fn a_checkpoint_ahead_of_the_journal_is_skipped() {
     let (_dir, checkpoints) = checkpoints(2);
-    write(&checkpoints, 5, b"five");
-    write(&checkpoints, 6, b"six");
-    assert_eq!(checkpoints.newest(5).unwrap().unwrap().offset(), 5);
-    assert!(checkpoints.newest(4).unwrap().is_none());
+    write_payload(&checkpoints, 5, b"five");
+    write_payload(&checkpoints, 6, b"six");
+    assert_eq!(checkpoints.open_newest(5).unwrap().unwrap().offset(), 5);
+    assert!(checkpoints.open_newest(4).unwrap().is_none());
 }
 
 #[test]
 fn a_renamed_checkpoint_is_skipped() {
     let (_dir, checkpoints) = checkpoints(2);
-    write(&checkpoints, 5, b"five");
+    write_payload(&checkpoints, 5, b"five");
     std::fs::rename(checkpoints.path(5), checkpoints.path(6)).unwrap();
-    assert_eq!(newest(&checkpoints), None);
+    assert_eq!(newest_payload(&checkpoints), None);
 }
 
 #[test]
-fn a_failed_write_leaves_the_others_and_no_file() {
+fn a_failed_write_keeps_existing_checkpoints_and_leaves_no_file() {
     let (dir, checkpoints) = checkpoints(1);
-    write(&checkpoints, 5, b"five");
+    write_payload(&checkpoints, 5, b"five");
     let failed = checkpoints.write(6, |writer| {
         writer.write_all(b"half").unwrap();
         Err(StoreError::NeedsReopen { dir: "d".into() })
     });
     assert!(matches!(failed, Err(StoreError::NeedsReopen { .. })));
-    assert_eq!(newest(&checkpoints), Some((5, b"five".to_vec())));
+    assert_eq!(newest_payload(&checkpoints), Some((5, b"five".to_vec())));
     assert_eq!(dir.path().join("checkpoints").read_dir().unwrap().count(), 1);
 }
 
 #[test]
-fn unfinished_checkpoints_are_removed_and_foreign_files_are_not() {
+fn opening_removes_unfinished_checkpoints_but_no_other_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let checkpoints = store.checkpoints(1).unwrap();
-    write(&checkpoints, 5, b"five");
+    write_payload(&checkpoints, 5, b"five");
     let (unfinished, foreign) =
-        (checkpoints.path(6).with_extension(UNFINISHED), dir.path().join("checkpoints/7.checkpoint"));
+        (checkpoints.path(6).with_extension(UNFINISHED_EXTENSION), dir.path().join("checkpoints/7.checkpoint"));
     std::fs::write(&unfinished, "half").unwrap();
     std::fs::write(&foreign, "not ours: too few digits").unwrap();
     let checkpoints = store.checkpoints(1).unwrap();
@@ -130,20 +130,20 @@ fn unfinished_checkpoints_are_removed_and_foreign_files_are_not() {
 }
 
 #[test]
-fn a_value_streams_through_the_codec() {
+fn an_encoded_value_can_be_streamed_through_a_checkpoint() {
     let (_dir, checkpoints) = checkpoints(1);
     let weights: Vec<f32> = (0..10_000).map(|n| n as f32).collect();
     checkpoints.write::<StoreError>(1, |writer| Ok(super::super::codec::encode_to(&weights, writer)?)).unwrap();
-    let mut reader = checkpoints.newest(1).unwrap().unwrap();
+    let mut reader = checkpoints.open_newest(1).unwrap().unwrap();
     assert_eq!(super::super::codec::decode_from::<Vec<f32>, _>(&mut reader, 50_000).unwrap(), weights);
     assert_eq!(reader.remaining(), 0);
 }
 
 #[test]
-fn a_single_file_is_replaced_once_the_new_one_is_complete() {
+fn an_existing_file_is_replaced_only_by_a_complete_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trained.ckpt");
-    let write = |bytes: &'static [u8], fails: bool| {
+    let write_payload = |bytes: &'static [u8], fails: bool| {
         write_checkpoint::<StoreError>(&path, 3, |writer| {
             writer.write_all(bytes).map_err(StoreError::io("writing", Path::new("")))?;
             if fails { Err(StoreError::NeedsReopen { dir: "d".into() }) } else { Ok(()) }
@@ -156,10 +156,10 @@ fn a_single_file_is_replaced_once_the_new_one_is_complete() {
         Ok::<_, StoreError>((reader.offset(), payload))
     };
     assert!(read().unwrap_err().to_string().contains("trained.ckpt"));
-    write(b"one", false).unwrap();
-    write(b"half of", true).unwrap_err();
+    write_payload(b"one", false).unwrap();
+    write_payload(b"half of", true).unwrap_err();
     assert_eq!(read().unwrap(), (3, b"one".to_vec()));
-    write(b"two and more", false).unwrap();
+    write_payload(b"two and more", false).unwrap();
     assert_eq!(read().unwrap(), (3, b"two and more".to_vec()));
     assert_eq!(dir.path().read_dir().unwrap().count(), 1);
 
@@ -171,12 +171,12 @@ fn a_single_file_is_replaced_once_the_new_one_is_complete() {
     assert!(
         error_of(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes instead of 12")
     );
-    assert!(error_of(&[&whole[..HEADER], b"two and lore"].concat()).contains("its checksum does not match"));
+    assert!(error_of(&[&whole[..HEADER_BYTES], b"two and lore"].concat()).contains("its checksum does not match"));
     assert!(error_of(b"PK").contains("it does not start with the magic bytes"));
 }
 
 #[test]
-fn the_pretrained_state_is_set_before_the_first_entry_or_never() {
+fn the_pretrained_state_can_only_be_set_before_the_first_entry() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     assert!(store.pretrained_state().unwrap().is_none());
@@ -196,10 +196,10 @@ fn the_pretrained_state_is_set_before_the_first_entry_or_never() {
 }
 
 #[test]
-fn keep_latest_keeps_the_last_written_regardless_of_offset() {
+fn keep_latest_keeps_the_last_written_checkpoints_regardless_of_offset() {
     let (_dir, checkpoints) = checkpoints(usize::MAX);
     for offset in [5, 9, 7, 5] {
-        write(&checkpoints, offset, b"payload");
+        write_payload(&checkpoints, offset, b"payload");
         // File times may be no more precise than this.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

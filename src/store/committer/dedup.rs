@@ -12,8 +12,8 @@ pub(super) type EventIdDigest = u128;
 
 /// The digest of an event id: 128-bit SipHash-1-3 of its bytes [Aumasson & Bernstein 2012]. A clean
 /// stop stores digests for the next start, which may run another build. If the digest function
-/// changes, [`super::event_id_file::FILE_NAME`] must change too.
-pub(super) fn digest(id: &str) -> EventIdDigest {
+/// changes, [`super::event_id_file::EVENT_ID_FILE`] must change too.
+pub(super) fn digest_event_id(id: &str) -> EventIdDigest {
     SipHasher13::new().hash(id.as_bytes()).as_u128()
 }
 
@@ -38,14 +38,14 @@ impl EventIdWindow {
     }
 
     /// Remembers the id of the entry at `offset`, which must be the last entry so far.
-    pub(super) fn remember(&mut self, offset: Offset, id: EventIdDigest) {
+    pub(super) fn add_event_id(&mut self, offset: Offset, id: EventIdDigest) {
         if self.seen.insert(id) {
             self.order.push_back((offset, id));
         }
     }
 
     /// Removes ids, regardless of their offsets.
-    pub(super) fn forget(&mut self, ids: FxHashSet<EventIdDigest>) {
+    pub(super) fn remove_event_ids(&mut self, ids: FxHashSet<EventIdDigest>) {
         self.order.retain(|(_, id)| !ids.contains(id));
         ids.iter().for_each(|id| {
             self.seen.remove(id);
@@ -72,7 +72,7 @@ impl EventIdWindow {
     /// the window before `end`.
     pub(super) fn commit_batch(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
         for (offset, id) in ids {
-            self.remember(offset, id);
+            self.add_event_id(offset, id);
         }
         let window_start = self.window_start(end);
         while let Some((_, id)) = self.order.pop_front_if(|(offset, _)| *offset < window_start) {
@@ -111,10 +111,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_the_same_in_every_build() {
+    fn event_id_digests_are_the_same_in_every_build() {
         // Expected: SipHash-1-3-128 of the bytes under a key of zeros, by a Python transcription of
         // the reference implementation that gives the first of its vectors for SipHash-2-4-128
         // (a3817f04ba25a8e66df67214c7550293); both halves little-endian, the first one low.
-        assert_eq!(digest("event-1"), 0x6f63_6e04_df92_2fab_a7e1_980a_e583_acfb);
+        assert_eq!(digest_event_id("event-1"), 0x6f63_6e04_df92_2fab_a7e1_980a_e583_acfb);
     }
 }

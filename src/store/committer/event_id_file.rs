@@ -15,9 +15,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 /// Name of the file in the data directory.
-pub(super) const FILE_NAME: &str = "ids";
+pub(super) const EVENT_ID_FILE: &str = "ids";
 /// Size of a stored id: offset and digest.
-const ID: usize = size_of::<Offset>() + size_of::<EventIdDigest>();
+const STORED_ID_BYTES: usize = size_of::<Offset>() + size_of::<EventIdDigest>();
 
 /// Event ids with the offsets of their entries, ascending.
 type EventIdsByOffset = VecDeque<(Offset, EventIdDigest)>;
@@ -32,7 +32,7 @@ pub(super) fn write_ids(
     end: Offset,
     ids: impl Iterator<Item = (Offset, EventIdDigest)>,
 ) -> Result<(), StoreError> {
-    let path = dir.join(FILE_NAME);
+    let path = dir.join(EVENT_ID_FILE);
     write_checkpoint(&path, end, |file| {
         let write = || {
             file.write_all(&from.to_le_bytes())?;
@@ -50,12 +50,12 @@ pub(super) fn write_ids(
 /// Reads and removes the file. Returns the ids of the entries from `from` up to the journal's end.
 /// Returns `None` if there is no file, if it is damaged, or if it does not cover these entries.
 pub(super) fn read_and_remove(dir: &Path, from: Offset, end: Offset) -> Option<EventIdsByOffset> {
-    let path = dir.join(FILE_NAME);
-    let ids = read(&path, from, end).unwrap_or_else(|error| {
+    let path = dir.join(EVENT_ID_FILE);
+    let ids = read_event_ids(&path, from, end).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "the file of event ids is damaged; the ids are read from the journal");
         None
     });
-    remove(dir)
+    remove_event_id_file(dir)
         .inspect_err(|error| {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
@@ -70,15 +70,15 @@ pub(super) fn read_and_remove(dir: &Path, from: Offset, end: Offset) -> Option<E
 ///
 /// # Errors
 /// Any I/O error.
-pub(in crate::store) fn remove(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join(FILE_NAME);
+pub(in crate::store) fn remove_event_id_file(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(EVENT_ID_FILE);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("removing", &path)(error)),
         _ => Ok(()),
     }
 }
 
-fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdsByOffset>, StoreError> {
+fn read_event_ids(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdsByOffset>, StoreError> {
     let mut file = match open_checkpoint(path) {
         Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -91,7 +91,7 @@ fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdsByOffse
     if file.offset() != end || Offset::from_le_bytes(file_from) > from {
         return Ok(None);
     }
-    let count = file.remaining() / ID as u64;
+    let count = file.remaining() / STORED_ID_BYTES as u64;
     let mut ids = EventIdsByOffset::with_capacity(usize::try_from(count).unwrap_or_default());
     for _ in 0..count {
         let (mut offset, mut id) = ([0; size_of::<Offset>()], [0; size_of::<EventIdDigest>()]);
@@ -110,29 +110,29 @@ fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdsByOffse
 mod tests {
     use super::*;
 
-    const IDS: [(Offset, EventIdDigest); 3] = [(3, 7), (4, EventIdDigest::MAX), (8, 1 << 70)];
+    const SAMPLE_IDS: [(Offset, EventIdDigest); 3] = [(3, 7), (4, EventIdDigest::MAX), (8, 1 << 70)];
 
     fn dir_with_file() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        write_ids(dir.path(), 2, 9, IDS.into_iter()).unwrap();
+        write_ids(dir.path(), 2, 9, SAMPLE_IDS.into_iter()).unwrap();
         dir
     }
 
     #[test]
-    fn the_file_is_read_once() {
+    fn reading_the_event_id_file_removes_it() {
         let dir = dir_with_file();
-        assert_eq!(read_and_remove(dir.path(), 2, 9), Some(EventIdsByOffset::from(IDS)));
+        assert_eq!(read_and_remove(dir.path(), 2, 9), Some(EventIdsByOffset::from(SAMPLE_IDS)));
         assert_eq!(read_and_remove(dir.path(), 2, 9), None);
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         assert_eq!(
             read_and_remove(dir_with_file().path(), 4, 9),
-            Some(IDS[1..].iter().copied().collect()),
+            Some(SAMPLE_IDS[1..].iter().copied().collect()),
             "the window became smaller, or the journal's head was dropped"
         );
     }
 
     #[test]
-    fn a_file_that_does_not_match_the_journal_is_ignored_and_removed() {
+    fn an_event_id_file_of_another_journal_end_is_ignored_and_removed() {
         for (from, end, why) in
             [(1, 9, "the window became larger"), (2, 10, "the journal went on"), (2, 8, "the journal lost an entry")]
         {
@@ -143,15 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_ignored() {
-        let whole = fs::read(dir_with_file().path().join(FILE_NAME)).unwrap();
+    fn a_damaged_event_id_file_is_ignored() {
+        let whole = fs::read(dir_with_file().path().join(EVENT_ID_FILE)).unwrap();
         for index in 0..whole.len() {
             let dir = tempfile::tempdir().unwrap();
             let mut damaged = whole.clone();
             damaged[index] ^= 1 << (index % 8);
-            fs::write(dir.path().join(FILE_NAME), &damaged).unwrap();
+            fs::write(dir.path().join(EVENT_ID_FILE), &damaged).unwrap();
             assert_eq!(read_and_remove(dir.path(), 2, 9), None, "byte {index}");
-            fs::write(dir.path().join(FILE_NAME), &whole[..index]).unwrap();
+            fs::write(dir.path().join(EVENT_ID_FILE), &whole[..index]).unwrap();
             assert_eq!(read_and_remove(dir.path(), 2, 9), None, "{index} bytes");
         }
     }

@@ -22,13 +22,13 @@ struct Model {
 
 impl Model {
     fn commit(&mut self, requests: &[Vec<Entry>], window: usize) -> Vec<CommitReceipt> {
-        let mut known: VecDeque<&str> = self.journal.iter().rev().take(window).filter_map(event_id).collect();
+        let mut known: VecDeque<&str> = self.journal.iter().rev().take(window).filter_map(event_id_of_entry).collect();
         let mut accepted = Vec::new();
         let mut receipts = Vec::new();
         for request in requests {
             let mut duplicates = Vec::new();
             for (index, entry) in request.iter().enumerate() {
-                match event_id(entry) {
+                match event_id_of_entry(entry) {
                     Some(id) if known.contains(&id) => duplicates.push(index),
                     id => {
                         known.extend(id);
@@ -44,7 +44,7 @@ impl Model {
                 offset,
             });
         }
-        for item in accepted.iter().filter_map(item_of) {
+        for item in accepted.iter().filter_map(item_id_of_entry) {
             if !self.items.iter().any(|known| known == item) {
                 self.items.push(item.to_owned());
             }
@@ -56,7 +56,7 @@ impl Model {
 
 /// An action action two commits.
 #[derive(Debug, Clone, Copy)]
-enum ActionBetween {
+enum ActionBetweenCommits {
     Nothing,
     Recover,
     PersistItems,
@@ -64,7 +64,7 @@ enum ActionBetween {
     Restart,
 }
 
-fn requests() -> impl Strategy<Value = Vec<Vec<Entry>>> {
+fn arbitrary_requests() -> impl Strategy<Value = Vec<Vec<Entry>>> {
     let entry = (proptest::option::weighted(0.8, 0..40_u32), proptest::option::of(0..30_u32)).prop_map(|(id, item)| {
         named_event(id.map(|id| id.to_string()), "ann", item.map(|item| item.to_string()).as_deref())
     });
@@ -74,10 +74,10 @@ fn requests() -> impl Strategy<Value = Vec<Vec<Entry>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn it_matches_the_reference_model(
-        steps in proptest::collection::vec((requests(), prop_oneof![
-            4 => Just(ActionBetween::Nothing), 1 => Just(ActionBetween::Recover), 1 => Just(ActionBetween::PersistItems), 1 => Just(ActionBetween::PrepareForShutdown),
-            1 => Just(ActionBetween::Restart),
+    fn the_committer_matches_the_reference_model(
+        steps in proptest::collection::vec((arbitrary_requests(), prop_oneof![
+            4 => Just(ActionBetweenCommits::Nothing), 1 => Just(ActionBetweenCommits::Recover), 1 => Just(ActionBetweenCommits::PersistItems), 1 => Just(ActionBetweenCommits::PrepareForShutdown),
+            1 => Just(ActionBetweenCommits::Restart),
         ]), 1..20),
         window in 0_usize..30,
     ) {
@@ -95,16 +95,16 @@ proptest! {
                 prop_assert_eq!(delivered.offset, offset);
                 prop_assert_eq!(&delivered.entry, &model.journal[offset as usize]);
                 let item_name = delivered.item.map(|item| model.items[item as usize].as_str());
-                prop_assert_eq!(item_name, item_of(&delivered.entry));
+                prop_assert_eq!(item_name, item_id_of_entry(&delivered.entry));
             }
             prop_assert_eq!(committed.entries.len() as Offset, committer.next_offset() - first);
             match action {
-                ActionBetween::Nothing => {}
-                ActionBetween::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
-                ActionBetween::PersistItems => committer.persist_indexes().unwrap(),
+                ActionBetweenCommits::Nothing => {}
+                ActionBetweenCommits::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
+                ActionBetweenCommits::PersistItems => committer.persist_indexes().unwrap(),
                 // The next open uses the stored ids only if nothing is committed after this.
-                ActionBetween::PrepareForShutdown => committer.prepare_for_shutdown().unwrap(),
-                ActionBetween::Restart => {
+                ActionBetweenCommits::PrepareForShutdown => committer.prepare_for_shutdown().unwrap(),
+                ActionBetweenCommits::Restart => {
                     drop(committer);
                     committer = open(dir.path(), window);
                 }
@@ -113,7 +113,7 @@ proptest! {
             let names: Vec<_> = (0..items.len() as ItemIx).map(|item| items.name(item).unwrap().to_string()).collect();
             prop_assert_eq!(&names, &model.items);
         }
-        let journal: Vec<_> = committer.store.journal().read(0, usize::MAX).unwrap().into_iter().map(|(_, entry)| entry).collect();
+        let journal: Vec<_> = committer.store.journal().read_entries(0, usize::MAX).unwrap().into_iter().map(|(_, entry)| entry).collect();
         prop_assert_eq!(journal, model.journal);
     }
 }
@@ -156,7 +156,7 @@ fn a_journal_behind_its_derived_state_is_rejected() {
 }
 
 #[test]
-fn ids_are_evicted_exactly_beyond_the_window() {
+fn event_ids_are_evicted_exactly_at_the_end_of_the_window() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 3);
     for number in 0..4 {
@@ -171,10 +171,10 @@ fn ids_are_evicted_exactly_beyond_the_window() {
 }
 
 #[test]
-fn digests_differ_in_both_halves() {
-    let (a, b) = (dedup::digest("a"), dedup::digest("b"));
+fn digests_of_different_ids_differ_in_both_halves() {
+    let (a, b) = (dedup::digest_event_id("a"), dedup::digest_event_id("b"));
     assert!(a >> 64 != b >> 64 && a as u64 != b as u64 && (a >> 64) as u64 != a as u64);
-    assert_eq!(a, dedup::digest("a"));
+    assert_eq!(a, dedup::digest_event_id("a"));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn readers_up_to_the_watermark_know_every_item() {
         let mut next = 0;
         while next < 2_000 {
             let through = dictionary.watermark();
-            for (offset, entry) in store.journal().read(next, (through - next) as usize).unwrap() {
+            for (offset, entry) in store.journal().read_entries(next, (through - next) as usize).unwrap() {
                 let item = entry.as_event().unwrap().item_id.as_deref().unwrap();
                 assert_eq!(dictionary.get(item), Some(offset as u32), "{item}");
             }

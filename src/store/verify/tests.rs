@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// A store with twenty events, their items, two sessions and a checkpoint.
-fn store() -> (tempfile::TempDir, Store) {
+fn temp_store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
@@ -21,11 +21,11 @@ fn store() -> (tempfile::TempDir, Store) {
         hidden_state: vec![1, 2],
     };
     store.sessions().put([("ann", &record(3)), ("bob", &record(20))], 20).unwrap();
-    checkpoint(&store, 20);
+    write_checkpoint_at(&store, 20);
     (dir, store)
 }
 
-fn checkpoint(store: &Store, offset: Offset) {
+fn write_checkpoint_at(store: &Store, offset: Offset) {
     let write = |file: &mut super::super::CheckpointWriter| {
         file.write_all(b"learned").map_err(StoreError::io("writing", Path::new("")))
     };
@@ -40,8 +40,8 @@ fn only_damage(store: &Store) -> DamageFinding {
 }
 
 #[test]
-fn an_intact_store_is_counted() {
-    let (_dir, store) = store();
+fn verifying_an_intact_store_counts_its_content() {
+    let (_dir, store) = temp_store();
     let mut progress = 0;
     let findings = store.verify(&[], &mut |entries| progress = entries).0;
     assert_eq!(findings.damages, []);
@@ -59,7 +59,7 @@ fn an_intact_store_is_counted() {
 
 #[test]
 fn damage_in_the_journal_is_located_and_later_records_are_read() {
-    let (_dir, store) = store();
+    let (_dir, store) = temp_store();
     let tree = store.engine().unwrap().journal.clone();
     let key = |first| keys::PieceKey { first, piece: 0 }.to_bytes();
     flip_bit(&tree, &key(0), 40);
@@ -72,8 +72,8 @@ fn damage_in_the_journal_is_located_and_later_records_are_read() {
 }
 
 #[test]
-fn a_damaged_last_record_can_be_inspected() {
-    let (dir, store) = store();
+fn a_store_with_a_damaged_last_record_can_be_opened_for_inspection() {
+    let (dir, store) = temp_store();
     flip_bit(&store.engine().unwrap().journal, &keys::PieceKey { first: 10, piece: 0 }.to_bytes(), 40);
     store.close().unwrap();
     assert!(matches!(
@@ -87,7 +87,7 @@ fn a_damaged_last_record_can_be_inspected() {
 
 #[test]
 fn a_truncated_journal_is_reported() {
-    let (dir, store) = store();
+    let (dir, store) = temp_store();
     store.engine().unwrap().journal.remove(keys::PieceKey { first: 10, piece: 0 }.to_bytes()).unwrap();
     store.sessions().put([], 10).unwrap();
     store.close().unwrap();
@@ -101,15 +101,15 @@ fn a_truncated_journal_is_reported() {
 }
 
 #[test]
-fn leftovers_of_an_unfinished_append_are_no_damage() {
-    let (_dir, store) = store();
+fn leftover_pieces_of_an_unfinished_append_are_not_damage() {
+    let (_dir, store) = temp_store();
     store.engine().unwrap().journal.insert(keys::PieceKey { first: 20, piece: 1 }.to_bytes(), b"half").unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
 }
 
 #[test]
 fn item_names_must_match_the_journal() {
-    let (_dir, store) = store();
+    let (_dir, store) = temp_store();
     let tree = store.engine().unwrap().items.clone();
     flip_bit(&tree, &0_u32.to_be_bytes(), 9);
     let damages = store.verify(&[], &mut |_| {}).0.damages;
@@ -132,7 +132,7 @@ fn item_names_must_match_the_journal() {
 
 #[test]
 fn sessions_must_refer_to_existing_items_and_offsets() {
-    let (_dir, store) = store();
+    let (_dir, store) = temp_store();
     let step = |item| Step { item: Some(item), kind: 0, starts_session: true, at: 1, value: 1.0 };
     let record = |applied, item| SessionRecord {
         applied_through: applied,
@@ -144,15 +144,15 @@ fn sessions_must_refer_to_existing_items_and_offsets() {
     store.sessions().put([("ann", &record(20, 11))], 20).unwrap();
     assert!(only_damage(&store).reason.contains("item number 11, but there are 11 items"));
     flip_bit(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
-    assert_eq!(only_damage(&store).location, format!("sessions, {}", keys::redacted("ann")));
+    assert_eq!(only_damage(&store).location, format!("sessions, {}", keys::redacted_user_name("ann")));
     store.sessions().put([("ann", &record(20, 1))], 21).unwrap();
     assert!(only_damage(&store).reason.contains("they reach offset 21"));
 }
 
 #[test]
 fn checkpoints_and_the_pretrained_state_are_verified() {
-    let (dir, store) = store();
-    checkpoint(&store, 21);
+    let (dir, store) = temp_store();
+    write_checkpoint_at(&store, 21);
     assert!(only_damage(&store).reason.contains("ahead of the journal"));
     let file = |offset: u64| dir.path().join(format!("checkpoints/{offset:020}.checkpoint"));
     std::fs::rename(file(21), file(5)).unwrap();
@@ -167,7 +167,7 @@ fn checkpoints_and_the_pretrained_state_are_verified() {
 
 #[test]
 fn a_damaged_end_marker_is_reported_and_rewritten() {
-    let (dir, store) = store();
+    let (dir, store) = temp_store();
     store.close().unwrap();
     std::fs::write(dir.path().join("end"), "7").unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
@@ -181,7 +181,7 @@ fn a_damaged_end_marker_is_reported_and_rewritten() {
 
 #[test]
 fn a_damaged_alias_is_reported() {
-    let (_dir, store) = store();
+    let (_dir, store) = temp_store();
     let alias = crate::registries::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
     store.aliases().put(&[alias], &[]).unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);

@@ -41,7 +41,7 @@ impl QuarantineView {
         let look = move || {
             let store = &api.system.store;
             let entries = store.quarantine().all()?.into_iter().map(|noted| {
-                let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
+                let held = store.journal().read_entries(noted.offset, 1).ok().and_then(|mut read| read.pop());
                 QuarantinedEntryView {
                     entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry),
                     record: noted,
