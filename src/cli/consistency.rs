@@ -9,7 +9,9 @@ use crate::auth::KeyFile;
 use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::registries::ItemDictionary;
 use crate::settings::Settings;
-use crate::store::{DamageFinding, DamageRemedy, STORE_FORMAT, SessionRecord, Store, StoreError, VerificationReport, keys};
+use crate::store::{
+    DamageFinding, DamageRemedy, STORE_FORMAT, SessionRecord, Store, StoreError, VerificationReport, keys,
+};
 use rustc_hash::FxHashMap;
 
 /// Checks all records of a store, and compares derived state with the journal.
@@ -168,7 +170,11 @@ fn check_missing_records(
             replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
         if must_exist && matches!(store.sessions().get(&user), Ok(None)) {
             let reason = format!("the record is missing; all records should reach {through}");
-            findings.add_finding(format!("sessions, {}", keys::redacted_user_name(&user)), reason, DamageRemedy::Rebuild);
+            findings.add_finding(
+                format!("sessions, {}", keys::redacted_user_name(&user)),
+                reason,
+                DamageRemedy::Rebuild,
+            );
         }
     }
 }

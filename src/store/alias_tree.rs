@@ -1,5 +1,5 @@
-//! The stored aliases of merged users. They are derived from the journal and stored so that a
-//! restart need not read all of it. They also outlive journal entries that retention removes.
+//! The stored aliases of merged users. The store derives them from the journal, so a restart need
+//! not read the whole journal. They outlive the journal entries that retention removes.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -8,14 +8,14 @@ use crate::domain::Offset;
 use crate::registries::UserAlias;
 use std::sync::Arc;
 
-/// The aliases of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They share
-/// the watermark of the item names.
+/// The aliases of a store: `offset of the merge: u64, big-endian → envelope(from ‖ into)`. The
+/// aliases share the watermark of the item names.
 #[derive(Debug, Clone)]
 pub struct AliasTree {
     store: Store,
 }
 
-/// The tree's name in errors.
+/// The name of the tree in error messages.
 const TREE_NAME: &str = "links";
 
 impl AliasTree {

@@ -13,12 +13,13 @@ use tar::{Archive, Builder, EntryType};
 /// Size of the I/O buffers, in bytes.
 const IO_BUFFER_BYTES: usize = 1 << 18;
 
-/// The parts of a data directory that a backup contains. The rest belongs to a running daemon.
+/// The files and folders of a data directory that a backup contains. All others belong to a running
+/// daemon.
 pub(super) const BACKUP_PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
 
-/// Bound of the unpacked size of an archive: this many bytes, plus a multiple of the archive's
-/// size. A database compresses to a tenth or more; an archive that exceeds the bound is not a
-/// backup.
+/// Fixed part of the bound on an archive's unpacked size, in bytes. A multiple of the archive's
+/// size is added. A database compresses at most tenfold, so an archive that exceeds the bound is
+/// not a backup.
 const MAX_UNPACKED_BASE_BYTES: u64 = 64 << 20;
 /// That multiple.
 const MAX_UNPACKED_BYTES_PER_ARCHIVE_BYTE: u64 = 100;
@@ -42,7 +43,8 @@ impl<R: Read> Read for BoundedReader<R> {
     }
 }
 
-/// Durably packs the data directory `dir` into a new file. No process may have `dir` open.
+/// Durably packs the data directory `dir` into a new file. No process may have the data directory
+/// open.
 ///
 /// # Errors
 /// [`StoreError::Io`] if the file exists, or if a file cannot be read or written.
@@ -68,9 +70,9 @@ pub(super) fn pack_archive(dir: &Path, file: &Path) -> Result<(), StoreError> {
 /// Durably unpacks an archive of [`pack_archive`] into an existing empty directory.
 ///
 /// # Errors
-/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path that is
-/// no part of a backup. [`StoreError::Io`] if it is damaged or incomplete, unpacks to far more than
-/// its size, or cannot be written.
+/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path that does
+/// not belong to a backup. [`StoreError::Io`] if the archive is damaged or incomplete or unpacks to
+/// far more than its size, or if a file cannot be written.
 pub(super) fn unpack_archive(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
     let archive = File::open(file).map_err(failed)?;
@@ -107,18 +109,19 @@ pub(super) fn unpack_archive(file: &Path, dir: &Path) -> Result<(), StoreError> 
             }
         }
     }
-    // The gzip checksum follows the end of the archive: read on to verify it.
+    // The gzip checksum follows the end of the archive. Reading to the end of the file verifies the
+    // checksum.
     let mut rest = archive.into_inner();
     std::io::copy(&mut rest, &mut std::io::sink()).map_err(failed)?;
     Ok(())
 }
 
 /// Durably copies the files of the data directory `from` into the existing empty directory `to`.
-/// `from` is only read.
+/// The directory `from` is not changed.
 ///
 /// # Errors
-/// [`StoreError::InvalidBackup`] if `from` has no store, [`StoreError::Locked`] if a process has it
-/// open, [`StoreError::Io`] if a file cannot be read or written.
+/// [`StoreError::InvalidBackup`] if `from` has no store, [`StoreError::Locked`] if a process has
+/// the store open, [`StoreError::Io`] if a file cannot be read or written.
 pub(super) fn copy_data_dir(from: &Path, to: &Path) -> Result<(), StoreError> {
     let store = if from.is_dir() { switchover::active_database_path(from)? } else { from.join("store") };
     if !store.is_dir() {

@@ -1,8 +1,9 @@
-//! Backup of a store while it is being written to, through the same reads as any reader.
+//! Backs up a store while other threads write to it. A backup uses the same reads as any other
+//! reader.
 //!
-//! A backup copies derived state before it reads the journal's end, so no derived state in the copy
-//! is ahead of its journal. Derived state stores its watermark, and a start applies the rest of the
-//! journal.
+//! A backup copies derived state before it reads the journal's end, so the copied state never
+//! contains entries that the copied journal lacks. Derived state stores its watermark, and a start
+//! applies the later journal entries.
 
 use super::archive::pack_archive;
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
@@ -27,20 +28,22 @@ pub struct BackupSummary {
 
 /// Number of entries that are copied as one journal record.
 const ENTRIES_PER_RECORD: usize = 1024;
-/// Number of session records that are copied at a time.
+/// Number of session records that are copied in one batch.
 const SESSIONS_PER_BATCH: usize = 256;
 
-/// End of the name of a backup that is being written, before a random part.
+/// Suffix of the temporary name of a backup that is being written. A random part follows the
+/// suffix.
 const UNFINISHED_BACKUP_SUFFIX: &str = ".unfinished-";
-/// File in an unfinished backup, locked while its process runs.
+/// File in an unfinished backup. The process that writes the backup keeps the file locked.
 const CLAIM_FILE: &str = "claim";
 
-/// Removes the unfinished backups in `folder` whose process has died. Keeps all other files.
+/// Removes the unfinished backups in `folder` whose process has died. All other files stay.
 fn remove_abandoned_backups(folder: &Path) -> Result<(), StoreError> {
     let entries = folder.read_dir().map_err(StoreError::io("writing to", folder))?;
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let is_stage = path.file_name().is_some_and(|name| name.to_string_lossy().contains(UNFINISHED_BACKUP_SUFFIX));
-        // Backups of earlier versions have no claim. Their copy of the store has a lock file.
+        // Unfinished backups of earlier versions have no claim file, but their copy of the store
+        // has a lock file.
         let claims = [path.join(CLAIM_FILE), path.join("data/lock")];
         let Some(claim) = claims.iter().filter(|_| is_stage).find_map(|claim| File::open(claim).ok()) else { continue };
         if claim.try_lock().is_ok() {
@@ -53,15 +56,16 @@ fn remove_abandoned_backups(folder: &Path) -> Result<(), StoreError> {
 impl Store {
     /// Writes a backup to the new file `target` if the name ends in `.tar.gz`, otherwise to the new
     /// directory `target`, which a daemon can serve directly. The backup contains every entry that
-    /// was in the journal when this began. It has a temporary name until it is complete and synced.
-    /// `observe` receives the number of copied entries and the total.
+    /// was in the journal when the call began. The backup has a temporary name until it is complete
+    /// and synced. `observe` receives the number of copied entries and the total.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::UnknownArchive`] if its name
-    /// ends in the extension of another archive format, [`StoreError::TargetInDataDir`] if it is in
-    /// the data directory, [`StoreError::JournalTruncated`] if entries of the journal are missing,
-    /// or any error of reading this store or writing the backup. No partial backup remains. The
-    /// next backup into the folder removes that of a killed process.
+    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::UnknownArchive`] if the
+    /// target's name ends in the extension of another archive format,
+    /// [`StoreError::TargetInDataDir`] if the target is in the data directory,
+    /// [`StoreError::JournalTruncated`] if entries of the journal are missing, or any error of
+    /// reading this store or writing the backup. No partial backup remains. The next backup into
+    /// the same folder removes the partial backup of a killed process.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let ensure_absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::AlreadyExists { path: target.to_owned() }),
@@ -98,8 +102,8 @@ impl Store {
         Ok(copied)
     }
 
-    /// Refuses a target in the data directory: the daemon removes what is not part of its data, and
-    /// a backup on the same files protects from little.
+    /// Refuses a target in the data directory. The daemon removes unknown files from the data
+    /// directory, and a backup on the same disk protects from few failures.
     fn ensure_outside_data_dir(&self, target: &Path, folder: &Path) -> Result<(), StoreError> {
         let canonical = |path: &Path| path.canonicalize().map_err(StoreError::io("writing to", path));
         if canonical(folder)?.starts_with(canonical(self.dir())?) {
@@ -110,8 +114,8 @@ impl Store {
 
     /// Durably copies this store into the new directory `dir`: the journal, all session records,
     /// the item names, the newest checkpoint that verifies, and the pretrained state. The copy
-    /// contains every entry that was in the journal when this began. `observe` receives the number
-    /// of copied entries and the total.
+    /// contains every entry that was in the journal when the call began. `observe` receives the
+    /// number of copied entries and the total.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] if `dir` exists, [`StoreError::JournalTruncated`] if entries
@@ -241,9 +245,9 @@ impl Store {
         outcome
     }
 
-    /// Copies the states before and after each rollback. If the start of the journal was dropped,
-    /// the journal cannot be replayed without them. A state that is removed meanwhile is no longer
-    /// needed by any entry.
+    /// Copies the states before and after each rollback. If retention removed the start of the
+    /// journal, a replay of the journal needs these states. A state that is removed during the copy
+    /// is no longer needed.
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
         let source = self.restore_points_read_only();
         for offset in source.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
@@ -259,7 +263,8 @@ impl Store {
     /// another process or thread may be writing checkpoints.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
         let source = self.checkpoints_read_only();
-        // Retries once: the newest checkpoint may be replaced by a newer one before it is opened.
+        // Retries once, because another thread may replace the newest checkpoint before this call
+        // opens it.
         let newest = source
             .open_newest(journal_end)?
             .map_or_else(|| source.open_newest(journal_end), |found| Ok(Some(found)))?;
@@ -272,13 +277,13 @@ impl Store {
     }
 }
 
-/// Whether the backup's name stands for an archive file.
+/// Whether the backup's name has the extension of an archive file.
 fn is_archive(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with(".tar.gz")
 }
 
-/// The file name extension of an archive format that backups do not have, if `path` has one. A
-/// backup directory of such a name would be mistaken for an archive.
+/// Returns the file name extension of `path` if the extension belongs to an archive format that
+/// backups do not support. Users would mistake a backup directory of such a name for an archive.
 fn other_archive_format(path: &Path) -> Option<String> {
     const OTHER_EXTENSIONS: [&str; 14] =
         ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];

@@ -1,13 +1,13 @@
-//! Stored bytes must not change unless the store's format does.
+//! Tests that stored bytes change only together with the store's format number.
 //!
 //! [`write_everything`] stores one fixed value of every type, and every variant of every enum, in a
 //! new data directory. The test compares all keys and values of the database, and the files next to
-//! it, with `migrations/fixtures/bytes/store.txt`. An older build with other type, field and module
-//! names wrote that file. No two fields of a type share a value, so that the test notices swapped
-//! fields.
+//! it, with `migrations/fixtures/bytes/store.txt`. An older build, in which types, fields and
+//! modules had other names, wrote that file. No two fields of a type share a value, so that the
+//! test notices swapped fields.
 //!
-//! There is no mode that regenerates the file. A change of these bytes needs a migration step; see
-//! migrations/README.md.
+//! There is no mode that regenerates the file. A change of the stored bytes needs a migration step;
+//! see migrations/README.md.
 
 use super::*;
 use crate::domain::{
@@ -19,7 +19,8 @@ use crate::registries::{ConsentRecord, UserAlias};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Content of the fixture: rows `name = hex`. Lines that start with `#` are comments.
+/// Content of the fixture file. Each row has the form `name = hex`; lines that start with `#` are
+/// comments.
 const GOLDEN_FILE: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
 
 fn owned_text(text: &str) -> String {
@@ -177,7 +178,7 @@ fn journal_records() -> Vec<Vec<Entry>> {
         vec![Entry::Erase(erasure(1, false)), Entry::Erase(erasure(2, true))],
         vec![Entry::Tombstone],
         vec![Entry::Expire(expiry(10)), Entry::Expire(Expiry::default())],
-        // A record of more than one piece.
+        // This record has more than one piece.
         vec![Entry::Event(Event { properties: Some("x".repeat(8000)), ..bare_event() })],
     ]
 }
@@ -239,7 +240,7 @@ fn write_everything(dir: &Path) -> Store {
     store
 }
 
-/// All keys and values of the database, and the files next to it, by name.
+/// All keys and values of the database, and all other files of the data directory, by name.
 fn stored_bytes_by_name(store: &Store) -> BTreeMap<String, String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let db = &store.engine().unwrap().db;

@@ -1,10 +1,11 @@
-//! Checkpoint files: the learned state at the journal offset that names the file.
+//! Checkpoint files. A checkpoint contains the learned state at one journal offset; the offset is
+//! part of the file name.
 //!
 //! Layout: `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the
-//! header before it): u32 ‖ payload`, integers little-endian. Payloads are streamed in both
-//! directions, because they may be as large as the state in memory. A checkpoint is written under a
-//! temporary name, synced and then renamed, so a file with the final name is complete unless the
-//! disk damaged it.
+//! header before it): u32 ‖ payload`, integers little-endian. Payloads are written and read as
+//! streams, because a payload may be as large as the state in memory. A writer gives a checkpoint a
+//! temporary name, syncs it and then renames it. So a file with the final name is complete unless
+//! the disk damaged it.
 
 use super::{StoreError, own_file, sync_directory};
 use crate::domain::{Offset, Timestamp};
@@ -16,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 const CHECKPOINT_MAGIC: [u8; 8] = *b"SQRCKPT\n";
-/// Version of the layout above.
+/// Version of the checkpoint layout.
 const CHECKPOINT_FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 32;
-/// Name of the folder in a data directory.
+/// Name of the folder of checkpoints in a data directory.
 pub(super) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 const CHECKPOINT_EXTENSION: &str = "checkpoint";
-/// Extension of a checkpoint that is being written.
+/// File name extension of a checkpoint that is being written.
 const UNFINISHED_EXTENSION: &str = "unfinished";
 /// Size of the I/O buffers, in bytes.
 const IO_BUFFER_BYTES: usize = 1 << 18;
@@ -62,19 +63,19 @@ impl Checkpoints {
         Ok(checkpoints)
     }
 
-    /// The checkpoints of a data directory, for reading. The store need not be open.
+    /// The checkpoints of a data directory, for reading while the store may be closed.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self::read_only(&data_dir.join(CHECKPOINTS_FOLDER))
     }
 
-    /// The directory, for reading. Creates and removes nothing, since another process may be
-    /// writing there.
+    /// Opens a folder of checkpoints for reading. Creates and removes no files, because another
+    /// process may be writing to the folder.
     pub(super) fn read_only(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), keep: 1 }
     }
 
-    /// Keeps the `count` checkpoints that were written last and removes all later.
+    /// Keeps the `count` checkpoints that were written last and removes all others.
     ///
     /// # Errors
     /// [`StoreError::Io`] if a file cannot be removed.
@@ -105,13 +106,13 @@ impl Checkpoints {
     }
 
     /// Durably writes a checkpoint that contains the journal up to `offset`, and then removes the
-    /// oldest checkpoints beyond the number to keep. `fill` writes the payload, in pieces of any
+    /// oldest checkpoints beyond the configured number. `fill` writes the payload, in pieces of any
     /// size. Returns the length of the payload in bytes. Replaces an existing checkpoint of this
     /// offset.
     ///
-    /// Learning only moves forward, so a checkpoint after `offset` belongs to another run under
-    /// other settings. The two groups are counted separately: checkpoints after `offset` neither
-    /// push out the ones up to `offset` nor are pushed out by them.
+    /// Offsets only increase during a run, so a checkpoint after `offset` belongs to another run
+    /// under other settings. The limit applies separately to checkpoints up to `offset` and to
+    /// checkpoints after `offset`.
     ///
     /// # Errors
     /// Any error of `fill` or of the disk. The existing checkpoints are then unchanged.
@@ -124,9 +125,9 @@ impl Checkpoints {
         Ok(length)
     }
 
-    /// A reader of the newest checkpoint that verifies and contains no entry after `journal_end`;
-    /// `None` if there is none. Skips and logs checkpoints that are damaged or ahead of the
-    /// journal.
+    /// Returns a reader of the newest valid checkpoint that contains no entry after `journal_end`;
+    /// `None` if there is no such checkpoint. Skips and logs checkpoints that are damaged or ahead
+    /// of the journal.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -171,7 +172,8 @@ impl Checkpoints {
         Ok(self.offsets()?.into_iter().filter_map(point).collect())
     }
 
-    /// A reader of the checkpoint with exactly this offset; `None` if there is none that verifies.
+    /// Returns a reader of the checkpoint with exactly this offset; `None` if there is no valid
+    /// checkpoint with this offset.
     #[must_use]
     pub fn get(&self, offset: Offset) -> Option<CheckpointReader> {
         let path = self.path(offset);
@@ -208,7 +210,7 @@ impl Checkpoints {
     }
 
     pub(super) fn path(&self, offset: Offset) -> PathBuf {
-        // Padded to the digits of the largest offset, so that names sort by offset.
+        // The offset is padded with zeros, so that file names sort by offset.
         self.dir.join(format!("{offset:020}.{CHECKPOINT_EXTENSION}"))
     }
 
@@ -282,7 +284,7 @@ impl Read for CheckpointReader {
     }
 }
 
-/// The header of a checkpoint; `hasher` has processed the payload.
+/// Encodes the header of a checkpoint. `hasher` has already processed the payload.
 fn encode_header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
     let mut header =
         [CHECKPOINT_MAGIC.as_slice(), &CHECKPOINT_FORMAT.to_le_bytes(), &offset.to_le_bytes(), &length.to_le_bytes()]
@@ -292,9 +294,9 @@ fn encode_header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
     header
 }
 
-/// Durably writes one checkpoint file. An existing file of that name stays until the new one is
-/// complete. `fill` writes the payload, in pieces of any size. Returns the length of the payload in
-/// bytes.
+/// Durably writes one checkpoint file. An existing file of the same name stays until the new file
+/// is complete. `fill` writes the payload, in pieces of any size. Returns the length of the payload
+/// in bytes.
 ///
 /// # Errors
 /// Any error of `fill` or of the disk.
@@ -312,7 +314,7 @@ where
     let unfinished = PathBuf::from(unfinished);
     let written = write_unfinished(offset, &unfinished, fill);
     if written.is_err() {
-        // Best effort: the next write replaces a remaining file.
+        // Best effort: if the file remains, the next write replaces it.
         let _ = std::fs::remove_file(&unfinished);
     }
     let length = written?;
@@ -333,7 +335,7 @@ where
     let file = own_file::create(path)?;
     let mut writer =
         CheckpointWriter { file: BufWriter::with_capacity(IO_BUFFER_BYTES, file), hasher: Hasher::new(), length: 0 };
-    // Space for the header, which is known only after the payload.
+    // Reserves space for the header, whose content is known only after the payload.
     writer.file.write_all(&[0; HEADER_BYTES]).map_err(StoreError::io("writing", path))?;
     fill(&mut writer)?;
     Ok(writer.finish(offset).map_err(StoreError::io("writing", path))?)

@@ -1,8 +1,9 @@
-//! Encodes and decodes values with bincode. No other module uses bincode.
+//! Encodes and decodes values with bincode. This module is the only user of bincode.
 //!
 //! The format is bincode's `legacy` configuration: little-endian integers of fixed width, lengths
-//! as `u64`, enum variants as `u32`. It is not self-describing: do not store types that need that
-//! (`serde_json::Value`, untagged or flattened enums), because they cannot be decoded.
+//! as `u64`, enum variants as `u32`. The format is not self-describing. Do not store types that
+//! need a self-describing format (`serde_json::Value`, untagged or flattened enums), because the
+//! decoder cannot read them.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::{DecodeError, EncodeError};
@@ -14,7 +15,7 @@ use std::io::{Read, Write};
 /// record before it allocates memory.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 /// Maximum sizes of streamed values, in bytes. A stream uses the smallest limit that is at least
-/// its length. The limit is a type parameter of the decoder, so there are only a few.
+/// its length. The limit is a type parameter of the decoder, so only a few limits exist.
 const MAX_SHORT_STREAM_BYTES: usize = MAX_RECORD_BYTES;
 const MAX_LONG_STREAM_BYTES: usize = 1 << 32;
 const MAX_LONGEST_STREAM_BYTES: usize = 1 << 40;
@@ -32,10 +33,10 @@ pub enum CodecError {
     /// The value cannot be encoded, or the sink failed.
     #[error("encoding: {0}")]
     Encode(#[source] Box<EncodeError>),
-    /// The bytes do not encode such a value.
+    /// The bytes do not encode a value of the expected type.
     #[error("decoding: {0}")]
     Decode(#[source] Box<DecodeError>),
-    /// Bytes follow the value.
+    /// Unread bytes follow the value.
     #[error("decoding: {0} bytes follow the value")]
     TrailingBytes(usize),
 }
@@ -63,8 +64,8 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Encodes a value into a sink without an intermediate buffer. It makes many small writes, so pass
-/// a buffered sink.
+/// Encodes a value into a sink without an intermediate buffer. The encoder makes many small writes,
+/// so pass a buffered sink.
 ///
 /// # Errors
 /// [`CodecError::Encode`] as for [`encode`], or if the sink fails.
@@ -92,9 +93,9 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
     Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
-/// Decodes a value from a stream of at most `length` bytes. The decoder rejects most larger claimed
-/// lengths, for example in the data of another build, before it allocates memory. It makes many
-/// small reads, so pass a buffered stream.
+/// Decodes a value from a stream of at most `length` bytes. If the data claims a much larger
+/// length, for example because another build wrote it, the decoder fails before it allocates
+/// memory. The decoder makes many small reads, so pass a buffered stream.
 ///
 /// # Errors
 /// [`CodecError::Decode`] if the stream fails, ends early or does not encode such a value.

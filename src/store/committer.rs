@@ -1,5 +1,5 @@
 //! Group commit: writes the entries of many requests as one durable journal record and returns a
-//! receipt for each request. This is the pure core of the committer actor.
+//! receipt for each request. The committer actor wraps this type, which needs no runtime.
 
 mod dedup;
 pub(super) mod event_id_file;
@@ -19,9 +19,9 @@ pub struct CommitterSettings {
     /// The failure that an acknowledged entry survives.
     pub durability: Durability,
     /// Deduplication window, in journal entries: an event id that repeats within the window is a
-    /// duplicate. Takes about 60 bytes of memory per entry.
+    /// duplicate. The window takes about 60 bytes of memory per entry.
     pub dedup_window: usize,
-    /// Consent of users without a consent of their own.
+    /// Consent of users who have not stated a consent.
     pub default_consent: Consent,
 }
 
@@ -31,8 +31,8 @@ impl Default for CommitterSettings {
     }
 }
 
-/// Number of entries after which the indexes are stored. A start reads at most this many entries to
-/// rebuild them.
+/// Number of entries after which the committer stores the indexes. A start reads at most this
+/// number of entries to rebuild the indexes.
 const INDEX_PERSIST_INTERVAL_ENTRIES: Offset = 1_000;
 
 /// The outcome of one request.
@@ -44,7 +44,7 @@ pub struct CommitReceipt {
     pub duplicates: Vec<usize>,
     /// Indexes of the entries that were dropped because the user's consent does not cover them.
     pub withheld: Vec<usize>,
-    /// The offset after the last accepted entry. Derived state with a watermark of at least this
+    /// The offset after the last accepted entry. Derived state whose watermark is at least this
     /// offset contains the whole request.
     pub offset: Offset,
 }
@@ -56,14 +56,15 @@ pub struct DeliveredEntry {
     pub offset: Offset,
     /// The entry.
     pub entry: Entry,
-    /// The number of the entry's item, if it has one.
+    /// The number of the entry's item, if the entry has an item.
     pub item: Option<ItemIx>,
 }
 
 /// The entries that one commit added to the journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommittedBatch {
-    /// The offset of the first entry. If there are no entries, the offset of the next commit.
+    /// The offset of the first entry. If the commit added no entries, the offset of the next
+    /// commit.
     pub first: Offset,
     /// The entries, in journal order.
     pub entries: Vec<DeliveredEntry>,
@@ -79,7 +80,7 @@ pub struct Committer {
     items: Arc<ItemDictionary>,
     /// Number of item names that are stored.
     stored_items: ItemIx,
-    /// Watermark of the stored indexes: they contain all entries before this offset.
+    /// Watermark of the stored indexes. The indexes contain all entries before this offset.
     indexed_through: Offset,
     dedup: EventIdWindow,
     alias_writer: AliasWriter,
@@ -93,13 +94,12 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Continues at the end of the store's journal. Loads the indexes, applies the tail of the
-    /// journal to them, and restores the deduplication window. The window comes from the file of
-    /// the last stop ([`Committer::prepare_for_shutdown`]) or from the journal.
+    /// Opens the committer at the end of the store's journal. Loads the indexes, applies the tail
+    /// of the journal to them, and restores the deduplication window. The window comes from the
+    /// file of the last stop ([`Committer::prepare_for_shutdown`]) or from the journal.
     ///
     /// # Errors
-    /// [`StoreError::JournalTruncated`] if the journal lacks entries that it is known to have had,
-    /// or any read error.
+    /// [`StoreError::JournalTruncated`] if the journal lost entries, or any read error.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
@@ -155,19 +155,21 @@ impl Committer {
         })
     }
 
-    /// The item dictionary. It grows with every commit that names new items.
+    /// The item dictionary. The dictionary grows with every commit that contains new items.
     #[must_use]
     pub fn dictionary(&self) -> Arc<ItemDictionary> {
         Arc::clone(&self.items)
     }
 
-    /// The aliases of merged users. They change with every commit that merges or erases users.
+    /// The aliases of merged users. The aliases change with every commit that merges or erases
+    /// users.
     #[must_use]
     pub fn aliases(&self) -> Arc<UserAliases> {
         self.alias_writer.aliases()
     }
 
-    /// The consents of the users. They change with every commit that contains consent changes.
+    /// The consents of the users. The consents change with every commit that contains consent
+    /// changes.
     #[must_use]
     pub fn consents(&self) -> Arc<UserConsents> {
         self.consent_writer.consents()
@@ -187,7 +189,7 @@ impl Committer {
     /// - Rewrites entries of a merged user to the user that the id now resolves to.
     ///
     /// - Withholds entries that the user's consent does not cover. An event without consent to
-    ///   learning becomes a private one.
+    ///   learning becomes a private event.
     ///
     /// # Errors
     /// Any error of [`super::Journal::append`]. Items, event ids and offsets are then unchanged.
@@ -233,8 +235,8 @@ impl Committer {
                 } else {
                     ConsentVerdict::Unchanged
                 };
-                // Checked before the id is remembered, so that the sender can repeat the event
-                // after the user consents.
+                // The consent is checked before the event id enters the window. So the sender can
+                // repeat the event after the user consents.
                 if verdict == ConsentVerdict::Withheld {
                     receipt.withheld.push(index);
                 } else if verdict == ConsentVerdict::Unchanged
@@ -273,22 +275,22 @@ impl Committer {
         self.store.check_files()
     }
 
-    /// Whether a write failed, so that the store rejects writes until [`Committer::recover`].
+    /// Whether a write failed. The store then rejects writes until [`Committer::recover`] succeeds.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.store.has_failed()
     }
 
-    /// The error of a commit that panicked. As after any failed commit, call [`Committer::recover`]
-    /// before the next commit.
+    /// The error that a request receives if its commit panicked. As after any failed commit, call
+    /// [`Committer::recover`] before the next commit.
     #[must_use]
     pub fn error_after_panic(&self) -> StoreError {
         StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
     }
 
     /// Reopens the store after a failed commit. Returns the entries of the failed commit that are
-    /// in the journal. They were never acknowledged; if the sender repeats them, they are
-    /// duplicates.
+    /// in the journal. The daemon never acknowledged these entries. If the sender repeats them,
+    /// they are duplicates.
     ///
     /// # Errors
     /// As [`Store::reopen`]; the caller can retry. [`StoreError::MissingEntries`] if acknowledged
@@ -320,8 +322,8 @@ impl Committer {
         Ok(CommittedBatch { first, entries })
     }
 
-    /// Whether enough entries were committed since the last [`Committer::persist_indexes`] that it
-    /// is due.
+    /// Whether [`Committer::persist_indexes`] is due, because enough entries were committed since
+    /// the last call.
     #[must_use]
     pub fn needs_index_persist(&self) -> bool {
         self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
@@ -331,7 +333,7 @@ impl Committer {
     /// for them.
     ///
     /// # Errors
-    /// Any I/O error; the unstored changes stay unstored.
+    /// Any I/O error. The next call stores the changes.
     pub fn persist_indexes(&mut self) -> Result<(), StoreError> {
         self.store.aliases().put(&self.unstored_aliases.0, &self.unstored_aliases.1)?;
         self.unstored_aliases = UnstoredAliases::default();
@@ -351,8 +353,8 @@ impl Committer {
     /// journal for them. Call it after the last commit.
     ///
     /// # Errors
-    /// As [`Committer::persist_indexes`]. A failure to write the event ids is only logged: the next
-    /// start then reads them from the journal.
+    /// As [`Committer::persist_indexes`]. A failure to write the event ids is only logged. The next
+    /// start then reads the ids from the journal.
     pub fn prepare_for_shutdown(&mut self) -> Result<(), StoreError> {
         self.persist_indexes()?;
         let from = self.dedup.window_start(self.next);
@@ -365,8 +367,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Records erasures and expiries as in progress. If that fails, the next start finds them in
-    /// the tail of the journal.
+    /// Records the erasures and expiries among the entries as in progress. If recording fails, the
+    /// next start finds them in the tail of the journal.
     fn record_pending_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
             if let Err(error) = record_pending_removal(&self.store, offset, entry) {
@@ -388,7 +390,7 @@ fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Resul
     }
 }
 
-/// New aliases, and the offsets of removed ones.
+/// New aliases, and the offsets of removed aliases.
 type UnstoredAliases = (Vec<UserAlias>, Vec<Offset>);
 
 /// Applies alias changes and records them as unstored.
@@ -406,8 +408,7 @@ fn to_delivered_entry(items: &ItemDictionary, offset: Offset, entry: Entry) -> D
     DeliveredEntry { offset, entry, item }
 }
 
-/// The item of an entry that can introduce it to the dictionary. Impressions contain only known
-/// items.
+/// The item id that an entry can add to the dictionary. Impressions contain only known items.
 pub(super) fn item_id_of_entry(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),

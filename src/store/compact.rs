@@ -1,10 +1,10 @@
-//! Online compaction: copies all live data into a fresh database, which replaces the old one.
+//! Online compaction: copies all live data into a new database, which replaces the old database.
 //!
 //! The database never returns space to the disk, and most of its space soon holds dead data.
 //! Writers continue while the trees are copied, and a write tracker records the keys that they
-//! change. Those keys are copied again until few are left. Then writers pause briefly: the last
-//! keys are copied, and the new database is synced and becomes the store. Open readers keep the old
-//! database until they finish.
+//! change. The compaction copies the changed keys again until few keys are left. Then writers pause
+//! briefly: the compaction copies the last keys, syncs the new database and makes it the store.
+//! Open readers keep the old database until they finish.
 
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
@@ -26,25 +26,27 @@ pub struct CompactionSummary {
     pub bytes_after: u64,
 }
 
-/// Number of changed keys at or below which writers pause and the rest is copied; this takes some
-/// milliseconds.
+/// If at most this number of changed keys remains, writers pause and the compaction copies the
+/// remaining keys. The pause takes some milliseconds.
 const MAX_KEYS_COPIED_WHILE_PAUSED: usize = 256;
 /// Maximum number of catch-up rounds before writers pause. Each round copies fewer keys, unless the
 /// disk is slower than the writers.
 const MAX_CATCH_UP_ROUNDS: usize = 16;
-/// Bytes that are copied between two syncs. One large sync would delay the syncs of the writers.
+/// Number of bytes that are copied between two syncs. One large sync would delay the syncs of the
+/// writers.
 const BYTES_PER_SYNC: u64 = 8 << 20;
-/// Number of pairs that are copied between two checks for cancellation.
+/// Number of key-value pairs that are copied between two checks for cancellation.
 const PAIRS_PER_CANCELLATION_CHECK: u64 = 256;
 /// Minimum size of a database for an automatic compaction, in bytes.
 const MIN_COMPACTION_BYTES: u64 = 64 << 20;
-/// Required free disk space per byte of keys and values. A new database takes 1.8 to 2.1 bytes.
+/// Required free disk space per byte of keys and values. A new database takes 1.8 to 2.1 bytes per
+/// byte of keys and values.
 const FREE_BYTES_PER_LIVE_BYTE: u64 = 3;
 
 impl Store {
-    /// Size of all keys and values in bytes, the lower bound of the database's files. The first
-    /// call after opening the database counts them in a full pass. Writers continue during that
-    /// pass, and some of their writes may be counted twice.
+    /// Size of all keys and values in bytes, which is a lower bound on the size of the database's
+    /// files. The first call after opening the database reads all pairs to count them. Writers
+    /// continue meanwhile, so the count may include some of their writes twice.
     ///
     /// # Errors
     /// Any read error.
@@ -52,14 +54,14 @@ impl Store {
         count_live_bytes(self.engine()?.as_ref())
     }
 
-    /// The result of [`Store::live_bytes`], if it was counted before.
+    /// The size of all keys and values in bytes, if [`Store::live_bytes`] has counted it before.
     #[must_use]
     pub fn cached_live_bytes(&self) -> Option<u64> {
         self.engine().ok()?.write_tracker.live_bytes()
     }
 
-    /// Whether the database's files exceed `ratio` times the live data and a minimum size. After a
-    /// compaction, the files must first grow by half.
+    /// Whether the database's files exceed both `ratio` times the live data and a minimum size.
+    /// After a compaction, the files must also have grown by half.
     ///
     /// # Errors
     /// Any read error.
@@ -69,11 +71,11 @@ impl Store {
         Ok(is_compaction_due(disk, live, last_compacted, ratio))
     }
 
-    /// Copies all live data into a new database, which replaces the current one, and removes the
-    /// old one. All clones of the store use the new database; writers pause briefly at the end. If
-    /// the process dies, one of the two databases remains, with everything that was acknowledged.
-    /// `observe` receives the number of copied or compared bytes and an estimate of the total. If
-    /// it returns `Break`, nothing changes and the result is `None`.
+    /// Copies all live data into a new database, replaces the current database by it and removes
+    /// the old database. All clones of the store use the new database; writers pause briefly at the
+    /// end. If the process dies, one of the two databases remains and contains every acknowledged
+    /// write. `observe` receives the number of copied or compared bytes and an estimate of the
+    /// total. If it returns `Break`, nothing changes and the result is `None`.
     ///
     /// # Errors
     /// [`StoreError::InsufficientDiskSpace`] if the disk has too little free space,
@@ -107,13 +109,14 @@ impl Store {
             Ok(CompactionOutcome::Cancelled) => return switchover::remove_database(&path).map(|()| None),
             Err(CompactionAborted::InDoubt(error)) => return Err(error),
             Err(CompactionAborted::Unchanged(error)) => {
-                // Best effort: the next compaction removes a remaining directory.
+                // Best effort: if the directory remains, the next compaction removes it.
                 let _ = switchover::remove_database(&path);
                 return Err(error);
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
-        // Open readers keep the old database; the next compaction or start removes it.
+        // While open readers use the old database, it stays. The next compaction or start removes
+        // it.
         if let Err(error) = switchover::remove_database(&old_path) {
             tracing::warn!(path = %old_path.display(), error = &error as &dyn std::error::Error, "the old database could not be removed after a compaction; the next compaction or start removes it");
         }
@@ -157,7 +160,7 @@ impl Store {
             return Err(CompactionAborted::Unchanged(StoreError::Reopened { dir: shared.dir.clone() }));
         }
         if let Err(error) = switchover::activate_database(&shared.dir, path) {
-            // A start may find either database, so this one must reject writes.
+            // A start may find either database, so the current database must reject writes.
             old.mark_failed();
             return Err(CompactionAborted::InDoubt(error));
         }
@@ -241,7 +244,7 @@ impl DatabaseCopier<'_> {
     }
 }
 
-/// Counts the bytes of all keys and values, if they were not counted yet.
+/// Returns the number of bytes of all keys and values, and counts them if no count exists.
 fn count_live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     if engine.write_tracker.live_bytes().is_none() {
         let (grown, mut bytes) = (engine.write_tracker.grown_bytes(), 0);
@@ -263,7 +266,7 @@ fn is_compaction_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> b
         && disk > last_compacted + last_compacted / 2
 }
 
-/// Free bytes that this process can still use on the file system of `dir`.
+/// Number of bytes that this process can still write on the file system of `dir`.
 fn free_disk_bytes(dir: &Path) -> Result<u64, StoreError> {
     let stats = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
     Ok(stats.f_bavail.saturating_mul(stats.f_frsize))

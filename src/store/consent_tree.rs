@@ -1,5 +1,5 @@
-//! The stored consents of users. They are derived from the journal and stored so that a restart
-//! need not read all of it. They also outlive journal entries that retention removes.
+//! The stored consents of users. The store derives them from the journal, so a restart need not
+//! read the whole journal. They outlive the journal entries that retention removes.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -8,15 +8,15 @@ use crate::domain::{Consent, Offset};
 use crate::registries::ConsentRecord;
 use std::sync::Arc;
 
-/// The consents of a store: `user id → sealed(level ‖ offset of the entry that sets it)`. They
-/// reach at least the watermark of the item names; applying later journal entries again is
-/// harmless.
+/// The consents of a store: `user id → envelope(level ‖ offset of the entry that sets it)`. The
+/// consents contain at least all entries before the watermark of the item names. Applying later
+/// journal entries again is harmless.
 #[derive(Debug, Clone)]
 pub struct ConsentTree {
     store: Store,
 }
 
-/// The tree's name in errors.
+/// The name of the tree in error messages.
 const TREE_NAME: &str = "consents";
 
 impl ConsentTree {

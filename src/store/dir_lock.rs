@@ -1,4 +1,4 @@
-//! The lock of a data directory, held while a process has its store open.
+//! The lock of a data directory. A process holds the lock while it has the store open.
 
 use super::{StoreError, own_file, switchover};
 use std::fs::{File, TryLockError};
@@ -7,21 +7,22 @@ use std::time::Duration;
 
 /// Pause between attempts to lock a data directory.
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// Number of attempts. A child process holds a copy of its parent's lock between `fork` and `exec`.
+/// Number of attempts. Number of attempts to lock a data directory. A child process holds a copy of
+/// its parent's lock between `fork` and `exec`.
 const MAX_DIR_LOCK_ATTEMPTS: u32 = 50;
-/// Number of attempts to lock the database. Worker threads of a database that was just closed hold
-/// its lock a little longer.
+/// Number of attempts to lock the database. After a database is closed, its worker threads hold the
+/// lock for a short time.
 const MAX_DATABASE_LOCK_ATTEMPTS: u32 = 200;
 
-/// A locked data directory: its file `lock`.
+/// The locked file `lock` of a data directory.
 #[derive(Debug)]
 pub(super) struct DataDirLock {
     _file: File,
 }
 
 impl DataDirLock {
-    /// Locks an existing directory. If the file was removed while a process holds it, the lock of
-    /// the database still shows that process.
+    /// Locks an existing directory. If someone removed the lock file while a process holds it, the
+    /// lock of the database's own file still detects that process.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has the directory open, or any I/O error.
@@ -37,8 +38,8 @@ impl DataDirLock {
         Ok(Self { _file: file })
     }
 
-    /// Locks a directory that is only read: a process that opens it fails while the file is kept.
-    /// `None` if the directory has no lock file.
+    /// Locks a directory for reading. While the returned file exists, other processes cannot open
+    /// the store. `None` if the directory has no lock file.
     ///
     /// # Errors
     /// As [`DataDirLock::acquire`].
@@ -57,7 +58,7 @@ fn retry_lock(dir: &Path, attempts: u32, try_lock: impl Fn() -> Result<(), TryLo
         match try_lock() {
             Err(TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(LOCK_RETRY_PAUSE),
             Err(TryLockError::WouldBlock) => break,
-            // A file system without locks.
+            // The file system does not support locks.
             Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", dir)(source)),
             Ok(()) => return Ok(()),
         }

@@ -1,11 +1,11 @@
 //! A file next to the database that records the known end of the journal.
 //!
-//! After a crash the database has to treat damage to its log as the end of the log, and it drops
-//! everything after it without an error. This file distinguishes a truncated journal from one that
-//! never had more entries. Layout: `end: u64 ‖ crc32: u32`, little-endian. The store overwrites it
-//! in place after it has synced the entries, and does not sync the file itself. So the file is
-//! never ahead of the journal. After a loss of power it may be behind; the check then detects less
-//! but raises no false alarm.
+//! After a crash, the database treats damage to its log as the end of the log, and drops all later
+//! data without an error. With the recorded end, the store detects a truncated journal. Layout:
+//! `end: u64 ‖ crc32: u32`, little-endian. The store overwrites the file in place after it has
+//! synced the entries, and does not sync the file itself. So the recorded end is never after the
+//! journal's end. After a power loss the recorded end may be too low. The check may then miss a
+//! loss of entries, but never reports a false one.
 
 use super::{StoreError, own_file};
 use crate::domain::Offset;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Name of the file in the data directory.
 const END_MARKER_FILE: &str = "end";
 
-/// The open file, and its content when it was opened.
+/// The open end marker, and its content when the store opened it.
 #[derive(Debug)]
 pub(crate) struct EndMarker {
     file: File,
@@ -26,7 +26,7 @@ pub(crate) struct EndMarker {
 }
 
 impl EndMarker {
-    /// Opens the file of a data directory, or creates it, and reads it.
+    /// Opens or creates the end marker of a data directory, and reads it.
     ///
     /// # Errors
     /// Any I/O error.
@@ -38,8 +38,8 @@ impl EndMarker {
         Ok(Self { file, path, found: decode_end(&bytes) })
     }
 
-    /// The recorded end when the file was opened: every entry before this offset was on the disk.
-    /// `None` for a new file, an error with the reason for a damaged one.
+    /// The end that the file recorded when it was opened: every entry before this offset was on the
+    /// disk. `None` for a new file; for a damaged file, an error with the reason.
     pub(crate) fn end_at_open(&self) -> Result<Option<Offset>, &str> {
         self.found.as_ref().copied().map_err(String::as_str)
     }
@@ -51,7 +51,7 @@ impl EndMarker {
 
     /// Records that every entry before `end` is on the disk.
     pub(crate) fn advance(&self, end: Offset) {
-        // Not an error for the caller: the entries are on the disk.
+        // The caller gets no error, because the entries themselves are on the disk.
         if let Err(error) = self.file.write_all_at(&encode_end(end), 0) {
             tracing::warn!(path = %self.path.display(), %error, "the journal's end could not be recorded; a later truncation may stay undetected");
         }

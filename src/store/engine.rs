@@ -1,4 +1,4 @@
-//! The embedded database: opening, reading, writing and syncing. After a failed write it rejects
+//! Opens, reads, writes and syncs the embedded database. After a failed write, the engine rejects
 //! further writes.
 
 use super::end_marker::EndMarker;
@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Pause between attempts to take the database's own lock, and the number of retries. Worker
-/// threads of a closed database may hold its file a little longer.
+/// Pause between attempts to take the database's own lock, and number of attempts. After a database
+/// is closed, its worker threads may hold the file for a short time.
 const LOCK_RETRY_PAUSE_AND_ATTEMPTS: (Duration, u32) = (Duration::from_millis(10), 500);
 
-/// One opening of the database.
+/// An open database. Each reopening of the store creates a new engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) journal: sled::Tree,
@@ -37,31 +37,31 @@ pub(crate) struct Engine {
     pub(crate) end_offset: AtomicU64,
     /// The journal's first offset; entries before it were removed.
     pub(crate) first_offset: AtomicU64,
-    /// Record of the journal's known end.
+    /// The file that records the journal's known end.
     pub(crate) end_marker: EndMarker,
     /// Format of the store when it was opened.
     pub(crate) format_at_open: u32,
     /// Serialises appends.
     pub(crate) append_lock: Mutex<()>,
     pub(crate) db: sled::Db,
-    /// Tracks the written keys, for a running compaction, and the size of the live data.
+    /// Tracks the keys that are written during a compaction, and the size of the live data.
     pub(crate) write_tracker: WriteTracker,
     path: PathBuf,
-    /// The database's log, opened a second time: the database has no call that ends in an
-    /// `fdatasync`.
+    /// A second handle of the database's log file. The engine calls `fdatasync` on this handle,
+    /// because the database offers no such call.
     file: File,
-    /// The database's overflow files that are already synced. The database writes them without a
-    /// sync.
+    /// The overflow files that the engine has already synced. The database writes overflow files
+    /// without a sync.
     synced_overflow_files: Mutex<BTreeSet<OsString>>,
-    /// Set after a write or a sync failed. The kernel may have dropped the data, so later writes
+    /// Whether a write or a sync has failed. The kernel may have dropped the data, so later writes
     /// cannot be trusted.
     failed: AtomicBool,
 }
 
 impl Engine {
-    /// Opens the database in `path` and migrates it to the current format. `dir` is its data
-    /// directory, `number` the number of this opening. If `lenient`, the last journal record may be
-    /// damaged.
+    /// Opens the database in `path` and migrates it to the current format. `dir` is the data
+    /// directory and `number` counts the openings of the store. If `lenient`, the last journal
+    /// record may be damaged.
     ///
     /// # Errors
     /// As [`super::Store::open`].
@@ -91,11 +91,11 @@ impl Engine {
         let (quarantine, aliases, consents, erasures) =
             (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
         let end_marker = EndMarker::open(dir)?;
-        // The database writes its configuration once and never syncs it.
+        // The database writes its configuration file once and never syncs it.
         let conf = path.join("conf");
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
-        // Readers must not see data that a later crash can undo, and an earlier process may have
-        // died before its sync. The file names must survive, too.
+        // An earlier process may have died before its sync, and readers must not see data that a
+        // later crash can undo. So all files and their directory entries are synced first.
         sync_database(&db, &path, &file, &synced_overflow_files, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
@@ -165,8 +165,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes and removes values of one tree atomically: after a crash, either all changes are
-    /// there or none.
+    /// Writes and removes values of one tree atomically: after a crash, the tree contains either
+    /// all changes or no change.
     ///
     /// # Errors
     /// Any database error; the engine then counts as failed.
@@ -225,8 +225,8 @@ impl Engine {
         })
     }
 
-    /// Checks that the database's log in the directory is still the open file. Otherwise the engine
-    /// counts as failed: its writes would reach a removed file.
+    /// Checks that the log file in the directory is still the file that the engine has open.
+    /// Otherwise the engine counts as failed, because its writes would reach a removed file.
     ///
     /// # Errors
     /// [`StoreError::FilesRemoved`].
@@ -259,9 +259,9 @@ impl Engine {
     }
 }
 
-/// Removes unfinished snapshots of the log, which a killed process leaves. The database writes the
-/// next snapshot of that name over the old file without truncating it. A shorter snapshot would
-/// then end in bytes of the longer one, and the opening after that would reject it.
+/// Removes unfinished snapshots of the log, which a killed process leaves. The database overwrites
+/// a file of the same name without truncating it. A shorter snapshot would then end in bytes of the
+/// longer snapshot, and the next opening would reject it.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     let entries = match path.read_dir() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -277,7 +277,8 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens the database. Waits while an earlier opening of this process closes.
+/// Opens the database. Waits until a database that this process closed before has released its
+/// lock.
 fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreError> {
     remove_unfinished_snapshots(path)?;
     let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
@@ -297,14 +298,14 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
     }
 }
 
-/// Whether the database failed to take its own lock. Other errors of this kind mean damage, and
+/// Whether the error means that another handle holds the database's lock. For all other errors,
 /// waiting does not help.
 fn is_lock_conflict(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
 }
 
-/// Waits until the database in `path` is closed. Worker threads of a closed database hold its files
-/// a little longer and may still write to them.
+/// Waits until the database in `path` is closed. After a database is closed, its worker threads
+/// hold its files for a short time and may still write to them.
 ///
 /// # Errors
 /// Any I/O error; a timeout if the database stays open.
@@ -326,8 +327,8 @@ pub(crate) fn wait_until_closed(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
 }
 
-/// Passes all writes to the kernel, which is enough to survive a crash of the process; then, for
-/// [`Durability::PowerLoss`], syncs them to the disk.
+/// Passes all writes to the kernel, so that they survive a crash of the process. For
+/// [`Durability::PowerLoss`], also syncs the writes to the disk.
 fn sync_database(
     db: &sled::Db,
     path: &Path,
@@ -344,7 +345,7 @@ fn sync_database(
 }
 
 /// Syncs the overflow files that are new since the last call. Overflow files exist only if a page
-/// of the database exceeds 128 KiB, for which it takes sixteen neighbouring values of 8 KiB.
+/// of the database exceeds 128 KiB, for example because of sixteen neighbouring values of 8 KiB.
 fn sync_overflow_files(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
     let mut synced = synced.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current = BTreeSet::new();
@@ -356,7 +357,7 @@ fn sync_overflow_files(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> 
         let path = directory.join(name);
         match File::open(&path) {
             Ok(blob) => blob.sync_all().map_err(StoreError::io("syncing", &path))?,
-            // The database has already replaced and removed it.
+            // The database has already removed the file.
             Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::io("opening", &path)(source)),
         }

@@ -1,14 +1,15 @@
-//! The envelope of every stored value: a version byte and a checksum around the payload.
+//! The envelope of stored values: a header with a version byte and a checksum, followed by the
+//! payload.
 //!
 //! Layout: `version: u8 ‖ crc32(key ‖ version ‖ payload): u32, little-endian ‖ payload`. The
-//! checksum includes the key, so it also detects a value under a wrong key.
+//! checksum includes the key, so it also detects a value that is stored under a wrong key.
 
 use super::StoreError;
 use crate::domain::Offset;
 
-/// Version of the layout, the same for all values so far.
+/// Version of the envelope's layout. All stored values have this version.
 const LAYOUT_VERSION: u8 = 1;
-/// Length of the header: version byte and checksum.
+/// Length of the header (version byte and checksum), in bytes.
 const HEADER_BYTES: usize = 5;
 
 fn checksum(key: &[u8], payload: &[u8]) -> u32 {
@@ -19,7 +20,8 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Builder of a stored value. The payload is appended after the space for the header.
+/// Builder of a stored value. The buffer starts with space for the header; the caller appends the
+/// payload.
 #[derive(Debug)]
 pub(crate) struct ChecksummedEnvelope {
     bytes: Vec<u8>,
@@ -33,12 +35,12 @@ impl ChecksummedEnvelope {
         Self { bytes }
     }
 
-    /// The buffer to append the payload to.
+    /// Returns the buffer, to which the caller appends the payload.
     pub(crate) fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Fills in the header and returns the value, for storage under `key`.
+    /// Fills in the header and returns the value, which must be stored under `key`.
     pub(crate) fn seal(mut self, key: &[u8]) -> Vec<u8> {
         if let Some((header, payload)) = self.bytes.split_first_chunk_mut::<HEADER_BYTES>() {
             let [version, sum @ ..] = header;
@@ -49,8 +51,8 @@ impl ChecksummedEnvelope {
     }
 }
 
-/// Verifies a value that was stored under `key` and returns its payload, or the reason why the
-/// value is damaged.
+/// Verifies the header of a value that was stored under `key`. Returns the payload, or the reason
+/// why the value is damaged.
 pub(crate) fn open_value<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> {
     let Some(([version, sum @ ..], payload)) = value.split_first_chunk::<HEADER_BYTES>() else {
         return Err(format!("{} bytes are too few for a checksum", value.len()));

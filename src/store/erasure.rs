@@ -1,5 +1,5 @@
-//! Erasure of users: replaces their journal entries with tombstones, or copies a journal without
-//! them.
+//! Erases users: replaces their journal entries with tombstones, or copies a journal without the
+//! tombstones.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, ModelChange, ModelOperation, Offset, UserErasure};
 use serde::{Deserialize, Serialize};
 
-/// Numbers of erased entries of a user.
+/// Numbers of the erased entries of one user, by kind of entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasedEntryCounts {
     /// Erased events.
@@ -18,7 +18,7 @@ pub struct ErasedEntryCounts {
     pub others: u64,
 }
 
-/// The outcome of an erasure, for components that hold more state.
+/// The outcome of an erasure. Other components use it to remove their own data of the erased users.
 #[derive(Debug, Default)]
 pub struct ErasureSummary {
     /// Numbers of erased entries by user id.
@@ -28,7 +28,7 @@ pub struct ErasureSummary {
 }
 
 impl ErasedEntryCounts {
-    /// Adds the numbers of another user id.
+    /// Adds the numbers of another id of the same user.
     pub fn add(&mut self, other: Self) {
         self.events += other.events;
         self.impressions += other.impressions;
@@ -38,9 +38,9 @@ impl ErasedEntryCounts {
 
 impl Store {
     /// Executes the erasures in `due`: replaces all earlier journal entries of these users with
-    /// tombstones. All derived state must already contain the last erasure, so that no start has to
-    /// read earlier entries. Stored model states of earlier offsets are removed first. An
-    /// interrupted erasure must be repeated.
+    /// tombstones. All derived state must already contain the last of these erasures, so that no
+    /// restart has to read earlier entries. The call first removes stored model states of earlier
+    /// offsets. The caller must repeat an interrupted erasure.
     ///
     /// # Errors
     /// Any read or write error; the erasures stay in progress.
@@ -76,9 +76,9 @@ impl Store {
 /// Maps the offsets of a journal to the offsets of a copy without tombstones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsetShift {
-    /// All entries before this offset are copied.
+    /// All entries before this offset of the original journal are copied.
     next: Offset,
-    /// The offsets of the tombstones among them.
+    /// The offsets of the tombstones among the copied entries. The copy omits these tombstones.
     blanks: Vec<Offset>,
 }
 
@@ -99,8 +99,8 @@ impl OffsetShift {
 const ENTRIES_PER_RECORD: usize = 1024;
 
 impl Store {
-    /// Appends the entries of this journal before `to` that were not copied yet to the journal of a
-    /// copy, without tombstones. Offsets inside entries are mapped to the copy.
+    /// Appends the entries before `to` that are not yet copied to the journal of a copy, and omits
+    /// tombstones. Offsets that entries contain are mapped to offsets of the copy.
     ///
     /// # Errors
     /// Any error of reading this journal or writing the other.
@@ -188,7 +188,7 @@ mod tests {
         let returned = committed.entries.last().unwrap();
         assert_eq!(returned.entry.as_event().unwrap().user_id, "anonymous-7", "a new user");
 
-        // A start finds pending erasures after any stop.
+        // After any stop, the next start finds the pending erasures.
         drop(committer);
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         let due = store.erasures().in_progress().unwrap();

@@ -1,4 +1,5 @@
-//! The stored erasures: erasures in progress, digests of erased users, and pending follow-up tasks.
+//! Stores erasures of users: erasures in progress, digests of erased user ids, and pending
+//! follow-up tasks.
 
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -8,19 +9,20 @@ use super::key_value_iter::KeyValueIter;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Offset, Timestamp, UserErasure};
 
-/// The tree's name in errors.
+/// The name of the tree in error messages.
 const TREE_NAME: &str = "erasures";
-/// Key prefix of an erasure in progress; the offset of its entry follows, big-endian.
+/// Key prefix of an erasure in progress. The offset of the erasure's journal entry follows,
+/// big-endian.
 const IN_PROGRESS_PREFIX: u8 = b'w';
-/// Key prefix of a finished erasure; the digest of the user id follows.
+/// Key prefix of a finished erasure. The digest of the erased user id follows.
 const FINISHED_PREFIX: u8 = b'd';
 
-/// A follow-up task of an erasure.
+/// A task that remains after an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingTask {
-    /// Compaction: the database's files still contain erased bytes.
+    /// A compaction of the database, whose files still contain the erased bytes.
     Compaction,
-    /// Unlearning: the model is to be trained again without the erased users.
+    /// Unlearning: training the model again without the erased users.
     Unlearning,
 }
 
@@ -33,8 +35,9 @@ impl PendingTask {
     }
 }
 
-/// The SHA-256 digest of an erased user's id [FIPS 180-4]. A restored backup uses it to recognise
-/// the id. It is not secret against guessing: anyone can test a candidate id.
+/// The SHA-256 digest of an erased user's id [FIPS 180-4]. After a restore, the digest identifies
+/// users who must be erased again. The digest does not protect against guessing: anyone can test a
+/// candidate id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErasedUserDigest([u8; 32]);
 
@@ -45,13 +48,13 @@ impl ErasedUserDigest {
         Self(Sha256::digest(user_id).into())
     }
 
-    /// The digest as 64 hexadecimal digits.
+    /// Formats the digest as 64 hexadecimal digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Parses 64 hexadecimal digits; `None` if `text` is something else.
+    /// Parses a digest of 64 hexadecimal digits; `None` if `text` has another form.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -65,8 +68,9 @@ impl ErasedUserDigest {
     }
 }
 
-/// The erasures of a store: one key per pending task, `w ‖ offset → sealed(erasure)` for erasures
-/// in progress, `d ‖ digest of the id → sealed(time of the request)` for finished ones.
+/// The erasures of a store. An erasure in progress has the layout `w ‖ offset → envelope(erasure)`.
+/// A finished erasure has the layout `d ‖ digest of the id → envelope(time of the request)`. Each
+/// pending task has a key without a value.
 #[derive(Debug, Clone)]
 pub struct ErasureTree {
     store: Store,
@@ -90,7 +94,7 @@ impl ErasureTree {
         engine.insert(&engine.erasures, &key, envelope.seal(&key))
     }
 
-    /// Erasures in progress with the offsets of their entries, in journal order.
+    /// The erasures in progress with the offsets of their journal entries, in journal order.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
@@ -104,7 +108,8 @@ impl ErasureTree {
             .collect()
     }
 
-    /// Durably records that erasures are finished. Only the digests of the user ids remain of them.
+    /// Durably records that erasures are finished. The tree then contains only the digests of their
+    /// user ids.
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -141,7 +146,7 @@ impl ErasureTree {
         engine.remove(&engine.erasures, task.task_key())
     }
 
-    /// Records digests of erased users with the times of the requests.
+    /// Records the digests of erased users with the times of the erasure requests.
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -156,7 +161,7 @@ impl ErasureTree {
         Ok(())
     }
 
-    /// The digests of all erased users, with the times of the requests.
+    /// The digests of all erased users, with the times of the erasure requests.
     ///
     /// # Errors
     /// As [`ErasureTree::in_progress`].
@@ -179,7 +184,7 @@ fn erasure_key(offset: Offset) -> Vec<u8> {
     [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
 
-/// The offset after the first byte of a key.
+/// Reads the offset that follows the first byte of a key.
 pub(super) fn parse_offset_key(key: &[u8]) -> Result<Offset, StoreError> {
     let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
     offset.ok_or_else(|| damaged_value(key, "its key is not an offset".to_owned()))
@@ -210,7 +215,7 @@ mod tests {
         assert_eq!(store.erasures().in_progress().unwrap(), all);
         store.erasures().finish(&all[..1]).unwrap();
         assert_eq!(store.erasures().in_progress().unwrap(), all[1..]);
-        // Expected: printf ann | sha256sum.
+        // The expected digest is the output of `printf ann | sha256sum`.
         assert_eq!(
             ErasedUserDigest::from_user_id("ann").to_hex(),
             "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1"

@@ -33,13 +33,13 @@ pub enum StoreError {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The target of a write already exists.
+    /// The file or directory to create already exists.
     #[error("{} already exists and nothing is overwritten; choose another name or move it away", path.display())]
     AlreadyExists {
         /// The file or directory.
         path: PathBuf,
     },
-    /// A backup would be written into the data directory.
+    /// The target of a backup is inside the data directory.
     #[error("{} is in the data directory {}, where a daemon removes files that are not its own; choose a path outside", path.display(), dir.display())]
     TargetInDataDir {
         /// The backup.
@@ -68,7 +68,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// The journal lacks entries that it is known to have had.
+    /// The journal ends before its recorded end, so entries are lost.
     #[error(
         "the journal in {} ends at offset {end}, but {known} entries were in it: its files are damaged or not complete; restore them from a backup, \
          or give up the missing entries with `sequor rebuild --accept-loss`",
@@ -77,9 +77,9 @@ pub enum StoreError {
     JournalTruncated {
         /// The data directory.
         dir: PathBuf,
-        /// The end of the journal.
+        /// The end of the journal that the store found.
         end: Offset,
-        /// The known end of the journal before the loss.
+        /// The recorded end of the journal.
         known: Offset,
     },
     /// A file or directory is not a backup.
@@ -90,7 +90,7 @@ pub enum StoreError {
         /// The reason.
         reason: String,
     },
-    /// The name of a backup promises an archive format that backups do not have.
+    /// The name of the backup has the extension of an archive format that backups do not support.
     #[error("{} ends in .{format}, but a backup is a .tar.gz file or a directory; choose a name that ends in .tar.gz, or one without .{format}", path.display())]
     UnknownArchive {
         /// The target of the backup.
@@ -115,7 +115,7 @@ pub enum StoreError {
     /// A file operation failed. `source` distinguishes a full disk from other failures.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// The operation: "writing", "syncing", …
+        /// The failed operation, such as "writing" or "syncing".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -150,7 +150,7 @@ pub enum StoreError {
         /// The panic message or the failed check.
         reason: String,
     },
-    /// The pretrained state can only be set while the journal is empty.
+    /// The journal already has entries, so the pretrained state cannot be set.
     #[error("the journal in {} already has {entries} entries; the pretrained state can only be set in an empty data directory", dir.display())]
     JournalNotEmpty {
         /// The data directory.
@@ -158,7 +158,7 @@ pub enum StoreError {
         /// Number of journal entries.
         entries: Offset,
     },
-    /// The store holds clear user ids, but pseudonymisation is enabled.
+    /// The store contains original user ids, but pseudonymisation is enabled.
     #[error(
         "the data directory {} holds clear ids, so pseudonymisation cannot be enabled; run `sequor export` on it, then `sequor import` into a new directory with privacy.pseudonymise = true",
         dir.display()
@@ -173,13 +173,14 @@ pub enum StoreError {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The store holds pseudonyms of another secret.
+    /// The store contains pseudonyms that another secret produced.
     #[error("the data directory {} holds pseudonyms of another secret; configure that secret, otherwise every user would appear as two", dir.display())]
     WrongSecret {
         /// The data directory.
         dir: PathBuf,
     },
-    /// An earlier write failed, so the content of the disk is unknown until the store is reopened.
+    /// The store must be reopened, because an earlier write failed and the content of the disk is
+    /// unknown.
     #[error("the store in {} rejects writes because an earlier write failed; it must be reopened", dir.display())]
     NeedsReopen {
         /// The data directory.
@@ -207,7 +208,7 @@ pub enum StoreError {
         /// The damage.
         source: Box<StoreError>,
     },
-    /// The journal has a gap.
+    /// Journal entries are missing between two records.
     #[error("the journal has no entries from offset {from} to {until}")]
     MissingEntries {
         /// The first missing offset.
@@ -215,8 +216,8 @@ pub enum StoreError {
         /// The first offset after the gap.
         until: Offset,
     },
-    /// A value outside the journal is damaged: a session record, a page of item names, a watermark,
-    /// …
+    /// A value outside the journal is damaged, such as a session record, a page of item names or a
+    /// watermark.
     #[error("the {tree} value under {key} is damaged: {reason}")]
     DamagedValue {
         /// The tree of the value.
@@ -226,25 +227,25 @@ pub enum StoreError {
         /// The check that failed.
         reason: String,
     },
-    /// A value could not be encoded or decoded.
+    /// Encoding or decoding a value failed.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
 impl StoreError {
-    /// Builds a [`StoreError::Io`] for `path`, for `map_err`.
+    /// Returns a closure for `map_err` that builds a [`StoreError::Io`] for `path`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
-    /// Whether the disk or the quota is full. The condition ends when space is freed.
+    /// Whether the disk or the quota is full. Writes succeed again once space is free.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(self.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
-    /// Whether the process may not read or write the files, or cannot at the moment. Such an error
+    /// Whether the process lacks the permission or the resources to access the files. Such an error
     /// is no sign of damage.
     #[must_use]
     pub fn is_access_failure(&self) -> bool {
@@ -253,7 +254,7 @@ impl StoreError {
         self.is_disk_full() || self.io_kind().is_some_and(|kind| denied.contains(&kind))
     }
 
-    /// The kind of the operating system's error.
+    /// The kind of the underlying I/O error, if the error is an I/O error.
     fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { source, .. } | Self::Database { source: sled::Error::Io(source), .. } => Some(source.kind()),

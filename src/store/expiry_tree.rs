@@ -1,4 +1,4 @@
-//! The stored expiries, and the removal of expired journal entries.
+//! Stores expiries (removals of old events by kind), and removes expired journal entries.
 
 use super::envelope::ChecksummedEnvelope;
 use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
@@ -6,13 +6,14 @@ use super::key_value_iter::KeyValueIter;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
-/// Key prefix of an expiry in progress; the offset of its entry follows, big-endian.
+/// Key prefix of an expiry in progress. The offset of the expiry's journal entry follows,
+/// big-endian.
 const IN_PROGRESS_PREFIX: u8 = b'x';
 /// Key of the last started expiry.
 const LAST_BEGUN_KEY: &[u8] = b"e";
 
-/// The expiries of a store, in the same tree as the erasures: `x ‖ offset → sealed(expiry)` for
-/// expiries in progress, and `e → sealed(expiry)` for the last started one.
+/// The expiries of a store, in the same tree as the erasures: `x ‖ offset → envelope(expiry)` for
+/// expiries in progress, and `e → envelope(expiry)` for the last started expiry.
 #[derive(Debug, Clone)]
 pub struct ExpiryTree {
     store: Store,
@@ -33,7 +34,7 @@ impl ExpiryTree {
         self.put_expiry(&expiry_key(offset), expiry)
     }
 
-    /// Expiries in progress with the offsets of their entries, in journal order.
+    /// The expiries in progress with the offsets of their journal entries, in journal order.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
@@ -47,8 +48,8 @@ impl ExpiryTree {
             .collect()
     }
 
-    /// The last started expiry, if there was one. If so, the journal no longer contains everything
-    /// that the derived state was computed from.
+    /// The last started expiry, if an expiry was ever started. The journal then lacks entries from
+    /// which the derived state was computed.
     ///
     /// # Errors
     /// As [`ExpiryTree::in_progress`].
@@ -57,7 +58,8 @@ impl ExpiryTree {
         engine.get(&engine.erasures, LAST_BEGUN_KEY)?.map(|value| decode_value(LAST_BEGUN_KEY, &value)).transpose()
     }
 
-    /// Sets the last started expiry. A copy of a store takes it over.
+    /// Sets the last started expiry. A copy of a store has the same last started expiry as the
+    /// original.
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -72,7 +74,7 @@ impl ExpiryTree {
         engine.insert(&engine.erasures, key, envelope.seal(key))
     }
 
-    /// Durably records that expiries are finished. A compaction is then pending, because the
+    /// Durably records that expiries are finished. Also marks a compaction as pending, because the
     /// database's files still contain the removed bytes.
     ///
     /// # Errors
@@ -90,8 +92,8 @@ fn expiry_key(offset: Offset) -> Vec<u8> {
 }
 
 impl Store {
-    /// Whether the journal contains entries that `expiry` would remove. Reads the journal up to the
-    /// first such entry.
+    /// Whether the journal contains entries that `expiry` would remove. The call reads the journal
+    /// up to the first such entry.
     ///
     /// # Errors
     /// Any read error.
@@ -105,9 +107,9 @@ impl Store {
     }
 
     /// Executes the expiries in `due`: replaces expired journal entries with tombstones. All
-    /// derived state must already contain the last expiry, so that no start has to read earlier
-    /// entries. Stored model states of earlier offsets are removed first. Returns the number of
-    /// removed entries. An interrupted removal must be repeated.
+    /// derived state must already contain the last of these expiries, so that no restart has to
+    /// read earlier entries. The call first removes stored model states of earlier offsets. Returns
+    /// the number of removed entries. The caller must repeat an interrupted removal.
     ///
     /// # Errors
     /// Any read or write error; the expiries stay in progress.

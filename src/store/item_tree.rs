@@ -1,5 +1,5 @@
-//! The stored item names by number. They are derived from the journal and stored so that a restart
-//! need not read all of it.
+//! The stored item names by number. The store derives them from the journal, so a restart need not
+//! read the whole journal.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -7,15 +7,15 @@ use super::{Store, StoreError, codec, keys};
 use crate::domain::{ItemIx, Offset};
 use crate::registries::ItemDictionary;
 
-/// The item names of a store: `number of the first name: u32, big-endian → sealed(names)`.
+/// The item names of a store: `number of the first name: u32, big-endian → envelope(names)`.
 #[derive(Debug, Clone)]
 pub struct ItemTree {
     store: Store,
 }
 
-/// The tree's name in errors.
+/// The name of the tree in error messages.
 const TREE_NAME: &str = "items";
-/// Maximum bytes of names per value; a page of the database holds sixteen values.
+/// Maximum number of bytes of names per value. A page of the database holds sixteen values.
 const MAX_PAGE_BYTES: usize = 6 << 10;
 
 impl ItemTree {
@@ -23,9 +23,9 @@ impl ItemTree {
         Self { store }
     }
 
-    /// Stores the names of `dictionary` from number `first` on, then the watermark `through`: all
-    /// items of entries before `through` are stored. Returns the number of stored items. The writes
-    /// become durable with the next commit or [`Store::sync`].
+    /// Stores the names of `dictionary` from number `first` on, then the watermark `through`. The
+    /// stored names then include all items of entries before `through`. Returns the number of
+    /// stored items. The writes become durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
     /// Any I/O or database error. The watermark is then unchanged.
@@ -57,8 +57,8 @@ impl ItemTree {
         Ok(next)
     }
 
-    /// The watermark: all items of entries before this offset are stored. 0 if nothing was stored
-    /// yet.
+    /// The watermark: the stored names include all items of entries before this offset. 0 if no
+    /// names are stored.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] if the value is damaged, or any database error.
@@ -84,7 +84,8 @@ impl ItemTree {
             let damaged = |reason| StoreError::DamagedValue { tree: TREE_NAME, key: number.to_string(), reason };
             let payload = envelope::open_value(&key, &value).map_err(damaged)?;
             let names: Vec<String> = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-            // A page that was written again after a restart repeats names; they keep their numbers.
+            // A page that was written again after a restart repeats names. The repeated names keep
+            // their numbers.
             for (name, number) in names.iter().zip(number..) {
                 if dictionary.intern(name) != number {
                     return Err(damaged(format!(

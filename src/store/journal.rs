@@ -1,11 +1,11 @@
 //! The journal: the ordered, durable entries from which all other state is derived.
 //!
-//! An append writes one record: `sealed(count of entries: u32 ‖ entries)`. Records are split into
+//! An append writes one record: `envelope(count of entries: u32 ‖ entries)`. Records are split into
 //! pieces of at most [`MAX_PIECE_BYTES`] bytes: the database keeps sixteen neighbouring values in a
-//! page, and it moves pages over 128 KiB to separate files, slowly and without a sync. The first
-//! piece also contains the number of pieces (`pieces: u32 ‖ bytes`) and is written last. A restart
+//! page, and moves pages over 128 KiB to separate files, slowly and without a sync. The first piece
+//! also contains the number of pieces (`pieces: u32 ‖ bytes`) and is written last. A restart
 //! recovers a prefix of the writes, so a record with a first piece is complete. Pieces without a
-//! first piece remain from an unfinished append.
+//! first piece belong to an unfinished append.
 
 use super::engine::Engine;
 use super::envelope;
@@ -18,11 +18,12 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-/// Maximum size of a piece, in bytes. Seventeen pieces, the most that a page ever holds, stay below
-/// 128 KiB.
+/// Maximum size of a piece, in bytes. A page holds at most seventeen pieces, which together stay
+/// below 128 KiB.
 const MAX_PIECE_BYTES: usize = 7 << 10;
 
-/// Callback that runs the given sync, and can measure its duration.
+/// Callback that runs the sync it receives. A caller can use the callback to measure the duration
+/// of the sync.
 pub type JournalWatcher<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
 
 /// The journal of a store.
@@ -44,7 +45,7 @@ impl Journal {
         Ok(self.store.engine()?.journal_end())
     }
 
-    /// The first offset of the journal: 0 until the head of the journal is dropped.
+    /// The first offset of the journal: 0 until retention removes the oldest entries.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
@@ -52,7 +53,8 @@ impl Journal {
         Ok(self.store.engine()?.first_offset.load(Ordering::Acquire))
     }
 
-    /// Sets the first offset of an empty journal, for a copy of a journal whose head was dropped.
+    /// Sets the first offset of an empty journal. A copy of a journal whose oldest entries were
+    /// removed needs this.
     ///
     /// # Errors
     /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any I/O error.
@@ -70,10 +72,10 @@ impl Journal {
     }
 
     /// Drops the records that lie entirely before `floor`, except the last record. Returns the new
-    /// first offset. The caller must keep `floor` at or below every entry that is still needed.
+    /// first offset. `floor` must not exceed the offset of any entry that is still needed.
     ///
     /// # Errors
-    /// Any I/O error. The new first offset is made durable first. Records that could not be removed
+    /// Any I/O error. The new first offset becomes durable first. Records that could not be removed
     /// are then no longer part of the journal, and the next call removes them.
     pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
         let engine = self.store.lock_for_writing()?;
@@ -93,12 +95,12 @@ impl Journal {
         Ok(new_first)
     }
 
-    /// Appends entries as one record, makes them durable and returns the offset of the first.
-    /// Readers see them only after the sync. Does nothing if there are no entries.
+    /// Appends entries as one record, makes them durable and returns the offset of the first entry.
+    /// Readers see the entries only after the sync. Does nothing if there are no entries.
     ///
     /// # Errors
-    /// [`StoreError::Codec`] if an entry cannot be encoded; nothing is written then. After any
-    /// other error it is unknown whether the journal contains the entries, and the store rejects
+    /// [`StoreError::Codec`] if an entry cannot be encoded. In this case the journal is unchanged.
+    /// After any other error, the journal may or may not contain the entries, and the store rejects
     /// writes until [`Store::reopen`].
     pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
         self.append_with_watcher(entries, durability, &mut |sync| sync())
@@ -133,9 +135,9 @@ impl Journal {
     }
 
     /// Replaces the `unwanted` entries before `until` with [`Entry::Tombstone`]; all other entries
-    /// keep their offsets. Returns the number of replaced entries. Their bytes leave the database's
-    /// files with the next [`Store::compact`]. Records are replaced one by one, so after a crash
-    /// the rest must be repeated.
+    /// keep their offsets. Returns the number of replaced entries. The next [`Store::compact`]
+    /// removes the old bytes from the database's files. The call replaces records one by one, so
+    /// the caller must repeat it after a crash.
     ///
     /// # Errors
     /// [`StoreError::DamagedRecord`] for a damaged record, or any I/O error.
@@ -148,7 +150,8 @@ impl Journal {
         let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
         while first < until {
             let engine = self.store.lock_for_writing()?;
-            // Serialises replacements, so that concurrent ones of the same record are not lost.
+            // The lock serialises replacements, so that concurrent replacements of the same record
+            // are not lost.
             let append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
@@ -160,7 +163,7 @@ impl Journal {
             if found > 0 {
                 replace_record(&engine, first, &encode_record(first, &entries)?)?;
                 if first < engine.first_offset.load(Ordering::Acquire) {
-                    // The head was dropped meanwhile.
+                    // Retention removed this part of the journal meanwhile.
                     remove_record(&engine, first)?;
                 }
             }
@@ -187,7 +190,7 @@ impl Journal {
     pub fn entries(&self, from: Offset) -> Result<JournalEntries, StoreError> {
         let engine = self.store.engine()?;
         let end = engine.journal_end();
-        // The record that contains `from` is the last one that starts at or before it.
+        // The record that contains `from` is the last record that starts at or before `from`.
         let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
         let is_in_journal = from >= engine.first_offset.load(Ordering::Acquire);
         let record_start =
@@ -212,7 +215,7 @@ impl Journal {
     }
 }
 
-/// Iterator over the journal's entries in order. It ends after the first error.
+/// Iterator over the journal's entries in order. The iterator ends after the first error.
 #[derive(Debug)]
 pub struct JournalEntries {
     records: JournalRecords,
@@ -269,7 +272,7 @@ fn replace_record(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), S
     let removed = piece_keys(engine, first)?.into_iter().map(|key| (key, None));
     let written =
         split_into_pieces(record).map(|(piece, bytes)| (PieceKey { first, piece }.to_bytes().to_vec(), Some(bytes)));
-    // For a key in both, the map keeps the written value.
+    // If a key is in both lists, the map keeps the written value.
     let values: BTreeMap<_, _> = removed.chain(written).collect();
     engine.replace(&engine.journal, values.into_iter().collect())
 }

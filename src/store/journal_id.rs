@@ -1,4 +1,5 @@
-//! The id of a journal, by which clients recognise it behind whatever address.
+//! The id of a journal. Clients use the id to recognise the journal when the daemon's address
+//! changes.
 
 use super::{Store, StoreError};
 use std::io::{ErrorKind, Write};
@@ -13,8 +14,8 @@ impl Store {
         self.shared.journal_id.get().map(String::as_str)
     }
 
-    /// Reads the id of the journal. A journal without one gets the id that `new` returns. The id is
-    /// no part of a backup: a restored journal may lack entries, so it gets another one.
+    /// Reads the id of the journal. A journal without an id gets the id that `new` returns. A
+    /// backup does not contain the id: a restored journal may lack entries, so it gets another id.
     ///
     /// # Errors
     /// Any I/O error.

@@ -1,4 +1,4 @@
-//! Encoding of journal records, and assembling them from pieces.
+//! Encodes journal records, and assembles them from their pieces.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -7,8 +7,8 @@ use super::{StoreError, codec};
 use crate::domain::{Entry, Offset};
 use std::path::{Path, PathBuf};
 
-/// Maximum number of replacements of a record during one read; each erasure that runs meanwhile
-/// causes one.
+/// Maximum number of times that a reader reads a record again. Each erasure that replaces the
+/// record during the read causes one repetition.
 const MAX_REREADS_PER_RECORD: usize = 1000;
 
 /// Iterator over the journal's records that assembles their pieces.
@@ -32,7 +32,7 @@ impl std::fmt::Debug for JournalRecords {
 }
 
 impl JournalRecords {
-    /// The records from the one at offset `first` on.
+    /// Iterates over the records, starting with the record at offset `first`.
     pub(super) fn starting_at(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
         let pieces = KeyValueIter::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
@@ -57,7 +57,7 @@ impl JournalRecords {
         Err(damaged)
     }
 
-    /// The next piece and its key.
+    /// Reads the next piece and its key.
     fn next_piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
         Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_piece_key(&key, self.next)?, value))))
     }
@@ -86,8 +86,8 @@ impl Iterator for JournalRecords {
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
             let record = match self.next_piece() {
-                // Left over from an unfinished append. If it belonged to a record without a first
-                // piece, the next record would have a wrong offset.
+                // The piece is left over from an unfinished append. If it belonged to a record
+                // whose first piece is lost, the next record would have an unexpected offset.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => {
                     Err(StoreError::MissingEntries { from: self.next, until: key.first })
@@ -116,7 +116,7 @@ fn database_error(source: sled::Error) -> StoreError {
     StoreError::Database { action: "reading the journal's first offset from", path: "store".into(), source }
 }
 
-/// Reads the first offset of the journal; 0 if none is stored.
+/// Reads the first offset of the journal; 0 if the database contains no first offset.
 pub(super) fn read_first_offset(db: &sled::Db) -> Result<Offset, StoreError> {
     let stored = db.get(FIRST_OFFSET_KEY).map_err(database_error)?;
     stored.map_or(Ok(0), |value| envelope::open_offset("default", FIRST_OFFSET_KEY, &value))
@@ -164,7 +164,7 @@ pub(super) fn parse_piece_key(key: &[u8], near: Offset) -> Result<PieceKey, Stor
 }
 
 pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
-    /// Generous estimate of the encoded size of an entry, in bytes.
+    /// High estimate of the encoded size of an entry, in bytes.
     const ESTIMATED_ENTRY_BYTES: usize = 192;
     let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ESTIMATED_ENTRY_BYTES);
     let payload = envelope.payload();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// Iterator over the keys and values of a tree, in key order. It ends after the first error. A
-/// panic of the database becomes an error.
+/// Iterator over the keys and values of a tree, in key order. The iterator ends after the first
+/// error. A panic of the database becomes an error.
 pub(crate) struct KeyValueIter {
     pairs: sled::Iter,
     path: PathBuf,
@@ -54,7 +54,7 @@ impl DoubleEndedIterator for KeyValueIter {
 /// its files.
 ///
 /// # Errors
-/// The error of `call`, or [`StoreError::DatabaseDamaged`] if it panics.
+/// The error of `call`, or [`StoreError::DatabaseDamaged`] if `call` panics.
 pub(super) fn catch_database_panic<T>(
     path: &Path,
     call: impl FnOnce() -> Result<T, StoreError>,

@@ -1,4 +1,4 @@
-//! The keys of the trees. The byte order of a key is the order of its numbers.
+//! The keys of the database's trees. Keys sort by the numbers that they contain.
 
 use crate::domain::Offset;
 
@@ -9,7 +9,7 @@ use crate::domain::Offset;
 pub struct PieceKey {
     /// The offset of the record's first entry.
     pub first: Offset,
-    /// Number of the piece; 0 is the first.
+    /// Number of the piece, starting from 0.
     pub piece: u32,
 }
 
@@ -37,7 +37,8 @@ pub const USER_KEY_PREFIX: &[u8] = b"u";
 
 /// Key of the session records' watermark in the session tree.
 pub const SESSIONS_WATERMARK_KEY: &[u8] = b"m/through";
-/// Key of the item names' watermark in the item tree. It is longer than the key of a page.
+/// Key of the item names' watermark in the item tree. The key is longer than the key of a page, so
+/// the two cannot be confused.
 pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 
 /// Key of the fingerprint of the pseudonym secret in the default tree.
@@ -49,7 +50,8 @@ pub(super) const SESSION_RULES_KEY: &[u8] = b"session-rules";
 /// Key of the record of the pretrained state, in the default tree.
 pub(super) const PRETRAINED_KEY: &[u8] = b"pretrained";
 
-/// A stable name for a user in errors and logs, derived from a hash; it never contains the id.
+/// Returns a stable name for a user in errors and logs. The name is derived from a hash and does
+/// not contain the user id.
 #[must_use]
 pub fn redacted_user_name(user_id: &str) -> String {
     format!("user #{:08x}", crc32fast::hash(user_id.as_bytes()))
@@ -61,7 +63,7 @@ pub fn user_key(user_id: &str) -> Vec<u8> {
     [USER_KEY_PREFIX, user_id.as_bytes()].concat()
 }
 
-/// The user of a session record key; `None` for other keys.
+/// Extracts the user id from a session record key; `None` for other keys.
 #[must_use]
 pub fn parse_user_key(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(USER_KEY_PREFIX)?).ok()

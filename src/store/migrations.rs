@@ -19,8 +19,9 @@ pub(crate) struct Migration {
     pub(crate) run: fn(&sled::Db) -> Result<(), StoreError>,
 }
 
-/// All steps, in order. To add one, see migrations/README.md. The steps from format 2 on rewrite
-/// nothing; they only mark that the journal may contain entries that an older binary cannot read:
+/// All migration steps, in order. To add a step, see migrations/README.md. The steps from format 2
+/// on change only the format number. The number tells older binaries that the journal may contain
+/// entries they cannot read:
 ///
 /// - since 3: model operations;
 ///
@@ -34,8 +35,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 4, run: |_| Ok(()) },
 ];
 
-/// From 1 to 2: stores the journal's first offset, because the head of the journal can now be
-/// dropped.
+/// Migrates format 1 to 2: stores the journal's first offset, because retention can now remove the
+/// oldest entries.
 fn store_first_offset(db: &sled::Db) -> Result<(), StoreError> {
     if journal_records::read_first_offset(db)? > 0 { Ok(()) } else { journal_records::write_first_offset(db, 0) }
 }

@@ -18,10 +18,10 @@
 //! <data-dir>/origin         the pretrained network of this directory, as a checkpoint
 //! ```
 //!
-//! The journal is the source of truth. All other state is derived from it and stores the offset
-//! that it contains, so a restart applies only the tail of the journal. All trees share one log,
-//! and a restart recovers a prefix of that log. Derived state writes its values first and its
-//! offset last, so it needs no transaction.
+//! The journal is the source of truth. All other state is derived from the journal. Each part of it
+//! stores the offset up to which it contains the journal, so a restart applies only the later
+//! entries. All trees share one log, and a restart recovers a prefix of the log. Derived state
+//! writes its values first and its offset last, so no transaction is necessary.
 
 mod alias_tree;
 mod archive;
@@ -96,10 +96,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-/// Minimum size of a database, in bytes, for which [`Store::prepare_for_shutdown`] does anything.
+/// Minimum size of a database, in bytes, that [`Store::prepare_for_shutdown`] reopens.
 const MIN_BYTES_TO_REOPEN_AT_SHUTDOWN: u64 = 64 << 20;
 
-/// Folder of the states before and after each rollback.
+/// Name of the folder that contains the states before and after each rollback.
 const RESTORE_POINTS_FOLDER: &str = "restore-points";
 
 /// The failure that an acknowledged event survives.
@@ -147,10 +147,11 @@ pub struct Store {
 struct StoreShared {
     dir: PathBuf,
     options: StoreOptions,
-    /// `None` only while the database is being reopened, and after a failed reopening.
+    /// The open database. `None` while the store reopens the database, and after a failed
+    /// reopening.
     engine: RwLock<Option<Arc<Engine>>>,
-    /// Read-locked by writers, so that the engine is not replaced during a write. Locked before
-    /// `engine`.
+    /// Each writer holds a read lock, so that the engine is not replaced during a write. Locked
+    /// before `engine`.
     writers: RwLock<()>,
     /// Serialises compactions.
     compacting: Mutex<()>,
@@ -158,10 +159,10 @@ struct StoreShared {
     compacted_to: AtomicU64,
     /// Number of times the database was reopened.
     reopenings: AtomicU64,
-    /// The id of the journal, once it is read.
+    /// The id of the journal, after the store has read it.
     journal_id: OnceLock<String>,
-    /// Lock of the data directory, held while the store is open. It is the last field, so
-    /// that it is released after the database's files are closed.
+    /// Lock of the data directory, held while the store is open. This must be the last field, so
+    /// that the lock is released after the database's files are closed.
     _lock: DataDirLock,
 }
 
@@ -200,12 +201,11 @@ impl Store {
     /// Opens the store of an unpacked backup, which must be a complete database.
     ///
     /// # Errors
-    /// [`StoreError::InvalidBackup`] if the files are not those of a database that this program
-    /// wrote, otherwise as [`Store::open_existing`].
+    /// [`StoreError::InvalidBackup`] if the files are not a database that this program wrote,
+    /// otherwise as [`Store::open_existing`].
     fn open_backup(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let store = Self::open_existing(dir, options)?;
-        // Opening creates a new database where there is none, and takes a damaged log for an empty
-        // one.
+        // Opening creates a missing database, and treats a damaged log as an empty log.
         if store.engine()?.db.was_recovered() {
             Ok(store)
         } else {
@@ -214,14 +214,14 @@ impl Store {
         }
     }
 
-    /// Checks that the database's files are still in the data directory. If they were removed, the
-    /// store accepts no more writes, because these would be lost.
+    /// Checks that the database's files are still in the data directory. If the files were removed,
+    /// the store rejects all further writes, because they would be lost.
     ///
     /// # Errors
     /// [`StoreError::FilesRemoved`], or [`StoreError::NeedsReopen`] if the store is closed.
     pub fn check_files(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
-        // A compaction may have replaced the database since.
+        // A compaction may have replaced the database meanwhile.
         engine.check_files().or_else(|error| {
             if self.engine().is_ok_and(|new| !Arc::ptr_eq(&new, &engine)) { Ok(()) } else { Err(error) }
         })
@@ -251,26 +251,26 @@ impl Store {
         Ok(store)
     }
 
-    /// Closes the database and opens it again, to allow writes after a write failed: reading the
-    /// files shows what the disk really holds. All clones of the store use the reopened database.
-    /// Waits for calls in other threads to finish.
+    /// Closes the database and opens it again, so that the store accepts writes after a failed
+    /// write. Opening reads the files and so shows which data is on the disk. All clones of the
+    /// store use the reopened database. Waits for calls in other threads to finish.
     ///
     /// # Errors
     /// [`StoreError::Io`] while the disk still rejects writes, and [`StoreError::FilesRemoved`] if
-    /// the database's files are gone: the database stays open and readable. Otherwise as
-    /// [`Store::open`]: the store stays closed, and every call returns [`StoreError::NeedsReopen`].
-    /// The caller can retry in both cases.
+    /// the database's files are gone. After these errors, the database stays open and readable.
+    /// Otherwise the errors of [`Store::open`]. After these errors, the store stays closed, and
+    /// every call returns [`StoreError::NeedsReopen`]. The caller can retry in both cases.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         if let Ok(engine) = self.engine() {
-            // Opening would create an empty database.
+            // Without this check, opening would create an empty database.
             engine.check_files()?;
         }
         check_disk_writable(&shared.dir.join("probe"))?;
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = engine.take() {
-            // A running compaction then stops and releases the database.
+            // The changed number makes a running compaction stop and release the database.
             old.mark_failed();
         }
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
@@ -285,8 +285,8 @@ impl Store {
     }
 
     /// Closes and reopens the database, so that the next start does not replay the log written
-    /// since this opening. Replaying takes about one second per gigabyte. Call it after the last
-    /// write. A small database gains nothing from this and is left as it is.
+    /// since this opening. Replaying takes about one second per gigabyte. Call this method after
+    /// the last write. A small database stays as it is, because reopening would save no time.
     ///
     /// # Errors
     /// As [`Store::reopen`].
@@ -294,7 +294,7 @@ impl Store {
         if self.size_on_disk()? < MIN_BYTES_TO_REOPEN_AT_SHUTDOWN { Ok(()) } else { self.reopen() }
     }
 
-    /// Number of the current opening. Data that was written in an earlier opening and not synced
+    /// Number of times that the database was reopened. Unsynced data from before the last reopening
     /// may be lost.
     ///
     /// # Errors
@@ -303,7 +303,7 @@ impl Store {
         Ok(self.engine()?.generation)
     }
 
-    /// Whether a write failed, so that the store rejects writes until [`Store::reopen`].
+    /// Whether a write failed. The store then rejects writes until [`Store::reopen`] succeeds.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.engine().map_or(true, |engine| engine.has_failed())
@@ -324,9 +324,8 @@ impl Store {
         Ok(self.engine()?.format_at_open)
     }
 
-    /// Checks that the journal has all entries that it is known to have had. The database treats
-    /// damage to its log as the end of the log, so the journal ends early; only this check detects
-    /// that.
+    /// Checks that the journal reaches its recorded end. The database treats damage to its log as
+    /// the end of the log, so damage can shorten the journal. Only this check detects the loss.
     ///
     /// # Errors
     /// [`StoreError::JournalTruncated`] if the journal ends early, or any read error.
@@ -347,7 +346,7 @@ impl Store {
         }
     }
 
-    /// Closes the store and waits until the database no longer writes to its files.
+    /// Closes the store, and waits until the database has stopped writing to its files.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the store stays open, for example because other clones exist.
@@ -411,7 +410,8 @@ impl Store {
         QuarantineTree::new(self.clone())
     }
 
-    /// The checkpoints, for writing. Writing keeps the newest `keep` of them (at least one).
+    /// Opens the checkpoints for writing. Each write keeps the newest `keep` checkpoints (at least
+    /// one).
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be created or read.
@@ -419,7 +419,8 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join(checkpoints::CHECKPOINTS_FOLDER), keep)
     }
 
-    /// The checkpoints, for reading while another process or thread writes there.
+    /// Opens the checkpoints for reading. Another process or thread may write checkpoints at the
+    /// same time.
     #[must_use]
     pub fn checkpoints_read_only(&self) -> Checkpoints {
         Checkpoints::in_data_dir(&self.shared.dir)
@@ -437,13 +438,14 @@ impl Store {
         Ok(points)
     }
 
-    /// The states before and after each rollback, for reading.
+    /// Opens the states before and after each rollback for reading.
     #[must_use]
     pub fn restore_points_read_only(&self) -> Checkpoints {
         Checkpoints::read_only(&self.shared.dir.join(RESTORE_POINTS_FOLDER))
     }
 
-    /// The states before and after each rollback, for writing. The caller removes old ones.
+    /// Opens the states before and after each rollback for writing. The caller must remove old
+    /// states.
     ///
     /// # Errors
     /// As [`Store::checkpoints`].
@@ -451,7 +453,7 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS_FOLDER), usize::MAX)
     }
 
-    /// Makes all earlier writes durable, session records and item names included.
+    /// Makes all earlier writes durable, including session records and item names.
     ///
     /// # Errors
     /// Any I/O error; the store then counts as failed.
@@ -486,14 +488,14 @@ impl Store {
         })
     }
 
-    /// The open database, for reading.
+    /// Returns the open database for reading.
     fn engine(&self) -> Result<Arc<Engine>, StoreError> {
         let engine = self.shared.engine.read().unwrap_or_else(PoisonError::into_inner);
         engine.clone().ok_or_else(|| StoreError::NeedsReopen { dir: self.shared.dir.clone() })
     }
 
-    /// The open database, for writing. The guard keeps the database from being replaced. A thread
-    /// must not hold two guards at once.
+    /// Returns the open database for writing. While the guard exists, no other thread can replace
+    /// the database. A thread must not hold two guards at once.
     fn lock_for_writing(&self) -> Result<StoreWriteGuard<'_>, StoreError> {
         let writers = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
@@ -505,7 +507,7 @@ impl Store {
     }
 }
 
-/// Write access to the database: it cannot be replaced while the guard exists.
+/// Write access to the database. While the guard exists, no other thread can replace the database.
 struct StoreWriteGuard<'s> {
     engine: Arc<Engine>,
     _writers: RwLockReadGuard<'s, ()>,
@@ -525,8 +527,8 @@ fn require_store(dir: &Path) -> Result<(), StoreError> {
     if found { Ok(()) } else { Err(StoreError::NotFound { dir: dir.to_owned() }) }
 }
 
-/// Checks that the disk accepts writes: writes and syncs as many bytes as opening a database may
-/// write.
+/// Checks that the disk accepts writes: writes and syncs the number of bytes that opening a
+/// database may need.
 fn check_disk_writable(path: &Path) -> Result<(), StoreError> {
     const PROBE_BYTES: usize = 4 << 20;
     let mut file = own_file::create(path)?;
@@ -535,7 +537,7 @@ fn check_disk_writable(path: &Path) -> Result<(), StoreError> {
     written.and(removed).map_err(StoreError::io("writing", path))
 }
 
-/// Makes a directory's entries durable.
+/// Syncs a directory, so that its entries are durable.
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("syncing", path))
 }

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 enum ModelTestOp {
     /// Commits requests of events: user, item, and an optional number of the event id.
     Commit(Vec<Vec<(u8, u8, Option<u8>)>>),
-    /// Stores the item names; if true, prepares a shutdown, which also stores the event ids.
+    /// Stores the item names. If true, prepares a shutdown, which also stores the event ids.
     PersistIndexes(bool),
     /// Stores session records of users, with the size of the hidden state.
     Put(Vec<(u8, u16)>),
@@ -60,7 +60,7 @@ fn arbitrary_operations() -> impl Strategy<Value = Vec<ModelTestOp>> {
     proptest::collection::vec(operation, 1..24)
 }
 
-/// Derived state that is not synced by itself.
+/// Derived state, which becomes durable only with a later commit or sync.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct DerivedState {
     sessions: BTreeMap<String, SessionRecord>,
@@ -112,7 +112,7 @@ struct ReferenceStore {
     ids: VecDeque<(Offset, String)>,
     /// The derived state that a crash certainly preserves.
     durable: DerivedState,
-    /// Later writes; a crash preserves a prefix of them.
+    /// Later writes to the derived state. A crash preserves a prefix of these writes.
     pending: Vec<DerivedStateChange>,
     quarantined: BTreeMap<(Offset, QuarantineReader), String>,
     checkpoints: BTreeMap<Offset, Vec<u8>>,
@@ -133,8 +133,7 @@ impl ReferenceStore {
         (self.durable, self.pending) = (self.derived_state(), Vec::new());
     }
 
-    /// Restores the deduplication window as a start does, as far as the journal still has the
-    /// entries.
+    /// Restores the deduplication window from the retained journal entries, as a start does.
     fn restore_dedup_window(&mut self) {
         let first = self.end().saturating_sub(DEDUP_WINDOW_ENTRIES as Offset).max(self.first_offset);
         let id = |(offset, entry): (Offset, &Entry)| Some((offset, entry.as_event()?.event_id.clone()?));
@@ -150,7 +149,7 @@ const KEPT_CHECKPOINTS: usize = 2;
 /// A store and its reference model.
 struct StoreAndReference {
     dir: tempfile::TempDir,
-    /// Holds the backups, apart from the data.
+    /// Temporary directory for backups, outside the data directory.
     backups: tempfile::TempDir,
     data: PathBuf,
     store: Store,
@@ -159,8 +158,8 @@ struct StoreAndReference {
     copies: usize,
 }
 
-/// A temporary directory, in memory if possible: these tests cannot observe a sync, and waiting for
-/// it would take ten times as long as the rest.
+/// Creates a temporary directory, in memory if possible. These tests cannot observe a sync, and
+/// syncs to a disk would take most of their time.
 fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -215,7 +214,8 @@ impl StoreAndReference {
                 let record = |length: u16| SessionRecord {
                     applied_through: through,
                     sequence: UserSequence::default(),
-                    // At least one byte, because the store removes empty records.
+                    // The hidden state has at least one byte, because the store removes empty
+                    // records.
                     hidden_state: vec![length as u8; usize::from(length).max(1)],
                 };
                 let records: Vec<_> =
@@ -267,8 +267,8 @@ impl StoreAndReference {
                 self.model.checkpoints = newest(checkpoints).chain(newest(later)).collect();
             }
             ModelTestOp::Drop(index) => {
-                // Not beyond the watermark of the item names: a start still needs the later
-                // entries.
+                // The floor must not exceed the watermark of the item names, because a start needs
+                // the later entries.
                 let floor = self.offset_at(index).min(self.model.derived_state().items_through);
                 let first_offset = self.store.journal().drop_before(floor).unwrap();
                 assert!(
@@ -318,7 +318,7 @@ impl StoreAndReference {
                 return closed;
             }
             ModelTestOp::Crash => {
-                // A copy of the files is the state that a crash would leave.
+                // A copy of the files equals the state after a crash.
                 let files = temp_dir();
                 copy_files(&self.data, files.path());
                 let data = files.path().to_owned();

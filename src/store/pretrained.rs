@@ -1,5 +1,5 @@
-//! The pretrained state that learning started from: the file `origin`, and a record of it in the
-//! database, which reveals that the file is missing or another one.
+//! The pretrained state from which learning started. The file `origin` contains the state. The
+//! database records the file's header, so a missing or replaced file is detected.
 
 use super::checkpoints::read_header;
 use super::envelope::{self, ChecksummedEnvelope};
@@ -17,12 +17,12 @@ impl Store {
         self.dir().join(PRETRAINED_FILE)
     }
 
-    /// A reader of the pretrained state that learning started from; `None` if learning started from
-    /// scratch.
+    /// Returns a reader of the pretrained state from which learning started; `None` if learning
+    /// started from random weights.
     ///
     /// # Errors
-    /// [`StoreError::MissingPretrained`] if the file was removed, [`StoreError::Io`] if it cannot
-    /// be read, is damaged or is another one.
+    /// [`StoreError::MissingPretrained`] if the file was removed, [`StoreError::Io`] if the file
+    /// cannot be read, is damaged or was replaced.
     pub fn pretrained_state(&self) -> Result<Option<CheckpointReader>, StoreError> {
         let (path, recorded) = (self.pretrained_path(), self.recorded_pretrained()?);
         match open_checkpoint(&path) {
@@ -38,8 +38,8 @@ impl Store {
         }
     }
 
-    /// Durably writes the pretrained state that learning starts from. Only an empty journal accepts
-    /// it, because all derived state depends on it.
+    /// Durably writes the pretrained state that learning starts from. The journal must be empty,
+    /// because all derived state depends on the pretrained state.
     ///
     /// # Errors
     /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any error of `fill` or of the
@@ -57,8 +57,8 @@ impl Store {
         Ok(self.sync(Durability::PowerLoss)?)
     }
 
-    /// Records the file, if there is one and it is not recorded yet: earlier versions did not, and
-    /// a process may have died between the two writes.
+    /// Records the file in the database, if the file exists and is not recorded yet. Earlier
+    /// versions did not record the file, and a process may have died between the two writes.
     pub(super) fn record_existing_pretrained(&self) -> Result<(), StoreError> {
         if self.recorded_pretrained()?.is_none() && open_checkpoint(&self.pretrained_path()).is_ok() {
             self.record_pretrained()?;
@@ -74,7 +74,7 @@ impl Store {
         engine.insert(&engine.db, keys::PRETRAINED_KEY, envelope.seal(keys::PRETRAINED_KEY))
     }
 
-    /// The recorded header of the file, which contains its checksum.
+    /// The recorded header of the file. The header contains the checksum.
     fn recorded_pretrained(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let engine = self.engine()?;
         let Some(value) = engine.get(&engine.db, keys::PRETRAINED_KEY)? else { return Ok(None) };

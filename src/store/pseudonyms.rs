@@ -1,12 +1,13 @@
-//! Checks that a data directory is opened with the pseudonym secret that it was written with.
+//! Checks that the configured pseudonym secret is the secret with which the data directory was
+//! written.
 
 use super::{Durability, Store, StoreError, envelope, keys};
 use crate::domain::Entry;
 
 impl Store {
-    /// Checks the fingerprint of the configured secret, or that none is configured, against
-    /// the store. A store without users records the first fingerprint. Later it rejects all
-    /// others, because every user would appear as two.
+    /// Compares the fingerprint of the configured secret (`None` without a secret) with the store's
+    /// fingerprint. A store without users records the fingerprint. A store with users rejects
+    /// another secret, because each user would get a second pseudonym.
     ///
     /// # Errors
     /// [`StoreError::NotPseudonymised`], [`StoreError::MissingSecret`] or
@@ -22,7 +23,7 @@ impl Store {
             (None, Some(_)) if self.contains_users()? => Err(StoreError::NotPseudonymised { dir: dir() }),
             (None, Some(configured)) => {
                 self.set_secret_fingerprint(&configured)?;
-                // Durable before the first user id is stored.
+                // The fingerprint becomes durable before the store contains the first user id.
                 self.sync(Durability::PowerLoss)
             }
         }

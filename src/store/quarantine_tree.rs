@@ -1,14 +1,15 @@
-//! Quarantined journal entries: entries that a reader failed to process and therefore skips.
+//! Stores quarantined journal entries. A reader of the journal skips these entries, because it
+//! failed to process them.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
 
-/// The tree's name in errors.
+/// The name of the tree in error messages.
 const TREE_NAME: &str = "quarantine";
 
-/// A reader of the journal that can quarantine entries.
+/// A component that reads the journal and can quarantine entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QuarantineReader {
@@ -23,13 +24,13 @@ pub enum QuarantineReader {
 pub struct QuarantinedEntry {
     /// The offset of the entry, which stays in the journal.
     pub offset: Offset,
-    /// The reader that skips it.
+    /// The reader that skips the entry.
     pub reader: QuarantineReader,
     /// The error of the reader.
     pub reason: String,
 }
 
-/// The quarantine of a store: `offset: u64, big-endian ‖ reader: u8 → sealed(reason)`.
+/// The quarantine of a store: `offset: u64, big-endian ‖ reader: u8 → envelope(reason)`.
 #[derive(Debug, Clone)]
 pub struct QuarantineTree {
     store: Store,
@@ -40,7 +41,7 @@ impl QuarantineTree {
         Self { store }
     }
 
-    /// Durably adds an entry. Replaces an earlier record of the same entry and reader.
+    /// Durably quarantines an entry, and replaces an earlier record of the same entry and reader.
     ///
     /// # Errors
     /// Any I/O or database error.

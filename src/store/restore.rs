@@ -1,26 +1,27 @@
 //! Restoring a backup.
 //!
-//! A restore unpacks the backup into a stage, a folder in the data directory, verifies it there and
-//! moves its parts into place, the store last. So a data directory with a stage and without a store
-//! belongs to a restore that was killed: no daemon starts on it, and the next restore replaces it.
+//! A restore unpacks the backup into a staging folder in the data directory, verifies the data
+//! there, and moves the files into place, the store last. So a data directory with a staging folder
+//! and without a store belongs to an interrupted restore. No daemon starts on this directory, and
+//! the next restore replaces its content.
 
 use super::archive::{BACKUP_PARTS, copy_data_dir, unpack_archive};
 use super::dir_lock::DataDirLock;
 use super::{Store, StoreError, StoreOptions, switchover, sync_directory};
 use std::path::{Path, PathBuf};
 
-/// Start of the stage's name.
+/// Prefix of the staging folder's name.
 const STAGE_PREFIX: &str = "restore.unfinished-";
 
-/// Restores a backup, a file or a directory, into the data directory `dir`, which must be empty or
-/// absent, or contain only what a killed restore left. Holds the lock of the directory meanwhile.
-/// Calls `check` with the store before anything is moved into place; if `check` fails, nothing is
-/// restored.
+/// Restores a backup (a file or a directory) into the data directory `dir`. The directory must be
+/// absent or empty, or contain only leftovers of an interrupted restore. The call holds the lock of
+/// the directory. Calls `check` with the unpacked store before it moves files into place. If
+/// `check` fails, the call restores nothing.
 ///
 /// # Errors
 /// [`StoreError::AlreadyExists`] if `dir` is not empty. [`StoreError::InvalidBackup`] or
 /// [`StoreError::Io`] if the backup is invalid or cannot be read. Any error of `check`, of opening
-/// the store or of writing. `dir` has no new files after an error.
+/// the store or of writing. After an error, `dir` contains no new files.
 pub fn restore<T, E: From<StoreError>>(
     backup: &Path,
     dir: &Path,
@@ -31,7 +32,7 @@ pub fn restore<T, E: From<StoreError>>(
     std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
     let restored = restore_into(backup, dir, options, check);
     if restored.is_err() && created {
-        // Best effort: the new directory is empty except for the lock file.
+        // Best effort: if the new directory remains, it contains only the lock file.
         let _ = std::fs::remove_file(dir.join("lock"));
         let _ = std::fs::remove_dir(dir);
     }
@@ -64,7 +65,7 @@ fn restore_into<T, E: From<StoreError>>(
     store.check_journal_end()?;
     let checked = check(&store)?;
     store.close()?;
-    // The store is moved last: a directory without it counts as unfinished.
+    // The store is moved last, because a directory without a store counts as an unfinished restore.
     for part in BACKUP_PARTS.iter().rev() {
         let (from, to) = (stage.path().join(part), dir.join(part));
         if from.exists() {
@@ -86,16 +87,18 @@ fn is_restore_stage(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STAGE_PREFIX))
 }
 
-/// Whether a restore into the directory was killed: there is its stage, and no store yet.
+/// Whether a restore into the directory was interrupted: the directory contains a staging folder,
+/// but no store.
 fn is_unfinished_restore(dir: &Path, content: &[PathBuf]) -> Result<bool, StoreError> {
     Ok(content.iter().any(|path| is_restore_stage(path)) && !switchover::active_database_path(dir)?.exists())
 }
 
-/// Checks that a directory is empty, or holds nothing but the leftovers of a killed restore.
+/// Checks that a directory is empty, or contains only leftovers of an interrupted restore.
 fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
     let content = list_directory(dir)?;
     let unfinished = is_unfinished_restore(dir, &content)?;
-    // Ignored: the folder at the root of a file system, and the lock file.
+    // Two files do not count: the folder `lost+found` at the root of a file system, and the lock
+    // file.
     let is_ignored = |path: &PathBuf| path.ends_with("lost+found") || path.ends_with("lock");
     let is_leftover =
         |path: &PathBuf| unfinished && (is_restore_stage(path) || BACKUP_PARTS.iter().any(|part| path.ends_with(part)));
@@ -106,13 +109,15 @@ fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Removes what a killed restore left in a directory without a store. The caller holds the lock.
+/// Removes the leftovers of an interrupted restore from a directory without a store. The caller
+/// holds the lock.
 fn remove_leftovers_of_killed_restore(dir: &Path) -> Result<(), StoreError> {
     let content = list_directory(dir)?;
     if !is_unfinished_restore(dir, &content)? {
         return Ok(());
     }
-    // The stages go last: without them, the rest would not be recognised.
+    // The staging folders are removed last, because they mark the directory as an interrupted
+    // restore.
     let (stages, parts): (Vec<_>, Vec<_>) = content.iter().partition(|path| is_restore_stage(path));
     for path in parts.iter().filter(|path| BACKUP_PARTS.iter().any(|part| path.ends_with(part))).chain(&stages) {
         let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
@@ -121,11 +126,11 @@ fn remove_leftovers_of_killed_restore(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes the empty stage of a restore that was killed after it had moved everything into place.
-/// The caller holds the lock.
+/// Removes the empty staging folder of a restore that was interrupted after it had moved all files
+/// into place. The caller holds the lock.
 ///
 /// # Errors
-/// [`StoreError::UnfinishedRestore`] if the restore was killed earlier, or any I/O error.
+/// [`StoreError::UnfinishedRestore`] if the restore was interrupted earlier, or any I/O error.
 pub(super) fn remove_stage_of_finished_restore(dir: &Path) -> Result<(), StoreError> {
     let content = list_directory(dir)?;
     if is_unfinished_restore(dir, &content)? {

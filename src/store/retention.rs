@@ -1,23 +1,23 @@
-//! Retention of the journal: drops its oldest entries after all derived state contains them.
+//! Retention of the journal: removes the oldest entries after all derived state contains them.
 
 use super::{Checkpoints, Store, StoreError};
 use crate::domain::{Offset, Timestamp};
 
-/// The minimum part of the journal to keep. An entry is dropped only if both rules allow it.
+/// The minimum part of the journal to keep. Retention removes an entry only if both rules allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalRetention {
-    /// Keep at least this number of the last entries.
+    /// Minimum number of last entries to keep.
     pub entries: u64,
-    /// Keep entries whose timestamp is at most this many milliseconds before the last entry's, and
-    /// all entries after them.
+    /// Period in milliseconds, counted back from the last entry's timestamp. Retention keeps the
+    /// first entry within the period and all later entries.
     pub period_ms: Option<i64>,
 }
 
 impl Store {
-    /// Drops entries that neither `keep` nor any derived state needs: an entry must be contained in
-    /// the session records, the item names and the oldest of the `checkpoints`. It must also be
-    /// before `learned`, because the checkpoints may belong to a later run under other settings.
-    /// Returns the new first offset of the journal.
+    /// Removes entries that neither `keep` nor derived state needs. The session records, the item
+    /// names and the oldest of the `checkpoints` must contain a removed entry. The entry must also
+    /// lie before `learned`, because the checkpoints may belong to a later run under other
+    /// settings. Returns the new first offset of the journal.
     ///
     /// # Errors
     /// Any read or write error.
@@ -34,8 +34,8 @@ impl Store {
         journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_offset_within_period(period, floor))?)
     }
 
-    /// The first offset before `floor` whose entry is within the period, or `floor`. Each call
-    /// reads only the entries that it then drops.
+    /// Returns the first offset before `floor` whose entry is within the period, or `floor` if
+    /// there is none. Each call reads only entries that retention then removes.
     fn first_offset_within_period(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
         let Some((_, last)) = journal.read_entries(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
@@ -108,7 +108,7 @@ mod tests {
             other => other,
         };
         let append = |timestamp| store.journal().append(&[at(timestamp)], Durability::ProcessCrash).unwrap();
-        // One entry per second. The entry at offset 30 has a much older timestamp.
+        // The test writes one entry per second. The entry at offset 30 has a much older timestamp.
         for second in 0..60 {
             append(if second == 30 { 0 } else { second * 1000 });
         }

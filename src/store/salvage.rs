@@ -11,12 +11,12 @@ const ENTRIES_PER_RECORD: usize = 1024;
 
 impl Store {
     /// Appends the journal's readable entries to the empty journal of a copy, and makes them
-    /// durable. Unreadable entries before readable ones become tombstones, so that all others keep
-    /// their offsets; unreadable entries at the end are dropped. Returns the offsets of the entries
-    /// that are lost.
+    /// durable. Unreadable entries before readable entries become tombstones, so that the readable
+    /// entries keep their offsets. Unreadable entries at the end are omitted. Returns the offsets
+    /// of the lost entries.
     ///
     /// # Errors
-    /// Any error of writing the copy. Damage to this journal is no error.
+    /// Any error of writing the copy. Damage to the original journal is no error.
     pub fn salvage_journal(
         &self,
         copy: &Self,
@@ -54,8 +54,8 @@ impl Store {
         Ok(lost)
     }
 
-    /// Copies the stored merges and consents of lost journal entries: derived state outlives them,
-    /// and a consent that a user has withdrawn must stay withdrawn.
+    /// Copies the stored merges and consents of lost journal entries. Derived state still contains
+    /// them, and a withdrawn consent must stay withdrawn.
     ///
     /// # Errors
     /// Any error of writing the copy. Derived state that cannot be read is skipped.
@@ -79,9 +79,9 @@ fn append_batch(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// The offset of the first record from `from` up to `last` that the database can find. It skips
-/// pages that the database cannot read: larger and larger steps find a readable place, and a binary
-/// search then finds its start.
+/// Returns the offset of the first readable record from `from` up to `last`. The function skips
+/// unreadable pages: it doubles its steps until it finds a readable record, and a binary search
+/// then finds the first readable record.
 pub(super) fn find_readable_record(journal: &sled::Tree, path: &Path, from: Offset, last: Offset) -> Option<Offset> {
     let find = |from: Offset| {
         journal_records::find_record_from(journal, path, from).map(|found| found.filter(|first| *first <= last))

@@ -1,5 +1,5 @@
-//! Scrub of the journal: reads it in small steps while the store is in use, to find damage before
-//! the entries are needed.
+//! Scrubs the journal: reads it in small steps while the store is in use, to find damage before the
+//! entries are needed.
 
 use super::journal_records::JournalRecords;
 use super::salvage::find_readable_record;
@@ -8,10 +8,10 @@ use crate::domain::Offset;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Largest number of damaged ranges that a pass remembers.
+/// Largest number of damaged ranges that one pass reports.
 const MAX_DAMAGED_RANGES: usize = 100;
 
-/// Reads the journal of a store, pass after pass.
+/// Reads the whole journal of a store repeatedly, in passes.
 #[derive(Debug)]
 pub struct JournalScrubber {
     store: Store,
@@ -28,7 +28,7 @@ pub struct JournalScrubber {
 /// Progress and findings of a scrub.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// The offset before which the current pass has read every entry.
+    /// The end of the part of the journal that the current pass has read.
     pub next: Offset,
     /// The first offset of the journal.
     pub first: Offset,
@@ -36,12 +36,12 @@ pub struct ScrubReport {
     pub end: Offset,
     /// The number of complete passes.
     pub passes: u64,
-    /// The offsets of damaged entries: those of the last complete pass and of the current one.
+    /// The offset ranges of damaged entries that the last complete pass and the current pass found.
     pub damaged: Vec<Range<Offset>>,
 }
 
 impl JournalScrubber {
-    /// Begins a pass at the start of the journal.
+    /// Creates a scrubber that begins at the start of the journal.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store, next: 0, found: Vec::new(), last: Vec::new(), passes: 0 }
@@ -51,7 +51,7 @@ impl JournalScrubber {
     /// next call begins another pass.
     ///
     /// # Errors
-    /// [`StoreError::NeedsReopen`] if the store is closed. Damage is no error.
+    /// [`StoreError::NeedsReopen`] if the store is closed. Damage is not an error of this call.
     pub fn advance(&mut self, entries: u64) -> Result<ScrubReport, StoreError> {
         let engine = self.store.engine()?;
         let (first, end) = (engine.first_offset.load(Ordering::Acquire), engine.journal_end());
@@ -66,7 +66,8 @@ impl JournalScrubber {
                 _ => {
                     let readable =
                         find_readable_record(&engine.journal, engine.path(), self.next + 1, end).unwrap_or(end);
-                    // Retention drops the head of the journal meanwhile; that is no damage.
+                    // Retention may remove the oldest entries during a pass. The removed entries
+                    // are not damage.
                     if self.next >= engine.first_offset.load(Ordering::Acquire) && self.found.len() < MAX_DAMAGED_RANGES
                     {
                         self.found.push(self.next..readable);
@@ -128,7 +129,7 @@ mod tests {
         let report = scrubber.advance(5).unwrap();
         assert_eq!((report.damaged.as_slice(), report.next), (std::slice::from_ref(&(8..10)), 12));
         assert_eq!(scrubber.advance(20).unwrap().damaged, std::slice::from_ref(&(8..10)));
-        // It stays reported during the next pass, until a pass finds the entries readable again.
+        // The report contains the damage until a complete pass finds the entries readable again.
         assert_eq!(scrubber.advance(4).unwrap().damaged, std::slice::from_ref(&(8..10)));
         flip_bit(&store.engine().unwrap().journal, &key, 100);
         let report = scrubber.advance(20).unwrap();

@@ -1,11 +1,11 @@
-//! The settings that the stored sequences were computed with.
+//! Stores the settings with which the stored user sequences were computed.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{EventKind, EventKinds, KindRule};
 
-/// The settings that a user's sequence depends on. If they change, the stored sequences must be
-/// computed again.
+/// The settings on which a user's sequence depends. If these settings change, the stored sequences
+/// must be computed again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRules {
     /// The idle gap after which an event starts a new session, in milliseconds.
@@ -15,14 +15,14 @@ pub struct SessionRules {
 }
 
 impl SessionRules {
-    /// The rules of an idle gap and of kinds.
+    /// Creates the rules from an idle gap and the kinds of event.
     #[must_use]
     pub fn new(idle_gap_ms: i64, kinds: &EventKinds) -> Self {
         let value = |name: &str| kinds.id(&EventKind::from_name(name)).map_or(0.0, |id| kinds.rule(id).value);
         Self { idle_gap_ms, kinds: kinds.names().map(|name| (name.to_owned(), value(name))).collect() }
     }
 
-    /// The kinds, to replay the journal with.
+    /// Returns the kinds of event with which the journal must be replayed.
     #[must_use]
     pub fn event_kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::default();
@@ -34,8 +34,8 @@ impl SessionRules {
 }
 
 impl Store {
-    /// The rules of the stored sequences; `None` if the store was last used by a version that did
-    /// not record them.
+    /// The rules of the stored sequences; `None` if an earlier version, which did not record the
+    /// rules, last used the store.
     ///
     /// # Errors
     /// Any database error.
@@ -48,7 +48,7 @@ impl Store {
         Ok(Some(SessionRules { idle_gap_ms, kinds }))
     }
 
-    /// Records the rules of the stored sequences. Becomes durable with the next commit or
+    /// Records the rules of the stored sequences. The write becomes durable with the next commit or
     /// [`Store::sync`].
     ///
     /// # Errors

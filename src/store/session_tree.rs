@@ -11,8 +11,8 @@ use std::ops::Bound;
 /// The stored state of one user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRecord {
-    /// The first journal offset that the record does not contain. A replay of the tail skips
-    /// earlier entries.
+    /// The first journal offset that the record does not contain. A replay skips earlier entries
+    /// for this user.
     pub applied_through: Offset,
     /// The behaviour sequence.
     pub sequence: UserSequence,
@@ -20,13 +20,13 @@ pub struct SessionRecord {
     pub hidden_state: Vec<u8>,
 }
 
-/// The session records of a store: `user id → sealed(applied ‖ sequence ‖ hidden state)`.
+/// The session records of a store: `user id → envelope(applied ‖ sequence ‖ hidden state)`.
 #[derive(Debug, Clone)]
 pub struct SessionTree {
     store: Store,
 }
 
-/// The tree's name in errors.
+/// The name of the tree in error messages.
 const TREE_NAME: &str = "sessions";
 
 impl SessionTree {
@@ -44,10 +44,10 @@ impl SessionTree {
         engine.get(&engine.sessions, &key)?.map(|value| decode_record(&key, &value)).transpose()
     }
 
-    /// Stores records, then the watermark `through`: the stored records contain all journal entries
-    /// before `through`. An empty record is removed instead. The writes become durable with the
-    /// next commit or [`Store::sync`]. Until then a restart finds older records and their
-    /// watermark.
+    /// Stores records, then the watermark `through`. The stored records then contain all journal
+    /// entries before `through`. If a record is empty, the call removes it instead. The writes
+    /// become durable with the next commit or [`Store::sync`]. Until then, a restart finds the
+    /// older records and their watermark.
     ///
     /// # Errors
     /// [`StoreError::Codec`] if a record cannot be encoded, or any I/O error. The watermark is then
@@ -61,13 +61,12 @@ impl SessionTree {
         write_records(&engine, records, through)
     }
 
-    /// As [`SessionTree::put`], if the store is still in the opening `opening`, see
-    /// [`Store::generation`]. The watermark relies on earlier writes, which a reopening may have
-    /// lost.
+    /// Like [`SessionTree::put`], but fails if the store was reopened since [`Store::generation`]
+    /// was `opening`. The watermark relies on earlier writes, which a reopening may have lost.
     ///
     /// # Errors
-    /// [`StoreError::Reopened`] if the store was reopened; nothing is written then. Otherwise as
-    /// [`SessionTree::put`].
+    /// [`StoreError::Reopened`] if the store was reopened. In this case the call writes nothing.
+    /// Otherwise as [`SessionTree::put`].
     pub fn put_if_generation<'r>(
         &self,
         opening: u64,
@@ -81,8 +80,8 @@ impl SessionTree {
         write_records(&engine, records, through)
     }
 
-    /// Replaces records without changing the watermark: the new ones must contain the same journal
-    /// entries as the replaced ones.
+    /// Replaces records without changing the watermark. A new record must contain the same journal
+    /// entries as the record it replaces.
     ///
     /// # Errors
     /// As [`SessionTree::put`].
@@ -104,8 +103,8 @@ impl SessionTree {
     }
 
     /// Removes the records that contain no entry from `before` on. Examines up to `most` records
-    /// after the user `after`, in byte order of the ids. Returns the last examined user, to
-    /// continue from; `None` at the end.
+    /// after the user `after`, in byte order of the ids. Returns the last examined user, from which
+    /// the next call continues; `None` at the end.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged record, or any I/O error.
@@ -131,8 +130,8 @@ impl SessionTree {
         Ok(last)
     }
 
-    /// Up to `most` records after the user `after`, in byte order of the ids; `None` for a damaged
-    /// record.
+    /// Returns up to `most` records after the user `after`, in byte order of the ids. The record is
+    /// `None` if it is damaged.
     ///
     /// # Errors
     /// Any database error.
@@ -152,8 +151,8 @@ impl SessionTree {
         pairs.take(most).map(read).collect()
     }
 
-    /// The watermark: the stored records contain all journal entries before this offset. 0 if
-    /// nothing was stored yet.
+    /// The watermark: the stored records contain all journal entries before this offset. 0 if no
+    /// records are stored.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] if the value is damaged, or any database error.
@@ -163,7 +162,7 @@ impl SessionTree {
         stored.map_or(Ok(0), |value| envelope::open_offset(TREE_NAME, keys::SESSIONS_WATERMARK_KEY, &value))
     }
 
-    /// Number of users with a record. Counts them in time proportional to their number.
+    /// Number of users with a record. Counting takes time proportional to the number of users.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
@@ -217,8 +216,8 @@ fn write_records<'r>(
 
 fn write_record(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
     let key = keys::user_key(user);
-    // An empty record is left by an erasure. It is removed, because its key would still contain the
-    // user id.
+    // An erasure leaves an empty record. The record is removed, because its key would still contain
+    // the user id.
     if record.sequence.steps.is_empty() && record.hidden_state.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
@@ -304,7 +303,7 @@ mod tests {
         let ann = sample_record(1, 3, 64);
         store.sessions().put([("ann", &ann)], 0).unwrap();
         store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
-        // A copy of the files is the state that a crash would leave.
+        // A copy of the files equals the state after a crash.
         let copy = super::super::testing::copy_directory(dir.path());
         let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
         assert_eq!(found.sessions().get("ann").unwrap(), Some(ann));

@@ -1,9 +1,10 @@
-//! Replaces the database of a data directory with another one.
+//! Replaces the database of a data directory by another database.
 //!
-//! The database is in `store`. After a replacement it is in `store.N`: an open database refers to
-//! its files by path, so it cannot be moved while it is being read. A database in `store.N` becomes
-//! active when it contains the file `whole`; among several, the one with the highest number is the
-//! store. The next start renames it to `store` and removes the others.
+//! The database is in the directory `store`. A replacement database is in `store.N`, where N is a
+//! number. An open database refers to its files by path, so its directory cannot be renamed. A
+//! database in `store.N` is active if it contains the file `whole`. If several databases are
+//! active, the database with the highest number counts. The next start renames the active database
+//! to `store` and removes all other databases.
 
 use super::committer::event_id_file;
 use super::end_marker::EndMarker;
@@ -19,12 +20,12 @@ const DATABASE_DIR: &str = "store";
 /// Name of the file that activates a replacement database.
 const ACTIVATION_FILE: &str = "whole";
 
-/// The number in a database's directory name.
+/// Reads the number from a database's directory name.
 fn database_number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(DATABASE_DIR)?.strip_prefix('.')?.parse().ok()
 }
 
-/// All numbered databases of a data directory, active or not.
+/// Lists the databases `store.N` of a data directory, whether or not they are active.
 fn list_numbered_databases(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listed: Result<Vec<_>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     Ok(listed
@@ -34,7 +35,7 @@ fn list_numbered_databases(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
         .collect())
 }
 
-/// Path of the active database of a data directory; it need not exist.
+/// Returns the path of the active database of a data directory. The path need not exist.
 ///
 /// # Errors
 /// Any I/O error.
@@ -46,8 +47,8 @@ pub(super) fn active_database_path(dir: &Path) -> Result<PathBuf, StoreError> {
     Ok(active.unwrap_or_else(|| dir.join(DATABASE_DIR)))
 }
 
-/// Path for a new database that replaces the one in `path`. Removes a leftover directory of that
-/// name.
+/// Returns the path for a new database that will replace the database in `path`. Removes a leftover
+/// directory at the returned path.
 ///
 /// # Errors
 /// Any I/O error.
@@ -57,11 +58,11 @@ pub(super) fn prepare_next_database_path(dir: &Path, path: &Path) -> Result<Path
     Ok(next)
 }
 
-/// Makes the database in `path`, which must be complete and synced, the store of the data directory
-/// `dir`.
+/// Makes the database in `path` the active database of the data directory `dir`. The database must
+/// be complete and synced.
 ///
 /// # Errors
-/// Any I/O error. It is then unknown which of the two databases a start finds.
+/// Any I/O error. After an error, it is unknown which of the two databases the next start finds.
 pub(super) fn activate_database(dir: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(dir)?;
     let marker = path.join(ACTIVATION_FILE);
@@ -70,7 +71,7 @@ pub(super) fn activate_database(dir: &Path, path: &Path) -> Result<(), StoreErro
 }
 
 /// Renames the active database to `store` and removes all others. No process may have the data
-/// directory open. An interrupted call must be repeated.
+/// directory open. The caller must repeat an interrupted call.
 ///
 /// # Errors
 /// Any I/O error.
@@ -88,7 +89,7 @@ pub(super) fn finish_switchover(dir: &Path) -> Result<(), StoreError> {
     sync_directory(dir)
 }
 
-/// Removes an unused database after it is closed.
+/// Waits until an unused database is closed, and removes it.
 ///
 /// # Errors
 /// Any I/O error; a timeout if the database stays open.
@@ -101,13 +102,14 @@ pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// Replaces this store's database with the one of `stage` and removes the old one. No reader
-    /// may be open. All clones use the new database. If the process dies, one of the two databases
-    /// remains, complete. Other files of the data directory stay. The recorded end of the journal
-    /// advances to the new journal's end, and the file of event ids is removed.
+    /// Replaces this store's database by the database of `stage`, and removes the old database. No
+    /// reader may be open. All clones of the store use the new database. If the process dies, one
+    /// of the two databases remains complete. The recorded end of the journal becomes the new
+    /// journal's end, and the file of event ids is removed. Other files of the data directory stay.
     ///
     /// # Errors
-    /// Any I/O error. If the store is closed then, opening it again finds one of the two databases.
+    /// Any I/O error. After an error, the store may be closed. Opening it again finds one of the
+    /// two databases.
     pub fn replace_with(&self, stage: Self) -> Result<(), StoreError> {
         let shared = &self.shared;
         let (staged, end) = (stage.engine()?.path().to_owned(), stage.journal().next_offset()?);
@@ -118,8 +120,8 @@ impl Store {
         *engine = None;
         wait_until_closed(&path)?;
         event_id_file::remove_event_id_file(&shared.dir)?;
-        // If the process dies after this, the marker may be behind the old journal, which is
-        // harmless.
+        // If the process dies after this step, the recorded end may be lower than the old journal's
+        // end. This is harmless.
         EndMarker::open(&shared.dir)?.advance(end);
         let new = prepare_next_database_path(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
@@ -177,8 +179,8 @@ mod tests {
             store.close().unwrap();
             dir.join(DATABASE_DIR)
         };
-        // The numbered databases, whether the old database exists, and whether a replacement is
-        // active.
+        // Each case lists the databases `store.N`, whether the old database exists, and whether a
+        // replacement is active.
         for (others, old_exists, is_replaced) in [
             (vec![("store.1", false)], true, false),
             (vec![("store.1", true)], true, true),

@@ -7,7 +7,7 @@ use crate::domain::{
 use proptest::prelude::*;
 use std::path::Path;
 
-/// A simple event that is identified by its number.
+/// Creates an event whose fields all derive from a number.
 pub(super) fn event(number: u64) -> Entry {
     named_event(
         Some(format!("event-{number}")),
@@ -16,7 +16,7 @@ pub(super) fn event(number: u64) -> Entry {
     )
 }
 
-/// A simple event with the given ids.
+/// Creates an event with the given ids.
 pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Option<&str>) -> Entry {
     Entry::Event(Event {
         event_id,

@@ -61,7 +61,7 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     assert!(matches!(store.sessions().put([], 1), Err(StoreError::NeedsReopen { .. })));
     assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
     assert_eq!(store.journal().read_entries(0, 9).unwrap().len(), 1);
-    // If the probe cannot be written, the database stays open.
+    // If the disk rejects writes, the database stays open.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
     let ann = SessionRecord {
         applied_through: 1,
@@ -75,7 +75,8 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     assert_eq!(store.generation().unwrap(), 0);
     store.reopen().unwrap();
     assert!(!store.has_failed());
-    // A writer that relies on an earlier opening gets an error: its writes may be lost.
+    // A writer that relies on writes before the reopening gets an error, because these writes may
+    // be lost.
     assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
     assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().watermark().unwrap()), (None, 0));
     put(store.generation().unwrap()).unwrap();
@@ -90,14 +91,14 @@ fn a_store_can_be_cloned_and_shared_between_threads() {
 }
 
 /// Regression test: a daemon was killed while the database wrote a snapshot of its log. The next
-/// opening wrote a shorter snapshot over it, and the opening after that failed with a wrong
+/// opening wrote a shorter snapshot over the file, and the following opening failed with a wrong
 /// checksum.
 #[test]
 fn an_unfinished_log_snapshot_does_not_damage_the_next_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
-    // The state that a kill leaves.
+    // This is the state after the process is killed.
     let killed = super::testing::copy_directory(dir.path());
     let again = super::testing::copy_directory(killed.path());
     Store::open(again.path(), &StoreOptions::default()).unwrap().close().unwrap();

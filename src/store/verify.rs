@@ -13,32 +13,33 @@ use std::sync::atomic::Ordering;
 /// One damage in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DamageFinding {
-    /// The location: a part of the store, and the key or file in it.
+    /// The location: a part of the store, and the damaged key or file in this part.
     #[serde(rename = "place")]
     pub location: String,
-    /// What is wrong, and the check that found it.
+    /// The reason: a description of the damage, and the check that found it.
     pub reason: String,
     /// The remedy.
     pub remedy: DamageRemedy,
 }
 
-/// The remedy for a damage.
+/// What the operator can do about a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DamageRemedy {
-    /// The journal is damaged: restore a backup, or rebuild from the intact part.
+    /// The journal is damaged: restore a backup, or rebuild from the intact part of the journal.
     Restore,
     /// Data that a rebuild needs is damaged: restore a backup.
     Backup,
-    /// Derived state is damaged: rebuild it from the journal.
+    /// Derived state is damaged: rebuild the state from the journal.
     Rebuild,
     /// The file is unused and can be deleted.
     Delete,
-    /// The finding may come from verifying with settings other than the daemon's.
+    /// The settings of this verification may differ from the daemon's settings, which would explain
+    /// the finding.
     Settings,
-    /// The file holds the API keys: restore it, or create new keys.
+    /// The file of API keys is damaged: restore the file, or create new keys.
     Keys,
-    /// The next accepted event repairs it.
+    /// The next accepted event repairs the damage.
     #[serde(rename = "nothing")]
     SelfRepairing,
 }
@@ -66,20 +67,20 @@ impl DamageRemedy {
 }
 
 impl DamageFinding {
-    /// Whether data is lost or wrong. Findings that other settings or the next event resolve do not
-    /// count.
+    /// Whether data is lost or wrong. A finding that other settings or the next event resolve is
+    /// not serious.
     #[must_use]
     pub fn is_serious(&self) -> bool {
         !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::SelfRepairing)
     }
 }
 
-/// Numbers of verified records and entries by kind.
+/// Numbers of verified records, and of verified entries by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StoreCounts {
     /// Complete journal records.
     pub records: u64,
-    /// Entries in these records.
+    /// Entries in the verified records.
     pub entries: u64,
     /// Events among the entries.
     pub events: u64,
@@ -110,9 +111,9 @@ pub struct StoreCounts {
 /// The result of a verification.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct VerificationReport {
-    /// Numbers of verified records and entries by kind.
+    /// Numbers of verified records, and of verified entries by kind.
     pub counts: StoreCounts,
-    /// All damages; those of the journal come first.
+    /// All damages. Damages of the journal come first.
     pub damages: Vec<DamageFinding>,
 }
 
@@ -122,8 +123,8 @@ impl VerificationReport {
         self.damages.push(DamageFinding { location: location.into(), reason: reason.to_string(), remedy });
     }
 
-    /// Whether the journal and the pretrained state are intact, so that derived state can be
-    /// compared with them.
+    /// Whether the journal and the pretrained state are intact. Derived state can only be compared
+    /// with an intact journal.
     #[must_use]
     pub fn is_journal_intact(&self) -> bool {
         self.damages.iter().all(|damage| !matches!(damage.remedy, DamageRemedy::Restore | DamageRemedy::Backup))
@@ -142,9 +143,9 @@ struct JournalItems {
 
 impl Store {
     /// Verifies the whole store. `first_names` are the items of the pretrained state, which precede
-    /// those of the journal. `observe` receives the number of entries verified so far. Returns the
-    /// findings, and the items as the journal numbers them. Damage is reported as a finding and
-    /// does not end the verification.
+    /// the items of the journal. `observe` receives the number of entries verified so far. Returns
+    /// the findings, and the items with their numbers in the journal. The verification reports
+    /// damage as a finding and continues.
     #[must_use]
     pub fn verify(
         &self,
@@ -164,8 +165,8 @@ impl Store {
             0
         });
         let first_offset = engine.first_offset.load(Ordering::Acquire);
-        // If the journal's head was dropped or entries became tombstones, only the stored names
-        // know the items of these entries.
+        // If entries were removed or became tombstones, only the stored names contain the items of
+        // these entries.
         let erased = self.erasures().erased_users().and_then(|done| {
             Ok(!done.is_empty()
                 || !self.erasures().in_progress()?.is_empty()
@@ -183,7 +184,7 @@ impl Store {
         if let Err(error) = self.pretrained_state() {
             findings.add_finding("origin", error, DamageRemedy::Backup);
         }
-        // A damaged journal gives other item numbers.
+        // A damaged journal would yield other item numbers.
         let journal_items =
             JournalItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
         check_end_marker(&engine, end, &mut findings);
@@ -200,8 +201,8 @@ impl Store {
         let (checkpoints, restore_points) = (self.checkpoints_read_only(), self.restore_points_read_only());
         findings.counts.checkpoints =
             check_checkpoints("checkpoints", &checkpoints, end, DamageRemedy::Delete, &mut findings);
-        // A replay of the journal through a rollback may need a restore point, so it is not merely
-        // deleted.
+        // A replay of the journal through a rollback may need a restore point, so deleting the
+        // damaged file is not a sufficient remedy.
         check_checkpoints("restore-points", &restore_points, end, DamageRemedy::Rebuild, &mut findings);
         if let Err(error) = self.aliases().load() {
             findings.add_finding("links", error, DamageRemedy::Rebuild);
@@ -216,8 +217,8 @@ impl Store {
     }
 }
 
-/// Reads all records, including those after a damaged one. Returns the end of the journal and its
-/// items.
+/// Reads all records, including records after a damaged record. Returns the end of the journal and
+/// its items.
 fn check_journal(
     engine: &Engine,
     first_names: &[Arc<str>],
@@ -347,7 +348,7 @@ fn check_items(engine: &Engine, journal_items: &JournalItems, findings: &mut Ver
                 DamageRemedy::Rebuild,
             );
         }
-        // Names in the journal are unique, so equal names have equal numbers.
+        // Names in the journal are unique, so an item with an equal name must have an equal number.
         let other = (first..).zip(&names).find(|(number, name)| journal_items.all.get(name) != Some(*number));
         if let Some((number, name)) = other.filter(|_| journal_items.is_complete) {
             let in_journal =
@@ -434,7 +435,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
     }
 }
 
-/// Checks the files of a folder of checkpoints. Damaged ones have the remedy `remedy`. Returns
+/// Checks the files of a folder of checkpoints. `remedy` is the remedy for damaged files. Returns
 /// their number.
 fn check_checkpoints(
     name: &str,

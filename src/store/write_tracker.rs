@@ -20,8 +20,8 @@ pub(crate) struct WriteTracker {
 }
 
 impl WriteTracker {
-    /// Records a write after it is finished, so that a later read of the key sees the new value.
-    /// `old` is the replaced value, `length` the length of the new one.
+    /// Records a finished write, so that a later read of the key sees the new value. `old` is the
+    /// replaced value, and `length` is the length of the new value.
     pub(crate) fn record_write(&self, tree: &sled::Tree, key: &[u8], old: Option<&[u8]>, length: Option<usize>) {
         let bytes = |length: Option<usize>| length.map_or(0, |length| to_signed_bytes(key.len() + length));
         self.bytes.fetch_add(bytes(length) - bytes(old.map(<[u8]>::len)), Ordering::Relaxed);
@@ -30,7 +30,7 @@ impl WriteTracker {
         }
     }
 
-    /// Starts to track written positions.
+    /// Starts to track the positions of writes.
     pub(crate) fn start_tracking(&self) {
         *self.positions.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
     }

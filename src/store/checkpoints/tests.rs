@@ -200,7 +200,7 @@ fn keep_latest_keeps_the_last_written_checkpoints_regardless_of_offset() {
     let (_dir, checkpoints) = checkpoints(usize::MAX);
     for offset in [5, 9, 7, 5] {
         write_payload(&checkpoints, offset, b"payload");
-        // File times may be no more precise than this.
+        // Some file systems store file times only with this precision.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     checkpoints.keep_latest(2).unwrap();

@@ -5,14 +5,14 @@ use rustc_hash::FxHashSet;
 use siphasher::sip128::SipHasher13;
 use std::collections::VecDeque;
 
-/// A 128-bit digest of an event id. With n remembered ids, a new id collides with one of them with
-/// probability n / 2¹²⁸. With a million remembered ids and 10¹² events, the probability of losing a
-/// single event is 3·10⁻²¹.
+/// A 128-bit digest of an event id. If the window holds n ids, a new id collides with probability n
+/// / 2¹²⁸. With a window of a million ids and 10¹² events, the probability of losing an event is
+/// 3·10⁻²¹.
 pub(super) type EventIdDigest = u128;
 
 /// The digest of an event id: 128-bit SipHash-1-3 of its bytes [Aumasson & Bernstein 2012]. A clean
-/// stop stores digests for the next start, which may run another build. If the digest function
-/// changes, [`super::event_id_file::EVENT_ID_FILE`] must change too.
+/// stop stores the digests in a file, which another build may read at the next start. If the digest
+/// function changes, the file name [`super::event_id_file::EVENT_ID_FILE`] must change too.
 pub(super) fn digest_event_id(id: &str) -> EventIdDigest {
     SipHasher13::new().hash(id.as_bytes()).as_u128()
 }
@@ -21,7 +21,8 @@ pub(super) fn digest_event_id(id: &str) -> EventIdDigest {
 #[derive(Debug)]
 pub(super) struct EventIdWindow {
     window: u64,
-    /// The remembered ids with the offsets of their entries, ascending: the order of eviction.
+    /// The ids in the window with the offsets of their entries, ascending. Eviction follows this
+    /// order.
     order: VecDeque<(Offset, EventIdDigest)>,
     seen: FxHashSet<EventIdDigest>,
 }
@@ -37,7 +38,7 @@ impl EventIdWindow {
         end.saturating_sub(self.window)
     }
 
-    /// Remembers the id of the entry at `offset`, which must be the last entry so far.
+    /// Adds the id of the entry at `offset`. The offset must be larger than all earlier offsets.
     pub(super) fn add_event_id(&mut self, offset: Offset, id: EventIdDigest) {
         if self.seen.insert(id) {
             self.order.push_back((offset, id));
@@ -58,7 +59,7 @@ impl EventIdWindow {
         self.order = ids;
     }
 
-    /// The remembered ids with the offsets of their entries, ascending.
+    /// The ids in the window with the offsets of their entries, ascending.
     pub(super) fn ids(&self) -> impl Iterator<Item = (Offset, EventIdDigest)> {
         self.order.iter().copied()
     }
@@ -68,8 +69,8 @@ impl EventIdWindow {
         DedupBatch { window: self, ids: Vec::new(), seen: FxHashSet::default() }
     }
 
-    /// Remembers the ids of a batch after the journal contains it, and evicts the ids that leave
-    /// the window before `end`.
+    /// Adds the ids of a batch after the journal contains the batch, and evicts ids that leave the
+    /// window when the journal ends at `end`.
     pub(super) fn commit_batch(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
         for (offset, id) in ids {
             self.add_event_id(offset, id);
@@ -90,8 +91,8 @@ pub(super) struct DedupBatch<'d> {
 }
 
 impl DedupBatch<'_> {
-    /// Adds the id of the entry at `offset`. Returns `false` without adding it if the id was seen
-    /// before.
+    /// Adds the id of the entry at `offset`. If the window or the batch already contains the id,
+    /// returns `false` and adds nothing.
     pub(super) fn insert(&mut self, offset: Offset, id: EventIdDigest) -> bool {
         let new = !self.window.seen.contains(&id) && self.seen.insert(id);
         if new {
@@ -100,7 +101,7 @@ impl DedupBatch<'_> {
         new
     }
 
-    /// The new ids, for [`EventIdWindow::commit_batch`].
+    /// Returns the new ids, for [`EventIdWindow::commit_batch`].
     pub(super) fn finish(self) -> Vec<(Offset, EventIdDigest)> {
         self.ids
     }
@@ -112,9 +113,10 @@ mod tests {
 
     #[test]
     fn event_id_digests_are_the_same_in_every_build() {
-        // Expected: SipHash-1-3-128 of the bytes under a key of zeros, by a Python transcription of
-        // the reference implementation that gives the first of its vectors for SipHash-2-4-128
-        // (a3817f04ba25a8e66df67214c7550293); both halves little-endian, the first one low.
+        // Expected: Expected values: SipHash-1-3-128 of the bytes under a key of zeros, from a
+        // Python transcription of the reference implementation. The transcription reproduces the
+        // first test vector of SipHash-2-4-128 (a3817f04ba25a8e66df67214c7550293). Both halves are
+        // little-endian; the first half is the low half.
         assert_eq!(digest_event_id("event-1"), 0x6f63_6e04_df92_2fab_a7e1_980a_e583_acfb);
     }
 }

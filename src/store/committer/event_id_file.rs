@@ -1,9 +1,9 @@
-//! The deduplication window as a file, from a clean stop to the next start. Without it a start
-//! reads a million ids from the journal, which takes about a second.
+//! Stores the deduplication window in a file between a clean stop and the next start. Without the
+//! file, a start reads a million ids from the journal, which takes about a second.
 //!
-//! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. A start removes the file
-//! when it reads it, and uses it only if the journal ends at the same offset. So the file never
-//! describes another journal and never lacks later entries. After a kill there is no file, and the
+//! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. A start reads and removes
+//! the file, and uses its content only if the journal ends at the same offset. So the content never
+//! belongs to another journal and never lacks later entries. After a kill there is no file, and the
 //! start reads the journal.
 
 use super::super::{StoreError, open_checkpoint, write_checkpoint};
@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// Name of the file in the data directory.
 pub(super) const EVENT_ID_FILE: &str = "ids";
-/// Size of a stored id: offset and digest.
+/// Size of a stored id (offset and digest), in bytes.
 const STORED_ID_BYTES: usize = size_of::<Offset>() + size_of::<EventIdDigest>();
 
 /// Event ids with the offsets of their entries, ascending.
@@ -25,7 +25,7 @@ type EventIdsByOffset = VecDeque<(Offset, EventIdDigest)>;
 /// Writes the ids of the entries from `from` up to the journal's end.
 ///
 /// # Errors
-/// Any I/O error; no file remains then.
+/// Any I/O error. No file remains after an error.
 pub(super) fn write_ids(
     dir: &Path,
     from: Offset,
@@ -48,7 +48,7 @@ pub(super) fn write_ids(
 }
 
 /// Reads and removes the file. Returns the ids of the entries from `from` up to the journal's end.
-/// Returns `None` if there is no file, if it is damaged, or if it does not cover these entries.
+/// Returns `None` if the file is missing or damaged, or if it does not cover these entries.
 pub(super) fn read_and_remove(dir: &Path, from: Offset, end: Offset) -> Option<EventIdsByOffset> {
     let path = dir.join(EVENT_ID_FILE);
     let ids = read_event_ids(&path, from, end).unwrap_or_else(|error| {

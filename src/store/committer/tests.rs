@@ -54,7 +54,7 @@ impl Model {
     }
 }
 
-/// An action action two commits.
+/// An action between two commits.
 #[derive(Debug, Clone, Copy)]
 enum ActionBetweenCommits {
     Nothing,
@@ -102,7 +102,7 @@ proptest! {
                 ActionBetweenCommits::Nothing => {}
                 ActionBetweenCommits::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
                 ActionBetweenCommits::PersistItems => committer.persist_indexes().unwrap(),
-                // The next open uses the stored ids only if nothing is committed after this.
+                // The next open uses the stored ids only if no commit follows.
                 ActionBetweenCommits::PrepareForShutdown => committer.prepare_for_shutdown().unwrap(),
                 ActionBetweenCommits::Restart => {
                     drop(committer);

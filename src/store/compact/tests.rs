@@ -138,7 +138,7 @@ fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
                 })
                 .unwrap()
                 .unwrap();
-            // Wait until the writers have made progress, on any machine load.
+            // Waits until the writers have made progress, however slow the machine is.
             while store.journal().next_offset().unwrap() < before + 100 {
                 thread::yield_now();
             }
@@ -162,7 +162,7 @@ fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
     };
     assert_complete(&store);
     store.sync(Durability::PowerLoss).unwrap();
-    // A copy of the files is the state that a crash would leave.
+    // A copy of the files equals the state after a crash.
     let copy = copy_directory(dir.path());
     assert_complete(&Store::open(copy.path(), &StoreOptions::default()).unwrap());
 }

@@ -114,7 +114,7 @@ fn item_names_must_match_the_journal() {
     flip_bit(&tree, &0_u32.to_be_bytes(), 9);
     let damages = store.verify(&[], &mut |_| {}).0.damages;
     assert!(damages[0].location == "items, from number 0" && damages[0].remedy == DamageRemedy::Rebuild, "{damages:?}");
-    // Valid, but in another order.
+    // The stored names are valid, but in another order than in the journal.
     let other = ItemDictionary::default();
     other.intern("item-1");
     for number in 0..11 {
@@ -122,7 +122,7 @@ fn item_names_must_match_the_journal() {
     }
     store.items().append(&other, 0, 20).unwrap();
     assert!(only_damage(&store).reason.contains("number 0 is `item-1`, but in the journal it is `item-0`"));
-    // The items of the pretrained state come first.
+    // The items of the pretrained state precede the items of the journal.
     let first: Vec<Arc<str>> = vec!["item-1".into()];
     assert_eq!(store.verify(&first, &mut |_| {}).0.damages, []);
     tree.remove(0_u32.to_be_bytes()).unwrap();
