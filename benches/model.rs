@@ -8,28 +8,28 @@ use sequor::nn::{CellKind, NetworkScratch, NetworkSettings, StepInput, Trainer, 
 use std::hint::black_box;
 use std::time::Duration;
 
-const CELLS: [(CellKind, &str, u64); 3] =
+const CELLS_WITH_GATE_COUNT: [(CellKind, &str, u64); 3] =
     [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
 
 /// Pseudo-random item with index `draw`; small item numbers are more popular.
-fn item(draw: u64, items: u64) -> u32 {
+fn skewed_item(draw: u64, items: u64) -> u32 {
     let mixed = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let share = mixed as f64 / (1_u64 << 31) as f64;
     (share * share * share * items as f64) as u32
 }
 
-fn trainer(settings: NetworkSettings, items: u64) -> Trainer {
+fn new_trainer(settings: NetworkSettings, items: u64) -> Trainer {
     let mut trainer = Trainer::new(settings, 12, 1).expect("the settings are within their ranges");
     trainer.grow_items(items as usize);
-    (0..200_000).for_each(|draw| trainer.count_target(item(draw, items)));
+    (0..200_000).for_each(|draw| trainer.count_target(skewed_item(draw, items)));
     trainer
 }
 
 /// Training windows of four positions each.
-fn batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWindow> {
+fn windows_of_batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWindow> {
     let position = |index: u64| TrainingPosition {
-        input: StepInput { item: Some(item(2 * index, items)), ..Default::default() },
-        target: Some(item(2 * index + 1, items)),
+        input: StepInput { item: Some(skewed_item(2 * index, items)), ..Default::default() },
+        target: Some(skewed_item(2 * index + 1, items)),
         value: 1.0,
     };
     let window = |window: u64| TrainingWindow {
@@ -45,19 +45,19 @@ fn flops_per_step(gates: u64, hidden: u64) -> u64 {
     2 * hidden * hidden * (2 * gates + 2)
 }
 
-fn session_step(criterion: &mut Criterion) {
+fn bench_session_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("session_step");
-    for (cell, name, gates) in CELLS {
+    for (cell, name, gates) in CELLS_WITH_GATE_COUNT {
         for hidden in [64, 100] {
             let settings = NetworkSettings { cell, hidden: hidden as usize, ..Default::default() };
-            let weights = trainer(settings, 10_000).publish(1);
+            let weights = new_trainer(settings, 10_000).publish(1);
             let (mut state, mut scratch, mut query, mut draw) =
                 (weights.initial_state(), NetworkScratch::default(), Vec::new(), 0);
             group.throughput(Throughput::Elements(flops_per_step(gates, hidden)));
             group.bench_function(BenchmarkId::new(name, format!("hidden={hidden}")), |bencher| {
                 bencher.iter(|| {
                     draw += 1;
-                    let input = StepInput { item: Some(item(draw, 10_000)), ..Default::default() };
+                    let input = StepInput { item: Some(skewed_item(draw, 10_000)), ..Default::default() };
                     weights.advance(&mut state, &input, &mut scratch);
                     weights.compute_query(&state, &mut query);
                     black_box(query.first().copied())
@@ -68,9 +68,9 @@ fn session_step(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn training_batch(criterion: &mut Criterion) {
+fn bench_training_batch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("training_batch");
-    for (cell, name, gates) in CELLS {
+    for (cell, name, gates) in CELLS_WITH_GATE_COUNT {
         for (hidden, positions, negatives, items) in [
             (64, 128, 512, 100_000),
             (100, 32, 2048, 3_000),
@@ -81,8 +81,9 @@ fn training_batch(criterion: &mut Criterion) {
         ] {
             let settings =
                 NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
-            let mut trainer = trainer(settings, items);
-            let batches: Vec<Vec<TrainingWindow>> = (0..64).map(|number| batch(number, positions, items)).collect();
+            let mut trainer = new_trainer(settings, items);
+            let batches: Vec<Vec<TrainingWindow>> =
+                (0..64).map(|number| windows_of_batch(number, positions, items)).collect();
             // One forward and two backward passes. Duplicate columns make the true count smaller.
             let flops = 3 * positions * (flops_per_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
@@ -99,10 +100,10 @@ fn training_batch(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn whole_catalog(criterion: &mut Criterion) {
+fn bench_top_items(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("whole_catalog");
     for (hidden, items) in [(64, 100_000), (100, 3_000), (100, 42_000)] {
-        let weights = trainer(NetworkSettings { hidden: hidden as usize, ..Default::default() }, items).publish(1);
+        let weights = new_trainer(NetworkSettings { hidden: hidden as usize, ..Default::default() }, items).publish(1);
         let query: Vec<f32> = (0..hidden).map(|dimension| (dimension % 7) as f32 / 3.0 - 1.0).collect();
         let mut scratch = NetworkScratch::default();
         group.throughput(Throughput::Elements(2 * hidden * items));
@@ -113,9 +114,9 @@ fn whole_catalog(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn publication(criterion: &mut Criterion) {
+fn bench_publication(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publication");
-    let mut trainer = trainer(NetworkSettings::default(), 100_000);
+    let mut trainer = new_trainer(NetworkSettings::default(), 100_000);
     let mut published = trainer.publish(0);
     let mut number = 0;
     group.bench_function(BenchmarkId::new("after_one_batch", "hidden=100,negatives=1024,items=100000"), |bencher| {
@@ -123,7 +124,7 @@ fn publication(criterion: &mut Criterion) {
             (0..rounds)
                 .map(|_| {
                     number += 1;
-                    trainer.train(&batch(number, 128, 100_000), number);
+                    trainer.train(&windows_of_batch(number, 128, 100_000), number);
                     let start = std::time::Instant::now();
                     published = trainer.publish(number);
                     start.elapsed()
@@ -138,6 +139,6 @@ fn publication(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = session_step, training_batch, whole_catalog, publication
+    targets = bench_session_step, bench_training_batch, bench_top_items, bench_publication
 }
 criterion_main!(benches);

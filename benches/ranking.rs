@@ -11,15 +11,15 @@ use sequor::ranking::{Ranker, RankingWorkspace, SourceAffinity};
 use std::hint::black_box;
 
 /// Synthetic event stream.
-struct Stream {
+struct SyntheticStream {
     random: Xoshiro256PlusPlus,
     steps: Vec<Step>,
     session: u32,
     now: u64,
 }
 
-impl Stream {
-    fn next(&mut self) -> Step {
+impl SyntheticStream {
+    fn next_step(&mut self) -> Step {
         if self.random.next_u64().is_multiple_of(6) {
             self.steps.clear();
             self.session += 1;
@@ -50,23 +50,24 @@ impl Stream {
         }
     }
 
-    fn push(&mut self, step: Step) {
+    fn append(&mut self, step: Step) {
         self.steps.push(step);
         self.now += 1;
     }
 }
 
-fn ranking(criterion: &mut Criterion) {
-    let mut stream = Stream { random: Xoshiro256PlusPlus::seed_from_u64(1), steps: Vec::new(), session: 0, now: 0 };
+fn bench_ranking(criterion: &mut Criterion) {
+    let mut stream =
+        SyntheticStream { random: Xoshiro256PlusPlus::seed_from_u64(1), steps: Vec::new(), session: 0, now: 0 };
     let mut sources = CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap();
     for _ in 0..200_000 {
-        let step = stream.next();
+        let step = stream.next_step();
         sources.learn(&stream.query_context(), &step);
-        stream.push(step);
+        stream.append(step);
     }
     while stream.steps.len() < 5 {
-        let step = stream.next();
-        stream.push(step);
+        let step = stream.next_step();
+        stream.append(step);
     }
     let (steps, affinity) = (stream.steps.clone(), SourceAffinity::default());
     let context = QueryContext {
@@ -101,18 +102,18 @@ fn ranking(criterion: &mut Criterion) {
     });
     criterion.bench_function("ranking/sources learn", |bench| {
         bench.iter(|| {
-            let step = stream.next();
+            let step = stream.next_step();
             sources.learn(&stream.query_context(), &step);
-            stream.push(step);
+            stream.append(step);
         });
     });
     let mut published = sources.clone();
     criterion.bench_function("ranking/256 events learned and published", |bench| {
         bench.iter(|| {
             for _ in 0..256 {
-                let step = stream.next();
+                let step = stream.next_step();
                 sources.learn(&stream.query_context(), &step);
-                stream.push(step);
+                stream.append(step);
             }
             published = sources.clone();
         });
@@ -120,5 +121,5 @@ fn ranking(criterion: &mut Criterion) {
     black_box(published);
 }
 
-criterion_group! { name = benches; config = Criterion::default().sample_size(20); targets = ranking }
+criterion_group! { name = benches; config = Criterion::default().sample_size(20); targets = bench_ranking }
 criterion_main!(benches);

@@ -6,7 +6,7 @@ use sequor::domain::{Entry, Event, EventKind, Step, UserSequence};
 use sequor::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreOptions, codec};
 use std::time::Duration;
 
-fn event(number: u64) -> Entry {
+fn event_entry(number: u64) -> Entry {
     Entry::Event(Event {
         event_id: Some(format!("01890a5d-ac96-774b-bcce-{number:012x}")),
         user_id: format!("user-{}", number % 1_000),
@@ -19,28 +19,28 @@ fn event(number: u64) -> Entry {
     })
 }
 
-fn events(first: u64, count: u64) -> Vec<Entry> {
-    (first..first + count).map(event).collect()
+fn event_entries(first: u64, count: u64) -> Vec<Entry> {
+    (first..first + count).map(event_entry).collect()
 }
 
-fn open(dir: &tempfile::TempDir, durability: Durability) -> Committer {
+fn open_committer(dir: &tempfile::TempDir, durability: Durability) -> Committer {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     Committer::open(store, CommitterSettings { durability, ..Default::default() }).unwrap()
 }
 
-fn commit(criterion: &mut Criterion) {
+fn bench_commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     for (name, durability) in [("process_crash", Durability::ProcessCrash), ("power_loss", Durability::PowerLoss)] {
         for count in [1, 64, 512] {
             let dir = tempfile::tempdir().unwrap();
-            let mut committer = open(&dir, durability);
+            let mut committer = open_committer(&dir, durability);
             let mut next = 0;
             group.throughput(Throughput::Elements(count));
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter_batched(
                     || {
                         next += count;
-                        vec![events(next, count)]
+                        vec![event_entries(next, count)]
                     },
                     |requests| committer.commit(requests).unwrap(),
                     BatchSize::PerIteration,
@@ -51,28 +51,28 @@ fn commit(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn read(criterion: &mut Criterion) {
-    const COUNT: u64 = 50_000;
+fn bench_journal_reads(criterion: &mut Criterion) {
+    const ENTRY_COUNT: u64 = 50_000;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let journal = store.journal();
-    for first in (0..COUNT).step_by(500) {
-        journal.append(&events(first, 500), Durability::ProcessCrash).unwrap();
+    for first in (0..ENTRY_COUNT).step_by(500) {
+        journal.append(&event_entries(first, 500), Durability::ProcessCrash).unwrap();
     }
     let mut group = criterion.benchmark_group("journal");
-    group.throughput(Throughput::Elements(COUNT));
+    group.throughput(Throughput::Elements(ENTRY_COUNT));
     group.bench_function("entries", |bencher| {
         bencher.iter(|| journal.entries(0).unwrap().map(|entry| entry.unwrap().0).sum::<u64>())
     });
     group.throughput(Throughput::Elements(64));
     group.bench_function("read 64 from the middle", |bencher| {
-        bencher.iter(|| journal.read_entries(COUNT / 2 + 200, 64).unwrap())
+        bencher.iter(|| journal.read_entries(ENTRY_COUNT / 2 + 200, 64).unwrap())
     });
     group.finish();
 }
 
-fn encode(criterion: &mut Criterion) {
-    let events = events(0, 512);
+fn bench_codec(criterion: &mut Criterion) {
+    let events = event_entries(0, 512);
     let bytes = codec::encode(&events).unwrap();
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Elements(512));
@@ -81,7 +81,7 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn sessions(criterion: &mut Criterion) {
+fn bench_session_records(criterion: &mut Criterion) {
     let step = |at| Step { item: Some(7), kind: 0, starts_session: false, at, value: 1.0 };
     let sequence =
         UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
@@ -102,6 +102,6 @@ fn sessions(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
-    targets = commit, read, encode, sessions
+    targets = bench_commit, bench_journal_reads, bench_codec, bench_session_records
 }
 criterion_main!(benches);

@@ -19,7 +19,7 @@ fn main() -> Result<(), LearnerError> {
     }
     // For example, the results of the site's own search.
     let results = ["item7", "item1", "item2", "item40", "unknown"];
-    let mut ranked: Vec<_> = results.into_iter().zip(recommender.score("user0", &results)).collect();
+    let mut ranked: Vec<_> = results.into_iter().zip(recommender.score_items("user0", &results)).collect();
     ranked.sort_by(|(_, one), (_, other)| other.partial_cmp(one).unwrap_or(std::cmp::Ordering::Equal));
     for (item, score) in ranked {
         match score {

@@ -32,14 +32,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let [user, item, seconds] = fields.as_slice() else {
                     return Err(format!("not `user,item,seconds`: {line}").into());
                 };
-                recording.add(&event(user, item, seconds.parse()?), &kinds);
+                recording.add_event(&event(user, item, seconds.parse()?), &kinds);
             }
         }
         None => {
             for step in 0..4_000_i64 {
                 let user = step % 400;
-                recording
-                    .add(&event(&format!("user{user}"), &format!("item{}", (step / 400 + user) % 30), step), &kinds);
+                recording.add_event(
+                    &event(&format!("user{user}"), &format!("item{}", (step / 400 + user) % 30), step),
+                    &kinds,
+                );
             }
         }
     }

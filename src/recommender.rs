@@ -63,9 +63,9 @@ pub struct Recommender {
 }
 
 /// Rejects rollbacks: an in-memory recommender keeps no earlier states.
-struct NoHistory;
+struct NoStateHistory;
 
-impl StateHistory for NoHistory {
+impl StateHistory for NoStateHistory {
     fn state_at(&mut self, _: &LearnerState, _: Offset) -> Result<LearnerState, StateHistoryError> {
         Err("an in-memory recommender keeps no earlier states".into())
     }
@@ -81,7 +81,7 @@ impl Recommender {
         let deps = LearnerDeps {
             training: Box::<InlineJobs<TrainingOutcome>>::default(),
             clustering: Box::<InlineJobs<ClusteringResult>>::default(),
-            state_history: Box::new(NoHistory),
+            state_history: Box::new(NoStateHistory),
         };
         let learner = Learner::new(config, Arc::clone(&dictionary), None, 0, None, deps)?;
         Ok(Self { learner, dictionary, sequence, workspace: ScoringWorkspace::default(), snapshot: OnceLock::new() })
@@ -102,7 +102,7 @@ impl Recommender {
     ///
     /// # Errors
     /// As [`Recommender::learn`].
-    pub fn change_item(&mut self, change: ItemChange) -> Result<(), LearnerError> {
+    pub fn apply_item_change(&mut self, change: ItemChange) -> Result<(), LearnerError> {
         self.dictionary.intern(&change.item_id);
         self.apply(&Entry::Item(change))
     }
@@ -131,14 +131,15 @@ impl Recommender {
 
     /// Scores the given items for a user by the network's logits; `None` for an item that the
     /// network does not know.
-    pub fn score(&mut self, user: &str, items: &[&str]) -> Vec<Option<f32>> {
+    pub fn score_items(&mut self, user: &str, items: &[&str]) -> Vec<Option<f32>> {
         let snapshot = self.snapshot();
         let Some(weights) = snapshot.weights() else { return vec![None; items.len()] };
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
         // As for a recommendation, the hidden state is that of the last steps under these weights.
-        state.forget_hidden();
+        state.drop_hidden_state();
         let mut query = Vec::new();
-        weights.compute_query(state.hidden(&self.sequence, weights, &mut self.workspace.network), &mut query);
+        weights
+            .compute_query(state.fresh_hidden_state(&self.sequence, weights, &mut self.workspace.network), &mut query);
         let score = |item: &&str| {
             self.dictionary.get(item).map(|item| weights.logit(&query, item)).filter(|score| score.is_finite())
         };
@@ -147,7 +148,7 @@ impl Recommender {
 
     /// Items that are similar to `item`, best first; empty for an unknown item.
     #[must_use]
-    pub fn similar(&self, item: &str, limit: usize, now: Timestamp) -> Vec<(Arc<str>, f32)> {
+    pub fn similar_items_to(&self, item: &str, limit: usize, now: Timestamp) -> Vec<(Arc<str>, f32)> {
         let Some(item) = self.dictionary.get(item) else { return Vec::new() };
         let snapshot = self.snapshot();
         let similar = similar_items(&snapshot, snapshot.catalog(), item, limit, &self.sequence, now);
@@ -193,6 +194,9 @@ mod tests {
             assert_eq!(often_read.recommend("user1", &request), often_read.recommend("user1", &request));
         }
         assert_eq!(often_read.recommend("user1", &request), read_once.recommend("user1", &request));
-        assert_eq!(often_read.similar("item1", 5, 1_000_000), read_once.similar("item1", 5, 1_000_000));
+        assert_eq!(
+            often_read.similar_items_to("item1", 5, 1_000_000),
+            read_once.similar_items_to("item1", 5, 1_000_000)
+        );
     }
 }

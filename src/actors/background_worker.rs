@@ -112,7 +112,7 @@ impl<T: Send + 'static> BackgroundJobs<T> for BackgroundWorker<T> {
         self.worker.do_send(RunJob(Box::new(run), self.panics.clone()));
     }
 
-    fn finish(&mut self) -> Result<T, JobLost> {
+    fn take_result(&mut self) -> Result<T, JobLost> {
         self.running.take().ok_or(JobLost)?.recv().map_err(|_| JobLost)
     }
 }

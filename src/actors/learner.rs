@@ -168,7 +168,7 @@ impl LearnerActor {
             let (offset, entry) = entry?;
             self.current_offset = offset;
             let outcome = if self.quarantined.contains(&offset) {
-                self.learner.skip(offset)
+                self.learner.skip_entry(offset)
             } else {
                 if let Entry::Event(event) = &entry {
                     inject_fault("model", || event.item_id.as_deref());
@@ -397,9 +397,9 @@ impl LearnerStatus {
         Self {
             next_offset: learner.next_offset(),
             has_failed,
-            halvings: learner.halvings(),
+            halvings: learner.training_share_halvings(),
             report: learner.report(),
-            operations: learner.operations().copied().collect(),
+            operations: learner.model_operations().copied().collect(),
             health: learner.health().clone(),
         }
     }

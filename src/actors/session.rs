@@ -189,9 +189,9 @@ impl SessionUpdate {
                 return None;
             }
         };
-        let kind = kinds.id(&event.kind)?;
+        let kind = kinds.id_of(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
-        let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
+        let value = event.value.unwrap_or_else(|| kinds.rule_of(kind).value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         Some((event.user_id, Self { offset, op: SessionOp::Step { step, session_id: event.session_id } }))
     }

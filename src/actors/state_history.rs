@@ -109,7 +109,8 @@ pub fn replay_up_to(
         if offset >= to {
             break;
         }
-        let outcome = if quarantined.contains(&offset) { learner.skip(offset) } else { learner.apply(offset, &entry) };
+        let outcome =
+            if quarantined.contains(&offset) { learner.skip_entry(offset) } else { learner.apply(offset, &entry) };
         outcome.map_err(|error| format!("the learner failed at offset {offset}: {error}"))?;
         observe(offset + 1);
     }

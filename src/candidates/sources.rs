@@ -38,7 +38,7 @@ impl CandidateSources {
         let ids = (0..kinds.len()).filter_map(|id| KindId::try_from(id).ok());
         Ok(Self {
             targets: ids
-                .filter(|id| kinds.rule(*id).target)
+                .filter(|id| kinds.rule_of(*id).target)
                 .fold(0, |targets, id| targets | 1u64.checked_shl(u32::from(id)).unwrap_or(0)),
             disabled: settings.without.clone(),
             transitions: TransitionSource::new(settings.row_items),

@@ -11,7 +11,7 @@ fn new_sources(settings: CandidateSettings) -> CandidateSources {
 }
 
 fn step_of_kind(item: ItemIx, kind: EventKind, value: f32) -> Step {
-    Step { item: Some(item), kind: EventKinds::default().id(&kind).unwrap(), starts_session: false, at: 0, value }
+    Step { item: Some(item), kind: EventKinds::default().id_of(&kind).unwrap(), starts_session: false, at: 0, value }
 }
 
 /// Learns the sessions in order, each a list of items. Returns the number of events.

@@ -138,7 +138,7 @@ fn session_difference(
     // depend on expired events. The replay may contain older events than the record.
     if let Some(expired) = expired {
         let retained = |session: &UserSequence| -> Vec<_> {
-            let is_kept = |step: &&Step| !expired.covers(step.kind, step.at);
+            let is_kept = |step: &&Step| !expired.is_expired(step.kind, step.at);
             session.steps.iter().filter(is_kept).map(|step| (step.item, step.at)).collect()
         };
         if replayed.applied_through <= record.applied_through

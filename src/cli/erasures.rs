@@ -87,7 +87,7 @@ pub(super) fn apply_erasure_list(store: &Store, list: &[(ErasedUserDigest, Times
     let (mut checked, mut requests) = (FxHashSet::default(), Vec::new());
     for entry in store.journal().entries(store.journal().first_offset()?)? {
         let (_, entry) = entry?;
-        for user in entry.users() {
+        for user in entry.user_ids() {
             if checked.insert(user.to_owned())
                 && let Some(timestamp) = asked.get(&ErasedUserDigest::from_user_id(user))
             {

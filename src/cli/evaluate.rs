@@ -49,7 +49,8 @@ impl Evaluate {
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
         let mapping = self.format.event_mapping()?;
         let read = recording::read_recording(&self.file, mapping, training.kinds(), idle_gap_ms)?;
-        let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.item_names());
+        let test =
+            read.recording.into_test_sessions(self.test.unwrap_or(training.settings().test), training.item_names());
         if test.is_empty() {
             bail!(
                 "{} has no session to test on: no held-out session has two events on known items; try a larger --test",

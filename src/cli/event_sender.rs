@@ -63,8 +63,8 @@ impl IngestInfo {
     /// Adds the daemon's kinds to those of a client. Their rules do not matter to a client.
     pub(super) fn add_kinds(&self, kinds: &mut EventKinds) {
         for kind in self.kinds.iter().map(|name| EventKind::from_name(name)) {
-            if kinds.id(&kind).is_none() {
-                kinds.set(kind, KindRule { target: false, value: 1.0 });
+            if kinds.id_of(&kind).is_none() {
+                kinds.set_rule(kind, KindRule { target: false, value: 1.0 });
             }
         }
     }

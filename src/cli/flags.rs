@@ -278,7 +278,7 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
         hidden_items: HiddenItems {
             dismissed_for_ms: settings.session.dismissed_for.as_millis(),
             purchased_for_ms: settings.session.purchased_for.as_millis(),
-            purchase: settings.events.resolved_kinds().id(&EventKind::Purchase),
+            purchase: settings.events.resolved_kinds().id_of(&EventKind::Purchase),
         },
         max_body_bytes: settings.server.max_body_bytes,
         read_wait: settings.server.read_wait.get().unwrap_or_default(),

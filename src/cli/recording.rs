@@ -31,7 +31,7 @@ pub(super) fn read_recording(
             // Events whose consent is below `full` are not learned. Consent for events without a
             // level is the responsibility of the recording's owner.
             Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}
-            Ok(event) => recording.add(&event.value, kinds),
+            Ok(event) => recording.add_event(&event.value, kinds),
             Err(error) => {
                 rejected += 1;
                 if rejected <= MAX_PRINTED_REJECTS {

@@ -4,32 +4,33 @@ use super::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The source of a candidate.
+/// The candidate source that generated an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceName {
-    /// Scored by the network over the whole catalog.
+    /// The top items of the network over the whole catalog.
     Network,
-    /// Clusters of item embeddings, searched like an inverted file index.
+    /// Items of a cluster of item embeddings.
     Clusters,
     /// Item-to-item transition counts.
     Transitions,
-    /// Nearest-neighbour sessions.
+    /// Items of the most similar past sessions (session kNN).
     Neighbours,
-    /// Trending items by exponentially decayed counts.
+    /// Trending items, by exponentially decayed counts.
     Trending,
-    /// New items with few interactions.
+    /// The most recently added items.
     New,
     /// Items of the user's current session.
     Session,
 }
 
 impl SourceName {
-    /// All sources, in the order that breaks ties.
+    /// All sources. If several sources generated an item, the first of them in this order is
+    /// reported.
     pub const ALL: [Self; 7] =
         [Self::Network, Self::Clusters, Self::Transitions, Self::Neighbours, Self::Trending, Self::New, Self::Session];
 
-    /// The name in responses, settings and metric labels.
+    /// The name of the source in responses, settings and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,25 +50,26 @@ impl SourceName {
 pub struct Candidate {
     /// The item.
     pub item: ItemIx,
-    /// The ranking score; comparable only within one response.
+    /// The ranking score. Scores of different responses are not comparable.
     pub score: f32,
-    /// The source of the item; the first by [`SourceName::ALL`] if several sources contain it.
+    /// The source that generated the item. If several sources did, the first of them in
+    /// [`SourceName::ALL`].
     pub source: SourceName,
 }
 
-/// Numbers of ranked candidates that the response omits, each counted under the first rule that it
-/// breaks.
+/// Numbers of ranked candidates that the response omits, by reason. A candidate counts under the
+/// first rule that it violates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RemovalCounts {
-    /// Excluded by the request.
+    /// Candidates that the request excludes.
     pub excluded: usize,
-    /// Already seen by the user, if the request omits seen items.
+    /// Candidates that the user has already seen, if the request omits seen items.
     pub seen: usize,
-    /// Rejected by the filter.
+    /// Candidates that the filter of the request rejects.
     pub filtered: usize,
-    /// Not recommendable: unavailable, not yet published, expired or deleted.
+    /// Candidates that are not recommendable: unavailable, not yet published, expired or deleted.
     pub unavailable: usize,
-    /// Omitted because enough items of the same category rank higher.
+    /// Candidates whose category already has the maximum number of items in the list.
     pub diversity: usize,
 }
 
@@ -75,12 +77,12 @@ impl RemovalCounts {
     /// The sum of all counts.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.by_request() + self.unavailable
+        self.removed_by_request() + self.unavailable
     }
 
     /// The number of candidates that the rules of the request removed.
     #[must_use]
-    pub fn by_request(&self) -> usize {
+    pub fn removed_by_request(&self) -> usize {
         self.excluded + self.seen + self.filtered + self.diversity
     }
 }
@@ -89,20 +91,20 @@ impl RemovalCounts {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// No fallback: the response is as requested.
+    /// The response is as requested.
     #[default]
     None,
     /// The user is unknown. The response is the same for all unknown users.
     UnknownUser,
-    /// None of the items in the request is known.
+    /// No item in the request is known.
     UnknownItems,
-    /// There are no items.
+    /// The model knows no items.
     EmptyCatalog,
-    /// The rules of the request left too few candidates. The most popular of the remaining items
-    /// fill the list, as far as there are any.
+    /// The rules of the request left too few candidates. The most popular eligible items fill the
+    /// rest of the list, if there are any.
     FilteredOut,
-    /// Without any rule in the request, fewer items can be recommended than it asks for: others are
-    /// unavailable, or were dismissed.
+    /// The request has no rules, but too few items can be recommended. The other items are
+    /// unavailable, or the user dismissed them.
     Unavailable,
 }
 
@@ -111,11 +113,12 @@ pub enum Fallback {
 pub struct RecommendedItem {
     /// The item's id.
     pub item_id: String,
-    /// The ranking score: higher is better; comparable only within one response.
+    /// The ranking score. A higher score is better. Scores of different responses are not
+    /// comparable.
     pub score: f32,
-    /// The source of the item.
+    /// The source that generated the item.
     pub source: SourceName,
-    /// The predicted value of an interaction with the item, if the model predicts one.
+    /// The predicted value of an interaction with the item, if the model predicts values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest: Option<f32>,
     /// The explanation, if the request asks for it.
@@ -126,25 +129,26 @@ pub struct RecommendedItem {
 /// The explanation of a recommended item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ItemExplanation {
-    /// The score of each source that contains the item, in (0, 1].
+    /// The evidence for the item from each source, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
-    /// The event of the session that raised the item's rank the most.
+    /// The event of the session that improved the rank of the item the most.
     pub moved_by: Option<InfluentialEvent>,
 }
 
-/// The event that raised an item's rank.
+/// An event that improved the rank of a recommended item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InfluentialEvent {
-    /// The event's item.
+    /// The item of the event.
     pub item_id: Option<String>,
-    /// The event's kind.
+    /// The kind of the event.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Number of later events in the session.
+    /// Number of events in the session after this event.
     pub events_back: usize,
     /// The recommended item's rank among all candidates, 1 for the best.
     pub rank: usize,
-    /// The rank without that event; `None` if the item would not be a candidate.
+    /// The rank that the recommended item would have without this event; `None` if it would not be
+    /// a candidate.
     pub rank_without: Option<usize>,
 }
 
@@ -153,12 +157,12 @@ pub struct InfluentialEvent {
 pub struct Recommendation {
     /// The id of the response in the journal.
     pub recommendation_id: String,
-    /// The version of the model weights that ranked it.
+    /// The version of the weights that ranked the items.
     pub weights_version: u64,
-    /// The items, best first.
+    /// The recommended items, best first.
     pub items: Vec<RecommendedItem>,
-    /// Why the response is less specific than requested.
+    /// The reason why the response is less specific than requested.
     pub fallback: Fallback,
-    /// Numbers of omitted candidates.
+    /// Numbers of omitted candidates, by reason.
     pub removed: RemovalCounts,
 }

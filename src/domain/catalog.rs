@@ -1,4 +1,4 @@
-//! The catalog: the attributes of all items.
+//! The catalog: the attributes of each item.
 
 use super::{Item, ItemIx, ItemOperation, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// The catalog's state of one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 enum CatalogSlot {
-    /// No attributes: the item is known only from events, or not at all.
+    /// The item has no attributes: it is known only from events, or not at all.
     #[default]
     Blank,
     /// The item has attributes.
@@ -16,8 +16,8 @@ enum CatalogSlot {
     Deleted,
 }
 
-/// The items' attributes by number, derived from the catalog changes in the journal. Clones share
-/// unchanged pages.
+/// The attributes of each item by item number, derived from the catalog changes in the journal. A
+/// clone shares all unchanged pages.
 ///
 /// ```
 /// use sequor::domain::{Catalog, Item, ItemOperation};
@@ -35,8 +35,8 @@ pub struct Catalog {
     described: usize,
 }
 
-/// The attributes of an item that the catalog does not describe.
-static BLANK: Item = Item {
+/// Default attributes, for items without attributes in the catalog.
+static ITEM_WITHOUT_ATTRIBUTES: Item = Item {
     categories: Vec::new(),
     brand: None,
     price: None,
@@ -47,8 +47,8 @@ static BLANK: Item = Item {
 };
 
 impl Catalog {
-    /// Applies a change. A patch of an item without attributes creates them; a patch of a deleted
-    /// item changes nothing.
+    /// Applies a catalog operation to an item. A patch of an item without attributes patches the
+    /// default attributes. A patch of a deleted item changes nothing.
     pub fn apply(&mut self, item: ItemIx, operation: &ItemOperation) {
         self.slots.grow(item as usize + 1, CatalogSlot::default);
         let Some(slot) = self.slots.get_mut(item as usize) else { return };
@@ -68,18 +68,18 @@ impl Catalog {
         self.described = self.described + usize::from(is) - usize::from(was);
     }
 
-    /// The attributes of an item; an item without attributes is blank and available. `None` for a
-    /// deleted item.
+    /// The attributes of an item. An item without attributes has the default ones, which are empty
+    /// and available. `None` for a deleted item.
     #[must_use]
     pub fn get(&self, item: ItemIx) -> Option<&Item> {
         match self.slots.get(item as usize) {
-            None | Some(CatalogSlot::Blank) => Some(&BLANK),
+            None | Some(CatalogSlot::Blank) => Some(&ITEM_WITHOUT_ATTRIBUTES),
             Some(CatalogSlot::Described(known)) => Some(known),
             Some(CatalogSlot::Deleted) => None,
         }
     }
 
-    /// The attributes of an item that can be recommended at time `now`; `None` otherwise.
+    /// The attributes of an item if it can be recommended at time `now`, else `None`.
     #[must_use]
     pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
         self.get(item).filter(|known| known.is_recommendable(now))

@@ -1,15 +1,16 @@
-//! Consent of a user to storing and learning from events.
+//! The consent of a user to store events and to learn from them.
 
 use super::{Event, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A consent level. Each level includes the ones before it.
+/// A consent level. Each level permits everything that the lower levels permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consent {
-    /// Nothing is stored: a response uses only the request itself.
+    /// Nothing is stored. A response depends only on the request.
     None,
-    /// The user's own sequence is stored to answer this user. The model does not learn from it.
+    /// The user's own sequence is stored, to recommend items to this user. The model does not learn
+    /// from it.
     Session,
     /// Events are stored, and the model learns from them.
     #[default]
@@ -37,13 +38,13 @@ impl Consent {
     }
 }
 
-/// A value from a sender, with the consent that the sender states for this value alone.
+/// A value from a client, with the consent that the client states for this value only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WithConsent<T = Event> {
     /// The value.
     pub value: T,
-    /// The stated consent; `None` uses the user's stored consent, or else the default of the
-    /// settings.
+    /// The stated consent. If `None`, the user's stored consent applies, or else the default
+    /// consent of the settings.
     pub consent: Option<Consent>,
 }
 
@@ -60,8 +61,8 @@ impl<T> From<T> for WithConsent<T> {
     }
 }
 
-/// A change of a user's consent, valid from this entry on. Earlier data stays; an erasure removes
-/// it.
+/// A change of a user's consent, which applies from this journal entry on. Earlier data stays; only
+/// an erasure removes earlier data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsentChange {
     /// The user.

@@ -3,8 +3,8 @@
 use super::{ConsentChange, Event, Expiry, ItemChange, ModelChange, SourceName, Timestamp, UserErasure, UserMerge};
 use serde::{Deserialize, Serialize};
 
-/// One journal entry. All learned and stored state is derived from the entries, in their order. Add
-/// new variants at the end: the encoding numbers variants by position.
+/// One journal entry. All learned and stored state is derived from the entries in journal order.
+/// New variants must be added at the end, because the encoding numbers variants by position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// An event of a user.
@@ -17,21 +17,22 @@ pub enum Entry {
     Model(ModelChange),
     /// A merge of two users.
     Merge(UserMerge),
-    /// An event that updates the user's session but is excluded from learning.
+    /// An event that updates the user's sequence, but that the model does not learn.
     Private(Event),
     /// A change of a user's consent.
     Consent(ConsentChange),
-    /// The erasure of a user. The erasure replaces this entry with a [`Entry::Tombstone`], too.
+    /// The erasure of a user. A completed erasure replaces this entry, too, with an
+    /// [`Entry::Tombstone`].
     Erase(UserErasure),
-    /// The place of an erased or expired entry, so that other entries keep their offsets.
+    /// Replaces an erased or expired entry, so that other entries keep their offsets.
     #[serde(rename = "Blank")]
     Tombstone,
-    /// The expiry of entries that are older than their retention period.
+    /// The removal of entries that are older than their retention period.
     Expire(Expiry),
 }
 
 impl Entry {
-    /// Whether an expiry removes the entry, by the entry's kind and timestamp.
+    /// Whether `expiry` removes this entry, given the entry's kind and timestamp.
     #[must_use]
     pub fn is_expired_by(&self, expiry: &Expiry) -> bool {
         match self {
@@ -45,14 +46,14 @@ impl Entry {
 }
 
 impl Entry {
-    /// The event, if the entry is one, private or not.
+    /// The event, if the entry is an event or a private event.
     #[must_use]
     pub fn as_event(&self) -> Option<&Event> {
         if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
-    /// The users of the entry: none, one, or the two of a merge.
-    pub fn users(&self) -> impl Iterator<Item = &str> {
+    /// The ids of the users of the entry: none, one, or the two users of a merge.
+    pub fn user_ids(&self) -> impl Iterator<Item = &str> {
         let users: [Option<&str>; 2] = match self {
             Self::Event(event) | Self::Private(event) => [Some(&event.user_id), None],
             Self::Impression(impression) => [Some(&impression.user_id), None],
@@ -64,7 +65,7 @@ impl Entry {
         users.into_iter().flatten()
     }
 
-    /// The time of the entry; the earliest possible time for a tombstone.
+    /// The time of the entry. A tombstone has the earliest possible time.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         match self {
@@ -90,9 +91,9 @@ pub struct Impression {
     pub user_id: String,
     /// The time of the response.
     pub timestamp: Timestamp,
-    /// The version of the model weights that ranked it.
+    /// The version of the weights that ranked the items.
     pub weights_version: u64,
-    /// The items, best first.
+    /// The displayed items, best first.
     pub items: Vec<ImpressionItem>,
 }
 
@@ -101,6 +102,6 @@ pub struct Impression {
 pub struct ImpressionItem {
     /// The item.
     pub item_id: String,
-    /// The source of the item.
+    /// The source that generated the item.
     pub source: SourceName,
 }

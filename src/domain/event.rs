@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 /// an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// The sender's id of the event, for deduplication.
+    /// The id that the client gave the event, for deduplication.
     pub event_id: Option<String>,
-    /// The user: a known id or a generated anonymous id.
+    /// The user id: known to the site, or a generated anonymous id.
     pub user_id: String,
-    /// The site's own session id, if it sends one; a new id starts a new session.
+    /// The site's own session id, if the site sends one. A new id starts a new session.
     pub session_id: Option<String>,
     /// The kind of the interaction.
     pub kind: EventKind,
     /// The item; `None` for a search without an item.
     pub item_id: Option<String>,
-    /// The magnitude (rating, seconds played, price, …); `None` uses the kind's configured value.
+    /// The value of the event (rating, seconds played, price, …). If `None`, the value that the
+    /// settings give to the kind applies.
     pub value: Option<f32>,
     /// The time of the interaction.
     pub timestamp: Timestamp,
-    /// Additional properties from the sender, as a JSON object; `None` if there are none.
+    /// Additional properties from the client, as a JSON object; `None` if there are none.
     pub properties: Option<String>,
 }

@@ -1,10 +1,11 @@
-//! Event kinds, and their rules: whether a kind is a prediction target, and its default value.
+//! Event kinds and their rules. A rule says whether the kind is a prediction target, and which
+//! default value it has.
 
 use super::KindId;
 use serde::{Deserialize, Serialize};
 
-/// The kind of an interaction. The journal stores it by name, so that a change of settings never
-/// changes the meaning of old events.
+/// The kind of an interaction. The journal stores the name of the kind, so that a change of
+/// settings never changes the meaning of old events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
     /// An item's page was viewed.
@@ -36,7 +37,7 @@ pub enum EventKind {
 }
 
 /// The built-in kinds in the order of their [`KindId`]s.
-const BUILT_IN: [(EventKind, &str, bool, f32); 12] = [
+const BUILT_IN_KINDS: [(EventKind, &str, bool, f32); 12] = [
     (EventKind::View, "view", true, 1.0),
     (EventKind::Click, "click", true, 1.0),
     (EventKind::Search, "search", false, 0.0),
@@ -57,31 +58,33 @@ impl EventKind {
     pub fn name(&self) -> &str {
         match self {
             Self::Custom(name) => name,
-            built_in => BUILT_IN.iter().find(|(kind, ..)| kind == built_in).map_or("", |(_, name, ..)| name),
+            built_in => BUILT_IN_KINDS.iter().find(|(kind, ..)| kind == built_in).map_or("", |(_, name, ..)| name),
         }
     }
 
-    /// The kind of this name. An unknown name becomes [`EventKind::Custom`]; [`EventKinds::id`]
-    /// then accepts or rejects it.
+    /// The kind with this name. A name that is not built in becomes [`EventKind::Custom`].
+    /// [`EventKinds::id_of`] tells whether that kind is configured.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
-        BUILT_IN
+        BUILT_IN_KINDS
             .iter()
             .find(|(_, built_in, ..)| *built_in == name)
             .map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
     }
 }
 
-/// The rule of an event kind for learning.
+/// How the model learns from events of a kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindRule {
-    /// Whether events of this kind are prediction targets. Other kinds only serve as input.
+    /// Whether events of this kind are prediction targets. Events of other kinds are only inputs of
+    /// the model.
     pub target: bool,
-    /// The value for the interest head if the event has no value of its own.
+    /// The value that the interest head learns for an event without its own value.
     pub value: f32,
 }
 
-/// The table of active kinds: the built-in ones, then those of the settings in their order.
+/// The table of active kinds: the built-in kinds, then the custom kinds in the order of the
+/// settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventKinds {
     rules: Vec<(EventKind, KindRule)>,
@@ -89,24 +92,25 @@ pub struct EventKinds {
 
 impl Default for EventKinds {
     fn default() -> Self {
-        let rules =
-            BUILT_IN.iter().map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value }));
+        let rules = BUILT_IN_KINDS
+            .iter()
+            .map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value }));
         Self { rules: rules.collect() }
     }
 }
 
 impl EventKinds {
-    /// Maximum number of kinds, built-in and custom together.
-    pub const MAX: usize = 64;
+    /// Maximum number of built-in and custom kinds together.
+    pub const MAX_KINDS: usize = 64;
 
-    /// Sets the rule of a kind, or adds the kind. Returns `false`, changing nothing, if the table
-    /// is full.
-    pub fn set(&mut self, kind: EventKind, rule: KindRule) -> bool {
+    /// Sets the rule of a kind, and adds the kind if it is new. Returns `false` and changes nothing
+    /// if the kind is new and the table is full.
+    pub fn set_rule(&mut self, kind: EventKind, rule: KindRule) -> bool {
         if let Some((_, old)) = self.rules.iter_mut().find(|(known, _)| *known == kind) {
             *old = rule;
             return true;
         }
-        let has_room = self.rules.len() < Self::MAX;
+        let has_room = self.rules.len() < Self::MAX_KINDS;
         if has_room {
             self.rules.push((kind, rule));
         }
@@ -115,13 +119,13 @@ impl EventKinds {
 
     /// The id of a kind; `None` if it is neither built in nor configured.
     #[must_use]
-    pub fn id(&self, kind: &EventKind) -> Option<KindId> {
+    pub fn id_of(&self, kind: &EventKind) -> Option<KindId> {
         self.rules.iter().position(|(known, _)| known == kind).and_then(|index| KindId::try_from(index).ok())
     }
 
-    /// The rule of a kind. An unknown kind is no target.
+    /// The rule of a kind. An unknown kind is not a target.
     #[must_use]
-    pub fn rule(&self, id: KindId) -> KindRule {
+    pub fn rule_of(&self, id: KindId) -> KindRule {
         self.rules.get(usize::from(id)).map_or(KindRule { target: false, value: 0.0 }, |(_, rule)| rule.clone())
     }
 
@@ -131,7 +135,7 @@ impl EventKinds {
         self.rules.len()
     }
 
-    /// Whether the table is empty; never, because it contains the built-in kinds.
+    /// Always `false`, because the table contains the built-in kinds.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()

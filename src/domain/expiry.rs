@@ -3,11 +3,11 @@
 use super::{EventKind, EventKinds, KindId, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An expiry: it removes entries beyond the retention period of their kind from the journal, from
-/// sessions and from other individual records. Counts and trained weights stay.
+/// An expiry removes entries that are older than the retention period of their kind: from the
+/// journal, from user sequences and from other per-user records. Counts and trained weights stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
-    /// Event kinds with their cutoffs: events before the cutoff are removed.
+    /// Event kinds, each with a cutoff time: events of the kind before that time are removed.
     pub events: Vec<(EventKind, Timestamp)>,
     /// Impressions before this time are removed.
     pub impressions: Option<Timestamp>,
@@ -16,12 +16,12 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// The cutoffs by kind number, for steps.
+    /// The cutoff times by kind id, to test the steps of a sequence.
     #[must_use]
     pub fn cutoffs(&self, kinds: &EventKinds) -> ExpiryCutoffs {
         let mut before = vec![Timestamp::MIN; kinds.len()];
         for (kind, at) in &self.events {
-            if let Some(cutoff) = kinds.id(kind).and_then(|id| before.get_mut(usize::from(id))) {
+            if let Some(cutoff) = kinds.id_of(kind).and_then(|id| before.get_mut(usize::from(id))) {
                 *cutoff = *at;
             }
         }
@@ -29,7 +29,7 @@ impl Expiry {
     }
 }
 
-/// The cutoffs of an [`Expiry`] by kind number.
+/// The cutoff times of an [`Expiry`], by kind id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExpiryCutoffs {
     before: Vec<Timestamp>,
@@ -38,18 +38,18 @@ pub struct ExpiryCutoffs {
 }
 
 impl ExpiryCutoffs {
-    /// Whether a step of kind `kind` at time `at` is removed.
+    /// Whether the expiry removes a step of kind `kind` at time `at`.
     #[must_use]
-    pub fn covers(&self, kind: KindId, at: Timestamp) -> bool {
+    pub fn is_expired(&self, kind: KindId, at: Timestamp) -> bool {
         self.before.get(usize::from(kind)).is_some_and(|before| at < *before)
     }
 
-    /// Removes expired steps from a sequence. The next remaining step takes over a removed session
-    /// start. Returns whether any step was removed.
-    pub fn prune(&self, steps: &mut Vec<Step>) -> bool {
+    /// Removes expired steps from a sequence. If a removed step started a session, the next
+    /// remaining step of the session becomes its start. Returns whether any step was removed.
+    pub fn remove_expired(&self, steps: &mut Vec<Step>) -> bool {
         let (before, mut pending_start) = (steps.len(), false);
         steps.retain_mut(|step| {
-            let is_removed = self.covers(step.kind, step.at);
+            let is_removed = self.is_expired(step.kind, step.at);
             step.starts_session |= pending_start;
             pending_start = is_removed && step.starts_session;
             !is_removed
@@ -95,20 +95,20 @@ mod tests {
         assert!(!Entry::Event(event(EventKind::View, 0)).is_expired_by(&expiry));
         assert!(impression(49).is_expired_by(&expiry) && !impression(50).is_expired_by(&expiry));
         let cutoffs = expiry.cutoffs(&EventKinds::default());
-        let search = EventKinds::default().id(&EventKind::Search).unwrap();
-        assert!(cutoffs.covers(search, 99) && !cutoffs.covers(search, 100) && !cutoffs.covers(0, 0));
-        assert!(!cutoffs.covers(12, 0), "`tea` is not a configured kind");
+        let search = EventKinds::default().id_of(&EventKind::Search).unwrap();
+        assert!(cutoffs.is_expired(search, 99) && !cutoffs.is_expired(search, 100) && !cutoffs.is_expired(0, 0));
+        assert!(!cutoffs.is_expired(12, 0), "`tea` is not a configured kind");
     }
 
     #[test]
-    fn the_next_step_takes_over_a_removed_session_start() {
+    fn the_step_after_a_removed_session_start_starts_the_session() {
         let cutoffs =
             Expiry { events: vec![(EventKind::Search, 100)], ..Expiry::default() }.cutoffs(&EventKinds::default());
         let step = |kind, at, starts_session| Step { item: None, kind, starts_session, at, value: 1.0 };
         let mut steps =
             vec![step(2, 1, true), step(2, 2, false), step(0, 3, false), step(2, 100, true), step(0, 101, false)];
-        assert!(cutoffs.prune(&mut steps));
+        assert!(cutoffs.remove_expired(&mut steps));
         assert_eq!(steps, [step(0, 3, true), step(2, 100, true), step(0, 101, false)]);
-        assert!(!cutoffs.prune(&mut steps));
+        assert!(!cutoffs.remove_expired(&mut steps));
     }
 }

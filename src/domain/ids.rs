@@ -1,14 +1,16 @@
 //! Numeric identifiers: offsets, times, items, kinds.
 
-/// The position of an entry in the journal: 0 for the first one ever, then consecutive.
+/// The position of an entry in the journal. The first entry has offset 0, and offsets are
+/// consecutive.
 pub type Offset = u64;
 
 /// Milliseconds since 1970-01-01T00:00:00 UTC.
 pub type Timestamp = i64;
 
-/// The dense number of an item, in the order in which the journal first names items.
+/// The number of an item. Items are numbered from 0, in the order in which the journal first names
+/// them.
 pub type ItemIx = u32;
 
-/// The dense number of an event kind: its index in the configured kinds. The network has an
-/// embedding per kind.
+/// The number of an event kind: its index in the table of active kinds. The network has an
+/// embedding for each kind id.
 pub type KindId = u8;

@@ -17,14 +17,14 @@ pub struct Item {
     pub tags: Vec<String>,
     /// Whether the item is available now. An unavailable item is never recommended.
     pub available: bool,
-    /// The item is not recommended before this time.
+    /// The time of publication. The item is not recommended before this time.
     pub published: Option<Timestamp>,
-    /// The item is not recommended from this time on.
+    /// The time of expiry. The item is not recommended from this time on.
     pub expires: Option<Timestamp>,
 }
 
 impl Default for Item {
-    /// An item without attributes is available.
+    /// An item without attributes, which is available.
     fn default() -> Self {
         Self {
             categories: Vec::new(),
@@ -52,35 +52,35 @@ impl Item {
 pub struct ItemPatch {
     /// See [`Item::categories`].
     pub categories: Option<Vec<String>>,
-    /// See [`Item::brand`]; `Some(None)` removes it.
+    /// See [`Item::brand`]; `Some(None)` removes the attribute.
     pub brand: Option<Option<String>>,
-    /// See [`Item::price`]; `Some(None)` removes it.
+    /// See [`Item::price`]; `Some(None)` removes the attribute.
     pub price: Option<Option<f64>>,
     /// See [`Item::tags`].
     pub tags: Option<Vec<String>>,
     /// See [`Item::available`].
     pub available: Option<bool>,
-    /// See [`Item::published`]; `Some(None)` removes it.
+    /// See [`Item::published`]; `Some(None)` removes the attribute.
     pub published: Option<Option<Timestamp>>,
-    /// See [`Item::expires`]; `Some(None)` removes it.
+    /// See [`Item::expires`]; `Some(None)` removes the attribute.
     pub expires: Option<Option<Timestamp>>,
 }
 
 impl ItemPatch {
     /// Applies the patch to an item.
     pub fn apply(&self, item: &mut Item) {
-        fn set<T: Clone>(attribute: &mut T, change: &Option<T>) {
+        fn replace_if_some<T: Clone>(attribute: &mut T, change: &Option<T>) {
             if let Some(value) = change {
                 attribute.clone_from(value);
             }
         }
-        set(&mut item.categories, &self.categories);
-        set(&mut item.brand, &self.brand);
-        set(&mut item.price, &self.price);
-        set(&mut item.tags, &self.tags);
-        set(&mut item.available, &self.available);
-        set(&mut item.published, &self.published);
-        set(&mut item.expires, &self.expires);
+        replace_if_some(&mut item.categories, &self.categories);
+        replace_if_some(&mut item.brand, &self.brand);
+        replace_if_some(&mut item.price, &self.price);
+        replace_if_some(&mut item.tags, &self.tags);
+        replace_if_some(&mut item.available, &self.available);
+        replace_if_some(&mut item.published, &self.published);
+        replace_if_some(&mut item.expires, &self.expires);
     }
 }
 
@@ -89,9 +89,9 @@ impl ItemPatch {
 pub enum ItemOperation {
     /// Replaces all attributes of the item.
     Put(Item),
-    /// Changes some attributes; a deleted item stays deleted.
+    /// Changes some attributes of the item. A deleted item stays deleted.
     Patch(ItemPatch),
-    /// Deletes the item: it is not recommended until it is put again.
+    /// Deletes the item. It is not recommended until a `Put` adds it again.
     Delete,
 }
 
@@ -100,7 +100,7 @@ pub enum ItemOperation {
 pub struct ItemChange {
     /// The item.
     pub item_id: String,
-    /// When the change arrived.
+    /// The time at which the change arrived.
     pub timestamp: Timestamp,
     /// The operation.
     #[serde(rename = "act")]

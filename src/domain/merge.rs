@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// `into`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserMerge {
-    /// The id that becomes an alias, usually of an anonymous visitor.
+    /// The user id that becomes an alias of `into`, usually the id of an anonymous visitor.
     pub from: String,
-    /// The user that remains.
+    /// The id of the user that remains.
     pub into: String,
     /// The time of the merge.
     pub timestamp: Timestamp,

@@ -3,8 +3,8 @@
 use super::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An operation that changes the model from this entry on. It is in the journal, so that the
-/// learned state can be derived from the journal alone.
+/// The journal entry of an operation on the model. The operation applies from this entry on. The
+/// journal contains it so that the learned state depends only on the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ModelChange {
     /// The time of the operation.
@@ -16,37 +16,37 @@ pub struct ModelChange {
     pub cause: ModelChangeCause,
 }
 
-/// An operation on the model. Add new variants at the end: the encoding numbers variants by
-/// position.
+/// An operation on the model. New variants must be added at the end, because the encoding numbers
+/// variants by position.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ModelOperation {
-    /// Restores network, ranker and clusters to their state before the journal entry `to`. Counts
-    /// and stored user state stay.
+    /// Restores the network, the ranker and the clusters to their state before journal entry `to`.
+    /// Counts and user sequences stay.
     Rollback {
-        /// The first entry that the restored state does not contain.
+        /// Offset of the first entry that the restored state has not learned.
         to: Offset,
     },
-    /// Pauses learning. Sessions continue, and new items get numbers.
+    /// Pauses learning. User sequences still advance, and new items get numbers.
     Pause,
     /// Resumes learning.
     Resume,
-    /// Sets the network's learning rate, above 0.
+    /// Sets the learning rate of the network, which must be above 0.
     LearningRate {
         /// The new learning rate.
         value: f32,
     },
-    /// Rebuilds the item clusters before the next scheduled time.
+    /// Rebuilds the item clusters now, in addition to the schedule.
     Recluster,
-    /// Tests and trains on one event in 2^`halvings` from here on. Sessions and candidate sources
-    /// take in every event.
+    /// Sets the training share: from this entry on, the learner tests and trains on one event in
+    /// 2^`halvings`. User sequences and candidate sources still learn every event.
     TrainingShare {
-        /// The number of times that the share is halved, at most [`ModelOperation::MAX_HALVINGS`].
+        /// How many times the full share is halved, at most [`ModelOperation::MAX_HALVINGS`].
         halvings: u8,
     },
 }
 
 impl ModelOperation {
-    /// The largest number of halvings of the training share: 1/64.
+    /// Maximum number of halvings of the training share. Six halvings give a share of 1/64.
     pub const MAX_HALVINGS: u8 = 6;
 
     /// The name in the API and in exports.
@@ -63,7 +63,7 @@ impl ModelOperation {
     }
 }
 
-/// The cause of a model operation. Add new variants at the end.
+/// The cause of an operation on the model. New variants must be added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelChangeCause {
     /// A request of an operator.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A vector of pages behind `Arc`s. Cloning copies only the page table. Writing to a page that a
-/// clone still holds copies that page. So publishing an immutable copy costs time in proportion to
-/// the changes since the last one, not to the length.
+/// A vector stored in pages behind `Arc`s. Cloning copies only the list of pages. A write to a page
+/// that a clone still shares copies that page. The cost of publishing an immutable copy is
+/// therefore proportional to the changes since the previous copy, not to the length.
 ///
 /// ```
 /// let mut table = sequor::domain::PagedVec::<u32, 64>::default();
@@ -16,19 +16,19 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(serialize = "T: Serialize", deserialize = "T: Deserialize<'de>"))]
-pub struct PagedVec<T, const ROWS: usize> {
+pub struct PagedVec<T, const VALUES_PER_PAGE: usize> {
     pages: Vec<Arc<Vec<T>>>,
     len: usize,
 }
 
-impl<T, const ROWS: usize> Default for PagedVec<T, ROWS> {
+impl<T, const VALUES_PER_PAGE: usize> Default for PagedVec<T, VALUES_PER_PAGE> {
     fn default() -> Self {
         Self { pages: Vec::new(), len: 0 }
     }
 }
 
-impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
-    /// Grows the vector to at least `len` values; `fill` creates the new ones.
+impl<T: Clone, const VALUES_PER_PAGE: usize> PagedVec<T, VALUES_PER_PAGE> {
+    /// Grows the vector to at least `len` values. `fill` creates the new values.
     pub fn grow(&mut self, len: usize, mut fill: impl FnMut() -> T) {
         while self.len < len {
             self.push(fill());
@@ -38,9 +38,9 @@ impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
     /// Appends one value.
     pub fn push(&mut self, value: T) {
         match self.pages.last_mut() {
-            Some(page) if !self.len.is_multiple_of(ROWS) => Arc::make_mut(page).push(value),
+            Some(page) if !self.len.is_multiple_of(VALUES_PER_PAGE) => Arc::make_mut(page).push(value),
             _ => {
-                let mut page = Vec::with_capacity(ROWS);
+                let mut page = Vec::with_capacity(VALUES_PER_PAGE);
                 page.push(value);
                 self.pages.push(Arc::new(page));
             }
@@ -51,12 +51,13 @@ impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
     /// The value at an index.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&T> {
-        self.pages.get(index / ROWS)?.get(index % ROWS)
+        self.pages.get(index / VALUES_PER_PAGE)?.get(index % VALUES_PER_PAGE)
     }
 
-    /// The mutable value at an index. Copies its page if a clone still holds it.
+    /// The value at an index, for writing. Copies the page of the value if a clone still shares the
+    /// page.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        Arc::make_mut(self.pages.get_mut(index / ROWS)?).get_mut(index % ROWS)
+        Arc::make_mut(self.pages.get_mut(index / VALUES_PER_PAGE)?).get_mut(index % VALUES_PER_PAGE)
     }
 
     /// The length.
@@ -71,7 +72,7 @@ impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
         self.len == 0
     }
 
-    /// The pages, in order; each but the last holds `ROWS` values.
+    /// The pages, in order. Every page except the last has `VALUES_PER_PAGE` values.
     pub fn pages(&self) -> impl Iterator<Item = &[T]> {
         self.pages.iter().map(|page| page.as_slice())
     }

@@ -1,9 +1,10 @@
-//! User ids that stand for "no id" and so belong to many visitors, such as `undefined`.
+//! Placeholder user ids such as `undefined`. A placeholder means "no id", so many visitors share
+//! it.
 
 use std::collections::BTreeSet;
 
-/// The placeholders that software sends by mistake or for a visitor without an id.
-const KNOWN: [&str; 20] = [
+/// Placeholder ids that clients send by mistake, or for a visitor without an id.
+const DEFAULT_PLACEHOLDER_IDS: [&str; 20] = [
     "",
     "-",
     "-1",
@@ -26,38 +27,38 @@ const KNOWN: [&str; 20] = [
     "unset",
 ];
 
-/// Ids that are never merged with another. Upper and lower case, and white space around an id, do
-/// not count.
+/// A set of placeholder ids, which are never merged with another user. The comparison ignores case
+/// and the white space around an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaceholderIds(BTreeSet<String>);
 
 impl PlaceholderIds {
-    /// The default list, as in the settings.
+    /// The default placeholder ids of the settings.
     #[must_use]
     pub fn default_list() -> Vec<String> {
-        KNOWN.iter().map(|id| (*id).to_owned()).collect()
+        DEFAULT_PLACEHOLDER_IDS.iter().map(|id| (*id).to_owned()).collect()
     }
 
-    /// A set of ids.
+    /// Creates a set from the given ids.
     #[must_use]
     pub fn new<'i>(ids: impl IntoIterator<Item = &'i str>) -> Self {
-        Self(ids.into_iter().map(normalise).collect())
+        Self(ids.into_iter().map(normalise_id).collect())
     }
 
     /// Whether an id is a placeholder.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
-        self.0.contains(&normalise(id))
+        self.0.contains(&normalise_id(id))
     }
 }
 
 impl Default for PlaceholderIds {
     fn default() -> Self {
-        Self::new(KNOWN)
+        Self::new(DEFAULT_PLACEHOLDER_IDS)
     }
 }
 
-fn normalise(id: &str) -> String {
+fn normalise_id(id: &str) -> String {
     id.trim().to_lowercase()
 }
 
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_and_white_space_do_not_count() {
+    fn contains_ignores_case_and_surrounding_white_space() {
         let ids = PlaceholderIds::default();
         for id in ["undefined", "NULL", " Guest ", "", "  ", "0", "[object Object]"] {
             assert!(ids.contains(id), "{id:?}");

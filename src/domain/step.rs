@@ -3,14 +3,15 @@
 use super::{EventKinds, ItemIx, KindId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An event, reduced to the model's input.
+/// A step of a sequence: the part of an event that the model uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// The item; `None` for an event without an item.
     pub item: Option<ItemIx>,
     /// The event's kind.
     pub kind: KindId,
-    /// Whether the step starts a session: it follows an idle gap or has a new `session_id`.
+    /// Whether the step starts a session. A step starts a session if it follows an idle gap or has
+    /// a new `session_id`.
     pub starts_session: bool,
     /// The time of the event.
     pub at: Timestamp,
@@ -25,10 +26,10 @@ impl Step {
         self.value < 0.0
     }
 
-    /// The item that the step selects: the one to predict and to count. `None` if the step has no
-    /// item, is of a kind that is no target, or is a dismissal.
+    /// The target item of the step, which the model predicts and the sources count. `None` if the
+    /// step has no item, if its kind is not a target kind, or if it is a dismissal.
     #[must_use]
-    pub fn target(&self, kinds: &EventKinds) -> Option<ItemIx> {
-        self.item.filter(|_| kinds.rule(self.kind).target && !self.is_dismissal())
+    pub fn target_item(&self, kinds: &EventKinds) -> Option<ItemIx> {
+        self.item.filter(|_| kinds.rule_of(self.kind).target && !self.is_dismissal())
     }
 }

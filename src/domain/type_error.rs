@@ -1,8 +1,8 @@
-//! Rewrites the type errors of serde without the names of Rust types.
+//! Rewrites the type errors of serde so that they contain no names of Rust types.
 
-/// The message of a serde error, with the expected Rust type in words: "expected usize" becomes
-/// "expected a whole number of at least 0". `table` is the format's word for a map: "a table" in
-/// TOML, "an object" in JSON.
+/// Rewrites the message of a serde error with the expected Rust type in words. For example,
+/// "expected usize" becomes "expected a whole number of at least 0". `table` is the word for a map
+/// in the file format: "a table" in TOML, "an object" in JSON.
 #[must_use]
 pub fn describe_type_error(message: &str, table: &str) -> String {
     if let Some((head, _)) = message.split_once(" any variant of untagged enum ") {
@@ -24,10 +24,10 @@ pub fn describe_type_error(message: &str, table: &str) -> String {
         },
         None => found.to_owned(),
     };
-    format!("{found}, expected {}{position}", expected_in_words(expected, table))
+    format!("{found}, expected {}{position}", describe_expected_type(expected, table))
 }
 
-fn expected_in_words<'t>(expected: &'t str, table: &'t str) -> &'t str {
+fn describe_expected_type<'t>(expected: &'t str, table: &'t str) -> &'t str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number of at least 0",
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_no_rust_type() {
+    fn described_type_errors_name_no_rust_type() {
         for (message, words) in [
             ("invalid type: integer `3`, expected struct KindSettings", "invalid type: integer `3`, expected a table"),
             (

@@ -1,4 +1,4 @@
-//! A user's behaviour sequence.
+//! The sequence of a user's latest steps.
 
 use super::{ExpiryCutoffs, Offset, Step, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The last steps of one user, across sessions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UserSequence {
-    /// Number of the current session of this user, starting from 1.
+    /// Number of the current session of this user. The first session has number 1.
     pub session_number: u32,
     /// The journal offset of the current session's first event, which identifies the session across
     /// users.
@@ -21,16 +21,16 @@ impl UserSequence {
     /// Maximum number of steps.
     pub const MAX_STEPS: usize = 50;
 
-    /// Whether an event would start a new session: the first event ever, an event after a gap of
-    /// more than `idle_gap_ms`, or an event with another `session_id`.
+    /// Whether an event would start a new session. An event starts a session if it is the first
+    /// one, if it follows a gap of more than `idle_gap_ms`, or if its `session_id` is new.
     #[must_use]
     pub fn starts_new_session(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> bool {
         let idle = self.steps.last().is_none_or(|last| at.saturating_sub(last.at) > idle_gap_ms);
         idle || (session_id.is_some() && session_id != self.session_id.as_deref())
     }
 
-    /// Appends the event at a journal offset. Returns whether it starts a new session, see
-    /// [`UserSequence::starts_new_session`].
+    /// Appends the step of the event at journal offset `offset`. Returns whether the step starts a
+    /// new session, see [`UserSequence::starts_new_session`].
     pub fn push(&mut self, offset: Offset, mut step: Step, session_id: Option<&str>, idle_gap_ms: i64) -> bool {
         step.starts_session = self.starts_new_session(step.at, session_id, idle_gap_ms);
         if step.starts_session {
@@ -50,9 +50,10 @@ impl UserSequence {
     /// - Steps are interleaved by time. Each sequence keeps its order, and this user's steps come
     ///   first at equal times.
     ///
-    /// - A session start stays, unless steps of the other sequence now fill the idle gap before it.
+    /// - A step that started a session still does, unless steps of the other sequence now fill the
+    ///   idle gap before it.
     ///
-    /// - The current `session_id` is that of the last step.
+    /// - The new `session_id` is that of the sequence with the last step.
     ///
     /// - A session that was joined from two keeps the offset of the one that started it. If that
     ///   start is no longer stored, it keeps the smaller offset of the two current sessions.
@@ -60,10 +61,13 @@ impl UserSequence {
         if other.steps.is_empty() {
             return;
         }
-        let (mut own, mut others) = (self.marked(idle_gap_ms).peekable(), other.marked(idle_gap_ms).peekable());
+        let (mut own, mut others) = (
+            self.steps_with_session_marks(idle_gap_ms).peekable(),
+            other.steps_with_session_marks(idle_gap_ms).peekable(),
+        );
         let (mut steps, mut joined) = (Vec::with_capacity(self.steps.len() + other.steps.len()), 0);
-        // `current_from_own`: which sequence started the current session, if that is stored.
-        // `last_from_own`: which sequence has the last step.
+        // `current_from_own` tells whether this sequence started the current session, if the start
+        // is stored. `last_from_own` tells whether this sequence has the last step.
         let (mut current_from_own, mut last_from_own) = (None, true);
         loop {
             let is_own = match (own.peek(), others.peek()) {
@@ -72,14 +76,14 @@ impl UserSequence {
                 (None, Some(_)) => false,
                 (None, None) => break,
             };
-            let Some(MarkedStep { mut step, by_id, starts_current }) =
+            let Some(MarkedStep { mut step, started_by_session_id, starts_current }) =
                 (if is_own { own.next() } else { others.next() })
             else {
                 break;
             };
             if step.starts_session {
                 let idle = steps.last().is_none_or(|before: &Step| step.at.saturating_sub(before.at) > idle_gap_ms);
-                step.starts_session = by_id || idle;
+                step.starts_session = started_by_session_id || idle;
                 if step.starts_session {
                     current_from_own = starts_current.then_some(is_own);
                 } else {
@@ -104,29 +108,28 @@ impl UserSequence {
         *self = merged;
     }
 
-    /// Removes expired steps and returns whether any were removed. If no step is left, the session
-    /// id is removed too.
+    /// Removes expired steps and returns whether any step was removed. If no step is left, also
+    /// removes the session id.
     pub fn expire(&mut self, cutoffs: &ExpiryCutoffs) -> bool {
-        let removed = cutoffs.prune(&mut self.steps);
+        let removed = cutoffs.remove_expired(&mut self.steps);
         if self.steps.is_empty() {
             self.session_id = None;
         }
         removed
     }
 
-    /// The steps, each with whether a new `session_id` started a session there, and whether it
-    /// starts the current session.
-    fn marked(&self, idle_gap_ms: i64) -> impl Iterator<Item = MarkedStep> {
+    /// The steps with the additional information that [`UserSequence::merge`] needs.
+    fn steps_with_session_marks(&self, idle_gap_ms: i64) -> impl Iterator<Item = MarkedStep> {
         let last = self.steps.iter().rposition(|step| step.starts_session);
         self.steps.iter().enumerate().map(move |(index, step)| {
             let before = index.checked_sub(1).and_then(|before| self.steps.get(before));
-            let by_id =
+            let started_by_session_id =
                 step.starts_session && before.is_some_and(|before| step.at.saturating_sub(before.at) <= idle_gap_ms);
-            MarkedStep { step: *step, by_id, starts_current: last == Some(index) }
+            MarkedStep { step: *step, started_by_session_id, starts_current: last == Some(index) }
         })
     }
 
-    /// The steps of the current session alone, oldest first.
+    /// The steps of the current session, oldest first.
     #[must_use]
     pub fn current_session(&self) -> &[Step] {
         let start = self.steps.iter().rposition(|step| step.starts_session).unwrap_or(0);
@@ -134,12 +137,12 @@ impl UserSequence {
     }
 }
 
-/// A step with the information that a merge needs.
+/// A step with the additional information that [`UserSequence::merge`] needs.
 struct MarkedStep {
     step: Step,
-    /// A new `session_id`, not an idle gap, started a session here.
-    by_id: bool,
-    /// The step starts the current session.
+    /// Whether the step starts a session because of a new `session_id`, not because of an idle gap.
+    started_by_session_id: bool,
+    /// Whether the step starts the current session.
     starts_current: bool,
 }
 
@@ -148,18 +151,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn step(at: Timestamp) -> Step {
+    fn step_at(at: Timestamp) -> Step {
         Step { item: Some(1), kind: 0, starts_session: false, at, value: 1.0 }
     }
 
     #[test]
-    fn an_idle_gap_or_a_new_id_starts_a_session() {
+    fn an_idle_gap_or_a_new_session_id_starts_a_session() {
         let mut sequence = UserSequence::default();
-        assert!(sequence.push(0, step(0), Some("a"), 10));
-        assert!(!sequence.push(1, step(10), Some("a"), 10), "a gap of exactly the limit does not start a session");
-        assert!(sequence.push(2, step(21), Some("a"), 10));
-        assert!(sequence.push(3, step(22), Some("b"), 10));
-        assert!(!sequence.push(4, step(23), None, 10), "an event without an id belongs to the current session");
+        assert!(sequence.push(0, step_at(0), Some("a"), 10));
+        assert!(!sequence.push(1, step_at(10), Some("a"), 10), "a gap of exactly the limit does not start a session");
+        assert!(sequence.push(2, step_at(21), Some("a"), 10));
+        assert!(sequence.push(3, step_at(22), Some("b"), 10));
+        assert!(!sequence.push(4, step_at(23), None, 10), "an event without an id belongs to the current session");
         assert_eq!((sequence.session_number, sequence.session_start), (3, 3));
         assert_eq!(sequence.current_session().len(), 2);
     }
@@ -168,7 +171,7 @@ mod tests {
     fn only_the_last_steps_are_kept() {
         let mut sequence = UserSequence::default();
         for at in 0..200 {
-            sequence.push(at as u64, step(at), None, 10);
+            sequence.push(at as u64, step_at(at), None, 10);
         }
         assert_eq!(sequence.steps.len(), UserSequence::MAX_STEPS);
         assert_eq!(sequence.steps[0].at, 150);
@@ -183,7 +186,7 @@ mod tests {
     fn sequence_of(events: &[(u64, i64)]) -> UserSequence {
         let mut sequence = UserSequence::default();
         for (offset, at) in events {
-            sequence.push(*offset, step(*at), None, 10);
+            sequence.push(*offset, step_at(*at), None, 10);
         }
         sequence
     }
@@ -192,7 +195,7 @@ mod tests {
         #[test]
         fn merged_users_equal_one_user_with_all_events(gaps in proptest::collection::vec((0_i64..16, any::<bool>()), 0..120)) {
             let mut at = 0;
-            // All times differ, so that the order is unique.
+            // All times differ, so the order of the events is unique.
             let events: Vec<_> = (0_u64..).zip(gaps).map(|(offset, (gap, own))| { at += gap + 1; (offset, at, own) }).collect();
             let of = |wanted: &dyn Fn(bool) -> bool| -> Vec<_> {
                 events.iter().filter(|(_, _, own)| wanted(*own)).map(|(offset, at, _)| (*offset, *at)).collect()
@@ -213,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_start_by_id_stays_and_the_session_id_is_that_of_the_last_step() {
+    fn merging_keeps_a_session_start_by_session_id_and_the_session_id_of_the_last_step() {
         let mut ann = UserSequence::default();
-        ann.push(0, step(0), Some("a"), 10);
-        ann.push(1, step(5), Some("b"), 10);
+        ann.push(0, step_at(0), Some("a"), 10);
+        ann.push(1, step_at(5), Some("b"), 10);
         let mut anon = UserSequence::default();
-        anon.push(2, step(3), Some("c"), 10);
-        anon.push(3, step(9), None, 10);
+        anon.push(2, step_at(3), Some("c"), 10);
+        anon.push(3, step_at(9), None, 10);
         ann.merge(&anon, 10);
         assert_eq!(
             ann.steps.iter().map(|step| (step.at, step.starts_session)).collect::<Vec<_>>(),

@@ -194,7 +194,7 @@ impl ValidationRules {
 
     fn parse_kind(&self, name: &str) -> Result<EventKind, ValidationError> {
         let kind = EventKind::from_name(name);
-        if self.kinds.id(&kind).is_some() {
+        if self.kinds.id_of(&kind).is_some() {
             return Ok(kind);
         }
         let known: Vec<_> = self.kinds.names().collect();
@@ -395,7 +395,7 @@ mod tests {
         let search = RawEvent { kind: Some("search".into()), item_id: None, ..valid_event() };
         assert_eq!(ValidationRules::default().validate_event(search, NOW).unwrap().value.item_id, None);
         let mut rules = ValidationRules::default();
-        rules.kinds.set(EventKind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
+        rules.kinds.set_rule(EventKind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
         let event =
             rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..valid_event() }, NOW).unwrap().value;
         assert_eq!(event.kind, EventKind::Custom("wishlist".into()));

@@ -1,27 +1,27 @@
 //! Background jobs whose results are applied at fixed offsets.
 
-/// A job. It owns its inputs and returns its result.
+/// A background job: a closure that owns its inputs and returns its result.
 pub type BackgroundJob<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// Runs one job at a time, either inline or on a separate thread. The learned state is the same in
-/// both cases, because the learner takes the result at a fixed offset.
+/// both cases, because the learner applies the result at a fixed journal offset.
 pub trait BackgroundJobs<T>: Send {
-    /// Starts a job. The previous job must have been finished.
+    /// Starts a job. The caller must have taken the result of the previous job.
     fn start(&mut self, job: BackgroundJob<T>);
 
-    /// Returns the result of the last job, and waits for it if necessary.
+    /// Waits for the started job to end and returns its result.
     ///
     /// # Errors
-    /// [`JobLost`] if no job was started, or if the job panicked.
-    fn finish(&mut self) -> Result<T, JobLost>;
+    /// [`JobLost`] if no job was started or if the job panicked.
+    fn take_result(&mut self) -> Result<T, JobLost>;
 }
 
-/// A background job returned no result: it panicked, or no job was started.
+/// Error: a background job returned no result, because it panicked or was never started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the background job returned no result: it panicked or was never started")]
 pub struct JobLost;
 
-/// Runs each job inline, on the caller's thread.
+/// Runs each job on the thread of the caller.
 #[derive(Debug)]
 pub struct InlineJobs<T>(Option<T>);
 
@@ -36,7 +36,7 @@ impl<T: Send> BackgroundJobs<T> for InlineJobs<T> {
         self.0 = Some(job());
     }
 
-    fn finish(&mut self) -> Result<T, JobLost> {
+    fn take_result(&mut self) -> Result<T, JobLost> {
         self.0.take().ok_or(JobLost)
     }
 }

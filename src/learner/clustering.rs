@@ -1,4 +1,5 @@
-//! The clustering schedule: when a clustering starts, and from which offset its clusters are used.
+//! The clustering schedule: at which offset a clustering starts, and from which offset the learner
+//! uses its clusters.
 
 use crate::candidates::{ClusterError, ClusterSettings, Clusters};
 use crate::domain::Offset;
@@ -12,36 +13,37 @@ use super::background_jobs::BackgroundJobs;
 /// The result of a clustering job.
 pub type ClusteringResult = Result<Clusters, ClusterError>;
 
-/// Schedules clusterings. One starts every `clusters.every` entries, from the embeddings at that
-/// offset. Its clusters come into use `clusters.lag` entries later.
+/// Schedules the clusterings of item embeddings. A clustering starts every `clusters.every` journal
+/// entries, from the embeddings at that offset. The learner uses the new clusters `clusters.lag`
+/// entries later.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ClusteringSchedule {
     current: Option<Arc<Clusters>>,
-    /// Finished clusters whose offset has not been reached.
+    /// The result of a finished clustering that is not yet in use.
     ready: Option<Arc<Clusters>>,
     #[serde(skip)]
-    running: bool,
-    /// The offset from which the result of the pending clustering is used.
-    due: Option<Offset>,
-    /// A clustering was requested and starts at the next offset.
-    asked: bool,
+    is_running: bool,
+    /// The offset from which the learner uses the result of the pending clustering.
+    apply_at: Option<Offset>,
+    /// Whether a clustering was requested, which starts at the next offset.
+    is_requested: bool,
 }
 
 impl ClusteringSchedule {
     /// The clusters in use; `None` before the first clustering.
     #[must_use]
-    pub fn current(&self) -> Option<&Arc<Clusters>> {
+    pub fn current_clusters(&self) -> Option<&Arc<Clusters>> {
         self.current.as_ref()
     }
 
     /// Requests a clustering at the next offset, regardless of the schedule.
     pub fn request_now(&mut self) {
-        self.asked = true;
+        self.is_requested = true;
     }
 
-    /// Starts a clustering, or puts finished clusters into use, if one of these is due at offset
-    /// `next`.
-    pub fn advance_boundary(
+    /// Puts the result of a clustering into use, and starts a clustering, if either is due at
+    /// offset `next`.
+    pub fn start_or_apply_due_clustering(
         &mut self,
         next: Offset,
         weights: &Arc<Weights>,
@@ -49,27 +51,27 @@ impl ClusteringSchedule {
         seed: u64,
         background: &mut dyn BackgroundJobs<ClusteringResult>,
     ) {
-        if self.due == Some(next) {
-            self.due = None;
+        if self.apply_at == Some(next) {
+            self.apply_at = None;
             self.finish_pending(background);
             if let Some(ready) = self.ready.take() {
                 self.current = Some(ready);
             }
         }
-        if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.asked)) && weights.item_count() > 0 {
+        if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.is_requested)) && weights.item_count() > 0 {
             self.finish_pending(background);
-            self.due = Some(next + settings.lag);
+            self.apply_at = Some(next + settings.lag);
             let (weights, max_clusters) = (Arc::clone(weights), settings.most);
-            background.start(Box::new(move || Clusters::build(&embeddings(&weights), max_clusters, seed ^ next)));
-            self.running = true;
+            background.start(Box::new(move || Clusters::build(&embedding_matrix(&weights), max_clusters, seed ^ next)));
+            self.is_running = true;
         }
     }
 
-    /// Waits for the pending clustering, without using its result before it is due. If the
-    /// clustering fails, the current clusters stay in use.
+    /// Waits for the pending clustering to end. Does not put its result into use before it is due.
+    /// If the clustering fails, the current clusters stay in use.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
-        if std::mem::take(&mut self.running) {
-            match background.finish() {
+        if std::mem::take(&mut self.is_running) {
+            match background.take_result() {
                 Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),
                 Ok(Err(error)) => {
                     tracing::warn!(
@@ -89,7 +91,7 @@ impl ClusteringSchedule {
 }
 
 /// Copies all item embeddings into a matrix of shape `(items, dimension)`.
-fn embeddings(weights: &Weights) -> Array2<f32> {
+fn embedding_matrix(weights: &Weights) -> Array2<f32> {
     let mut rows = Array2::zeros((weights.item_count(), weights.dimension()));
     for (item, mut row) in rows.rows_mut().into_iter().enumerate() {
         if let Some(embedding) = weights.embedding(item as u32) {

@@ -4,7 +4,7 @@ use crate::candidates::CandidateSettingsError;
 use crate::domain::Offset;
 use crate::nn::NetworkSettingsError;
 
-/// The reason why an earlier state cannot be reconstructed.
+/// The reason why an earlier learner state cannot be reconstructed.
 pub type StateHistoryError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The reason why the learner cannot start or cannot apply an entry.
@@ -19,13 +19,13 @@ pub enum LearnerError {
     /// The settings of the candidate sources are invalid.
     #[error("invalid settings of the candidate sources")]
     Candidates(#[from] CandidateSettingsError),
-    /// A background training ended without a result.
+    /// A training job in the background ended without a result.
     #[error("the training that began after entry {begun} returned no result")]
     BackgroundJobLost {
-        /// The last entry before the training boundary at which it began.
+        /// The last entry before the training boundary at which the lost training began.
         begun: Offset,
     },
-    /// The state at an earlier offset cannot be reconstructed.
+    /// A rollback failed, because the state at an earlier offset cannot be reconstructed.
     #[error("the model cannot be rolled back to offset {to}")]
     HistoryUnavailable {
         /// The requested offset.
@@ -34,12 +34,12 @@ pub enum LearnerError {
         #[source]
         source: StateHistoryError,
     },
-    /// An entry is not the next one of the journal.
+    /// The given entry is not the next entry of the journal.
     #[error("entry {got} is out of order; the next entry is {expected}")]
     OutOfOrder {
-        /// The next entry.
+        /// The offset of the next entry.
         expected: Offset,
-        /// The entry that was passed.
+        /// The offset of the given entry.
         got: Offset,
     },
 }

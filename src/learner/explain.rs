@@ -1,4 +1,4 @@
-//! Explanations: why an item is recommended.
+//! Explanations of recommended items: the evidence and the most influential event.
 
 use crate::candidates::{CandidateSet, EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
@@ -10,32 +10,34 @@ use super::sequence_state::{SequenceParams, SequenceState};
 /// The explanation of one recommended item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// The item's evidence from each source: its largest share of an evidence column of that
-    /// source, in (0, 1], in the order of [`SourceName::ALL`]. Empty for an unranked item that
-    /// fills up the list.
+    /// The evidence for the item from each source, in the order of [`SourceName::ALL`]. The
+    /// evidence is the largest share of the item in an evidence column of the source, in (0, 1].
+    /// The list is empty for a popular item that fills up the list without being ranked.
     pub sources: Vec<(SourceName, f32)>,
-    /// The event of the session that improved the item's rank the most, if any.
+    /// The event of the session that improved the rank of the item the most; `None` if no event
+    /// improved it.
     pub influence: Option<EventInfluence>,
 }
 
-/// The effect of an earlier event on an item's rank.
+/// The effect of one event of the session on the rank of an item.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EventInfluence {
     /// The event.
     pub step: Step,
-    /// Number of events in the session after this one.
+    /// Number of events in the session after this event.
     pub events_back: usize,
-    /// The item's rank among all candidates, 1 for the best.
+    /// The rank of the item among all candidates, 1 for the best.
     pub rank: usize,
-    /// The rank without that event; `None` if the item would not be a candidate.
+    /// The rank that the item would have without this event; `None` if it would not be a candidate.
     pub rank_without: Option<usize>,
 }
 
-/// Number of latest session events that are left out, one at a time, to measure their influence.
+/// Number of latest session events whose influence is measured. The candidates are scored once
+/// without each of these events.
 const MAX_OMITTED_EVENTS: usize = 10;
 
-/// Explains items whose candidates are in the workspace. Overwrites the candidates in the
-/// workspace.
+/// Explains items that are among the last scored candidates in the workspace. The call overwrites
+/// these candidates.
 pub(super) fn explain(
     scorer: &Scorer<'_>,
     items: &[Candidate],
@@ -48,12 +50,12 @@ pub(super) fn explain(
     let candidates = workspace.ranking.candidates();
     let mut explanations: Vec<_> = items
         .iter()
-        .map(|candidate| Explanation { sources: evidence(candidates, candidate.item), influence: None })
+        .map(|candidate| Explanation { sources: evidence_by_source(candidates, candidate.item), influence: None })
         .collect();
     let current = user.sequence.current_session();
     for (back, step) in current.iter().rev().enumerate().take(MAX_OMITTED_EVENTS) {
         let index = user.sequence.steps.len() - 1 - back;
-        let mut other = SequenceState::restore(without(&user.sequence, index), None);
+        let mut other = SequenceState::restore(sequence_without_event(&user.sequence, index), None);
         scorer.score(&mut other, SessionIx::MAX, affinity, params, workspace);
         for ((candidate, rank), explanation) in items.iter().zip(&ranks).zip(&mut explanations) {
             let Some(rank) = *rank else { continue };
@@ -69,7 +71,7 @@ pub(super) fn explain(
 }
 
 /// Returns a copy of the sequence without the event at `index`.
-fn without(session: &UserSequence, index: usize) -> UserSequence {
+fn sequence_without_event(session: &UserSequence, index: usize) -> UserSequence {
     let mut session = session.clone();
     if index < session.steps.len() {
         let removed = session.steps.remove(index);
@@ -80,8 +82,9 @@ fn without(session: &UserSequence, index: usize) -> UserSequence {
     session
 }
 
-/// Evidence for an item from each source: its largest share among the source's columns.
-fn evidence(candidates: &CandidateSet, item: ItemIx) -> Vec<(SourceName, f32)> {
+/// Returns the evidence for an item from each source: the largest share of the item in a column of
+/// the source.
+fn evidence_by_source(candidates: &CandidateSet, item: ItemIx) -> Vec<(SourceName, f32)> {
     let Some((weights, ..)) = candidates.position_of(item).and_then(|position| candidates.kept_rows().nth(position))
     else {
         return Vec::new();
@@ -101,14 +104,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn next_event_starts_the_session_when_the_first_is_omitted() {
+    fn omitting_the_first_event_of_a_session_makes_the_next_event_start_it() {
         let step = |item, starts_session| Step { item: Some(item), kind: 0, starts_session, at: 0, value: 1.0 };
         let session = UserSequence {
             steps: vec![step(1, true), step(2, false), step(3, true), step(4, false)],
             ..UserSequence::default()
         };
-        assert_eq!(without(&session, 2).steps, [step(1, true), step(2, false), step(4, true)]);
-        assert_eq!(without(&session, 1).steps, [step(1, true), step(3, true), step(4, false)]);
-        assert_eq!(without(&session, 3).current_session(), [step(3, true)]);
+        assert_eq!(sequence_without_event(&session, 2).steps, [step(1, true), step(2, false), step(4, true)]);
+        assert_eq!(sequence_without_event(&session, 1).steps, [step(1, true), step(3, true), step(4, false)]);
+        assert_eq!(sequence_without_event(&session, 3).current_session(), [step(3, true)]);
     }
 }

@@ -12,46 +12,49 @@ use super::snapshot::ModelSnapshot;
 /// The intermediate results of one recommendation request, stage by stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingInspection {
-    /// The version of the weights that computed the hidden state and ranked. `None` without a network.
+    /// The version of the weights that computed the hidden state and ranked the candidates; `None`
+    /// without a network.
     pub hidden_version: Option<u64>,
-    /// The network's state after the session, by name: h (and c) of each layer, the memory m, the
-    /// last input x, and the query o against which items are scored. Each vector has `(hidden)`
-    /// values.
+    /// Named vectors of the network after the last step, `(hidden)` each: h (and c) of each layer,
+    /// the memory m, the last input x, and the query o. The logit of an item is the product of its
+    /// embedding and o.
     pub hidden: Vec<(String, Vec<f32>)>,
     /// Number of candidates that the sources generated, before truncation.
     pub generated: usize,
-    /// Number of candidates that were ranked.
+    /// Number of candidates that the ranker scored.
     pub retained: usize,
-    /// The best candidates of each source by its own evidence, with their final ranks.
+    /// The best candidates of each source by the evidence of that source alone, with their final
+    /// ranks.
     pub sources: Vec<(SourceName, Vec<InspectedPosition>)>,
-    /// The best ranked candidates with the ranker's inputs.
+    /// The best ranked candidates, with the inputs of the ranker.
     pub ranking: Vec<InspectedCandidate>,
-    /// The final list, with explanations.
+    /// The resulting list, with explanations.
     pub answer: RankedAnswer,
 }
 
-/// One candidate in a source's own list.
+/// A candidate in the list of one source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InspectedPosition {
     /// The item.
     pub item: ItemIx,
-    /// Its share of the evidence in the source's primary column, in [0, 1].
+    /// The share of the item in the primary evidence column of the source, in [0, 1].
     pub share: f32,
-    /// Its rank among all candidates, 1 for the best; `None` if it was truncated.
+    /// The rank of the item among all candidates, 1 for the best; `None` if the item was truncated
+    /// before ranking.
     pub rank: Option<usize>,
 }
 
-/// A ranked candidate with the ranker's inputs.
+/// A ranked candidate, with the inputs of the ranker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InspectedCandidate {
     /// The item with its score and source.
     pub candidate: Candidate,
-    /// The rank that each source alone gives the item, 1 for the best. Sources without evidence for
-    /// it are left out.
+    /// The rank that each source alone gives the item, 1 for the best. The list omits sources
+    /// without evidence for the item.
     pub ranks: Vec<(SourceName, usize)>,
-    /// Its share of every evidence column in which it has evidence, in (0, 1].
+    /// The share of the item in each evidence column in which it has evidence, in (0, 1].
     pub evidence: Vec<(&'static str, f32)>,
-    /// The non-zero features.
+    /// The feature columns of the item that are not zero.
     pub features: Vec<(&'static str, f32)>,
 }
 
@@ -65,7 +68,7 @@ pub fn inspect(
     request: &RecommendationRequest,
 ) -> RankingInspection {
     let (mut user, mut workspace) = (SequenceState::restore(sequence.clone(), None), ScoringWorkspace::default());
-    let (hidden_version, hidden) = hidden(snapshot, &mut user, params, &mut workspace);
+    let (hidden_version, hidden) = hidden_state_vectors(snapshot, &mut user, params, &mut workspace);
     let affinity: SourceAffinity = snapshot.affinities.get(sequence.session_start);
     snapshot.scorer().score(&mut user, SessionIx::MAX, &affinity, params, &mut workspace);
     let mut ranked = Vec::new();
@@ -84,20 +87,20 @@ pub fn inspect(
         .collect()
     };
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
-    let ranking = ranked.into_iter().map(|candidate| inspected(candidates, candidate)).collect();
+    let ranking = ranked.into_iter().map(|candidate| inspect_candidate(candidates, candidate)).collect();
     let (generated, retained) = (candidates.gathered_count(), candidates.len());
     let answer = recommend_for_sequence(snapshot, catalog, sequence, params, request, &mut workspace);
     RankingInspection { hidden_version, hidden, generated, retained, sources, ranking, answer }
 }
 
-fn hidden(
+fn hidden_state_vectors(
     snapshot: &ModelSnapshot,
     user: &mut SequenceState,
     params: &SequenceParams,
     workspace: &mut ScoringWorkspace,
 ) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
     let Some(weights) = snapshot.weights() else { return (None, Vec::new()) };
-    let state = user.hidden(params, weights, &mut workspace.network);
+    let state = user.fresh_hidden_state(params, weights, &mut workspace.network);
     let (version, mut query) = (state.version, Vec::new());
     weights.compute_query(state, &mut query);
     let settings = weights.settings();
@@ -111,7 +114,7 @@ fn hidden(
     (Some(version), rows.chain([("o".to_owned(), query)]).collect())
 }
 
-fn inspected(candidates: &CandidateSet, candidate: Candidate) -> InspectedCandidate {
+fn inspect_candidate(candidates: &CandidateSet, candidate: Candidate) -> InspectedCandidate {
     let ranks = SourceName::ALL
         .into_iter()
         .zip(candidates.source_ranks(candidate.item))

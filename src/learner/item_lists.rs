@@ -10,45 +10,46 @@ use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
-/// Maximum number of items scanned, newest first, if the precomputed lists are too short. Bounds
-/// the response time.
-const SCANNED: usize = 1 << 16;
+/// Maximum number of newest items that are scanned if the precomputed lists are too short. The
+/// limit bounds the response time.
+const MAX_SCANNED_ITEMS: usize = 1 << 16;
 
-/// Number of items of each evidence list that count towards similarity.
-const COMPARED: usize = 200;
+/// Maximum number of items in each of the evidence lists that the similarity combines.
+const MAX_ITEMS_PER_EVIDENCE_LIST: usize = 200;
 
-/// Calls `next` with the eligible items and their popularity, the most popular first, until it
-/// returns `false`. Items in `passed` are skipped; visited items are added to it.
+/// Calls `next` with each eligible item and its popularity, the most popular item first, until
+/// `next` returns `false`. Skips the items in `visited_items` and adds the visited items.
 pub(super) fn visit_popular_items(
     snapshot: &ModelSnapshot,
     rules: &EligibilityRules<'_>,
-    passed: &mut FxHashSet<ItemIx>,
+    visited_items: &mut FxHashSet<ItemIx>,
     next: &mut dyn FnMut(ItemIx, f32) -> bool,
 ) {
     for (item, popularity) in snapshot.sources.trending_items(snapshot.offset) {
-        if passed.insert(item) && rules.is_eligible(item) && !next(item, popularity) {
+        if visited_items.insert(item) && rules.is_eligible(item) && !next(item, popularity) {
             return;
         }
     }
-    let mut others: Vec<(f32, ItemIx)> = newest(snapshot)
-        .filter(|item| !passed.contains(item) && rules.is_eligible(*item))
+    let mut others: Vec<(f32, ItemIx)> = newest_items(snapshot)
+        .filter(|item| !visited_items.contains(item) && rules.is_eligible(*item))
         .map(|item| (snapshot.sources.popularity(item, snapshot.offset), item))
         .collect();
     others.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     for (popularity, item) in others {
-        passed.insert(item);
+        visited_items.insert(item);
         if !next(item, popularity) {
             return;
         }
     }
 }
 
-fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
+fn newest_items(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
     let items = snapshot.item_count;
-    (items.saturating_sub(SCANNED)..items).filter_map(|item| ItemIx::try_from(item).ok())
+    (items.saturating_sub(MAX_SCANNED_ITEMS)..items).filter_map(|item| ItemIx::try_from(item).ok())
 }
 
-/// Returns the most popular items of one category, or of all, each with its decayed count.
+/// Returns the most popular items of one category, or of all categories, with their decayed counts
+/// as scores.
 #[must_use]
 pub fn trending_items(
     snapshot: &ModelSnapshot,
@@ -70,10 +71,9 @@ pub fn trending_items(
 /// Returns the items most similar to `item`.
 ///
 /// Similarity combines three kinds of evidence: transitions to and from the item, co-occurrence in
-/// neighbouring sessions, and distance between network embeddings. An item's score is the sum of
-/// its shares in these lists, so a list with much evidence weighs more per item than a list with
-/// little. Its source is the list with the largest share. If these lists are too short, items that
-/// share attributes follow.
+/// neighbouring sessions, and distance between network embeddings. The score of an item is the sum
+/// of its shares in the three lists. The source of an item is the list with its largest share. If
+/// the lists contain too few items, items that share attributes with `item` follow.
 #[must_use]
 pub fn similar_items(
     snapshot: &ModelSnapshot,
@@ -90,7 +90,7 @@ pub fn similar_items(
     snapshot.scorer().score(&mut user, SessionIx::MAX, &SourceAffinity::default(), params, &mut workspace);
 
     let mut shares: FxHashMap<ItemIx, (f32, f32, SourceName)> = FxHashMap::default();
-    let mut count = |list: Vec<(ItemIx, f32)>, source: SourceName| {
+    let mut add_shares = |list: Vec<(ItemIx, f32)>, source: SourceName| {
         let total: f32 = list.iter().map(|(_, weight)| weight).sum();
         for (other, weight) in list {
             let share = weight / total.max(f32::MIN_POSITIVE);
@@ -103,10 +103,10 @@ pub fn similar_items(
     };
     let candidates = workspace.ranking.candidates();
     for column in [EvidenceColumn::WindowTransitions, EvidenceColumn::ReverseTransitions, EvidenceColumn::Neighbours] {
-        count(candidates.best_by_column(column, COMPARED), column.source());
+        add_shares(candidates.best_by_column(column, MAX_ITEMS_PER_EVIDENCE_LIST), column.source());
     }
     if let Some(weights) = snapshot.weights() {
-        count(nearest(weights, item, &mut workspace), SourceName::Network);
+        add_shares(nearest_items_by_embedding(weights, item, &mut workspace), SourceName::Network);
     }
     let mut ranked: Vec<_> =
         shares.into_iter().map(|(item, (score, _, source))| Candidate { item, score, source }).collect();
@@ -117,23 +117,24 @@ pub fn similar_items(
     let mut selection = ResultSelection::new(rules, limit, limit);
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
     if selection.needs_more() {
-        let passed: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
-        items_sharing_attributes(snapshot, catalog, item).into_iter().filter(|other| !passed.contains(other)).for_each(
-            |other| {
+        let visited_items: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
+        items_sharing_attributes(snapshot, catalog, item)
+            .into_iter()
+            .filter(|other| !visited_items.contains(other))
+            .for_each(|other| {
                 let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
                 selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
-            },
-        );
+            });
     }
     selection.into_parts().0
 }
 
-/// Returns the items with the largest squared cosine between their embedding and this item's, best
-/// first. Only the items with the largest dot products are compared.
-fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
+/// Returns the items whose embeddings have the largest cosine with the embedding of `item`, best
+/// first, with the squared cosine. Considers only items with large dot products.
+fn nearest_items_by_embedding(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
     let Some(embedding) = weights.embedding(item) else { return Vec::new() };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    let top = weights.top_items(embedding, 2 * COMPARED, &mut workspace.network);
+    let top = weights.top_items(embedding, 2 * MAX_ITEMS_PER_EVIDENCE_LIST, &mut workspace.network);
     let length = product(embedding, embedding).sqrt();
     let mut near: Vec<(ItemIx, f32)> = top
         .items
@@ -147,18 +148,18 @@ fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) ->
         .map(|(other, cosine)| (other, cosine * cosine))
         .collect();
     near.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    near.truncate(COMPARED);
+    near.truncate(MAX_ITEMS_PER_EVIDENCE_LIST);
     near
 }
 
-/// Returns the items that share attributes with `item`: those that share the most come first, and
-/// of equals the more popular.
+/// Returns the items that share attributes with `item`. The item with the most shared attributes
+/// comes first; among equal numbers, the more popular item.
 fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
     let Some(known) = catalog.get(item) else { return Vec::new() };
     if known.categories.is_empty() && known.tags.is_empty() && known.brand.is_none() {
         return Vec::new();
     }
-    let mut others: Vec<(usize, f32, ItemIx)> = newest(snapshot)
+    let mut others: Vec<(usize, f32, ItemIx)> = newest_items(snapshot)
         .filter_map(|other| Some((shared_attribute_count(known, catalog.get(other)?), other)))
         .filter(|(shared_attribute_count, _)| *shared_attribute_count > 0)
         .map(|(shared_attribute_count, other)| {
@@ -169,7 +170,7 @@ fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: I
     others.into_iter().map(|(.., other)| other).collect()
 }
 
-/// Counts the categories, tags and brands that two items share.
+/// Counts the categories, tags and brands that two items have in common.
 fn shared_attribute_count(a: &Item, b: &Item) -> usize {
     let common = |a: &[String], b: &[String]| a.iter().filter(|value| b.contains(value)).count();
     common(&a.categories, &b.categories)

@@ -24,19 +24,19 @@ pub struct ItemMapCluster {
     pub cluster: usize,
     /// Number of items in the cluster.
     pub size: usize,
-    /// Its most popular items, best first.
+    /// The most popular items of the cluster, the most popular first.
     pub top: Vec<ItemIx>,
-    /// The position of its centroid.
+    /// The position of the centroid of the cluster.
     pub position: [f32; 2],
 }
 
-/// Number of items listed per cluster.
-const TOP_ITEMS: usize = 5;
+/// Number of most popular items that are listed per cluster.
+const TOP_ITEMS_PER_CLUSTER: usize = 5;
 
-/// Computes the map with at most `max_points` points. The largest clusters take at most half of
-/// them; items take the rest. Without clusters it shows only items.
+/// Computes the item map with at most `max_points` points. At most half of the points are clusters,
+/// the largest ones; the others are items.
 #[must_use]
-pub fn item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap {
+pub fn compute_item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap {
     let Some(weights) = snapshot.weights() else { return ItemMap::default() };
     let popularity = |item: ItemIx| snapshot.sources.popularity(item, snapshot.offset);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
@@ -55,7 +55,12 @@ pub fn item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap {
         by_size.sort_unstable_by_key(|cluster| (std::cmp::Reverse(clusters.members(*cluster).len()), *cluster));
         clusters_by_size.extend(by_size.into_iter().take(max_points / 2).filter_map(|cluster| {
             let members = clusters.members(cluster);
-            Some((cluster, members.len(), best(&mut members.iter().copied(), TOP_ITEMS), clusters.centroid(cluster)?))
+            Some((
+                cluster,
+                members.len(),
+                best(&mut members.iter().copied(), TOP_ITEMS_PER_CLUSTER),
+                clusters.centroid(cluster)?,
+            ))
         }));
     }
     let item_numbers = (0..weights.item_count()).filter_map(|item| ItemIx::try_from(item).ok());

@@ -1,8 +1,8 @@
-//! The online learner and the serving of its model.
+//! The online learner, and recommendations from the model that it learns.
 //!
-//! The learner consumes journal entries in order, tests on each event before it trains on it, and
-//! publishes snapshots. It has no threads and no clock, so the daemon's actors and `replay` use the
-//! same code.
+//! The learner applies journal entries in order, evaluates the model on each event before it trains
+//! on the event, and publishes snapshots. It has no threads and reads no clock, so the daemon's
+//! actors and `replay` use the same code.
 
 mod attribution;
 mod background_jobs;
@@ -39,7 +39,7 @@ pub use error::{LearnerError, StateHistoryError};
 pub use explain::{EventInfluence, Explanation};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
 pub use item_lists::{similar_items, trending_items};
-pub use item_map::{ItemMap, ItemMapCluster, item_map};
+pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,

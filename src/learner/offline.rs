@@ -1,8 +1,10 @@
-//! Offline training: epochs over a recording, evaluated on held-out sessions.
+//! Offline training: trains a network in epochs over a recording, and evaluates it on held-out
+//! sessions.
 //!
-//! Like the online learner it has no threads, no clock and a seeded random generator, so the same
-//! recording and settings give the same bytes. [`OfflineTraining`] holds the complete state between
-//! two epochs. A training that is written there and read again continues identically.
+//! Like the online learner, offline training has no threads, reads no clock and uses a seeded
+//! random generator. The same recording and settings therefore give the same bytes.
+//! [`OfflineTraining`] is the complete state between two epochs. A training that is serialised
+//! between two epochs and deserialised later continues with identical results.
 
 mod corpus;
 mod scoring;

@@ -121,7 +121,7 @@ impl Learner {
         match entry {
             Entry::Event(event) => self.learn_event(offset, event),
             Entry::Impression(impression) => self.record_impression(offset, impression),
-            Entry::Item(change) => self.change_item(change),
+            Entry::Item(change) => self.apply_item_change(change),
             Entry::Model(change) => self.apply_model_change(offset, change)?,
             Entry::Merge(merge) => self.merge_users(offset, merge),
             Entry::Erase(erasure) => self.erase_user(&erasure.user_id),
@@ -129,17 +129,17 @@ impl Learner {
             Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone => {}
         }
         self.state.next_offset = offset + 1;
-        self.advance_boundary(true)
+        self.run_boundary_work(true)
     }
 
     /// Skips an entry that cannot be applied. No training begins at a boundary right after it.
     ///
     /// # Errors
     /// As [`Learner::apply`].
-    pub fn skip(&mut self, offset: Offset) -> Result<(), LearnerError> {
+    pub fn skip_entry(&mut self, offset: Offset) -> Result<(), LearnerError> {
         self.check_order(offset)?;
         self.state.next_offset = offset + 1;
-        self.advance_boundary(false)
+        self.run_boundary_work(false)
     }
 
     fn check_order(&self, offset: Offset) -> Result<(), LearnerError> {
@@ -170,7 +170,7 @@ impl Learner {
     }
 
     /// The last operations on the model with their offsets, oldest first.
-    pub fn operations(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
+    pub fn model_operations(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
         self.state.operations.iter()
     }
 
@@ -189,7 +189,7 @@ impl Learner {
             offset: state.next_offset,
             trained_through: boundary * state.settings.learning.interval,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
-            clusters: state.clustering.current().cloned(),
+            clusters: state.clustering.current_clusters().cloned(),
             item_count: state.item_count,
             catalog: state.catalog.clone(),
             sources: state.sources.clone(),
@@ -211,7 +211,7 @@ impl Learner {
 
     /// Applies a catalog change. A new item enters the candidate sources; its embedding starts at
     /// the mean of the items that share its attributes.
-    fn change_item(&mut self, change: &ItemChange) {
+    fn apply_item_change(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let LearnerState { item_count: items, catalog, vocabulary, sources, training, .. } = &mut self.state;
         catalog.apply(item, &change.operation);
@@ -221,12 +221,12 @@ impl Learner {
         if is_new {
             sources.add_new_item(item);
         }
-        let values = vocabulary.encode(known);
+        let values = vocabulary.attribute_numbers(known);
         let similar = vocabulary.similar_items(&values);
         vocabulary.record_item(item, &values);
         if let Some(training) = training {
             if is_new && !similar.is_empty() {
-                training.add_item_like(item, similar);
+                training.add_new_item(item, similar);
             }
             training.set_attributes(item, values);
         }
@@ -238,26 +238,26 @@ impl Learner {
         let impressions = &mut users.get_or_create(&impression.user_id, offset).impressions;
         for (position, shown) in impression.items.iter().enumerate() {
             if let Some(item) = self.dictionary.get(&shown.item_id) {
-                impressions.record(item, shown.source, position + 1, impression.timestamp, clickthrough);
+                impressions.record_displayed_item(item, shown.source, position + 1, impression.timestamp, clickthrough);
             }
         }
     }
 
     /// The step of an event, and its item if the kind of event is a target. `None` if the kind is no
     /// longer configured.
-    fn step(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
+    fn step_and_target(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
         let kinds = &self.state.settings.kinds;
-        let kind = kinds.id(&event.kind)?;
-        let rule = kinds.rule(kind);
+        let kind = kinds.id_of(&event.kind)?;
+        let rule = kinds.rule_of(kind);
         let item = event.item_id.as_deref().and_then(|name| self.dictionary.get(name));
         self.state.item_count = self.state.item_count.max(item.map_or(0, |item| item as usize + 1));
         let value = event.value.unwrap_or(rule.value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
-        Some((step, step.target(kinds)))
+        Some((step, step.target_item(kinds)))
     }
 
     /// Counts one test of event `number`, whose target had this rank.
-    fn count_test(&mut self, number: u64, rank: Option<usize>) {
+    fn record_test(&mut self, number: u64, rank: Option<usize>) {
         let state = &mut self.state;
         state.total.record_rank(rank);
         state.live.record_rank(rank);
@@ -271,26 +271,26 @@ impl Learner {
     /// At a training boundary (every `learning.interval` entries), publishes the training that began
     /// at the boundary before and begins the next one if it `may_begin`. Clusterings follow the same
     /// scheme with a longer lag.
-    fn advance_boundary(&mut self, may_begin: bool) -> Result<(), LearnerError> {
+    fn run_boundary_work(&mut self, may_begin: bool) -> Result<(), LearnerError> {
         let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } =
             &mut self.state;
-        health.advance(*next);
+        health.advance_to(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
             let (boundary, begun) = (*next / settings.learning.interval, self.training_begun_after);
             let lost = |JobLost| LearnerError::BackgroundJobLost { begun };
-            training.apply_finished(self.training.as_mut()).map_err(lost)?;
-            health.record_training(training.total());
+            training.use_finished_weights(self.training.as_mut()).map_err(lost)?;
+            health.record_training(training.totals());
             if may_begin {
                 training
                     .begin_training(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut())
                     .map_err(lost)?;
                 self.training_begun_after = next.saturating_sub(1);
             } else {
-                training.clear_touched();
+                training.discard_touched_sessions();
             }
         }
-        clustering.advance_boundary(
+        clustering.start_or_apply_due_clustering(
             *next,
             training.weights(),
             &settings.clusters,

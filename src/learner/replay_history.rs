@@ -15,20 +15,20 @@ pub struct ReplayHistory {
     sessions: VecDeque<Vec<Step>>,
     /// The number of the session at the front.
     first: u64,
-    most: usize,
+    max_sessions: usize,
 }
 
 impl ReplayHistory {
     /// Creates an empty history that keeps the last `most` sessions.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { sessions: VecDeque::new(), first: 0, most }
+    pub fn new(max_sessions: usize) -> Self {
+        Self { sessions: VecDeque::new(), first: 0, max_sessions }
     }
 
     /// Begins session number `session`, which must follow the last one. Drops the oldest session if
     /// there are too many.
     pub fn begin_session(&mut self, session: u64) {
-        if self.sessions.len() >= self.most {
+        if self.sessions.len() >= self.max_sessions {
             self.sessions.pop_front();
         }
         self.sessions.push_back(Vec::new());
@@ -37,7 +37,7 @@ impl ReplayHistory {
 
     /// Sets the steps that a session is trained on. Has no effect if the session was dropped.
     pub fn set_steps(&mut self, session: u64, steps: &[Step]) {
-        if let Some(stored) = self.index(session).and_then(|index| self.sessions.get_mut(index)) {
+        if let Some(stored) = self.index_of(session).and_then(|index| self.sessions.get_mut(index)) {
             stored.clear();
             stored.extend_from_slice(steps);
         }
@@ -46,35 +46,35 @@ impl ReplayHistory {
     /// Removes expired steps from every session.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for steps in &mut self.sessions {
-            expired.prune(steps);
+            expired.remove_expired(steps);
         }
     }
 
     /// The training window of a session; `None` if it was dropped or holds nothing to predict.
     #[must_use]
-    pub fn window(&self, session: u64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
-        training_window(session, self.sessions.get(self.index(session)?)?, kinds, most)
+    pub fn training_window_of(&self, session: u64, kinds: &EventKinds, max_positions: usize) -> Option<TrainingWindow> {
+        training_window(session, self.sessions.get(self.index_of(session)?)?, kinds, max_positions)
     }
 
     /// Whether it holds steps of this session.
     #[cfg(test)]
-    pub(super) fn contains(&self, session: u64) -> bool {
-        self.index(session).and_then(|index| self.sessions.get(index)).is_some_and(|steps| !steps.is_empty())
+    pub(super) fn contains_session(&self, session: u64) -> bool {
+        self.index_of(session).and_then(|index| self.sessions.get(index)).is_some_and(|steps| !steps.is_empty())
     }
 
-    fn index(&self, session: u64) -> Option<usize> {
+    fn index_of(&self, session: u64) -> Option<usize> {
         session.checked_sub(self.first).and_then(|index| usize::try_from(index).ok())
     }
 
     /// Samples the window of an earlier session. Its age in sessions is exponentially distributed
     /// with a half-life of `half_life` sessions. `None` if the sampled session holds nothing to
     /// predict.
-    pub fn sample(
+    pub fn sample_window(
         &self,
         rng: &mut Xoshiro256PlusPlus,
         half_life: f64,
         kinds: &EventKinds,
-        most: usize,
+        max_positions: usize,
     ) -> Option<TrainingWindow> {
         let session_count = self.sessions.len();
         if session_count == 0 {
@@ -86,7 +86,7 @@ impl ReplayHistory {
         let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let age = -(1.0 - uniform * oldest).log2() * half_life;
         let index = session_count - 1 - (age as usize).min(session_count - 1);
-        training_window(self.first + index as u64, self.sessions.get(index)?, kinds, most)
+        training_window(self.first + index as u64, self.sessions.get(index)?, kinds, max_positions)
     }
 }
 
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
     use rand_xoshiro::rand_core::SeedableRng;
 
-    fn filled(sessions: u64, most: usize) -> ReplayHistory {
-        let mut history = ReplayHistory::new(most);
+    fn history_of_sessions(sessions: u64, max_sessions: usize) -> ReplayHistory {
+        let mut history = ReplayHistory::new(max_sessions);
         for number in 0..sessions {
             history.begin_session(number);
             let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
@@ -107,10 +107,10 @@ mod tests {
 
     #[test]
     fn half_of_the_samples_are_younger_than_the_half_life() {
-        let history = filled(10_000, 5_000);
+        let history = history_of_sessions(10_000, 5_000);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let young = (0..10_000)
-            .filter_map(|_| history.sample(&mut rng, 100.0, &EventKinds::default(), 20))
+            .filter_map(|_| history.sample_window(&mut rng, 100.0, &EventKinds::default(), 20))
             .filter(|window| window.session >= 10_000 - 100)
             .count();
         assert!((4_800..5_200).contains(&young), "{young} of 10,000 draws within one half-life");
@@ -118,12 +118,12 @@ mod tests {
 
     #[test]
     fn only_kept_sessions_are_sampled() {
-        let history = filled(1_000, 10);
+        let history = history_of_sessions(1_000, 10);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         for _ in 0..1_000 {
-            let window = history.sample(&mut rng, 1e9, &EventKinds::default(), 20).unwrap();
+            let window = history.sample_window(&mut rng, 1e9, &EventKinds::default(), 20).unwrap();
             assert!((990..1_000).contains(&window.session));
         }
-        assert!(ReplayHistory::new(3).sample(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
+        assert!(ReplayHistory::new(3).sample_window(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
     }
 }

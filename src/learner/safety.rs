@@ -77,13 +77,15 @@ impl SafetySettings {
 
     /// Returns the violated rule, if any. `tolerance` scales the thresholds: 1 uses the configured
     /// ones, less is stricter.
-    fn fault(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
+    fn violated_rule(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
-        let loss_rises = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
-        let is_significant =
-            quality.usual - quality.recent > SIGNIFICANCE * quality_deviation(quality.usual) * tolerance;
-        let quality_drops =
-            quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance && is_significant;
+        let loss_rises =
+            loss.count >= self.warm_up / 100 && loss.short_to_long_ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
+        let is_significant = quality.usual - quality.recent
+            > MIN_QUALITY_DROP_IN_DEVIATIONS * max_quality_deviation(quality.usual) * tolerance;
+        let quality_drops = quality.count >= self.warm_up
+            && 1.0 - quality.short_to_long_ratio() > self.quality_drop * tolerance
+            && is_significant;
         match () {
             () if self.loss_rise > 0.0 && (loss_rises || mark.non_finite_share > 0.5 * tolerance) => {
                 Some(ModelChangeCause::Loss)
@@ -108,21 +110,21 @@ impl SafetySettings {
         past: &[(Offset, ModelChange)],
         points: impl FnOnce() -> Result<Vec<Offset>, E>,
     ) -> Result<Vec<(ModelOperation, ModelChangeCause)>, E> {
-        let Some(cause) = self.fault(health.current(), 1.0) else { return Ok(Vec::new()) };
+        let Some(cause) = self.violated_rule(health.current(), 1.0) else { return Ok(Vec::new()) };
         let last_trial = past
             .iter()
             .rev()
-            .find(|(_, change)| is_of_watchdog(change, |operation| *operation == ModelOperation::Resume));
-        if last_trial.is_some_and(|(at, _)| health.current().offset < at + TRIAL_LENGTH) {
+            .find(|(_, change)| is_made_by_watchdog(change, |operation| *operation == ModelOperation::Resume));
+        if last_trial.is_some_and(|(at, _)| health.current().offset < at + TRIAL_LENGTH_IN_ENTRIES) {
             return Ok(Vec::new());
         }
         let points = points()?;
         // Marks at which the problem was not yet visible, the latest first.
         let mut healthy =
-            health.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
+            health.marks().rev().skip_while(|mark| self.violated_rule(mark, 0.4).is_some()).map(|mark| mark.offset);
         let (near, far) = (healthy.next().unwrap_or(0), healthy.next().unwrap_or(0));
         let last_rollback = past.iter().rev().find(|(_, change)| {
-            is_of_watchdog(change, |operation| matches!(operation, ModelOperation::Rollback { .. }))
+            is_made_by_watchdog(change, |operation| matches!(operation, ModelOperation::Rollback { .. }))
         });
         let is_repeated = last_rollback.is_some_and(|(at, _)| at + 10 * self.warm_up > health.current().offset);
         let latest_point_before =
@@ -148,21 +150,21 @@ impl SafetySettings {
         let switches = |operation: &ModelOperation| matches!(operation, ModelOperation::Pause | ModelOperation::Resume);
         let (at, last) = past.iter().rev().find(|(_, change)| switches(&change.operation))?;
         let is_pause = |operation: &ModelOperation| *operation == ModelOperation::Pause;
-        let pauses = past.iter().filter(|(_, change)| is_of_watchdog(change, is_pause)).count();
-        let wait = TRIAL_AFTER << pauses.saturating_sub(1).min(6);
-        (is_of_watchdog(last, is_pause) && now >= at + wait).then_some((ModelOperation::Resume, last.cause))
+        let pauses = past.iter().filter(|(_, change)| is_made_by_watchdog(change, is_pause)).count();
+        let wait = ENTRIES_BEFORE_FIRST_TRIAL << pauses.saturating_sub(1).min(6);
+        (is_made_by_watchdog(last, is_pause) && now >= at + wait).then_some((ModelOperation::Resume, last.cause))
     }
 }
 
 /// Whether the watchdog, not an operator, made a change of this kind.
-fn is_of_watchdog(change: &ModelChange, is_kind: impl Fn(&ModelOperation) -> bool) -> bool {
+fn is_made_by_watchdog(change: &ModelChange, is_kind: impl Fn(&ModelOperation) -> bool) -> bool {
     change.cause != ModelChangeCause::Operator && is_kind(&change.operation)
 }
 
 /// Entries from a pause by the watchdog to its first trial.
-const TRIAL_AFTER: u64 = 10_000;
+const ENTRIES_BEFORE_FIRST_TRIAL: u64 = 10_000;
 /// Entries after the start of a trial during which the model is not judged.
-const TRIAL_LENGTH: u64 = 5_000;
+const TRIAL_LENGTH_IN_ENTRIES: u64 = 5_000;
 
 /// Number of standard deviations by which the recent quality must be below the usual one.
 ///
@@ -172,13 +174,13 @@ const TRIAL_LENGTH: u64 = 5_000;
 /// (Maurer: "A bound on the deviation probability for sums of non-negative random variables", JIPAM
 /// 2003). At z = 6 that is 1.6e-8 per test: less than one false alarm in 10^7 events of a stationary
 /// stream.
-const SIGNIFICANCE: f64 = 6.0;
+const MIN_QUALITY_DROP_IN_DEVIATIONS: f64 = 6.0;
 
 /// Upper bound of the standard deviation of the recent quality around `mean`. A reciprocal rank is at
 /// most 1, so its mean square is at most its mean. The squared weights of an exponential average over
 /// n values sum to 1 / (2n - 1).
-fn quality_deviation(mean: f64) -> f64 {
-    (mean / (2.0 * ModelHealth::RECENTLY.0 - 1.0)).sqrt()
+fn max_quality_deviation(mean: f64) -> f64 {
+    (mean / (2.0 * ModelHealth::SHORT_TERM_SPANS.0 - 1.0)).sqrt()
 }
 
 /// Whether a rollback abandoned the model state at `point`: the point lies between a rollback's
@@ -196,7 +198,7 @@ mod tests {
 
     /// Simulates tests at rank 2 with a training every 10 events. From event `from` on, tests have
     /// rank `rank` and trainings have loss `loss`.
-    fn simulate(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
+    fn simulate_degradation(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
         let (mut health, mut all) = (ModelHealth::default(), TrainingReport::default());
         for event in 1..=events {
             let is_degraded = event > from;
@@ -211,12 +213,12 @@ mod tests {
                 });
                 health.record_training(&all);
             }
-            health.advance(event);
+            health.advance_to(event);
         }
         health
     }
 
-    const POINTS: [Offset; 4] = [5_000, 10_000, 15_000, 20_000];
+    const RESTORE_POINTS: [Offset; 4] = [5_000, 10_000, 15_000, 20_000];
 
     fn decide(
         settings: &SafetySettings,
@@ -228,71 +230,77 @@ mod tests {
     }
 
     fn decide_by_default(health: &ModelHealth) -> Vec<(ModelOperation, ModelChangeCause)> {
-        decide(&SafetySettings::default(), health, &[], &POINTS)
+        decide(&SafetySettings::default(), health, &[], &RESTORE_POINTS)
     }
 
     #[test]
-    fn healthy_model_is_left_alone() {
-        assert_eq!(decide_by_default(&simulate(20_000, 15_100, Some(3), 6.0, 1)), []);
+    fn a_healthy_model_is_not_rolled_back() {
+        assert_eq!(decide_by_default(&simulate_degradation(20_000, 15_100, Some(3), 6.0, 1)), []);
     }
 
     #[test]
-    fn each_fault_rolls_back_to_the_last_point_before_it() {
+    fn each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault() {
         let rollback = |cause| vec![(ModelOperation::Rollback { to: 15_000 }, cause)];
-        assert_eq!(decide_by_default(&simulate(20_000, 17_000, None, 5.0, 0)), rollback(ModelChangeCause::Quality));
         assert_eq!(
-            decide_by_default(&simulate(20_400, 20_100, Some(2), 50.0, 0)),
+            decide_by_default(&simulate_degradation(20_000, 17_000, None, 5.0, 0)),
+            rollback(ModelChangeCause::Quality)
+        );
+        assert_eq!(
+            decide_by_default(&simulate_degradation(20_400, 20_100, Some(2), 50.0, 0)),
             [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)],
             "20,000 is too close to the fault"
         );
-        assert_eq!(decide_by_default(&simulate(20_000, 17_000, Some(2), 5.0, 4)), rollback(ModelChangeCause::Loss));
+        assert_eq!(
+            decide_by_default(&simulate_degradation(20_000, 17_000, Some(2), 5.0, 4)),
+            rollback(ModelChangeCause::Loss)
+        );
     }
 
     #[test]
-    fn huge_losses_do_not_become_normal() {
+    fn huge_losses_do_not_raise_the_long_term_average_enough_to_hide_the_fault() {
         assert_eq!(
-            decide_by_default(&simulate(24_000, 17_000, Some(2), 1e9, 0)),
+            decide_by_default(&simulate_degradation(24_000, 17_000, Some(2), 1e9, 0)),
             [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)]
         );
     }
 
     /// Health after `tests` tests of a stationary stream whose targets are at rank 1 with
     /// probability `share`, and the number of decisions of the watchdog on the way.
-    fn stationary(tests: u64, share: f64, seed: u64) -> usize {
+    fn count_alarms_on_stationary_stream(tests: u64, share: f64, seed: u64) -> usize {
         let (mut health, mut state, mut alarms) = (ModelHealth::default(), seed, 0);
         for event in 1..=tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let is_hit = ((state >> 33) as f64 / f64::from(1_u32 << 31)) < share;
             health.record_test(is_hit.then_some(1));
-            health.advance(event);
+            health.advance_to(event);
             alarms += usize::from(event.is_multiple_of(100) && !decide_by_default(&health).is_empty());
         }
         alarms
     }
 
     #[test]
-    fn noise_of_a_stationary_stream_raises_no_alarm() {
+    fn a_stationary_stream_triggers_no_rollback() {
         for share in [0.002, 0.01, 0.03, 0.1, 0.5] {
             for seed in 1..=4 {
-                assert_eq!(stationary(300_000, share, seed), 0, "share {share}, seed {seed}");
+                assert_eq!(count_alarms_on_stationary_stream(300_000, share, seed), 0, "share {share}, seed {seed}");
             }
         }
     }
 
     #[test]
-    fn poisoned_stream_is_caught_at_every_quality_that_a_drop_is_visible_at() {
+    fn a_collapse_of_quality_is_detected_from_any_usual_rank_up_to_10() {
         for rank in [1, 2, 5, 10] {
             let mut health = ModelHealth::default();
             for event in 1..=24_000 {
                 health.record_test((event <= 20_000).then_some(rank));
-                health.advance(event);
+                health.advance_to(event);
             }
             assert!(!decide_by_default(&health).is_empty(), "rank {rank}");
         }
     }
 
     #[test]
-    fn pause_of_the_watchdog_ends_with_a_trial_and_one_of_an_operator_does_not() {
+    fn a_trial_ends_a_pause_by_the_watchdog_but_not_a_pause_by_an_operator() {
         let change = |operation, cause| ModelChange { timestamp: 0, operation, cause };
         let pause = |cause| change(ModelOperation::Pause, cause);
         let settings = SafetySettings::default();
@@ -306,27 +314,27 @@ mod tests {
         assert_eq!(settings.decide_trial(39_999, &again), None, "the second trial comes later");
         assert!(settings.decide_trial(40_000, &again).is_some());
         // During a trial the model is not judged.
-        let is_degraded = simulate(24_000, 17_000, None, 5.0, 0);
+        let is_degraded = simulate_degradation(24_000, 17_000, None, 5.0, 0);
         let trial = [(20_000, change(ModelOperation::Resume, ModelChangeCause::Quality))];
-        assert_eq!(decide(&settings, &is_degraded, &trial, &POINTS), []);
-        assert!(!decide(&settings, &is_degraded, &[(18_000, trial[0].1)], &POINTS).is_empty());
+        assert_eq!(decide(&settings, &is_degraded, &trial, &RESTORE_POINTS), []);
+        assert!(!decide(&settings, &is_degraded, &[(18_000, trial[0].1)], &RESTORE_POINTS).is_empty());
     }
 
     #[test]
     fn repeated_rollback_or_missing_restore_point_pauses_learning() {
         let earlier_rollback =
             |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
-        let is_degraded = simulate(20_000, 17_000, None, 5.0, 0);
+        let is_degraded = simulate_degradation(20_000, 17_000, None, 5.0, 0);
         let decide_by_default =
             |past: &[_], points: &[_]| decide(&SafetySettings::default(), &is_degraded, past, points);
         let rollback = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
         assert_eq!(
-            decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &POINTS),
+            decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &RESTORE_POINTS),
             [rollback(5_000)],
             "abandoned states are not restored"
         );
         assert_eq!(
-            decide_by_default(&[earlier_rollback(ModelChangeCause::Loss)], &POINTS),
+            decide_by_default(&[earlier_rollback(ModelChangeCause::Loss)], &RESTORE_POINTS),
             [rollback(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]
         );
         assert_eq!(decide_by_default(&[], &[16_900]), [rollback(16_900)], "a close restore point is better than none");
@@ -337,7 +345,7 @@ mod tests {
     fn zero_thresholds_disable_the_watchdog() {
         let off = SafetySettings { quality_drop: 0.0, loss_rise: 0.0, ..SafetySettings::default() };
         off.check().unwrap();
-        assert_eq!(decide(&off, &simulate(20_000, 17_000, None, 50.0, 4), &[], &POINTS), []);
+        assert_eq!(decide(&off, &simulate_degradation(20_000, 17_000, None, 50.0, 4), &[], &RESTORE_POINTS), []);
         let error = SafetySettings { quality_drop: 1.5, ..off }.check().unwrap_err();
         assert_eq!(error.to_string(), "safety.quality_drop = 1.5: allowed are 0, or 0.05..=1");
     }

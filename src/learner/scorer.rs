@@ -9,9 +9,9 @@ use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 use super::sequence_state::{SequenceParams, SequenceState};
 
 /// Minimum number of candidates that are ranked.
-const MIN_CANDIDATES: usize = 256;
+const DEFAULT_CANDIDATE_LIMIT: usize = 256;
 /// Number of the network's top items that become candidates.
-const NETWORK_CANDIDATES: usize = 40;
+const MAX_NETWORK_CANDIDATES: usize = 40;
 
 /// Scratch memory for scoring, one per thread. It allocates nothing once warm.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Default for ScoringWorkspace {
             network: NetworkScratch::default(),
             query: Vec::new(),
             interest: Vec::new(),
-            ranking: RankingWorkspace::new(MIN_CANDIDATES),
+            ranking: RankingWorkspace::new(DEFAULT_CANDIDATE_LIMIT),
         }
     }
 }
@@ -39,7 +39,7 @@ impl ScoringWorkspace {
     /// Returns the predicted value of the user scored last choosing `item`; `None` if the interest
     /// head is off or the network does not know the item.
     #[must_use]
-    pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
+    pub fn predicted_value(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
         if self.interest.is_empty() { None } else { weights.predicted_value(&self.interest, item) }
     }
 }
@@ -71,9 +71,9 @@ impl Scorer<'_> {
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
-            weights.compute_query(user.hidden(params, weights, network), query);
+            weights.compute_query(user.fresh_hidden_state(params, weights, network), query);
             weights.compute_interest_query(query, interest);
-            self.top(weights, query, network)
+            self.network_top_items(weights, query, network)
         });
         let context = QueryContext {
             steps: user.sequence.current_session(),
@@ -83,7 +83,7 @@ impl Scorer<'_> {
         };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
-                let near = self.near(weights, query, user);
+                let near = self.items_of_last_item_cluster(weights, query, user);
                 // Scores from the scan avoid fetching an embedding row for every candidate.
                 let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.logit(query, item));
                 let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
@@ -96,25 +96,25 @@ impl Scorer<'_> {
     /// Returns the network's top items. A small catalog is scanned as a whole. In a larger one,
     /// only the clusters nearest to the query and the items that are too new for the clustering are
     /// scanned.
-    fn top(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
+    fn network_top_items(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
         match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
-            None => weights.top_items(query, NETWORK_CANDIDATES, scratch),
+            None => weights.top_items(query, MAX_NETWORK_CANDIDATES, scratch),
             Some(clusters) => {
                 let probed = clusters.nearest_clusters(query, self.cluster_settings.probes);
                 let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
                 let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
-                weights.top_items_among(query, members.chain(newer), NETWORK_CANDIDATES, scratch)
+                weights.top_items_among(query, members.chain(newer), MAX_NETWORK_CANDIDATES, scratch)
             }
         }
     }
 
     /// Returns little-known items from the last item's cluster. No counting source can generate
     /// them.
-    fn near(&self, weights: &Weights, query: &[f32], user: &SequenceState) -> Vec<(ItemIx, f32)> {
+    fn items_of_last_item_cluster(&self, weights: &Weights, query: &[f32], user: &SequenceState) -> Vec<(ItemIx, f32)> {
         let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
-        let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(NETWORK_CANDIDATES);
+        let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(MAX_NETWORK_CANDIDATES);
         members.map(|&item| (item, weights.logit(query, item))).collect()
     }
 }

@@ -49,7 +49,7 @@ impl SequenceState {
         let starts_session = self.sequence.push(offset, step, session_id, params.idle_gap_ms);
         let last = self.sequence.steps.len() - 1;
         match (weights, &mut self.hidden) {
-            (Some(weights), Some(hidden)) if is_fresh(hidden, weights, params) => {
+            (Some(weights), Some(hidden)) if is_hidden_state_fresh(hidden, weights, params) => {
                 if let Some(input) = step_input(&self.sequence.steps, last) {
                     weights.advance(hidden, &input, scratch);
                 }
@@ -61,8 +61,13 @@ impl SequenceState {
 
     /// Returns the hidden state after the last step. Recomputes it from the window if it was
     /// started on weights that are too old.
-    pub fn hidden(&mut self, params: &SequenceParams, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
-        if !self.hidden.as_ref().is_some_and(|hidden| is_fresh(hidden, weights, params)) {
+    pub fn fresh_hidden_state(
+        &mut self,
+        params: &SequenceParams,
+        weights: &Weights,
+        scratch: &mut NetworkScratch,
+    ) -> &HiddenState {
+        if !self.hidden.as_ref().is_some_and(|hidden| is_hidden_state_fresh(hidden, weights, params)) {
             self.hidden = None;
         }
         let steps = &self.sequence.steps;
@@ -100,23 +105,23 @@ impl SequenceState {
 
     /// The cached hidden state, which may be outdated.
     #[must_use]
-    pub fn cached_hidden(&self) -> Option<&HiddenState> {
+    pub fn cached_hidden_state(&self) -> Option<&HiddenState> {
         self.hidden.as_ref()
     }
 
     /// Replaces the cached hidden state.
-    pub fn set_hidden(&mut self, hidden: Option<HiddenState>) {
+    pub fn set_hidden_state(&mut self, hidden: Option<HiddenState>) {
         self.hidden = hidden;
     }
 
     /// Drops the hidden state. It is recomputed when it is next needed.
-    pub fn forget_hidden(&mut self) {
+    pub fn drop_hidden_state(&mut self) {
         self.hidden = None;
     }
 }
 
 /// Whether a hidden state was started on weights recent enough to continue. A state from newer
 /// weights is not fresh; a reader may briefly hold an older snapshot.
-fn is_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
+fn is_hidden_state_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }

@@ -56,7 +56,7 @@ impl Default for HiddenItems {
 impl HiddenItems {
     /// The items of `steps` that are hidden at `now`.
     #[must_use]
-    pub fn of(&self, steps: &[Step], now: Timestamp) -> Vec<ItemIx> {
+    pub fn items_hidden_at(&self, steps: &[Step], now: Timestamp) -> Vec<ItemIx> {
         let hides = |position: usize, step: &Step| {
             let age = now.saturating_sub(step.at);
             let selected_again =
@@ -98,17 +98,17 @@ impl RecommendationRequest {
     /// filter or category limit removes many candidates, so it starts with more.
     fn candidate_limits(&self) -> &'static [usize] {
         if self.filter.is_some() || self.max_per_category.is_some() {
-            &[MAX_CANDIDATES]
+            &[MAX_CANDIDATE_LIMIT]
         } else {
-            &[FIRST_CANDIDATES, MAX_CANDIDATES]
+            &[INITIAL_CANDIDATE_LIMIT, MAX_CANDIDATE_LIMIT]
         }
     }
 }
 
 /// Number of candidates that are ranked at first.
-const FIRST_CANDIDATES: usize = 256;
+const INITIAL_CANDIDATE_LIMIT: usize = 256;
 /// Largest number of candidates that are ranked.
-const MAX_CANDIDATES: usize = 2048;
+const MAX_CANDIDATE_LIMIT: usize = 2048;
 
 /// A ranked list with its diagnostics.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -147,7 +147,7 @@ impl From<Candidate> for RankedItem {
 
 /// Adds ranked candidates to the selection: `rank` ranks up to each of the limits in turn, until
 /// the list is full or no candidate is left. Each item counts once, in `ranked`.
-fn select_ranked(
+fn select_ranked_candidates(
     limits: &[usize],
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
     ranked: &mut FxHashSet<ItemIx>,
@@ -167,16 +167,21 @@ fn select_ranked(
     }
 }
 
-/// The reason why a list is not personalised or not full; `was_short` if the ranked candidates did
+/// The reason why a list is not personalised or not full; `was_list_short` if the ranked candidates did
 /// not fill it.
-fn fallback(item_count: usize, is_known: bool, was_short: bool, selection: &ResultSelection<'_>) -> Fallback {
+fn fallback_reason(
+    item_count: usize,
+    is_known: bool,
+    was_list_short: bool,
+    selection: &ResultSelection<'_>,
+) -> Fallback {
     let removed = selection.removal_counts();
     match () {
         () if item_count == 0 => Fallback::EmptyCatalog,
-        () if selection.selected().is_empty() && removed.by_request() > 0 => Fallback::FilteredOut,
+        () if selection.selected().is_empty() && removed.removed_by_request() > 0 => Fallback::FilteredOut,
         () if selection.selected().is_empty() => Fallback::Unavailable,
         () if !is_known => Fallback::UnknownUser,
-        () if was_short && removed.by_request() > 0 => Fallback::FilteredOut,
+        () if was_list_short && removed.removed_by_request() > 0 => Fallback::FilteredOut,
         () if selection.needs_more() && removed.unavailable > 0 => Fallback::Unavailable,
         () => Fallback::None,
     }
@@ -238,7 +243,7 @@ pub fn recommend_for_sequence(
     let scorer = snapshot.scorer();
     let affinity = snapshot.affinities.get(sequence.session_start);
     let steps = &sequence.steps;
-    let mut seen = request.hidden.of(steps, request.now);
+    let mut seen = request.hidden.items_hidden_at(steps, request.now);
     if request.exclude_seen {
         seen.extend(steps.iter().filter_map(|step| step.item));
     }
@@ -261,7 +266,7 @@ pub fn recommend_for_sequence(
             workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
             candidates_by_source = workspace.ranking.candidates().counts_by_source();
         };
-        select_ranked(request.candidate_limits(), &mut rank, &mut ranked, &mut selection);
+        select_ranked_candidates(request.candidate_limits(), &mut rank, &mut ranked, &mut selection);
     }
     let is_short = selection.needs_more();
     if is_short {
@@ -269,13 +274,13 @@ pub fn recommend_for_sequence(
     }
 
     let removed = selection.removal_counts();
-    let fallback = fallback(snapshot.item_count, is_known, is_short, &selection);
+    let fallback = fallback_reason(snapshot.item_count, is_known, is_short, &selection);
     let (selected, remainder) = selection.into_parts();
     let interest = |item| {
         snapshot
             .weights()
             .filter(|weights| is_known && Weights::item_count(weights) > 0)
-            .and_then(|weights| workspace.interest(weights, item))
+            .and_then(|weights| workspace.predicted_value(weights, item))
     };
     let interests: Vec<_> = selected.iter().map(|candidate| interest(candidate.item)).collect();
     let explanations = if request.explain && is_known {

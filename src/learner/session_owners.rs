@@ -22,7 +22,7 @@ pub(super) struct SessionOwnerIndex {
 struct OwnedSession {
     number: SessionIx,
     /// The offset of its first event.
-    begun: Offset,
+    session_start: Offset,
     owner: u64,
     /// The time of its earliest event on an item.
     earliest: Timestamp,
@@ -33,7 +33,7 @@ struct OwnedSession {
 /// Hashes a user id, equally on every machine. Two users collide with probability 2⁻⁶⁴. Then
 /// erasing one of them also removes the other's sessions from neighbour search and replay, and has
 /// no other effect.
-fn hash(user: &str) -> u64 {
+fn hash_user_id(user: &str) -> u64 {
     let mut hasher = SipHasher24::new();
     hasher.write(user.as_bytes());
     hasher.finish()
@@ -53,8 +53,8 @@ impl SessionOwnerIndex {
         }
         self.sessions.push_back(OwnedSession {
             number,
-            begun: session_start,
-            owner: hash(user),
+            session_start,
+            owner: hash_user_id(user),
             earliest: Timestamp::MAX,
             kinds: 0,
         });
@@ -75,10 +75,10 @@ impl SessionOwnerIndex {
 
     /// Removes all sessions of a user. Returns their numbers and first offsets.
     pub(super) fn remove_user(&mut self, user: &str) -> Vec<(SessionIx, Offset)> {
-        let (owner, mut removed) = (hash(user), Vec::new());
+        let (owner, mut removed) = (hash_user_id(user), Vec::new());
         self.sessions.retain(|session| {
             let is_owned = session.owner == owner;
-            removed.extend(is_owned.then_some((session.number, session.begun)));
+            removed.extend(is_owned.then_some((session.number, session.session_start)));
             !is_owned
         });
         removed
@@ -89,7 +89,7 @@ impl SessionOwnerIndex {
         let mut expired_sessions = Vec::new();
         for session in &mut self.sessions {
             let holds_expired =
-                |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.covers(*kind, session.earliest);
+                |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.is_expired(*kind, session.earliest);
             if (0..64).any(|kind| holds_expired(&kind)) {
                 expired_sessions.push(session.number);
                 (session.kinds, session.earliest) = (0, Timestamp::MAX);
@@ -105,7 +105,7 @@ mod tests {
     use crate::domain::{EventKind, EventKinds, Expiry};
 
     #[test]
-    fn sessions_of_a_user_are_found_among_the_latest() {
+    fn remove_user_returns_the_kept_sessions_of_the_user() {
         let mut owners = SessionOwnerIndex::new(3);
         for (session, user) in ["ann", "bob", "ann", "ann"].into_iter().enumerate() {
             owners.begin_session(session as SessionIx, 10 * session as Offset, user);
@@ -116,12 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn sessions_with_expired_events_are_found() {
+    fn expire_returns_the_sessions_with_expired_events() {
         let mut owners = SessionOwnerIndex::new(9);
         let kinds = EventKinds::default();
         let step = |kind: &EventKind, at| Step {
             item: Some(1),
-            kind: kinds.id(kind).unwrap(),
+            kind: kinds.id_of(kind).unwrap(),
             starts_session: false,
             at,
             value: 1.0,

@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 /// reads as having the default affinity.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SourceAffinities {
-    places: PagedVec<(Offset, SourceAffinity), 16>,
+    slots: PagedVec<(Offset, SourceAffinity), 16>,
 }
 
 impl SourceAffinities {
     /// Number of slots.
-    const PLACES: u64 = 1 << 16;
+    const SLOT_COUNT: u64 = 1 << 16;
 
     /// Stores the affinity of the session that began at offset `begun`.
     pub fn set(&mut self, session_start: Offset, affinity: SourceAffinity) {
-        let slot = (session_start % Self::PLACES) as usize;
-        self.places.grow(slot + 1, Default::default);
-        if let Some(entry) = self.places.get_mut(slot) {
+        let slot = (session_start % Self::SLOT_COUNT) as usize;
+        self.slots.grow(slot + 1, Default::default);
+        if let Some(entry) = self.slots.get_mut(slot) {
             *entry = (session_start, affinity);
         }
     }
@@ -31,7 +31,7 @@ impl SourceAffinities {
     /// Returns the affinity of the session that began at offset `begun`.
     #[must_use]
     pub fn get(&self, session_start: Offset) -> SourceAffinity {
-        let entry = self.places.get((session_start % Self::PLACES) as usize);
+        let entry = self.slots.get((session_start % Self::SLOT_COUNT) as usize);
         entry
             .filter(|(owner, _)| *owner == session_start)
             .map_or_else(SourceAffinity::default, |(_, affinity)| *affinity)
@@ -43,12 +43,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overwritten_slot_reads_as_default_affinity() {
+    fn a_session_whose_slot_was_overwritten_has_the_default_affinity() {
         let mut affinities = SourceAffinities::default();
         let affinity = SourceAffinity { repeat_rate: 0.5, ..SourceAffinity::default() };
         affinities.set(3, affinity);
         let published = affinities.clone();
-        affinities.set(3 + SourceAffinities::PLACES, SourceAffinity::default());
+        affinities.set(3 + SourceAffinities::SLOT_COUNT, SourceAffinity::default());
         assert_eq!(affinities.get(3), SourceAffinity::default());
         assert_eq!(published.get(3), affinity, "a snapshot does not change");
         assert_eq!(published.get(4), SourceAffinity::default());

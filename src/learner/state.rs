@@ -177,8 +177,8 @@ impl LearnerState {
         LearningReport {
             events: state.event_count,
             items: state.item_count,
-            users: state.users.count(),
-            clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
+            users: state.users.user_count(),
+            clusters: state.clustering.current_clusters().map_or(0, |clusters| clusters.len()),
             total: state.total,
             hits_by_source: Default::default(),
             live_by_source: Default::default(),
@@ -188,7 +188,7 @@ impl LearnerState {
             interest_error: state.interest_error,
             clickthrough: state.clickthrough,
             curve: state.curve.clone(),
-            training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
+            training: state.training.as_ref().map(|training| *training.totals()).unwrap_or_default(),
             learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
             is_paused: state.is_paused,
         }

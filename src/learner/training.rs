@@ -62,23 +62,23 @@ impl TrainingReport {
 pub struct OnlineTraining {
     /// `None` while a training runs.
     trainer: Option<Box<Trainer>>,
-    visible: Arc<Weights>,
+    current_weights: Arc<Weights>,
     /// Trained weights that come into use at the next boundary.
-    ready: Option<Arc<Weights>>,
+    next_weights: Option<Arc<Weights>>,
     history: ReplayHistory,
-    touched: Vec<u64>,
-    observed: Vec<ItemIx>,
+    touched_sessions: Vec<u64>,
+    target_items: Vec<ItemIx>,
     /// Items with changed attributes, and the numbers of their attribute values.
-    described: Vec<(ItemIx, Box<[u32]>)>,
+    changed_attributes: Vec<(ItemIx, Box<[u32]>)>,
     /// New items, and the items that share their attributes.
-    introduced: Vec<(ItemIx, Vec<ItemIx>)>,
+    new_items: Vec<(ItemIx, Vec<ItemIx>)>,
     /// The learning rate that applies from the next training.
     learning_rate: f32,
     /// Added to a boundary's number to give the version of its weights. A rollback increases it, so
     /// that no hidden state continues from the replaced weights.
-    versions: u64,
+    version_offset: u64,
     /// Totals of all finished trainings.
-    total: TrainingReport,
+    totals: TrainingReport,
 }
 
 impl OnlineTraining {
@@ -97,26 +97,26 @@ impl OnlineTraining {
     /// Creates a network that continues from a trained one.
     #[must_use]
     pub fn with_trainer(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
-        let (visible, learning_rate) = (trainer.publish(0), trainer.learning_rate());
+        let (current_weights, learning_rate) = (trainer.publish(0), trainer.learning_rate());
         Self {
             trainer: Some(trainer),
-            visible,
-            ready: None,
+            current_weights,
+            next_weights: None,
             history: ReplayHistory::new(settings.history),
-            touched: Vec::new(),
-            observed: Vec::new(),
-            described: Vec::new(),
-            introduced: Vec::new(),
+            touched_sessions: Vec::new(),
+            target_items: Vec::new(),
+            changed_attributes: Vec::new(),
+            new_items: Vec::new(),
             learning_rate,
-            versions: 0,
-            total: TrainingReport::default(),
+            version_offset: 0,
+            totals: TrainingReport::default(),
         }
     }
 
     /// The weights in use.
     #[must_use]
     pub fn weights(&self) -> &Arc<Weights> {
-        &self.visible
+        &self.current_weights
     }
 
     /// The trainer, if no training is running.
@@ -129,13 +129,13 @@ impl OnlineTraining {
     /// rollback it is the boundary before the rollback.
     #[must_use]
     pub fn trained_boundary(&self) -> u64 {
-        self.visible.version().saturating_sub(self.versions)
+        self.current_weights.version().saturating_sub(self.version_offset)
     }
 
     /// Totals of all trainings so far.
     #[must_use]
-    pub fn total(&self) -> &TrainingReport {
-        &self.total
+    pub fn totals(&self) -> &TrainingReport {
+        &self.totals
     }
 
     /// The learning rate from the next training on.
@@ -154,11 +154,11 @@ impl OnlineTraining {
     /// the number of the last boundary. The weights get a version at least `refresh_after` newer,
     /// so that all hidden states are recomputed.
     pub fn roll_back(&mut self, earlier: Self, boundary: u64, refresh_after: u64) {
-        self.versions += refresh_after;
-        let version = boundary + self.versions;
+        self.version_offset += refresh_after;
+        let version = boundary + self.version_offset;
         self.trainer = earlier.trainer;
-        self.visible = Arc::new(earlier.visible.with_version(version));
-        self.ready = earlier.ready.map(|weights| Arc::new(weights.with_version(version)));
+        self.current_weights = Arc::new(earlier.current_weights.with_version(version));
+        self.next_weights = earlier.next_weights.map(|weights| Arc::new(weights.with_version(version)));
         self.learning_rate = earlier.learning_rate;
     }
 
@@ -169,11 +169,11 @@ impl OnlineTraining {
 
     /// Marks a session to be trained on at the next boundary; `steps` are the latest ones of its
     /// user. The target, if any, also counts towards the item frequencies of the negative sampler.
-    pub fn mark_touched(&mut self, session: u64, steps: &[Step], target: Option<ItemIx>, window: usize) {
+    pub fn add_touched_session(&mut self, session: u64, steps: &[Step], target: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
         self.history.set_steps(session, steps.get(first..).unwrap_or_default());
-        self.touched.push(session);
-        self.observed.extend(target);
+        self.touched_sessions.push(session);
+        self.target_items.extend(target);
     }
 
     /// Removes a session's steps from the replay history.
@@ -189,17 +189,17 @@ impl OnlineTraining {
     /// Whether the replay history holds steps of a session.
     #[cfg(test)]
     pub(super) fn has_session(&self, session: u64) -> bool {
-        self.history.contains(session)
+        self.history.contains_session(session)
     }
 
     /// Sets an item's attributes, from the next training on.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: Box<[u32]>) {
-        self.described.push((item, attributes));
+        self.changed_attributes.push((item, attributes));
     }
 
     /// Adds a new item whose embedding starts at the mean of `similar`.
-    pub fn add_item_like(&mut self, item: ItemIx, similar: Vec<ItemIx>) {
-        self.introduced.push((item, similar));
+    pub fn add_new_item(&mut self, item: ItemIx, similar: Vec<ItemIx>) {
+        self.new_items.push((item, similar));
     }
 
     /// First step at a boundary: puts the weights of the training begun at the previous boundary
@@ -207,17 +207,20 @@ impl OnlineTraining {
     ///
     /// # Errors
     /// [`JobLost`] if the training job panicked.
-    pub fn apply_finished(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
+    pub fn use_finished_weights(
+        &mut self,
+        background: &mut dyn BackgroundJobs<TrainingOutcome>,
+    ) -> Result<(), JobLost> {
         self.finish_pending(background)?;
-        if let Some(weights) = self.ready.take() {
-            self.visible = weights;
+        if let Some(weights) = self.next_weights.take() {
+            self.current_weights = weights;
         }
         Ok(())
     }
 
     /// Discards the touched sessions without training on them.
-    pub fn clear_touched(&mut self) {
-        self.touched.clear();
+    pub fn discard_touched_sessions(&mut self) {
+        self.touched_sessions.clear();
     }
 
     /// Second step at a boundary: begins a training on the sessions touched since the previous
@@ -234,23 +237,23 @@ impl OnlineTraining {
         background: &mut dyn BackgroundJobs<TrainingOutcome>,
     ) -> Result<(), JobLost> {
         let mut trainer = self.trainer.take().ok_or(JobLost)?;
-        let observed = std::mem::take(&mut self.observed);
-        let described = std::mem::take(&mut self.described);
-        let introduced = std::mem::take(&mut self.introduced);
+        let target_items = std::mem::take(&mut self.target_items);
+        let changed_attributes = std::mem::take(&mut self.changed_attributes);
+        let new_items = std::mem::take(&mut self.new_items);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ boundary.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let windows = self.sample_windows(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
-        let (learning_rate, version) = (self.learning_rate, boundary + self.versions);
+        let (learning_rate, version) = (self.learning_rate, boundary + self.version_offset);
         background.start(Box::new(move || {
             trainer.grow_items(items);
             trainer.set_learning_rate(learning_rate);
-            for (item, attributes) in described {
+            for (item, attributes) in changed_attributes {
                 trainer.set_attributes(item, &attributes);
             }
-            for (item, similar) in introduced {
+            for (item, similar) in new_items {
                 trainer.init_from_similar(item, &similar);
             }
-            for item in observed {
+            for item in target_items {
                 trainer.count_target(item);
             }
             let mut report = TrainingReport::default();
@@ -276,10 +279,10 @@ impl OnlineTraining {
     /// [`JobLost`] if the training job panicked.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         if self.trainer.is_none() {
-            let result = background.finish()?;
+            let result = background.take_result()?;
             self.trainer = Some(result.trainer);
-            self.ready = Some(result.weights);
-            self.total.merge(&result.report);
+            self.next_weights = Some(result.weights);
+            self.totals.merge(&result.report);
         }
         Ok(())
     }
@@ -293,13 +296,15 @@ impl OnlineTraining {
         settings: &LearningSettings,
     ) -> Vec<TrainingWindow> {
         let mut seen = FxHashSet::default();
-        let touched: Vec<u64> = self.touched.drain(..).filter(|session| seen.insert(*session)).collect();
-        let mut windows: Vec<TrainingWindow> =
-            touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
+        let touched: Vec<u64> = self.touched_sessions.drain(..).filter(|session| seen.insert(*session)).collect();
+        let mut windows: Vec<TrainingWindow> = touched
+            .iter()
+            .filter_map(|&session| self.history.training_window_of(session, kinds, settings.window))
+            .collect();
         let replay_count = windows.len() * settings.replay_ratio;
         windows.extend(
             (0..replay_count)
-                .filter_map(|_| self.history.sample(rng, settings.replay_half_life, kinds, settings.window)),
+                .filter_map(|_| self.history.sample_window(rng, settings.replay_half_life, kinds, settings.window)),
         );
         for index in (1..windows.len()).rev() {
             windows.swap(index, (rng.next_u64() % (index as u64 + 1)) as usize);

@@ -16,13 +16,18 @@ pub(super) fn step_input(steps: &[Step], index: usize) -> Option<StepInput> {
 /// Returns the training window over the last steps: at most `most` positions, each with the next
 /// step's item as its target if that step is a target event. `None` if there is nothing to predict.
 #[must_use]
-pub(super) fn training_window(session: u64, steps: &[Step], kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
+pub(super) fn training_window(
+    session: u64,
+    steps: &[Step],
+    kinds: &EventKinds,
+    max_positions: usize,
+) -> Option<TrainingWindow> {
     let last = steps.len().checked_sub(1)?;
-    let first = last.saturating_sub(most);
+    let first = last.saturating_sub(max_positions);
     let positions: Vec<TrainingPosition> = (first..last)
         .filter_map(|index| {
             let next = steps.get(index + 1)?;
-            let target = next.target(kinds);
+            let target = next.target_item(kinds);
             Some(TrainingPosition { input: step_input(steps, index)?, target, value: next.value })
         })
         .collect();
@@ -34,10 +39,10 @@ mod tests {
     use super::*;
     use crate::domain::EventKind;
 
-    fn steps(kinds: &EventKinds, items: &[(u32, EventKind)]) -> Vec<Step> {
+    fn steps_of_kinds(kinds: &EventKinds, items: &[(u32, EventKind)]) -> Vec<Step> {
         let step = |(at, (item, kind)): (usize, &(u32, EventKind))| Step {
             item: Some(*item),
-            kind: kinds.id(kind).unwrap(),
+            kind: kinds.id_of(kind).unwrap(),
             starts_session: at == 0,
             at: at as i64 * 1000,
             value: 1.0,
@@ -48,7 +53,7 @@ mod tests {
     #[test]
     fn non_target_kind_is_an_input_but_not_a_target() {
         let kinds = EventKinds::default();
-        let steps = steps(&kinds, &[(1, EventKind::View), (2, EventKind::Dismiss), (3, EventKind::View)]);
+        let steps = steps_of_kinds(&kinds, &[(1, EventKind::View), (2, EventKind::Dismiss), (3, EventKind::View)]);
         let window = training_window(7, &steps, &kinds, 20).unwrap();
         let targets: Vec<_> = window.positions.iter().map(|position| position.target).collect();
         assert_eq!(targets, [None, Some(3)]);
@@ -56,9 +61,9 @@ mod tests {
     }
 
     #[test]
-    fn window_holds_only_the_last_positions() {
+    fn a_training_window_contains_only_the_last_positions() {
         let kinds = EventKinds::default();
-        let steps = steps(&kinds, &(0..40).map(|item| (item, EventKind::View)).collect::<Vec<_>>());
+        let steps = steps_of_kinds(&kinds, &(0..40).map(|item| (item, EventKind::View)).collect::<Vec<_>>());
         let window = training_window(7, &steps, &kinds, 5).unwrap();
         assert_eq!(window.positions.len(), 5);
         assert_eq!(window.positions[4].target, Some(39));
@@ -66,9 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn single_event_makes_no_window() {
+    fn a_single_event_gives_no_training_window() {
         let kinds = EventKinds::default();
-        assert!(training_window(7, &steps(&kinds, &[(1, EventKind::View)]), &kinds, 20).is_none());
+        assert!(training_window(7, &steps_of_kinds(&kinds, &[(1, EventKind::View)]), &kinds, 20).is_none());
         assert!(training_window(7, &[], &kinds, 20).is_none());
     }
 }

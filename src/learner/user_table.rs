@@ -47,7 +47,7 @@ pub struct UserTable<M> {
     /// Users by the offset at which they were seen, oldest first.
     seen: VecDeque<(Offset, Arc<str>)>,
     /// Number of entries at the front of `seen` whose hidden state has already been dropped.
-    quiet: usize,
+    dropped_hidden_states: usize,
     hidden_kept: u64,
     users_kept: u64,
 }
@@ -75,7 +75,7 @@ impl<M> From<StoredUserTable<M>> for UserTable<M> {
         Self {
             users: stored.users.into_iter().collect(),
             seen,
-            quiet: 0,
+            dropped_hidden_states: 0,
             hidden_kept: stored.hidden_kept,
             users_kept: stored.users_kept,
         }
@@ -86,7 +86,7 @@ impl<M: Default> UserTable<M> {
     /// Creates an empty table.
     #[must_use]
     pub fn new(hidden_kept: u64, users_kept: u64) -> Self {
-        Self { users: FxHashMap::default(), seen: VecDeque::new(), quiet: 0, hidden_kept, users_kept }
+        Self { users: FxHashMap::default(), seen: VecDeque::new(), dropped_hidden_states: 0, hidden_kept, users_kept }
     }
 
     /// Returns a user, created if unknown, and marks it as seen at entry `now`.
@@ -128,18 +128,18 @@ impl<M: Default> UserTable<M> {
 
     /// Number of users in the table.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub fn user_count(&self) -> usize {
         self.users.len()
     }
 
     fn drop_inactive(&mut self, now: Offset) {
         while let Some((at, id)) =
-            self.seen.get(self.quiet).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept)
+            self.seen.get(self.dropped_hidden_states).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept)
         {
             if let Some(user) = self.users.get_mut(id).filter(|user| user.last_seen == *at) {
-                user.state.forget_hidden();
+                user.state.drop_hidden_state();
             }
-            self.quiet += 1;
+            self.dropped_hidden_states += 1;
         }
         while self.seen.front().is_some_and(|(at, _)| now.saturating_sub(*at) > self.users_kept) {
             if let Some((at, id)) = self.seen.pop_front()
@@ -147,7 +147,7 @@ impl<M: Default> UserTable<M> {
             {
                 self.users.remove(&id);
             }
-            self.quiet = self.quiet.saturating_sub(1);
+            self.dropped_hidden_states = self.dropped_hidden_states.saturating_sub(1);
         }
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_dropped_after_users_kept_entries() {
+    fn a_user_is_dropped_after_users_kept_entries_without_an_event() {
         let mut users = UserTable::<()>::new(5, 10);
         users.get_or_create("ann", 0).session_ix = 7;
         users.get_or_create("bob", 5).session_ix = 8;
@@ -169,6 +169,6 @@ mod tests {
             Some(7),
             "an older sighting does not drop a returning user"
         );
-        assert_eq!(users.count(), 2);
+        assert_eq!(users.user_count(), 2);
     }
 }

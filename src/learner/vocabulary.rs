@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 pub struct AttributeVocabulary {
     numbers: FxHashMap<String, u32>,
     /// The items last described with each value.
-    holders: Vec<VecDeque<ItemIx>>,
-    most: usize,
+    items_by_value: Vec<VecDeque<ItemIx>>,
+    max_values: usize,
 }
 
 /// The serialized form: values in order of their numbers, so that equal vocabularies have equal
@@ -21,8 +21,8 @@ pub struct AttributeVocabulary {
 #[derive(Serialize, Deserialize)]
 struct StoredVocabulary {
     values: Vec<String>,
-    holders: Vec<VecDeque<ItemIx>>,
-    most: usize,
+    items_by_value: Vec<VecDeque<ItemIx>>,
+    max_values: usize,
 }
 
 impl From<AttributeVocabulary> for StoredVocabulary {
@@ -31,39 +31,43 @@ impl From<AttributeVocabulary> for StoredVocabulary {
         values.sort_unstable_by_key(|(_, number)| *number);
         Self {
             values: values.into_iter().map(|(value, _)| value).collect(),
-            holders: vocabulary.holders,
-            most: vocabulary.most,
+            items_by_value: vocabulary.items_by_value,
+            max_values: vocabulary.max_values,
         }
     }
 }
 
 impl From<StoredVocabulary> for AttributeVocabulary {
     fn from(stored: StoredVocabulary) -> Self {
-        Self { numbers: stored.values.into_iter().zip(0..).collect(), holders: stored.holders, most: stored.most }
+        Self {
+            numbers: stored.values.into_iter().zip(0..).collect(),
+            items_by_value: stored.items_by_value,
+            max_values: stored.max_values,
+        }
     }
 }
 
 impl AttributeVocabulary {
     /// Maximum number of items kept per value.
-    const HOLDERS: usize = 32;
+    const MAX_ITEMS_PER_VALUE: usize = 32;
     /// Maximum number of similar items returned.
-    const ALIKE: usize = 16;
+    const MAX_SIMILAR_ITEMS: usize = 16;
 
     /// Creates an empty vocabulary of at most `most` values.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { numbers: FxHashMap::default(), holders: Vec::new(), most }
+    pub fn new(max_values: usize) -> Self {
+        Self { numbers: FxHashMap::default(), items_by_value: Vec::new(), max_values }
     }
 
     /// Returns the numbers of an item's brand, categories and tags. New values are numbered.
-    pub fn encode(&mut self, item: &Item) -> Box<[u32]> {
+    pub fn attribute_numbers(&mut self, item: &Item) -> Box<[u32]> {
         let brand = item.brand.iter().map(|value| ("brand", value));
         let categories = item.categories.iter().map(|value| ("category", value));
         let tags = item.tags.iter().map(|value| ("tag", value));
         brand
             .chain(categories)
             .chain(tags)
-            .filter_map(|(field, value)| self.value(format!("{field}:{value}")))
+            .filter_map(|(field, value)| self.number_of_value(format!("{field}:{value}")))
             .collect()
     }
 
@@ -72,35 +76,37 @@ impl AttributeVocabulary {
     #[must_use]
     pub fn similar_items(&self, values: &[u32]) -> Vec<ItemIx> {
         let mut shared: FxHashMap<ItemIx, usize> = FxHashMap::default();
-        for holder in values.iter().filter_map(|value| self.holders.get(*value as usize)).flatten() {
+        for holder in values.iter().filter_map(|value| self.items_by_value.get(*value as usize)).flatten() {
             *shared.entry(*holder).or_default() += 1;
         }
         let mut similar: Vec<_> = shared.into_iter().collect();
         similar.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(b.0.cmp(&a.0)));
-        similar.into_iter().map(|(item, _)| item).take(Self::ALIKE).collect()
+        similar.into_iter().map(|(item, _)| item).take(Self::MAX_SIMILAR_ITEMS).collect()
     }
 
     /// Records that an item has these values.
     pub fn record_item(&mut self, item: ItemIx, values: &[u32]) {
         for value in values {
             let index = *value as usize;
-            if index >= self.holders.len() {
-                self.holders.resize(index + 1, VecDeque::new());
+            if index >= self.items_by_value.len() {
+                self.items_by_value.resize(index + 1, VecDeque::new());
             }
-            if let Some(holders) = self.holders.get_mut(index).filter(|holders| !holders.contains(&item)) {
-                if holders.len() >= Self::HOLDERS {
-                    holders.pop_front();
+            if let Some(items_by_value) =
+                self.items_by_value.get_mut(index).filter(|items_by_value| !items_by_value.contains(&item))
+            {
+                if items_by_value.len() >= Self::MAX_ITEMS_PER_VALUE {
+                    items_by_value.pop_front();
                 }
-                holders.push_back(item);
+                items_by_value.push_back(item);
             }
         }
     }
 
-    fn value(&mut self, value: String) -> Option<u32> {
+    fn number_of_value(&mut self, value: String) -> Option<u32> {
         if let Some(number) = self.numbers.get(&value) {
             return Some(*number);
         }
-        let number = u32::try_from(self.numbers.len()).ok().filter(|number| (*number as usize) < self.most)?;
+        let number = u32::try_from(self.numbers.len()).ok().filter(|number| (*number as usize) < self.max_values)?;
         self.numbers.insert(value, number);
         Some(number)
     }
@@ -110,7 +116,7 @@ impl AttributeVocabulary {
 mod tests {
     use super::*;
 
-    fn item(brand: &str, tags: &[&str]) -> Item {
+    fn item_with(brand: &str, tags: &[&str]) -> Item {
         Item {
             brand: Some(brand.to_owned()),
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
@@ -119,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn values_are_numbered_in_order_and_fields_are_distinct() {
+    fn values_are_numbered_in_order_and_equal_values_of_two_fields_differ() {
         let mut vocabulary = AttributeVocabulary::new(3);
-        assert_eq!(*vocabulary.encode(&item("tea", &["tea"])), [0, 1]);
-        assert_eq!(*vocabulary.encode(&item("cup", &["tea", "pot"])), [2, 1], "the vocabulary is full");
+        assert_eq!(*vocabulary.attribute_numbers(&item_with("tea", &["tea"])), [0, 1]);
+        assert_eq!(*vocabulary.attribute_numbers(&item_with("cup", &["tea", "pot"])), [2, 1], "the vocabulary is full");
         let mut restored = AttributeVocabulary::from(StoredVocabulary::from(vocabulary));
-        assert_eq!(*restored.encode(&item("cup", &["tea", "pot"])), [2, 1]);
+        assert_eq!(*restored.attribute_numbers(&item_with("cup", &["tea", "pot"])), [2, 1]);
     }
     #[test]
     fn similar_items_are_ordered_by_shared_values() {
@@ -135,6 +141,6 @@ mod tests {
         assert_eq!(vocabulary.similar_items(&[0, 1, 9]), [3, 1, 2]);
         (0..100).for_each(|item| vocabulary.record_item(item, &[5]));
         let mut similar = vocabulary.similar_items(&[5]);
-        assert_eq!((similar.len(), similar.remove(0)), (AttributeVocabulary::ALIKE, 99));
+        assert_eq!((similar.len(), similar.remove(0)), (AttributeVocabulary::MAX_SIMILAR_ITEMS, 99));
     }
 }

@@ -77,7 +77,7 @@ impl ParameterLayout {
             input_memory: take(square, settings.input_memory),
             interest: take(square, interest),
             interest_bias: take(1, interest),
-            kinds: take(kinds.min(EventKinds::MAX) * hidden, settings.kinds),
+            kinds: take(kinds.min(EventKinds::MAX_KINDS) * hidden, settings.kinds),
             gaps: take(GAP_BUCKETS * hidden, settings.gaps),
             session_start: take(hidden, true),
             len,

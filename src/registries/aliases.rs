@@ -1,18 +1,18 @@
-//! Aliases: the ids of merged users and the users that they resolve to.
+//! Aliases: the ids of merged users, and the user that each id resolves to.
 
 use crate::domain::{Entry, Offset, UserMerge};
 use rustc_hash::FxHashSet;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// An accepted merge, with the offset of its journal entry.
+/// An alias: the result of an accepted merge of two users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserAlias {
-    /// The offset of the merge.
+    /// The journal offset of the merge.
     pub offset: Offset,
-    /// The merged id.
+    /// The merged id, which is now an alias.
     pub from: Arc<str>,
-    /// The id that it resolves to.
+    /// The id that the alias resolves to.
     pub into: Arc<str>,
 }
 
@@ -21,12 +21,12 @@ pub struct UserAlias {
 pub enum AliasChange {
     /// Two users were merged.
     Merged(UserAlias),
-    /// A user was erased: the aliases from and to its id are removed.
+    /// A user was erased. All aliases from and to the id of the user are removed.
     Erased(Arc<str>),
 }
 
 impl AliasChange {
-    /// The alias change of an entry, if there is one.
+    /// The alias change that a journal entry makes, if any.
     #[must_use]
     pub fn from_entry(offset: Offset, entry: &Entry) -> Option<Self> {
         match entry {
@@ -41,17 +41,17 @@ impl AliasChange {
     }
 }
 
-/// Table from merged ids to their target ids, derived from the journal. It keeps the last
-/// [`UserAliases::MAX_ALIASES`] aliases. The committer is the only writer; all readers are
-/// lock-free.
+/// Table of aliases: merged ids with the ids that they resolve to, derived from the journal. The
+/// table keeps the latest [`UserAliases::MAX_ALIASES`] aliases. The committer is the only writer,
+/// and readers take no lock.
 #[derive(Debug, Default)]
 pub struct UserAliases {
     into: papaya::HashMap<Arc<str>, Arc<str>, rustc_hash::FxBuildHasher>,
 }
 
 impl UserAliases {
-    /// Maximum number of aliases, about 150 bytes each. Events under an id whose alias was dropped
-    /// belong to a new user.
+    /// Maximum number of aliases. An alias takes about 150 bytes. After an alias is dropped, events
+    /// under its id belong to a new user.
     pub const MAX_ALIASES: usize = 1_000_000;
 
     /// The user that a merged id resolves to; `None` if the id was not merged.
@@ -59,14 +59,14 @@ impl UserAliases {
     pub fn resolve(&self, user: &str) -> Option<Arc<str>> {
         let into = self.into.pin();
         let mut found = into.get(user)?;
-        // A merged id is never the target of a later merge, so this terminates.
+        // A merged id is never the target of a later merge, so the loop terminates.
         while let Some(next) = into.get(found) {
             found = next;
         }
         Some(Arc::clone(found))
     }
 
-    /// All ids that resolve to a user, in byte order. Scans all aliases.
+    /// All ids that resolve to a user, in byte order. The call scans the whole table.
     #[must_use]
     pub fn aliases_of(&self, user: &str) -> Vec<Arc<str>> {
         let into = self.into.pin();
@@ -93,19 +93,19 @@ impl UserAliases {
 #[derive(Debug, Default)]
 pub struct AliasWriter {
     aliases: Arc<UserAliases>,
-    /// Merged ids with the offsets of their merges, oldest first.
+    /// The aliased ids with the offsets of their merges, oldest first.
     order: VecDeque<(Offset, Arc<str>)>,
 }
 
 impl AliasWriter {
-    /// The table for readers.
+    /// The alias table, for readers.
     #[must_use]
     pub fn aliases(&self) -> Arc<UserAliases> {
         Arc::clone(&self.aliases)
     }
 
-    /// Applies changes in journal order. Returns the offsets of the removed aliases. An alias that
-    /// is already known changes nothing.
+    /// Applies changes in journal order. Returns the merge offsets of the removed aliases. A change
+    /// that adds an existing alias has no effect.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = AliasChange>) -> Vec<Offset> {
         let mut removed = Vec::new();
         let into = self.aliases.into.pin();
@@ -139,7 +139,7 @@ impl AliasWriter {
         removed
     }
 
-    /// Starts a batch of entries that are committed together. It does not change the table.
+    /// Starts a batch of entries that are committed together. The batch does not change the table.
     #[must_use]
     pub fn begin_batch(&self) -> AliasBatch<'_> {
         AliasBatch { aliases: &self.aliases, into: HashMap::new(), erased: FxHashSet::default(), new: Vec::new() }
@@ -151,21 +151,21 @@ impl AliasWriter {
 pub struct AliasBatch<'l> {
     aliases: &'l UserAliases,
     into: HashMap<Arc<str>, Arc<str>>,
-    /// Ids that the batch erased: their existing aliases no longer count.
+    /// Ids that the batch erases. Their aliases in the table are ignored.
     erased: FxHashSet<Arc<str>>,
     new: Vec<AliasChange>,
 }
 
 impl AliasBatch<'_> {
-    /// Rewrites the entry to the user that its id resolves to. Returns `false` for a merge that
-    /// changes nothing: a merged id stays merged, and no merge creates a cycle.
+    /// Replaces the user id in the entry by the id that it resolves to. Returns `false` for a
+    /// rejected merge: of an id that is already merged, or of an id with itself.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
         match entry {
-            Entry::Event(event) | Entry::Private(event) => self.rename(&mut event.user_id),
-            Entry::Consent(change) => self.rename(&mut change.user_id),
-            Entry::Impression(impression) => self.rename(&mut impression.user_id),
+            Entry::Event(event) | Entry::Private(event) => self.resolve_in_place(&mut event.user_id),
+            Entry::Consent(change) => self.resolve_in_place(&mut change.user_id),
+            Entry::Impression(impression) => self.resolve_in_place(&mut impression.user_id),
             Entry::Merge(UserMerge { from, into, .. }) => {
-                self.rename(into);
+                self.resolve_in_place(into);
                 if from == into || self.resolve(from).is_some() {
                     return false;
                 }
@@ -173,13 +173,14 @@ impl AliasBatch<'_> {
                 self.into.insert(Arc::clone(&alias.from), Arc::clone(&alias.into));
                 self.new.push(AliasChange::Merged(alias));
             }
-            Entry::Erase(erasure) => self.erase(&erasure.user_id),
+            Entry::Erase(erasure) => self.erase_id(&erasure.user_id),
             Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_) => {}
         }
         true
     }
 
-    /// Every id of the user that an id resolves to: the user's own id first, then the merged ids.
+    /// All ids of a user, given any of them: first the id that the others resolve to, then the
+    /// merged ids.
     #[must_use]
     pub fn ids_of_user(&self, id: &str) -> Vec<Arc<str>> {
         let user = self.resolve(id).unwrap_or_else(|| Arc::from(id));
@@ -195,8 +196,8 @@ impl AliasBatch<'_> {
         ids
     }
 
-    /// Erases one id. The caller erases all ids of a user one by one.
-    fn erase(&mut self, user: &str) {
+    /// Erases one id. The caller must erase all ids of a user, one by one.
+    fn erase_id(&mut self, user: &str) {
         let user: Arc<str> = Arc::from(user);
         self.into.retain(|from, into| *from != user && *into != user);
         self.erased.insert(Arc::clone(&user));
@@ -209,22 +210,22 @@ impl AliasBatch<'_> {
         self.new
     }
 
-    fn rename(&self, user: &mut String) {
+    fn resolve_in_place(&self, user: &mut String) {
         if let Some(target) = self.resolve(user) {
             *user = (*target).to_owned();
         }
     }
 
     fn resolve(&self, user: &str) -> Option<Arc<str>> {
-        let mut found = self.resolve_before(user);
+        let mut found = self.resolve_before_batch(user);
         while let Some(next) = self.into.get(found.as_deref().unwrap_or(user)) {
-            found = Some(self.resolve_before(next).unwrap_or_else(|| Arc::clone(next)));
+            found = Some(self.resolve_before_batch(next).unwrap_or_else(|| Arc::clone(next)));
         }
         found
     }
 
-    /// Resolves an id through the aliases from before the batch.
-    fn resolve_before(&self, user: &str) -> Option<Arc<str>> {
+    /// Resolves an id with the aliases in the table, without those of the batch.
+    fn resolve_before_batch(&self, user: &str) -> Option<Arc<str>> {
         if self.erased.contains(user) { None } else { self.aliases.resolve(user) }
     }
 }
@@ -234,16 +235,16 @@ mod tests {
     use super::*;
     use crate::domain::{Consent, ConsentChange, UserErasure};
 
-    fn merge(from: &str, into: &str) -> Entry {
+    fn merge_entry(from: &str, into: &str) -> Entry {
         Entry::Merge(UserMerge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 })
     }
 
     #[test]
-    fn a_merged_id_stays_merged_and_cycles_are_rejected() {
+    fn admit_rejects_a_merge_of_a_merged_id_and_a_cycle() {
         let mut writer = AliasWriter::default();
         let mut batch = writer.begin_batch();
         let mut admit = |offset, from, into| {
-            let mut entry = merge(from, into);
+            let mut entry = merge_entry(from, into);
             let admitted = batch.admit(offset, &mut entry);
             let Entry::Merge(merge) = entry else { unreachable!() };
             admitted.then_some(merge.into)
@@ -259,15 +260,15 @@ mod tests {
         assert!(writer.apply(new.clone()).is_empty());
         writer.apply(new);
         assert_eq!(writer.aliases().len(), 2);
-        // A user with merged ids is merged into another one.
+        // A user with merged ids is merged into another user.
         let mut batch = writer.begin_batch();
-        assert!(batch.admit(5, &mut merge("ann", "anna")));
+        assert!(batch.admit(5, &mut merge_entry("ann", "anna")));
         let new = batch.finish();
         writer.apply(new);
         for id in ["anon", "phone", "ann"] {
             assert_eq!(writer.aliases().resolve(id).as_deref(), Some("anna"));
         }
-        assert!(!writer.begin_batch().admit(6, &mut merge("anna", "phone")));
+        assert!(!writer.begin_batch().admit(6, &mut merge_entry("anna", "phone")));
     }
 
     #[test]
@@ -276,13 +277,13 @@ mod tests {
         let mut writer = AliasWriter::default();
         let mut batch = writer.begin_batch();
         for (offset, from, into) in [(0, "phone", "ann"), (1, "ann", "anna"), (2, "tv", "bob")] {
-            assert!(batch.admit(offset, &mut merge(from, into)));
+            assert!(batch.admit(offset, &mut merge_entry(from, into)));
         }
         assert_eq!(ids(batch.ids_of_user("phone")), ["anna", "ann", "phone"]);
         let new = batch.finish();
         writer.apply(new);
         let mut batch = writer.begin_batch();
-        assert!(batch.admit(3, &mut merge("tablet", "ann")));
+        assert!(batch.admit(3, &mut merge_entry("tablet", "ann")));
         let erased_ids = ids(batch.ids_of_user("ann"));
         assert_eq!(erased_ids, ["anna", "ann", "phone", "tablet"]);
         for user_id in erased_ids {
@@ -292,7 +293,7 @@ mod tests {
             Entry::Consent(ConsentChange { user_id: "phone".to_owned(), consent: Consent::None, timestamp: 0 });
         assert!(batch.admit(8, &mut event));
         assert!(matches!(event, Entry::Consent(change) if change.user_id == "phone"), "a new user");
-        assert!(batch.admit(9, &mut merge("phone", "cyd")), "it can be merged again");
+        assert!(batch.admit(9, &mut merge_entry("phone", "cyd")), "it can be merged again");
         let new = batch.finish();
         assert_eq!(writer.apply(new), [1, 3, 0], "the offsets of the removed aliases");
         let aliases = writer.aliases();

@@ -1,13 +1,14 @@
-//! Item names and their dense numbers.
+//! Item names and their numbers.
 
 use crate::domain::{ItemIx, Offset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Append-only table of item names. The committer is the only writer; all readers are lock-free.
+/// Append-only table of item names and their numbers. The committer is the only writer, and readers
+/// take no lock.
 ///
-/// An assigned number never changes and is never removed, so readers of different snapshots mean
-/// the same item by it.
+/// An assigned number never changes and is never removed. A number therefore means the same item in
+/// every snapshot.
 ///
 /// ```
 /// let items = sequor::registries::ItemDictionary::default();
@@ -25,8 +26,8 @@ pub struct ItemDictionary {
 }
 
 impl ItemDictionary {
-    /// Returns the item's number, or assigns the next one. Only one thread may call this, because
-    /// the order of calls determines the numbers.
+    /// Returns the number of an item, and assigns the next number to a new item. Only one thread
+    /// may call this, because the order of calls determines the numbers.
     pub fn intern(&self, name: &str) -> ItemIx {
         if let Some(known) = self.get(name) {
             return known;
@@ -37,26 +38,26 @@ impl ItemDictionary {
         number
     }
 
-    /// Raises the watermark: all items of journal entries before this offset have numbers. The
-    /// watermark never decreases.
+    /// Raises the watermark to `through`. All items in journal entries before the watermark have
+    /// numbers. The watermark never decreases.
     pub fn advance_watermark(&self, through: Offset) {
         self.through.fetch_max(through, Ordering::Release);
     }
 
-    /// The watermark: all items of journal entries before this offset have numbers. Readers that
-    /// map journal entries to item numbers must stop here.
+    /// The watermark: all items in journal entries before this offset have numbers. Readers that
+    /// map journal entries to item numbers must stop at the watermark.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.through.load(Ordering::Acquire)
     }
 
-    /// The item's number, if it has one.
+    /// The number of an item; `None` if the item is unknown.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<ItemIx> {
         self.numbers.pin().get(name).copied()
     }
 
-    /// The item's name.
+    /// The name of an item number.
     #[must_use]
     pub fn name(&self, item: ItemIx) -> Option<Arc<str>> {
         self.names.get(item as usize).cloned()

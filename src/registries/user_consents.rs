@@ -1,45 +1,45 @@
-//! The consents of users, and their enforcement when entries are committed.
+//! The stated consents of users, and the check of new entries against them.
 
 use crate::domain::{Consent, Entry, Offset};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The consent of a user, with the offset of the entry that set it.
+/// The stated consent of a user, with the offset of the entry that set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentRecord {
     /// The user.
     pub user: Arc<str>,
-    /// The level; `None` removes the record.
+    /// The consent level; `None` removes the stored consent.
     pub consent: Option<Consent>,
-    /// The offset of the entry.
+    /// The journal offset of the entry that set the consent.
     pub offset: Offset,
 }
 
 /// Table of the consents that users have stated, derived from the journal. The committer is the
-/// only writer; all readers are lock-free. Takes about 120 bytes per user. No record is ever
-/// evicted, because that would override the user's choice.
+/// only writer, and readers take no lock. The table takes about 120 bytes per user. It never evicts
+/// a consent, because that would override the user's choice.
 #[derive(Debug, Default)]
 pub struct UserConsents {
-    of: papaya::HashMap<Arc<str>, (Consent, Offset), rustc_hash::FxBuildHasher>,
+    by_user: papaya::HashMap<Arc<str>, (Consent, Offset), rustc_hash::FxBuildHasher>,
 }
 
 impl UserConsents {
-    /// The consent of a user. The caller resolves aliases first.
+    /// The stated consent of a user. The caller must resolve aliases first.
     #[must_use]
     pub fn get(&self, user: &str) -> Option<Consent> {
-        self.of.pin().get(user).map(|(consent, _)| *consent)
+        self.by_user.pin().get(user).map(|(consent, _)| *consent)
     }
 
     /// Number of users with a stated consent.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.of.len()
+        self.by_user.len()
     }
 
     /// Whether no user has stated a consent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
+        self.by_user.is_empty()
     }
 }
 
@@ -47,39 +47,39 @@ impl UserConsents {
 #[derive(Debug, Default)]
 pub struct ConsentWriter {
     consents: Arc<UserConsents>,
-    /// Consent of users without a stated one.
+    /// Consent of users who have stated none.
     default_consent: Consent,
 }
 
-/// The outcome of a consent check.
+/// The result of the check of an entry against the consent of its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsentVerdict {
-    /// The entry is accepted.
+    /// The user's consent covers the entry.
     Accepted,
-    /// The entry changes nothing.
+    /// The entry would change nothing, so it need not be stored.
     Unchanged,
-    /// The user's consent does not cover the entry.
+    /// The user's consent does not cover the entry, so it must not be stored.
     Withheld,
 }
 
 impl ConsentWriter {
-    /// Creates a writer of an empty table; `default_consent` applies to users without a stated
+    /// Creates a writer with an empty table. `default_consent` applies to users who have stated no
     /// consent.
     #[must_use]
     pub fn new(default_consent: Consent) -> Self {
         Self { consents: Arc::default(), default_consent }
     }
 
-    /// The table for readers.
+    /// The consent table, for readers.
     #[must_use]
     pub fn consents(&self) -> Arc<UserConsents> {
         Arc::clone(&self.consents)
     }
 
-    /// Applies records in journal order. A record of a later entry stays, so applying earlier
-    /// entries again is harmless.
+    /// Applies records in journal order. Ignores a record if the table has one from the same or a
+    /// later entry, so applying entries again is harmless.
     pub fn apply(&mut self, records: impl IntoIterator<Item = ConsentRecord>) {
-        let of = self.consents.of.pin();
+        let of = self.consents.by_user.pin();
         for ConsentRecord { user, consent, offset } in records {
             if of.get(&user).is_some_and(|(_, known)| *known >= offset) {
                 continue;
@@ -91,23 +91,24 @@ impl ConsentWriter {
         }
     }
 
-    /// Applies a committed entry. Returns the resulting records.
+    /// Applies a committed entry to the table. Returns the records of the changed consents.
     pub fn apply_entry(&mut self, offset: Offset, entry: &Entry) -> Vec<ConsentRecord> {
-        let new = changes(offset, entry, |user| self.consents.get(user));
+        let new = consent_changes(offset, entry, |user| self.consents.get(user));
         self.apply(new.iter().cloned());
         new
     }
 
-    /// Starts a batch of entries that are committed together. It does not change the table.
+    /// Starts a batch of entries that are committed together. The batch does not change the table.
     #[must_use]
     pub fn begin_batch(&self) -> ConsentBatch<'_> {
         ConsentBatch { writer: self, changed: HashMap::new(), new: Vec::new() }
     }
 }
 
-/// The consent changes of an entry. Merged users get the stated consent of either, or the lower
-/// level if both have one. An erasure removes the record.
-fn changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) -> Vec<ConsentRecord> {
+/// The consent changes that an entry makes. After a merge, the remaining user has the stated
+/// consent of either user; if both have stated one, the lower level. An erasure removes the stated
+/// consent.
+fn consent_changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) -> Vec<ConsentRecord> {
     let record = |user: &str, consent| ConsentRecord { user: Arc::from(user), consent, offset };
     match entry {
         Entry::Consent(change) => vec![record(&change.user_id, Some(change.consent))],
@@ -130,11 +131,12 @@ pub struct ConsentBatch<'k> {
 }
 
 impl ConsentBatch<'_> {
-    /// Applies the user's consent to an entry. Without consent to learning, an event becomes
-    /// [`Entry::Private`] and an impression is withheld. The caller has already resolved aliases.
+    /// Checks an entry against the consent of its user. If the user does not consent to learning,
+    /// turns an event into [`Entry::Private`] and withholds an impression. The caller must have
+    /// resolved aliases.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> ConsentVerdict {
         match entry {
-            Entry::Event(event) => match self.of(&event.user_id) {
+            Entry::Event(event) => match self.consent_of(&event.user_id) {
                 // The API boundary has already applied the sender's consent and the default
                 // consent.
                 None | Some(Consent::Full) => {}
@@ -144,14 +146,16 @@ impl ConsentBatch<'_> {
                     *entry = Entry::Private(event);
                 }
             },
-            Entry::Private(event) if self.of(&event.user_id) == Some(Consent::None) => return ConsentVerdict::Withheld,
+            Entry::Private(event) if self.consent_of(&event.user_id) == Some(Consent::None) => {
+                return ConsentVerdict::Withheld;
+            }
             Entry::Impression(impression)
-                if self.of(&impression.user_id).unwrap_or(self.writer.default_consent) < Consent::Full =>
+                if self.consent_of(&impression.user_id).unwrap_or(self.writer.default_consent) < Consent::Full =>
             {
                 return ConsentVerdict::Withheld;
             }
             Entry::Consent(change) => {
-                let known = self.of(&change.user_id);
+                let known = self.consent_of(&change.user_id);
                 if known == Some(change.consent)
                     || (known.is_none()
                         && (change.consent, self.writer.default_consent) == (Consent::Full, Consent::Full))
@@ -161,7 +165,7 @@ impl ConsentBatch<'_> {
             }
             _ => {}
         }
-        let new = changes(offset, entry, |user| self.of(user));
+        let new = consent_changes(offset, entry, |user| self.consent_of(user));
         self.changed.extend(new.iter().map(|record| (Arc::clone(&record.user), record.consent)));
         self.new.extend(new);
         ConsentVerdict::Accepted
@@ -173,7 +177,7 @@ impl ConsentBatch<'_> {
         self.new
     }
 
-    fn of(&self, user: &str) -> Option<Consent> {
+    fn consent_of(&self, user: &str) -> Option<Consent> {
         self.changed.get(user).copied().unwrap_or_else(|| self.writer.consents.get(user))
     }
 }
@@ -183,15 +187,15 @@ mod tests {
     use super::*;
     use crate::domain::{ConsentChange, Event, EventKind, Impression, UserMerge};
 
-    fn consent_change(user: &str, consent: Consent) -> Entry {
+    fn consent_change_entry(user: &str, consent: Consent) -> Entry {
         Entry::Consent(ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 })
     }
 
-    fn merge(from: &str, into: &str) -> Entry {
+    fn merge_entry(from: &str, into: &str) -> Entry {
         Entry::Merge(UserMerge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 })
     }
 
-    fn event(user: &str) -> Entry {
+    fn event_entry(user: &str) -> Entry {
         let (user_id, item_id) = (user.to_owned(), Some("tea".to_owned()));
         Entry::Event(Event {
             event_id: None,
@@ -205,7 +209,7 @@ mod tests {
         })
     }
 
-    fn impression(user: &str) -> Entry {
+    fn impression_entry(user: &str) -> Entry {
         let (recommendation_id, user_id) = ("r".to_owned(), user.to_owned());
         Entry::Impression(Impression {
             recommendation_id,
@@ -217,29 +221,29 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_admitted_according_to_the_consent() {
+    fn admit_withholds_entries_or_makes_them_private_by_consent() {
         let writer = ConsentWriter::default();
         let mut batch = writer.begin_batch();
         let mut admit = |mut entry: Entry| {
             let verdict = batch.admit(0, &mut entry);
             (verdict, matches!(entry, Entry::Private(_)))
         };
-        assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(impression("ann")), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(event_entry("ann")), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(impression_entry("ann")), (ConsentVerdict::Accepted, false));
         assert_eq!(
-            admit(consent_change("ann", Consent::Full)),
+            admit(consent_change_entry("ann", Consent::Full)),
             (ConsentVerdict::Unchanged, false),
             "it equals the default"
         );
-        assert_eq!(admit(consent_change("ann", Consent::Session)), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(consent_change("ann", Consent::Session)), (ConsentVerdict::Unchanged, false));
-        assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, true));
-        assert_eq!(admit(impression("ann")), (ConsentVerdict::Withheld, false));
-        assert_eq!(admit(event("bob")), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(consent_change("ann", Consent::None)), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(event("ann")), (ConsentVerdict::Withheld, false));
-        assert_eq!(admit(consent_change("ann", Consent::Full)), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change_entry("ann", Consent::Session)), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change_entry("ann", Consent::Session)), (ConsentVerdict::Unchanged, false));
+        assert_eq!(admit(event_entry("ann")), (ConsentVerdict::Accepted, true));
+        assert_eq!(admit(impression_entry("ann")), (ConsentVerdict::Withheld, false));
+        assert_eq!(admit(event_entry("bob")), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change_entry("ann", Consent::None)), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(event_entry("ann")), (ConsentVerdict::Withheld, false));
+        assert_eq!(admit(consent_change_entry("ann", Consent::Full)), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(event_entry("ann")), (ConsentVerdict::Accepted, false));
         assert_eq!(writer.consents().len(), 0, "a batch changes nothing until it is applied");
     }
 
@@ -247,9 +251,9 @@ mod tests {
     fn full_consent_is_stored_if_the_default_is_none() {
         let mut writer = ConsentWriter::new(Consent::None);
         let mut batch = writer.begin_batch();
-        assert_eq!(batch.admit(0, &mut impression("ann")), ConsentVerdict::Withheld);
-        assert_eq!(batch.admit(0, &mut consent_change("ann", Consent::Full)), ConsentVerdict::Accepted);
-        assert_eq!(batch.admit(1, &mut impression("ann")), ConsentVerdict::Accepted);
+        assert_eq!(batch.admit(0, &mut impression_entry("ann")), ConsentVerdict::Withheld);
+        assert_eq!(batch.admit(0, &mut consent_change_entry("ann", Consent::Full)), ConsentVerdict::Accepted);
+        assert_eq!(batch.admit(1, &mut impression_entry("ann")), ConsentVerdict::Accepted);
         let new = batch.finish();
         writer.apply(new);
         assert_eq!(writer.consents().get("ann"), Some(Consent::Full));
@@ -267,10 +271,10 @@ mod tests {
             let mut writer = ConsentWriter::default();
             for (offset, (user, consent)) in (0..).zip([("anon", from), ("ann", into)]) {
                 if let Some(consent) = consent {
-                    writer.apply_entry(offset, &consent_change(user, consent));
+                    writer.apply_entry(offset, &consent_change_entry(user, consent));
                 }
             }
-            writer.apply_entry(2, &merge("anon", "ann"));
+            writer.apply_entry(2, &merge_entry("anon", "ann"));
             assert_eq!(
                 (writer.consents().get("anon"), writer.consents().get("ann")),
                 (None, merged),
@@ -280,15 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn applying_entries_again_is_harmless() {
+    fn applying_entries_twice_gives_the_same_consents() {
         let journal = [
-            consent_change("a", Consent::None),
-            consent_change("b", Consent::Full),
-            merge("a", "b"),
-            consent_change("c", Consent::Full),
-            merge("b", "c"),
-            consent_change("d", Consent::Session),
-            consent_change("d", Consent::Full),
+            consent_change_entry("a", Consent::None),
+            consent_change_entry("b", Consent::Full),
+            merge_entry("a", "b"),
+            consent_change_entry("c", Consent::Full),
+            merge_entry("b", "c"),
+            consent_change_entry("d", Consent::Session),
+            consent_change_entry("d", Consent::Full),
         ];
         for from in 0..journal.len() {
             let mut writer = ConsentWriter::default();

@@ -55,13 +55,13 @@ impl EventsSettings {
         let mut kinds = EventKinds::default();
         for (name, settings) in &self.kinds {
             let kind = EventKind::from_name(name);
-            let rule = kinds.id(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule(id));
+            let rule = kinds.id_of(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule_of(id));
             let rule = KindRule {
                 target: settings.target.unwrap_or(rule.target),
                 value: settings.value.unwrap_or(rule.value),
             };
             // If the table is full, `set` has no effect and `check` reports the kind.
-            kinds.set(kind, rule);
+            kinds.set_rule(kind, rule);
         }
         kinds
     }
@@ -82,11 +82,11 @@ impl EventsSettings {
         }
         check_at_least_one_minute("events.retain_impressions", self.retain_impressions)?;
         let kinds = self.resolved_kinds();
-        match self.kinds.keys().find(|name| kinds.id(&EventKind::from_name(name)).is_none()) {
+        match self.kinds.keys().find(|name| kinds.id_of(&EventKind::from_name(name)).is_none()) {
             Some(name) => Err(InvalidSetting::new(
                 format!("events.kinds.{name}"),
                 name,
-                format!("one of at most {} kinds", EventKinds::MAX),
+                format!("one of at most {} kinds", EventKinds::MAX_KINDS),
             )),
             None => Ok(()),
         }
@@ -121,7 +121,7 @@ impl SegmentSettings {
         match self
             .events
             .iter()
-            .find(|(_, kind)| *kind != Self::IGNORE_EVENT && kinds.id(&EventKind::from_name(kind)).is_none())
+            .find(|(_, kind)| *kind != Self::IGNORE_EVENT && kinds.id_of(&EventKind::from_name(kind)).is_none())
         {
             Some((name, kind)) => Err(InvalidSetting::new(
                 format!("segment.events.{name}"),
@@ -171,7 +171,7 @@ mod tests {
             ..EventsSettings::default()
         };
         let kinds = settings.resolved_kinds();
-        let rule = |name: &str| kinds.rule(kinds.id(&EventKind::from_name(name)).unwrap());
+        let rule = |name: &str| kinds.rule_of(kinds.id_of(&EventKind::from_name(name)).unwrap());
         assert_eq!(rule("view"), KindRule { target: true, value: 0.5 });
         assert_eq!(rule("dismiss"), KindRule { target: true, value: -1.0 });
         assert_eq!(rule("wishlist"), KindRule { target: true, value: 1.0 });

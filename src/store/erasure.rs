@@ -54,7 +54,7 @@ impl Store {
         let mut summary = ErasureSummary::default();
         self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| {
             let is_erased = |user: &str| until.get(user).is_some_and(|until| offset <= *until);
-            let Some(user) = entry.users().find(|user| is_erased(user)) else { return false };
+            let Some(user) = entry.user_ids().find(|user| is_erased(user)) else { return false };
             let counts = summary.removed_by_user.entry(user.to_owned()).or_default();
             match entry {
                 Entry::Event(event) | Entry::Private(event) => {

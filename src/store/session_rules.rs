@@ -18,7 +18,7 @@ impl SessionRules {
     /// Creates the rules from an idle gap and the kinds of event.
     #[must_use]
     pub fn new(idle_gap_ms: i64, kinds: &EventKinds) -> Self {
-        let value = |name: &str| kinds.id(&EventKind::from_name(name)).map_or(0.0, |id| kinds.rule(id).value);
+        let value = |name: &str| kinds.id_of(&EventKind::from_name(name)).map_or(0.0, |id| kinds.rule_of(id).value);
         Self { idle_gap_ms, kinds: kinds.names().map(|name| (name.to_owned(), value(name))).collect() }
     }
 
@@ -27,7 +27,7 @@ impl SessionRules {
     pub fn event_kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::default();
         for (name, value) in &self.kinds {
-            kinds.set(EventKind::from_name(name), KindRule { target: true, value: *value });
+            kinds.set_rule(EventKind::from_name(name), KindRule { target: true, value: *value });
         }
         kinds
     }

@@ -312,7 +312,7 @@ fn recorded_data_sets_are_split_like_published_ones() {
         let mut recording = Recording::new(i64::MAX);
         let rules = ValidationRules::default();
         for event in EventFileReader::open(&file, &rules, i64::MAX / 2).unwrap() {
-            recording.add(&event.unwrap().unwrap().value, &rules.kinds);
+            recording.add_event(&event.unwrap().unwrap().value, &rules.kinds);
         }
         let corpus = recording.into_corpus(&OfflineSettings::default());
         assert_eq!(corpus.test.iter().map(|session| session.len() - 1).sum::<usize>(), steps, "{name}");

@@ -10,8 +10,8 @@ impl RecommenderHandle {
     /// Recommends for a session of item ids, each taken as a view.
     #[must_use]
     pub fn recommend_for_items(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
-        let kind = self.learner_config.kinds.id(&EventKind::View).unwrap_or_default();
-        let value = self.learner_config.kinds.rule(kind).value;
+        let kind = self.learner_config.kinds.id_of(&EventKind::View).unwrap_or_default();
+        let value = self.learner_config.kinds.rule_of(kind).value;
         let known = items.iter().filter_map(|name| self.dictionary.get(name));
         let steps =
             known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));

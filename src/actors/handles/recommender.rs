@@ -87,7 +87,7 @@ impl RecommenderHandle {
         now: Timestamp,
     ) -> Result<Vec<ItemIx>, RequestError> {
         let record = self.session_record(user).await?;
-        Ok(record.map(|record| hidden.of(&record.sequence.steps, now)).unwrap_or_default())
+        Ok(record.map(|record| hidden.items_hidden_at(&record.sequence.steps, now)).unwrap_or_default())
     }
 
     /// The session record of a user: the stored one, or the one that a live session would store.

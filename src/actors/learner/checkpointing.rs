@@ -94,14 +94,14 @@ impl LearnerActor {
     /// offset already has one, or if the learner must be reloaded.
     pub(super) fn checkpoint(&mut self) -> Result<(), LearnerActorError> {
         if self.writer.is_busy() {
-            let written = self.writer.finish();
+            let written = self.writer.take_result();
             self.record_written(Some(written))?;
         }
         if !self.needs_reload
             && (self.checkpoint_written_offset != self.learner.next_offset() || self.checkpoint_written_offset == 0)
         {
             self.begin_checkpoint()?;
-            let written = self.writer.finish();
+            let written = self.writer.take_result();
             self.record_written(Some(written))?;
         }
         Ok(())

@@ -44,14 +44,14 @@ impl LearnerActor {
                 metrics.credited_choices_by_place.with_label(position).increment(clicked);
             }
         }
-        for (_, change) in self.learner.operations().filter(|(offset, _)| *offset >= self.uncounted_from) {
+        for (_, change) in self.learner.model_operations().filter(|(offset, _)| *offset >= self.uncounted_from) {
             if matches!(change.operation, ModelOperation::Rollback { .. }) {
                 metrics.rollbacks.with_label(change.cause).increment(1);
             }
         }
         self.uncounted_from = self.uncounted_from.max(self.learner.next_offset());
         metrics.learning_paused.set(f64::from(u8::from(report.is_paused)));
-        metrics.training_share.set(1.0 / f64::from(1_u32 << self.learner.halvings()));
+        metrics.training_share.set(1.0 / f64::from(1_u32 << self.learner.training_share_halvings()));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
         for (source, (new, old)) in
             SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&last.hits_by_source))

@@ -74,7 +74,7 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }
-    let wanted = move |entry: &Entry| entry.users().any(|user| ids.iter().any(|id| id == user));
+    let wanted = move |entry: &Entry| entry.user_ids().any(|user| ids.iter().any(|id| id == user));
     let rest = journal_export::export_journal(api, None, None, Arc::new(wanted))?;
     Ok(journal_export::answer(stream::iter([Ok(first.into())]).chain(rest)))
 }

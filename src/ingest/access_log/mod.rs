@@ -314,7 +314,7 @@ impl AccessLogRule {
     fn new(text: &str, validation: &ValidationRules) -> Result<Self, AccessLogError> {
         let (name, path) = text.split_once('=').ok_or_else(|| AccessLogError::RuleSyntax(text.to_owned()))?;
         let kind = EventKind::from_name(name);
-        if validation.kinds.id(&kind).is_none() {
+        if validation.kinds.id_of(&kind).is_none() {
             let known: Vec<_> = validation.kinds.names().collect();
             return Err(AccessLogError::UnknownKind { kind: name.to_owned(), known: known.join(", ") });
         }

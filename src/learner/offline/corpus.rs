@@ -8,30 +8,30 @@ use std::sync::Arc;
 
 use super::settings::OfflineSettings;
 
-/// Sessions gathered from a recording, in the order of their first events.
+/// A recording of events, grouped into sessions in the order of their first events.
 #[derive(Debug, Default)]
 pub struct Recording {
     idle_gap_ms: i64,
     items: ItemDictionary,
-    /// Each user's latest steps, and the index of the user's current session.
+    /// The latest steps of each user, and the index of the user's current session.
     users: FxHashMap<String, (UserSequence, usize)>,
     sessions: Vec<Vec<Step>>,
     events: u64,
 }
 
 impl Recording {
-    /// An empty recording. A new session begins after `idle_gap_ms` milliseconds without an event,
-    /// or with a new `session_id`.
+    /// Creates an empty recording. A new session begins after `idle_gap_ms` milliseconds without an
+    /// event, or with a new `session_id`.
     #[must_use]
     pub fn new(idle_gap_ms: i64) -> Self {
         Self { idle_gap_ms, ..Self::default() }
     }
 
     /// Adds the next event. Events of kinds that are not configured are ignored.
-    pub fn add(&mut self, event: &Event, kinds: &EventKinds) {
-        let Some(kind) = kinds.id(&event.kind) else { return };
+    pub fn add_event(&mut self, event: &Event, kinds: &EventKinds) {
+        let Some(kind) = kinds.id_of(&event.kind) else { return };
         let item = event.item_id.as_deref().map(|name| self.items.intern(name));
-        let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
+        let value = event.value.unwrap_or_else(|| kinds.rule_of(kind).value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         if !self.users.contains_key(&event.user_id) {
             self.users.insert(event.user_id.clone(), (UserSequence::default(), 0));
@@ -54,16 +54,16 @@ impl Recording {
         self.events
     }
 
-    /// The number of sessions.
+    /// The number of sessions in the recording.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Returns the test sessions for a network that knows the items with these names, in this
-    /// order.
+    /// Returns the test sessions for a network whose items have these names, in the order of their
+    /// numbers.
     #[must_use]
-    pub fn into_test(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
+    pub fn into_test_sessions(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
         let mut numbers = vec![None; self.items.len()];
         for (number, name) in (0..).zip(names) {
             if let Some(known) = self.items.get(name).and_then(|item| numbers.get_mut(item as usize)) {
@@ -71,12 +71,12 @@ impl Recording {
             }
         }
         let mut split = TrainTestSplit::split_by_time(self.sessions, test);
-        renumber(&mut split, &numbers);
+        renumber_test_items(&mut split, &numbers);
         split.test
     }
 
     /// Splits the sessions into training, validation and test sets. Items are numbered in the order
-    /// in which the sessions outside the test set name them.
+    /// in which the sessions outside the test set first contain them.
     #[must_use]
     pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
         let mut test_split = TrainTestSplit::split_by_time(self.sessions, settings.test);
@@ -89,7 +89,7 @@ impl Recording {
                 (names.len() - 1) as ItemIx
             });
         }
-        renumber(&mut test_split, &numbers);
+        renumber_test_items(&mut test_split, &numbers);
         let mut validation_split = TrainTestSplit::split_by_time(test_split.train, settings.validation);
         let mut is_trained = vec![false; names.len()];
         for item in validation_split.train.iter().flatten().filter_map(|step| step.item) {
@@ -108,8 +108,8 @@ impl Recording {
     }
 }
 
-/// Renumbers the items of the test sessions, and drops the steps whose item has no number.
-fn renumber(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
+/// Renumbers the items of the test sessions, and drops steps whose item has no new number.
+fn renumber_test_items(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
     let number = |item: ItemIx| numbers.get(item as usize).copied().flatten();
     split.retain_known_items(|item| number(item).is_some());
     for step in split.test.iter_mut().flatten() {
@@ -122,13 +122,14 @@ fn renumber(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
 pub struct Corpus {
     /// Milliseconds without an event after which a new session begins.
     pub idle_gap_ms: i64,
-    /// Item names by number. Items that occur only in the test set are not included.
+    /// Item names by number, without the items that occur only in the test set.
     pub item_names: Vec<Arc<str>>,
     /// The training sessions.
     pub training: Vec<Vec<Step>>,
-    /// The sessions that choose the best epoch. They are later than the training sessions.
+    /// The validation sessions, on which the best epoch is chosen. They start later than the
+    /// training sessions.
     pub validation: Vec<Vec<Step>>,
-    /// The test sessions. They are later than the validation sessions.
+    /// The test sessions, which start later than the validation sessions.
     pub test: Vec<Vec<Step>>,
 }
 
@@ -150,7 +151,7 @@ pub(super) mod tests {
         }
     }
 
-    fn items(sessions: &[Vec<Step>]) -> Vec<Vec<u32>> {
+    fn items_by_session(sessions: &[Vec<Step>]) -> Vec<Vec<u32>> {
         sessions.iter().map(|session| session.iter().filter_map(|step| step.item).collect()).collect()
     }
 
@@ -161,11 +162,11 @@ pub(super) mod tests {
         for (user, item, at) in
             [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)]
         {
-            recording.add(&event(user, item, at), &kinds);
+            recording.add_event(&event(user, item, at), &kinds);
         }
-        recording.add(&Event { kind: EventKind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
+        recording.add_event(&Event { kind: EventKind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
         assert_eq!((recording.event_count(), recording.session_count()), (5, 3));
-        assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
+        assert_eq!(items_by_session(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
         assert!(recording.sessions.iter().all(|session| {
             session
                 .iter()
@@ -177,18 +178,19 @@ pub(super) mod tests {
     #[test]
     fn items_are_numbered_by_training_order_and_unknown_items_are_not_tested() {
         let mut recording = Recording::new(i64::MAX);
-        // The test session begins last but ends first, so its item `new` occurs early in the recording.
+        // The test session begins last but ends before the others, so its item `new` occurs early
+        // in the recording.
         for (user, item) in [("a", "x"), ("b", "y"), ("c", "new"), ("c", "y"), ("c", "x"), ("a", "z"), ("b", "x")] {
-            recording.add(&event(user, item, 0), &EventKinds::default());
+            recording.add_event(&event(user, item, 0), &EventKinds::default());
         }
         let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
         assert_eq!(corpus.item_names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);
-        assert_eq!(items(&corpus.training), [[0, 1]]);
+        assert_eq!(items_by_session(&corpus.training), [[0, 1]]);
         assert_eq!(
-            items(&corpus.validation),
+            items_by_session(&corpus.validation),
             Vec::<Vec<u32>>::new(),
             "y is not in the training set, and a session needs two events"
         );
-        assert_eq!(items(&corpus.test), [[2, 0]]);
+        assert_eq!(items_by_session(&corpus.test), [[2, 0]]);
     }
 }

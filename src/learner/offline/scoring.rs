@@ -10,29 +10,30 @@ use serde::{Deserialize, Serialize};
 
 use super::super::training_window::step_input;
 
-/// The scores over all evaluated steps.
+/// The evaluation results over all evaluated steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct OfflineScores {
     /// Ranking metrics of the next-item head.
     pub metrics: RankingMetrics,
-    /// Sum of the interest head's squared errors at the target items; `None` if the head is off.
+    /// Sum of the squared errors of the interest head at the target items; `None` if the head is
+    /// disabled.
     interest: Option<f64>,
 }
 
 impl OfflineScores {
-    /// Mean squared error of the interest head, in squared values; `None` if the head is off or
-    /// there were no steps.
+    /// Mean squared error of the interest head, in squared value units; `None` if the head is
+    /// disabled or no step was evaluated.
     #[must_use]
     pub fn interest_mse(&self) -> Option<f64> {
         self.interest.filter(|_| self.metrics.steps > 0).map(|sum| sum / self.metrics.steps as f64)
     }
 }
 
-/// Number of steps scored together, as one matrix product.
-const BATCH_ROWS: usize = 128;
+/// Number of steps that one matrix product scores together.
+const STEPS_PER_BATCH: usize = 128;
 
-/// Ranks the target of every step after a session's first among all items, by exact logits. Each
-/// session starts from the initial hidden state.
+/// Ranks the target item of every step among all items, by exact logits. The first step of a
+/// session is not evaluated. Each session starts from the initial hidden state.
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
     let mut table = SessionScoreTable::new(weights);
@@ -45,28 +46,29 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
             if let Some(input) = step_input(session, number - 1) {
                 weights.advance(&mut state, &input, &mut scratch);
             }
-            let Some(item) = next.target(kinds) else { continue };
+            let Some(item) = next.target_item(kinds) else { continue };
             weights.compute_query(&state, &mut query);
             if let Some(sum) = &mut scores.interest {
                 weights.compute_interest_query(&query, &mut interest);
                 let error = weights.predicted_value(&interest, item).unwrap_or_default() - next.value;
                 *sum += f64::from(error) * f64::from(error);
             }
-            table.push(&query, item, &mut scores.metrics);
+            table.add_query(&query, item, &mut scores.metrics);
         }
     }
-    table.flush(&mut scores.metrics);
+    table.score_pending_queries(&mut scores.metrics);
     scores
 }
 
-/// All item embeddings, and the queries that wait to be scored together.
+/// All item embeddings, and the pending queries that are scored together.
 struct SessionScoreTable {
     /// Embedding and bias of every item, `(items, hidden + 1)`.
     items: Array2<f32>,
-    /// Queries, each with a 1 for the bias, `(BATCH_ROWS, hidden + 1)`.
+    /// Pending queries, each followed by a 1 that multiplies the bias, `(STEPS_PER_BATCH, hidden +
+    /// 1)`.
     queries: Array2<f32>,
     targets: Vec<ItemIx>,
-    /// Scores, `(BATCH_ROWS, items)`.
+    /// Logits of all items for each query, `(STEPS_PER_BATCH, items)`.
     logits: Array2<f32>,
 }
 
@@ -82,23 +84,23 @@ impl SessionScoreTable {
         }
         Self {
             items: table,
-            queries: Array2::ones((BATCH_ROWS, hidden + 1)),
-            targets: Vec::with_capacity(BATCH_ROWS),
-            logits: Array2::zeros((BATCH_ROWS, items)),
+            queries: Array2::ones((STEPS_PER_BATCH, hidden + 1)),
+            targets: Vec::with_capacity(STEPS_PER_BATCH),
+            logits: Array2::zeros((STEPS_PER_BATCH, items)),
         }
     }
 
-    fn push(&mut self, query: &[f32], item: ItemIx, quality: &mut RankingMetrics) {
+    fn add_query(&mut self, query: &[f32], item: ItemIx, quality: &mut RankingMetrics) {
         if let Some(row) = self.queries.rows_mut().into_iter().nth(self.targets.len()) {
             row.into_iter().zip(query).for_each(|(to, from)| *to = *from);
         }
         self.targets.push(item);
-        if self.targets.len() == BATCH_ROWS {
-            self.flush(quality);
+        if self.targets.len() == STEPS_PER_BATCH {
+            self.score_pending_queries(quality);
         }
     }
 
-    fn flush(&mut self, quality: &mut RankingMetrics) {
+    fn score_pending_queries(&mut self, quality: &mut RankingMetrics) {
         let rows = self.targets.len();
         let queries = self.queries.slice_axis(Axis(0), Slice::from(..rows));
         let mut logits = self.logits.slice_axis_mut(Axis(0), Slice::from(..rows));
@@ -122,7 +124,7 @@ mod tests {
         let mut trainer = Trainer::new(network, kinds.len(), 5).unwrap();
         trainer.grow_items(50);
         let weights = trainer.publish(1);
-        let [view, search] = [EventKind::View, EventKind::Search].map(|kind| kinds.id(&kind).unwrap());
+        let [view, search] = [EventKind::View, EventKind::Search].map(|kind| kinds.id_of(&kind).unwrap());
         let step = |number: u32| Step {
             item: (number % 9 != 4).then_some(number * 7 % 50),
             kind: if number % 9 == 4 { search } else { view },
@@ -130,7 +132,7 @@ mod tests {
             at: 0,
             value: number as f32,
         };
-        // More steps than fit in one batch; the last batch is not full.
+        // The sessions have more steps than fit in one batch, and the last batch is not full.
         let sessions: Vec<Vec<Step>> =
             (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
         let found = score_sessions(&weights, &sessions, &kinds);

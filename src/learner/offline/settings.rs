@@ -2,24 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a recording is split and trained on.
+/// Settings of offline training: the split of the recording, and the training schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OfflineSettings {
     /// Maximum number of epochs. 1..=10,000.
     pub epochs: usize,
-    /// Session windows per mini-batch. 1..=4096.
+    /// Number of training windows per mini-batch. 1..=4096.
     pub batch: usize,
-    /// Share of all sessions, the latest ones, held out for testing. 0 to 0.9.
+    /// Share of the sessions that are held out for testing, the latest ones. 0 to 0.9.
     pub test: f64,
-    /// Share of the remaining sessions, the latest ones, used to choose the best epoch. 0 to 0.9;
-    /// with 0 the last epoch is kept.
+    /// Share of the other sessions on which the best epoch is chosen, the latest ones. 0 to 0.9.
+    /// With 0, the last epoch counts as the best.
     pub validation: f64,
-    /// Training ends after this many epochs without an improvement. 1 and above.
+    /// Number of epochs without an improvement after which training ends. 1 and above.
     pub patience: usize,
     /// Number of mini-batches over which the learning rate rises from 0 to `network.learning_rate`.
     pub warmup: u64,
-    /// Factor applied to the learning rate after every epoch. Above 0, at most 1.
+    /// Factor that multiplies the learning rate after every epoch. Above 0, at most 1.
     pub decay: f32,
     /// Seed of all random draws.
     pub seed: u64,
@@ -31,20 +31,20 @@ impl Default for OfflineSettings {
     }
 }
 
-/// A setting outside its range.
+/// Error: a setting of offline training is outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("train.{key} = {value}: must be {allowed}")]
 pub struct OfflineSettingsError {
     /// The key within `train`.
     pub key: &'static str,
-    /// The given value.
+    /// The rejected value.
     pub value: String,
     /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl OfflineSettings {
-    /// Validates the settings.
+    /// Checks every setting against its range.
     ///
     /// # Errors
     /// The first setting outside its range.
@@ -65,7 +65,7 @@ impl OfflineSettings {
     }
 
     /// Returns the learning rate of a mini-batch: `rate · decay^epoch`. During the first `warmup`
-    /// mini-batches the rate rises linearly to that value.
+    /// mini-batches, the rate rises linearly from 0 to that value.
     #[must_use]
     pub fn learning_rate(&self, rate: f32, epoch: usize, batch: u64) -> f32 {
         let warmup_share = if batch < self.warmup { (batch + 1) as f32 / self.warmup as f32 } else { 1.0 };

@@ -1,4 +1,4 @@
-//! Training over a corpus, in epochs.
+//! Offline training of a network over a corpus, in epochs.
 
 use crate::domain::{EventKinds, ItemIx, Step};
 use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
@@ -14,7 +14,7 @@ use super::corpus::Corpus;
 use super::scoring::{OfflineScores, score_sessions};
 use super::settings::{OfflineSettings, OfflineSettingsError};
 
-/// The reason why a training cannot start or continue.
+/// The reason why an offline training cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     /// The training settings are invalid.
@@ -29,9 +29,9 @@ pub enum OfflineError {
     /// No training session has a target event after another event.
     #[error("no training session has a target event after another event, so there is nothing to predict")]
     NothingToPredict,
-    /// The loss or the gradient was not finite in any mini-batch.
+    /// In every mini-batch of an epoch, the loss or the gradient was not finite.
     #[error(
-        "all {batches} mini-batches batch_count epoch {epoch} were skipped because the loss or the gradient was not finite; lower `network.learning_rate` (now {rate}) or set `network.clip`"
+        "all {batches} mini-batches of epoch {epoch} were skipped because the loss or the gradient was not finite; lower `network.learning_rate` (now {rate}) or set `network.clip`"
     )]
     Diverged {
         /// The epoch number, from 1.
@@ -41,14 +41,14 @@ pub enum OfflineError {
         /// The configured learning rate.
         rate: f32,
     },
-    /// The resumed training used a different corpus.
+    /// The given corpus differs from the corpus with which the training began.
     #[error(
         "the checkpoint was trained on a different recording or split: it has {} items and {} positions, the given recording has {} and {}", .was.0, .was.1, .is.0, .is.1
     )]
     CorpusMismatch {
-        /// Items and positions in the checkpoint.
+        /// Number of items and of positions in the checkpoint.
         was: (usize, u64),
-        /// Items and positions in the given corpus.
+        /// Number of items and of positions in the given corpus.
         is: (usize, u64),
     },
 }
@@ -56,7 +56,7 @@ pub enum OfflineError {
 /// The result of one epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// Mean next-item loss over all positions, in nats.
+    /// Mean next-item loss over all positions of the epoch, in nats.
     pub loss: f64,
     /// Number of positions trained on.
     pub examples: u64,
@@ -66,31 +66,32 @@ pub struct EpochReport {
     pub skipped: u64,
     /// The learning rate at the end of the epoch.
     pub learning_rate: f32,
-    /// Scores on the validation sessions, or on the test sessions if there are none.
+    /// Evaluation results on the validation sessions. Without validation sessions, on the test
+    /// sessions.
     pub scores: OfflineScores,
 }
 
-/// The progress of an epoch.
+/// The progress within an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochProgress {
     /// The epoch number, from 1.
     pub epoch: usize,
-    /// Number of mini-batches done.
+    /// Number of mini-batches done in the epoch.
     pub batches: usize,
     /// Total number of mini-batches in the epoch.
     pub batch_count: usize,
-    /// Mean loss so far, in nats.
+    /// Mean loss over the mini-batches so far, in nats.
     pub loss: f64,
 }
 
-/// An offline training between two epochs. Checkpoints of a training contain this state.
+/// The state of an offline training between two epochs, as stored in checkpoints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OfflineTraining {
     settings: OfflineSettings,
     kinds: EventKinds,
     idle_gap_ms: i64,
     names: Vec<Arc<str>>,
-    /// Number of positions in the corpus, to recognise it on resume.
+    /// Number of positions in the corpus. [`OfflineTraining::resume`] compares this number.
     positions: u64,
     trainer: Box<Trainer>,
     /// The trainer after the best epoch, unless that is the last epoch.
@@ -107,11 +108,11 @@ struct BestEpoch {
 }
 
 impl OfflineTraining {
-    /// Creates an untrained network whose negative sampler knows the item frequencies of the
-    /// corpus.
+    /// Creates a training of a new network. Counts the target items of the corpus for the negative
+    /// sampler.
     ///
     /// # Errors
-    /// Invalid settings, or a corpus with nothing to learn.
+    /// [`OfflineError`] if the settings are invalid or the corpus contains nothing to predict.
     pub fn new(
         settings: OfflineSettings,
         network: NetworkSettings,
@@ -125,7 +126,7 @@ impl OfflineTraining {
         let mut trainer = Trainer::new(network, kinds.len(), settings.seed)?;
         trainer.grow_items(corpus.item_names.len());
         let mut positions = 0;
-        for item in targets(&corpus.training, &kinds) {
+        for item in target_items(&corpus.training, &kinds) {
             trainer.count_target(item);
             positions += 1;
         }
@@ -144,13 +145,13 @@ impl OfflineTraining {
         })
     }
 
-    /// Resumes a training: checks that `corpus` is the one it began with, and sets the total number
-    /// of epochs.
+    /// Resumes a training: checks that `corpus` is the corpus with which the training began, and
+    /// sets the total number of epochs.
     ///
     /// # Errors
     /// [`OfflineError::CorpusMismatch`] if the corpus differs.
     pub fn resume(&mut self, epochs: usize, corpus: &Corpus) -> Result<(), OfflineError> {
-        let positions = targets(&corpus.training, &self.kinds).count() as u64;
+        let positions = target_items(&corpus.training, &self.kinds).count() as u64;
         if corpus.item_names != self.names || positions != self.positions {
             let (was, is) = ((self.names.len(), self.positions), (corpus.item_names.len(), positions));
             return Err(OfflineError::CorpusMismatch { was, is });
@@ -201,22 +202,22 @@ impl OfflineTraining {
         &self.epochs
     }
 
-    /// The number of the best epoch so far, from 1; 0 before the first. The best epoch has the
-    /// highest Recall@20 on the validation sessions. Without validation sessions it is the last
-    /// epoch.
+    /// The number of the best epoch so far, counted from 1; 0 before the first epoch. The best
+    /// epoch has the highest Recall@20 on the validation sessions. Without validation sessions, the
+    /// last epoch counts as the best.
     #[must_use]
     pub fn best_epoch(&self) -> usize {
         self.best.as_ref().map_or(self.epochs.len(), |best| best.epoch)
     }
 
-    /// Whether all epochs are done, or `patience` epochs brought no improvement.
+    /// Whether all epochs are done, or the last `patience` epochs brought no improvement.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let result = self.epochs.len();
         result >= self.settings.epochs || result - self.best_epoch() >= self.settings.patience
     }
 
-    /// The weights after the best epoch, with the epoch's number as their version.
+    /// Publishes the weights after the best epoch. Their version is the number of that epoch.
     pub fn best_weights(&mut self) -> Arc<Weights> {
         let version = self.best_epoch() as u64;
         self.best.as_mut().map_or(&mut self.trainer, |best| &mut best.trainer).publish(version)
@@ -228,8 +229,8 @@ impl OfflineTraining {
         PretrainedNetwork::new(self.best.map_or(self.trainer, |best| best.trainer), self.names, self.kinds)
     }
 
-    /// Trains once on every position of the training sessions, in a random order drawn for this
-    /// epoch, and scores the result. Calls `on_progress` after every mini-batch.
+    /// Trains once on every position of the training sessions, in random order, then evaluates the
+    /// network on held-out sessions. Calls `on_progress` after every mini-batch.
     ///
     /// # Errors
     /// [`OfflineError::Diverged`] if all mini-batches were skipped.
@@ -243,7 +244,7 @@ impl OfflineTraining {
             self.best =
                 Some(BestEpoch { epoch: number, recall: last.scores.metrics.recall(), trainer: self.trainer.clone() });
         }
-        let mut report = self.learn(corpus, &mut on_progress)?;
+        let mut report = self.train_batches(corpus, &mut on_progress)?;
         let weights = self.trainer.publish(number as u64 + 1);
         let held_out = if corpus.validation.is_empty() { &corpus.test } else { &corpus.validation };
         report.scores = score_sessions(&weights, held_out, &self.kinds);
@@ -252,7 +253,7 @@ impl OfflineTraining {
         Ok(report)
     }
 
-    fn learn(
+    fn train_batches(
         &mut self,
         corpus: &Corpus,
         on_progress: &mut dyn FnMut(EpochProgress),
@@ -272,7 +273,7 @@ impl OfflineTraining {
         let mut loss = 0.0;
         for (index, slices) in order.chunks(settings.batch).enumerate() {
             let windows: Vec<TrainingWindow> =
-                slices.iter().filter_map(|slice| slice.window(&corpus.training, kinds)).collect();
+                slices.iter().filter_map(|slice| slice.to_training_window(&corpus.training, kinds)).collect();
             report.learning_rate = settings.learning_rate(rate, epoch, earlier + index as u64);
             trainer.set_learning_rate(report.learning_rate);
             let result = trainer.train(&windows, seed.wrapping_add(index as u64));
@@ -293,13 +294,13 @@ impl OfflineTraining {
     }
 }
 
-/// Iterates over the target items of the sessions, in order.
-fn targets<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterator<Item = ItemIx> + 'a {
+/// Iterates over the target items of all steps that follow another step in their session.
+fn target_items<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterator<Item = ItemIx> + 'a {
     let later = sessions.iter().flat_map(|session| session.iter().skip(1));
-    later.filter_map(|step| step.target(kinds))
+    later.filter_map(|step| step.target_item(kinds))
 }
 
-/// A range of positions of one session. Each position predicts the step after it.
+/// A range of training positions of one session. A position predicts the step after it.
 #[derive(Debug, Clone, PartialEq)]
 struct SessionSlice {
     session: usize,
@@ -307,14 +308,14 @@ struct SessionSlice {
 }
 
 impl SessionSlice {
-    fn window(&self, sessions: &[Vec<Step>], kinds: &EventKinds) -> Option<TrainingWindow> {
+    fn to_training_window(&self, sessions: &[Vec<Step>], kinds: &EventKinds) -> Option<TrainingWindow> {
         let steps = sessions.get(self.session)?.get(..=self.positions.end)?;
         training_window(self.session as u64, steps, kinds, self.positions.len())
     }
 }
 
-/// Cuts every session into as few slices of at most `max_positions` positions as possible, of
-/// nearly equal length.
+/// Cuts every session into slices of at most `max_positions` positions. The number of slices is as
+/// small as possible, and their lengths are nearly equal.
 fn cut_into_slices(sessions: &[Vec<Step>], max_positions: usize) -> Vec<SessionSlice> {
     let mut slices = Vec::with_capacity(sessions.len());
     for (session, steps) in sessions.iter().enumerate() {

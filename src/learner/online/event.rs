@@ -33,9 +33,9 @@ struct EventPass<'l> {
     /// The offset is sampled for a test.
     is_tested: bool,
     /// The offset is within the training share.
-    is_in_share: bool,
+    is_in_training_share: bool,
     /// The offset is sampled for the ranker's training.
-    is_trained: bool,
+    trains_ranker: bool,
     settings: &'l LearnerConfig,
     cluster_settings: &'l ClusterSettings,
     weights: Option<Arc<Weights>>,
@@ -57,27 +57,27 @@ struct EventPass<'l> {
 impl Learner {
     /// Learns one event. An event of a kind that is no longer configured has no effect.
     pub(super) fn learn_event(&mut self, offset: Offset, event: &Event) {
-        let Some((step, target)) = self.step(event) else { return };
+        let Some((step, target)) = self.step_and_target(event) else { return };
         let number = self.state.event_count;
-        let measured = self.event_pass(offset, event, step, target).run();
+        let measured = self.prepare_event_pass(offset, event, step, target).run();
         self.state.event_count += 1;
         if let Some(rank) = measured {
-            self.count_test(number, rank);
+            self.record_test(number, rank);
         }
     }
 
     /// Borrows what one event touches.
-    fn event_pass<'l>(
+    fn prepare_event_pass<'l>(
         &'l mut self,
         offset: Offset,
         event: &'l Event,
         step: Step,
         target: Option<ItemIx>,
     ) -> EventPass<'l> {
-        let halvings = self.halvings();
+        let halvings = self.training_share_halvings();
         let state = &mut self.state;
         let (settings, number) = (&state.settings, state.event_count);
-        let reduced = |every: u64| every.saturating_mul(1 << halvings);
+        let reduced_by_training_share = |every: u64| every.saturating_mul(1 << halvings);
         let with_clusters = !settings.candidates.without.contains(&SourceName::Clusters);
         EventPass {
             offset,
@@ -86,13 +86,13 @@ impl Learner {
             step,
             target,
             is_frozen: state.is_paused || settings.freeze_from.is_some_and(|from| number >= from),
-            is_tested: is_sampled(offset, reduced(settings.learning.evaluate_every)),
-            is_in_share: is_sampled(offset, reduced(1)),
-            is_trained: is_sampled(offset, reduced(settings.learning.teach_every)),
+            is_tested: is_sampled(offset, reduced_by_training_share(settings.learning.evaluate_every)),
+            is_in_training_share: is_sampled(offset, reduced_by_training_share(1)),
+            trains_ranker: is_sampled(offset, reduced_by_training_share(settings.learning.teach_every)),
             settings,
             cluster_settings: &self.cluster_settings,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
-            clusters: state.clustering.current().filter(|_| with_clusters).cloned(),
+            clusters: state.clustering.current_clusters().filter(|_| with_clusters).cloned(),
             user: state.users.get_or_create(&event.user_id, offset),
             affinities: &mut state.affinities,
             session_owners: &mut state.session_owners,
@@ -113,22 +113,22 @@ impl EventPass<'_> {
     /// Runs the steps in their order. Returns the target's rank if the event counts as a test:
     /// `Some(None)` if the target is not in the ranking.
     fn run(mut self) -> Option<Option<usize>> {
-        self.attribute();
+        self.attribute_click();
         let has_history = !self.user.state.sequence.steps.is_empty();
         let is_predictable = self.target.is_some() || self.step.is_dismissal();
-        let is_scored = has_history && is_predictable && (self.is_tested || self.is_trained);
+        let is_scored = has_history && is_predictable && (self.is_tested || self.trains_ranker);
         let mut rank = None;
         if let Some(item) = self.step.item.filter(|_| is_scored) {
-            self.score();
-            rank = self.measure(item);
-            self.train(item);
+            self.score_candidates();
+            rank = self.measure_prediction(item);
+            self.train_ranker(item);
         }
-        self.update();
+        self.update_state();
         (has_history && self.is_tested && self.target.is_some()).then_some(rank)
     }
 
     /// Credits a click to the impression that showed the target.
-    fn attribute(&mut self) {
+    fn attribute_click(&mut self) {
         if let Some(item) = self.target {
             self.user.impressions.attribute_click(
                 item,
@@ -141,9 +141,9 @@ impl EventPass<'_> {
 
     /// Ranks candidates for the user as a request just before the event would. If the event is not sampled
     /// for training, the cached hidden state is put back, so that testing does not affect learning.
-    fn score(&mut self) {
+    fn score_candidates(&mut self) {
         let user = &mut *self.user;
-        let hidden = (!self.is_trained).then(|| user.state.cached_hidden().cloned());
+        let hidden = (!self.trains_ranker).then(|| user.state.cached_hidden_state().cloned());
         let scorer = Scorer {
             weights: self.weights.as_deref(),
             clusters: self.clusters.as_deref(),
@@ -154,17 +154,18 @@ impl EventPass<'_> {
         };
         scorer.score(&mut user.state, user.session_ix, &user.affinity, &self.settings.sequence, self.workspace);
         if let Some(hidden) = hidden {
-            user.state.set_hidden(hidden);
+            user.state.set_hidden_state(hidden);
         }
     }
 
     /// Counts how well the ranking, each source and the interest head predicted the event. Returns
     /// the target's rank.
-    fn measure(&mut self, item: ItemIx) -> Option<usize> {
+    fn measure_prediction(&mut self, item: ItemIx) -> Option<usize> {
         let is_counted = self.number >= self.settings.evaluate_from;
         if self.is_tested
             && is_counted
-            && let Some(predicted) = self.weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
+            && let Some(predicted) =
+                self.weights.as_deref().and_then(|weights| self.workspace.predicted_value(weights, item))
         {
             self.interest.record_prediction(predicted, self.step.value, self.settings.learning.live_window);
         }
@@ -182,7 +183,7 @@ impl EventPass<'_> {
 
     /// Counts the rank that each source alone gave the target.
     fn measure_sources(&mut self, item: ItemIx, is_counted: bool) {
-        let is_monitored = is_sampled(self.offset, MonitoredCounters::SOURCES_EVERY);
+        let is_monitored = is_sampled(self.offset, MonitoredCounters::TESTS_PER_SOURCE_SAMPLE);
         if !is_counted && !is_monitored {
             return;
         }
@@ -197,8 +198,8 @@ impl EventPass<'_> {
 
     /// Trains the session's source affinity and the ranker: towards a target, away from a dismissed
     /// item.
-    fn train(&mut self, item: ItemIx) {
-        if !self.is_trained {
+    fn train_ranker(&mut self, item: ItemIx) {
+        if !self.trains_ranker {
             return;
         }
         let ranking = &mut self.workspace.ranking;
@@ -215,7 +216,7 @@ impl EventPass<'_> {
 
     /// Updates the sources, the user's sequence and hidden state, and the inputs of the next
     /// training.
-    fn update(&mut self) {
+    fn update_state(&mut self) {
         let user = &mut *self.user;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
         let starts_session = user.state.sequence.starts_new_session(self.step.at, session_id, idle_gap_ms);
@@ -242,8 +243,13 @@ impl EventPass<'_> {
             if starts_session {
                 training.begin_session(session);
             }
-            if !self.is_frozen && self.is_in_share {
-                training.mark_touched(session, &user.state.sequence.steps, self.target, self.settings.learning.window);
+            if !self.is_frozen && self.is_in_training_share {
+                training.add_touched_session(
+                    session,
+                    &user.state.sequence.steps,
+                    self.target,
+                    self.settings.learning.window,
+                );
             }
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct MonitoredCounters {
 impl MonitoredCounters {
     /// Each source alone is measured in one of this many tests, sampled by offset. Measuring all
     /// tests would make a test a few per cent slower and add little information.
-    pub(super) const SOURCES_EVERY: u64 = 4;
+    pub(super) const TESTS_PER_SOURCE_SAMPLE: u64 = 4;
 
     /// Creates counters at zero. The live metrics cover the last `window` sampled tests.
     pub(super) fn new(window: usize) -> Self {

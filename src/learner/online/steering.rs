@@ -7,12 +7,12 @@ use crate::learner::error::LearnerError;
 use crate::learner::state::LearnerState;
 
 /// Maximum number of operations kept.
-const MAX_OPERATIONS: usize = 64;
+const MAX_RECORDED_OPERATIONS: usize = 64;
 
 impl Learner {
     /// The training share in force: one event in 2^halvings is tested and trained on.
     #[must_use]
-    pub fn halvings(&self) -> u8 {
+    pub fn training_share_halvings(&self) -> u8 {
         let share = self.state.operations.iter().rev().find_map(|(_, change)| match change.operation {
             ModelOperation::TrainingShare { halvings } => Some(halvings),
             _ => None,
@@ -39,7 +39,7 @@ impl Learner {
         if matches!(change.operation, ModelOperation::TrainingShare { .. }) {
             operations.retain(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
         }
-        if operations.len() >= MAX_OPERATIONS {
+        if operations.len() >= MAX_RECORDED_OPERATIONS {
             let oldest = operations
                 .iter()
                 .position(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
@@ -66,16 +66,16 @@ impl Learner {
             training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);
             for item in (0..*items).filter_map(|item| ItemIx::try_from(item).ok()) {
                 let Some(known) = catalog.get(item) else { continue };
-                let values = vocabulary.encode(known);
+                let values = vocabulary.attribute_numbers(known);
                 if item as usize >= earlier_item_count {
                     let mut similar = vocabulary.similar_items(&values);
                     similar.retain(|other| *other != item);
-                    training.add_item_like(item, similar);
+                    training.add_new_item(item, similar);
                 }
                 training.set_attributes(item, values);
             }
         }
-        health.restart_from(to);
+        health.restart_after_rollback(to);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Tests of the learner on a small synthetic shop.
+//! Tests of the learner on a small synthetic fixture.
 
 use super::*;
 use crate::domain::{
@@ -17,14 +17,14 @@ use std::sync::Mutex;
 
 /// Forty users walk around a ring of twelve items and sometimes stray. Some events are of a
 /// non-target kind, and one user in ten returns after an hour.
-fn journal(len: u64) -> Vec<Entry> {
+fn ring_journal(len: u64) -> Vec<Entry> {
     (0..len)
         .map(|n| {
             let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             let (user, round) = (n % 40, n / 40);
             let item = if random.is_multiple_of(5) { random % 12 } else { (user + round) % 12 };
             let kind = if random.is_multiple_of(17) { "search" } else { "view" };
-            Entry::Event(event(
+            Entry::Event(event_of_user(
                 &format!("u{user}"),
                 kind,
                 &format!("i{item}"),
@@ -34,7 +34,7 @@ fn journal(len: u64) -> Vec<Entry> {
         .collect()
 }
 
-fn event(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
+fn event_of_user(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
     let item_id = Some(item.to_owned());
     Event {
         event_id: None,
@@ -48,13 +48,13 @@ fn event(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
     }
 }
 
-fn settings() -> LearnerConfig {
+fn small_settings() -> LearnerConfig {
     let network = NetworkSettings { hidden: 8, negatives: 16, ..Default::default() };
     let learning = LearningSettings { interval: 16, batch: 8, ..Default::default() };
     LearnerConfig { learning, network, ..Default::default() }
 }
 
-struct Shop {
+struct LearnerFixture {
     learner: Learner,
     dictionary: Arc<ItemDictionary>,
     applied: AppliedEntries,
@@ -69,18 +69,18 @@ struct ReplayedHistory(Arc<ItemDictionary>, AppliedEntries);
 impl StateHistory for ReplayedHistory {
     fn state_at(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let journal = self.1.lock().unwrap()[..to as usize].to_vec();
-        let mut shop = Shop::new(present.settings.clone(), Arc::clone(&self.0), None);
-        shop.apply(&journal);
-        Ok(shop.learner.state()?.clone())
+        let mut fixture = LearnerFixture::new(present.settings.clone(), Arc::clone(&self.0), None);
+        fixture.apply(&journal);
+        Ok(fixture.learner.state()?.clone())
     }
 }
 
-impl Shop {
+impl LearnerFixture {
     fn new(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>) -> Self {
-        Self::over(settings, dictionary, state, AppliedEntries::default())
+        Self::with_applied_entries(settings, dictionary, state, AppliedEntries::default())
     }
 
-    fn over(
+    fn with_applied_entries(
         settings: LearnerConfig,
         dictionary: Arc<ItemDictionary>,
         state: Option<LearnerState>,
@@ -116,64 +116,65 @@ impl Shop {
         }
     }
 
-    fn bytes(&mut self) -> Vec<u8> {
-        bytes(self.learner.state().unwrap())
+    fn state_bytes(&mut self) -> Vec<u8> {
+        encode(self.learner.state().unwrap())
     }
 
     /// The learned state without measurements.
-    fn learned(&mut self) -> Vec<Vec<u8>> {
+    fn learned_parts(&mut self) -> Vec<Vec<u8>> {
         let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, .. } =
             self.learner.state().unwrap();
         vec![
-            bytes(catalog),
-            bytes(users),
-            bytes(affinities),
-            bytes(sources),
-            bytes(ranker),
-            bytes(training),
-            bytes(clustering),
+            encode(catalog),
+            encode(users),
+            encode(affinities),
+            encode(sources),
+            encode(ranker),
+            encode(training),
+            encode(clustering),
         ]
     }
 
     /// Serializes the state and continues from the deserialized copy.
     fn restart(mut self) -> Self {
-        let written = self.bytes();
+        let written = self.state_bytes();
         let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
-        Self::over(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
+        Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }
 
-fn model_change(operation: ModelOperation) -> Entry {
+fn model_change_entry(operation: ModelOperation) -> Entry {
     Entry::Model(ModelChange { timestamp: 0, operation, cause: ModelChangeCause::Operator })
 }
 
-fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
 }
 
 #[test]
 fn private_events_change_only_the_offset() {
-    let private = |n: u64, item: &str| Entry::Private(event(&format!("u{}", n % 40), "view", item, (n * 1_000) as i64));
-    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let private =
+        |n: u64, item: &str| Entry::Private(event_of_user(&format!("u{}", n % 40), "view", item, (n * 1_000) as i64));
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     // There is no training boundary between 403 and 405: 16 divides 400.
-    shop.apply(&journal(403));
-    let before = shop.learner.state().unwrap().clone();
-    shop.apply(&[private(7, "i3"), private(99, "never seen")]);
-    let mut after = shop.learner.state().unwrap().clone();
+    fixture.apply(&ring_journal(403));
+    let before = fixture.learner.state().unwrap().clone();
+    fixture.apply(&[private(7, "i3"), private(99, "never seen")]);
+    let mut after = fixture.learner.state().unwrap().clone();
     assert_eq!(after.next_offset, before.next_offset + 2);
     // Only the position in the journal may differ.
     (after.next_offset, after.health) = (before.next_offset, before.health.clone());
-    assert!(bytes(&after) == bytes(&before));
+    assert!(encode(&after) == encode(&before));
     // The same over many training boundaries: private events act like tombstones.
     let [one, other] = [true, false].map(|is_private| {
-        let mut journal = journal(400);
+        let mut journal = ring_journal(400);
         // Starts after every item has been interned.
         for n in (105..400).step_by(7) {
             journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Tombstone };
         }
-        let mut shop = Shop::new(settings(), Arc::default(), None);
-        shop.apply(&journal);
-        shop.bytes()
+        let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+        fixture.apply(&journal);
+        fixture.state_bytes()
     });
     assert!(one == other);
 }
@@ -181,30 +182,30 @@ fn private_events_change_only_the_offset() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
-    fn restarted_learner_ends_in_the_same_bytes(at in 0..400_usize) {
-        let mut journal = journal(400);
+    fn a_restarted_learner_reaches_the_same_state(at in 0..400_usize) {
+        let mut journal = ring_journal(400);
         let operations = [(90, ModelOperation::Rollback { to: 50 }), (120, ModelOperation::TrainingShare { halvings: 1 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
         for (offset, operation) in operations.into_iter().chain([(260, ModelOperation::Recluster), (290, ModelOperation::TrainingShare { halvings: 0 }), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
-            journal[offset] = model_change(operation);
+            journal[offset] = model_change_entry(operation);
         }
-        let mut whole = Shop::new(settings(), Arc::default(), None);
+        let mut whole = LearnerFixture::new(small_settings(), Arc::default(), None);
         whole.apply(&journal);
-        let mut parts = Shop::new(settings(), Arc::default(), None);
+        let mut parts = LearnerFixture::new(small_settings(), Arc::default(), None);
         parts.apply(&journal[..at]);
         let mut parts = parts.restart();
         prop_assert_eq!(parts.learner.next_offset(), at as u64, "the restarted learner continues at the same offset");
         parts.apply(&journal[at..]);
-        prop_assert!(parts.bytes() == whole.bytes());
+        prop_assert!(parts.state_bytes() == whole.state_bytes());
     }
 
     #[test]
     fn evaluation_does_not_affect_learning(every in 0..5_u64, teach_every in 1..4_u64) {
         let with = |evaluate_every| {
-            let mut settings = settings();
+            let mut settings = small_settings();
             (settings.learning.evaluate_every, settings.learning.teach_every) = (evaluate_every, teach_every);
-            let mut shop = Shop::new(settings, Arc::default(), None);
-            shop.apply(&journal(600));
-            (shop.learned(), shop.learner.report().total.steps)
+            let mut fixture = LearnerFixture::new(settings, Arc::default(), None);
+            fixture.apply(&ring_journal(600));
+            (fixture.learned_parts(), fixture.learner.report().total.steps)
         };
         let ((all, steps), (some, fewer)) = (with(1), with(every));
         prop_assert!(all == some, "every = {}", every);
@@ -214,26 +215,27 @@ proptest! {
 }
 
 #[test]
-fn ranker_trained_on_a_sample_still_learns() {
+fn a_ranker_trained_on_one_event_in_ten_still_learns() {
     let with = |teach_every| {
-        let mut settings = settings();
+        let mut settings = small_settings();
         settings.learning.teach_every = teach_every;
-        let mut shop = Shop::new(settings, Arc::default(), None);
-        shop.apply(&journal(2_000));
-        (bytes(&shop.learner.state.ranker), shop.learner.report().live)
+        let mut fixture = LearnerFixture::new(settings, Arc::default(), None);
+        fixture.apply(&ring_journal(2_000));
+        (encode(&fixture.learner.state.ranker), fixture.learner.report().live)
     };
-    let (untaught, (always, best), (seldom, good)) = (bytes(&Ranker::new(settings().learning.seed)), with(1), with(10));
+    let (untaught, (always, best), (seldom, good)) =
+        (encode(&Ranker::new(small_settings().learning.seed)), with(1), with(10));
     assert!(untaught != seldom && seldom != always);
     assert!(good.mrr() > 0.7 * best.mrr(), "{} of {}", good.mrr(), best.mrr());
 }
 
 #[test]
-fn each_source_is_measured_over_its_sampled_tests() {
-    let (journal, mut settings) = (journal(800), LearnerConfig { evaluate_sources: true, ..settings() });
+fn each_source_is_measured_on_a_sample_of_the_tests() {
+    let (journal, mut settings) = (ring_journal(800), LearnerConfig { evaluate_sources: true, ..small_settings() });
     settings.learning.live_window = 50;
-    let mut shop = Shop::new(settings.clone(), Arc::default(), None);
-    shop.apply(&journal);
-    let report = shop.learner.report();
+    let mut fixture = LearnerFixture::new(settings.clone(), Arc::default(), None);
+    fixture.apply(&journal);
+    let report = fixture.learner.report();
     for ((source, alone), live) in SourceName::ALL.into_iter().zip(report.by_source).zip(report.live_by_source) {
         assert_eq!((alone.steps, live.steps), (report.total.steps, 50), "{source:?}");
     }
@@ -246,9 +248,9 @@ fn each_source_is_measured_over_its_sampled_tests() {
         (1.0, 1.0, 0.0)
     );
     settings.learning.live_window = 10_000;
-    let mut shop = Shop::new(settings, Arc::default(), None);
-    shop.apply(&journal);
-    let report = shop.learner.report();
+    let mut fixture = LearnerFixture::new(settings, Arc::default(), None);
+    fixture.apply(&journal);
+    let report = fixture.learner.report();
     let (sampled, all) = (report.live_by_source[0].steps, report.total.steps);
     assert!(
         (all / 5..all / 3).contains(&sampled),
@@ -258,15 +260,15 @@ fn each_source_is_measured_over_its_sampled_tests() {
 
 #[test]
 fn restart_does_not_change_recommendations() {
-    let journal = journal(600);
-    let mut whole = Shop::new(settings(), Arc::default(), None);
+    let journal = ring_journal(600);
+    let mut whole = LearnerFixture::new(small_settings(), Arc::default(), None);
     whole.apply(&journal[..599]);
-    let mut parts = Shop::new(settings(), Arc::default(), None);
+    let mut parts = LearnerFixture::new(small_settings(), Arc::default(), None);
     parts.apply(&journal[..300]);
     let mut parts = parts.restart();
     parts.apply(&journal[300..599]);
-    let recommended = |shop: &Shop| {
-        let (snapshot, mut workspace) = (shop.learner.snapshot(), ScoringWorkspace::default());
+    let recommended = |fixture: &LearnerFixture| {
+        let (snapshot, mut workspace) = (fixture.learner.snapshot(), ScoringWorkspace::default());
         let mut user = SequenceState::default();
         for (offset, item) in [3, 4, 9].into_iter().enumerate() {
             let step = Step { item: Some(item), kind: 0, starts_session: false, at: 1_000 * offset as i64, value: 0.0 };
@@ -298,14 +300,14 @@ fn new_item_starts_near_items_with_its_attributes() {
         };
         Entry::Item(item)
     };
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.apply(&(0..12).map(|n| put_item(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
-    shop.apply(&journal(1_000));
-    shop.apply(&[put_item("new", "low")]);
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    fixture.apply(&(0..12).map(|n| put_item(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
+    fixture.apply(&ring_journal(1_000));
+    fixture.apply(&[put_item("new", "low")]);
     // Its embedding is in use two training boundaries later, without any event on it.
-    shop.apply(&journal(32));
-    let new = shop.dictionary.get("new").unwrap();
-    let snapshot = shop.learner.snapshot();
+    fixture.apply(&ring_journal(32));
+    let new = fixture.dictionary.get("new").unwrap();
+    let snapshot = fixture.learner.snapshot();
     let row = |item| snapshot.weights().unwrap().embedding(item).unwrap().to_vec();
     let cosine = |a: &[f32], b: &[f32]| {
         let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -322,13 +324,13 @@ fn new_item_starts_near_items_with_its_attributes() {
 }
 
 /// Runs jobs inline, but loses one of them.
-struct LosingJobs {
+struct JobsLosingOneResult {
     jobs: InlineJobs<TrainingOutcome>,
     begun: u32,
     lost: u32,
 }
 
-impl BackgroundJobs<TrainingOutcome> for LosingJobs {
+impl BackgroundJobs<TrainingOutcome> for JobsLosingOneResult {
     fn start(&mut self, job: crate::learner::BackgroundJob<TrainingOutcome>) {
         self.begun += 1;
         if self.begun != self.lost {
@@ -336,19 +338,19 @@ impl BackgroundJobs<TrainingOutcome> for LosingJobs {
         }
     }
 
-    fn finish(&mut self) -> Result<TrainingOutcome, JobLost> {
-        self.jobs.finish()
+    fn take_result(&mut self) -> Result<TrainingOutcome, JobLost> {
+        self.jobs.take_result()
     }
 }
 
 #[test]
-fn lost_training_is_reported_by_its_boundary_and_can_be_skipped() {
-    let journal = journal(200);
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.learner.training = Box::new(LosingJobs { jobs: InlineJobs::default(), begun: 0, lost: 5 });
-    shop.dictionary.intern("i0");
+fn a_lost_training_fails_at_the_next_boundary_and_the_entry_can_be_skipped() {
+    let journal = ring_journal(200);
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    fixture.learner.training = Box::new(JobsLosingOneResult { jobs: InlineJobs::default(), begun: 0, lost: 5 });
+    fixture.dictionary.intern("i0");
     let failed =
-        journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.apply(offset as u64, entry) {
+        journal.iter().enumerate().find_map(|(offset, entry)| match fixture.learner.apply(offset as u64, entry) {
             Err(LearnerError::BackgroundJobLost { begun }) => Some((offset, begun)),
             outcome => outcome.map(|()| None).unwrap(),
         });
@@ -358,163 +360,163 @@ fn lost_training_is_reported_by_its_boundary_and_can_be_skipped() {
         "the fifth training begins after entry 79, and its result is needed at the next boundary"
     );
 
-    let mut without = Shop::new(settings(), Arc::default(), None);
+    let mut without = LearnerFixture::new(small_settings(), Arc::default(), None);
     without.apply(&journal[..79]);
     let mut without = without.restart();
-    without.learner.skip(79).unwrap();
+    without.learner.skip_entry(79).unwrap();
     without.apply(&journal[80..]);
-    let mut whole = Shop::new(settings(), Arc::default(), None);
+    let mut whole = LearnerFixture::new(small_settings(), Arc::default(), None);
     whole.apply(&journal);
     assert_eq!(without.learner.next_offset(), 200);
-    let batches = [&without, &whole].map(|shop| shop.learner.report().training.batches);
+    let batches = [&without, &whole].map(|fixture| fixture.learner.report().training.batches);
     assert!(0 < batches[0] && batches[0] < batches[1], "{batches:?}");
 }
 
 #[test]
-fn out_of_order_entry_is_rejected() {
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    let entry = journal(1).remove(0);
-    assert!(matches!(shop.learner.apply(1, &entry), Err(LearnerError::OutOfOrder { expected: 0, got: 1 })));
-    shop.apply(&[entry]);
-    assert_eq!(shop.learner.next_offset(), 1);
+fn apply_rejects_an_entry_that_is_not_the_next() {
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    let entry = ring_journal(1).remove(0);
+    assert!(matches!(fixture.learner.apply(1, &entry), Err(LearnerError::OutOfOrder { expected: 0, got: 1 })));
+    fixture.apply(&[entry]);
+    assert_eq!(fixture.learner.next_offset(), 1);
 }
 
 #[test]
-fn rollback_restores_the_model_in_both_directions() {
-    let journal = journal(900);
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    let model = |shop: &mut Shop| {
-        let LearnerState { ranker, training, clustering, .. } = shop.learner.state().unwrap();
-        (bytes(&training.as_ref().unwrap().trainer()), bytes(ranker), bytes(clustering))
+fn a_rollback_restores_an_earlier_model_and_can_be_undone() {
+    let journal = ring_journal(900);
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    let model = |fixture: &mut LearnerFixture| {
+        let LearnerState { ranker, training, clustering, .. } = fixture.learner.state().unwrap();
+        (encode(&training.as_ref().unwrap().trainer()), encode(ranker), encode(clustering))
     };
-    shop.apply(&journal[..400]);
-    let before = model(&mut shop);
-    shop.apply(&journal[400..700]);
-    let (after, known) = (model(&mut shop), shop.learned()[..4].to_vec());
+    fixture.apply(&journal[..400]);
+    let before = model(&mut fixture);
+    fixture.apply(&journal[400..700]);
+    let (after, known) = (model(&mut fixture), fixture.learned_parts()[..4].to_vec());
     assert!(before != after);
-    let version = shop.learner.snapshot().weights_version();
-    shop.apply(&[model_change(ModelOperation::Rollback { to: 400 })]);
-    assert!(model(&mut shop) == before, "the model is restored");
-    assert!(shop.learned()[..4] == known, "users, sequences and counts are kept");
+    let version = fixture.learner.snapshot().weights_version();
+    fixture.apply(&[model_change_entry(ModelOperation::Rollback { to: 400 })]);
+    assert!(model(&mut fixture) == before, "the model is restored");
+    assert!(fixture.learned_parts()[..4] == known, "users, sequences and counts are kept");
     assert!(
-        shop.learner.snapshot().weights_version() >= version + settings().learning.refresh_after,
+        fixture.learner.snapshot().weights_version() >= version + small_settings().learning.refresh_after,
         "no hidden state continues from the replaced weights"
     );
-    shop.apply(&[model_change(ModelOperation::Rollback { to: 700 })]);
-    assert!(model(&mut shop) == after);
-    assert_eq!(shop.learner.operations().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
-    shop.apply(&journal[700..]);
-    assert!(model(&mut shop) != after, "learning continues");
+    fixture.apply(&[model_change_entry(ModelOperation::Rollback { to: 700 })]);
+    assert!(model(&mut fixture) == after);
+    assert_eq!(fixture.learner.model_operations().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
+    fixture.apply(&journal[700..]);
+    assert!(model(&mut fixture) != after, "learning continues");
 }
 
 #[test]
-fn items_added_after_the_restore_point_survive_a_rollback() {
-    let mut shop = Shop::new(settings(), Arc::default(), None);
+fn items_newer_than_the_restored_state_have_embeddings_after_a_rollback() {
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     let put_item = |name: &str| {
         let item = Item { categories: vec!["tea".to_owned()], ..Item::default() };
         Entry::Item(ItemChange { item_id: name.to_owned(), timestamp: 0, operation: ItemOperation::Put(item) })
     };
-    shop.apply(&(0..12).map(|n| put_item(&format!("i{n}"))).collect::<Vec<_>>());
-    shop.apply(&journal(400));
-    shop.apply(&[put_item("late")]);
-    shop.apply(&journal(60));
-    shop.apply(&[model_change(ModelOperation::Rollback { to: 300 })]);
-    shop.apply(&journal(64));
-    let late = shop.dictionary.get("late").unwrap();
-    let snapshot = shop.learner.snapshot();
+    fixture.apply(&(0..12).map(|n| put_item(&format!("i{n}"))).collect::<Vec<_>>());
+    fixture.apply(&ring_journal(400));
+    fixture.apply(&[put_item("late")]);
+    fixture.apply(&ring_journal(60));
+    fixture.apply(&[model_change_entry(ModelOperation::Rollback { to: 300 })]);
+    fixture.apply(&ring_journal(64));
+    let late = fixture.dictionary.get("late").unwrap();
+    let snapshot = fixture.learner.snapshot();
     let embedding = snapshot.weights().unwrap().embedding(late).unwrap();
     assert!(embedding.iter().any(|value| *value != 0.0));
 }
 
 #[test]
 fn paused_learner_does_not_learn() {
-    let journal = journal(600);
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.apply(&journal[..320]);
-    shop.apply(&[model_change(ModelOperation::Pause)]);
+    let journal = ring_journal(600);
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    fixture.apply(&journal[..320]);
+    fixture.apply(&[model_change_entry(ModelOperation::Pause)]);
     // The pending training still comes into use.
-    shop.apply(&journal[320..400]);
-    let learned = |shop: &mut Shop| {
-        let LearnerState { sources, ranker, .. } = shop.learner.state().unwrap();
-        (bytes(sources), bytes(ranker))
+    fixture.apply(&journal[320..400]);
+    let learned = |fixture: &mut LearnerFixture| {
+        let LearnerState { sources, ranker, .. } = fixture.learner.state().unwrap();
+        (encode(sources), encode(ranker))
     };
     let (before, batches, events) =
-        (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
-    shop.apply(&journal[400..500]);
-    assert!(learned(&mut shop) == before && shop.learner.report().is_paused);
-    assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
-    shop.apply(&[model_change(ModelOperation::Resume)]);
-    shop.apply(&journal[500..]);
-    assert!(learned(&mut shop) != before && shop.learner.report().training.batches > batches);
+        (learned(&mut fixture), fixture.learner.report().training.batches, fixture.learner.report().events);
+    fixture.apply(&journal[400..500]);
+    assert!(learned(&mut fixture) == before && fixture.learner.report().is_paused);
+    assert_eq!((fixture.learner.report().training.batches, fixture.learner.report().events), (batches, events + 100));
+    fixture.apply(&[model_change_entry(ModelOperation::Resume)]);
+    fixture.apply(&journal[500..]);
+    assert!(learned(&mut fixture) != before && fixture.learner.report().training.batches > batches);
 }
 
 #[test]
 fn learning_rate_operation_changes_training() {
-    let journal = journal(400);
+    let journal = ring_journal(400);
     let with = |value: Option<f32>| {
-        let mut shop = Shop::new(settings(), Arc::default(), None);
-        shop.apply(&journal[..200]);
+        let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+        fixture.apply(&journal[..200]);
         if let Some(value) = value {
-            shop.apply(&[model_change(ModelOperation::LearningRate { value })]);
-            assert_eq!(shop.learner.report().learning_rate, Some(value));
+            fixture.apply(&[model_change_entry(ModelOperation::LearningRate { value })]);
+            assert_eq!(fixture.learner.report().learning_rate, Some(value));
         }
-        shop.apply(&journal[200..]);
-        shop.learned()[5].clone()
+        fixture.apply(&journal[200..]);
+        fixture.learned_parts()[5].clone()
     };
     assert!(with(Some(0.01)) != with(Some(0.2)));
 }
 
 #[test]
-fn recluster_starts_a_clustering_ahead_of_schedule() {
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.apply(&journal(300));
-    assert_eq!(shop.learner.report().clusters, 0);
-    shop.apply(&[model_change(ModelOperation::Recluster)]);
-    shop.apply(&journal(settings().clusters.lag));
-    assert!(shop.learner.report().clusters > 0);
+fn recluster_starts_a_clustering_before_the_scheduled_one() {
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    fixture.apply(&ring_journal(300));
+    assert_eq!(fixture.learner.report().clusters, 0);
+    fixture.apply(&[model_change_entry(ModelOperation::Recluster)]);
+    fixture.apply(&ring_journal(small_settings().clusters.lag));
+    assert!(fixture.learner.report().clusters > 0);
 }
 
 #[test]
 fn erasure_removes_all_per_user_data() {
-    let entries = journal(1_200);
-    let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.apply(&entries);
-    let sessions = shop.learner.state.session_owners.clone().remove_user("u3");
+    let entries = ring_journal(1_200);
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    fixture.apply(&entries);
+    let sessions = fixture.learner.state.session_owners.clone().remove_user("u3");
     assert!(sessions.len() > 1, "the user has several sessions");
-    let kept = |shop: &Shop| {
-        let LearnerState { sources, training, .. } = &shop.learner.state;
+    let kept = |fixture: &LearnerFixture| {
+        let LearnerState { sources, training, .. } = &fixture.learner.state;
         let trained =
             sessions.iter().filter(|(session, _)| training.as_ref().unwrap().has_session(u64::from(*session))).count();
         (sources.count_stored_sessions(sessions.iter().map(|(session, _)| *session)), trained)
     };
-    assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
-    let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending_items(1_200));
-    shop.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
-    assert_eq!(kept(&shop), (0, 0));
-    assert_eq!(shop.learner.report().users, others - 1);
-    assert_eq!(shop.learner.state.sources.trending_items(1_200), popular, "counts are kept");
-    assert!(shop.learner.state.users.get_mut("u3").is_none());
+    assert_eq!(kept(&fixture), (sessions.len(), sessions.len()));
+    let (others, popular) = (fixture.learner.report().users, fixture.learner.state.sources.trending_items(1_200));
+    fixture.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    assert_eq!(kept(&fixture), (0, 0));
+    assert_eq!(fixture.learner.report().users, others - 1);
+    assert_eq!(fixture.learner.state.sources.trending_items(1_200), popular, "counts are kept");
+    assert!(fixture.learner.state.users.get_mut("u3").is_none());
     // The id now belongs to a new user. The state still depends only on the journal.
-    shop.apply(&entries[..300]);
-    let whole = shop.bytes();
-    let mut restarted = Shop::new(settings(), Arc::default(), None);
+    fixture.apply(&entries[..300]);
+    let whole = fixture.state_bytes();
+    let mut restarted = LearnerFixture::new(small_settings(), Arc::default(), None);
     restarted.apply(&entries);
     let mut restarted = restarted.restart();
     restarted.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
     restarted.apply(&entries[..300]);
-    assert_eq!(restarted.bytes(), whole);
+    assert_eq!(restarted.state_bytes(), whole);
 }
 
 #[test]
 fn expiry_removes_old_events_and_impressions() {
-    let entries = journal(1_200);
+    let entries = ring_journal(1_200);
     let before = 2_000_000;
     let expire =
         Entry::Expire(Expiry { events: vec![(EventKind::View, before)], impressions: Some(before), timestamp: 0 });
-    let kinds = settings().kinds;
-    let view = kinds.id(&EventKind::View).unwrap();
+    let kinds = small_settings().kinds;
+    let view = kinds.id_of(&EventKind::View).unwrap();
     let too_old = |step: &&Step| step.kind == view && step.at < before;
-    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     let shown = vec![ImpressionItem { item_id: "i3".to_owned(), source: SourceName::Clusters }];
     let impression = Impression {
         recommendation_id: String::new(),
@@ -523,10 +525,10 @@ fn expiry_removes_old_events_and_impressions() {
         weights_version: 0,
         items: shown,
     };
-    shop.apply(&[Entry::Impression(impression.clone())]);
-    shop.apply(&entries);
-    let old_and_others = |shop: &mut Shop| {
-        let LearnerState { users, sources, next_session: sessions, .. } = &mut shop.learner.state;
+    fixture.apply(&[Entry::Impression(impression.clone())]);
+    fixture.apply(&entries);
+    let old_and_others = |fixture: &mut LearnerFixture| {
+        let LearnerState { users, sources, next_session: sessions, .. } = &mut fixture.learner.state;
         let (mut old, mut others) = (0, 0);
         for user in 0..40 {
             let steps = &users.get_mut(&format!("u{user}")).unwrap().state.sequence.steps;
@@ -535,26 +537,26 @@ fn expiry_removes_old_events_and_impressions() {
         }
         (old, others, sources.count_stored_sessions(0..*sessions), sources.trending_items(1_200))
     };
-    let (old, others, neighbours, trending) = old_and_others(&mut shop);
+    let (old, others, neighbours, trending) = old_and_others(&mut fixture);
     assert!(old > 100 && others > 100, "{old} {others}");
-    shop.apply(std::slice::from_ref(&expire));
-    let after = old_and_others(&mut shop);
+    fixture.apply(std::slice::from_ref(&expire));
+    let after = old_and_others(&mut fixture);
     assert_eq!((after.0, after.1), (0, others));
     assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions are still used as neighbours", after.2);
     assert_eq!(after.3, trending, "counts are kept");
     assert_eq!(
-        shop.learner.state.users.get_mut("u3").unwrap().impressions,
+        fixture.learner.state.users.get_mut("u3").unwrap().impressions,
         crate::learner::attribution::RecentImpressions::default()
     );
     // The state still depends only on the journal.
-    shop.apply(&entries[..300]);
-    let whole = shop.bytes();
-    let mut restarted = Shop::new(settings(), Arc::default(), None);
+    fixture.apply(&entries[..300]);
+    let whole = fixture.state_bytes();
+    let mut restarted = LearnerFixture::new(small_settings(), Arc::default(), None);
     restarted.apply(&[Entry::Impression(impression)]);
     restarted.apply(&entries);
     let mut restarted = restarted.restart();
     restarted.apply(std::slice::from_ref(&expire));
     let mut restarted = restarted.restart();
     restarted.apply(&entries[..300]);
-    assert_eq!(restarted.bytes(), whole);
+    assert_eq!(restarted.state_bytes(), whole);
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::domain::{ItemIx, SourceName};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
-use crate::learner::{ItemMapCluster, item_map};
+use crate::learner::{ItemMapCluster, compute_item_map};
 
 /// Largest number of items on the map.
 const MAX_MAP_ITEMS: usize = 2000;
@@ -60,7 +60,7 @@ impl CandidateSourcesView {
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
-            let map = item_map(&snapshot, MAX_MAP_ITEMS);
+            let map = compute_item_map(&snapshot, MAX_MAP_ITEMS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
             let cluster = |ItemMapCluster { cluster, size, top, position: at }| ClusterView {
                 cluster,

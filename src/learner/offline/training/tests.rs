@@ -2,14 +2,14 @@ use super::super::corpus::Recording;
 use super::super::corpus::tests::event;
 use super::*;
 
-/// Sessions that walk around a ring of items, so that the next item is predictable.
-fn corpus(settings: &OfflineSettings) -> Corpus {
+/// Builds a corpus whose sessions follow a ring of 200 items, so that the next item is predictable.
+fn ring_corpus(settings: &OfflineSettings) -> Corpus {
     let mut recording = Recording::new(i64::MAX);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
     for session in 0..600 {
         let (start, steps) = (rng.next_u64() % 200, 2 + rng.next_u64() % 30);
         for step in 0..steps {
-            recording.add(
+            recording.add_event(
                 &event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0),
                 &EventKinds::default(),
             );
@@ -18,11 +18,11 @@ fn corpus(settings: &OfflineSettings) -> Corpus {
     recording.into_corpus(settings)
 }
 
-fn network() -> NetworkSettings {
+fn small_network() -> NetworkSettings {
     NetworkSettings { hidden: 16, negatives: 32, ..Default::default() }
 }
 
-fn run(training: &mut OfflineTraining, corpus: &Corpus) {
+fn train_until_finished(training: &mut OfflineTraining, corpus: &Corpus) {
     while !training.is_finished() {
         training.train_epoch(corpus, |_| {}).unwrap();
     }
@@ -30,7 +30,7 @@ fn run(training: &mut OfflineTraining, corpus: &Corpus) {
 
 #[test]
 fn every_position_is_in_exactly_one_slice() {
-    let corpus = corpus(&OfflineSettings::default());
+    let corpus = ring_corpus(&OfflineSettings::default());
     let slices = cut_into_slices(&corpus.training, 20);
     let mut positions: Vec<_> =
         slices.iter().flat_map(|slice| slice.positions.clone().map(|position| (slice.session, position))).collect();
@@ -47,18 +47,18 @@ fn every_position_is_in_exactly_one_slice() {
     let kinds = EventKinds::default();
     let predicted: Vec<_> = slices
         .iter()
-        .flat_map(|slice| slice.window(&corpus.training, &kinds).unwrap().positions)
+        .flat_map(|slice| slice.to_training_window(&corpus.training, &kinds).unwrap().positions)
         .filter_map(|position| position.target)
         .collect();
-    assert_eq!(predicted, targets(&corpus.training, &kinds).collect::<Vec<_>>());
+    assert_eq!(predicted, target_items(&corpus.training, &kinds).collect::<Vec<_>>());
 }
 
 #[test]
-fn ring_of_items_is_learned_and_best_epoch_is_kept() {
+fn training_learns_the_ring_and_keeps_the_weights_of_the_best_epoch() {
     let settings = OfflineSettings { epochs: 30, patience: 2, decay: 1.0, ..Default::default() };
-    let corpus = corpus(&settings);
-    let mut training = OfflineTraining::new(settings, network(), EventKinds::default(), &corpus).unwrap();
-    run(&mut training, &corpus);
+    let corpus = ring_corpus(&settings);
+    let mut training = OfflineTraining::new(settings, small_network(), EventKinds::default(), &corpus).unwrap();
+    train_until_finished(&mut training, &corpus);
     let best = training.epochs()[training.best_epoch() - 1].scores;
     assert!(training.epochs().iter().all(|epoch| epoch.scores.metrics.recall() <= best.metrics.recall()));
     assert_eq!(training.epochs().len(), training.best_epoch() + 2, "Recall@20 cannot rise above 1");
@@ -70,23 +70,23 @@ fn ring_of_items_is_learned_and_best_epoch_is_kept() {
     );
     let mut longer = OfflineTraining::new(
         OfflineSettings { epochs: 30, patience: 30, ..training.settings().clone() },
-        network(),
+        small_network(),
         EventKinds::default(),
         &corpus,
     )
     .unwrap();
-    run(&mut longer, &corpus);
+    train_until_finished(&mut longer, &corpus);
     assert!(longer.epochs().last().unwrap().scores.metrics.mrr() > 0.8, "{:?}", longer.epochs().last());
 }
 
 #[test]
-fn corpora_with_nothing_to_learn_are_rejected() {
+fn new_rejects_a_corpus_without_two_items_or_without_a_prediction() {
     let settings = OfflineSettings::default();
     let new = |events: &[(&str, &str)]| {
         let mut recording = Recording::new(i64::MAX);
-        events.iter().for_each(|(user, item)| recording.add(&event(user, item, 0), &EventKinds::default()));
+        events.iter().for_each(|(user, item)| recording.add_event(&event(user, item, 0), &EventKinds::default()));
         let corpus = recording.into_corpus(&settings);
-        OfflineTraining::new(settings.clone(), network(), EventKinds::default(), &corpus).map(|_| ()).unwrap_err()
+        OfflineTraining::new(settings.clone(), small_network(), EventKinds::default(), &corpus).map(|_| ()).unwrap_err()
     };
     assert!(matches!(new(&[("a", "x"), ("a", "x"), ("b", "x"), ("b", "x")]), OfflineError::TooFewItems(1)));
     let single_event_users: Vec<String> = (0..40).map(|user| format!("user {user}")).collect();
