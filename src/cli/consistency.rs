@@ -34,7 +34,8 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     if let Err(error) = KeyFile::in_dir(store.dir()).read() {
         findings.add_finding("keys.json", error, DamageRemedy::Keys);
     }
-    // With a damaged journal, comparing the sessions would only repeat its damage.
+    // If the journal is damaged, a comparison of the sessions would only report the same damage
+    // again.
     if findings.is_journal_intact()
         && let Err(error) = check_sessions(store, &names, settings, &mut findings)
     {
@@ -48,7 +49,7 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     ConsistencyReport::new(store.dir(), format, counts, damages, differences)
 }
 
-/// Describes what differs only because the settings do. This is no damage.
+/// Describes differences that follow from changed settings. Such differences are not damage.
 fn describe_differences(store: &Store, settings: &Settings, differing: &[DamageFinding]) -> Vec<String> {
     let mut differences = Vec::new();
     if store.session_rules().is_ok_and(|stored| stored.is_some_and(|stored| stored != session_rules(settings))) {
@@ -82,7 +83,8 @@ fn check_sessions(
     let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
     let through = sessions.watermark().unwrap_or(0);
     let expired = store.expiries().last_begun()?.map(|expiry| expiry.cutoffs(kinds));
-    // A user without a record is replayed to the watermark, to tell whether there must be one.
+    // A user without a record is replayed up to the watermark, to determine whether a record must
+    // exist.
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(through, |record| record.applied_through);
     let replayer = SessionReplayer { store, names, kinds, idle_gap_ms };
     replayer.replay_sessions("entries compared with the sessions", until, |mut users, is_in_pass| {
@@ -134,8 +136,9 @@ fn session_difference(
     if begin > 0 && has_same_end && recorded.ends_with(&replayed_steps) {
         return None;
     }
-    // Expired events may be missing on either side. Session starts are not compared, because they
-    // depend on expired events. The replay may contain older events than the record.
+    // Expired events may be missing in the record or in the replay. Session starts are not
+    // compared, because they depend on expired events. The replay may contain older events than the
+    // record.
     if let Some(expired) = expired {
         let retained = |session: &UserSequence| -> Vec<_> {
             let is_kept = |step: &&Step| !expired.is_expired(step.kind, step.at);
@@ -154,7 +157,7 @@ fn session_difference(
     })
 }
 
-/// Reports the users who have steps and no record. `kept_from`: a user whose last event is before
+/// Reports users with steps but without a record. `kept_from`: a user whose last event is before
 /// this offset may have been removed.
 fn check_missing_records(
     store: &Store,
@@ -164,8 +167,8 @@ fn check_missing_records(
     findings: &mut VerificationReport,
 ) {
     for (user, replayed) in users {
-        // A removed user needs no record, and neither does one without a step: the store keeps no
-        // empty records. Merges of users without events leave such users.
+        // Removed users and users without steps need no record: the store keeps no empty records.
+        // Merges of users without events leave such users.
         let must_exist =
             replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
         if must_exist && matches!(store.sessions().get(&user), Ok(None)) {

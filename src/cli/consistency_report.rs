@@ -14,7 +14,7 @@ pub(super) struct ConsistencyReport {
     format: u32,
     counts: StoreCounts,
     damages: Vec<DamageFinding>,
-    /// What differs from these settings and is no damage.
+    /// Differences that follow from changed settings; they are not damage.
     differences: Vec<String>,
 }
 

@@ -53,7 +53,7 @@ impl ApiRequest {
         Self { method: Method::POST, path: path.to_owned(), body }
     }
 
-    /// A request for what the daemon accepts.
+    /// A request for the event kinds and limits that the daemon accepts.
     pub(super) fn ingest_info_request() -> Self {
         Self::get("/v1/events/rules")
     }

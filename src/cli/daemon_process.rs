@@ -12,7 +12,7 @@ use super::client_auth::ClientAuth;
 use super::data_dir::{AdminClient, daemon_addresses};
 use super::flags::RuntimeFlags;
 
-/// Time limit for a start.
+/// Time limit for the start of a daemon.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Interval of checks whether the daemon is ready or has exited.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -28,7 +28,7 @@ pub(super) struct DaemonProcess {
     pub(super) admin: String,
     /// The log file of the daemon.
     log: PathBuf,
-    /// Removed once the daemon has stopped.
+    /// The temporary data directory, removed once the daemon has stopped.
     _temp_dir: Option<TempDir>,
 }
 
@@ -68,8 +68,8 @@ impl DaemonProcess {
         }
         // Errors may quote the log, so it must contain no escape sequences.
         command.env("NO_COLOR", "1");
-        // Ctrl-C must reach only this process. The daemon stops when its standard input ends, which
-        // happens however this process ends.
+        // Ctrl-C must reach only this process. The daemon stops when its standard input closes. The
+        // system closes it when this process ends, even after a kill.
         command.arg("--until-eof").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log_file);
         let process = command.spawn().context("cannot start the daemon")?;
         let mut child = Self { process, api: String::new(), admin: String::new(), log, _temp_dir: temp_dir };
@@ -95,8 +95,8 @@ impl DaemonProcess {
         bail!("the daemon is not ready after {} s{}", START_TIMEOUT.as_secs(), self.log_tail());
     }
 
-    /// Returns `result`. If it is an error and the daemon has exited, adds the exit status and the
-    /// last log lines.
+    /// Returns `result`. Adds the exit status and the last log lines to an error, if the daemon has
+    /// exited.
     pub(super) fn add_exit_context<T>(&mut self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         result.map_err(|error| match self.process.try_wait() {
             Ok(Some(status)) => error.context(format!("the daemon exited ({status}){}", self.log_tail())),

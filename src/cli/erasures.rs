@@ -75,8 +75,9 @@ pub(super) fn read_erasure_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDi
     Ok(list)
 }
 
-/// Appends an erasure to the journal for each listed user who occurs in it, except erasures that
-/// the store already recorded. The daemon carries them out at its next start. Returns their number.
+/// Appends an erasure for each listed user who occurs in the journal, except erasures that the
+/// store already recorded. The daemon performs the erasures at its next start. Returns the number
+/// of appended erasures.
 pub(super) fn apply_erasure_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
     for (erased, recorded) in store.erasures().erased_users()? {

@@ -6,8 +6,8 @@ use std::io;
 
 use crate::http::describe_tls_error;
 
-/// The messages of an error and of its causes, each once: a message that already ends with its
-/// cause is not followed by it. Errors of TLS are put in words.
+/// The messages of an error and of its causes. If a message already ends with the text of its
+/// cause, the cause is omitted. TLS errors are described in plain words.
 #[must_use]
 pub fn describe_error(error: &anyhow::Error) -> String {
     let mut text = String::new();
@@ -21,7 +21,7 @@ pub fn describe_error(error: &anyhow::Error) -> String {
         } else if !text.ends_with(&message) {
             text = format!("{text}: {message}");
         }
-        // Further causes repeat the error of TLS in its own terms.
+        // Further causes only repeat the TLS error in the wording of the library.
         if is_last {
             break;
         }
@@ -29,7 +29,7 @@ pub fn describe_error(error: &anyhow::Error) -> String {
     text
 }
 
-/// The error of TLS that an error of the HTTP client or of a connection consists of.
+/// The TLS error inside an error of the HTTP client or of a connection.
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     if let Some(error) = error.downcast_ref::<TlsError>() {
         return Some(error);
@@ -42,7 +42,7 @@ fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     tls_error_in_io_error(error.downcast_ref::<io::Error>()?)
 }
 
-/// The error of TLS inside an input/output error.
+/// The TLS error inside an input/output error.
 pub(super) fn tls_error_in_io_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }

@@ -50,7 +50,7 @@ pub(super) struct SendReceipt {
     pub(super) rejected: Vec<SendRejection>,
 }
 
-/// What a daemon accepts.
+/// The event kinds and limits that a daemon accepts.
 #[derive(Debug, Deserialize)]
 pub(super) struct IngestInfo {
     /// The kinds of event.
@@ -60,7 +60,8 @@ pub(super) struct IngestInfo {
 }
 
 impl IngestInfo {
-    /// Adds the daemon's kinds to those of a client. Their rules do not matter to a client.
+    /// Adds the daemon's kinds to those of a client. A client does not use the rules of these
+    /// kinds.
     pub(super) fn add_kinds(&self, kinds: &mut EventKinds) {
         for kind in self.kinds.iter().map(|name| EventKind::from_name(name)) {
             if kinds.id_of(&kind).is_none() {
@@ -103,7 +104,8 @@ impl EventSender {
         })
     }
 
-    /// What the daemon accepts; `None` if the daemon or the key does not tell.
+    /// The event kinds and limits that the daemon accepts. `None` if the daemon lacks this request
+    /// or the key does not allow it.
     pub(super) fn ingest_info(&self) -> anyhow::Result<Option<IngestInfo>> {
         let (status, body) = self.send_until_final_status(&ApiRequest::ingest_info_request(), |status| {
             status.is_success()
@@ -130,7 +132,7 @@ impl EventSender {
         })
     }
 
-    /// Sends a request until the daemon has answered it with a status that `is_final`.
+    /// Sends a request repeatedly, until `is_final` accepts the status of the daemon's answer.
     fn send_until_final_status(
         &self,
         request: &ApiRequest,
@@ -165,8 +167,8 @@ impl EventSender {
         }
     }
 
-    /// The error message of a failure that may pass on a retry. Fails if a retry cannot help, or if
-    /// the daemon has not answered for too long.
+    /// The message of a failure that a retry may resolve. Fails if a retry cannot help, or if the
+    /// daemon has not answered for too long.
     fn check_retry_limit(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
         if error.downcast_ref::<NoAnswerError>().is_some_and(|error| error.is_permanent) {
             return Err(error);

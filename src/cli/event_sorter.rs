@@ -15,7 +15,8 @@ pub(super) struct EventSorter {
     index: Vec<SpooledEvent>,
 }
 
-/// The place of an event in the temporary file. The order of the fields is that of the events.
+/// The position of an event in the temporary file. The derived order of this type sorts events by
+/// time and then by line.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SpooledEvent {
     timestamp: Timestamp,

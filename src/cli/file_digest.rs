@@ -16,7 +16,8 @@ pub(super) struct FileDigest {
     pub(super) bytes: u64,
     /// Bytes on the disk.
     pub(super) size: u64,
-    /// Digest of the beginning of the content, if it ends between two lines.
+    /// Digest of the first `prefix_bytes` bytes of the content, if these bytes end between two
+    /// lines.
     pub(super) prefix_digest: Option<String>,
 }
 
@@ -107,7 +108,7 @@ mod tests {
         assert_ne!(digest_of_content("a\nx\nc\n", 4).prefix_digest, Some(before.digest.clone()));
         assert_eq!(digest_of_content("a\nb\n", 4).prefix_digest, None);
         assert_eq!(digest_of_content("a\nb\n", 4).digest, before.digest);
-        // The last line had no end.
+        // The last line of the smaller file has no line end.
         assert_eq!(digest_of_content("a\nb\nc\n", 3).prefix_digest, Some(digest_of_content("a\nb", 0).digest));
         assert_eq!(digest_of_content("a\nbc\n", 3).prefix_digest, None);
     }

@@ -13,7 +13,7 @@ pub(super) struct FileFlags {
     /// context.user.id names a field of nested objects.
     #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
     map: Vec<String>,
-    /// Kind of events that name none.
+    /// Kind of the events without a kind.
     #[arg(long = "type", value_name = "KIND")]
     default_kind: Option<String>,
     /// Names of kinds in the file, such as addtocart=cart,transaction=purchase.

@@ -110,8 +110,8 @@ impl RuntimeFlags {
     }
 }
 
-/// Checks the settings of a section against those of a checkpoint. A setting that was set
-/// explicitly must match; a default gives way.
+/// Checks the settings of a section against those of a checkpoint. An explicitly set value must
+/// match the checkpoint. A default may differ, because the checkpoint's value replaces it.
 pub(super) fn ensure_compatible<T: Serialize>(
     layers: &SettingsLayers<Settings>,
     section: &str,
@@ -157,10 +157,10 @@ pub(super) fn init_logging_with_spans(
     settings: &LogSettings,
     spans: Option<SpanLayer>,
 ) -> anyhow::Result<LogLevelControl> {
-    // The level applies to Sequor's own lines. Below a warning, libraries may log whole requests
-    // with keys and user ids. actix_http logs malformed requests as errors, which lets any client
-    // fill the log. Spans for a collector do not belong in the log. The filter always parses; the
-    // fallback is never used.
+    // The level applies to Sequor's own lines. At levels below a warning, libraries may log whole
+    // requests with keys and user ids. actix_http logs malformed requests as errors, which lets any
+    // client fill the log. Spans for a collector do not belong in the log. The filter always
+    // parses; the fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
         EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str()))
@@ -309,7 +309,7 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
     }
 }
 
-/// Validation rules for a data directory. Here users get their pseudonyms.
+/// Validation rules for a data directory. These rules replace user ids by pseudonyms.
 pub(super) fn server_validation_rules(settings: &Settings) -> anyhow::Result<ValidationRules> {
     let drop_properties = settings.privacy.properties == PropertiesPolicy::Drop;
     Ok(ValidationRules {

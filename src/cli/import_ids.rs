@@ -8,10 +8,10 @@ use crate::ingest::{IdKind, KeyedDigest, ValidationRules};
 /// Source of the event ids of rows without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum IdSource {
-    /// User, session, kind, item, value and time: rows with the same ones are one event, whatever
-    /// their file and its other columns.
+    /// User, session, kind, item, value and time: rows that agree in all of these are one event,
+    /// even in different files.
     Columns,
-    /// The bytes of the row: identical rows are one event, whatever their file.
+    /// The bytes of the row: identical rows are one event, even in different files.
     Row,
     /// The digest of the file's content and the line number: each row is an event, and a file with
     /// another content has other ids.

@@ -8,10 +8,10 @@ use super::file_digest::FileDigest;
 use super::line_set::LineSet;
 use super::progress_file::ProgressFile;
 
-/// Targets in a progress file. Beyond that, the oldest is dropped.
+/// Targets in a progress file. Beyond this number, the oldest target is dropped.
 const MAX_TARGETS: usize = 16;
 
-/// Ranges of rejected rows in a progress file. Rows beyond them count as done.
+/// Ranges of rejected rows in a progress file. Rejected rows beyond this limit count as completed.
 const MAX_REJECTED_RANGES: usize = 10_000;
 
 /// Content of a progress file.
@@ -33,16 +33,18 @@ pub(super) struct TargetProgress {
     /// Size of the decompressed content.
     #[serde(default)]
     bytes: u64,
-    /// The digest in the event ids, if it is not `digest`: that of the file before it grew.
+    /// The file digest in the event ids, if it differs from `digest`: the digest of the file before
+    /// the file grew.
     #[serde(default)]
     id_digest: Option<String>,
     /// All rows up to this line are acknowledged or rejected.
     through: u64,
-    /// The rejected rows. They are sent again after a correction of the flags or of the target.
+    /// The rejected rows. The next run sends them again, because corrected flags or a corrected
+    /// target may accept them.
     #[serde(default)]
     rejected: LineSet,
-    /// The number of acknowledged events of an unfinished import with `--sort`: of those that are
-    /// left by `through` and `rejected`, in the order of time.
+    /// In an unfinished import with `--sort`, the number of acknowledged events in the order of
+    /// time. It counts only events that `through` and `rejected` do not mark as completed.
     #[serde(default)]
     sorted: u64,
 }
@@ -56,10 +58,10 @@ pub(super) struct ImportProgress {
     others: Vec<TargetProgress>,
     current: TargetProgress,
     has_forgotten_rejects: bool,
-    /// Whether the events are sent in the order of time. `through` and `rejected` then stay until the
-    /// end, because they determine which events these are.
+    /// Whether the events are sent in the order of time. In that case, `through` and `rejected`
+    /// change only at the end, because they determine which events are to be sent.
     is_sorting: bool,
-    /// Rejected rows of an earlier run that are acknowledged meanwhile.
+    /// Rows that an earlier run rejected and that this run has acknowledged.
     acknowledged: Vec<u64>,
 }
 
@@ -77,8 +79,7 @@ pub(super) enum FileHistory {
 }
 
 impl ImportProgress {
-    /// Reads the progress file and the file itself. `file` can be a truncated one: then nothing is
-    /// written.
+    /// Reads the progress file and the file itself. If `file` is truncated, nothing is written.
     pub(super) fn open(
         file: &Path,
         state: ProgressFile,
@@ -111,7 +112,7 @@ impl ImportProgress {
             (FileHistory::Same | FileHistory::Grown, Some(previous)) => {
                 let id_digest =
                     previous.id_digest.or_else(|| (history == FileHistory::Grown).then_some(previous.digest));
-                // The order of a grown file is another one.
+                // A grown file has another order of events.
                 let sorted = if history == FileHistory::Same { previous.sorted } else { 0 };
                 TargetProgress { id_digest, through: previous.through, rejected: previous.rejected, sorted, ..fresh() }
             }
@@ -217,7 +218,7 @@ impl ImportProgress {
         self.write_file()
     }
 
-    /// Writes the file: so many events in the order of time are acknowledged.
+    /// Writes the file: the first `sorted` events in the order of time are acknowledged.
     pub(super) fn write_acknowledged_sorted(&mut self, sorted: u64) -> anyhow::Result<()> {
         self.current.sorted = sorted;
         self.write_file()

@@ -20,10 +20,10 @@ use crate::settings::Period;
 /// many lines are sent again, which is within the default deduplication window of the daemon.
 const MAX_HELD_LINES: u64 = 100_000;
 
-/// Rows older than the window that a file of any size may have.
+/// Number of rows older than the window that a file of any size may contain.
 const MAX_LATE_ROWS: u64 = 100;
 
-/// One row in so many may be older than the window.
+/// Of this many rows, one may be older than the window.
 const ROWS_PER_LATE_ROW: u64 = 100;
 
 /// Summary of an import.
@@ -53,7 +53,7 @@ pub(super) struct ImportOptions {
     pub(super) batch: u64,
 }
 
-/// How the events of a file are put into the order of time.
+/// The method that sorts the events of a file by time.
 enum RowOrder {
     Window(ReorderBuffer),
     Sorted(EventSorter),

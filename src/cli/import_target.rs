@@ -22,7 +22,7 @@ pub(super) enum ImportTarget {
     Directory(Box<DirectoryTarget>),
 }
 
-/// An open data directory, which no daemon serves meanwhile.
+/// An open data directory. The lock of its store keeps a daemon from serving it.
 pub(super) struct DirectoryTarget {
     runner: SystemRunner,
     system: System,

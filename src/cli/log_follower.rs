@@ -46,7 +46,7 @@ pub(super) struct LogFollower {
     /// Pattern of the names of rotated files.
     rotated: Regex,
     source: Option<LogFileReader>,
-    /// When another file took the name of the log.
+    /// The time at which another file took the name of the log.
     replaced_since: Option<Instant>,
 }
 
@@ -59,8 +59,8 @@ pub(super) fn base_log_path(file: &Path) -> PathBuf {
 }
 
 impl LogFollower {
-    /// Starts at a position, or at the start of the log. The flag is `false` if the position is in
-    /// none of the files.
+    /// Starts at a position, or at the start of the log. The returned flag is `false` if no file
+    /// contains the position.
     pub(super) fn new(base: &Path, position: Option<&LogPosition>) -> anyhow::Result<(Self, bool)> {
         let name = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let rotated = Regex::new(&format!(r"^{}[.\-_]\d[\d.\-_]*(\.(gz|zst))?$", regex::escape(&name)))?;

@@ -122,7 +122,7 @@ impl Cli {
     /// The error that made the command fail, with its causes.
     pub fn run(self) -> anyhow::Result<()> {
         if self.command.writes_user_data() {
-            // Whatever the umask of the caller: only the owner reads users' data.
+            // Independently of the caller's umask, only the owner can read users' data.
             rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         }
         // The daemon logs these warnings in the format of its log.
@@ -154,8 +154,8 @@ impl Cli {
 }
 
 impl Command {
-    /// Whether the files that the command creates hold users' data. The others write reports and
-    /// trained networks, which a daemon under another account may have to read.
+    /// Whether the files that the command creates hold users' data. The other commands write
+    /// reports and trained networks, which a daemon under another account may have to read.
     fn writes_user_data(&self) -> bool {
         matches!(
             self,

@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 pub(super) struct ProgressFile(PathBuf);
 
 impl ProgressFile {
-    /// The file `named`, or otherwise `file` with `suffix` appended to its name.
+    /// The file `named`, if it is given; otherwise `file` with `suffix` appended to its name.
     pub(super) fn for_file(file: &Path, suffix: &str, named: Option<&Path>) -> Self {
         Self(named.map_or_else(
             || {

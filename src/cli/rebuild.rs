@@ -118,8 +118,9 @@ impl Rebuild {
     }
 }
 
-/// Creates a temporary directory in `dir` for the new database. It also removes those of earlier
-/// rebuilds that were killed: the caller holds the lock of the store, so none is in use.
+/// Creates a temporary directory in `dir` for the new database. Also removes the temporary
+/// directories of killed rebuilds. None of them is in use, because the caller holds the lock of the
+/// store.
 fn create_stage_dir(dir: &Path) -> std::io::Result<TempDir> {
     const STAGE_DIR_PREFIX: &str = "rebuild.unfinished-";
     for entry in dir.read_dir()? {

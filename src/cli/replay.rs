@@ -183,7 +183,7 @@ impl Replay {
         }
         store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.fingerprint()))?;
         let mut system_settings = flags::system_settings(settings, config);
-        // The figures must not depend on the speed of the machine.
+        // The metrics must not depend on the speed of the machine.
         system_settings.queue_wait = None;
         system_settings.checkpoints.interval = 0;
         let system = System::start(store, system_settings, metrics)?;

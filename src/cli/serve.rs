@@ -164,7 +164,8 @@ async fn run_scrub_when_enabled(system: System, period: Period) {
     }
 }
 
-/// Drains the samples of the histograms periodically. Without scrapes, they would accumulate.
+/// Drains the samples of the histograms periodically. Without scrapes, the samples would
+/// accumulate.
 async fn drain_histograms(metrics: Arc<Metrics>) {
     let mut ticks = actix::clock::interval(Duration::from_secs(5));
     loop {

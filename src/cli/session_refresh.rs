@@ -15,7 +15,7 @@ use crate::store::{Durability, SessionRecord, SessionRules, Store, StoreError};
 /// Records that are read at a time.
 const RECORDS_PER_PAGE: usize = 256;
 
-/// The rules of the settings.
+/// The session rules that follow from the settings.
 pub(super) fn session_rules(settings: &Settings) -> SessionRules {
     SessionRules::new(settings.session.idle_gap.as_millis(), &settings.events.resolved_kinds())
 }
@@ -70,7 +70,7 @@ fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> 
     })
 }
 
-/// All item names: the stored ones, and those of the journal's tail.
+/// All item names: the stored names, and the names in the journal after the watermark.
 fn load_item_names(store: &Store) -> Result<ItemDictionary, StoreError> {
     let (names, through) = (store.items().load()?, store.items().watermark()?);
     for entry in store.journal().entries(through)? {
@@ -83,8 +83,8 @@ fn load_item_names(store: &Store) -> Result<ItemDictionary, StoreError> {
     Ok(names)
 }
 
-/// Joins the stored steps that the journal no longer has with the replayed ones. The stored steps
-/// keep their borders and values; steps of removed kinds are dropped.
+/// Joins the stored steps that the journal no longer contains with the replayed steps. The stored
+/// steps keep their borders and values; steps of removed kinds are dropped.
 fn join_steps(
     stored: &UserSequence,
     mut replayed: UserSequence,

@@ -204,7 +204,7 @@ mod tests {
             let take = |users: FxHashMap<String, ReplayedSession>, is_in_pass: &dyn Fn(&str) -> bool| {
                 for (user, replayed) in users {
                     assert!(is_in_pass(&user), "{user}");
-                    // State up to the offset, and beyond it.
+                    // The replay returns the state at the offset and the state after all events.
                     let state = (
                         replayed.sequence,
                         replayed.applied_through,

@@ -130,8 +130,8 @@ impl Train {
         Ok(())
     }
 
-    /// Starts a training, or resumes the one of the checkpoint. Returns it with its corpus and the
-    /// number of rejected rows.
+    /// Starts a training, or resumes the one of the checkpoint. Returns the training with its
+    /// corpus and the number of rejected rows.
     fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
         let settings = layers.validated()?;
         let gap = self.idle_gap.map(Period::as_millis);

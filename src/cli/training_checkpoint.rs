@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::learner::OfflineTraining;
 use crate::store::{StoreError, codec, open_checkpoint, write_checkpoint};
 
-/// First value of the payload. It distinguishes these files from the daemon's checkpoints. The
+/// First value of the payload. The tag distinguishes these files from the daemon's checkpoints. The
 /// number is the format version.
 const FORMAT_TAG: &str = "sequor training 1";
 

@@ -40,7 +40,7 @@ fn staging_dir(store: &Store) -> PathBuf {
 }
 
 /// Waits until unlearning is pending, rebuilds the state, and returns once it is complete. The next
-/// start applies it.
+/// start of the daemon applies the rebuilt state.
 pub(super) async fn rebuild_state_when_pending(store: Store, settings: Settings) {
     let mut ticks = actix::clock::interval(POLL_INTERVAL);
     loop {
@@ -109,8 +109,8 @@ fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Replaces the state of the store by the rebuilt one, if that is complete and no user was erased
-/// since. Returns whether it did. A crash at any point is safe.
+/// Replaces the state of the store by the rebuilt state, if the rebuilt state is complete and no
+/// user was erased since. Returns whether the state was replaced. A crash at any point is safe.
 pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
     let stage_dir = staging_dir(store);
     let Ok(text) = std::fs::read(stage_dir.join(READY_FILE)) else {

@@ -1,4 +1,4 @@
-//! Tasks that the servers run interval second.
+//! Tasks that the servers run every second.
 
 use actix_web::rt;
 use std::error::Error;

@@ -82,7 +82,8 @@ impl<C: Clock + Clone> RateLimits<C> {
         let (Some(addresses), Some(count)) = (&self.addresses, NonZeroU32::new(count)) else { return Ok(()) };
         let mut client = client_network(address);
         if self.is_full.load(Ordering::Relaxed) {
-            // No client has an address in 0.0.0.0/8.
+            // No client has an address in 0.0.0.0/8, so these addresses can stand for the shared
+            // limiters.
             client = IpAddr::V4(Ipv4Addr::from_bits((self.hasher.hash_one(client) % SHARED_LIMITERS) as u32));
         }
         addresses.check_key_n(&client, count).map_or(Ok(()), |counted| counted.map_err(|until| self.wait(&until)))
@@ -156,7 +157,7 @@ mod tests {
             clock.advance(Duration::from_millis(20));
             admitted += if limits.check_key(&key, 10).is_ok() { 10 } else { 0 };
         }
-        // The burst, and then 50 per second.
+        // The limit admits the burst, and then 50 per second.
         assert!((1000..=1100).contains(&admitted), "{admitted}");
     }
 

@@ -63,7 +63,7 @@ pub struct ServerOptions {
     pub workers: usize,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// The default of which items are hidden from recommendations.
+    /// Default for hiding dismissed and purchased items from recommendations.
     pub hidden_items: HiddenItems,
     /// Longest wait of a read with `min_offset`.
     pub read_wait: Duration,
@@ -94,7 +94,7 @@ pub struct ServerOptions {
     pub body_timeout: Duration,
     /// Longest time that a request waits for a thread; `None`: no limit.
     pub queue_wait: Option<Duration>,
-    /// Longest time in which a client takes no part of a response.
+    /// Longest time for which a client may stop reading a response.
     pub write_timeout: Duration,
     /// Time after which an idle connection is closed.
     pub idle_timeout: Duration,
@@ -109,8 +109,8 @@ impl ServerOptions {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// The options of the admin endpoint. It has its own worker, so that it responds when the API
-    /// is busy.
+    /// The options of the admin endpoint. The admin endpoint has its own worker, so that it
+    /// responds when the API is busy.
     fn for_admin(&self) -> Self {
         Self {
             workers: 1,
@@ -169,11 +169,11 @@ pub enum ServerError {
         data_dir.display()
     )]
     MissingKey {
-        /// The server, in words.
+        /// The name of the server in the message.
         endpoint: &'static str,
         /// Its address.
         address: SocketAddr,
-        /// The scopes that a key for it needs.
+        /// The scopes that a key for the server needs.
         scope: &'static str,
         /// The data directory with the keys.
         data_dir: PathBuf,
@@ -194,8 +194,8 @@ pub struct HttpServers {
     /// The addresses in use.
     pub addresses: ListenAddresses,
     handles: [ServerHandle; 2],
-    /// The status sampler and the periodic tasks. They stop first, so that shutdown does not wait
-    /// for their subscribers.
+    /// The status sampler and the periodic tasks. These tasks stop first, so that shutdown does not
+    /// wait for their subscribers.
     upkeep: [JoinHandle<()>; 2],
 }
 
@@ -206,7 +206,7 @@ fn requires_key(settings: &ServerOptions, address: SocketAddr) -> bool {
 
 impl HttpServers {
     /// Loads the keys of a data directory and checks that a key grants access to each server that
-    /// requires one. Call it before the daemon starts.
+    /// requires one. Must be called before the daemon starts.
     ///
     /// # Errors
     /// [`ServerError::ReadKeys`], or [`ServerError::MissingKey`].

@@ -24,7 +24,7 @@ pub(in crate::http) struct ApiState {
     pub(in crate::http) clock: Clock,
     pub(in crate::http) request_ids: Arc<IdGenerator>,
     pub(in crate::http) status_sampler: StatusSampler,
-    /// The default of which items are hidden from recommendations.
+    /// Default for hiding dismissed and purchased items from recommendations.
     pub(in crate::http) hidden_items: HiddenItems,
     pub(in crate::http) max_body_bytes: usize,
     /// The longest wait of a read for its `min_offset`.

@@ -1,9 +1,10 @@
-//! Words for the errors of the TLS library, whose own messages are debug output.
+//! Describes the errors of the TLS library in plain words, because the library's own messages are
+//! debug output.
 
 use rustls::{CertificateError, Error, InconsistentKeys};
 use std::fmt::Debug;
 
-/// What an error of TLS means, and what to do about it where that is known.
+/// The meaning of a TLS error, and the remedy if one is known.
 #[must_use]
 pub fn describe_tls_error(error: &Error) -> String {
     match error {

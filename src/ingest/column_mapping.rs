@@ -100,31 +100,31 @@ impl ColumnMapping {
         self
     }
 
-    /// Sets how the rows of a CSV file are written.
+    /// Sets the row format of a CSV file.
     #[must_use]
     pub fn with_table_format(mut self, table: TableFormat) -> Self {
         self.table = table;
         self
     }
 
-    /// Maps a name of a kind in the file to a kind.
+    /// Maps the name of an event kind in the file to a kind of Sequor.
     #[must_use]
     pub fn with_kind_name(mut self, name: String, kind: String) -> Self {
         self.kinds.insert(name, kind);
         self
     }
 
-    /// How the rows of a CSV file are written.
+    /// The row format of a CSV file.
     pub(super) fn table_format(&self) -> &TableFormat {
         &self.table
     }
 
-    /// Whether the fields are those of Sequor's own format, with whatever time format.
+    /// Whether the file uses Sequor's own field names and kinds; the time format does not matter.
     pub(super) fn is_native(&self) -> bool {
         self.kind.is_none() && self.kinds.is_empty() && self.names.iter().all(Option::is_none)
     }
 
-    /// How timestamps are written.
+    /// The format of the timestamps.
     pub(super) fn time_format(&self) -> &TimeFormat {
         &self.time
     }
@@ -199,7 +199,7 @@ impl ColumnMapping {
     }
 }
 
-/// The field with this name, or with this path of names separated by dots.
+/// The member with this name, or at this path of names separated by dots.
 fn lookup_path<'o>(object: &'o Map<String, Value>, name: &str) -> Option<&'o Value> {
     object.get(name).or_else(|| {
         let (first, rest) = name.split_once('.')?;

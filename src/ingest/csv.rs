@@ -61,7 +61,7 @@ impl CsvRow {
     /// Splits a line into fields; `false` if it ends inside quotes.
     fn split_fields(&mut self, line: &[u8]) -> bool {
         // Unquoting never lengthens a line, but the parser needs a buffer with one more byte. A
-        // line has at most one field more than bytes.
+        // line of n bytes has at most n + 1 fields.
         self.text.resize(line.len() + 1, 0);
         self.ends.resize(line.len() + 1, 0);
         self.parser.reset();
@@ -112,7 +112,7 @@ pub(super) enum CsvHeaderError {
     DuplicateColumn(String),
     /// A quote is never closed.
     UnclosedQuote,
-    /// The first row has another number of columns than the caller named.
+    /// The number of columns in the first row differs from the number of column names.
     ColumnCount {
         /// The number of named columns.
         named: usize,
@@ -125,8 +125,8 @@ pub(super) enum CsvHeaderError {
 /// names the columns. `resolve` receives the names of the columns.
 ///
 /// # Errors
-/// If `resolve` fails with every possible separator. The error is that of the separator which gives
-/// the most columns.
+/// If `resolve` fails with every possible separator. The returned error belongs to the separator
+/// that splits the record into the most columns.
 pub(super) fn resolve_columns<T>(
     format: &TableFormat,
     first: &[u8],
@@ -138,7 +138,8 @@ pub(super) fn resolve_columns<T>(
         let found = row.read_header(first);
         let column_count = row.ends.len();
         let resolved = match &format.columns {
-            // The first record is a row. Its width shows the separator.
+            // The first record is a row. The right separator splits it into the expected number of
+            // columns.
             Some(columns) if column_count == columns.len() || format.delimiter.is_some() => {
                 resolve(&columns.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>())
             }
@@ -213,7 +214,7 @@ impl CsvEventReader {
     /// Parses one line into an event.
     ///
     /// # Errors
-    /// The first error of the line, without a position.
+    /// The first error of the line; the caller adds its position.
     pub(super) fn read_event(
         &mut self,
         line: &[u8],

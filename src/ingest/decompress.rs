@@ -56,8 +56,8 @@ impl DecompressedFile {
         Ok(Self { reader, inner_name, is_compressed, handle })
     }
 
-    /// Reads the standard input. Its first bytes tell whether it is compressed, and whether it is
-    /// NDJSON.
+    /// Reads the standard input. The first bytes of the input determine whether it is compressed,
+    /// and whether it is NDJSON.
     fn open_standard_input() -> io::Result<Self> {
         let handle = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let mut source = BufReader::with_capacity(READ_BUFFER_BYTES, handle.try_clone()?);
@@ -76,7 +76,8 @@ impl DecompressedFile {
         Ok(Self { reader, inner_name: inner_name.to_owned(), is_compressed: is_gzip || is_zstd, handle })
     }
 
-    /// Skips the first `bytes` bytes of the decompressed content. Call it before the first read.
+    /// Skips the first `bytes` bytes of the decompressed content. Must be called before the first
+    /// read.
     ///
     /// # Errors
     /// If the file cannot be read.

@@ -3,8 +3,8 @@
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, the input cannot be
-/// recovered by trying candidates.
+/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, an attacker cannot
+/// find the input by hashing guesses.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyedDigest(SipHasher24);
 

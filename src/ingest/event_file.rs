@@ -30,7 +30,7 @@ pub enum FileError {
     Truncated {
         /// The path of the file.
         file: PathBuf,
-        /// The incomplete line, from 1.
+        /// The number of the incomplete line, from 1.
         line: u64,
     },
     /// Reading fails.
@@ -38,7 +38,7 @@ pub enum FileError {
     Read {
         /// The path of the file.
         file: PathBuf,
-        /// The line that cannot be read, from 1.
+        /// The number of the unreadable line, from 1.
         line: u64,
         /// The cause.
         #[source]
@@ -55,7 +55,7 @@ pub enum FileError {
     Header {
         /// The path of the file.
         file: PathBuf,
-        /// The line of the header, from 1.
+        /// The line number of the header, from 1.
         line: u64,
         /// What is invalid.
         reason: String,
@@ -187,7 +187,8 @@ pub struct EventFileReader<'r> {
     rules: &'r ValidationRules,
     received_at: Timestamp,
     rows_read: u64,
-    /// The first warning. One suffices: a field that is misspelt in one line is misspelt in all.
+    /// The first warning. One warning is enough: a field name that is misspelt in one line is
+    /// misspelt in all lines.
     warning: Option<ValidationError>,
 }
 

@@ -44,7 +44,8 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 /// | `expire` | by kind, the time before which events have expired |
 ///
 /// # Errors
-/// If the entry cannot be written as JSON. Every entry from a parser can.
+/// If the entry cannot be written as JSON. Serialisation succeeds for every entry that a parser
+/// created.
 pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let name = entry_kind_name(entry);
     match entry {
@@ -152,7 +153,7 @@ struct EventLine<'e> {
 
 impl<'e> EventLine<'e> {
     fn new(event: &'e Event, consent: Option<Consent>) -> Result<Self, serde_json::Error> {
-        // A line end between two tokens can be a space. JSON tokens contain no line ends.
+        // JSON allows line ends only between tokens, so a space can replace each of them.
         let properties = event.properties.as_ref().map(|text| RawValue::from_string(text.replace(['\n', '\r'], " ")));
         Ok(Self {
             event_id: event.event_id.as_deref(),
@@ -168,8 +169,8 @@ impl<'e> EventLine<'e> {
     }
 }
 
-/// A timestamp in a form that the API accepts: milliseconds, but text for a time in 1970, which as a
-/// number would be taken for another unit.
+/// A timestamp in a form that the API accepts: a number of milliseconds, or text for a time in
+/// 1970. The API rejects a number for such a time, because its unit is probably another one.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ApiTimestamp {
@@ -184,7 +185,7 @@ impl ApiTimestamp {
     }
 }
 
-/// An `f32` that is read back exactly by a parser that reads `f64` and narrows it.
+/// An `f32` in a decimal form that does not change if a parser reads it as `f64` and narrows it.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum RoundTripFloat {

@@ -19,7 +19,7 @@ pub enum BodyError {
         record: &'static str,
         /// The number of records in the body.
         records: usize,
-        /// The largest number allowed.
+        /// The largest number of records allowed.
         limit: usize,
     },
     /// The body does not have the expected structure.
@@ -76,7 +76,7 @@ pub(super) fn split_records<'a>(
     }
 }
 
-/// Distinguishes NDJSON from a single record that spans several lines. Either may be malformed. The
+/// Distinguishes NDJSON from a single record that spans several lines. Both can be malformed. The
 /// body is NDJSON if its first line is a complete value, or a later line looks like a complete
 /// object.
 fn is_ndjson(body: &[u8]) -> bool {

@@ -33,7 +33,7 @@ pub struct ItemFileReader {
     last_item: Option<Map<String, Value>>,
 }
 
-/// How the item changes of a file are written.
+/// The format of the item changes in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemFileFormat {
     /// The fields that have other names in the file, as (field, name).
@@ -124,9 +124,9 @@ fn item_columns(
     if has_item { Ok(fields) } else { Err(CsvHeaderError::MissingColumn("item_id".to_owned(), "item_id".to_owned())) }
 }
 
-/// Adds the attributes of the row before, if it has the same item. Catalogs with a row for each
-/// variant leave the columns of the product empty after the first row; without them, the last
-/// variant would erase the product.
+/// Adds the attributes of the previous row if both rows have the same item. A catalog with one row
+/// per variant fills the product's columns only in the first row. Without the merge, the row of the
+/// last variant would erase these attributes.
 fn merge_with_previous_row(last_item: &mut Option<Map<String, Value>>, row: Map<String, Value>) -> Map<String, Value> {
     let is_put = |row: &Map<String, Value>| row.get("op").is_none_or(|op| op == "put");
     let is_continued =

@@ -17,7 +17,7 @@ pub const MAX_TAGS: usize = 64;
 /// attribute. `warn` receives unknown fields.
 ///
 /// # Errors
-/// The first error of the record, without a position.
+/// The first error of the record; the caller adds its position.
 pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
     put_operation(parse_attributes(parse_object(text)?, None, warn)?)
 }
@@ -26,7 +26,7 @@ pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<I
 /// attribute. `warn` receives unknown fields.
 ///
 /// # Errors
-/// The first error of the record, without a position.
+/// The first error of the record; the caller adds its position.
 pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
     parse_attributes(parse_object(text)?, None, warn).map(ItemOperation::Patch)
 }
@@ -36,7 +36,7 @@ pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Re
 /// `delete`. An error rejects only its own object.
 ///
 /// # Errors
-/// If the body is empty or holds more than `limit` changes. No change is accepted then.
+/// If the body is empty or holds more than `limit` changes. In that case, no change is accepted.
 pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<ParsedBatch<ItemChange>, BodyError> {
     read_records(body, "item", limit, |text, warn| read_item_change(text, received_at, warn))
 }
@@ -61,7 +61,7 @@ fn read_item_change(
 /// of the API.
 ///
 /// # Errors
-/// The first error of the object, without a position.
+/// The first error of the object; the caller adds its position.
 pub(super) fn item_change_from_object(
     mut fields: Map<String, Value>,
     received_at: Timestamp,
@@ -250,8 +250,7 @@ mod tests {
 
     #[test]
     fn parses_a_price_exactly() {
-        // Found by fuzzing: a parser that is off in the last place changes the number when it is
-        // written again.
+        // Fuzzing found this number: a parser that is off by one unit in the last place changes it.
         let read = read_item(br#"{"price":3901267362473246491.5}"#, &mut |_| {}).unwrap();
         assert_eq!(read, ItemOperation::Put(Item { price: Some(3_901_267_362_473_246_491.5), ..Item::default() }));
     }

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two:
-/// the kind of entry and the journal offset.
+/// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two
+/// fields: the kind of entry and the journal offset.
 const EVENT_FIELDS: [&str; 11] = [
     "event_id",
     "user_id",
@@ -34,7 +34,8 @@ const EVENT_FIELDS: [&str; 11] = [
 /// `received_at`.
 ///
 /// # Errors
-/// If the body is empty or holds more events than `rules` allow. No event is accepted then.
+/// If the body is empty or holds more events than `rules` allow. In that case, no event is
+/// accepted.
 pub fn read_events(
     body: &[u8],
     rules: &ValidationRules,
@@ -47,7 +48,7 @@ pub fn read_events(
 /// API. `warn` receives unknown fields.
 ///
 /// # Errors
-/// The first error of the object, without a position.
+/// The first error of the object; the caller adds its position.
 pub(super) fn read_event(
     text: &[u8],
     rules: &ValidationRules,
@@ -99,7 +100,7 @@ pub(super) fn read_event(
 /// Parses one JSON object with the field names of `mapping` into an event.
 ///
 /// # Errors
-/// The first error of the object, without a position.
+/// The first error of the object; the caller adds its position.
 pub(super) fn read_mapped_event(
     text: &[u8],
     mapping: &ColumnMapping,
@@ -218,7 +219,7 @@ fn properties_text(text: &str) -> Result<Cow<'_, str>, ValidationError> {
 fn syntax_error(text: &str, error: &serde_json::Error) -> ValidationError {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = (line_start + error.column()).saturating_sub(1);
-    // The parser stops at the first or the second byte of an unknown word.
+    // The JSON parser reports an unknown word at its first or second byte.
     let head = text.get(..at).unwrap_or(text).trim_end_matches(['-', 'N', 'I']).trim_end();
     let name = head.strip_suffix(':').map(str::trim_end).and_then(|head| head.strip_suffix('"'));
     let field = name.and_then(|name| {

@@ -58,9 +58,10 @@ impl LineReader {
     /// The next CSV record, or `None` at the end of the stream. A field in quotes may contain line
     /// ends (RFC 4180).
     ///
-    /// A quote that is never closed must not swallow the rest of the file. If the record would be too
-    /// long, the stream ends, or a quote is closed within a field, only the first line is returned;
-    /// its quote is open, so it is rejected. The lines after it are read again.
+    /// A quote that is never closed must not swallow the rest of the file. The reader returns only
+    /// the first line if the record would be too long, the stream ends, or a quote closes within a
+    /// field. That line ends inside quotes, so the caller rejects it. The reader then reads the
+    /// following lines again as separate records.
     ///
     /// # Errors
     /// As [`LineReader::read_next`].
@@ -81,7 +82,8 @@ impl LineReader {
         Ok(Some(LineContent::Complete(self.last_line_bytes())))
     }
 
-    /// Appends the further lines of a record to the buffer, unless its quote is never closed.
+    /// Appends the following lines of a record to the buffer, unless the record's quote is never
+    /// closed.
     fn read_continuation(&mut self, mut source: impl BufRead, mut quotes: QuoteScanner) -> io::Result<()> {
         let mut record = std::mem::take(&mut self.buffer);
         let (first_line, first_bytes, mut ahead) = (self.line_number, record.len(), VecDeque::new());
@@ -148,7 +150,8 @@ impl LineReader {
         }
         let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
-            // The end is no line: a line may be appended here later.
+            // The end of the stream does not count as a line, because a writer may append a line
+            // later.
             self.line_number -= 1;
             return Ok(ReadOutcome::End);
         }
@@ -161,8 +164,8 @@ impl LineReader {
     }
 }
 
-/// Follows the quotes of a CSV record, by the rules of `csv-core`: a quote opens a field only at its
-/// start.
+/// Tracks the quotes of a CSV record by the rules of `csv-core`: a quote opens a quoted field only
+/// at the start of the field.
 #[derive(Debug)]
 struct QuoteScanner {
     delimiter: u8,
@@ -179,7 +182,7 @@ enum QuoteState {
     QuoteInQuoted,
 }
 
-/// Whether a record ends with a line.
+/// Whether a record ends at the end of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RecordEnd {
     Complete,
@@ -262,7 +265,7 @@ mod tests {
         };
         let owned =
             |lines: &[(u64, &str)]| lines.iter().map(|(line, text)| (*line, (*text).to_owned())).collect::<Vec<_>>();
-        // The end of the stream, a quote that closes within a field, and too long a record.
+        // Three causes: the stream ends, a quote closes within a field, or the record is too long.
         assert_eq!(text(read_all_records(b"a,\"b\nc\n\nd\n")), owned(&[(1, "a,\"b"), (2, "c"), (4, "d")]));
         assert_eq!(text(read_all_records(b"a,\"b\nc\n\"d\",e\n")), owned(&[(1, "a,\"b"), (2, "c"), (3, "\"d\",e")]));
         let long = format!("a,\"b\n{}e\"\n", "c\n".repeat(MAX_LINE_BYTES));

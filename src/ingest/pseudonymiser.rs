@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn matches_the_hmac_test_vector() {
-        // RFC 4231, test case 1. Its key is too short for a secret, so the test uses the HMAC
-        // directly.
+        // RFC 4231, test case 1. The key of the test vector is too short for a secret, so the test
+        // uses the HMAC directly.
         let mut keyed = Hmac::<Sha256>::new_from_slice(&[0x0b; 20]).unwrap();
         keyed.update(b"Hi There");
         assert_eq!(keyed.finalize().into_bytes()[..4], [0xb0, 0x34, 0x4c, 0x61]);

@@ -8,7 +8,8 @@ use super::validation_error::{ValidationError, ValidationErrorCode};
 pub struct ParsedBatch<T> {
     /// Each record, accepted or rejected, in the order of the body.
     pub records: Vec<Result<T, ValidationError>>,
-    /// Unknown fields in accepted records. They are often misspelt, so a receipt should list them.
+    /// Unknown fields in accepted records. Unknown field names are often misspelt, so a receipt
+    /// should list them.
     pub warnings: Vec<ValidationError>,
 }
 

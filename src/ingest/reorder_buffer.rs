@@ -17,9 +17,9 @@ pub struct ReorderBuffer {
 }
 
 impl ReorderBuffer {
-    /// Creates a buffer that sorts events which arrive at most `window_ms` late. It holds no event
-    /// for more than `max_lines` lines. An event dated far in the future therefore blocks neither
-    /// the resume position nor the memory.
+    /// Creates a buffer that sorts events which arrive at most `window_ms` late. The buffer holds
+    /// no event for more than `max_lines` lines. An event dated far in the future therefore blocks
+    /// neither the resume position nor the memory.
     #[must_use]
     pub fn new(window_ms: i64, max_lines: u64) -> Self {
         Self { window_ms, max_lines, latest: Timestamp::MIN, late: 0, held: BTreeMap::new(), lines: BTreeMap::new() }
@@ -48,7 +48,7 @@ impl ReorderBuffer {
         self.remove_event(key)
     }
 
-    /// The next of the held events, at the end of the stream.
+    /// Removes the earliest held event, after the stream has ended.
     pub fn pop_remaining(&mut self) -> Option<(u64, WithConsent)> {
         let key = *self.held.first_key_value()?.0;
         self.remove_event(key)
@@ -66,7 +66,7 @@ impl ReorderBuffer {
         self.late
     }
 
-    /// The start of the window: events up to here are ready.
+    /// The start of the window; events up to this time are ready.
     fn window_start(&self) -> Timestamp {
         self.latest.saturating_sub(self.window_ms)
     }

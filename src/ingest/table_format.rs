@@ -1,6 +1,6 @@
-//! How the rows of a CSV file are written.
+//! The row format of a CSV file: separator and column names.
 
-/// How the rows of a CSV file are written.
+/// The row format of a CSV file: separator and column names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableFormat {
     /// The separator of the columns; `None` detects a comma, tab, semicolon or bar.

@@ -1,8 +1,8 @@
 //! Parses timestamps of the input formats into milliseconds since 1970.
 //!
-//! One rule holds for all of them: a number whose unit nobody named is never taken for a time in
-//! 1970. Such a number has almost always another unit than the format's, so it is rejected with its
-//! probable unit. Text with an offset, or a unit named by the caller, allows any time.
+//! One rule holds for all formats: a number of unknown unit is never read as a time in 1970. Such a
+//! number almost always has another unit than the format's. The parser rejects it and suggests the
+//! probable unit. Text with a time zone offset, or a unit named by the caller, allows any time.
 
 use super::validation::printable_excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};
@@ -29,7 +29,7 @@ pub enum TimeUnit {
     Iso8601,
 }
 
-/// How the timestamps of a file are written.
+/// The format of the timestamps in a file: unit and time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TimeFormat {
     unit: TimeUnit,
@@ -45,8 +45,9 @@ pub struct TimeZoneError(String);
 /// The end of the year 1970, in milliseconds: numbers of unknown unit below it are rejected.
 pub(super) const END_OF_1970_MS: Timestamp = 365 * 24 * 60 * 60 * 1000;
 
-/// Numeric units with their scale to nanoseconds and the magnitude up to which a number of unknown
-/// unit has it. Each bound is the year 5138 in its unit and 1973 in the next one.
+/// Numeric units: unit, name, length in nanoseconds, and bound. A number of unknown unit has the
+/// first unit whose bound it does not exceed. Each bound is the year 5138 in its own unit, and the
+/// year 1973 in the next one.
 const NUMERIC_UNITS: [(TimeUnit, &str, i128, f64); 4] = [
     (TimeUnit::Seconds, "seconds", 1_000_000_000, 1e11),
     (TimeUnit::Milliseconds, "milliseconds", 1_000_000, 1e14),
@@ -167,8 +168,8 @@ fn from_iso_8601(text: &str, zone: Option<&TimeZone>) -> Option<Timestamp> {
         .iter()
         .find_map(|suffix| text.strip_suffix(suffix))
         .map_or((text, false), |text| (text, true));
-    // `jiff::Timestamp` does not work for text with an offset: its range ends within the year 9999,
-    // and such timestamps must be reported as too late, not as bad_timestamp.
+    // `jiff::Timestamp` is unsuitable for text with an offset, because its range ends within the
+    // year 9999. A later timestamp must be reported as `too_late`, not as `bad_timestamp`.
     let pieces = DATE_TIME_PARSER.parse_pieces(text).ok()?;
     let time = pieces.time().or_else(|| zone.map(|_| civil::Time::midnight()))?;
     let local = civil::DateTime::from_parts(pieces.date(), time);
@@ -182,8 +183,8 @@ fn from_iso_8601(text: &str, zone: Option<&TimeZone>) -> Option<Timestamp> {
     }
 }
 
-/// Whether an offset is shorter than a day. The parser accepts offsets up to 25:59; RFC 3339 ends at
-/// 23:59.
+/// Whether an offset is shorter than a day. The parser accepts offsets up to 25:59; RFC 3339 allows
+/// at most 23:59.
 fn is_shorter_than_a_day(offset: Offset) -> bool {
     offset.seconds().abs() < 24 * 3600
 }
@@ -224,7 +225,8 @@ fn reject_1970(field: &'static str, text: &str, unit: TimeUnit, at: Timestamp) -
     Err(ValidationError::new(field, ValidationErrorCode::TooEarly, reason))
 }
 
-/// A remark that a number is plausible in another unit; empty if it is not.
+/// A hint that a number is plausible in another unit; empty if the number is not plausible in
+/// `unit`.
 fn probable_unit_hint(text: &str, unit: TimeUnit) -> String {
     let at = to_milliseconds(text, unit).filter(|at| *at >= END_OF_1970_MS);
     at.map_or_else(String::new, |at| format!(", in {} it is {}", unit_name(unit), format_timestamp(at)))

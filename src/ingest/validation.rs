@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// URL-like key, short enough for a store key.
 pub const MAX_ID_BYTES: usize = 256;
 
-/// Largest offset of a timestamp after the time of arrival, in milliseconds. A day covers every
-/// wrong time zone.
+/// Largest offset of a timestamp after the time of arrival, in milliseconds. One day covers the
+/// error of any wrong time zone.
 pub const MAX_FUTURE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Largest `properties`, in bytes of JSON.
@@ -84,7 +84,7 @@ impl ValidationRules {
     /// Validates an event that arrived at `received_at`.
     ///
     /// # Errors
-    /// The first broken rule, without a position.
+    /// The first broken rule; the caller adds the position.
     pub fn validate_event(&self, raw: RawEvent<'_>, received_at: Timestamp) -> Result<WithConsent, ValidationError> {
         let user_id = self.internal_id(
             IdKind::User,
@@ -120,7 +120,7 @@ impl ValidationRules {
     }
 
     /// Validates a merge of the user `from` into the user `into`. `fields` names the two ids in
-    /// errors. A merge of a placeholder would join the histories of all visitors that have it.
+    /// errors. Merging a placeholder id would join the histories of all visitors who share the id.
     ///
     /// # Errors
     /// The first broken rule.

@@ -1,4 +1,4 @@
-//! Environment variables that look like settings and set nothing.
+//! Finds environment variables that look like settings but have no effect.
 
 use super::layers::VARIABLE_PREFIX;
 use super::{Settings, SettingsLayers};

@@ -15,8 +15,8 @@ pub struct EventsSettings {
     pub kinds: BTreeMap<String, KindSettings>,
     /// Retention of impressions, at least 1 min; `off`: as long as events.
     pub retain_impressions: Period,
-    /// User ids that many visitors share, such as `undefined`. They are never merged with another.
-    /// Upper and lower case do not count.
+    /// User ids that many visitors share, such as `undefined`. These ids are never merged with
+    /// another id. The comparison ignores case.
     pub placeholder_ids: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Default for EventsSettings {
     }
 }
 
-/// Properties of a kind of event. Omitted values keep the built-in ones.
+/// Properties of a kind of event. Omitted properties keep their built-in values.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KindSettings {
@@ -107,7 +107,7 @@ pub struct SegmentSettings {
 }
 
 impl SegmentSettings {
-    /// The value that ignores an event.
+    /// The value that drops the events of a name.
     pub const IGNORE_EVENT: &'static str = "ignore";
 
     /// The configured kind of each event name; `None` ignores the event.

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 /// Prefix of environment variables that are settings.
 pub(super) const VARIABLE_PREFIX: &str = "SEQUOR_";
 
-/// The origin of a value.
+/// The source that set a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingOrigin {
@@ -66,9 +66,9 @@ pub enum SettingsError {
     UnknownKey {
         /// The unknown key.
         key: String,
-        /// Where it was set.
+        /// The source that set the value.
         origin: SettingOrigin,
-        /// The nearest known key, if one is near.
+        /// The most similar known key, if one is similar enough.
         suggestion: Option<String>,
     },
     /// The value has the wrong type.
@@ -78,7 +78,7 @@ pub enum SettingsError {
         key: String,
         /// The value.
         value: String,
-        /// Where it was set.
+        /// The source that set the value.
         origin: SettingOrigin,
         /// The type error.
         reason: String,
@@ -88,7 +88,7 @@ pub enum SettingsError {
     OutOfRange {
         /// Key, value and allowed range.
         error: InvalidSetting,
-        /// Where it was set.
+        /// The source that set the value.
         origin: SettingOrigin,
     },
 }
@@ -210,7 +210,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         leaf_values(&self.defaults).into_iter().map(|(path, _)| path.join(".")).collect()
     }
 
-    /// The origin of the value of a key.
+    /// The source that set the value of a key.
     #[must_use]
     pub fn origin(&self, key: &str) -> SettingOrigin {
         self.origins.get(key).cloned().unwrap_or(SettingOrigin::Default)
@@ -259,8 +259,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         Ok(self)
     }
 
-    /// The known key nearest to an unknown one by edit distance of the whole key or of its last
-    /// part.
+    /// The known key with the smallest edit distance to `key`. The distance compares the whole keys
+    /// or their last parts.
     fn nearest_key(&self, key: &str) -> Option<String> {
         let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         let distance = |known: &String| {
@@ -302,7 +302,7 @@ fn lookup_default<'a>(defaults: &'a Table, path: &[String]) -> DefaultLookup<'a>
     DefaultLookup::Section
 }
 
-/// Every value that is not a non-empty table, with its path.
+/// Every leaf with its path: values that are not tables, and empty tables.
 fn leaf_values(table: &Table) -> Vec<(Vec<String>, Value)> {
     let mut found = Vec::new();
     for (part, value) in table {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// Deserialises an address. `localhost` is 127.0.0.1; any other host name is resolved, and its
-/// first address counts.
+/// first address is used.
 pub(super) fn deserialize_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
@@ -21,7 +21,8 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let port: u16 = port.parse().map_err(|_| invalid())?;
     let is_host_name =
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    // Digits and dots are a mistyped IP address. A resolver may read `1.2` as 1.0.0.2.
+    // A text of digits and dots is a mistyped IP address, not a host name. A resolver may read
+    // `1.2` as 1.0.0.2.
     if !is_host_name || !host.bytes().any(|byte| byte.is_ascii_alphabetic()) {
         return Err(invalid());
     }

@@ -85,7 +85,7 @@ impl LiveSettings {
     /// Reads the settings again and applies those that need no restart.
     ///
     /// # Errors
-    /// If the settings cannot be read or are invalid. Then nothing changes.
+    /// If the settings cannot be read or are invalid. In that case, nothing changes.
     pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
         let layers = (self.read)()?;
         let settings = layers.validated()?;

@@ -10,7 +10,7 @@
 //!
 //! - `layers`: merges the sources; `live_settings`: the settings of a running daemon, and reloads.
 //! - `server`, `events`, `privacy`, `telemetry`, `sections` (store, session, log): the sections.
-//! - `environment`: `SEQUOR_` variables that set nothing; `listen_address`: addresses with host names.
+//! - `environment`: `SEQUOR_` variables without effect; `listen_address`: listen addresses.
 //! - `period`: durations such as `1h30m`.
 
 mod environment;

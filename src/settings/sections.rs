@@ -8,7 +8,7 @@ pub(super) fn check_at_least_one_minute(key: &str, period: Period) -> Result<(),
     if period.as_millis() < 60_000 { Err(InvalidSetting::new(key, period, "at least 1m, or off")) } else { Ok(()) }
 }
 
-/// The failures that an acknowledged event survives.
+/// The kind of failure that an acknowledged event survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitDurability {
@@ -25,7 +25,7 @@ pub enum CommitDurability {
 pub struct StoreSettings {
     /// Data directory.
     pub data_dir: PathBuf,
-    /// The failures that an acknowledged event survives.
+    /// The kind of failure that an acknowledged event survives.
     pub durability: CommitDurability,
     /// Page cache of the store, in bytes, 16 MiB..=1 TiB.
     pub cache_bytes: u64,
@@ -34,15 +34,15 @@ pub struct StoreSettings {
     /// Journal entries between two checkpoints, 100..=1,000,000,000. A restart replays at most this
     /// many.
     pub checkpoint_every: u64,
-    /// Number of retained checkpoints, 2..=1000. At least two, so that a damaged one has a
-    /// predecessor.
+    /// Number of retained checkpoints, 2..=1000. At least two, so that an older checkpoint remains
+    /// if the newest one is damaged.
     pub checkpoints_kept: usize,
     /// Minimum number of retained journal entries, 1000..=1,000,000,000,000; 0: all. Older entries
     /// are removed once a checkpoint contains everything derived from them.
     pub retain_entries: u64,
     /// Minimum age of removed journal entries, by their timestamps relative to the last entry, at
-    /// least 1 min; `off`: only `retain_entries` applies. If both are set, both must allow a
-    /// removal.
+    /// least 1 min; `off`: only `retain_entries` applies. If `retain_entries` is set as well, both
+    /// must allow a removal.
     pub retain_for: Period,
     /// Ratio of disk size to live data above which the database is compacted, 1.5..=100; 0: never.
     /// Below 64 MiB it is never compacted.
@@ -105,8 +105,8 @@ pub struct SessionSettings {
     /// Idle time after which a session is moved from memory to the store, at least 1 s; `off`:
     /// never.
     pub passivate_after: Period,
-    /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. Beyond it, the least
-    /// recently used sessions are moved to the store regardless of `passivate_after`.
+    /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. Beyond this number,
+    /// the least recently used sessions are moved to the store regardless of `passivate_after`.
     pub live_max: usize,
     /// Time for which a dismissed item is not recommended to the user; `off`: as long as the
     /// dismissal is among the remembered steps.

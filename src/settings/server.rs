@@ -45,8 +45,8 @@ pub struct ServerSettings {
     /// Host names accepted by the admin endpoint, in addition to localhost and IP addresses.
     pub admin_hosts: Vec<String>,
     /// Origins, such as `https://shop.example`, whose pages can call the public API from a browser;
-    /// `*`: any. If the API requires no key, pages of other origins than these, its own and those
-    /// of this machine cannot send events either.
+    /// `*`: any. If the API requires no key, only pages of these origins, of the API's own origin
+    /// and of this machine can send events.
     pub cors_origins: Vec<String>,
     /// Threads of the public API, 0..=256; 0: one per processor.
     pub workers: usize,
@@ -59,15 +59,15 @@ pub struct ServerSettings {
     /// Largest number of pipelined requests of an HTTP/1.1 connection, 1..=1000. Further requests
     /// stay unread until earlier ones are answered.
     pub pipelined_max: usize,
-    /// Largest number of requests of an HTTP/2 connection in progress, 1..=10,000. Beyond it,
-    /// requests get 503 with `Retry-After`.
+    /// Largest number of requests of an HTTP/2 connection in progress, 1..=10,000. Beyond this
+    /// limit, requests get 503 with `Retry-After`.
     pub http2_streams_max: usize,
     /// Time limit for receiving the head of a request, 100 ms..=1 h.
     pub head_timeout: Period,
     /// Time limit for receiving the body of a request, 100 ms..=1 h.
     pub body_timeout: Period,
-    /// Longest time in which a client takes no part of a response, 100 ms..=1 h. Beyond it, the
-    /// connection is closed.
+    /// Longest time for which a client may stop reading a response, 100 ms..=1 h. After this time,
+    /// the connection is closed.
     pub write_timeout: Period,
     /// Time after which an idle connection is closed, 100 ms..=1 h.
     pub idle_timeout: Period,
@@ -76,14 +76,14 @@ pub struct ServerSettings {
     /// Largest number of events in one request, 1..=100,000.
     pub max_batch: usize,
     /// Largest number of events in flight (accepted and not acknowledged),
-    /// `max_batch`..=16,777,216. Beyond it, requests get 503 with `Retry-After`.
+    /// `max_batch`..=16,777,216. Beyond this limit, requests get 503 with `Retry-After`.
     pub max_in_flight_events: usize,
     /// The largest number of entries that the learner may be behind while events are accepted.
     /// 1024..=1,000,000,000.
     pub max_lag_events: u64,
-    /// Longest time that a request waits for a thread of the API, and a request for recommendations
-    /// for the user's session, at least 1 ms; `off`: no limit. Beyond it, requests get 503 with
-    /// `Retry-After`.
+    /// Longest time that a request waits for a thread of the API, and that a recommendation request
+    /// waits for the user's session, at least 1 ms; `off`: no limit. Beyond this limit, requests
+    /// get 503 with `Retry-After`.
     pub queue_wait: Period,
     /// Longest wait of a read with `min_offset`, 0 s..=30 s.
     pub read_wait: Period,

@@ -10,7 +10,7 @@ pub struct TelemetrySettings {
     /// Base URL of the collector, such as `http://localhost:4318`, to which `/v1/traces` is
     /// appended; empty: no export.
     pub endpoint: String,
-    /// Share of exported traces, 0..=1. It applies to traces that start in this process.
+    /// Share of exported traces, 0..=1. The share applies to traces that start in this process.
     pub sample: f64,
 }
 

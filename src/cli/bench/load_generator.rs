@@ -12,8 +12,8 @@ use crate::simulation::ShopSimulator;
 const EVENT_REQUESTS_PER_FIVE_REQUESTS: u64 = 4;
 /// Number of recent visitors to request recommendations for.
 const MAX_RECENT_USERS: usize = 1_024;
-/// Stride between the visitors of consecutive requests, so that the requests spread over all of
-/// them.
+/// Stride between the visitors of consecutive requests, so that the requests spread over all
+/// visitors.
 const VISITOR_STRIDE: usize = 617;
 
 /// The kinds of request to send.
@@ -40,8 +40,8 @@ pub(super) struct LoadGenerator {
     mix: RequestMix,
     batch: usize,
     clock: Clock,
-    /// Prefix of the event ids, unique per run. Otherwise the daemon would skip the events as
-    /// duplicates of an earlier run.
+    /// Prefix of the event ids, unique per run. Without the prefix, the daemon would skip the
+    /// events as duplicates of an earlier run.
     run_id: String,
     request_count: u64,
     recent_users: VecDeque<String>,
@@ -53,7 +53,7 @@ impl LoadGenerator {
         Self { shop, mix, batch, clock, run_id, request_count: 0, recent_users: VecDeque::new() }
     }
 
-    /// The requests before the measurement: all items, and `events` events.
+    /// The requests to send before the measurement: all items, then `events` events.
     pub(super) fn history_requests(&mut self, events: u64) -> anyhow::Result<Vec<ApiRequest>> {
         const ENTRIES_PER_HISTORY_REQUEST: usize = 500;
         let (mut items, mut history) = (Vec::new(), Vec::new());
@@ -84,7 +84,8 @@ impl LoadGenerator {
     fn event_request(&mut self) -> anyhow::Result<ApiRequest> {
         let mut events = Vec::with_capacity(self.batch);
         while events.len() < self.batch {
-            // Item changes need another request, so new items are sent only in events.
+            // Item changes need a request of their own, so the load contains new items only in
+            // events.
             events.extend(self.next_entry().filter(|entry| matches!(entry, Entry::Event(_))));
         }
         ApiRequest::events_request(&events)
@@ -103,7 +104,7 @@ impl LoadGenerator {
                 self.recent_users.push_back(event.user_id.clone());
             }
             Entry::Item(change) => change.timestamp = self.clock.now(),
-            // The shop generates no other entries.
+            // The shop generates only events and item changes.
             _ => {}
         }
         Some(entry)

@@ -38,8 +38,8 @@ pub(super) struct Bench {
     /// daemon].
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "set", "config"])]
     url: Option<String>,
-    /// URL of its admin endpoint, such as http://127.0.0.1:9090. Without it, the report lacks CPU
-    /// and memory of the server.
+    /// URL of the daemon's admin endpoint, such as http://127.0.0.1:9090. Without it, the report
+    /// lacks CPU and memory of the server.
     #[arg(long, value_name = "URL", requires = "url")]
     admin_url: Option<String>,
     #[command(flatten)]

@@ -1,10 +1,10 @@
 //! Open-loop load: requests leave at their scheduled times, whether or not earlier ones were
 //! answered.
 //!
-//! A closed-loop generator waits for a response before it sends the next request. It omits exactly
-//! the requests that would have met a slow server ("coordinated omission"). Therefore each latency
-//! starts at the scheduled departure and includes waiting for a connection or for the generator
-//! itself.
+//! A closed-loop generator waits for a response before it sends the next request. Such a generator
+//! omits exactly the requests that would have met a slow server ("coordinated omission"). Therefore
+//! each latency starts at the scheduled departure and includes waiting for a connection or for the
+//! generator itself.
 
 use std::thread;
 use std::time::{Duration, Instant};

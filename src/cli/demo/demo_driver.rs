@@ -21,7 +21,7 @@ const STATUS_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RECOMMENDATIONS_PER_LIST: usize = 20;
 /// Trending items to request.
 const MAX_TRENDING_ITEMS: usize = 10;
-/// One visitor in this many gets recommendations.
+/// The demo requests recommendations for one of this many visitors.
 const VISITORS_PER_RECOMMENDATION_LIST: u64 = 5;
 
 /// The running demo.
@@ -92,7 +92,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             match entry {
                 Entry::Event(event) => event.timestamp = now,
                 Entry::Item(change) => change.timestamp = now,
-                // The shop generates no other entries.
+                // The shop generates only events and item changes.
                 _ => {}
             }
         }

@@ -37,7 +37,7 @@ impl DemoSource<'_> {
         }
     }
 
-    /// The simulated shop, if this is one.
+    /// The simulated shop; `None` for a recording.
     pub(super) fn simulated_shop(&mut self) -> Option<&mut ShopSimulator> {
         if let Self::Shop { shop, .. } = self { Some(shop) } else { None }
     }
@@ -52,8 +52,8 @@ pub(super) struct RecordedEvents<'r> {
     /// Timestamp of the first event.
     first_timestamp: Option<Timestamp>,
     read_count: u64,
-    /// Last event time and current visit of each user. At a higher speed, the daemon cannot detect
-    /// idle gaps by its clock.
+    /// Last event time and current visit of each user. The demo sends session ids, because the
+    /// daemon's clock shows no idle gaps at a higher speed.
     visits: FxHashMap<String, (Timestamp, u64)>,
 }
 

@@ -8,14 +8,14 @@ use crate::cli::daemon_client::{DaemonStatus, QualityFigures, RecommendationList
 use crate::domain::Event;
 use crate::simulation::{ShopSimulator, Trend};
 
-/// Polls over which a current value is computed.
+/// Number of recent polls over which a current value is computed.
 const POLLS_PER_WINDOW: usize = 5;
 /// Maximum number of visitors whose visits are remembered.
 const MAX_TRACKED_VISITORS: usize = 4_096;
 /// Items of the example visit to show.
 const MAX_EXAMPLE_ITEMS: usize = 4;
 
-/// Recall@20 and MRR@20 over some steps.
+/// Recall@20 and MRR@20 over a range of steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(super) struct DemoMetrics {
     pub(super) recall_at_20: f64,
@@ -53,7 +53,8 @@ impl DemoMetricSums {
 pub(super) struct TrendProgress {
     pub(super) items: Vec<String>,
     pub(super) since_event: u64,
-    /// Events from its start until its first item appeared in the daemon's trending list.
+    /// Number of events from the start of the trend until one of its items appeared in the daemon's
+    /// trending list.
     pub(super) found_after_events: Option<u64>,
 }
 
@@ -75,8 +76,8 @@ pub(super) struct DemoStats {
     pub(super) trends: Vec<TrendProgress>,
     pub(super) new_item_count: usize,
     pub(super) example: Option<ExampleSession>,
-    /// Poll from which on another visitor can become the example, so that the example stays
-    /// readable.
+    /// The number of the poll from which on another visitor can become the example. The delay keeps
+    /// an example on the screen long enough to read it.
     example_until: usize,
     sums: Vec<DemoMetricSums>,
     /// Number of sent events at each poll, with its time.

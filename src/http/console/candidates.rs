@@ -57,7 +57,8 @@ fn sources(recall: &CandidateSourcesView) -> Markup {
                     @for source in &recall.sources {
                         tr {
                             th scope="row" { (source.source.as_str()) }
-                            // The network and its clusters are weights, not counts.
+                            // The network and its clusters consist of weights, so they have no row
+                            // count.
                             @if source.bytes == 0 && source.entries == 0 { td.number { (NO_VALUE) } td { (NO_VALUE) } } @else {
                                 td.number { (format_count(source.entries as u64)) }
                                 td.metered { (share_bar(source.bytes as f64 / largest)) span { (format_bytes(source.bytes as u64)) } }

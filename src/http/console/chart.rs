@@ -29,7 +29,7 @@ const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 160.0;
 
 impl TimeChart<'_> {
-    /// Renders the chart. The script refreshes it while the page is open.
+    /// Renders the chart. `console.js` refreshes the chart while the page is open.
     pub(in crate::http) fn render(&self) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) =

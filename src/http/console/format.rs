@@ -62,7 +62,7 @@ pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
         .map_or_else(|_| at.to_string(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// The characters that a path segment can contain unescaped.
+/// The characters to percent-encode in a path segment.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The path of the page of a user or an item below `parent`, such as `/console/items`.

@@ -15,7 +15,7 @@ const PAGES: [(&str, &str); 6] = [
     ("Store", "/console/store"),
 ];
 
-/// Renders a page, or the problem that prevented it. `place` is its name in the navigation.
+/// Renders a page, or the problem that prevented it. `place` is the page's name in the navigation.
 pub(in crate::http) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
         Ok(content) => render(HttpResponse::Ok(), place, title, content),
@@ -77,7 +77,8 @@ fn render(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str
     response.content_type("text/html; charset=utf-8").body(page.into_string())
 }
 
-/// A value with its name. `live` is the path of a live value in the status, and its format.
+/// A value with its name. `live` is the path of the value in the live status, and the value's
+/// format.
 pub(in crate::http) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
     html! {
         div.tile {
@@ -99,8 +100,8 @@ pub(in crate::http) fn share_bar(share: f64) -> Markup {
     }
 }
 
-/// A form whose fields `console.js` sends as JSON. The script shows `done` on success; braces in it
-/// name members of the response.
+/// A form whose fields `console.js` sends as JSON. The script shows `done` on success; names in
+/// braces stand for members of the response.
 pub(in crate::http) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
     html! {
         form.act data-post=(to) data-confirm=[confirm] data-done=(done) {

@@ -48,7 +48,7 @@ pub(in crate::http) async fn icon() -> HttpResponse {
     HttpResponse::Ok().content_type("image/svg+xml").body(include_str!("icon.svg"))
 }
 
-/// The page of an unknown path. It is shown to authorized clients only.
+/// The page of an unknown path. Only authorized clients see this page.
 async fn not_found(request: HttpRequest, authorizer: Data<Authorizer>) -> HttpResponse {
     match authorizer.authorize(&request, RequiredAccess::AnyKey) {
         Ok(_) => layout::problem_page(&Problem::unknown_path()),

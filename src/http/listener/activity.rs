@@ -1,25 +1,25 @@
-//! What the requests of one connection are doing.
+//! The progress of the requests of one connection.
 //!
-//! The connection and its requests share this state: requests update it, and the connection reads
-//! it to decide whether it reads further requests and whether the client takes its responses.
+//! The connection and its requests share this state: requests update it, and the connection uses it
+//! to decide whether to read further requests and whether the client reads the responses.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// What the requests of one connection are doing.
+/// The progress of the requests of one connection.
 #[derive(Default)]
 pub(super) struct ConnectionActivity {
     max_requests: usize,
-    /// Requests begun so far.
+    /// Number of requests that have begun.
     begun: Cell<u64>,
-    /// Requests whose response is not complete.
+    /// Number of requests whose response is not complete.
     in_progress: Cell<usize>,
-    /// Requests whose body is still being read.
+    /// Number of requests whose body is still being read.
     reading: Cell<usize>,
-    /// Responses with a part that the client has not taken.
+    /// Number of response parts that wait for the client to read them.
     untaken: Cell<usize>,
-    /// Parts of responses that the client has taken.
+    /// Number of response parts that the client has read.
     taken_parts: Cell<u64>,
     /// Wakes the connection.
     waker: Cell<Option<Waker>>,
@@ -31,7 +31,7 @@ impl ConnectionActivity {
         Rc::new(Self { max_requests, ..Self::default() })
     }
 
-    /// Requests begun so far.
+    /// Number of requests that have begun.
     pub(super) fn begun(&self) -> u64 {
         self.begun.get()
     }
@@ -45,7 +45,8 @@ impl ConnectionActivity {
         self.in_progress.get() > 0 && self.reading.get() == 0
     }
 
-    /// The parts that the client has taken so far, if responses wait for it.
+    /// The number of response parts that the client has read, if other parts wait for the client;
+    /// otherwise `None`.
     pub(super) fn taken_parts_while_untaken(&self) -> Option<u64> {
         (self.untaken.get() > 0).then(|| self.taken_parts.get())
     }
@@ -63,7 +64,7 @@ impl ConnectionActivity {
     }
 }
 
-/// A count that ends when this is dropped.
+/// A guard that increments a count and decrements it on drop.
 struct Counted {
     activity: Rc<ConnectionActivity>,
     count: fn(&ConnectionActivity) -> &Cell<usize>,
@@ -85,11 +86,11 @@ impl Drop for Counted {
     }
 }
 
-/// A request in progress, until this is dropped.
+/// Guard of a request in progress. The request ends when the guard is dropped.
 pub(super) struct RequestInProgress(Counted);
 
 impl RequestInProgress {
-    /// Counts a request; `None` if the connection has the largest number of them.
+    /// Counts a request; `None` if the connection already has `max_requests` requests in progress.
     pub(super) fn begin(activity: &Rc<ConnectionActivity>) -> Option<Self> {
         activity.begun.set(activity.begun.get() + 1);
         let has_room = activity.in_progress.get() < activity.max_requests;
@@ -109,10 +110,11 @@ impl RequestInProgress {
     }
 }
 
-/// A request body that is being read, until this is dropped.
+/// Guard of a request body that is being read. Reading ends when the guard is dropped.
 pub(super) struct BodyInProgress(#[expect(dead_code, reason = "counts until it is dropped")] Counted);
 
-/// A part of a response that waits for the client, until this is dropped.
+/// Guard of a response part that waits for the client. The client has read the part when the guard
+/// is dropped.
 pub(super) struct UntakenPart(Counted);
 
 impl Drop for UntakenPart {

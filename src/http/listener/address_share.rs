@@ -1,4 +1,4 @@
-//! The largest number of connections of one client address.
+//! Limits the number of connections per client address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::http::rate_limits::client_network;
 
-/// The connections of each client address, of all workers of a server.
+/// The number of open connections per client address, over all workers of a server.
 #[derive(Debug)]
 pub(super) struct AddressShare {
     max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The place of one open connection, which is free again when this is dropped.
+/// The slot of one open connection. Dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct ConnectionPlace {
     share: Arc<AddressShare>,
     network: IpAddr,
 }
 
-/// The address has as many connections as it may have.
+/// The address already has its maximum number of connections.
 #[derive(Debug)]
 pub(super) struct ShareExceeded;
 

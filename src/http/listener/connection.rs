@@ -1,8 +1,9 @@
 //! Reads and writes the bytes of a connection, within its limits.
 //!
-//! HTTP/1.1 requests are read only while the client takes the responses and few requests wait, so
-//! the memory of a connection does not depend on the client. A connection ends if its client takes
-//! no part of a response, or does not complete the head of a request, within a time limit.
+//! The daemon reads HTTP/1.1 requests only while the client reads the responses and few requests
+//! wait. The memory of a connection therefore does not depend on the client. A connection ends if
+//! its client does not read a response, or does not complete the head of a request, within a time
+//! limit.
 
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::{Sleep, sleep};
@@ -39,7 +40,7 @@ macro_rules! on_stream {
     };
 }
 
-/// A timer that ends if a condition lasts for a time without progress.
+/// A timer that expires if a condition lasts for `limit` without progress.
 struct StallTimer {
     limit: Duration,
     progress: Option<u64>,
@@ -51,8 +52,8 @@ impl StallTimer {
         Self { limit, progress: None, timer: None }
     }
 
-    /// Whether the condition has lasted for the limit. `progress` is `None` while the condition
-    /// does not hold, and a different number after progress.
+    /// Whether the condition has lasted for `limit` without progress. `progress` is `None` while
+    /// the condition does not hold; otherwise its number changes with any progress.
     fn has_ended(&mut self, progress: Option<u64>, context: &mut Context<'_>) -> bool {
         if progress != self.progress || progress.is_none() {
             (self.progress, self.timer) = (progress, None);
@@ -71,12 +72,14 @@ pub(super) struct Connection {
     scanner: HeadScanner,
     /// Bytes that were read and are not delivered yet.
     held: BytesMut,
-    /// Heads delivered since the last pause.
+    /// Number of request heads delivered since the last pause.
     delivered_heads: usize,
-    /// The number of requests begun when a part of the next request was delivered.
+    /// The number of begun requests at the time when a first part of the next request was
+    /// delivered.
     partial_request: Option<u64>,
-    /// Whether the transport takes no bytes, and how many writes succeeded before.
+    /// Whether the transport accepts no bytes at present.
     is_write_blocked: bool,
+    /// Number of writes that succeeded.
     writes: u64,
     write_timer: StallTimer,
     response_timer: StallTimer,
@@ -93,7 +96,8 @@ impl Connection {
         place: Option<ConnectionPlace>,
         stalled: Counter,
     ) -> Self {
-        // HTTP/1.1 requests follow one another, so only the reader limits them.
+        // The requests of an HTTP/1.1 connection run one after another, so only the reader limits
+        // their number.
         let max_requests = if is_http2 { limits.max_streams } else { usize::MAX };
         Self {
             transport,
@@ -114,12 +118,12 @@ impl Connection {
         }
     }
 
-    /// Progress of the connection's requests.
+    /// The progress of the connection's requests.
     pub(super) fn activity(&self) -> Rc<ConnectionActivity> {
         Rc::clone(&self.activity)
     }
 
-    /// Fails if the client takes no part of a response or does not complete a head in time.
+    /// Fails if the client does not read a response or does not complete a request head in time.
     fn check_timers(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let write = self.is_write_blocked.then_some(self.writes);
         let response = self.activity.taken_parts_while_untaken();
@@ -131,22 +135,23 @@ impl Connection {
         if self.head_timer.has_ended(head, context) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
-    /// Whether the next bytes of an HTTP/1.1 client must wait. The task is woken when they need
-    /// not.
+    /// Whether reading from an HTTP/1.1 client must pause. The task is woken when reading can
+    /// continue.
     fn must_pause(&mut self, context: &mut Context<'_>) -> bool {
         if self.is_write_blocked || self.activity.needs_no_input() {
             return true;
         }
         let is_full = self.delivered_heads >= self.max_pipelined;
         if is_full {
-            // The requests that were delivered begin before the next ones are delivered.
+            // The delivered requests must begin before further requests are delivered.
             self.delivered_heads = 0;
             context.waker().wake_by_ref();
         }
         is_full
     }
 
-    /// Delivers bytes up to the largest number of heads, and holds what was read beyond them.
+    /// Delivers bytes up to the maximum number of request heads, and keeps the bytes after them for
+    /// later reads.
     fn poll_read_heads(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = self.max_pipelined.saturating_sub(self.delivered_heads);
         let (length, heads);
@@ -176,12 +181,12 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Notes the outcome of a write.
+    /// Records the outcome of a write.
     fn written<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.writes += 1;
             if mem::take(&mut self.is_write_blocked) {
-                // Reading paused because of it.
+                // Reading paused because the write was blocked.
                 context.waker().wake_by_ref();
             }
             return outcome;

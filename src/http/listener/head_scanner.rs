@@ -5,8 +5,8 @@ const SHORTEST_HEAD: usize = 14;
 
 /// Counts blank lines, each of which may end the head of a request.
 ///
-/// It does not know where bodies begin and end, so it counts too many heads but never too few. A
-/// reader that pauses after a number of heads only reads a body in smaller parts.
+/// The scanner does not know where bodies begin and end, so it may count too many heads but never
+/// too few. An excess count only makes the connection read a body in smaller parts.
 #[derive(Debug, Default)]
 pub(super) struct HeadScanner {
     /// Bytes since the last head ended.
@@ -16,8 +16,8 @@ pub(super) struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Scans the next bytes up to the end of the `max`-th head. Returns how many bytes that are,
-    /// and how many heads they complete.
+    /// Scans the next bytes up to the end of the `max`-th head. Returns the number of scanned bytes
+    /// and the number of heads that they complete.
     pub(super) fn scan(&mut self, bytes: &[u8], max: usize) -> (usize, usize) {
         let (mut heads, mut line_start) = (0, 0);
         for line_end in memchr::memchr_iter(b'\n', bytes) {
@@ -25,7 +25,7 @@ impl HeadScanner {
             self.since_head += line_end + 1 - line_start;
             self.line = 0;
             line_start = line_end + 1;
-            // A line of one byte is a carriage return.
+            // A line of one byte is a blank line that ends in a carriage return.
             if length <= 1 && self.since_head >= SHORTEST_HEAD {
                 self.since_head = 0;
                 heads += 1;

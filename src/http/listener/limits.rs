@@ -16,7 +16,7 @@ pub(in crate::http) struct ConnectionLimits {
     pub(in crate::http) max_streams: usize,
     pub(in crate::http) head_timeout: Duration,
     pub(in crate::http) idle_timeout: Duration,
-    /// Longest time in which a client takes no part of a response.
+    /// Longest time for which a client may stop reading a response.
     pub(in crate::http) write_timeout: Duration,
     /// Time limit for open requests at shutdown, in seconds.
     pub(in crate::http) shutdown_timeout_seconds: u64,

@@ -8,7 +8,7 @@
 //! - `mod`: opens the server and its connections.
 //! - `requests`: counts the requests of a connection and divides their responses into parts.
 //! - `connection`: reads and writes the bytes of a connection, within its limits.
-//! - `activity`: what the requests of a connection are doing.
+//! - `activity`: the progress of a connection's requests.
 //! - `head_scanner`: counts the heads of pipelined requests.
 //! - `address_share`: counts the connections of each client address.
 //! - `limits`: threads, limits and timeouts.
@@ -50,9 +50,9 @@ const HTTP2_NAME: &[u8] = b"h2";
 /// Counters of connections that a server closes.
 #[derive(Clone)]
 pub(in crate::http) struct ConnectionCounters {
-    /// Connections beyond the share of their address.
+    /// Connections beyond the limit of their client address.
     pub(in crate::http) refused: Counter,
-    /// Connections whose client took no part of a response within the time limit.
+    /// Connections whose client stopped reading a response for longer than the time limit.
     pub(in crate::http) stalled: Counter,
 }
 
@@ -149,8 +149,8 @@ impl ConnectionOpener {
     }
 }
 
-/// Waits for the first bytes of a connection without TLS. One that begins with the preface of
-/// HTTP/2 uses HTTP/2.
+/// Waits for the first bytes of a connection without TLS. A connection that begins with the HTTP/2
+/// preface uses HTTP/2.
 async fn detect_protocol(stream: TcpStream) -> io::Result<(Transport, Protocol)> {
     let mut first = [0; PREFACE.len()];
     stream.peek(&mut first).await?;

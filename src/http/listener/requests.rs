@@ -48,7 +48,8 @@ where
     }
 }
 
-/// Refuses a request of a connection that has too many. A body would wait for the client.
+/// Refuses a request of a connection that has too many requests. The response has no body, because
+/// a body would wait for the client.
 fn too_many_streams() -> Response<BoxBody> {
     let mut response = Response::new(StatusCode::SERVICE_UNAVAILABLE);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -86,7 +87,7 @@ impl Stream for CountedPayload {
 /// The body of a response in parts. Its request is in progress until the body is dropped.
 struct CountedBody {
     body: BoxBody,
-    /// What the body produced and is not yet offered to the client.
+    /// Bytes that the body has produced and that are not yet offered to the client.
     rest: Bytes,
     untaken: Option<UntakenPart>,
     in_progress: Option<RequestInProgress>,
@@ -100,7 +101,7 @@ impl MessageBody for CountedBody {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        // The client has taken the previous part.
+        // The client has now read the previous part.
         self.untaken = None;
         while self.rest.is_empty() {
             match Pin::new(&mut self.body).poll_next(context) {

@@ -69,7 +69,8 @@ impl Authorizer {
 
     fn check_request(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, AccessRefusal> {
         let address = request.peer_addr().map(|peer| peer.ip());
-        // The address is outcome first, so that the rate limit also applies to guessing keys.
+        // The address is charged first, so that its rate limit also applies to clients that guess
+        // keys.
         self.count_address(address, 1)?;
         let access = self.identify(request, needs, address)?;
         self.count_key(access.key.as_deref(), 1)?;
@@ -174,7 +175,7 @@ impl GrantedAccess {
         outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
-    /// Whether the key is still valid, or was revoked since.
+    /// Whether the key is still valid; `false` after a revocation.
     pub(in crate::http) fn is_still_valid(&self) -> bool {
         !self.authorizer.requires_key
             || self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())

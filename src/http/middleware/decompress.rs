@@ -1,7 +1,7 @@
 //! Decompression of request bodies within the body limit.
 //!
 //! The framework's decoder expands each chunk without a bound and accepts a truncated zstd or
-//! brotli stream. This one holds at most the compressed body and the decompressed one, each up to
+//! brotli stream. This decoder holds at most the compressed and the decompressed body, each up to
 //! the limit, and rejects a stream that does not end properly.
 
 use actix_web::HttpMessage;
@@ -18,7 +18,7 @@ use std::io::{self, Read};
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct MaxBodyBytes(pub(in crate::http) usize);
 
-/// The largest zstd window: 8 MiB, what RFC 9659 requires of a decoder for HTTP.
+/// The largest zstd window: 8 MiB, the size that RFC 9659 requires of a decoder for HTTP.
 const ZSTD_WINDOW_LOG: u32 = 23;
 /// Bytes that a decoder reads or writes at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -71,7 +71,7 @@ fn read_within(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     Ok(decompressed)
 }
 
-/// As [`read_within`] for a zlib stream. The reader of `flate2` accepts a truncated one.
+/// As [`read_up_to_limit`], for a zlib stream. The reader of `flate2` accepts a truncated stream.
 fn inflate_within(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let (mut inflater, mut decompressed) = (Decompress::new(true), Vec::new());
     loop {

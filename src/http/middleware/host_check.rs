@@ -36,12 +36,13 @@ pub(in crate::http) struct BrowserGuard {
 }
 
 impl BrowserGuard {
-    /// The guard of the admin endpoint. Only its own pages may change anything.
+    /// The guard of the admin endpoint. Only pages of the admin endpoint itself may send changes.
     pub(in crate::http) fn for_admin(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
         Self { endpoint: GuardedEndpoint::Admin, names: lower_case(names), origins: Arc::new([]), refused }
     }
 
-    /// The guard of a public API that requires no key. It also accepts the hosts of the origins.
+    /// The guard of a public API that requires no key. The guard also accepts the hosts of these
+    /// origins.
     pub(in crate::http) fn for_api(
         names: &[String],
         origins: &[String],
@@ -53,8 +54,8 @@ impl BrowserGuard {
         Self { endpoint: GuardedEndpoint::Api, names: lower_case(&names), origins: lower_case(origins), refused }
     }
 
-    /// Whether a `Host` is accepted. IP addresses are: in a DNS rebinding attack, the host is the
-    /// attacker's name and not an address.
+    /// Whether a `Host` is accepted. IP addresses are accepted, because in a DNS rebinding attack
+    /// the host is the attacker's domain name.
     fn accepts_host(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         bare_address(&name).is_some() || is_localhost(&name) || self.names.contains(&name)
@@ -75,7 +76,8 @@ impl BrowserGuard {
 
     fn check(&self, head: &RequestHead) -> Result<(), (RefusalReason, Problem)> {
         let header = |name| head.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
-        // HTTP/2 sends the host in the URI. A browser always sends one of the two.
+        // HTTP/2 sends the host in the URI. A browser always sends a host in the URI or in the
+        // `Host` header.
         let Some(host) = head.uri.authority().map(|authority| authority.as_str()).or_else(|| header(HOST)) else {
             return Ok(());
         };
@@ -87,8 +89,8 @@ impl BrowserGuard {
             ));
         }
         let fetch = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok());
-        // A browser hides the response of GET from other sites. A read of the API is refused
-        // nevertheless, because it counts as an impression; scripts and links are not.
+        // A browser hides the response to a GET from pages of other sites. The API refuses such a
+        // read nevertheless, because it counts as an impression. Scripts and links are allowed.
         let is_embedded =
             is_api && fetch("sec-fetch-mode") == Some("no-cors") && fetch("sec-fetch-dest") != Some("script");
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !is_embedded {

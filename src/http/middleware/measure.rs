@@ -40,7 +40,7 @@ pub(in crate::http) async fn measure_request(
     };
     let (endpoint, elapsed) =
         (labels.map_or(Endpoint::Other, |labels| labels.label(pattern.as_deref())), start.elapsed());
-    // The pattern, because the path may contain a user id.
+    // The span has the path pattern, because the path may contain a user id.
     trace::finish_request_span(&trace_span, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?elapsed, "answered"));
     let metrics = &api.system.metrics;

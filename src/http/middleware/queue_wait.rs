@@ -18,7 +18,7 @@ use crate::http::schema::problem::{Problem, RETRY_DELAY};
 pub(in crate::http) struct QueueWait(pub(in crate::http) Option<Duration>);
 
 impl QueueWait {
-    /// Lets the thread handle what arrived before.
+    /// Waits until the thread has handled the requests that arrived earlier.
     ///
     /// # Errors
     /// [`Problem::queued_too_long`] if that takes longer than the limit.

@@ -9,7 +9,7 @@ use crate::http::schema::responses::UnavailableResponse;
 /// The source of the script, with comments.
 const SOURCE: &str = include_str!("capture.js");
 
-/// The script as minified.
+/// The minified script.
 pub(in crate::http) struct BeaconScript {
     text: String,
     /// The entity tag, derived from the text.

@@ -31,7 +31,7 @@ pub(in crate::http) struct ConsentRequest {
 pub(in crate::http) struct ConsentState {
     /// The level.
     consent: ConsentBody,
-    /// Whether the user set it. If not, it is the default level of the settings.
+    /// Whether the user has set this level. Otherwise it is the default level of the settings.
     said: bool,
 }
 

@@ -30,8 +30,8 @@ struct IngestQuery {
     recommend: Option<usize>,
     /// The user to recommend to. Default: the user of the last event.
     user: Option<String>,
-    /// Answer 503 if the learner is this many entries behind or more. A bulk import sends it to go
-    /// no faster than learning. Default and maximum: server.max_lag_events.
+    /// Answer 503 if the learner is this many entries behind or more. A bulk import sets this limit
+    /// so that it does not run ahead of learning. Default and maximum: server.max_lag_events.
     #[param(minimum = 1)]
     max_lag: Option<u64>,
 }
@@ -132,8 +132,8 @@ async fn recommend_for_user(
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Verdict)]
 pub(in crate::http) struct ValidationReport {
-    /// The number of valid events. Ingestion would store them, except those whose id was seen
-    /// before.
+    /// The number of valid events. Ingestion would store these events, except events whose id was
+    /// seen before.
     acceptable: usize,
     /// The invalid events, each with its error.
     #[schema(value_type = Vec<ValidationErrorSchema>)]
@@ -160,7 +160,7 @@ pub(in crate::http) async fn validate_events(
     Ok(Json(ValidationReport { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
 }
 
-/// What the daemon accepts.
+/// The event kinds and limits that the daemon accepts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct IngestInfo {
     /// The kinds of event.

@@ -19,11 +19,11 @@ use crate::http::schema::responses::{BadRequestResponse, IdString, UnavailableRe
 use crate::http::state::ApiState;
 use crate::telemetry::span;
 
-/// The longest silence of a stream. After it a comment is sent, so that proxies keep the connection
-/// open and a closed connection is noticed.
+/// Longest time without data on a stream. After this time, the stream sends a comment, so that
+/// proxies keep the connection open and the daemon notices a closed connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// One open stream. The gauge counts it until it is dropped.
+/// One open stream. The gauge counts a subscription until the subscription is dropped.
 struct StreamSubscription {
     api: Data<ApiState>,
     access: GrantedAccess,
@@ -100,7 +100,7 @@ pub(in crate::http) async fn stream_recommendations(
         let event = subscription.next().await?;
         Some((Ok::<_, Problem>(Bytes::from(event)), subscription))
     });
-    // Compression and proxy buffers would hold events back.
+    // Compression and proxy buffers would delay events.
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -92,8 +92,8 @@ pub(in crate::http) struct EraseQuery {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Erased)]
 pub(in crate::http) struct EraseResponse {
-    /// Whether the erasure is complete: the data directory contains no data of the user. If not, it
-    /// is in progress, and continues after a restart.
+    /// Whether the erasure is complete: the data directory contains no data of the user. Otherwise
+    /// the erasure is in progress, and continues after a restart.
     done: bool,
     /// The journal's next offset after the erasure.
     offset: Offset,

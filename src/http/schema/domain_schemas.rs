@@ -77,8 +77,8 @@ pub(in crate::http) enum FallbackSchema {
     /// The rules of the request left too few candidates. The most popular of the remaining items
     /// fill the list, as far as there are any.
     FilteredOut,
-    /// Without any rule in the request, fewer items can be recommended than it asks for: others are
-    /// unavailable, or were dismissed.
+    /// The request has no rule, and yet fewer items than requested can be recommended: the other
+    /// items are unavailable or dismissed.
     Unavailable,
 }
 
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(keys(&to_value(value).unwrap()), keys(&schema::<T>()["properties"]));
     }
 
-    /// Compares all variants. The match fails to compile if the list lacks one.
+    /// Compares all variants. The match fails to compile if the list lacks a variant.
     macro_rules! assert_same_variants {
         ($domain:ident, $schema:ident: $($variant:ident)+) => {
             let convert = |value: $domain| match value {

@@ -48,7 +48,7 @@ fn store_problem(error: &StoreError) -> Problem {
     }
 }
 
-/// The problem of a failure that a retry does not help against.
+/// The problem of a failure that a retry cannot resolve.
 fn internal_problem(error: &(dyn std::error::Error + 'static)) -> Problem {
     tracing::error!(error, "a request failed");
     Problem::internal()

@@ -26,7 +26,7 @@ pub struct Problem {
     #[serde(rename = "type")]
     #[schema(schema_with = ProblemType::schema)]
     problem_type: ProblemType,
-    /// The kind of problem in words; the same for all problems of a kind.
+    /// A short description of the kind of problem; the same for all problems of a kind.
     title: &'static str,
     /// The status of the response.
     #[serde(serialize_with = "as_number")]

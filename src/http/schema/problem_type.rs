@@ -34,7 +34,7 @@ macro_rules! problem_types {
                 }
             }
 
-            /// The type in words.
+            /// A short description of the type.
             pub(in crate::http) fn title(self) -> &'static str {
                 match self {
                     $(Self::$variant => $title,)+

@@ -36,7 +36,7 @@ pub(in crate::http) struct RecommendationQuery {
     /// The largest number of items per category.
     #[param(minimum = 1, maximum = 1000)]
     pub(in crate::http) diversity: Option<usize>,
-    /// Explain each item: the evidence of every source, and the event that raised its rank max.
+    /// Explain each item: the evidence of every source, and the event that raised its rank most.
     #[param(required = false, default = false)]
     pub(in crate::http) explain: bool,
     /// How long a dismissed item is hidden, such as `30d`; `off`: for good. Default:
@@ -173,7 +173,7 @@ impl RecommendationQuery {
 /// Parses a duration.
 ///
 /// # Errors
-/// 400 if it is none.
+/// 400 if the text is not a duration.
 pub(in crate::http) fn parse_period(name: &str, value: &str) -> Result<Period, Problem> {
     value.parse::<Period>().map_err(|error| Problem::invalid_parameter(name, format!("{error}.")))
 }

@@ -1,4 +1,5 @@
-//! The security of the OpenAPI document: key schemes, and the scope of every operation.
+//! The security part of the OpenAPI document: how a client sends an API key, and which scope every
+//! operation needs.
 
 use utoipa::IntoResponses;
 use utoipa::openapi::path::PathItem;
@@ -10,14 +11,14 @@ use utoipa::openapi::{Components, OpenApi};
 use crate::auth::Scope;
 use crate::http::schema::responses::AccessDeniedResponse;
 
-/// The security schemes: the schemes to send an API key that [`crate::http::middleware::auth`]
-/// accepts.
+/// The names of the security schemes: one for each way to send an API key that
+/// [`crate::http::middleware::auth`] accepts.
 const BEARER: &str = "bearer";
 const BASIC: &str = "basic";
 const QUERY: &str = "query";
 
-/// Adds the key schemes, and the required scope to every operation. If the API does not require a
-/// key, the key is optional for every operation.
+/// Adds the security schemes to the document, and the required scope to every operation. If the API
+/// does not require a key, the key is optional for every operation.
 pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, scope_of: fn(&str) -> Option<Scope>) {
     let http = |scheme, description: &str| {
         SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(description)).build())

@@ -14,8 +14,8 @@ use crate::metrics::MetricsSnapshot;
 pub(in crate::http) const INTERVAL: Duration = Duration::from_secs(1);
 /// The number of samples that rates and latencies cover.
 const WINDOW: usize = 10;
-/// The largest number of stored samples. When it is reached, every other sample is dropped and the
-/// sampling interval doubles.
+/// The largest number of stored samples. When this number is reached, every other sample is dropped
+/// and the sampling interval doubles.
 const MAX_SAMPLES: usize = 360;
 /// The largest number of subscribers.
 const MAX_SUBSCRIBERS: usize = 32;
@@ -46,7 +46,7 @@ struct CounterReading {
     at: Timestamp,
     events: f64,
     lists: f64,
-    /// The durations of the recommendations since the reading before.
+    /// The durations of the recommendations since the previous reading.
     latency: LatencyWindow,
 }
 
@@ -124,8 +124,8 @@ impl StatusSampler {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(duration);
     }
 
-    /// How long the oldest journal entry that the published weights do not include has waited, in
-    /// seconds; 0 if they include all.
+    /// The waiting time of the oldest journal entry that the published weights do not include, in
+    /// seconds; 0 if the weights include all entries.
     pub(in crate::http) fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).weights_lag_seconds(progress, now)
     }
@@ -154,7 +154,7 @@ impl StatusSampler {
     }
 }
 
-/// How far the learner and the published weights are.
+/// The progress of the learner and of the published weights through the journal.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct LearningProgress {
     /// The first offset that the published weights are not trained on.
@@ -166,9 +166,9 @@ pub(in crate::http) struct LearningProgress {
 }
 
 impl StatusHistory {
-    /// The wait lasts until now only while the learner has entries to apply. When it has applied
-    /// all, the rest is trained together with later entries; the wait then lasts until the newest
-    /// entry, so that it stands still while nothing arrives.
+    /// While the learner has entries to apply, the wait lasts until now. After that, the remaining
+    /// entries are trained together with later entries. The wait then ends at the newest entry, so
+    /// that it stays constant while no entry arrives.
     fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
         let LearningProgress { trained_through, learned_through, end } = progress;
         if end <= trained_through {

@@ -1,5 +1,5 @@
-//! The durations of recent recommendations. Unlike the buckets of the metric, they are exact to
-//! one per cent.
+//! The durations of recent recommendations. Unlike the buckets of the latency metric, these
+//! durations are exact to one per cent.
 
 use hdrhistogram::Histogram;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl LatencyWindow {
     /// Adds the durations of another window.
     pub(in crate::http) fn merge(&mut self, other: &Self) {
         match (&mut self.0, &other.0) {
-            // Both have the same bounds.
+            // Both histograms have the same bounds.
             (Some(histogram), Some(other)) => drop(histogram.add(other)),
             (None, Some(other)) => self.0 = Some(other.clone()),
             (_, None) => {}

@@ -36,8 +36,8 @@ pub(in crate::http) struct JournalStatus {
 pub(in crate::http) struct LearningStatus {
     pub(in crate::http) next_offset: Offset,
     pub(in crate::http) lag_entries: u64,
-    /// How long the oldest entry that the weights in use are not trained on has waited: until now
-    /// while the learner lags, otherwise until the newest entry.
+    /// The waiting time of the oldest entry that the published weights are not trained on. While
+    /// the learner lags, the wait lasts until now; otherwise it ends at the newest entry.
     pub(in crate::http) weights_lag_seconds: f64,
     pub(in crate::http) failed: bool,
     /// Whether learning is paused.

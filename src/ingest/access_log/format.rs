@@ -6,12 +6,12 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// The "combined" format of nginx and Apache. Fields that a site appends to it match as `rest`,
-/// which is searched for cookies.
+/// The "combined" format of nginx and Apache. The group `rest` matches the fields that a site
+/// appends to the format; the parser also looks for cookies there.
 const COMBINED_FORMAT_REGEX: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
 
-/// The fields of a line, each with its common names in JSON logs. A name with dots leads into nested
-/// objects, as in the logs of Caddy.
+/// The fields of a line, each with its common names in JSON logs. A name with dots is a path into
+/// nested objects, as in the logs of Caddy.
 const LOG_FIELD_NAMES: [(&str, &[&str]); 8] = [
     ("time", &["time", "time_iso8601", "time_local", "msec", "timestamp", "ts", "@timestamp"]),
     ("request", &["request"]),
@@ -83,7 +83,7 @@ impl AccessLogFormat {
     }
 }
 
-/// The value at a name, or at a path of names with dots between them.
+/// The value of a member by its name, or by a path of names separated by dots.
 fn nested_value<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     object.get(name).or_else(|| {
         let (outer, inner) = name.split_once('.')?;
@@ -91,7 +91,7 @@ fn nested_value<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Va
     })
 }
 
-/// The names under which JSON logs may hold the fields of a request.
+/// Lists the accepted names of the required fields of a JSON log, for messages.
 pub(super) fn expected_json_fields() -> String {
     let field = |(field, names): &(&str, &[&str])| format!("{field} ({})", names.join(", "));
     LOG_FIELD_NAMES
@@ -119,7 +119,7 @@ impl LogFields<'_> {
             Self::Json(object, _) => match nested_value(object, name)? {
                 Value::String(text) => Cow::Borrowed(text.as_str()),
                 Value::Number(number) => Cow::Owned(number.to_string()),
-                // Headers are lists of values.
+                // Caddy logs a header as a list of its values.
                 Value::Array(values) => Cow::Borrowed(values.first()?.as_str()?),
                 _ => return None,
             },
@@ -140,7 +140,7 @@ impl LogFields<'_> {
             .or_else(|| find(&self.get("cookie").or_else(|| self.field_by_log_name("rest"))?))
     }
 
-    /// The name of a field that every request has and this line of a JSON log has not.
+    /// The name of a required field that this line of a JSON log lacks; `None` if it lacks none.
     pub(super) fn missing_field(&self) -> Option<&'static str> {
         let Self::Json(..) = self else { return None };
         let is_missing = |name: &&str| self.get(name).is_none();

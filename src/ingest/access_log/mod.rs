@@ -120,7 +120,7 @@ pub enum SkipReason {
     Bot,
     /// The line holds no user id, and no address to derive a pseudonym from.
     UnknownUser,
-    /// The line of a JSON log lacks the fields of a request.
+    /// The line of a JSON log lacks a required field, such as the path.
     MissingFields,
 }
 
@@ -213,7 +213,7 @@ impl AccessLogParser {
         })
     }
 
-    /// The fields that a request has in a JSON log, each with the names under which it is found.
+    /// Lists the required fields of a JSON log, each with the names that the parser accepts for it.
     #[must_use]
     pub fn expected_json_fields() -> String {
         expected_json_fields()
@@ -223,8 +223,8 @@ impl AccessLogParser {
     /// `received_at` are rejected.
     ///
     /// # Errors
-    /// If the line does not match the format, or its event breaks a validation rule. The error has
-    /// no position.
+    /// If the line does not match the format, or its event breaks a validation rule. The caller
+    /// adds the line number to the error.
     pub fn parse_line(
         &self,
         line: &[u8],
@@ -300,7 +300,7 @@ impl AccessLogParser {
 }
 
 impl LogFieldSelector {
-    /// The selected value of a line.
+    /// The value that the selector reads from a line.
     fn selected_value<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
         match self {
             Self::Cookie(name) => fields.cookie_value(name),

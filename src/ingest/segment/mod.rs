@@ -68,7 +68,7 @@ pub struct ParsedSegmentBatch {
     pub unmapped: Vec<ValidationError>,
     /// Merges skipped because an id is a placeholder.
     pub unmerged: Vec<ValidationError>,
-    /// Number of other messages that yield no entry.
+    /// Number of messages that yield no entry for another reason.
     pub ignored: u64,
     /// Number of messages that yield at least one entry.
     pub accepted: u64,
@@ -77,8 +77,8 @@ pub struct ParsedSegmentBatch {
 /// Parses the body of a single call.
 ///
 /// # Errors
-/// If the body is not a JSON object or yields more entries than `rules` allow. No entry is accepted
-/// then.
+/// If the body is not a JSON object or yields more entries than `rules` allow. In that case, no
+/// entry is accepted.
 pub fn read_segment_call(
     body: &[u8],
     call: SegmentCall,
@@ -97,7 +97,7 @@ pub fn read_segment_call(
 ///
 /// # Errors
 /// If the body is not a JSON object with a list `batch`, or if the messages or their entries exceed
-/// the limit of `rules`. No entry is accepted then.
+/// the limit of `rules`. In that case, no entry is accepted.
 pub fn read_segment_batch(
     body: &[u8],
     rules: &ValidationRules,
@@ -176,8 +176,8 @@ impl EventTemplate<'_> {
             consent: None,
         };
         let mut event = self.rules.validate_event(raw, self.received_at)?.value;
-        // Segment sends the properties to other destinations, too. If they exceed a limit, they are
-        // dropped and the event is accepted.
+        // Segment sends the same properties to other destinations. If the properties exceed a
+        // limit, they are dropped and the event is accepted.
         event.properties = self.rules.properties_within_limits(object);
         Ok(WithConsent { value: Entry::Event(event), consent: self.consent })
     }
@@ -269,7 +269,7 @@ impl ParsedSegmentBatch {
             }
             (None, _) if call == SegmentCall::Alias => return Err(missing_field_error("previousId")),
             (_, None) if call == SegmentCall::Alias => return Err(missing_field_error("userId")),
-            // There are no two different ids to merge.
+            // Without two different ids, there is nothing to merge.
             _ => self.ignored += 1,
         }
         Ok(())
@@ -388,8 +388,8 @@ fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Validati
     Ok(None)
 }
 
-/// The value of an event: the rating, or price times quantity of a purchase. Other events have none
-/// and get the value of their kind.
+/// The value of an event: the rating, or price times quantity of a purchase. Other events carry no
+/// value and get the default value of their kind.
 fn event_value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
         EventKind::Rate => parse_number("rating", object.get("rating")),

@@ -89,7 +89,8 @@ fn reads_anonymous_id_session_and_corrects_the_clock() {
         assert_eq!((event.user_id.as_str(), event.session_id.as_deref()), ("anon", Some("17")));
         event.timestamp
     };
-    // NOW is 22:13:20 of that day. An event ten seconds before `sentAt` is ten seconds before NOW.
+    // `NOW` is 22:13:20 on the day of `sentAt`. An event ten seconds before `sentAt` happened ten
+    // seconds before `NOW`.
     assert_eq!(at(None), NOW - (2 * 3600 + 13 * 60 + 20) * 1000);
     assert_eq!(at(Some("2023-11-14T20:00:10Z")), NOW - 10_000);
     assert_eq!(at(Some("1999")), at(None), "an unreadable `sentAt` is ignored");

@@ -26,7 +26,7 @@ pub(in crate::http) struct CandidateSourcesView {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceSize {
     pub(in crate::http) source: SourceName,
-    /// Rows, contexts, sessions or items.
+    /// The number of rows, contexts, sessions or items, depending on the source.
     pub(in crate::http) entries: usize,
     pub(in crate::http) bytes: usize,
 }

@@ -10,8 +10,8 @@ use crate::http::schema::problem::{Problem, RETRY_DELAY};
 use crate::http::state::ApiState;
 use crate::http::status::readiness::not_ready_reason;
 
-/// The longest wait of the metrics for the readiness of the learner. After it, the service counts
-/// as not ready.
+/// Longest time that a metrics request waits for the readiness of the learner. After this time, the
+/// service counts as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
@@ -26,7 +26,7 @@ pub(in crate::http) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
-/// Healthy if the scrub has found no damage in the journal. It does not affect readiness: a
+/// Healthy if the scrub has found no damage in the journal. Damage does not affect readiness: a
 /// damaged entry that was learned long ago does not keep the daemon from serving.
 pub(in crate::http) async fn journal(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let report = api.system.scrub.load();

@@ -9,7 +9,7 @@ const DEFAULT_LIMIT: usize = 50;
 /// Largest number of entries in a list.
 const MAX_LIMIT: usize = 1000;
 
-/// An empty JSON object. It is required, because a form of another site cannot send JSON.
+/// An empty JSON object. A JSON body is required, because a form of another site cannot send JSON.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct EmptyBody {}

@@ -30,7 +30,7 @@ pub(in crate::http) struct SessionsQuery {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionList {
     pub(in crate::http) sessions: Vec<SessionSummary>,
-    /// Whether there are more.
+    /// Whether more sessions match.
     #[serde(rename = "more")]
     pub(in crate::http) has_more: bool,
 }
@@ -164,7 +164,7 @@ pub(in crate::http) struct HiddenVector {
 /// The candidates by source.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct CandidatesView {
-    /// The number of candidates before the cut.
+    /// The number of candidates before the list was cut to the best ones.
     #[serde(rename = "gathered")]
     pub(in crate::http) generated: usize,
     /// The number of ranked candidates.
@@ -188,7 +188,7 @@ pub(in crate::http) struct SourceCandidate {
     pub(in crate::http) item: String,
     /// The item's share of the source's evidence, in [0, 1].
     pub(in crate::http) share: f32,
-    /// The item's rank among all candidates; absent if the cut removed it.
+    /// The item's rank among all candidates; absent if the item was not among the best candidates.
     pub(in crate::http) rank: Option<usize>,
 }
 

@@ -26,7 +26,8 @@ pub(in crate::http) async fn listen(api: Data<ApiState>) -> Result<HttpResponse,
         let event = Bytes::from(format!("event: status\ndata: {}\n\n", *status.borrow_and_update()));
         Some((Ok::<_, Problem>(event), (status, permit)))
     });
-    // The compressor would hold an event back until later ones arrive.
+    // The response is not compressed, because the compressor would delay an event until later
+    // events arrive.
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
