@@ -13,9 +13,9 @@ pub(super) struct FileDigest {
     /// Digest of the decompressed content.
     pub(super) digest: String,
     /// Size of the decompressed content.
-    pub(super) bytes: u64,
-    /// Bytes on the disk.
-    pub(super) size: u64,
+    pub(super) content_bytes: u64,
+    /// Size on the disk.
+    pub(super) disk_bytes: u64,
     /// Digest of the first `prefix_bytes` bytes of the content, if these bytes end between two
     /// lines.
     pub(super) prefix_digest: Option<String>,
@@ -86,7 +86,12 @@ impl FileDigest {
             progress.update(source.bytes_read());
         }
         progress.finish();
-        Ok(Self { digest: running.digest.to_hex(), bytes: running.bytes, size, prefix_digest: running.prefix_digest })
+        Ok(Self {
+            digest: running.digest.to_hex(),
+            content_bytes: running.bytes,
+            disk_bytes: size,
+            prefix_digest: running.prefix_digest,
+        })
     }
 }
 
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn recognises_a_file_that_has_grown_by_whole_lines() {
         let before = digest_of_content("a\nb\n", 0);
-        assert_eq!(before.bytes, 4);
+        assert_eq!(before.content_bytes, 4);
         assert_eq!(digest_of_content("a\nb\nc\n", 4).prefix_digest, Some(before.digest.clone()));
         assert_ne!(digest_of_content("a\nx\nc\n", 4).prefix_digest, Some(before.digest.clone()));
         assert_eq!(digest_of_content("a\nb\n", 4).prefix_digest, None);

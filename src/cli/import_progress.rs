@@ -102,7 +102,7 @@ impl ImportProgress {
         let fresh = || TargetProgress {
             target: target.to_owned(),
             digest: found.digest.clone(),
-            bytes: found.bytes,
+            bytes: found.content_bytes,
             id_digest: None,
             through: 0,
             rejected: LineSet::default(),
@@ -136,7 +136,7 @@ impl ImportProgress {
                 acknowledged: Vec::new(),
             },
             history,
-            found.size,
+            found.disk_bytes,
         ))
     }
 

@@ -93,7 +93,7 @@ impl Serve {
             let jobs = spawn_jobs(&system, &live, &settings);
             actix::spawn(reload_on_sighup(live));
             let unlearning = unlearn::rebuild_state_when_pending(system.store.clone(), settings.clone());
-            announce_ready(&system, &servers, options.scheme(), &data_dir);
+            announce_ready(&system, &servers, options.url_scheme(), &data_dir);
             let restarts = tokio::select! {
                 () = shutdown => false,
                 () = stdin_closed(), if self.until_eof => false,

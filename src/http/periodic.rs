@@ -11,7 +11,7 @@ use crate::http::tls::TlsCertificate;
 use crate::metrics::ReloadTarget;
 
 /// Interval of the tasks.
-const INTERVAL: Duration = Duration::from_secs(1);
+const TASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of the tasks.
 pub(in crate::http) struct PeriodicTasks {
@@ -24,11 +24,11 @@ impl PeriodicTasks {
     /// Reloads changed keys and certificates, and removes idle rate limiters, until the task is
     /// aborted.
     pub(in crate::http) async fn run(self) {
-        let mut interval = rt::time::interval(INTERVAL);
+        let mut interval = rt::time::interval(TASK_INTERVAL);
         loop {
             interval.tick().await;
-            self.report(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
-            self.report(
+            self.report_reload(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
+            self.report_reload(
                 self.certificate.as_ref().map_or(Ok(false), |certificate| certificate.reload_if_changed()),
                 ReloadTarget::Certificate,
                 "the certificate",
@@ -38,7 +38,7 @@ impl PeriodicTasks {
     }
 
     /// Logs the result of a reload and counts failures.
-    fn report(&self, result: Result<bool, impl Error + 'static>, target: ReloadTarget, name: &str) {
+    fn report_reload(&self, result: Result<bool, impl Error + 'static>, target: ReloadTarget, name: &str) {
         match result {
             Ok(false) => {}
             Ok(true) => tracing::info!(what = name, "reloaded a changed file"),

@@ -16,9 +16,9 @@ use crate::auth::{ApiKey, KeyId, KeyRing};
 
 /// Largest number of addresses with their own limiter, about 100 bytes each. Beyond it, several
 /// addresses share a limiter.
-const MAX_ADDRESSES: usize = 100_000;
+const MAX_UNSHARED_ADDRESSES: usize = 100_000;
 /// Number of shared limiters.
-const SHARED_LIMITERS: u64 = 1024;
+const SHARED_LIMITER_COUNT: u64 = 1024;
 
 /// Configuration of the rate limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub(in crate::http) struct RateLimits<C: Clock = DefaultClock> {
     /// The limiters of keys with a limit that have been used.
     keys: HashMap<KeyId, Arc<GlobalRateLimiter<C>>>,
     addresses: Option<AddressRateLimiter<C>>,
-    /// Whether [`MAX_ADDRESSES`] is reached, so that further addresses share limiters.
-    is_full: AtomicBool,
+    /// Whether [`MAX_UNSHARED_ADDRESSES`] is reached, so that further addresses share limiters.
+    shares_limiters: AtomicBool,
     hasher: RandomState,
 }
 
@@ -61,7 +61,7 @@ impl<C: Clock + Clone> RateLimits<C> {
             clock,
             keys: HashMap::new(),
             addresses,
-            is_full: AtomicBool::new(false),
+            shares_limiters: AtomicBool::new(false),
             hasher: RandomState::new(),
         }
     }
@@ -74,22 +74,24 @@ impl<C: Clock + Clone> RateLimits<C> {
             .get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
         // A count above the burst is impossible, because the batch limit is checked first.
-        limiter.check_n(count).map_or(Ok(()), |counted| counted.map_err(|until| self.wait(&until)))
+        limiter.check_n(count).map_or(Ok(()), |counted| counted.map_err(|until| self.retry_delay(&until)))
     }
 
     /// Charges an address for `count` events or requests.
     pub(in crate::http) fn check_address(&self, address: IpAddr, count: u32) -> Result<(), RateExceeded> {
         let (Some(addresses), Some(count)) = (&self.addresses, NonZeroU32::new(count)) else { return Ok(()) };
         let mut client = client_network(address);
-        if self.is_full.load(Ordering::Relaxed) {
+        if self.shares_limiters.load(Ordering::Relaxed) {
             // No client has an address in 0.0.0.0/8, so these addresses can stand for the shared
             // limiters.
-            client = IpAddr::V4(Ipv4Addr::from_bits((self.hasher.hash_one(client) % SHARED_LIMITERS) as u32));
+            client = IpAddr::V4(Ipv4Addr::from_bits((self.hasher.hash_one(client) % SHARED_LIMITER_COUNT) as u32));
         }
-        addresses.check_key_n(&client, count).map_or(Ok(()), |counted| counted.map_err(|until| self.wait(&until)))
+        addresses
+            .check_key_n(&client, count)
+            .map_or(Ok(()), |counted| counted.map_err(|until| self.retry_delay(&until)))
     }
 
-    fn wait(&self, until: &NotUntil<C::Instant>) -> RateExceeded {
+    fn retry_delay(&self, until: &NotUntil<C::Instant>) -> RateExceeded {
         RateExceeded(until.wait_time_from(self.clock.now()))
     }
 
@@ -98,7 +100,7 @@ impl<C: Clock + Clone> RateLimits<C> {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {
             addresses.retain_recent();
-            self.is_full.store(addresses.len() >= MAX_ADDRESSES, Ordering::Relaxed);
+            self.shares_limiters.store(addresses.len() >= MAX_UNSHARED_ADDRESSES, Ordering::Relaxed);
         }
     }
 }
@@ -111,8 +113,8 @@ impl RateLimitSettings {
     }
 }
 
-/// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, because one
-/// client usually owns all 2^64 addresses of it [RFC 6177].
+/// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, because
+/// one client usually owns all 2^64 addresses of it [RFC 6177].
 pub(in crate::http) fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -125,21 +127,21 @@ mod tests {
     use super::*;
     use governor::clock::FakeRelativeClock;
 
-    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const CLIENT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn limits(per_key: u32, per_address: u32, batch: u32) -> (RateLimits<FakeRelativeClock>, FakeRelativeClock) {
+    fn new_limits(per_key: u32, per_address: u32, batch: u32) -> (RateLimits<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
         (RateLimits::new(RateLimitSettings { per_key, per_address, burst: batch }, clock.clone()), clock)
     }
 
-    fn key(rate: Option<u32>) -> ApiKey {
+    fn new_key(rate: Option<u32>) -> ApiKey {
         ApiKey::generate("k", "write".parse().unwrap(), rate, 0).unwrap().0
     }
 
     #[test]
     fn key_has_its_own_rate_or_the_default() {
-        let (limits, clock) = limits(10, 0, 0);
-        let (default, fast, unlimited) = (key(None), key(Some(20)), key(Some(0)));
+        let (limits, clock) = new_limits(10, 0, 0);
+        let (default, fast, unlimited) = (new_key(None), new_key(Some(20)), new_key(Some(0)));
         let admitted = |key: &ApiKey| (0..1000).filter(|_| limits.check_key(key, 1).is_ok()).count();
         assert_eq!((admitted(&default), admitted(&fast), admitted(&unlimited)), (10, 20, 1000));
         // A tenth of a second restores a tenth of the rate.
@@ -150,8 +152,8 @@ mod tests {
 
     #[test]
     fn admits_the_configured_rate_under_overload() {
-        let (limits, clock) = limits(50, 0, 100);
-        let (key, mut admitted) = (key(None), 0);
+        let (limits, clock) = new_limits(50, 0, 100);
+        let (key, mut admitted) = (new_key(None), 0);
         // 500 per second for 20 seconds, in batches of 10.
         for _ in 0..1000 {
             clock.advance(Duration::from_millis(20));
@@ -163,21 +165,23 @@ mod tests {
 
     #[test]
     fn whole_batch_fits_into_any_limit() {
-        let (limits, clock) = limits(1, 1, 100);
-        let key = key(None);
+        let (limits, clock) = new_limits(1, 1, 100);
+        let key = new_key(None);
         assert!(
             limits.check_key(&key, 1).is_ok()
                 && limits.check_key(&key, 99).is_ok()
                 && limits.check_key(&key, 1).is_err()
         );
-        assert!(limits.check_address(CLIENT, 100).is_ok() && limits.check_address(CLIENT, 100).is_err());
+        assert!(
+            limits.check_address(CLIENT_ADDRESS, 100).is_ok() && limits.check_address(CLIENT_ADDRESS, 100).is_err()
+        );
         clock.advance(Duration::from_secs(100));
         assert!(limits.check_key(&key, 100).is_ok());
     }
 
     #[test]
     fn addresses_of_one_network_share_a_limiter() {
-        let (limits, _) = limits(0, 2, 0);
+        let (limits, _) = new_limits(0, 2, 0);
         let of = |text: &str| limits.check_address(text.parse().unwrap(), 1).is_ok();
         assert!(of("2001:db8::1") && of("2001:db8::2") && !of("2001:db8:0:0:ffff::3") && of("2001:db8:0:1::1"));
         assert!(of("192.0.2.1") && of("::ffff:192.0.2.1") && !of("192.0.2.1") && of("192.0.2.2"));
@@ -185,19 +189,19 @@ mod tests {
 
     #[test]
     fn number_of_limiters_is_bounded() {
-        let (limits, clock) = limits(1, 1, 0);
-        let known = key(None);
+        let (limits, clock) = new_limits(1, 1, 0);
+        let known = new_key(None);
         let many = |from: u32, count: u32| {
             (from..from + count).for_each(|bits| drop(limits.check_address(Ipv4Addr::from_bits(bits).into(), 1)))
         };
         let held = || limits.addresses.as_ref().unwrap().len();
         let _ = limits.check_key(&known, 1);
-        many(1 << 24, MAX_ADDRESSES as u32);
+        many(1 << 24, MAX_UNSHARED_ADDRESSES as u32);
         limits.evict_idle(&KeyRing::default());
         assert!(limits.keys.pin().is_empty());
         // From here on, new addresses share limiters.
         many(1 << 28, 300_000);
-        assert!(held() <= MAX_ADDRESSES + SHARED_LIMITERS as usize, "{}", held());
+        assert!(held() <= MAX_UNSHARED_ADDRESSES + SHARED_LIMITER_COUNT as usize, "{}", held());
         clock.advance(Duration::from_secs(2));
         limits.evict_idle(&KeyRing::default());
         assert_eq!(held(), 0);

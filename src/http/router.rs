@@ -60,7 +60,7 @@ macro_rules! register {
     ($config:ident, $prefix:literal, $infos:ident, $( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
         let mut rows = $infos.iter();
         $( if let Some(info) = rows.next() {
-            $config.service(resource(info, $prefix)$(.route(web::method(Method::$method).to($($handler)::+)))+);
+            $config.service(route_resource(info, $prefix)$(.route(web::method(Method::$method).to($($handler)::+)))+);
         } )*
     };
 }
@@ -141,44 +141,44 @@ route_table! {
         "/v1/identify" Write Segment => POST segment::identify;
         "/v1/alias" Write Segment => POST segment::alias;
         "/v1/group" Write Segment => POST segment::group;
-        "/v1/batch" Write Segment => POST segment::take_segment_batch;
+        "/v1/batch" Write Segment => POST segment::ingest_segment_batch;
         "/v1/capture.js" Public Other => GET beacon::get_beacon_script;
         "/openapi.json" Public Other => GET openapi::get_description;
         "/docs" Public Other => GET openapi::get_docs;
     }
     admin {
-        "/" Admin Admin => GET console::home;
-        "/metrics" Metrics Admin => GET admin::probes::exposition, HEAD admin::probes::exposition;
-        "/healthz" Public Admin => GET admin::probes::alive, HEAD admin::probes::alive;
-        "/healthz/journal" Public Admin => GET admin::probes::journal, HEAD admin::probes::journal;
-        "/readyz" Public Admin => GET admin::probes::ready, HEAD admin::probes::ready;
-        "/admin/model" Admin Admin => GET admin::model::model, HEAD admin::model::model;
-        "/admin/model/checkpoint" Admin Admin => POST admin::model::checkpoint;
-        "/admin/model/rollback" Admin Admin => POST admin::model::rollback;
-        "/admin/model/pause" Admin Admin => POST admin::model::pause;
-        "/admin/model/resume" Admin Admin => POST admin::model::resume;
-        "/admin/model/learning-rate" Admin Admin => POST admin::model::learning_rate;
-        "/admin/recall/recluster" Admin Admin => POST admin::model::recluster;
-        "/admin/settings" Admin Admin => GET admin::settings::settings, HEAD admin::settings::settings;
-        "/admin/settings/reload" Admin Admin => POST admin::settings::reload;
-        "/admin/log-level" Admin Admin => POST admin::settings::log_level;
-        "/admin/drain" Admin Admin => POST admin::settings::drain;
-        "/admin/keys" Admin Admin => GET admin::keys::list, POST admin::keys::create;
-        "/admin/keys/{id}" Admin Admin => DELETE admin::keys::revoke;
-        "/admin/status" Admin Admin => GET admin::status::status, HEAD admin::status::status;
-        "/admin/history" Admin Admin => GET admin::status::history;
-        "/admin/stream" Admin Admin => GET admin::status::listen;
-        "/admin/store" Admin Admin => GET admin::store::store;
-        "/admin/quarantine" Admin Admin => GET admin::store::quarantine, HEAD admin::store::quarantine;
-        "/admin/backup" Admin Admin => POST admin::store::backup;
-        "/admin/store/compact" Admin Admin => POST admin::store::compact;
-        "/admin/erasures" Admin Admin => GET admin::store::erasures;
-        "/admin/journal" Admin Admin => GET admin::store::journal;
-        "/admin/sessions" Admin Admin => GET admin::sessions::list;
-        "/admin/sessions/{user}" Admin Admin => GET admin::sessions::look;
-        "/admin/items" Admin Admin => GET admin::items::list;
-        "/admin/items/{item}" Admin Admin => GET admin::items::look;
-        "/admin/recall" Admin Admin => GET admin::candidates::look;
+        "/" Admin Admin => GET console::redirect_to_console;
+        "/metrics" Metrics Admin => GET admin::probes::get_metrics, HEAD admin::probes::get_metrics;
+        "/healthz" Public Admin => GET admin::probes::get_liveness, HEAD admin::probes::get_liveness;
+        "/healthz/journal" Public Admin => GET admin::probes::get_journal_health, HEAD admin::probes::get_journal_health;
+        "/readyz" Public Admin => GET admin::probes::get_readiness, HEAD admin::probes::get_readiness;
+        "/admin/model" Admin Admin => GET admin::model::get_model_status, HEAD admin::model::get_model_status;
+        "/admin/model/checkpoint" Admin Admin => POST admin::model::write_checkpoint;
+        "/admin/model/rollback" Admin Admin => POST admin::model::roll_back_model;
+        "/admin/model/pause" Admin Admin => POST admin::model::pause_learning;
+        "/admin/model/resume" Admin Admin => POST admin::model::resume_learning;
+        "/admin/model/learning-rate" Admin Admin => POST admin::model::set_learning_rate;
+        "/admin/recall/recluster" Admin Admin => POST admin::model::recluster_items;
+        "/admin/settings" Admin Admin => GET admin::settings::get_settings, HEAD admin::settings::get_settings;
+        "/admin/settings/reload" Admin Admin => POST admin::settings::reload_settings;
+        "/admin/log-level" Admin Admin => POST admin::settings::set_log_level;
+        "/admin/drain" Admin Admin => POST admin::settings::set_draining;
+        "/admin/keys" Admin Admin => GET admin::keys::list_keys, POST admin::keys::create_key;
+        "/admin/keys/{id}" Admin Admin => DELETE admin::keys::revoke_key;
+        "/admin/status" Admin Admin => GET admin::status::get_status, HEAD admin::status::get_status;
+        "/admin/history" Admin Admin => GET admin::status::get_history;
+        "/admin/stream" Admin Admin => GET admin::status::stream_status;
+        "/admin/store" Admin Admin => GET admin::store::get_store;
+        "/admin/quarantine" Admin Admin => GET admin::store::get_quarantine, HEAD admin::store::get_quarantine;
+        "/admin/backup" Admin Admin => POST admin::store::create_backup;
+        "/admin/store/compact" Admin Admin => POST admin::store::compact_store;
+        "/admin/erasures" Admin Admin => GET admin::store::list_erasures;
+        "/admin/journal" Admin Admin => GET admin::store::export_journal_range;
+        "/admin/sessions" Admin Admin => GET admin::sessions::list_sessions;
+        "/admin/sessions/{user}" Admin Admin => GET admin::sessions::inspect_session;
+        "/admin/items" Admin Admin => GET admin::items::list_items;
+        "/admin/items/{item}" Admin Admin => GET admin::items::get_item_view;
+        "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
     }
     console {
         "/console" Admin Admin => GET console::overview::page;
@@ -196,7 +196,7 @@ route_table! {
 }
 
 /// A path without its handlers: it checks the access and answers other methods with 405.
-fn resource(
+fn route_resource(
     info: &RouteInfo,
     prefix: &str,
 ) -> Resource<
@@ -209,7 +209,7 @@ fn resource(
 }
 
 /// The scope that a path of the public API needs.
-fn scope_of(path: &str) -> Option<Scope> {
+fn required_scope(path: &str) -> Option<Scope> {
     match PUBLIC_ROUTES.iter().find(|route| route.path == path)?.access {
         RequiredAccess::Scope(scope) => Some(scope),
         RequiredAccess::Public | RequiredAccess::AnyKey => None,
@@ -218,16 +218,16 @@ fn scope_of(path: &str) -> Option<Scope> {
 
 /// The OpenAPI document of a public API that requires keys or not.
 pub(in crate::http) fn openapi_document(requires_key: bool) -> utoipa::openapi::OpenApi {
-    schema::openapi::document(PublicOperations::openapi(), requires_key, scope_of)
+    schema::openapi::document(PublicOperations::openapi(), requires_key, required_scope)
 }
 
 /// The document as JSON, rendered once.
 fn openapi_json(requires_key: bool) -> Bytes {
-    static WITHOUT_KEYS: LazyLock<Bytes> = LazyLock::new(|| to_json(false));
-    static WITH_KEYS: LazyLock<Bytes> = LazyLock::new(|| to_json(true));
-    Bytes::clone(if requires_key { &WITH_KEYS } else { &WITHOUT_KEYS })
+    static DOCUMENT_WITHOUT_KEYS: LazyLock<Bytes> = LazyLock::new(|| render_openapi_json(false));
+    static DOCUMENT_WITH_KEYS: LazyLock<Bytes> = LazyLock::new(|| render_openapi_json(true));
+    Bytes::clone(if requires_key { &DOCUMENT_WITH_KEYS } else { &DOCUMENT_WITHOUT_KEYS })
 }
 
-fn to_json(requires_key: bool) -> Bytes {
+fn render_openapi_json(requires_key: bool) -> Bytes {
     openapi_document(requires_key).to_json().unwrap_or_default().into()
 }

@@ -22,7 +22,7 @@ use crate::http::middleware::body_timeout::BodyTimeout;
 use crate::http::middleware::decompress::MaxBodyBytes;
 use crate::http::middleware::host_check::BrowserGuard;
 use crate::http::middleware::measure::EndpointLabels;
-use crate::http::middleware::queue_wait::QueueWait;
+use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::periodic::PeriodicTasks;
 use crate::http::rate_limits::{RateLimitSettings, RateLimits};
 use crate::http::router::{self, admin_routes, public_routes};
@@ -50,7 +50,7 @@ use crate::metrics::{Endpoint, RefusalReason};
 use crate::settings::LiveSettings;
 
 /// Largest number of connections to the admin endpoint.
-const ADMIN_CONNECTIONS: usize = 256;
+const MAX_ADMIN_CONNECTIONS: usize = 256;
 
 /// Addresses, limits and access of both servers.
 #[derive(Debug, Clone)]
@@ -105,7 +105,7 @@ pub struct ServerOptions {
 impl ServerOptions {
     /// The URL scheme of both servers.
     #[must_use]
-    pub fn scheme(&self) -> &'static str {
+    pub fn url_scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
@@ -114,8 +114,8 @@ impl ServerOptions {
     fn for_admin(&self) -> Self {
         Self {
             workers: 1,
-            max_connections: ADMIN_CONNECTIONS,
-            max_connections_per_address: ADMIN_CONNECTIONS / 2,
+            max_connections: MAX_ADMIN_CONNECTIONS,
+            max_connections_per_address: MAX_ADMIN_CONNECTIONS / 2,
             cors_origins: Vec::new(),
             queue_wait: None,
             ..self.clone()
@@ -134,7 +134,7 @@ pub struct ListenAddresses {
 
 impl ListenAddresses {
     /// Writes the addresses to `addresses.json` of the data directory.
-    fn write(&self, data_dir: &Path, scheme: &str) -> Result<(), ServerError> {
+    fn write_file(&self, data_dir: &Path, scheme: &str) -> Result<(), ServerError> {
         let file = data_dir.join("addresses.json");
         let text = serde_json::json!({ "api": format!("{scheme}://{}", self.api), "admin": format!("{scheme}://{}", self.admin) });
         std::fs::write(&file, format!("{text}\n")).map_err(|source| ServerError::WriteAddresses { file, source })
@@ -196,7 +196,7 @@ pub struct HttpServers {
     handles: [ServerHandle; 2],
     /// The status sampler and the periodic tasks. These tasks stop first, so that shutdown does not
     /// wait for their subscribers.
-    upkeep: [JoinHandle<()>; 2],
+    background_tasks: [JoinHandle<()>; 2],
 }
 
 /// Whether requests to an address need a key.
@@ -235,8 +235,8 @@ impl HttpServers {
         keys: Arc<KeyStore>,
         data_dir: &Path,
     ) -> Result<Self, ServerError> {
-        let (public, api) = listen_at(settings.listen, "--listen")?;
-        let (admin, admin_address) = listen_at(settings.admin_listen, "--admin-listen")?;
+        let (public, api) = bind_and_get_address(settings.listen, "--listen")?;
+        let (admin, admin_address) = bind_and_get_address(settings.admin_listen, "--admin-listen")?;
         let addresses = ListenAddresses { api, admin: admin_address };
         let recommendations =
             RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
@@ -261,7 +261,7 @@ impl HttpServers {
         let limits = Arc::new(RateLimits::new(settings.rate_limits, DefaultClock::default()));
         let periodic_tasks =
             PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
-        let upkeep = [spawn_sampler(shared.clone(), publisher), rt::spawn(periodic_tasks.run())];
+        let background_tasks = [spawn_sampler(shared.clone(), publisher), rt::spawn(periodic_tasks.run())];
         let servers =
             build_servers((public, admin), addresses, &shared, &keys, certificate.as_ref(), limits, settings)?;
         let handles = servers.map(|server| {
@@ -269,13 +269,13 @@ impl HttpServers {
             rt::spawn(server);
             handle
         });
-        addresses.write(data_dir, settings.scheme())?;
-        Ok(Self { addresses, handles, upkeep })
+        addresses.write_file(data_dir, settings.url_scheme())?;
+        Ok(Self { addresses, handles, background_tasks })
     }
 
     /// Stops accepting requests and waits for open ones.
     pub async fn close(&self) {
-        self.upkeep.iter().for_each(JoinHandle::abort);
+        self.background_tasks.iter().for_each(JoinHandle::abort);
         for handle in &self.handles {
             handle.stop(true).await;
         }
@@ -312,8 +312,8 @@ fn build_servers(
     let public_setup = setup(Endpoint::Other, addresses.api, Some(limits));
     let admin_setup = setup(Endpoint::Admin, addresses.admin, None);
     Ok([
-        serve(public, public_setup, settings, api_guard, public_routes)?,
-        serve(admin, admin_setup, &settings.for_admin(), Some(admin_guard), admin_routes)?,
+        serve_endpoint(public, public_setup, settings, api_guard, public_routes)?,
+        serve_endpoint(admin, admin_setup, &settings.for_admin(), Some(admin_guard), admin_routes)?,
     ])
 }
 
@@ -326,14 +326,14 @@ fn cors_policy(origins: &[String]) -> Cors {
 }
 
 /// Listens at an address. Returns the listener and its address, with the port that was chosen.
-fn listen_at(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
-    let listener = listen(address, flag)?;
+fn bind_and_get_address(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listener = bind_listener(address, flag)?;
     let local =
         listener.local_addr().map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })?;
     Ok((listener, local))
 }
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
+fn bind_listener(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })
 }
 
@@ -346,7 +346,7 @@ struct EndpointSetup {
     certificate: Option<Arc<TlsCertificate>>,
 }
 
-fn serve(
+fn serve_endpoint(
     listener: TcpListener,
     setup: EndpointSetup,
     settings: &ServerOptions,
@@ -358,7 +358,7 @@ fn serve(
         refused: api.metrics().refused_requests.with_label(RefusalReason::AddressConnections).clone(),
         stalled: api.metrics().stalled_connections.clone(),
     };
-    let queue_wait = QueueWait(settings.queue_wait);
+    let queue_wait = MaxQueueWait(settings.queue_wait);
     let (max_body, shared, origins, body_timeout) =
         (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {

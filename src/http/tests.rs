@@ -18,10 +18,10 @@ use crate::http::router::{
 };
 use crate::http::schema::query::RecommendationQuery;
 
-type Routes = fn(&mut ServiceConfig);
+type RegisterRoutes = fn(&mut ServiceConfig);
 
 /// The patterns that a server registers, from the debug output of its router.
-pub(in crate::http) async fn served_paths(routes: Routes) -> BTreeSet<String> {
+pub(in crate::http) async fn served_paths(routes: RegisterRoutes) -> BTreeSet<String> {
     let resource_map = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
     let app = init_service(App::new().configure(routes).default_service(resource_map)).await;
     let map = call_and_read_body(&app, TestRequest::get().uri("/!").to_request()).await;
@@ -54,18 +54,18 @@ fn required_access(routes: &[&[RouteInfo]], unknown: &[&str]) -> BTreeMap<String
 }
 
 /// The OpenAPI document as JSON.
-fn described(requires_key: bool) -> Value {
+fn openapi_document_json(requires_key: bool) -> Value {
     serde_json::to_value(openapi_document(requires_key)).unwrap()
 }
 
 /// The operations that a document describes for a path.
-fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d String, &'d Value)> {
+fn operations_of_path<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d String, &'d Value)> {
     document["paths"][path].as_object().unwrap().iter()
 }
 
 /// Sends every method to every path, with every kind of key and without one, and checks which
 /// requests are refused.
-async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
+async fn check_access(routes: RegisterRoutes, needs: &BTreeMap<String, RequiredAccess>) {
     let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
     let app = App::new().app_data(Data::new(authorizer.clone())).configure(routes).default_service(web::to(not_found));
     let app = init_service(app).await;
@@ -147,7 +147,7 @@ fn public_table_grants_the_documented_access() {
 #[test]
 fn document_states_the_security_of_every_operation() {
     for requires_key in [true, false] {
-        let document = described(requires_key);
+        let document = openapi_document_json(requires_key);
         for RouteInfo { path, access: needs, .. } in PUBLIC_ROUTES.iter().copied() {
             let expected = match needs {
                 RequiredAccess::Scope(scope) => {
@@ -160,7 +160,7 @@ fn document_states_the_security_of_every_operation() {
                 }
                 _ => Value::Null,
             };
-            for (method, operation) in operations(&document, path) {
+            for (method, operation) in operations_of_path(&document, path) {
                 assert_eq!(operation["security"], expected, "{method} {path}");
                 let answers = |status: &str| operation["responses"].get(status).is_some();
                 let can_refuse = requires_key && needs != RequiredAccess::Public;
@@ -178,12 +178,12 @@ fn document_states_the_security_of_every_operation() {
 async fn accepts_a_key_only_as_documented() {
     let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
     let app = init_service(App::new().app_data(Data::new(authorizer)).configure(public_routes)).await;
-    let document = described(true);
+    let document = openapi_document_json(true);
     for (path, scope) in PUBLIC_ROUTES.iter().filter_map(|route| {
         if let RequiredAccess::Scope(scope) = route.access { Some((route.path, scope)) } else { None }
     }) {
         let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
-        for (method, operation) in operations(&document, path) {
+        for (method, operation) in operations_of_path(&document, path) {
             for (name, scheme) in document["components"]["securitySchemes"].as_object().unwrap() {
                 let send =
                     || TestRequest::default().method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
@@ -229,7 +229,9 @@ async fn admin_endpoint_checks_the_access_of_the_table() {
 
 #[actix_web::test]
 async fn neither_server_serves_the_paths_of_the_other() {
-    for (here, there) in [(public_routes as Routes, admin_routes as Routes), (admin_routes, public_routes)] {
+    for (here, there) in
+        [(public_routes as RegisterRoutes, admin_routes as RegisterRoutes), (admin_routes, public_routes)]
+    {
         let authorizer = test_authorizer(false, &[]).0;
         let app = init_service(
             App::new().app_data(Data::new(authorizer)).configure(here).default_service(web::to(not_found)),
@@ -247,7 +249,7 @@ async fn neither_server_serves_the_paths_of_the_other() {
 }
 
 /// The methods that the document describes for each path.
-fn paths(document: &Value) -> Vec<(String, Vec<String>)> {
+fn methods_by_path(document: &Value) -> Vec<(String, Vec<String>)> {
     let paths = document["paths"].as_object().unwrap().iter();
     paths
         .map(|(path, methods)| {
@@ -258,7 +260,7 @@ fn paths(document: &Value) -> Vec<(String, Vec<String>)> {
 
 #[actix_web::test]
 async fn every_route_is_described_and_every_described_route_exists() {
-    let paths = paths(&described(true));
+    let paths = methods_by_path(&openapi_document_json(true));
     assert_eq!(served_paths(public_routes).await, paths.iter().map(|(path, _)| path.clone()).collect());
 
     let app =
@@ -283,7 +285,7 @@ async fn every_route_is_described_and_every_described_route_exists() {
 
 #[test]
 fn every_parameter_of_a_recommendation_is_described() {
-    let document = described(true);
+    let document = openapi_document_json(true);
     let parameters = document["paths"]["/v1/users/{user}/recommendations"]["get"]["parameters"].as_array().unwrap();
     let named = parameters.iter().filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap());
     let known = RecommendationQuery::PARAMETER_NAMES.into_iter().chain(["recommendation_id", "offset"]);

@@ -64,7 +64,7 @@ impl TlsCertificate {
     pub(in crate::http) fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
         let last_versions = file_versions(files);
         Ok(Arc::new(Self {
-            current: ArcSwap::from_pointee(read(files)?),
+            current: ArcSwap::from_pointee(read_certified_key(files)?),
             last_versions: Mutex::new(last_versions),
             files: files.clone(),
         }))
@@ -82,13 +82,13 @@ impl TlsCertificate {
             return Ok(false);
         }
         *last_versions = file_versions;
-        self.current.store(Arc::new(read(&self.files)?));
+        self.current.store(Arc::new(read_certified_key(&self.files)?));
         Ok(true)
     }
 
     /// The TLS configuration of a server.
     pub(in crate::http) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
-        let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let versions = ServerConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?;
         Ok(versions.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
     }
 }
@@ -99,7 +99,7 @@ impl ResolvesServerCert for TlsCertificate {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -110,7 +110,7 @@ fn file_versions(files: &TlsFiles) -> [CertificateVersion; 2] {
     })
 }
 
-fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
+fn read_certified_key(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let read_error = |file: &Path| {
         let file = file.to_owned();
         |source| TlsError::Read { file, source }
@@ -122,5 +122,5 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
         return Err(TlsError::NoCertificate(files.cert.clone()));
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(read_error(&files.key))?;
-    Ok(CertifiedKey::from_der(chain, key, &provider())?)
+    Ok(CertifiedKey::from_der(chain, key, &crypto_provider())?)
 }

@@ -18,12 +18,16 @@ pub fn describe_tls_error(error: &Error) -> String {
         }
         Error::NoCertificatesPresented => "the other side has no certificate".to_owned(),
         Error::PeerIncompatible(reason) => {
-            format!("the other side supports no common TLS version or cipher ({})", in_words(reason))
+            format!("the other side supports no common TLS version or cipher ({})", debug_text_to_words(reason))
         }
-        Error::PeerMisbehaved(reason) => format!("the other side broke the TLS protocol ({})", in_words(reason)),
-        Error::AlertReceived(alert) => format!("the other side ended the TLS handshake ({})", in_words(alert)),
+        Error::PeerMisbehaved(reason) => {
+            format!("the other side broke the TLS protocol ({})", debug_text_to_words(reason))
+        }
+        Error::AlertReceived(alert) => {
+            format!("the other side ended the TLS handshake ({})", debug_text_to_words(alert))
+        }
         Error::General(reason) => reason.clone(),
-        other => in_words(other),
+        other => debug_text_to_words(other),
     }
 }
 
@@ -46,13 +50,13 @@ fn describe_certificate_error(error: &CertificateError) -> String {
         CertificateError::Other(error) if format!("{error:?}").contains("CaUsedAsEndEntity") => {
             "the daemon presents a CA certificate as its own; create a server certificate (basicConstraints = CA:FALSE) and sign it with the CA"
         }
-        other => return format!("the certificate is invalid ({})", in_words(other)),
+        other => return format!("the certificate is invalid ({})", debug_text_to_words(other)),
     };
     text.to_owned()
 }
 
 /// The debug text as words: `Other(OtherError(MissingExtension))` becomes "missing extension".
-fn in_words(value: &impl Debug) -> String {
+fn debug_text_to_words(value: &impl Debug) -> String {
     let text = format!("{value:?}");
     let name = text.split(['{', ' ']).next().unwrap_or_default().trim_end_matches(')');
     let name = name.rsplit('(').next().unwrap_or_default();

@@ -120,7 +120,8 @@ impl FileLineReader {
         Ok(columns)
     }
 
-    /// Parses the next line or record with `read`; `None` at the end of the file and after a [`FileError`].
+    /// Parses the next line or record with `read`; `None` at the end of the file and after a
+    /// [`FileError`].
     pub(super) fn read_next<T>(
         &mut self,
         read: impl FnOnce(&[u8]) -> Result<T, ValidationError>,

@@ -226,8 +226,8 @@ mod tests {
         assert_eq!((item_id.as_str(), item.categories.as_slice()), ("tea", &["hot".to_owned(), "cold".to_owned()][..]));
     }
 
-    /// Shopify's product export: the rows of further variants leave the product's columns empty, and
-    /// descriptions contain line ends.
+    /// Shopify's product export: the rows of further variants leave the product's columns empty,
+    /// and descriptions contain line ends.
     #[test]
     fn rows_of_variants_keep_the_attributes_of_the_product() {
         let rows =

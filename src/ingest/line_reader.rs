@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 
-/// Longest line or record, in bytes: several times the largest event. The bound keeps a file without
-/// line ends from filling the memory.
+/// Longest line or record, in bytes: several times the largest event. The bound keeps a file
+/// without line ends from filling the memory.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Reads a stream line by line into one reused buffer.
@@ -237,7 +237,8 @@ mod tests {
         assert_eq!(lines.line_number, 2);
     }
 
-    /// The records of a text with the number of their first line; `None` is a line that is too long.
+    /// The records of a text with the number of their first line; `None` is a line that is too
+    /// long.
     fn read_all_records(mut text: &[u8]) -> Vec<(u64, Option<String>)> {
         let (mut lines, mut records) = (LineReader::new(), Vec::new());
         while let Some(record) = lines.read_record(&mut text, b',').unwrap() {

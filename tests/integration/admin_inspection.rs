@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 use crate::random::random_visits;
 
 /// Starts a daemon that has learned 600 events and clustered the items.
@@ -18,7 +18,7 @@ fn start_with_visits(home: &DaemonHome) -> Daemon {
     daemon
 }
 
-fn list<'v>(value: &'v Value, at: &str) -> &'v Vec<Value> {
+fn array_at<'v>(value: &'v Value, at: &str) -> &'v Vec<Value> {
     value.pointer(at).and_then(Value::as_array).unwrap_or_else(|| panic!("no list at {at} in {value}"))
 }
 
@@ -53,30 +53,32 @@ fn session_inspection_shows_the_real_list_and_has_no_side_effects() {
     );
     assert_eq!(daemon.next_offset(), 600, "inspection is not journalled as an impression");
 
-    let steps: Vec<_> = list(&first, "/sequence").iter().map(|step| step["item"].as_str().unwrap()).collect();
+    let steps: Vec<_> = array_at(&first, "/sequence").iter().map(|step| step["item"].as_str().unwrap()).collect();
     assert_eq!(steps, seen[seen.len().saturating_sub(50)..]);
-    assert_eq!(list(&first, "/sequence")[0]["boundary"], seen.len() <= 50);
-    let o = list(&first, "/hidden/vectors").last().unwrap();
-    let norm = list(o, "/values").iter().map(|value| value.as_f64().unwrap().powi(2)).sum::<f64>().sqrt();
+    assert_eq!(array_at(&first, "/sequence")[0]["boundary"], seen.len() <= 50);
+    let o = array_at(&first, "/hidden/vectors").last().unwrap();
+    let norm = array_at(o, "/values").iter().map(|value| value.as_f64().unwrap().powi(2)).sum::<f64>().sqrt();
     assert!((norm - first["hidden"]["norm"].as_f64().unwrap()).abs() < 1e-4 && norm > 0.0, "{o}");
     // An LSTM with 8 hidden units: h, c, m, x and o.
-    let names: Vec<_> = list(&first, "/hidden/vectors").iter().map(|vector| vector["name"].as_str().unwrap()).collect();
-    assert_eq!((names, list(o, "/values").len()), (vec!["h", "c", "m", "x", "o"], 8));
+    let names: Vec<_> =
+        array_at(&first, "/hidden/vectors").iter().map(|vector| vector["name"].as_str().unwrap()).collect();
+    assert_eq!((names, array_at(o, "/values").len()), (vec!["h", "c", "m", "x", "o"], 8));
 
     let response: Vec<_> =
-        list(&first, "/answer/items").iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect();
+        array_at(&first, "/answer/items").iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect();
     let ranking: Vec<_> =
-        list(&first, "/ranking").iter().map(|item| item["item"].as_str().unwrap().to_owned()).collect();
+        array_at(&first, "/ranking").iter().map(|item| item["item"].as_str().unwrap().to_owned()).collect();
     assert_eq!(response, ranking, "all ranked items are eligible");
-    let best = &list(&first, "/ranking")[0];
-    assert!(best["score"].as_f64() > list(&first, "/ranking")[1]["score"].as_f64(), "{best}");
-    let transitions = list(&first, "/candidates/sources").iter().find(|list| list["source"] == "transitions").unwrap();
+    let best = &array_at(&first, "/ranking")[0];
+    assert!(best["score"].as_f64() > array_at(&first, "/ranking")[1]["score"].as_f64(), "{best}");
+    let transitions =
+        array_at(&first, "/candidates/sources").iter().find(|list| list["source"] == "transitions").unwrap();
     assert!(
-        list(transitions, "/items").iter().any(|candidate| candidate["rank"] == 1),
+        array_at(transitions, "/items").iter().any(|candidate| candidate["rank"] == 1),
         "the transitions source lists the next item of the ring: {transitions}"
     );
     assert!(best["shares"].as_object().unwrap().values().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap())));
-    assert!(list(&first, "/answer/items").iter().any(|item| !item["explanation"]["moved_by"].is_null()), "{first}");
+    assert!(array_at(&first, "/answer/items").iter().any(|item| !item["explanation"]["moved_by"].is_null()), "{first}");
 
     // The next recommendation equals the inspected list.
     assert_eq!(daemon.recommended_items(&user), response);
@@ -93,7 +95,7 @@ fn live_and_stored_sessions_are_listed() {
     let get = |path: &str| daemon.get_admin(path).json();
     let users = |response: &Value| -> Vec<(String, bool)> {
         let one = |line: &Value| (line["user"].as_str().unwrap().to_owned(), line["idle_seconds"].is_u64());
-        list(response, "/sessions").iter().map(one).collect()
+        array_at(response, "/sessions").iter().map(one).collect()
     };
     let stored = get("/admin/sessions?user=user1&limit=3");
     assert_eq!(
@@ -101,7 +103,7 @@ fn live_and_stored_sessions_are_listed() {
         (vec![("user1".to_owned(), false), ("user10".to_owned(), false), ("user11".to_owned(), false)], &json!(true))
     );
     assert_eq!(get("/admin/sessions/user10")["sessions"], 1, "a stored session can be inspected");
-    daemon.send_events(&[event("new", "user11", "item1")]);
+    daemon.send_events(&[view_event("new", "user11", "item1")]);
     let both = get("/admin/sessions?user=user1&limit=2");
     assert_eq!(users(&both), [("user11".to_owned(), true), ("user1".to_owned(), false)]);
     assert_eq!(users(&get("/admin/sessions?user=nobody")), []);
@@ -121,8 +123,8 @@ fn items_recall_and_store_can_be_inspected() {
     assert_eq!(daemon.request("DELETE", "/v1/items/item8", "").status, 200);
     let get = |path: &str| daemon.get_admin(path).json();
     let all = get("/admin/items?limit=1000");
-    assert_eq!((&all["matching"], list(&all, "/items").len()), (&json!(60), 60));
-    let days: Vec<_> = list(&all, "/items").iter().map(|line| line["counts"]["day"].as_f64().unwrap()).collect();
+    assert_eq!((&all["matching"], array_at(&all, "/items").len()), (&json!(60), 60));
+    let days: Vec<_> = array_at(&all, "/items").iter().map(|line| line["counts"]["day"].as_f64().unwrap()).collect();
     assert!(days.is_sorted_by(|a, b| a >= b), "{days:?}");
     assert_eq!(get("/admin/items?query=EM5")["matching"], 11, "item5 and item50 to item59");
 
@@ -130,27 +132,28 @@ fn items_recall_and_store_can_be_inspected() {
     assert_eq!((&item["attributes"]["categories"], &item["attributes"]["price"]), (&json!(["tea"]), &json!(4.5)));
     assert_eq!(get("/admin/items/item8")["attributes"], Value::Null);
     assert!(item["counts"]["sessions"].as_u64() > Some(0) && item["cluster"].is_u64(), "{item}");
-    assert_eq!(list(&item, "/embedding").len(), 8);
+    assert_eq!(array_at(&item, "/embedding").len(), 8);
     let similar = daemon.get("/v1/items/item7/similar").json();
     let names = |response: &Value, at: &str| {
-        list(response, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>()
+        array_at(response, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(names(&item, "/similar"), names(&similar, "/items"));
     assert_eq!(daemon.get_admin("/admin/items/nothing").status, 404);
 
     let recall = get("/admin/recall");
-    let sizes: u64 = list(&recall, "/clusters").iter().map(|cluster| cluster["size"].as_u64().unwrap()).sum();
-    assert_eq!((sizes, list(&recall, "/items").len()), (60, 60), "every item is in one cluster and on the map");
-    let cluster = list(&recall, "/clusters").iter().find(|cluster| cluster["cluster"] == item["cluster"]).unwrap();
-    assert!(!list(cluster, "/top").is_empty());
-    let trending = list(&recall, "/sources").iter().find(|source| source["source"] == "trending").unwrap();
+    let sizes: u64 = array_at(&recall, "/clusters").iter().map(|cluster| cluster["size"].as_u64().unwrap()).sum();
+    assert_eq!((sizes, array_at(&recall, "/items").len()), (60, 60), "every item is in one cluster and on the map");
+    let cluster = array_at(&recall, "/clusters").iter().find(|cluster| cluster["cluster"] == item["cluster"]).unwrap();
+    assert!(!array_at(cluster, "/top").is_empty());
+    let trending = array_at(&recall, "/sources").iter().find(|source| source["source"] == "trending").unwrap();
     assert_eq!(trending["entries"], 60);
     assert_eq!(recall, get("/admin/recall"), "the item map is deterministic");
 
-    let store =
-        wait_for("a checkpoint", || Some(get("/admin/store")).filter(|store| !list(store, "/checkpoints").is_empty()));
+    let store = wait_for("a checkpoint", || {
+        Some(get("/admin/store")).filter(|store| !array_at(store, "/checkpoints").is_empty())
+    });
     assert_eq!((&store["journal"], &store["quarantined"]), (&json!({ "begin": 0, "end": 602 }), &json!(0)));
-    let newest = &list(&store, "/checkpoints")[0];
+    let newest = &array_at(&store, "/checkpoints")[0];
     assert!(
         newest["offset"].as_u64() >= Some(200)
             && newest["bytes"].as_u64() > Some(1000)
@@ -182,7 +185,7 @@ fn status_streams_are_limited_and_do_not_delay_a_stop() {
         serde_json::from_str::<Value>(data.trim_start_matches("data: ")).unwrap()
     };
     wait_for("a status with the events", || (next()["journal"]["next_offset"] == 600).then_some(()));
-    daemon.send_events(&[event("late", "user1", "item1")]);
+    daemon.send_events(&[view_event("late", "user1", "item1")]);
     wait_for("a status with one more", || (next()["journal"]["next_offset"] == 601).then_some(()));
     // A stop that waited for the streams would take 10 s and still exit with 0. So the test checks
     // that the streams end.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use sequor::metrics::Metrics;
 
-use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
+use crate::daemon::{Daemon, DaemonHome, run_sequor, view_event, wait_for};
 use crate::disk_full::TmpfsDisk;
 use crate::ops_assets::{alert_names, metric_names_in, prometheus_rules};
 use crate::prometheus::{Prometheus, replace_required, shorten_alert_delays};
@@ -17,7 +17,7 @@ use crate::random::random_visits;
 use crate::restore::damaged_data_dir;
 
 /// Every alert and the test below that causes it.
-const CAUSED_BY: [(&str, &str); 23] = [
+const TEST_OF_ALERT: [(&str, &str); 23] = [
     ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
     ("SequorNotReady", "unusable_checkpoints_raise_alerts"),
@@ -45,9 +45,9 @@ const CAUSED_BY: [(&str, &str); 23] = [
 
 #[test]
 fn every_alert_has_a_test_that_causes_it() {
-    let caused: BTreeMap<_, _> = CAUSED_BY.into_iter().collect();
+    let caused: BTreeMap<_, _> = TEST_OF_ALERT.into_iter().collect();
     let names: BTreeSet<_> = caused.keys().map(|alert| (*alert).to_owned()).collect();
-    assert_eq!(names, alert_names(), "CAUSED_BY and the rules list different alerts");
+    assert_eq!(names, alert_names(), "TEST_OF_ALERT and the rules list different alerts");
     let page = include_str!("alerts.rs");
     for (alert, test) in caused {
         let body = page
@@ -72,7 +72,7 @@ fn metric_selectors(expression: &str) -> Vec<MetricSelector> {
         for (at, _) in expression.match_indices(name) {
             let rest = &expression[at + name.len()..];
             if rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_' || next == ':') {
-                // Part of a longer name.
+                // The match is only the beginning of a longer metric name.
                 continue;
             }
             let braces = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
@@ -145,7 +145,7 @@ fn actor_faults_and_invalid_events_raise_alerts() {
     };
     let all = [&faulty, &killed, &healthy];
     for daemon in all {
-        daemon.send_events(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
+        daemon.send_events(&[view_event("first", "ann", "tea"), view_event("second", "ann", "pot")]);
     }
     prometheus.wait_for_scrapes(&all);
 
@@ -155,11 +155,11 @@ fn actor_faults_and_invalid_events_raise_alerts() {
         prometheus.wait_for_alerts(&faulty, &["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"], || {
             round += 1;
             assert_eq!(
-                faulty.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status,
+                faulty.post("/v1/events", &view_event(&format!("p{round}"), "ann", "poison").to_string()).status,
                 503
             );
         });
-        killed.send_events(&[event("third", "ann", "poison")]);
+        killed.send_events(&[view_event("third", "ann", "poison")]);
         prometheus.wait_for_alerts(&killed, &["SequorPanicked", "SequorQuarantineGrew"], || {});
     }
     prometheus.wait_for_alerts(&killed, &["SequorEventsRejected"], || {
@@ -177,7 +177,7 @@ fn actor_faults_and_invalid_events_raise_alerts() {
 fn unusable_checkpoints_raise_alerts() {
     let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "store.checkpoint_every=100", "SEQUOR_FAULT=model:poison"]);
-    // A shorter threshold of the same alert.
+    // Lowers the threshold of the alert.
     let rules = |rules: String| {
         replace_required(
             &shorten_alert_delays(&rules),
@@ -196,7 +196,7 @@ fn unusable_checkpoints_raise_alerts() {
     prometheus.wait_for_alerts(&daemon, &["SequorCheckpointFailed", "SequorCheckpointOld"], || {
         if sent < 600 {
             let batch: Vec<_> = (sent..sent + 50)
-                .map(|number| event(&format!("e{number}"), "ann", &format!("item{}", number % 9)))
+                .map(|number| view_event(&format!("e{number}"), "ann", &format!("item{}", number % 9)))
                 .collect();
             daemon.send_events(&batch);
             sent += 50;
@@ -213,11 +213,11 @@ fn unusable_checkpoints_raise_alerts() {
             response.body
         );
     });
-    assert!(daemon.logged().contains("a request failed"), "the log states the reason");
+    assert!(daemon.read_log().contains("a request failed"), "the log states the reason");
 
     // Faults can be injected only in builds with debug assertions.
     if cfg!(debug_assertions) {
-        daemon.send_events(&[event("bad", "ann", "poison")]);
+        daemon.send_events(&[view_event("bad", "ann", "poison")]);
         let alerts = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorSlow"];
         prometheus.wait_for_alerts(&daemon, &alerts, || {
             // The offset is never learned while the fault lasts.
@@ -276,10 +276,11 @@ fn too_high_learning_rate_raises_alerts() {
 
 /// Sends a view of an item by each of many users, and waits until the sessions are within the limit
 /// again.
-fn round(daemon: &Daemon, number: usize, item: impl Fn(usize) -> String) {
-    const USERS: usize = 200;
-    let looks: Vec<_> =
-        (0..USERS).map(|user| event(&format!("{number}-{user}"), &format!("user{user}"), &item(user))).collect();
+fn send_view_of_each_user(daemon: &Daemon, number: usize, item: impl Fn(usize) -> String) {
+    const USER_COUNT: usize = 200;
+    let looks: Vec<_> = (0..USER_COUNT)
+        .map(|user| view_event(&format!("{number}-{user}"), &format!("user{user}"), &item(user)))
+        .collect();
     daemon.send_events(&looks);
     wait_for("sessions to be passivated", || {
         (daemon.metric("sequor_live_sessions") <= daemon.metric("sequor_live_sessions_limit")).then_some(())
@@ -312,13 +313,13 @@ fn changed_behaviour_and_session_thrashing_raise_alerts() {
     // At first the users view one of a few items, which is easy to predict.
     let mut number = 0;
     wait_for("enough correct predictions", || {
-        round(&daemon, number, |user| format!("item{}", (user + number) % 5));
+        send_view_of_each_user(&daemon, number, |user| format!("item{}", (user + number) % 5));
         number += 1;
         (daemon.metric("sequor_evaluated_hits_total") > 500.0).then_some(())
     });
     // Then every view is of a new item.
     prometheus.wait_for_alerts(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
-        round(&daemon, number, |user| format!("novelty{number}-{user}"));
+        send_view_of_each_user(&daemon, number, |user| format!("novelty{number}-{user}"));
         number += 1;
     });
 }
@@ -339,7 +340,7 @@ fn store_bloat_and_open_connections_raise_alerts() {
     ];
     let wrapper = ["sh", "-c", "ulimit -n 400; exec \"$0\" \"$@\""].map(ToOwned::to_owned);
     let daemon = home.start_under(&wrapper, &settings);
-    // Writing a gigabyte would take minutes.
+    // Lowers the size threshold, because writing a gigabyte would take minutes.
     let rules = |rules: String| {
         replace_required(&shorten_alert_delays(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7")
     };
@@ -386,12 +387,12 @@ fn a_damaged_journal_raises_an_alert() {
         "{}",
         answer.body
     );
-    let health = run(&["health", "--journal", "--url", daemon.admin_address()]);
+    let health = run_sequor(&["health", "--journal", "--url", daemon.admin_address()]);
     assert_eq!(health.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&health.stderr).contains("The journal is damaged"));
-    assert!(daemon.logged().contains("journal entries are damaged"), "{}", daemon.logged());
+    assert!(daemon.read_log().contains("journal entries are damaged"), "{}", daemon.read_log());
     daemon.assert_healthy();
-    let target = home.path().join("monday");
+    let target = home.dir().join("monday");
     let backup = daemon.admin_request("POST", "/admin/backup", &json!({ "target": target }).to_string());
     assert_eq!(backup.status, 409, "{}", backup.body);
     assert!(backup.body.contains("the journal is damaged, so there is no backup"), "{}", backup.body);
@@ -414,16 +415,16 @@ fn repeated_restarts_and_a_full_disk_raise_alerts() {
         daemon.kill();
         daemon = start(&address);
         wait_for("the restart to be scraped", || {
-            let seen = prometheus.query(&format!("changes(process_start_time_seconds[1h]) >= {restarts}"));
+            let seen = prometheus.query_series(&format!("changes(process_start_time_seconds[1h]) >= {restarts}"));
             (!seen.is_empty()).then_some(())
         });
     }
     prometheus.wait_for_alerts(&daemon, &["SequorRestarting"], || {});
-    // Without a mounted disk, this would fill the machine's disk.
+    // Without a mounted disk, the test would fill the machine's disk.
     if disk.is_some() {
         prometheus.wait_for_alerts(&daemon, &["SequorDiskFilling"], || {});
         assert!(
-            !prometheus.query("sequor_disk_free_bytes < 1e9").is_empty(),
+            !prometheus.query_series("sequor_disk_free_bytes < 1e9").is_empty(),
             "the alert fired for the fill rate instead of the free bytes"
         );
     }

@@ -6,9 +6,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, HttpResponse, event, wait_for};
+use crate::daemon::{DaemonHome, HttpResponse, view_event, wait_for};
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+fn gzip_compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -16,7 +16,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// A zstd frame with one uncompressed block (RFC 8878, 3.1.1): magic, descriptor (single segment,
 /// one-byte size), size, block header (last, raw, size), content.
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
     let size = u8::try_from(bytes.len()).unwrap();
     let header = (u32::from(size) << 3 | 1).to_le_bytes();
     [&[0x28, 0xB5, 0x2F, 0xFD, 0x20, size], &header[..3], bytes].concat()
@@ -29,7 +29,7 @@ pub(crate) fn assert_problem(response: &HttpResponse, body: &Value) {
         (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
     );
     let mut problem = response.json();
-    // The request id differs per request and equals the header.
+    // The request id differs per request and equals the header `x-request-id`.
     let request_id = problem.as_object_mut().unwrap().remove("request_id");
     assert_eq!(request_id.as_ref().and_then(Value::as_str), Some(response.headers["x-request-id"].to_str().unwrap()));
     assert_eq!(&problem, body);
@@ -39,10 +39,14 @@ pub(crate) fn assert_problem(response: &HttpResponse, body: &Value) {
 fn events_are_accepted_as_object_array_or_lines() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let one = event("e1", "ann", "tea").to_string();
-    let array = json!([event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
-    let lines =
-        format!("{}\n{}\r\n\n{}\n", event("e4", "bob", "tea"), event("e5", "bob", "cup"), event("e6", "bob", "pot"));
+    let one = view_event("e1", "ann", "tea").to_string();
+    let array = json!([view_event("e2", "ann", "cup"), view_event("e3", "ann", "pot")]).to_string();
+    let lines = format!(
+        "{}\n{}\r\n\n{}\n",
+        view_event("e4", "bob", "tea"),
+        view_event("e5", "bob", "cup"),
+        view_event("e6", "bob", "pot")
+    );
     for (body, accepted, offset) in [(&one, 1, 1), (&array, 2, 3), (&lines, 3, 6)] {
         let response = daemon.post("/v1/events", body);
         assert_eq!((response.status, response.content_type.as_str()), (200, "application/json"));
@@ -58,12 +62,15 @@ fn events_are_accepted_as_object_array_or_lines() {
 fn repeated_event_id_is_counted_as_duplicate() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let receipt =
-        daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
+    let receipt = daemon.send_events(&[
+        view_event("e1", "ann", "tea"),
+        view_event("e2", "ann", "cup"),
+        view_event("e1", "ann", "pot"),
+    ]);
     assert_eq!(receipt, json!({ "accepted": 2, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 2 }));
-    let receipt = daemon.send_events(&[event("e3", "ann", "pot"), event("e2", "ann", "cup")]);
+    let receipt = daemon.send_events(&[view_event("e3", "ann", "pot"), view_event("e2", "ann", "cup")]);
     assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
-    let receipt = daemon.send_events(&[event("e3", "bob", "jug")]);
+    let receipt = daemon.send_events(&[view_event("e3", "bob", "jug")]);
     assert_eq!(receipt, json!({ "accepted": 0, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
     // Events without an id are never duplicates.
     let without_id = json!({ "user_id": "ann", "type": "view", "item_id": "tea" });
@@ -74,7 +81,7 @@ fn repeated_event_id_is_counted_as_duplicate() {
 fn valid_events_of_a_batch_are_accepted_and_invalid_ones_reported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let body = json!([event("e1", "ann", "tea"), { "user_id": "ann", "type": "view" }, event("e2", "", "cup"), event("e3", "ann", "pot")]);
+    let body = json!([view_event("e1", "ann", "tea"), { "user_id": "ann", "type": "view" }, view_event("e2", "", "cup"), view_event("e3", "ann", "pot")]);
     let response = daemon.post("/v1/events", &body.to_string());
     assert_eq!(response.status, 200);
     let rejected = json!([
@@ -87,7 +94,7 @@ fn valid_events_of_a_batch_are_accepted_and_invalid_ones_reported() {
     );
 
     let lines =
-        format!("{}\nnope\n{}", event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
+        format!("{}\nnope\n{}", view_event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
     let response = daemon.post("/v1/events", &lines).json();
     let fields_of = |error: &Value| (error["index"].clone(), error["line"].clone(), error["code"].clone());
     let rejected: Vec<_> = response["rejected"].as_array().unwrap().iter().map(fields_of).collect();
@@ -110,7 +117,7 @@ fn send_two_item_groups(daemon: &crate::daemon::Daemon) {
         for group in ["sea", "sky"] {
             let user = format!("{group}-{round}");
             let walk: Vec<_> = (0..6)
-                .map(|step| event(&format!("{user}-{step}"), &user, &format!("{group}{}", (round + step) % 8)))
+                .map(|step| view_event(&format!("{user}-{step}"), &user, &format!("{group}{}", (round + step) % 8)))
                 .collect();
             daemon.send_events(&walk);
         }
@@ -118,7 +125,7 @@ fn send_two_item_groups(daemon: &crate::daemon::Daemon) {
     daemon.wait_until_learned(240);
 }
 
-fn is_about(group: &str, items: &[String]) -> bool {
+fn shows_group(group: &str, items: &[String]) -> bool {
     items.iter().take(3).filter(|item| item.starts_with(group)).count() >= 2
 }
 
@@ -136,12 +143,16 @@ fn recommendations_follow_the_users_events() {
     let other = daemon.get("/v1/users/ann/recommendations?limit=5").json();
     assert_ne!(response["recommendation_id"], other["recommendation_id"]);
 
-    daemon.send_events(&[event("a1", "ann", "sea1"), event("a2", "ann", "sea2")]);
+    daemon.send_events(&[view_event("a1", "ann", "sea1"), view_event("a2", "ann", "sea2")]);
     let sea = daemon.recommended_items("ann");
-    assert!(is_about("sea", &sea), "{sea:?}");
-    daemon.send_events(&[event("a3", "ann", "sky1"), event("a4", "ann", "sky2"), event("a5", "ann", "sky3")]);
+    assert!(shows_group("sea", &sea), "{sea:?}");
+    daemon.send_events(&[
+        view_event("a3", "ann", "sky1"),
+        view_event("a4", "ann", "sky2"),
+        view_event("a5", "ann", "sky3"),
+    ]);
     let sky = daemon.recommended_items("ann");
-    assert!(is_about("sky", &sky), "{sky:?}");
+    assert!(shows_group("sky", &sky), "{sky:?}");
     assert_eq!(sky.iter().collect::<std::collections::BTreeSet<_>>().len(), sky.len(), "no item twice: {sky:?}");
 }
 
@@ -151,10 +162,10 @@ fn recommendations_work_before_the_first_training() {
     let daemon = home.start(&[]);
     let walk = ["tea", "cup", "pot", "jug"];
     let others: Vec<_> = (0..5)
-        .flat_map(|user| walk.map(|item| event(&format!("{user}-{item}"), &format!("user{user}"), item)))
+        .flat_map(|user| walk.map(|item| view_event(&format!("{user}-{item}"), &format!("user{user}"), item)))
         .collect();
     daemon.send_events(&others);
-    daemon.send_events(&[event("a1", "ann", "tea")]);
+    daemon.send_events(&[view_event("a1", "ann", "tea")]);
     daemon.wait_until_learned(21);
     let response = daemon.get("/v1/users/ann/recommendations").json();
     assert!(response["items"].as_array().unwrap().iter().all(|item| item["score"].is_number()), "{response}");
@@ -171,11 +182,11 @@ fn inline_session_gets_recommendations_and_is_not_stored() {
     for (items, group) in [(json!(["sea1", "sea2"]), "sea"), (json!(["sky4", "never seen", "sky5"]), "sky")] {
         let response = daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 4 }).to_string());
         let list = response.item_ids();
-        assert!(list.len() == 4 && is_about(group, &list), "{list:?}");
+        assert!(list.len() == 4 && shows_group(group, &list), "{list:?}");
     }
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":[]}"#).item_ids().len(), 16, "all known items");
     // The offset shows that nothing was journalled.
-    assert_eq!(daemon.send_events(&[event("last", "ann", "sea1")])["offset"], offset + 1);
+    assert_eq!(daemon.send_events(&[view_event("last", "ann", "sea1")])["offset"], offset + 1);
     daemon.wait_until_learned(offset + 1);
     assert_eq!(daemon.status()["users"].as_u64(), users.as_u64().map(|users| users + 1));
 }
@@ -184,7 +195,7 @@ fn inline_session_gets_recommendations_and_is_not_stored() {
 fn shown_list_is_journalled_as_an_impression() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
     daemon.wait_until_learned(1);
     assert_eq!(daemon.recommended_items("ann"), ["tea"]);
     wait_for("the impression in the journal", || (daemon.next_offset() == 2).then_some(()));
@@ -194,7 +205,8 @@ fn shown_list_is_journalled_as_an_impression() {
 fn list_length_is_limited() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let many: Vec<_> = (0..40).map(|number| event(&format!("e{number}"), "ann", &format!("item{number}"))).collect();
+    let many: Vec<_> =
+        (0..40).map(|number| view_event(&format!("e{number}"), "ann", &format!("item{number}"))).collect();
     daemon.send_events(&many);
     daemon.wait_until_learned(40);
     let length = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).item_ids().len();
@@ -279,12 +291,12 @@ fn too_large_bodies_are_rejected_with_any_encoding() {
         "type": "/problems/body-too-large", "title": "The body is too large", "status": 413, "allowed": "at most 4096 bytes",
         "detail": "The body has more than 4096 bytes; split it.",
     });
-    let events: Vec<_> = (0..9).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
+    let events: Vec<_> = (0..9).map(|number| view_event(&format!("e{number}"), "ann", "tea")).collect();
     let fits = json!(events).to_string();
     let large = format!("{fits}{}", " ".repeat(4097 - fits.len()));
     assert_problem(&daemon.post("/v1/events", &large), &too_large);
     assert_problem(
-        &daemon.try_post("/v1/events", &[("content-encoding", "gzip")], &gzip(large.as_bytes())).unwrap(),
+        &daemon.try_post("/v1/events", &[("content-encoding", "gzip")], &gzip_compress(large.as_bytes())).unwrap(),
         &too_large,
     );
     assert_problem(
@@ -292,7 +304,7 @@ fn too_large_bodies_are_rejected_with_any_encoding() {
         &too_large,
     );
 
-    let eleven: Vec<_> = (0..11).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
+    let eleven: Vec<_> = (0..11).map(|number| view_event(&format!("e{number}"), "ann", "tea")).collect();
     let too_many = json!({
         "type": "/problems/too-many-events", "title": "Too many events in one request", "status": 413, "allowed": "at most 10 events",
         "detail": "The body holds 11 events; split it.",
@@ -309,14 +321,14 @@ fn compressed_bodies_are_accepted() {
     let post_compressed =
         |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
     for (encoding, body) in [
-        ("gzip", gzip(event("e1", "ann", "tea").to_string().as_bytes())),
-        ("zstd", zstd(event("e2", "ann", "cup").to_string().as_bytes())),
-        ("identity", event("e3", "ann", "pot").to_string().into_bytes()),
+        ("gzip", gzip_compress(view_event("e1", "ann", "tea").to_string().as_bytes())),
+        ("zstd", zstd_frame(view_event("e2", "ann", "cup").to_string().as_bytes())),
+        ("identity", view_event("e3", "ann", "pot").to_string().into_bytes()),
     ] {
         let response = post_compressed(encoding, &body);
         assert_eq!((response.status, &response.json()["accepted"]), (200, &json!(1)), "{encoding}: {}", response.body);
     }
-    let whole = gzip(event("e4", "ann", "tea").to_string().as_bytes());
+    let whole = gzip_compress(view_event("e4", "ann", "tea").to_string().as_bytes());
     for invalid in [&whole[..whole.len() / 2], b"no gzip at all"] {
         let response = post_compressed("gzip", invalid);
         let problem = json!({
@@ -340,7 +352,7 @@ fn response_and_log_contain_the_request_id() {
     let daemon = home.start(&["log.level=debug", "log.format=json"]);
     let id_of = |response: &HttpResponse| response.headers["x-request-id"].to_str().unwrap().to_owned();
     let good = daemon
-        .try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes())
+        .try_post("/v1/events", &[("x-request-id", "trace-7/a")], view_event("e1", "ann", "tea").to_string().as_bytes())
         .unwrap();
     assert_eq!((good.status, id_of(&good).as_str()), (200, "trace-7/a"));
     // An invalid request id is replaced, and generated ids are unique.
@@ -353,7 +365,7 @@ fn response_and_log_contain_the_request_id() {
         daemon.try_post("/v1/events", &[("x-request-id", "u1"), ("content-encoding", "rot13")], b"{}").unwrap();
     assert_eq!((unread.status, &unread.json()["request_id"], id_of(&unread).as_str()), (415, &json!("u1"), "u1"));
 
-    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    let log = std::fs::read_to_string(home.dir().join("log")).unwrap();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let line =
         lines.iter().find(|line| line["span"]["id"] == "trace-7/a" && line["fields"]["message"] == "answered").unwrap();

@@ -4,48 +4,49 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, run, sequor, wait_for};
+use crate::daemon::{Daemon, DaemonHome, HttpResponse, run_sequor, sequor_command, view_event, wait_for};
 
 /// Creates an API key with the command line.
 pub(crate) fn create_key(home: &DaemonHome, scopes: &str) -> String {
-    let output = run(&["key", "create", scopes, "--scope", scopes, "--data-dir", home.data_dir().to_str().unwrap()]);
+    let output =
+        run_sequor(&["key", "create", scopes, "--scope", scopes, "--data-dir", home.data_dir().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// The id part of a key.
-fn id(key: &str) -> &str {
+fn key_id(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
 
-fn post(daemon: &Daemon, key: Option<&str>, path: &str, body: &str) -> HttpResponse {
+fn post_with_key(daemon: &Daemon, key: Option<&str>, path: &str, body: &str) -> HttpResponse {
     daemon.request_with_key("POST", &format!("{}{path}", daemon.api()), key, body)
 }
 
-fn get(daemon: &Daemon, key: Option<&str>, path: &str) -> HttpResponse {
+fn get_with_key(daemon: &Daemon, key: Option<&str>, path: &str) -> HttpResponse {
     daemon.request_with_key("GET", &format!("{}{path}", daemon.api()), key, "")
 }
 
-fn admin(daemon: &Daemon, key: Option<&str>, method: &str, path: &str, body: &str) -> HttpResponse {
+fn admin_request_with_key(daemon: &Daemon, key: Option<&str>, method: &str, path: &str, body: &str) -> HttpResponse {
     daemon.request_with_key(method, &format!("{}{path}", daemon.admin_address()), key, body)
 }
 
-const LIST: &str = "/v1/users/ann/recommendations";
+const RECOMMENDATIONS_PATH: &str = "/v1/users/ann/recommendations";
 
 #[test]
 fn keys_are_created_reloaded_and_revoked_at_run_time() {
     let home = DaemonHome::new();
     let (write_key, admin_key) = (create_key(&home, "write"), create_key(&home, "admin"));
     let daemon = home.start(&["server.keys=required"]);
-    let one = event("e1", "ann", "tea").to_string();
+    let one = view_event("e1", "ann", "tea").to_string();
 
-    let without_key = post(&daemon, None, "/v1/events", &one);
+    let without_key = post_with_key(&daemon, None, "/v1/events", &one);
     assert_eq!((without_key.status, without_key.json()["type"].as_str()), (401, Some("/problems/no-key")));
     assert_eq!(without_key.headers.get_all("www-authenticate").iter().count(), 2);
-    assert_eq!(post(&daemon, Some(&write_key), "/v1/events", &one).json()["accepted"], 1);
-    assert_eq!(post(&daemon, None, &format!("/v1/events?key={write_key}"), &one).json()["duplicates"], 1);
+    assert_eq!(post_with_key(&daemon, Some(&write_key), "/v1/events", &one).json()["accepted"], 1);
+    assert_eq!(post_with_key(&daemon, None, &format!("/v1/events?key={write_key}"), &one).json()["duplicates"], 1);
     assert_eq!(
-        post(
+        post_with_key(
             &daemon,
             Some(&write_key),
             "/v1/track",
@@ -54,49 +55,75 @@ fn keys_are_created_reloaded_and_revoked_at_run_time() {
         .status,
         200
     );
-    let other = get(&daemon, Some(&write_key), LIST);
+    let other = get_with_key(&daemon, Some(&write_key), RECOMMENDATIONS_PATH);
     assert_eq!((other.status, other.json()["allowed"].as_str()), (403, Some("read")));
     assert!(other.headers["www-authenticate"].to_str().unwrap().contains(r#"scope="read""#));
-    assert_eq!(post(&daemon, Some(&write_key), "/v1/events?recommend=3", &one).status, 403);
-    assert_eq!(get(&daemon, Some(&admin_key), LIST).status, 403);
+    assert_eq!(post_with_key(&daemon, Some(&write_key), "/v1/events?recommend=3", &one).status, 403);
+    assert_eq!(get_with_key(&daemon, Some(&admin_key), RECOMMENDATIONS_PATH).status, 403);
 
-    // With the command line, next to the running daemon.
+    // The command line creates a key while the daemon runs.
     let write_read_key = create_key(&home, "write,read");
-    wait_for("the new key to be loaded", || (get(&daemon, Some(&write_read_key), LIST).status == 200).then_some(()));
+    wait_for("the new key to be loaded", || {
+        (get_with_key(&daemon, Some(&write_read_key), RECOMMENDATIONS_PATH).status == 200).then_some(())
+    });
     assert!(
-        post(&daemon, Some(&write_read_key), "/v1/events?recommend=3", &one).json()["recommendations"]["items"]
+        post_with_key(&daemon, Some(&write_read_key), "/v1/events?recommend=3", &one).json()["recommendations"]["items"]
             .is_array()
     );
-    let listed = run(&["key", "list", "--data-dir", home.data_dir().to_str().unwrap()]);
+    let listed = run_sequor(&["key", "list", "--data-dir", home.data_dir().to_str().unwrap()]);
     let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.contains(id(&write_read_key)) && !listed.contains(&write_read_key), "{listed}");
-    let revoked = run(&["key", "revoke", id(&write_read_key), "--data-dir", home.data_dir().to_str().unwrap()]);
+    assert!(listed.contains(key_id(&write_read_key)) && !listed.contains(&write_read_key), "{listed}");
+    let revoked =
+        run_sequor(&["key", "revoke", key_id(&write_read_key), "--data-dir", home.data_dir().to_str().unwrap()]);
     assert!(revoked.status.success());
-    wait_for("the key to be revoked", || (get(&daemon, Some(&write_read_key), LIST).status == 401).then_some(()));
+    wait_for("the key to be revoked", || {
+        (get_with_key(&daemon, Some(&write_read_key), RECOMMENDATIONS_PATH).status == 401).then_some(())
+    });
 
-    // With the admin endpoint, effective immediately.
-    assert_eq!(admin(&daemon, None, "GET", "/admin/keys", "").status, 401);
-    assert_eq!(admin(&daemon, Some(&write_key), "GET", "/admin/keys", "").status, 403);
-    let created =
-        admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"lists","scopes":["read"]}"#).json();
+    // The admin endpoint creates a key that is valid immediately.
+    assert_eq!(admin_request_with_key(&daemon, None, "GET", "/admin/keys", "").status, 401);
+    assert_eq!(admin_request_with_key(&daemon, Some(&write_key), "GET", "/admin/keys", "").status, 403);
+    let created = admin_request_with_key(
+        &daemon,
+        Some(&admin_key),
+        "POST",
+        "/admin/keys",
+        r#"{"name":"lists","scopes":["read"]}"#,
+    )
+    .json();
     let read_key = created["key"].as_str().unwrap();
-    assert_eq!(get(&daemon, Some(read_key), LIST).status, 200);
-    let all = admin(&daemon, Some(&admin_key), "GET", "/admin/keys", "");
+    assert_eq!(get_with_key(&daemon, Some(read_key), RECOMMENDATIONS_PATH).status, 200);
+    let all = admin_request_with_key(&daemon, Some(&admin_key), "GET", "/admin/keys", "");
     assert_eq!(all.json()["keys"].as_array().unwrap().len(), 3);
     assert!(!all.body.contains(read_key) && !all.body.contains("sha256"));
-    assert_eq!(admin(&daemon, Some(&admin_key), "DELETE", &format!("/admin/keys/{}", id(read_key)), "").status, 200);
-    assert_eq!(get(&daemon, Some(read_key), LIST).status, 401);
-    assert_eq!(admin(&daemon, Some(&admin_key), "DELETE", &format!("/admin/keys/{}", id(read_key)), "").status, 404);
-    assert_eq!(admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"","scopes":["read"]}"#).status, 400);
-    assert_eq!(admin(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"x","scopes":[]}"#).status, 400);
+    assert_eq!(
+        admin_request_with_key(&daemon, Some(&admin_key), "DELETE", &format!("/admin/keys/{}", key_id(read_key)), "")
+            .status,
+        200
+    );
+    assert_eq!(get_with_key(&daemon, Some(read_key), RECOMMENDATIONS_PATH).status, 401);
+    assert_eq!(
+        admin_request_with_key(&daemon, Some(&admin_key), "DELETE", &format!("/admin/keys/{}", key_id(read_key)), "")
+            .status,
+        404
+    );
+    assert_eq!(
+        admin_request_with_key(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"","scopes":["read"]}"#)
+            .status,
+        400
+    );
+    assert_eq!(
+        admin_request_with_key(&daemon, Some(&admin_key), "POST", "/admin/keys", r#"{"name":"x","scopes":[]}"#).status,
+        400
+    );
 
     // A corrupt key file does not disable the loaded keys.
     fs::write(home.data_dir().join("keys.json"), "nonsense").unwrap();
     wait_for("the reload failure to be counted", || {
-        let text = admin(&daemon, Some(&admin_key), "GET", "/metrics", "").body;
+        let text = admin_request_with_key(&daemon, Some(&admin_key), "GET", "/metrics", "").body;
         text.contains("sequor_reload_failures_total{what=\"keys\"} 1").then_some(())
     });
-    assert_eq!(post(&daemon, Some(&write_key), "/v1/events", &one).status, 200);
+    assert_eq!(post_with_key(&daemon, Some(&write_key), "/v1/events", &one).status, 200);
 }
 
 #[test]
@@ -119,10 +146,16 @@ fn public_listeners_require_keys() {
     assert!(start_error(&["server.keys=required"]).contains("--scope admin"));
     // The public listener requires keys, the local one does not.
     let daemon = home.start(&["--listen=0.0.0.0:0"]);
-    assert_eq!((get(&daemon, None, LIST).status, get(&daemon, Some(&key), LIST).status), (401, 200));
+    assert_eq!(
+        (
+            get_with_key(&daemon, None, RECOMMENDATIONS_PATH).status,
+            get_with_key(&daemon, Some(&key), RECOMMENDATIONS_PATH).status
+        ),
+        (401, 200)
+    );
     assert_eq!(daemon.get_admin("/admin/status").status, 200);
     for path in ["/docs", "/openapi.json", "/v1/capture.js"] {
-        assert_eq!(get(&daemon, None, path).status, 200);
+        assert_eq!(get_with_key(&daemon, None, path).status, 200);
     }
 }
 
@@ -131,10 +164,10 @@ fn commands_send_their_key() {
     let home = DaemonHome::new();
     let (write_key, admin_key) = (create_key(&home, "write"), create_key(&home, "admin"));
     let daemon = home.start(&["server.keys=required"]);
-    let events = home.path().join("events.ndjson");
-    fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
+    let events = home.dir().join("events.ndjson");
+    fs::write(&events, view_event("e1", "ann", "tea").to_string()).unwrap();
     let import = |key: Option<&str>| {
-        let mut command = sequor();
+        let mut command = sequor_command();
         command.args(["import", "--url", daemon.api()]).arg(&events);
         if let Some(key) = key {
             command.env("SEQUOR_KEY", key);
@@ -145,7 +178,7 @@ fn commands_send_their_key() {
     assert!(!rejected.status.success() && String::from_utf8_lossy(&rejected.stderr).contains("no-key"));
     assert!(import(Some(&write_key)).status.success());
     let status = |arguments: &[&str]| {
-        run(&[&["admin", "--url", daemon.admin_address(), "status"], arguments].concat()).status.success()
+        run_sequor(&[&["admin", "--url", daemon.admin_address(), "status"], arguments].concat()).status.success()
     };
     assert!(status(&["--key", &admin_key]) && !status(&["--key", &write_key]) && !status(&[]));
 }
@@ -155,23 +188,26 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
     let home = DaemonHome::new();
     let key = create_key(&home, "write,read,items");
     let daemon = home.start(&["--listen=0.0.0.0:0", "log.level=trace", "learning.interval=16", "session.live_max=4"]);
-    let invalid_key = format!("sq_{}_{}", id(&key), "0123456789abcdef".repeat(3));
+    let invalid_key = format!("sq_{}_{}", key_id(&key), "0123456789abcdef".repeat(3));
     let user = |number: usize| format!("somebody-{number:04}");
     let events: Vec<_> = (0..200)
-        .map(|number| event(&format!("e{number}"), &user(number % 40), &format!("item{}", number % 9)))
+        .map(|number| view_event(&format!("e{number}"), &user(number % 40), &format!("item{}", number % 9)))
         .collect();
     for chunk in events.chunks(20) {
-        assert_eq!(post(&daemon, Some(&key), "/v1/events", &json!(chunk).to_string()).status, 200);
+        assert_eq!(post_with_key(&daemon, Some(&key), "/v1/events", &json!(chunk).to_string()).status, 200);
     }
     for (number, event) in events.iter().enumerate().take(40) {
         let path = format!("/v1/users/{}/recommendations", user(number));
-        assert_eq!(get(&daemon, Some(&key), &path).status, 200);
-        assert_eq!(get(&daemon, Some(&invalid_key), &path).status, 401);
-        assert_eq!(get(&daemon, Some(&key), &format!("{path}?limit=none&key={key}")).status, 400);
-        assert_eq!(get(&daemon, Some(&key), &format!("{path}/{}", user(number))).status, 404);
-        assert_eq!(post(&daemon, None, &format!("/v1/events?key={invalid_key}"), &event.to_string()).status, 401);
+        assert_eq!(get_with_key(&daemon, Some(&key), &path).status, 200);
+        assert_eq!(get_with_key(&daemon, Some(&invalid_key), &path).status, 401);
+        assert_eq!(get_with_key(&daemon, Some(&key), &format!("{path}?limit=none&key={key}")).status, 400);
+        assert_eq!(get_with_key(&daemon, Some(&key), &format!("{path}/{}", user(number))).status, 404);
         assert_eq!(
-            post(
+            post_with_key(&daemon, None, &format!("/v1/events?key={invalid_key}"), &event.to_string()).status,
+            401
+        );
+        assert_eq!(
+            post_with_key(
                 &daemon,
                 None,
                 &format!("/v1/events?key={key}"),
@@ -181,7 +217,7 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
             400
         );
         assert_eq!(
-            post(
+            post_with_key(
                 &daemon,
                 Some(&key),
                 "/v1/events",
@@ -191,10 +227,13 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
             400
         );
         let merge = json!({ "from": user(number) }).to_string();
-        assert_eq!(post(&daemon, Some(&key), &format!("/v1/users/{}/merge", user(number)), &merge).status, 400);
+        assert_eq!(
+            post_with_key(&daemon, Some(&key), &format!("/v1/users/{}/merge", user(number)), &merge).status,
+            400
+        );
     }
     let merge = json!({ "from": user(1) }).to_string();
-    assert_eq!(post(&daemon, Some(&key), &format!("/v1/users/{}/merge", user(2)), &merge).status, 200);
+    assert_eq!(post_with_key(&daemon, Some(&key), &format!("/v1/users/{}/merge", user(2)), &merge).status, 200);
     assert_eq!(daemon.get_admin(&format!("/admin/sessions/{}", user(3))).status, 200);
     assert_eq!(daemon.get_admin(&format!("/admin/sessions?user={}", user(3))).status, 200);
     // HTTP/2 is handled by another library with its own logging.
@@ -207,7 +246,7 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
     let metrics = daemon.get_admin("/metrics").body;
     assert!(daemon.terminate().success());
 
-    let log = fs::read_to_string(home.path().join("log")).unwrap();
+    let log = fs::read_to_string(home.dir().join("log")).unwrap();
     assert!(
         log.contains("answered") && log.contains("/v1/users/{user}/recommendations"),
         "requests are logged by route pattern"

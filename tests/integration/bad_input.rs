@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, event};
+use crate::daemon::{DaemonHome, view_event};
 
 /// A valid event with additional fields, as raw JSON.
 fn event_with(fields: &str) -> String {
@@ -95,7 +95,7 @@ fn invalid_event_does_not_affect_others() {
     for (number, (name, invalid, field, code, reason)) in invalid_events().into_iter().enumerate() {
         let alone = daemon.post("/v1/events", &invalid);
         assert_eq!((alone.status, &alone.json()["rejected"][0]["code"]), (400, &json!(code)), "{name}: {}", alone.body);
-        let good = |suffix: &str| event(&format!("{number}{suffix}"), "ann", "tea").to_string();
+        let good = |suffix: &str| view_event(&format!("{number}{suffix}"), "ann", "tea").to_string();
         let (before, after) = (good("before"), good("after"));
         for (body, line) in [
             (format!("[{before},{invalid},{after}]"), Value::Null),
@@ -125,7 +125,9 @@ fn invalid_event_does_not_affect_others() {
 fn truncated_array_accepts_its_complete_events() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let complete = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
+    let complete =
+        json!([view_event("e1", "ann", "tea"), view_event("e2", "ann", "cup"), view_event("e3", "ann", "pot")])
+            .to_string();
     let response = daemon.post("/v1/events", &complete[..complete.len() - 20]);
     let error = json!({ "index": 2, "field": null, "code": "syntax", "reason": "the array never closes; the rest is not read" });
     assert_eq!(

@@ -11,15 +11,15 @@ use crate::daemon::DaemonHome;
 use crate::random::random_visits;
 
 /// The folder of the browser driver that `tests/run` downloads, and of the screenshots.
-fn tools() -> PathBuf {
+fn browser_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser")
 }
 
 /// Whether a browser, its driver and node are installed.
 fn is_browser_available() -> bool {
-    let fetched = tools().join("../tools/usr/lib/chromium/chromium-headless-shell").exists();
+    let fetched = browser_dir().join("../tools/usr/lib/chromium/chromium-headless-shell").exists();
     let is_installed = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    tools().join("node_modules/axe-core").exists()
+    browser_dir().join("node_modules/axe-core").exists()
         && is_installed("node")
         && (fetched || is_installed("chromium") || is_installed("chromium-headless-shell"))
 }
@@ -27,7 +27,8 @@ fn is_browser_available() -> bool {
 /// Runs a browser script with these arguments.
 fn run_script(script: &str, arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
-    let output = Command::new("node").arg(script).arg(tools()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let output =
+        Command::new("node").arg(script).arg(browser_dir()).args(arguments).stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),
         "{}{}",
@@ -37,7 +38,7 @@ fn run_script(script: &str, arguments: &[&str]) {
 }
 
 /// The first events of a recorded shop, or generated ones if the recording is missing.
-fn events(count: usize) -> Vec<Value> {
+fn shop_events(count: usize) -> Vec<Value> {
     let data = std::env::var_os("SEQUOR_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let Ok(file) = std::fs::File::open(data.join("yoochoose100k.csv.gz")) else {
@@ -67,7 +68,7 @@ fn admin_pages_work_and_are_accessible() {
     let home = DaemonHome::new();
     let daemon =
         home.start(&["learning.interval=128", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=1000"]);
-    let events = events(2500);
+    let events = shop_events(2500);
     for batch in events.chunks(500) {
         daemon.send_events(batch);
     }
@@ -76,9 +77,9 @@ fn admin_pages_work_and_are_accessible() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/pages.mjs");
     let output = Command::new("node")
         .arg(script)
-        .arg(tools())
+        .arg(browser_dir())
         .args([daemon.admin_address(), daemon.api(), user])
-        .arg(home.path())
+        .arg(home.dir())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -90,8 +91,8 @@ fn admin_pages_work_and_are_accessible() {
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// One event over 64 KiB once blocked every later one, and a single-page application reported only
-/// its first item.
+/// Regression test: one event over 64 KiB blocked every later event, and a single-page application
+/// reported only its first item.
 #[test]
 fn the_beacon_sends_in_parts_and_follows_a_single_page_application() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -107,7 +108,7 @@ fn the_beacon_sends_in_parts_and_follows_a_single_page_application() {
 #[test]
 fn beacon_sends_each_event_once_and_respects_opt_outs() {
     if !is_browser_available() {
-        // The test above reports it.
+        // The test above reports a missing browser.
         return;
     }
     let home = DaemonHome::new();

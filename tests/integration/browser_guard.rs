@@ -1,22 +1,22 @@
 //! A public API that requires no key, reached from web pages in a browser on its machine.
 
-use crate::daemon::{Daemon, DaemonHome, event, run};
+use crate::daemon::{Daemon, DaemonHome, run_sequor, view_event};
 
 /// The status of a request with these headers.
-fn status(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> u16 {
+fn response_status(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> u16 {
     daemon.send(method, path, headers, body.as_bytes()).unwrap().status
 }
 
-const TEXT: (&str, &str) = ("content-type", "text/plain;charset=UTF-8");
-const CROSS_SITE: (&str, &str) = ("sec-fetch-site", "cross-site");
+const TEXT_CONTENT_TYPE: (&str, &str) = ("content-type", "text/plain;charset=UTF-8");
+const CROSS_SITE_HEADER: (&str, &str) = ("sec-fetch-site", "cross-site");
 
 /// DNS rebinding makes a page of `rebound.example` the same origin as the API.
 #[test]
-fn other_host_names_get_nothing() {
+fn requests_for_other_host_names_are_refused() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.api_hosts=[\"api.example\"]"]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
-    let ask = |host: &str, method: &str, path: &str| status(&daemon, method, path, &[("host", host)], "");
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
+    let ask = |host: &str, method: &str, path: &str| response_status(&daemon, method, path, &[("host", host)], "");
     for (method, path) in
         [("GET", "/v1/users/ann"), ("DELETE", "/v1/users/ann"), ("GET", "/v1/trending"), ("GET", "/nowhere")]
     {
@@ -29,47 +29,59 @@ fn other_host_names_get_nothing() {
 }
 
 #[test]
-fn pages_of_other_sites_send_nothing_and_those_allowed_do() {
+fn only_pages_of_allowed_origins_can_send_requests() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
-    let one = event("e1", "ann", "tea").to_string();
+    let one = view_event("e1", "ann", "tea").to_string();
     let post = |path: &str, body: &str, headers: &[(&str, &str)]| {
-        status(&daemon, "POST", path, &[&[TEXT], headers].concat(), body)
+        response_status(&daemon, "POST", path, &[&[TEXT_CONTENT_TYPE], headers].concat(), body)
     };
-    let evil = [("origin", "https://evil.example"), CROSS_SITE];
+    let evil = [("origin", "https://evil.example"), CROSS_SITE_HEADER];
     for (path, body) in
         [("/v1/events", one.as_str()), ("/v1/users/ann/merge", r#"{"from":"eve"}"#), ("/v1/batch", r#"{"batch":[]}"#)]
     {
         assert_eq!(post(path, body, &evil), 403, "{path}");
-        assert_eq!(post(path, body, &[CROSS_SITE]), 403, "{path} without an origin");
-        assert_eq!(post(path, body, &[("origin", "null"), CROSS_SITE]), 403, "{path} from a sandbox");
+        assert_eq!(post(path, body, &[CROSS_SITE_HEADER]), 403, "{path} without an origin");
+        assert_eq!(post(path, body, &[("origin", "null"), CROSS_SITE_HEADER]), 403, "{path} from a sandbox");
     }
     assert_eq!(daemon.next_offset(), 0);
-    // The script of an allowed page, of a page of this machine, and of the API's own origin.
+    // Scripts of an allowed origin, of this machine and of the API's own origin can send events.
     let own = daemon.api().to_owned();
     for (number, origin) in ["https://shop.example", "http://localhost:3000", own.as_str()].into_iter().enumerate() {
-        let body = event(&format!("a{number}"), "ann", "tea").to_string();
+        let body = view_event(&format!("a{number}"), "ann", "tea").to_string();
         assert_eq!(post("/v1/events", &body, &[("origin", origin)]), 200, "{origin}");
     }
     assert_eq!(daemon.next_offset(), 3);
-    // Any page may load the script, but not embed a list, which would count as an impression.
+    // Any page can load the beacon script. No page can embed a list of recommendations, because the
+    // list would count as an impression.
     let embed = |path: &str, destination: &str| {
-        status(&daemon, "GET", path, &[CROSS_SITE, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", destination)], "")
+        response_status(
+            &daemon,
+            "GET",
+            path,
+            &[CROSS_SITE_HEADER, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", destination)],
+            "",
+        )
     };
     assert_eq!((embed("/v1/capture.js", "script"), embed("/v1/users/ann/recommendations", "image")), (200, 403));
-    // Programs and readers of allowed pages send no such headers, or a known origin.
-    assert_eq!(status(&daemon, "GET", "/v1/trending", &[("origin", "https://shop.example"), CROSS_SITE], ""), 200);
+    // A page of an allowed origin can read recommendations.
+    assert_eq!(
+        response_status(&daemon, "GET", "/v1/trending", &[("origin", "https://shop.example"), CROSS_SITE_HEADER], ""),
+        200
+    );
 }
 
-/// The key of a page is public, and a page of another site has none: keys replace the check.
+/// If the API requires keys, a page of another site cannot send requests without a key. The origin
+/// check is therefore off.
 #[test]
-fn with_keys_any_page_may_send_with_its_key() {
+fn an_api_with_keys_accepts_pages_of_any_origin() {
     let home = DaemonHome::new();
-    let output = run(&["key", "create", "k", "--scope", "write", "--data-dir", home.data_dir().to_str().unwrap()]);
+    let output =
+        run_sequor(&["key", "create", "k", "--scope", "write", "--data-dir", home.data_dir().to_str().unwrap()]);
     let key = String::from_utf8(output.stdout).unwrap();
-    run(&["key", "create", "a", "--scope", "admin", "--data-dir", home.data_dir().to_str().unwrap()]);
+    run_sequor(&["key", "create", "a", "--scope", "admin", "--data-dir", home.data_dir().to_str().unwrap()]);
     let daemon = home.start(&["--listen=0.0.0.0:0"]);
     let path = format!("/v1/events?key={}", key.trim());
-    let headers = [TEXT, ("origin", "https://any.example"), CROSS_SITE, ("host", "api.example")];
-    assert_eq!(status(&daemon, "POST", &path, &headers, &event("e1", "ann", "tea").to_string()), 200);
+    let headers = [TEXT_CONTENT_TYPE, ("origin", "https://any.example"), CROSS_SITE_HEADER, ("host", "api.example")];
+    assert_eq!(response_status(&daemon, "POST", &path, &headers, &view_event("e1", "ann", "tea").to_string()), 200);
 }

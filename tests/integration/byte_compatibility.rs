@@ -2,9 +2,10 @@
 //! it again must give the same bytes.
 //!
 //! `migrations/fixtures/full-5` holds a data directory of format 5 as `data.tar.gz`. The build that
-//! wrote it had other names for most types, fields and modules. The journal holds events of every
-//! kind, impressions, catalog changes, a merge, consents, two erasures and model changes. The
-//! daemon stopped cleanly, so the checkpoint and the event ids exist. The other files are:
+//! wrote this directory had other names for most types, fields and modules. The journal holds
+//! events of every kind, impressions, catalog changes, a merge, consents, two erasures and model
+//! changes. The daemon stopped cleanly, so the checkpoint and the event ids exist. The other files
+//! are:
 //!
 //! | File | Content |
 //! |---|---|
@@ -20,9 +21,9 @@
 //!
 //! The digests hold on processors with AVX-512 and on those with AVX2 alone. The numeric kernels
 //! sum in a fixed number of lanes for every vector width, and use fused multiply-add on both: the
-//! earlier build gave the same digests with AVX-512 disabled. The case `counts` leaves out the
-//! network and the ranker's training, and so needs no vector arithmetic at all. If it holds and the
-//! others fail, then the arithmetic has changed rather than the layout.
+//! earlier build gave the same digests with AVX-512 disabled. The case `counts` omits the network
+//! and the ranker's training, so it needs no vector arithmetic. If this case holds and the other
+//! cases fail, then the arithmetic has changed rather than the layout.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -38,14 +39,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::daemon::{DaemonHome, run};
+use crate::daemon::{DaemonHome, run_sequor};
 
 /// Number of journal entries in the fixture.
-const ENTRIES: u64 = 356;
+const ENTRY_COUNT: u64 = 356;
 
 /// Settings under which the journal is learned again. Together they use every cell, optimiser and
 /// loss of the network.
-const REBUILDS: [(&str, &[&str]); 5] = [
+const REBUILD_SETTINGS: [(&str, &[&str]); 5] = [
     ("counts", &["recall.without=[\"network\"]", "learning.teach_every=1000000"]),
     ("counts-and-ranker", &["recall.without=[\"network\"]"]),
     ("lstm-adagrad", &[]),
@@ -72,44 +73,44 @@ const REBUILDS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-fn fixture(file: &str) -> PathBuf {
+fn fixture_path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures/full-5").join(file)
 }
 
 /// A home with a copy of the fixture's data directory.
-fn unpacked() -> DaemonHome {
+fn home_from_fixture() -> DaemonHome {
     let home = DaemonHome::new();
-    let archive = flate2::read::GzDecoder::new(File::open(fixture("data.tar.gz")).unwrap());
+    let archive = flate2::read::GzDecoder::new(File::open(fixture_path("data.tar.gz")).unwrap());
     tar::Archive::new(archive).unpack(home.data_dir()).unwrap();
     home
 }
 
 fn golden_digest(name: &str) -> String {
-    let rows = fs::read_to_string(fixture("sha256.txt")).unwrap();
+    let rows = fs::read_to_string(fixture_path("sha256.txt")).unwrap();
     let digest = rows.lines().find_map(|row| row.strip_prefix(name)?.strip_prefix(" = "));
     digest.unwrap_or_else(|| panic!("no digest of {name}")).to_owned()
 }
 
-fn digest(bytes: &[u8]) -> String {
+fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs a command under the fixture's settings and expects success.
-fn succeeds(arguments: &[&str], settings: &[&str]) -> Output {
-    let config = fixture("settings.toml");
+fn run_successfully(arguments: &[&str], settings: &[&str]) -> Output {
+    let config = fixture_path("settings.toml");
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     let common = ["--config", config.to_str().unwrap()];
-    let output = run(&arguments.iter().copied().chain(common).chain(settings).collect::<Vec<_>>());
+    let output = run_sequor(&arguments.iter().copied().chain(common).chain(settings).collect::<Vec<_>>());
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-fn path(path: &Path) -> &str {
+fn path_text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// The payload of a checkpoint file.
-fn payload(file: &Path) -> Vec<u8> {
+fn checkpoint_payload(file: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     open_checkpoint(file).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
@@ -121,26 +122,27 @@ fn assert_round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
     assert!(codec::encode(&value).unwrap() == bytes, "a {} is encoded to different bytes", std::any::type_name::<T>());
 }
 
-fn checkpoint(home: &DaemonHome) -> PathBuf {
-    home.data_dir().join(format!("checkpoints/{ENTRIES:020}.checkpoint"))
+fn checkpoint_path(home: &DaemonHome) -> PathBuf {
+    home.data_dir().join(format!("checkpoints/{ENTRY_COUNT:020}.checkpoint"))
 }
 
 #[test]
 fn data_directory_of_the_earlier_build_verifies() {
-    let home = unpacked();
+    let home = home_from_fixture();
     let data = home.data_dir();
-    let report = home.path().join("report.json");
-    succeeds(&["verify", "--data-dir", path(&data), "--json", path(&report)], &[]);
+    let report = home.dir().join("report.json");
+    run_successfully(&["verify", "--data-dir", path_text(&data), "--json", path_text(&report)], &[]);
     let read = |file: &Path| -> Value { serde_json::from_slice(&fs::read(file).unwrap()).unwrap() };
-    let (mut found, mut expected) = (read(&report), read(&fixture("verify.json")));
-    // The directory's path differs.
+    let (mut found, mut expected) = (read(&report), read(&fixture_path("verify.json")));
+    // The two reports differ in the path of the directory.
     [&mut found, &mut expected].iter_mut().for_each(|report| drop(report.as_object_mut().unwrap().remove("data_dir")));
     // The earlier build did not report differences that follow from changed settings.
     assert_eq!(found.as_object_mut().unwrap().remove("differences"), Some(json!([])));
     assert_eq!(found, expected);
-    let export = succeeds(&["export", "--data-dir", path(&data)], &[]).stdout;
-    assert_eq!(digest(&export), golden_digest("export"));
-    let erased = String::from_utf8(succeeds(&["erasures", "--data-dir", path(&data)], &[]).stdout).unwrap();
+    let export = run_successfully(&["export", "--data-dir", path_text(&data)], &[]).stdout;
+    assert_eq!(sha256_hex(&export), golden_digest("export"));
+    let erased =
+        String::from_utf8(run_successfully(&["erasures", "--data-dir", path_text(&data)], &[]).stdout).unwrap();
     assert_eq!(
         erased.lines().collect::<Vec<_>>(),
         [
@@ -152,8 +154,8 @@ fn data_directory_of_the_earlier_build_verifies() {
 
 #[test]
 fn checkpoint_and_hidden_states_round_trip() {
-    let home = unpacked();
-    assert_round_trip::<LearnerState>(&payload(&checkpoint(&home)));
+    let home = home_from_fixture();
+    assert_round_trip::<LearnerState>(&checkpoint_payload(&checkpoint_path(&home)));
     let store = Store::open_existing(home.data_dir(), &StoreOptions::default()).unwrap();
     let records: Vec<_> = store.sessions().iter().unwrap().map(|read| read.unwrap().1).collect();
     let hidden: Vec<_> = records.iter().filter(|record| !record.hidden_state.is_empty()).collect();
@@ -163,47 +165,51 @@ fn checkpoint_and_hidden_states_round_trip() {
 
 #[test]
 fn daemon_continues_from_the_checkpoint_of_the_earlier_build() {
-    let home = unpacked();
-    let before = fs::read(checkpoint(&home)).unwrap();
+    let home = home_from_fixture();
+    let before = fs::read(checkpoint_path(&home)).unwrap();
     let addresses: Value = serde_json::from_slice(&fs::read(home.data_dir().join("addresses.json")).unwrap()).unwrap();
     assert_eq!(addresses, json!({ "api": "http://127.0.0.1:38825", "admin": "http://127.0.0.1:40655" }));
-    let config = format!("--config={}", path(&fixture("settings.toml")));
+    let config = format!("--config={}", path_text(&fixture_path("settings.toml")));
     let settings = ["network.hidden=2", "network.negatives=8", &config];
     let daemon = home.start(&settings);
-    daemon.wait_until_learned(ENTRIES);
+    daemon.wait_until_learned(ENTRY_COUNT);
     assert!(!daemon.recommended_items("user0").is_empty());
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
     // A state learned again would lack the user who was erased without unlearning.
-    assert!(fs::read(checkpoint(&home)).unwrap() == before, "the checkpoint was not used");
+    assert!(fs::read(checkpoint_path(&home)).unwrap() == before, "the checkpoint was not used");
 }
 
 #[test]
 fn rebuild_gives_the_checkpoint_of_the_earlier_build() {
-    for (name, settings) in REBUILDS {
-        let home = unpacked();
-        succeeds(&["rebuild", "--data-dir", path(&home.data_dir())], settings);
-        let rebuilt = checkpoint(&home);
-        assert_round_trip::<LearnerState>(&payload(&rebuilt));
-        assert_eq!(digest(&fs::read(rebuilt).unwrap()), golden_digest(&format!("rebuild {name}")), "{name}");
+    for (name, settings) in REBUILD_SETTINGS {
+        let home = home_from_fixture();
+        run_successfully(&["rebuild", "--data-dir", path_text(&home.data_dir())], settings);
+        let rebuilt = checkpoint_path(&home);
+        assert_round_trip::<LearnerState>(&checkpoint_payload(&rebuilt));
+        assert_eq!(sha256_hex(&fs::read(rebuilt).unwrap()), golden_digest(&format!("rebuild {name}")), "{name}");
     }
 }
 
 #[test]
 fn training_and_pretrained_network_equal_those_of_the_earlier_build() {
     let home = DaemonHome::new();
-    let trained = home.path().join("trained");
+    let trained = home.dir().join("trained");
     let training = ["train.epochs=3", "train.validation=0.2", "train.batch=8"];
-    succeeds(&["train", path(&fixture("recording.csv")), "--checkpoint", path(&trained)], &training);
-    assert_round_trip::<(String, OfflineTraining)>(&payload(&trained));
-    assert_eq!(digest(&fs::read(&trained).unwrap()), golden_digest("training"));
+    run_successfully(
+        &["train", path_text(&fixture_path("recording.csv")), "--checkpoint", path_text(&trained)],
+        &training,
+    );
+    assert_round_trip::<(String, OfflineTraining)>(&checkpoint_payload(&trained));
+    assert_eq!(sha256_hex(&fs::read(&trained).unwrap()), golden_digest("training"));
 
-    let config = format!("--config={}", path(&fixture("settings.toml")));
-    let settings = [&config, "network.hidden=2", "network.negatives=8", &format!("--checkpoint={}", path(&trained))];
+    let config = format!("--config={}", path_text(&fixture_path("settings.toml")));
+    let settings =
+        [&config, "network.hidden=2", "network.negatives=8", &format!("--checkpoint={}", path_text(&trained))];
     assert_eq!(home.start(&settings).terminate().code(), Some(0));
     let origin = home.data_dir().join("origin");
-    assert_round_trip::<PretrainedNetwork>(&payload(&origin));
-    assert_eq!(digest(&fs::read(&origin).unwrap()), golden_digest("origin"));
+    assert_round_trip::<PretrainedNetwork>(&checkpoint_payload(&origin));
+    assert_eq!(sha256_hex(&fs::read(&origin).unwrap()), golden_digest("origin"));
 }
 
 #[test]
@@ -211,39 +217,43 @@ fn key_file_round_trips() {
     let home = DaemonHome::new();
     let keys = home.data_dir().join("keys.json");
     fs::create_dir_all(home.data_dir()).unwrap();
-    fs::copy(fixture("keys.json"), &keys).unwrap();
-    let output = run(&["key", "revoke", "9947b65f", "--data-dir", path(&home.data_dir())]);
+    fs::copy(fixture_path("keys.json"), &keys).unwrap();
+    let output = run_sequor(&["key", "revoke", "9947b65f", "--data-dir", path_text(&home.data_dir())]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(fs::read_to_string(&keys).unwrap(), fs::read_to_string(fixture("keys-after-revocation.json")).unwrap());
+    assert_eq!(
+        fs::read_to_string(&keys).unwrap(),
+        fs::read_to_string(fixture_path("keys-after-revocation.json")).unwrap()
+    );
 }
 
 #[test]
 fn import_and_tail_resume_from_their_progress_files() {
     let home = DaemonHome::new();
-    let recording = home.path().join("recording.csv");
-    fs::copy(fixture("recording.csv"), &recording).unwrap();
-    succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
+    let recording = home.dir().join("recording.csv");
+    fs::copy(fixture_path("recording.csv"), &recording).unwrap();
+    run_successfully(&["import", path_text(&recording), "--data-dir", path_text(&home.data_dir())], &[]);
     let target = json!(home.data_dir().canonicalize().unwrap());
-    let state = home.path().join("recording.csv.import");
+    let state = home.dir().join("recording.csv.import");
     let progress: Value = serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
     let imported = &progress["targets"][0];
     assert!(imported["target"].as_str().unwrap().starts_with(target.as_str().unwrap()), "{progress}");
     assert_eq!((&imported["digest"], &imported["through"]), (&json!("c01728f701af2419bee74f82cf8d8a02"), &json!(401)));
     // The command reads the file: a second run sends nothing.
-    let second_import = succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
+    let second_import =
+        run_successfully(&["import", path_text(&recording), "--data-dir", path_text(&home.data_dir())], &[]);
     assert!(
         String::from_utf8_lossy(&second_import.stdout).lines().any(|line| line.ends_with(" 400")),
         "rows that were sent before"
     );
 
-    let log = home.path().join("access.log");
-    fs::copy(fixture("access.log"), &log).unwrap();
+    let log = home.dir().join("access.log");
+    fs::copy(fixture_path("access.log"), &log).unwrap();
     let daemon = home.start(&[]);
     let tail = || {
         let rule = "view=^/product/(?P<item>[^/?]+)";
-        let output = run(&["tail", "--once", path(&log), "--rule", rule, "--url", daemon.api()]);
+        let output = run_sequor(&["tail", "--once", path_text(&log), "--rule", rule, "--url", daemon.api()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        fs::read_to_string(home.path().join("access.log.sequor")).unwrap()
+        fs::read_to_string(home.dir().join("access.log.sequor")).unwrap()
     };
     let noted = tail();
     let inode = fs::metadata(&log).unwrap().ino();
@@ -252,6 +262,6 @@ fn import_and_tail_resume_from_their_progress_files() {
     let key =
         noted.strip_prefix(&expected_place).unwrap_or_else(|| panic!("{noted} does not begin with {expected_place}"));
     assert_eq!(key.strip_suffix("]}").unwrap().split(',').filter(|byte| byte.parse::<u8>().is_ok()).count(), 16);
-    // The same key, and nothing sent twice.
+    // A second run uses the same pseudonym key and sends nothing twice.
     assert_eq!(tail(), noted);
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::api::assert_problem;
-use crate::daemon::{Daemon, DaemonHome, event};
+use crate::daemon::{Daemon, DaemonHome, view_event};
 
-fn put(daemon: &Daemon, item: &str, attributes: &Value) {
+fn put_item(daemon: &Daemon, item: &str, attributes: &Value) {
     let response = daemon.request("PUT", &format!("/v1/items/{item}"), &attributes.to_string());
     assert_eq!((response.status, &response.json()["accepted"]), (200, &json!(1)), "{}", response.body);
 }
@@ -27,7 +27,7 @@ fn an_item_is_put_patched_and_deleted() {
     }
     assert_eq!(daemon.next_offset(), 0);
 
-    put(
+    put_item(
         &daemon,
         "tea",
         &json!({ "categories": ["drinks"], "brand": "leaf", "price": 2.5, "tags": ["green"], "expires": 4_102_444_800_000_i64 }),
@@ -51,10 +51,10 @@ fn an_item_is_put_patched_and_deleted() {
     assert_eq!(daemon.request("DELETE", "/v1/items/tea", "").status, 200);
     assert_eq!(daemon.get("/v1/items/tea").status, 404);
     assert_eq!(daemon.request("PATCH", "/v1/items/tea", "{}").status, 404, "a deleted item stays deleted");
-    put(&daemon, "tea", &json!({}));
+    put_item(&daemon, "tea", &json!({}));
     assert_eq!(daemon.get("/v1/items/tea").json()["brand"], Value::Null);
     // An item that only an event has named has no attributes and is available.
-    daemon.send_events(&[event("e1", "ann", "a cup")]);
+    daemon.send_events(&[view_event("e1", "ann", "a cup")]);
     assert_eq!(daemon.get("/v1/items/a%20cup").json()["available"], json!(true));
     assert_eq!(daemon.request("PATCH", "/v1/items/a%20cup", r#"{"price":3}"#).status, 200);
     assert_eq!(daemon.get("/v1/items/a%20cup").json()["price"], json!(3.0));
@@ -92,12 +92,12 @@ fn invalid_item_is_rejected_and_changes_nothing() {
 fn catalog_survives_restarts() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    put(&daemon, "tea", &json!({ "price": 1 }));
-    put(&daemon, "cup", &json!({ "price": 2 }));
+    put_item(&daemon, "tea", &json!({ "price": 1 }));
+    put_item(&daemon, "cup", &json!({ "price": 2 }));
     daemon.terminate();
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/items/tea").json()["price"], json!(1.0), "from the checkpoint");
-    put(&daemon, "tea", &json!({ "price": 3 }));
+    put_item(&daemon, "tea", &json!({ "price": 3 }));
     assert_eq!(daemon.request("DELETE", "/v1/items/cup", "").status, 200);
     daemon.kill();
     let daemon = home.start(&[]);
@@ -115,21 +115,23 @@ fn create_shop(daemon: &Daemon) {
     let items: Vec<_> = (0..12).map(item).collect();
     assert_eq!(daemon.post("/v1/items", &json!(items).to_string()).json()["accepted"], json!(12));
     let views = |user: usize| {
-        (0..12).map(move |number| event(&format!("{user}-{number}"), &format!("user{user}"), &format!("item{number}")))
+        (0..12).map(move |number| {
+            view_event(&format!("{user}-{number}"), &format!("user{user}"), &format!("item{number}"))
+        })
     };
     let events: Vec<_> = (0..4).flat_map(views).collect();
     daemon.send_events(&events);
-    daemon.send_events(&[event("a1", "ann", "item0"), event("a2", "ann", "item1")]);
+    daemon.send_events(&[view_event("a1", "ann", "item0"), view_event("a2", "ann", "item1")]);
     daemon.wait_until_learned(62);
 }
 
-fn recommendations(daemon: &Daemon, query: &str) -> Value {
+fn get_recommendations(daemon: &Daemon, query: &str) -> Value {
     let response = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
     assert_eq!(response.status, 200, "{}", response.body);
     response.json()
 }
 
-fn ids(list: &Value) -> Vec<String> {
+fn item_ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -138,8 +140,8 @@ fn request_filters_apply_and_removals_are_counted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     create_shop(&daemon);
-    let all = recommendations(&daemon, "");
-    let mut sorted = ids(&all);
+    let all = get_recommendations(&daemon, "");
+    let mut sorted = item_ids(&all);
     sorted.sort_unstable();
     let mut all_items: Vec<_> = (0..12).map(|number| format!("item{number}")).collect();
     all_items.sort_unstable();
@@ -147,50 +149,52 @@ fn request_filters_apply_and_removals_are_counted() {
     let removed = |excluded, seen, filtered, unavailable, diversity| json!({ "excluded": excluded, "seen": seen, "filtered": filtered, "unavailable": unavailable, "diversity": diversity });
     assert_eq!((&all["fallback"], &all["removed"]), (&json!("none"), &removed(0, 0, 0, 0, 0)));
 
-    let list = recommendations(&daemon, "exclude=item3,item4,none&exclude_seen=true&limit=8");
+    let list = get_recommendations(&daemon, "exclude=item3,item4,none&exclude_seen=true&limit=8");
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(2, 2, 0, 0, 0)));
-    assert!(["item0", "item1", "item3", "item4"].iter().all(|deleted| !ids(&list).contains(&(*deleted).to_owned())));
+    assert!(
+        ["item0", "item1", "item3", "item4"].iter().all(|deleted| !item_ids(&list).contains(&(*deleted).to_owned()))
+    );
 
-    let list = recommendations(&daemon, "filter=category%20=%20cups%20and%20price%20%3C%209&limit=5");
-    let mut cups = ids(&list);
+    let list = get_recommendations(&daemon, "filter=category%20=%20cups%20and%20price%20%3C%209&limit=5");
+    let mut cups = item_ids(&list);
     cups.sort_unstable();
     assert_eq!(cups, ["item2", "item5", "item8"]);
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("filtered_out"), &removed(0, 0, 9, 0, 0)));
 
-    let list = recommendations(&daemon, "diversity=2&limit=12");
-    assert_eq!(ids(&list).len(), 4, "two of each category");
+    let list = get_recommendations(&daemon, "diversity=2&limit=12");
+    assert_eq!(item_ids(&list).len(), 4, "two of each category");
     assert_eq!(list["removed"], removed(0, 0, 0, 0, 8));
 
     // Unavailable items disappear as soon as the change is acknowledged, before it is learned.
-    put(&daemon, "item5", &json!({ "available": false }));
-    put(&daemon, "item6", &json!({ "expires": 1_000_000_000_000_i64 }));
-    put(&daemon, "item7", &json!({ "published": 4_102_444_800_000_i64 }));
+    put_item(&daemon, "item5", &json!({ "available": false }));
+    put_item(&daemon, "item6", &json!({ "expires": 1_000_000_000_000_i64 }));
+    put_item(&daemon, "item7", &json!({ "published": 4_102_444_800_000_i64 }));
     assert_eq!(daemon.request("DELETE", "/v1/items/item8", "").status, 200);
-    let list = recommendations(&daemon, "limit=8");
+    let list = get_recommendations(&daemon, "limit=8");
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(0, 0, 0, 4, 0)));
-    assert!((5..9).all(|deleted| !ids(&list).contains(&format!("item{deleted}"))));
+    assert!((5..9).all(|deleted| !item_ids(&list).contains(&format!("item{deleted}"))));
 
     let body = json!({ "items": ["item2"], "exclude": ["item3"], "exclude_seen": true, "filter": "price >= 2", "diversity": 1, "limit": 1 });
     let inline = daemon.post("/v1/recommendations", &body.to_string()).json();
-    assert_eq!((ids(&inline).len(), &inline["fallback"]), (1, &json!("none")));
-    assert!(!["item0", "item1", "item2", "item3"].contains(&ids(&inline)[0].as_str()));
+    assert_eq!((item_ids(&inline).len(), &inline["fallback"]), (1, &json!("none")));
+    assert!(!["item0", "item1", "item2", "item3"].contains(&item_ids(&inline)[0].as_str()));
 }
 
 #[test]
 fn fallback_reason_is_reported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let list = recommendations(&daemon, "");
+    let list = get_recommendations(&daemon, "");
     assert_eq!((&list["fallback"], &list["items"]), (&json!("empty_catalog"), &json!([])));
     create_shop(&daemon);
     let unknown_user = daemon.get("/v1/users/nobody/recommendations").json();
-    assert_eq!((&unknown_user["fallback"], ids(&unknown_user).len()), (&json!("unknown_user"), 12));
-    let list = recommendations(&daemon, "filter=price%20%3E%20100");
+    assert_eq!((&unknown_user["fallback"], item_ids(&unknown_user).len()), (&json!("unknown_user"), 12));
+    let list = get_recommendations(&daemon, "filter=price%20%3E%20100");
     assert_eq!((&list["fallback"], &list["items"]), (&json!("filtered_out"), &json!([])));
     let unknown = daemon.post("/v1/recommendations", r#"{"items":["no such item"]}"#).json();
-    assert_eq!((&unknown["fallback"], ids(&unknown).len()), (&json!("unknown_items"), 12));
+    assert_eq!((&unknown["fallback"], item_ids(&unknown).len()), (&json!("unknown_items"), 12));
     // A long list is filled up with popular items that were no candidates.
-    assert_eq!(ids(&recommendations(&daemon, "limit=1000")).len(), 12);
+    assert_eq!(item_ids(&get_recommendations(&daemon, "limit=1000")).len(), 12);
 }
 
 #[test]
@@ -229,29 +233,33 @@ fn recommendations_can_be_paged() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     create_shop(&daemon);
-    let first = recommendations(&daemon, "limit=5");
+    let first = get_recommendations(&daemon, "limit=5");
     let id = first["recommendation_id"].as_str().unwrap();
     // Another request may use newer weights, because this list's impression can complete a training
     // interval. So the full list is read from its own pages.
     let full_list =
-        [ids(&first), ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
+        [item_ids(&first), item_ids(&get_recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))]
+            .concat();
     assert_eq!(full_list.len(), 12);
     // New events do not reorder later pages.
-    daemon.send_events(&[event("b1", "ann", "item11")]);
-    let second = recommendations(&daemon, &format!("recommendation_id={id}&limit=3"));
-    assert_eq!(ids(&second), full_list[5..8], "the next page begins where the first one ended");
+    daemon.send_events(&[view_event("b1", "ann", "item11")]);
+    let second = get_recommendations(&daemon, &format!("recommendation_id={id}&limit=3"));
+    assert_eq!(item_ids(&second), full_list[5..8], "the next page begins where the first one ended");
     assert_ne!(second["recommendation_id"], first["recommendation_id"], "each page is a separate impression");
-    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&offset=2&limit=3"))), full_list[2..5]);
+    assert_eq!(
+        item_ids(&get_recommendations(&daemon, &format!("recommendation_id={id}&offset=2&limit=3"))),
+        full_list[2..5]
+    );
     let third = second["recommendation_id"].as_str().unwrap();
     assert_eq!(
-        ids(&recommendations(&daemon, &format!("recommendation_id={third}"))),
+        item_ids(&get_recommendations(&daemon, &format!("recommendation_id={third}"))),
         full_list[8..],
         "paging also works from a page"
     );
-    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
+    assert_eq!(item_ids(&get_recommendations(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
     let deleted = daemon.request("DELETE", &format!("/v1/items/{}", full_list[5]), "");
     assert_eq!(deleted.status, 200);
-    assert_eq!(ids(&recommendations(&daemon, &format!("recommendation_id={id}&limit=3"))), full_list[6..9]);
+    assert_eq!(item_ids(&get_recommendations(&daemon, &format!("recommendation_id={id}&limit=3"))), full_list[6..9]);
     for path in [
         format!("/v1/users/bob/recommendations?recommendation_id={id}"),
         "/v1/users/ann/recommendations?recommendation_id=r0".to_owned(),
@@ -266,8 +274,8 @@ fn explanation_names_sources_and_the_most_influential_event() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     create_shop(&daemon);
-    assert!(recommendations(&daemon, "")["items"][0].get("explanation").is_none());
-    let list = recommendations(&daemon, "explain=true");
+    assert!(get_recommendations(&daemon, "")["items"][0].get("explanation").is_none());
+    let list = get_recommendations(&daemon, "explain=true");
     let items = list["items"].as_array().unwrap();
     let next_item = items.iter().find(|item| item["item_id"] == json!("item2")).unwrap();
     let sources = next_item["explanation"]["sources"].as_object().unwrap();
@@ -292,24 +300,24 @@ fn trending_and_similar_items_are_listed() {
     assert_eq!(daemon.get("/v1/trending").json(), json!({ "items": [] }));
     create_shop(&daemon);
     daemon.send_events(
-        &(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>(),
+        &(0..5).map(|number| view_event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>(),
     );
     daemon.wait_until_learned(67);
     let trending = daemon.get("/v1/trending?limit=3").json();
     assert_eq!(
-        (ids(&trending)[0].as_str(), ids(&trending).len(), &trending["items"][0]["source"]),
+        (item_ids(&trending)[0].as_str(), item_ids(&trending).len(), &trending["items"][0]["source"]),
         ("item8", 3, &json!("trending"))
     );
-    assert_eq!(ids(&daemon.get("/v1/trending?category=cups").json()).len(), 4);
+    assert_eq!(item_ids(&daemon.get("/v1/trending?category=cups").json()).len(), 4);
     assert_eq!(daemon.get("/v1/trending?category=none").json(), json!({ "items": [] }));
 
-    let similar = ids(&daemon.get("/v1/items/item4/similar?limit=4").json());
+    let similar = item_ids(&daemon.get("/v1/items/item4/similar?limit=4").json());
     assert_eq!(similar.len(), 4);
     assert!(similar.contains(&"item5".to_owned()) && similar.contains(&"item3".to_owned()), "{similar:?}");
     assert!(!similar.contains(&"item4".to_owned()));
-    put(&daemon, "mug", &json!({ "categories": ["cups"] }));
+    put_item(&daemon, "mug", &json!({ "categories": ["cups"] }));
     daemon.wait_until_learned(68);
-    let similar_to_mug = ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
+    let similar_to_mug = item_ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
     assert!(
         ["item2", "item5", "item8", "item11"].iter().all(|cup| similar_to_mug.contains(&(*cup).to_owned())),
         "{similar_to_mug:?}"
@@ -323,9 +331,9 @@ fn new_item_is_recommended_before_its_first_event() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     create_shop(&daemon);
-    put(&daemon, "fresh", &json!({ "categories": ["tea"] }));
+    put_item(&daemon, "fresh", &json!({ "categories": ["tea"] }));
     daemon.wait_until_learned(63);
-    let list = recommendations(&daemon, "limit=13");
+    let list = get_recommendations(&daemon, "limit=13");
     let fresh = list["items"].as_array().unwrap().iter().find(|item| item["item_id"] == json!("fresh")).unwrap();
     assert_eq!(fresh["source"], json!("new"), "{list}");
 }

@@ -1,15 +1,19 @@
-//! The daemon while the learner is behind: status does not wait for it, and a stop does not either.
+//! The daemon while the learner is behind: neither status requests nor a stop wait for the learner.
 
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, event, wait_for};
+use crate::daemon::{DaemonHome, view_event, wait_for};
 
 /// Events of `users` users over `items` items, in an order that mixes the users.
-fn backlog(events: u32, users: u32, items: u32) -> impl Iterator<Item = Vec<Value>> {
+fn event_batches(events: u32, users: u32, items: u32) -> impl Iterator<Item = Vec<Value>> {
     let all: Vec<_> = (0..events)
         .map(|number| {
             let mixed = number.wrapping_mul(2_654_435_761) >> 7;
-            event(&format!("e{number}"), &format!("user {}", mixed % users), &format!("item {}", mixed / users % items))
+            view_event(
+                &format!("e{number}"),
+                &format!("user {}", mixed % users),
+                &format!("item {}", mixed / users % items),
+            )
         })
         .collect();
     all.chunks(500).map(<[Value]>::to_vec).collect::<Vec<_>>().into_iter()
@@ -20,9 +24,9 @@ fn backlog(events: u32, users: u32, items: u32) -> impl Iterator<Item = Vec<Valu
 fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
     let home = DaemonHome::new();
     let daemon = home.start_under(&["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()], &[]);
-    daemon.send_events(&[event("a", "ann", "tea"), event("b", "ann", "cup")]);
+    daemon.send_events(&[view_event("a", "ann", "tea"), view_event("b", "ann", "cup")]);
     daemon.wait_until_learned(2);
-    daemon.send_events(&[event("c", "ann", "poison"), event("d", "ann", "pot")]);
+    daemon.send_events(&[view_event("c", "ann", "poison"), view_event("d", "ann", "pot")]);
     wait_for("the learner to be behind", || (daemon.status()["learning"]["lag_entries"] == 2).then_some(()));
     for path in [
         "/healthz",
@@ -38,7 +42,7 @@ fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
     }
     // The session is updated immediately, independently of the learner.
     assert_eq!(daemon.get("/v1/users/ann/recommendations").status, 200);
-    assert_eq!(daemon.send_events(&[event("e", "ann", "jug")])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[view_event("e", "ann", "jug")])["accepted"], 1);
     daemon.kill();
 }
 
@@ -47,11 +51,11 @@ fn stop_while_the_learner_catches_up_is_clean() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_lag_events=100000"]);
     let mut sent = 0;
-    for batch in backlog(24_000, 100, 3_000) {
+    for batch in event_batches(24_000, 100, 3_000) {
         sent += daemon.post("/v1/events", &json!(batch).to_string()).json()["accepted"].as_u64().unwrap();
     }
     assert_eq!(sent, 24_000);
-    let log = home.path().join("log");
+    let log = home.dir().join("log");
     assert_eq!(daemon.terminate().code(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
@@ -70,11 +74,11 @@ fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
         &["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()],
         &["server.max_lag_events=1024"],
     );
-    daemon.send_events(&[event("a", "ann", "tea"), event("b", "ann", "poison")]);
+    daemon.send_events(&[view_event("a", "ann", "tea"), view_event("b", "ann", "poison")]);
     let mut accepted = 2;
     let refused = loop {
         let events: Vec<_> =
-            (accepted..accepted + 250).map(|number| event(&format!("e{number}"), "bob", "cup")).collect();
+            (accepted..accepted + 250).map(|number| view_event(&format!("e{number}"), "bob", "cup")).collect();
         let response = daemon.post("/v1/events", &json!(events).to_string());
         if response.status != 200 {
             break response;
@@ -90,7 +94,8 @@ fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
     );
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(daemon.next_offset(), accepted);
-    // A sender with a lower limit of its own waits earlier; a request that is not for events does not wait.
+    // A sender with a lower limit of its own waits earlier; a request that is not for events does
+    // not wait.
     assert_eq!(daemon.get("/v1/users/bob/recommendations").status, 200);
     assert_eq!(daemon.request("PUT", "/v1/users/bob/consent", r#"{"consent": "session"}"#).status, 200);
     assert_eq!(daemon.get_admin("/readyz").status, 200);
@@ -104,7 +109,7 @@ fn training_share_falls_while_learning_cannot_keep_up() {
     let home = DaemonHome::new();
     let settings = ["server.max_lag_events=100000", "learning.replay_ratio=12", "store.checkpoint_every=1000000"];
     let daemon = home.start(&settings);
-    for batch in backlog(20_000, 60, 3_000) {
+    for batch in event_batches(20_000, 60, 3_000) {
         assert_eq!(daemon.post("/v1/events", &json!(batch).to_string()).status, 200);
     }
     let changed = |daemon: &crate::daemon::Daemon| {

@@ -8,12 +8,12 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, SMALL_NETWORK, event, run, sequor, wait_for};
+use crate::daemon::{DaemonHome, SMALL_NETWORK_SETTINGS, run_sequor, sequor_command, view_event, wait_for};
 
-fn run_on(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = sequor();
+fn run_on_data_dir(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = sequor_command();
     command.args(arguments).arg("--data-dir").arg(data);
-    for setting in SMALL_NETWORK {
+    for setting in SMALL_NETWORK_SETTINGS {
         command.args(["--set", setting]);
     }
     command.output().unwrap()
@@ -34,7 +34,7 @@ fn compacted_sizes(output: &Output) -> [u64; 2] {
 }
 
 /// The database folders of a data directory.
-fn databases(data: &Path) -> Vec<String> {
+fn database_dirs(data: &Path) -> Vec<String> {
     let names = data.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with("store")).collect()
 }
@@ -49,7 +49,7 @@ fn requested_compaction_runs_during_reads_and_writes() {
             let mut sent = 0_u64;
             while !done.load(Ordering::SeqCst) {
                 let events: Vec<_> = (sent..sent + 20)
-                    .map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70)))
+                    .map(|n| view_event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70)))
                     .collect();
                 assert_eq!(daemon.send_events(&events)["accepted"], 20);
                 sent += 20;
@@ -77,12 +77,12 @@ fn requested_compaction_runs_during_reads_and_writes() {
         sender.join().unwrap()
     });
     assert_eq!(daemon.metric("sequor_compactions_total"), 5.0);
-    assert_eq!(compacted_sizes(&run(&["compact", "--url", daemon.admin_address()])).len(), 2);
+    assert_eq!(compacted_sizes(&run_sequor(&["compact", "--url", daemon.admin_address()])).len(), 2);
     for (body, status) in [("", 400), (r#"{"now":true}"#, 400)] {
         assert_eq!(daemon.admin_request("POST", "/admin/store/compact", body).status, status);
     }
     assert_eq!(daemon.get_admin("/admin/store/compact").status, 405);
-    let locked_error = output_text(&run_on(&home.data_dir(), &["compact"]));
+    let locked_error = output_text(&run_on_data_dir(&home.data_dir(), &["compact"]));
     assert!(locked_error.contains(&format!("`sequor compact --url {}`", daemon.admin_address())), "{locked_error}");
     daemon.assert_healthy();
     daemon.wait_until_learned(sent);
@@ -90,17 +90,17 @@ fn requested_compaction_runs_during_reads_and_writes() {
 
     // After the kill, the database has a numbered name. A stray database folder next to it is
     // ignored.
-    assert_eq!(databases(&home.data_dir()), ["store.6"]);
-    let restored_dir = home.path().join("copied");
-    let restored = run_on(&restored_dir, &["restore", home.data_dir().to_str().unwrap()]);
+    assert_eq!(database_dirs(&home.data_dir()), ["store.6"]);
+    let restored_dir = home.dir().join("copied");
+    let restored = run_on_data_dir(&restored_dir, &["restore", home.data_dir().to_str().unwrap()]);
     assert_eq!(restored.status.code(), Some(0), "{}", output_text(&restored));
     fs::create_dir(home.data_dir().join("store.7")).unwrap();
-    compacted_sizes(&run_on(&home.data_dir(), &["compact"]));
-    assert_eq!(databases(&home.data_dir()), ["store"]);
+    compacted_sizes(&run_on_data_dir(&home.data_dir(), &["compact"]));
+    assert_eq!(database_dirs(&home.data_dir()), ["store"]);
     for data in [&home.data_dir(), &restored_dir] {
-        let found = output_text(&run_on(data, &["verify"]));
+        let found = output_text(&run_on_data_dir(data, &["verify"]));
         assert!(found.contains("damages                      0"), "{found}");
-        let lines = output_text(&run_on(data, &["export", "--only", "event"]));
+        let lines = output_text(&run_on_data_dir(data, &["export", "--only", "event"]));
         let ids: Vec<_> = lines
             .lines()
             .filter_map(|line| Some(serde_json::from_str::<Value>(line).ok()?["event_id"].as_str()?.to_owned()))
@@ -133,5 +133,5 @@ fn daemon_compacts_automatically_above_the_ratio() {
     daemon.wait_until_learned(sent);
     assert_eq!(daemon.terminate().code(), Some(0));
     let daemon = home.start(&[]);
-    assert_eq!((daemon.next_offset(), databases(&home.data_dir())), (sent, vec!["store".to_owned()]));
+    assert_eq!((daemon.next_offset(), database_dirs(&home.data_dir())), (sent, vec!["store".to_owned()]));
 }

@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, event};
+use crate::daemon::{DaemonHome, view_event};
 
 const ENCODINGS: [&str; 4] = ["gzip", "deflate", "br", "zstd"];
 
@@ -35,7 +35,7 @@ fn compress(encoding: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// Every endpoint with a body, with its method.
-const ENDPOINTS: [(&str, &str); 9] = [
+const ENDPOINTS_WITH_BODY: [(&str, &str); 9] = [
     ("POST", "/v1/events"),
     ("POST", "/v1/events/validate"),
     ("POST", "/v1/recommendations"),
@@ -54,7 +54,7 @@ fn decompression_bombs_cost_no_more_than_the_body_limit() {
     let before = daemon.peak_memory_mib();
     for encoding in ENCODINGS {
         let bomb = compress(encoding, &vec![b' '; 300 << 20]);
-        for (method, path) in ENDPOINTS {
+        for (method, path) in ENDPOINTS_WITH_BODY {
             let headers = [("content-encoding", encoding), ("content-type", "application/json")];
             let response = daemon.send(method, path, &headers, &bomb).unwrap();
             assert_eq!(response.status, 413, "{method} {path} {encoding}: {}", response.body);
@@ -82,7 +82,7 @@ fn truncated_bodies_are_rejected_whole() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let events: Vec<Value> = (0..900)
-        .map(|number| event(&format!("e{number}"), &format!("u{}", number % 50), &format!("item {number}")))
+        .map(|number| view_event(&format!("e{number}"), &format!("u{}", number % 50), &format!("item {number}")))
         .collect();
     let content = json!(events).to_string().into_bytes();
     // One event a line: a truncated body would still hold whole events.

@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, run};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, run_sequor};
 
 /// Frequent training boundaries, so that the tests have learned state to compare.
-const SETTINGS: [&str; 2] = ["session.shards=2", "learning.interval=16"];
+const DAEMON_SETTINGS: [&str; 2] = ["session.shards=2", "learning.interval=16"];
 
-fn at(second: i64, user: &str, item: &str) -> Value {
+fn view_at(second: i64, user: &str, item: &str) -> Value {
     json!({ "event_id": format!("{user}-{second}"), "user_id": user, "type": "view", "item_id": item, "timestamp": 1_700_000_000_000_i64 + second * 1000 })
 }
 
-fn with(mut event: Value, name: &str, value: Value) -> Value {
+fn with_field(mut event: Value, name: &str, value: Value) -> Value {
     event[name] = value;
     event
 }
@@ -27,7 +27,7 @@ fn set_consent(daemon: &Daemon, user: &str, consent: &str) -> Value {
     response.json()
 }
 
-fn consent(daemon: &Daemon, user: &str) -> (String, bool) {
+fn get_consent(daemon: &Daemon, user: &str) -> (String, bool) {
     let response = daemon.get(&format!("/v1/users/{user}/consent")).json();
     (response["consent"].as_str().unwrap().to_owned(), response["said"].as_bool().unwrap())
 }
@@ -52,11 +52,12 @@ fn newest_checkpoint(home: &DaemonHome) -> PathBuf {
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
 
-/// Sends events of users with full consent, and calls `more` in between with the current second.
-fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
+/// Sends events of users with full consent, and calls `more` with the current second between the
+/// batches.
+fn send_shop_events(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
     for second in 0..96 {
         let (user, item) = (second * 7 % 12, second * 5 % 9);
-        daemon.send_events(&[at(second, &format!("u{user}"), &format!("i{item}"))]);
+        daemon.send_events(&[view_at(second, &format!("u{user}"), &format!("i{item}"))]);
         if second % 4 == 3 && second > 20 {
             more(daemon, second);
         }
@@ -66,12 +67,12 @@ fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
 #[test]
 fn consent_levels_limit_storage_learning_and_recommendations() {
     let home = DaemonHome::new();
-    let daemon = home.start(&SETTINGS);
-    shop(&daemon, |daemon, second| {
-        let private = at(second, "served-7f3a", &format!("i{}", second % 9));
-        daemon.send_events(&[with(private, "consent", json!("session"))]);
-        let none = with(at(second, "nobody-5c1d", "i1"), "properties", json!({ "said": "unsaid-9e2b" }));
-        let receipt = daemon.send_events(&[with(none, "consent", json!("none"))]);
+    let daemon = home.start(&DAEMON_SETTINGS);
+    send_shop_events(&daemon, |daemon, second| {
+        let private = view_at(second, "served-7f3a", &format!("i{}", second % 9));
+        daemon.send_events(&[with_field(private, "consent", json!("session"))]);
+        let none = with_field(view_at(second, "nobody-5c1d", "i1"), "properties", json!({ "said": "unsaid-9e2b" }));
+        let receipt = daemon.send_events(&[with_field(none, "consent", json!("none"))]);
         assert_eq!(
             (&receipt["accepted"], &receipt["duplicates"], &receipt["withheld"]),
             (&json!(0), &json!(0), &json!(1)),
@@ -93,7 +94,7 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session exists");
     let with_recommendations = daemon.post(
         "/v1/events?recommend=3",
-        &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string(),
+        &json!([with_field(view_at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string(),
     );
     let response = with_recommendations.json();
     assert_eq!(
@@ -117,11 +118,11 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
 
     // Stored data.
     for text in ["nobody-5c1d", "unsaid-9e2b"] {
-        assert_eq!(files_containing(home.path(), text), Vec::<PathBuf>::new(), "{text}");
+        assert_eq!(files_containing(home.dir(), text), Vec::<PathBuf>::new(), "{text}");
     }
     assert!(!files_containing(&home.data_dir(), "served-7f3a").is_empty());
     let data = home.data_dir();
-    let exported = run(&["export", "--data-dir", data.to_str().unwrap()]);
+    let exported = run_sequor(&["export", "--data-dir", data.to_str().unwrap()]);
     let exported: Vec<Value> =
         String::from_utf8(exported.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(exported.len() as u64, learned, "no impression was recorded");
@@ -131,9 +132,11 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     // Learned state: identical to that of a journal with consent changes in place of the private
     // events.
     let other = DaemonHome::new();
-    let daemon = other.start(&SETTINGS);
+    let daemon = other.start(&DAEMON_SETTINGS);
     let mut level = ["session", "full"].into_iter().cycle();
-    shop(&daemon, |daemon, _| assert_eq!(set_consent(daemon, "somebody", level.next().unwrap())["accepted"], 1));
+    send_shop_events(&daemon, |daemon, _| {
+        assert_eq!(set_consent(daemon, "somebody", level.next().unwrap())["accepted"], 1)
+    });
     daemon.wait_until_learned(learned);
     assert!(daemon.terminate().success());
     let [one, two] = [&home, &other].map(newest_checkpoint);
@@ -141,17 +144,17 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     assert!(fs::read(one).unwrap() == fs::read(two).unwrap(), "weights, counts and metrics are identical");
 }
 
-fn settings() -> Vec<&'static str> {
-    SMALL_NETWORK.iter().chain(&SETTINGS).flat_map(|setting| ["--set", *setting]).collect()
+fn setting_flags() -> Vec<&'static str> {
+    SMALL_NETWORK_SETTINGS.iter().chain(&DAEMON_SETTINGS).flat_map(|setting| ["--set", *setting]).collect()
 }
 
 #[test]
 fn consent_persists_across_crashes_backup_and_rebuild() {
     let home = DaemonHome::new();
-    let daemon = home.start(&SETTINGS);
-    assert_eq!(consent(&daemon, "ann"), ("full".to_owned(), false));
+    let daemon = home.start(&DAEMON_SETTINGS);
+    assert_eq!(get_consent(&daemon, "ann"), ("full".to_owned(), false));
     assert_eq!(set_consent(&daemon, "ann", "full")["duplicates"], 1, "it is what holds for everybody");
-    daemon.send_events(&[at(1, "ann", "a")]);
+    daemon.send_events(&[view_at(1, "ann", "a")]);
     assert_eq!(set_consent(&daemon, "ann", "session")["accepted"], 1);
     assert_eq!(set_consent(&daemon, "ann", "session")["duplicates"], 1);
     assert_eq!(set_consent(&daemon, "bob", "none")["accepted"], 1);
@@ -160,13 +163,13 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
         assert!(response.status == 400 && !response.body.contains("ann@"), "{}", response.body);
     }
     let check = |daemon: &Daemon, second: i64, known: u64| {
-        assert_eq!(consent(daemon, "ann"), ("session".to_owned(), true));
-        assert_eq!(consent(daemon, "bob"), ("none".to_owned(), true));
+        assert_eq!(get_consent(daemon, "ann"), ("session".to_owned(), true));
+        assert_eq!(get_consent(daemon, "bob"), ("none".to_owned(), true));
         // An event's consent can restrict the stored consent but not extend it.
         let receipt = daemon.send_events(&[
-            at(second, "ann", "b"),
-            with(at(second, "bob", "b"), "consent", json!("full")),
-            with(at(second + 1, "ann", "c"), "consent", json!("none")),
+            view_at(second, "ann", "b"),
+            with_field(view_at(second, "bob", "b"), "consent", json!("full")),
+            with_field(view_at(second + 1, "ann", "c"), "consent", json!("none")),
         ]);
         assert_eq!((&receipt["accepted"], &receipt["withheld"]), (&json!(1), &json!(2)), "{receipt}");
         assert_eq!(daemon.next_offset(), known + 1);
@@ -178,19 +181,19 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     };
     check(&daemon, 10, 3);
     daemon.kill();
-    let daemon = home.start(&SETTINGS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     check(&daemon, 20, 4);
     assert!(daemon.terminate().success());
     // After a clean stop, consent is read from the store instead of the journal's tail.
-    let daemon = home.start(&SETTINGS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     check(&daemon, 30, 5);
-    let backup = home.path().join("backup");
-    let response = run(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
+    let backup = home.dir().join("backup");
+    let response = run_sequor(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
     assert!(response.status.success(), "{}", String::from_utf8_lossy(&response.stderr));
     assert!(daemon.terminate().success());
     let data = home.data_dir();
     for command in ["verify", "rebuild"] {
-        let done = run(&[&[command, "--data-dir", data.to_str().unwrap()][..], &settings()].concat());
+        let done = run_sequor(&[&[command, "--data-dir", data.to_str().unwrap()][..], &setting_flags()].concat());
         assert!(
             done.status.success(),
             "{command}: {}{}",
@@ -198,24 +201,25 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
             String::from_utf8_lossy(&done.stderr)
         );
     }
-    let daemon = home.start(&SETTINGS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     check(&daemon, 40, 6);
     // A merged user gets the lower of the two consent levels.
     assert_eq!(daemon.post("/v1/users/carl/merge", &json!({ "from": "ann" }).to_string()).json()["accepted"], 1);
-    assert_eq!(consent(&daemon, "carl"), ("session".to_owned(), true));
-    assert_eq!(consent(&daemon, "ann"), ("session".to_owned(), true));
+    assert_eq!(get_consent(&daemon, "carl"), ("session".to_owned(), true));
+    assert_eq!(get_consent(&daemon, "ann"), ("session".to_owned(), true));
     assert_eq!(set_consent(&daemon, "ann", "full")["accepted"], 1);
-    assert_eq!(consent(&daemon, "carl"), ("full".to_owned(), true));
+    assert_eq!(get_consent(&daemon, "carl"), ("full".to_owned(), true));
     // A merge would store the id of a user without consent.
     assert_eq!(daemon.post("/v1/users/carl/merge", &json!({ "from": "bob" }).to_string()).json()["withheld"], 1);
     assert!(daemon.terminate().success());
     let restored = DaemonHome::new();
     let target = restored.data_dir();
-    let done = run(
-        &[&["restore", backup.to_str().unwrap(), "--data-dir", target.to_str().unwrap()][..], &settings()].concat()
+    let done = run_sequor(
+        &[&["restore", backup.to_str().unwrap(), "--data-dir", target.to_str().unwrap()][..], &setting_flags()]
+            .concat(),
     );
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let daemon = restored.start(&SETTINGS);
+    let daemon = restored.start(&DAEMON_SETTINGS);
     check(&daemon, 50, 6);
 }
 
@@ -223,23 +227,23 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
 fn configured_default_consent_applies_to_other_users() {
     let home = DaemonHome::new();
     let daemon = home.start(&["privacy.consent=none"]);
-    assert_eq!(daemon.send_events(&[at(1, "quiet-3b7e", "a")])["withheld"], 1);
-    assert_eq!(daemon.send_events(&[with(at(2, "ann", "a"), "consent", json!("full"))])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[view_at(1, "quiet-3b7e", "a")])["withheld"], 1);
+    assert_eq!(daemon.send_events(&[with_field(view_at(2, "ann", "a"), "consent", json!("full"))])["accepted"], 1);
     assert_eq!(set_consent(&daemon, "bob", "full")["accepted"], 1);
-    assert_eq!(daemon.send_events(&[at(3, "bob", "a")])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[view_at(3, "bob", "a")])["accepted"], 1);
     let track = json!({ "userId": "quiet-3b7e", "event": "Product Viewed", "properties": { "product_id": "a" } });
     assert_eq!(daemon.post("/v1/track", &track.to_string()).status, 200);
     assert_eq!(daemon.next_offset(), 3);
-    let csv = home.path().join("rows.csv");
+    let csv = home.dir().join("rows.csv");
     fs::write(
         &csv,
         "user,item,event,timestamp,consent\nquiet-3b7e,a,view,1700000000,\ncarl,a,view,1700000001,session\n",
     )
     .unwrap();
-    let imported = run(&["import", csv.to_str().unwrap(), "--url", daemon.api(), "--json"]);
+    let imported = run_sequor(&["import", csv.to_str().unwrap(), "--url", daemon.api(), "--json"]);
     let summary: Value = serde_json::from_slice(&imported.stdout).unwrap();
     assert_eq!((&summary["taken"], &summary["withheld"]), (&json!(1), &json!(1)), "{summary}");
     fs::remove_file(csv).unwrap();
     assert!(daemon.terminate().success());
-    assert_eq!(files_containing(home.path(), "quiet-3b7e"), Vec::<PathBuf>::new());
+    assert_eq!(files_containing(home.dir(), "quiet-3b7e"), Vec::<PathBuf>::new());
 }

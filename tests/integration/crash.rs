@@ -13,16 +13,16 @@ use std::time::Duration;
 use sequor::domain::Entry;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, HttpResponse, view_event, wait_for};
 use crate::journal_dump::JournalDump;
 use crate::random::TestRng;
 
-const SENDERS: u64 = 4;
-const USERS: u64 = 50;
-const ITEMS: u64 = 200;
+const SENDER_COUNT: u64 = 4;
+const USER_COUNT: u64 = 50;
+const ITEM_COUNT: u64 = 200;
 
 /// Short intervals, so that every round crosses training boundaries, clusterings and checkpoints.
-const SETTINGS: [&str; 5] = [
+const DAEMON_SETTINGS: [&str; 5] = [
     "learning.interval=64",
     "clusters.every=512",
     "clusters.lag=128",
@@ -32,7 +32,7 @@ const SETTINGS: [&str; 5] = [
 
 /// What the clients know about their requests.
 #[derive(Default)]
-struct Sent {
+struct ClientRecord {
     /// Acknowledged events, which must be in the journal.
     acknowledged: Vec<Value>,
     /// Events without a receipt, which may be in the journal or not.
@@ -46,21 +46,21 @@ struct Sent {
 }
 
 /// One client of one round. It ends when the daemon no longer responds.
-struct Sender<'a> {
+struct CrashClient<'a> {
     daemon: &'a Daemon,
     random: TestRng,
     next_id: &'a AtomicU64,
-    sent: &'a Mutex<Sent>,
+    sent: &'a Mutex<ClientRecord>,
 }
 
-impl Sender<'_> {
-    fn run(&mut self) {
+impl CrashClient<'_> {
+    fn run_until_killed(&mut self) {
         while match self.random.below(6) {
             0 if self.random.below(12) == 0 => self.control_model(),
             0 => self.change_item(),
             1 => self.request_list(),
-            2 if self.random.below(3) == 0 => self.merge(),
-            _ => self.send(),
+            2 if self.random.below(3) == 0 => self.merge_users(),
+            _ => self.send_batch(),
         } {}
     }
 
@@ -81,25 +81,25 @@ impl Sender<'_> {
         })
     }
 
-    fn id(&self) -> u64 {
+    fn next_event_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn user(&mut self) -> String {
-        format!("user{}", self.random.below(USERS))
+    fn random_user(&mut self) -> String {
+        format!("user{}", self.random.below(USER_COUNT))
     }
 
     /// A recent anonymous visitor.
-    fn visitor(&mut self) -> String {
+    fn recent_visitor(&mut self) -> String {
         let latest = self.next_id.load(Ordering::Relaxed) / 30;
         format!("visitor{}", latest.saturating_sub(self.random.below(4)))
     }
 
     /// An event of a walk through the items, sometimes with a session id.
-    fn event(&mut self) -> Value {
-        let id = self.id();
-        let user = if self.random.below(4) == 0 { self.visitor() } else { self.user() };
-        let mut event = event(&format!("e{id}"), &user, &format!("item{}", id / 7 % ITEMS));
+    fn next_event(&mut self) -> Value {
+        let id = self.next_event_id();
+        let user = if self.random.below(4) == 0 { self.recent_visitor() } else { self.random_user() };
+        let mut event = view_event(&format!("e{id}"), &user, &format!("item{}", id / 7 % ITEM_COUNT));
         if self.random.below(3) == 0 {
             event["session_id"] = json!(format!("visit{}", id / 50));
         }
@@ -107,8 +107,8 @@ impl Sender<'_> {
     }
 
     /// Sends a batch of new events, sometimes with events that were acknowledged before.
-    fn send(&mut self) -> bool {
-        let new: Vec<_> = (0..=self.random.below(6)).map(|_| self.event()).collect();
+    fn send_batch(&mut self) -> bool {
+        let new: Vec<_> = (0..=self.random.below(6)).map(|_| self.next_event()).collect();
         let mut batch = new.clone();
         let mut repeated = 0;
         if self.random.below(3) == 0 {
@@ -136,10 +136,10 @@ impl Sender<'_> {
     }
 
     fn change_item(&mut self) -> bool {
-        let price = self.id() as f64;
+        let price = self.next_event_id() as f64;
         let category = format!("shelf{}", self.random.below(9));
         let item = json!({ "price": price, "categories": [category], "available": self.random.below(4) > 0 });
-        let path = format!("/v1/items/item{}", self.random.below(ITEMS));
+        let path = format!("/v1/items/item{}", self.random.below(ITEM_COUNT));
         let Ok(response) = self.daemon.try_request("PUT", &path, &item.to_string()) else { return false };
         assert_eq!(response.status, 200, "{}", response.body);
         let mut sent = self.sent.lock().unwrap();
@@ -149,9 +149,9 @@ impl Sender<'_> {
     }
 
     /// Merges a visitor into a user; sometimes two visitors or two users.
-    fn merge(&mut self) -> bool {
-        let from = if self.random.below(30) == 0 { self.user() } else { self.visitor() };
-        let into = if self.random.below(6) == 0 { self.visitor() } else { self.user() };
+    fn merge_users(&mut self) -> bool {
+        let from = if self.random.below(30) == 0 { self.random_user() } else { self.recent_visitor() };
+        let into = if self.random.below(6) == 0 { self.recent_visitor() } else { self.random_user() };
         if from == into {
             return true;
         }
@@ -171,7 +171,7 @@ impl Sender<'_> {
 
     /// Requests a list, which adds an impression to the journal.
     fn request_list(&mut self) -> bool {
-        let path = format!("/v1/users/user{}/recommendations", self.random.below(USERS));
+        let path = format!("/v1/users/user{}/recommendations", self.random.below(USER_COUNT));
         let response = self.daemon.try_request("GET", &path, "");
         response.is_ok_and(|HttpResponse { status, body, .. }| {
             assert_eq!(status, 200, "{body}");
@@ -182,7 +182,7 @@ impl Sender<'_> {
 
 /// Compacts the store repeatedly until the daemon no longer responds. Returns the number of
 /// compactions.
-fn compact(daemon: &Daemon) -> u64 {
+fn compact_repeatedly(daemon: &Daemon) -> u64 {
     let mut compacted = 0;
     while let Ok(response) = daemon.try_admin_request("POST", "/admin/store/compact", "{}") {
         assert_eq!(response.status, 200, "{}", response.body);
@@ -192,16 +192,16 @@ fn compact(daemon: &Daemon) -> u64 {
 }
 
 /// Sends to a daemon until it is killed at a random moment. Returns the number of compactions.
-fn run_round(daemon: Daemon, round: u64, random: &mut TestRng, next_id: &AtomicU64, sent: &Mutex<Sent>) -> u64 {
+fn run_round(daemon: Daemon, round: u64, random: &mut TestRng, next_id: &AtomicU64, sent: &Mutex<ClientRecord>) -> u64 {
     sent.lock().unwrap().fresh = 0;
     let compacted = thread::scope(|scope| {
-        for sender in 0..SENDERS {
-            let random = TestRng(round * SENDERS + sender);
-            let mut sender = Sender { daemon: &daemon, random, next_id, sent };
-            scope.spawn(move || sender.run());
+        for sender in 0..SENDER_COUNT {
+            let random = TestRng(round * SENDER_COUNT + sender);
+            let mut sender = CrashClient { daemon: &daemon, random, next_id, sent };
+            scope.spawn(move || sender.run_until_killed());
         }
         // In every second round the kill happens during or just after a compaction.
-        let compacting = round.is_multiple_of(2).then(|| scope.spawn(|| compact(&daemon)));
+        let compacting = round.is_multiple_of(2).then(|| scope.spawn(|| compact_repeatedly(&daemon)));
         // In every fourth round the kill may happen before the first receipt.
         wait_for("a first receipt", || (round % 4 == 3 || sent.lock().unwrap().fresh > 0).then_some(()));
         // Every tenth round lasts long enough to store sessions, which happens once a second.
@@ -216,7 +216,7 @@ fn run_round(daemon: Daemon, round: u64, random: &mut TestRng, next_id: &AtomicU
 
 /// Checks the journal of a killed daemon: the earlier entries are unchanged, every acknowledged
 /// event occurs exactly once, and nothing else was added.
-fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &Sent) -> JournalDump {
+fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &ClientRecord) -> JournalDump {
     let dump = JournalDump::read(&home.data_dir());
     assert!(dump.entries.starts_with(&before.entries), "earlier journal entries have changed");
     let counts = dump.event_ids();
@@ -228,7 +228,7 @@ fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &Sent) -> Journa
     for (id, count) in &counts {
         assert!(*count == 1 && sent_ids.contains(*id), "{id}, {count} times");
     }
-    let prices = dump.prices();
+    let prices = dump.item_prices();
     for price in &sent.prices {
         assert_eq!(
             prices.iter().filter(|found| *found == price).count(),
@@ -258,7 +258,7 @@ fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &Sent) -> Journa
 }
 
 /// Reads the checkpoint of a cleanly stopped daemon, which covers the whole journal.
-fn checkpoint(home: &DaemonHome, entries: u64) -> Vec<u8> {
+fn read_checkpoint(home: &DaemonHome, entries: u64) -> Vec<u8> {
     let path: PathBuf = home.data_dir().join(format!("checkpoints/{entries:020}.checkpoint"));
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -269,15 +269,15 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     let home = DaemonHome::new();
     let mut random = TestRng(5);
     let next_id = AtomicU64::new(1);
-    let sent = Mutex::new(Sent::default());
+    let sent = Mutex::new(ClientRecord::default());
     let mut dump = JournalDump { entries: Vec::new() };
     let mut compacted = 0;
     for round in 0..rounds {
         // Sometimes the daemon is killed during its start.
         if random.below(4) == 0 {
-            home.kill_during_start(&SETTINGS, Duration::from_micros(random.below(60_000)));
+            home.kill_during_start(&DAEMON_SETTINGS, Duration::from_micros(random.below(60_000)));
         }
-        compacted += run_round(home.start(&SETTINGS), round, &mut random, &next_id, &sent);
+        compacted += run_round(home.start(&DAEMON_SETTINGS), round, &mut random, &next_id, &sent);
         dump = check_journal(&home, &dump, &sent.lock().unwrap());
     }
 
@@ -285,8 +285,8 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     assert!(merges as u64 >= rounds / 2, "there were only {merges} merges");
     assert!(compacted >= rounds / 5, "there were only {compacted} compactions");
 
-    let daemon = home.start(&SETTINGS);
-    let Sent { acknowledged, unknown, .. } = sent.into_inner().unwrap();
+    let daemon = home.start(&DAEMON_SETTINGS);
+    let ClientRecord { acknowledged, unknown, .. } = sent.into_inner().unwrap();
     for batch in acknowledged.chunks(500) {
         assert_eq!(daemon.send_events(batch)["duplicates"], batch.len(), "an acknowledged event is lost");
     }
@@ -307,11 +307,11 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     let dump = JournalDump::read(&home.data_dir());
     assert_eq!(dump.entries.len() as u64, entries);
     let twin_home = DaemonHome::new();
-    dump.write_to(&twin_home.data_dir());
-    let twin = twin_home.start(&SETTINGS);
+    dump.write_journal_to(&twin_home.data_dir());
+    let twin = twin_home.start(&DAEMON_SETTINGS);
     twin.wait_until_learned(entries);
     assert_eq!(twin.terminate().code(), Some(0));
-    let (found, expected) = (checkpoint(&home, entries), checkpoint(&twin_home, entries));
+    let (found, expected) = (read_checkpoint(&home, entries), read_checkpoint(&twin_home, entries));
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
     assert_eq!(
         (found.len(), differ),
@@ -319,7 +319,7 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
         "position of the first differing byte of the checkpoints"
     );
 
-    assert_same_recommendations(&home.start(&SETTINGS), &twin_home.start(&SETTINGS));
+    assert_same_recommendations(&home.start(&DAEMON_SETTINGS), &twin_home.start(&DAEMON_SETTINGS));
 }
 
 /// Asserts that two daemons with the same learned state recommend the same items. First advances
@@ -328,7 +328,7 @@ fn assert_same_recommendations(daemon: &Daemon, twin: &Daemon) {
     for boundary in 0..12 {
         let event_number = |number: u64| {
             let at = 1_700_000_000_000 + (boundary * 64 + number) * 1000;
-            json!({ "user_id": "passer-by", "type": "view", "item_id": format!("item{}", number * 3 % ITEMS), "timestamp": at })
+            json!({ "user_id": "passer-by", "type": "view", "item_id": format!("item{}", number * 3 % ITEM_COUNT), "timestamp": at })
         };
         let events: Vec<_> = (0..64).map(event_number).collect();
         for daemon in [daemon, twin] {
@@ -336,7 +336,7 @@ fn assert_same_recommendations(daemon: &Daemon, twin: &Daemon) {
             daemon.wait_until_learned(daemon.next_offset());
         }
     }
-    for user in 0..USERS {
+    for user in 0..USER_COUNT {
         let path = format!("/v1/users/user{user}/recommendations?limit=50");
         let [found, expected] = [daemon, twin].map(|daemon| {
             let before = daemon.next_offset();

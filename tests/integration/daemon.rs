@@ -21,7 +21,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Settings that make learning cheap. The tests that use them do not depend on recommendation
 /// quality.
-pub(crate) const SMALL_NETWORK: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
+pub(crate) const SMALL_NETWORK_SETTINGS: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
 
 /// Polls `look` until it returns a value.
 pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
@@ -41,7 +41,7 @@ pub(crate) fn report_skipped(what: &str) {
 }
 
 /// A command of the binary under test, without this process's settings in its environment.
-pub(crate) fn sequor() -> Command {
+pub(crate) fn sequor_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
     for (name, _) in std::env::vars_os()
         .filter(|(name, _)| ["SEQUOR_", "OTEL_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)))
@@ -52,8 +52,8 @@ pub(crate) fn sequor() -> Command {
 }
 
 /// Runs the binary until it exits.
-pub(crate) fn run(arguments: &[&str]) -> Output {
-    sequor().args(arguments).stdin(Stdio::null()).output().unwrap()
+pub(crate) fn run_sequor(arguments: &[&str]) -> Output {
+    sequor_command().args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// A directory for a daemon's data and log, which outlives the daemons that run on it.
@@ -64,25 +64,25 @@ impl DaemonHome {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.0.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.dir().join("data")
     }
 
     /// Builds the command line of a daemon on free ports, with settings such as
     /// `server.max_batch=3` or flags such as `--checkpoint=FILE`.
     fn serve(&self, settings: &[&str]) -> Command {
-        let mut command = sequor();
+        let mut command = sequor_command();
         command.args(["serve", "--data-dir"]).arg(self.data_dir());
         for flag in ["--listen", "--admin-listen"] {
             if !settings.iter().any(|setting| setting.split('=').next() == Some(flag)) {
                 command.args([flag, "127.0.0.1:0"]);
             }
         }
-        for setting in SMALL_NETWORK.iter().chain(settings) {
+        for setting in SMALL_NETWORK_SETTINGS.iter().chain(settings) {
             // Flags such as `--checkpoint=FILE` and environment variables are passed as they are.
             if setting.starts_with("--") {
                 command.arg(setting)
@@ -109,7 +109,7 @@ impl DaemonHome {
         let addresses = self.data_dir().join("addresses.json");
         // The addresses of an earlier daemon are no longer valid.
         let _ = fs::remove_file(&addresses);
-        let log = self.path().join("log");
+        let log = self.dir().join("log");
         let written = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = self.serve(settings);
         if let Some((program, arguments)) = wrapper.split_first() {
@@ -222,11 +222,11 @@ impl Daemon {
     }
 
     pub(crate) fn get(&self, path: &str) -> HttpResponse {
-        read(self.agent.get(format!("{}{path}", self.api)).call()).unwrap()
+        read_response(self.agent.get(format!("{}{path}", self.api)).call()).unwrap()
     }
 
     pub(crate) fn get_admin(&self, path: &str) -> HttpResponse {
-        read(self.agent.get(format!("{}{path}", self.admin)).call()).unwrap()
+        read_response(self.agent.get(format!("{}{path}", self.admin)).call()).unwrap()
     }
 
     /// Sends a body with headers such as `("content-encoding", "gzip")`; `Err` if there is no
@@ -241,7 +241,7 @@ impl Daemon {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        read(request.send(body))
+        read_response(request.send(body))
     }
 
     /// Sends a request by any method, with headers and a body; `Err` if no response came.
@@ -256,7 +256,7 @@ impl Daemon {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        read(self.agent.run(request.body(body.to_vec()).unwrap()))
+        read_response(self.agent.run(request.body(body.to_vec()).unwrap()))
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> HttpResponse {
@@ -270,7 +270,7 @@ impl Daemon {
             .uri(format!("{}{path}", self.api))
             .body(body.to_owned())
             .unwrap();
-        read(self.agent.run(request))
+        read_response(self.agent.run(request))
     }
 
     /// Sends a request with any method and a body.
@@ -281,7 +281,7 @@ impl Daemon {
     /// Sends an admin request with any method and a JSON body; `Err` if there is no response.
     pub(crate) fn try_admin_request(&self, method: &str, path: &str, body: &str) -> Result<HttpResponse, ureq::Error> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.admin));
-        read(self.agent.run(request.header("content-type", "application/json").body(body.to_owned()).unwrap()))
+        read_response(self.agent.run(request.header("content-type", "application/json").body(body.to_owned()).unwrap()))
     }
 
     /// Sends an admin request with any method and a JSON body.
@@ -296,7 +296,7 @@ impl Daemon {
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        read(self.agent.run(request.body(body.to_owned()).unwrap())).unwrap()
+        read_response(self.agent.run(request.body(body.to_owned()).unwrap())).unwrap()
     }
 
     /// Opens a streaming response.
@@ -333,7 +333,7 @@ impl Daemon {
     }
 
     /// The daemon's log so far.
-    pub(crate) fn logged(&self) -> String {
+    pub(crate) fn read_log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
@@ -375,7 +375,7 @@ impl Daemon {
     }
 
     /// The log of this daemon and of the earlier ones in the same home.
-    pub(crate) fn log(&self) -> String {
+    pub(crate) fn read_home_log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
@@ -413,7 +413,7 @@ impl HttpResponse {
     }
 }
 
-fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<HttpResponse, ureq::Error> {
+fn read_response(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<HttpResponse, ureq::Error> {
     let mut response = response?;
     let headers = response.headers().clone();
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
@@ -426,6 +426,6 @@ fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resu
 }
 
 /// A view event with an event id.
-pub(crate) fn event(id: &str, user: &str, item: &str) -> Value {
+pub(crate) fn view_event(id: &str, user: &str, item: &str) -> Value {
     json!({ "event_id": id, "user_id": user, "type": "view", "item_id": item })
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, run, sequor, wait_for};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, run_sequor, sequor_command, view_event, wait_for};
 use crate::random::random_visits;
 
 /// Runs a command on a data directory, with the settings of the test daemons.
-fn run_on(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = sequor();
+fn run_on_data_dir(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = sequor_command();
     command.args(arguments).arg("--data-dir").arg(data);
-    for setting in SMALL_NETWORK.iter().chain(&SHORT_INTERVALS) {
+    for setting in SMALL_NETWORK_SETTINGS.iter().chain(&SHORT_INTERVALS) {
         command.args(["--set", setting]);
     }
     command.output().unwrap()
@@ -30,7 +30,7 @@ fn output_text(output: &Output) -> String {
 }
 
 #[track_caller]
-fn succeeds(output: Output) -> String {
+fn expect_success(output: Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", output_text(&output));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -49,7 +49,7 @@ fn assert_fails(output: Output, reasons: &[&str]) {
 const SHORT_INTERVALS: [&str; 3] = ["learning.interval=64", "clusters.every=128", "clusters.lag=64"];
 
 /// 400 events that together use every field.
-fn events() -> Vec<Value> {
+fn events_with_every_field() -> Vec<Value> {
     let visits = random_visits(6, 400);
     let one = |(number, visit): (usize, &crate::random::Visit)| {
         let mut event = json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
@@ -65,15 +65,19 @@ fn events() -> Vec<Value> {
     visits.iter().enumerate().map(one).collect()
 }
 
-/// The number of their users.
-fn users() -> usize {
-    events().iter().map(|event| event["user_id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>().len()
+/// The number of users in [`events_with_every_field`].
+fn user_count() -> usize {
+    events_with_every_field()
+        .iter()
+        .map(|event| event["user_id"].as_str().unwrap().to_owned())
+        .collect::<BTreeSet<_>>()
+        .len()
 }
 
-/// Starts a daemon with those events, some catalog changes and two shown lists.
+/// Starts a daemon with [`events_with_every_field`], some catalog changes and two shown lists.
 fn start_with_data(home: &DaemonHome) -> Daemon {
     let daemon = home.start(&SHORT_INTERVALS);
-    for batch in events().chunks(50) {
+    for batch in events_with_every_field().chunks(50) {
         daemon.send_events(batch);
     }
     assert_eq!(
@@ -100,12 +104,12 @@ fn stopped_data_dir(home: &DaemonHome) -> PathBuf {
     home.data_dir()
 }
 
-fn export(data: &Path) -> Vec<Value> {
-    succeeds(run_on(data, &["export"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn exported_entries(data: &Path) -> Vec<Value> {
+    expect_success(run_on_data_dir(data, &["export"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The file of the only checkpoint.
-fn checkpoint(data: &Path) -> PathBuf {
+fn only_checkpoint(data: &Path) -> PathBuf {
     let files: Vec<_> = data.join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     files[0].clone()
@@ -115,16 +119,17 @@ fn checkpoint(data: &Path) -> PathBuf {
 fn verify_reports_damage_with_place_reason_and_remedy() {
     let home = DaemonHome::new();
     let data = stopped_data_dir(&home);
-    // Regression test: a stop must write item names and sessions to disk. They once stayed in the
-    // database's memory, so every start interned the items of the whole journal again.
-    let json_file = home.path().join("found.json");
-    let table = succeeds(run_on(&data, &["verify", "--json", json_file.to_str().unwrap()]));
+    // Regression test: a stop must write item names and sessions to disk. Names and sessions once
+    // stayed in the database's memory, so every start interned the items of the whole journal
+    // again.
+    let json_file = home.dir().join("found.json");
+    let table = expect_success(run_on_data_dir(&data, &["verify", "--json", json_file.to_str().unwrap()]));
     assert!(
         table.contains("journal entries            405") && table.contains("damages                      0"),
         "{table}"
     );
     let found: Value = serde_json::from_str(&fs::read_to_string(&json_file).unwrap()).unwrap();
-    assert_eq!(found["counts"]["sessions"], users());
+    assert_eq!(found["counts"]["sessions"], user_count());
     assert!(found["counts"]["items"].as_u64() > Some(10), "{found}");
     assert_eq!(
         (&found["counts"]["events"], &found["counts"]["item_changes"], &found["damages"]),
@@ -132,30 +137,33 @@ fn verify_reports_damage_with_place_reason_and_remedy() {
     );
 
     // Other settings are named as a difference, not as damage.
-    let other = succeeds(run_on(&data, &["verify", "--set", "session.idle_gap=1s"]));
+    let other = expect_success(run_on_data_dir(&data, &["verify", "--set", "session.idle_gap=1s"]));
     assert!(
         other.contains("damages                      0")
             && other.contains("settings: the sessions were computed with another"),
         "{other}"
     );
 
-    let file = checkpoint(&data);
+    let file = only_checkpoint(&data);
     let whole = fs::read(&file).unwrap();
     let mut corrupted = whole.clone();
     corrupted[whole.len() / 2] ^= 1;
     fs::write(&file, corrupted).unwrap();
     assert_fails(
-        run_on(&data, &["verify"]),
+        run_on_data_dir(&data, &["verify"]),
         &[file.to_str().unwrap(), "its checksum does not match", "delete the file", "damaged in one place"],
     );
     fs::write(&file, whole).unwrap();
 
     fs::write(data.join("store/db"), vec![1; 4096]).unwrap();
-    assert_fails(run_on(&data, &["verify"]), &["store", "is damaged", "only a backup helps: `sequor restore`"]);
+    assert_fails(
+        run_on_data_dir(&data, &["verify"]),
+        &["store", "is damaged", "only a backup helps: `sequor restore`"],
+    );
     // Commands do not create a missing data directory.
-    let nowhere = home.path().join("nowhere");
+    let nowhere = home.dir().join("nowhere");
     for command in ["verify", "rebuild", "migrate", "export"] {
-        assert_fails(run_on(&nowhere, &[command]), &["there is no store in", "--data-dir"]);
+        assert_fails(run_on_data_dir(&nowhere, &[command]), &["there is no store in", "--data-dir"]);
         assert!(!nowhere.exists());
     }
 }
@@ -164,18 +172,24 @@ fn verify_reports_damage_with_place_reason_and_remedy() {
 fn commands_on_a_running_daemons_directory_suggest_its_url() {
     let home = DaemonHome::new();
     let daemon = home.start(&SHORT_INTERVALS);
-    daemon.send_events(&events()[..10]);
+    daemon.send_events(&events_with_every_field()[..10]);
     let held_reason = ["is held by another process"];
     for command in [&["verify"][..], &["rebuild"], &["migrate"]] {
-        assert_fails(run_on(&home.data_dir(), command), &held_reason);
+        assert_fails(run_on_data_dir(&home.data_dir(), command), &held_reason);
     }
-    let target = home.path().join("monday");
+    let target = home.dir().join("monday");
     let target = target.to_str().unwrap();
     let suggested_command = format!("sequor backup {target} --url {}", daemon.admin_address());
-    assert_fails(run_on(&home.data_dir(), &["backup", target]), &["is held by another process", &suggested_command]);
-    assert_fails(run_on(&home.data_dir(), &["export"]), &["is held by another process", "--url http://127.0.0.1:"]);
-    assert_fails(run(&["backup", target, "--url", daemon.api()]), &["refused (404"]);
-    assert_fails(run(&["backup", target, "--url", "http://127.0.0.1:9"]), &["does not answer"]);
+    assert_fails(
+        run_on_data_dir(&home.data_dir(), &["backup", target]),
+        &["is held by another process", &suggested_command],
+    );
+    assert_fails(
+        run_on_data_dir(&home.data_dir(), &["export"]),
+        &["is held by another process", "--url http://127.0.0.1:"],
+    );
+    assert_fails(run_sequor(&["backup", target, "--url", daemon.api()]), &["refused (404"]);
+    assert_fails(run_sequor(&["backup", target, "--url", "http://127.0.0.1:9"]), &["does not answer"]);
     assert!(!Path::new(target).exists());
     daemon.assert_healthy();
 }
@@ -190,9 +204,10 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
         let mut next = 0_u64;
         while !done.load(Ordering::SeqCst) {
             let batch: Vec<_> = (next..next + 20)
-                .map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70)))
+                .map(|n| view_event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70)))
                 .collect();
-            // No faster than learning, so that the copy's learner catches up soon.
+            // Sends events no faster than the daemon learns, so that the learner of the copy
+            // catches up soon.
             let response = daemon.post("/v1/events?max_lag=5000", &json!(batch).to_string());
             assert!(matches!(response.status, 200 | 503), "{}", response.body);
             next += if response.status == 200 { 20 } else { 0 };
@@ -207,20 +222,20 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
             (daemon.status()["learning"]["next_offset"].as_u64() >= Some(500)).then_some(())
         });
         for (place, name) in ["folder", "file.tar.gz"].into_iter().enumerate() {
-            let target = home.path().join(name);
+            let target = home.dir().join(name);
             let before = daemon.next_offset();
-            succeeds(run(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]));
+            expect_success(run_sequor(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]));
             let after = daemon.next_offset();
             assert!(after > before, "no events were sent during the backup");
             assert_fails(
-                run(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]),
+                run_sequor(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]),
                 &["already exists", "nothing is overwritten"],
             );
 
-            let data = home.path().join(format!("restored{place}"));
-            succeeds(run_on(&data, &["restore", target.to_str().unwrap()]));
-            succeeds(run_on(&data, &["verify"]));
-            let numbers: Vec<_> = export(&data).iter().map(number).collect();
+            let data = home.dir().join(format!("restored{place}"));
+            expect_success(run_on_data_dir(&data, &["restore", target.to_str().unwrap()]));
+            expect_success(run_on_data_dir(&data, &["verify"]));
+            let numbers: Vec<_> = exported_entries(&data).iter().map(number).collect();
             assert!(
                 numbers.iter().copied().eq(0..numbers.len() as u64),
                 "the backup is not a prefix of the sent events"
@@ -233,13 +248,16 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
     daemon.assert_healthy();
     // A backup folder works as a data directory and continues where it ends.
     let other = DaemonHome::new();
-    fs::rename(home.path().join("folder"), other.data_dir()).unwrap();
+    fs::rename(home.dir().join("folder"), other.data_dir()).unwrap();
     let copy = other.start(&SHORT_INTERVALS);
     let entries = copy.next_offset();
     copy.wait_until_learned(entries);
-    assert_eq!(copy.send_events(&[event("e0", "user0", "item0"), event("new", "user0", "item1")])["accepted"], 1);
+    assert_eq!(
+        copy.send_events(&[view_event("e0", "user0", "item0"), view_event("new", "user0", "item1")])["accepted"],
+        1
+    );
     assert!(!copy.recommended_items("user0").is_empty());
-    let left: Vec<_> = home.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = home.dir().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("unfinished")), "{left:?}");
 }
 
@@ -252,7 +270,7 @@ fn admin_backup_rejects_invalid_targets() {
         let response = post(body);
         assert_eq!((response.status, response.content_type.as_str()), (400, "application/problem+json"), "{body}");
     }
-    let response = post(&json!({ "target": home.path().join("no/such/folder") }).to_string());
+    let response = post(&json!({ "target": home.dir().join("no/such/folder") }).to_string());
     assert_eq!(response.status, 409);
     assert!(response.body.contains("no/such"), "{}", response.body);
     assert_eq!(daemon.get_admin("/admin/backup").status, 405);
@@ -264,37 +282,37 @@ fn admin_backup_rejects_invalid_targets() {
 fn offline_backup_is_restored_only_into_an_empty_directory() {
     let home = DaemonHome::new();
     let data = stopped_data_dir(&home);
-    let expected = export(&data);
+    let expected = exported_entries(&data);
     for name in ["folder", "file.tar.gz"] {
-        let target = home.path().join(name);
-        let table = succeeds(run_on(&data, &["backup", target.to_str().unwrap()]));
+        let target = home.dir().join(name);
+        let table = expect_success(run_on_data_dir(&data, &["backup", target.to_str().unwrap()]));
         assert!(table.contains("journal entries            405") && table.contains("at 405"), "{table}");
-        assert_fails(run_on(&data, &["backup", target.to_str().unwrap()]), &["already exists"]);
-        let restored = home.path().join(format!("from-{name}"));
-        succeeds(run_on(&restored, &["restore", target.to_str().unwrap()]));
-        assert_eq!(export(&restored), expected);
-        assert_eq!(fs::read(checkpoint(&restored)).unwrap(), fs::read(checkpoint(&data)).unwrap());
-        assert_fails(run_on(&restored, &["restore", target.to_str().unwrap()]), &["is not empty"]);
+        assert_fails(run_on_data_dir(&data, &["backup", target.to_str().unwrap()]), &["already exists"]);
+        let restored = home.dir().join(format!("from-{name}"));
+        expect_success(run_on_data_dir(&restored, &["restore", target.to_str().unwrap()]));
+        assert_eq!(exported_entries(&restored), expected);
+        assert_eq!(fs::read(only_checkpoint(&restored)).unwrap(), fs::read(only_checkpoint(&data)).unwrap());
+        assert_fails(run_on_data_dir(&restored, &["restore", target.to_str().unwrap()]), &["is not empty"]);
     }
     // A damaged backup, or a file that is no backup, leaves no files behind.
-    let file = home.path().join("file.tar.gz");
+    let file = home.dir().join("file.tar.gz");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 10]).unwrap();
-    let nowhere = home.path().join("nowhere");
-    assert_fails(run_on(&nowhere, &["restore", file.to_str().unwrap()]), &["file.tar.gz"]);
-    assert_fails(run_on(&nowhere, &["restore", home.path().to_str().unwrap()]), &["is not a backup"]);
-    assert_fails(run_on(&nowhere, &["restore", "absent"]), &["absent"]);
+    let nowhere = home.dir().join("nowhere");
+    assert_fails(run_on_data_dir(&nowhere, &["restore", file.to_str().unwrap()]), &["file.tar.gz"]);
+    assert_fails(run_on_data_dir(&nowhere, &["restore", home.dir().to_str().unwrap()]), &["is not a backup"]);
+    assert_fails(run_on_data_dir(&nowhere, &["restore", "absent"]), &["absent"]);
     assert!(!nowhere.exists());
-    assert_fails(run(&["restore", file.to_str().unwrap()]), &["--data-dir"]);
+    assert_fails(run_sequor(&["restore", file.to_str().unwrap()]), &["--data-dir"]);
 }
 
 #[test]
 fn exported_events_recreate_the_same_journal() {
     let home = DaemonHome::new();
     let daemon = start_with_data(&home);
-    let whole = succeeds(run(&["export", "--url", daemon.admin_address()]));
+    let whole = expect_success(run_sequor(&["export", "--url", daemon.admin_address()]));
     assert_eq!(whole.lines().count(), 405);
-    let part = succeeds(run(&[
+    let part = expect_success(run_sequor(&[
         "export",
         "-",
         "--url",
@@ -310,10 +328,14 @@ fn exported_events_recreate_the_same_journal() {
         part.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].clone()).collect();
     assert_eq!(offsets, [400, 401, 402]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert_eq!(succeeds(run_on(&home.data_dir(), &["export"])), whole, "online and offline exports are equal");
+    assert_eq!(
+        expect_success(run_on_data_dir(&home.data_dir(), &["export"])),
+        whole,
+        "online and offline exports are equal"
+    );
 
-    let file = home.path().join("events.ndjson.gz");
-    succeeds(run_on(&home.data_dir(), &["export", file.to_str().unwrap(), "--only", "event"]));
+    let file = home.dir().join("events.ndjson.gz");
+    expect_success(run_on_data_dir(&home.data_dir(), &["export", file.to_str().unwrap(), "--only", "event"]));
     let mut events = String::new();
     GzDecoder::new(fs::File::open(&file).unwrap()).read_to_string(&mut events).unwrap();
     let other = DaemonHome::new();
@@ -324,13 +346,16 @@ fn exported_events_recreate_the_same_journal() {
         json!({ "accepted": 400, "duplicates": 0, "withheld": 0, "rejected": [], "offset": 400 }),
         "there are no warnings about unknown fields"
     );
-    let exported_again = succeeds(run(&["export", "--url", fresh.admin_address(), "--only", "event"]));
+    let exported_again = expect_success(run_sequor(&["export", "--url", fresh.admin_address(), "--only", "event"]));
     assert_eq!(exported_again, events);
-    let replayed = succeeds(run(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK[0]]));
+    let replayed = expect_success(run_sequor(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK_SETTINGS[0]]));
     assert!(replayed.contains("400   (0 rejected)"), "{replayed}");
-    assert_fails(run_on(&home.data_dir(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);
     assert_fails(
-        run_on(&home.data_dir(), &["export", "--only", "events"]).expect_usage_error(),
+        run_on_data_dir(&home.data_dir(), &["export", "--from", "5", "--to", "4"]),
+        &["--to 4 lies before --from 5"],
+    );
+    assert_fails(
+        run_on_data_dir(&home.data_dir(), &["export", "--only", "events"]).expect_usage_error(),
         &["event, impression, item"],
     );
 }
@@ -352,23 +377,23 @@ impl UsageError for Output {
 fn rebuild_recreates_the_same_bytes() {
     let home = DaemonHome::new();
     let data = stopped_data_dir(&home);
-    let (learned, expected) = (fs::read(checkpoint(&data)).unwrap(), export(&data));
-    // Damages everything derived: a rebuild uses only the journal.
-    fs::write(checkpoint(&data), "no checkpoint").unwrap();
+    let (learned, expected) = (fs::read(only_checkpoint(&data)).unwrap(), exported_entries(&data));
+    // Damages all derived state, because a rebuild uses only the journal.
+    fs::write(only_checkpoint(&data), "no checkpoint").unwrap();
     fs::write(data.join("checkpoints/00000000000000000007.checkpoint"), "an older one").unwrap();
     fs::create_dir(data.join("rebuild.unfinished-x")).unwrap();
-    let table = succeeds(run_on(&data, &["rebuild"]));
+    let table = expect_success(run_on_data_dir(&data, &["rebuild"]));
     assert!(table.contains("damages                      0"), "{table}");
-    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "the learned state is identical");
-    assert_eq!(export(&data), expected);
-    succeeds(run_on(&data, &["verify"]));
+    assert!(fs::read(only_checkpoint(&data)).unwrap() == learned, "the learned state is identical");
+    assert_eq!(exported_entries(&data), expected);
+    expect_success(run_on_data_dir(&data, &["verify"]));
     let left: BTreeSet<_> =
         data.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(left, ["addresses.json", "checkpoints", "end", "journal-id", "lock", "store"].map(str::to_owned).into());
 
     let daemon = home.start(&SHORT_INTERVALS);
     assert_eq!(daemon.status()["learning"]["next_offset"], 405, "everything is already learned");
-    assert_eq!(daemon.send_events(&events()[..50])["duplicates"], 50);
+    assert_eq!(daemon.send_events(&events_with_every_field()[..50])["duplicates"], 50);
     assert!(!daemon.recommended_items("user1").is_empty());
 }
 
@@ -379,38 +404,41 @@ fn pretrained_network_is_kept_and_used_by_rebuild() {
         .iter()
         .map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at))
         .collect();
-    let (file, trained) = (home.path().join("recording.csv"), home.path().join("trained.ckpt"));
+    let (file, trained) = (home.dir().join("recording.csv"), home.dir().join("trained.ckpt"));
     fs::write(&file, format!("user,item,event,timestamp\n{recording}")).unwrap();
-    let mut train = sequor();
+    let mut train = sequor_command();
     train.arg("train").arg(&file).arg("--checkpoint").arg(&trained).args(["--epochs", "1"]);
-    succeeds(train.args(SMALL_NETWORK.iter().flat_map(|setting| ["--set", setting])).output().unwrap());
+    expect_success(train.args(SMALL_NETWORK_SETTINGS.iter().flat_map(|setting| ["--set", setting])).output().unwrap());
     let daemon = home.start(&[&SHORT_INTERVALS[..], &[&format!("--checkpoint={}", trained.display())]].concat());
-    daemon.send_events(&events()[..200]);
+    daemon.send_events(&events_with_every_field()[..200]);
     daemon.wait_until_learned(200);
     assert_eq!(daemon.terminate().code(), Some(0));
     let data = home.data_dir();
-    succeeds(run_on(&data, &["verify"]));
-    let (origin, learned) = (fs::read(data.join("origin")).unwrap(), fs::read(checkpoint(&data)).unwrap());
-    succeeds(run_on(&data, &["rebuild"]));
-    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "the learned state is identical");
+    expect_success(run_on_data_dir(&data, &["verify"]));
+    let (origin, learned) = (fs::read(data.join("origin")).unwrap(), fs::read(only_checkpoint(&data)).unwrap());
+    expect_success(run_on_data_dir(&data, &["rebuild"]));
+    assert!(fs::read(only_checkpoint(&data)).unwrap() == learned, "the learned state is identical");
 
-    let (target, restored) = (home.path().join("monday.tar.gz"), home.path().join("restored"));
-    succeeds(run_on(&data, &["backup", target.to_str().unwrap()]));
-    succeeds(run_on(&restored, &["restore", target.to_str().unwrap()]));
+    let (target, restored) = (home.dir().join("monday.tar.gz"), home.dir().join("restored"));
+    expect_success(run_on_data_dir(&data, &["backup", target.to_str().unwrap()]));
+    expect_success(run_on_data_dir(&restored, &["restore", target.to_str().unwrap()]));
     assert!(fs::read(restored.join("origin")).unwrap() == origin);
-    succeeds(run_on(&restored, &["verify"]));
+    expect_success(run_on_data_dir(&restored, &["verify"]));
 
     let mut corrupted = origin;
     let middle = corrupted.len() / 2;
     corrupted[middle] ^= 1;
     fs::write(data.join("origin"), corrupted).unwrap();
     assert_fails(
-        run_on(&data, &["verify"]),
+        run_on_data_dir(&data, &["verify"]),
         &["origin: ", "its checksum does not match", "only a backup helps: `sequor restore`", "damaged in one place"],
     );
     // Without the file, learning would start from another network.
     fs::remove_file(data.join("origin")).unwrap();
-    assert_fails(run_on(&data, &["verify"]), &["origin: ", "is missing", "only a backup helps: `sequor restore`"]);
+    assert_fails(
+        run_on_data_dir(&data, &["verify"]),
+        &["origin: ", "is missing", "only a backup helps: `sequor restore`"],
+    );
     assert_fails(
         home.start_expecting_failure(&SHORT_INTERVALS),
         &["origin is missing", "restore the file from a backup"],
@@ -423,7 +451,7 @@ fn lost_entries_are_accepted_only_with_the_flag() {
     let data = stopped_data_dir(&home);
     let other = DaemonHome::new();
     let daemon = other.start(&SHORT_INTERVALS);
-    daemon.send_events(&events()[..100]);
+    daemon.send_events(&events_with_every_field()[..100]);
     assert_eq!(daemon.terminate().code(), Some(0));
     // Replaces the database by an older one, so that the journal ends before its recorded end.
     fs::remove_dir_all(data.join("store")).unwrap();
@@ -432,21 +460,27 @@ fn lost_entries_are_accepted_only_with_the_flag() {
         home.start_expecting_failure(&SHORT_INTERVALS),
         &["ends at offset 100", "405 entries were in it", "--accept-loss"],
     );
-    assert_fails(run_on(&data, &["verify"]), &["journal, offset 100", "405 entries were in it", "sequor restore"]);
-    for command in [&["rebuild"][..], &["export"], &["backup", home.path().join("b").to_str().unwrap()]] {
-        assert_fails(run_on(&data, command), &["405 entries were in it"]);
+    assert_fails(
+        run_on_data_dir(&data, &["verify"]),
+        &["journal, offset 100", "405 entries were in it", "sequor restore"],
+    );
+    for command in [&["rebuild"][..], &["export"], &["backup", home.dir().join("b").to_str().unwrap()]] {
+        assert_fails(run_on_data_dir(&data, command), &["405 entries were in it"]);
     }
-    succeeds(run_on(&data, &["rebuild", "--accept-loss"]));
+    expect_success(run_on_data_dir(&data, &["rebuild", "--accept-loss"]));
     let daemon = home.start(&SHORT_INTERVALS);
     assert_eq!(daemon.next_offset(), 100);
-    assert_eq!(daemon.send_events(&events()[..101])["duplicates"], 100);
+    assert_eq!(daemon.send_events(&events_with_every_field()[..101])["duplicates"], 100);
 }
 
 #[test]
 fn current_format_needs_no_migration() {
     let home = DaemonHome::new();
     let data = stopped_data_dir(&home);
-    assert!(succeeds(run_on(&data, &["migrate"])).contains("has format 5, the current one; there is nothing to do"));
+    assert!(
+        expect_success(run_on_data_dir(&data, &["migrate"]))
+            .contains("has format 5, the current one; there is nothing to do")
+    );
 }
 
 #[test]
@@ -457,9 +491,11 @@ fn format_1_store_is_migrated_once() {
     for file in ["conf", "db"] {
         std::fs::copy(fixture.join(file), home.data_dir().join("store").join(file)).unwrap();
     }
-    assert!(succeeds(run_on(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 5"));
-    assert!(succeeds(run_on(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
-    assert!(succeeds(run_on(&home.data_dir(), &["verify"])).contains("journal entries            121"));
+    assert!(
+        expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 5")
+    );
+    assert!(expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
+    assert!(expect_success(run_on_data_dir(&home.data_dir(), &["verify"])).contains("journal entries            121"));
     let daemon = home.start(&SHORT_INTERVALS);
     daemon.wait_until_learned(121);
     assert!(!daemon.recommended_items("user3").is_empty());

@@ -6,28 +6,28 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, SMALL_NETWORK, run, sequor, wait_for};
+use crate::daemon::{DaemonHome, SMALL_NETWORK_SETTINGS, run_sequor, sequor_command, wait_for};
 
 /// Runs a command with settings that make learning cheap.
-fn small(command: &str, more: &[&str]) -> Output {
-    let settings: Vec<_> = SMALL_NETWORK.iter().flat_map(|setting| ["--set", *setting]).collect();
-    run(&[&[command], &settings[..], more].concat())
+fn run_with_small_network(command: &str, more: &[&str]) -> Output {
+    let settings: Vec<_> = SMALL_NETWORK_SETTINGS.iter().flat_map(|setting| ["--set", *setting]).collect();
+    run_sequor(&[&[command], &settings[..], more].concat())
 }
 
-fn text(bytes: &[u8]) -> String {
+fn utf8_text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Parses the JSON output of a successful command.
-fn json_of(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+fn json_output(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", utf8_text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", utf8_text(&output.stdout)))
 }
 
 #[test]
 fn bench_of_its_own_daemon_reports_metrics_without_errors() {
     let home = DaemonHome::new();
-    let plot = home.path().join("latency.svg");
+    let plot = home.dir().join("latency.svg");
     let flags = [
         "--duration",
         "2s",
@@ -42,7 +42,7 @@ fn bench_of_its_own_daemon_reports_metrics_without_errors() {
         "--json",
         "--plot",
     ];
-    let figures = json_of(&small("bench", &[&flags[..], &[plot.to_str().unwrap()]].concat()));
+    let figures = json_output(&run_with_small_network("bench", &[&flags[..], &[plot.to_str().unwrap()]].concat()));
     let keys: Vec<_> = figures.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
         "achieved_rate",
@@ -92,9 +92,9 @@ fn bench_of_a_running_daemon_sends_the_reported_load() {
             "--rate",
             "100",
         ];
-        let output = run(&[&flags, &["--duration", "500ms", "--batch", "3"][..], more].concat());
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        text(&output.stdout)
+        let output = run_sequor(&[&flags, &["--duration", "500ms", "--batch", "3"][..], more].concat());
+        assert!(output.status.success(), "{}", utf8_text(&output.stderr));
+        utf8_text(&output.stdout)
     };
     let table = bench("events", &["--admin-url", daemon.admin_address()]);
     for word in [
@@ -115,9 +115,10 @@ fn bench_of_a_running_daemon_sends_the_reported_load() {
 
 #[test]
 fn demo_ends_with_a_summary() {
-    let output = small("demo", &["--for", "5s", "--json", "--seed", "7", "--rate", "200", "--items", "200"]);
-    let summary = json_of(&output);
-    let seen = text(&output.stderr);
+    let output =
+        run_with_small_network("demo", &["--for", "5s", "--json", "--seed", "7", "--rate", "200", "--items", "200"]);
+    let summary = json_output(&output);
+    let seen = utf8_text(&output.stderr);
     assert!(seen.starts_with("admin page  http://127.0.0.1:") && seen.contains("Recall@20"), "{seen}");
     let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {summary}"));
     let events = count(&summary["events"]);
@@ -138,38 +139,51 @@ fn demo_ends_with_a_summary() {
 #[test]
 fn demo_replays_a_recording() {
     let home = DaemonHome::new();
-    let (file, data) = (home.path().join("recorded.csv"), home.data_dir());
+    let (file, data) = (home.dir().join("recorded.csv"), home.data_dir());
     let rows: Vec<_> =
         (0..90).map(|row| format!("u{},i{},view,{}\n", row % 7, row % 13, 1_400_000_000 + row * 60)).collect();
     fs::write(&file, format!("user,item,event,timestamp\n{}", rows.concat())).unwrap();
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
-    // 90 minutes in a tenth of a second.
-    let summary = json_of(&small("demo", &["--file", file, "--speed", "54000", "--data-dir", data, "--json"]));
+    // The demo replays a recording of 90 minutes in a tenth of a second.
+    let summary = json_output(&run_with_small_network(
+        "demo",
+        &["--file", file, "--speed", "54000", "--data-dir", data, "--json"],
+    ));
     assert_eq!(
         (&summary["events"], &summary["trends"], &summary["new_items"]["arrived"]),
         (&json!(90), &json!([]), &json!(0))
     );
-    let exported = run(&["export", "--data-dir", data, "--only", "event"]);
+    let exported = run_sequor(&["export", "--data-dir", data, "--only", "event"]);
     assert_eq!(
-        text(&exported.stdout).lines().count(),
+        utf8_text(&exported.stdout).lines().count(),
         90,
         "the daemon journalled the events: {}",
-        text(&exported.stderr)
+        utf8_text(&exported.stderr)
     );
 
-    let rejected = small("demo", &["--data-dir", data, "--for", "1s"]);
+    let rejected = run_with_small_network("demo", &["--data-dir", data, "--for", "1s"]);
     assert!(
-        !rejected.status.success() && text(&rejected.stderr).contains("is not empty"),
+        !rejected.status.success() && utf8_text(&rejected.stderr).contains("is not empty"),
         "{}",
-        text(&rejected.stderr)
+        utf8_text(&rejected.stderr)
     );
 }
 
 #[test]
 fn ctrl_c_ends_the_demo_with_a_summary() {
-    let mut demo = sequor();
-    demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]])
-        .stdin(Stdio::null());
+    let mut demo = sequor_command();
+    demo.args([
+        "demo",
+        "--rate",
+        "50",
+        "--items",
+        "60",
+        "--set",
+        SMALL_NETWORK_SETTINGS[0],
+        "--set",
+        SMALL_NETWORK_SETTINGS[1],
+    ])
+    .stdin(Stdio::null());
     let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("admin page  http://"));
@@ -183,5 +197,5 @@ fn ctrl_c_ends_the_demo_with_a_summary() {
 fn daemon_with_until_eof_exits_at_end_of_input() {
     // The input of this daemon is empty.
     let output = DaemonHome::new().start_expecting_failure(&["--until-eof"]);
-    assert!(output.status.success() && text(&output.stderr).contains("stopped"), "{}", text(&output.stderr));
+    assert!(output.status.success() && utf8_text(&output.stderr).contains("stopped"), "{}", utf8_text(&output.stderr));
 }

@@ -8,12 +8,12 @@ use std::process::Command;
 use serde_json::Value;
 use toml::Table;
 
-fn root() -> &'static Path {
+fn project_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The packages that are built for this host.
-fn packages() -> Vec<Value> {
+fn host_packages() -> Vec<Value> {
     let rustc = String::from_utf8(Command::new("rustc").arg("-vV").output().unwrap().stdout).unwrap();
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     // The dependencies of a feature are available offline only if it was built.
@@ -21,7 +21,7 @@ fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
         .args(features)
-        .current_dir(root())
+        .current_dir(project_root())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -30,7 +30,7 @@ fn packages() -> Vec<Value> {
 }
 
 /// Whether the allowed licences satisfy an SPDX expression. `/` is an old spelling of `OR`.
-fn is_satisfied(expression: &str, allowed: &BTreeSet<&str>) -> bool {
+fn is_licence_allowed(expression: &str, allowed: &BTreeSet<&str>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "_WITH_");
     let words: Vec<_> = spaced.split_whitespace().collect();
     let mut position = 0;
@@ -71,7 +71,7 @@ fn parse_term(words: &[&str], position: &mut usize, allowed: &BTreeSet<&str>) ->
 
 #[test]
 fn every_dependency_has_an_allowed_source_licence_and_version() {
-    let rules: Table = fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
+    let rules: Table = fs::read_to_string(project_root().join("deny.toml")).unwrap().parse().unwrap();
     let texts = |section: &str, key: &str| -> Vec<String> {
         let list = rules[section][key].as_array().unwrap();
         list.iter()
@@ -81,13 +81,13 @@ fn every_dependency_has_an_allowed_source_licence_and_version() {
     let (licences, banned, skipped) = (texts("licenses", "allow"), texts("bans", "deny"), texts("bans", "skip"));
     let allowed: BTreeSet<_> = licences.iter().map(String::as_str).collect();
     let mut versions = BTreeMap::<_, BTreeSet<_>>::new();
-    let packages = packages();
+    let packages = host_packages();
     assert!(packages.len() > 100);
     for package in &packages {
         let name = package["name"].as_str().unwrap();
         versions.entry(name).or_default().insert(package["version"].as_str().unwrap());
         let licence = package["license"].as_str().unwrap_or_else(|| panic!("{name} has no licence"));
-        assert!(is_satisfied(licence, &allowed), "{name} is under {licence}");
+        assert!(is_licence_allowed(licence, &allowed), "{name} is under {licence}");
         assert!(!banned.iter().any(|banned| banned == name), "{name} is banned");
         let source = package["source"].as_str();
         assert!(
@@ -111,18 +111,18 @@ fn licence_expressions_are_evaluated() {
         "(GPL-3.0 OR MIT) AND Zlib",
         "MIT AND Zlib OR GPL-3.0",
     ] {
-        assert!(is_satisfied(satisfied_expression, &allowed), "{satisfied_expression}");
+        assert!(is_licence_allowed(satisfied_expression, &allowed), "{satisfied_expression}");
     }
     for unsatisfied_expression in ["GPL-3.0", "MIT AND GPL-3.0", "Apache-2.0", "(MIT OR Zlib) AND GPL-3.0"] {
-        assert!(!is_satisfied(unsatisfied_expression, &allowed), "{unsatisfied_expression}");
+        assert!(!is_licence_allowed(unsatisfied_expression, &allowed), "{unsatisfied_expression}");
     }
 }
 
 #[test]
 fn licence_files_exist() {
-    let manifest: Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let manifest: Table = fs::read_to_string(project_root().join("Cargo.toml")).unwrap().parse().unwrap();
     assert_eq!(manifest["package"]["license"].as_str(), Some("MIT OR Apache-2.0"));
     for (file, begins) in [("LICENSE-MIT", "MIT License"), ("LICENSE-APACHE", "Apache License")] {
-        assert!(fs::read_to_string(root().join(file)).unwrap().trim_start().starts_with(begins), "{file}");
+        assert!(fs::read_to_string(project_root().join(file)).unwrap().trim_start().starts_with(begins), "{file}");
     }
 }

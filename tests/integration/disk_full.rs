@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, run, wait_for};
+use crate::daemon::{Daemon, DaemonHome, HttpResponse, run_sequor, view_event, wait_for};
 use crate::journal_dump::JournalDump;
 
 /// A tmpfs of 24 MiB at a directory, unmounted on drop.
@@ -32,7 +32,7 @@ impl TmpfsDisk {
     }
 
     /// Fills the disk completely.
-    fn fill(&self) {
+    fn fill_disk(&self) {
         let mut file = File::create(self.0.join("ballast")).unwrap();
         for size in [1 << 16, 1 << 12, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
@@ -53,18 +53,19 @@ impl Drop for TmpfsDisk {
 
 /// What the clients know about their requests.
 #[derive(Default)]
-struct Known {
+struct KnownResponses {
     acknowledged: Vec<String>,
     /// One example of every problem type received.
     problems: BTreeMap<String, (Value, Option<String>)>,
 }
 
-/// Sends batches, each until it is accepted, and requests lists in between, which must succeed.
-fn sender(daemon: &Daemon, number: usize, known: &Mutex<Known>, is_done: &AtomicBool) {
+/// Sends each batch until it is accepted. Between batches, requests lists, which must succeed.
+fn send_batches(daemon: &Daemon, number: usize, known: &Mutex<KnownResponses>, is_done: &AtomicBool) {
     for batch in 0.. {
         let ids: Vec<_> = (0..20).map(|index| format!("{number}-{batch}-{index}")).collect();
         let at = |index: usize| (format!("user{}", (batch + index) % 30), format!("item{}", (batch * 7 + index) % 90));
-        let events: Vec<_> = ids.iter().enumerate().map(|(index, id)| event(id, &at(index).0, &at(index).1)).collect();
+        let events: Vec<_> =
+            ids.iter().enumerate().map(|(index, id)| view_event(id, &at(index).0, &at(index).1)).collect();
         loop {
             let HttpResponse { status, content_type, headers, body } =
                 daemon.post("/v1/events", &json!(events).to_string());
@@ -92,15 +93,15 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
     let home = DaemonHome::new();
     let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
     let daemon = home.start(&["learning.interval=64", "store.checkpoint_every=500", "session.shards=2"]);
-    let (known, is_done) = (Mutex::new(Known::default()), AtomicBool::new(false));
+    let (known, is_done) = (Mutex::new(KnownResponses::default()), AtomicBool::new(false));
     let accepted_count = || known.lock().unwrap().acknowledged.len();
-    daemon.send_events(&[event("first", "user0", "item0")]);
+    daemon.send_events(&[view_event("first", "user0", "item0")]);
     daemon.wait_until_learned(1);
     thread::scope(|scope| {
         let senders: Vec<_> = (0..3)
             .map(|number| {
                 let (daemon, known, is_done) = (&daemon, &known, &is_done);
-                scope.spawn(move || sender(daemon, number, known, is_done))
+                scope.spawn(move || send_batches(daemon, number, known, is_done))
             })
             .collect();
         // A failed client reports its panic when it is joined; waiting for its events would hide
@@ -110,7 +111,7 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
             let before = accepted_count();
             wait_for("events to be accepted", || (accepted_count() > before + 200 || failed()).then_some(()));
             known.lock().unwrap().problems.clear();
-            disk.fill();
+            disk.fill_disk();
             wait_for("the disk-full problem", || {
                 (known.lock().unwrap().problems.contains_key("/problems/disk-full") || failed()).then_some(())
             });
@@ -130,7 +131,7 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
                 (Some("The disk is full"), Some("1")),
                 "{problem}"
             );
-            // Long enough for an attempt to store sessions to fail.
+            // Waits long enough that an attempt to store sessions fails.
             thread::sleep(Duration::from_millis(1200));
             disk.free_space();
             wait_for("the daemon to be ready again", || {
@@ -164,18 +165,19 @@ fn readiness_recovers_without_new_requests() {
     let home = DaemonHome::new();
     let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
     let daemon = home.start(&[]);
-    disk.fill();
+    disk.fill_disk();
     let mut sent = 0;
     wait_for("a rejected write", || {
         sent += 1;
-        (daemon.post("/v1/events", &event(&format!("e{sent}"), "ann", "tea").to_string()).status == 503).then_some(())
+        (daemon.post("/v1/events", &view_event(&format!("e{sent}"), "ann", "tea").to_string()).status == 503)
+            .then_some(())
     });
     assert_eq!(daemon.get_admin("/readyz").status, 503);
     let shows = |series: &str| daemon.get_admin("/metrics").body.lines().any(|line| line == series);
     let failure_series = ["sequor_journal_failed 1", "sequor_ready 0", "sequor_disk_free_bytes 0"];
     assert!(failure_series.into_iter().all(shows), "{}", daemon.get_admin("/metrics").body);
     assert!(!shows("sequor_commit_failures_total 0"));
-    let health = run(&["health", "--url", daemon.admin_address()]);
+    let health = run_sequor(&["health", "--url", daemon.admin_address()]);
     assert_eq!(health.status.code(), Some(1));
     assert!(String::from_utf8(health.stderr).unwrap().contains("the journal accepts no writes"));
     disk.free_space();
@@ -185,5 +187,5 @@ fn readiness_recovers_without_new_requests() {
         "{}",
         daemon.get_admin("/metrics").body
     );
-    assert_eq!(daemon.send_events(&[event("another", "ann", "tea")])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[view_event("another", "ann", "tea")])["accepted"], 1);
 }

@@ -38,15 +38,15 @@ impl Mutator {
         begin..(begin + self.random.below(32) as usize).min(length)
     }
 
-    fn next(&mut self) -> Vec<u8> {
+    fn next_input(&mut self) -> Vec<u8> {
         let pick = self.random.below(self.corpus.len() as u64) as usize;
         let mut input = self.corpus[pick].clone();
-        // Mostly few changes, so that much of the input stays valid.
+        // Usually makes few changes, so that much of the input stays valid.
         for _ in 0..=self.random.below(4) * self.random.below(3) {
             let at = self.random_index(input.len());
             match self.random.below(8) {
                 0 if at < input.len() => input[at] ^= 1 << self.random.below(8),
-                1 if at < input.len() => input[at] = self.random.next() as u8,
+                1 if at < input.len() => input[at] = self.random.next_u64() as u8,
                 2 => drop(input.drain(self.random_range(input.len()))),
                 3 => {
                     let copy = input[self.random_range(input.len())].to_vec();
@@ -67,7 +67,7 @@ impl Mutator {
                 _ => {
                     let digit = input.iter().position(u8::is_ascii_digit);
                     if let Some(random_index) = digit {
-                        input.splice(random_index..=random_index, self.random.next().to_string().bytes());
+                        input.splice(random_index..=random_index, self.random.next_u64().to_string().bytes());
                     }
                 }
             }
@@ -85,7 +85,7 @@ fn peak_memory() -> u64 {
 }
 
 /// Passes mutated inputs to `check`, for the configured time if `long`, otherwise for `few` inputs.
-pub(crate) fn fuzz(
+pub(crate) fn run_fuzz(
     name: &str,
     corpus: Vec<Vec<u8>>,
     tokens: &'static [&'static [u8]],
@@ -99,7 +99,7 @@ pub(crate) fn fuzz(
     let mut mutator = Mutator { random: TestRng(setting("SEQUOR_FUZZ_SEED", 0)), corpus, tokens };
     let (before, began, mut inputs) = (peak_memory(), Instant::now(), 0_u64);
     while if long { began.elapsed() < time } else { inputs < few } {
-        let input = mutator.next();
+        let input = mutator.next_input();
         let _report = ReportInputOnPanic(&input);
         check(&input);
         inputs += 1;
@@ -138,13 +138,13 @@ macro_rules! fuzz_target {
 
 pub(crate) use fuzz_target;
 
-fuzz_target!(parsed_events_round_trip, fuzz_events, events);
-fuzz_target!(parsed_items_round_trip, fuzz_items, items);
-fuzz_target!(parsed_csv_round_trips, fuzz_tables, tables);
-fuzz_target!(decoded_bytes_round_trip, fuzz_codec, bytes);
-fuzz_target!(corrupt_journals_are_detected, fuzz_journal, journals);
+fuzz_target!(parsed_events_round_trip, fuzz_events, fuzz_event_parser);
+fuzz_target!(parsed_items_round_trip, fuzz_items, fuzz_item_parser);
+fuzz_target!(parsed_csv_round_trips, fuzz_tables, fuzz_csv_parser);
+fuzz_target!(decoded_bytes_round_trip, fuzz_codec, fuzz_binary_codec);
+fuzz_target!(corrupt_journals_are_detected, fuzz_journal, fuzz_journal_records);
 
-fn texts<const N: usize>(seeds: [&str; N]) -> Vec<Vec<u8>> {
+fn byte_seeds<const N: usize>(seeds: [&str; N]) -> Vec<Vec<u8>> {
     seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
 }
 
@@ -190,7 +190,7 @@ fn time_text(event: &Event) -> String {
 }
 
 /// Formats an event as a client would.
-fn as_json(event: &Event) -> String {
+fn event_to_json(event: &Event) -> String {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Option<Value>| drop(value.map(|value| fields.insert(name.to_owned(), value)));
     set("event_id", event.event_id.clone().map(Value::from));
@@ -208,21 +208,21 @@ fn as_json(event: &Event) -> String {
     }
 }
 
-fn events(long: bool) {
-    let corpus = texts([
+fn fuzz_event_parser(long: bool) {
+    let corpus = byte_seeds([
         r#"{"event_id":"e1","user_id":"ann","session_id":"s1","type":"view","item_id":"tea","value":2.5,"timestamp":1700000000000}"#,
         r#"[{"user_id":"ann","type":"purchase","item_id":"cup","timestamp":"2024-05-01T12:00:00.5+02:00"},{"user_id":"bob","type":"search"}]"#,
         "{\"user_id\":\"a\",\"type\":\"view\",\"item_id\":\"x\"}\n{\"user_id\":\"b\",\"type\":\"cart\",\"item_id\":\"y\",\"value\":1e3}\r\n\n",
         r#"{"user_id":"ann","type":"click","item_id":"t\u00e9\ud83c\udf75","properties":{"a":{"b":[1,2.0,null,true,"x"]},"c":"d"}}"#,
     ]);
     let rules = ValidationRules::default();
-    fuzz("events", corpus, JSON_TOKENS, long, 4_000, |input| {
+    run_fuzz("events", corpus, JSON_TOKENS, long, 4_000, |input| {
         let Ok(reading) = read_events(input, &rules, NOW) else { return };
         let accepted: Vec<Event> = reading.records.into_iter().flatten().map(|record| record.value).collect();
         if accepted.is_empty() {
             return;
         }
-        let lines: Vec<_> = accepted.iter().map(as_json).collect();
+        let lines: Vec<_> = accepted.iter().map(event_to_json).collect();
         for body in [format!("[{}]", lines.join(",")), lines.join("\n")] {
             let copy = read_events(body.as_bytes(), &rules, NOW).unwrap();
             assert_eq!(
@@ -236,7 +236,7 @@ fn events(long: bool) {
 }
 
 /// Formats an item change as a client would, without the item id.
-fn attributes(operation: &ItemOperation) -> Map<String, Value> {
+fn item_operation_to_json(operation: &ItemOperation) -> Map<String, Value> {
     let all = |patch: &ItemPatch| {
         let Value::Object(mut fields) = json!(patch) else { panic!("a patch serialises to an object") };
         // Absent attributes stay unchanged; null removes an attribute.
@@ -269,13 +269,13 @@ fn attributes(operation: &ItemOperation) -> Map<String, Value> {
     fields
 }
 
-fn items(long: bool) {
-    let corpus = texts([
+fn fuzz_item_parser(long: bool) {
+    let corpus = byte_seeds([
         r#"{"item_id":"tea","categories":["green","loose"],"brand":"b","price":4.5,"tags":["t"],"available":true,"published":1700000000000,"expires":null}"#,
         r#"[{"item_id":"cup","op":"patch","price":null,"available":false},{"item_id":"pot","op":"delete"}]"#,
         "{\"item_id\":\"a\",\"price\":0.1}\n{\"item_id\":\"b\",\"expires\":\"2030-01-01T00:00:00Z\"}",
     ]);
-    fuzz("items", corpus, JSON_TOKENS, long, 4_000, |input| {
+    run_fuzz("items", corpus, JSON_TOKENS, long, 4_000, |input| {
         let _ = (read_item(input, &mut |_| {}), read_item_patch(input, &mut |_| {}));
         let Ok(reading) = read_items(input, 1000, NOW) else { return };
         let accepted: Vec<ItemChange> = reading.records.into_iter().flatten().collect();
@@ -283,7 +283,7 @@ fn items(long: bool) {
             return;
         }
         let as_json = |change: &ItemChange| {
-            let mut fields = attributes(&change.operation);
+            let mut fields = item_operation_to_json(&change.operation);
             fields.insert("item_id".to_owned(), json!(change.item_id));
             Value::Object(fields)
         };
@@ -293,8 +293,8 @@ fn items(long: bool) {
     });
 }
 
-fn tables(long: bool) {
-    const TOKENS: &[&[u8]] = &[
+fn fuzz_csv_parser(long: bool) {
+    const CSV_TOKENS: &[&[u8]] = &[
         b",",
         b"\"",
         b"\"\"",
@@ -316,7 +316,7 @@ fn tables(long: bool) {
         b"-1",
         b"2024-01-01T00:00:00Z",
     ];
-    let corpus = texts([
+    let corpus = byte_seeds([
         "user,item,event,timestamp\nann,tea,view,1700000000\nbob,cup,cart,1700000000123\n",
         "timestamp,event_id,value,event,item,session,user\r\n2024-05-01T12:00:00Z,e1,2.5,purchase,\"a,b\",s,\"q\"\"q\"\r\n",
         "user,item,event,timestamp,more\nann,tea,view,1700000000.5,x\n\nbob,,search,1,\n",
@@ -329,7 +329,7 @@ fn tables(long: bool) {
         let events = EventFileReader::open(&path, &rules, NOW).ok()?;
         Some(events.filter_map(|read| Some(read.ok()?.ok()?.value)).collect::<Vec<Event>>())
     };
-    fuzz("tables", corpus, TOKENS, long, 3_000, |input| {
+    run_fuzz("tables", corpus, CSV_TOKENS, long, 3_000, |input| {
         let Some(accepted) = read("mutated.csv", input) else { return };
         let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         let row = |event: &Event| {
@@ -348,7 +348,7 @@ fn tables(long: bool) {
     });
 }
 
-fn entries() -> Vec<Entry> {
+fn one_entry_of_each_kind() -> Vec<Entry> {
     let event = |id: Option<&str>, kind: EventKind| Event {
         event_id: id.map(str::to_owned),
         user_id: "ann".to_owned(),
@@ -379,7 +379,7 @@ fn entries() -> Vec<Entry> {
     ]
 }
 
-const BINARY: &[&[u8]] = &[
+const BINARY_TOKENS: &[&[u8]] = &[
     b"\0\0\0\0\0\0\0\0",
     b"\xff\xff\xff\xff\xff\xff\xff\xff",
     b"\xff\xff\xff\x7f",
@@ -389,7 +389,7 @@ const BINARY: &[&[u8]] = &[
     b"\xff",
 ];
 
-fn bytes(long: bool) {
+fn fuzz_binary_codec(long: bool) {
     let step = |item| Step { item, kind: 3, starts_session: true, at: NOW, value: f32::NAN };
     let session = UserSequence {
         session_number: 2,
@@ -398,12 +398,12 @@ fn bytes(long: bool) {
         steps: vec![step(Some(1)), step(None)],
     };
     let mut corpus = vec![
-        codec::encode(&entries()).unwrap(),
+        codec::encode(&one_entry_of_each_kind()).unwrap(),
         codec::encode(&(5_u64, &session)).unwrap(),
         codec::encode(&vec!["tea", "cup"]).unwrap(),
     ];
-    corpus.extend(entries().iter().map(|entry| codec::encode(entry).unwrap()));
-    fn canonical<T: serde::Serialize + serde::de::DeserializeOwned>(input: &[u8]) {
+    corpus.extend(one_entry_of_each_kind().iter().map(|entry| codec::encode(entry).unwrap()));
+    fn check_round_trip<T: serde::Serialize + serde::de::DeserializeOwned>(input: &[u8]) {
         if let Ok(value) = codec::decode::<T>(input) {
             assert!(codec::encode(&value).unwrap() == input, "a decoded value encodes to different bytes");
         }
@@ -416,17 +416,17 @@ fn bytes(long: bool) {
             Err(_) => assert!(streamed.is_err() || input.len() > 1 << 20),
         }
     }
-    fuzz("codec", corpus, BINARY, long, 10_000, |input| {
-        canonical::<Vec<Entry>>(input);
-        canonical::<Entry>(input);
-        canonical::<(u64, UserSequence)>(input);
-        canonical::<Vec<String>>(input);
+    run_fuzz("codec", corpus, BINARY_TOKENS, long, 10_000, |input| {
+        check_round_trip::<Vec<Entry>>(input);
+        check_round_trip::<Entry>(input);
+        check_round_trip::<(u64, UserSequence)>(input);
+        check_round_trip::<Vec<String>>(input);
     });
 }
 
 /// Writes the checksum of the payload into a value: `version ‖ crc32(key ‖ version ‖ payload) ‖
 /// payload`.
-fn seal(key: &[u8], value: &mut [u8]) {
+fn update_checksum(key: &[u8], value: &mut [u8]) {
     if let Some((head, payload)) = value.split_at_mut_checked(5) {
         let sum = crc32fast::hash(&[key, &[1], payload].concat());
         head[0] = 1;
@@ -436,19 +436,20 @@ fn seal(key: &[u8], value: &mut [u8]) {
 
 /// Opens the database directly. A closed database keeps its lock until its last thread has ended,
 /// so this waits for the lock.
-fn opened(path: &std::path::Path) -> sled::Db {
+fn open_database(path: &std::path::Path) -> sled::Db {
     let log = fs::File::options().read(true).write(true).open(path.join("db")).unwrap();
     log.lock().unwrap();
     drop(log);
     sled::open(path).unwrap()
 }
 
-/// Corrupts journal records directly in the database. Some get a valid checksum again; some are
-/// removed, repeated or exchanged. The store must then open and read correctly, or report an error.
-fn journals(long: bool) {
+/// Corrupts journal records directly in the database. Some records get a valid checksum again;
+/// others are removed, repeated or exchanged. The store must then open and read correctly, or
+/// report an error.
+fn fuzz_journal_records(long: bool) {
     let home = tempfile::tempdir().unwrap();
     let open = || Store::open(home.path(), &StoreOptions::default());
-    let as_json: Vec<Entry> = (0..40).flat_map(|_| entries()).collect();
+    let as_json: Vec<Entry> = (0..40).flat_map(|_| one_entry_of_each_kind()).collect();
     let store = open().unwrap();
     for (random_index, some) in [&as_json[..6], &as_json[..240], &as_json[..1], &as_json[..100]].into_iter().enumerate()
     {
@@ -456,7 +457,7 @@ fn journals(long: bool) {
         assert!(random_index > 0 || store.journal().next_offset().unwrap() == 6);
     }
     store.close().unwrap();
-    let database = || opened(&home.path().join("store"));
+    let database = || open_database(&home.path().join("store"));
     let original: Vec<(Vec<u8>, Vec<u8>)> = {
         let tree = database().open_tree("journal").unwrap();
         tree.iter().map(|read| read.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
@@ -464,7 +465,7 @@ fn journals(long: bool) {
     let corpus = original.iter().map(|(_, value)| value.clone()).collect();
     let mut random = TestRng(1);
     let (mut opened, mut rejected) = (0, 0);
-    fuzz("journal", corpus, BINARY, long, 150, |input| {
+    run_fuzz("journal", corpus, BINARY_TOKENS, long, 150, |input| {
         {
             let tree = database().open_tree("journal").unwrap();
             tree.clear().unwrap();
@@ -482,7 +483,7 @@ fn journals(long: bool) {
                     let mut corrupted = input.to_vec();
                     let first = key[..8].to_vec();
                     if corrupted.len() > 4 && key[8..] == [0; 4] {
-                        seal(&first, &mut corrupted[4..]);
+                        update_checksum(&first, &mut corrupted[4..]);
                     }
                     tree.insert(key, corrupted).unwrap();
                 }

@@ -11,11 +11,11 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use crate::daemon::{Daemon, DaemonHome};
-use crate::fuzz::{fuzz, fuzz_target};
+use crate::fuzz::{fuzz_target, run_fuzz};
 use crate::random::TestRng;
 
 /// Small retention limits, so that growing memory indicates a leak.
-const SETTINGS: [&str; 8] = [
+const DAEMON_SETTINGS: [&str; 8] = [
     "store.durability=process_crash",
     "store.dedup_window=1000",
     "store.retain_entries=1000",
@@ -29,7 +29,7 @@ const SETTINGS: [&str; 8] = [
 /// Maximum number of response bytes that are read.
 const MAX_RESPONSE_BYTES: usize = 1 << 18;
 
-const TOKENS: &[&[u8]] = &[
+const HTTP_TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\r\n\r\n",
     b"\n",
@@ -102,7 +102,7 @@ const TOKENS: &[&[u8]] = &[
     b"123456789012345678901234567890",
 ];
 
-const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"];
+const HTTP_METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"];
 
 /// Valid requests: method, path and body. They exclude requests that would disturb the others:
 /// draining, writing files, compacting the store, verbose logging.
@@ -196,7 +196,7 @@ const VALID_REQUESTS: [(&str, &str, &str); 51] = [
     ("GET", "/console/items?query=t", ""),
 ];
 
-fuzz_target!(malformed_requests_are_handled, fuzz_http, requests);
+fuzz_target!(malformed_requests_are_handled, fuzz_http, fuzz_requests);
 
 /// Builds a raw HTTP/1.1 request.
 fn raw_request(method: &str, address: &str, headers: &str, body: &[u8]) -> Vec<u8> {
@@ -209,7 +209,7 @@ fn body_position(request: &[u8]) -> Option<usize> {
     Some(request.windows(4).position(|four| four == b"\r\n\r\n")? + 4)
 }
 
-fn corpus() -> Vec<Vec<u8>> {
+fn initial_requests() -> Vec<Vec<u8>> {
     let mut corpus: Vec<_> = VALID_REQUESTS
         .iter()
         .map(|(method, address, body)| raw_request(method, address, "", body.as_bytes()))
@@ -235,17 +235,17 @@ fn corpus() -> Vec<Vec<u8>> {
 
 /// Varies a request: method, headers, parameters and transfer of the body (plain, compressed,
 /// chunked or deeply nested).
-fn vary(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
+fn vary_request(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
     let (head, body) = request.split_at(body_position(request)?);
     let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
     let mut words = line.split(' ');
     let (mut method, mut address) = (words.next()?, words.next()?.to_owned());
     if random.below(4) == 0 {
-        method = METHODS[random.below(METHODS.len() as u64) as usize];
+        method = HTTP_METHODS[random.below(HTTP_METHODS.len() as u64) as usize];
     }
     // Picks tokens that fit the place.
     let mut pick_tokens = |ending: &[u8], inner: u8| {
-        let fitting: Vec<_> = TOKENS
+        let fitting: Vec<_> = HTTP_TOKENS
             .iter()
             .filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii())
             .collect();
@@ -292,7 +292,7 @@ fn vary(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
 }
 
 /// Sends a request, closes the sending side, and reads the response up to a limit.
-fn exchange(listener: &str, request: &[u8]) -> Vec<u8> {
+fn send_and_read_response(listener: &str, request: &[u8]) -> Vec<u8> {
     let mut connection = TcpStream::connect(listener).unwrap();
     // Detects hangs.
     connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -316,7 +316,7 @@ fn exchange(listener: &str, request: &[u8]) -> Vec<u8> {
 }
 
 /// The status of a response; `None` if there is none.
-fn status(response: &[u8]) -> Option<u16> {
+fn response_status(response: &[u8]) -> Option<u16> {
     std::str::from_utf8(response.strip_prefix(b"HTTP/1.")?.get(2..5)?).ok()?.parse().ok()
 }
 
@@ -327,23 +327,23 @@ fn peak_memory_mib(daemon: &Daemon) -> u64 {
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() >> 10
 }
 
-fn requests(long: bool) {
+fn fuzz_requests(long: bool) {
     let home = DaemonHome::new();
-    let daemon = home.start(&SETTINGS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     let listeners =
         [daemon.api(), daemon.admin_address()].map(|listener| listener.strip_prefix("http://").unwrap().to_owned());
     let mut random = TestRng(2);
     let mut statuses = std::collections::BTreeMap::<_, u64>::new();
     let mut before = 0;
-    fuzz("http", corpus(), TOKENS, long, 12_000, |input| {
-        let vary = (random.below(2) == 0).then(|| vary(input, &mut random)).flatten();
+    run_fuzz("http", initial_requests(), HTTP_TOKENS, long, 12_000, |input| {
+        let vary = (random.below(2) == 0).then(|| vary_request(input, &mut random)).flatten();
         let request = vary.as_deref().unwrap_or(input);
         let is_private = [&b"/admin"[..], b"/console", b"/metrics", b"/healthz", b"/readyz"]
             .iter()
             .any(|path| input.windows(path.len()).any(|text| text == *path));
         // Sometimes the request goes to the wrong listener.
         let listener = usize::from(is_private != (random.below(16) == 0));
-        let status = status(&exchange(&listeners[listener], request));
+        let status = response_status(&send_and_read_response(&listeners[listener], request));
         assert!(
             status.is_none_or(|status| status < 500 || status == 503),
             "{status:?} to {}",
@@ -365,7 +365,7 @@ fn requests(long: bool) {
         peak_memory_mib(&daemon)
     );
     assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
-    assert!(!daemon.logged().contains("panicked"), "{}", daemon.logged());
+    assert!(!daemon.read_log().contains("panicked"), "{}", daemon.read_log());
     // Pipelined requests, too, may fail only because of overload or an offset that is not learned
     // yet.
     let faults = daemon

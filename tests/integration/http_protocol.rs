@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use serde_json::json;
 
-use crate::daemon::{Daemon, DaemonHome, event, report_skipped};
+use crate::daemon::{Daemon, DaemonHome, report_skipped, view_event};
 
 fn connect(daemon: &Daemon) -> TcpStream {
     TcpStream::connect(daemon.api().strip_prefix("http://").unwrap()).unwrap()
@@ -40,7 +40,7 @@ fn response_encodings_are_accepted_in_requests() {
 fn deflate_is_accepted_and_unknown_encodings_are_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let body = event("e1", "ann", "tea").to_string();
+    let body = view_event("e1", "ann", "tea").to_string();
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body.as_bytes()).unwrap();
     let compressed = encoder.finish().unwrap();

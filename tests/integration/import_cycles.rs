@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The file name and the code without tests of each file below `src`, by module path.
 type Modules = BTreeMap<Vec<String>, (String, String)>;
 
-fn modules() -> Modules {
+fn read_modules() -> Modules {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut modules, mut folders) = (Modules::new(), vec![root.clone()]);
     while let Some(folder) = folders.pop() {
@@ -39,7 +39,7 @@ fn modules() -> Modules {
 }
 
 /// Returns the paths of a `use` tree: `a::{b, c::d}` gives `a::b` and `a::c::d`.
-fn paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
+fn use_paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
     for (at, letter) in tree.char_indices() {
         match letter {
@@ -59,7 +59,7 @@ fn paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
         match part.split_once("::{") {
             Some((path, rest)) => {
                 let inner = [prefix, &segments(path)].concat();
-                found.extend(paths(&inner, rest.trim_end().trim_end_matches('}')));
+                found.extend(use_paths(&inner, rest.trim_end().trim_end_matches('}')));
             }
             None => found.push([prefix, &segments(part.split(" as ").next().unwrap_or(part))].concat()),
         }
@@ -69,7 +69,7 @@ fn paths(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
 
 /// Returns the absolute module path of a `use` path in module `here`; `None` for a path into
 /// another crate.
-fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
+fn absolute_path(module: &[String], path: &[String]) -> Option<Vec<String>> {
     let supers = path.iter().take_while(|segment| *segment == "super").count();
     match path.first()?.as_str() {
         "crate" => Some(path[1..].to_vec()),
@@ -80,7 +80,7 @@ fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
 }
 
 /// Returns, for each file, the files that it imports from.
-fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
+fn imports_by_file(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
     let statement = Regex::new(r"(?m)^\s*(pub(?:\([a-z ]+\))?\s+)?use\s+([^;]+);").unwrap();
     let definition = Regex::new(
         r"(?m)^\s*(?:pub(?:\([a-z ]+\))?\s+)?(?:struct|enum|trait|type|fn|const|static|macro_rules!)\s+(\w+)",
@@ -99,7 +99,7 @@ fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
             if found.get(1).is_some() && is_folder {
                 continue;
             }
-            for path in paths(&[], &found[2]).iter().filter_map(|path| absolute(module, path)) {
+            for path in use_paths(&[], &found[2]).iter().filter_map(|path| absolute_path(module, path)) {
                 let Some(depth) = (0..=path.len()).rev().find(|depth| modules.contains_key(&path[..*depth])) else {
                     continue;
                 };
@@ -125,7 +125,7 @@ fn imports(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn there_are_no_import_cycles() {
-    let edges = imports(&modules());
+    let edges = imports_by_file(&read_modules());
     assert!(edges.len() > 100, "too few imports were found");
     let mut in_cycles = Vec::new();
     for start in edges.keys() {
@@ -142,6 +142,6 @@ fn there_are_no_import_cycles() {
 
 #[test]
 fn nested_use_trees_are_expanded() {
-    let read: Vec<_> = paths(&[], "crate::{a::B, c::{D as E, f}}").iter().map(|path| path.join("::")).collect();
+    let read: Vec<_> = use_paths(&[], "crate::{a::B, c::{D as E, f}}").iter().map(|path| path.join("::")).collect();
     assert_eq!(read, ["crate::a::B", "crate::c::D", "crate::c::f"]);
 }

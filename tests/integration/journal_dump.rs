@@ -1,4 +1,4 @@
-//! Reads a data directory as a start would, and checks its invariants.
+//! Reads a data directory as a starting daemon would, and checks its invariants.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -123,7 +123,7 @@ impl JournalDump {
     }
 
     /// The prices of item puts, in order.
-    pub(crate) fn prices(&self) -> Vec<f64> {
+    pub(crate) fn item_prices(&self) -> Vec<f64> {
         let price = |entry: &Entry| match entry {
             Entry::Item(ItemChange { operation: ItemOperation::Put(Item { price, .. }), .. }) => *price,
             _ => None,
@@ -133,7 +133,7 @@ impl JournalDump {
 
     /// Writes only the journal into an empty data directory, so that a daemon there rebuilds
     /// everything else from it.
-    pub(crate) fn write_to(&self, data: &Path) {
+    pub(crate) fn write_journal_to(&self, data: &Path) {
         let store = Store::open(data, &StoreOptions::default()).unwrap();
         for entries in self.entries.chunks(100) {
             store.journal().append(entries, Durability::ProcessCrash).unwrap();

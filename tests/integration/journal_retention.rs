@@ -4,22 +4,22 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, sequor, wait_for};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, sequor_command, wait_for};
 use crate::random::random_visits;
 
-const SETTINGS: [&str; 4] =
+const DAEMON_SETTINGS: [&str; 4] =
     ["store.retain_entries=1000", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"];
 
-fn stream(from: usize, upto: usize) -> Vec<Value> {
+fn view_events(from: usize, upto: usize) -> Vec<Value> {
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
     random_visits(9, upto).into_iter().enumerate().skip(from).map(as_event).collect()
 }
 
-fn send_all(daemon: &Daemon, events: &[Value]) {
+fn send_in_batches(daemon: &Daemon, events: &[Value]) {
     events.chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
 }
 
-fn begin(daemon: &Daemon) -> u64 {
+fn first_offset(daemon: &Daemon) -> u64 {
     let text = daemon.get_admin("/metrics").body;
     text.lines().find_map(|line| line.strip_prefix("sequor_journal_begin ")).unwrap().parse().unwrap()
 }
@@ -36,37 +36,37 @@ fn journal_is_kept_for_the_configured_time() {
     let mut sent = 0;
     // The event timestamps are one second apart.
     wait_for("old entries to be dropped", || {
-        send_all(&daemon, &stream(sent, sent + 400));
+        send_in_batches(&daemon, &view_events(sent, sent + 400));
         sent += 400;
         daemon.wait_until_learned(sent as u64);
-        (begin(&daemon) > 0).then_some(())
+        (first_offset(&daemon) > 0).then_some(())
     });
-    let kept = sent as u64 - begin(&daemon);
+    let kept = sent as u64 - first_offset(&daemon);
     assert!(kept >= 1_800, "{kept} seconds are kept");
 }
 
 #[test]
 fn state_of_dropped_entries_is_kept() {
     let home = DaemonHome::new();
-    let daemon = home.start(&SETTINGS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     assert_eq!(daemon.request("PUT", "/v1/items/item7", r#"{"categories": ["cups"]}"#).status, 200);
-    send_all(&daemon, &stream(0, 4_000));
+    send_in_batches(&daemon, &view_events(0, 4_000));
     // Sessions are stored once a second; the next checkpoint then drops old entries.
     let mut sent = 4_000;
     wait_for("old entries to be dropped", || {
-        send_all(&daemon, &stream(sent, sent + 400));
+        send_in_batches(&daemon, &view_events(sent, sent + 400));
         sent += 400;
         daemon.wait_until_learned(sent as u64 + 1);
-        (begin(&daemon) > 1_000).then_some(())
+        (first_offset(&daemon) > 1_000).then_some(())
     });
     daemon.kill();
 
     for killed in [true, false] {
-        let daemon = home.start(&SETTINGS);
-        let (dropped, end) = (begin(&daemon), daemon.next_offset());
+        let daemon = home.start(&DAEMON_SETTINGS);
+        let (dropped, end) = (first_offset(&daemon), daemon.next_offset());
         assert!(dropped > 1_000 && end - dropped >= 1_000, "{dropped}..{end}");
         assert_eq!(
-            daemon.send_events(&stream(sent - 100, sent))["duplicates"],
+            daemon.send_events(&view_events(sent - 100, sent))["duplicates"],
             100,
             "the deduplication window is kept"
         );
@@ -87,16 +87,16 @@ fn state_of_dropped_entries_is_kept() {
 
     // The remaining data passes verification, backup and restore.
     let run_on = |data: &Path, arguments: &[&str]| {
-        let mut command = sequor();
+        let mut command = sequor_command();
         command.args(arguments).arg("--data-dir").arg(data);
-        for setting in SMALL_NETWORK.iter().chain(&SETTINGS) {
+        for setting in SMALL_NETWORK_SETTINGS.iter().chain(&DAEMON_SETTINGS) {
             command.args(["--set", setting]);
         }
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let backup = home.path().join("backup.tar.gz");
-    let restored = home.path().join("restored");
+    let backup = home.dir().join("backup.tar.gz");
+    let restored = home.dir().join("restored");
     for (data, arguments, code, expected) in [
         (&home.data_dir(), vec!["verify"], 0, "damages                      0"),
         (&home.data_dir(), vec!["backup", backup.to_str().unwrap()], 0, ""),
@@ -116,7 +116,7 @@ fn state_of_dropped_entries_is_kept() {
 
     // Other settings learn from the remaining entries. They take over the catalog, which cannot be
     // rebuilt.
-    let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
+    let other: Vec<&str> = DAEMON_SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
     let daemon = home.start(&other);
     daemon.wait_until_learned(sent as u64 + 1);
     daemon.assert_healthy();

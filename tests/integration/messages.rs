@@ -1,4 +1,4 @@
-//! What the commands say: in words, once, and to whom it concerns.
+//! The messages of the commands: wording, repetition and content.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 
-use crate::daemon::{DaemonHome, event, report_skipped, run, sequor, wait_for};
+use crate::daemon::{DaemonHome, report_skipped, run_sequor, sequor_command, view_event, wait_for};
 
-fn stderr(output: &Output) -> String {
+fn stderr_text(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -22,21 +22,25 @@ fn a_host_name_is_an_address_to_listen_on() {
         ("8080", "write ADDRESS:PORT"),
         ("no-such-host.invalid:1", "the host name no-such-host.invalid cannot be resolved"),
     ] {
-        let said = stderr(&run(&["serve", "--listen", address]));
+        let said = stderr_text(&run_sequor(&["serve", "--listen", address]));
         assert!(said.starts_with(&format!("sequor: server.listen = \"{address}\": {reason}")), "{said}");
     }
 }
 
 #[test]
-fn a_variable_that_sets_nothing_is_named() {
+fn a_variable_without_effect_is_reported() {
     let home = DaemonHome::new();
     let daemon = home.start(&["SEQUOR_SERVER_LISTEN=127.0.0.1:1", "SEQUOR_PORT=tcp://10.0.0.1:80"]);
-    let log = daemon.logged();
+    let log = daemon.read_log();
     let warning = "the environment variable SEQUOR_SERVER_LISTEN has no effect; did you mean SEQUOR_SERVER__LISTEN?";
     assert!(log.contains(warning) && !log.contains("SEQUOR_PORT"), "{log}");
-    let output =
-        sequor().args(["key", "list", "--data-dir"]).arg(home.data_dir()).env("SEQUOR_KEYS", "x").output().unwrap();
-    let said = stderr(&output);
+    let output = sequor_command()
+        .args(["key", "list", "--data-dir"])
+        .arg(home.data_dir())
+        .env("SEQUOR_KEYS", "x")
+        .output()
+        .unwrap();
+    let said = stderr_text(&output);
     assert!(
         said.starts_with(
             "sequor: warning: the environment variable SEQUOR_KEYS has no effect; did you mean SEQUOR_KEY?\n"
@@ -47,21 +51,21 @@ fn a_variable_that_sets_nothing_is_named() {
 }
 
 #[test]
-fn a_variable_that_is_not_text_is_no_panic() {
+fn a_variable_that_is_not_utf_8_causes_no_panic() {
     use std::os::unix::ffi::OsStrExt;
     let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
-    let output = sequor()
+    let output = sequor_command()
         .args(["key", "list", "--data-dir", "/nonexistent"])
         .env("ODD", odd)
         .env("SEQUOR_LOG__LEVEL", odd)
         .output()
         .unwrap();
-    let said = stderr(&output);
+    let said = stderr_text(&output);
     assert!(said.starts_with("sequor: log.level = ") && output.status.code() == Some(1), "{said}");
 }
 
 #[test]
-fn an_error_says_each_cause_once() {
+fn an_error_names_each_cause_once() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.toml");
     fs::write(&broken, "[server").unwrap();
@@ -71,13 +75,13 @@ fn an_error_says_each_cause_once() {
         (["serve", "--config", "/dev/null/none"], "ot a directory"),
         (["serve", "--config", broken], "TOML parse error"),
     ] {
-        let said = stderr(&run(&arguments));
+        let said = stderr_text(&run_sequor(&arguments));
         assert_eq!(said.matches(cause).count(), 1, "{arguments:?}: {said}");
     }
 }
 
 #[test]
-fn a_wrong_type_is_named_without_the_names_of_the_code() {
+fn a_type_error_contains_no_rust_type_names() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.toml");
     fs::write(&rules, "user = \"address\"\nrules = 3\n").unwrap();
@@ -86,14 +90,14 @@ fn a_wrong_type_is_named_without_the_names_of_the_code() {
     fs::write(folder.path().join("keys.json"), r#"{"format":1,"keys":[3]}"#).unwrap();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let said = [
-        run(&["serve", "--set", "events.kinds.like=3"]),
-        run(&["serve", "--set", "server.max_batch=many"]),
-        run(&["serve", "--set", "network.learning_rate=fast"]),
-        run(&["serve", "--set", "server.cors_origins=1"]),
-        run(&["tail", &path(&log), "--rules", &path(&rules), "--once"]),
-        run(&["key", "list", "--data-dir", &path(folder.path())]),
+        run_sequor(&["serve", "--set", "events.kinds.like=3"]),
+        run_sequor(&["serve", "--set", "server.max_batch=many"]),
+        run_sequor(&["serve", "--set", "network.learning_rate=fast"]),
+        run_sequor(&["serve", "--set", "server.cors_origins=1"]),
+        run_sequor(&["tail", &path(&log), "--rules", &path(&rules), "--once"]),
+        run_sequor(&["key", "list", "--data-dir", &path(folder.path())]),
     ]
-    .map(|output| stderr(&output));
+    .map(|output| stderr_text(&output));
     for (said, expected) in said.iter().zip([
         "events.kinds.like = 3: invalid type: integer `3`, expected a table (from the command line)",
         "server.max_batch = \"many\": invalid type: string \"many\", expected a whole number of at least 0",
@@ -107,9 +111,9 @@ fn a_wrong_type_is_named_without_the_names_of_the_code() {
 }
 
 #[test]
-fn an_error_of_tls_is_in_words() {
+fn a_tls_error_is_described_in_words() {
     let home = DaemonHome::new();
-    let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.path().join(name));
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.dir().join(name));
     let made = Command::new("openssl")
         .args([
             "req",
@@ -132,71 +136,73 @@ fn an_error_of_tls_is_in_words() {
     }
     let daemon =
         home.start(&[&format!("server.tls_cert={}", cert.display()), &format!("server.tls_key={}", key.display())]);
-    let said = stderr(&sequor().args(["health", "--url", daemon.admin_address(), "--ca"]).arg(&cert).output().unwrap());
+    let said = stderr_text(
+        &sequor_command().args(["health", "--url", daemon.admin_address(), "--ca"]).arg(&cert).output().unwrap(),
+    );
     let words =
         "the daemon presents a CA certificate as its own; create a server certificate (basicConstraints = CA:FALSE)";
     assert!(said.contains(words) && !said.contains("Other"), "{said}");
-    let said = stderr(&run(&["health", "--url", daemon.admin_address()]));
+    let said = stderr_text(&run_sequor(&["health", "--url", daemon.admin_address()]));
     assert!(said.contains("CA certificate") && !said.contains("Issuer"), "{said}");
     // A command that retries ends at once, because a retry cannot help.
-    let events = home.path().join("events.ndjson");
-    fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
-    let import = sequor()
+    let events = home.dir().join("events.ndjson");
+    fs::write(&events, view_event("e1", "ann", "tea").to_string()).unwrap();
+    let import = sequor_command()
         .args(["import", "--url", daemon.api(), "--give-up-after", "off", "--ca"])
         .arg(&cert)
         .arg(&events)
         .output()
         .unwrap();
-    let said = stderr(&import);
+    let said = stderr_text(&import);
     assert!(said.contains(words) && !said.contains("retrying") && import.status.code() == Some(1), "{said}");
 }
 
 #[test]
-fn a_log_that_no_terminal_shows_has_no_colours() {
+fn a_log_outside_a_terminal_has_no_colours() {
     let home = DaemonHome::new();
     let daemon = home.start(&["log.level=debug"]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
     let log =
-        wait_for("a log line", || Some(daemon.logged()).filter(|log| log.contains("DEBUG") || log.contains("INFO")));
+        wait_for("a log line", || Some(daemon.read_log()).filter(|log| log.contains("DEBUG") || log.contains("INFO")));
     assert!(!log.contains('\u{1b}'), "{log}");
 }
 
 #[test]
-fn a_backup_is_not_named_like_another_archive() {
+fn a_backup_name_with_another_archive_ending_is_refused() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
-    let target = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
+    let target = |name: &str| home.dir().join(name).to_str().unwrap().to_owned();
     let over_http =
         |name: &str| daemon.admin_request("POST", "/admin/backup", &json!({ "target": target(name) }).to_string());
     let refused = over_http("bk.zip");
     assert!(refused.status == 409 && refused.body.contains("ends in .zip"), "{}", refused.body);
     assert_eq!(over_http("bk.v1").status, 200, "any other name is a directory");
     assert!(daemon.terminate().success());
-    let back_up = |name: &str| run(&["backup", &target(name), "--data-dir", home.data_dir().to_str().unwrap()]);
+    let back_up = |name: &str| run_sequor(&["backup", &target(name), "--data-dir", home.data_dir().to_str().unwrap()]);
     for name in ["bk.zip", "bk.TAR", "bk.tgz", "bk.tar.zst"] {
         let output = back_up(name);
         assert!(
-            !output.status.success() && stderr(&output).contains("choose a name that ends in .tar.gz"),
+            !output.status.success() && stderr_text(&output).contains("choose a name that ends in .tar.gz"),
             "{}",
-            stderr(&output)
+            stderr_text(&output)
         );
-        assert!(!home.path().join(name).exists(), "{name}");
+        assert!(!home.dir().join(name).exists(), "{name}");
     }
-    assert!(back_up("bk.tar.gz").status.success() && home.path().join("bk.tar.gz").is_file());
+    assert!(back_up("bk.tar.gz").status.success() && home.dir().join("bk.tar.gz").is_file());
 }
 
 #[test]
 fn the_learning_rate_has_the_range_of_its_setting() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let set = |rate: &str| run(&["admin", "--url", daemon.admin_address(), "learning-rate", rate]);
+    let set = |rate: &str| run_sequor(&["admin", "--url", daemon.admin_address(), "learning-rate", rate]);
     for rate in ["99", "10.5", "0", "NaN"] {
         let output = set(rate);
         assert!(
-            !output.status.success() && stderr(&output).contains("above 0 and at most 10"),
+            !output.status.success() && stderr_text(&output).contains("above 0 and at most 10"),
             "{rate}: {}",
-            stderr(&output)
+            stderr_text(&output)
         );
     }
     assert!(set("0.05").status.success());
@@ -219,11 +225,11 @@ fn only_one_of_pause_and_resume_is_enabled() {
 }
 
 #[test]
-fn an_offset_of_more_than_a_day_is_no_time() {
+fn a_time_zone_offset_of_more_than_a_day_is_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     for (offset, status) in [("+23:59", 200), ("+25:00", 400), ("-24:00", 400)] {
-        let mut sent = event(offset, "ann", "tea");
+        let mut sent = view_event(offset, "ann", "tea");
         sent["timestamp"] = json!(format!("2024-05-01T12:00:00{offset}"));
         let response = daemon.post("/v1/events", &sent.to_string());
         assert_eq!(response.status, status, "{offset}: {}", response.body);
@@ -232,10 +238,10 @@ fn an_offset_of_more_than_a_day_is_no_time() {
 }
 
 #[test]
-fn a_session_in_the_request_needs_no_content_type() {
+fn an_inline_session_needs_no_content_type() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea"), view_event("e2", "ann", "cup")]);
     daemon.wait_until_learned(2);
     for headers in [&[][..], &[("content-type", "text/plain")], &[("content-type", "application/json")]] {
         let response = daemon.try_post("/v1/recommendations", headers, br#"{"items":["tea"]}"#).unwrap();
@@ -249,7 +255,11 @@ fn a_session_in_the_request_needs_no_content_type() {
 fn a_list_without_rules_is_never_filtered_out() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]);
+    daemon.send_events(&[
+        view_event("e1", "ann", "tea"),
+        view_event("e2", "ann", "cup"),
+        view_event("e3", "ann", "pot"),
+    ]);
     daemon.wait_until_learned(3);
     let list = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).json();
     let change = |item: &str| {
@@ -270,15 +280,15 @@ fn a_directory_that_cannot_be_opened_is_not_called_damaged() {
     use std::os::unix::process::CommandExt;
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
     assert!(daemon.terminate().success());
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(home.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(home.data_dir(), fs::Permissions::from_mode(0o555)).unwrap();
     for part in ["lock", "end"] {
         let _ = fs::set_permissions(home.data_dir().join(part), fs::Permissions::from_mode(0o444));
     }
-    let mut command = sequor();
+    let mut command = sequor_command();
     command.args(["verify", "--data-dir"]).arg(home.data_dir());
     if is_root {
         command.uid(65534);
@@ -287,7 +297,7 @@ fn a_directory_that_cannot_be_opened_is_not_called_damaged() {
         return report_skipped("verify without access: the binary cannot be run as another user");
     };
     fs::set_permissions(home.data_dir(), fs::Permissions::from_mode(0o755)).unwrap();
-    let said = stderr(&output);
+    let said = stderr_text(&output);
     assert!(
         output.status.code() == Some(1) && said.contains("cannot verify") && said.contains("ermission denied"),
         "{said}"
@@ -296,10 +306,10 @@ fn a_directory_that_cannot_be_opened_is_not_called_damaged() {
 }
 
 #[test]
-fn a_daemon_that_does_not_answer_is_named_at_once_and_given_up() {
+fn an_unreachable_daemon_is_reported_at_once_and_retries_end() {
     let folder = tempfile::tempdir().unwrap();
     let events = folder.path().join("events.ndjson");
-    fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
+    fs::write(&events, view_event("e1", "ann", "tea").to_string()).unwrap();
     let log = folder.path().join("access.log");
     fs::write(&log, "1.2.3.4 - - [10/Oct/2023:13:55:36 +0000] \"GET /p/tea HTTP/1.1\" 200 1 \"-\" \"Mozilla\"\n")
         .unwrap();
@@ -317,8 +327,8 @@ fn a_daemon_that_does_not_answer_is_named_at_once_and_given_up() {
         "1s",
     ];
     for arguments in [&import[..], &tail] {
-        let output = run(arguments);
-        let said = stderr(&output);
+        let output = run_sequor(arguments);
+        let said = stderr_text(&output);
         let mut lines = said.lines();
         let first = lines.next().unwrap_or_default();
         assert!(first.starts_with("http://127.0.0.1:1 does not answer: Connection refused"), "{said}");
@@ -335,29 +345,29 @@ fn a_daemon_that_does_not_answer_is_named_at_once_and_given_up() {
 }
 
 #[test]
-fn a_json_log_of_another_shape_is_named() {
+fn a_json_log_with_other_field_names_is_reported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let log = home.path().join("caddy.log");
+    let log = home.dir().join("caddy.log");
     let caddy = r#"{"level":"info","ts":1696946136.5,"request":{"remote_ip":"1.2.3.4","method":"GET","uri":"/p/tea","headers":{"User-Agent":["Mozilla"]}},"status":200}"#;
     fs::write(&log, format!("{caddy}\n")).unwrap();
     let tail = |fields: &[&str]| {
         let log = log.to_str().unwrap();
         let arguments =
             ["tail", log, "--format", "json", "--rule", "view=^/p/(?P<item>.+)", "--url", daemon.api(), "--once"];
-        run(&[&arguments[..], fields].concat())
+        run_sequor(&[&arguments[..], fields].concat())
     };
     let output = tail(&[]);
-    assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    assert!(output.status.success() && stderr_text(&output).is_empty(), "{}", stderr_text(&output));
     assert!(daemon.get_admin("/admin/journal").body.contains("\"item_id\":\"tea\""));
-    fs::remove_file(home.path().join("caddy.log.sequor")).unwrap();
+    fs::remove_file(home.dir().join("caddy.log.sequor")).unwrap();
     fs::write(&log, "{\"at\":1696946136,\"http\":{\"verb\":\"GET\",\"url\":\"/p/cup\",\"code\":200}}\n").unwrap();
     let output = tail(&[]);
-    let said = stderr(&output);
+    let said = stderr_text(&output);
     assert!(said.starts_with("no line has the fields of a request; name them with --field"), "{said}");
     assert!(said.contains("path (path, request_uri, uri, url, request.uri)"), "{said}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("skipped: fields of a request missing"));
-    fs::remove_file(home.path().join("caddy.log.sequor")).unwrap();
+    fs::remove_file(home.dir().join("caddy.log.sequor")).unwrap();
     let named = [
         "--field",
         "time=at",
@@ -369,7 +379,7 @@ fn a_json_log_of_another_shape_is_named() {
         "status=http.code",
     ];
     let output = tail(&[&named[..], &["--field", "address=http.url"]].concat());
-    assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    assert!(output.status.success() && stderr_text(&output).is_empty(), "{}", stderr_text(&output));
     assert!(daemon.get_admin("/admin/journal").body.contains("\"item_id\":\"cup\""));
 }
 
@@ -377,10 +387,10 @@ fn a_json_log_of_another_shape_is_named() {
 fn an_item_without_a_finite_price_is_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let items = home.path().join("items.csv");
+    let items = home.dir().join("items.csv");
     fs::write(&items, "item_id,price\ntea,NaN\ncup,inf\npot,3\n").unwrap();
-    let output = run(&["import", "--items", items.to_str().unwrap(), "--url", daemon.api()]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert_eq!(stderr(&output).matches("`price` is not a finite number").count(), 2, "{}", stderr(&output));
+    let output = run_sequor(&["import", "--items", items.to_str().unwrap(), "--url", daemon.api()]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr_text(&output));
+    assert_eq!(stderr_text(&output).matches("`price` is not a finite number").count(), 2, "{}", stderr_text(&output));
     assert!(daemon.get("/v1/items/pot").status == 200 && daemon.get("/v1/items/tea").status == 404);
 }

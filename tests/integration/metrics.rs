@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use sequor::metrics::Metrics;
 
-use crate::daemon::{DaemonHome, event, report_skipped};
+use crate::daemon::{DaemonHome, report_skipped, view_event};
 
 /// The value of a series in the text.
-fn value(text: &str, series: &str) -> f64 {
+fn series_value(text: &str, series: &str) -> f64 {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
@@ -21,7 +21,7 @@ fn metrics_reflect_traffic_and_pass_promtool() {
     let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "network.negatives=8"]);
     let events: Vec<_> = (0..100)
-        .map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9)))
+        .map(|number| view_event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9)))
         .collect();
     daemon.send_events(&events[..50]);
     daemon.send_events(&events[50..]);
@@ -63,10 +63,10 @@ fn metrics_reflect_traffic_and_pass_promtool() {
         ("sequor_items", 9.0),
         ("sequor_learning_failed", 0.0),
         ("sequor_commit_failures_total", 0.0),
-        // Each but the first of five users had an earlier event.
+        // The first event of each of the five users is not evaluated.
         ("sequor_evaluated_steps_total", 95.0),
     ] {
-        assert_eq!(value(&text, series), expected, "{series}");
+        assert_eq!(series_value(&text, series), expected, "{series}");
     }
     for series in [
         "sequor_training_examples_total",
@@ -85,23 +85,23 @@ fn metrics_reflect_traffic_and_pass_promtool() {
         "sequor_store_bytes",
         "sequor_weights_version",
     ] {
-        assert!(value(&text, series) > 0.0, "{series}");
+        assert!(series_value(&text, series) > 0.0, "{series}");
     }
     // Hits by source add up to all hits, and learned entries to the journal's entries.
     let sources = text.lines().filter(|line| line.starts_with("sequor_evaluated_hits_by_source_total{"));
     let hits: f64 = sources.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
-    assert!(hits > 0.0 && hits == value(&text, "sequor_evaluated_hits_total"), "{hits} hits by source");
+    assert!(hits > 0.0 && hits == series_value(&text, "sequor_evaluated_hits_total"), "{hits} hits by source");
     // All nine items are popular after their first event; there are no clusters.
-    assert!(value(&text, "sequor_live_recall_at_20_by_source{source=\"trending\"}") > 0.9);
-    assert_eq!(value(&text, "sequor_live_mrr_at_20_by_source{source=\"clusters\"}"), 0.0);
-    assert!((100.0..=101.0).contains(&value(&text, "sequor_learned_entries_total")));
+    assert!(series_value(&text, "sequor_live_recall_at_20_by_source{source=\"trending\"}") > 0.9);
+    assert_eq!(series_value(&text, "sequor_live_mrr_at_20_by_source{source=\"clusters\"}"), 0.0);
+    assert!((100.0..=101.0).contains(&series_value(&text, "sequor_learned_entries_total")));
     // The weights lag by the interval being trained on and the one being collected.
     assert!(
-        (0.0..48.0).contains(&value(&text, "sequor_weights_lag_entries")),
+        (0.0..48.0).contains(&series_value(&text, "sequor_weights_lag_entries")),
         "{}",
-        value(&text, "sequor_weights_lag_entries")
+        series_value(&text, "sequor_weights_lag_entries")
     );
-    assert!(value(&text, "sequor_sync_seconds_sum") <= value(&text, "sequor_commit_seconds_sum"));
+    assert!(series_value(&text, "sequor_sync_seconds_sum") <= series_value(&text, "sequor_commit_seconds_sum"));
 
     for histogram in ["sequor_commit_seconds_bucket{", "sequor_request_seconds_bucket{endpoint=\"recommendations\","] {
         for bound in ["0.0001", "0.00025", "0.0005", "0.001"] {
@@ -139,9 +139,9 @@ fn every_series_exists_from_the_start() {
         "sequor_training_batches_total",
         "sequor_request_seconds_count{endpoint=\"events\"}",
     ] {
-        assert_eq!(value(&text, series), 0.0, "{series}");
+        assert_eq!(series_value(&text, series), 0.0, "{series}");
     }
-    assert!(value(&text, "sequor_live_recall_at_20").is_nan());
+    assert!(series_value(&text, "sequor_live_recall_at_20").is_nan());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::api_keys::create_key;
-use crate::daemon::{DaemonHome, event, report_skipped};
+use crate::daemon::{DaemonHome, report_skipped, view_event};
 
 #[test]
 fn docs_page_loads_no_external_resources() {
@@ -20,7 +20,7 @@ fn docs_page_loads_no_external_resources() {
 }
 
 /// Schemathesis configuration: checks that do not apply to some operations, with the reason.
-const CONFIGURATION: &str = r#"
+const SCHEMATHESIS_CONFIGURATION: &str = r#"
 hooks = "known.py"
 
 # A read with a `min_offset` that is not learned yet returns 503, as documented. No other 5xx is allowed.
@@ -50,7 +50,7 @@ checks.positive_data_acceptance.enabled = false
 "#;
 
 /// The HTTP library rejects URLs of more than 64 KiB with an empty 400 response, as documented.
-const HOOKS: &str = "
+const SCHEMATHESIS_HOOKS: &str = "
 import schemathesis
 
 @schemathesis.hook
@@ -71,18 +71,19 @@ fn generated_requests_get_documented_responses() {
     // Reads do not wait for `min_offset`, because no generated offset is ever reached. A daemon on
     // a public address requires keys, as documented.
     let daemon = home.start(&["server.read_wait=0s", "--listen=0.0.0.0:0"]);
-    let events = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "tea")]);
+    let events =
+        json!([view_event("e1", "ann", "tea"), view_event("e2", "ann", "cup"), view_event("e3", "bob", "tea")]);
     assert_eq!(
         daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()
             ["accepted"],
         3
     );
-    std::fs::write(home.path().join("schemathesis.toml"), CONFIGURATION).unwrap();
-    std::fs::write(home.path().join("known.py"), HOOKS).unwrap();
+    std::fs::write(home.dir().join("schemathesis.toml"), SCHEMATHESIS_CONFIGURATION).unwrap();
+    std::fs::write(home.dir().join("known.py"), SCHEMATHESIS_HOOKS).unwrap();
     let examples = std::env::var("SEQUOR_MADE_UP_REQUESTS").unwrap_or_else(|_| "15".to_owned());
     let output = Command::new(tool)
         .arg("--config-file")
-        .arg(home.path().join("schemathesis.toml"))
+        .arg(home.dir().join("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", daemon.api()), "--no-color", "--generation-deterministic"])
         .args(["--header", &format!("Authorization: Bearer {key}")])
         .args([
@@ -101,7 +102,7 @@ fn generated_requests_get_documented_responses() {
             "--exclude-name",
             "DELETE /v1/users/{user}",
         ])
-        .current_dir(home.path())
+        .current_dir(home.dir())
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -11,20 +11,20 @@ use serde_json::Value;
 use sequor::metrics::Metrics;
 use sequor::settings::{Settings, SettingsLayers};
 
-use crate::daemon::{Daemon, DaemonHome, event, report_skipped, run, sequor, wait_for};
+use crate::daemon::{Daemon, DaemonHome, report_skipped, run_sequor, sequor_command, view_event, wait_for};
 use crate::prometheus::{Prometheus, ops_file};
 
-fn text(file: &str) -> String {
+fn ops_file_text(file: &str) -> String {
     fs::read_to_string(ops_file(file)).unwrap()
 }
 
-fn yaml(file: &str) -> Value {
-    serde_saphyr::from_str(&text(file)).unwrap_or_else(|error| panic!("ops/{file}: {error}"))
+fn ops_file_yaml(file: &str) -> Value {
+    serde_saphyr::from_str(&ops_file_text(file)).unwrap_or_else(|error| panic!("ops/{file}: {error}"))
 }
 
 /// Every rule of ops/prometheus/rules.yml.
 pub(crate) fn prometheus_rules() -> Vec<Value> {
-    let groups = yaml("prometheus/rules.yml")["groups"].as_array().unwrap().clone();
+    let groups = ops_file_yaml("prometheus/rules.yml")["groups"].as_array().unwrap().clone();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn alert_names() -> BTreeSet<String> {
 
 /// The expressions of the dashboard with its variables filled in: those of the panels and those of
 /// the annotations.
-fn dashboard() -> (Vec<String>, Vec<String>) {
-    let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
+fn dashboard_expressions() -> (Vec<String>, Vec<String>) {
+    let page: Value = serde_json::from_str(&ops_file_text("grafana/dashboards/sequor.json")).unwrap();
     let panels = page["panels"]
         .as_array()
         .unwrap()
@@ -76,11 +76,11 @@ fn declared_series() -> BTreeSet<String> {
 }
 
 /// Generates every kind of traffic of a healthy daemon.
-fn traffic(daemon: &Daemon, round: usize) {
+fn send_traffic(daemon: &Daemon, round: usize) {
     let user = |number: usize| format!("user{}", number % 7);
     let batch: Vec<_> = (0..40)
         .map(|number| {
-            event(
+            view_event(
                 &format!("{round}-{number}"),
                 &user(number),
                 &format!("item{}", (number * 3 + number / 7 + round) % 30),
@@ -100,7 +100,7 @@ fn traffic(daemon: &Daemon, round: usize) {
             (status["learning"]["next_offset"] == status["journal"]["next_offset"]).then_some(())
         });
         for (cell, item) in panels.iter().enumerate().filter(|(cell, _)| [0, 2, 7, 12].contains(cell)) {
-            daemon.send_events(&[event(&format!("{round}-{number}-{cell}"), &user(number), item)]);
+            daemon.send_events(&[view_event(&format!("{round}-{number}-{cell}"), &user(number), item)]);
         }
     }
     assert_eq!(daemon.get("/v1/items/item1/similar").status, 200);
@@ -125,15 +125,15 @@ fn rule_and_dashboard_expressions_have_data() {
         .filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())));
     // Recorded metrics are queried by name, so the rules must have been evaluated.
     let recorded = recorded.map(|(name, _)| name);
-    let (panels, annotations) = dashboard();
+    let (panels, annotations) = dashboard_expressions();
     let mut missing: Vec<String> = recorded.chain(panels).collect();
     assert!(missing.len() > 60);
     let mut round = 0;
     wait_for("data for every expression", || {
-        traffic(&daemon, round);
+        send_traffic(&daemon, round);
         round += 1;
-        missing.retain(|expression| !prometheus.query(expression).iter().any(|(_, value)| !value.is_nan()));
-        // Shown if the wait times out.
+        missing.retain(|expression| !prometheus.query_series(expression).iter().any(|(_, value)| !value.is_nan()));
+        // The test output shows these expressions if the wait times out.
         println!("after round {round} there is no data for:\n{}", missing.join("\n"));
         missing.is_empty().then_some(())
     });
@@ -143,7 +143,7 @@ fn rule_and_dashboard_expressions_have_data() {
         .filter(|rule| rule["alert"].is_string())
         .map(|rule| rule["expr"].as_str().unwrap().to_owned());
     for expression in alerts.chain(annotations) {
-        prometheus.query(&expression);
+        prometheus.query_series(&expression);
     }
     let unhealthy_rules: Vec<_> = prometheus.loaded_rules().into_iter().filter(|rule| rule["health"] != "ok").collect();
     assert!(unhealthy_rules.is_empty(), "{unhealthy_rules:?}");
@@ -156,7 +156,7 @@ fn rules_and_dashboard_use_existing_metrics() {
     let declared_series = declared_series();
     let recorded: BTreeSet<_> =
         prometheus_rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
-    let (panels, annotations) = dashboard();
+    let (panels, annotations) = dashboard_expressions();
     let expressions = prometheus_rules()
         .into_iter()
         .map(|rule| rule["expr"].as_str().unwrap().to_owned())
@@ -172,7 +172,7 @@ fn rules_and_dashboard_use_existing_metrics() {
 
 #[test]
 fn every_metric_is_on_the_dashboard() {
-    let (panels, annotations) = dashboard();
+    let (panels, annotations) = dashboard_expressions();
     let rules = prometheus_rules();
     // A panel may also show a metric through a recording rule.
     let recorded = |name: &str| {
@@ -197,7 +197,7 @@ fn every_metric_is_on_the_dashboard() {
 
 #[test]
 fn dashboard_has_its_rows_and_panels_do_not_overlap() {
-    let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
+    let page: Value = serde_json::from_str(&ops_file_text("grafana/dashboards/sequor.json")).unwrap();
     let panels = page["panels"].as_array().unwrap();
     let rows: Vec<_> =
         panels.iter().filter(|panel| panel["type"] == "row").map(|panel| panel["title"].as_str().unwrap()).collect();
@@ -233,7 +233,7 @@ fn promtool_accepts_rules_and_every_alert_has_unit_tests() {
         let output = Command::new("promtool").args([check, "rules"]).arg(ops_file(file)).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
     }
-    let tests = yaml("prometheus/rules.test.yml")["tests"].as_array().unwrap().clone();
+    let tests = ops_file_yaml("prometheus/rules.test.yml")["tests"].as_array().unwrap().clone();
     let cases: Vec<_> = tests.iter().flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
     for alert in alert_names() {
         for fires in [true, false] {
@@ -255,7 +255,7 @@ fn every_alert_has_severity_texts_and_runbook() {
         }
         assert_eq!(alert["annotations"]["runbook"], format!("ops/RUNBOOK.md#{}", name.to_lowercase()), "{name}");
     }
-    let page = text("RUNBOOK.md");
+    let page = ops_file_text("RUNBOOK.md");
     let headings: BTreeSet<_> =
         page.lines().filter_map(|line| line.strip_prefix("## Sequor")).map(|rest| format!("Sequor{rest}")).collect();
     assert_eq!(headings, alert_names(), "the headings of ops/RUNBOOK.md differ from the alerts");
@@ -269,7 +269,7 @@ fn every_alert_has_severity_texts_and_runbook() {
 
 #[test]
 fn runbook_references_exist() {
-    let page = text("RUNBOOK.md");
+    let page = ops_file_text("RUNBOOK.md");
     let (declared_series, settings) = (declared_series(), SettingsLayers::<Settings>::new().unwrap());
     let keys: BTreeSet<_> = settings.effective_values().into_iter().map(|(key, ..)| key).collect();
     let sections: BTreeSet<_> = keys.iter().filter_map(|key| key.split('.').next()).collect();
@@ -299,13 +299,13 @@ fn runbook_references_exist() {
         quoted.iter().filter_map(|word| word.strip_prefix("sequor ")?.split_whitespace().next()).collect();
     assert!(commands.len() > 4);
     for command in commands {
-        assert!(run(&[command, "--help"]).status.success(), "there is no command {command}");
+        assert!(run_sequor(&[command, "--help"]).status.success(), "there is no command {command}");
     }
 }
 
 #[test]
 fn container_files_are_consistent() {
-    let compose = yaml("compose.yaml");
+    let compose = ops_file_yaml("compose.yaml");
     let services = compose["services"].as_object().unwrap();
     let volumes = compose["volumes"].as_object().unwrap();
     for (name, service) in services {
@@ -329,7 +329,8 @@ fn container_files_are_consistent() {
     assert_eq!(pairs.len(), 4);
     let layers = SettingsLayers::<Settings>::new().unwrap().add_environment(pairs).unwrap();
     let settings = layers.validated().unwrap();
-    let target = yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
+    let target =
+        ops_file_yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
     assert_eq!(settings.server.admin_listen.to_string(), target.as_str().unwrap());
     assert_eq!(
         services["prometheus"]["network_mode"], "service:sequor",
@@ -342,9 +343,9 @@ fn container_files_are_consistent() {
 
     // Grafana is configured with the address of Prometheus and the dashboard.
     let port = services["prometheus"]["command"].to_string().split("listen-address=:").nth(1).unwrap()[..4].to_owned();
-    let source = yaml("grafana/provisioning/datasources/prometheus.yaml");
+    let source = ops_file_yaml("grafana/provisioning/datasources/prometheus.yaml");
     assert_eq!(source["datasources"][0]["url"], format!("http://sequor:{port}"));
-    let path = yaml("grafana/provisioning/dashboards/sequor.yaml")["providers"][0]["options"]["path"]
+    let path = ops_file_yaml("grafana/provisioning/dashboards/sequor.yaml")["providers"][0]["options"]["path"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -363,16 +364,16 @@ fn container_files_are_consistent() {
 
 #[test]
 fn systemd_unit_is_valid_and_hardened() {
-    let unit = text("sequor.service");
+    let unit = ops_file_text("sequor.service");
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/sequor ")).unwrap();
     let mut words = start.split_whitespace();
-    let help = String::from_utf8(run(&[words.next().unwrap(), "--help"]).stdout).unwrap();
+    let help = String::from_utf8(run_sequor(&[words.next().unwrap(), "--help"]).stdout).unwrap();
     for flag in words.filter(|word| word.starts_with("--")) {
         assert!(help.contains(flag), "{flag} is not a flag");
     }
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("sequor.service");
-    let binary = sequor().get_program().to_str().unwrap().to_owned();
+    let binary = sequor_command().get_program().to_str().unwrap().to_owned();
     fs::write(&file, unit.replace("/usr/local/bin/sequor", &binary)).unwrap();
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
     let Ok(output) = analyze(&["verify", "--man=no"]) else {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::daemon::{Daemon, DaemonHome, wait_for};
 
 /// A daemon with one thread for requests and one for sessions, and lists that take time.
-fn start(home: &DaemonHome, wait: &str) -> Daemon {
+fn start_slow_daemon(home: &DaemonHome, wait: &str) -> Daemon {
     let daemon = home.start(&["server.workers=1", "session.shards=1", wait]);
     let events: Vec<_> = (0..900)
         .map(|number| json!({ "event_id": format!("e{number}"), "user_id": format!("u{}", number % 30), "type": "view", "item_id": format!("i{number}") }))
@@ -20,7 +20,7 @@ fn start(home: &DaemonHome, wait: &str) -> Daemon {
 }
 
 /// Sends a request on each of many connections at once. Returns the status lines with the bodies.
-fn flood(daemon: &Daemon, request: &(dyn Fn(usize) -> String + Sync)) -> Vec<(String, String)> {
+fn send_on_many_connections(daemon: &Daemon, request: &(dyn Fn(usize) -> String + Sync)) -> Vec<(String, String)> {
     let address = daemon.api().strip_prefix("http://").unwrap();
     let mut streams: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
@@ -38,14 +38,14 @@ fn flood(daemon: &Daemon, request: &(dyn Fn(usize) -> String + Sync)) -> Vec<(St
     })
 }
 
-fn personal(number: usize) -> String {
+fn user_recommendations_request(number: usize) -> String {
     format!(
         "GET /v1/users/u{}/recommendations?limit=200 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         number % 30
     )
 }
 
-fn inline(_: usize) -> String {
+fn inline_recommendations_request(_: usize) -> String {
     let body = r#"{"items":["i1","i2","i3"],"limit":200}"#;
     format!(
         "POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -56,10 +56,11 @@ fn inline(_: usize) -> String {
 #[test]
 fn requests_that_waited_too_long_are_refused_at_once() {
     let home = DaemonHome::new();
-    let daemon = start(&home, "server.queue_wait=1ms");
-    for request in [&personal as &(dyn Fn(usize) -> String + Sync), &inline] {
+    let daemon = start_slow_daemon(&home, "server.queue_wait=1ms");
+    for request in [&user_recommendations_request as &(dyn Fn(usize) -> String + Sync), &inline_recommendations_request]
+    {
         wait_for("a request to wait too long", || {
-            let answers = flood(&daemon, request);
+            let answers = send_on_many_connections(&daemon, request);
             let refused: Vec<_> = answers.iter().filter(|(status, _)| !status.starts_with("HTTP/1.1 200")).collect();
             for (status, rest) in &refused {
                 assert!(
@@ -81,8 +82,11 @@ fn requests_that_waited_too_long_are_refused_at_once() {
 #[test]
 fn without_a_limit_every_request_is_served() {
     let home = DaemonHome::new();
-    let daemon = start(&home, "server.queue_wait=off");
-    for request in [&personal as &(dyn Fn(usize) -> String + Sync), &inline] {
-        assert!(flood(&daemon, request).iter().all(|(status, _)| status.starts_with("HTTP/1.1 200")));
+    let daemon = start_slow_daemon(&home, "server.queue_wait=off");
+    for request in [&user_recommendations_request as &(dyn Fn(usize) -> String + Sync), &inline_recommendations_request]
+    {
+        assert!(
+            send_on_many_connections(&daemon, request).iter().all(|(status, _)| status.starts_with("HTTP/1.1 200"))
+        );
     }
 }

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, event};
+use crate::daemon::{Daemon, DaemonHome, view_event};
 
-fn typed(id: &str, user: &str, item: &str, kind: &str) -> Value {
-    let mut typed = event(id, user, item);
+fn event_of_kind(id: &str, user: &str, item: &str, kind: &str) -> Value {
+    let mut typed = view_event(id, user, item);
     typed["type"] = json!(kind);
     typed
 }
 
-fn send_all(daemon: &Daemon, events: &[Value]) {
+fn send_in_batches(daemon: &Daemon, events: &[Value]) {
     for batch in events.chunks(500) {
         daemon.send_events(batch);
     }
@@ -18,16 +18,20 @@ fn send_all(daemon: &Daemon, events: &[Value]) {
 }
 
 /// Visits of 40 users over `items` items.
-fn visits(items: usize) -> Vec<Value> {
+fn visit_events(items: usize) -> Vec<Value> {
     (0..items * 2)
         .map(|number| {
-            event(&format!("v{number}"), &format!("user {}", number % 40), &format!("item {}", number * 11 % items))
+            view_event(
+                &format!("v{number}"),
+                &format!("user {}", number % 40),
+                &format!("item {}", number * 11 % items),
+            )
         })
         .collect()
 }
 
 /// The item ids of all pages, and the number of pages with items.
-fn all_pages(daemon: &Daemon, user: &str, query: &str) -> (Vec<String>, usize) {
+fn item_ids_of_all_pages(daemon: &Daemon, user: &str, query: &str) -> (Vec<String>, usize) {
     let mut page = daemon.get(&format!("/v1/users/{user}/recommendations?{query}"));
     let (mut items, mut pages) = (Vec::new(), 0);
     while !page.item_ids().is_empty() {
@@ -42,14 +46,14 @@ fn all_pages(daemon: &Daemon, user: &str, query: &str) -> (Vec<String>, usize) {
 }
 
 #[test]
-fn pages_together_are_the_one_list() {
+fn pages_together_contain_the_whole_list() {
     for (items, limit) in [(100, 10), (2_100, 100)] {
         let home = DaemonHome::new();
         let daemon = home.start(&[]);
-        send_all(&daemon, &visits(items));
+        send_in_batches(&daemon, &visit_events(items));
         let one = daemon.get("/v1/users/user%203/recommendations?limit=1000&consent=session").item_ids();
         assert_eq!(one.len(), items.min(1000));
-        let (paged, pages) = all_pages(&daemon, "user%203", &format!("limit={limit}&consent=session"));
+        let (paged, pages) = item_ids_of_all_pages(&daemon, "user%203", &format!("limit={limit}&consent=session"));
         assert_eq!(paged[..one.len()], one, "{items} items");
         let mut unique = paged.clone();
         unique.sort_unstable();
@@ -65,25 +69,25 @@ fn pages_of_a_filtered_list_hold_every_item_that_qualifies() {
     let items: Vec<_> =
         (0..100).map(|number| json!({ "item_id": format!("item {number}"), "price": number })).collect();
     assert_eq!(daemon.post("/v1/items", &json!(items).to_string()).status, 200);
-    let visits = visits(100);
+    let visits = visit_events(100);
     daemon.send_events(&visits);
     daemon.wait_until_learned(300);
-    let (paged, pages) = all_pages(&daemon, "user%203", "limit=10&consent=session&filter=price%20%3C%2060");
+    let (paged, pages) = item_ids_of_all_pages(&daemon, "user%203", "limit=10&consent=session&filter=price%20%3C%2060");
     assert_eq!((paged.len(), pages), (60, 6));
 }
 
 #[test]
-fn later_page_leaves_out_what_was_dismissed_since() {
+fn a_later_page_omits_items_dismissed_since() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    send_all(&daemon, &visits(100));
+    send_in_batches(&daemon, &visit_events(100));
     let first = daemon.get("/v1/users/user%203/recommendations?limit=10&consent=session");
     let id = first.json()["recommendation_id"].as_str().unwrap().to_owned();
     let second = |daemon: &Daemon| {
         daemon.get(&format!("/v1/users/user%203/recommendations?recommendation_id={id}&limit=10")).item_ids()
     };
     let before = second(&daemon);
-    daemon.send_events(&[typed("d", "user 3", &before[4], "dismiss")]);
+    daemon.send_events(&[event_of_kind("d", "user 3", &before[4], "dismiss")]);
     let after = second(&daemon);
     assert!(!after.contains(&before[4]), "{after:?}");
     assert_eq!(after[..4], before[..4]);
@@ -97,18 +101,18 @@ fn negative_value_of_any_kind_is_a_dislike() {
         let daemon = home.start(&[]);
         let mut events = Vec::new();
         for user in 0..400 {
-            events.push(event(&format!("a{user}"), &format!("user {user}"), "A"));
+            events.push(view_event(&format!("a{user}"), &format!("user {user}"), "A"));
             // Most users dislike one item there, the others like another.
             if user % 4 == 0 {
-                events.push(event(&format!("g{user}"), &format!("user {user}"), &format!("good {}", user % 3)));
+                events.push(view_event(&format!("g{user}"), &format!("user {user}"), &format!("good {}", user % 3)));
             } else {
-                let mut bad = typed(&format!("b{user}"), &format!("user {user}"), "BAD", kind);
+                let mut bad = event_of_kind(&format!("b{user}"), &format!("user {user}"), "BAD", kind);
                 bad["value"] = json!(-1);
                 events.push(bad);
             }
         }
-        send_all(&daemon, &events);
-        daemon.send_events(&[event("new", "fresh", "A")]);
+        send_in_batches(&daemon, &events);
+        daemon.send_events(&[view_event("new", "fresh", "A")]);
         daemon.wait_until_learned(events.len() as u64 + 1);
         let list = daemon.get("/v1/users/fresh/recommendations?exclude=A").item_ids();
         let position = |item: &str| list.iter().position(|listed| listed == item).unwrap_or(usize::MAX);
@@ -124,18 +128,18 @@ fn negative_value_of_any_kind_is_a_dislike() {
 fn dismissed_and_purchased_items_stay_hidden_for_the_configured_time() {
     let home = DaemonHome::new();
     let daemon = home.start(&["session.idle_gap=1m"]);
-    send_all(&daemon, &visits(30));
+    send_in_batches(&daemon, &visit_events(30));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
     let at = |mut event: Value, minutes_ago: u64| {
         event["timestamp"] = json!(now - minutes_ago * 60_000);
         event
     };
     daemon.send_events(&[
-        at(event("1", "ann", "item 1"), 3_000),
-        at(typed("2", "ann", "item 2", "dismiss"), 2_999),
-        at(typed("3", "ann", "item 3", "purchase"), 100),
+        at(view_event("1", "ann", "item 1"), 3_000),
+        at(event_of_kind("2", "ann", "item 2", "dismiss"), 2_999),
+        at(event_of_kind("3", "ann", "item 3", "purchase"), 100),
         // A later session.
-        at(event("4", "ann", "item 4"), 2),
+        at(view_event("4", "ann", "item 4"), 2),
     ]);
     let list = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations?limit=100&{query}")).item_ids();
     let has = |list: &[String], item: &str| list.iter().any(|listed| listed == item);
@@ -145,7 +149,7 @@ fn dismissed_and_purchased_items_stay_hidden_for_the_configured_time() {
     assert!(has(&shorter, "item 2") && has(&shorter, "item 3"), "{shorter:?}");
     let bad = daemon.get("/v1/users/ann/recommendations?purchased_for=soon");
     assert_eq!((bad.status, &bad.json()["field"]), (400, &json!("purchased_for")), "{}", bad.body);
-    // Selected again, it is no longer dismissed.
-    daemon.send_events(&[event("5", "ann", "item 2")]);
+    // After the user selects the item again, it is no longer dismissed.
+    daemon.send_events(&[view_event("5", "ann", "item 2")]);
     assert!(has(&list(""), "item 2"));
 }

@@ -7,17 +7,17 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::daemon::{Daemon, DaemonHome, event};
+use crate::daemon::{Daemon, DaemonHome, view_event};
 use crate::journal_dump::{JournalDump, copy_dir};
 use crate::random::TestRng;
 use crate::syscall_trace::{SystemCall, is_strace_available, read_trace, strace_command};
 
 /// The database's log, which holds the journal.
-const LOG: &str = "/store/db";
+const DATABASE_LOG: &str = "/store/db";
 
 /// Runs a traced daemon under `load`, kills it and returns its system calls.
-fn traced(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
-    let trace = home.path().join("trace");
+fn trace_daemon(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
+    let trace = home.dir().join("trace");
     let daemon = home.start_under(&strace_command(&trace), &[]);
     load(&daemon);
     let process = daemon.process_id();
@@ -30,19 +30,19 @@ fn acknowledgement_is_sent_after_the_sync_of_its_events() {
     if !is_strace_available() {
         return;
     }
-    const EVENTS: u64 = 30;
+    const EVENT_COUNT: u64 = 30;
     let home = DaemonHome::new();
-    let calls = traced(&home, |daemon| {
-        for number in 0..EVENTS {
+    let calls = trace_daemon(&home, |daemon| {
+        for number in 0..EVENT_COUNT {
             assert_eq!(
-                daemon.send_events(&[event(&format!("<{number}>"), "ann", &format!("item{number}"))])["accepted"],
+                daemon.send_events(&[view_event(&format!("<{number}>"), "ann", &format!("item{number}"))])["accepted"],
                 1
             );
         }
     });
-    for number in 0..EVENTS {
+    for number in 0..EVENT_COUNT {
         let id = format!("<{number}>");
-        let request = calls.iter().find(|call| call.path.contains("socket") && call.contains(&id)).unwrap();
+        let request = calls.iter().find(|call| call.path.contains("socket") && call.data_contains(&id)).unwrap();
         let receipt = calls
             .iter()
             .find(|call| call.start_line > request.end_line && call.acknowledged_offset() == Some(number + 1))
@@ -51,21 +51,21 @@ fn acknowledgement_is_sent_after_the_sync_of_its_events() {
         let written = calls
             .iter()
             .filter(between)
-            .filter(|call| call.is_write_to(LOG) && call.contains(&id))
+            .filter(|call| call.is_write_to(DATABASE_LOG) && call.data_contains(&id))
             .map(|call| call.end_line)
             .max();
         let written = written.unwrap_or_else(|| panic!("event {number} was acknowledged before it was written"));
         let synced = calls
             .iter()
             .filter(between)
-            .any(|call| call.name == "fdatasync" && call.syncs(LOG) && call.start_line > written);
+            .any(|call| call.name == "fdatasync" && call.is_sync_of(DATABASE_LOG) && call.start_line > written);
         assert!(synced, "event {number} was acknowledged before it was synced");
     }
 }
 
 /// The log on a simulated disk: synced bytes and unsynced writes.
 #[derive(Default)]
-struct Disk {
+struct SimulatedDisk {
     synced: Vec<u8>,
     /// Unsynced writes: trace line of the completion, position, bytes.
     unsynced: Vec<(usize, u64, Vec<u8>)>,
@@ -77,17 +77,17 @@ fn write_at(image: &mut Vec<u8>, position: u64, bytes: &[u8]) {
     image[begin..end].copy_from_slice(bytes);
 }
 
-impl Disk {
-    fn apply(&mut self, call: &SystemCall) {
-        if call.is_write_to(LOG) {
+impl SimulatedDisk {
+    fn apply_call(&mut self, call: &SystemCall) {
+        if call.is_write_to(DATABASE_LOG) {
             assert!(call.result == call.data.len() as i64 || call.end_line == usize::MAX, "a partial write");
             self.unsynced.push((call.end_line, call.offset, call.data.clone()));
-        } else if call.name == "ftruncate" && call.path.ends_with(LOG) {
+        } else if call.name == "ftruncate" && call.path.ends_with(DATABASE_LOG) {
             assert!(
                 call.offset as usize >= self.synced.len(),
                 "the simulated disk does not support shortening the log"
             );
-        } else if call.syncs(LOG) {
+        } else if call.is_sync_of(DATABASE_LOG) {
             let (synced, unsynced) =
                 std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
             self.unsynced = unsynced;
@@ -98,13 +98,13 @@ impl Disk {
 
     /// The log after a power loss. Each sector of the unsynced writes is present with a probability
     /// of `chance` per cent.
-    fn after_loss(&self, chance: u64, random: &mut TestRng) -> Vec<u8> {
-        const SECTOR: u64 = 512;
+    fn log_after_power_loss(&self, chance: u64, random: &mut TestRng) -> Vec<u8> {
+        const SECTOR_BYTES: u64 = 512;
         let mut image = self.synced.clone();
         for (_, position, bytes) in &self.unsynced {
             let mut at = 0;
             while at < bytes.len() {
-                let end = bytes.len().min(at + (SECTOR - (position + at as u64) % SECTOR) as usize);
+                let end = bytes.len().min(at + (SECTOR_BYTES - (position + at as u64) % SECTOR_BYTES) as usize);
                 if random.below(100) < chance {
                     write_at(&mut image, position + at as u64, &bytes[at..end]);
                 }
@@ -126,7 +126,7 @@ fn generate_load(daemon: &Daemon) {
                 for _ in 0..40 {
                     let event = |random: &mut TestRng| {
                         let id = next.fetch_add(1, Ordering::Relaxed);
-                        event(&format!("e{id}"), &format!("user{}", random.below(30)), &format!("item{}", id % 90))
+                        view_event(&format!("e{id}"), &format!("user{}", random.below(30)), &format!("item{}", id % 90))
                     };
                     let batch: Vec<_> = (0..=random.below(30)).map(|_| event(&mut random)).collect();
                     daemon.send_events(&batch);
@@ -151,20 +151,20 @@ fn acknowledged_events_survive_power_loss() {
     }
     let home = DaemonHome::new();
     let files = tempfile::tempdir().unwrap();
-    let mut calls = traced(&home, |daemon| {
+    let mut calls = trace_daemon(&home, |daemon| {
         // The other files of the database are written and synced at opening.
         copy_dir(&home.data_dir().join("store"), files.path());
         generate_load(daemon);
     });
     let final_journal = JournalDump::read(&home.data_dir());
     let mut random = TestRng(3);
-    let mut disk = Disk::default();
+    let mut disk = SimulatedDisk::default();
     let (mut receipts, mut simulated) = (0, 0);
-    // A receipt counts from the start of its call, every other call from its end.
+    // A receipt counts from the start of its call; every other call counts from its end.
     calls.sort_by_key(|call| if call.acknowledged_offset().is_some() { call.start_line } else { call.end_line });
     for call in &calls {
         let Some(offset) = call.acknowledged_offset() else {
-            disk.apply(call);
+            disk.apply_call(call);
             continue;
         };
         receipts += 1;
@@ -172,7 +172,7 @@ fn acknowledged_events_survive_power_loss() {
             continue;
         }
         for chance in [0, 50, 100] {
-            let found = journal_after_restart(files.path(), &disk.after_loss(chance, &mut random));
+            let found = journal_after_restart(files.path(), &disk.log_after_power_loss(chance, &mut random));
             assert!(
                 found.entries.len() as u64 >= offset,
                 "{} entries remain, but {offset} were acknowledged; unsynced sectors written: {chance} %",

@@ -54,11 +54,11 @@ impl Prometheus {
     /// rules. Returns `None` and reports a skipped check if Prometheus is not installed.
     pub(crate) fn start(daemons: &[&Daemon], rules: impl FnOnce(String) -> String) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
-        let targets: Vec<_> = daemons.iter().map(|daemon| format!("{:?}", instance(daemon))).collect();
+        let targets: Vec<_> = daemons.iter().map(|daemon| format!("{:?}", instance_label(daemon))).collect();
         let text = fs::read_to_string(ops_file("prometheus/prometheus.yml")).unwrap();
         let config = text.replace("15s", "1s").replace("[\"127.0.0.1:9090\"]", &format!("[{}]", targets.join(",")));
         assert!(
-            daemons.iter().all(|daemon| config.contains(&instance(daemon))),
+            daemons.iter().all(|daemon| config.contains(&instance_label(daemon))),
             "the scrape target in the configuration has changed:\n{config}"
         );
         fs::write(home.path().join("prometheus.yml"), config).unwrap();
@@ -95,15 +95,15 @@ impl Prometheus {
     /// Waits until each daemon was scraped twice, so that later increases have a base value.
     pub(crate) fn wait_for_scrapes(&self, daemons: &[&Daemon]) {
         wait_for("two scrapes", || {
-            let scraped = self.query("count_over_time(sequor_ready[1m]) >= 2");
+            let scraped = self.query_series("count_over_time(sequor_ready[1m]) >= 2");
             daemons
                 .iter()
-                .all(|daemon| scraped.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str()))
+                .all(|daemon| scraped.iter().any(|(labels, _)| labels["instance"] == instance_label(daemon).as_str()))
                 .then_some(())
         });
     }
 
-    fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
+    fn get_json(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let request = self.agent.get(format!("{}{path}", self.address)).query_pairs(query.iter().copied());
         let response: Value = request.call().unwrap().body_mut().read_json().unwrap();
         assert_eq!(response["status"], "success", "{path} {query:?}: {response}");
@@ -111,15 +111,15 @@ impl Prometheus {
     }
 
     /// Evaluates an expression now: the labels and the value of each series.
-    pub(crate) fn query(&self, expression: &str) -> Vec<(Value, f64)> {
-        let data = self.get("/api/v1/query", &[("query", expression)]);
+    pub(crate) fn query_series(&self, expression: &str) -> Vec<(Value, f64)> {
+        let data = self.get_json("/api/v1/query", &[("query", expression)]);
         let one = |result: &Value| (result["metric"].clone(), result["value"][1].as_str().unwrap().parse().unwrap());
         data["result"].as_array().unwrap().iter().map(one).collect()
     }
 
     /// Every rule, as loaded by Prometheus.
     pub(crate) fn loaded_rules(&self) -> Vec<Value> {
-        let groups = self.get("/api/v1/rules", &[]);
+        let groups = self.get_json("/api/v1/rules", &[]);
         groups["groups"]
             .as_array()
             .unwrap()
@@ -130,10 +130,10 @@ impl Prometheus {
 
     /// The names of the alerts that are firing for a daemon.
     pub(crate) fn firing_alerts(&self, daemon: &Daemon) -> Vec<String> {
-        let alerts = self.get("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
-        let firing = alerts
-            .iter()
-            .filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
+        let alerts = self.get_json("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
+        let firing = alerts.iter().filter(|alert| {
+            alert["state"] == "firing" && alert["labels"]["instance"] == instance_label(daemon).as_str()
+        });
         firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
@@ -147,7 +147,7 @@ impl Prometheus {
             let before = missing.len();
             missing.retain(|alert| !firing.iter().any(|name| name == alert));
             if missing.len() < before {
-                // Shown if the wait times out.
+                // The test output shows these alerts if the wait times out.
                 println!("alerts of {alerts:?} that have not fired yet: {missing:?}");
             }
             missing.is_empty().then_some(())
@@ -156,6 +156,6 @@ impl Prometheus {
 }
 
 /// The instance label of a scraped daemon.
-fn instance(daemon: &Daemon) -> String {
+fn instance_label(daemon: &Daemon) -> String {
     daemon.admin_address().trim_start_matches("http://").to_owned()
 }

@@ -1,21 +1,23 @@
-//! Pseudonymisation: no clear user id is stored, logged or returned, for every way of input.
+//! Pseudonymisation: the daemon never stores, logs or returns an original user id, whatever the
+//! input path.
 
 use serde_json::{Value, json};
 use std::fs;
 
 use crate::consent::files_containing;
-use crate::daemon::{DaemonHome, event, run};
+use crate::daemon::{DaemonHome, run_sequor, view_event};
 
-const SECRET: &str = "SEQUOR_PRIVACY_SECRET=a secret of more than thirty-two bytes";
-const ON: [&str; 4] = ["privacy.pseudonymise=true", "log.level=trace", "learning.interval=16", SECRET];
+const SECRET_VARIABLE: &str = "SEQUOR_PRIVACY_SECRET=a secret of more than thirty-two bytes";
+const PSEUDONYM_SETTINGS: [&str; 4] =
+    ["privacy.pseudonymise=true", "log.level=trace", "learning.interval=16", SECRET_VARIABLE];
 
-/// The prefix of every clear id below, and of nothing else.
-const CLEAR: &str = "whois-";
+/// The prefix of every original id in this test. No other text contains it.
+const ORIGINAL_ID_PREFIX: &str = "whois-";
 
 #[test]
-fn clear_ids_are_never_stored_logged_or_returned() {
+fn original_ids_are_never_stored_logged_or_returned() {
     let home = DaemonHome::new();
-    let daemon = home.start(&ON);
+    let daemon = home.start(&PSEUDONYM_SETTINGS);
     let mut responses = String::new();
     let mut keep = |response: crate::daemon::HttpResponse| {
         responses.push_str(&response.body);
@@ -27,7 +29,7 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     ]);
     assert_eq!(keep(daemon.post("/v1/events?recommend=2", &events.to_string())), 200);
     assert_eq!(
-        daemon.send_events(&[event("whois-e1", "whois-ann", "tea")])["duplicates"],
+        daemon.send_events(&[view_event("whois-e1", "whois-ann", "tea")])["duplicates"],
         1,
         "a repeated event id is recognised"
     );
@@ -39,17 +41,17 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     assert_eq!(keep(daemon.post("/v1/batch", &batch.to_string())), 200);
     assert_eq!(keep(daemon.post("/v1/users/whois-ann/merge", r#"{"from":"whois-phone"}"#)), 200);
     assert_eq!(keep(daemon.request("PUT", "/v1/users/whois-bob/consent", r#"{"consent":"session"}"#)), 200);
-    assert_eq!(keep(daemon.post("/v1/events", &json!([event("e3", "whois-bob", "tea")]).to_string())), 200);
+    assert_eq!(keep(daemon.post("/v1/events", &json!([view_event("e3", "whois-bob", "tea")]).to_string())), 200);
     // Import and tail send to the daemon.
-    let csv = home.path().join("rows.csv");
+    let csv = home.dir().join("rows.csv");
     fs::write(&csv, "user,item,event,timestamp,session\nwhois-carl,tea,view,1700000000,whois-x\n").unwrap();
-    let imported = run(&["import", csv.to_str().unwrap(), "--url", daemon.api()]);
+    let imported = run_sequor(&["import", csv.to_str().unwrap(), "--url", daemon.api()]);
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
-    let log = home.path().join("access.log");
+    let log = home.dir().join("access.log");
     fs::write(&log, "192.0.2.7 - - [10/Oct/2020:13:55:36 +0000] \"GET /product/tea?u=whois-dora HTTP/1.1\" 200 1 \"-\" \"Firefox\"\n")
         .unwrap();
     let rule = "view=^/product/(?P<item>[^/?]+)\\?u=(?P<user>.+)";
-    let tailed = run(&["tail", "--once", log.to_str().unwrap(), "--rule", rule, "--url", daemon.api()]);
+    let tailed = run_sequor(&["tail", "--once", log.to_str().unwrap(), "--rule", rule, "--url", daemon.api()]);
     assert!(
         tailed.status.success() && String::from_utf8_lossy(&tailed.stdout).contains("1"),
         "{}",
@@ -85,7 +87,7 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     assert_eq!(
         daemon.get_admin(&format!("/admin/sessions/{pseudonym}")).json()["user"],
         json!(pseudonym),
-        "a user can be looked up by the clear id or the pseudonym"
+        "a user can be looked up by the original id or the pseudonym"
     );
     assert_eq!(list.json()["sessions"].as_array().unwrap().len(), 1, "{}", list.body);
     for response in [
@@ -99,10 +101,10 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     }
     daemon.wait_until_learned(daemon.next_offset());
     assert!(daemon.terminate().success());
-    assert!(!responses.contains(CLEAR), "{responses}");
+    assert!(!responses.contains(ORIGINAL_ID_PREFIX), "{responses}");
     assert!(!responses.contains("thirty-two bytes"));
-    for text in [CLEAR, "thirty-two bytes"] {
-        assert_eq!(files_containing(home.path(), text), Vec::<std::path::PathBuf>::new(), "{text}");
+    for text in [ORIGINAL_ID_PREFIX, "thirty-two bytes"] {
+        assert_eq!(files_containing(home.dir(), text), Vec::<std::path::PathBuf>::new(), "{text}");
     }
 
     // Without the secret, or with a different one, every user would be split into two.
@@ -125,21 +127,22 @@ fn clear_ids_are_never_stored_logged_or_returned() {
     assert!(with_short_secret.contains("5 bytes") && !with_short_secret.contains("short"), "{with_short_secret}");
     // The secret can come from a file. Exported events can be imported again under the same
     // pseudonyms.
-    let secret = home.path().join("secret");
-    fs::write(&secret, format!("{}\n", SECRET.split_once('=').unwrap().1)).unwrap();
+    let secret = home.dir().join("secret");
+    fs::write(&secret, format!("{}\n", SECRET_VARIABLE.split_once('=').unwrap().1)).unwrap();
     let from_file = format!("privacy.secret_file={}", secret.display());
     let data = home.data_dir();
-    let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
+    let exported = run_sequor(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
-    let lines = home.path().join("events.ndjson");
+    let lines = home.dir().join("events.ndjson");
     fs::write(&lines, &exported.stdout).unwrap();
-    let reimported = home.path().join("again");
+    let reimported = home.dir().join("again");
     let on = ["--set", "privacy.pseudonymise=true", "--set", &from_file];
-    let imported =
-        run(&[&["import", lines.to_str().unwrap(), "--data-dir", reimported.to_str().unwrap()][..], &on].concat());
+    let imported = run_sequor(
+        &[&["import", lines.to_str().unwrap(), "--data-dir", reimported.to_str().unwrap()][..], &on].concat(),
+    );
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     let users = |data: &std::path::Path| -> Vec<Value> {
-        let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
+        let exported = run_sequor(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
         let lines = String::from_utf8(exported.stdout).unwrap();
         let mut users: Vec<_> =
             lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user_id"].clone()).collect();
@@ -151,12 +154,12 @@ fn clear_ids_are_never_stored_logged_or_returned() {
 }
 
 #[test]
-fn enabling_pseudonyms_on_clear_ids_explains_the_migration() {
+fn enabling_pseudonyms_on_original_ids_explains_the_migration() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e", "ann", "tea")]);
+    daemon.send_events(&[view_event("e", "ann", "tea")]);
     assert!(daemon.terminate().success());
-    let output = home.start_expecting_failure(&["privacy.pseudonymise=true", SECRET]);
+    let output = home.start_expecting_failure(&["privacy.pseudonymise=true", SECRET_VARIABLE]);
     let responses = String::from_utf8(output.stderr).unwrap();
     assert!(responses.contains("holds clear ids") && responses.contains("sequor import"), "{responses}");
 }

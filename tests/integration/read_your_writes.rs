@@ -5,15 +5,19 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{DaemonHome, event, wait_for};
+use crate::daemon::{DaemonHome, view_event, wait_for};
 
 #[test]
 fn receipt_contains_recommendations_that_reflect_its_events() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "bob", "tea"), event("e2", "bob", "cup"), event("e3", "bob", "pot")]);
+    daemon.send_events(&[
+        view_event("e1", "bob", "tea"),
+        view_event("e2", "bob", "cup"),
+        view_event("e3", "bob", "pot"),
+    ]);
     daemon.wait_until_learned(3);
-    let both = json!([event("e4", "bob", "tea"), event("e5", "ann", "tea")]).to_string();
+    let both = json!([view_event("e4", "bob", "tea"), view_event("e5", "ann", "tea")]).to_string();
     let receipt = daemon.post("/v1/events?recommend=2", &both).json();
     assert_eq!((&receipt["accepted"], &receipt["offset"]), (&json!(2), &json!(5)));
     let list = &receipt["recommendations"];
@@ -32,14 +36,14 @@ fn receipt_contains_recommendations_that_reflect_its_events() {
 
     // The list can be for another user. A duplicate event also returns a list, a rejected one does
     // not.
-    let cold = daemon.post("/v1/events?recommend=1&user=carl", &event("e5", "ann", "tea").to_string()).json();
+    let cold = daemon.post("/v1/events?recommend=1&user=carl", &view_event("e5", "ann", "tea").to_string()).json();
     assert_eq!((&cold["duplicates"], &cold["recommendations"]["fallback"]), (&json!(1), &json!("unknown_user")));
     let rejected_event = daemon.post("/v1/events?recommend=1", "{}");
     assert_eq!((rejected_event.status, rejected_event.json().get("recommendations")), (400, None));
     // Invalid parameters are rejected before any event is accepted.
     let end = wait_for("the page and the list for carl", || Some(daemon.next_offset()).filter(|end| *end == 9));
     for query in ["recommend=0", "recommend=few", "user=ann", "recomend=3", "recommend=1&user="] {
-        let rejected = daemon.post(&format!("/v1/events?{query}"), &event("new", "ann", "cup").to_string());
+        let rejected = daemon.post(&format!("/v1/events?{query}"), &view_event("new", "ann", "cup").to_string());
         assert_eq!((rejected.status, rejected.content_type.as_str()), (400, "application/problem+json"), "{query}");
     }
     assert_eq!(daemon.next_offset(), end);
@@ -49,7 +53,7 @@ fn receipt_contains_recommendations_that_reflect_its_events() {
 fn events_can_be_validated_without_being_accepted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let good = event("e1", "ann", "tea").to_string();
+    let good = view_event("e1", "ann", "tea").to_string();
     let body = format!(
         "{good}\n{{\"user_id\":\"\",\"type\":\"view\",\"item_id\":\"tea\"}}\n{{\"user_id\":\"ann\",\"type\":\"view\",\"item_id\":\"tea\",\"colour\":1}}"
     );
@@ -70,12 +74,12 @@ fn events_can_be_validated_without_being_accepted() {
 fn read_waits_for_min_offset_up_to_a_timeout() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.read_wait=30s"]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
     thread::scope(|scope| {
         let user = scope.spawn(|| daemon.get("/v1/users/ann/recommendations?min_offset=3").json());
         let inline = scope.spawn(|| daemon.post("/v1/recommendations", r#"{"items":["cup"],"min_offset":3}"#).json());
         // The requests arrive before or after the events. In both cases the lists reflect them.
-        daemon.send_events(&[event("e2", "ann", "cup"), event("e3", "bob", "pot")]);
+        daemon.send_events(&[view_event("e2", "ann", "cup"), view_event("e3", "bob", "pot")]);
         for response in [user.join().unwrap(), inline.join().unwrap()] {
             assert_eq!(
                 (response["items"].as_array().unwrap().len(), &response["fallback"]),
@@ -100,7 +104,7 @@ fn read_waits_for_min_offset_up_to_a_timeout() {
 }
 
 /// Reads the next event of a stream: its id and its data; `None` at the end of the stream.
-fn next_event(stream: &mut impl BufRead) -> Option<(u64, Value)> {
+fn read_next_event(stream: &mut impl BufRead) -> Option<(u64, Value)> {
     let mut id = None;
     loop {
         let mut line = String::new();
@@ -121,15 +125,15 @@ fn next_event(stream: &mut impl BufRead) -> Option<(u64, Value)> {
 fn stream_sends_a_list_after_each_event_of_the_user() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.streams_max=1"]);
-    daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "bob", "cup")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea"), view_event("e2", "bob", "cup")]);
     daemon.wait_until_learned(2);
     let mut stream = daemon.open_stream("/v1/users/ann/recommendations/stream?limit=5");
-    let (_, list) = next_event(&mut stream).unwrap();
+    let (_, list) = read_next_event(&mut stream).unwrap();
     assert_eq!(list["items"].as_array().unwrap().len(), 2, "the current list is sent immediately: {list}");
     // Other users' events are not sent; the user's own are, with their offset.
-    daemon.send_events(&[event("e3", "bob", "pot")]);
-    let receipt = daemon.send_events(&[event("e4", "ann", "cup")]);
-    let (id, list) = next_event(&mut stream).unwrap();
+    daemon.send_events(&[view_event("e3", "bob", "pot")]);
+    let receipt = daemon.send_events(&[view_event("e4", "ann", "cup")]);
+    let (id, list) = read_next_event(&mut stream).unwrap();
     assert_eq!((json!(id), &list["fallback"]), (receipt["offset"].clone(), &json!("none")));
     // The number of streams is limited, and errors are reported before the stream begins.
     let rejected = daemon.get("/v1/users/bob/recommendations/stream");
@@ -139,15 +143,15 @@ fn stream_sends_a_list_after_each_event_of_the_user() {
     assert_eq!(daemon.get("/v1/users/bob/recommendations/stream?limit=0").status, 400);
     // A drained daemon closes its streams, which frees their slots.
     assert_eq!(daemon.admin_request("POST", "/admin/drain", r#"{"on":true}"#).status, 200);
-    assert_eq!(next_event(&mut stream), None);
+    assert_eq!(read_next_event(&mut stream), None);
     assert_eq!(daemon.get("/v1/users/bob/recommendations/stream").status, 503);
     assert_eq!(daemon.admin_request("POST", "/admin/drain", r#"{"on":false}"#).status, 200);
     wait_for("the slot of the stream", || (daemon.metric("sequor_streams") == 0.0).then_some(()));
     let mut stream = daemon.open_stream("/v1/users/bob/recommendations/stream");
-    next_event(&mut stream).unwrap();
+    read_next_event(&mut stream).unwrap();
     // A stop does not wait for open streams.
     assert!(daemon.terminate().success());
-    assert_eq!(next_event(&mut stream), None);
+    assert_eq!(read_next_event(&mut stream), None);
 }
 
 #[test]
@@ -155,7 +159,7 @@ fn idle_stream_sends_keep_alive_comments() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let mut stream = daemon.open_stream("/v1/users/ann/recommendations/stream");
-    next_event(&mut stream).unwrap();
+    read_next_event(&mut stream).unwrap();
     // Reads two keep-alives. Each is a comment, which browsers ignore.
     for _ in 0..2 {
         let mut comment = String::new();
@@ -164,6 +168,6 @@ fn idle_stream_sends_keep_alive_comments() {
         }
         assert_eq!(comment.trim_start_matches('\n'), ":\n\n");
     }
-    let receipt = daemon.send_events(&[event("e1", "ann", "tea")]);
-    assert_eq!(json!(next_event(&mut stream).unwrap().0), receipt["offset"]);
+    let receipt = daemon.send_events(&[view_event("e1", "ann", "tea")]);
+    assert_eq!(json!(read_next_event(&mut stream).unwrap().0), receipt["offset"]);
 }

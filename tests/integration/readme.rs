@@ -12,20 +12,20 @@ use flate2::write::GzEncoder;
 
 use crate::daemon::{DaemonHome, report_skipped, wait_for};
 
-fn root() -> &'static Path {
+fn project_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A file of the repository.
-fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+fn read_file(name: &str) -> String {
+    fs::read_to_string(project_root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The README and the pages of docs/ in the order of its summary, by name.
-fn pages() -> Vec<(String, String)> {
-    let summary = read("docs/SUMMARY.md");
+fn documentation_pages() -> Vec<(String, String)> {
+    let summary = read_file("docs/SUMMARY.md");
     let listed = summary.split("](").skip(1).map(|rest| format!("docs/{}", rest.split(')').next().unwrap()));
-    std::iter::once("README.md".to_owned()).chain(listed).map(|name| (name.clone(), read(&name))).collect()
+    std::iter::once("README.md".to_owned()).chain(listed).map(|name| (name.clone(), read_file(&name))).collect()
 }
 
 /// The fenced blocks of a language.
@@ -35,7 +35,7 @@ fn blocks_of<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 
 /// The shell blocks of all pages, with the name of the page.
 fn shell_blocks() -> Vec<(String, String)> {
-    let all = pages();
+    let all = documentation_pages();
     let blocks = all
         .iter()
         .flat_map(|(name, text)| blocks_of(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
@@ -72,15 +72,15 @@ fn curl_blocks_do_what_they_promise() {
 }
 
 /// The first block of this language after a heading.
-fn block<'p>(page: &'p str, heading: &str, language: &str) -> &'p str {
+fn first_block_after<'p>(page: &'p str, heading: &str, language: &str) -> &'p str {
     let after_heading =
         page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
     after_heading.split_once(&format!("```{language}\n")).unwrap().1.split("```").next().unwrap()
 }
 
-/// The script for web pages; `tests/browser/readme.mjs` puts it into one.
+/// The script for web pages; `tests/browser/readme.mjs` puts the script into a page.
 pub(crate) fn page_with_beacon() -> String {
-    block(&read("docs/sending-events.md"), "From a web page", "html").to_owned()
+    first_block_after(&read_file("docs/sending-events.md"), "From a web page", "html").to_owned()
 }
 
 /// A shell in which the commands of a page run the binary under test against the test's daemon.
@@ -93,9 +93,9 @@ impl<'h> Shell<'h> {
     fn new(home: &'h DaemonHome, api: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let port = api.rsplit(':').next().unwrap();
-        fs::write(home.path().join(".curlrc"), format!("connect-to = localhost:8080:127.0.0.1:{port}\n")).unwrap();
+        fs::write(home.dir().join(".curlrc"), format!("connect-to = localhost:8080:127.0.0.1:{port}\n")).unwrap();
         // A command without a data directory gets the daemon's address.
-        let (cargo, binary) = (home.path().join("cargo"), env!("CARGO_BIN_EXE_sequor"));
+        let (cargo, binary) = (home.dir().join("cargo"), env!("CARGO_BIN_EXE_sequor"));
         let script = format!(
             "#!/bin/sh\n[ \"$1 $2 $3\" = 'run --release --' ] || exit 9\nshift 3\n\
              case \"$*\" in *--data-dir*) ;; *) set -- \"$@\" --url {api} ;; esac\nexec {binary} \"$@\"\n"
@@ -105,8 +105,8 @@ impl<'h> Shell<'h> {
         Self { home }
     }
 
-    fn command(&self, line: &str) -> Command {
-        let (path, home) = (std::env::var("PATH").unwrap(), self.home.path());
+    fn shell_command(&self, line: &str) -> Command {
+        let (path, home) = (std::env::var("PATH").unwrap(), self.home.dir());
         let mut command = Command::new("sh");
         command
             .args(["-ec", line])
@@ -121,8 +121,8 @@ impl<'h> Shell<'h> {
     }
 
     /// Runs lines until they exit.
-    fn run(&self, lines: &str) -> String {
-        let output = self.command(lines).output().unwrap();
+    fn run_lines(&self, lines: &str) -> String {
+        let output = self.shell_command(lines).output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{lines}\n{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
         stdout
@@ -134,21 +134,21 @@ fn documented_ways_to_send_events_work() {
     if Command::new("curl").arg("--version").output().is_err() {
         return report_skipped("documented ways to send events: curl is not installed");
     }
-    let page = read("docs/sending-events.md");
+    let page = read_file("docs/sending-events.md");
     let [http, segment, tail, import] = [
         ("Sending events", "sh"),
         ("From Segment's libraries", "sh"),
         ("Follow a web server's log", "sh"),
         ("Import a file", "sh"),
     ]
-    .map(|(heading, language)| block(&page, heading, language));
+    .map(|(heading, language)| first_block_after(&page, heading, language));
     for lines in [http, segment, tail, import, &page_with_beacon()] {
         assert!(lines.lines().count() <= 5, "more than five lines:\n{lines}");
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let shell = Shell::new(&home, daemon.api());
-    let write = |name: &str, bytes: &[u8]| fs::write(home.path().join(name), bytes).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(home.dir().join(name), bytes).unwrap();
     // The journalled events as user, type and item.
     let journalled = || -> Vec<String> {
         let lines = daemon.get_admin("/admin/journal?only=event").body;
@@ -158,9 +158,9 @@ fn documented_ways_to_send_events_work() {
             .map(|event| format!("{} {} {}", text(&event, "user_id"), text(&event, "type"), text(&event, "item_id")))
             .collect()
     };
-    assert!(shell.run(http).contains(r#""accepted":1"#));
+    assert!(shell.run_lines(http).contains(r#""accepted":1"#));
     assert_eq!(journalled(), ["ann view tea"]);
-    assert!(shell.run(segment).contains(r#""success":true"#));
+    assert!(shell.run_lines(segment).contains(r#""success":true"#));
     assert_eq!(journalled()[1..], ["ann cart cup"]);
 
     let request = |number: usize| {
@@ -174,7 +174,7 @@ fn documented_ways_to_send_events_work() {
     write("access.log", (0..3).map(request).collect::<String>().as_bytes());
     // The command follows the log until it is killed. `exec` replaces the shell, so that the kill
     // reaches it.
-    let mut follower = shell.command(&format!("exec {follow}")).stdout(Stdio::null()).spawn().unwrap();
+    let mut follower = shell.shell_command(&format!("exec {follow}")).stdout(Stdio::null()).spawn().unwrap();
     wait_for("the log's lines", || (journalled().len() == 5).then_some(()));
     follower.kill().unwrap();
     follower.wait().unwrap();
@@ -186,26 +186,26 @@ fn documented_ways_to_send_events_work() {
     write("access.log.1", request(11).as_bytes());
     write("access.log", (0..4).map(request).collect::<String>().as_bytes());
     write("rules.toml", b"user = 'cookie:uid'\nrules = ['view=^/product/(?P<item>[^/?]+)']\n");
-    shell.run(once);
+    shell.run_lines(once);
     assert_eq!(journalled()[5..], ["eve view p10", "eve view p11", "eve view p3"]);
 
     let events = "visitorid,itemid,timestamp,event\nbob,pot,1600000000000,view\nbob,cup,1600000001000,cart\n";
     write("events.csv.zst", &zstd::encode_all(events.as_bytes(), 1).unwrap());
     write("catalog.csv", b"sku,categories,price\npot,kitchen,9.5\n");
     write("events.csv", b"user,item,timestamp\neve,tea,1600000000\n");
-    shell.run(import);
+    shell.run_lines(import);
     assert_eq!(journalled()[8..], ["bob view pot", "bob cart cup"]);
     assert_eq!(daemon.get("/v1/items/pot").json()["price"], 9.5);
-    let offline_journal = crate::journal_dump::JournalDump::read(&home.path().join("sequor-data"));
+    let offline_journal = crate::journal_dump::JournalDump::read(&home.dir().join("sequor-data"));
     assert_eq!(offline_journal.entries.len(), 1, "one event in the directory that no daemon serves");
 }
 
 /// Checks a line of a shell block that needs no daemon.
 fn check_command(page: &str, line: &str) {
     let Some(command) = line.strip_prefix("cargo run --release -- ") else {
-        let manifest = read("Cargo.toml");
+        let manifest = read_file("Cargo.toml");
         match line {
-            "bash tests/run" => assert!(root().join("tests/run").exists()),
+            "bash tests/run" => assert!(project_root().join("tests/run").exists()),
             "cargo build --release --features otel" => assert!(manifest.contains("\notel = ")),
             "git clone REPOSITORY sequor && cd sequor" => assert!(manifest.contains("name = \"sequor\"")),
             _ => panic!("{page}: the test does not know the command `{line}`"),
@@ -214,7 +214,7 @@ fn check_command(page: &str, line: &str) {
     };
     let (flags, words): (Vec<_>, Vec<_>) = command.split_whitespace().partition(|word| word.starts_with("--"));
     let named = if words[0] == "admin" { &words[..2] } else { &words[..1] };
-    let output = crate::daemon::run(&[named, &["--help"]].concat());
+    let output = crate::daemon::run_sequor(&[named, &["--help"]].concat());
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && flags.iter().all(|flag| help.contains(flag)), "{page}: {line}");
 }
@@ -227,19 +227,22 @@ fn other_commands_exist() {
         }
     }
     // Commands in tables: `cargo test … --test integration NAME` runs an existing test file.
-    for (page, text) in pages() {
+    for (page, text) in documentation_pages() {
         for rest in text.split("--test integration ").skip(1) {
             let name: String =
                 rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
-            assert!(root().join(format!("tests/integration/{name}.rs")).exists(), "{page} runs the test {name}");
+            assert!(
+                project_root().join(format!("tests/integration/{name}.rs")).exists(),
+                "{page} runs the test {name}"
+            );
         }
     }
 }
 
 #[test]
 fn documented_flags_exist() {
-    let page: String = pages().into_iter().map(|(_, text)| text).collect();
-    let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
+    let page: String = documentation_pages().into_iter().map(|(_, text)| text).collect();
+    let help = |command: &str| String::from_utf8(crate::daemon::run_sequor(&[command, "--help"]).stdout).unwrap();
     for flag in ["--config", "--set", "--listen", "--admin-listen", "--data-dir"] {
         assert!(help("serve").contains(flag) && page.contains(flag), "{flag}");
     }
@@ -283,7 +286,7 @@ fn documented_flags_exist() {
 }
 
 /// The commands that a help text lists.
-fn subcommands(help: &str) -> Vec<String> {
+fn listed_subcommands(help: &str) -> Vec<String> {
     let listed = help.split_once("Commands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap());
     let names = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|name| name != "help").collect()
@@ -291,15 +294,16 @@ fn subcommands(help: &str) -> Vec<String> {
 
 #[test]
 fn every_flag_in_the_text_exists() {
-    let help = |words: &[&str]| String::from_utf8(crate::daemon::run(&[words, &["--help"]].concat()).stdout).unwrap();
+    let help =
+        |words: &[&str]| String::from_utf8(crate::daemon::run_sequor(&[words, &["--help"]].concat()).stdout).unwrap();
     let mut all_help = help(&[]);
-    for command in subcommands(&all_help.clone()) {
+    for command in listed_subcommands(&all_help.clone()) {
         let of_command = help(&[&command]);
-        let nested = if command == "key" { subcommands(&of_command) } else { Vec::new() };
+        let nested = if command == "key" { listed_subcommands(&of_command) } else { Vec::new() };
         all_help += &of_command;
         nested.iter().for_each(|name| all_help += &help(&[&command, name]));
     }
-    for (page, text) in pages() {
+    for (page, text) in documentation_pages() {
         for span in pages::code_spans(&text).iter().filter(|span| span.starts_with("--") || span.starts_with("sequor "))
         {
             for flag in span.split_whitespace().filter(|word| word.starts_with("--")) {

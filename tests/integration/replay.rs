@@ -12,12 +12,12 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::daemon::{SMALL_NETWORK, run};
+use crate::daemon::{SMALL_NETWORK_SETTINGS, run_sequor};
 use crate::random::random_visits;
 
-const EVENTS: usize = 2000;
+const EVENT_COUNT: usize = 2000;
 
-fn csv(visits: usize) -> String {
+fn recording_csv(visits: usize) -> String {
     let mut text = "user,item,event,timestamp\n".to_owned();
     for visit in random_visits(6, visits) {
         writeln!(text, "{},{},view,{}", visit.user, visit.item, visit.at).unwrap();
@@ -25,14 +25,14 @@ fn csv(visits: usize) -> String {
     text
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+fn gzip_compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// A folder with one file in it.
-fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
+fn write_temp_file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
@@ -40,7 +40,7 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 }
 
 /// Replays a file with a small network that learns often.
-fn replay(file: &Path, more: &[&str]) -> Output {
+fn run_replay(file: &Path, more: &[&str]) -> Output {
     let mut arguments = vec![
         "replay",
         file.to_str().unwrap(),
@@ -51,23 +51,23 @@ fn replay(file: &Path, more: &[&str]) -> Output {
         "--set",
         "clusters.lag=128",
     ];
-    for setting in SMALL_NETWORK {
+    for setting in SMALL_NETWORK_SETTINGS {
         arguments.extend(["--set", setting]);
     }
     arguments.extend(more);
-    run(&arguments)
+    run_sequor(&arguments)
 }
 
 /// The metrics of a successful replay.
-fn metrics_of(file: &Path, more: &[&str]) -> Value {
+fn replay_metrics(file: &Path, more: &[&str]) -> Value {
     let json = tempfile::NamedTempFile::new().unwrap();
-    let output = replay(file, &[more, &["--json", json.path().to_str().unwrap()]].concat());
+    let output = run_replay(file, &[more, &["--json", json.path().to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap()
 }
 
 /// Expects exit code 1 and returns the error output.
-fn error_of(output: &Output) -> String {
+fn expect_error(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.lines().last().is_some_and(|line| line.starts_with("sequor: ")), "{stderr}");
@@ -76,9 +76,9 @@ fn error_of(output: &Output) -> String {
 
 #[test]
 fn replay_is_deterministic() {
-    let (_folder, file) = file("walks.csv", csv(EVENTS));
+    let (_folder, file) = write_temp_file("walks.csv", recording_csv(EVENT_COUNT));
     let learned = |more: &[&str]| {
-        let mut metrics_of = metrics_of(&file, more);
+        let mut metrics_of = replay_metrics(&file, more);
         for cost in ["events_per_second", "elapsed_seconds", "cpu_seconds", "peak_rss_bytes", "journal_bytes"] {
             assert!(
                 metrics_of.as_object_mut().unwrap().remove(cost).is_some_and(|cost| cost.as_f64() > Some(0.0)),
@@ -98,18 +98,18 @@ fn replay_is_deterministic() {
 
 #[test]
 fn evaluated_steps_follow_the_protocol() {
-    let (_folder, file) = file("walks.csv", csv(EVENTS));
-    let metrics_of = metrics_of(&file, &[]);
+    let (_folder, file) = write_temp_file("walks.csv", recording_csv(EVENT_COUNT));
+    let metrics_of = replay_metrics(&file, &[]);
     // Events of the second half whose user has an earlier event.
     let mut seen = HashSet::new();
-    let steps = random_visits(6, EVENTS)
+    let steps = random_visits(6, EVENT_COUNT)
         .into_iter()
         .enumerate()
-        .filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENTS / 2)
+        .filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENT_COUNT / 2)
         .count();
     assert_eq!(
         (&metrics_of["events"], &metrics_of["rejected"], &metrics_of["evaluated_steps"]),
-        (&EVENTS.into(), &0.into(), &steps.into())
+        (&EVENT_COUNT.into(), &0.into(), &steps.into())
     );
     for figure in ["recall_at_20", "mrr_at_20", "ndcg_at_20"] {
         assert!((0.0..=1.0).contains(&metrics_of[figure].as_f64().unwrap()), "{figure}");
@@ -118,20 +118,20 @@ fn evaluated_steps_follow_the_protocol() {
 
 #[test]
 fn evaluated_range_is_configurable() {
-    let (_folder, file) = file("walks.csv", csv(400));
-    let steps = |from: &str| metrics_of(&file, &["--evaluate-from", from])["evaluated_steps"].as_u64().unwrap();
+    let (_folder, file) = write_temp_file("walks.csv", recording_csv(400));
+    let steps = |from: &str| replay_metrics(&file, &["--evaluate-from", from])["evaluated_steps"].as_u64().unwrap();
     let all = steps("0");
     assert_eq!((all, steps("0.0"), steps("1.0")), (all, all, 0));
     assert_eq!(steps("300"), steps("0.75"));
-    let stderr = error_of(&replay(&file, &["--evaluate-from", "1.5"]));
+    let stderr = expect_error(&run_replay(&file, &["--evaluate-from", "1.5"]));
     assert!(stderr.contains("--evaluate-from 1.5: give a fraction from 0.0 to 1.0, or an event's number"), "{stderr}");
 }
 
 #[test]
 fn table_and_plot_show_the_metrics() {
-    let (folder, file) = file("walks.csv.gz", gzip(csv(600).as_bytes()));
+    let (folder, file) = write_temp_file("walks.csv.gz", gzip_compress(recording_csv(600).as_bytes()));
     let picture = folder.path().join("curve.svg");
-    let output = replay(&file, &["--plot", picture.to_str().unwrap()]);
+    let output = run_replay(&file, &["--plot", picture.to_str().unwrap()]);
     let table = String::from_utf8(output.stdout).unwrap();
     for row in [
         "events                     600   (0 rejected)",
@@ -156,7 +156,7 @@ fn table_and_plot_show_the_metrics() {
 
 #[test]
 fn ndjson_and_csv_replays_are_equal() {
-    let (_folder, rows) = file("walks.csv", csv(500));
+    let (_folder, rows) = write_temp_file("walks.csv", recording_csv(500));
     let json: String = random_visits(6, 500)
         .iter()
         .map(|visit| {
@@ -166,18 +166,18 @@ fn ndjson_and_csv_replays_are_equal() {
             )
         })
         .collect();
-    let (_folder, lines) = file("walks.ndjson.gz", gzip(json.as_bytes()));
-    let of = |file: &Path| metrics_of(file, &[])["ndcg_at_20"].as_f64();
+    let (_folder, lines) = write_temp_file("walks.ndjson.gz", gzip_compress(json.as_bytes()));
+    let of = |file: &Path| replay_metrics(file, &[])["ndcg_at_20"].as_f64();
     assert_eq!(of(&rows), of(&lines));
 }
 
 #[test]
 fn candidate_source_can_be_disabled() {
-    let (_folder, file) = file("walks.csv", csv(EVENTS));
-    assert_eq!(metrics_of(&file, &["--without", "network"])["training_batches"], 0);
-    let without = metrics_of(&file, &["--without", "transitions", "--without", "neighbours"]);
-    assert_ne!(without["ndcg_at_20"], metrics_of(&file, &[])["ndcg_at_20"]);
-    let unknown = replay(&file, &["--without", "magic"]);
+    let (_folder, file) = write_temp_file("walks.csv", recording_csv(EVENT_COUNT));
+    assert_eq!(replay_metrics(&file, &["--without", "network"])["training_batches"], 0);
+    let without = replay_metrics(&file, &["--without", "transitions", "--without", "neighbours"]);
+    assert_ne!(without["ndcg_at_20"], replay_metrics(&file, &[])["ndcg_at_20"]);
+    let unknown = run_replay(&file, &["--without", "magic"]);
     let stderr = String::from_utf8(unknown.stderr).unwrap();
     assert!(
         unknown.status.code() == Some(2)
@@ -188,7 +188,7 @@ fn candidate_source_can_be_disabled() {
 
 #[test]
 fn unreadable_files_are_reported_with_the_line() {
-    let whole = gzip(csv(3000).as_bytes());
+    let whole = gzip_compress(recording_csv(3000).as_bytes());
     for (name, bytes, expected) in [
         (
             "truncated.csv.gz",
@@ -201,20 +201,20 @@ fn unreadable_files_are_reported_with_the_line() {
         ("empty.ndjson", b"\n", "empty.ndjson holds no event"),
         ("header.csv", b"user,item,event,timestamp\n", "header.csv holds no event"),
     ] {
-        let (_folder, path) = file(name, bytes);
-        let stderr = error_of(&replay(&path, &[]));
+        let (_folder, path) = write_temp_file(name, bytes);
+        let stderr = expect_error(&run_replay(&path, &[]));
         assert!(stderr.contains(expected), "{name}: {stderr}");
     }
-    let stderr = error_of(&replay(Path::new("/nonexistent/walks.csv"), &[]));
+    let stderr = expect_error(&run_replay(Path::new("/nonexistent/walks.csv"), &[]));
     assert!(stderr.contains("/nonexistent/walks.csv: cannot be opened: No such file or directory"), "{stderr}");
 }
 
 #[test]
 fn invalid_rows_are_reported_by_line_and_the_rest_is_replayed() {
-    let mut rows = csv(100);
+    let mut rows = recording_csv(100);
     rows.push_str("u,i,view\nu,i,glance,1700000000\nu,i,view,1700000000\n");
-    let (_folder, file) = file("rows.csv", rows);
-    let output = replay(&file, &[]);
+    let (_folder, file) = write_temp_file("rows.csv", rows);
+    let output = run_replay(&file, &[]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
     assert!(stderr.contains("rows.csv: line 102: the row has 3 columns; the header has 4"), "{stderr}");
@@ -224,7 +224,7 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_replayed() {
 
 #[test]
 fn replay_cleans_up_and_keeps_existing_journals() {
-    let (folder, file) = file("walks.csv", csv(200));
+    let (folder, file) = write_temp_file("walks.csv", recording_csv(200));
     let temporary = folder.path().join("tmp");
     // Directories of a killed replay, of a running one, and of one that is just starting.
     for name in ["killed/store", "running/store", "beginning"] {
@@ -233,7 +233,7 @@ fn replay_cleans_up_and_keeps_existing_journals() {
     let lock = |name: &str| File::create(temporary.join(format!("sequor-replay-{name}/lock"))).unwrap();
     let (_, running, _) = (lock("killed"), lock("running"), lock("beginning"));
     running.lock().unwrap();
-    let mut command = crate::daemon::sequor();
+    let mut command = crate::daemon::sequor_command();
     let output =
         command.args(["replay"]).arg(&file).current_dir(folder.path()).env("TMPDIR", &temporary).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -245,8 +245,8 @@ fn replay_cleans_up_and_keeps_existing_journals() {
 
     let kept = folder.path().join("kept");
     let named = ["--data-dir", kept.to_str().unwrap()];
-    assert!(replay(&file, &named).status.success());
-    let stderr = error_of(&replay(&file, &named));
+    assert!(run_replay(&file, &named).status.success());
+    let stderr = expect_error(&run_replay(&file, &named));
     assert!(stderr.contains("already holds a journal; give the replay an empty directory with --data-dir"), "{stderr}");
 }
 
@@ -263,7 +263,7 @@ fn recorded_shop_is_predicted() {
         return;
     }
     let json = tempfile::NamedTempFile::new().unwrap();
-    let output = run(&["replay", file.to_str().unwrap(), "--json", json.path().to_str().unwrap()]);
+    let output = run_sequor(&["replay", file.to_str().unwrap(), "--json", json.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metrics_of: Value = serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap();
     assert_eq!((&metrics_of["events"], &metrics_of["evaluated_steps"]), (&83_291.into(), &31_260.into()));

@@ -9,25 +9,25 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 use crate::random::{TestRng, Visit, random_visits};
 
-fn as_events(visits: &[Visit]) -> Vec<Value> {
+fn events_of_visits(visits: &[Visit]) -> Vec<Value> {
     let event = |(number, visit): (usize, &Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
     visits.iter().enumerate().map(event).collect()
 }
 
 /// The checkpoint file that contains this many entries.
-fn checkpoint(home: &DaemonHome, entries: usize) -> PathBuf {
+fn checkpoint_path(home: &DaemonHome, entries: usize) -> PathBuf {
     home.data_dir().join(format!("checkpoints/{entries:020}.checkpoint"))
 }
 
 /// Training boundaries are frequent, so that the weights change many times.
-const OFTEN_TRAINED: [&str; 1] = ["learning.interval=16"];
+const FREQUENT_TRAINING_SETTINGS: [&str; 1] = ["learning.interval=16"];
 
 /// Starts a daemon with all events and one list shown to ann, whose impression is journalled.
 fn start_with_events(home: &DaemonHome) -> Daemon {
-    let daemon = home.start(&OFTEN_TRAINED);
+    let daemon = home.start(&FREQUENT_TRAINING_SETTINGS);
     daemon.send_events(&other_events());
     daemon.send_events(&ann_events());
     daemon.wait_until_learned(153);
@@ -37,7 +37,7 @@ fn start_with_events(home: &DaemonHome) -> Daemon {
 }
 
 fn other_events() -> Vec<Value> {
-    as_events(&random_visits(1, 150))
+    events_of_visits(&random_visits(1, 150))
 }
 
 fn ann_events() -> Vec<Value> {
@@ -47,7 +47,7 @@ fn ann_events() -> Vec<Value> {
 /// Ann's event at that second. Its timestamp is fixed, because lists may depend on the age of
 /// events.
 fn ann_event(second: u64) -> Value {
-    let mut event = event(&format!("h{second}"), "ann", &format!("item{}", 6 + second));
+    let mut event = view_event(&format!("h{second}"), "ann", &format!("item{}", 6 + second));
     event["timestamp"] = json!(1_700_000_200_000 + second * 1000);
     event
 }
@@ -56,7 +56,7 @@ fn ann_event(second: u64) -> Value {
 fn kill_and_restart_give_the_same_recommendations() {
     let (home, undisturbed) = (DaemonHome::new(), DaemonHome::new());
     start_with_events(&home).kill();
-    let (daemon, twin) = (home.start(&OFTEN_TRAINED), start_with_events(&undisturbed));
+    let (daemon, twin) = (home.start(&FREQUENT_TRAINING_SETTINGS), start_with_events(&undisturbed));
     for daemon in [&daemon, &twin] {
         daemon.wait_until_learned(154);
         assert_eq!(daemon.next_offset(), 154);
@@ -65,9 +65,9 @@ fn kill_and_restart_give_the_same_recommendations() {
     assert_eq!(list, twin.recommended_items("ann"));
     assert_eq!(daemon.send_events(&ann_events())["duplicates"], 3);
     assert_eq!(daemon.send_events(&other_events())["duplicates"], 150);
-    // A step after the restart continues the session from before it.
+    // A step after the restart continues the session from before the restart.
     for daemon in [&daemon, &twin] {
-        // After the impression in both journals.
+        // Waits until both daemons have learned the impression.
         daemon.wait_until_learned(155);
         assert_eq!(daemon.send_events(&[ann_event(4)])["accepted"], 1);
         daemon.wait_until_learned(156);
@@ -101,7 +101,7 @@ fn lists_of_quiet_users_follow_from_journal_and_weights_alone() {
     let events = as_events(&visits);
     let mut of_all = Vec::new();
     for settings in [["session.shards=1", "session.live_max=100"], ["session.shards=4", "session.live_max=1"]] {
-        let settings = [settings.as_slice(), &OFTEN_TRAINED].concat();
+        let settings = [settings.as_slice(), &FREQUENT_TRAINING_SETTINGS].concat();
         let home = DaemonHome::new();
         let daemon = home.start(&settings);
         for (number, chunk) in events.chunks(100).enumerate() {
@@ -139,10 +139,10 @@ fn count_equal(left: &[String], right: &[String]) -> usize {
 fn clean_stop_writes_checkpoint_and_event_ids() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&as_events(&random_visits(2, 100)));
-    daemon.send_events(&[event("h1", "ann", "item7")]);
+    daemon.send_events(&events_of_visits(&random_visits(2, 100)));
+    daemon.send_events(&[view_event("h1", "ann", "item7")]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert!(checkpoint(&home, 101).is_file());
+    assert!(checkpoint_path(&home, 101).is_file());
     assert!(home.data_dir().join("ids").is_file());
 
     let daemon = home.start(&[]);
@@ -153,7 +153,7 @@ fn clean_stop_writes_checkpoint_and_event_ids() {
     let status = daemon.status();
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
     assert_eq!(
-        daemon.send_events(&[event("h1", "ann", "item7"), event("h2", "ann", "item8")]),
+        daemon.send_events(&[view_event("h1", "ann", "item7"), view_event("h2", "ann", "item8")]),
         json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 102 })
     );
     assert_eq!(daemon.terminate().code(), Some(0));
@@ -173,18 +173,18 @@ fn second_daemon_on_the_same_directory_fails_to_start() {
         "{stderr}"
     );
     daemon.assert_healthy();
-    assert_eq!(daemon.send_events(&[event("e1", "ann", "tea")])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[view_event("e1", "ann", "tea")])["accepted"], 1);
 }
 
 /// Short intervals, so that a few thousand events cross many training boundaries, clusterings and
 /// checkpoints.
-const SHORT_INTERVALS: [&str; 4] =
+const SHORT_INTERVAL_SETTINGS: [&str; 4] =
     ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
 
-const BATCH: usize = 40;
+const BATCH_EVENTS: usize = 40;
 
 /// Stops the daemon and returns the checkpoint that it writes.
-fn learned(home: &DaemonHome, daemon: Daemon, entries: usize) -> Vec<u8> {
+fn stop_and_read_checkpoint(home: &DaemonHome, daemon: Daemon, entries: usize) -> Vec<u8> {
     daemon.wait_until_learned(entries as u64);
     let status = daemon.status();
     assert!(
@@ -192,25 +192,25 @@ fn learned(home: &DaemonHome, daemon: Daemon, entries: usize) -> Vec<u8> {
         "too little was learned: {status}"
     );
     assert_eq!(daemon.terminate().code(), Some(0));
-    fs::read(checkpoint(home, entries)).unwrap()
+    fs::read(checkpoint_path(home, entries)).unwrap()
 }
 
 #[test]
 fn learned_state_is_identical_despite_kills() {
-    let events = as_events(&random_visits(3, 3000));
+    let events = events_of_visits(&random_visits(3, 3000));
     let undisturbed = DaemonHome::new();
-    let daemon = undisturbed.start(&SHORT_INTERVALS);
-    for batch in events.chunks(BATCH) {
+    let daemon = undisturbed.start(&SHORT_INTERVAL_SETTINGS);
+    for batch in events.chunks(BATCH_EVENTS) {
         daemon.send_events(batch);
     }
-    let expected = learned(&undisturbed, daemon, events.len());
+    let expected = stop_and_read_checkpoint(&undisturbed, daemon, events.len());
 
     let home = DaemonHome::new();
-    let mut daemon = home.start(&SHORT_INTERVALS);
+    let mut daemon = home.start(&SHORT_INTERVAL_SETTINGS);
     let mut random = TestRng(4);
-    let last = events.len() / BATCH;
+    let last = events.len() / BATCH_EVENTS;
     let mut kills: Vec<usize> = (0..4).map(|_| random.below(last as u64) as usize).collect();
-    for (number, batch) in events.chunks(BATCH).enumerate() {
+    for (number, batch) in events.chunks(BATCH_EVENTS).enumerate() {
         if let Some(place) = kills.iter().position(|kill| *kill == number) {
             kills.remove(place);
             // The kill happens before, during or after the commit, at any stage of learning.
@@ -223,23 +223,23 @@ fn learned_state_is_identical_despite_kills() {
                 let _ = daemon.try_post("/v1/events", &[], json!(batch).to_string().as_bytes());
             });
             daemon.kill();
-            daemon = home.start(&SHORT_INTERVALS);
+            daemon = home.start(&SHORT_INTERVAL_SETTINGS);
         }
         // Events acknowledged before the kill are duplicates now; the others are accepted now.
         daemon.send_events(batch);
     }
-    let found = learned(&home, daemon, events.len());
+    let found = stop_and_read_checkpoint(&home, daemon, events.len());
     assert!(found.len() > 10_000, "a checkpoint of {} bytes holds no weights", found.len());
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
     assert_eq!((expected.len(), None), (found.len(), differ), "position of the first differing byte");
     // A corrupt checkpoint is skipped in favour of the previous one, and the rest is learned again.
-    let newest = checkpoint(&home, events.len());
+    let newest = checkpoint_path(&home, events.len());
     let mut corrupted = fs::read(&newest).unwrap();
     let middle = corrupted.len() / 2;
     corrupted[middle] ^= 1;
     fs::write(&newest, corrupted).unwrap();
-    let daemon = home.start(&SHORT_INTERVALS);
-    assert!(learned(&home, daemon, events.len()) == expected);
+    let daemon = home.start(&SHORT_INTERVAL_SETTINGS);
+    assert!(stop_and_read_checkpoint(&home, daemon, events.len()) == expected);
 }
 
 /// Regression test: checkpoints of earlier settings, which had more entries, displaced those of the
@@ -247,9 +247,9 @@ fn learned_state_is_identical_despite_kills() {
 #[test]
 fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     let home = DaemonHome::new();
-    let events = as_events(&random_visits(4, 5_000));
-    // With seed 2, only one checkpoint is due, at about 3,000. A later one could be written at
-    // 5,000 and replace that of seed 1.
+    let events = events_of_visits(&random_visits(4, 5_000));
+    // With seed 2, only one checkpoint is due, at about 3,000. A later checkpoint could be written
+    // at 5,000 and replace the checkpoint of seed 1.
     let every =
         |seed| if seed == "learning.seed=2" { "store.checkpoint_every=3000" } else { "store.checkpoint_every=300" };
     let settings = |seed| [seed, "learning.interval=64", every(seed), "store.checkpoints_kept=2"];
@@ -257,7 +257,7 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     events.chunks(500).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(5_000);
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert!(checkpoint(&home, 5_000).exists());
+    assert!(checkpoint_path(&home, 5_000).exists());
     let checkpoints = || {
         home.data_dir()
             .join("checkpoints")
@@ -290,7 +290,7 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
 #[test]
 fn damaged_session_record_is_rebuilt_from_the_journal() {
     let home = DaemonHome::new();
-    let daemon = home.start(&OFTEN_TRAINED);
+    let daemon = home.start(&FREQUENT_TRAINING_SETTINGS);
     daemon.send_events(&other_events());
     daemon.send_events(&ann_events());
     daemon.wait_until_learned(153);
@@ -306,13 +306,13 @@ fn damaged_session_record_is_rebuilt_from_the_journal() {
         let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=true&limit=1000").item_ids();
         ["item7", "item8", "item9", "item10"].map(|item| !list.contains(&item.to_owned()))
     };
-    let daemon = home.start(&OFTEN_TRAINED);
+    let daemon = home.start(&FREQUENT_TRAINING_SETTINGS);
     assert_eq!(seen(&daemon), [true, true, true, false]);
     daemon.send_events(&[ann_event(4)]);
     assert_eq!(seen(&daemon), [true; 4]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    let daemon = home.start(&OFTEN_TRAINED);
+    let daemon = home.start(&FREQUENT_TRAINING_SETTINGS);
     assert_eq!(seen(&daemon), [true; 4]);
-    let log = fs::read_to_string(home.path().join("log")).unwrap();
+    let log = fs::read_to_string(home.dir().join("log")).unwrap();
     assert_eq!(log.matches("the session is rebuilt from the journal").count(), 1, "{log}");
 }

@@ -1,5 +1,5 @@
 //! Backups of unusual but sound stores restore, damaged or crafted ones are refused, and killed
-//! commands leave nothing that gets in the way.
+//! commands leave nothing that blocks later commands.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,41 +14,42 @@ use flate2::write::GzEncoder;
 use sequor::store::{Store, StoreOptions};
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, sequor, wait_for};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, sequor_command, view_event, wait_for};
 use crate::journal_dump::copy_dir;
 
 /// Runs a command on a data directory, with the settings of the tests' daemons.
-fn on(data: &Path, arguments: &[&str]) -> Output {
-    let mut command = sequor();
+fn run_on_data_dir(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = sequor_command();
     command.args(arguments).arg("--data-dir").arg(data);
-    for setting in SMALL_NETWORK {
+    for setting in SMALL_NETWORK_SETTINGS {
         command.args(["--set", setting]);
     }
     command.output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[track_caller]
-fn succeeds(output: &Output, step: &str) -> String {
-    assert_eq!(output.status.code(), Some(0), "{step}: {}", text(output));
-    text(output)
+fn expect_success(output: &Output, step: &str) -> String {
+    assert_eq!(output.status.code(), Some(0), "{step}: {}", output_text(output));
+    output_text(output)
 }
 
 #[track_caller]
-fn fails(output: &Output, reasons: &[&str]) {
-    let text = text(output);
+fn expect_failure(output: &Output, reasons: &[&str]) {
+    let text = output_text(output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for reason in reasons {
         assert!(text.contains(reason), "{reason:?} is missing: {text}");
     }
 }
 
-/// A sign-up merges the visitor's id into the account's before either has an event. The session
-/// record of the account is then empty and not stored, but `verify` asked for it, so that `restore`
-/// refused every backup. Every kind of entry is tried on users that the store has never seen.
+/// Regression test: a sign-up merges the visitor's id into the account's id before either id has an
+/// event. The session record of the account is then empty and not stored, but `verify` asked for
+/// it, so that `restore` refused every backup. Every kind of entry is tried on users that the store
+/// has never seen.
 #[test]
 fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
     let home = DaemonHome::new();
@@ -75,7 +76,7 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
         ("item removal", ("DELETE", "/v1/items/never".to_owned(), String::new())),
         (
             "event of a merged user",
-            ("POST", "/v1/events".to_owned(), json!([event("e1", "visitor", "tea")]).to_string()),
+            ("POST", "/v1/events".to_owned(), json!([view_event("e1", "visitor", "tea")]).to_string()),
         ),
         ("merge of an unseen user into a seen one", merge("visitor", "stranger")),
         ("merge of a seen user into an unseen one", merge("stranger-2", "visitor")),
@@ -88,40 +89,42 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
         assert!([200, 202, 204, 404].contains(&answer.status), "{step}: {}", answer.body);
         let stop = |daemon: Daemon| assert_eq!(daemon.terminate().code(), Some(0));
         stop(daemon);
-        succeeds(&on(&home.data_dir(), &["verify"]), step);
+        expect_success(&run_on_data_dir(&home.data_dir(), &["verify"]), step);
         let (backup, restored) =
-            (home.path().join(format!("backup{number}.tar.gz")), home.path().join(format!("restored{number}")));
-        succeeds(&on(&home.data_dir(), &["backup", backup.to_str().unwrap()]), step);
-        let report = succeeds(&on(&restored, &["restore", backup.to_str().unwrap()]), step);
+            (home.dir().join(format!("backup{number}.tar.gz")), home.dir().join(format!("restored{number}")));
+        expect_success(&run_on_data_dir(&home.data_dir(), &["backup", backup.to_str().unwrap()]), step);
+        let report = expect_success(&run_on_data_dir(&restored, &["restore", backup.to_str().unwrap()]), step);
         assert!(report.contains("damages                      0"), "{step}: {report}");
     }
-    succeeds(&on(&home.data_dir(), &["rebuild"]), "rebuild");
+    expect_success(&run_on_data_dir(&home.data_dir(), &["rebuild"]), "rebuild");
 }
 
 /// A daemon's data directory with a few hundred events, after a stop.
-fn stopped(home: &DaemonHome) -> PathBuf {
+fn stopped_data_dir(home: &DaemonHome) -> PathBuf {
     let daemon = home.start(&[]);
-    let events: Vec<_> =
-        (0..300).map(|n| event(&format!("e{n}"), &format!("user{}", n % 20), &format!("item{}", n % 30))).collect();
+    let events: Vec<_> = (0..300)
+        .map(|n| view_event(&format!("e{n}"), &format!("user{}", n % 20), &format!("item{}", n % 30)))
+        .collect();
     daemon.send_events(&events);
     assert_eq!(daemon.terminate().code(), Some(0));
     home.data_dir()
 }
 
-fn names(dir: &Path) -> BTreeSet<String> {
+fn file_names(dir: &Path) -> BTreeSet<String> {
     dir.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A restore that was killed left its stage and the lock. A daemon started on them with an empty
-/// store and said that it was ready, and the next restore refused the directory as not empty.
+/// Regression test: a killed restore left its temporary directory and the lock file. A daemon that
+/// started there had an empty store and reported that it was ready. The next restore refused the
+/// directory as not empty.
 #[test]
 fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
-    let backup = home.path().join("monday.tar.gz");
+    let data = stopped_data_dir(&home);
+    let backup = home.dir().join("monday.tar.gz");
     let backup = backup.to_str().unwrap();
-    succeeds(&on(&data, &["backup", backup]), "backup");
-    let complete = names(&data)
+    expect_success(&run_on_data_dir(&data, &["backup", backup]), "backup");
+    let complete = file_names(&data)
         .into_iter()
         .filter(|name| !["addresses.json", "ids", "journal-id"].contains(&name.as_str()))
         .collect::<BTreeSet<_>>();
@@ -137,26 +140,27 @@ fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
             fs::rename(stage.join(part), to.join(part)).unwrap();
         }
         let output = target.start_expecting_failure(&[]);
-        fails(&output, &["was interrupted", "run `sequor restore` again"]);
-        fails(&on(&to, &["verify"]), &["there is no store"]);
-        succeeds(&on(&to, &["restore", backup]), "restore");
-        assert_eq!(names(&to), complete);
-        succeeds(&on(&to, &["verify"]), "verify");
+        expect_failure(&output, &["was interrupted", "run `sequor restore` again"]);
+        expect_failure(&run_on_data_dir(&to, &["verify"]), &["there is no store"]);
+        expect_success(&run_on_data_dir(&to, &["restore", backup]), "restore");
+        assert_eq!(file_names(&to), complete);
+        expect_success(&run_on_data_dir(&to, &["verify"]), "verify");
     }
     // Killed after the store was moved: it is complete, and the next start cleans up.
     let target = DaemonHome::new();
-    succeeds(&on(&target.data_dir(), &["restore", backup]), "restore");
+    expect_success(&run_on_data_dir(&target.data_dir(), &["restore", backup]), "restore");
     fs::create_dir(target.data_dir().join("restore.unfinished-abc")).unwrap();
-    fails(&on(&target.data_dir(), &["restore", backup]), &["is not empty"]);
+    expect_failure(&run_on_data_dir(&target.data_dir(), &["restore", backup]), &["is not empty"]);
     let daemon = target.start(&[]);
     assert_eq!(daemon.next_offset(), 300);
     assert!(!target.data_dir().join("restore.unfinished-abc").exists());
     daemon.kill();
 
-    // Really killed, at several moments. Other files are never taken for leftovers.
+    // Kills a real restore at several times. Other files are never taken for leftovers.
     let target = DaemonHome::new();
     for milliseconds in [1, 10, 30, 60, 90] {
-        let mut restore = sequor().args(["restore", backup, "--data-dir"]).arg(target.data_dir()).spawn().unwrap();
+        let mut restore =
+            sequor_command().args(["restore", backup, "--data-dir"]).arg(target.data_dir()).spawn().unwrap();
         thread::sleep(Duration::from_millis(milliseconds));
         restore.kill().unwrap();
         restore.wait().unwrap();
@@ -164,35 +168,35 @@ fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
     if !target.data_dir().join("store").exists() {
         fs::create_dir_all(target.data_dir()).unwrap();
         fs::write(target.data_dir().join("notes"), "").unwrap();
-        fails(&on(&target.data_dir(), &["restore", backup]), &["is not empty"]);
+        expect_failure(&run_on_data_dir(&target.data_dir(), &["restore", backup]), &["is not empty"]);
         fs::remove_file(target.data_dir().join("notes")).unwrap();
-        succeeds(&on(&target.data_dir(), &["restore", backup]), "restore");
+        expect_success(&run_on_data_dir(&target.data_dir(), &["restore", backup]), "restore");
     }
-    succeeds(&on(&target.data_dir(), &["verify"]), "verify");
-    assert_eq!(names(&target.data_dir()), complete);
+    expect_success(&run_on_data_dir(&target.data_dir(), &["verify"]), "verify");
+    assert_eq!(file_names(&target.data_dir()), complete);
 }
 
-/// Backups in the data directory were accepted, and later removed with other files that the store
-/// does not know. Killed backups left their unfinished directory for ever.
+/// Regression test: backups in the data directory were accepted, and later removed with other files
+/// that the store does not know. Killed backups never removed their unfinished directory.
 #[test]
-fn backups_stay_outside_the_data_directory_and_replace_what_killed_ones_left() {
+fn backups_stay_outside_the_data_directory_and_replace_unfinished_backups() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
+    let data = stopped_data_dir(&home);
     let daemon = home.start(&[]);
-    std::os::unix::fs::symlink(data.join("store"), home.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(data.join("store"), home.dir().join("link")).unwrap();
     for target in [
         data.join("store/x"),
         data.join("unlearned"),
         data.join("store.1"),
         data.join("x.tar.gz"),
-        home.path().join("link/x"),
+        home.dir().join("link/x"),
     ] {
         let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": target }).to_string());
         assert_eq!(answer.status, 409, "{}", answer.body);
         assert!(answer.body.contains("is in the data directory"), "{}", answer.body);
         assert!(!target.exists());
     }
-    let folder = home.path().join("backups");
+    let folder = home.dir().join("backups");
     let left = |name: &str, claim: &str| {
         fs::create_dir_all(folder.join(name).join("data")).unwrap();
         fs::write(folder.join(name).join(claim), "").unwrap();
@@ -207,24 +211,27 @@ fn backups_stay_outside_the_data_directory_and_replace_what_killed_ones_left() {
         daemon.admin_request("POST", "/admin/backup", &json!({ "target": folder.join("wednesday") }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(
-        names(&folder),
+        file_names(&folder),
         ["foreign.unfinished-ddd", "running.unfinished-ccc", "wednesday"].map(str::to_owned).into()
     );
     assert_eq!(daemon.terminate().code(), Some(0));
-    fails(&on(&data, &["backup", data.join("x").to_str().unwrap()]), &["is in the data directory"]);
+    expect_failure(
+        &run_on_data_dir(&data, &["backup", data.join("x").to_str().unwrap()]),
+        &["is in the data directory"],
+    );
 }
 
 #[test]
 fn a_link_in_place_of_a_file_of_the_store_is_refused() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
-    let target = home.path().join("target");
+    let data = stopped_data_dir(&home);
+    let target = home.dir().join("target");
     for name in ["end", "lock"] {
         let kept = fs::read(data.join(name)).unwrap();
         fs::write(&target, "kept").unwrap();
         fs::remove_file(data.join(name)).unwrap();
         std::os::unix::fs::symlink(&target, data.join(name)).unwrap();
-        fails(&home.start_expecting_failure(&[]), &[&format!("data/{name}"), "it is a symbolic link"]);
+        expect_failure(&home.start_expecting_failure(&[]), &[&format!("data/{name}"), "it is a symbolic link"]);
         assert_eq!(fs::read(&target).unwrap(), b"kept");
         fs::remove_file(data.join(name)).unwrap();
         fs::write(data.join(name), kept).unwrap();
@@ -234,7 +241,7 @@ fn a_link_in_place_of_a_file_of_the_store_is_refused() {
 
 #[test]
 fn only_the_owner_reads_what_the_daemon_writes() {
-    fn check(path: &Path) {
+    fn assert_owner_only(path: &Path) {
         let found = path.metadata().unwrap();
         assert_eq!(
             found.permissions().mode() & 0o077,
@@ -244,55 +251,56 @@ fn only_the_owner_reads_what_the_daemon_writes() {
             found.permissions().mode()
         );
         if found.is_dir() {
-            path.read_dir().unwrap().for_each(|entry| check(&entry.unwrap().path()));
+            path.read_dir().unwrap().for_each(|entry| assert_owner_only(&entry.unwrap().path()));
         }
     }
     let home = DaemonHome::new();
     let wrapper = ["sh", "-c", "umask 022; exec \"$@\"", "sh"].map(str::to_owned);
     let daemon = home.start_under(&wrapper, &[]);
-    daemon.send_events(&[event("e1", "ann", "tea")]);
-    let backup = home.path().join("monday.tar.gz");
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
+    let backup = home.dir().join("monday.tar.gz");
     let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": backup }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(daemon.terminate().code(), Some(0));
-    check(&home.data_dir());
-    check(&backup);
+    assert_owner_only(&home.data_dir());
+    assert_owner_only(&backup);
 }
 
-/// The lock file can be removed. A second daemon then waited for the database and ended after ten
-/// seconds with an error of the operating system.
+/// Regression test: an operator can remove the lock file. A second daemon then waited for the
+/// database and ended after ten seconds with an error of the operating system.
 #[test]
 fn a_second_daemon_is_refused_though_the_lock_file_is_gone() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     fs::remove_file(home.data_dir().join("lock")).unwrap();
-    fails(&home.start_expecting_failure(&[]), &["is held by another process; stop that daemon"]);
+    expect_failure(&home.start_expecting_failure(&[]), &["is held by another process; stop that daemon"]);
     daemon.assert_healthy();
 }
 
-/// Writes answered 503 after the files were gone, and the daemon said that it was ready.
+/// Regression test: after the files were removed, writes got 503, but the daemon reported that it
+/// was ready.
 #[test]
 fn a_daemon_whose_files_are_removed_is_not_ready() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "milk")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea"), view_event("e2", "ann", "milk")]);
     fs::remove_dir_all(home.data_dir().join("store")).unwrap();
     wait_for("the failed readiness", || (daemon.get_admin("/readyz").status == 503).then_some(()));
-    assert_eq!(daemon.post("/v1/events", &json!([event("e3", "ann", "tea")]).to_string()).status, 503);
+    assert_eq!(daemon.post("/v1/events", &json!([view_event("e3", "ann", "tea")]).to_string()).status, 503);
     assert_eq!(daemon.get_admin("/readyz").status, 503, "still");
-    assert!(daemon.logged().contains("were removed while it was in use"), "{}", daemon.logged());
+    assert!(daemon.read_log().contains("were removed while it was in use"), "{}", daemon.read_log());
     assert!(!home.data_dir().join("store").exists(), "no empty database takes its place");
     daemon.kill();
-    fails(&home.start_expecting_failure(&[]), &["2 entries were in it"]);
+    expect_failure(&home.start_expecting_failure(&[]), &["2 entries were in it"]);
 }
 
-/// An archive with other files than a store was restored as an empty store without damage, and
-/// three megabytes unpacked to three gigabytes.
+/// Regression test: an archive without a store was restored as an empty store without damage, and
+/// an archive of three megabytes was unpacked to three gigabytes.
 #[test]
-fn crafted_archives_are_no_backups() {
+fn crafted_archives_are_refused() {
     let home = DaemonHome::new();
     let archive = |name: &str, files: &[(&str, &[u8])]| {
-        let path = home.path().join(name);
+        let path = home.dir().join(name);
         let mut builder = tar::Builder::new(GzEncoder::new(fs::File::create(&path).unwrap(), Compression::fast()));
         for (name, bytes) in files {
             let mut header = tar::Header::new_gnu();
@@ -306,7 +314,7 @@ fn crafted_archives_are_no_backups() {
         builder.into_inner().unwrap().finish().unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let nowhere = home.path().join("nowhere");
+    let nowhere = home.dir().join("nowhere");
     let junk: Vec<u8> = (0..100_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let zeros = vec![0; 150 << 20];
     for (path, reason) in [
@@ -316,7 +324,7 @@ fn crafted_archives_are_no_backups() {
         (archive("other.tar.gz", &[("home/", b""), ("home/x", b"hello")]), "is not a backup"),
         (archive("bomb.tar.gz", &[("store/", b""), ("store/db", &zeros)]), "unpacks to more than 100 times its size"),
     ] {
-        fails(&on(&nowhere, &["restore", &path]), &[reason]);
+        expect_failure(&run_on_data_dir(&nowhere, &["restore", &path]), &[reason]);
         assert!(!nowhere.exists(), "{path}");
     }
 }
@@ -324,8 +332,8 @@ fn crafted_archives_are_no_backups() {
 #[test]
 fn verify_checks_restore_points_and_keys() {
     let home = DaemonHome::new();
-    let data = stopped(&home);
-    succeeds(&on(&data, &["verify"]), "intact");
+    let data = stopped_data_dir(&home);
+    expect_success(&run_on_data_dir(&data, &["verify"]), "intact");
     fs::create_dir_all(data.join("restore-points")).unwrap();
     fs::write(data.join("restore-points/00000000000000000100.checkpoint"), "no state").unwrap();
     fs::write(data.join("keys.json"), "{").unwrap();
@@ -336,16 +344,16 @@ fn verify_checks_restore_points_and_keys() {
         "create new keys",
         "in 2 places",
     ];
-    fails(&on(&data, &["verify"]), &reasons);
+    expect_failure(&run_on_data_dir(&data, &["verify"]), &reasons);
 }
 
-/// A data directory of 400 events, of which one is damaged on the disk. Returns that event's id. The
-/// events are large, so that most are not in the part of the log that the database checks at each
-/// start. Where the database writes an event depends on timing, so several are tried.
+/// A data directory of 400 events, of which one is damaged on the disk. Returns that event's id.
+/// The events are large, so that most are not in the part of the log that the database checks at
+/// each start. Where the database writes an event depends on timing, so several are tried.
 pub(crate) fn damaged_data_dir(home: &DaemonHome) -> String {
     let daemon = home.start(&[]);
     for n in 0..400 {
-        let mut event = event(&format!("id-{n:04}"), &format!("user{}", n % 20), &format!("item{}", n % 30));
+        let mut event = view_event(&format!("id-{n:04}"), &format!("user{}", n % 20), &format!("item{}", n % 30));
         event["properties"] = json!({ "padding": "x".repeat(3000) });
         daemon.send_events(&[event]);
     }
@@ -370,23 +378,23 @@ pub(crate) fn damaged_data_dir(home: &DaemonHome) -> String {
     panic!("no damage leaves a database that opens")
 }
 
-/// `rebuild --accept-loss` dropped everything from the first damaged record on, also what was
-/// acknowledged after the damage.
+/// Regression test: `rebuild --accept-loss` dropped all entries from the first damaged record on,
+/// including entries that were acknowledged after the damage.
 #[test]
 fn accepted_loss_keeps_the_entries_after_the_damage() {
     let home = DaemonHome::new();
     let damaged = damaged_data_dir(&home);
     let data = home.data_dir();
-    fails(&on(&data, &["verify"]), &["journal, offset "]);
-    fails(&on(&data, &["rebuild"]), &["--accept-loss"]);
-    let report = succeeds(&on(&data, &["rebuild", "--accept-loss"]), "rebuild");
+    expect_failure(&run_on_data_dir(&data, &["verify"]), &["journal, offset "]);
+    expect_failure(&run_on_data_dir(&data, &["rebuild"]), &["--accept-loss"]);
+    let report = expect_success(&run_on_data_dir(&data, &["rebuild", "--accept-loss"]), "rebuild");
     assert!(report.contains("are damaged and lost"), "{report}");
-    let exported = succeeds(&on(&data, &["export"]), "export");
+    let exported = expect_success(&run_on_data_dir(&data, &["export"]), "export");
     let kept: Vec<_> = exported.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
     let ids: BTreeSet<_> = kept.iter().filter_map(|entry| entry["event_id"].as_str()).collect();
     assert!(ids.contains("id-0000") && ids.contains("id-0399") && !ids.contains(damaged.as_str()), "{report}");
     assert!(ids.len() > 350, "{} of 400 are left: {report}", ids.len());
-    succeeds(&on(&data, &["verify"]), "verify");
+    expect_success(&run_on_data_dir(&data, &["verify"]), "verify");
     let daemon = home.start(&[]);
     assert_eq!(daemon.next_offset(), 400, "the entries keep their offsets");
     daemon.wait_until_learned(400);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::daemon::{Daemon, DaemonHome, report_skipped};
 
 /// The journal in export format.
-fn journal(daemon: &Daemon) -> Vec<Value> {
+fn exported_journal(daemon: &Daemon) -> Vec<Value> {
     daemon.get_admin("/admin/journal").body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -32,7 +32,7 @@ fn segment_python_library_works_unchanged() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    let journal = journal(&daemon);
+    let journal = exported_journal(&daemon);
     let events_of = |user: &str| -> Vec<_> {
         let events = journal.iter().filter(|entry| entry["user_id"] == user);
         events
@@ -124,7 +124,7 @@ fn segment_calls_return_segment_responses_and_named_errors() {
         &packed.finish().unwrap(),
     );
     assert_eq!(response.unwrap().status, 200);
-    assert_eq!(journal(&daemon).last().unwrap()["item_id"], "cup");
+    assert_eq!(exported_journal(&daemon).last().unwrap()["item_id"], "cup");
 }
 
 #[test]

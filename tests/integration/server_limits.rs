@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::daemon::{DaemonHome, event, report_skipped, run, sequor, wait_for};
+use crate::daemon::{DaemonHome, report_skipped, run_sequor, sequor_command, view_event, wait_for};
 
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address.split_once("://").unwrap().1).unwrap();
@@ -171,13 +171,13 @@ fn too_large_requests_are_rejected() {
         }
     }
     let deep = |levels: usize| {
-        let mut event = event("deep", "ann", "tea");
+        let mut event = view_event("deep", "ann", "tea");
         event["properties"] =
             serde_json::from_str(&format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels))).unwrap();
         event.to_string()
     };
     assert_eq!((status("/v1/events", &deep(8)), status("/v1/events", &deep(9))), (200, 400));
-    let many: Vec<_> = (0..11).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
+    let many: Vec<_> = (0..11).map(|number| view_event(&format!("e{number}"), "ann", "tea")).collect();
     assert_eq!(status("/v1/events", &json!(many).to_string()), 413);
     let many: Vec<_> = (0..11).map(|number| json!({ "item_id": format!("i{number}") })).collect();
     assert_eq!(status("/v1/items", &json!(many).to_string()), 413);
@@ -190,7 +190,8 @@ fn too_large_requests_are_rejected() {
 
 /// Creates an API key with the command line.
 fn create_key(home: &DaemonHome, arguments: &[&str]) -> String {
-    let output = run(&[&["key", "create", "k", "--data-dir", home.data_dir().to_str().unwrap()], arguments].concat());
+    let output =
+        run_sequor(&[&["key", "create", "k", "--data-dir", home.data_dir().to_str().unwrap()], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -202,7 +203,7 @@ fn rate_limit_of_one_key_does_not_affect_others() {
     let other_key = create_key(&home, &["--scope", "write"]);
     let daemon = home.start(&["--listen=0.0.0.0:0", "server.max_batch=20"]);
     let send = |key: &str, id: &str, count: usize| {
-        let events: Vec<_> = (0..count).map(|number| event(&format!("{id}-{number}"), "ann", "tea")).collect();
+        let events: Vec<_> = (0..count).map(|number| view_event(&format!("{id}-{number}"), "ann", "tea")).collect();
         daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(key), &json!(events).to_string())
     };
     let began = Instant::now();
@@ -285,7 +286,7 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
 }
 
 /// Creates a self-signed certificate and its key.
-fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
+fn create_certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
     let [cert, key] = ["crt", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
     let output = Command::new("openssl")
         .args([
@@ -319,11 +320,11 @@ fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
 fn both_listeners_use_tls_and_reload_certificates() {
     let home = DaemonHome::new();
     let (Some([first, first_key]), Some([second, second_key])) =
-        (certificate(home.path(), "first"), certificate(home.path(), "second"))
+        (create_certificate(home.dir(), "first"), create_certificate(home.dir(), "second"))
     else {
         return report_skipped("TLS: openssl is not installed");
     };
-    let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.path().join(name));
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.dir().join(name));
     let install = |from: [&Path; 2]| {
         for (from, to) in from.into_iter().zip([&cert, &key]) {
             fs::copy(from, to).unwrap();
@@ -337,7 +338,7 @@ fn both_listeners_use_tls_and_reload_certificates() {
     install([&first, &first_key]);
     let daemon = home.start(&files);
     assert!(daemon.api().starts_with("https://") && daemon.admin_address().starts_with("https://"));
-    daemon.send_events(&[event("e1", "ann", "tea")]);
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
 
     let curl = |trusted: &Path| {
         let url = format!("{}/v1/trending", daemon.api());
@@ -349,12 +350,14 @@ fn both_listeners_use_tls_and_reload_certificates() {
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     assert_eq!((curl(&first).as_str(), curl(&second).as_str()), ("2 200", "0 000"));
-    // The HTTP clients of the commands.
-    let events = home.path().join("events.ndjson");
-    fs::write(&events, event("e2", "ann", "cup").to_string()).unwrap();
-    let health = |ca: &[&str]| run(&[&["health", "--url", daemon.admin_address()], ca].concat()).status.success();
+    // The HTTP clients of the commands verify the certificate.
+    let events = home.dir().join("events.ndjson");
+    fs::write(&events, view_event("e2", "ann", "cup").to_string()).unwrap();
+    let health =
+        |ca: &[&str]| run_sequor(&[&["health", "--url", daemon.admin_address()], ca].concat()).status.success();
     assert!(health(&["--ca", first.to_str().unwrap()]) && !health(&["--ca", second.to_str().unwrap()]) && !health(&[]));
-    let import = sequor().args(["import", "--url", daemon.api(), "--ca"]).arg(&first).arg(&events).output().unwrap();
+    let import =
+        sequor_command().args(["import", "--url", daemon.api(), "--ca"]).arg(&first).arg(&events).output().unwrap();
     assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
     // Plain HTTP gets no response.
     let mut unencrypted = connect(daemon.api());

@@ -1,21 +1,21 @@
-//! Changed settings of sessions: the stored sequences follow them from the next start on.
+//! Changed session settings: the stored sequences follow the new settings from the next start on.
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, sequor};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, sequor_command, view_event};
 
-const START: i64 = 1_700_000_000_000;
+const START_MS: i64 = 1_700_000_000_000;
 
 /// An event `minute` minutes after the start.
-fn at(id: usize, user: &str, kind: &str, item: &str, minute: i64) -> Value {
-    let mut event = event(&format!("e{id}"), user, item);
+fn event_at_minute(id: usize, user: &str, kind: &str, item: &str, minute: i64) -> Value {
+    let mut event = view_event(&format!("e{id}"), user, item);
     event["type"] = json!(kind);
-    event["timestamp"] = json!(START + minute * 60_000);
+    event["timestamp"] = json!(START_MS + minute * 60_000);
     event
 }
 
 /// A user's steps: item, kind, value, and whether a session starts there.
-fn steps(daemon: &Daemon, user: &str) -> Value {
+fn user_steps(daemon: &Daemon, user: &str) -> Value {
     let answer = daemon.get_admin(&format!("/admin/sessions/{user}"));
     assert_eq!(answer.status, 200, "{}", answer.body);
     let view = answer.json();
@@ -23,10 +23,10 @@ fn steps(daemon: &Daemon, user: &str) -> Value {
     view["sequence"].as_array().unwrap().iter().map(step).collect()
 }
 
-fn verify(home: &DaemonHome, settings: &[&str]) -> (Option<i32>, String) {
-    let mut command = sequor();
+fn run_verify(home: &DaemonHome, settings: &[&str]) -> (Option<i32>, String) {
+    let mut command = sequor_command();
     command.args(["verify", "--data-dir"]).arg(home.data_dir());
-    for setting in SMALL_NETWORK.iter().chain(settings) {
+    for setting in SMALL_NETWORK_SETTINGS.iter().chain(settings) {
         command.args(["--set", setting]);
     }
     let output = command.output().unwrap();
@@ -36,24 +36,24 @@ fn verify(home: &DaemonHome, settings: &[&str]) -> (Option<i32>, String) {
     )
 }
 
-/// After a change of the idle gap or of kinds, the stored sequences kept their old borders, kinds
-/// and values, and `verify` called that damage.
+/// Regression test: after a change of the idle gap or of kinds, the stored sequences kept their old
+/// session borders, kinds and values, and `verify` reported damage.
 #[test]
-fn stored_sequences_follow_changed_settings_and_are_never_called_damaged() {
+fn stored_sequences_follow_changed_settings_and_are_never_reported_as_damaged() {
     let wish = "events.kinds.wish={ value = 2.0 }";
     let zest = "events.kinds.zest={ value = 7.0 }";
     let events: Vec<_> = (0..120_usize)
         .map(|n| {
             let kind = ["view", "wish", "cart", "zest"][n % 4];
-            at(n, &format!("user{}", n % 5), kind, &format!("item{}", n % 17), n as i64 * 3)
+            event_at_minute(n, &format!("user{}", n % 5), kind, &format!("item{}", n % 17), n as i64 * 3)
         })
         .collect();
     let home = DaemonHome::new();
     let daemon = home.start(&[wish, zest]);
     daemon.send_events(&events);
-    let before = steps(&daemon, "user1");
+    let before = user_steps(&daemon, "user1");
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert_eq!(verify(&home, &[wish, zest]).0, Some(0));
+    assert_eq!(run_verify(&home, &[wish, zest]).0, Some(0));
 
     // Each change, applied to the same store one after the other, against a daemon that had these
     // settings from the start.
@@ -63,7 +63,7 @@ fn stored_sequences_follow_changed_settings_and_are_never_called_damaged() {
         &[zest],
     ];
     for settings in changes {
-        let (status, report) = verify(&home, settings);
+        let (status, report) = run_verify(&home, settings);
         assert_eq!(status, Some(0), "{report}");
         assert!(
             report.contains("settings: the sessions were computed with another")
@@ -76,16 +76,17 @@ fn stored_sequences_follow_changed_settings_and_are_never_called_damaged() {
             |event: &&Value| settings.iter().any(|setting| setting.contains("wish")) || event["type"] != "wish";
         other.send_events(&events.iter().filter(is_taken).cloned().collect::<Vec<_>>());
         for user in 0..5 {
-            let (found, expected) = (steps(&daemon, &format!("user{user}")), steps(&other, &format!("user{user}")));
+            let (found, expected) =
+                (user_steps(&daemon, &format!("user{user}")), user_steps(&other, &format!("user{user}")));
             assert_eq!(found, expected, "user{user} under {settings:?}");
         }
-        assert_ne!(steps(&daemon, "user1"), before);
+        assert_ne!(user_steps(&daemon, "user1"), before);
         daemon.assert_healthy();
         assert_eq!(daemon.terminate().code(), Some(0));
-        let (status, report) = verify(&home, settings);
+        let (status, report) = run_verify(&home, settings);
         assert_eq!(status, Some(0), "{report}");
         assert!(!report.contains("settings:"), "{report}");
     }
-    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    let log = std::fs::read_to_string(home.dir().join("log")).unwrap();
     assert_eq!(log.matches("the sessions are recomputed from the journal").count(), 3, "{log}");
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use sequor::settings::{SettingOrigin, Settings, SettingsLayers};
 
-use crate::daemon::{DaemonHome, run, sequor};
+use crate::daemon::{DaemonHome, run_sequor, sequor_command};
 
-fn sample() -> String {
+fn sample_configuration() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/sequor.toml")).unwrap()
 }
 
-fn loaded(text: &str) -> SettingsLayers<Settings> {
+fn load_layers(text: &str) -> SettingsLayers<Settings> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
     SettingsLayers::new().unwrap().add_file(file.path()).unwrap_or_else(|error| panic!("{error}"))
@@ -19,7 +19,7 @@ fn loaded(text: &str) -> SettingsLayers<Settings> {
 
 #[test]
 fn sample_configuration_lists_every_default() {
-    let layers = loaded(&sample());
+    let layers = load_layers(&sample_configuration());
     for (key, value, origin) in layers.effective_values() {
         // Maps with user-defined keys have no default to list.
         assert!(
@@ -36,7 +36,7 @@ fn sample_configuration_lists_every_default() {
 
 #[test]
 fn sample_settings_have_comments_and_examples_are_valid() {
-    let sample = sample();
+    let sample = sample_configuration();
     let mut previous_line = "";
     for line in sample.lines() {
         if line.starts_with('[') || line.contains(" = ") && !line.starts_with('#') {
@@ -44,7 +44,7 @@ fn sample_settings_have_comments_and_examples_are_valid() {
         }
         previous_line = line;
     }
-    let settings = loaded(
+    let settings = load_layers(
         &sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss").replace("\n#\"", "\n\""),
     );
     let kinds = settings.validated().unwrap().events.resolved_kinds();
@@ -55,10 +55,10 @@ fn sample_settings_have_comments_and_examples_are_valid() {
 #[test]
 fn command_line_overrides_environment_overrides_file() {
     let home = DaemonHome::new();
-    let file = home.path().join("sequor.toml");
+    let file = home.dir().join("sequor.toml");
     fs::write(&file, "[server]\nmax_batch = 0\n[log]\nlevel = \"warn\"\n").unwrap();
     let stderr = |environment: Option<&str>, flags: &[&str]| {
-        let mut command = sequor();
+        let mut command = sequor_command();
         command.args(["serve", "--config", file.to_str().unwrap(), "--data-dir", "/dev/null/none"]).args(flags);
         if let Some(value) = environment {
             command.env("SEQUOR_SERVER__MAX_BATCH", value);
@@ -88,7 +88,7 @@ fn telemetry_endpoint_without_otel_feature_explains_how_to_build_it() {
 
 #[test]
 fn unknown_setting_suggests_the_nearest_name() {
-    let output = run(&["serve", "--set", "listen=127.0.0.1:0"]);
+    let output = run_sequor(&["serve", "--set", "listen=127.0.0.1:0"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr, "sequor: unknown setting listen (from the command line); did you mean server.listen?\n");
     assert_eq!(output.status.code(), Some(1));

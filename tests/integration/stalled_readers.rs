@@ -10,18 +10,18 @@ use std::time::Duration;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 
-/// A bound for hangs.
-const HANG: Duration = Duration::from_secs(120);
+/// A timeout that only a hang exceeds.
+const HANG_TIMEOUT: Duration = Duration::from_secs(120);
 
-fn address(daemon: &Daemon) -> SocketAddr {
+fn api_address(daemon: &Daemon) -> SocketAddr {
     daemon.api().strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 fn connect(daemon: &Daemon) -> TcpStream {
-    let stream = TcpStream::connect(address(daemon)).unwrap();
-    stream.set_read_timeout(Some(HANG)).unwrap();
+    let stream = TcpStream::connect(api_address(daemon)).unwrap();
+    stream.set_read_timeout(Some(HANG_TIMEOUT)).unwrap();
     stream
 }
 
@@ -29,13 +29,13 @@ fn connect(daemon: &Daemon) -> TcpStream {
 fn connect_from(daemon: &Daemon, source: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
-    socket.connect(&address(daemon).into()).unwrap();
+    socket.connect(&api_address(daemon).into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(HANG)).unwrap();
+    stream.set_read_timeout(Some(HANG_TIMEOUT)).unwrap();
     stream
 }
 
-fn get(path: &str) -> String {
+fn get_request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
@@ -49,8 +49,8 @@ fn send_until_blocked(stream: &mut TcpStream, requests: &[u8]) {
     }
 }
 
-/// What the other side sends until it closes.
-fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+/// Reads all bytes until the other side closes the connection.
+fn read_until_closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut received = Vec::new();
     if let Err(error) = stream.read_to_end(&mut received) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -64,11 +64,12 @@ fn stalled_readers_cost_bounded_memory() {
     let daemon = home.start(&[]);
     let before = daemon.peak_memory_mib();
     let mut stalled: Vec<_> = (0..60).map(|_| connect(&daemon)).collect();
-    // A response with a long body, one without a body, and the shortest requests there are.
+    // Three kinds of request: with a long response, with a response without a body, and of the
+    // minimum length.
     let preflight = "OPTIONS /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned();
     for (index, stream) in stalled.iter_mut().enumerate() {
         let request = match index % 3 {
-            0 => get("/openapi.json"),
+            0 => get_request("/openapi.json"),
             1 => preflight.clone(),
             _ => "A / HTTP/1.1\n\n".to_owned(),
         };
@@ -84,11 +85,11 @@ fn stalled_readers_are_disconnected() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.write_timeout=300ms", "server.idle_timeout=1h", "server.head_timeout=1h"]);
     let mut stalled = connect(&daemon);
-    send_until_blocked(&mut stalled, get("/openapi.json").repeat(1000).as_bytes());
+    send_until_blocked(&mut stalled, get_request("/openapi.json").repeat(1000).as_bytes());
     wait_for("the connection to be closed", || {
         (daemon.metric("sequor_stalled_connections_total") == 1.0).then_some(())
     });
-    read_to_end(&mut stalled);
+    read_until_closed(&mut stalled);
 }
 
 #[test]
@@ -98,31 +99,31 @@ fn one_address_cannot_take_all_connections() {
     let daemon = home.start(&limits);
     let mut attackers: Vec<_> = (0..8).map(|_| connect_from(&daemon, "127.0.0.2")).collect();
     for attacker in &mut attackers {
-        send_until_blocked(attacker, get("/openapi.json").repeat(1000).as_bytes());
+        send_until_blocked(attacker, get_request("/openapi.json").repeat(1000).as_bytes());
     }
     let mut other = connect_from(&daemon, "127.0.0.3");
     other.write_all(b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    assert!(read_to_end(&mut other).starts_with(b"HTTP/1.1 200"));
+    assert!(read_until_closed(&mut other).starts_with(b"HTTP/1.1 200"));
     assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"address_connections\"}"), 4.0);
-    // Closed connections give their places back.
+    // Closed connections free their slots.
     drop(attackers);
     wait_for("a place", || {
         let mut again = connect_from(&daemon, "127.0.0.2");
         let _ = again.write_all(b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        read_to_end(&mut again).starts_with(b"HTTP/1.1 200").then_some(())
+        read_until_closed(&mut again).starts_with(b"HTTP/1.1 200").then_some(())
     });
 }
 
 #[test]
-fn a_later_request_has_the_time_limit_of_its_head_too() {
+fn the_head_timeout_applies_to_later_requests() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.head_timeout=300ms", "server.idle_timeout=1h"]);
     let mut stream = connect(&daemon);
-    stream.write_all(get("/v1/trending").as_bytes()).unwrap();
+    stream.write_all(get_request("/v1/trending").as_bytes()).unwrap();
     let mut part = [0; 4096];
     assert!(stream.read(&mut part).unwrap() > 0);
     stream.write_all(b"GET /v1/tren").unwrap();
-    read_to_end(&mut stream);
+    read_until_closed(&mut stream);
 }
 
 #[test]
@@ -133,11 +134,11 @@ fn pipelined_requests_are_all_answered_in_order() {
     for number in 0..40 {
         // A body with blank lines, which the daemon cannot tell from the end of a head until it
         // parses the request.
-        let body = event(&format!("e{number}"), "ann", "tea").to_string().replace(',', ",\r\n\r\n\n\n\n");
+        let body = view_event(&format!("e{number}"), "ann", "tea").to_string().replace(',', ",\r\n\r\n\n\n\n");
         requests +=
             &format!("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        requests += &get("/v1/trending?limit=1");
-        let chunk = event(&format!("c{number}"), "ann", "tea").to_string();
+        requests += &get_request("/v1/trending?limit=1");
+        let chunk = view_event(&format!("c{number}"), "ann", "tea").to_string();
         requests += &format!(
             "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{chunk}\r\n0\r\n\r\n",
             chunk.len()
@@ -147,7 +148,7 @@ fn pipelined_requests_are_all_answered_in_order() {
     for size in [1 << 20, 1000, 7] {
         let mut stream = connect(&daemon);
         let mut reading = stream.try_clone().unwrap();
-        let reader = std::thread::spawn(move || read_to_end(&mut reading));
+        let reader = std::thread::spawn(move || read_until_closed(&mut reading));
         for part in requests.as_bytes().chunks(size) {
             stream.write_all(part).unwrap();
         }
@@ -159,25 +160,26 @@ fn pipelined_requests_are_all_answered_in_order() {
 }
 
 /// A frame of HTTP/2 [RFC 9113, section 4.1].
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 #[test]
-fn http2_streams_that_are_not_read_are_few_and_end_the_connection() {
+fn unread_http2_streams_are_limited_and_end_the_connection() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.write_timeout=500ms", "server.http2_streams_max=50"]);
     let mut stream = connect(&daemon);
     // The client lets the server send no byte of a body: SETTINGS_INITIAL_WINDOW_SIZE is 0.
-    let mut request = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+    let mut request =
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), http2_frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
     // `:method: GET` and `:scheme: http` of the static table, `:path` and `:authority` as literals.
     let head = [b"\x82\x86\x04\x0d/openapi.json".as_slice(), b"\x01\x09localhost"].concat();
     for number in 0..80 {
-        request.extend(frame(1, 5, 2 * number + 1, &head));
+        request.extend(http2_frame(1, 5, 2 * number + 1, &head));
     }
     stream.write_all(&request).unwrap();
-    let received = read_to_end(&mut stream);
+    let received = read_until_closed(&mut stream);
     let (mut rest, mut refused, mut answered) = (received.as_slice(), 0, 0);
     while let [a, b, c, kind, flags, _, _, _, _, tail @ ..] = rest {
         let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);

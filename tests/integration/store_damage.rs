@@ -20,10 +20,10 @@ use tempfile::TempDir;
 use crate::journal_dump::copy_dir;
 use crate::random::TestRng;
 
-const USERS: u64 = 40;
+const USER_COUNT: u64 = 40;
 
 /// The entry at an offset.
-fn entry(offset: Offset) -> Entry {
+fn entry_at_offset(offset: Offset) -> Entry {
     let mut random = TestRng(offset);
     let item_id = format!("item{}", random.below(300));
     if offset % 17 == 3 {
@@ -33,7 +33,7 @@ fn entry(offset: Offset) -> Entry {
     }
     Entry::Event(Event {
         event_id: Some(format!("e{offset}")),
-        user_id: format!("user{}", random.below(USERS)),
+        user_id: format!("user{}", random.below(USER_COUNT)),
         session_id: None,
         kind: EventKind::View,
         item_id: Some(item_id),
@@ -51,11 +51,11 @@ fn write_to_checkpoint(file: &mut CheckpointWriter, bytes: &[u8]) -> Result<(), 
 }
 
 /// The session records after all entries before `end`.
-fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecord> {
+fn session_records(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecord> {
     let names = committer.dictionary();
     let mut users: BTreeMap<String, SessionRecord> = BTreeMap::new();
     for offset in 0..end {
-        let Entry::Event(event) = entry(offset) else { continue };
+        let Entry::Event(event) = entry_at_offset(offset) else { continue };
         let new = || SessionRecord { applied_through: 0, sequence: UserSequence::default(), hidden_state: Vec::new() };
         let record = users.entry(event.user_id).or_insert_with(new);
         let item = event.item_id.and_then(|name| names.get(&name));
@@ -72,7 +72,7 @@ fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecor
 }
 
 /// The undamaged store and its expected contents.
-struct Original {
+struct UndamagedStore {
     home: TempDir,
     entries: Vec<Entry>,
     names: Vec<String>,
@@ -80,7 +80,7 @@ struct Original {
     stored: Vec<BTreeMap<String, SessionRecord>>,
 }
 
-impl Original {
+impl UndamagedStore {
     /// Creates a store that was filled over several openings, like a daemon's.
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -95,10 +95,10 @@ impl Original {
             let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
             for commit in 0..40 {
                 let size = 1 + commit * 7 % 60;
-                committer.commit(vec![(end..end + size).map(entry).collect()]).unwrap();
+                committer.commit(vec![(end..end + size).map(entry_at_offset).collect()]).unwrap();
                 end += size;
                 if commit % 13 == 5 {
-                    let users = sessions(&committer, end);
+                    let users = session_records(&committer, end);
                     store.sessions().put(users.iter().map(|(user, record)| (user.as_str(), record)), end).unwrap();
                     committer.persist_indexes().unwrap();
                     stored.push(users);
@@ -119,16 +119,16 @@ impl Original {
         let names = (0..names.len() as u32).map(|number| names.name(number).unwrap().to_string()).collect();
         store.backup(&home.path().join("backup.tar.gz"), &mut |_, _| {}).unwrap();
         store.close().unwrap();
-        Self { home, entries: (0..end).map(entry).collect(), names, stored }
+        Self { home, entries: (0..end).map(entry_at_offset).collect(), names, stored }
     }
 
-    fn data(&self) -> PathBuf {
+    fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
     }
 
     /// Opens a damaged copy and checks its contents. `Ok(true)` if everything is intact;
     /// `Ok(false)` if the damage is detected; an error if the damage goes undetected.
-    fn check(&self, dir: &Path) -> Result<bool, String> {
+    fn check_damaged_copy(&self, dir: &Path) -> Result<bool, String> {
         let store = match Store::open_for_inspection(dir, &StoreOptions::default()) {
             Ok(store) => store,
             Err(error) if error.to_string().len() > 20 => return Ok(false),
@@ -171,7 +171,7 @@ impl Original {
             return Err(format!("wrong item names: {} items, expected {}", found.len(), self.names.len()));
         }
         let through = store.sessions().watermark();
-        for user in (0..USERS).map(|number| format!("user{number}")) {
+        for user in (0..USER_COUNT).map(|number| format!("user{number}")) {
             match store.sessions().get(&user) {
                 Ok(record) => {
                     // An earlier record is valid if the watermark does not claim a later one.
@@ -212,7 +212,7 @@ impl Original {
 }
 
 /// All non-empty files below a directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
+fn nonempty_files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -231,8 +231,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// Damages one file of a directory and returns a description. The database's log is chosen most
 /// often.
-fn damage(dir: &Path, random: &mut TestRng) -> String {
-    let files = files(dir);
+fn damage_one_file(dir: &Path, random: &mut TestRng) -> String {
+    let files = nonempty_files(dir);
     let log = dir.join("store/db");
     let file = if random.below(4) > 0 { log } else { files[random.below(files.len() as u64) as usize].clone() };
     let mut bytes = fs::read(&file).unwrap();
@@ -264,7 +264,7 @@ fn damage(dir: &Path, random: &mut TestRng) -> String {
 fn damage_is_rejected_detected_or_harmless() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |number| number.parse().unwrap());
     let (runs, seed) = (number("SEQUOR_DAMAGES", 1000), number("SEQUOR_DAMAGE_SEED", 1));
-    let original = Original::new();
+    let original = UndamagedStore::new();
     let (next, detected, harmless) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -276,9 +276,10 @@ fn damage_is_rejected_detected_or_harmless() {
                     }
                     let home = tempfile::tempdir().unwrap();
                     let dir = home.path().join("data");
-                    copy_dir(&original.data(), &dir);
-                    let description = damage(&dir, &mut TestRng(seed.wrapping_mul(1_000_003).wrapping_add(run)));
-                    let result = catch_unwind(AssertUnwindSafe(|| original.check(&dir)));
+                    copy_dir(&original.data_dir(), &dir);
+                    let description =
+                        damage_one_file(&dir, &mut TestRng(seed.wrapping_mul(1_000_003).wrapping_add(run)));
+                    let result = catch_unwind(AssertUnwindSafe(|| original.check_damaged_copy(&dir)));
                     match result {
                         Ok(Ok(true)) => harmless.fetch_add(1, Ordering::Relaxed),
                         Ok(Ok(false)) => detected.fetch_add(1, Ordering::Relaxed),
@@ -297,7 +298,7 @@ fn damage_is_rejected_detected_or_harmless() {
                             },
                         )
                         .unwrap();
-                        assert_eq!(original.check(&restored), Ok(true), "damage {run}, {description}");
+                        assert_eq!(original.check_damaged_copy(&restored), Ok(true), "damage {run}, {description}");
                     }
                 }
             });

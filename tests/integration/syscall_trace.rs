@@ -11,8 +11,8 @@ use crate::daemon::wait_for;
 /// The wrapper command that traces a daemon. The tracer runs in the background, so killing the
 /// started process kills the daemon. Paths and data are in hexadecimal.
 pub(crate) fn strace_command(file: &Path) -> Vec<String> {
-    const CALLS: &str = "trace=pwrite64,ftruncate,fdatasync,fsync,recvfrom,read,write,writev,sendto,sendmsg";
-    let fixed = ["strace", "-D", "-f", "-q", "-xx", "-y", "-s", "16777216", "-e", CALLS, "-o"];
+    const TRACED_CALLS: &str = "trace=pwrite64,ftruncate,fdatasync,fsync,recvfrom,read,write,writev,sendto,sendmsg";
+    let fixed = ["strace", "-D", "-f", "-q", "-xx", "-y", "-s", "16777216", "-e", TRACED_CALLS, "-o"];
     fixed.into_iter().map(str::to_owned).chain([file.to_str().unwrap().to_owned()]).collect()
 }
 
@@ -34,22 +34,22 @@ pub(crate) fn is_strace_available() -> bool {
 #[derive(Debug)]
 pub(crate) struct SystemCall {
     pub(crate) name: String,
-    /// The path of its first argument; empty if that is not a file.
+    /// The path of the call's first argument; empty if the argument is not a file.
     pub(crate) path: String,
     /// The transferred bytes.
     pub(crate) data: Vec<u8>,
-    /// Its last argument if that is a number: a file position.
+    /// The call's last argument, if the argument is a number: a file position.
     pub(crate) offset: u64,
     /// The result; -1 for a call that did not return.
     pub(crate) result: i64,
-    /// Trace lines of its start and its end.
+    /// Line numbers of the call's start and end in the trace.
     pub(crate) start_line: usize,
     pub(crate) end_line: usize,
 }
 
 impl SystemCall {
-    /// Whether it synced a file.
-    pub(crate) fn syncs(&self, file: &str) -> bool {
+    /// Whether the call synced a file.
+    pub(crate) fn is_sync_of(&self, file: &str) -> bool {
         matches!(self.name.as_str(), "fdatasync" | "fsync") && self.result == 0 && self.path.ends_with(file)
     }
 
@@ -64,7 +64,7 @@ impl SystemCall {
         after.split(|other: char| !other.is_ascii_digit()).next()?.parse().ok()
     }
 
-    pub(crate) fn contains(&self, bytes: &str) -> bool {
+    pub(crate) fn data_contains(&self, bytes: &str) -> bool {
         self.data.windows(bytes.len()).any(|window| window == bytes.as_bytes())
     }
 }
@@ -88,18 +88,20 @@ pub(crate) fn read_trace(file: &Path, process: u32) -> Vec<SystemCall> {
             pending.insert(thread, (number, half));
         } else if let Some((_, rest)) = text.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
             let Some((began, half)) = pending.remove(thread) else { continue };
-            calls.extend(parse(&format!("{half}{rest}"), began, number));
+            calls.extend(parse_call(&format!("{half}{rest}"), began, number));
         } else {
-            calls.extend(parse(text, number, number));
+            calls.extend(parse_call(text, number, number));
         }
     }
     // Calls that were pending when the process was killed.
-    calls.extend(pending.into_values().filter_map(|(began, half)| parse(&format!("{half}) = -1"), began, usize::MAX)));
+    calls.extend(
+        pending.into_values().filter_map(|(began, half)| parse_call(&format!("{half}) = -1"), began, usize::MAX)),
+    );
     calls
 }
 
 /// `name(number<path>, "data", …, place) = result`.
-fn parse(text: &str, began: usize, ended: usize) -> Option<SystemCall> {
+fn parse_call(text: &str, began: usize, ended: usize) -> Option<SystemCall> {
     let (call, result) = text.rsplit_once(" = ")?;
     let (name, arguments) = call.trim_end().strip_suffix(')')?.split_once('(')?;
     let path = arguments.split_once('<').filter(|(number, _)| number.parse::<u32>().is_ok());
@@ -123,11 +125,11 @@ fn from_hexadecimal(text: &str) -> Vec<u8> {
 
 #[test]
 fn split_trace_lines_are_joined() {
-    let call = parse(r#"pwrite64(9<\x2f\x64\x62>, "\x61\x62", 2, 512) = 2"#, 1, 2).unwrap();
+    let call = parse_call(r#"pwrite64(9<\x2f\x64\x62>, "\x61\x62", 2, 512) = 2"#, 1, 2).unwrap();
     assert_eq!(
         (call.name.as_str(), call.path.as_str(), call.data.as_slice(), call.offset, call.result),
         ("pwrite64", "/db", &b"ab"[..], 512, 2)
     );
-    assert!(parse("fdatasync(9<\\x2f\\x64\\x62>)     = 0", 1, 2).is_some_and(|call| call.syncs("/db")));
-    assert!(parse("+++ exited with 0 +++", 1, 2).is_none());
+    assert!(parse_call("fdatasync(9<\\x2f\\x64\\x62>)     = 0", 1, 2).is_some_and(|call| call.is_sync_of("/db")));
+    assert!(parse_call("+++ exited with 0 +++", 1, 2).is_none());
 }

@@ -9,11 +9,11 @@ use std::thread;
 use serde_json::json;
 
 use crate::api_keys::create_key;
-use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 
 /// The trace id and parent span id that a client sends.
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const PARENT: &str = "00f067aa0ba902b7";
+const CLIENT_TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CLIENT_SPAN_ID: &str = "00f067aa0ba902b7";
 
 /// A collector on a free local port that accepts every request.
 struct Collector {
@@ -38,17 +38,17 @@ impl Collector {
     }
 
     /// The setting that directs spans to this collector.
-    fn setting(&self) -> String {
+    fn endpoint_setting(&self) -> String {
         format!("telemetry.endpoint={}", self.endpoint)
     }
 
     /// All received bytes.
-    fn bytes(&self) -> Vec<u8> {
+    fn received_bytes(&self) -> Vec<u8> {
         self.received.lock().unwrap().concat()
     }
 
-    fn spans(&self) -> Vec<Span> {
-        self.received.lock().unwrap().iter().flat_map(|body| spans(body)).collect()
+    fn received_spans(&self) -> Vec<ReceivedSpan> {
+        self.received.lock().unwrap().iter().flat_map(|body| parse_spans(body)).collect()
     }
 }
 
@@ -77,12 +77,12 @@ fn read_request(stream: &TcpStream, received: &Mutex<Vec<Vec<u8>>>) -> Option<()
 }
 
 /// A protobuf field (<https://protobuf.dev/programming-guides/encoding/>).
-enum Field<'b> {
+enum ProtobufField<'b> {
     Number(u64),
     Bytes(&'b [u8]),
 }
 
-fn varint(bytes: &mut &[u8]) -> u64 {
+fn read_varint(bytes: &mut &[u8]) -> u64 {
     let mut number = 0;
     for shift in (0..).step_by(7) {
         let byte = bytes[0];
@@ -95,56 +95,56 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     number
 }
 
-fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
+fn parse_fields(mut bytes: &[u8]) -> Vec<(u64, ProtobufField<'_>)> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
-        let key = varint(&mut bytes);
+        let key = read_varint(&mut bytes);
         let length = match key & 7 {
             0 => {
-                found.push((key >> 3, Field::Number(varint(&mut bytes))));
+                found.push((key >> 3, ProtobufField::Number(read_varint(&mut bytes))));
                 continue;
             }
             1 => 8,
-            2 => varint(&mut bytes) as usize,
+            2 => read_varint(&mut bytes) as usize,
             5 => 4,
             other => panic!("unknown wire type {other}"),
         };
         let (value, rest) = bytes.split_at(length);
-        found.push((key >> 3, Field::Bytes(value)));
+        found.push((key >> 3, ProtobufField::Bytes(value)));
         bytes = rest;
     }
     found
 }
 
 /// The sub-messages in the fields with a number.
-fn messages(bytes: &[u8], number: u64) -> Vec<&[u8]> {
-    fields(bytes)
+fn sub_messages(bytes: &[u8], number: u64) -> Vec<&[u8]> {
+    parse_fields(bytes)
         .into_iter()
         .filter_map(
             |(found, field)| {
-                if let (true, Field::Bytes(value)) = (found == number, field) { Some(value) } else { None }
+                if let (true, ProtobufField::Bytes(value)) = (found == number, field) { Some(value) } else { None }
             },
         )
         .collect()
 }
 
-fn number(bytes: &[u8], number: u64) -> u64 {
-    fields(bytes)
+fn number_field(bytes: &[u8], number: u64) -> u64 {
+    parse_fields(bytes)
         .into_iter()
         .find_map(
             |(found, field)| {
-                if let (true, Field::Number(value)) = (found == number, field) { Some(value) } else { None }
+                if let (true, ProtobufField::Number(value)) = (found == number, field) { Some(value) } else { None }
             },
         )
         .unwrap_or_default()
 }
 
-fn text(bytes: &[u8], number: u64) -> String {
-    messages(bytes, number).first().map(|value| String::from_utf8(value.to_vec()).unwrap()).unwrap_or_default()
+fn text_field(bytes: &[u8], number: u64) -> String {
+    sub_messages(bytes, number).first().map(|value| String::from_utf8(value.to_vec()).unwrap()).unwrap_or_default()
 }
 
 fn hexadecimal(bytes: &[u8], number: u64) -> String {
-    messages(bytes, number)
+    sub_messages(bytes, number)
         .first()
         .into_iter()
         .flat_map(|value| value.iter())
@@ -153,22 +153,22 @@ fn hexadecimal(bytes: &[u8], number: u64) -> String {
 }
 
 /// Attributes, each value as text.
-fn attributes(bytes: &[u8], number: u64) -> BTreeMap<String, String> {
-    let pairs = messages(bytes, number).into_iter().map(|pair| {
-        let value = messages(pair, 2)[0];
-        let value = match &fields(value)[0] {
-            (1, Field::Bytes(text)) => String::from_utf8(text.to_vec()).unwrap(),
-            (_, Field::Number(number)) => number.to_string(),
+fn parse_attributes(bytes: &[u8], number: u64) -> BTreeMap<String, String> {
+    let pairs = sub_messages(bytes, number).into_iter().map(|pair| {
+        let value = sub_messages(pair, 2)[0];
+        let value = match &parse_fields(value)[0] {
+            (1, ProtobufField::Bytes(text)) => String::from_utf8(text.to_vec()).unwrap(),
+            (_, ProtobufField::Number(number)) => number.to_string(),
             _ => panic!("an attribute value is neither text nor a number"),
         };
-        (text(pair, 1), value)
+        (text_field(pair, 1), value)
     });
     pairs.collect()
 }
 
 /// A span. The field numbers are those of opentelemetry/proto/trace/v1/trace.proto.
 #[derive(Debug)]
-struct Span {
+struct ReceivedSpan {
     trace: String,
     id: String,
     parent: String,
@@ -180,21 +180,21 @@ struct Span {
     nanoseconds: (u64, u64),
 }
 
-fn spans(body: &[u8]) -> Vec<Span> {
+fn parse_spans(body: &[u8]) -> Vec<ReceivedSpan> {
     let mut found = Vec::new();
-    for resource_spans in messages(body, 1) {
-        for scope_spans in messages(resource_spans, 2) {
-            for span in messages(scope_spans, 2) {
-                let timestamp = |number| u64::from_le_bytes(messages(span, number)[0].try_into().unwrap());
-                found.push(Span {
+    for resource_spans in sub_messages(body, 1) {
+        for scope_spans in sub_messages(resource_spans, 2) {
+            for span in sub_messages(scope_spans, 2) {
+                let timestamp = |number| u64::from_le_bytes(sub_messages(span, number)[0].try_into().unwrap());
+                found.push(ReceivedSpan {
                     trace: hexadecimal(span, 1),
                     id: hexadecimal(span, 2),
                     parent: hexadecimal(span, 4),
-                    name: text(span, 5),
-                    kind: number(span, 6),
-                    attributes: attributes(span, 9),
-                    failed: messages(span, 15).first().is_some_and(|status| number(status, 3) == 2),
-                    service: attributes(messages(resource_spans, 1)[0], 1),
+                    name: text_field(span, 5),
+                    kind: number_field(span, 6),
+                    attributes: parse_attributes(span, 9),
+                    failed: sub_messages(span, 15).first().is_some_and(|status| number_field(status, 3) == 2),
+                    service: parse_attributes(sub_messages(resource_spans, 1)[0], 1),
                     nanoseconds: (timestamp(7), timestamp(8)),
                 });
             }
@@ -220,7 +220,7 @@ fn request_with_headers(daemon: &Daemon, method: &str, path: &str, headers: &[(&
 
 /// Starts a daemon that sends spans to the collector, with settings that soon cause checkpoints and
 /// clusterings.
-fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon {
+fn start_daemon(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon {
     let usual = [
         "store.checkpoint_every=100",
         "clusters.every=64",
@@ -228,7 +228,7 @@ fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon 
         "learning.interval=16",
         "log.level=trace",
     ];
-    let endpoint_setting = [collector.setting()];
+    let endpoint_setting = [collector.endpoint_setting()];
     home.start(
         &[&usual[..], &[endpoint_setting[0].as_str(), "OTEL_EXPORTER_OTLP_HEADERS=x-collector-key=sesame"], settings]
             .concat(),
@@ -239,9 +239,9 @@ fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon 
 fn trace_context_propagates_and_spans_contain_no_personal_data() {
     let (home, collector) = (DaemonHome::new(), Collector::start());
     let key = create_key(&home, "write,read");
-    let daemon = start(&home, &collector, &["--listen=0.0.0.0:0"]);
+    let daemon = start_daemon(&home, &collector, &["--listen=0.0.0.0:0"]);
     let bearer = format!("Bearer {key}");
-    let traceparent = format!("00-{TRACE}-{PARENT}-01");
+    let traceparent = format!("00-{CLIENT_TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
         ("authorization", bearer.as_str()),
         ("traceparent", &traceparent),
@@ -249,7 +249,7 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
         ("x-request-id", "r-1"),
     ];
     let events: Vec<_> = (0..130)
-        .map(|number| event(&format!("whois-e{number}"), "whois-ann", &format!("item{}", number % 20)))
+        .map(|number| view_event(&format!("whois-e{number}"), "whois-ann", &format!("item{}", number % 20)))
         .collect();
     request_with_headers(&daemon, "POST", "/v1/events", &headers, &json!(events).to_string(), 200);
     request_with_headers(&daemon, "GET", "/v1/users/whois-ann/recommendations?limit=3", &headers[..2], "", 200);
@@ -257,7 +257,7 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
     request_with_headers(&daemon, "WHOIS-ANN", "/v1/users/whois-ann/nowhere", &headers[..2], "", 404);
     assert!(daemon.terminate().success());
 
-    let (spans, bytes) = (collector.spans(), collector.bytes());
+    let (spans, bytes) = (collector.received_spans(), collector.received_bytes());
     for secret in ["whois", "WHOIS", &key, key.rsplit('_').next().unwrap(), "sesame"] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a span contains {secret}");
     }
@@ -270,11 +270,11 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
         // Kind 2 is SERVER.
         assert_eq!(
             (found[0].trace.as_str(), found[0].parent.as_str(), found[0].kind, found[0].failed),
-            (TRACE, PARENT, 2, false)
+            (CLIENT_TRACE_ID, CLIENT_SPAN_ID, 2, false)
         );
         found[0]
     };
-    let child_of = |span: &Span, name: &str| {
+    let child_of = |span: &ReceivedSpan, name: &str| {
         let found = spans.iter().find(|child| child.name == name && child.parent == span.id);
         let found = found.unwrap_or_else(|| panic!("{span:?} has no child {name} in {spans:#?}"));
         assert_eq!(found.trace, span.trace);
@@ -285,7 +285,7 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
         found
     };
     let post_span = request_span("POST /v1/events", "200");
-    let attribute = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
+    let attribute = |span: &ReceivedSpan, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
     assert_eq!(
         (attribute(post_span, "http.request.method"), attribute(post_span, "http.route")),
         ("POST".to_owned(), "/v1/events".to_owned())
@@ -313,7 +313,7 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
     // Background work belongs to no request.
     for name in ["checkpoint", "training", "clustering"] {
         let found = spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
-        assert!(found.parent.is_empty() && found.trace != TRACE, "{found:?}");
+        assert!(found.parent.is_empty() && found.trace != CLIENT_TRACE_ID, "{found:?}");
     }
     // The readiness check sent no trace context, so it started its own trace.
     assert!(spans.iter().any(|span| span.name == "GET /readyz" && span.parent.is_empty()));
@@ -322,9 +322,16 @@ fn trace_context_propagates_and_spans_contain_no_personal_data() {
 #[test]
 fn sampling_follows_the_client_or_the_configured_share() {
     let (home, collector) = (DaemonHome::new(), Collector::start());
-    let daemon = start(&home, &collector, &["telemetry.sample=0"]);
+    let daemon = start_daemon(&home, &collector, &["telemetry.sample=0"]);
     let with = |flags: &str, path: &str| {
-        request_with_headers(&daemon, "GET", path, &[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))], "", 200)
+        request_with_headers(
+            &daemon,
+            "GET",
+            path,
+            &[("traceparent", &format!("00-{CLIENT_TRACE_ID}-{CLIENT_SPAN_ID}-{flags}"))],
+            "",
+            200,
+        )
     };
     with("01", "/v1/trending");
     with("00", "/openapi.json");
@@ -335,14 +342,15 @@ fn sampling_follows_the_client_or_the_configured_share() {
         "00",
         "ann",
         "00-none-none-01",
-        &format!("00-{zeros}-{PARENT}-01"),
-        &format!("ff-{TRACE}-{PARENT}-01"),
-        &format!("00-{TRACE}-{PARENT}-01-01"),
+        &format!("00-{zeros}-{CLIENT_SPAN_ID}-01"),
+        &format!("ff-{CLIENT_TRACE_ID}-{CLIENT_SPAN_ID}-01"),
+        &format!("00-{CLIENT_TRACE_ID}-{CLIENT_SPAN_ID}-01-01"),
     ] {
         request_with_headers(&daemon, "GET", "/docs", &[("traceparent", unknown_method_span)], "", 200);
     }
     assert!(daemon.terminate().success());
-    let requests: Vec<_> = collector.spans().into_iter().filter(|span| span.kind == 2).map(|span| span.name).collect();
+    let requests: Vec<_> =
+        collector.received_spans().into_iter().filter(|span| span.kind == 2).map(|span| span.name).collect();
     assert_eq!(requests, ["GET /v1/trending"]);
 }
 
@@ -356,7 +364,7 @@ fn unavailable_collector_does_not_block_the_daemon() {
     let unreachable = Collector { endpoint: "http://127.0.0.1:1".to_owned(), received: Arc::default() };
     for (collector, spans, outcome) in [(hanging, 2600, "dropped"), (unreachable, 600, "failed")] {
         let home = DaemonHome::new();
-        let daemon = start(&home, &collector, &["log.level=info"]);
+        let daemon = start_daemon(&home, &collector, &["log.level=info"]);
         for _ in 0..spans {
             assert_eq!(daemon.get("/v1/trending").status, 200);
         }
@@ -367,11 +375,16 @@ fn unavailable_collector_does_not_block_the_daemon() {
             (count > 0.0).then_some(())
         });
         if outcome == "failed" {
-            assert_eq!(daemon.logged().matches("the collector does not accept spans").count(), 1, "it is logged once");
+            assert_eq!(
+                daemon.read_log().matches("the collector does not accept spans").count(),
+                1,
+                "it is logged once"
+            );
         }
         let start_time = std::time::Instant::now();
         assert!(daemon.terminate().success());
-        // A stop waits three seconds for the collector. The rest is a margin for a busy machine.
+        // A stop waits three seconds for the collector. The rest of the limit is a margin for a
+        // busy machine.
         assert!(start_time.elapsed().as_secs() < 30);
     }
 }

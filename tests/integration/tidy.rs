@@ -53,7 +53,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ),
 ];
 
-fn sources() -> Vec<(PathBuf, String)> {
+fn source_files() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {
@@ -71,20 +71,20 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 /// The layer of a file: the first part of its path below `src`.
-fn layer(file: &Path) -> String {
+fn layer_of_file(file: &Path) -> String {
     let relative = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
 }
 
 /// Every `crate::layer` in a file's code.
-fn imports(text: &str) -> impl Iterator<Item = &str> {
+fn imported_layers(text: &str) -> impl Iterator<Item = &str> {
     let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
     code.flat_map(|line| line.split("crate::").skip(1))
         .map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or(""))
 }
 
 /// The code of a file that runs in the daemon, without comments and tests.
-fn code(file: &Path, text: &str) -> String {
+fn production_code(file: &Path, text: &str) -> String {
     if file.ends_with("tests.rs") {
         return String::new();
     }
@@ -96,13 +96,13 @@ fn code(file: &Path, text: &str) -> String {
 fn imports_point_downward() {
     let layers: BTreeMap<_, _> = LAYERS.into_iter().collect();
     let mut violations = Vec::new();
-    for (file, text) in sources() {
-        let from = layer(&file);
+    for (file, text) in source_files() {
+        let from = layer_of_file(&file);
         if from == "lib" || from == "main" {
             continue;
         }
         let allowed = layers.get(from.as_str()).unwrap_or_else(|| panic!("{} is in an unknown layer", file.display()));
-        for to in imports(&text) {
+        for to in imported_layers(&text) {
             if to != from && layers.contains_key(to) && !allowed.contains(&to) {
                 violations.push(format!("{} imports {to}", file.display()));
             }
@@ -127,10 +127,10 @@ fn architecture_page_lists_every_layer() {
 
 #[test]
 fn only_outer_layers_read_the_clock() {
-    let readers: Vec<_> = sources()
+    let readers: Vec<_> = source_files()
         .into_iter()
-        .filter(|(file, _)| !matches!(layer(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics"))
-        .filter(|(file, text)| code(file, text).contains("::now()"))
+        .filter(|(file, _)| !matches!(layer_of_file(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics"))
+        .filter(|(file, text)| production_code(file, text).contains("::now()"))
         .map(|(file, _)| file.display().to_string())
         .collect();
     assert!(readers.is_empty(), "inner layers must get the time as a parameter: {readers:?}");
@@ -138,9 +138,9 @@ fn only_outer_layers_read_the_clock() {
 
 #[test]
 fn only_the_codec_uses_bincode_and_only_the_store_uses_sled() {
-    for (file, text) in sources() {
-        let code = code(&file, &text);
+    for (file, text) in source_files() {
+        let code = production_code(&file, &text);
         assert!(!code.contains("bincode::") || file.ends_with("store/codec.rs"), "{} uses bincode", file.display());
-        assert!(!code.contains("sled::") || layer(&file) == "store", "{} uses sled", file.display());
+        assert!(!code.contains("sled::") || layer_of_file(&file) == "store", "{} uses sled", file.display());
     }
 }

@@ -13,21 +13,21 @@ use sequor::learner::{OfflineSettings, Recording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, run};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, run_sequor, view_event};
 use crate::random::random_visits;
 
-const EVENTS: usize = 3000;
+const EVENT_COUNT: usize = 3000;
 
 /// A folder with a recording in it.
-fn recording(seed: u64) -> (TempDir, PathBuf) {
+fn write_recording(seed: u64) -> (TempDir, PathBuf) {
     let mut text = "user,item,event,timestamp\n".to_owned();
-    for visit in random_visits(seed, EVENTS) {
+    for visit in random_visits(seed, EVENT_COUNT) {
         writeln!(text, "{},{},view,{}", visit.user, visit.item, visit.at).unwrap();
     }
-    file(&text)
+    write_temp_file(&text)
 }
 
-fn file(text: &str) -> (TempDir, PathBuf) {
+fn write_temp_file(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("recording.csv");
     fs::write(&path, text).unwrap();
@@ -35,40 +35,40 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 }
 
 /// Trains a small network.
-fn train(file: &Path, more: &[&str]) -> Output {
-    let small = SMALL_NETWORK.iter().flat_map(|setting| ["--set", setting]);
+fn run_train(file: &Path, more: &[&str]) -> Output {
+    let small = SMALL_NETWORK_SETTINGS.iter().flat_map(|setting| ["--set", setting]);
     let arguments: Vec<&str> =
         ["train", file.to_str().unwrap()].into_iter().chain(small).chain(more.iter().copied()).collect();
-    run(&arguments)
+    run_sequor(&arguments)
 }
 
 /// Trains a small network to a checkpoint and expects success.
-fn trained(file: &Path, checkpoint: &Path, more: &[&str]) -> Output {
-    let output = train(file, &[&["--checkpoint", checkpoint.to_str().unwrap()], more].concat());
+fn train_checkpoint(file: &Path, checkpoint: &Path, more: &[&str]) -> Output {
+    let output = run_train(file, &[&["--checkpoint", checkpoint.to_str().unwrap()], more].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
 /// Expects exit code 1 and returns the error output.
-fn error_of(output: &Output) -> String {
+fn expect_error(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.lines().last().is_some_and(|line| line.starts_with("sequor: ")), "{stderr}");
     stderr
 }
 
-fn read(json: &Path) -> Value {
+fn read_json(json: &Path) -> Value {
     serde_json::from_slice(&fs::read(json).unwrap()).unwrap()
 }
 
-const FIGURES: [&str; 5] = ["evaluated_steps", "recall_at_20", "mrr_at_20", "ndcg_at_20", "interest_mse"];
+const METRIC_NAMES: [&str; 5] = ["evaluated_steps", "recall_at_20", "mrr_at_20", "ndcg_at_20", "interest_mse"];
 
 #[test]
 fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics() {
-    let (folder, file) = recording(11);
+    let (folder, file) = write_recording(11);
     let [checkpoint, json, evaluated, picture] =
         ["c", "train.json", "evaluate.json", "curves.svg"].map(|name| folder.path().join(name));
-    let output = trained(
+    let output = train_checkpoint(
         &file,
         &checkpoint,
         &[
@@ -86,12 +86,12 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
     for column in ["epoch", "loss", "Recall@20", "MRR@20", "NDCG@20", "interest MSE", "examples/s", "skipped"] {
         assert!(table.contains(column), "{column} is not in\n{table}");
     }
-    let figures = read(&json);
+    let figures = read_json(&json);
     // Sessions in the order of their first events. The last tenth loses items that the others do
     // not contain, and then sessions of one event.
     let mut sessions: Vec<Vec<String>> = Vec::new();
     let mut session_indexes = HashMap::new();
-    for visit in random_visits(11, EVENTS) {
+    for visit in random_visits(11, EVENT_COUNT) {
         let index = *session_indexes.entry(visit.user).or_insert_with(|| {
             sessions.push(Vec::new());
             sessions.len() - 1
@@ -110,11 +110,17 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
     assert!(fs::read_to_string(picture).unwrap().contains("Recall@20"));
 
     let checkpoint = checkpoint.to_str().unwrap();
-    let output =
-        run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint, "--json", evaluated.to_str().unwrap()]);
+    let output = run_sequor(&[
+        "evaluate",
+        file.to_str().unwrap(),
+        "--checkpoint",
+        checkpoint,
+        "--json",
+        evaluated.to_str().unwrap(),
+    ]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let evaluated = read(&evaluated);
-    for figure in FIGURES {
+    let evaluated = read_json(&evaluated);
+    for figure in METRIC_NAMES {
         assert_eq!(evaluated[figure], figures[figure], "{figure}");
     }
     assert!(evaluated["interest_mse"].is_number(), "{evaluated}");
@@ -122,10 +128,10 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
 
 #[test]
 fn resumed_training_equals_an_uninterrupted_one() {
-    let (folder, file) = recording(12);
+    let (folder, file) = write_recording(12);
     let checkpoint = |name: &str, more: &[&str]| {
         let path = folder.path().join(name);
-        trained(&file, &path, more);
+        train_checkpoint(&file, &path, more);
         fs::read(path).unwrap()
     };
     // The learning rate depends on the progress of the training, and the best epoch is not the
@@ -142,12 +148,12 @@ fn resumed_training_equals_an_uninterrupted_one() {
 
 #[test]
 fn invalid_checkpoints_are_rejected() {
-    let (folder, file) = recording(13);
+    let (folder, file) = write_recording(13);
     let checkpoint = folder.path().join("c");
-    trained(&file, &checkpoint, &["--epochs", "1"]);
+    train_checkpoint(&file, &checkpoint, &["--epochs", "1"]);
     let whole = fs::read(&checkpoint).unwrap();
     let path = checkpoint.to_str().unwrap();
-    let evaluate = || error_of(&run(&["evaluate", file.to_str().unwrap(), "--checkpoint", path]));
+    let evaluate = || expect_error(&run_sequor(&["evaluate", file.to_str().unwrap(), "--checkpoint", path]));
 
     for index in [0, 9, 40, whole.len() / 2, whole.len() - 1] {
         let mut flipped = whole.clone();
@@ -155,7 +161,7 @@ fn invalid_checkpoints_are_rejected() {
         fs::write(&checkpoint, &flipped).unwrap();
         let stderr = evaluate();
         assert!(stderr.contains(path), "{stderr}");
-        error_of(&train(&file, &["--resume", "--checkpoint", path]));
+        expect_error(&run_train(&file, &["--resume", "--checkpoint", path]));
     }
     for length in [0, 20, whole.len() / 2, whole.len() - 1] {
         fs::write(&checkpoint, &whole[..length]).unwrap();
@@ -165,19 +171,19 @@ fn invalid_checkpoints_are_rejected() {
     fs::write(&checkpoint, &whole).unwrap();
 
     let resume = |file: &Path, more: &[&str]| {
-        error_of(&train(file, &[&["--resume", "--checkpoint", path, "--epochs", "2"], more].concat()))
+        expect_error(&run_train(file, &[&["--resume", "--checkpoint", path, "--epochs", "2"], more].concat()))
     };
     let stderr = resume(&file, &["--set", "network.hidden=16"]);
     assert!(stderr.contains("network.hidden = 16 (from the command line): the checkpoint was made with 8"), "{stderr}");
-    let (_other, other) = recording(14);
+    let (_other, other) = write_recording(14);
     let stderr = resume(&other, &[]);
     assert!(stderr.contains("a different recording"), "{stderr}");
     assert_eq!(fs::read(&checkpoint).unwrap(), whole, "the checkpoint is unchanged");
 
-    let stderr = error_of(&train(&file, &["--checkpoint", "/nonexistent/c"]));
+    let stderr = expect_error(&run_train(&file, &["--checkpoint", "/nonexistent/c"]));
     assert!(stderr.contains("there is no folder /nonexistent"), "{stderr}");
     let absent = folder.path().join("absent");
-    let stderr = error_of(&train(&file, &["--resume", "--checkpoint", absent.to_str().unwrap()]));
+    let stderr = expect_error(&run_train(&file, &["--resume", "--checkpoint", absent.to_str().unwrap()]));
     assert!(stderr.contains(absent.to_str().unwrap()), "{stderr}");
 }
 
@@ -191,15 +197,15 @@ fn recordings_with_nothing_to_learn_are_rejected() {
         (rows(|row| format!("u{},item{},search,160000{row:04}\n", row / 5, row % 7)), "nothing to predict"),
         (header.to_owned(), "holds no event"),
     ] {
-        let (_folder, file) = file(&text);
-        let stderr = error_of(&train(&file, &[]));
+        let (_folder, file) = write_temp_file(&text);
+        let stderr = expect_error(&run_train(&file, &[]));
         assert!(stderr.contains(expected), "{stderr}");
     }
 }
 
 #[test]
 fn diverging_training_names_the_learning_rate() {
-    let (folder, file) = recording(15);
+    let (folder, file) = write_recording(15);
     let checkpoint = folder.path().join("c");
     // Cross-entropy has bounded gradients; this loss is quadratic.
     let diverging =
@@ -207,29 +213,31 @@ fn diverging_training_names_the_learning_rate() {
     let diverging = diverging.iter().flat_map(|setting| ["--set", setting]);
     let more: Vec<&str> =
         ["--checkpoint", checkpoint.to_str().unwrap(), "--epochs", "50"].into_iter().chain(diverging).collect();
-    let output = train(&file, &more);
-    let stderr = error_of(&output);
+    let output = run_train(&file, &more);
+    let stderr = expect_error(&output);
     assert!(stderr.contains("were skipped") && stderr.contains("`network.learning_rate` (now 10)"), "{stderr}");
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(!table.to_lowercase().contains("nan") && !table.contains("inf"), "{table}");
     // The state before the divergence is still readable.
     if checkpoint.exists() {
         assert!(
-            run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()]).status.success()
+            run_sequor(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()])
+                .status
+                .success()
         );
     }
 }
 
 #[test]
 fn without_test_sessions_nothing_is_evaluated() {
-    let (folder, file) = recording(17);
+    let (folder, file) = write_recording(17);
     let checkpoint = folder.path().join("c");
-    let output = trained(&file, &checkpoint, &["--test", "0", "--validation", "0", "--epochs", "2"]);
+    let output = train_checkpoint(&file, &checkpoint, &["--test", "0", "--validation", "0", "--epochs", "2"]);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("evaluated steps           none"), "{table}");
     let evaluate = ["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()];
-    assert!(error_of(&run(&evaluate)).contains("no session to test on"));
-    assert!(run(&[&evaluate[..], &["--test", "0.5"]].concat()).status.success());
+    assert!(expect_error(&run_sequor(&evaluate)).contains("no session to test on"));
+    assert!(run_sequor(&[&evaluate[..], &["--test", "0.5"]].concat()).status.success());
 }
 
 fn inline_recommendations(daemon: &Daemon, items: &[&str]) -> Vec<String> {
@@ -238,10 +246,10 @@ fn inline_recommendations(daemon: &Daemon, items: &[&str]) -> Vec<String> {
 
 #[test]
 fn daemon_starts_from_a_pretrained_network_after_every_restart() {
-    let (folder, file) = recording(16);
+    let (folder, file) = write_recording(16);
     let [checkpoint, other] = ["c", "other"].map(|name| folder.path().join(name));
-    trained(&file, &checkpoint, &["--epochs", "20"]);
-    trained(&file, &other, &["--epochs", "1", "--seed", "7"]);
+    train_checkpoint(&file, &checkpoint, &["--epochs", "20"]);
+    train_checkpoint(&file, &other, &["--epochs", "1", "--seed", "7"]);
     let (home, unlearned) = (DaemonHome::new(), DaemonHome::new());
     let with_checkpoint = format!("--checkpoint={}", checkpoint.display());
     let with_other_checkpoint = format!("--checkpoint={}", other.display());
@@ -258,9 +266,9 @@ fn daemon_starts_from_a_pretrained_network_after_every_restart() {
     };
     assert!(list.iter().take(10).filter(|item| near(item)).count() >= 8, "{list:?}");
     daemon.send_events(&[
-        event("h1", "ann", "item7"),
-        event("h2", "ann", "never seen before"),
-        event("h3", "ann", "item9"),
+        view_event("h1", "ann", "item7"),
+        view_event("h2", "ann", "never seen before"),
+        view_event("h3", "ann", "item9"),
     ]);
     daemon.wait_until_learned(3);
     let list = inline_recommendations(&daemon, &["item7", "item9"]);
@@ -273,21 +281,21 @@ fn daemon_starts_from_a_pretrained_network_after_every_restart() {
     assert_eq!(inline_recommendations(&daemon, &["item7", "item9"]), list);
     daemon.terminate();
     home.start(&[&with_checkpoint]).terminate();
-    let stderr = error_of(&home.start_expecting_failure(&[&with_other_checkpoint]));
+    let stderr = expect_error(&home.start_expecting_failure(&[&with_other_checkpoint]));
     assert!(stderr.contains("started with a different pretrained network"), "{stderr}");
-    let stderr = error_of(&home.start_expecting_failure(&["network.layers=2"]));
+    let stderr = expect_error(&home.start_expecting_failure(&["network.layers=2"]));
     assert!(stderr.contains("network.layers = 2") && stderr.contains("the checkpoint was made with 1"), "{stderr}");
 
     // A data directory with events cannot start from a pretrained network.
     let daemon = unlearned.start(&[]);
-    daemon.send_events(&[event("h1", "ann", "item7")]);
+    daemon.send_events(&[view_event("h1", "ann", "item7")]);
     daemon.terminate();
-    let stderr = error_of(&unlearned.start_expecting_failure(&[&with_checkpoint]));
+    let stderr = expect_error(&unlearned.start_expecting_failure(&[&with_checkpoint]));
     assert!(stderr.contains("already has 1 entries"), "{stderr}");
 }
 
 /// A recorded data set, if it is available.
-fn recorded(name: &str) -> Option<PathBuf> {
+fn recorded_data_set(name: &str) -> Option<PathBuf> {
     let folder = std::env::var("SEQUOR_DATA")
         .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let file = folder.join(name);
@@ -308,7 +316,7 @@ fn recorded_data_sets_are_split_like_published_ones() {
         ("diginetica_seq.csv.gz", 76_336),
         ("30music10.csv.gz", 30_438),
     ] {
-        let Some(file) = recorded(name) else { continue };
+        let Some(file) = recorded_data_set(name) else { continue };
         let mut recording = Recording::new(i64::MAX);
         let rules = ValidationRules::default();
         for event in EventFileReader::open(&file, &rules, i64::MAX / 2).unwrap() {
@@ -323,7 +331,7 @@ fn recorded_data_sets_are_split_like_published_ones() {
 /// 0.380).
 #[test]
 fn recorded_shop_is_learned() {
-    let Some(file) = recorded("yoochoose100k.csv.gz") else { return };
+    let Some(file) = recorded_data_set("yoochoose100k.csv.gz") else { return };
     let json = tempfile::NamedTempFile::new().unwrap();
     let arguments = [
         "train",
@@ -335,9 +343,9 @@ fn recorded_shop_is_learned() {
         "--json",
         json.path().to_str().unwrap(),
     ];
-    let output = run(&arguments);
+    let output = run_sequor(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let figures = read(json.path());
+    let figures = read_json(json.path());
     assert_eq!(figures["evaluated_steps"], 6_654);
     assert!(figures["recall_at_20"].as_f64() >= Some(0.69) && figures["mrr_at_20"].as_f64() >= Some(0.36), "{figures}");
 }

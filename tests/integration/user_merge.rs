@@ -2,26 +2,26 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
+use crate::daemon::{Daemon, DaemonHome, run_sequor, view_event, wait_for};
 use crate::journal_dump::JournalDump;
 use crate::random::TestRng;
 
 /// Several shards, so that the two users of a merge are mostly on different ones.
-const SHARDS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
+const DAEMON_SETTINGS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
 
-fn merge(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
+fn merge_users(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
     let response = daemon.post(&format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
     (response.status, response.json())
 }
 
 fn event_at(second: i64, user: &str, item: &str) -> Value {
-    let mut event = event(&format!("{user}-{second}"), user, item);
+    let mut event = view_event(&format!("{user}-{second}"), user, item);
     event["timestamp"] = json!(1_700_000_000_000_i64 + second * 1000);
     event
 }
 
 /// The items of a user's sequence, oldest first.
-fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
+fn user_items(daemon: &Daemon, user: &str) -> Vec<String> {
     let response = daemon.get_admin(&format!("/admin/sessions/{user}"));
     assert_eq!(response.status, 200, "{}", response.body);
     response.json()["sequence"]
@@ -35,22 +35,22 @@ fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
 #[test]
 fn merged_user_takes_over_the_visitors_sequence() {
     let home = DaemonHome::new();
-    let daemon = home.start(&SHARDS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     daemon.send_events(&[
         event_at(1, "ann", "a"),
         event_at(2, "visitor", "b"),
         event_at(3, "ann", "c"),
         event_at(4, "visitor", "d"),
     ]);
-    let (status, receipt) = merge(&daemon, "ann", "visitor");
+    let (status, receipt) = merge_users(&daemon, "ann", "visitor");
     assert_eq!((status, &receipt["accepted"], &receipt["duplicates"]), (200, &json!(1), &json!(0)), "{receipt}");
-    assert_eq!(sequence(&daemon, "ann"), ["a", "b", "c", "d"]);
+    assert_eq!(user_items(&daemon, "ann"), ["a", "b", "c", "d"]);
     // Repeated and conflicting merges have no effect.
     for (into, from) in [("ann", "visitor"), ("bob", "visitor"), ("visitor", "ann")] {
-        assert_eq!(merge(&daemon, into, from).1["duplicates"], 1, "{from} into {into}");
+        assert_eq!(merge_users(&daemon, into, from).1["duplicates"], 1, "{from} into {into}");
     }
-    assert_eq!(merge(&daemon, "ann", "ann").0, 400);
-    assert_eq!(merge(&daemon, "ann", "").0, 400);
+    assert_eq!(merge_users(&daemon, "ann", "ann").0, 400);
+    assert_eq!(merge_users(&daemon, "ann", "").0, 400);
     // Later events and requests under the other id belong to the merged user, also by Segment's
     // calls.
     daemon.send_events(&[event_at(5, "visitor", "e")]);
@@ -62,7 +62,7 @@ fn merged_user_takes_over_the_visitors_sequence() {
     assert_eq!(daemon.post("/v1/batch", &identify.to_string()).status, 200);
     let anna = ["a", "b", "c", "d", "e", "f"];
     for id in ["visitor", "phone", "ann", "anna"] {
-        assert_eq!(sequence(&daemon, id), anna, "requested as {id}");
+        assert_eq!(user_items(&daemon, id), anna, "requested as {id}");
     }
     daemon.wait_until_learned(9);
     for id in ["visitor", "phone", "ann", "anna"] {
@@ -70,15 +70,15 @@ fn merged_user_takes_over_the_visitors_sequence() {
         assert_ne!(response.json()["fallback"], "unknown_user", "{id}: {}", response.body);
     }
     daemon.kill();
-    let daemon = home.start(&SHARDS);
-    assert_eq!(sequence(&daemon, "anna"), anna);
-    assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1, "the merge is known after a restart");
+    let daemon = home.start(&DAEMON_SETTINGS);
+    assert_eq!(user_items(&daemon, "anna"), anna);
+    assert_eq!(merge_users(&daemon, "bob", "visitor").1["duplicates"], 1, "the merge is known after a restart");
     daemon.send_events(&[event_at(6, "phone", "g")]);
-    assert_eq!(sequence(&daemon, "anna").last().unwrap(), "g");
+    assert_eq!(user_items(&daemon, "anna").last().unwrap(), "g");
     assert!(daemon.terminate().success());
     // After a clean stop, aliases are read from the store instead of the journal's tail.
-    let daemon = home.start(&SHARDS);
-    assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1);
+    let daemon = home.start(&DAEMON_SETTINGS);
+    assert_eq!(merge_users(&daemon, "bob", "visitor").1["duplicates"], 1);
     assert!(daemon.terminate().success());
     JournalDump::read(&home.data_dir());
 }
@@ -89,7 +89,7 @@ fn random_merges_and_kills_keep_sessions_consistent() {
     let mut random = TestRng(11);
     let mut second = 0;
     for round in 0..4 {
-        let daemon = home.start(&SHARDS);
+        let daemon = home.start(&DAEMON_SETTINGS);
         for _ in 0..40 {
             let events: Vec<_> = (0..1 + random.below(6))
                 .map(|_| {
@@ -120,7 +120,7 @@ fn random_merges_and_kills_keep_sessions_consistent() {
                 } else {
                     format!("user{}", random.below(5))
                 };
-                let (status, receipt) = merge(&daemon, &into, &from);
+                let (status, receipt) = merge_users(&daemon, &into, &from);
                 assert!(status == 200 || from == into, "{receipt}");
             }
         }
@@ -133,13 +133,16 @@ fn random_merges_and_kills_keep_sessions_consistent() {
         daemon.kill();
         JournalDump::read(&home.data_dir());
     }
-    assert!(home.start(&SHARDS).terminate().success());
+    assert!(home.start(&DAEMON_SETTINGS).terminate().success());
     JournalDump::read(&home.data_dir());
     let data = home.data_dir();
     let mut on = ["verify", "--data-dir", data.to_str().unwrap()];
-    let settings: Vec<_> =
-        crate::daemon::SMALL_NETWORK.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
-    let verified = run(&[&on[..], &settings].concat());
+    let settings: Vec<_> = crate::daemon::SMALL_NETWORK_SETTINGS
+        .iter()
+        .chain(&DAEMON_SETTINGS)
+        .flat_map(|setting| ["--set", setting])
+        .collect();
+    let verified = run_sequor(&[&on[..], &settings].concat());
     assert!(
         verified.status.success(),
         "{}{}",
@@ -148,7 +151,7 @@ fn random_merges_and_kills_keep_sessions_consistent() {
     );
     let before = std::fs::read(newest_checkpoint(&home)).unwrap();
     on[0] = "rebuild";
-    let rebuilt = run(&[&on[..], &settings].concat());
+    let rebuilt = run_sequor(&[&on[..], &settings].concat());
     assert!(
         rebuilt.status.success(),
         "{}{}",
@@ -165,12 +168,12 @@ fn newest_checkpoint(home: &DaemonHome) -> std::path::PathBuf {
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
 
-/// A site whose template printed `undefined` for every visitor without an id once merged all of
-/// them, for good.
+/// Regression test: a site whose template printed `undefined` for every visitor without an id
+/// merged all these visitors permanently.
 #[test]
 fn placeholder_ids_are_never_merged() {
     let home = DaemonHome::new();
-    let daemon = home.start(&SHARDS);
+    let daemon = home.start(&DAEMON_SETTINGS);
     daemon.send_events(&[event_at(1, "undefined", "a"), event_at(2, "ann", "b"), event_at(3, "bob", "c")]);
     for id in ["undefined", "null", "NULL", "0", "Guest", " ", "[object Object]"] {
         let batch = json!({ "batch": [
@@ -192,17 +195,18 @@ fn placeholder_ids_are_never_merged() {
                 && answer.json()["warnings"][0]["reason"].as_str().unwrap().contains("events.placeholder_ids")
         );
         if !id.trim().is_empty() {
-            assert_eq!(merge(&daemon, "ann", id).0, 400, "{id}");
+            assert_eq!(merge_users(&daemon, "ann", id).0, 400, "{id}");
         }
     }
-    // JSON numbers, and an id that is no placeholder of the list.
+    // The next requests contain a JSON number as an id, and an id that is not on the placeholder
+    // list.
     let zero = daemon.post("/v1/identify", r#"{"anonymousId":0,"userId":"ann"}"#).json();
     assert_eq!(zero["warnings"][0]["code"], "placeholder_id", "{zero}");
     assert_eq!(daemon.next_offset(), 3, "nothing was merged");
     assert_eq!(daemon.metric("sequor_refused_merges_total"), 7.0 * 3.0 + 6.0 + 1.0);
-    assert_eq!(daemon.log().matches("asked to merge a placeholder id").count(), 1);
+    assert_eq!(daemon.read_home_log().matches("asked to merge a placeholder id").count(), 1);
     drop(daemon);
 
     let daemon = home.start(&["events.placeholder_ids=[\"demo\"]"]);
-    assert_eq!((merge(&daemon, "ann", "demo").0, merge(&daemon, "ann", "guest").0), (400, 200));
+    assert_eq!((merge_users(&daemon, "ann", "demo").0, merge_users(&daemon, "ann", "guest").0), (400, 200));
 }

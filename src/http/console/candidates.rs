@@ -4,28 +4,28 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use crate::http::console::format::{NO_VALUE, detail_path, format_bytes, format_count};
+use crate::http::console::format::{NO_VALUE, detail_page_path, format_bytes, format_count};
 use crate::http::console::layout::{page as written, share_bar};
 use crate::http::routes::admin::candidates::{CandidateSourcesView, ClusterView};
 use crate::http::state::ApiState;
 
 /// Largest number of clusters in the table.
-const MAX_SHOWN: usize = 50;
+const MAX_SHOWN_CLUSTERS: usize = 50;
 /// Size of the map in SVG units.
-const SIDE: f32 = 600.0;
+const MAP_SIZE: f32 = 600.0;
 /// Margin around the map.
-const MARGIN: f32 = 24.0;
+const MAP_MARGIN: f32 = 24.0;
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| content(&recall)))
+    written("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| page_content(&recall)))
 }
 
-fn content(recall: &CandidateSourcesView) -> Markup {
+fn page_content(recall: &CandidateSourcesView) -> Markup {
     html! {
         p.lead { "The candidate sources and item clusters. Weights version " (format_count(recall.weights_version)) "." }
         section.card {
             h2 { "Sources" }
-            (sources(recall))
+            (sources_section(recall))
         }
         section.card {
             h2 { "Map" }
@@ -33,21 +33,21 @@ fn content(recall: &CandidateSourcesView) -> Markup {
                 "Item embeddings, projected to their two principal components: " span.key-pos { (format_count(recall.clusters.len() as u64)) " clusters" } ", sized by their number of items, and the "
                 span.key-neg { (format_count(recall.items.len() as u64)) " most popular items" } "."
             }
-            @if recall.items.is_empty() { p.empty { "The network has no item embeddings yet." } } @else { (map(recall)) }
+            @if recall.items.is_empty() { p.empty { "The network has no item embeddings yet." } } @else { (item_map_section(recall)) }
         }
         section.card {
             h2 { "Clusters" }
             @if recall.clusters.is_empty() {
                 p.empty { "There are no clusters yet. Items are clustered every " code { "clusters.every" } " entries." }
             } @else {
-                p.note { "The largest " (recall.clusters.len().min(MAX_SHOWN)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
-                (clusters(recall.clusters.get(..MAX_SHOWN).unwrap_or(&recall.clusters)))
+                p.note { "The largest " (recall.clusters.len().min(MAX_SHOWN_CLUSTERS)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
+                (clusters_section(recall.clusters.get(..MAX_SHOWN_CLUSTERS).unwrap_or(&recall.clusters)))
             }
         }
     }
 }
 
-fn sources(recall: &CandidateSourcesView) -> Markup {
+fn sources_section(recall: &CandidateSourcesView) -> Markup {
     let largest = recall.sources.iter().map(|source| source.bytes).max().unwrap_or(0).max(1) as f64;
     html! {
         div.scroll tabindex="0" role="region" aria-label="Sources" {
@@ -71,7 +71,7 @@ fn sources(recall: &CandidateSourcesView) -> Markup {
     }
 }
 
-fn map(recall: &CandidateSourcesView) -> Markup {
+fn item_map_section(recall: &CandidateSourcesView) -> Markup {
     let points =
         || recall.clusters.iter().map(|cluster| cluster.position).chain(recall.items.iter().map(|item| item.position));
     let extent = |axis: usize| {
@@ -79,10 +79,10 @@ fn map(recall: &CandidateSourcesView) -> Markup {
         (along().fold(f32::INFINITY, f32::min), along().fold(f32::NEG_INFINITY, f32::max))
     };
     let ((left, right), (low, high)) = (extent(0), extent(1));
-    let scale = (SIDE - 2.0 * MARGIN) / (right - left).max(high - low).max(f32::MIN_POSITIVE);
-    let x = |at: [f32; 2]| format!("{:.1}", MARGIN + (at[0] - left) * scale);
-    let y = |at: [f32; 2]| format!("{:.1}", MARGIN + (high - at[1]) * scale);
-    let (width, height) = (2.0 * MARGIN + (right - left) * scale, 2.0 * MARGIN + (high - low) * scale);
+    let scale = (MAP_SIZE - 2.0 * MAP_MARGIN) / (right - left).max(high - low).max(f32::MIN_POSITIVE);
+    let x = |at: [f32; 2]| format!("{:.1}", MAP_MARGIN + (at[0] - left) * scale);
+    let y = |at: [f32; 2]| format!("{:.1}", MAP_MARGIN + (high - at[1]) * scale);
+    let (width, height) = (2.0 * MAP_MARGIN + (right - left) * scale, 2.0 * MAP_MARGIN + (high - low) * scale);
     let largest = recall.clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f32;
     let label = format!(
         "Map of {} clusters and {} items; the clusters are in the table below",
@@ -101,7 +101,7 @@ fn map(recall: &CandidateSourcesView) -> Markup {
     }
 }
 
-fn clusters(clusters: &[ClusterView]) -> Markup {
+fn clusters_section(clusters: &[ClusterView]) -> Markup {
     let largest = clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f64;
     html! {
         div.scroll tabindex="0" role="region" aria-label="Clusters" {
@@ -112,7 +112,7 @@ fn clusters(clusters: &[ClusterView]) -> Markup {
                         tr {
                             th.number scope="row" { (cluster.cluster) }
                             td.metered { (share_bar(cluster.size as f64 / largest)) span { (format_count(cluster.size as u64)) } }
-                            td { span.tags { @for item in &cluster.top_items { a.tag href=(detail_path("/console/items", item)) { (item) } } } }
+                            td { span.tags { @for item in &cluster.top_items { a.tag href=(detail_page_path("/console/items", item)) { (item) } } } }
                         }
                     }
                 }

@@ -23,10 +23,10 @@ pub(in crate::http) struct TimeChart<'a> {
 }
 
 /// Largest number of rows in the table.
-const ROWS: usize = 12;
+const MAX_TABLE_ROWS: usize = 12;
 /// Size of the plot in SVG units. The browser scales it to the available space.
-const WIDTH: f64 = 600.0;
-const HEIGHT: f64 = 160.0;
+const PLOT_WIDTH: f64 = 600.0;
+const PLOT_HEIGHT: f64 = 160.0;
 
 impl TimeChart<'_> {
     /// Renders the chart. `console.js` refreshes the chart while the page is open.
@@ -34,7 +34,7 @@ impl TimeChart<'_> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) =
             points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
-        let top = round_up(points().map(|(_, y)| *y).fold(0.0, f64::max));
+        let top = round_up_to_axis_value(points().map(|(_, y)| *y).fold(0.0, f64::max));
         html! {
             figure.card.chart id=(self.id) data-fresh {
                 figcaption {
@@ -42,7 +42,7 @@ impl TimeChart<'_> {
                     ul.legend {
                         @for (number, line) in self.lines.iter().enumerate() {
                             li {
-                                svg.key viewBox="0 0 20 8" aria-hidden="true" focusable="false" { path class=(class(number)) d="M0 4 H20" {} }
+                                svg.key viewBox="0 0 20 8" aria-hidden="true" focusable="false" { path class=(css_class(number)) d="M0 4 H20" {} }
                                 (line.name)
                                 @if let Some((_, y)) = line.points.last() { strong { ((self.format_y)(*y)) } }
                             }
@@ -51,18 +51,18 @@ impl TimeChart<'_> {
                 }
                 @if left < right {
                     div.plot {
-                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (shorten(&(self.format_y)(top * part))) } } }
-                        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(self.describe()) {
-                            @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { path.grid d=(format!("M0 {} H{WIDTH}", HEIGHT * part)) {} }
+                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (trim_trailing_zeros(&(self.format_y)(top * part))) } } }
+                        svg viewBox=(format!("0 0 {PLOT_WIDTH} {PLOT_HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(self.text_description()) {
+                            @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { path.grid d=(format!("M0 {} H{PLOT_WIDTH}", PLOT_HEIGHT * part)) {} }
                             @for (number, line) in self.lines.iter().enumerate() {
-                                path class=(class(number)) d=(svg_path(&line.points, (left, right), top)) {}
+                                path class=(css_class(number)) d=(svg_path(&line.points, (left, right), top)) {}
                             }
                         }
                         div.acrosses aria-hidden="true" {
                             @for part in [0.0, 0.5, 1.0] { span { ((self.x_axis.1)(left + (right - left) * part)) } }
                         }
                     }
-                    (self.table())
+                    (self.values_table())
                 } @else {
                     p.empty { "Not enough data yet." }
                 }
@@ -70,7 +70,7 @@ impl TimeChart<'_> {
         }
     }
 
-    fn describe(&self) -> String {
+    fn text_description(&self) -> String {
         let ends = self.lines.iter().filter_map(|line| {
             let ((_, first), (_, last)) = line.points.first().zip(line.points.last())?;
             Some(format!("{} from {} to {}", line.name, (self.format_y)(*first), (self.format_y)(*last)))
@@ -78,9 +78,9 @@ impl TimeChart<'_> {
         format!("{}: {}", self.title, ends.collect::<Vec<_>>().join("; "))
     }
 
-    fn table(&self) -> Markup {
+    fn values_table(&self) -> Markup {
         let longest = self.lines.iter().map(|line| line.points.len()).max().unwrap_or(0);
-        let step = longest.div_ceil(ROWS).max(1);
+        let step = longest.div_ceil(MAX_TABLE_ROWS).max(1);
         let row = |place: usize| self.lines.iter().find_map(|line| line.points.get(place)).map(|(x, _)| *x);
         html! {
             details {
@@ -106,20 +106,24 @@ impl TimeChart<'_> {
 }
 
 /// Removes trailing zeros from an axis label: `0.5000` becomes 0.5, `10.0 ms` becomes 10 ms.
-fn shorten(label: &str) -> String {
+fn trim_trailing_zeros(label: &str) -> String {
     let (number, unit) = label.split_at(label.find(' ').unwrap_or(label.len()));
     let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
     format!("{number}{unit}")
 }
 
-fn class(number: usize) -> &'static str {
+fn css_class(number: usize) -> &'static str {
     if number == 0 { "line first" } else { "line second" }
 }
 
 /// The SVG path of a line.
 fn svg_path(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> String {
     let place = |(x, y): &(f64, f64)| {
-        format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT)
+        format!(
+            "{:.1} {:.1}",
+            (x - left) / (right - left) * PLOT_WIDTH,
+            PLOT_HEIGHT - (y / top).clamp(0.0, 1.0) * PLOT_HEIGHT
+        )
     };
     points
         .iter()
@@ -129,7 +133,7 @@ fn svg_path(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> Strin
 }
 
 /// Rounds a value up to 1, 2, 4, 5 or 8 times a power of ten.
-fn round_up(value: f64) -> f64 {
+fn round_up_to_axis_value(value: f64) -> f64 {
     if value <= 0.0 || !value.is_finite() {
         return 1.0;
     }
@@ -143,8 +147,8 @@ mod tests {
 
     #[test]
     fn axis_ends_at_a_round_value() {
-        assert_eq!(["0.5000", "10.0 ms", "4,000", "0.000"].map(shorten), ["0.5", "10 ms", "4,000", "0"]);
-        assert_eq!([0.0, 0.71, 1.0, 3.1, 8.1, 420.0].map(round_up), [1.0, 0.8, 1.0, 4.0, 10.0, 500.0]);
+        assert_eq!(["0.5000", "10.0 ms", "4,000", "0.000"].map(trim_trailing_zeros), ["0.5", "10 ms", "4,000", "0"]);
+        assert_eq!([0.0, 0.71, 1.0, 3.1, 8.1, 420.0].map(round_up_to_axis_value), [1.0, 0.8, 1.0, 4.0, 10.0, 500.0]);
     }
 
     #[test]
@@ -168,7 +172,7 @@ mod tests {
                 && drawn.contains("T: L from y0 to y58"),
             "{drawn}"
         );
-        assert!(drawn.matches("<th scope=\"row\">").count() <= ROWS);
+        assert!(drawn.matches("<th scope=\"row\">").count() <= MAX_TABLE_ROWS);
         assert!(chart(vec![(1.0, 1.0)]).render().into_string().contains("Not enough data"));
     }
 }

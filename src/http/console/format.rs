@@ -63,11 +63,11 @@ pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
 }
 
 /// The characters to percent-encode in a path segment.
-const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const PATH_SEGMENT_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The path of the page of a user or an item below `parent`, such as `/console/items`.
-pub(in crate::http) fn detail_path(parent: &str, id: &str) -> String {
-    format!("{parent}/{}", utf8_percent_encode(id, PATH_SEGMENT))
+pub(in crate::http) fn detail_page_path(parent: &str, id: &str) -> String {
+    format!("{parent}/{}", utf8_percent_encode(id, PATH_SEGMENT_ENCODE_SET))
 }
 
 #[cfg(test)]
@@ -88,6 +88,6 @@ mod tests {
 
     #[test]
     fn escapes_an_id_as_one_path_segment() {
-        assert_eq!(detail_path("/console/items", "a/b c?ü"), "/console/items/a%2Fb%20c%3F%C3%BC");
+        assert_eq!(detail_page_path("/console/items", "a/b c?ü"), "/console/items/a%2Fb%20c%3F%C3%BC");
     }
 }

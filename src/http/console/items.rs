@@ -5,24 +5,24 @@ use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 
 use crate::domain::Item;
-use crate::http::console::format::{NO_VALUE, detail_path, format_count, format_timestamp};
-use crate::http::console::layout::{page, share_bar, tile};
-use crate::http::console::sessions::heat_strip;
+use crate::http::console::format::{NO_VALUE, detail_page_path, format_count, format_timestamp};
+use crate::http::console::layout::{page, share_bar, value_tile};
+use crate::http::console::sessions::render_heat_strip;
 use crate::http::routes::admin::items::{ItemSearchQuery, ItemSearchResult, ItemSummary, ItemView};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
 /// The path of the item pages.
-const PATH: &str = "/console/items";
+const ITEMS_PATH: &str = "/console/items";
 
 pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<ItemSearchQuery>) -> HttpResponse {
-    page("Items", "Items", listed(api, query.into_inner()).await)
+    page("Items", "Items", list_content(api, query.into_inner()).await)
 }
 
-async fn listed(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, Problem> {
+async fn list_content(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, Problem> {
     let items = ItemSearchResult::read(api, &query).await?;
     Ok(html! {
-        form.search action=(PATH) method="get" role="search" {
+        form.search action=(ITEMS_PATH) method="get" role="search" {
             label for="query" { "Item id contains" }
             input id="query" name="query" type="search" value=(query.query) autocomplete="off" spellcheck="false";
             button { "Search" }
@@ -43,7 +43,7 @@ async fn listed(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, P
                             th.number scope="col" { "Price" }
                             th scope="col" { "State" }
                         } }
-                        tbody { @for line in &items.items { (row(line)) } }
+                        tbody { @for line in &items.items { (item_row(line)) } }
                     }
                 }
             }
@@ -51,23 +51,23 @@ async fn listed(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, P
     })
 }
 
-fn row(line: &ItemSummary) -> Markup {
+fn item_row(line: &ItemSummary) -> Markup {
     let counts = line.counts.as_ref();
     let known = line.attributes.as_ref();
     html! {
         tr {
-            th scope="row" { a href=(detail_path(PATH, &line.item)) { (line.item) } }
+            th scope="row" { a href=(detail_page_path(ITEMS_PATH, &line.item)) { (line.item) } }
             td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.hour))) }
             td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.day))) }
             td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format_count(u64::from(counts.sessions)))) }
             td { (known.map(|item| item.categories.join(", ")).filter(|names| !names.is_empty()).unwrap_or_else(|| NO_VALUE.to_owned())) }
             td.number { (known.and_then(|item| item.price).map_or(NO_VALUE.to_owned(), |price| price.to_string())) }
-            td { (state(known)) }
+            td { (availability_badge(known)) }
         }
     }
 }
 
-fn state(item: Option<&Item>) -> Markup {
+fn availability_badge(item: Option<&Item>) -> Markup {
     html! { @match item {
         None => span.badge data-state="bad" { "deleted" },
         Some(item) if !item.available => span.badge data-state="warn" { "not available" },
@@ -78,30 +78,30 @@ fn state(item: Option<&Item>) -> Markup {
 pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
-    page("Items", &title, ItemView::read(api, item).await.map(|view| shown(&view)))
+    page("Items", &title, ItemView::read(api, item).await.map(|view| item_content(&view)))
 }
 
-fn shown(view: &ItemView) -> Markup {
+fn item_content(view: &ItemView) -> Markup {
     let format_counts = |format: &dyn Fn(&crate::learner::ItemCounts) -> String| {
         view.counts.as_ref().map_or(NO_VALUE.to_owned(), format)
     };
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
-        p.lead { (state(view.attributes.as_ref())) " Item number " (view.number) "." }
+        p.lead { (availability_badge(view.attributes.as_ref())) " Item number " (view.number) "." }
         dl.tiles.six {
-            (tile("Half-life 300", &format_counts(&|counts| format!("{:.1}", counts.hour)), None, "target events, decayed"))
-            (tile("Half-life 5,000", &format_counts(&|counts| format!("{:.1}", counts.day)), None, "target events, decayed"))
-            (tile("Sessions", &format_counts(&|counts| format_count(u64::from(counts.sessions))), None, "with a target event"))
-            (tile("First event", &format_counts(&|counts| format_count(counts.first)), None, "journal offset"))
-            (tile("Latest event", &format_counts(&|counts| format_count(counts.last)), None, "journal offset"))
-            (tile("Cluster", &view.cluster.map_or(NO_VALUE.to_owned(), |cluster| cluster.to_string()), None, "nearest cluster"))
+            (value_tile("Half-life 300", &format_counts(&|counts| format!("{:.1}", counts.hour)), None, "target events, decayed"))
+            (value_tile("Half-life 5,000", &format_counts(&|counts| format!("{:.1}", counts.day)), None, "target events, decayed"))
+            (value_tile("Sessions", &format_counts(&|counts| format_count(u64::from(counts.sessions))), None, "with a target event"))
+            (value_tile("First event", &format_counts(&|counts| format_count(counts.first)), None, "journal offset"))
+            (value_tile("Latest event", &format_counts(&|counts| format_count(counts.last)), None, "journal offset"))
+            (value_tile("Cluster", &view.cluster.map_or(NO_VALUE.to_owned(), |cluster| cluster.to_string()), None, "nearest cluster"))
         }
-        @if let Some(item) = &view.attributes { (attributes(item)) }
+        @if let Some(item) = &view.attributes { (attributes_section(item)) }
         @if let Some(embedding) = &view.embedding {
             section.card {
                 h2 { "Embedding" }
                 p.note { "The item's vector in the network: " (embedding.len()) " values, " span.key-pos { "above 0" } " and " span.key-neg { "below 0" } "." }
-                (heat_strip("embedding", embedding))
+                (render_heat_strip("embedding", embedding))
             }
         }
         section.card {
@@ -114,7 +114,7 @@ fn shown(view: &ItemView) -> Markup {
                             @for (place, other) in view.similar.iter().enumerate() {
                                 tr {
                                     td.number { (place + 1) }
-                                    th scope="row" { a href=(detail_path(PATH, &other.item_id)) { (other.item_id) } }
+                                    th scope="row" { a href=(detail_page_path(ITEMS_PATH, &other.item_id)) { (other.item_id) } }
                                     td.metered { (share_bar(f64::from(other.score / highest))) span { (format!("{:.3}", other.score)) } }
                                     td { (other.source.as_str()) }
                                 }
@@ -127,7 +127,7 @@ fn shown(view: &ItemView) -> Markup {
     }
 }
 
-fn attributes(item: &Item) -> Markup {
+fn attributes_section(item: &Item) -> Markup {
     let or_none = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| NO_VALUE.to_owned());
     let rows = [
         ("Categories", or_none(Some(item.categories.join(", ")))),

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, html};
 use crate::http::schema::problem::Problem;
 
 /// The pages in the navigation.
-const PAGES: [(&str, &str); 6] = [
+const NAVIGATION_PAGES: [(&str, &str); 6] = [
     ("Overview", "/console"),
     ("Sessions", "/console/sessions"),
     ("Items", "/console/items"),
@@ -18,7 +18,7 @@ const PAGES: [(&str, &str); 6] = [
 /// Renders a page, or the problem that prevented it. `place` is the page's name in the navigation.
 pub(in crate::http) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
-        Ok(content) => render(HttpResponse::Ok(), place, title, content),
+        Ok(content) => render_page(HttpResponse::Ok(), place, title, content),
         Err(problem) => self::problem_page(&problem),
     }
 }
@@ -27,14 +27,19 @@ pub(in crate::http) fn page(place: &str, title: &str, content: Result<Markup, Pr
 pub(in crate::http) fn problem_page(problem: &Problem) -> HttpResponse {
     let content = html! {
         section.card {
-            p { (problem.detail()) }
+            p { (problem.detail_text()) }
             p { a href="/console" { "Back to the overview" } }
         }
     };
-    render(HttpResponse::build(problem.status_code()), "", problem.title(), content)
+    render_page(HttpResponse::build(problem.status_code()), "", problem.title_text(), content)
 }
 
-fn render(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str, content: Markup) -> HttpResponse {
+fn render_page(
+    mut response: actix_web::HttpResponseBuilder,
+    place: &str,
+    title: &str,
+    content: Markup,
+) -> HttpResponse {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -52,7 +57,7 @@ fn render(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str
                 header.bar {
                     a.brand href="/console" { img src="/console/icon.svg" alt="" width="24" height="24"; "Sequor" }
                     nav aria-label="Pages" {
-                        @for (name, href) in PAGES {
+                        @for (name, href) in NAVIGATION_PAGES {
                             a href=(href) aria-current=[(name == place).then_some("page")] { (name) }
                         }
                     }
@@ -79,7 +84,7 @@ fn render(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str
 
 /// A value with its name. `live` is the path of the value in the live status, and the value's
 /// format.
-pub(in crate::http) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
+pub(in crate::http) fn value_tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
     html! {
         div.tile {
             dt { (name) }
@@ -102,7 +107,7 @@ pub(in crate::http) fn share_bar(share: f64) -> Markup {
 
 /// A form whose fields `console.js` sends as JSON. The script shows `done` on success; names in
 /// braces stand for members of the response.
-pub(in crate::http) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
+pub(in crate::http) fn operation_form(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
     html! {
         form.act data-post=(to) data-confirm=[confirm] data-done=(done) {
             div.fields { (content) }

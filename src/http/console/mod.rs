@@ -23,13 +23,13 @@ use crate::http::middleware::auth::{Authorizer, RequiredAccess};
 use crate::http::schema::problem::Problem;
 
 /// The content security policy: only resources of the service, no inline script or style.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
+const CONSOLE_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
 /// Registers the pages below `/console`, with the headers that restrict them.
 pub(in crate::http) fn register(config: &mut ServiceConfig, pages: fn(&mut ServiceConfig)) {
     let headers = DefaultHeaders::new()
-        .add((CONTENT_SECURITY_POLICY, POLICY))
+        .add((CONTENT_SECURITY_POLICY, CONSOLE_SECURITY_POLICY))
         .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .add((REFERRER_POLICY, "no-referrer"))
         .add((CACHE_CONTROL, "no-store"));
@@ -56,6 +56,6 @@ async fn not_found(request: HttpRequest, authorizer: Data<Authorizer>) -> HttpRe
     }
 }
 
-pub(in crate::http) async fn home() -> HttpResponse {
+pub(in crate::http) async fn redirect_to_console() -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, "/console")).finish()
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::http::console::chart::{ChartLine, TimeChart};
 use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_seconds, format_timestamp};
-use crate::http::console::layout::{act, page as written, tile};
+use crate::http::console::layout::{operation_form, page as written, value_tile};
 use crate::http::console::overview::format_clock_time;
 use crate::http::routes::admin::model::{ModelStatus, model_status};
 use crate::http::schema::problem::Problem;
@@ -14,10 +14,10 @@ use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Model", "Model", content(api).await)
+    written("Model", "Model", page_content(api).await)
 }
 
-async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
+async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let (status, history) = (ServiceStatus::read(&api), ServiceHistory::read(&api));
     let model = model_status(&api).await?;
     let learning = &status.learning;
@@ -32,20 +32,20 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
     };
     Ok(html! {
         dl.tiles.four {
-            (tile("Weights", &format_count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
-            (tile("Learned up to", &format_count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
-            (tile("Latest loss", &loss(learning.latest_loss), Some(("learning.latest_loss", "ratio")), "nats"))
-            (tile("Mean loss", &loss(learning.mean_loss), Some(("learning.mean_loss", "ratio")), "nats, all batches"))
-            (tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained"))
-            (tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained"))
-            (tile("Skipped", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "non-finite batches"))
-            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
+            (value_tile("Weights", &format_count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
+            (value_tile("Learned up to", &format_count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
+            (value_tile("Latest loss", &loss(learning.latest_loss), Some(("learning.latest_loss", "ratio")), "nats"))
+            (value_tile("Mean loss", &loss(learning.mean_loss), Some(("learning.mean_loss", "ratio")), "nats, all batches"))
+            (value_tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained"))
+            (value_tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained"))
+            (value_tile("Skipped", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "non-finite batches"))
+            (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
         }
-        div.charts { (chart.render()) (steering(&model)) }
+        div.charts { (chart.render()) (control_section(&model)) }
         section.card {
             h2 { "Checkpoints" }
             p.note { "A rollback replaces the model by the state of a checkpoint. It is recorded in the journal, so that every replay repeats it. To undo a rollback, roll back to a later checkpoint." }
-            (act("/admin/model/checkpoint", None, "Checkpoint written at offset {offset}.", html! { button { "Write a checkpoint" } }))
+            (operation_form("/admin/model/checkpoint", None, "Checkpoint written at offset {offset}.", html! { button { "Write a checkpoint" } }))
             div id="checkpoints" data-fresh {
                 @if model.checkpoints.is_empty() { p.empty { "There are no checkpoints yet." } } @else {
                     div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
@@ -55,7 +55,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
                                 @for (place, checkpoint) in model.checkpoints.iter().rev().enumerate() {
                                     tr {
                                         th.number scope="row" { (format_count(checkpoint.offset)) }
-                                        td { (roll_back(checkpoint.offset)) }
+                                        td { (rollback_form(checkpoint.offset)) }
                                         td.number { (format_bytes(checkpoint.bytes)) }
                                         td { (format_timestamp(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } @if checkpoint.discarded { " " span.badge { "discarded" } } }
                                     }
@@ -66,16 +66,16 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
                 }
             }
         }
-        (acts(&model))
+        (operations_section(&model))
     })
 }
 
-fn roll_back(offset: u64) -> Markup {
+fn rollback_form(offset: u64) -> Markup {
     let question = format!(
         "Roll the model back to the checkpoint at offset {}? Later learning is discarded; the journal is unchanged.",
         format_count(offset)
     );
-    act(
+    operation_form(
         "/admin/model/rollback",
         Some(&question),
         "Rolled back to offset {to}.",
@@ -87,7 +87,7 @@ fn roll_back(offset: u64) -> Markup {
 }
 
 /// The forms that control learning.
-fn steering(model: &ModelStatus) -> Markup {
+fn control_section(model: &ModelStatus) -> Markup {
     html! {
         section.card {
             h2 { "Control" }
@@ -97,11 +97,11 @@ fn steering(model: &ModelStatus) -> Markup {
                 div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NO_VALUE.to_owned(), |rate| rate.to_string())) } }
             }
             div.row {
-                (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button disabled[model.paused] data-disabled-by="learning.paused" { "Pause learning" } }))
-                (act("/admin/model/resume", None, "Resumed at offset {offset}.", html! { button disabled[!model.paused] data-enabled-by="learning.paused" { "Resume learning" } }))
-                (act("/admin/recall/recluster", None, "Clustering starts at offset {offset}.", html! { button { "Recluster" } }))
+                (operation_form("/admin/model/pause", None, "Paused at offset {offset}.", html! { button disabled[model.paused] data-disabled-by="learning.paused" { "Pause learning" } }))
+                (operation_form("/admin/model/resume", None, "Resumed at offset {offset}.", html! { button disabled[!model.paused] data-enabled-by="learning.paused" { "Resume learning" } }))
+                (operation_form("/admin/recall/recluster", None, "Clustering starts at offset {offset}.", html! { button { "Recluster" } }))
             }
-            (act("/admin/model/learning-rate", None, "In effect from offset {offset} on.", html! {
+            (operation_form("/admin/model/learning-rate", None, "In effect from offset {offset} on.", html! {
                 label for="rate" { "New learning rate" }
                 input id="rate" name="value" data-type="number" inputmode="decimal" required title="above 0, at most 10" pattern="[0-9.eE+\\-]+" placeholder="0.05";
                 button { "Set" }
@@ -110,7 +110,7 @@ fn steering(model: &ModelStatus) -> Markup {
     }
 }
 
-fn acts(model: &ModelStatus) -> Markup {
+fn operations_section(model: &ModelStatus) -> Markup {
     html! {
         section.card {
             h2 { "Operations" }

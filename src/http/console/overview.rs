@@ -6,52 +6,52 @@ use maud::{Markup, html};
 
 use crate::http::console::chart::{ChartLine, TimeChart};
 use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_rate, format_ratio, format_seconds};
-use crate::http::console::layout::{page as written, tile};
+use crate::http::console::layout::{page as written, value_tile};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::http::status::history::StatusSample;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Overview", "Overview", content(&api).await)
+    written("Overview", "Overview", page_content(&api).await)
 }
 
-async fn content(api: &ApiState) -> Result<Markup, Problem> {
+async fn page_content(api: &ApiState) -> Result<Markup, Problem> {
     let (status, history) = (ServiceStatus::read(api), ServiceHistory::read(api));
     let ServiceStatus { journal, learning, quality, catalog, rates: current, .. } = &status;
     let latency = |value: Option<f64>| value.map_or(NO_VALUE.to_owned(), format_seconds);
     Ok(html! {
         p.lead {
-            span.badge data-live="ready" data-format="ready" data-state=(if status.ready { "good" } else { "bad" }) { (readiness(status.ready)) }
+            span.badge data-live="ready" data-format="ready" data-state=(if status.ready { "good" } else { "bad" }) { (readiness_text(status.ready)) }
             " Sequor " (status.version) "."
         }
         dl.tiles.five {
-            (tile("Recall@20", &format_ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
-            (tile("MRR@20", &format_ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
-            (tile("NDCG@20", &format_ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
-            (tile("Events per second", &format_rate(current.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
-            (tile("Recommendations per second", &format_rate(current.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
-            (tile("Latency, median", &latency(current.latency_p50), Some(("pace.latency_p50", "seconds")), "of recommendations, last 10 s"))
-            (tile("Latency, p99", &latency(current.latency_p99), Some(("pace.latency_p99", "seconds")), "of recommendations, last 10 s"))
-            (tile("Learner lag", &format_count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
-            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
-            (tile("Quarantine", &format_count(status.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
-            (tile("Journal", &format_count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
-            (tile("Users", &format_count(status.users as u64), Some(("users", "count")), "known"))
-            (tile("Items", &format_count(catalog.items as u64), Some(("catalog.items", "count")), "known"))
-            (tile("In flight", &format_count(status.in_flight.entries as u64), Some(("in_flight.entries", "count")), &format!("of {}", format_count(status.in_flight.bound as u64))))
-            (tile("Disk usage", &format_bytes(journal.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "database"))
+            (value_tile("Recall@20", &format_ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
+            (value_tile("MRR@20", &format_ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
+            (value_tile("NDCG@20", &format_ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
+            (value_tile("Events per second", &format_rate(current.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
+            (value_tile("Recommendations per second", &format_rate(current.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
+            (value_tile("Latency, median", &latency(current.latency_p50), Some(("pace.latency_p50", "seconds")), "of recommendations, last 10 s"))
+            (value_tile("Latency, p99", &latency(current.latency_p99), Some(("pace.latency_p99", "seconds")), "of recommendations, last 10 s"))
+            (value_tile("Learner lag", &format_count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
+            (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
+            (value_tile("Quarantine", &format_count(status.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
+            (value_tile("Journal", &format_count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
+            (value_tile("Users", &format_count(status.users as u64), Some(("users", "count")), "known"))
+            (value_tile("Items", &format_count(catalog.items as u64), Some(("catalog.items", "count")), "known"))
+            (value_tile("In flight", &format_count(status.in_flight.entries as u64), Some(("in_flight.entries", "count")), &format!("of {}", format_count(status.in_flight.bound as u64))))
+            (value_tile("Disk usage", &format_bytes(journal.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "database"))
         }
         div.charts {
             (quality_chart(&history))
-            (throughput(&history.samples))
-            (latencies(&history.samples))
-            (lag(&history.samples))
+            (throughput_chart(&history.samples))
+            (latency_chart(&history.samples))
+            (lag_chart(&history.samples))
         }
     })
 }
 
-fn readiness(ready: bool) -> &'static str {
+fn readiness_text(ready: bool) -> &'static str {
     if ready { "ready" } else { "not ready" }
 }
 
@@ -86,7 +86,7 @@ pub(in crate::http) fn format_clock_time(at: f64) -> String {
 }
 
 /// The rate per second between consecutive samples of a running total.
-fn rates(samples: &[StatusSample], total: impl Fn(&StatusSample) -> f64) -> Vec<(f64, f64)> {
+fn rates_between_samples(samples: &[StatusSample], total: impl Fn(&StatusSample) -> f64) -> Vec<(f64, f64)> {
     let step = |pair: &[StatusSample]| match pair {
         [before, after] if after.at > before.at => {
             Some((after.at as f64, (total(after) - total(before)).max(0.0) * 1000.0 / (after.at - before.at) as f64))
@@ -96,21 +96,21 @@ fn rates(samples: &[StatusSample], total: impl Fn(&StatusSample) -> f64) -> Vec<
     samples.windows(2).filter_map(step).collect()
 }
 
-fn throughput(samples: &[StatusSample]) -> Markup {
+fn throughput_chart(samples: &[StatusSample]) -> Markup {
     TimeChart {
         id: "throughput",
         title: "Throughput",
         x_axis: ("Time (UTC)", &format_clock_time),
         format_y: &format_rate,
         lines: vec![
-            ChartLine { name: "events/s", points: rates(samples, |sample| sample.events) },
-            ChartLine { name: "recommendations/s", points: rates(samples, |sample| sample.lists) },
+            ChartLine { name: "events/s", points: rates_between_samples(samples, |sample| sample.events) },
+            ChartLine { name: "recommendations/s", points: rates_between_samples(samples, |sample| sample.lists) },
         ],
     }
     .render()
 }
 
-fn latencies(samples: &[StatusSample]) -> Markup {
+fn latency_chart(samples: &[StatusSample]) -> Markup {
     let points = |place: usize| {
         let at = |sample: &StatusSample| Some((sample.at as f64, *sample.latency?.get(place)?));
         samples.iter().filter_map(at).collect()
@@ -125,7 +125,7 @@ fn latencies(samples: &[StatusSample]) -> Markup {
     .render()
 }
 
-fn lag(samples: &[StatusSample]) -> Markup {
+fn lag_chart(samples: &[StatusSample]) -> Markup {
     TimeChart {
         id: "lag",
         title: "Learner lag in journal entries",

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 use crate::domain::RecommendedItem;
-use crate::http::console::format::{NO_VALUE, detail_path, format_count, format_seconds, format_timestamp};
-use crate::http::console::layout::{page, share_bar, tile};
+use crate::http::console::format::{NO_VALUE, detail_page_path, format_count, format_seconds, format_timestamp};
+use crate::http::console::layout::{page, share_bar, value_tile};
 use crate::http::routes::admin::sessions::{
     CandidatesView, HiddenStateView, RankedCandidate, RecommendationPreview, SequenceStep, SessionInspection,
     SessionList, SessionSummary, SessionsQuery,
@@ -17,18 +17,18 @@ use crate::http::state::ApiState;
 use crate::ingest::IdKind;
 
 /// The path of the session pages.
-const PATH: &str = "/console/sessions";
+const SESSIONS_PATH: &str = "/console/sessions";
 /// Largest number of candidates shown per source.
-const MAX_CANDIDATES: usize = 10;
+const MAX_CANDIDATES_PER_SOURCE: usize = 10;
 
 pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<SessionsQuery>) -> HttpResponse {
-    page("Sessions", "Sessions", listed(api, query.into_inner()).await)
+    page("Sessions", "Sessions", list_content(api, query.into_inner()).await)
 }
 
-async fn listed(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Problem> {
+async fn list_content(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Problem> {
     let users = SessionList::read(api, &query).await?;
     Ok(html! {
-        form.search action=(PATH) method="get" role="search" {
+        form.search action=(SESSIONS_PATH) method="get" role="search" {
             label for="user" { "User id begins with" }
             input id="user" name="user" type="search" value=(query.user) autocomplete="off" spellcheck="false";
             button { "Search" }
@@ -47,7 +47,7 @@ async fn listed(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Pro
                             th scope="col" { "Last item" }
                             th scope="col" { "Last event (UTC)" }
                         } }
-                        tbody { @for line in &users.sessions { (user(line)) } }
+                        tbody { @for line in &users.sessions { (session_row(line)) } }
                     }
                 }
                 @if users.has_more { p.note { "There are more; search by the beginning of the id." } }
@@ -56,10 +56,10 @@ async fn listed(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Pro
     })
 }
 
-fn user(line: &SessionSummary) -> Markup {
+fn session_row(line: &SessionSummary) -> Markup {
     html! {
         tr {
-            th scope="row" { a href=(detail_path(PATH, &line.user)) { (line.user) } }
+            th scope="row" { a href=(detail_page_path(SESSIONS_PATH, &line.user)) { (line.user) } }
             td { @match line.idle_seconds {
                 Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (format_count(idle)) " s" } },
                 None => span.badge { "stored" },
@@ -73,37 +73,37 @@ fn user(line: &SessionSummary) -> Markup {
 }
 
 fn item_link(item: &str) -> Markup {
-    html! { a href=(detail_path("/console/items", item)) { (item) } }
+    html! { a href=(detail_page_path("/console/items", item)) { (item) } }
 }
 
 pub(in crate::http) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
-    page("Sessions", &title, SessionInspection::read(api, user).await.map(|inspection| shown(&inspection)))
+    page("Sessions", &title, SessionInspection::read(api, user).await.map(|inspection| session_content(&inspection)))
 }
 
-fn shown(inspection: &SessionInspection) -> Markup {
+fn session_content(inspection: &SessionInspection) -> Markup {
     let norm = inspection.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
     let version = inspection.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format_count(hidden.weights_version));
     html! {
         p.lead { "The state of this user, and how a recommendation is computed from it, stage by stage. This page changes nothing and records no impression." }
         dl.tiles.six {
-            (tile("Sessions", &format_count(u64::from(inspection.sessions)), None, "in total"))
-            (tile("Events", &format_count(inspection.sequence.len() as u64), None, "in the sequence"))
-            (tile("State norm", &norm, None, "norm of o"))
-            (tile("State weights", &version, None, "weights version"))
-            (tile("Ranked by", &format_count(inspection.answer.weights_version), None, "weights version"))
-            (tile("Candidates", &format_count(inspection.candidates.kept as u64), None, &format!("of {} generated", format_count(inspection.candidates.generated as u64))))
+            (value_tile("Sessions", &format_count(u64::from(inspection.sessions)), None, "in total"))
+            (value_tile("Events", &format_count(inspection.sequence.len() as u64), None, "in the sequence"))
+            (value_tile("State norm", &norm, None, "norm of o"))
+            (value_tile("State weights", &version, None, "weights version"))
+            (value_tile("Ranked by", &format_count(inspection.answer.weights_version), None, "weights version"))
+            (value_tile("Candidates", &format_count(inspection.candidates.kept as u64), None, &format!("of {} generated", format_count(inspection.candidates.generated as u64))))
         }
-        (sequence(&inspection.sequence, inspection.session_id.as_deref()))
-        @if let Some(hidden) = &inspection.hidden { (heat(hidden)) }
-        (candidates(&inspection.candidates))
-        (ranking(&inspection.ranking))
-        (answer(&inspection.answer))
+        (sequence_section(&inspection.sequence, inspection.session_id.as_deref()))
+        @if let Some(hidden) = &inspection.hidden { (hidden_state_section(hidden)) }
+        (candidates_section(&inspection.candidates))
+        (ranking_section(&inspection.ranking))
+        (recommendation_section(&inspection.answer))
     }
 }
 
-fn sequence(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
+fn sequence_section(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
     let gaps = std::iter::once(None).chain(steps.windows(2).map(|pair| match pair {
         [before, after] => Some((after.at - before.at).max(0) as f64 / 1000.0),
         _ => None,
@@ -130,7 +130,7 @@ fn sequence(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
 }
 
 /// The meaning of a vector of the hidden state.
-fn meaning(name: &str) -> &'static str {
+fn vector_meaning(name: &str) -> &'static str {
     match name.chars().next() {
         Some('h') => "output of the cell",
         Some('c') => "memory of the cell",
@@ -140,7 +140,7 @@ fn meaning(name: &str) -> &'static str {
     }
 }
 
-fn heat(hidden: &HiddenStateView) -> Markup {
+fn hidden_state_section(hidden: &HiddenStateView) -> Markup {
     html! {
         section.card {
             h2 { "2. Hidden state" }
@@ -150,8 +150,8 @@ fn heat(hidden: &HiddenStateView) -> Markup {
                 tbody {
                     @for vector in &hidden.vectors {
                         tr {
-                            th scope="row" { b { (vector.name) } span.note { (meaning(&vector.name)) } }
-                            td { (heat_strip(&vector.name, &vector.values)) }
+                            th scope="row" { b { (vector.name) } span.note { (vector_meaning(&vector.name)) } }
+                            td { (render_heat_strip(&vector.name, &vector.values)) }
                             td.number { (format!("{:.3}", vector.norm)) }
                         }
                     }
@@ -162,7 +162,7 @@ fn heat(hidden: &HiddenStateView) -> Markup {
 }
 
 /// Renders a vector as a row of coloured cells, in colours that are safe for colour-blind users.
-pub(in crate::http) fn heat_strip(name: &str, values: &[f32]) -> Markup {
+pub(in crate::http) fn render_heat_strip(name: &str, values: &[f32]) -> Markup {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
     let (least, most) =
         values.iter().fold((0.0_f32, 0.0_f32), |(least, most), value| (least.min(*value), most.max(*value)));
@@ -176,7 +176,7 @@ pub(in crate::http) fn heat_strip(name: &str, values: &[f32]) -> Markup {
     }
 }
 
-fn candidates(candidates: &CandidatesView) -> Markup {
+fn candidates_section(candidates: &CandidatesView) -> Markup {
     html! {
         section.card {
             h2 { "3. Candidates" }
@@ -188,7 +188,7 @@ fn candidates(candidates: &CandidatesView) -> Markup {
                         table {
                             thead { tr { th scope="col" { "Item" } th scope="col" { "Share" } th.number scope="col" { "Rank" } } }
                             tbody {
-                                @for place in list.items.iter().take(MAX_CANDIDATES) {
+                                @for place in list.items.iter().take(MAX_CANDIDATES_PER_SOURCE) {
                                     tr {
                                         th scope="row" { (item_link(&place.item)) }
                                         td.metered { (share_bar(f64::from(place.share))) span { (format!("{:.3}", place.share)) } }
@@ -204,7 +204,7 @@ fn candidates(candidates: &CandidatesView) -> Markup {
     }
 }
 
-fn ranking(ranking: &[RankedCandidate]) -> Markup {
+fn ranking_section(ranking: &[RankedCandidate]) -> Markup {
     let (least, most) = ranking
         .iter()
         .fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
@@ -248,18 +248,18 @@ fn feature_values(name: &str, values: &BTreeMap<&'static str, f32>) -> Markup {
     }
 }
 
-fn answer(answer: &RecommendationPreview) -> Markup {
+fn recommendation_section(answer: &RecommendationPreview) -> Markup {
     let removed = answer.removed.total();
     html! {
         section.card {
             h2 { "5. Recommendation" }
             p.note { "The recommendation that this user would get now" @if removed > 0 { "; " (removed) " ranked candidates are unavailable" } "." }
-            ol.answer { @for item in &answer.items { li { (item_link(&item.item_id)) span.reason { (reason(item)) } } } }
+            ol.answer { @for item in &answer.items { li { (item_link(&item.item_id)) span.reason { (recommendation_reason(item)) } } } }
         }
     }
 }
 
-fn reason(item: &RecommendedItem) -> Markup {
+fn recommendation_reason(item: &RecommendedItem) -> Markup {
     let moved = item.explanation.as_ref().and_then(|explained| explained.moved_by.as_ref());
     let shares = item.explanation.iter().flat_map(|explained| &explained.sources);
     html! {

@@ -5,33 +5,33 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use crate::http::console::format::{format_bytes, format_count, format_timestamp};
-use crate::http::console::layout::{act, page as written, tile};
+use crate::http::console::layout::{operation_form, page as written, value_tile};
 use crate::http::routes::admin::store::{QuarantineView, StoreView};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Store", "Store", content(api).await)
+    written("Store", "Store", page_content(api).await)
 }
 
-async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
+async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, QuarantineView::read(api).await?);
     let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
     Ok(html! {
         p.lead { "Data directory: " code { (store.directory.display()) } "." }
         dl.tiles.six {
-            (tile("Database", &format_bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on disk"))
-            (tile("Checkpoints", &format_bytes(written), None, &format!("in {} files", store.checkpoints.len())))
-            (tile("Journal begins", &format_count(store.journal.begin), None, "first retained offset"))
-            (tile("Journal ends", &format_count(store.journal.end), Some(("journal.next_offset", "count")), "offset of the next entry"))
-            (tile("Sessions", &format_count(store.sessions as u64), None, "stored"))
-            (tile("Quarantine", &format_count(store.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
+            (value_tile("Database", &format_bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on disk"))
+            (value_tile("Checkpoints", &format_bytes(written), None, &format!("in {} files", store.checkpoints.len())))
+            (value_tile("Journal begins", &format_count(store.journal.begin), None, "first retained offset"))
+            (value_tile("Journal ends", &format_count(store.journal.end), Some(("journal.next_offset", "count")), "offset of the next entry"))
+            (value_tile("Sessions", &format_count(store.sessions as u64), None, "stored"))
+            (value_tile("Quarantine", &format_count(store.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
         }
         div.charts {
             section.card {
                 h2 { "Back up" }
                 p.note { "Writes a backup to a new directory of this machine, or to a new " code { ".tar.gz" } " file, while the daemon runs. It includes everything acknowledged before." }
-                (act("/admin/backup", None, "Backed up: {entries} journal entries, {sessions} sessions, {items} items.", html! {
+                (operation_form("/admin/backup", None, "Backed up: {entries} journal entries, {sessions} sessions, {items} items.", html! {
                     label for="target" { "Absolute path" }
                     input.wide id="target" name="target" required pattern="/.+" placeholder="/backups/monday" autocomplete="off" spellcheck="false";
                     button { "Back up" }
@@ -40,7 +40,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
             section.card {
                 h2 { "Compact" }
                 p.note { "Releases the disk space of overwritten and removed data." }
-                (act("/admin/store/compact", None, "Compacted from {bytes_before} to {bytes_after} bytes.", html! { button { "Compact" } }))
+                (operation_form("/admin/store/compact", None, "Compacted from {bytes_before} to {bytes_after} bytes.", html! { button { "Compact" } }))
             }
         }
         section.card id="checkpoints" data-fresh {

@@ -32,7 +32,7 @@ impl ConnectionActivity {
     }
 
     /// Number of requests that have begun.
-    pub(super) fn begun(&self) -> u64 {
+    pub(super) fn begun_requests(&self) -> u64 {
         self.begun.get()
     }
 
@@ -52,12 +52,12 @@ impl ConnectionActivity {
     }
 
     /// Registers the task of the connection, which is woken when anything changes.
-    pub(super) fn register(&self, context: &Context<'_>) {
+    pub(super) fn register_waker(&self, context: &Context<'_>) {
         let waker = self.waker.take().filter(|waker| waker.will_wake(context.waker()));
         self.waker.set(Some(waker.unwrap_or_else(|| context.waker().clone())));
     }
 
-    fn wake(&self) {
+    fn wake_connection(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -65,12 +65,12 @@ impl ConnectionActivity {
 }
 
 /// A guard that increments a count and decrements it on drop.
-struct Counted {
+struct CountGuard {
     activity: Rc<ConnectionActivity>,
     count: fn(&ConnectionActivity) -> &Cell<usize>,
 }
 
-impl Counted {
+impl CountGuard {
     fn new(activity: &Rc<ConnectionActivity>, count: fn(&ConnectionActivity) -> &Cell<usize>) -> Self {
         let cell = count(activity);
         cell.set(cell.get() + 1);
@@ -78,46 +78,46 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         let cell = (self.count)(&self.activity);
         cell.set(cell.get().saturating_sub(1));
-        self.activity.wake();
+        self.activity.wake_connection();
     }
 }
 
 /// Guard of a request in progress. The request ends when the guard is dropped.
-pub(super) struct RequestInProgress(Counted);
+pub(super) struct RequestInProgress(CountGuard);
 
 impl RequestInProgress {
     /// Counts a request; `None` if the connection already has `max_requests` requests in progress.
     pub(super) fn begin(activity: &Rc<ConnectionActivity>) -> Option<Self> {
         activity.begun.set(activity.begun.get() + 1);
         let has_room = activity.in_progress.get() < activity.max_requests;
-        has_room.then(|| Self(Counted::new(activity, |activity| &activity.in_progress)))
+        has_room.then(|| Self(CountGuard::new(activity, |activity| &activity.in_progress)))
     }
 
     /// Counts the body of the request as being read.
     pub(super) fn begin_body(&self) -> BodyInProgress {
-        BodyInProgress(Counted::new(&self.0.activity, |activity| &activity.reading))
+        BodyInProgress(CountGuard::new(&self.0.activity, |activity| &activity.reading))
     }
 
     /// Counts a part of the response that waits for the client.
-    pub(super) fn offer_part(&self) -> UntakenPart {
-        let part = UntakenPart(Counted::new(&self.0.activity, |activity| &activity.untaken));
-        self.0.activity.wake();
+    pub(super) fn offer_part(&self) -> UntakenResponsePart {
+        let part = UntakenResponsePart(CountGuard::new(&self.0.activity, |activity| &activity.untaken));
+        self.0.activity.wake_connection();
         part
     }
 }
 
 /// Guard of a request body that is being read. Reading ends when the guard is dropped.
-pub(super) struct BodyInProgress(#[expect(dead_code, reason = "counts until it is dropped")] Counted);
+pub(super) struct BodyInProgress(#[expect(dead_code, reason = "counts until it is dropped")] CountGuard);
 
 /// Guard of a response part that waits for the client. The client has read the part when the guard
 /// is dropped.
-pub(super) struct UntakenPart(Counted);
+pub(super) struct UntakenResponsePart(CountGuard);
 
-impl Drop for UntakenPart {
+impl Drop for UntakenResponsePart {
     fn drop(&mut self) {
         let activity = &self.0.activity;
         activity.taken_parts.set(activity.taken_parts.get() + 1);

@@ -8,23 +8,23 @@ use crate::http::rate_limits::client_network;
 
 /// The number of open connections per client address, over all workers of a server.
 #[derive(Debug)]
-pub(super) struct AddressShare {
+pub(super) struct AddressConnectionCounts {
     max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// The slot of one open connection. Dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct ConnectionPlace {
-    share: Arc<AddressShare>,
+pub(super) struct ConnectionSlot {
+    share: Arc<AddressConnectionCounts>,
     network: IpAddr,
 }
 
 /// The address already has its maximum number of connections.
 #[derive(Debug)]
-pub(super) struct ShareExceeded;
+pub(super) struct TooManyConnections;
 
-impl AddressShare {
+impl AddressConnectionCounts {
     pub(super) fn new(max: usize) -> Self {
         Self { max, open: Mutex::default() }
     }
@@ -33,19 +33,19 @@ impl AddressShare {
     ///
     /// # Errors
     /// If the address already has the largest number of connections.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPlace, ShareExceeded> {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, TooManyConnections> {
         let network = client_network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(network).or_default();
         if *count >= self.max {
-            return Err(ShareExceeded);
+            return Err(TooManyConnections);
         }
         *count += 1;
-        Ok(ConnectionPlace { share: Arc::clone(self), network })
+        Ok(ConnectionSlot { share: Arc::clone(self), network })
     }
 }
 
-impl Drop for ConnectionPlace {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut open = self.share.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.network) {
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_has_its_share() {
-        let share = Arc::new(AddressShare::new(2));
+    fn each_address_has_its_own_limit() {
+        let share = Arc::new(AddressConnectionCounts::new(2));
         let admit = |address: &str| share.admit(address.parse().unwrap());
         let first = admit("192.0.2.1").unwrap();
         let _second = admit("::ffff:192.0.2.1").unwrap();
@@ -75,8 +75,8 @@ mod tests {
     }
 
     #[test]
-    fn closed_connections_leave_nothing_behind() {
-        let share = Arc::new(AddressShare::new(2));
+    fn closed_connections_leave_no_counts_behind() {
+        let share = Arc::new(AddressConnectionCounts::new(2));
         drop([share.admit("192.0.2.1".parse().unwrap()).unwrap(), share.admit("192.0.2.2".parse().unwrap()).unwrap()]);
         assert!(share.open.lock().unwrap().is_empty());
     }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::activity::ConnectionActivity;
-use super::address_share::ConnectionPlace;
+use super::address_share::ConnectionSlot;
 use super::head_scanner::HeadScanner;
 use super::limits::ConnectionLimits;
 
@@ -54,7 +54,7 @@ impl StallTimer {
 
     /// Whether the condition has lasted for `limit` without progress. `progress` is `None` while
     /// the condition does not hold; otherwise its number changes with any progress.
-    fn has_ended(&mut self, progress: Option<u64>, context: &mut Context<'_>) -> bool {
+    fn has_expired(&mut self, progress: Option<u64>, context: &mut Context<'_>) -> bool {
         if progress != self.progress || progress.is_none() {
             (self.progress, self.timer) = (progress, None);
         }
@@ -85,7 +85,7 @@ pub(super) struct Connection {
     response_timer: StallTimer,
     head_timer: StallTimer,
     stalled: Counter,
-    _place: Option<ConnectionPlace>,
+    _place: Option<ConnectionSlot>,
 }
 
 impl Connection {
@@ -93,7 +93,7 @@ impl Connection {
         transport: Transport,
         is_http2: bool,
         limits: ConnectionLimits,
-        place: Option<ConnectionPlace>,
+        place: Option<ConnectionSlot>,
         stalled: Counter,
     ) -> Self {
         // The requests of an HTTP/1.1 connection run one after another, so only the reader limits
@@ -127,12 +127,13 @@ impl Connection {
     fn check_timers(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let write = self.is_write_blocked.then_some(self.writes);
         let response = self.activity.taken_parts_while_untaken();
-        if self.write_timer.has_ended(write, context) || self.response_timer.has_ended(response, context) {
+        if self.write_timer.has_expired(write, context) || self.response_timer.has_expired(response, context) {
             self.stalled.increment(1);
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let head = self.partial_request.filter(|begun| *begun == self.activity.begun() && self.activity.is_idle());
-        if self.head_timer.has_ended(head, context) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+        let head =
+            self.partial_request.filter(|begun| *begun == self.activity.begun_requests() && self.activity.is_idle());
+        if self.head_timer.has_expired(head, context) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
     /// Whether reading from an HTTP/1.1 client must pause. The task is woken when reading can
@@ -176,13 +177,13 @@ impl Connection {
         }
         self.delivered_heads += heads;
         if length > 0 && self.activity.is_idle() {
-            self.partial_request = Some(self.activity.begun());
+            self.partial_request = Some(self.activity.begun_requests());
         }
         Poll::Ready(Ok(()))
     }
 
     /// Records the outcome of a write.
-    fn written<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn record_write<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.writes += 1;
             if mem::take(&mut self.is_write_blocked) {
@@ -206,7 +207,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.activity.register(context);
+        this.activity.register_waker(context);
         this.check_timers(context)?;
         if this.is_http2 {
             return on_stream!(&mut this.transport, stream => Pin::new(stream).poll_read(context, buffer));
@@ -218,17 +219,17 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_write(context, bytes));
-        self.written(outcome, context)
+        self.record_write(outcome, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_flush(context));
-        self.written(outcome, context)
+        self.record_write(outcome, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_shutdown(context));
-        self.written(outcome, context)
+        self.record_write(outcome, context)
     }
 
     fn poll_write_vectored(
@@ -237,7 +238,7 @@ impl AsyncWrite for Connection {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_write_vectored(context, parts));
-        self.written(outcome, context)
+        self.record_write(outcome, context)
     }
 
     fn is_write_vectored(&self) -> bool {

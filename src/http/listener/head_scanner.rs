@@ -1,7 +1,7 @@
 //! Counts the heads of pipelined HTTP/1.1 requests.
 
 /// The length of the shortest head: `A / HTTP/1.1` and two line feeds.
-const SHORTEST_HEAD: usize = 14;
+const MIN_HEAD_BYTES: usize = 14;
 
 /// Counts blank lines, each of which may end the head of a request.
 ///
@@ -26,7 +26,7 @@ impl HeadScanner {
             self.line = 0;
             line_start = line_end + 1;
             // A line of one byte is a blank line that ends in a carriage return.
-            if length <= 1 && self.since_head >= SHORTEST_HEAD {
+            if length <= 1 && self.since_head >= MIN_HEAD_BYTES {
                 self.since_head = 0;
                 heads += 1;
                 if heads == max {
@@ -44,12 +44,12 @@ impl HeadScanner {
 mod tests {
     use super::*;
 
-    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const GET_REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
     #[test]
     fn stops_after_the_last_head() {
-        let text = format!("{}GET / HT", GET.repeat(5));
-        assert_eq!(HeadScanner::default().scan(text.as_bytes(), 3), (3 * GET.len(), 3));
+        let text = format!("{}GET / HT", GET_REQUEST.repeat(5));
+        assert_eq!(HeadScanner::default().scan(text.as_bytes(), 3), (3 * GET_REQUEST.len(), 3));
         assert_eq!(HeadScanner::default().scan(text.as_bytes(), 16), (text.len(), 5));
         let short = "A / HTTP/1.1\n\n".repeat(4);
         assert_eq!(HeadScanner::default().scan(short.as_bytes(), 16), (short.len(), 4));
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn counts_the_same_in_parts_of_any_size() {
-        let text = GET.repeat(4);
+        let text = GET_REQUEST.repeat(4);
         for size in 1..text.len() {
             let mut scanner = HeadScanner::default();
             let heads: usize = text.as_bytes().chunks(size).map(|part| scanner.scan(part, 100).1).sum();

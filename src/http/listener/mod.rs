@@ -38,14 +38,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
-use self::address_share::AddressShare;
+use self::address_share::AddressConnectionCounts;
 use self::connection::{Connection, Transport};
 pub(in crate::http) use self::limits::ConnectionLimits;
 
 /// The first bytes of an HTTP/2 connection [RFC 9113, section 3.4].
-const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
+const HTTP2_PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 /// The protocol name of HTTP/2 over TLS [RFC 9113, section 3.2].
-const HTTP2_NAME: &[u8] = b"h2";
+const HTTP2_PROTOCOL_NAME: &[u8] = b"h2";
 
 /// Counters of connections that a server closes.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ pub(in crate::http) struct ConnectionCounters {
 #[derive(Clone)]
 struct ConnectionOpener {
     limits: ConnectionLimits,
-    share: Arc<AddressShare>,
+    share: Arc<AddressConnectionCounts>,
     tls: Option<TlsAcceptor>,
     counters: ConnectionCounters,
 }
@@ -94,8 +94,8 @@ where
         .disable_signals()
         .shutdown_timeout(limits.shutdown_timeout_seconds);
     let stopping = builder.graceful_shutdown_signal();
-    let share = Arc::new(AddressShare::new(limits.max_connections_per_address));
-    let opener = ConnectionOpener { limits, share, tls: tls.map(acceptor), counters };
+    let share = Arc::new(AddressConnectionCounts::new(limits.max_connections_per_address));
+    let opener = ConnectionOpener { limits, share, tls: tls.map(tls_acceptor), counters };
     let server = builder.listen(format!("sequor-{address}"), listener, move || {
         let (stopping, opener) = (stopping.clone(), opener.clone());
         let http = HttpService::build()
@@ -110,22 +110,25 @@ where
                 data.insert(connection.activity());
             });
         let app = app().into_factory().map_err(|error| error.into().error_response());
-        let app = apply_fn_factory(map_config(app, |()| AppConfig::default()), requests::call);
-        fn_service(move |stream: TcpStream| opener.clone().open(stream)).and_then(http.finish(app))
+        let app = apply_fn_factory(map_config(app, |()| AppConfig::default()), requests::call_counted);
+        fn_service(move |stream: TcpStream| opener.clone().open_connection(stream)).and_then(http.finish(app))
     })?;
     Ok(server.run())
 }
 
 /// Accepts TLS connections. HTTP/2 is offered first.
-fn acceptor(mut config: ServerConfig) -> TlsAcceptor {
-    config.alpn_protocols = vec![HTTP2_NAME.to_vec(), b"http/1.1".to_vec()];
+fn tls_acceptor(mut config: ServerConfig) -> TlsAcceptor {
+    config.alpn_protocols = vec![HTTP2_PROTOCOL_NAME.to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }
 
 impl ConnectionOpener {
     /// Opens a connection and determines its protocol. The time limit of the first bytes and of the
     /// TLS handshake is that of a request head.
-    async fn open(self, stream: TcpStream) -> Result<(Connection, Protocol, Option<SocketAddr>), DispatchError> {
+    async fn open_connection(
+        self,
+        stream: TcpStream,
+    ) -> Result<(Connection, Protocol, Option<SocketAddr>), DispatchError> {
         let peer = stream.peer_addr().ok();
         let Ok(place) = peer.map(|peer| self.share.admit(peer.ip())).transpose() else {
             self.counters.refused.increment(1);
@@ -137,7 +140,7 @@ impl ConnectionOpener {
                 None => detect_protocol(stream).await,
                 Some(acceptor) => {
                     let stream = acceptor.accept(stream).await?;
-                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2_NAME);
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2_PROTOCOL_NAME);
                     let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
                     Ok((Transport::Tls(Box::new(stream)), protocol))
                 }
@@ -152,8 +155,8 @@ impl ConnectionOpener {
 /// Waits for the first bytes of a connection without TLS. A connection that begins with the HTTP/2
 /// preface uses HTTP/2.
 async fn detect_protocol(stream: TcpStream) -> io::Result<(Transport, Protocol)> {
-    let mut first = [0; PREFACE.len()];
+    let mut first = [0; HTTP2_PREFACE.len()];
     stream.peek(&mut first).await?;
-    let protocol = if first == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if first == *HTTP2_PREFACE { Protocol::Http2 } else { Protocol::Http1 };
     Ok((Transport::Plain(stream), protocol))
 }

@@ -12,13 +12,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::activity::{BodyInProgress, ConnectionActivity, RequestInProgress, UntakenPart};
+use super::activity::{BodyInProgress, ConnectionActivity, RequestInProgress, UntakenResponsePart};
 
 /// Largest part of a response in bytes. The buffer of a connection holds a few of them.
-const PART_BYTES: usize = 16 * 1024;
+const MAX_RESPONSE_PART_BYTES: usize = 16 * 1024;
 
 /// Calls the service with a request and counts the request until its response is complete.
-pub(super) fn call<S, B>(
+pub(super) fn call_counted<S, B>(
     mut request: Request,
     service: &S,
 ) -> impl Future<Output = Result<Response<BoxBody>, S::Error>> + use<S, B>
@@ -89,7 +89,7 @@ struct CountedBody {
     body: BoxBody,
     /// Bytes that the body has produced and that are not yet offered to the client.
     rest: Bytes,
-    untaken: Option<UntakenPart>,
+    untaken: Option<UntakenResponsePart>,
     in_progress: Option<RequestInProgress>,
 }
 
@@ -109,7 +109,7 @@ impl MessageBody for CountedBody {
                 other => return other,
             }
         }
-        let length = self.rest.len().min(PART_BYTES);
+        let length = self.rest.len().min(MAX_RESPONSE_PART_BYTES);
         let part = self.rest.split_to(length);
         self.untaken = self.in_progress.as_ref().map(RequestInProgress::offer_part);
         Poll::Ready(Some(Ok(part)))
@@ -125,7 +125,7 @@ mod tests {
     async fn bodies_are_offered_in_parts() {
         let activity = ConnectionActivity::new(1);
         let in_progress = RequestInProgress::begin(&activity);
-        let body = Bytes::from(vec![7; 2 * PART_BYTES + 1]);
+        let body = Bytes::from(vec![7; 2 * MAX_RESPONSE_PART_BYTES + 1]);
         let mut body = CountedBody { body: BoxBody::new(body), rest: Bytes::new(), untaken: None, in_progress };
         assert_eq!(activity.taken_parts_while_untaken(), None);
         let mut lengths = Vec::new();
@@ -133,7 +133,7 @@ mod tests {
             lengths.push(part.unwrap().len());
             assert_eq!(activity.taken_parts_while_untaken(), Some(lengths.len() as u64 - 1));
         }
-        assert_eq!(lengths, [PART_BYTES, PART_BYTES, 1]);
+        assert_eq!(lengths, [MAX_RESPONSE_PART_BYTES, MAX_RESPONSE_PART_BYTES, 1]);
         assert_eq!(activity.taken_parts_while_untaken(), None);
         assert!(RequestInProgress::begin(&activity).is_none() && activity.needs_no_input());
         drop(body);

@@ -71,13 +71,13 @@ impl Authorizer {
         let address = request.peer_addr().map(|peer| peer.ip());
         // The address is charged first, so that its rate limit also applies to clients that guess
         // keys.
-        self.count_address(address, 1)?;
-        let access = self.identify(request, needs, address)?;
-        self.count_key(access.key.as_deref(), 1)?;
+        self.charge_address(address, 1)?;
+        let access = self.identify_caller(request, needs, address)?;
+        self.charge_key(access.key.as_deref(), 1)?;
         Ok(access)
     }
 
-    fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), AccessRefusal> {
+    fn charge_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), AccessRefusal> {
         let outcome = self
             .rate_limits
             .as_ref()
@@ -86,12 +86,12 @@ impl Authorizer {
         outcome.map_err(|RateExceeded(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
     }
 
-    fn count_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), AccessRefusal> {
+    fn charge_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), AccessRefusal> {
         let outcome = self.rate_limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.check_key(key, count));
         outcome.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
-    fn identify(
+    fn identify_caller(
         &self,
         request: &HttpRequest,
         needs: RequiredAccess,
@@ -111,7 +111,7 @@ impl Authorizer {
             }
             _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::invalid_key())),
             RequiredAccess::AnyKey => Ok(access),
-            RequiredAccess::Scope(scope) => access.check(scope).map(|()| access),
+            RequiredAccess::Scope(scope) => access.check_scope(scope).map(|()| access),
         }
     }
 }
@@ -153,10 +153,10 @@ impl GrantedAccess {
     /// # Errors
     /// [`Problem::insufficient_scope`].
     pub(in crate::http) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
-        self.check(scope).map_err(|refusal| self.authorizer.count_refusal(refusal))
+        self.check_scope(scope).map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
-    fn check(&self, scope: Scope) -> Result<(), AccessRefusal> {
+    fn check_scope(&self, scope: Scope) -> Result<(), AccessRefusal> {
         let is_allowed = !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
         if is_allowed { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::insufficient_scope(scope))) }
     }
@@ -170,8 +170,8 @@ impl GrantedAccess {
         let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
         let outcome = self
             .authorizer
-            .count_key(self.key.as_deref(), more)
-            .and_then(|()| self.authorizer.count_address(self.address, more));
+            .charge_key(self.key.as_deref(), more)
+            .and_then(|()| self.authorizer.charge_address(self.address, more));
         outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
@@ -244,14 +244,14 @@ pub(in crate::http) mod tests {
         (Authorizer { keys: Arc::new(keys), requires_key, rate_limits: None, refusal_counters: refused }, secrets)
     }
 
-    fn status(authorizer: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
+    fn authorization_status(authorizer: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
         authorizer
             .authorize(&request.to_http_request(), needs)
             .map_or_else(|problem| problem.status_code(), |_| StatusCode::OK)
             .as_u16()
     }
 
-    fn with(name: &str, value: &str) -> TestRequest {
+    fn request_with_header(name: &str, value: &str) -> TestRequest {
         TestRequest::default().insert_header((name, value))
     }
 
@@ -259,21 +259,41 @@ pub(in crate::http) mod tests {
     fn accepts_a_key_in_header_or_query() {
         let (authorizer, keys) = test_authorizer(true, &[Scope::Write, Scope::Read]);
         let (write, read) = (RequiredAccess::Scope(Scope::Write), RequiredAccess::Scope(Scope::Read));
-        assert_eq!(status(&authorizer, with("authorization", &format!("Bearer {}", keys[0])), write), 200);
-        assert_eq!(status(&authorizer, with("authorization", &format!("Bearer {}", keys[0])), read), 403);
-        assert_eq!(status(&authorizer, with("authorization", "Bearer something"), write), 401);
-        assert_eq!(status(&authorizer, TestRequest::default(), write), 401);
+        assert_eq!(
+            authorization_status(
+                &authorizer,
+                request_with_header("authorization", &format!("Bearer {}", keys[0])),
+                write
+            ),
+            200
+        );
+        assert_eq!(
+            authorization_status(
+                &authorizer,
+                request_with_header("authorization", &format!("Bearer {}", keys[0])),
+                read
+            ),
+            403
+        );
+        assert_eq!(
+            authorization_status(&authorizer, request_with_header("authorization", "Bearer something"), write),
+            401
+        );
+        assert_eq!(authorization_status(&authorizer, TestRequest::default(), write), 401);
         // Reads accept no key in the URL, because URLs appear in logs.
         let with_query = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
         assert_eq!(
-            (status(&authorizer, with_query(&keys[0]), write), status(&authorizer, with_query(&keys[1]), read)),
+            (
+                authorization_status(&authorizer, with_query(&keys[0]), write),
+                authorization_status(&authorizer, with_query(&keys[1]), read)
+            ),
             (200, 401)
         );
-        assert_eq!(status(&authorizer, with_query(&keys[1]), write), 403);
+        assert_eq!(authorization_status(&authorizer, with_query(&keys[1]), write), 403);
         assert_eq!(
             (
-                status(&authorizer, TestRequest::default(), RequiredAccess::AnyKey),
-                status(&authorizer, TestRequest::default(), RequiredAccess::Public)
+                authorization_status(&authorizer, TestRequest::default(), RequiredAccess::AnyKey),
+                authorization_status(&authorizer, TestRequest::default(), RequiredAccess::Public)
             ),
             (401, 200)
         );
@@ -282,21 +302,23 @@ pub(in crate::http) mod tests {
     #[test]
     fn open_server_accepts_every_request() {
         let (authorizer, _) = test_authorizer(false, &[]);
-        for request in
-            [TestRequest::default(), with("authorization", "Bearer something"), with("authorization", "Basic eDo=")]
-        {
-            assert_eq!(status(&authorizer, request, RequiredAccess::Scope(Scope::Admin)), 200);
+        for request in [
+            TestRequest::default(),
+            request_with_header("authorization", "Bearer something"),
+            request_with_header("authorization", "Basic eDo="),
+        ] {
+            assert_eq!(authorization_status(&authorizer, request, RequiredAccess::Scope(Scope::Admin)), 200);
         }
     }
 
     #[test]
     fn revoked_key_loses_its_access() {
         let (authorizer, keys) = test_authorizer(true, &[Scope::Read]);
-        let request = || with("authorization", &format!("Bearer {}", keys[0]));
+        let request = || request_with_header("authorization", &format!("Bearer {}", keys[0]));
         let access = authorizer.authorize(&request().to_http_request(), RequiredAccess::Scope(Scope::Read)).unwrap();
         assert!(access.is_still_valid() && access.require_scope(Scope::Write).is_err());
         authorizer.keys.revoke(&access.key.as_ref().unwrap().id).unwrap();
         assert!(!access.is_still_valid());
-        assert_eq!(status(&authorizer, request(), RequiredAccess::Scope(Scope::Read)), 401);
+        assert_eq!(authorization_status(&authorizer, request(), RequiredAccess::Scope(Scope::Read)), 401);
     }
 }

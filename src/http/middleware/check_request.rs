@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::http::schema::problem::Problem;
 
 /// The supported content encodings.
-const ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
+const SUPPORTED_ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
 
 /// The longest URL in bytes. Beyond 64 KiB the HTTP library answers with a bare 400.
 const MAX_URL_BYTES: usize = 60 * 1024;
@@ -44,8 +44,8 @@ pub(in crate::http) async fn check_request(
     }
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING) {
         let name = encoding.to_str().unwrap_or_default().trim();
-        if !ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            let refusal = Problem::unsupported_body(ENCODINGS.join(", ")).error_response();
+        if !SUPPORTED_ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let refusal = Problem::unsupported_body(SUPPORTED_ENCODINGS.join(", ")).error_response();
             return Ok(request.into_response(refusal).map_into_right_body());
         }
     }

@@ -19,9 +19,9 @@ use std::io::{self, Read};
 pub(in crate::http) struct MaxBodyBytes(pub(in crate::http) usize);
 
 /// The largest zstd window: 8 MiB, the size that RFC 9659 requires of a decoder for HTTP.
-const ZSTD_WINDOW_LOG: u32 = 23;
+const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 /// Bytes that a decoder reads or writes at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
+const DECODER_CHUNK_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
@@ -33,7 +33,7 @@ enum Encoding {
 }
 
 impl Encoding {
-    fn of(request: &ServiceRequest) -> Option<Self> {
+    fn of_request(request: &ServiceRequest) -> Option<Self> {
         let name = request.headers().get(CONTENT_ENCODING)?.to_str().ok()?.trim().to_ascii_lowercase();
         match name.as_str() {
             "gzip" => Some(Self::Gzip),
@@ -51,12 +51,12 @@ impl Encoding {
     /// stream is damaged or incomplete.
     fn decompress(self, body: &[u8], limit: usize) -> Result<Bytes, PayloadError> {
         let decompressed = match self {
-            Self::Gzip => read_within(MultiGzDecoder::new(body), limit),
-            Self::Deflate => inflate_within(body, limit),
-            Self::Brotli => read_within(brotli::Decompressor::new(body, CHUNK_BYTES), limit),
+            Self::Gzip => read_up_to_limit(MultiGzDecoder::new(body), limit),
+            Self::Deflate => inflate_up_to_limit(body, limit),
+            Self::Brotli => read_up_to_limit(brotli::Decompressor::new(body, DECODER_CHUNK_BYTES), limit),
             Self::Zstd => zstd::stream::read::Decoder::with_buffer(body).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                read_within(decoder, limit)
+                decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
+                read_up_to_limit(decoder, limit)
             }),
         };
         let decompressed = decompressed.map_err(|_| PayloadError::EncodingCorrupted)?;
@@ -65,17 +65,17 @@ impl Encoding {
 }
 
 /// Reads up to one byte more than `limit`.
-fn read_within(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+fn read_up_to_limit(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut decompressed = Vec::new();
     decoder.take(limit as u64 + 1).read_to_end(&mut decompressed)?;
     Ok(decompressed)
 }
 
 /// As [`read_up_to_limit`], for a zlib stream. The reader of `flate2` accepts a truncated stream.
-fn inflate_within(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+fn inflate_up_to_limit(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let (mut inflater, mut decompressed) = (Decompress::new(true), Vec::new());
     loop {
-        decompressed.reserve(CHUNK_BYTES);
+        decompressed.reserve(DECODER_CHUNK_BYTES);
         let (read, written) = (inflater.total_in(), decompressed.len());
         let rest = body.get(usize::try_from(read).unwrap_or(usize::MAX)..).unwrap_or_default();
         let status = inflater.decompress_vec(rest, &mut decompressed, FlushDecompress::None)?;
@@ -89,7 +89,7 @@ fn inflate_within(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Collects a body of at most `limit` bytes.
-async fn collect(mut body: Payload, limit: usize) -> Result<BytesMut, PayloadError> {
+async fn collect_body(mut body: Payload, limit: usize) -> Result<BytesMut, PayloadError> {
     let mut collected = BytesMut::new();
     while let Some(chunk) = body.next().await {
         let chunk = chunk?;
@@ -105,12 +105,12 @@ async fn collect(mut body: Payload, limit: usize) -> Result<BytesMut, PayloadErr
 /// it.
 pub(in crate::http) fn decompress_body(request: &mut ServiceRequest) {
     let Some(MaxBodyBytes(limit)) = request.app_data::<MaxBodyBytes>().copied() else { return };
-    let Some(encoding) = Encoding::of(request) else { return };
+    let Some(encoding) = Encoding::of_request(request) else { return };
     let headers = request.headers_mut();
     headers.remove(CONTENT_ENCODING);
     headers.remove(CONTENT_LENGTH);
     let body = request.take_payload();
-    let content = async move { encoding.decompress(&collect(body, limit).await?, limit) };
+    let content = async move { encoding.decompress(&collect_body(body, limit).await?, limit) };
     request.set_payload(Payload::Stream { payload: Box::pin(stream::once(content)) });
 }
 
@@ -142,16 +142,16 @@ mod tests {
         }
     }
 
-    const ALL: [Encoding; 4] = [Encoding::Gzip, Encoding::Deflate, Encoding::Brotli, Encoding::Zstd];
+    const ALL_ENCODINGS: [Encoding; 4] = [Encoding::Gzip, Encoding::Deflate, Encoding::Brotli, Encoding::Zstd];
 
-    fn text() -> Vec<u8> {
+    fn sample_text() -> Vec<u8> {
         (0..3000).flat_map(|number| format!("event {number}, ").into_bytes()).collect()
     }
 
     #[test]
     fn complete_streams_decompress_up_to_the_limit() {
-        for encoding in ALL {
-            for content in [Vec::new(), b"x".to_vec(), text()] {
+        for encoding in ALL_ENCODINGS {
+            for content in [Vec::new(), b"x".to_vec(), sample_text()] {
                 let compressed = compress(encoding, &content);
                 assert_eq!(encoding.decompress(&compressed, content.len()).unwrap(), content, "{encoding:?}");
                 if !content.is_empty() {
@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn streams_truncated_at_any_byte_are_rejected() {
-        for encoding in ALL {
-            let compressed = compress(encoding, &text());
+        for encoding in ALL_ENCODINGS {
+            let compressed = compress(encoding, &sample_text());
             for end in 1..compressed.len() {
                 let error = encoding.decompress(&compressed[..end], 1 << 20).unwrap_err();
                 assert!(matches!(error, PayloadError::EncodingCorrupted), "{encoding:?} cut after {end}: {error}");
@@ -174,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn bomb_is_rejected_at_the_limit() {
-        for encoding in ALL {
+    fn a_decompression_bomb_is_rejected_at_the_limit() {
+        for encoding in ALL_ENCODINGS {
             let bomb = compress(encoding, &vec![0; 50 << 20]);
             assert!(matches!(encoding.decompress(&bomb, 1 << 20), Err(PayloadError::Overflow)), "{encoding:?}");
         }

@@ -38,7 +38,7 @@ pub(in crate::http) struct BrowserGuard {
 impl BrowserGuard {
     /// The guard of the admin endpoint. Only pages of the admin endpoint itself may send changes.
     pub(in crate::http) fn for_admin(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
-        Self { endpoint: GuardedEndpoint::Admin, names: lower_case(names), origins: Arc::new([]), refused }
+        Self { endpoint: GuardedEndpoint::Admin, names: to_lower_case(names), origins: Arc::new([]), refused }
     }
 
     /// The guard of a public API that requires no key. The guard also accepts the hosts of these
@@ -51,7 +51,7 @@ impl BrowserGuard {
         let origin_hosts =
             origins.iter().filter_map(|origin| Some(without_port(origin.split_once("://")?.1).to_owned()));
         let names: Vec<_> = names.iter().cloned().chain(origin_hosts).collect();
-        Self { endpoint: GuardedEndpoint::Api, names: lower_case(&names), origins: lower_case(origins), refused }
+        Self { endpoint: GuardedEndpoint::Api, names: to_lower_case(&names), origins: to_lower_case(origins), refused }
     }
 
     /// Whether a `Host` is accepted. IP addresses are accepted, because in a DNS rebinding attack
@@ -110,7 +110,7 @@ impl BrowserGuard {
     }
 }
 
-fn lower_case(names: &[String]) -> Arc<[String]> {
+fn to_lower_case(names: &[String]) -> Arc<[String]> {
     names.iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
@@ -161,15 +161,15 @@ mod tests {
     use crate::metrics::Metrics;
     use actix_web::test::TestRequest;
 
-    fn refused() -> Arc<LabeledMetric<RefusalReason, Counter>> {
+    fn refused_requests() -> Arc<LabeledMetric<RefusalReason, Counter>> {
         Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone())
     }
 
-    fn status(method: Method, headers: &[(&str, &str)]) -> u16 {
-        status_of(&BrowserGuard::for_admin(&["Sequor.example".to_owned()], refused()), method, headers)
+    fn admin_status(method: Method, headers: &[(&str, &str)]) -> u16 {
+        guard_status(&BrowserGuard::for_admin(&["Sequor.example".to_owned()], refused_requests()), method, headers)
     }
 
-    fn status_of(guard: &BrowserGuard, method: Method, headers: &[(&str, &str)]) -> u16 {
+    fn guard_status(guard: &BrowserGuard, method: Method, headers: &[(&str, &str)]) -> u16 {
         let request = headers
             .iter()
             .fold(TestRequest::default().method(method), |request, header| request.insert_header(*header));
@@ -190,7 +190,7 @@ mod tests {
             "10.0.0.7:9090",
             "sequor.EXAMPLE:9090",
         ] {
-            assert_eq!(status(Method::GET, &[("host", host)]), 200, "{host}");
+            assert_eq!(admin_status(Method::GET, &[("host", host)]), 200, "{host}");
         }
         for host in [
             "rebound.example",
@@ -200,13 +200,14 @@ mod tests {
             "",
             "sequor.example.org",
         ] {
-            assert_eq!(status(Method::GET, &[("host", host)]), 421, "{host}");
+            assert_eq!(admin_status(Method::GET, &[("host", host)]), 421, "{host}");
         }
     }
 
     #[test]
     fn refuses_changes_from_other_origins() {
-        let post = |headers: &[(&str, &str)]| status(Method::POST, &[&[("host", "localhost:9090")], headers].concat());
+        let post =
+            |headers: &[(&str, &str)]| admin_status(Method::POST, &[&[("host", "localhost:9090")], headers].concat());
         assert_eq!((post(&[]), post(&[("origin", "http://localhost:9090")])), (200, 200));
         assert_eq!((post(&[("sec-fetch-site", "same-origin")]), post(&[("sec-fetch-site", "none")])), (200, 200));
         for origin in ["http://shop.example", "null", "http://localhost:8080", "https://localhost"] {
@@ -215,15 +216,15 @@ mod tests {
         assert_eq!((post(&[("sec-fetch-site", "cross-site")]), post(&[("sec-fetch-site", "same-site")])), (403, 403));
         // GET is allowed: the browser hides the response from other sites, and a link from another
         // site may lead here.
-        assert_eq!(status(Method::GET, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]), 200);
+        assert_eq!(admin_status(Method::GET, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]), 200);
     }
 
     #[test]
     fn api_without_keys_accepts_the_origins_configured_and_those_of_this_machine() {
         let names = ["api.example".to_owned()];
-        let guard = BrowserGuard::for_api(&names, &["https://Shop.example:8443".to_owned()], refused());
+        let guard = BrowserGuard::for_api(&names, &["https://Shop.example:8443".to_owned()], refused_requests());
         let post = |headers: &[(&str, &str)]| {
-            status_of(&guard, Method::POST, &[&[("host", "localhost:8080")], headers].concat())
+            guard_status(&guard, Method::POST, &[&[("host", "localhost:8080")], headers].concat())
         };
         let cross = ("sec-fetch-site", "cross-site");
         assert_eq!(post(&[("origin", "https://shop.example:8443"), cross]), 200);
@@ -241,7 +242,7 @@ mod tests {
         }
         assert_eq!((post(&[cross]), post(&[])), (403, 200));
         let get = |host: &str, headers: &[(&str, &str)]| {
-            status_of(&guard, Method::GET, &[&[("host", host)], headers].concat())
+            guard_status(&guard, Method::GET, &[&[("host", host)], headers].concat())
         };
         for host in ["api.example", "shop.example", "localhost:8080"] {
             assert_eq!(get(host, &[]), 200, "{host}");
@@ -250,8 +251,8 @@ mod tests {
         let embedded =
             |destination| get("localhost", &[cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", destination)]);
         assert_eq!((embedded("script"), embedded("image")), (200, 403));
-        let open = BrowserGuard::for_api(&[], &["*".to_owned()], refused());
-        assert_eq!(status_of(&open, Method::POST, &[("host", "localhost"), ("origin", "null"), cross]), 200);
-        assert_eq!(status_of(&open, Method::POST, &[("host", "rebound.example"), ("origin", "null"), cross]), 421);
+        let open = BrowserGuard::for_api(&[], &["*".to_owned()], refused_requests());
+        assert_eq!(guard_status(&open, Method::POST, &[("host", "localhost"), ("origin", "null"), cross]), 200);
+        assert_eq!(guard_status(&open, Method::POST, &[("host", "rebound.example"), ("origin", "null"), cross]), 421);
     }
 }

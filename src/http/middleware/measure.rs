@@ -30,9 +30,10 @@ pub(in crate::http) async fn measure_request(
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
     let trace_span = trace::start_request_span(&request, &id);
-    let mut response = id.scope(next.call(request).instrument(span.clone()).instrument(trace_span.clone())).await;
+    let mut response =
+        id.run_as_current(next.call(request).instrument(span.clone()).instrument(trace_span.clone())).await;
     if let (Ok(response), Some(value)) = (&mut response, id.to_header_value()) {
-        response.headers_mut().insert(request_id::HEADER, value);
+        response.headers_mut().insert(request_id::REQUEST_ID_HEADER, value);
     }
     let (status, pattern) = match &response {
         Ok(response) => (response.status(), response.request().match_pattern()),

@@ -15,9 +15,9 @@ use crate::http::schema::problem::{Problem, RETRY_DELAY};
 
 /// The longest wait of a request; `None`: no limit.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::http) struct QueueWait(pub(in crate::http) Option<Duration>);
+pub(in crate::http) struct MaxQueueWait(pub(in crate::http) Option<Duration>);
 
-impl QueueWait {
+impl MaxQueueWait {
     /// Waits until the thread has handled the requests that arrived earlier.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl QueueWait {
 /// # Errors
 /// The error of `next`.
 pub(in crate::http) async fn limit_queue_wait(
-    limit: Data<QueueWait>,
+    limit: Data<MaxQueueWait>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {

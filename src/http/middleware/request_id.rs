@@ -5,13 +5,13 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 /// The header of the request id in requests and responses.
-pub(in crate::http) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(in crate::http) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest accepted id, in bytes.
-const MAX_ID_BYTES: usize = 128;
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
 tokio::task_local! {
-    static CURRENT: RequestId;
+    static CURRENT_REQUEST_ID: RequestId;
 }
 
 /// The id of a request: the client's own, or a generated one.
@@ -22,8 +22,8 @@ impl RequestId {
     /// The id in a request's header, if it is well-formed: letters, digits and `._:/+=-`, which are
     /// safe in logs and headers.
     pub(in crate::http) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let id = headers.get(HEADER)?.to_str().ok()?;
-        let well_formed = (1..=MAX_ID_BYTES).contains(&id.len())
+        let id = headers.get(REQUEST_ID_HEADER)?.to_str().ok()?;
+        let well_formed = (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(&byte));
         well_formed.then(|| Self(id.into()))
     }
@@ -35,12 +35,12 @@ impl RequestId {
 
     /// The id of the current request, if any.
     pub(in crate::http) fn current() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
+        CURRENT_REQUEST_ID.try_with(Clone::clone).ok()
     }
 
     /// Runs `work` with this id as the current one.
-    pub(in crate::http) async fn scope<T>(&self, work: impl Future<Output = T>) -> T {
-        CURRENT.scope(self.clone(), work).await
+    pub(in crate::http) async fn run_as_current<T>(&self, work: impl Future<Output = T>) -> T {
+        CURRENT_REQUEST_ID.scope(self.clone(), work).await
     }
 
     /// The id as a header value.
@@ -66,14 +66,14 @@ mod tests {
 
     fn id_from_header(id: &[u8]) -> Option<String> {
         let mut headers = HeaderMap::new();
-        headers.insert(HEADER, HeaderValue::from_bytes(id).unwrap());
+        headers.insert(REQUEST_ID_HEADER, HeaderValue::from_bytes(id).unwrap());
         RequestId::from_headers(&headers).map(|id| id.to_string())
     }
 
     #[test]
     fn accepts_only_well_formed_ids() {
         assert_eq!(id_from_header(b"4bf92f35-77b3.A/1:2+3=").as_deref(), Some("4bf92f35-77b3.A/1:2+3="));
-        let longest = [b'a'; MAX_ID_BYTES];
+        let longest = [b'a'; MAX_REQUEST_ID_BYTES];
         assert!(id_from_header(&longest).is_some());
         for malformed in [&b""[..], b"two words", b"a\"b", b"\xff", &[&longest[..], b"a"].concat(), b"<b>"] {
             assert_eq!(id_from_header(malformed), None, "{malformed:?}");

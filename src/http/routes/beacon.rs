@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::http::schema::responses::UnavailableResponse;
 
 /// The source of the script, with comments.
-const SOURCE: &str = include_str!("capture.js");
+const SCRIPT_SOURCE: &str = include_str!("capture.js");
 
 /// The minified script.
 pub(in crate::http) struct BeaconScript {
@@ -18,13 +18,13 @@ pub(in crate::http) struct BeaconScript {
 
 /// Registers the script for [`get_beacon_script`].
 pub(in crate::http) fn provide_script(config: &mut ServiceConfig) {
-    let text = minified(SOURCE);
+    let text = minify(SCRIPT_SOURCE);
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
     config.app_data(Data::new(BeaconScript { text, tag }));
 }
 
 /// Removes comment lines and indentation from a script.
-fn minified(source: &str) -> String {
+fn minify(source: &str) -> String {
     let lines = source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn script_is_small() {
-        let minified = minified(SOURCE);
+        let minified = minify(SCRIPT_SOURCE);
         assert!(minified.len() < 2560, "{} bytes", minified.len());
         assert!(!minified.contains("//"), "a comment after code would be served");
     }

@@ -37,7 +37,7 @@ struct IngestQuery {
 }
 
 impl IngestQuery {
-    fn read(query: &[(String, String)]) -> Result<Self, Problem> {
+    fn from_query(query: &[(String, String)]) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         for (name, value) in query {
             match name.as_str() {
@@ -59,7 +59,7 @@ impl IngestQuery {
     }
 }
 
-fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
+fn read_body(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     Ok(span!("capture").in_scope(|| read_events(&body, &api.rules, api.clock.now()))?)
 }
@@ -80,13 +80,13 @@ pub(in crate::http) async fn ingest_events(
     query: QueryPairs,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
-    let IngestQuery { recommend, user, max_lag } = IngestQuery::read(&query)?;
+    let IngestQuery { recommend, user, max_lag } = IngestQuery::from_query(&query)?;
     api.system.ingest.check_lag(max_lag)?;
     if recommend.is_some() {
         access.require_scope(Scope::Read)?;
     }
     let user = user.map(|user| query::validate_user_id(&api, user)).transpose()?;
-    let batch = read(&api, body)?;
+    let batch = read_body(&api, body)?;
     access.charge_batch(batch.records.len())?;
     let (mut events, mut rejected) = (Vec::with_capacity(batch.records.len()), Vec::new());
     for event in batch.records {
@@ -154,7 +154,7 @@ pub(in crate::http) async fn validate_events(
     access: GrantedAccess,
     body: Result<Bytes, Error>,
 ) -> Result<Json<ValidationReport>, Problem> {
-    let ParsedBatch { records, warnings } = read(&api, body)?;
+    let ParsedBatch { records, warnings } = read_body(&api, body)?;
     access.charge_batch(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
     Ok(Json(ValidationReport { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn reads_the_recommend_query() {
         let read = |pairs: &[(&str, &str)]| {
-            IngestQuery::read(
+            IngestQuery::from_query(
                 &pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>(),
             )
         };

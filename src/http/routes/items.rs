@@ -58,7 +58,7 @@ pub(in crate::http) async fn put_item(
     item: Path<String>,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
-    change(&api, item.into_inner(), body, read_item).await
+    change_item(&api, item.into_inner(), body, read_item).await
 }
 
 /// Change attributes of an item
@@ -71,8 +71,8 @@ pub(in crate::http) async fn patch_item(
     item: Path<String>,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
-    find(&api, &item)?;
-    change(&api, item.into_inner(), body, read_item_patch).await
+    find_item(&api, &item)?;
+    change_item(&api, item.into_inner(), body, read_item_patch).await
 }
 
 /// Delete an item
@@ -81,10 +81,10 @@ pub(in crate::http) async fn patch_item(
 #[utoipa::path(delete, path = "/v1/items/{item}", operation_id = "delete", tag = "catalog", params(("item" = IdString, Path, description = "The item.")),
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn delete_item(api: Data<ApiState>, item: Path<String>) -> Result<HttpResponse, Problem> {
-    find(&api, &item)?;
+    find_item(&api, &item)?;
     let change =
         ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
-    append(&api, change, Vec::new()).await
+    append_change(&api, change, Vec::new()).await
 }
 
 /// An item of the catalog.
@@ -105,19 +105,19 @@ pub(in crate::http) async fn get_item(
     api: Data<ApiState>,
     item: Path<String>,
 ) -> Result<Json<CatalogItemBody>, Problem> {
-    let found = find(&api, &item)?;
+    let found = find_item(&api, &item)?;
     Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found }))
 }
 
 /// The attributes of an item that an event or a catalog change has named.
-fn find(api: &ApiState, item: &str) -> Result<Item, Problem> {
+fn find_item(api: &ApiState, item: &str) -> Result<Item, Problem> {
     let number = api.system.recommender.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
     api.system.recommender.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
 }
 
 type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
 
-async fn change(
+async fn change_item(
     api: &ApiState,
     item: String,
     body: Result<Bytes, Error>,
@@ -128,10 +128,14 @@ async fn change(
     let item_id = check_id("item_id", item).map_err(|error| Problem::invalid_item(&error))?;
     let operation =
         parse(&body, &mut |warning| warnings.push(warning)).map_err(|error| Problem::invalid_item(&error))?;
-    append(api, ItemChange { item_id, timestamp: api.clock.now(), operation }, warnings).await
+    append_change(api, ItemChange { item_id, timestamp: api.clock.now(), operation }, warnings).await
 }
 
-async fn append(api: &ApiState, change: ItemChange, warnings: Vec<ValidationError>) -> Result<HttpResponse, Problem> {
+async fn append_change(
+    api: &ApiState,
+    change: ItemChange,
+    warnings: Vec<ValidationError>,
+) -> Result<HttpResponse, Problem> {
     let outcome = ingest(&api.system.ingest, [Entry::Item(change)], FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), warnings).into_response())
 }

@@ -18,7 +18,9 @@ pub(in crate::http) type JournalEntryFilter = Arc<dyn Fn(&Entry) -> bool + Send 
 const ENTRIES_PER_READ: usize = 1024;
 
 /// A response of JSON lines.
-pub(in crate::http) fn answer(lines: impl Stream<Item = Result<Bytes, Problem>> + 'static) -> HttpResponse {
+pub(in crate::http) fn json_lines_response(
+    lines: impl Stream<Item = Result<Bytes, Problem>> + 'static,
+) -> HttpResponse {
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
 }
 
@@ -44,14 +46,14 @@ pub(in crate::http) fn export_journal(
             if next >= end {
                 return Ok(None);
             }
-            let read = web::block(move || read(&api, next, end, &*filter)).await;
+            let read = web::block(move || read_lines(&api, next, end, &*filter)).await;
             read.map_err(|_| Problem::internal())?.map(Some)
         }
     }))
 }
 
 /// Reads the next lines, and returns them with the offset after them.
-fn read(
+fn read_lines(
     api: &ApiState,
     from: Offset,
     end: Offset,

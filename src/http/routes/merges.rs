@@ -27,9 +27,8 @@ pub(in crate::http) struct MergeRequest {
 
 /// Merge two users
 ///
-/// The history of `from` becomes the history of this user. Ids of `events.placeholder_ids` are never
-/// merged. Any content type is accepted, because a
-/// beacon cannot set one.
+/// The history of `from` becomes the history of this user. Ids of `events.placeholder_ids` are
+/// never merged. Any content type is accepted, because a beacon cannot set one.
 #[utoipa::path(post, path = "/v1/users/{user}/merge", operation_id = "merge", tag = "events", params(("user" = IdString, Path, description = "The user that remains.")), request_body(content = MergeRequest),
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn merge_users(
@@ -56,10 +55,10 @@ pub(in crate::http) async fn merge_users(
 /// Counts merges of placeholder ids. The first one is logged, because it means that a site sends
 /// wrong ids.
 pub(in crate::http) fn record_refused_merges(api: &ApiState, count: usize) {
-    static FIRST: Once = Once::new();
+    static FIRST_REFUSED_MERGE: Once = Once::new();
     if count > 0 {
         api.metrics().refused_merges.increment(count as u64);
-        FIRST.call_once(|| {
+        FIRST_REFUSED_MERGE.call_once(|| {
             tracing::warn!(
                 "a site asked to merge a placeholder id such as `undefined`, which many visitors share; such merges are refused and \
                  counted in sequor_refused_merges_total, see events.placeholder_ids"

@@ -8,7 +8,7 @@ use crate::http::middleware::auth::Authorizer;
 use crate::http::schema::responses::UnavailableResponse;
 
 /// The content security policy of the page: it may only fetch the document.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+const DOCS_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Renders the document for an API that requires keys (`true`) or not.
 ///
@@ -31,6 +31,6 @@ pub(in crate::http) async fn get_description(
 pub(in crate::http) async fn get_docs() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((CONTENT_SECURITY_POLICY, DOCS_SECURITY_POLICY))
         .body(include_str!("docs.html"))
 }

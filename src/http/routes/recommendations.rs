@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
-use crate::http::middleware::queue_wait::QueueWait;
+use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
@@ -19,7 +19,7 @@ use crate::learner::RankedItem;
 use crate::services::recommendation::{PageRequest, to_recommended_item};
 
 /// The largest number of items in an inline session.
-const MAX_INLINE: usize = 1000;
+const MAX_INLINE_ITEMS: usize = 1000;
 
 /// The query for a user's recommendations: a new recommendation or a later page.
 enum RecommendationsQuery {
@@ -28,9 +28,9 @@ enum RecommendationsQuery {
 }
 
 impl RecommendationsQuery {
-    const PAGE: [&str; 2] = ["recommendation_id", "offset"];
+    const PAGE_PARAMETERS: [&str; 2] = ["recommendation_id", "offset"];
 
-    fn read(pairs: &[(String, String)]) -> Result<Self, Problem> {
+    fn from_query(pairs: &[(String, String)]) -> Result<Self, Problem> {
         let (mut parsed, mut recommendation_id, mut offset) = (RecommendationQuery::default(), None, None);
         for (name, value) in pairs {
             match name.as_str() {
@@ -40,7 +40,7 @@ impl RecommendationsQuery {
                 other => {
                     return Err(query::unknown_parameter(
                         other,
-                        &[&RecommendationQuery::PARAMETER_NAMES[..], &Self::PAGE].concat(),
+                        &[&RecommendationQuery::PARAMETER_NAMES[..], &Self::PAGE_PARAMETERS].concat(),
                     ));
                 }
             }
@@ -76,7 +76,7 @@ pub(in crate::http) async fn get_recommendations(
     pairs: QueryPairs,
 ) -> Result<Json<Recommendation>, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
-    match RecommendationsQuery::read(&pairs)? {
+    match RecommendationsQuery::from_query(&pairs)? {
         RecommendationsQuery::New(query) => {
             let request = query.to_request_after_offset(&api).await?;
             Ok(Json(api.recommendations.recommend(user, query.consent, request).await?))
@@ -127,7 +127,7 @@ pub(in crate::http) struct InlineRequest {
     responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn recommend_inline(
     api: Data<ApiState>,
-    queue_wait: Data<QueueWait>,
+    queue_wait: Data<MaxQueueWait>,
     body: Result<Bytes, Error>,
 ) -> Result<Json<Recommendation>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
@@ -145,7 +145,7 @@ pub(in crate::http) async fn recommend_inline(
         purchased_for,
         min_offset,
     } = request;
-    if items.len() > MAX_INLINE {
+    if items.len() > MAX_INLINE_ITEMS {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
     let default = RecommendationQuery::default();

@@ -85,7 +85,7 @@ pub(in crate::http) struct SegmentQuery {
     responses((status = 200, description = "A message was accepted or ignored, or the batch is empty.", body = SegmentResponse),
         (status = 400, description = "No message is valid, or the request cannot be read.", content((SegmentResponse = "application/json"), (Problem = "application/problem+json"))),
         InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn take_segment_batch(
+pub(in crate::http) async fn ingest_segment_batch(
     api: Data<ApiState>,
     access: GrantedAccess,
     query: Query<SegmentQuery>,

@@ -21,7 +21,7 @@ use crate::telemetry::span;
 
 /// Longest time without data on a stream. After this time, the stream sends a comment, so that
 /// proxies keep the connection open and the daemon notices a closed connection.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// One open stream. The gauge counts a subscription until the subscription is dropped.
 struct StreamSubscription {
@@ -42,8 +42,8 @@ impl Drop for StreamSubscription {
 
 impl StreamSubscription {
     /// The next event of the stream; `None` at its end.
-    async fn next(&mut self) -> Option<String> {
-        let update = timeout(HEARTBEAT, self.updates.changed()).await;
+    async fn next_event(&mut self) -> Option<String> {
+        let update = timeout(HEARTBEAT_INTERVAL, self.updates.changed()).await;
         if !self.access.is_still_valid() {
             return None;
         }
@@ -52,13 +52,13 @@ impl StreamSubscription {
             Ok(update) => update.ok()?,
         }
         let offset = *self.updates.borrow_and_update();
-        Some(match self.recommend().instrument(span!("stream")).await {
+        Some(match self.current_recommendation().instrument(span!("stream")).await {
             Ok(list) => format!("id: {offset}\ndata: {}\n\n", serde_json::to_string(&list).ok()?),
             Err(problem) => format!("event: problem\ndata: {}\n\n", serde_json::to_string(&problem).ok()?),
         })
     }
 
-    async fn recommend(&self) -> Result<Recommendation, Problem> {
+    async fn current_recommendation(&self) -> Result<Recommendation, Problem> {
         let request = self.query.to_request_after_offset(&self.api).await?;
         Ok(self.api.recommendations.recommend(self.user.clone(), self.query.consent, request).await?)
     }
@@ -97,7 +97,7 @@ pub(in crate::http) async fn stream_recommendations(
     open_streams.increment(1.0);
     let subscription = StreamSubscription { api, access, user, query, updates, _permit: permit, open_streams };
     let events = stream::unfold(subscription, |mut subscription| async move {
-        let event = subscription.next().await?;
+        let event = subscription.next_event().await?;
         Some((Ok::<_, Problem>(Bytes::from(event)), subscription))
     });
     // Compression and proxy buffers would delay events.

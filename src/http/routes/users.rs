@@ -20,7 +20,7 @@ use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyRe
 use crate::http::state::ApiState;
 
 /// Longest wait for an erasure to complete.
-const ERASURE_WAIT: Duration = Duration::from_secs(20);
+const MAX_ERASURE_WAIT: Duration = Duration::from_secs(20);
 
 /// A user's ids and sequence: the first line of an export.
 #[derive(Serialize)]
@@ -76,7 +76,7 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
     }
     let wanted = move |entry: &Entry| entry.user_ids().any(|user| ids.iter().any(|id| id == user));
     let rest = journal_export::export_journal(api, None, None, Arc::new(wanted))?;
-    Ok(journal_export::answer(stream::iter([Ok(first.into())]).chain(rest)))
+    Ok(journal_export::json_lines_response(stream::iter([Ok(first.into())]).chain(rest)))
 }
 
 /// Options of an erasure.
@@ -149,7 +149,7 @@ pub(in crate::http) async fn erase_user(
     let ids = api.system.inspection.ids_of_user(&user);
     let offset = api.system.maintenance.erase(user, unlearn, api.clock.now()).await?;
     api.recommendations.remove_cached_rankings(&ids);
-    let gone = api.system.maintenance.wait_for_erasure(&ids, ERASURE_WAIT).await;
+    let gone = api.system.maintenance.wait_for_erasure(&ids, MAX_ERASURE_WAIT).await;
     let learned = if unlearn {
         "The model will be learned again without the user."
     } else {

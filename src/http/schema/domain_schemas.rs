@@ -228,17 +228,17 @@ mod tests {
     use std::collections::BTreeSet;
     use utoipa::PartialSchema;
 
-    fn schema<T: PartialSchema>() -> Value {
+    fn schema_json<T: PartialSchema>() -> Value {
         to_value(T::schema()).unwrap()
     }
 
-    fn keys(object: &Value) -> BTreeSet<&String> {
+    fn object_keys(object: &Value) -> BTreeSet<&String> {
         object.as_object().unwrap().keys().collect()
     }
 
     /// Compares the fields of a value whose optional fields are all present.
     fn assert_same_fields<T: PartialSchema>(value: &impl Serialize) {
-        assert_eq!(keys(&to_value(value).unwrap()), keys(&schema::<T>()["properties"]));
+        assert_eq!(object_keys(&to_value(value).unwrap()), object_keys(&schema_json::<T>()["properties"]));
     }
 
     /// Compares all variants. The match fails to compile if the list lacks a variant.
@@ -251,7 +251,7 @@ mod tests {
             for value in values {
                 assert_eq!(to_value(value).unwrap(), convert(value));
             }
-            assert_eq!(schema::<$schema>()["enum"], Value::Array(values.map(convert).to_vec()));
+            assert_eq!(schema_json::<$schema>()["enum"], Value::Array(values.map(convert).to_vec()));
         };
     }
 

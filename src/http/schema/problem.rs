@@ -29,7 +29,7 @@ pub struct Problem {
     /// A short description of the kind of problem; the same for all problems of a kind.
     title: &'static str,
     /// The status of the response.
-    #[serde(serialize_with = "as_number")]
+    #[serde(serialize_with = "serialize_status_as_number")]
     #[schema(value_type = u16)]
     status: StatusCode,
     /// The cause of this problem, and what to do.
@@ -63,7 +63,7 @@ struct ProblemMembers {
     request_id: Option<String>,
 }
 
-fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_status_as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
 
@@ -93,7 +93,7 @@ impl Problem {
     #[must_use]
     pub fn insufficient_scope(scope: Scope) -> Self {
         let detail = format!("This operation requires an API key with the scope `{scope}`.");
-        Self::new(ProblemType::InsufficientScope, detail).allowed(scope.as_str())
+        Self::new(ProblemType::InsufficientScope, detail).with_allowed(scope.as_str())
     }
 
     /// 400: the body cannot be read.
@@ -157,21 +157,21 @@ impl Problem {
     #[must_use]
     pub fn body_too_large(limit: usize) -> Self {
         let detail = format!("The body has more than {limit} bytes; split it.");
-        Self::new(ProblemType::BodyTooLarge, detail).allowed(format!("at most {limit} bytes"))
+        Self::new(ProblemType::BodyTooLarge, detail).with_allowed(format!("at most {limit} bytes"))
     }
 
     /// 413: the body holds more events than the limit of a request.
     #[must_use]
     pub fn too_many_events(events: usize, limit: usize) -> Self {
         let detail = format!("The body holds {events} events; split it.");
-        Self::new(ProblemType::TooManyEvents, detail).allowed(format!("at most {limit} events"))
+        Self::new(ProblemType::TooManyEvents, detail).with_allowed(format!("at most {limit} events"))
     }
 
     /// 413: the body holds more items than the limit of a request.
     #[must_use]
     pub fn too_many_items(items: usize, limit: usize) -> Self {
         let detail = format!("The body holds {items} items; split it.");
-        Self::new(ProblemType::TooManyItems, detail).allowed(format!("at most {limit} items"))
+        Self::new(ProblemType::TooManyItems, detail).with_allowed(format!("at most {limit} items"))
     }
 
     /// 400: an item breaks a validation rule.
@@ -199,7 +199,7 @@ impl Problem {
     #[must_use]
     pub fn unsupported_body(allowed: impl Into<String>) -> Self {
         let detail = "The content type or content encoding of the body is not supported.";
-        Self::new(ProblemType::UnsupportedBody, detail).allowed(allowed)
+        Self::new(ProblemType::UnsupportedBody, detail).with_allowed(allowed)
     }
 
     /// 400: a parameter has a value that is not allowed.
@@ -207,7 +207,7 @@ impl Problem {
     pub fn out_of_range(field: &str, value: impl Display, allowed: impl Into<String>) -> Self {
         let allowed = allowed.into();
         let detail = format!("`{field}` is {value}; it must be {allowed}.");
-        Self::new(ProblemType::OutOfRange, detail).with_field(field).allowed(allowed)
+        Self::new(ProblemType::OutOfRange, detail).with_field(field).with_allowed(allowed)
     }
 
     /// 400: a parameter is absent or cannot be read.
@@ -262,52 +262,52 @@ impl Problem {
     pub fn method_not_allowed(allowed: impl Into<String>) -> Self {
         let allowed = allowed.into();
         let detail = format!("This path allows {allowed}.");
-        Self::new(ProblemType::MethodNotAllowed, detail).allowed(allowed)
+        Self::new(ProblemType::MethodNotAllowed, detail).with_allowed(allowed)
     }
 
     /// 414: the URL has more than `limit` bytes.
     #[must_use]
     pub fn address_too_long(limit: usize) -> Self {
         let detail = format!("The URL has more than {limit} bytes.");
-        Self::new(ProblemType::AddressTooLong, detail).allowed(format!("at most {limit} bytes"))
+        Self::new(ProblemType::AddressTooLong, detail).with_allowed(format!("at most {limit} bytes"))
     }
 
     /// 429: the client exceeds a rate limit.
     #[must_use]
     pub fn too_many_requests(retry_after: Duration) -> Self {
         let detail = "The API key or the client address exceeds its rate limit; slow down.";
-        Self::new(ProblemType::TooManyRequests, detail).retry_after(retry_after)
+        Self::new(ProblemType::TooManyRequests, detail).with_retry_after(retry_after)
     }
 
     /// 503: a queue is full. Nothing of the request is stored.
     #[must_use]
     pub fn over_capacity(retry_after: Duration) -> Self {
         let detail = "The service has no capacity for this request; nothing was stored.";
-        Self::new(ProblemType::OverCapacity, detail).retry_after(retry_after)
+        Self::new(ProblemType::OverCapacity, detail).with_retry_after(retry_after)
     }
 
     /// 503: the learner is too far behind. Nothing of the request is stored.
     pub(in crate::http) fn learner_behind(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new(ProblemType::LearnerBehind, detail).retry_after(retry_after)
+        Self::new(ProblemType::LearnerBehind, detail).with_retry_after(retry_after)
     }
 
     /// 503: the request waited longer than `server.queue_wait`.
     #[must_use]
     pub fn queued_too_long(retry_after: Duration) -> Self {
         let detail = "The request waited longer than server.queue_wait; nothing was stored.";
-        Self::new(ProblemType::OverCapacity, detail).retry_after(retry_after)
+        Self::new(ProblemType::OverCapacity, detail).with_retry_after(retry_after)
     }
 
     /// 503: the service is not ready.
     #[must_use]
     pub fn not_ready(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new(ProblemType::NotReady, detail).retry_after(retry_after)
+        Self::new(ProblemType::NotReady, detail).with_retry_after(retry_after)
     }
 
     /// 503: the model has not reached the requested offset yet.
     #[must_use]
     pub fn offset_not_reached(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new(ProblemType::OffsetNotReached, detail).with_field("min_offset").retry_after(retry_after)
+        Self::new(ProblemType::OffsetNotReached, detail).with_field("min_offset").with_retry_after(retry_after)
     }
 
     /// 503: the journal's disk is full. Nothing of the request is stored. Writes succeed again once
@@ -315,7 +315,7 @@ impl Problem {
     #[must_use]
     pub fn disk_full(error: impl Display, retry_after: Duration) -> Self {
         let detail = format!("Nothing was stored; retry once the disk has free space: {error}.");
-        Self::new(ProblemType::DiskFull, detail).retry_after(retry_after)
+        Self::new(ProblemType::DiskFull, detail).with_retry_after(retry_after)
     }
 
     /// 500: the service failed. The cause is in the log, not in the response.
@@ -326,12 +326,12 @@ impl Problem {
     }
 
     /// The kind of problem in words.
-    pub(in crate::http) fn title(&self) -> &'static str {
+    pub(in crate::http) fn title_text(&self) -> &'static str {
         self.title
     }
 
     /// The cause of this problem.
-    pub(in crate::http) fn detail(&self) -> &str {
+    pub(in crate::http) fn detail_text(&self) -> &str {
         &self.detail
     }
 
@@ -349,13 +349,13 @@ impl Problem {
         self
     }
 
-    fn allowed(mut self, allowed: impl Into<String>) -> Self {
+    fn with_allowed(mut self, allowed: impl Into<String>) -> Self {
         self.members.allowed = Some(allowed.into());
         self
     }
 
     /// Rounds up, so that a client does not retry too early.
-    fn retry_after(mut self, retry_after: Duration) -> Self {
+    fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.members.retry_after = Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0));
         self
     }
@@ -424,7 +424,7 @@ mod tests {
     use super::*;
     use actix_web::body::MessageBody;
 
-    fn shown(problem: &Problem) -> String {
+    fn rendered_body(problem: &Problem) -> String {
         let body = problem.error_response().into_body().try_into_bytes().unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     }
@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/problem+json");
         assert_eq!(
-            shown(&problem),
+            rendered_body(&problem),
             concat!(
                 r#"{"type":"/problems/out-of-range","title":"A parameter is out of range","status":400,"#,
                 r#""detail":"`limit` is 0; it must be 1 to 1000.","field":"limit","allowed":"1 to 1000"}"#
@@ -453,7 +453,7 @@ mod tests {
             Problem::disk_full("writing: no space", Duration::from_secs(2)),
         ] {
             assert_eq!(problem.error_response().headers().get(RETRY_AFTER).unwrap(), "2");
-            assert!(shown(&problem).contains(r#""retry_after":2"#));
+            assert!(rendered_body(&problem).contains(r#""retry_after":2"#));
         }
     }
 
@@ -468,6 +468,6 @@ mod tests {
         let problem = Problem::from(BodyError::TooMany { record: "event", records: 1001, limit: 1000 });
         assert_eq!(problem.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(Problem::from(BodyError::Empty { record: "event" }).status_code(), StatusCode::BAD_REQUEST);
-        assert!(shown(&Problem::invalid_body("torn").with_line(7)).contains(r#""line":7"#));
+        assert!(rendered_body(&Problem::invalid_body("torn").with_line(7)).contains(r#""line":7"#));
     }
 }

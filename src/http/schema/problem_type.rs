@@ -6,7 +6,7 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 /// The page that describes the types.
-const DOCUMENTATION: &str = "docs/problems.md";
+const DOCUMENTATION_PAGE: &str = "docs/problems.md";
 
 macro_rules! problem_types {
     ($($variant:ident: $code:literal, $status:ident, $title:literal;)+) => {
@@ -80,20 +80,20 @@ problem_types! {
 
 impl ProblemType {
     /// The member `type`: a path relative to the service.
-    fn path(self) -> String {
+    fn type_path(self) -> String {
         format!("/problems/{}", self.code())
     }
 
     /// The description of the type, relative to the repository.
-    fn documentation(self) -> String {
-        format!("{DOCUMENTATION}#{}", self.code())
+    fn documentation_link(self) -> String {
+        format!("{DOCUMENTATION_PAGE}#{}", self.code())
     }
 
     /// The schema of the member `type`. The extension `x-problem-types` links each type to its
     /// documentation.
     pub(in crate::http) fn schema() -> Schema {
         let links: serde_json::Map<_, _> =
-            Self::ALL.iter().map(|one| (one.path(), one.documentation().into())).collect();
+            Self::ALL.iter().map(|one| (one.type_path(), one.documentation_link().into())).collect();
         ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some("The kind of problem, as a path relative to the service."))
@@ -104,7 +104,7 @@ impl ProblemType {
 
 impl Serialize for ProblemType {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.path())
+        serializer.serialize_str(&self.type_path())
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn documentation_page_has_a_row_for_each_type() {
         let page =
-            std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENTATION)).unwrap();
+            std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENTATION_PAGE)).unwrap();
         let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| <a id=")).collect();
         let expected: Vec<_> = ProblemType::ALL
             .iter()
@@ -133,7 +133,7 @@ mod tests {
             .collect();
         assert_eq!(rows.len(), expected.len());
         for start in expected {
-            assert!(rows.iter().any(|row| row.starts_with(&start)), "{DOCUMENTATION} has no row `{start}`");
+            assert!(rows.iter().any(|row| row.starts_with(&start)), "{DOCUMENTATION_PAGE} has no row `{start}`");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::learner::{HiddenItems, ItemFilter, RecommendationRequest};
 use crate::settings::Period;
 
 /// Largest number of excluded items in one request.
-const MAX_EXCLUDED: usize = 1000;
+const MAX_EXCLUDED_ITEMS: usize = 1000;
 
 /// The pairs of a query. A name that occurs twice yields two pairs.
 pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
@@ -125,7 +125,7 @@ impl RecommendationQuery {
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 
-    fn hidden(&self, api: &ApiState) -> HiddenItems {
+    fn hidden_items(&self, api: &ApiState) -> HiddenItems {
         let default = api.hidden_items;
         HiddenItems {
             dismissed_for_ms: self.dismissed_for.map_or(default.dismissed_for_ms, Period::as_millis),
@@ -139,7 +139,7 @@ impl RecommendationQuery {
     /// # Errors
     /// 400 if a parameter is out of range or the filter is invalid.
     pub(in crate::http) fn to_request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
-        if self.exclude.len() > MAX_EXCLUDED {
+        if self.exclude.len() > MAX_EXCLUDED_ITEMS {
             return Err(Problem::out_of_range(
                 "exclude",
                 format!("a list of {}", self.exclude.len()),
@@ -164,7 +164,7 @@ impl RecommendationQuery {
             filter,
             max_per_category: self.diversity,
             explain: self.explain,
-            hidden: self.hidden(api),
+            hidden: self.hidden_items(api),
             ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })
     }
@@ -210,7 +210,7 @@ pub(in crate::http) fn validate_list_length(name: &str, length: usize) -> Result
 /// # Errors
 /// 400 if it is not a whole number.
 pub(in crate::http) fn parse_integer<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
-    parse(name, value, "a whole number, at least 0")
+    parse_parameter(name, value, "a whole number, at least 0")
 }
 
 fn parse_consent(name: &str, value: &str) -> Result<Consent, Problem> {
@@ -219,10 +219,10 @@ fn parse_consent(name: &str, value: &str) -> Result<Consent, Problem> {
 }
 
 fn parse_bool(name: &str, value: &str) -> Result<bool, Problem> {
-    parse(name, value, "true or false")
+    parse_parameter(name, value, "true or false")
 }
 
-fn parse<T: FromStr>(name: &str, value: &str, expected: &str) -> Result<T, Problem> {
+fn parse_parameter<T: FromStr>(name: &str, value: &str, expected: &str) -> Result<T, Problem> {
     value.parse().map_err(|_| Problem::invalid_parameter(name, format!("`{name}` must be {expected}.")))
 }
 

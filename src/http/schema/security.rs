@@ -13,9 +13,9 @@ use crate::http::schema::responses::AccessDeniedResponse;
 
 /// The names of the security schemes: one for each way to send an API key that
 /// [`crate::http::middleware::auth`] accepts.
-const BEARER: &str = "bearer";
-const BASIC: &str = "basic";
-const QUERY: &str = "query";
+const BEARER_SCHEME: &str = "bearer";
+const BASIC_SCHEME: &str = "basic";
+const QUERY_PARAMETER_SCHEME: &str = "query";
 
 /// Adds the security schemes to the document, and the required scope to every operation. If the API
 /// does not require a key, the key is optional for every operation.
@@ -29,18 +29,22 @@ pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, 
     );
     let components = document.components.get_or_insert_with(Components::default);
     components.add_security_schemes_from_iter([
-        (BEARER, http(HttpAuthScheme::Bearer, "An API key from `sequor key create`.")),
+        (BEARER_SCHEME, http(HttpAuthScheme::Bearer, "An API key from `sequor key create`.")),
         (
-            BASIC,
+            BASIC_SCHEME,
             http(HttpAuthScheme::Basic, "The API key as user name, as Segment's libraries send it, or as password."),
         ),
-        (QUERY, SecurityScheme::ApiKey(ApiKey::Query(query))),
+        (QUERY_PARAMETER_SCHEME, SecurityScheme::ApiKey(ApiKey::Query(query))),
     ]);
     for (path, item) in &mut document.paths.paths {
         let Some(scope) = scope_of(path) else { continue };
         let PathItem { get, put, post, patch, delete, .. } = item;
         for operation in [get, put, post, patch, delete].into_iter().flatten() {
-            let schemes = if scope == Scope::Write { &[BEARER, BASIC, QUERY][..] } else { &[BEARER, BASIC] };
+            let schemes = if scope == Scope::Write {
+                &[BEARER_SCHEME, BASIC_SCHEME, QUERY_PARAMETER_SCHEME][..]
+            } else {
+                &[BEARER_SCHEME, BASIC_SCHEME]
+            };
             let mut security: Vec<_> =
                 schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, [scope.as_str()])).collect();
             if requires_key {

@@ -11,12 +11,12 @@ use crate::http::status::latency_window::LatencyWindow;
 use crate::metrics::MetricsSnapshot;
 
 /// The interval between samples.
-pub(in crate::http) const INTERVAL: Duration = Duration::from_secs(1);
+pub(in crate::http) const SAMPLING_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of samples that rates and latencies cover.
-const WINDOW: usize = 10;
+const WINDOW_SAMPLES: usize = 10;
 /// The largest number of stored samples. When this number is reached, every other sample is dropped
 /// and the sampling interval doubles.
-const MAX_SAMPLES: usize = 360;
+const MAX_STORED_SAMPLES: usize = 360;
 /// The largest number of subscribers.
 const MAX_SUBSCRIBERS: usize = 32;
 
@@ -68,7 +68,7 @@ struct StatusHistory {
     latest: VecDeque<CounterReading>,
     samples: Vec<StatusSample>,
     /// The number of readings per stored sample.
-    every: u64,
+    readings_per_sample: u64,
     readings: u64,
 }
 
@@ -116,7 +116,7 @@ impl StatusSampler {
 
     /// The rates over the latest samples.
     pub(in crate::http) fn current_rates(&self) -> StatusRates {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).rates()
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).rates_over_window()
     }
 
     /// Records the duration of a recommendation.
@@ -132,7 +132,7 @@ impl StatusSampler {
 
     /// Adds a sample: the metrics at `now`, the journal's next offset, the entries that the learner
     /// lags behind, and the latest loss.
-    pub(in crate::http) fn add(
+    pub(in crate::http) fn add_sample(
         &self,
         metrics: &MetricsSnapshot,
         now: Timestamp,
@@ -150,7 +150,7 @@ impl StatusSampler {
             latency: std::mem::take(&mut *self.latency.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.add(reading, journal, lag, loss);
+        history.add_reading(reading, journal, lag, loss);
     }
 }
 
@@ -182,15 +182,15 @@ impl StatusHistory {
         (newest - oldest).max(0) as f64 / 1000.0
     }
 
-    fn add(&mut self, reading: CounterReading, journal: Offset, lag: u64, loss: Option<f64>) {
+    fn add_reading(&mut self, reading: CounterReading, journal: Offset, lag: u64, loss: Option<f64>) {
         let (at, events, lists) = (reading.at, reading.events, reading.lists);
-        if self.latest.len() > WINDOW {
+        if self.latest.len() > WINDOW_SAMPLES {
             self.latest.pop_front();
         }
         self.latest.push_back(reading);
-        self.every = self.every.max(1);
-        if self.readings.is_multiple_of(self.every) {
-            let rates = self.rates();
+        self.readings_per_sample = self.readings_per_sample.max(1);
+        if self.readings.is_multiple_of(self.readings_per_sample) {
+            let rates = self.rates_over_window();
             self.samples.push(StatusSample {
                 at,
                 events,
@@ -202,21 +202,21 @@ impl StatusHistory {
             });
         }
         self.readings += 1;
-        if self.samples.len() >= MAX_SAMPLES {
+        if self.samples.len() >= MAX_STORED_SAMPLES {
             let mut index = 0;
             self.samples.retain(|_| {
                 index += 1;
                 index % 2 == 1
             });
-            self.every *= 2;
+            self.readings_per_sample *= 2;
         }
     }
 
-    fn rates(&self) -> StatusRates {
+    fn rates_over_window(&self) -> StatusRates {
         let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else {
             return StatusRates::default();
         };
-        let seconds = ((last.at - first.at) as f64 / 1000.0).max(INTERVAL.as_secs_f64());
+        let seconds = ((last.at - first.at) as f64 / 1000.0).max(SAMPLING_INTERVAL.as_secs_f64());
         let mut latency = LatencyWindow::default();
         self.latest.iter().skip(1).for_each(|reading| latency.merge(&reading.latency));
         StatusRates {
@@ -241,37 +241,37 @@ mod tests {
                 events: f64::from(second) * 5.0,
                 ..CounterReading::default()
             };
-            history.add(reading, u64::from(second), 0, None);
+            history.add_reading(reading, u64::from(second), 0, None);
         }
         let at: Vec<_> = history.samples.iter().map(|sample| sample.at).collect();
-        assert!((MAX_SAMPLES / 2..MAX_SAMPLES).contains(&at.len()), "{}", at.len());
+        assert!((MAX_STORED_SAMPLES / 2..MAX_STORED_SAMPLES).contains(&at.len()), "{}", at.len());
         // 360 at 1 s are 180 at 2 s, …: after 5,000 s one sample per 16 s remains.
         assert!(at[0] == 0 && at.windows(2).all(|pair| pair[1] - pair[0] == 16_000), "{at:?}");
-        assert_eq!(history.rates().events_per_second, 5.0);
+        assert_eq!(history.rates_over_window().events_per_second, 5.0);
     }
 
     #[test]
-    fn a_latency_is_exact_and_leaves_with_the_window() {
+    fn latency_quantiles_are_exact_and_cover_only_the_window() {
         let mut history = StatusHistory::default();
         let mut slow = LatencyWindow::default();
         slow.record(Duration::from_secs(1));
-        history.add(CounterReading::default(), 0, 0, None);
-        history.add(CounterReading { at: 1000, latency: slow, ..CounterReading::default() }, 0, 0, None);
-        let p99 = |history: &StatusHistory| history.rates().latency_p99;
+        history.add_reading(CounterReading::default(), 0, 0, None);
+        history.add_reading(CounterReading { at: 1000, latency: slow, ..CounterReading::default() }, 0, 0, None);
+        let p99 = |history: &StatusHistory| history.rates_over_window().latency_p99;
         assert!(p99(&history).is_some_and(|seconds| (0.99..1.01).contains(&seconds)), "{:?}", p99(&history));
         for second in 2..=12 {
-            history.add(CounterReading { at: second * 1000, ..CounterReading::default() }, 0, 0, None);
+            history.add_reading(CounterReading { at: second * 1000, ..CounterReading::default() }, 0, 0, None);
         }
         assert_eq!(p99(&history), None);
     }
 
     #[test]
-    fn the_lag_of_the_weights_stands_still_while_nothing_arrives() {
+    fn weights_lag_stays_constant_while_no_event_arrives() {
         let mut history = StatusHistory::default();
         for second in 0..60_u32 {
             // 10 entries a second for 20 seconds, then silence.
             let reading = CounterReading { at: i64::from(second) * 1000, ..CounterReading::default() };
-            history.add(reading, u64::from(second.min(20)) * 10, 0, None);
+            history.add_reading(reading, u64::from(second.min(20)) * 10, 0, None);
         }
         let lag = |trained_through, learned_through| {
             history.weights_lag_seconds(LearningProgress { trained_through, learned_through, end: 200 }, 60_000)

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use std::time::Duration;
 
 /// The longest duration that is recorded, in microseconds; longer ones count as this one.
-const MAX_MICROSECONDS: u64 = 600_000_000;
+const MAX_RECORDED_MICROSECONDS: u64 = 600_000_000;
 
 /// A histogram of durations.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,7 @@ impl LatencyWindow {
     /// Adds a duration.
     pub(in crate::http) fn record(&mut self, duration: Duration) {
         if self.0.is_none() {
-            self.0 = Histogram::new_with_bounds(1, MAX_MICROSECONDS, 2).ok();
+            self.0 = Histogram::new_with_bounds(1, MAX_RECORDED_MICROSECONDS, 2).ok();
         }
         if let Some(histogram) = &mut self.0 {
             histogram.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));

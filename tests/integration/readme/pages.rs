@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use sequor::settings::{Settings, SettingsLayers};
 
-use super::{blocks_of, pages, read, root};
+use super::{blocks_of, documentation_pages, project_root, read_file};
 
 /// Every Markdown file below a folder, relative to the repository.
 fn markdown_files(folder: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for entry in root().join(folder).read_dir().unwrap() {
+    for entry in project_root().join(folder).read_dir().unwrap() {
         let name = format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap());
-        if root().join(&name).is_dir() {
+        if project_root().join(&name).is_dir() {
             found.append(&mut markdown_files(&name));
         } else if name.ends_with(".md") {
             found.insert(name);
@@ -22,17 +22,17 @@ fn markdown_files(folder: &str) -> BTreeSet<String> {
 }
 
 /// The page without its fenced blocks.
-fn prose(text: &str) -> String {
+fn without_code_blocks(text: &str) -> String {
     text.split("```").step_by(2).collect()
 }
 
 /// The inline code of a page.
 pub(super) fn code_spans(text: &str) -> Vec<String> {
-    prose(text).split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    without_code_blocks(text).split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The anchors of a page's headings, as GitHub and mdBook name them.
-fn anchors(text: &str) -> BTreeSet<String> {
+fn heading_anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     headings
         .map(|heading| {
@@ -44,7 +44,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn summary_lists_every_page() {
-    let listed: BTreeSet<_> = pages().into_iter().map(|(name, _)| name).filter(|name| name != "README.md").collect();
+    let listed: BTreeSet<_> =
+        documentation_pages().into_iter().map(|(name, _)| name).filter(|name| name != "README.md").collect();
     let mut files = markdown_files("docs");
     files.remove("docs/SUMMARY.md");
     assert_eq!(listed, files);
@@ -52,10 +53,10 @@ fn summary_lists_every_page() {
 
 #[test]
 fn readme_is_short() {
-    let readme = read("README.md");
+    let readme = read_file("README.md");
     assert!(readme.lines().count() <= 160, "{} lines", readme.lines().count());
     assert!(readme.chars().count() < 12_000, "{} characters", readme.chars().count());
-    for image in root().join("docs/images").read_dir().unwrap() {
+    for image in project_root().join("docs/images").read_dir().unwrap() {
         let bytes = image.unwrap().metadata().unwrap().len();
         assert!(bytes < 200_000, "an image of {bytes} bytes");
     }
@@ -65,18 +66,18 @@ fn readme_is_short() {
 fn links_resolve() {
     let others =
         ["ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "ops/RUNBOOK.md", "docs/SUMMARY.md"];
-    let named = others.iter().map(|name| ((*name).to_owned(), read(name)));
-    for (page, text) in pages().into_iter().chain(named) {
-        let folder = root().join(&page).parent().map(Path::to_owned).unwrap();
-        for link in prose(&text).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+    let named = others.iter().map(|name| ((*name).to_owned(), read_file(name)));
+    for (page, text) in documentation_pages().into_iter().chain(named) {
+        let folder = project_root().join(&page).parent().map(Path::to_owned).unwrap();
+        for link in without_code_blocks(&text).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if link.starts_with("http") {
                 continue;
             }
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target: PathBuf = if path.is_empty() { root().join(&page) } else { folder.join(path) };
+            let target: PathBuf = if path.is_empty() { project_root().join(&page) } else { folder.join(path) };
             assert!(target.exists(), "{page} links to {link}");
             if !anchor.is_empty() {
-                let found = anchors(&std::fs::read_to_string(&target).unwrap());
+                let found = heading_anchors(&std::fs::read_to_string(&target).unwrap());
                 assert!(found.contains(anchor), "{page} links to {link}, but {path} has {found:?}");
             }
         }
@@ -84,15 +85,15 @@ fn links_resolve() {
 }
 
 #[test]
-fn names_files_that_exist() {
+fn named_files_exist() {
     let folders = ["src/", "tests/", "ops/", "docs/", "migrations/", "benches/"];
-    for (page, text) in pages() {
+    for (page, text) in documentation_pages() {
         for span in code_spans(&text) {
             let path = span.split(['#', ' ']).next().unwrap();
             let is_pattern = path.contains(['<', '*', '…'])
                 || path.chars().any(|letter| letter.is_ascii_uppercase()) && path.contains("NAME");
             if folders.iter().any(|folder| path.starts_with(folder)) && !is_pattern {
-                assert!(root().join(path).exists(), "{page} names {path}");
+                assert!(project_root().join(path).exists(), "{page} names {path}");
             }
         }
     }
@@ -101,12 +102,12 @@ fn names_files_that_exist() {
 /// A row of the code map is `| question | file | names in that file |`.
 #[test]
 fn code_map_names_what_its_files_contain() {
-    let page = read("docs/internals/code-map.md");
+    let page = read_file("docs/internals/code-map.md");
     let mut questions = 0;
     for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("`src/")) {
         let columns: Vec<_> = row.trim_matches('|').split('|').collect();
         let file = columns[1].trim().trim_matches('`');
-        let code = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let code = std::fs::read_to_string(project_root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         for name in columns.get(2).unwrap_or(&"").split('`').skip(1).step_by(2) {
             let last = name.rsplit("::").next().unwrap();
             assert!(code.contains(last), "the code map says that {file} has {name}");
@@ -117,11 +118,11 @@ fn code_map_names_what_its_files_contain() {
 }
 
 #[test]
-fn names_settings_that_exist() {
+fn named_settings_exist() {
     let settings = SettingsLayers::<Settings>::new().unwrap();
     let keys: BTreeSet<_> = settings.effective_values().into_iter().map(|(key, ..)| key).collect();
     let sections: BTreeSet<_> = keys.iter().filter_map(|key| key.split('.').next()).collect();
-    for (page, text) in pages() {
+    for (page, text) in documentation_pages() {
         for span in code_spans(&text) {
             let key = span.split([' ', '=']).next().unwrap();
             let is_key = key.split_once('.').is_some_and(|(section, rest)| {
@@ -138,7 +139,7 @@ fn names_settings_that_exist() {
 fn toml_blocks_are_settings() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sequor.toml");
-    for (page, text) in pages() {
+    for (page, text) in documentation_pages() {
         for block in blocks_of(&text, "toml") {
             std::fs::write(&file, block).unwrap();
             let layers = SettingsLayers::<Settings>::new().unwrap().add_file(&file);
@@ -150,7 +151,7 @@ fn toml_blocks_are_settings() {
 
 #[test]
 fn every_section_of_the_settings_has_a_row() {
-    let page = read("docs/configuration.md");
+    let page = read_file("docs/configuration.md");
     for section in toml::Table::try_from(Settings::default()).unwrap().keys() {
         assert!(page.contains(&format!("| `[{section}")), "docs/configuration.md does not describe [{section}]");
     }

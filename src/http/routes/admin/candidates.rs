@@ -86,6 +86,6 @@ impl CandidateSourcesView {
     }
 }
 
-pub(in crate::http) async fn look(api: Data<ApiState>) -> Result<Json<CandidateSourcesView>, Problem> {
+pub(in crate::http) async fn get_candidate_sources(api: Data<ApiState>) -> Result<Json<CandidateSourcesView>, Problem> {
     Ok(Json(CandidateSourcesView::read(api).await?))
 }

@@ -89,7 +89,7 @@ pub(in crate::http) struct ItemView {
 }
 
 /// Largest number of similar items.
-const MAX_SIMILAR: usize = 20;
+const MAX_SIMILAR_ITEMS: usize = 20;
 
 impl ItemView {
     /// Reads the state of an item.
@@ -100,7 +100,7 @@ impl ItemView {
         let number = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
         let look = move || {
             let (snapshot, now) = (api.system.recommender.snapshot(), api.clock.now());
-            let similar = api.system.recommender.similar_items(number, MAX_SIMILAR, now).into_iter();
+            let similar = api.system.recommender.similar_items(number, MAX_SIMILAR_ITEMS, now).into_iter();
             Self {
                 item,
                 number,
@@ -117,13 +117,13 @@ impl ItemView {
     }
 }
 
-pub(in crate::http) async fn list(
+pub(in crate::http) async fn list_items(
     api: Data<ApiState>,
     wanted: Query<ItemSearchQuery>,
 ) -> Result<Json<ItemSearchResult>, Problem> {
     Ok(Json(ItemSearchResult::read(api, &wanted).await?))
 }
 
-pub(in crate::http) async fn look(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {
+pub(in crate::http) async fn get_item_view(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {
     Ok(Json(ItemView::read(api, item.into_inner()).await?))
 }

@@ -14,7 +14,7 @@ fn key_to_json(key: &ApiKey) -> Value {
     json!({ "id": key.id, "name": key.name, "scopes": key.scopes, "created": key.created, "rate": key.rate })
 }
 
-pub(in crate::http) async fn list(api: Data<ApiState>) -> HttpResponse {
+pub(in crate::http) async fn list_keys(api: Data<ApiState>) -> HttpResponse {
     let ring = api.key_store.key_ring();
     let keys: Vec<_> = ring.all().into_iter().map(key_to_json).collect();
     HttpResponse::Ok().json(json!({ "keys": keys }))
@@ -31,26 +31,26 @@ pub(in crate::http) struct NewKeyRequest {
 }
 
 /// The response is the only one that contains the key in clear text.
-pub(in crate::http) async fn create(
+pub(in crate::http) async fn create_key(
     api: Data<ApiState>,
     Json(request): Json<NewKeyRequest>,
 ) -> Result<HttpResponse, Problem> {
     let (key, secret) =
-        api.key_store.create(&request.name, request.scopes, request.rate, api.clock.now()).map_err(problem)?;
+        api.key_store.create(&request.name, request.scopes, request.rate, api.clock.now()).map_err(key_problem)?;
     tracing::info!(id = %key.id, scopes = %key.scopes, "created an API key");
     let mut response = key_to_json(&key);
     response["key"] = secret.reveal().into();
     Ok(HttpResponse::Ok().json(response))
 }
 
-pub(in crate::http) async fn revoke(api: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let id: KeyId = id.parse().map_err(problem)?;
-    let key = api.key_store.revoke(&id).map_err(problem)?;
+pub(in crate::http) async fn revoke_key(api: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let id: KeyId = id.parse().map_err(key_problem)?;
+    let key = api.key_store.revoke(&id).map_err(key_problem)?;
     tracing::info!(id = %key.id, "revoked an API key");
     Ok(HttpResponse::Ok().json(json!({ "revoked": key_to_json(&key) })))
 }
 
-fn problem(error: KeyError) -> Problem {
+fn key_problem(error: KeyError) -> Problem {
     match error {
         KeyError::InvalidName => {
             Problem::out_of_range("name", "invalid", "1 to 64 characters without control characters")

@@ -107,11 +107,14 @@ pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus,
     })
 }
 
-pub(in crate::http) async fn model(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn get_model_status(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(model_status(&api).await?))
 }
 
-pub(in crate::http) async fn checkpoint(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn write_checkpoint(
+    api: Data<ApiState>,
+    _: Json<EmptyBody>,
+) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "offset": api.system.model.checkpoint().await? })))
 }
 
@@ -122,7 +125,7 @@ pub(in crate::http) struct RollbackRequest {
 }
 
 /// Rolls back to the requested checkpoint, or to the newest one that is not discarded.
-pub(in crate::http) async fn rollback(
+pub(in crate::http) async fn roll_back_model(
     api: Data<ApiState>,
     Json(RollbackRequest { to }): Json<RollbackRequest>,
 ) -> Result<HttpResponse, Problem> {
@@ -135,16 +138,16 @@ pub(in crate::http) async fn rollback(
             newest.ok_or_else(|| Problem::conflict("There is no checkpoint to roll back to yet."))?
         }
     };
-    let offset = steer(&api, ModelOperation::Rollback { to }).await?;
+    let offset = apply_model_operation(&api, ModelOperation::Rollback { to }).await?;
     Ok(HttpResponse::Ok().json(json!({ "offset": offset, "to": to })))
 }
 
-pub(in crate::http) async fn pause(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    offset_response(steer(&api, ModelOperation::Pause).await?)
+pub(in crate::http) async fn pause_learning(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    offset_response(apply_model_operation(&api, ModelOperation::Pause).await?)
 }
 
-pub(in crate::http) async fn resume(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    offset_response(steer(&api, ModelOperation::Resume).await?)
+pub(in crate::http) async fn resume_learning(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    offset_response(apply_model_operation(&api, ModelOperation::Resume).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,22 +156,22 @@ pub(in crate::http) struct LearningRateRequest {
     value: f32,
 }
 
-pub(in crate::http) async fn learning_rate(
+pub(in crate::http) async fn set_learning_rate(
     api: Data<ApiState>,
     Json(LearningRateRequest { value }): Json<LearningRateRequest>,
 ) -> Result<HttpResponse, Problem> {
     if !NetworkSettings::is_allowed_learning_rate(value) {
         return Err(Problem::out_of_range("value", value, NetworkSettings::ALLOWED_LEARNING_RATES));
     }
-    offset_response(steer(&api, ModelOperation::LearningRate { value }).await?)
+    offset_response(apply_model_operation(&api, ModelOperation::LearningRate { value }).await?)
 }
 
-pub(in crate::http) async fn recluster(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    offset_response(steer(&api, ModelOperation::Recluster).await?)
+pub(in crate::http) async fn recluster_items(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    offset_response(apply_model_operation(&api, ModelOperation::Recluster).await?)
 }
 
 /// Applies an operation that an operator requested.
-pub(in crate::http) async fn steer(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
+pub(in crate::http) async fn apply_model_operation(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
     let offset = api.system.model.apply(act, ModelChangeCause::Operator, api.clock.now()).await?;
     tracing::info!(offset, act = act.name(), "an operator changed the model");
     Ok(offset)

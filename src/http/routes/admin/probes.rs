@@ -12,23 +12,23 @@ use crate::http::status::readiness::not_ready_reason;
 
 /// Longest time that a metrics request waits for the readiness of the learner. After this time, the
 /// service counts as not ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(5);
+const READINESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
-    let ready = timeout(READY_TIMEOUT, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
+pub(in crate::http) async fn get_metrics(api: Data<ApiState>) -> HttpResponse {
+    let ready = timeout(READINESS_TIMEOUT, get_readiness(api.clone())).await.is_ok_and(|ready| ready.is_ok());
     api.metrics().ready.set(f64::from(u8::from(ready)));
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(api.system.inspection.refresh_metrics().render())
 }
 
-pub(in crate::http) async fn alive() -> HttpResponse {
+pub(in crate::http) async fn get_liveness() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
 /// Healthy if the scrub has found no damage in the journal. Damage does not affect readiness: a
 /// damaged entry that was learned long ago does not keep the daemon from serving.
-pub(in crate::http) async fn journal(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn get_journal_health(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let report = api.system.scrub.load();
     let Some(first) = report.damaged.first() else {
         return Ok(HttpResponse::Ok()
@@ -43,7 +43,7 @@ pub(in crate::http) async fn journal(api: Data<ApiState>) -> Result<HttpResponse
 }
 
 /// Ready if learning works and the journal accepts writes.
-pub(in crate::http) async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn get_readiness(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     match not_ready_reason(&api.system, &api.system.model.status()) {
         Some(reason) => Err(Problem::not_ready(reason, RETRY_DELAY)),
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),

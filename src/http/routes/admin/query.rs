@@ -5,9 +5,9 @@ use serde::Deserialize;
 use crate::http::schema::problem::Problem;
 
 /// Default number of entries in a list.
-const DEFAULT_LIMIT: usize = 50;
+const DEFAULT_LIST_LIMIT: usize = 50;
 /// Largest number of entries in a list.
-const MAX_LIMIT: usize = 1000;
+const MAX_LIST_LIMIT: usize = 1000;
 
 /// An empty JSON object. A JSON body is required, because a form of another site cannot send JSON.
 #[derive(Debug, Deserialize)]
@@ -25,9 +25,9 @@ impl ListLimit {
     /// # Errors
     /// A problem with the allowed range if the number is out of range.
     pub(in crate::http) fn validate(self) -> Result<usize, Problem> {
-        match self.0.unwrap_or(DEFAULT_LIMIT) {
-            limit if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-            limit => Err(Problem::out_of_range("limit", limit, format!("1 to {MAX_LIMIT}"))),
+        match self.0.unwrap_or(DEFAULT_LIST_LIMIT) {
+            limit if (1..=MAX_LIST_LIMIT).contains(&limit) => Ok(limit),
+            limit => Err(Problem::out_of_range("limit", limit, format!("1 to {MAX_LIST_LIMIT}"))),
         }
     }
 }

@@ -77,7 +77,7 @@ impl SessionList {
             for (user, idle) in live {
                 let session = stored.get(&user).ok().flatten().map(|record| record.sequence).unwrap_or_default();
                 known.insert(user.clone());
-                lines.push(line(&api, user, Some(idle.as_secs()), &session));
+                lines.push(session_summary(&api, user, Some(idle.as_secs()), &session));
             }
             for read in stored.iter_prefix(&prefix)? {
                 if lines.len() > limit {
@@ -85,7 +85,7 @@ impl SessionList {
                 }
                 let Ok((user, record)) = read else { continue };
                 if !known.contains(&user) {
-                    lines.push(line(&api, user, None, &record.sequence));
+                    lines.push(session_summary(&api, user, None, &record.sequence));
                 }
             }
             let has_more = lines.len() > limit;
@@ -96,14 +96,14 @@ impl SessionList {
     }
 }
 
-fn line(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> SessionSummary {
+fn session_summary(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> SessionSummary {
     let last = session.steps.last();
     SessionSummary {
         user,
         idle_seconds,
         sessions: session.session_number,
         events: session.steps.len(),
-        last_item: session.steps.iter().rev().find_map(|step| named(api, step.item?)),
+        last_item: session.steps.iter().rev().find_map(|step| item_name(api, step.item?)),
         last_at: last.map(|step| step.at),
     }
 }
@@ -219,7 +219,7 @@ pub(in crate::http) struct RecommendationPreview {
 }
 
 /// Largest number of items in each list of an inspection.
-const MAX_SHOWN: usize = 20;
+const MAX_INSPECTED_ITEMS: usize = 20;
 
 impl SessionInspection {
     /// Inspects a user's session. The computation runs outside the shards, which only provide the
@@ -234,7 +234,8 @@ impl SessionInspection {
             other => other.into(),
         })?;
         let record = record.ok_or_else(Problem::unknown_user)?;
-        let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(MAX_SHOWN, api.clock.now()) };
+        let request =
+            RecommendationRequest { explain: true, ..RecommendationRequest::new(MAX_INSPECTED_ITEMS, api.clock.now()) };
         let look = move || {
             let (session, applied) = (record.sequence.clone(), record.applied_through);
             Self::new(&api, user, session, applied, api.system.inspection.inspect_ranking(record, &request))
@@ -251,8 +252,10 @@ impl SessionInspection {
     ) -> Self {
         let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } =
             inspection;
-        let vectors: Vec<_> =
-            hidden.into_iter().map(|(name, values)| HiddenVector { name, norm: norm(&values), values }).collect();
+        let vectors: Vec<_> = hidden
+            .into_iter()
+            .map(|(name, values)| HiddenVector { name, norm: euclidean_norm(&values), values })
+            .collect();
         let hidden = hidden_version.map(|weights_version| HiddenStateView {
             weights_version,
             norm: vectors.last().map_or(0.0, |vector| vector.norm),
@@ -268,7 +271,7 @@ impl SessionInspection {
             items: places
                 .into_iter()
                 .filter_map(|InspectedPosition { item, share, rank }| {
-                    Some(SourceCandidate { item: named(api, item)?, share, rank })
+                    Some(SourceCandidate { item: item_name(api, item)?, share, rank })
                 })
                 .collect(),
         };
@@ -284,7 +287,7 @@ impl SessionInspection {
                 kept,
                 sources: sources.into_iter().map(listed).collect(),
             },
-            ranking: ranking.into_iter().filter_map(|candidate| ranked(api, candidate)).collect(),
+            ranking: ranking.into_iter().filter_map(|candidate| ranked_candidate(api, candidate)).collect(),
             answer: RecommendationPreview {
                 weights_version: answer.weights_version,
                 fallback: answer.fallback,
@@ -299,17 +302,17 @@ impl SessionInspection {
     }
 }
 
-fn norm(values: &[f32]) -> f32 {
+fn euclidean_norm(values: &[f32]) -> f32 {
     values.iter().map(|value| value * value).sum::<f32>().sqrt()
 }
 
-fn named(api: &ApiState, item: ItemIx) -> Option<String> {
+fn item_name(api: &ApiState, item: ItemIx) -> Option<String> {
     api.system.recommender.dictionary().name(item).map(|name| name.to_string())
 }
 
 fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
     SequenceStep {
-        item: step.item.and_then(|item| named(api, item)),
+        item: step.item.and_then(|item| item_name(api, item)),
         kind: api.system.recommender.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
         at: step.at,
         value: step.value,
@@ -317,12 +320,12 @@ fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
     }
 }
 
-fn ranked(
+fn ranked_candidate(
     api: &ApiState,
     InspectedCandidate { candidate, ranks, evidence: shares, features: facts }: InspectedCandidate,
 ) -> Option<RankedCandidate> {
     Some(RankedCandidate {
-        item: named(api, candidate.item)?,
+        item: item_name(api, candidate.item)?,
         score: candidate.score,
         source: candidate.source,
         ranks: ranks.into_iter().map(|(source, rank)| (source.as_str(), rank)).collect(),
@@ -331,13 +334,16 @@ fn ranked(
     })
 }
 
-pub(in crate::http) async fn list(
+pub(in crate::http) async fn list_sessions(
     api: Data<ApiState>,
     query: Query<SessionsQuery>,
 ) -> Result<Json<SessionList>, Problem> {
     Ok(Json(SessionList::read(api, &query).await?))
 }
 
-pub(in crate::http) async fn look(api: Data<ApiState>, user: Path<String>) -> Result<Json<SessionInspection>, Problem> {
+pub(in crate::http) async fn inspect_session(
+    api: Data<ApiState>,
+    user: Path<String>,
+) -> Result<Json<SessionInspection>, Problem> {
     Ok(Json(SessionInspection::read(api, user.into_inner()).await?))
 }

@@ -10,11 +10,11 @@ use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::settings::LogLevel;
 
-pub(in crate::http) async fn settings(api: Data<ApiState>) -> HttpResponse {
+pub(in crate::http) async fn get_settings(api: Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "settings": api.live_settings.effective_settings() }))
 }
 
-pub(in crate::http) async fn reload(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn reload_settings(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     let reloaded = api
         .live_settings
         .reload()
@@ -29,7 +29,7 @@ pub(in crate::http) struct LogLevelRequest {
     level: LogLevel,
 }
 
-pub(in crate::http) async fn log_level(
+pub(in crate::http) async fn set_log_level(
     api: Data<ApiState>,
     Json(LogLevelRequest { level }): Json<LogLevelRequest>,
 ) -> HttpResponse {
@@ -40,17 +40,17 @@ pub(in crate::http) async fn log_level(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct DrainRequest {
-    #[serde(default = "yes")]
+    #[serde(default = "drain_by_default")]
     on: bool,
 }
 
-fn yes() -> bool {
+fn drain_by_default() -> bool {
     true
 }
 
 /// Starts or ends draining. A draining daemon accepts no writes and has stored everything it has
 /// accepted and learned, so that it can be stopped and restarts quickly.
-pub(in crate::http) async fn drain(
+pub(in crate::http) async fn set_draining(
     api: Data<ApiState>,
     Json(DrainRequest { on }): Json<DrainRequest>,
 ) -> Result<HttpResponse, Problem> {

@@ -9,17 +9,17 @@ use crate::http::schema::problem::{Problem, RETRY_DELAY};
 use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
-pub(in crate::http) async fn history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
+pub(in crate::http) async fn get_history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
     Ok(Json(ServiceHistory::read(&api)))
 }
 
-pub(in crate::http) async fn status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
+pub(in crate::http) async fn get_status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
     Ok(Json(ServiceStatus::read(&api)))
 }
 
 /// Streams the status every second as server-sent events [HTML Living Standard, 9.2]. The stream
 /// ends when the service stops.
-pub(in crate::http) async fn listen(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn stream_status(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let subscription = api.status_sampler.subscribe().ok_or_else(|| Problem::over_capacity(RETRY_DELAY))?;
     let events = stream::unfold(subscription, |(mut status, permit)| async move {
         status.changed().await.ok()?;

@@ -53,7 +53,7 @@ impl QuarantineView {
     }
 }
 
-pub(in crate::http) async fn quarantine(api: Data<ApiState>) -> Result<Json<QuarantineView>, Problem> {
+pub(in crate::http) async fn get_quarantine(api: Data<ApiState>) -> Result<Json<QuarantineView>, Problem> {
     Ok(Json(QuarantineView::read(api).await?))
 }
 
@@ -101,7 +101,7 @@ impl StoreView {
     }
 }
 
-pub(in crate::http) async fn store(api: Data<ApiState>) -> Result<Json<StoreView>, Problem> {
+pub(in crate::http) async fn get_store(api: Data<ApiState>) -> Result<Json<StoreView>, Problem> {
     Ok(Json(StoreView::read(api).await?))
 }
 
@@ -113,7 +113,7 @@ pub(in crate::http) struct BackupRequest {
 }
 
 /// Makes a backup while the daemon runs. Responds when the backup is complete.
-pub(in crate::http) async fn backup(
+pub(in crate::http) async fn create_backup(
     api: Data<ApiState>,
     Json(BackupRequest { target }): Json<BackupRequest>,
 ) -> Result<HttpResponse, Problem> {
@@ -125,7 +125,7 @@ pub(in crate::http) async fn backup(
 }
 
 /// Compacts the database while the daemon runs. Responds when the compaction is complete.
-pub(in crate::http) async fn compact(
+pub(in crate::http) async fn compact_store(
     api: Data<ApiState>,
     Json(EmptyBody {}): Json<EmptyBody>,
 ) -> Result<HttpResponse, Problem> {
@@ -143,7 +143,7 @@ fn maintenance_problem(error: MaintenanceError) -> Problem {
 }
 
 /// Digests of the ids of erased users, as JSON lines for `sequor restore`.
-pub(in crate::http) async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn list_erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let look = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
     let lines: String = done
@@ -163,7 +163,7 @@ pub(in crate::http) struct JournalRange {
 }
 
 /// Exports the journal as JSON lines, up to its end at the time of the request.
-pub(in crate::http) async fn journal(
+pub(in crate::http) async fn export_journal_range(
     api: Data<ApiState>,
     Query(JournalRange { from, to, only }): Query<JournalRange>,
 ) -> Result<HttpResponse, Problem> {
@@ -171,5 +171,5 @@ pub(in crate::http) async fn journal(
         return Err(Problem::out_of_range("only", only, ENTRY_KINDS.join(", ")));
     }
     let wanted = move |entry: &Entry| only.as_deref().is_none_or(|only| only == entry_kind_name(entry));
-    Ok(journal_export::answer(journal_export::export_journal(api, from, to, Arc::new(wanted))?))
+    Ok(journal_export::json_lines_response(journal_export::export_journal(api, from, to, Arc::new(wanted))?))
 }
