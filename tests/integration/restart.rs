@@ -98,7 +98,7 @@ fn lists_of_quiet_users_follow_from_journal_and_weights_alone() {
     users.sort_unstable();
     users.dedup();
     let quiet: Vec<String> = users.into_iter().step_by(8).collect();
-    let events = as_events(&visits);
+    let events = events_of_visits(&visits);
     let mut of_all = Vec::new();
     for settings in [["session.shards=1", "session.live_max=100"], ["session.shards=4", "session.live_max=1"]] {
         let settings = [settings.as_slice(), &FREQUENT_TRAINING_SETTINGS].concat();
