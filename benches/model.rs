@@ -11,7 +11,7 @@ use std::time::Duration;
 const CELLS_WITH_GATE_COUNT: [(CellKind, &str, u64); 3] =
     [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
 
-/// Pseudo-random item with index `draw`; small item numbers are more popular.
+/// Pseudo-random item of draw number `draw`. Small item numbers are more frequent.
 fn skewed_item(draw: u64, items: u64) -> u32 {
     let mixed = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let share = mixed as f64 / (1_u64 << 31) as f64;
@@ -25,7 +25,7 @@ fn new_trainer(settings: NetworkSettings, items: u64) -> Trainer {
     trainer
 }
 
-/// Training windows of four positions each.
+/// Builds the training windows of mini-batch `number`, with four positions each.
 fn windows_of_batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWindow> {
     let position = |index: u64| TrainingPosition {
         input: StepInput { item: Some(skewed_item(2 * index, items)), ..Default::default() },
@@ -39,8 +39,8 @@ fn windows_of_batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWind
     (number * positions / 4..(number + 1) * positions / 4).map(window).collect()
 }
 
-/// Floating-point operations of a step: two matrix products per gate and two short paths, with one
-/// multiplication and one addition per element.
+/// Number of floating-point operations of a step: two matrix products per gate and two for the
+/// paths that bypass the layers. A product has one multiplication and one addition per element.
 fn flops_per_step(gates: u64, hidden: u64) -> u64 {
     2 * hidden * hidden * (2 * gates + 2)
 }
@@ -84,7 +84,8 @@ fn bench_training_batch(criterion: &mut Criterion) {
             let mut trainer = new_trainer(settings, items);
             let batches: Vec<Vec<TrainingWindow>> =
                 (0..64).map(|number| windows_of_batch(number, positions, items)).collect();
-            // One forward and two backward passes. Duplicate columns make the true count smaller.
+            // Count one forward and two backward products. The true count is smaller, because the
+            // drawn items contain duplicates.
             let flops = 3 * positions * (flops_per_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
             let id = format!("hidden={hidden},positions={positions},negatives={negatives},items={items}");

@@ -10,7 +10,7 @@ use sequor::domain::{EventKinds, ItemIx, Step};
 use sequor::ranking::{Ranker, RankingWorkspace, SourceAffinity};
 use std::hint::black_box;
 
-/// Synthetic event stream.
+/// Generator of the synthetic event stream.
 struct SyntheticStream {
     random: Xoshiro256PlusPlus,
     steps: Vec<Step>,
@@ -25,8 +25,8 @@ impl SyntheticStream {
             self.session += 1;
         }
         let draw = self.random.next_u64();
-        // Seven in ten items are near the last one, as in real sessions. The others follow the
-        // popularity distribution.
+        // As in real sessions, seven in ten items are near the last item. The other items follow
+        // the popularity distribution.
         let by_popularity = (20_000f64.powf((draw >> 11) as f64 / (1u64 << 53) as f64) - 1.0) as ItemIx;
         let item = match self.steps.last().and_then(|step| step.item) {
             Some(last) if draw % 10 < 7 => (last + (draw >> 8) as u32 % 20) % 20_000,

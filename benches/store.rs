@@ -1,4 +1,4 @@
-//! Benchmarks of the store: group commits, reading the journal, the codec, session records.
+//! Benchmarks of the store: group commits, journal reads, the codec, and session records.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,4 @@
-//! Learns from a stream of events and asks for a list: `cargo run --example recommend`.
+//! Learns from a stream of events and recommends items for a user: `cargo run --example recommend`.
 
 use sequor::recommender::{Event, EventKind, LearnerConfig, LearnerError, RecommendationRequest, Recommender};
 

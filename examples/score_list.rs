@@ -1,4 +1,5 @@
-//! Re-ranks a given list for a user by the network's scores: `cargo run --example score_list`.
+//! Sorts a given list of items for a user by the network's scores: `cargo run --example
+//! score_list`.
 
 use sequor::recommender::{Event, EventKind, LearnerConfig, LearnerError, Recommender};
 
@@ -17,7 +18,7 @@ fn main() -> Result<(), LearnerError> {
             properties: None,
         })?;
     }
-    // For example, the results of the site's own search.
+    // The list to sort: for example, the results of the site's own search.
     let results = ["item7", "item1", "item2", "item40", "unknown"];
     let mut ranked: Vec<_> = results.into_iter().zip(recommender.score_items("user0", &results)).collect();
     ranked.sort_by(|(_, one), (_, other)| other.partial_cmp(one).unwrap_or(std::cmp::Ordering::Equal));

@@ -1,8 +1,8 @@
 //! Trains a network on recorded behaviour, epoch by epoch, and tests it on the last sessions:
 //! `cargo run --release --example train_offline -- FILE`.
 //!
-//! A line of the file is `user,item,seconds`, in time order. Without a file, a small made-up
-//! recording is used.
+//! Every line of the file is `user,item,seconds`; the lines are in time order. Without a file, the
+//! example uses a small synthetic recording.
 
 use sequor::recommender::{
     Event, EventKind, EventKinds, NetworkSettings, OfflineSettings, OfflineTraining, Recording, score_sessions,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A source of the time: the system clock, or a manual clock for tests. Clones share it.
+/// A clock: the system clock, or a manual clock for tests. All clones of a manual clock show the
+/// same time.
 ///
 /// ```
 /// let clock = sequor::clock::Clock::manual(1_000);
@@ -18,7 +19,7 @@ pub struct Clock(ClockSource);
 
 #[derive(Debug, Clone)]
 enum ClockSource {
-    /// The system clock, with the start of the monotonic clock.
+    /// The system clock, with the monotonic time at which the clock was created.
     System { start: Instant },
     /// A clock that changes only through [`Clock::advance`].
     Manual { start: Timestamp, now: Arc<AtomicI64> },
@@ -37,12 +38,12 @@ impl Clock {
         Self(ClockSource::Manual { start: now, now: Arc::new(AtomicI64::new(now)) })
     }
 
-    /// The wall-clock time in milliseconds since 1970. It can go back when the system clock is
-    /// adjusted.
+    /// The wall-clock time in milliseconds since 1970. This time can go back when the system clock
+    /// is adjusted.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            // A system clock before 1970 counts as 1970.
+            // A system time before 1970 counts as 1970.
             ClockSource::System { .. } => SystemTime::UNIX_EPOCH
                 .elapsed()
                 .map_or(0, |since| Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)),
@@ -50,8 +51,7 @@ impl Clock {
         }
     }
 
-    /// The monotonic time since this clock was created, for measuring durations. It never goes
-    /// back.
+    /// The time since this clock was created, for measuring durations. This time never goes back.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -62,7 +62,7 @@ impl Clock {
         }
     }
 
-    /// Advances a manual clock. Has no effect on the system clock.
+    /// Advances a manual clock. Has no effect on a system clock.
     pub fn advance(&self, milliseconds: u32) {
         if let ClockSource::Manual { now, .. } = &self.0 {
             now.fetch_add(i64::from(milliseconds), Ordering::SeqCst);

@@ -1,6 +1,6 @@
-//! Sequor: a real-time recommender daemon, and the recommender that it runs as a library.
+//! Sequor: a real-time recommender daemon. Its recommender is also usable as a library.
 //!
-//! A tour, from the bottom up (a module imports only modules above it):
+//! A tour from the bottom up. A module imports only modules that are listed before it:
 //!
 //! - [`domain`]: plain data: events, items, sequences, journal entries.
 //! - [`registries`]: tables with one writer and many readers: item numbers, aliases, consents.
@@ -12,8 +12,8 @@
 //!   training.
 //! - [`recommender`]: all of the above as a library, without actors, store or HTTP. **Start here to
 //!   embed Sequor.**
-//! - [`ingest`]: input formats to events. [`store`]: journal, session records, checkpoints, backups.
-//!   [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
+//! - [`ingest`]: input formats to events. [`store`]: journal, session records, checkpoints,
+//!   backups. [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
 //! - [`actors`]: the running system: admission, committer, shards, sessions, learner, jobs.
 //! - [`services`]: ingest and recommendation: the decisions that the HTTP API and Segment share.
 //! - [`http`]: the public API, the admin endpoint and its pages.

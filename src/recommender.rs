@@ -1,14 +1,15 @@
 //! The recommender as a library: candidates, ranking, online learning, evaluation and offline
 //! training in one process, without the daemon's actors, store or HTTP API.
 //!
-//! [`Recommender`] learns from events one by one and recommends. For more control, use its parts:
+//! [`Recommender`] learns from events one by one and recommends items. For more control, use its
+//! parts:
 //!
-//! - [`Learner`] applies journal entries and gives immutable [`ModelSnapshot`]s; [`recommend`] ranks
-//!   candidates from a snapshot.
-//! - [`Recording`], [`OfflineTraining`] and [`score_sessions`] train a network on recorded behaviour,
-//!   epoch by epoch, and evaluate it on the last sessions.
-//! - [`LearningReport`] holds prequential Recall@20, MRR@20 and NDCG@20: each event is tested before
-//!   it is learned.
+//! - [`Learner`] applies journal entries and gives immutable [`ModelSnapshot`]s; [`recommend`]
+//!   ranks candidates from a snapshot.
+//! - [`Recording`], [`OfflineTraining`] and [`score_sessions`] train a network on recorded
+//!   behaviour, epoch by epoch, and evaluate it on the last sessions.
+//! - [`LearningReport`] holds prequential Recall@20, MRR@20 and NDCG@20: each event is tested
+//!   before it is learned.
 //!
 //! # Example
 //!
@@ -49,7 +50,7 @@ pub use crate::registries::ItemDictionary;
 use crate::domain::Entry;
 use crate::learner::{ClusteringResult, LearnerState, StateHistory, StateHistoryError, TrainingOutcome, similar_items};
 
-/// An in-memory recommender. Deterministic: the same events and settings give the same lists.
+/// An in-memory recommender. It is deterministic: the same events and settings give the same lists.
 ///
 /// Training and clustering run on the calling thread, at training boundaries (every
 /// `learning.interval` events).
@@ -58,11 +59,11 @@ pub struct Recommender {
     dictionary: Arc<ItemDictionary>,
     sequence: SequenceParams,
     workspace: ScoringWorkspace,
-    /// The snapshot since the last applied entry; taken by the first read after the entry.
+    /// The snapshot after the last applied entry. The first read after an entry creates it.
     snapshot: OnceLock<Arc<ModelSnapshot>>,
 }
 
-/// Rejects rollbacks: an in-memory recommender keeps no earlier states.
+/// State history that rejects rollbacks, because an in-memory recommender keeps no earlier states.
 struct NoStateHistory;
 
 impl StateHistory for NoStateHistory {
@@ -87,7 +88,7 @@ impl Recommender {
         Ok(Self { learner, dictionary, sequence, workspace: ScoringWorkspace::default(), snapshot: OnceLock::new() })
     }
 
-    /// Tests on one event, then trains on it.
+    /// Tests the model on an event, then learns the event.
     ///
     /// # Errors
     /// [`LearnerError::BackgroundJobLost`] if a training failed.
@@ -98,7 +99,7 @@ impl Recommender {
         self.apply(&Entry::Event(event.clone()))
     }
 
-    /// Applies a change of the catalog.
+    /// Applies a catalog change of an item.
     ///
     /// # Errors
     /// As [`Recommender::learn`].
@@ -108,7 +109,7 @@ impl Recommender {
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), LearnerError> {
-        // Released before the entry is applied, so that the learner changes its state in place.
+        // Release the snapshot first, so that the learner can change its state in place.
         self.snapshot.take();
         let offset = self.learner.next_offset();
         self.learner.apply(offset, entry)
@@ -118,7 +119,8 @@ impl Recommender {
         Arc::clone(self.snapshot.get_or_init(|| Arc::new(self.learner.snapshot())))
     }
 
-    /// Recommends items for a user with their scores, best first. An unknown user gets popular items.
+    /// Recommends items for a user, with their scores, best first. An unknown user gets popular
+    /// items.
     pub fn recommend(&mut self, user: &str, request: &RecommendationRequest) -> Vec<(Arc<str>, f32)> {
         let snapshot = self.snapshot();
         let state = self.learner.sequence_state(user).cloned().unwrap_or_default();
@@ -158,7 +160,7 @@ impl Recommender {
             .collect()
     }
 
-    /// Prequential quality and training figures so far.
+    /// The prequential metrics and training totals so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
         self.learner.report()

@@ -1,4 +1,5 @@
-//! The online learner: applies journal entries in order; tests on each event, then trains on it.
+//! The online learner: applies journal entries in order. It evaluates the model on each event
+//! before it trains on the event.
 
 mod event;
 mod monitoring;
@@ -23,25 +24,26 @@ use super::state_history::StateHistory;
 use super::training::{OnlineTraining, TrainingOutcome};
 use monitoring::MonitoredCounters;
 
-/// Whether an offset belongs to the sampled `1 / every`; `every` = 0 samples nothing. The offset is
-/// hashed, so that neighbouring offsets are sampled independently of any rhythm in the traffic.
+/// Whether an offset is in a sample of one in `every` offsets; if `every` is 0, the sample is
+/// empty. The function hashes the offset, so that a periodic pattern in the traffic does not bias
+/// the sample.
 fn is_sampled(offset: Offset, every: u64) -> bool {
     let mixed = offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     every > 0 && (mixed ^ mixed >> 32).is_multiple_of(every)
 }
 
-/// What the learner delegates: background jobs, and access to earlier states.
+/// Dependencies of the learner: runners of background jobs, and access to earlier states.
 pub struct LearnerDeps {
-    /// Runs the network's training.
+    /// Runs the training jobs of the network.
     pub training: Box<dyn BackgroundJobs<TrainingOutcome>>,
-    /// Runs the clustering of items.
+    /// Runs the clustering jobs.
     pub clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
     /// Reconstructs earlier states, for rollbacks.
     pub state_history: Box<dyn StateHistory>,
 }
 
-/// Applies the journal, entry by entry. Deterministic: the same entries and settings give the same
-/// state.
+/// The online learner, which applies journal entries one by one. It is deterministic: the same
+/// entries and settings give the same state.
 pub struct Learner {
     state: LearnerState,
     dictionary: Arc<ItemDictionary>,
@@ -56,16 +58,16 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Creates a learner that continues from a checkpoint's state, or starts at the journal's first
-    /// entry `first`, optionally with a pretrained network.
+    /// Creates a learner. It continues from `state`, the state of a checkpoint, or starts at
+    /// `first`, the first entry of the journal, optionally with a pretrained network.
     ///
-    /// A state that was learned under other settings is discarded. If the head of the journal has
-    /// been dropped (`first > 0`), its catalog and vocabulary are kept, since the entries that made
-    /// them are gone.
+    /// A state that was learned under other settings is discarded. If the journal no longer
+    /// contains its first entries (`first > 0`), the catalog and the vocabulary of that state are
+    /// kept, because they cannot be derived from the journal again.
     ///
     /// # Errors
     /// [`LearnerError::Network`] or [`LearnerError::Candidates`] if the settings are invalid,
-    /// [`LearnerError::PretrainedMismatch`] if the pretrained network does not match them.
+    /// [`LearnerError::PretrainedMismatch`] if the pretrained network does not match the settings.
     pub fn new(
         settings: LearnerConfig,
         dictionary: Arc<ItemDictionary>,
@@ -109,11 +111,11 @@ impl Learner {
         self.state.next_offset
     }
 
-    /// Applies one entry.
+    /// Applies the journal entry at `offset`.
     ///
     /// # Errors
-    /// [`LearnerError::OutOfOrder`] if it is not the next one,
-    /// [`LearnerError::BackgroundJobLost`] if a background job died,
+    /// [`LearnerError::OutOfOrder`] if the entry is not the next entry,
+    /// [`LearnerError::BackgroundJobLost`] if a background job panicked,
     /// [`LearnerError::HistoryUnavailable`] if a rollback needs a state that cannot be
     /// reconstructed.
     pub fn apply(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
@@ -132,7 +134,8 @@ impl Learner {
         self.run_boundary_work(true)
     }
 
-    /// Skips an entry that cannot be applied. No training begins at a boundary right after it.
+    /// Skips an entry that cannot be applied. If a training boundary follows the entry, no training
+    /// begins there.
     ///
     /// # Errors
     /// As [`Learner::apply`].
@@ -150,7 +153,7 @@ impl Learner {
     /// The learned state, for a checkpoint. Waits for pending background jobs.
     ///
     /// # Errors
-    /// [`LearnerError::BackgroundJobLost`] if one died.
+    /// [`LearnerError::BackgroundJobLost`] if a background job panicked.
     pub fn state(&mut self) -> Result<&LearnerState, LearnerError> {
         let LearnerState { training, clustering, .. } = &mut self.state;
         if let Some(training) = training {
@@ -169,18 +172,19 @@ impl Learner {
         self.state.users.get(user).map(|user| &user.state)
     }
 
-    /// The last operations on the model with their offsets, oldest first.
+    /// The latest operations on the model with their journal offsets, oldest first.
     pub fn model_operations(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
         self.state.operations.iter()
     }
 
-    /// Moving averages of loss and quality, for the watchdog.
+    /// The model health, which the watchdog checks.
     #[must_use]
     pub fn health(&self) -> &ModelHealth {
         &self.state.health
     }
 
-    /// An immutable view for readers. Shares every page that has not changed.
+    /// Creates an immutable snapshot of the model. The snapshot shares all unchanged data with the
+    /// learner.
     #[must_use]
     pub fn snapshot(&self) -> ModelSnapshot {
         let state = &self.state;
@@ -199,7 +203,7 @@ impl Learner {
         }
     }
 
-    /// What was measured and trained so far.
+    /// The measurements and training totals so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
         LearningReport {
@@ -209,8 +213,8 @@ impl Learner {
         }
     }
 
-    /// Applies a catalog change. A new item enters the candidate sources; its embedding starts at
-    /// the mean of the items that share its attributes.
+    /// Applies a catalog change. Adds a new item to the candidate sources and the network. The
+    /// initial embedding of a new item is the mean of those of the items that share its attributes.
     fn apply_item_change(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let LearnerState { item_count: items, catalog, vocabulary, sources, training, .. } = &mut self.state;
@@ -232,7 +236,7 @@ impl Learner {
         }
     }
 
-    /// Records what was shown, for click attribution. Impressions train nothing.
+    /// Records the displayed items, for click attribution. Impressions do not train the model.
     fn record_impression(&mut self, offset: Offset, impression: &Impression) {
         let LearnerState { users, clickthrough, .. } = &mut self.state;
         let impressions = &mut users.get_or_create(&impression.user_id, offset).impressions;
@@ -243,8 +247,8 @@ impl Learner {
         }
     }
 
-    /// The step of an event, and its item if the kind of event is a target. `None` if the kind is no
-    /// longer configured.
+    /// Converts an event to a step, and returns the step with its target item, if it has one.
+    /// `None` if the event kind is no longer configured.
     fn step_and_target(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
         let kinds = &self.state.settings.kinds;
         let kind = kinds.id_of(&event.kind)?;
@@ -256,7 +260,7 @@ impl Learner {
         Some((step, step.target_item(kinds)))
     }
 
-    /// Counts one test of event `number`, whose target had this rank.
+    /// Adds the test of event `number` to the metrics. `rank` is the rank of its target item.
     fn record_test(&mut self, number: u64, rank: Option<usize>) {
         let state = &mut self.state;
         state.total.record_rank(rank);
@@ -268,9 +272,10 @@ impl Learner {
         }
     }
 
-    /// At a training boundary (every `learning.interval` entries), publishes the training that began
-    /// at the boundary before and begins the next one if it `may_begin`. Clusterings follow the same
-    /// scheme with a longer lag.
+    /// Does the work that is due at the next offset. At a training boundary (every
+    /// `learning.interval` entries), puts the weights of the previous training into use, and begins
+    /// the next training if `may_begin` is set. Clusterings are scheduled in the same way, with a
+    /// longer lag.
     fn run_boundary_work(&mut self, may_begin: bool) -> Result<(), LearnerError> {
         let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } =
             &mut self.state;

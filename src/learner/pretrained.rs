@@ -5,8 +5,8 @@ use crate::nn::{NetworkSettings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A network trained before the journal's first entry. Its items have the first item numbers, in
-/// order.
+/// A network that was trained before the first entry of the journal. Its items have the first item
+/// numbers, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainedNetwork {
     names: Vec<Arc<str>>,
@@ -16,14 +16,14 @@ pub struct PretrainedNetwork {
 
 impl PretrainedNetwork {
     /// Creates a pretrained network from a trainer, its item names by number and its event kinds.
-    /// Resets the learning rate to that of the network settings.
+    /// Sets the learning rate back to that of the network settings.
     #[must_use]
     pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {
         trainer.set_learning_rate(trainer.settings().learning_rate);
         Self { names, kinds, trainer }
     }
 
-    /// The network settings. The learner that starts from it must use the same ones.
+    /// The network settings. A learner that starts with this network must have the same settings.
     #[must_use]
     pub fn network_settings(&self) -> &NetworkSettings {
         self.trainer.settings()
@@ -35,8 +35,8 @@ impl PretrainedNetwork {
         &self.names
     }
 
-    /// Whether a learner with these network settings and event kinds can start from it. The event
-    /// kinds matter only if the network reads them.
+    /// Whether a learner with these network settings and event kinds can start with this network.
+    /// The event kinds must match only if they are an input of the network.
     #[must_use]
     pub fn matches_settings(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
         self.network_settings() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))

@@ -1,4 +1,4 @@
-//! Experience replay: earlier sessions that are trained on again.
+//! Experience replay: earlier sessions on which the network trains again.
 
 use crate::domain::{EventKinds, ExpiryCutoffs, Step};
 use crate::nn::TrainingWindow;
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::training_window::training_window;
 
-/// The steps of the last sessions, numbered in the order in which the sessions began.
+/// The steps of the latest sessions. Sessions are numbered in the order in which they began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayHistory {
     sessions: VecDeque<Vec<Step>>,
@@ -19,14 +19,14 @@ pub struct ReplayHistory {
 }
 
 impl ReplayHistory {
-    /// Creates an empty history that keeps the last `most` sessions.
+    /// Creates an empty history that keeps the latest `max_sessions` sessions.
     #[must_use]
     pub fn new(max_sessions: usize) -> Self {
         Self { sessions: VecDeque::new(), first: 0, max_sessions }
     }
 
-    /// Begins session number `session`, which must follow the last one. Drops the oldest session if
-    /// there are too many.
+    /// Adds session number `session`, which must be the next number. Drops the oldest session if
+    /// the history is full.
     pub fn begin_session(&mut self, session: u64) {
         if self.sessions.len() >= self.max_sessions {
             self.sessions.pop_front();
@@ -35,7 +35,7 @@ impl ReplayHistory {
         self.first = (session + 1).saturating_sub(self.sessions.len() as u64);
     }
 
-    /// Sets the steps that a session is trained on. Has no effect if the session was dropped.
+    /// Sets the steps of a session for training. Has no effect if the session was dropped.
     pub fn set_steps(&mut self, session: u64, steps: &[Step]) {
         if let Some(stored) = self.index_of(session).and_then(|index| self.sessions.get_mut(index)) {
             stored.clear();
@@ -50,13 +50,14 @@ impl ReplayHistory {
         }
     }
 
-    /// The training window of a session; `None` if it was dropped or holds nothing to predict.
+    /// The training window of a session; `None` if the session was dropped or has no step to
+    /// predict.
     #[must_use]
     pub fn training_window_of(&self, session: u64, kinds: &EventKinds, max_positions: usize) -> Option<TrainingWindow> {
         training_window(session, self.sessions.get(self.index_of(session)?)?, kinds, max_positions)
     }
 
-    /// Whether it holds steps of this session.
+    /// Whether the history contains steps of this session.
     #[cfg(test)]
     pub(super) fn contains_session(&self, session: u64) -> bool {
         self.index_of(session).and_then(|index| self.sessions.get(index)).is_some_and(|steps| !steps.is_empty())
@@ -66,9 +67,9 @@ impl ReplayHistory {
         session.checked_sub(self.first).and_then(|index| usize::try_from(index).ok())
     }
 
-    /// Samples the window of an earlier session. Its age in sessions is exponentially distributed
-    /// with a half-life of `half_life` sessions. `None` if the sampled session holds nothing to
-    /// predict.
+    /// Samples an earlier session and returns its training window. The age of the sampled session,
+    /// counted in sessions, is exponentially distributed with half-life `half_life`. `None` if the
+    /// sampled session has no step to predict.
     pub fn sample_window(
         &self,
         rng: &mut Xoshiro256PlusPlus,
@@ -80,8 +81,8 @@ impl ReplayHistory {
         if session_count == 0 {
             return None;
         }
-        // Inverse transform of the exponential distribution, truncated at the oldest kept session, so that
-        // every draw hits a session.
+        // Draw the age by the inverse transform of the exponential distribution. The distribution
+        // is truncated at the oldest session, so that every draw selects a session.
         let oldest = 1.0 - 0.5_f64.powf(session_count as f64 / half_life);
         let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let age = -(1.0 - uniform * oldest).log2() * half_life;

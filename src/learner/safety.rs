@@ -1,4 +1,4 @@
-//! The watchdog's rules: when to roll the model back, and to which earlier state.
+//! The rules of the watchdog: when it rolls the model back, and to which earlier state.
 
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset};
 use serde::{Deserialize, Serialize};
@@ -9,18 +9,20 @@ use super::model_health::{HealthMark, ModelHealth};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SafetySettings {
-    /// Relative drop that triggers a rollback: the short-term MRR@20 (about the last 1,000 tests)
-    /// against the long-term one (20,000). 0 or 0.05..=1; 0 disables the rule.
+    /// Relative drop of quality that triggers a rollback. The rule compares the short-term MRR@20
+    /// (about the last 1,000 tests) with the long-term MRR@20 (20,000 tests). 0 or 0.05..=1; 0
+    /// disables the rule.
     pub quality_drop: f64,
-    /// Relative rise that triggers a rollback: the short-term loss (about the last 10 trainings)
-    /// against the long-term one (1,000). If half of the mini-batches are not finite, the rule also
-    /// triggers. 0 or 1.1..=100; 0 disables the rule.
+    /// Relative rise of the loss that triggers a rollback. The rule compares the short-term loss
+    /// (about the last 10 trainings) with the long-term loss (1,000 trainings). It also triggers if
+    /// half of the mini-batches have a loss or gradient that is not finite. 0 or 1.1..=100; 0
+    /// disables the rule.
     pub loss_rise: f64,
-    /// Number of tests before quality is judged; the loss is judged after a hundredth as many
-    /// trainings. 100..=1,000,000.
+    /// Number of tests before the quality rule applies. The loss rule applies after a hundredth as
+    /// many trainings. 100..=1,000,000.
     pub warm_up: u64,
-    /// Smallest share of events that are tested and trained on while learning cannot keep up.
-    /// 0.015625..=1.
+    /// Smallest training share to which the load control may go while learning cannot keep up: the
+    /// share of events that are tested and trained on. 0.015625..=1.
     pub training_share_min: f64,
 }
 
@@ -30,20 +32,20 @@ impl Default for SafetySettings {
     }
 }
 
-/// A setting outside its range.
+/// Error: a safety setting is outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("safety.{key} = {value}: allowed are {allowed}")]
 pub struct SafetySettingsError {
     /// The key within `safety`.
     pub key: &'static str,
-    /// The given value.
+    /// The rejected value.
     pub value: String,
     /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl SafetySettings {
-    /// Validates the settings.
+    /// Checks every setting against its range.
     ///
     /// # Errors
     /// The first setting outside its range.
@@ -66,7 +68,7 @@ impl SafetySettings {
         }
     }
 
-    /// How often the training share may be halved.
+    /// Maximum number of halvings of the training share, given its minimum.
     #[must_use]
     pub fn max_halvings(&self) -> u8 {
         (0..=ModelOperation::MAX_HALVINGS)
@@ -75,8 +77,8 @@ impl SafetySettings {
             .unwrap_or(0)
     }
 
-    /// Returns the violated rule, if any. `tolerance` scales the thresholds: 1 uses the configured
-    /// ones, less is stricter.
+    /// Returns the cause of the rule that the model health violates, if any. `tolerance` multiplies
+    /// the thresholds; a smaller value makes the rules stricter.
     fn violated_rule(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
         let loss_rises =
@@ -95,12 +97,13 @@ impl SafetySettings {
         }
     }
 
-    /// Returns the operations that the model's health requires; none if it is healthy. `past` are
-    /// the earlier operations in order; `points` returns the available restore points, ascending.
+    /// Returns the operations that the model health requires; none if the model is healthy. `past`
+    /// are the earlier operations, oldest first. `points` returns the available restore points in
+    /// ascending order.
     ///
-    /// The model is rolled back to the last restore point at which it was healthy. If there is
-    /// none, or if the watchdog rolled back recently, learning is paused until a trial
-    /// ([`Self::decide_trial`]) or until an operator resumes it.
+    /// The model is rolled back to the last restore point at which it was healthy. If there is no
+    /// such point, or if the watchdog rolled back recently, learning is paused. It resumes for a
+    /// trial ([`Self::decide_trial`]), or when an operator resumes it.
     ///
     /// # Errors
     /// The error of `points`, which is called only if a rollback is needed.
@@ -119,7 +122,7 @@ impl SafetySettings {
             return Ok(Vec::new());
         }
         let points = points()?;
-        // Marks at which the problem was not yet visible, the latest first.
+        // Offsets of the marks before the health became worse, the latest first.
         let mut healthy =
             health.marks().rev().skip_while(|mark| self.violated_rule(mark, 0.4).is_some()).map(|mark| mark.offset);
         let (near, far) = (healthy.next().unwrap_or(0), healthy.next().unwrap_or(0));
@@ -129,7 +132,7 @@ impl SafetySettings {
         let is_repeated = last_rollback.is_some_and(|(at, _)| at + 10 * self.warm_up > health.current().offset);
         let latest_point_before =
             |healthy| points.iter().rev().copied().find(|point| *point <= healthy && !is_rolled_back(*point, past));
-        // Prefers a restore point that is one mark older, to keep a margin.
+        // Prefer a restore point before the second latest healthy mark, to keep a margin.
         let to = latest_point_before(far).or_else(|| latest_point_before(near));
         let mut operations: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
         if to.is_none() || is_repeated {
@@ -138,9 +141,9 @@ impl SafetySettings {
         Ok(operations)
     }
 
-    /// Returns the operation that ends a pause of the watchdog's own, if it is time for a trial: after
-    /// 10,000 entries at first, and after twice as many with each further pause. A pause by an
-    /// operator stays.
+    /// Returns the operation that resumes learning for a trial, if a trial is due. A trial is due
+    /// 10,000 entries after the first pause by the watchdog; each further pause doubles this
+    /// number. A pause by an operator never ends with a trial.
     #[must_use]
     pub fn decide_trial(
         &self,
@@ -156,35 +159,37 @@ impl SafetySettings {
     }
 }
 
-/// Whether the watchdog, not an operator, made a change of this kind.
+/// Whether the watchdog, not an operator, made the change, and its operation satisfies `is_kind`.
 fn is_made_by_watchdog(change: &ModelChange, is_kind: impl Fn(&ModelOperation) -> bool) -> bool {
     change.cause != ModelChangeCause::Operator && is_kind(&change.operation)
 }
 
-/// Entries from a pause by the watchdog to its first trial.
+/// Number of journal entries from the first pause by the watchdog to the trial.
 const ENTRIES_BEFORE_FIRST_TRIAL: u64 = 10_000;
-/// Entries after the start of a trial during which the model is not judged.
+/// Number of journal entries after the start of a trial during which the watchdog does not roll
+/// back.
 const TRIAL_LENGTH_IN_ENTRIES: u64 = 5_000;
 
-/// Number of standard deviations by which the recent quality must be below the usual one.
+/// Smallest significant drop of quality, in standard deviations: how far the short-term quality
+/// must be below the long-term quality.
 ///
-/// The recent quality is a weighted mean of reciprocal ranks in [0, 1]. For independent non-negative
-/// values, the probability that such a mean lies `z` deviations below its expectation is at most
-/// exp(-z²/2), if the variance is bounded by the sum of the squared weights times the mean square
-/// (Maurer: "A bound on the deviation probability for sums of non-negative random variables", JIPAM
-/// 2003). At z = 6 that is 1.6e-8 per test: less than one false alarm in 10^7 events of a stationary
-/// stream.
+/// The short-term quality is a weighted mean of reciprocal ranks in [0, 1]. For independent
+/// non-negative values, the probability that such a mean lies `z` deviations below its expectation
+/// is at most exp(-z²/2), if the variance is bounded by the sum of the squared weights times the
+/// mean square (Maurer: "A bound on the deviation probability for sums of non-negative random
+/// variables", JIPAM 2003). At z = 6 the probability is 1.6e-8 per test. This is less than one
+/// false alarm in 10^7 events of a stationary stream.
 const MIN_QUALITY_DROP_IN_DEVIATIONS: f64 = 6.0;
 
-/// Upper bound of the standard deviation of the recent quality around `mean`. A reciprocal rank is at
-/// most 1, so its mean square is at most its mean. The squared weights of an exponential average over
-/// n values sum to 1 / (2n - 1).
+/// Upper bound of the standard deviation of the short-term quality around `mean`. A reciprocal rank
+/// is at most 1, so the mean of its square is at most `mean`. The squared weights of an exponential
+/// average over n values sum to 1 / (2n - 1).
 fn max_quality_deviation(mean: f64) -> f64 {
     (mean / (2.0 * ModelHealth::SHORT_TERM_SPANS.0 - 1.0)).sqrt()
 }
 
-/// Whether a rollback abandoned the model state at `point`: the point lies between a rollback's
-/// destination and the rollback itself.
+/// Whether a rollback discarded the model state at offset `point`: `point` is between the
+/// destination and the offset of a rollback.
 #[must_use]
 pub fn is_rolled_back(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
     past.iter()
@@ -196,8 +201,8 @@ mod tests {
     use super::*;
     use crate::learner::TrainingReport;
 
-    /// Simulates tests at rank 2 with a training every 10 events. From event `from` on, tests have
-    /// rank `rank` and trainings have loss `loss`.
+    /// Simulates the model health over `events` tests, with a training every 10 tests. Up to event
+    /// `from`, the rank is 2 and the loss is 5. After that, the rank is `rank` and the loss `loss`.
     fn simulate_degradation(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
         let (mut health, mut all) = (ModelHealth::default(), TrainingReport::default());
         for event in 1..=events {
@@ -264,8 +269,8 @@ mod tests {
         );
     }
 
-    /// Health after `tests` tests of a stationary stream whose targets are at rank 1 with
-    /// probability `share`, and the number of decisions of the watchdog on the way.
+    /// Simulates `tests` tests whose target item has rank 1 with probability `share`. Returns the
+    /// number of times that the watchdog would act.
     fn count_alarms_on_stationary_stream(tests: u64, share: f64, seed: u64) -> usize {
         let (mut health, mut state, mut alarms) = (ModelHealth::default(), seed, 0);
         for event in 1..=tests {
@@ -313,7 +318,7 @@ mod tests {
         let again = [past[0], resumed, (20_000, pause(ModelChangeCause::Quality))];
         assert_eq!(settings.decide_trial(39_999, &again), None, "the second trial comes later");
         assert!(settings.decide_trial(40_000, &again).is_some());
-        // During a trial the model is not judged.
+        // During a trial the watchdog does not roll back.
         let is_degraded = simulate_degradation(24_000, 17_000, None, 5.0, 0);
         let trial = [(20_000, change(ModelOperation::Resume, ModelChangeCause::Quality))];
         assert_eq!(decide(&settings, &is_degraded, &trial, &RESTORE_POINTS), []);

@@ -1,5 +1,5 @@
-//! Scores candidates for a user's next event. Session actors serve from it, and the learner tests
-//! with it.
+//! The scorer: scores candidates for a user's next event. Session actors use it for
+//! recommendations, the learner for tests.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{ItemIx, Offset};
@@ -8,19 +8,20 @@ use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
 use super::sequence_state::{SequenceParams, SequenceState};
 
-/// Minimum number of candidates that are ranked.
+/// Maximum number of ranked candidates, unless a request sets another limit.
 const DEFAULT_CANDIDATE_LIMIT: usize = 256;
-/// Number of the network's top items that become candidates.
+/// Number of top items of the network that become candidates.
 const MAX_NETWORK_CANDIDATES: usize = 40;
 
-/// Scratch memory for scoring, one per thread. It allocates nothing once warm.
+/// Buffers for scoring, one workspace per thread. Later calls reuse the buffers and allocate
+/// nothing.
 #[derive(Debug)]
 pub struct ScoringWorkspace {
-    /// Scratch memory of the network.
+    /// Buffers of the network.
     pub network: NetworkScratch,
     query: Vec<f32>,
     interest: Vec<f32>,
-    /// Scratch memory of the ranker; holds the candidates last scored.
+    /// Buffers of the ranker, with the last scored candidates.
     pub ranking: RankingWorkspace,
 }
 
@@ -36,8 +37,8 @@ impl Default for ScoringWorkspace {
 }
 
 impl ScoringWorkspace {
-    /// Returns the predicted value of the user scored last choosing `item`; `None` if the interest
-    /// head is off or the network does not know the item.
+    /// Returns the event value that the interest head predicts if the last scored user selects
+    /// `item`. `None` if the head is disabled or the network does not know the item.
     #[must_use]
     pub fn predicted_value(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
         if self.interest.is_empty() { None } else { weights.predicted_value(&self.interest, item) }
@@ -56,9 +57,9 @@ pub struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// Generates and scores candidates for the user's next event, and leaves them in the workspace.
-    /// `session` is the number of the user's session in the neighbour source, or [`SessionIx::MAX`]
-    /// if unknown.
+    /// Generates and scores candidates for the user's next event in the workspace. `session` is the
+    /// number of the current session of the user, or [`SessionIx::MAX`] if the caller does not know
+    /// it.
     pub fn score(
         &self,
         user: &mut SequenceState,
@@ -84,7 +85,8 @@ impl Scorer<'_> {
         match (weights, &top) {
             (Some(weights), Some(top)) => {
                 let near = self.items_of_last_item_cluster(weights, query, user);
-                // Scores from the scan avoid fetching an embedding row for every candidate.
+                // Use the approximate logits of the catalog scan, to avoid reading an embedding for
+                // every candidate.
                 let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.logit(query, item));
                 let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
                 ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
@@ -93,9 +95,9 @@ impl Scorer<'_> {
         }
     }
 
-    /// Returns the network's top items. A small catalog is scanned as a whole. In a larger one,
-    /// only the clusters nearest to the query and the items that are too new for the clustering are
-    /// scanned.
+    /// Returns the top items of the network. In a small catalog, scores all items. In a large
+    /// catalog, scores only the items of the clusters nearest to the query and the items newer than
+    /// the clustering.
     fn network_top_items(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
         match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
             None => weights.top_items(query, MAX_NETWORK_CANDIDATES, scratch),
@@ -108,8 +110,8 @@ impl Scorer<'_> {
         }
     }
 
-    /// Returns little-known items from the last item's cluster. No counting source can generate
-    /// them.
+    /// Returns the newest items of the cluster of the user's last item, with their logits. Among
+    /// them are items with few events, which no counting source generates.
     fn items_of_last_item_cluster(&self, weights: &Weights, query: &[f32], user: &SequenceState) -> Vec<(ItemIx, f32)> {
         let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };

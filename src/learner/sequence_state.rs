@@ -1,4 +1,4 @@
-//! A user's sequence and hidden state.
+//! The sequence of a user with the network's hidden state.
 
 use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::nn::{HiddenState, NetworkScratch, Weights};
@@ -6,25 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use super::training_window::step_input;
 
-/// A user's sequence and the hidden state after it. Session actors and the learner each keep their
-/// own copy, and the copies agree.
+/// A user's sequence, with the network's hidden state after its last step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceState {
     /// The latest steps.
     pub sequence: UserSequence,
-    /// The hidden state after the last step; `None` until it is needed, or after it was dropped to
+    /// The hidden state after the last step. `None` until it is needed, and after it was dropped to
     /// save memory.
     hidden: Option<HiddenState>,
 }
 
-/// Parameters of the sequence state.
+/// Parameters of a [`SequenceState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceParams {
     /// Milliseconds without an event after which a new session begins.
     pub idle_gap_ms: i64,
-    /// Number of steps from which a hidden state is recomputed.
+    /// Number of latest steps from which a hidden state is recomputed.
     pub window: usize,
-    /// A hidden state is recomputed after this many weight versions.
+    /// A hidden state is recomputed if its weights are this many versions old.
     pub refresh_after: u64,
 }
 
@@ -35,8 +34,8 @@ impl Default for SequenceParams {
 }
 
 impl SequenceState {
-    /// Appends the step at a journal offset to the sequence and advances the hidden state. Returns
-    /// whether the step began a new session.
+    /// Appends the step of the event at journal offset `offset`, and advances the hidden state.
+    /// Returns whether the step starts a new session.
     pub fn advance(
         &mut self,
         offset: Offset,
@@ -59,8 +58,8 @@ impl SequenceState {
         starts_session
     }
 
-    /// Returns the hidden state after the last step. Recomputes it from the window if it was
-    /// started on weights that are too old.
+    /// Returns the hidden state after the last step. If the state is missing or its weights are too
+    /// old, recomputes it from the last steps.
     pub fn fresh_hidden_state(
         &mut self,
         params: &SequenceParams,
@@ -82,13 +81,13 @@ impl SequenceState {
         })
     }
 
-    /// Adds the sequence of a user who has been merged into this one, see [`UserSequence::merge`].
+    /// Adds the sequence of a user who has been merged into this user, see [`UserSequence::merge`].
     pub fn merge(&mut self, other: &UserSequence, params: &SequenceParams) {
         self.sequence.merge(other, params.idle_gap_ms);
         self.hidden = None;
     }
 
-    /// Removes expired steps, see [`UserSequence::expire`]. Returns whether anything was removed.
+    /// Removes expired steps, see [`UserSequence::expire`]. Returns whether any step was removed.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
         let changed = self.sequence.expire(expired);
         if changed {
@@ -103,7 +102,7 @@ impl SequenceState {
         Self { sequence, hidden }
     }
 
-    /// The cached hidden state, which may be outdated.
+    /// The cached hidden state, whose weights may be too old.
     #[must_use]
     pub fn cached_hidden_state(&self) -> Option<&HiddenState> {
         self.hidden.as_ref()
@@ -114,14 +113,16 @@ impl SequenceState {
         self.hidden = hidden;
     }
 
-    /// Drops the hidden state. It is recomputed when it is next needed.
+    /// Drops the hidden state. The next call of [`SequenceState::fresh_hidden_state`] recomputes
+    /// it.
     pub fn drop_hidden_state(&mut self) {
         self.hidden = None;
     }
 }
 
-/// Whether a hidden state was started on weights recent enough to continue. A state from newer
-/// weights is not fresh; a reader may briefly hold an older snapshot.
+/// Whether a hidden state can be continued with `weights`. The version with which the state started
+/// must be recent enough. It must also not be newer than `weights`, which happens if a reader still
+/// has an older snapshot.
 fn is_hidden_state_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }

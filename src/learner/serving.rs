@@ -1,4 +1,4 @@
-//! Serving: recommendation requests and their results.
+//! Serving: recommends items from a model snapshot.
 
 use crate::candidates::{QueryContext, SessionIx};
 use crate::domain::{
@@ -18,13 +18,13 @@ use super::snapshot::ModelSnapshot;
 /// A recommendation request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecommendationRequest {
-    /// Maximum length of the list.
+    /// Maximum number of items in the list.
     pub limit: usize,
     /// The time of the request.
     pub now: Timestamp,
-    /// Excluded items, ascending.
+    /// Items that the request excludes, in ascending order.
     pub exclude: Vec<ItemIx>,
-    /// Whether to exclude the items of the user's remembered steps.
+    /// Whether to exclude the items in the user's sequence.
     pub exclude_seen: bool,
     /// A filter on item attributes.
     pub filter: Option<ItemFilter>,
@@ -32,18 +32,19 @@ pub struct RecommendationRequest {
     pub max_per_category: Option<usize>,
     /// Whether to explain the items.
     pub explain: bool,
-    /// Which of the user's own items to hide.
+    /// Rules for hiding items that the user has dismissed or purchased.
     pub hidden: HiddenItems,
 }
 
-/// Which items of the user's remembered steps are not recommended again for a time.
+/// Rules for hiding items that the user has dismissed or purchased: for how long they are not
+/// recommended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HiddenItems {
     /// Milliseconds for which a dismissed item is hidden, unless the user selects it again.
     pub dismissed_for_ms: i64,
-    /// Milliseconds for which a purchased item is hidden; 0: not at all.
+    /// Milliseconds for which a purchased item is hidden; 0 disables the rule.
     pub purchased_for_ms: i64,
-    /// The kind of event that purchases an item.
+    /// The event kind of a purchase.
     pub purchase: Option<KindId>,
 }
 
@@ -54,7 +55,7 @@ impl Default for HiddenItems {
 }
 
 impl HiddenItems {
-    /// The items of `steps` that are hidden at `now`.
+    /// The items of `steps` that are hidden at time `now`.
     #[must_use]
     pub fn items_hidden_at(&self, steps: &[Step], now: Timestamp) -> Vec<ItemIx> {
         let hides = |position: usize, step: &Step| {
@@ -75,7 +76,7 @@ impl HiddenItems {
 }
 
 impl RecommendationRequest {
-    /// The largest allowed `limit`.
+    /// Largest allowed value of `limit`.
     pub const MAX_LIMIT: usize = 1000;
 
     /// Creates a request without filters or exclusions.
@@ -93,9 +94,10 @@ impl RecommendationRequest {
         }
     }
 
-    /// Numbers of candidates to rank, one after the other until the list is full. The numbers do
-    /// not depend on `limit`, so that a shorter list is always the beginning of a longer one. A
-    /// filter or category limit removes many candidates, so it starts with more.
+    /// Candidate limits to rank with, one after the other, until the list is full. The limits do
+    /// not depend on the length of the list, so that a short list is always the beginning of a
+    /// longer one. A request with a filter or a category limit starts with the largest limit,
+    /// because its rules remove many candidates.
     fn candidate_limits(&self) -> &'static [usize] {
         if self.filter.is_some() || self.max_per_category.is_some() {
             &[MAX_CANDIDATE_LIMIT]
@@ -105,26 +107,26 @@ impl RecommendationRequest {
     }
 }
 
-/// Number of candidates that are ranked at first.
+/// Candidate limit of the first ranking.
 const INITIAL_CANDIDATE_LIMIT: usize = 256;
-/// Largest number of candidates that are ranked.
+/// Largest candidate limit.
 const MAX_CANDIDATE_LIMIT: usize = 2048;
 
-/// A ranked list with its diagnostics.
+/// A list of recommended items, with diagnostics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RankedAnswer {
-    /// The version of the weights used for ranking.
+    /// The version of the weights that ranked the items.
     pub weights_version: u64,
-    /// The items, best first. Ties are ordered by item number.
+    /// The items, best first. Among equal scores, the smaller item number comes first.
     pub items: Vec<RankedItem>,
-    /// The candidates after the last item, best first, for further pages.
+    /// The candidates that follow the list, best first, for further pages.
     pub remainder: Vec<Candidate>,
-    /// Counts of the ranked candidates that were removed.
+    /// Numbers of removed candidates, by reason.
     pub removed: RemovalCounts,
     /// Number of ranked candidates with evidence from each source, in the order of
     /// [`SourceName::ALL`].
     pub candidates_by_source: [usize; SourceName::ALL.len()],
-    /// The reason why the list is not personalised or not full, if any.
+    /// The reason why the list is not personalised or not full; [`Fallback::None`] if it is both.
     pub fallback: Fallback,
 }
 
@@ -133,7 +135,8 @@ pub struct RankedAnswer {
 pub struct RankedItem {
     /// The item with its score and source.
     pub candidate: Candidate,
-    /// The predicted value of the user choosing the item, if the network predicts values.
+    /// The event value that the network predicts if the user selects the item; `None` if the
+    /// network predicts no values.
     pub interest: Option<f32>,
     /// The explanation, if requested.
     pub explanation: Option<Explanation>,
@@ -145,8 +148,9 @@ impl From<Candidate> for RankedItem {
     }
 }
 
-/// Adds ranked candidates to the selection: `rank` ranks up to each of the limits in turn, until
-/// the list is full or no candidate is left. Each item counts once, in `ranked`.
+/// Ranks candidates and adds them to the selection. Calls `rank` with each of the limits in turn,
+/// until the list is full or there are no more candidates. `ranked` collects the items, so that
+/// each item is added only once.
 fn select_ranked_candidates(
     limits: &[usize],
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
@@ -167,8 +171,8 @@ fn select_ranked_candidates(
     }
 }
 
-/// The reason why a list is not personalised or not full; `was_list_short` if the ranked candidates did
-/// not fill it.
+/// Returns the reason why the list is not personalised or not full. `was_list_short` is set if the
+/// ranked candidates did not fill the list.
 fn fallback_reason(
     item_count: usize,
     is_known: bool,
@@ -187,7 +191,7 @@ fn fallback_reason(
     }
 }
 
-/// Fills a short list with the most popular eligible items that are not `ranked`.
+/// Fills up a list with the most popular eligible items that are not in `ranked`.
 fn add_popular_items(
     snapshot: &ModelSnapshot,
     sequence: &UserSequence,
@@ -204,7 +208,8 @@ fn add_popular_items(
     let is_known = !sequence.steps.is_empty();
     let mut passed = ranked.iter().copied().chain(current.dismissed_items()).collect();
     visit_popular_items(snapshot, rules, &mut passed, &mut |item, popularity| {
-        // Scored below all ranked items, because popularity and ranker scores are not comparable.
+        // Score popular items below all ranked items, because popularity and ranker scores are not
+        // comparable.
         let score =
             if is_known { selection.selected().last().map_or(0.0, |last| last.score - 1.0) } else { popularity };
         selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
@@ -212,11 +217,11 @@ fn add_popular_items(
     });
 }
 
-/// Recommends items from a snapshot; `catalog` decides which items are eligible. If too few
-/// candidates remain, the most popular eligible items follow.
+/// Recommends items from a snapshot. `catalog` decides which items are recommendable. If too few
+/// candidates are eligible, the most popular eligible items fill up the list.
 ///
-/// The list depends on the user's sequence, the snapshot, the catalog and the request alone. A
-/// hidden state that `user` holds is not used: see [`recommend_for_sequence`].
+/// The list depends only on the user's sequence, the snapshot, the catalog and the request. The
+/// cached hidden state of `user` is not used, see [`recommend_for_sequence`].
 pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
@@ -228,9 +233,9 @@ pub fn recommend(
     recommend_for_sequence(snapshot, catalog, &user.sequence, params, request, workspace)
 }
 
-/// Recommends like [`recommend`]. Computes the hidden state from the last
-/// [`SequenceParams::window`] steps under the snapshot's weights. A state that was carried along
-/// would also depend on the versions of the weights at the times of earlier requests and restarts.
+/// Recommends items for a sequence, like [`recommend`]. Computes the hidden state from the last
+/// [`SequenceParams::window`] steps with the weights of the snapshot. A cached hidden state would
+/// also depend on the weights at the times of earlier requests and restarts.
 pub fn recommend_for_sequence(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
@@ -256,7 +261,7 @@ pub fn recommend_for_sequence(
         ..EligibilityRules::new(catalog, request.now)
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
-    // Without a step there is nothing to rank by: the list is what is popular.
+    // Without a step there is no query to rank by, so the list contains popular items.
     let is_known = !steps.is_empty();
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
     if is_known {

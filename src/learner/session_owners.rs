@@ -1,4 +1,4 @@
-//! Index from users to their recent sessions, for erasure and expiry.
+//! Index of the owners of recent sessions, for erasure and expiry.
 
 use crate::candidates::SessionIx;
 use crate::domain::{ExpiryCutoffs, KindId, Offset, Step, Timestamp};
@@ -7,32 +7,32 @@ use siphasher::sip::SipHasher24;
 use std::collections::VecDeque;
 use std::hash::Hasher;
 
-/// The owner and contents of the last sessions. Neighbour search and replay remember sessions by
-/// number; this index finds the sessions of an erased user, and those that hold expired events. It
-/// covers as many sessions as those remember.
+/// Index of the latest sessions with their owners. Neighbour search and replay identify sessions by
+/// number. This index finds the sessions of an erased user and the sessions with expired events. It
+/// keeps as many sessions as neighbour search and replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionOwnerIndex {
-    /// In order of their first events.
+    /// Sessions in the order of their first events.
     sessions: VecDeque<OwnedSession>,
-    most: usize,
+    max_sessions: usize,
 }
 
-/// One session.
+/// A session with its owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct OwnedSession {
     number: SessionIx,
-    /// The offset of its first event.
+    /// The journal offset of the first event of the session.
     session_start: Offset,
     owner: u64,
-    /// The time of its earliest event on an item.
+    /// The time of the earliest event on an item in the session.
     earliest: Timestamp,
-    /// The kinds of its events on items, as a bit set: there are at most 64 kinds.
+    /// The kinds of the events on items, as a bit set; there are at most 64 kinds.
     kinds: u64,
 }
 
-/// Hashes a user id, equally on every machine. Two users collide with probability 2⁻⁶⁴. Then
-/// erasing one of them also removes the other's sessions from neighbour search and replay, and has
-/// no other effect.
+/// Hashes a user id to the same number on every machine. Two users have the same hash with
+/// probability 2⁻⁶⁴. In this case, erasing one user also removes the sessions of the other user
+/// from neighbour search and replay.
 fn hash_user_id(user: &str) -> u64 {
     let mut hasher = SipHasher24::new();
     hasher.write(user.as_bytes());
@@ -40,13 +40,13 @@ fn hash_user_id(user: &str) -> u64 {
 }
 
 impl SessionOwnerIndex {
-    /// Creates an empty index that keeps the last `most` sessions.
+    /// Creates an empty index that keeps the latest `max_sessions` sessions.
     #[must_use]
-    pub(super) fn new(most: usize) -> Self {
-        Self { sessions: VecDeque::new(), most }
+    pub(super) fn new(max_sessions: usize) -> Self {
+        Self { sessions: VecDeque::new(), max_sessions }
     }
 
-    /// Records that a session of a user begins.
+    /// Adds a session of a user.
     pub(super) fn begin_session(&mut self, number: SessionIx, session_start: Offset, user: &str) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
@@ -60,12 +60,12 @@ impl SessionOwnerIndex {
         });
     }
 
-    /// Records a step of a session.
+    /// Records the kind and the time of a step of a session, if the step has an item.
     pub(super) fn record_step(&mut self, number: SessionIx, step: &Step) {
         if step.item.is_none() {
             return;
         }
-        // Session numbers ascend, with gaps where users were erased.
+        // Session numbers ascend, but are not consecutive after an erasure.
         let index = self.sessions.partition_point(|session| session.number < number);
         if let Some(session) = self.sessions.get_mut(index).filter(|session| session.number == number) {
             session.earliest = session.earliest.min(step.at);
@@ -73,7 +73,7 @@ impl SessionOwnerIndex {
         }
     }
 
-    /// Removes all sessions of a user. Returns their numbers and first offsets.
+    /// Removes all sessions of a user. Returns their numbers and the offsets of their first events.
     pub(super) fn remove_user(&mut self, user: &str) -> Vec<(SessionIx, Offset)> {
         let (owner, mut removed) = (hash_user_id(user), Vec::new());
         self.sessions.retain(|session| {
@@ -84,7 +84,7 @@ impl SessionOwnerIndex {
         removed
     }
 
-    /// Returns the sessions that hold expired events, and marks them as empty.
+    /// Returns the numbers of the sessions with expired events, and marks these sessions as empty.
     pub(super) fn expire(&mut self, expired: &ExpiryCutoffs) -> Vec<SessionIx> {
         let mut expired_sessions = Vec::new();
         for session in &mut self.sessions {

@@ -2,41 +2,43 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Settings of online learning. All boundaries are counted in journal entries, never in time, so
-/// that learning is a function of the journal.
+/// Settings of online learning. All intervals are numbers of journal entries, not times, so that
+/// the learned state depends only on the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearningSettings {
-    /// Entries between two training boundaries. At each boundary a training starts on the sessions
-    /// touched since the last one. Its weights come into use at the next boundary. 1..=65536.
+    /// Number of journal entries between two training boundaries. At each boundary a training
+    /// starts on the sessions with events since the previous boundary. The learner uses its weights
+    /// from the next boundary on. 1..=65536.
     pub interval: u64,
-    /// Number of earlier sessions that are replayed per touched session. 0..=64.
+    /// Number of earlier sessions that a training replays per session with new events. 0..=64.
     pub replay_ratio: usize,
-    /// Half-life of replay sampling, in sessions. At least 1.
+    /// Half-life of the age of replayed sessions, counted in sessions. At least 1.
     pub replay_half_life: f64,
-    /// Number of sessions kept for replay. 1..=10,000,000.
+    /// Maximum number of sessions that are kept for replay. 1..=10,000,000.
     pub history: usize,
-    /// Session windows per mini-batch. 1..=4096.
+    /// Number of training windows per mini-batch. 1..=4096.
     pub batch: usize,
-    /// Number of a user's latest steps that are trained on, or from which a hidden state is
-    /// recomputed. 1..=49.
+    /// Number of latest steps in a training window, and from which a hidden state is recomputed.
+    /// 1..=49.
     pub window: usize,
-    /// A hidden state is recomputed if its weights are older than this many boundaries. At least 1.
+    /// A hidden state is recomputed if its weights are at least this many training boundaries old.
+    /// At least 1.
     pub refresh_after: u64,
-    /// The learner keeps a user's hidden state for this many entries after the last event, and
-    /// recomputes it if needed later. At least 1.
+    /// Number of journal entries after a user's last event for which the learner keeps the hidden
+    /// state of the user. At least 1.
     pub hidden_kept: u64,
-    /// The learner and the store drop a user's sequence after this many entries without an event.
-    /// At least `hidden_kept`.
+    /// Number of journal entries after a user's last event for which the learner and the store keep
+    /// the sequence of the user. At least `hidden_kept`.
     pub users_kept: u64,
-    /// Milliseconds after an impression within which a target event is attributed to it. At least
-    /// 0.
+    /// Attribution window: a target event is attributed to an impression at most this many
+    /// milliseconds before the event. At least 0.
     pub credit_window_ms: i64,
-    /// One step in this many, sampled by offset, is tested before training, for the live metrics; 0
-    /// disables testing. Learning does not depend on it. 0..=1,000,000.
+    /// The learner tests on one event in this many, sampled by offset, for the live metrics; 0
+    /// disables tests. Tests do not change what is learned. 0..=1,000,000.
     pub evaluate_every: u64,
-    /// The ranker trains on one step in this many, sampled by offset. Steps that are neither
-    /// trained on nor tested need no ranking. 1..=1,000,000.
+    /// The ranker trains on one event in this many, sampled by offset. The learner does not score
+    /// candidates for the other events, unless it tests on them. 1..=1,000,000.
     pub teach_every: u64,
     /// Number of tests in the sliding window of the live metrics. 1..=1,000,000.
     pub live_window: usize,
@@ -65,20 +67,20 @@ impl Default for LearningSettings {
     }
 }
 
-/// A setting outside its range.
+/// Error: a learning setting is outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("learning.{key} = {value}: allowed are {allowed}")]
 pub struct LearningSettingsError {
     /// The key within `learning`.
     pub key: &'static str,
-    /// The given value.
+    /// The rejected value.
     pub value: String,
     /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl LearningSettings {
-    /// Validates the settings.
+    /// Checks every setting against its range.
     ///
     /// # Errors
     /// The first setting outside its range.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
 
-/// An immutable view of the model after all entries before one offset. It shares unchanged data
+/// An immutable snapshot of the model at one journal offset. The snapshot shares unchanged data
 /// with the learner and with other snapshots.
 #[derive(Debug, Clone)]
 pub struct ModelSnapshot {
@@ -27,31 +27,31 @@ pub struct ModelSnapshot {
 }
 
 impl ModelSnapshot {
-    /// The learner has applied all entries before this offset.
+    /// The journal offset of the snapshot: the model includes all entries before this offset.
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
     }
 
-    /// The weights were trained on everything before this offset.
+    /// The journal offset up to which the network was trained.
     #[must_use]
     pub fn trained_through(&self) -> Offset {
         self.trained_through
     }
 
-    /// The catalog as of this snapshot's offset.
+    /// The catalog at the offset of the snapshot.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The network's weights; `None` if the network is disabled.
+    /// The weights of the network; `None` if the network is disabled.
     #[must_use]
     pub fn weights(&self) -> Option<&Weights> {
         self.weights.as_deref()
     }
 
-    /// The version of the weights, 0 before the first training.
+    /// The version of the weights; 0 before the first training.
     #[must_use]
     pub fn weights_version(&self) -> u64 {
         self.weights().map_or(0, Weights::version)
@@ -62,7 +62,7 @@ impl ModelSnapshot {
         self.sources.memory_usage()
     }
 
-    /// The counts of an item; `None` if it was never a target.
+    /// The counts of an item; `None` if the item has no target event.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx) -> Option<ItemCounts> {
         self.sources.item_counts(item, self.offset)
@@ -74,14 +74,14 @@ impl ModelSnapshot {
         self.item_count
     }
 
-    /// The cluster of an item, or the nearest one; `None` if there are no clusters, or if the
-    /// network does not know the item.
+    /// The cluster of an item. For an item newer than the clustering, the nearest cluster. `None`
+    /// if there are no clusters or the network does not know the item.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {
         Some(self.clusters.as_deref()?.cluster_of(item, self.weights()?.embedding(item)?))
     }
 
-    /// A scorer that borrows from this snapshot.
+    /// Creates a scorer that borrows from this snapshot.
     #[must_use]
     pub fn scorer(&self) -> Scorer<'_> {
         Scorer {

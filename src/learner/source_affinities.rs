@@ -1,25 +1,25 @@
-//! Source affinities of the current sessions, for readers.
+//! Table of the source affinities of current sessions.
 
 use crate::domain::{Offset, PagedVec};
 use crate::ranking::SourceAffinity;
 use serde::{Deserialize, Serialize};
 
-/// The learner ranks before every event, so it knows each session's source affinity. A session
-/// actor would need a second ranking per event. So the learner stores each affinity here under the
-/// session's first offset, and snapshots carry the table to the session actors.
+/// Table of source affinities, by the offset of the first event of a session. The learner writes
+/// the table, because it scores candidates before every event and therefore knows the affinities.
+/// Session actors read the table from snapshots, so they need not score candidates for every event.
 ///
-/// The table is bounded. If a later session overwrites an earlier one's slot, the earlier session
-/// reads as having the default affinity.
+/// The table has a fixed number of slots. If a later session overwrites the slot of a session, the
+/// earlier session gets the default affinity.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SourceAffinities {
     slots: PagedVec<(Offset, SourceAffinity), 16>,
 }
 
 impl SourceAffinities {
-    /// Number of slots.
+    /// Number of slots in the table.
     const SLOT_COUNT: u64 = 1 << 16;
 
-    /// Stores the affinity of the session that began at offset `begun`.
+    /// Stores the affinity of the session whose first event is at offset `session_start`.
     pub fn set(&mut self, session_start: Offset, affinity: SourceAffinity) {
         let slot = (session_start % Self::SLOT_COUNT) as usize;
         self.slots.grow(slot + 1, Default::default);
@@ -28,7 +28,7 @@ impl SourceAffinities {
         }
     }
 
-    /// Returns the affinity of the session that began at offset `begun`.
+    /// Returns the affinity of the session whose first event is at offset `session_start`.
     #[must_use]
     pub fn get(&self, session_start: Offset) -> SourceAffinity {
         let entry = self.slots.get((session_start % Self::SLOT_COUNT) as usize);

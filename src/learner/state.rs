@@ -1,4 +1,4 @@
-//! The learner's state, its configuration and its report.
+//! The state, the configuration and the report of the learner.
 
 use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
 use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
@@ -21,65 +21,66 @@ use crate::learner::training::{OnlineTraining, TrainingReport};
 use crate::learner::user_table::UserTable;
 use crate::learner::vocabulary::AttributeVocabulary;
 
-/// The configuration that determines what is learned.
+/// The configuration of the learner: all settings on which the learned state depends.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LearnerConfig {
-    /// Online learning: boundaries, windows, replay.
+    /// Settings of online learning: training boundaries, training windows, replay.
     pub learning: LearningSettings,
-    /// The network.
+    /// Settings of the network.
     pub network: NetworkSettings,
-    /// The clusters.
+    /// Settings of item clustering.
     pub clusters: ClusterSettings,
     /// The event kinds and their rules.
     pub kinds: EventKinds,
     /// Parameters of the sequence states.
     pub sequence: SequenceParams,
-    /// The candidate sources, and which of them are disabled.
+    /// Settings of the candidate sources, with the disabled sources.
     pub candidates: CandidateSettings,
-    /// The number of the first event that counts towards [`LearningReport::evaluated`].
+    /// Number of the first event whose test counts in [`LearningReport::evaluated`].
     pub evaluate_from: u64,
-    /// Whether to measure each source alone on those events.
+    /// Whether to measure each source alone from the event `evaluate_from` on.
     pub evaluate_sources: bool,
-    /// The number of the event from which learning is frozen while sessions still advance.
-    /// Published benchmark tables measure this case.
+    /// Number of the event from which learning is frozen; user sequences still advance. Published
+    /// benchmarks freeze the model in this way.
     pub freeze_from: Option<u64>,
 }
 
 /// Measurements and training totals so far.
 #[derive(Debug, Clone)]
 pub struct LearningReport {
-    /// Events applied.
+    /// Number of applied events.
     pub events: u64,
-    /// Known items.
+    /// Number of known items.
     pub items: usize,
-    /// Remembered users.
+    /// Number of users in the user table.
     pub users: usize,
-    /// Clusters in use.
+    /// Number of clusters in use.
     pub clusters: usize,
     /// Ranking metrics over all tests.
     pub total: RankingMetrics,
-    /// Number of tests by this learner whose target was in the first 20, by the source that
-    /// generated it, in the order of [`SourceName::ALL`].
+    /// Number of tests whose target item had a rank in the top 20, by the source that generated the
+    /// item, in the order of [`SourceName::ALL`]. Counts only tests since the learner started.
     pub hits_by_source: [u64; SourceName::ALL.len()],
-    /// Ranking metrics of each source alone over the last tests sampled for it, in the order of
-    /// [`SourceName::ALL`]. Counts only this learner's tests.
+    /// Ranking metrics of each source alone over the latest tests in the sample for sources, in the
+    /// order of [`SourceName::ALL`]. Counts only tests since the learner started.
     pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// Ranking metrics over the latest evaluated events.
+    /// Ranking metrics over the latest tests (live metrics).
     pub live: RankingMetrics,
-    /// Ranking metrics over the tests from `evaluate_from` on.
+    /// Ranking metrics over the tests from event `evaluate_from` on.
     pub evaluated: RankingMetrics,
-    /// Ranking metrics of each source alone over the same tests, in the order of
-    /// [`SourceName::ALL`]; empty unless `evaluate_sources` is set.
+    /// Ranking metrics of each source alone over the same tests as `evaluated`, in the order of
+    /// [`SourceName::ALL`]. Empty unless `evaluate_sources` is set.
     pub by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// Squared error of the interest head over the same tests; empty if the head is off.
+    /// Squared error of the interest head over the same tests as `evaluated`. Empty if the head is
+    /// disabled.
     pub interest_error: SquaredError,
-    /// Displayed and clicked items.
+    /// Numbers of displayed and of clicked items.
     pub clickthrough: ClickThrough,
-    /// Ranking metrics along the stream.
+    /// Ranking metrics by interval of the event stream.
     pub curve: LearningCurve,
-    /// Totals of the network's training.
+    /// Totals over all trainings of the network.
     pub training: TrainingReport,
-    /// The network's learning rate; `None` without a network.
+    /// The learning rate of the network; `None` without a network.
     pub learning_rate: Option<f32>,
     /// Whether learning is paused.
     pub is_paused: bool,
@@ -110,13 +111,14 @@ pub struct LearnerState {
     pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
     pub(super) is_paused: bool,
-    /// The last operations on the model, with their offsets.
+    /// The latest operations on the model, with their journal offsets.
     pub(super) operations: VecDeque<(Offset, ModelChange)>,
     pub(super) health: ModelHealth,
 }
 
 impl LearnerState {
-    /// Whether the state was learned under these settings, so that a learner can continue from it.
+    /// Whether the state was learned with these settings. Only then can a learner continue from the
+    /// state.
     #[must_use]
     pub fn matches_settings(&self, settings: &LearnerConfig) -> bool {
         self.settings == *settings

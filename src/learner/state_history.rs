@@ -5,11 +5,12 @@ use crate::domain::Offset;
 use super::error::StateHistoryError;
 use super::state::LearnerState;
 
-/// Reconstructs the learner's state at an earlier offset. The state is a function of the journal, so
-/// it is the same whether it comes from a checkpoint or from applying the journal again.
+/// Access to the learner states at earlier offsets. An implementation may read a state from a
+/// checkpoint or apply the journal again. The result is the same, because the state depends only on
+/// the journal.
 pub trait StateHistory: Send {
-    /// Returns the state before entry `to`. `present` is the current state; the implementation may
-    /// keep it as a later restore point.
+    /// Returns the learner state before journal entry `to`. `present` is the current state, which
+    /// the implementation may store as a restore point.
     ///
     /// # Errors
     /// The cause, if the state cannot be reconstructed.

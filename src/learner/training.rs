@@ -1,5 +1,5 @@
-//! Online training of the network: which sessions are trained on, when, and from when the result is
-//! used.
+//! Online training of the network: selects the sessions to train on, starts trainings at
+//! boundaries, and puts their weights into use.
 
 use crate::domain::{EventKinds, ExpiryCutoffs, ItemIx, Step};
 use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
@@ -21,7 +21,7 @@ pub struct TrainingOutcome {
     report: TrainingReport,
 }
 
-/// Totals over trainings.
+/// Totals over one or more trainings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingReport {
     /// Number of mini-batches trained on.
@@ -37,7 +37,7 @@ pub struct TrainingReport {
 }
 
 impl TrainingReport {
-    /// Adds another report.
+    /// Adds the totals of another report.
     pub fn merge(&mut self, other: &Self) {
         self.batches += other.batches;
         self.skipped += other.skipped;
@@ -46,43 +46,45 @@ impl TrainingReport {
         self.gradient_norm += other.gradient_norm;
     }
 
-    /// The mean loss per mini-batch, in nats; `None` before the first.
+    /// The mean loss per mini-batch, in nats; `None` before the first mini-batch.
     #[must_use]
     pub fn mean_loss(&self) -> Option<f64> {
         (self.batches > 0).then(|| self.loss / self.batches as f64)
     }
 }
 
-/// The trainer, the weights in use, and the sessions waiting to be trained on.
+/// The state of online training: the trainer, the current weights, and the sessions for the next
+/// training.
 ///
-/// At each boundary, the weights of the training begun at the previous boundary come into use, and
-/// a training on the sessions touched since then begins. So a training can run in the background
-/// for a whole interval, and the learned state does not depend on its duration.
+/// At each training boundary, the weights of the training that began at the previous boundary come
+/// into use. Then a training begins on the sessions with events since the previous boundary. A
+/// training can therefore run in the background for a whole interval, and the learned state does
+/// not depend on its duration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OnlineTraining {
     /// `None` while a training runs.
     trainer: Option<Box<Trainer>>,
     current_weights: Arc<Weights>,
-    /// Trained weights that come into use at the next boundary.
+    /// Weights of the finished training, which come into use at the next boundary.
     next_weights: Option<Arc<Weights>>,
     history: ReplayHistory,
     touched_sessions: Vec<u64>,
     target_items: Vec<ItemIx>,
-    /// Items with changed attributes, and the numbers of their attribute values.
+    /// Items with changed attributes, with the numbers of the attribute values.
     changed_attributes: Vec<(ItemIx, Box<[u32]>)>,
-    /// New items, and the items that share their attributes.
+    /// New items, each with the items that share its attributes.
     new_items: Vec<(ItemIx, Vec<ItemIx>)>,
-    /// The learning rate that applies from the next training.
+    /// The learning rate for the next training.
     learning_rate: f32,
-    /// Added to a boundary's number to give the version of its weights. A rollback increases it, so
-    /// that no hidden state continues from the replaced weights.
+    /// The version of weights is the number of their boundary plus this offset. A rollback
+    /// increases the offset, so that no hidden state of the replaced weights is continued.
     version_offset: u64,
     /// Totals of all finished trainings.
     totals: TrainingReport,
 }
 
 impl OnlineTraining {
-    /// Creates an untrained network.
+    /// Creates the training state of an untrained network.
     ///
     /// # Errors
     /// [`NetworkSettingsError`] if the network settings are invalid.
@@ -94,7 +96,7 @@ impl OnlineTraining {
         Ok(Self::with_trainer(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
     }
 
-    /// Creates a network that continues from a trained one.
+    /// Creates the training state of an existing network.
     #[must_use]
     pub fn with_trainer(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
         let (current_weights, learning_rate) = (trainer.publish(0), trainer.learning_rate());
@@ -126,13 +128,13 @@ impl OnlineTraining {
     }
 
     /// The number of the boundary at which the training of the current weights began. After a
-    /// rollback it is the boundary before the rollback.
+    /// rollback, the number of the last boundary before the rollback.
     #[must_use]
     pub fn trained_boundary(&self) -> u64 {
         self.current_weights.version().saturating_sub(self.version_offset)
     }
 
-    /// Totals of all trainings so far.
+    /// Totals over all finished trainings.
     #[must_use]
     pub fn totals(&self) -> &TrainingReport {
         &self.totals
@@ -144,15 +146,14 @@ impl OnlineTraining {
         self.learning_rate
     }
 
-    /// Sets the learning rate, from the next training on.
+    /// Sets the learning rate for the next and later trainings.
     pub fn set_learning_rate(&mut self, rate: f32) {
         self.learning_rate = rate;
     }
 
-    /// Replaces the network by that of `earlier`, which must have no pending training; sessions and
-    /// items stay. The caller must have waited for this learner's pending training. `boundary` is
-    /// the number of the last boundary. The weights get a version at least `refresh_after` newer,
-    /// so that all hidden states are recomputed.
+    /// Replaces the network by the network of `earlier`; sessions and items stay. Neither may have
+    /// a pending training. `boundary` is the number of the last boundary. The version of the
+    /// weights increases by at least `refresh_after`, so that all hidden states are recomputed.
     pub fn roll_back(&mut self, earlier: Self, boundary: u64, refresh_after: u64) {
         self.version_offset += refresh_after;
         let version = boundary + self.version_offset;
@@ -162,13 +163,13 @@ impl OnlineTraining {
         self.learning_rate = earlier.learning_rate;
     }
 
-    /// Begins a session. Sessions are numbered in this order.
+    /// Adds a session to the replay history. Session numbers must be consecutive.
     pub fn begin_session(&mut self, session: u64) {
         self.history.begin_session(session);
     }
 
-    /// Marks a session to be trained on at the next boundary; `steps` are the latest ones of its
-    /// user. The target, if any, also counts towards the item frequencies of the negative sampler.
+    /// Adds a session to the sessions for the next training. `steps` are the latest steps of its
+    /// user. The negative sampler counts the target item, if any.
     pub fn add_touched_session(&mut self, session: u64, steps: &[Step], target: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
         self.history.set_steps(session, steps.get(first..).unwrap_or_default());
@@ -192,18 +193,18 @@ impl OnlineTraining {
         self.history.contains_session(session)
     }
 
-    /// Sets an item's attributes, from the next training on.
+    /// Sets the attributes of an item for the next and later trainings.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: Box<[u32]>) {
         self.changed_attributes.push((item, attributes));
     }
 
-    /// Adds a new item whose embedding starts at the mean of `similar`.
+    /// Adds a new item. Its initial embedding is the mean of the embeddings of `similar`.
     pub fn add_new_item(&mut self, item: ItemIx, similar: Vec<ItemIx>) {
         self.new_items.push((item, similar));
     }
 
-    /// First step at a boundary: puts the weights of the training begun at the previous boundary
-    /// into use.
+    /// First step at a training boundary: puts the weights of the training that began at the
+    /// previous boundary into use.
     ///
     /// # Errors
     /// [`JobLost`] if the training job panicked.
@@ -218,16 +219,16 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Discards the touched sessions without training on them.
+    /// Removes the sessions for the next training, without training on them.
     pub fn discard_touched_sessions(&mut self) {
         self.touched_sessions.clear();
     }
 
-    /// Second step at a boundary: begins a training on the sessions touched since the previous
-    /// boundary, over a catalog of `items`.
+    /// Second step at a training boundary: begins a training on the sessions with events since the
+    /// previous boundary. `items` is the number of items in the catalog.
     ///
     /// # Errors
-    /// [`JobLost`] if the previous training was not finished.
+    /// [`JobLost`] if the result of the previous training is missing.
     pub fn begin_training(
         &mut self,
         boundary: u64,
@@ -273,7 +274,7 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Waits for the pending training, without using its result before the next boundary.
+    /// Waits for the pending training to end. Its weights come into use at the next boundary.
     ///
     /// # Errors
     /// [`JobLost`] if the training job panicked.
@@ -287,8 +288,8 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Collects the windows of the touched sessions, each once, and `replay_ratio` replayed ones
-    /// for each, in random order.
+    /// Collects the training windows in random order: one for each session with new events, and for
+    /// each of them `replay_ratio` windows of replayed sessions.
     fn sample_windows(
         &mut self,
         rng: &mut Xoshiro256PlusPlus,

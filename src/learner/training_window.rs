@@ -1,10 +1,10 @@
-//! Converts sequences of steps to network inputs and training windows.
+//! Conversion of steps to network inputs and training windows.
 
 use crate::domain::{EventKinds, Step};
 use crate::nn::{StepInput, TrainingPosition, TrainingWindow, gap_bucket};
 
-/// Returns the network input for the step at `index`. Its gap is the time since the previous step;
-/// the oldest remembered step has none.
+/// Returns the network input of the step at `index`. The gap is the time since the previous step;
+/// the first step has gap 0.
 #[must_use]
 pub(super) fn step_input(steps: &[Step], index: usize) -> Option<StepInput> {
     let step = steps.get(index)?;
@@ -13,8 +13,9 @@ pub(super) fn step_input(steps: &[Step], index: usize) -> Option<StepInput> {
     Some(StepInput { item: step.item, kind: step.kind, gap_bucket: gap, starts_session: step.starts_session })
 }
 
-/// Returns the training window over the last steps: at most `most` positions, each with the next
-/// step's item as its target if that step is a target event. `None` if there is nothing to predict.
+/// Returns the training window over the last steps, with at most `max_positions` positions. The
+/// target of a position is the target item of the next step, if that step has one. `None` if no
+/// position has a target.
 #[must_use]
 pub(super) fn training_window(
     session: u64,

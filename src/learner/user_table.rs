@@ -1,4 +1,5 @@
-//! The learner's user table, bounded in journal entries rather than time.
+//! The user table of the learner, which drops users after a number of journal entries without an
+//! event.
 
 use crate::domain::{ExpiryCutoffs, Offset};
 use rustc_hash::FxHashMap;
@@ -10,14 +11,14 @@ use super::attribution::RecentImpressions;
 use super::sequence_state::{SequenceParams, SequenceState};
 use crate::candidates::SessionIx;
 
-/// A user's state in the learner.
+/// The state of one user in the learner.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UserState<M> {
     /// The sequence and the hidden state.
     pub state: SequenceState,
     /// The number of the current session.
     pub session_ix: SessionIx,
-    /// The ranker's state for the current session.
+    /// The source affinity of the current session.
     pub affinity: M,
     /// Recent impressions.
     pub impressions: RecentImpressions,
@@ -25,7 +26,8 @@ pub struct UserState<M> {
 }
 
 impl<M> UserState<M> {
-    /// Merges another user into this one. The current session is that of the latest step.
+    /// Merges another user into this user. The current session is the session of the user with the
+    /// latest step.
     pub(super) fn merge(&mut self, other: Self, params: &SequenceParams) {
         let last = |user: &Self| user.state.sequence.steps.last().map(|step| step.at);
         let other_is_newer = last(&other) > last(self);
@@ -37,23 +39,23 @@ impl<M> UserState<M> {
     }
 }
 
-/// Users by id. A user is dropped after `users_kept` entries without an event, and its hidden state
-/// after `hidden_kept` entries.
+/// Table of users by id. A user is dropped after `users_kept` journal entries without an event, and
+/// its hidden state after `hidden_kept` entries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredUserTable<M>", into = "StoredUserTable<M>")]
 #[serde(bound(serialize = "M: Clone + Serialize", deserialize = "M: Deserialize<'de>"))]
 pub struct UserTable<M> {
     users: FxHashMap<Arc<str>, UserState<M>>,
-    /// Users by the offset at which they were seen, oldest first.
+    /// User ids by the offsets of their events, oldest first.
     seen: VecDeque<(Offset, Arc<str>)>,
-    /// Number of entries at the front of `seen` whose hidden state has already been dropped.
+    /// Number of elements at the front of `seen` whose hidden states have been dropped.
     dropped_hidden_states: usize,
     hidden_kept: u64,
     users_kept: u64,
 }
 
-/// The serialized form: users ordered by their last offset, which is unique, so that equal states
-/// have equal bytes. Earlier sightings are not needed.
+/// Serialised form of [`UserTable`]. The users are sorted by the offset of their last event, which
+/// is unique, so that equal tables have equal bytes. Offsets of earlier events are not stored.
 #[derive(Serialize, Deserialize)]
 struct StoredUserTable<M> {
     users: Vec<(Arc<str>, UserState<M>)>,
@@ -89,7 +91,8 @@ impl<M: Default> UserTable<M> {
         Self { users: FxHashMap::default(), seen: VecDeque::new(), dropped_hidden_states: 0, hidden_kept, users_kept }
     }
 
-    /// Returns a user, created if unknown, and marks it as seen at entry `now`.
+    /// Returns a user, and creates it if it is unknown. Records an event of the user at offset
+    /// `now`.
     pub fn get_or_create(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
         self.drop_inactive(now);
         let id: Arc<str> = match self.users.get_key_value(id) {
@@ -102,13 +105,13 @@ impl<M: Default> UserTable<M> {
         user
     }
 
-    /// Returns a user without marking it as seen.
+    /// Returns a user, without recording an event.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UserState<M>> {
         self.users.get(id)
     }
 
-    /// Returns a user for modification without marking it as seen.
+    /// Returns a user for writing, without recording an event.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut UserState<M>> {
         self.users.get_mut(id)
     }

@@ -1,23 +1,23 @@
-//! The attribute vocabulary: dense numbers for attribute values.
+//! The attribute vocabulary: assigns numbers to attribute values.
 
 use crate::domain::{Item, ItemIx};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Numbers attribute values (brands, categories, tags) in the order in which the journal first
-/// names them. Once the vocabulary is full, new values get no number.
+/// The numbers of attribute values (brands, categories, tags). Values are numbered in the order in
+/// which the journal first names them. If the vocabulary is full, new values get no number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredVocabulary", into = "StoredVocabulary")]
 pub struct AttributeVocabulary {
     numbers: FxHashMap<String, u32>,
-    /// The items last described with each value.
+    /// The latest items with each attribute value, by value number.
     items_by_value: Vec<VecDeque<ItemIx>>,
     max_values: usize,
 }
 
-/// The serialized form: values in order of their numbers, so that equal vocabularies have equal
-/// bytes.
+/// Serialised form of [`AttributeVocabulary`]. The values are sorted by number, so that equal
+/// vocabularies have equal bytes.
 #[derive(Serialize, Deserialize)]
 struct StoredVocabulary {
     values: Vec<String>,
@@ -48,18 +48,19 @@ impl From<StoredVocabulary> for AttributeVocabulary {
 }
 
 impl AttributeVocabulary {
-    /// Maximum number of items kept per value.
+    /// Maximum number of items that are kept per attribute value.
     const MAX_ITEMS_PER_VALUE: usize = 32;
-    /// Maximum number of similar items returned.
+    /// Maximum number of items that [`AttributeVocabulary::similar_items`] returns.
     const MAX_SIMILAR_ITEMS: usize = 16;
 
-    /// Creates an empty vocabulary of at most `most` values.
+    /// Creates an empty vocabulary of at most `max_values` values.
     #[must_use]
     pub fn new(max_values: usize) -> Self {
         Self { numbers: FxHashMap::default(), items_by_value: Vec::new(), max_values }
     }
 
-    /// Returns the numbers of an item's brand, categories and tags. New values are numbered.
+    /// Returns the numbers of the brand, the categories and the tags of an item. Assigns numbers to
+    /// new values.
     pub fn attribute_numbers(&mut self, item: &Item) -> Box<[u32]> {
         let brand = item.brand.iter().map(|value| ("brand", value));
         let categories = item.categories.iter().map(|value| ("category", value));
@@ -71,8 +72,8 @@ impl AttributeVocabulary {
             .collect()
     }
 
-    /// Returns recently described items that share values with `values`: those that share the most
-    /// come first, and of equals the newer.
+    /// Returns items that share attribute values with `values`. The item with the most shared
+    /// values comes first; among equal numbers, the item with the higher number.
     #[must_use]
     pub fn similar_items(&self, values: &[u32]) -> Vec<ItemIx> {
         let mut shared: FxHashMap<ItemIx, usize> = FxHashMap::default();
@@ -84,7 +85,7 @@ impl AttributeVocabulary {
         similar.into_iter().map(|(item, _)| item).take(Self::MAX_SIMILAR_ITEMS).collect()
     }
 
-    /// Records that an item has these values.
+    /// Records that an item has the attribute values with these numbers.
     pub fn record_item(&mut self, item: ItemIx, values: &[u32]) {
         for value in values {
             let index = *value as usize;

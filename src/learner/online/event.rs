@@ -1,7 +1,8 @@
-//! One event through the learner: attribute, score, measure, train, update.
+//! Learning of one event, in five steps: attribute a click, score the candidates, measure the
+//! prediction, train the ranker, update the state.
 //!
-//! The order is that of prequential evaluation (test, then train): the recommendation is computed
-//! and measured before anything learns from the event.
+//! The order is that of prequential evaluation (test, then train). The candidates are scored and
+//! the prediction is measured before any part of the model learns from the event.
 
 use super::{Learner, is_sampled};
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
@@ -19,22 +20,22 @@ use crate::nn::Weights;
 use crate::ranking::{Ranker, SourceAffinity};
 use std::sync::Arc;
 
-/// An event and the parts of the learner that it touches.
+/// An event, and the parts of the learner state that learning it reads or changes.
 struct EventPass<'l> {
     offset: Offset,
     event: &'l Event,
     /// The number of this event among all events.
     number: u64,
     step: Step,
-    /// The item to predict, if the step selects one.
+    /// The target item of the event, if it has one.
     target: Option<ItemIx>,
-    /// Learning is paused or frozen: sessions advance, nothing is trained.
+    /// Whether learning is paused or frozen. User sequences still advance, but nothing is trained.
     is_frozen: bool,
-    /// The offset is sampled for a test.
+    /// Whether the event is in the sample for tests.
     is_tested: bool,
-    /// The offset is within the training share.
+    /// Whether the event is in the training share, so that the network trains on its session.
     is_in_training_share: bool,
-    /// The offset is sampled for the ranker's training.
+    /// Whether the event is in the sample on which the ranker trains.
     trains_ranker: bool,
     settings: &'l LearnerConfig,
     cluster_settings: &'l ClusterSettings,
@@ -66,7 +67,7 @@ impl Learner {
         }
     }
 
-    /// Borrows what one event touches.
+    /// Borrows the parts of the learner state that one event reads or changes.
     fn prepare_event_pass<'l>(
         &'l mut self,
         offset: Offset,
@@ -110,8 +111,8 @@ impl Learner {
 }
 
 impl EventPass<'_> {
-    /// Runs the steps in their order. Returns the target's rank if the event counts as a test:
-    /// `Some(None)` if the target is not in the ranking.
+    /// Runs all steps. Returns the rank of the target item if the event counts as a test;
+    /// `Some(None)` if the target item is not a candidate.
     fn run(mut self) -> Option<Option<usize>> {
         self.attribute_click();
         let has_history = !self.user.state.sequence.steps.is_empty();
@@ -127,7 +128,7 @@ impl EventPass<'_> {
         (has_history && self.is_tested && self.target.is_some()).then_some(rank)
     }
 
-    /// Credits a click to the impression that showed the target.
+    /// Credits the event to the impression that displayed its target item.
     fn attribute_click(&mut self) {
         if let Some(item) = self.target {
             self.user.impressions.attribute_click(
@@ -139,8 +140,9 @@ impl EventPass<'_> {
         }
     }
 
-    /// Ranks candidates for the user as a request just before the event would. If the event is not sampled
-    /// for training, the cached hidden state is put back, so that testing does not affect learning.
+    /// Scores candidates for the user, like a request just before the event. If the ranker does not
+    /// train on the event, restores the cached hidden state afterwards, so that tests do not affect
+    /// learning.
     fn score_candidates(&mut self) {
         let user = &mut *self.user;
         let hidden = (!self.trains_ranker).then(|| user.state.cached_hidden_state().cloned());
@@ -158,8 +160,8 @@ impl EventPass<'_> {
         }
     }
 
-    /// Counts how well the ranking, each source and the interest head predicted the event. Returns
-    /// the target's rank.
+    /// Measures how well the ranking, each source and the interest head predicted the event.
+    /// Returns the rank of the target item.
     fn measure_prediction(&mut self, item: ItemIx) -> Option<usize> {
         let is_counted = self.number >= self.settings.evaluate_from;
         if self.is_tested
@@ -181,7 +183,7 @@ impl EventPass<'_> {
         rank
     }
 
-    /// Counts the rank that each source alone gave the target.
+    /// Records the rank that each source alone gave to the target item.
     fn measure_sources(&mut self, item: ItemIx, is_counted: bool) {
         let is_monitored = is_sampled(self.offset, MonitoredCounters::TESTS_PER_SOURCE_SAMPLE);
         if !is_counted && !is_monitored {
@@ -196,8 +198,8 @@ impl EventPass<'_> {
         }
     }
 
-    /// Trains the session's source affinity and the ranker: towards a target, away from a dismissed
-    /// item.
+    /// Trains the ranker: raises the score of a target item, or lowers the score of a dismissed
+    /// item. Also updates the source affinity of the session.
     fn train_ranker(&mut self, item: ItemIx) {
         if !self.trains_ranker {
             return;
@@ -214,8 +216,8 @@ impl EventPass<'_> {
         }
     }
 
-    /// Updates the sources, the user's sequence and hidden state, and the inputs of the next
-    /// training.
+    /// Updates the candidate sources, the user's sequence and hidden state, and the sessions for
+    /// the next training.
     fn update_state(&mut self) {
         let user = &mut *self.user;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);

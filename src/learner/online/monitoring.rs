@@ -1,9 +1,9 @@
-//! Counters for monitoring. Checkpoints do not contain them, so they restart at zero.
+//! Counters for the metrics. Checkpoints do not contain these counters, so they restart at zero.
 
 use crate::domain::SourceName;
 use crate::evaluation::{METRIC_CUTOFF, RankingMetrics, SlidingRankingMetrics};
 
-/// The measured quality of each source.
+/// Counters of the ranking quality of each source.
 #[derive(Debug)]
 pub(super) struct MonitoredCounters {
     /// See [`super::LearningReport::hits_by_source`].
@@ -13,8 +13,8 @@ pub(super) struct MonitoredCounters {
 }
 
 impl MonitoredCounters {
-    /// Each source alone is measured in one of this many tests, sampled by offset. Measuring all
-    /// tests would make a test a few per cent slower and add little information.
+    /// Each source alone is measured in one of this many tests, sampled by offset. Measuring the
+    /// sources in every test would make tests a few per cent slower and add little information.
     pub(super) const TESTS_PER_SOURCE_SAMPLE: u64 = 4;
 
     /// Creates counters at zero. The live metrics cover the last `window` sampled tests.
@@ -22,7 +22,8 @@ impl MonitoredCounters {
         Self { hits: Default::default(), live: std::array::from_fn(|_| SlidingRankingMetrics::new(window)) }
     }
 
-    /// Counts a test, given the target's rank and the source that generated it.
+    /// Counts a hit of the source that generated the target item, if the rank of the item is in the
+    /// top 20.
     pub(super) fn count_hit(&mut self, rank: Option<usize>, generated_by: Option<SourceName>) {
         let source = generated_by.filter(|_| rank.is_some_and(|rank| rank <= METRIC_CUTOFF));
         for (hits, _) in self.hits.iter_mut().zip(SourceName::ALL).filter(|(_, other)| source == Some(*other)) {
@@ -30,17 +31,17 @@ impl MonitoredCounters {
         }
     }
 
-    /// Counts a sampled test, given the rank that each source alone gave the target.
+    /// Adds a sampled test, given the rank that each source alone gave to the target item.
     pub(super) fn count_source_ranks(&mut self, ranks: &[Option<usize>; SourceName::ALL.len()]) {
         self.live.iter_mut().zip(ranks).for_each(|(live, rank)| live.record_rank(*rank));
     }
 
-    /// Hits by source.
+    /// Number of hits of each source.
     pub(super) fn hits_by_source(&self) -> [u64; SourceName::ALL.len()] {
         self.hits
     }
 
-    /// Live metrics of each source alone.
+    /// Live ranking metrics of each source alone.
     pub(super) fn live_by_source(&self) -> [RankingMetrics; SourceName::ALL.len()] {
         self.live.each_ref().map(SlidingRankingMetrics::metrics)
     }

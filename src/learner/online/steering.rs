@@ -6,11 +6,12 @@ use super::Learner;
 use crate::learner::error::LearnerError;
 use crate::learner::state::LearnerState;
 
-/// Maximum number of operations kept.
+/// Maximum number of operations on the model that are recorded.
 const MAX_RECORDED_OPERATIONS: usize = 64;
 
 impl Learner {
-    /// The training share in force: one event in 2^halvings is tested and trained on.
+    /// The number of halvings of the current training share. The learner tests and trains on one
+    /// event in 2^halvings.
     #[must_use]
     pub fn training_share_halvings(&self) -> u8 {
         let share = self.state.operations.iter().rev().find_map(|(_, change)| match change.operation {
@@ -20,7 +21,7 @@ impl Learner {
         share.unwrap_or(0).min(ModelOperation::MAX_HALVINGS)
     }
 
-    /// Applies a model operation and records it.
+    /// Applies an operation on the model and records it.
     pub(super) fn apply_model_change(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
         match change.operation {
             ModelOperation::Pause => self.state.is_paused = true,
@@ -35,7 +36,7 @@ impl Learner {
             ModelOperation::TrainingShare { .. } => {}
         }
         let operations = &mut self.state.operations;
-        // Only the share in force matters, and it must not be evicted.
+        // Only the latest training share matters, and it must not be evicted.
         if matches!(change.operation, ModelOperation::TrainingShare { .. }) {
             operations.retain(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
         }
@@ -49,9 +50,9 @@ impl Learner {
         Ok(())
     }
 
-    /// Restores network, ranker and clusters from the state before entry `to`. The current catalog
-    /// is then applied again, because the restored network may not know the attributes of newer
-    /// items.
+    /// Restores the network, the ranker and the clusters from the state before entry `to`. Then
+    /// sets the attributes of all items again, because the restored network may not know those of
+    /// newer items.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
         let earlier = self

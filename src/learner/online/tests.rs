@@ -1,4 +1,4 @@
-//! Tests of the learner on a small synthetic fixture.
+//! Tests of the learner on a small synthetic journal.
 
 use super::*;
 use crate::domain::{
@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use serde::Serialize;
 use std::sync::Mutex;
 
-/// Forty users walk around a ring of twelve items and sometimes stray. Some events are of a
-/// non-target kind, and one user in ten returns after an hour.
+/// Builds a journal of 40 users on a ring of 12 items. A user usually moves to the next item of the
+/// ring. Some events have a kind that is not a target, and some follow a gap of an hour.
 fn ring_journal(len: u64) -> Vec<Entry> {
     (0..len)
         .map(|n| {
@@ -63,7 +63,7 @@ struct LearnerFixture {
 /// All entries applied so far.
 type AppliedEntries = Arc<Mutex<Vec<Entry>>>;
 
-/// A state history that always applies the journal again.
+/// A state history that applies the journal from its start to reconstruct a state.
 struct ReplayedHistory(Arc<ItemDictionary>, AppliedEntries);
 
 impl StateHistory for ReplayedHistory {
@@ -100,7 +100,7 @@ impl LearnerFixture {
         }
     }
 
-    /// Applies entries, and interns their items as the committer would.
+    /// Applies entries, after assigning numbers to their items as the committer does.
     fn apply(&mut self, entries: &[Entry]) {
         for entry in entries {
             match entry {
@@ -120,7 +120,7 @@ impl LearnerFixture {
         encode(self.learner.state().unwrap())
     }
 
-    /// The learned state without measurements.
+    /// Encodes the parts of the learned state, without the measurements.
     fn learned_parts(&mut self) -> Vec<Vec<u8>> {
         let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, .. } =
             self.learner.state().unwrap();
@@ -135,7 +135,7 @@ impl LearnerFixture {
         ]
     }
 
-    /// Serializes the state and continues from the deserialized copy.
+    /// Encodes the state and continues with a learner from the decoded state.
     fn restart(mut self) -> Self {
         let written = self.state_bytes();
         let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
@@ -156,19 +156,20 @@ fn private_events_change_only_the_offset() {
     let private =
         |n: u64, item: &str| Entry::Private(event_of_user(&format!("u{}", n % 40), "view", item, (n * 1_000) as i64));
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
-    // There is no training boundary between 403 and 405: 16 divides 400.
+    // The interval is 16, so offsets 403 to 405 contain no training boundary.
     fixture.apply(&ring_journal(403));
     let before = fixture.learner.state().unwrap().clone();
     fixture.apply(&[private(7, "i3"), private(99, "never seen")]);
     let mut after = fixture.learner.state().unwrap().clone();
     assert_eq!(after.next_offset, before.next_offset + 2);
-    // Only the position in the journal may differ.
+    // Only the journal offset may differ.
     (after.next_offset, after.health) = (before.next_offset, before.health.clone());
     assert!(encode(&after) == encode(&before));
-    // The same over many training boundaries: private events act like tombstones.
+    // The same holds across many training boundaries: private events have the same effect as
+    // tombstones.
     let [one, other] = [true, false].map(|is_private| {
         let mut journal = ring_journal(400);
-        // Starts after every item has been interned.
+        // Start at an offset after which every item has a number.
         for n in (105..400).step_by(7) {
             journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Tombstone };
         }
@@ -241,8 +242,7 @@ fn each_source_is_measured_on_a_sample_of_the_tests() {
     }
     let at = |source| SourceName::ALL.iter().position(|other| *other == source).unwrap();
     let recall = |source| report.live_by_source[at(source)].recall();
-    // All twelve items are popular, and the network ranks all of them; there are no
-    // clusters yet.
+    // Trending and the network rank all twelve items. There are no clusters yet.
     assert_eq!(
         (recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)),
         (1.0, 1.0, 0.0)
@@ -304,7 +304,7 @@ fn new_item_starts_near_items_with_its_attributes() {
     fixture.apply(&(0..12).map(|n| put_item(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
     fixture.apply(&ring_journal(1_000));
     fixture.apply(&[put_item("new", "low")]);
-    // Its embedding is in use two training boundaries later, without any event on it.
+    // Apply two intervals, after which the weights contain the new item. There is no event on it.
     fixture.apply(&ring_journal(32));
     let new = fixture.dictionary.get("new").unwrap();
     let snapshot = fixture.learner.snapshot();
@@ -323,7 +323,7 @@ fn new_item_starts_near_items_with_its_attributes() {
     assert!(near > 0.5 && near > far + 0.2, "cosine {near} to its own category, {far} to the other");
 }
 
-/// Runs jobs inline, but loses one of them.
+/// Runs jobs inline, but never runs one of them.
 struct JobsLosingOneResult {
     jobs: InlineJobs<TrainingOutcome>,
     begun: u32,
@@ -434,7 +434,7 @@ fn paused_learner_does_not_learn() {
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     fixture.apply(&journal[..320]);
     fixture.apply(&[model_change_entry(ModelOperation::Pause)]);
-    // The pending training still comes into use.
+    // Learning is paused, but the weights of the pending training still come into use.
     fixture.apply(&journal[320..400]);
     let learned = |fixture: &mut LearnerFixture| {
         let LearnerState { sources, ranker, .. } = fixture.learner.state().unwrap();
@@ -496,7 +496,7 @@ fn erasure_removes_all_per_user_data() {
     assert_eq!(fixture.learner.report().users, others - 1);
     assert_eq!(fixture.learner.state.sources.trending_items(1_200), popular, "counts are kept");
     assert!(fixture.learner.state.users.get_mut("u3").is_none());
-    // The id now belongs to a new user. The state still depends only on the journal.
+    // Events under the erased id now belong to a new user.
     fixture.apply(&entries[..300]);
     let whole = fixture.state_bytes();
     let mut restarted = LearnerFixture::new(small_settings(), Arc::default(), None);

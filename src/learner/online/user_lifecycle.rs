@@ -1,4 +1,4 @@
-//! Merging, erasure and expiry of users.
+//! Merges of users, erasure of users, and expiry of their events.
 
 use super::Learner;
 use crate::domain::{Expiry, Offset, UserMerge};
@@ -6,8 +6,8 @@ use crate::learner::state::LearnerState;
 use crate::ranking::SourceAffinity;
 
 impl Learner {
-    /// Merges two users. Counts and trained weights stay as they are; the sequence continues as
-    /// that of a single user.
+    /// Merges two users: their sequences become one sequence. Counts and trained weights do not
+    /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
         let LearnerState { settings, users, affinities, .. } = &mut self.state;
         let removed = users.remove(&merge.from);
@@ -18,8 +18,8 @@ impl Learner {
         }
     }
 
-    /// Erases a user from everything that is stored per user or per session. Counts and trained
-    /// weights keep the user's influence, which fades as new events arrive.
+    /// Erases a user: removes all data that is stored per user or per session. Counts and trained
+    /// weights do not change; the influence of the user on them decays with new events.
     pub(super) fn erase_user(&mut self, user: &str) {
         let LearnerState { users, affinities, session_owners: owners, sources, training, .. } = &mut self.state;
         users.remove(user);
@@ -32,8 +32,8 @@ impl Learner {
         }
     }
 
-    /// Applies the expiry of old events: removes them from users and from sessions. A session that
-    /// held an expired event on an item is no longer used as a neighbour.
+    /// Removes expired events from user sequences and sessions. A session with an expired event on
+    /// an item is no longer a neighbour of other sessions.
     pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
         let LearnerState { settings, users, session_owners: owners, sources, training, .. } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
