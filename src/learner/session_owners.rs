@@ -48,7 +48,7 @@ impl SessionOwnerIndex {
 
     /// Adds a session of a user.
     pub(super) fn begin_session(&mut self, number: SessionIx, session_start: Offset, user: &str) {
-        if self.sessions.len() >= self.most {
+        if self.sessions.len() >= self.max_sessions {
             self.sessions.pop_front();
         }
         self.sessions.push_back(OwnedSession {
