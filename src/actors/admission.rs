@@ -1,18 +1,18 @@
-//! Admission control: one limit for all queues between the API and the sessions.
+//! Admission control: one limit for all entries in the queues between the API and the sessions.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Limits the number of entries in flight between the API and the sessions. Each entry holds a
-/// permit until its session has applied it. So no queue in between can exceed the limit, and an
-/// admitted entry is never dropped because a queue is full.
+/// permit until its session has applied it. So no queue between the API and the sessions exceeds
+/// the limit, and no queue drops an admitted entry because it is full.
 #[derive(Debug, Clone)]
 pub struct AdmissionControl {
     permits: Arc<Semaphore>,
     limit: usize,
 }
 
-/// The permit of admitted entries; released on drop.
+/// The permit of admitted entries. Dropping the permit releases it.
 #[derive(Debug)]
 pub struct AdmissionPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
@@ -31,10 +31,10 @@ impl AdmissionControl {
         Self { permits: Arc::new(Semaphore::new(limit)), limit }
     }
 
-    /// Admits `entries` entries now, or none of them.
+    /// Admits `entries` entries at once, or no entry.
     ///
     /// # Errors
-    /// [`AdmissionFull`] if they would exceed the limit.
+    /// [`AdmissionFull`] if the entries would exceed the limit.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let count = u32::try_from(entries).map_err(|_| AdmissionFull { limit: self.limit })?;
         Arc::clone(&self.permits)
@@ -43,8 +43,8 @@ impl AdmissionControl {
             .map_err(|_| AdmissionFull { limit: self.limit })
     }
 
-    /// Waits until `entries` entries can be admitted. For sources that can wait, such as a file.
-    /// A batch larger than the limit waits until nothing else is in flight.
+    /// Waits until `entries` entries can be admitted. Sources that can wait, such as a file, use
+    /// this method. A batch larger than the limit waits until no other entry is in flight.
     ///
     /// # Errors
     /// [`AdmissionFull`] only if the semaphore is closed.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permits_are_limited_and_released_on_drop() {
+    fn admission_permits_are_limited_and_released_on_drop() {
         let admission = AdmissionControl::new(3);
         let two = admission.try_admit(2).unwrap();
         assert!(admission.try_admit(2).is_err());

@@ -11,7 +11,7 @@ use tracing::Span;
 use crate::learner::{BackgroundJob, BackgroundJobs, JobLost};
 
 /// Lowers the scheduling priority of the calling thread, so that learning yields to requests when
-/// the processors are busy. Has no effect on an idle machine. Best effort.
+/// the processors are busy. On an idle machine, the priority has no effect. Best effort.
 pub(super) fn lower_thread_priority() {
     const NICENESS: i32 = 5;
     let _ = rustix::process::nice(NICENESS);
@@ -42,8 +42,8 @@ impl Handler<RunJob> for WorkerActor {
     }
 }
 
-/// Runs jobs on a background thread, one at a time, and returns their results. Training,
-/// clustering and the checkpoint writer each have one.
+/// Runs jobs on a background thread, one at a time, and returns their results. Training, clustering
+/// and the checkpoint writer each have their own worker.
 #[derive(Debug)]
 pub struct BackgroundWorker<T> {
     worker: Addr<WorkerActor>,
@@ -54,8 +54,8 @@ pub struct BackgroundWorker<T> {
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
-    /// Starts the thread. It runs each job in a new `span`, and records the duration of each job
-    /// and the number of panics. Must be called within an actix system.
+    /// Starts the thread. The thread runs each job in a new `span`, and records the duration of
+    /// each job and the number of panics. The caller must be within an actix system.
     #[must_use]
     pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
         Self {
@@ -70,8 +70,8 @@ impl<T: Send + 'static> BackgroundWorker<T> {
         }
     }
 
-    /// Returns a new handle to the same thread, for a new learner. Its first job waits for a
-    /// running job of the old handle.
+    /// Returns a new handle to the same thread, for a new learner. The first job of the new handle
+    /// waits for a running job of the old handle.
     #[must_use]
     pub fn new_replacement(&self) -> Self {
         let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());
@@ -80,13 +80,13 @@ impl<T: Send + 'static> BackgroundWorker<T> {
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
-    /// Whether a job is running or its result has not been taken yet.
+    /// Whether a job is running, or its result has not been taken yet.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Takes the result of the last job; `None` if the job is still running or none was started.
+    /// Takes the result of the last job; `None` if the job is still running or no job was started.
     pub fn poll_result(&mut self) -> Option<Result<T, JobLost>> {
         let outcome = match self.running.as_ref()?.try_recv() {
             Ok(result) => Ok(result),
@@ -102,7 +102,8 @@ impl<T: Send + 'static> BackgroundJobs<T> for BackgroundWorker<T> {
     fn start(&mut self, job: BackgroundJob<T>) {
         let (sender, running) = sync_channel(1);
         self.running = Some(running);
-        // At most one job of this handle is outstanding, so the unbounded send cannot pile up jobs.
+        // This handle has at most one outstanding job, so the unbounded mailbox cannot accumulate
+        // jobs.
         let (span, seconds) = (self.span, self.seconds.clone());
         let run = move || {
             let began = Instant::now();

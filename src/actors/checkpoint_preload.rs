@@ -1,5 +1,5 @@
-//! Reads the newest checkpoint while the store is still being opened. With a million sessions,
-//! each of the two takes a fraction of a second.
+//! Reads the newest checkpoint while the store is being opened. With a million sessions, reading
+//! and opening each take a fraction of a second.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -10,15 +10,15 @@ use crate::learner::LearnerState;
 use crate::store::{Checkpoints, Store, StoreError};
 
 /// A background read of the newest checkpoint of a data directory. The result is used only if the
-/// opened store confirms that it is the newest one.
+/// opened store confirms that the checkpoint is the newest.
 #[derive(Debug)]
 pub struct CheckpointPreload(JoinHandle<Option<(Offset, LearnerState)>>);
 
 impl CheckpointPreload {
-    /// Starts to read the newest checkpoint on its own thread. Ignores errors: the regular load
-    /// reads the checkpoints again and reports them.
+    /// Starts to read the newest checkpoint on its own thread. Errors are ignored, because the
+    /// regular load reads the checkpoints again and reports the errors.
     #[must_use]
-    pub fn read(data_dir: &Path) -> Self {
+    pub fn start_reading(data_dir: &Path) -> Self {
         let checkpoints = Checkpoints::in_data_dir(data_dir);
         Self(std::thread::spawn(move || {
             let newest = checkpoints.open_newest(Offset::MAX).ok()??;
@@ -26,12 +26,13 @@ impl CheckpointPreload {
         }))
     }
 
-    /// Returns the state that was read if it is still the newest of this store. Another process may
-    /// have written a newer one, or the journal may have lost its end.
+    /// Returns the preloaded state if its checkpoint is still the newest valid checkpoint of this
+    /// store. Another process may have written a newer checkpoint, or the journal may have lost its
+    /// end.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.
-    pub fn into_state(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
+    pub fn into_newest_state(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
         // If the thread panicked, the regular load reads the checkpoint again and reports the
         // error.
         let Some((offset, state)) = self.0.join().ok().flatten() else { return Ok(None) };
@@ -49,7 +50,7 @@ mod tests {
     use crate::store::{Durability, StoreOptions, codec};
     use std::sync::Arc;
 
-    fn state(store: &Store) -> LearnerState {
+    fn write_checkpoint_of_trained_state(store: &Store) -> LearnerState {
         let history = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
         let deps = LearnerDeps {
             training: Box::<InlineJobs<_>>::default(),
@@ -72,21 +73,21 @@ mod tests {
             })
         };
         store.journal().append(&[entry(), entry(), entry()], Durability::ProcessCrash).unwrap();
-        let (checkpoints, state) = (store.checkpoints(3).unwrap(), state(&store));
+        let (checkpoints, state) = (store.checkpoints(3).unwrap(), write_checkpoint_of_trained_state(&store));
         let write =
             |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();
-        let is_used = |preload: CheckpointPreload| preload.into_state(&store).unwrap().is_some();
+        let is_used = |preload: CheckpointPreload| preload.into_newest_state(&store).unwrap().is_some();
 
-        assert!(!is_used(CheckpointPreload::read(dir.path())), "no checkpoint exists");
+        assert!(!is_used(CheckpointPreload::start_reading(dir.path())), "no checkpoint exists");
         write(2);
-        assert!(is_used(CheckpointPreload::read(dir.path())));
-        let preload = CheckpointPreload::read(dir.path());
+        assert!(is_used(CheckpointPreload::start_reading(dir.path())));
+        let preload = CheckpointPreload::start_reading(dir.path());
         while !preload.0.is_finished() {
             std::thread::yield_now();
         }
         write(3);
         assert!(!is_used(preload), "a newer checkpoint exists");
         write(4);
-        assert!(!is_used(CheckpointPreload::read(dir.path())), "the checkpoint is ahead of the journal");
+        assert!(!is_used(CheckpointPreload::start_reading(dir.path())), "the checkpoint is ahead of the journal");
     }
 }

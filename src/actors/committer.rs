@@ -10,13 +10,13 @@ use super::learner::{AdvanceLearner, LearnerActor};
 use super::live_catalog::LiveCatalog;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionOp, SessionUpdate};
-use super::shard::{DeliverEntries, ShardActor, shard_of};
+use super::shard::{DeliverEntries, ShardActor, shard_of_user};
 use crate::domain::{Entry, EventKinds, Offset};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
 use crate::store::{CommitReceipt, CommittedBatch, Committer, StoreError};
 
-/// Appends entries to the journal atomically: all of them or none.
+/// Appends entries to the journal atomically: either all entries or no entry.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct AppendEntries {
@@ -28,8 +28,8 @@ pub struct AppendEntries {
     pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
 }
 
-/// The only writer of the journal, on its own thread. Requests that arrive during one commit share
-/// the next one.
+/// The only writer of the journal, on its own thread. Requests that arrive during a commit share
+/// the next commit.
 pub struct CommitterActor {
     core: Committer,
     dictionary: Arc<ItemDictionary>,
@@ -41,17 +41,17 @@ pub struct CommitterActor {
     pending: Vec<AppendEntries>,
     /// Every entry before this offset was delivered to its shard.
     delivered: watch::Sender<Offset>,
-    /// A commit failed. The store must be recovered before the next commit.
+    /// A commit failed. Whether the store must be recovered before the next commit.
     failed: bool,
-    /// The system stops: the store is not reopened.
+    /// Whether the system is stopping. The actor then no longer reopens the store.
     is_stopping: bool,
 }
 
 impl CommitterActor {
     /// The longest time between two recovery attempts after a failed commit.
-    const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+    const MAX_RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
-    /// A committer that delivers entries to `shards` and wakes the learner.
+    /// Creates a committer that delivers entries to `shards` and wakes the learner.
     #[must_use]
     pub fn new(
         core: Committer,
@@ -77,12 +77,13 @@ impl CommitterActor {
         }
     }
 
-    /// Does not reopen the store any more.
+    /// Stops reopening the store after failures.
     pub(super) fn stop_writing(&mut self) {
         self.is_stopping = true;
     }
 
-    /// The offset before which every entry was delivered to its shard, as a watch channel.
+    /// A watch channel of the delivered watermark. Every entry before this offset was delivered to
+    /// its shard.
     #[must_use]
     pub fn delivered_watermark(&self) -> watch::Receiver<Offset> {
         self.delivered.subscribe()
@@ -95,14 +96,15 @@ impl CommitterActor {
             let recovered = self.core.recover()?;
             self.failed = false;
             tracing::info!("the journal accepts writes again");
-            self.deliver(recovered, Vec::new());
+            self.deliver_to_shards(recovered, Vec::new());
         }
         Ok(())
     }
 
     fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.recover()?;
-        // A panic may leave entries in the journal. Recovery finds them, as after any failure.
+        // A commit that panics may leave entries in the journal. Recovery finds the entries, as
+        // after any failure.
         let metrics = Arc::clone(&self.metrics);
         let outcome = catch_panic(&metrics, ActorKind::Committer, || {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
@@ -120,16 +122,16 @@ impl CommitterActor {
         outcome
     }
 
-    fn deliver(&mut self, committed: CommittedBatch, permits: Vec<AdmissionPermit>) {
+    fn deliver_to_shards(&mut self, committed: CommittedBatch, permits: Vec<AdmissionPermit>) {
         let permits = Arc::new(permits);
         let (from, through) = (committed.first, committed.first + committed.entries.len() as u64);
-        let changed = self.catalog.apply(&committed);
+        let changed = self.catalog.apply_batch(&committed);
         self.metrics.catalog_changes.increment(changed);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = self.shards.iter().map(|_| Vec::new()).collect();
         for committed in committed.entries {
             if let Some((user, update)) =
                 SessionUpdate::from_entry(committed.offset, committed.entry, &self.dictionary, &self.kinds)
-                && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
+                && let Some(events) = by_shard.get_mut(shard_of_user(&user, self.shards.len()))
             {
                 if let SessionOp::Step { step, .. } = &update.op {
                     self.metrics.accepted_events.with_label(step.kind).increment(1);
@@ -139,12 +141,12 @@ impl CommitterActor {
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {
             self.metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
-            // `do_send` ignores the mailbox bound. Admission control bounds this queue instead:
-            // the entries hold their permits until their sessions have applied them.
+            // `do_send` ignores the capacity of the mailbox. Admission control bounds this queue
+            // instead: entries hold their permits until their sessions have applied them.
             shard.do_send(DeliverEntries { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
         self.delivered.send_replace(through);
-        // If the mailbox is full, it already contains a wake-up.
+        // A full mailbox already contains a wake-up message.
         let _ = self.learner.try_send(AdvanceLearner);
     }
 }
@@ -155,9 +157,10 @@ impl Actor for CommitterActor {
     fn started(&mut self, context: &mut Self::Context) {
         // Admission control bounds the queue. A smaller mailbox would reject admitted entries.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // Checks and retries even without a write. A load balancer sends no writes to a node that
-        // is not ready, so waiting for a write would keep this node out of service forever.
-        context.run_interval(Self::RETRY_INTERVAL, |actor, _| {
+        // The timer checks and recovers the store even without a write. A load balancer sends no
+        // writes to a node that is not ready, so a node that waited for a write would never
+        // recover.
+        context.run_interval(Self::MAX_RECOVERY_INTERVAL, |actor, _| {
             if actor.is_stopping {
                 return;
             }
@@ -180,8 +183,8 @@ impl Handler<AppendEntries> for CommitterActor {
     fn handle(&mut self, append: AppendEntries, context: &mut Self::Context) {
         self.pending.push(append);
         if self.pending.len() == 1 {
-            // The mailbox delivers this message after the requests that are already queued, so all
-            // requests that arrived during the last commit share the next one.
+            // The mailbox delivers this message after the requests that are already queued. So all
+            // requests that arrived during the last commit share the next commit.
             context.notify(CommitBatch);
         }
     }
@@ -213,7 +216,7 @@ impl Handler<CommitBatch> for CommitterActor {
                 // If the delivery panics, the shards read the missing entries from the journal as
                 // soon as the next delivery shows the gap.
                 let metrics = Arc::clone(&self.metrics);
-                let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver(committed, permits));
+                let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver_to_shards(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
                 }
@@ -244,16 +247,16 @@ impl Handler<CommitBatch> for CommitterActor {
 /// Removes the ids of erased events from the deduplication window.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ForgetEventIds {
+pub struct RemoveEventIds {
     /// The event ids.
     pub ids: Vec<String>,
 }
 
-impl Handler<ForgetEventIds> for CommitterActor {
+impl Handler<RemoveEventIds> for CommitterActor {
     type Result = ();
 
-    fn handle(&mut self, ForgetEventIds { ids }: ForgetEventIds, _: &mut Self::Context) {
-        self.core.forget_event_ids(ids.iter().map(String::as_str));
+    fn handle(&mut self, RemoveEventIds { ids }: RemoveEventIds, _: &mut Self::Context) {
+        self.core.remove_event_ids(ids.iter().map(String::as_str));
     }
 }
 
@@ -261,7 +264,7 @@ impl Handler<ForgetEventIds> for CommitterActor {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
 pub struct PersistIndexes {
-    /// Whether this is the shutdown: the committer then also stores the deduplication window.
+    /// Whether the system is stopping. The committer then also stores the deduplication window.
     pub is_final: bool,
 }
 

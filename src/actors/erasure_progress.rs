@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 
 use crate::store::{ErasedEntryCounts, ErasedUserDigest};
 
-/// The largest number of outcomes to keep, one per erased user.
-const MAX_OUTCOMES: usize = 1024;
+/// The largest number of outcomes to keep. Each erased user has one outcome.
+const MAX_KEPT_OUTCOMES: usize = 1024;
 
-/// The erasures of this process. Cheap to clone.
+/// Requests and outcomes of the erasures in this process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ErasureProgress {
     shared: Arc<ErasureProgressState>,
@@ -28,17 +28,17 @@ struct ErasureProgressState {
 
 impl ErasureProgress {
     /// Wakes the erasure job.
-    pub(super) fn request(&self) {
+    pub(super) fn wake_job(&self) {
         self.shared.requested.notify_one();
     }
 
-    /// Waits for a request.
+    /// Waits until a caller requests an erasure.
     pub(super) async fn wait_for_request(&self) {
         self.shared.requested.notified().await;
     }
 
     /// Removes and returns the outcome of a user's erasure.
-    fn take(&self, user: &str) -> Option<ErasedEntryCounts> {
+    fn take_outcome(&self, user: &str) -> Option<ErasedEntryCounts> {
         let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         let position = outcomes.iter().position(|(erased, _)| *erased == ErasedUserDigest::from_user_id(user))?;
         outcomes.remove(position).map(|(_, counts)| counts)
@@ -51,7 +51,7 @@ impl ErasureProgress {
             let (mut waiting, mut total): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());
             loop {
                 let finished = self.shared.finished.notified();
-                waiting.retain(|user| match self.take(user) {
+                waiting.retain(|user| match self.take_outcome(user) {
                     Some(counts) => {
                         total.add(counts);
                         false
@@ -71,7 +71,7 @@ impl ErasureProgress {
     pub(super) fn publish_outcomes(&self, removed_by_user: &HashMap<String, ErasedEntryCounts>) {
         let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.extend(removed_by_user.iter().map(|(user, counts)| (ErasedUserDigest::from_user_id(user), *counts)));
-        let surplus = outcomes.len().saturating_sub(MAX_OUTCOMES);
+        let surplus = outcomes.len().saturating_sub(MAX_KEPT_OUTCOMES);
         outcomes.drain(..surplus);
         drop(outcomes);
         self.shared.finished.notify_waiters();

@@ -35,7 +35,7 @@ pub enum StartError {
     },
 }
 
-/// Why a read or a write of entries failed.
+/// Errors of reading and writing entries.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The store failed.
@@ -47,7 +47,7 @@ pub enum RequestError {
     /// A request waited too long for its session.
     #[error("the request waited too long for its session")]
     QueuedTooLong,
-    /// A read waited for an offset that answers do not contain yet.
+    /// A read with `min_offset` waited too long for its offset.
     #[error("answers contain the entries before offset {reached} so far, not all before {wanted}")]
     NotReached {
         /// The requested offset.
@@ -55,7 +55,7 @@ pub enum RequestError {
         /// The offset that was reached.
         reached: Offset,
     },
-    /// The learner is too far behind to accept more events.
+    /// The learner lags too far behind, so the system accepts no more events.
     #[error("the learner is {lag} entries behind; the limit is {limit}")]
     LearnerBehind {
         /// Entries that are not learned yet.
@@ -77,7 +77,7 @@ impl From<StoreError> for RequestError {
     }
 }
 
-/// Why an operation on the store or the model as a whole failed.
+/// Errors of operations on the whole store or model.
 #[derive(Debug, thiserror::Error)]
 pub enum MaintenanceError {
     /// The store failed.
@@ -91,7 +91,7 @@ pub enum MaintenanceError {
     NoRestorePoint {
         /// The requested offset.
         to: Offset,
-        /// The offsets that a rollback can go to.
+        /// The offsets to which a rollback can return.
         points: Vec<Offset>,
     },
     /// A backup or a compaction is running.
@@ -120,7 +120,7 @@ impl From<RequestError> for MaintenanceError {
     }
 }
 
-/// Why the learner actor stopped learning.
+/// Errors that stop the learner actor.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnerActorError {
     /// The learner rejected an entry.

@@ -4,20 +4,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::Offset;
 
-/// One watermark per shard: its stored records contain every entry before this offset. The minimum
-/// applies to all records.
+/// One watermark per shard. The shard's stored records contain every entry before the watermark.
+/// All stored records contain every entry before the minimum.
 #[derive(Debug)]
 pub struct FlushProgress(Vec<AtomicU64>);
 
 impl FlushProgress {
-    /// All shards start at offset `through`.
+    /// Creates the progress of `shards` shards, whose watermarks all start at offset `through`.
     #[must_use]
     pub fn new(shards: usize, through: Offset) -> Self {
         Self((0..shards).map(|_| AtomicU64::new(through)).collect())
     }
 
-    /// The minimum over all shards, as if `shard` were at offset `through`.
-    pub(super) fn min_with(&self, shard: usize, through: Offset) -> Offset {
+    /// The minimum watermark over all shards, if the watermark of `shard` were `through`.
+    pub(super) fn min_if_shard_at(&self, shard: usize, through: Offset) -> Offset {
         let watermarks = self.0.iter().enumerate();
         watermarks
             .map(|(number, watermark)| if number == shard { through } else { watermark.load(Ordering::SeqCst) })
@@ -25,25 +25,25 @@ impl FlushProgress {
             .unwrap_or(0)
     }
 
-    /// The minimum over all shards.
-    pub(super) fn min(&self) -> Offset {
+    /// The minimum watermark over all shards.
+    pub(super) fn min_watermark(&self) -> Offset {
         self.0.iter().map(|watermark| watermark.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 
     /// The watermark of a shard.
-    pub(super) fn get(&self, shard: usize) -> Offset {
+    pub(super) fn shard_watermark(&self, shard: usize) -> Offset {
         self.0.get(shard).map_or(0, |watermark| watermark.load(Ordering::SeqCst))
     }
 
     /// Lowers the watermark of a shard, because the store may have lost records.
-    pub(super) fn lower(&self, shard: usize, through: Offset) {
+    pub(super) fn lower_to(&self, shard: usize, through: Offset) {
         if let Some(watermark) = self.0.get(shard) {
             watermark.fetch_min(through, Ordering::SeqCst);
         }
     }
 
     /// Raises the watermark of a shard to `through`.
-    pub(super) fn raise(&self, shard: usize, through: Offset) {
+    pub(super) fn raise_to(&self, shard: usize, through: Offset) {
         if let Some(watermark) = self.0.get(shard) {
             watermark.fetch_max(through, Ordering::SeqCst);
         }

@@ -22,25 +22,25 @@ use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
-use checkpointing::CheckpointWritten;
+use checkpointing::CheckpointOutcome;
 
-/// Loads a learner from its newest checkpoint.
-pub type LoadLearner = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;
+/// A function that loads a learner from its newest checkpoint.
+pub type LearnerLoader = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;
 
 /// Applies the journal to the learner in order and publishes snapshots.
 ///
 /// If the learner or its training panics, the actor discards the learner and loads the newest
 /// checkpoint. If the same entry fails twice, the actor quarantines the entry and skips it. Every
-/// replay of the journal fails at the same entry, so the learned state still depends on the
-/// journal alone.
+/// replay of the journal skips the same entries, so the learned state still depends on the journal
+/// alone.
 pub struct LearnerActor {
     learner: Learner,
-    load: LoadLearner,
-    /// The offset of the entry being applied.
+    load: LearnerLoader,
+    /// The offset of the entry that the learner is applying.
     current_offset: Offset,
-    /// The offset of the entry that failed last.
+    /// The offset of the last entry whose processing failed.
     last_failed_offset: Option<Offset>,
-    /// The offsets of the entries to skip.
+    /// The offsets of the quarantined entries, which the learner skips.
     quarantined: BTreeSet<Offset>,
     store: Store,
     dictionary: Arc<ItemDictionary>,
@@ -56,17 +56,19 @@ pub struct LearnerActor {
     /// The offset of the last checkpoint that was written to disk.
     checkpoint_written_offset: Offset,
     /// Writes checkpoints in the background.
-    writer: BackgroundWorker<Result<CheckpointWritten, StoreError>>,
-    /// The last user examined by the removal of stale session records; `None` at the start.
-    swept_through: Option<String>,
-    /// Model operations from this offset on are not yet counted in the metrics.
+    writer: BackgroundWorker<Result<CheckpointOutcome, StoreError>>,
+    /// The last user that the removal of stale session records examined; `None` at the start of a
+    /// pass.
+    examined_through: Option<String>,
+    /// The offset from which on model operations are not yet counted in the metrics.
     uncounted_from: Offset,
     failed: bool,
-    /// The learner may be inconsistent, and a new one is not loaded yet.
+    /// Whether the learner may be inconsistent and must be loaded again.
     needs_reload: bool,
-    /// A turn is scheduled, so that further [`AdvanceLearner`] messages add none.
+    /// Whether a turn is scheduled. Further [`AdvanceLearner`] messages then schedule no other
+    /// turn.
     is_turn_scheduled: bool,
-    /// The system stops: no further entry is learned.
+    /// Whether the system is stopping. The actor then learns no further entry.
     is_stopping: bool,
     /// The status at the last update of the metrics.
     last_status: Arc<LearnerStatus>,
@@ -74,22 +76,23 @@ pub struct LearnerActor {
 }
 
 impl LearnerActor {
-    /// The longest turn. The actor then handles its other messages before it continues.
-    const TURN: Duration = Duration::from_millis(20);
+    /// The longest turn. Between two turns, the actor handles its other messages.
+    const TURN_DURATION: Duration = Duration::from_millis(20);
     /// Number of session records examined for removal after each checkpoint.
-    const SWEEP_LIMIT: usize = 50_000;
+    const RECORDS_EXAMINED_PER_CHECKPOINT: usize = 50_000;
     /// Time between two retries after a failure.
     const RETRY_INTERVAL: Duration = Duration::from_secs(1);
     /// The shortest time between two published snapshots while the learner catches up.
     const MIN_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-    /// Wraps a learner that was loaded from its checkpoint; `load` loads a replacement.
+    /// Creates the actor of a learner that was loaded from its checkpoint. `load` loads a
+    /// replacement after a failure.
     ///
     /// # Errors
     /// [`LearnerActorError::Store`] if the quarantine cannot be read.
     pub fn new(
         learner: Learner,
-        load: LoadLearner,
+        load: LearnerLoader,
         maintenance: StoreMaintenance,
         dictionary: Arc<ItemDictionary>,
         metrics: Arc<Metrics>,
@@ -97,7 +100,8 @@ impl LearnerActor {
         checkpoint_policy: CheckpointPolicy,
     ) -> Result<Self, LearnerActorError> {
         let at = learner.next_offset();
-        // Earlier operations were counted when they were appended, possibly by another process.
+        // Earlier operations were already counted when they were appended, possibly by another
+        // process.
         let uncounted_from = maintenance.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
@@ -124,7 +128,7 @@ impl LearnerActor {
             checkpoint_started_offset: at,
             checkpoint_written_offset: at,
             writer,
-            swept_through: None,
+            examined_through: None,
             uncounted_from,
             failed: false,
             needs_reload: false,
@@ -137,7 +141,7 @@ impl LearnerActor {
         Ok(actor)
     }
 
-    /// The offset of the last published snapshot, as a watch channel.
+    /// A watch channel of the offset of the last published snapshot.
     #[must_use]
     pub fn learned_watermark(&self) -> watch::Receiver<Offset> {
         self.learned.subscribe()
@@ -160,7 +164,7 @@ impl LearnerActor {
         let began = Instant::now();
         loop {
             // An entry is readable in the journal before the committer has assigned a number to
-            // its item. The dictionary's watermark advances after that.
+            // its item. The dictionary's watermark advances only afterwards.
             if self.learner.next_offset() >= self.dictionary.watermark() {
                 break;
             }
@@ -178,18 +182,18 @@ impl LearnerActor {
             outcome.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
             if self.published_at.elapsed() >= Self::MIN_PUBLISH_INTERVAL {
-                self.publish();
+                self.publish_snapshot();
             }
             more = offset + 1 < self.dictionary.watermark();
-            if began.elapsed() >= Self::TURN {
+            if began.elapsed() >= Self::TURN_DURATION {
                 break;
             }
         }
         if !more {
-            self.publish();
+            self.publish_snapshot();
         }
         let written = self.writer.poll_result();
-        if let Err(error) = self.record_written(written) {
+        if let Err(error) = self.record_checkpoint_outcome(written) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(
                 error,
@@ -200,7 +204,7 @@ impl LearnerActor {
             && self.learner.next_offset() >= self.checkpoint_started_offset + self.checkpoint_policy.interval
             && !self.writer.is_busy()
         {
-            self.begin_checkpoint()?;
+            self.begin_background_checkpoint()?;
         }
         Ok(more)
     }
@@ -211,7 +215,7 @@ impl LearnerActor {
         Arc::clone(&self.status)
     }
 
-    /// Learns no further entry. A checkpoint can still be written.
+    /// Stops learning. A checkpoint can still be written.
     pub(super) fn stop_writing(&mut self) {
         self.is_stopping = true;
     }
@@ -220,9 +224,9 @@ impl LearnerActor {
         self.status.store(Arc::new(LearnerStatus::new(&self.learner, self.failed)));
     }
 
-    fn publish(&mut self) {
+    fn publish_snapshot(&mut self) {
         // After a reload from a checkpoint, the published snapshot may be newer than the learner.
-        // It stays published until the learner has caught up.
+        // The newer snapshot stays published until the learner has caught up.
         if self.learner.next_offset() < self.published.load().offset() {
             self.publish_status();
             return;
@@ -231,7 +235,8 @@ impl LearnerActor {
         let snapshot = Arc::new(self.learner.snapshot());
         let (offset, trained_through) = (snapshot.offset(), snapshot.trained_through());
         self.published.store(snapshot);
-        // After the snapshot: a reader that sees the new status also gets the new snapshot.
+        // The status is published after the snapshot, so a reader that sees the new status also
+        // gets the new snapshot.
         self.publish_status();
         self.learned.send_replace(offset);
         self.published_at = Instant::now();
@@ -242,11 +247,11 @@ impl LearnerActor {
 
     /// Applies the next batch and recovers from a failure. Returns whether more entries may be
     /// waiting.
-    fn advance(&mut self) -> bool {
+    fn learn_batch_or_recover(&mut self) -> bool {
         let metrics = Arc::clone(&self.metrics);
         let (at, reason) = match catch_panic(&metrics, ActorKind::Learner, || self.learn_batch()) {
             Ok(Ok(more)) => {
-                self.record_outcome(Ok(()));
+                self.record_learning_outcome(Ok(()));
                 return more;
             }
             Ok(Err(LearnerActorError::Learner { source: LearnerError::BackgroundJobLost { begun }, .. })) => {
@@ -255,20 +260,21 @@ impl LearnerActor {
             Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
             // Neither the learner nor the entry caused this error, so the learner stays valid.
             Ok(Err(error)) => {
-                self.record_outcome(Err(error));
+                self.record_learning_outcome(Err(error));
                 return false;
             }
             Err(panic) => (self.current_offset, panic.to_string()),
         };
         let outcome = self.recover_from_failure(at, reason);
         let recovered = outcome.is_ok();
-        self.record_outcome(outcome);
+        self.record_learning_outcome(outcome);
         recovered
     }
 
-    /// Reloads the newest checkpoint. If the same entry fails a second time, quarantines it first.
+    /// Loads the learner again from the newest checkpoint. If the same entry has failed twice,
+    /// quarantines the entry first.
     fn recover_from_failure(&mut self, at: Offset, reason: String) -> Result<(), LearnerActorError> {
-        // Set first: if a step below fails, the learner must still not be used.
+        // The flag is set first, because the learner must not be used even if a step below fails.
         self.needs_reload = true;
         if self.last_failed_offset.replace(at) == Some(at) {
             tracing::error!(
@@ -280,10 +286,10 @@ impl LearnerActor {
         } else {
             tracing::error!(offset = at, reason, "the learner failed; it restarts from the newest checkpoint");
         }
-        self.reload()
+        self.reload_learner()
     }
 
-    fn reload(&mut self) -> Result<(), LearnerActorError> {
+    fn reload_learner(&mut self) -> Result<(), LearnerActorError> {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.needs_reload = false;
@@ -295,18 +301,18 @@ impl LearnerActor {
 
     /// Retries after a failure. The `learning_failed` gauge stays at 1 until a retry succeeds, so
     /// it does not flap. Returns whether more entries may be waiting.
-    fn retry(&mut self) -> bool {
+    fn retry_after_failure(&mut self) -> bool {
         if self.needs_reload
-            && let Err(error) = self.reload()
+            && let Err(error) = self.reload_learner()
         {
-            self.record_outcome(Err(error));
+            self.record_learning_outcome(Err(error));
             return false;
         }
-        self.advance()
+        self.learn_batch_or_recover()
     }
 
-    /// Records whether learning works, in the `learning_failed` gauge and in the log.
-    fn record_outcome(&mut self, outcome: Result<(), LearnerActorError>) {
+    /// Records in the `learning_failed` gauge and in the log whether learning works.
+    fn record_learning_outcome(&mut self, outcome: Result<(), LearnerActorError>) {
         let failed = outcome.is_err();
         if failed != self.failed {
             self.metrics.learning_failed.set(f64::from(u8::from(failed)));
@@ -321,10 +327,10 @@ impl LearnerActor {
         }
     }
 
-    /// Learns for one turn and schedules the next one if more entries wait.
+    /// Learns for one turn, and schedules the next turn if more entries wait.
     fn take_turn(&mut self, context: &mut Context<Self>) {
         self.is_turn_scheduled = false;
-        if !self.failed && !self.is_stopping && self.advance() {
+        if !self.failed && !self.is_stopping && self.learn_batch_or_recover() {
             self.schedule_turn(context);
         }
     }
@@ -343,14 +349,14 @@ impl Actor for LearnerActor {
         lower_thread_priority();
         self.schedule_turn(context);
         context.run_interval(Self::RETRY_INTERVAL, |actor, context| {
-            if actor.failed && !actor.is_stopping && actor.retry() {
+            if actor.failed && !actor.is_stopping && actor.retry_after_failure() {
                 actor.schedule_turn(context);
             }
         });
     }
 }
 
-/// Wakes the learner actor: the journal has new entries.
+/// Wakes the learner actor, because the journal has new entries.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct AdvanceLearner;
@@ -382,7 +388,7 @@ pub struct LearnerStatus {
     pub next_offset: Offset,
     /// Whether learning has stopped because of an error.
     pub has_failed: bool,
-    /// The training share in force: one event in 2^halvings is tested and trained on.
+    /// The current training share: the model is evaluated and trained on one of 2^halvings events.
     pub halvings: u8,
     /// Measurements and training statistics.
     pub report: LearningReport,

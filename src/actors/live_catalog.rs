@@ -1,4 +1,4 @@
-//! The live catalog: the catalog that recommendations filter by.
+//! The live catalog, by which recommendations are filtered.
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use crate::learner::ModelSnapshot;
 use crate::registries::ItemDictionary;
 use crate::store::{CommittedBatch, Store, StoreError};
 
-/// Keeps the catalog ahead of the learner: every recommendation after the acknowledgement of a
-/// change takes the change into account. The committer is the only writer.
+/// Applies catalog changes when they are committed, before the learner applies them. So every
+/// recommendation after the acknowledgement of a change takes the change into account. The
+/// committer is the only writer.
 #[derive(Debug)]
 pub struct LiveCatalog {
     current: Arc<ArcSwap<Catalog>>,
@@ -23,7 +24,7 @@ impl LiveCatalog {
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
-    pub fn recover(
+    pub fn from_store(
         store: &Store,
         dictionary: &ItemDictionary,
         published: Arc<ArcSwap<ModelSnapshot>>,
@@ -43,12 +44,12 @@ impl LiveCatalog {
 
     /// The current catalog.
     #[must_use]
-    pub fn published(&self) -> Arc<ArcSwap<Catalog>> {
+    pub fn published_catalog(&self) -> Arc<ArcSwap<Catalog>> {
         Arc::clone(&self.current)
     }
 
     /// Applies the catalog changes of a committed batch. Returns their number.
-    pub fn apply(&mut self, committed: &CommittedBatch) -> u64 {
+    pub fn apply_batch(&mut self, committed: &CommittedBatch) -> u64 {
         let changes = || {
             committed.entries.iter().filter_map(|entry| match (&entry.entry, entry.item) {
                 (Entry::Item(change), Some(item)) => Some((entry.offset, item, &change.operation)),
@@ -58,8 +59,8 @@ impl LiveCatalog {
         let count = changes().count() as u64;
         if count > 0 {
             let snapshot = self.snapshot.load();
-            // If the learner has caught up, its catalog has the same content. The clone then
-            // shares its memory.
+            // If the learner has caught up, its catalog has the same content, and the clone shares
+            // the memory of that catalog.
             let caught_up = snapshot.offset() >= self.changed_through;
             let mut catalog = if caught_up { snapshot.catalog().clone() } else { Catalog::clone(&self.current.load()) };
             for (offset, item, operation) in changes() {

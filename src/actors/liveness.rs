@@ -6,7 +6,7 @@ use super::committer::CommitterActor;
 use super::learner::LearnerActor;
 use super::shard::ShardActor;
 
-/// An empty message. A stuck actor never answers it.
+/// An empty message. A stuck actor never answers the ping.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct LivenessPing;

@@ -1,14 +1,14 @@
-//! The actors: each wraps a synchronous core in an address and a mailbox.
+//! The actors of the daemon. Each actor wraps a synchronous core in an address and a mailbox.
 //!
 //! The path of an event:
 //!
 //! 1. [`admission`] admits it.
 //! 2. The [`committer`] writes it to the journal, delivers it to the [`shard`] of its user, wakes
 //!    the [`learner`] and acknowledges the event.
-//! 3. The session of the user applies it. The learner reads it from the journal.
+//! 3. The user's session applies the event. The learner reads the event from the journal.
 //!
 //! An acknowledged event is already delivered to its session, so the next recommendation takes it
-//! into account. [`handles`] are the API of the running [`system`].
+//! into account. The API of the running [`system`] is in [`handles`].
 
 pub mod admission;
 pub mod background_worker;

@@ -1,4 +1,4 @@
-//! Catches panics of actors, so that the actor can recover. Also injects faults for tests.
+//! Catches panics of actors, so that the actors can recover. Also injects faults for tests.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,11 +10,11 @@ use crate::metrics::{ActorKind, Metrics};
 #[error("panicked: {0}")]
 pub struct CaughtPanic(pub String);
 
-/// Runs a piece of an actor's work and catches a panic. After a panic, the state that the work
-/// changes may be inconsistent; the caller must discard it.
+/// Runs a part of an actor's work and catches panics. After a panic, the caller must discard the
+/// state that the work changes, because the state may be inconsistent.
 ///
 /// # Errors
-/// [`CaughtPanic`] if it panicked.
+/// [`CaughtPanic`] if the work panicked.
 pub fn catch_panic<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         metrics.panics.with_label(worker).increment(1);
@@ -29,7 +29,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("no panic message").to_owned()
 }
 
-/// Fault injection point, for tests of recovery; a no-op without debug assertions.
+/// Injects a fault, for tests of recovery. Without debug assertions, the function does nothing.
 ///
 /// The environment variable `SEQUOR_FAULT` names the place and the item id of the fault:
 ///
@@ -38,7 +38,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 /// - `model:poison:stall` blocks the actor forever.
 pub(super) fn inject_fault<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
-    fault::trigger(place, item().as_ref().map(AsRef::as_ref));
+    fault::trigger_if_configured(place, item().as_ref().map(AsRef::as_ref));
     #[cfg(not(debug_assertions))]
     let _ = (place, item);
 }
@@ -55,7 +55,7 @@ mod fault {
         stalls: bool,
     }
 
-    static FAULT: LazyLock<Option<InjectedFault>> = LazyLock::new(|| {
+    static CONFIGURED_FAULT: LazyLock<Option<InjectedFault>> = LazyLock::new(|| {
         let text = std::env::var("SEQUOR_FAULT").ok()?;
         let mut parts = text.split(':');
         let (place, item) = (parts.next()?.to_owned(), parts.next()?.to_owned());
@@ -65,8 +65,8 @@ mod fault {
     });
 
     #[expect(clippy::panic, reason = "a test requested the panic")]
-    pub(super) fn trigger(place: &str, item: Option<&str>) {
-        let Some(fault) = FAULT.as_ref() else { return };
+    pub(super) fn trigger_if_configured(place: &str, item: Option<&str>) {
+        let Some(fault) = CONFIGURED_FAULT.as_ref() else { return };
         let matches = fault.place == place && item == Some(fault.item.as_str());
         if matches
             && fault

@@ -1,5 +1,5 @@
-//! The pretrained network of a store. It is stored, so that every start replays the journal from
-//! the same initial network.
+//! The pretrained network of a store. The store contains the network, so that every start replays
+//! the journal from the same initial network.
 
 use std::io::Read;
 
@@ -8,17 +8,18 @@ use crate::domain::ItemIx;
 use crate::learner::PretrainedNetwork;
 use crate::store::{Durability, Store, StoreError, codec};
 
-/// Reads the pretrained network of this store; `None` if learning starts from an untrained one.
+/// Reads the pretrained network of this store; `None` if learning starts from an untrained network.
 ///
 /// # Errors
-/// [`StartError::Store`] if it cannot be read.
+/// [`StartError::Store`] if the network cannot be read.
 pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, StartError> {
     let Some(mut file) = store.pretrained_state()? else { return Ok(None) };
     let length = file.remaining();
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
 }
 
-/// Stores the pretrained network. Has no effect if the store has the same network already.
+/// Stores the pretrained network. If the store already has the same network, the call has no
+/// effect.
 ///
 /// # Errors
 /// [`StartError::PretrainedMismatch`] if the store has a different pretrained network,
@@ -42,10 +43,11 @@ pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result
 /// # Errors
 /// [`StartError::PretrainedItemsMismatch`] if other items have these numbers,
 /// [`StartError::Store`] if the item names cannot be read or written.
-pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
+pub fn assign_item_numbers(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
     let items = store.items().load()?;
     let stored = items.len();
-    // A start that was interrupted here may have stored only a part of the items.
+    // An earlier start may have been interrupted here, and may have stored only a part of the
+    // items.
     if stored < pretrained.item_names().len() && store.journal().next_offset()? == 0 {
         for name in pretrained.item_names() {
             items.intern(name);

@@ -1,8 +1,8 @@
 //! The session actor: the sequence of one active user.
 //!
-//! A session holds no hidden state. Each request computes it from the last steps under the weights
-//! of the snapshot that it answers from. So the answer does not depend on when the session was
-//! started, stored or restored.
+//! A session holds no hidden state. Each request computes the hidden state from the user's last
+//! steps, with the weights of the current snapshot. So the answer does not depend on when the
+//! session was started, stored or restored.
 
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
@@ -24,7 +24,7 @@ use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError};
 use crate::telemetry::span;
 
-/// State shared by the session actors of one shard. They all run on the same thread.
+/// State that the session actors of one shard share. All these actors run on the same thread.
 pub struct SessionContext {
     /// The last published snapshot.
     pub published: Arc<ArcSwap<ModelSnapshot>>,
@@ -36,15 +36,15 @@ pub struct SessionContext {
     pub workspace: RefCell<ScoringWorkspace>,
     /// The item dictionary.
     pub dictionary: Arc<ItemDictionary>,
-    /// Records the entries that could not be applied.
+    /// The quarantine, which records entries that could not be applied.
     pub quarantine: QuarantineTree,
-    /// The metrics, to record in.
+    /// The metrics in which the actors record.
     pub metrics: Arc<Metrics>,
 }
 
 impl SessionContext {
-    /// The name of the item of an update, if it has one.
-    pub(super) fn item_name(&self, update: &SessionUpdate) -> Option<Arc<str>> {
+    /// The item id of an update, if the update has an item.
+    pub(super) fn item_id_of_update(&self, update: &SessionUpdate) -> Option<Arc<str>> {
         let SessionOp::Step { step, .. } = &update.op else { return None };
         self.dictionary.name(step.item?)
     }
@@ -53,20 +53,20 @@ impl SessionContext {
 /// The session of one active user.
 pub struct SessionActor {
     sequence: UserSequence,
-    /// The offset before which every entry of the user is applied.
+    /// The session has applied every entry of the user before this offset.
     applied_through: Offset,
     context: Rc<SessionContext>,
 }
 
 impl SessionActor {
-    /// A session restored from its stored record, or an empty one for a new user.
+    /// Creates a session from its stored record, or an empty session for a new user.
     #[must_use]
     pub fn new(record: Option<SessionRecord>, context: Rc<SessionContext>) -> Self {
         let applied_through = record.as_ref().map_or(0, |record| record.applied_through);
         Self { sequence: record.map(|record| record.sequence).unwrap_or_default(), applied_through, context }
     }
 
-    fn record(&self) -> SessionRecord {
+    fn to_record(&self) -> SessionRecord {
         SessionRecord {
             applied_through: self.applied_through,
             sequence: self.sequence.clone(),
@@ -74,13 +74,13 @@ impl SessionActor {
         }
     }
 
-    /// Applies one update. If that panics, quarantines the entry and keeps the sequence as it was
-    /// before.
-    fn apply(&mut self, update: &SessionUpdate) {
+    /// Applies one update. If the update panics, quarantines the entry and restores the previous
+    /// sequence.
+    fn apply_update(&mut self, update: &SessionUpdate) {
         let context = Rc::clone(&self.context);
         let before = self.sequence.clone();
         let outcome = catch_panic(&context.metrics, ActorKind::Session, || {
-            inject_fault("session", || context.item_name(update));
+            inject_fault("session", || context.item_id_of_update(update));
             let idle_gap_ms = context.sequence_params.idle_gap_ms;
             match &update.op {
                 SessionOp::Step { step, session_id } => {
@@ -106,9 +106,9 @@ impl SessionActor {
         }
     }
 
-    /// Computes recommendations from the session. If that panics, answers as for an unknown user.
-    /// Returns `None` if that panics too.
-    fn answer(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
+    /// Computes recommendations from the session. If the computation panics, computes them as for
+    /// an unknown user. Returns `None` if this second computation panics too.
+    fn recommend(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
         let context = Rc::clone(&self.context);
         let (snapshot, catalog, params) = (context.published.load(), context.catalog.load(), &context.sequence_params);
         let began = Instant::now();
@@ -156,8 +156,8 @@ pub enum SessionOp {
     Merge {
         /// The merged user.
         from: String,
-        /// The merged user's sequence up to the merge. The shard that forwards the update fills it
-        /// in.
+        /// The merged user's sequence up to the merge. The shard fills in this sequence before it
+        /// forwards the update.
         sequence: UserSequence,
     },
     /// Clears the sequence, because the user was erased.
@@ -203,7 +203,8 @@ impl SessionUpdate {
 pub struct ApplySessionUpdate {
     /// The updates.
     pub updates: Vec<SessionUpdate>,
-    /// The admission permits of the entries, released after all their sessions have applied them.
+    /// The admission permits of the entries. They are released after all sessions have applied
+    /// their entries.
     pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
@@ -212,11 +213,11 @@ impl Handler<ApplySessionUpdate> for SessionActor {
 
     fn handle(&mut self, ApplySessionUpdate { updates, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
         for update in updates {
-            // Recovery delivers the journal's tail again. Entries that the stored record contains
-            // are skipped.
+            // Recovery delivers the journal's tail again. The session skips entries that its stored
+            // record contains.
             if update.offset >= self.applied_through {
                 self.context.metrics.session_events.increment(1);
-                self.apply(&update);
+                self.apply_update(&update);
                 self.applied_through = update.offset + 1;
             }
         }
@@ -229,7 +230,7 @@ impl Handler<ApplySessionUpdate> for SessionActor {
 pub struct RecommendForSession {
     /// The request.
     pub request: RecommendationRequest,
-    /// Receives the answer; dropped without one if scoring panics twice.
+    /// Receives the answer. If scoring panics twice, the sender is dropped without an answer.
     pub reply: oneshot::Sender<RankedAnswer>,
     /// The caller's span.
     pub span: Span,
@@ -242,7 +243,7 @@ impl Handler<RecommendForSession> for SessionActor {
         if reply.is_closed() {
             return;
         }
-        let answer = span!(parent: &span, "answer").in_scope(|| self.answer(&request));
+        let answer = span!(parent: &span, "answer").in_scope(|| self.recommend(&request));
         if let Some(answer) = answer {
             // The caller may have stopped waiting.
             let _ = reply.send(answer);
@@ -250,36 +251,37 @@ impl Handler<RecommendForSession> for SessionActor {
     }
 }
 
-/// Requests the session's record, to store it.
+/// Requests the session's record in order to store it.
 #[derive(Debug, Message)]
 #[rtype(result = "SessionRecord")]
-pub struct SaveSession;
+pub struct GetRecordToStore;
 
-impl Handler<SaveSession> for SessionActor {
-    type Result = MessageResult<SaveSession>;
+impl Handler<GetRecordToStore> for SessionActor {
+    type Result = MessageResult<GetRecordToStore>;
 
-    fn handle(&mut self, _: SaveSession, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.record())
+    fn handle(&mut self, _: GetRecordToStore, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.to_record())
     }
 }
 
-/// The record of a user's session; `None` if the user is unknown.
-pub type SessionView = Result<Option<SessionRecord>, Arc<StoreError>>;
+/// Reply with the record of a user's session; `None` if the user is unknown.
+pub type SessionRecordReply = Result<Option<SessionRecord>, Arc<StoreError>>;
 
-/// Requests the session's record for inspection. It has the same content as a stored record.
+/// Requests the session's record for inspection. The record has the same content as a stored
+/// record.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct GetRecord {
+pub struct GetRecordForInspection {
     /// Receives the record.
-    pub reply: oneshot::Sender<SessionView>,
+    pub reply: oneshot::Sender<SessionRecordReply>,
 }
 
-impl Handler<GetRecord> for SessionActor {
+impl Handler<GetRecordForInspection> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, GetRecord { reply }: GetRecord, _: &mut Self::Context) {
+    fn handle(&mut self, GetRecordForInspection { reply }: GetRecordForInspection, _: &mut Self::Context) {
         // The caller may have stopped waiting.
-        let _ = reply.send(Ok(Some(self.record())));
+        let _ = reply.send(Ok(Some(self.to_record())));
     }
 }
 
@@ -299,15 +301,16 @@ impl Handler<ExpireSteps> for SessionActor {
     }
 }
 
-/// Stops the actor. The shard sends it after the record is stored, or to discard the session.
+/// Stops the actor. The shard sends this message after the record is stored, or to discard the
+/// session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Stop;
+pub struct StopSession;
 
-impl Handler<Stop> for SessionActor {
+impl Handler<StopSession> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+    fn handle(&mut self, _: StopSession, context: &mut Self::Context) {
         context.stop();
     }
 }

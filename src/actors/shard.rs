@@ -21,12 +21,14 @@ mod subscriptions;
 pub use expiry::{ExpireSessions, ExpiryScan};
 pub use flushing::FlushSessions;
 pub use inspection::{GetSessionView, ListLiveSessions};
-pub use subscriptions::{CloseSubscribers, Subscribe};
+pub use subscriptions::{CloseSubscriptions, Subscribe};
 
 use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
-use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
+use super::session::{
+    ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, StopSession,
+};
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset, UserSequence};
 use crate::learner::{
     ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
@@ -36,9 +38,9 @@ use crate::registries::ItemDictionary;
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
 
-/// The number of the shard that holds a user's session.
+/// Returns the number of the shard that holds a user's session.
 #[must_use]
-pub fn shard_of(user: &str, shards: usize) -> usize {
+pub fn shard_of_user(user: &str, shards: usize) -> usize {
     let mut hasher = rustc_hash::FxHasher::default();
     hasher.write(user.as_bytes());
     (hasher.finish() >> 32) as usize % shards.max(1)
@@ -47,9 +49,9 @@ pub fn shard_of(user: &str, shards: usize) -> usize {
 struct ActiveSession {
     actor: Addr<SessionActor>,
     is_dirty: bool,
-    /// A flush is writing its record.
+    /// Whether a flush is writing the session's record.
     is_saving: bool,
-    /// The tick of the last event or request.
+    /// The number of the tick of the last event or request.
     last_tick: u64,
 }
 
@@ -60,14 +62,14 @@ impl ActiveSession {
     }
 }
 
-/// Number, shared state and settings of a shard.
+/// The number, the shared state and the settings of a shard.
 #[derive(Clone)]
 pub struct ShardContext {
     /// The shard's number, and the number of shards.
     pub number: (usize, usize),
     /// The store, for session records and the journal.
     pub store: Store,
-    /// The metrics, to record in.
+    /// The metrics in which the shard records.
     pub metrics: Arc<Metrics>,
     /// The last published snapshot.
     pub published: Arc<ArcSwap<ModelSnapshot>>,
@@ -83,15 +85,15 @@ pub struct ShardContext {
     pub flush_progress: Arc<FlushProgress>,
     /// The idle time after which a session actor stops.
     pub idle_timeout: Duration,
-    /// The largest number of live session actors in this shard. Above it, the least recently used
-    /// ones stop.
+    /// The largest number of live session actors in this shard. Above this number, the least
+    /// recently used session actors stop.
     pub max_live_sessions: usize,
 }
 
 /// Starts the session actors of its users on demand, stores changed sessions on every tick and
 /// stops idle session actors.
 ///
-/// If the shard panics or one of its session actors is gone, the shard stops all of them. It then
+/// If the shard panics or a session actor has died, the shard stops all its session actors. It then
 /// recovers from the stored records and the journal's tail.
 pub struct ShardActor {
     context: ShardContext,
@@ -103,19 +105,19 @@ pub struct ShardActor {
     delivered: Offset,
     /// The generation of the store that the flush progress refers to.
     store_generation: u64,
-    /// The sessions lack delivered entries, because the journal could not be read.
+    /// Whether the sessions lack delivered entries, because the journal could not be read.
     needs_recovery: bool,
-    /// Users who were merged into a user of this shard, with the offset of the merge. Their
-    /// records are still to be removed.
+    /// Users who were merged into a user of this shard, with the offset of the merge. The records
+    /// of these users must still be removed.
     merged_users: Vec<(Offset, String)>,
     /// The cutoffs of the last expiry. Stored records that the expiry has not examined yet may
     /// contain expired steps.
     cutoffs: Option<Arc<ExpiryCutoffs>>,
     /// Cache of the journal's tail, for merges.
     journal_tail: merging::JournalTail,
-    /// A flush that an earlier tick started is running.
+    /// Whether a flush is running that an earlier tick started.
     flushing: bool,
-    /// The system stops: sessions are stored on request only.
+    /// Whether the system is stopping. Sessions are then stored only on request.
     is_stopping: bool,
     tick: u64,
     idle_ticks: u64,
@@ -123,11 +125,11 @@ pub struct ShardActor {
 
 impl ShardActor {
     /// Time between two ticks; each tick stores the changed sessions.
-    pub const TICK: Duration = Duration::from_secs(1);
+    pub const TICK_INTERVAL: Duration = Duration::from_secs(1);
     /// The mailbox capacity: the largest number of waiting requests.
     pub const MAX_PENDING_REQUESTS: usize = 4096;
 
-    /// A shard without live sessions.
+    /// Creates a shard without live sessions.
     #[must_use]
     pub fn new(context: ShardContext) -> Self {
         let session_context = Rc::new(SessionContext {
@@ -139,9 +141,9 @@ impl ShardActor {
             dictionary: Arc::clone(&context.dictionary),
             metrics: Arc::clone(&context.metrics),
         });
-        let delivered = context.flush_progress.get(context.number.0);
+        let delivered = context.flush_progress.shard_watermark(context.number.0);
         let store_generation = context.store.generation().unwrap_or_default();
-        let idle_ticks = context.idle_timeout.as_secs().max(1) / Self::TICK.as_secs();
+        let idle_ticks = context.idle_timeout.as_secs().max(1) / Self::TICK_INTERVAL.as_secs();
         Self {
             context,
             session_context,
@@ -160,9 +162,9 @@ impl ShardActor {
         }
     }
 
-    /// Returns the user's session: the live one, or one started from the stored record. Returns
-    /// `None` for an unknown user, unless `create` is set.
-    fn find_or_start(&mut self, user: &str, create: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
+    /// Returns the user's live session, or starts a session from the stored record. Returns `None`
+    /// for an unknown user, unless `create` is set.
+    fn find_or_start_session(&mut self, user: &str, create: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
         if !self.active_sessions.contains_key(user) {
             let record = match self.context.store.sessions().get(user) {
                 Err(StoreError::DamagedValue { reason, .. }) => {
@@ -171,14 +173,14 @@ impl ShardActor {
                         reason,
                         "a session record is damaged; the session is rebuilt from the journal"
                     );
-                    return self.rebuild_session(user).map(Some);
+                    return self.rebuild_session_from_journal(user).map(Some);
                 }
                 read => read?,
             };
             if record.is_none() && !create {
                 return Ok(None);
             }
-            self.start(user, record);
+            self.start_session(user, record);
         }
         let mut active = self.active_sessions.get_mut(user);
         if let Some(active) = &mut active {
@@ -187,7 +189,7 @@ impl ShardActor {
         Ok(active)
     }
 
-    fn start(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut ActiveSession {
+    fn start_session(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut ActiveSession {
         let metrics = &self.context.metrics;
         let started = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         started.increment(1);
@@ -195,7 +197,7 @@ impl ShardActor {
         // The expiry scan of stored records skips live sessions. A session that loses steps here
         // is therefore dirty, and the next flush stores it.
         let is_dirty = match (&mut record, &self.cutoffs) {
-            (Some(record), Some(cutoffs)) => expiry::expire_steps(record, cutoffs),
+            (Some(record), Some(cutoffs)) => expiry::remove_expired_steps(record, cutoffs),
             _ => false,
         };
         let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
@@ -203,8 +205,8 @@ impl ShardActor {
         self.active_sessions.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
-    /// Stops session actors that are idle for too long and, above the limit of live actors, the
-    /// least recently used ones. Only stops sessions whose record is stored.
+    /// Stops session actors that are idle for too long. Above the limit of live actors, also stops
+    /// the least recently used actors. Sessions whose record is not stored continue.
     fn stop_idle_sessions(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
         let mut surplus = self.active_sessions.len().saturating_sub(self.context.max_live_sessions);
@@ -215,8 +217,8 @@ impl ShardActor {
             .filter(|active| active.is_stored())
             .map(|active| active.last_tick)
             .collect();
-        // All sessions that were last used before the cutoff stop. Of those last used at the
-        // cutoff, as many stop as the surplus still requires.
+        // All sessions that were last used before the cutoff stop. Of the sessions that were last
+        // used at the cutoff, only the remaining surplus stops.
         let cutoff = surplus.min(ticks.len()).checked_sub(1).map(|index| *ticks.select_nth_unstable(index).1);
         surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < cutoff).count());
         let before = self.active_sessions.len();
@@ -226,7 +228,7 @@ impl ShardActor {
                 active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
             if stops {
                 surplus -= usize::from(at_cutoff);
-                active.actor.do_send(Stop);
+                active.actor.do_send(StopSession);
             }
             !stops
         });
@@ -235,7 +237,7 @@ impl ShardActor {
         self.context.metrics.live_sessions.decrement(stopped as f64);
     }
 
-    /// Stores sessions on request only from now on.
+    /// From now on, stores sessions only on request.
     pub(super) fn stop_writing(&mut self) {
         self.is_stopping = true;
     }
@@ -252,7 +254,7 @@ impl ShardActor {
         if self.flushing {
             return;
         }
-        let flush = self.flush().into_actor(self).map(|(users, outcome), shard, _| {
+        let flush = self.flush_changed_sessions().into_actor(self).map(|(users, outcome), shard, _| {
             shard.flushing = false;
             shard.finish_flush(&users, &outcome);
             match outcome {
@@ -279,8 +281,8 @@ impl ShardActor {
         context.spawn(flush);
     }
 
-    /// Runs `work`. If it panics, recovers from the stored records and the journal.
-    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+    /// Runs `work`. If the work panics, recovers from the stored records and the journal.
+    fn run_and_recover(&mut self, work: impl FnOnce(&mut Self)) {
         let metrics = Arc::clone(&self.context.metrics);
         if catch_panic(&metrics, ActorKind::Shard, || work(self)).is_err()
             && catch_panic(&metrics, ActorKind::Shard, || self.recover()).is_err()
@@ -293,10 +295,10 @@ impl ShardActor {
     }
 
     /// Delivers updates to the sessions of their users.
-    fn deliver(&mut self, events: Vec<(String, SessionUpdate)>, permits: Option<&Arc<Vec<AdmissionPermit>>>) {
+    fn deliver_updates(&mut self, events: Vec<(String, SessionUpdate)>, permits: Option<&Arc<Vec<AdmissionPermit>>>) {
         let mut by_user: FxHashMap<String, Vec<SessionUpdate>> = FxHashMap::default();
         for (user, mut update) in events {
-            if let Err(error) = self.attach_merged_record(&mut update, None) {
+            if let Err(error) = self.attach_merged_sequence(&mut update, None) {
                 // Recovery delivers all these updates again as soon as the store is readable.
                 self.needs_recovery = true;
                 return tracing::error!(
@@ -308,10 +310,10 @@ impl ShardActor {
         }
         for (user, events) in by_user {
             let through = events.last().map_or(0, |last| last.offset + 1);
-            match self.find_or_start(&user, true) {
+            match self.find_or_start_session(&user, true) {
                 Ok(Some(active)) => {
                     active.is_dirty = true;
-                    // Admission control bounds this queue, see the committer.
+                    // Admission control bounds this queue; see the committer.
                     active.actor.do_send(ApplySessionUpdate { updates: events, permits: permits.map(Arc::clone) });
                     self.notify_subscribers(&user, through);
                 }
@@ -325,12 +327,12 @@ impl ShardActor {
     }
 
     /// Forwards a request to the user's session, unless its caller has stopped waiting. If the user
-    /// is unknown or the session cannot be loaded, answers it as for an unknown user.
+    /// is unknown or the session cannot be loaded, answers the request as for an unknown user.
     fn recommend(&mut self, message: RecommendForUser) {
         if message.reply.is_closed() {
             return;
         }
-        let session = match self.find_or_start(&message.user, false) {
+        let session = match self.find_or_start_session(&message.user, false) {
             Ok(active) => active.map(|active| active.actor.clone()),
             Err(error) => {
                 tracing::error!(
@@ -371,7 +373,7 @@ impl Actor for ShardActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(Self::MAX_PENDING_REQUESTS);
-        context.run_interval(Self::TICK, |shard, context| shard.guarded(|shard| shard.tick(context)));
+        context.run_interval(Self::TICK_INTERVAL, |shard, context| shard.run_and_recover(|shard| shard.tick(context)));
     }
 }
 
@@ -381,11 +383,12 @@ impl Actor for ShardActor {
 pub struct DeliverEntries {
     /// The updates with their users.
     pub events: Vec<(String, SessionUpdate)>,
-    /// Everything before this offset was delivered earlier.
+    /// Every entry before this offset was delivered earlier.
     pub from: Offset,
-    /// Everything before this offset has now been delivered.
+    /// With this message, every entry before this offset is delivered.
     pub through: Offset,
-    /// The admission permits of the entries, released after all their sessions have applied them.
+    /// The admission permits of the entries. They are released after all sessions have applied
+    /// their entries.
     pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
@@ -396,14 +399,17 @@ impl Handler<DeliverEntries> for ShardActor {
         let DeliverEntries { events, from, through, permits } = deliver;
         self.context.metrics.queue_depth.with_label(QueueName::Shards).decrement(events.len() as f64);
         let gap = from > self.delivered;
-        // Raised first, so that recovery after a panic reads these entries from the journal.
+        // The delivered offset is raised first, so that recovery after a panic reads these entries
+        // from the journal.
         self.delivered = self.delivered.max(through);
-        self.guarded(|shard| {
+        self.run_and_recover(|shard| {
             if gap {
                 return shard.recover();
             }
-            events.iter().for_each(|(_, update)| inject_fault("shard", || shard.session_context.item_name(update)));
-            shard.deliver(events, permits.as_ref());
+            events
+                .iter()
+                .for_each(|(_, update)| inject_fault("shard", || shard.session_context.item_id_of_update(update)));
+            shard.deliver_updates(events, permits.as_ref());
         });
     }
 }
@@ -416,7 +422,8 @@ pub struct RecommendForUser {
     pub user: String,
     /// The request.
     pub request: RecommendationRequest,
-    /// Receives the answer; dropped without one if the session's mailbox is full.
+    /// Receives the answer. If the session's mailbox is full, the sender is dropped without an
+    /// answer.
     pub reply: oneshot::Sender<RankedAnswer>,
     /// The caller's span.
     pub span: Span,
@@ -426,6 +433,6 @@ impl Handler<RecommendForUser> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, message: RecommendForUser, _: &mut Self::Context) {
-        self.guarded(|shard| shard.recommend(message));
+        self.run_and_recover(|shard| shard.recommend(message));
     }
 }

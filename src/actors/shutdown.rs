@@ -1,4 +1,4 @@
-//! The end of all writes before the store closes.
+//! Stops all writes before the store closes.
 
 use actix::{Actor, Handler, Message};
 
@@ -6,8 +6,9 @@ use super::committer::CommitterActor;
 use super::learner::LearnerActor;
 use super::shard::ShardActor;
 
-/// Ends an actor's own activity: the learner learns no further entry, a shard stores no session on
-/// its own, and the committer does not try to reopen the store. The actors still answer messages.
+/// Tells an actor to stop its own writes. The learner learns no further entry, a shard stores
+/// sessions only on request, and the committer no longer reopens the store. The actors still answer
+/// messages.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct StopWriting;

@@ -9,12 +9,12 @@ use crate::learner::{InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerSta
 use crate::registries::ItemDictionary;
 use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, StoreError, codec};
 
-/// Number of restore points to keep; the least recently used ones are removed.
+/// Number of restore points to keep. The least recently used restore points are removed.
 const MAX_RESTORE_POINTS: usize = 8;
 
-/// Finds an earlier state among the checkpoints and restore points, or applies the journal from the
-/// nearest one before it. It stores the requested state and the current one as restore points, so
-/// that a later replay of the same entries finds them.
+/// Returns earlier learned states. It searches the checkpoints and restore points for the requested
+/// state, or rebuilds it from the nearest earlier state and the journal. It stores the requested
+/// and the current state as restore points, so that a later replay of the same entries finds them.
 pub struct StoredStateHistory {
     store: Store,
     dictionary: Arc<ItemDictionary>,
@@ -22,26 +22,26 @@ pub struct StoredStateHistory {
 }
 
 impl StoredStateHistory {
-    /// The state history of a learner with these settings on `store`.
+    /// Creates the state history of a learner with these settings on `store`.
     #[must_use]
     pub fn new(store: Store, dictionary: Arc<ItemDictionary>, settings: LearnerConfig) -> Self {
         Self { store, dictionary, settings }
     }
 
-    /// The stored state at exactly this offset, if there is one.
-    fn find(&self, locations: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
-        let mut stored = locations.iter().filter_map(|location| location.get(at).and_then(decode_checkpoint));
+    /// Returns the stored state at exactly this offset, if it exists.
+    fn find_stored_state(&self, searched_folders: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
+        let mut stored = searched_folders.iter().filter_map(|location| location.get(at).and_then(decode_checkpoint));
         stored.find(|state| state.matches_settings(&self.settings))
     }
 
     /// Rebuilds the state at offset `to`: applies the journal from the nearest earlier state on.
-    fn rebuild(&self, locations: &[&Checkpoints], to: Offset) -> Result<LearnerState, StateHistoryError> {
+    fn rebuild_state(&self, searched_folders: &[&Checkpoints], to: Offset) -> Result<LearnerState, StateHistoryError> {
         let mut offsets = BTreeSet::new();
-        for location in locations {
+        for location in searched_folders {
             offsets.extend(location.offsets()?);
         }
         let begin = self.store.journal().first_offset()?;
-        let earlier = offsets.range(begin..to).rev().find_map(|at| self.find(locations, *at));
+        let earlier = offsets.range(begin..to).rev().find_map(|at| self.find_stored_state(searched_folders, *at));
         if earlier.is_none() && begin > 0 {
             return Err(format!(
                 "no state at or before offset {to} is stored, and the journal no longer contains the entries before offset {begin}"
@@ -73,15 +73,15 @@ impl StateHistory for StoredStateHistory {
             return Err(format!("offset {to} is after the current offset {at}").into());
         }
         let restore_points = self.store.restore_points()?;
-        let locations = [&restore_points, &self.store.checkpoints_read_only()];
+        let searched_folders = [&restore_points, &self.store.checkpoints_read_only()];
         write_restore_point(&restore_points, current)?;
-        let state = match self.find(&locations, to) {
+        let state = match self.find_stored_state(&searched_folders, to) {
             Some(state) => state,
-            None => self.rebuild(&locations, to)?,
+            None => self.rebuild_state(&searched_folders, to)?,
         };
         write_restore_point(&restore_points, &state)?;
-        // Keeps the most recently used ones, not those with the highest offsets: rollbacks may go
-        // to the oldest state repeatedly.
+        // Keeps the most recently used restore points, not those with the highest offsets, because
+        // rollbacks may return to the oldest state repeatedly.
         restore_points.keep_latest(MAX_RESTORE_POINTS)?;
         Ok(state)
     }
@@ -117,7 +117,8 @@ pub fn replay_up_to(
     Ok(())
 }
 
-/// Decodes a checkpoint. Logs and returns `None` if this build cannot read it.
+/// Decodes a checkpoint. Decodes a checkpoint. If this build cannot read the checkpoint, logs the
+/// error and returns `None`.
 pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
     let state = codec::decode_from(&mut checkpoint, length);

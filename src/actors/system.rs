@@ -1,4 +1,5 @@
-//! The running system: starts every actor over a store. `serve`, `replay` and `import` run it.
+//! The running system: starts every actor over a store. The commands `serve`, `replay` and `import`
+//! run the system.
 
 mod recovery;
 
@@ -21,7 +22,7 @@ use super::jobs::maintenance::StoreMaintenance;
 use super::jobs::scrub::SharedScrubReport;
 use super::learner::{CheckpointPolicy, LearnerActor, LearnerStatus};
 use super::live_catalog::LiveCatalog;
-use super::pretrained::{number_items, read_pretrained};
+use super::pretrained::{assign_item_numbers, read_pretrained};
 use super::shard::{ShardActor, ShardContext};
 use crate::domain::{Catalog, Offset};
 use crate::learner::{LearnerConfig, ModelSnapshot};
@@ -39,18 +40,18 @@ pub struct SystemSettings {
     pub committer: CommitterSettings,
     /// The largest number of entries between admission and the sessions.
     pub max_in_flight: usize,
-    /// The largest number of entries that the learner may be behind while events are accepted.
+    /// The largest learner lag, in entries, at which events are accepted.
     pub max_lag: u64,
-    /// The longest time that a request waits for its session; `None`: no limit.
+    /// The longest time that a request waits for its session; `None` means no limit.
     pub queue_wait: Option<Duration>,
     /// Number of shard actors; each has a thread.
     pub shards: usize,
     /// The idle time after which a live session is stored and dropped.
     pub idle_timeout: Duration,
-    /// The largest number of live sessions; beyond it the least recently used are stored and
-    /// dropped.
+    /// The largest number of live sessions. Beyond this number, the least recently used sessions
+    /// are stored and dropped.
     pub max_live_sessions: usize,
-    /// When checkpoints are written.
+    /// When checkpoints are written, and which data is removed afterwards.
     pub checkpoints: CheckpointPolicy,
 }
 
@@ -59,17 +60,17 @@ pub struct SystemSettings {
 pub struct System {
     /// The store.
     pub store: Store,
-    /// The metrics, to record in.
+    /// The metrics in which the system records.
     pub metrics: Arc<Metrics>,
-    /// Consent, admission and the journal append.
+    /// The handle for consent, admission and the journal append.
     pub ingest: IngestHandle,
     /// Recommendations.
     pub recommender: RecommenderHandle,
     /// The learner.
     pub model: ModelHandle,
-    /// Backups, compaction, removal of user data, drain and stop.
+    /// The handle for backups, compaction, removal of user data, drain and stop.
     pub maintenance: MaintenanceHandle,
-    /// Sessions, rankings and metrics, to read.
+    /// The handle for reading sessions, rankings and metrics.
     pub inspection: InspectionHandle,
     /// The latest report of the journal's scrub.
     pub scrub: SharedScrubReport,
@@ -127,20 +128,20 @@ impl System {
     /// # Errors
     /// [`StartError`] if the journal cannot be read or the settings are invalid.
     pub fn start(store: Store, settings: SystemSettings, metrics: Arc<Metrics>) -> Result<Self, StartError> {
-        Self::start_with(store, settings, metrics, None)
+        Self::start_with_preload(store, settings, metrics, None)
     }
 
-    /// As [`System::start`], with a checkpoint that was read in advance.
+    /// Like [`System::start`], with a checkpoint that was read in advance.
     ///
     /// # Errors
     /// As [`System::start`].
-    pub fn start_with(
+    pub fn start_with_preload(
         store: Store,
         settings: SystemSettings,
         metrics: Arc<Metrics>,
         preload: Option<CheckpointPreload>,
     ) -> Result<Self, StartError> {
-        read_pretrained(&store)?.map_or(Ok(()), |pretrained| number_items(&store, &pretrained))?;
+        read_pretrained(&store)?.map_or(Ok(()), |pretrained| assign_item_numbers(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents, end) =
             (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
@@ -149,8 +150,8 @@ impl System {
             learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
-        let live_catalog = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
-        let catalog = live_catalog.published();
+        let live_catalog = LiveCatalog::from_store(&store, &dictionary, Arc::clone(&published))?;
+        let catalog = live_catalog.published_catalog();
 
         let flushed_through = store.sessions().watermark()?.min(end);
         let shards: Arc<[_]> =
@@ -203,11 +204,11 @@ impl System {
             metrics: Arc::clone(&metrics),
             draining,
         };
-        Ok(Self::assemble(store, metrics, ingest, recommender, (learner, status), store_maintenance))
+        Ok(Self::with_handles(store, metrics, ingest, recommender, (learner, status), store_maintenance))
     }
 
-    /// Builds the remaining handles from the first two.
-    fn assemble(
+    /// Builds the system with its remaining handles from the ingest and the recommender handle.
+    fn with_handles(
         store: Store,
         metrics: Arc<Metrics>,
         ingest: IngestHandle,

@@ -15,7 +15,7 @@ use super::progress_display::ProgressDisplay;
 use super::session_refresh::session_rules;
 use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::background_worker::BackgroundWorker;
-use crate::actors::pretrained::{number_items, read_pretrained};
+use crate::actors::pretrained::{assign_item_numbers, read_pretrained};
 use crate::actors::state_history::{StoredStateHistory, replay_up_to};
 use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps};
@@ -76,7 +76,7 @@ impl Rebuild {
             create_stage_dir(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
         let copy = store.create_copy(&stage.path().join("data"))?;
         if let Some(pretrained) = read_pretrained(&copy)? {
-            number_items(&copy, &pretrained)?;
+            assign_item_numbers(&copy, &pretrained)?;
         }
         store.copy_quarantine(&copy, |offset| offset)?;
         let end = store.journal().next_offset()?;

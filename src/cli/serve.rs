@@ -70,7 +70,7 @@ impl Serve {
             let data_dir = settings.store.data_dir.clone();
             let options = flags::server_options(&settings);
             let keys = HttpServers::load_keys(&options, &data_dir)?;
-            let preload = CheckpointPreload::read(&data_dir);
+            let preload = CheckpointPreload::start_reading(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = training_checkpoint::read_training_checkpoint(file)?.into_pretrained();
@@ -85,7 +85,7 @@ impl Serve {
             refresh_sessions(&store, &settings)?;
             actix::spawn(drain_histograms(Arc::clone(&metrics)));
             let system_settings = flags::system_settings(&settings, flags::learner_config(&settings));
-            let system = System::start_with(store, system_settings, metrics, preload)?;
+            let system = System::start_with_preload(store, system_settings, metrics, preload)?;
             let clock = Clock::system();
             let servers =
                 HttpServers::open(system.clone(), rules, clock, &options, Arc::clone(&live), keys, &data_dir)?;

@@ -2,7 +2,7 @@
 
 use super::progress_display::ProgressDisplay;
 use crate::actors::session::{SessionOp, SessionUpdate};
-use crate::actors::shard::shard_of;
+use crate::actors::shard::shard_of_user;
 use crate::domain::{Entry, EventKinds, Offset, UserMerge, UserSequence};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, Store, StoreError};
@@ -101,7 +101,7 @@ impl SessionReplayer<'_> {
         let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
         // Users who are merged must be in the same pass.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
-        let part = |user: &str| shard_of(merged.remaining_user(user), passes);
+        let part = |user: &str| shard_of_user(merged.remaining_user(user), passes);
         let progress = ProgressDisplay::new(end * passes as u64, label);
         for pass in 0..passes {
             let mut users: FxHashMap<String, ReplayedSession> = FxHashMap::default();

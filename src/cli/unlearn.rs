@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::error_text::describe_error;
 use super::flags;
 use super::rebuild::{rebuild_items, rebuild_sessions, relearn_journal};
-use crate::actors::pretrained::{number_items, read_pretrained};
+use crate::actors::pretrained::{assign_item_numbers, read_pretrained};
 use crate::domain::Offset;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -83,7 +83,7 @@ fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let erased = store.erasures().erased_users()?.len();
     let copy = store.create_copy(&stage_dir.join("data"))?;
     if let Some(pretrained) = read_pretrained(&copy)? {
-        number_items(&copy, &pretrained)?;
+        assign_item_numbers(&copy, &pretrained)?;
     }
     tracing::info!("unlearning: rebuilding the learned state without the erased users; requests are served meanwhile");
     let mut shift = OffsetShift::default();

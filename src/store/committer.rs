@@ -345,7 +345,7 @@ impl Committer {
     }
 
     /// Removes event ids from the deduplication window, after their entries were erased.
-    pub fn forget_event_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
+    pub fn remove_event_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
         self.dedup.remove_event_ids(ids.into_iter().map(dedup::digest_event_id).collect());
     }
 

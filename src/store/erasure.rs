@@ -201,7 +201,7 @@ mod tests {
             summary.removed_by_user["ann@example.org"],
             ErasedEntryCounts { events: 2, impressions: 0, others: 0 }
         );
-        committer.forget_event_ids(summary.event_ids.iter().map(String::as_str));
+        committer.remove_event_ids(summary.event_ids.iter().map(String::as_str));
         let after: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let tombstones = [0, 2, 3, 4, 400, 401];
         for (index, (before, after)) in before.iter().zip(&after).enumerate() {

@@ -1,4 +1,4 @@
-//! Consent, admission and the journal append.
+//! Applies consent and admission, and appends entries to the journal.
 
 use actix::Addr;
 use std::sync::Arc;
@@ -42,16 +42,16 @@ pub struct IngestHandle {
 }
 
 impl IngestHandle {
-    /// Reserves room for `entries` without waiting.
+    /// Reserves capacity for `entries` entries without waiting.
     ///
     /// # Errors
-    /// [`RequestError::Busy`] if there is no room, [`RequestError::Draining`] if the daemon is
-    /// being drained.
+    /// [`RequestError::Busy`] if the capacity is used up, [`RequestError::Draining`] if the daemon
+    /// is being drained.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, RequestError> {
         if self.is_draining() { Err(RequestError::Draining) } else { Ok(self.admission.try_admit(entries)?) }
     }
 
-    /// Reserves room for `entries`, and waits until there is some.
+    /// Waits until capacity for `entries` entries is free, and reserves it.
     ///
     /// # Errors
     /// [`RequestError::Busy`] only while the system is being torn down.
@@ -59,11 +59,11 @@ impl IngestHandle {
         Ok(self.admission.admit(entries).await?)
     }
 
-    /// Writes entries to the journal and delivers them to their sessions. Returns once they are
-    /// durable.
+    /// Writes entries to the journal and delivers them to their sessions. Returns once the entries
+    /// are durable.
     ///
     /// # Errors
-    /// [`RequestError::Store`] if the write failed: then no entry was stored.
+    /// [`RequestError::Store`] if the write failed. In this case, no entry is stored.
     pub async fn append(&self, entries: Vec<Entry>, permit: AdmissionPermit) -> Result<CommitReceipt, RequestError> {
         let (reply, receipt) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
@@ -76,23 +76,23 @@ impl IngestHandle {
             .map_err(RequestError::Store)
     }
 
-    /// Rejects events while the learner is too far behind. `max_lag` is the sender's own limit, if
-    /// it has one.
+    /// Rejects events while the learner lags too far behind. `max_lag` is the sender's own limit,
+    /// if the sender has a limit.
     ///
     /// # Errors
     /// [`RequestError::LearnerBehind`] if the lag has reached the smaller of the two limits.
     pub fn check_lag(&self, max_lag: Option<u64>) -> Result<(), RequestError> {
-        let (lag, limit) = (self.watermarks.lag(), max_lag.unwrap_or(u64::MAX).min(self.max_lag));
+        let (lag, limit) = (self.watermarks.learner_lag(), max_lag.unwrap_or(u64::MAX).min(self.max_lag));
         if lag < limit { Ok(()) } else { Err(RequestError::LearnerBehind { lag, limit }) }
     }
 
-    /// The admission bound that all entries in flight share.
+    /// The admission control that limits all entries in flight.
     #[must_use]
     pub fn admission(&self) -> &AdmissionControl {
         &self.admission
     }
 
-    /// The metrics, to record in.
+    /// The metrics in which the handle records.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -113,8 +113,8 @@ impl IngestHandle {
         }
     }
 
-    /// The consent in force for a user: the lesser of the recorded consent and the sender's, or the
-    /// configured default if neither is given.
+    /// The consent that applies to a user: the lesser of the recorded and the sender's consent, or
+    /// the configured default if neither is given.
     #[must_use]
     pub fn effective_consent(&self, user: &str, sender: Option<Consent>) -> Consent {
         match (self.recorded_consent(user), sender) {
@@ -123,8 +123,8 @@ impl IngestHandle {
         }
     }
 
-    /// Drops the entries that consent does not allow. The committer checks again, because a consent
-    /// change may be committed in between.
+    /// Drops the entries that consent does not allow. The committer checks the consent again,
+    /// because a consent change may be committed meanwhile.
     #[must_use]
     pub fn apply_consent(&self, entries: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
         let mut consented = ConsentedEntries::default();

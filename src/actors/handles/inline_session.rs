@@ -7,7 +7,7 @@ use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, reco
 use crate::telemetry::span;
 
 impl RecommenderHandle {
-    /// Recommends for a session of item ids, each taken as a view.
+    /// Recommends for a session of item ids. Each item counts as a viewed item.
     #[must_use]
     pub fn recommend_for_items(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
         let kind = self.learner_config.kinds.id_of(&EventKind::View).unwrap_or_default();
@@ -15,7 +15,7 @@ impl RecommenderHandle {
         let known = items.iter().filter_map(|name| self.dictionary.get(name));
         let steps =
             known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));
-        let mut answer = self.recommend_after(steps, request);
+        let mut answer = self.recommend_after_steps(steps, request);
         if answer.fallback == Fallback::UnknownUser {
             answer.fallback = Fallback::UnknownItems;
         }
@@ -35,10 +35,10 @@ impl RecommenderHandle {
             let SessionOp::Step { step, session_id } = update.op else { return None };
             Some((step, session_id))
         };
-        self.recommend_after(events.iter().filter_map(to_step), request)
+        self.recommend_after_steps(events.iter().filter_map(to_step), request)
     }
 
-    fn recommend_after(
+    fn recommend_after_steps(
         &self,
         steps: impl Iterator<Item = (Step, Option<String>)>,
         request: &RecommendationRequest,

@@ -26,7 +26,8 @@ pub struct InspectionHandle {
 }
 
 impl InspectionHandle {
-    /// The session record of a user: the stored one, or the one that a live session would store.
+    /// The session record of a user: the stored record, or the record that a live session would
+    /// store.
     ///
     /// # Errors
     /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`]
@@ -35,7 +36,7 @@ impl InspectionHandle {
         self.recommender.session_record(user).await
     }
 
-    /// Ranks items for a session and returns every stage. Takes about as long as ten
+    /// Ranks items for a session and returns every stage. The call takes about as long as ten
     /// recommendations, on the calling thread.
     #[must_use]
     pub fn inspect_ranking(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
@@ -80,7 +81,7 @@ impl InspectionHandle {
         Ok(())
     }
 
-    /// The metrics, after the gauges that no event updates were set.
+    /// Updates the gauges that no event updates, and returns the metrics.
     #[must_use]
     pub fn refresh_metrics(&self) -> &Metrics {
         let (metrics, store) = (&self.metrics, &self.store);

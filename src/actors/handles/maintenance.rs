@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ingest::IngestHandle;
 use super::model::ModelHandle;
 use super::shards::ShardRouter;
-use crate::actors::committer::{CommitterActor, ForgetEventIds, PersistIndexes};
+use crate::actors::committer::{CommitterActor, PersistIndexes, RemoveEventIds};
 use crate::actors::erasure_progress::ErasureProgress;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::jobs::maintenance::StoreMaintenance;
@@ -32,57 +32,59 @@ pub struct MaintenanceHandle {
 }
 
 impl MaintenanceHandle {
-    /// The largest backlog, in entries, that a stop waits for. At most about a second of learning.
-    const MAX_STOP_BACKLOG: u64 = 1024;
-    /// The longest wait of a stop for the learner.
-    const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+    /// The largest learner lag, in entries, for which a stop waits. The learner processes this lag
+    /// in at most about a second.
+    const MAX_STOP_BACKLOG_ENTRIES: u64 = 1024;
+    /// The longest time that a stop waits for the learner.
+    const MAX_WAIT_FOR_LEARNER_AT_STOP: Duration = Duration::from_secs(10);
 
     /// Writes a backup that contains every entry acknowledged before the call, see
-    /// [`Store::backup`]. Blocks until it is complete.
+    /// [`Store::backup`]. Blocks until the backup is complete.
     ///
     /// # Errors
     /// [`MaintenanceError::Running`] if a backup or a compaction is running,
-    /// [`MaintenanceError::Store`] if it could not be written.
+    /// [`MaintenanceError::Store`] if the backup could not be written.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, MaintenanceError> {
         self.store_maintenance.backup(target)
     }
 
-    /// Compacts the database, see [`Store::compact`]. Blocks until it is done.
+    /// Compacts the database, see [`Store::compact`]. Blocks until the compaction is complete.
     ///
     /// # Errors
     /// [`MaintenanceError::Running`] if a backup or a compaction is running,
-    /// [`MaintenanceError::Stopping`] if the stop cancelled it, [`MaintenanceError::Store`] if it
-    /// failed.
+    /// [`MaintenanceError::Stopping`] if the stop cancelled the compaction,
+    /// [`MaintenanceError::Store`] if the compaction failed.
     pub fn compact(&self) -> Result<CompactionSummary, MaintenanceError> {
         self.store_maintenance.compact()
     }
 
-    /// Prepares a stop: cancels a compaction and ends subscriptions, so that the stop does not wait
-    /// for them.
+    /// Prepares a stop: cancels a running compaction and ends subscriptions, so that the stop need
+    /// not wait for them.
     pub fn prepare_stop(&self) {
-        self.store_maintenance.cancel();
-        self.router.close_subscribers();
+        self.store_maintenance.cancel_compactions();
+        self.router.close_subscriptions();
     }
 
-    /// Ends learning, stores all derived state and ends every write, so that the store can be
-    /// closed. A backlog of at most 1,024 entries is learned first; a larger one is learned after
-    /// the next start. Returns the checkpoint's offset.
+    /// Stops learning, stores all derived state and stops every write, so that the store can be
+    /// closed. If the learner lags by at most 1,024 entries, the stop waits until it has learned
+    /// them. A larger lag remains for the next start. Returns the checkpoint's offset.
     ///
     /// # Errors
-    /// The first failure; no acknowledged entry is lost by it.
+    /// The first failure. No acknowledged entry is lost.
     pub async fn stop(&self) -> Result<Offset, MaintenanceError> {
         self.prepare_stop();
         self.set_draining(true);
         let recommender = &self.model.recommender;
-        if recommender.watermarks.lag() <= Self::MAX_STOP_BACKLOG {
-            // A failed learner does not catch up, and the stop goes on without it.
-            let _ = recommender.wait_for_offset(recommender.delivered_offset(), Self::STOP_TIMEOUT).await;
+        if recommender.watermarks.learner_lag() <= Self::MAX_STOP_BACKLOG_ENTRIES {
+            // A failed learner does not catch up, so the stop does not wait for it.
+            let _ =
+                recommender.wait_for_offset(recommender.delivered_offset(), Self::MAX_WAIT_FOR_LEARNER_AT_STOP).await;
         }
         self.model.learner.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("learner"))?;
         for shard in self.router.shards.iter() {
             shard.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("shard"))?;
         }
-        let offset = self.persist_with(true).await?;
+        let offset = self.persist_derived_state_with(true).await?;
         self.committer.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("committer"))?;
         Ok(offset)
     }
@@ -92,21 +94,21 @@ impl MaintenanceHandle {
     pub fn set_draining(&self, is_draining: bool) {
         self.ingest.draining.store(is_draining, Ordering::SeqCst);
         if is_draining {
-            self.router.close_subscribers();
+            self.router.close_subscriptions();
         }
     }
 
-    /// Stores all derived state: sessions, indexes and a checkpoint. The next start then has
-    /// nothing to replay. Returns the checkpoint's offset.
+    /// Stores all derived state: sessions, indexes and a checkpoint. The next start then replays no
+    /// entries. Returns the checkpoint's offset.
     ///
     /// # Errors
-    /// The first failure; no acknowledged entry is lost by it.
-    pub async fn persist(&self) -> Result<Offset, MaintenanceError> {
-        self.persist_with(true).await
+    /// The first failure. No acknowledged entry is lost.
+    pub async fn persist_derived_state(&self) -> Result<Offset, MaintenanceError> {
+        self.persist_derived_state_with(true).await
     }
 
-    /// As [`Self::persist`]; `is_final` if no entry follows.
-    async fn persist_with(&self, is_final: bool) -> Result<Offset, MaintenanceError> {
+    /// Like [`Self::persist_derived_state`]. `is_final` means that no entry follows.
+    async fn persist_derived_state_with(&self, is_final: bool) -> Result<Offset, MaintenanceError> {
         self.router.flush().await?;
         self.committer
             .send(PersistIndexes { is_final })
@@ -121,47 +123,47 @@ impl MaintenanceHandle {
     /// Waits until all derived state contains the entry at `offset`, and stores that state.
     ///
     /// # Errors
-    /// [`RequestError::NotReached`] if the learner has not come that far within `timeout`.
-    pub(in crate::actors) async fn persist_through(
+    /// [`RequestError::NotReached`] if the learner does not reach the offset within `timeout`.
+    pub(in crate::actors) async fn persist_derived_state_through(
         &self,
         offset: Offset,
         timeout: Duration,
     ) -> Result<(), MaintenanceError> {
         let wanted = offset + 1;
         self.model.recommender.wait_for_offset(wanted, timeout).await?;
-        let reached = self.persist_with(false).await?;
+        let reached = self.persist_derived_state_with(false).await?;
         if reached < wanted { Err(RequestError::NotReached { wanted, reached }.into()) } else { Ok(()) }
     }
 
-    /// Requests the erasure of a user with all its aliases. Once this returns, the request is in
-    /// the journal and survives a crash. Returns the offset after it.
+    /// Requests the erasure of a user with all its aliases. When the call returns, the request is
+    /// in the journal and survives a crash. Returns the offset after the request.
     ///
     /// # Errors
-    /// The journal's error: then nothing is erased.
+    /// The error of the journal. In this case, no data is erased.
     pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, RequestError> {
         let permit = self.ingest.try_admit(1)?;
         let receipt =
             self.ingest.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
-        self.erasure_progress.request();
+        self.erasure_progress.wake_job();
         Ok(receipt.offset)
     }
 
-    /// Waits until users are erased under all their ids. Returns the counts of what was removed;
+    /// Waits until users are erased under all their ids. Returns the counts of removed entries;
     /// `None` on timeout.
     pub async fn wait_for_erasure(&self, ids: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
         self.erasure_progress.wait_for_outcomes(ids, timeout).await
     }
 
-    /// Removes the ids of erased events from the duplicate filter.
-    pub(in crate::actors) async fn forget_event_ids(&self, ids: Vec<String>) -> Result<(), RequestError> {
-        self.committer.send(ForgetEventIds { ids }).await.map_err(|_| RequestError::ActorStopped("committer"))
+    /// Removes the ids of erased events from the deduplication window.
+    pub(in crate::actors) async fn remove_event_ids(&self, ids: Vec<String>) -> Result<(), RequestError> {
+        self.committer.send(RemoveEventIds { ids }).await.map_err(|_| RequestError::ActorStopped("committer"))
     }
 
     /// Removes expired steps from all sessions, live and stored. Returns the number of stored
     /// sessions that changed.
     ///
     /// # Errors
-    /// The store's error: then some sessions may still contain expired steps.
+    /// The error of the store. Some sessions may then still contain expired steps.
     pub(in crate::actors) async fn expire_sessions(&self, expiry: &Expiry) -> Result<usize, RequestError> {
         let (cutoffs, mut sessions) = (Arc::new(expiry.cutoffs(&self.kinds)), 0);
         for shard in self.router.shards.iter() {

@@ -1,4 +1,4 @@
-//! Handles of the running system, one per purpose. All are cheap to clone.
+//! Handles of the running system, one per purpose. All handles are cheap to clone.
 //!
 //! - [`IngestHandle`]: consent, admission and the journal append.
 //! - [`RecommenderHandle`]: recommendations, similar and trending items, session subscriptions.

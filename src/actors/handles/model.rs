@@ -12,7 +12,7 @@ use crate::actors::learner::{LearnerActor, LearnerStatus, WriteCheckpoint};
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::store::Store;
 
-/// The longest wait for the learner to apply an operation.
+/// The longest time to wait until the learner has applied an operation.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads the learner's status and changes the model.
@@ -26,7 +26,8 @@ pub struct ModelHandle {
 }
 
 impl ModelHandle {
-    /// The learner's status as of the last published snapshot. Does not wait for the learner.
+    /// The learner's status as of the last published snapshot. The call does not wait for the
+    /// learner.
     #[must_use]
     pub fn status(&self) -> Arc<LearnerStatus> {
         self.status.load_full()
@@ -37,7 +38,7 @@ impl ModelHandle {
     ///
     /// # Errors
     /// [`MaintenanceError::NoRestorePoint`] if a rollback names an offset without a restore point,
-    /// or the journal's error: then the model is unchanged.
+    /// or the error of the journal. The model is then unchanged.
     pub async fn apply(
         &self,
         operation: ModelOperation,
@@ -50,20 +51,20 @@ impl ModelHandle {
                 return Err(MaintenanceError::NoRestorePoint { to, points });
             }
         }
-        let offset = self.append_operation(operation, cause, now).await?;
+        let offset = self.journal_operation(operation, cause, now).await?;
         let _ = self.recommender.wait_for_offset(offset + 1, APPLY_TIMEOUT).await;
         Ok(offset)
     }
 
     /// Journals a model operation. Returns its offset.
-    pub(in crate::actors) async fn append_operation(
+    pub(in crate::actors) async fn journal_operation(
         &self,
         operation: ModelOperation,
         cause: ModelChangeCause,
         now: Timestamp,
     ) -> Result<Offset, MaintenanceError> {
         let change = Entry::Model(ModelChange { timestamp: now, operation, cause });
-        // The model may be changed while the daemon drains.
+        // Model operations are allowed while the daemon drains.
         let permit = self.ingest.admission().try_admit(1).map_err(RequestError::from)?;
         let receipt = self.ingest.append(vec![change], permit).await?;
         Ok(receipt.offset.saturating_sub(1))

@@ -20,7 +20,8 @@ use crate::registries::ItemDictionary;
 use crate::store::SessionRecord;
 use crate::telemetry::span;
 
-/// Progress of the journal's readers. A read with `min_offset` waits for both.
+/// Watermarks of the delivery and of the published snapshot. A read with `min_offset` waits until
+/// both have reached its offset.
 #[derive(Clone)]
 pub struct Watermarks {
     /// Every entry before this offset was delivered to its session.
@@ -31,7 +32,7 @@ pub struct Watermarks {
 
 impl Watermarks {
     /// Number of delivered entries that the published snapshot does not contain.
-    pub(in crate::actors) fn lag(&self) -> u64 {
+    pub(in crate::actors) fn learner_lag(&self) -> u64 {
         let learned = *self.learned.borrow();
         self.delivered.borrow().saturating_sub(learned)
     }
@@ -47,7 +48,7 @@ pub struct RecommenderHandle {
     pub(in crate::actors) learner_config: Arc<LearnerConfig>,
     pub(in crate::actors) watermarks: Watermarks,
     pub(in crate::actors) admission_limit: usize,
-    /// The longest wait for an answer; `None`: no limit.
+    /// The longest time to wait for an answer; `None` means no limit.
     pub(in crate::actors) queue_wait: Option<Duration>,
     pub(in crate::actors) metrics: Arc<Metrics>,
     pub(in crate::actors) draining: Arc<AtomicBool>,
@@ -63,19 +64,20 @@ impl RecommenderHandle {
         let (user, shard) = self.router.route(user)?;
         let (reply, answer) = oneshot::channel();
         let busy = || RequestError::Busy(AdmissionFull { limit: self.admission_limit });
-        let _pending = PendingRequestGuard::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
+        let _pending = PendingRequestGuard::increment(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
         let span = span!("recommend");
         shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
         let answer = answer.instrument(span);
         let answer = match self.queue_wait {
-            // The actors skip a request whose receiver is gone.
+            // The actors skip a request whose receiver was dropped.
             Some(limit) => actix::clock::timeout(limit, answer).await.map_err(|_| RequestError::QueuedTooLong)?,
             None => answer.await,
         };
         answer.map_err(|_| busy())
     }
 
-    /// The items of a user's remembered steps that are hidden at `now`.
+    /// The items of a user's stored steps that must not be recommended at `now`, for example
+    /// because the user dismissed them.
     ///
     /// # Errors
     /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`]
@@ -117,7 +119,7 @@ impl RecommenderHandle {
         &self.dictionary
     }
 
-    /// The catalog, with every acknowledged change.
+    /// The catalog, including every acknowledged change.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
@@ -144,11 +146,11 @@ impl RecommenderHandle {
     /// Waits until the sessions and the published snapshot contain every entry before an offset.
     ///
     /// # Errors
-    /// [`RequestError::NotReached`] if that takes longer than `timeout`.
+    /// [`RequestError::NotReached`] if the wait takes longer than `timeout`.
     pub async fn wait_for_offset(&self, wanted: Offset, timeout: Duration) -> Result<(), RequestError> {
         let Watermarks { mut delivered, mut learned } = self.watermarks.clone();
         let both = async {
-            // The wait also ends if the sender is gone, so the offset is checked again below.
+            // The wait also ends if the sender was dropped, so the offset is checked again below.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;
             let _ = learned.wait_for(|offset| *offset >= wanted).await;
         };
@@ -157,8 +159,9 @@ impl RecommenderHandle {
         if reached >= wanted { Ok(()) } else { Err(RequestError::NotReached { wanted, reached }) }
     }
 
-    /// Subscribes to a user's session. The receiver holds the session's offset, the one after its
-    /// last entry, and changes with each of the user's events. It closes when the daemon drains.
+    /// Subscribes to a user's session. The receiver holds the offset after the session's last
+    /// entry, and changes with each of the user's events. The channel closes when the daemon
+    /// drains.
     ///
     /// # Errors
     /// [`RequestError::Draining`] if the daemon is being drained, [`RequestError::ActorStopped`] if
@@ -172,11 +175,12 @@ impl RecommenderHandle {
     }
 }
 
-/// Counts a request as pending until it is dropped, also if its client disconnects.
+/// Counts a request as pending until the guard is dropped, which also happens if the client
+/// disconnects.
 struct PendingRequestGuard<'m>(&'m metrics::Gauge);
 
 impl<'m> PendingRequestGuard<'m> {
-    fn over(depth: &'m metrics::Gauge) -> Self {
+    fn increment(depth: &'m metrics::Gauge) -> Self {
         depth.increment(1.0);
         Self(depth)
     }

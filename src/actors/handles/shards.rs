@@ -1,10 +1,10 @@
-//! Routing of users to shards.
+//! Routes users to shards.
 
 use actix::Addr;
 use std::sync::Arc;
 
 use crate::actors::error::RequestError;
-use crate::actors::shard::{CloseSubscribers, FlushSessions, ShardActor, shard_of};
+use crate::actors::shard::{CloseSubscriptions, FlushSessions, ShardActor, shard_of_user};
 use crate::registries::UserAliases;
 
 /// The shard actors, addressed by user id.
@@ -18,7 +18,8 @@ impl ShardRouter {
     /// The canonical id of a user and the address of its shard.
     pub(super) fn route(&self, user: String) -> Result<(String, &Addr<ShardActor>), RequestError> {
         let user = self.aliases.resolve(&user).map_or(user, |canonical| (*canonical).to_owned());
-        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(RequestError::ActorStopped("shard"))?;
+        let shard =
+            self.shards.get(shard_of_user(&user, self.shards.len())).ok_or(RequestError::ActorStopped("shard"))?;
         Ok((user, shard))
     }
 
@@ -35,7 +36,7 @@ impl ShardRouter {
     }
 
     /// Ends all session subscriptions.
-    pub(super) fn close_subscribers(&self) {
-        self.shards.iter().for_each(|shard| shard.do_send(CloseSubscribers));
+    pub(super) fn close_subscriptions(&self) {
+        self.shards.iter().for_each(|shard| shard.do_send(CloseSubscriptions));
     }
 }

@@ -1,7 +1,7 @@
 //! Load control: reduces the share of events that are trained on while learning cannot keep up.
 //!
-//! The controller journals each change of the training share, so a replay of the journal learns the
-//! same. Sessions, counts and candidate sources take in every event at any share.
+//! The controller journals each change of the training share, so a replay of the journal yields the
+//! same model. Sessions, counts and candidate sources process every event at any share.
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::domain::{ModelChangeCause, ModelOperation, Offset};
 use crate::learner::SafetySettings;
 
 /// Time between two decisions.
-const INTERVAL: Duration = Duration::from_secs(1);
+const DECISION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Changes the training share for as long as the system runs.
 pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
-    let mut ticks = actix::clock::interval(INTERVAL);
+    let mut ticks = actix::clock::interval(DECISION_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut controller = LoadController::default();
     loop {
         ticks.tick().await;
         let status = system.model.status();
-        let observed = Observation {
+        let observed = LoadObservation {
             delivered: system.recommender.delivered_offset(),
             learned: status.next_offset,
             halvings: status.halvings,
@@ -33,11 +33,11 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
         if status.report.is_paused || status.has_failed {
             continue;
         }
-        let Some(halvings) = controller.decide(&observed) else { continue };
+        let Some(halvings) = controller.decide_halvings(&observed) else { continue };
         let lag = observed.lag();
         match system
             .model
-            .append_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now())
+            .journal_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now())
             .await
         {
             Ok(offset) => {
@@ -56,9 +56,9 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
     }
 }
 
-/// What the controller sees once per interval.
+/// The state of the system at one decision.
 #[derive(Debug, Clone, Copy)]
-struct Observation {
+struct LoadObservation {
     /// Every entry before this offset was delivered to its session.
     delivered: Offset,
     /// The next entry that the learner applies.
@@ -69,39 +69,40 @@ struct Observation {
     max_halvings: u8,
 }
 
-impl Observation {
+impl LoadObservation {
     fn lag(&self) -> u64 {
         self.delivered.saturating_sub(self.learned)
     }
 }
 
-/// Decides on the training share.
+/// Decides when to halve or double the training share.
 #[derive(Debug, Default)]
 struct LoadController {
-    /// The offset of the last operation, until the learner has applied it.
+    /// The offset of the last change of the share, until the learner has applied the change.
     pending: Option<Offset>,
-    /// The delivered and the learned offset at the last decision.
+    /// The delivered offset and the learned offset at the last decision.
     before: Option<(Offset, Offset)>,
-    /// Intervals in a row without a lag.
+    /// Number of consecutive intervals without a lag.
     calm_intervals: u32,
 }
 
 impl LoadController {
-    /// Lag, in intervals of the learner's own pace, above which the share is halved.
+    /// If the learner needs more than this number of intervals to process the lag, the share is
+    /// halved.
     const MAX_LAG_INTERVALS: u64 = 3;
-    /// A smaller lag than this is no reason to halve the share.
-    const MIN_LAG: u64 = 1024;
-    /// Intervals in a row without a lag after which the share is doubled.
-    const CALM_INTERVALS: u32 = 20;
+    /// Lag in entries below which the share is never halved.
+    const MIN_LAG_ENTRIES: u64 = 1024;
+    /// Number of consecutive intervals without a lag after which the share is doubled.
+    const INTERVALS_WITHOUT_LAG_BEFORE_DOUBLING: u32 = 20;
 
     /// Returns the new number of halvings if the share has to change.
-    fn decide(&mut self, observed: &Observation) -> Option<u8> {
+    fn decide_halvings(&mut self, observed: &LoadObservation) -> Option<u8> {
         let (delivered, learned) = self.before.replace((observed.delivered, observed.learned))?;
         let (arrived, learned) =
             (observed.delivered.saturating_sub(delivered), observed.learned.saturating_sub(learned));
         let lag = observed.lag();
         self.calm_intervals =
-            if lag <= learned.max(Self::MIN_LAG / 8) { self.calm_intervals.saturating_add(1) } else { 0 };
+            if lag <= learned.max(Self::MIN_LAG_ENTRIES / 8) { self.calm_intervals.saturating_add(1) } else { 0 };
         if self.pending.is_some_and(|offset| observed.learned <= offset) {
             return None;
         }
@@ -109,14 +110,15 @@ impl LoadController {
         if observed.halvings > observed.max_halvings {
             return Some(observed.max_halvings);
         }
-        if lag > Self::MIN_LAG.max(learned * Self::MAX_LAG_INTERVALS) {
-            // Enough halvings for the present arrivals, at least one.
+        if lag > Self::MIN_LAG_ENTRIES.max(learned * Self::MAX_LAG_INTERVALS) {
+            // The number of additional halvings that suffice for the current arrival rate; at least
+            // one.
             let needed =
                 (1..observed.max_halvings).find(|more| learned << more >= arrived).unwrap_or(observed.max_halvings);
             let halvings = observed.halvings.saturating_add(needed).min(observed.max_halvings);
             return (halvings > observed.halvings).then_some(halvings);
         }
-        if self.calm_intervals >= Self::CALM_INTERVALS && observed.halvings > 0 {
+        if self.calm_intervals >= Self::INTERVALS_WITHOUT_LAG_BEFORE_DOUBLING && observed.halvings > 0 {
             self.calm_intervals = 0;
             return Some(observed.halvings - 1);
         }
@@ -147,7 +149,9 @@ mod tests {
                 }
             }
             largest = largest.max(delivered - learned);
-            if let Some(new) = controller.decide(&Observation { delivered, learned, halvings, max_halvings }) {
+            if let Some(new) =
+                controller.decide_halvings(&LoadObservation { delivered, learned, halvings, max_halvings })
+            {
                 controller.pending = Some(delivered);
                 pending.push((delivered, new));
                 delivered += 1;
@@ -157,19 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn share_falls_until_the_learner_keeps_up_and_is_restored_afterwards() {
-        // Arrivals at four times the full-share pace for two minutes, then silence.
+    fn the_training_share_falls_until_the_learner_keeps_up_and_is_restored_afterwards() {
+        // For two minutes, events arrive four times as fast as the learner processes them at full
+        // share. Then no events arrive.
         let load: Vec<_> = (0..400).map(|second| if second < 120 { 2_000 } else { 0 }).collect();
         let (largest, last, _) = simulate(&load[..120], 500, 6);
         assert!(largest < 20_000 && last < 10_000, "{largest} {last}");
         let (_, last, halvings) = simulate(&load, 500, 6);
         assert_eq!((last, halvings), (0, 0));
-        // Without a permitted reduction, the lag grows with the load.
+        // If no reduction is permitted, the lag grows with the load.
         assert!(simulate(&load[..120], 500, 0).0 > 150_000);
     }
 
     #[test]
-    fn light_load_and_short_bursts_leave_the_share_alone() {
+    fn light_load_and_short_bursts_do_not_change_the_training_share() {
         let light: Vec<_> = vec![400; 300];
         assert_eq!(simulate(&light, 500, 6).2, 0);
         let bursts: Vec<_> = (0..300).map(|second| if second % 60 == 0 { 900 } else { 10 }).collect();
@@ -177,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn smaller_permitted_reduction_applies_at_once() {
+    fn a_smaller_permitted_reduction_of_the_training_share_applies_at_once() {
         let mut controller = LoadController { before: Some((90, 90)), ..LoadController::default() };
-        let observed = Observation { delivered: 100, learned: 100, halvings: 5, max_halvings: 2 };
-        assert_eq!(controller.decide(&observed), Some(2));
+        let observed = LoadObservation { delivered: 100, learned: 100, halvings: 5, max_halvings: 2 };
+        assert_eq!(controller.decide_halvings(&observed), Some(2));
     }
 }

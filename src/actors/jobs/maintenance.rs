@@ -15,9 +15,9 @@ use crate::store::{BackupSummary, CompactionSummary, Store};
 pub struct StoreMaintenance {
     store: Store,
     metrics: Arc<Metrics>,
-    /// Locked while a backup or a compaction runs.
+    /// A mutex that is locked while a backup or a compaction runs.
     running: Arc<Mutex<()>>,
-    /// Cancels a running compaction and prevents further ones.
+    /// Cancels a running compaction and prevents further compactions.
     stopping: Arc<AtomicBool>,
 }
 
@@ -34,10 +34,10 @@ impl StoreMaintenance {
         &self.store
     }
 
-    fn lock(&self) -> Result<MutexGuard<'_, ()>, MaintenanceError> {
+    fn lock_exclusively(&self) -> Result<MutexGuard<'_, ()>, MaintenanceError> {
         match self.running.try_lock() {
             Ok(held) => Ok(held),
-            // The mutex guards no data that a panic could leave inconsistent.
+            // The mutex protects no data, so a panic cannot leave inconsistent data.
             Err(TryLockError::Poisoned(held)) => Ok(held.into_inner()),
             Err(TryLockError::WouldBlock) => Err(MaintenanceError::Running),
         }
@@ -49,7 +49,7 @@ impl StoreMaintenance {
     /// [`MaintenanceError::Running`] if a backup or a compaction is running,
     /// [`MaintenanceError::Store`] if the backup could not be written.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, MaintenanceError> {
-        let _lock = self.lock()?;
+        let _lock = self.lock_exclusively()?;
         Ok(self.store.backup(target, &mut |_, _| {})?)
     }
 
@@ -57,10 +57,10 @@ impl StoreMaintenance {
     ///
     /// # Errors
     /// [`MaintenanceError::Running`] if a backup or a compaction is running,
-    /// [`MaintenanceError::Stopping`] if it was cancelled, [`MaintenanceError::Store`] if it
-    /// failed.
+    /// [`MaintenanceError::Stopping`] if the compaction was cancelled, [`MaintenanceError::Store`]
+    /// if it failed.
     pub fn compact(&self) -> Result<CompactionSummary, MaintenanceError> {
-        let _lock = self.lock()?;
+        let _lock = self.lock_exclusively()?;
         let control =
             || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let compacted = self.store.compact(&mut |_, _| control())?.ok_or(MaintenanceError::Stopping)?;
@@ -71,8 +71,8 @@ impl StoreMaintenance {
     }
 
     /// Compacts the database if its files take more than `ratio` times their live data (0: never),
-    /// see [`Store::needs_compaction`]. Logs a failure; the learner tries again after the next
-    /// checkpoint.
+    /// see [`Store::needs_compaction`]. A failure is logged, and the learner tries again after the
+    /// next checkpoint.
     pub fn compact_if_due(&self, ratio: f64) {
         if self.stopping.load(Ordering::Relaxed) {
             return;
@@ -90,8 +90,8 @@ impl StoreMaintenance {
         }
     }
 
-    /// Cancels a running compaction and prevents further ones.
-    pub fn cancel(&self) {
+    /// Cancels a running compaction and prevents further compactions.
+    pub fn cancel_compactions(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 }

@@ -1,9 +1,9 @@
 //! The removal job: erases users on request and removes entries that are older than their
 //! retention.
 //!
-//! Both follow the same steps. An entry in the journal requests the removal, all derived state is
-//! brought past that entry and stored, then the entries are removed. The store lists pending
-//! removals, so the next start resumes an interrupted one.
+//! Both follow the same steps. First, a journal entry requests the removal. Then the system stores
+//! all derived state past this entry. Then the job removes the entries. The store lists pending
+//! removals, so the next start resumes an interrupted removal.
 
 use std::time::{Duration, Instant};
 
@@ -15,39 +15,41 @@ use crate::clock::Clock;
 use crate::domain::{Entry, Expiry};
 use crate::store::PendingTask;
 
-/// The time between two runs without a request. It also bounds the wait for the learner.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two runs of the job if no erasure is requested. This time also bounds the wait
+/// for the learner.
+const RUN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs erasures and expiries for as long as the system runs.
 pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock) {
-    let mut interval = actix::clock::interval(INTERVAL);
+    let mut interval = actix::clock::interval(RUN_INTERVAL);
     let mut last_scan: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = system.maintenance.erasure_progress.wait_for_request() => {}
         }
-        if should_stop(erase_pending(&system).await, "users could not be erased; the job tries again") {
+        if log_failure_and_check_stop(erase_pending(&system).await, "users could not be erased; the job tries again") {
             return;
         }
-        let is_due = last_scan.is_none_or(|scan| scan.elapsed() >= policy.interval());
+        let is_due = last_scan.is_none_or(|scan| scan.elapsed() >= policy.scan_interval());
         let expired = async {
             if is_due && let Some(expiry) = policy.expiry_at(clock.now()) {
-                request_expiry(&system, expiry).await?;
-                // Set after success: if there was no room for the entry, the next run tries again.
+                journal_expiry(&system, expiry).await?;
+                // The time is set only after success. If a queue was full, the next run tries
+                // again.
                 last_scan = Some(Instant::now());
             }
             expire_pending(&system).await
         };
-        if should_stop(expired.await, "expired entries could not be removed; the job tries again") {
+        if log_failure_and_check_stop(expired.await, "expired entries could not be removed; the job tries again") {
             return;
         }
     }
 }
 
-/// Logs a failure with `message`, unless it is only a delay. Returns whether the system has
-/// stopped.
-fn should_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> bool {
+/// Logs a failure with `message`, unless the failure is only a delay. Returns whether the system
+/// has stopped.
+fn log_failure_and_check_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> bool {
     use MaintenanceError::{Request, Running, Stopping};
     match outcome {
         Ok(())
@@ -62,7 +64,7 @@ fn should_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> 
     }
 }
 
-/// Erases every pending user, once all derived state contains the request.
+/// Executes every pending erasure, once all derived state contains the erasure's journal entry.
 async fn erase_pending(system: &System) -> Result<(), MaintenanceError> {
     let store = system.store.clone();
     let store_maintenance = system.maintenance.store_maintenance.clone();
@@ -72,7 +74,7 @@ async fn erase_pending(system: &System) -> Result<(), MaintenanceError> {
         let is_pending = store.erasures().is_pending(PendingTask::Compaction)?;
         return if is_pending { run_blocking(move || rewrite_database(&store_maintenance)).await } else { Ok(()) };
     };
-    system.maintenance.persist_through(*last, INTERVAL).await?;
+    system.maintenance.persist_derived_state_through(*last, RUN_INTERVAL).await?;
     let users = pending.len();
     let summary = run_blocking(move || {
         let summary = store.erase_users(&pending)?;
@@ -81,19 +83,19 @@ async fn erase_pending(system: &System) -> Result<(), MaintenanceError> {
     })
     .await?;
     tracing::info!(users, "users were erased");
-    system.maintenance.forget_event_ids(summary.event_ids).await?;
+    system.maintenance.remove_event_ids(summary.event_ids).await?;
     system.maintenance.erasure_progress.publish_outcomes(&summary.removed_by_user);
     Ok(())
 }
 
-/// Rewrites the database's files, so that they hold no bytes of what was erased.
+/// Rewrites the database's files, so that they contain no erased bytes.
 fn rewrite_database(store_maintenance: &StoreMaintenance) -> Result<(), MaintenanceError> {
     store_maintenance.compact()?;
     Ok(store_maintenance.store().erasures().clear_pending(PendingTask::Compaction)?)
 }
 
-/// Journals an expiry if the journal holds entries that it removes.
-async fn request_expiry(system: &System, expiry: Expiry) -> Result<(), MaintenanceError> {
+/// Appends an expiry to the journal if the journal contains entries that the expiry would remove.
+async fn journal_expiry(system: &System, expiry: Expiry) -> Result<(), MaintenanceError> {
     let (store, scanned) = (system.store.clone(), expiry.clone());
     if run_blocking(move || Ok(store.has_expired_entries(&scanned)?)).await? {
         let permit = system.ingest.try_admit(1)?;
@@ -102,15 +104,16 @@ async fn request_expiry(system: &System, expiry: Expiry) -> Result<(), Maintenan
     Ok(())
 }
 
-/// Carries out every pending expiry, once all derived state contains it.
+/// Executes every pending expiry, once all derived state contains the expiry's journal entry.
 async fn expire_pending(system: &System) -> Result<(), MaintenanceError> {
     let store = system.store.clone();
     let pending = store.expiries().in_progress()?;
     let Some((last, newest)) = pending.last().cloned() else { return Ok(()) };
-    system.maintenance.persist_through(last, INTERVAL).await?;
+    system.maintenance.persist_derived_state_through(last, RUN_INTERVAL).await?;
     let (journal, expiries) = (store.clone(), pending.clone());
     let entries = run_blocking(move || Ok(journal.remove_expired(&expiries)?)).await?;
-    // The sessions follow the journal, because a session that is loaded again reads the journal.
+    // The sessions are expired after the journal, because a session that is loaded again reads the
+    // journal.
     let mut sessions = 0;
     for (_, expiry) in &pending {
         sessions += system.maintenance.expire_sessions(expiry).await?;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::domain::{EventKind, Expiry, Timestamp};
 
 /// The shortest time between two scans for expired entries.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time between two scans for expired entries.
-const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_SCAN_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Retention by kind of entry. A kind without one is kept forever.
+/// Retention by kind of entry. Entries of a kind without a retention are kept forever.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionPolicy {
     /// Retention of events, by kind, in milliseconds.
@@ -19,7 +19,7 @@ pub struct RetentionPolicy {
 }
 
 impl RetentionPolicy {
-    /// The expiry that is due at `now`; `None` if everything is kept forever.
+    /// The expiry that is due at `now`; `None` if all entries are kept forever.
     #[must_use]
     pub fn expiry_at(&self, now: Timestamp) -> Option<Expiry> {
         let before = |kept: i64| now.saturating_sub(kept);
@@ -32,14 +32,14 @@ impl RetentionPolicy {
     }
 
     /// The time between two scans: a tenth of the shortest retention, from one second to one day.
-    /// Entries may be kept that much longer.
+    /// Entries may be kept longer than their retention by this time.
     #[must_use]
-    pub fn interval(&self) -> Duration {
+    pub fn scan_interval(&self) -> Duration {
         let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);
         let tenth = times
             .min()
-            .map_or(MAX_INTERVAL, |shortest| Duration::from_millis(u64::try_from(shortest / 10).unwrap_or(0)));
-        tenth.clamp(MIN_INTERVAL, MAX_INTERVAL)
+            .map_or(MAX_SCAN_INTERVAL, |shortest| Duration::from_millis(u64::try_from(shortest / 10).unwrap_or(0)));
+        tenth.clamp(MIN_SCAN_INTERVAL, MAX_SCAN_INTERVAL)
     }
 }
 
@@ -48,18 +48,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interval_is_a_tenth_of_the_shortest_retention() {
+    fn the_scan_interval_is_a_tenth_of_the_shortest_retention() {
         let policy = |events: &[i64], impressions_ms| RetentionPolicy {
             events: events.iter().map(|kept| (EventKind::Search, *kept)).collect(),
             impressions_ms,
         };
         assert_eq!(
-            (RetentionPolicy::default().interval(), RetentionPolicy::default().expiry_at(5)),
-            (MAX_INTERVAL, None)
+            (RetentionPolicy::default().scan_interval(), RetentionPolicy::default().expiry_at(5)),
+            (MAX_SCAN_INTERVAL, None)
         );
-        assert_eq!(policy(&[3_600_000, 60_000], None).interval(), Duration::from_secs(6));
-        assert_eq!(policy(&[3_600_000_000], Some(1)).interval(), MIN_INTERVAL);
-        assert_eq!(policy(&[i64::MAX], None).interval(), MAX_INTERVAL);
+        assert_eq!(policy(&[3_600_000, 60_000], None).scan_interval(), Duration::from_secs(6));
+        assert_eq!(policy(&[3_600_000_000], Some(1)).scan_interval(), MIN_SCAN_INTERVAL);
+        assert_eq!(policy(&[i64::MAX], None).scan_interval(), MAX_SCAN_INTERVAL);
         let expiry = policy(&[30], Some(70)).expiry_at(100).unwrap();
         assert_eq!((expiry.events, expiry.impressions), (vec![(EventKind::Search, 70)], Some(30)));
     }

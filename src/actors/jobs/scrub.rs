@@ -1,4 +1,4 @@
-//! The scrub job: reads the whole journal once per period and publishes what it finds.
+//! The scrub job: reads the whole journal once per period and publishes a report of the damage.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::metrics::Metrics;
 use crate::store::{JournalScrubber, ScrubReport, Store, StoreError};
 
 /// The time between two steps.
-const INTERVAL: Duration = Duration::from_secs(1);
+const STEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The latest report of the scrub, shared by the job and its readers.
 pub type SharedScrubReport = Arc<ArcSwap<ScrubReport>>;
 
-/// Scrubs the journal of `store` for as long as the system runs, one pass per `period`. The rate is
-/// the smallest that finishes a pass in time.
+/// Scrubs the journal of `store` for as long as the system runs, one pass per `period`. The job
+/// reads at the smallest rate that finishes a pass within the period.
 pub async fn run_scrub(store: Store, report: SharedScrubReport, metrics: Arc<Metrics>, period: Duration) {
-    let (mut interval, mut scrubber) = (actix::clock::interval(INTERVAL), JournalScrubber::new(store));
+    let (mut interval, mut scrubber) = (actix::clock::interval(STEP_INTERVAL), JournalScrubber::new(store));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
@@ -29,8 +29,8 @@ pub async fn run_scrub(store: Store, report: SharedScrubReport, metrics: Arc<Met
         let Ok((returned, outcome)) = step.await else { return };
         scrubber = returned;
         match outcome {
-            Ok(new) => publish(&report, &metrics, new),
-            // The store is being reopened.
+            Ok(new) => publish_report(&report, &metrics, new),
+            // The read failed because the store is being reopened.
             Err(StoreError::NeedsReopen { .. }) => {}
             Err(error) => {
                 tracing::warn!(
@@ -43,11 +43,11 @@ pub async fn run_scrub(store: Store, report: SharedScrubReport, metrics: Arc<Met
 }
 
 fn entries_per_step(last: &ScrubReport, period: Duration) -> u64 {
-    let steps = (period.as_secs_f64() / INTERVAL.as_secs_f64()).max(1.0);
+    let steps = (period.as_secs_f64() / STEP_INTERVAL.as_secs_f64()).max(1.0);
     (last.end.saturating_sub(last.first) as f64 / steps).ceil() as u64
 }
 
-fn publish(report: &SharedScrubReport, metrics: &Metrics, new: ScrubReport) {
+fn publish_report(report: &SharedScrubReport, metrics: &Metrics, new: ScrubReport) {
     let last = report.load();
     for range in new.damaged.iter().filter(|range| !last.damaged.contains(range)) {
         tracing::error!(
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_takes_at_most_the_period() {
+    fn a_scrub_pass_takes_at_most_the_configured_period() {
         let report = |end| ScrubReport { end, ..ScrubReport::default() };
         let day = Duration::from_secs(86_400);
         assert_eq!(entries_per_step(&report(0), day), 0);

@@ -10,12 +10,12 @@ use crate::clock::Clock;
 use crate::learner::SafetySettings;
 
 /// The time between two checks.
-const INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks the model for as long as the system runs. The journal records every operation, as it does
-/// an operator's.
+/// Checks the model for as long as the system runs. The journal records every operation of the
+/// watchdog, like the operations of an operator.
 pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
-    let mut interval = actix::clock::interval(INTERVAL);
+    let mut interval = actix::clock::interval(CHECK_INTERVAL);
     loop {
         interval.tick().await;
         match check_model(&system, &safety.load(), &clock).await {
@@ -30,8 +30,8 @@ pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, 
 
 async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) -> Result<(), MaintenanceError> {
     let status = system.model.status();
-    // The health of an old entry was checked when the entry was new, and the operation that
-    // followed may lie ahead of the learner.
+    // If the learner lags, the check is skipped. An earlier check has already covered the old
+    // entries, and the journal may contain its operation, which the learner has not reached yet.
     let lag = system.store.journal().next_offset()?.saturating_sub(status.next_offset);
     if status.has_failed || lag > system.ingest.admission().limit() as u64 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Writing checkpoints of the learned state.
+//! Writes checkpoints of the learned state.
 
 use actix::{Handler, Message};
 use std::sync::Arc;
@@ -11,43 +11,46 @@ use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
 use crate::store::{JournalRetention, StoreError, codec};
 
-/// When checkpoints are written, and which data is removed after each.
+/// Determines when checkpoints are written, and which data is removed after each checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CheckpointPolicy {
-    /// Number of entries between two checkpoints; 0 writes one only at shutdown.
+    /// Number of entries between two checkpoints; 0 writes a checkpoint only at shutdown.
     pub interval: u64,
     /// Number of checkpoints to keep.
     pub keep: usize,
-    /// The minimum part of the journal to keep after each checkpoint; `None` keeps all of it.
+    /// The minimum part of the journal to keep after each checkpoint; `None` keeps the whole
+    /// journal.
     pub journal_retention: Option<JournalRetention>,
-    /// If the database files exceed this multiple of their live data after a checkpoint, the
-    /// database is compacted; 0 disables compaction.
+    /// Ratio of the database files' size to their live data above which the database is compacted
+    /// after a checkpoint; 0 disables compaction.
     pub compact_ratio: f64,
-    /// A session record is removed after this many journal entries without one of its user.
+    /// Number of journal entries after a user's last entry after which the user's session record is
+    /// removed.
     pub forget_after: u64,
 }
 
-/// The result of a written checkpoint.
-pub(super) struct CheckpointWritten {
+/// The outcome of a written checkpoint and of the removals after it.
+pub(super) struct CheckpointOutcome {
     offset: Offset,
     bytes: u64,
-    /// The last user examined by the removal of stale session records; `None` at the end.
-    swept_through: Option<String>,
+    /// The last user that the removal of stale session records examined; `None` at the end of a
+    /// pass.
+    examined_through: Option<String>,
 }
 
 impl LearnerActor {
     /// Starts to write a checkpoint in the background. The job writes a copy of the state, so
     /// learning continues meanwhile.
-    pub(super) fn begin_checkpoint(&mut self) -> Result<(), LearnerActorError> {
+    pub(super) fn begin_background_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
         self.checkpoint_started_offset = offset;
-        let (store, maintenance, swept_through) =
-            (self.store.clone(), self.maintenance.clone(), self.swept_through.take());
+        let (store, maintenance, examined_through) =
+            (self.store.clone(), self.maintenance.clone(), self.examined_through.take());
         let CheckpointPolicy { keep, journal_retention, forget_after, compact_ratio, .. } = self.checkpoint_policy;
         self.writer.start(Box::new(move || {
-            // Opened inside the job: an unusable directory fails this checkpoint, but does not
-            // stop learning.
+            // The folder is opened inside the job, so that an unusable folder fails only this
+            // checkpoint and does not stop learning.
             let checkpoints = store.checkpoints(keep)?;
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
             let begin = journal_retention
@@ -57,23 +60,27 @@ impl LearnerActor {
                 tracing::debug!(begin, "the first offset of the journal after retention");
             }
             let oldest = offset.saturating_sub(forget_after);
-            let swept_through =
-                store.sessions().remove_stale_records(oldest, swept_through.as_deref(), Self::SWEEP_LIMIT)?;
+            let examined_through = store.sessions().remove_stale_records(
+                oldest,
+                examined_through.as_deref(),
+                Self::RECORDS_EXAMINED_PER_CHECKPOINT,
+            )?;
             maintenance.compact_if_due(compact_ratio);
-            Ok(CheckpointWritten { offset, bytes, swept_through })
+            Ok(CheckpointOutcome { offset, bytes, examined_through })
         }));
         Ok(())
     }
 
-    /// Records the outcome of a background checkpoint; `None` if none has finished.
-    pub(super) fn record_written(
+    /// Records the outcome of a background checkpoint; `None` means that no checkpoint has
+    /// finished.
+    pub(super) fn record_checkpoint_outcome(
         &mut self,
-        outcome: Option<Result<Result<CheckpointWritten, StoreError>, JobLost>>,
+        outcome: Option<Result<Result<CheckpointOutcome, StoreError>, JobLost>>,
     ) -> Result<(), LearnerActorError> {
         match outcome {
             None => Ok(()),
-            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept_through }))) => {
-                self.swept_through = swept_through;
+            Some(Ok(Ok(CheckpointOutcome { offset, bytes, examined_through }))) => {
+                self.examined_through = examined_through;
                 self.metrics.checkpoint_bytes.set(bytes as f64);
                 self.metrics.checkpoint_offset.set(offset as f64);
                 self.checkpoint_written_offset = offset;
@@ -90,25 +97,26 @@ impl LearnerActor {
         }
     }
 
-    /// Writes a checkpoint of the current state and waits for it. Writes none if the current
-    /// offset already has one, or if the learner must be reloaded.
-    pub(super) fn checkpoint(&mut self) -> Result<(), LearnerActorError> {
+    /// Writes a checkpoint of the current state and waits for it. Does nothing if the current
+    /// offset already has a checkpoint, or if the learner must be reloaded.
+    pub(super) fn write_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         if self.writer.is_busy() {
             let written = self.writer.take_result();
-            self.record_written(Some(written))?;
+            self.record_checkpoint_outcome(Some(written))?;
         }
         if !self.needs_reload
             && (self.checkpoint_written_offset != self.learner.next_offset() || self.checkpoint_written_offset == 0)
         {
-            self.begin_checkpoint()?;
+            self.begin_background_checkpoint()?;
             let written = self.writer.take_result();
-            self.record_written(Some(written))?;
+            self.record_checkpoint_outcome(Some(written))?;
         }
         Ok(())
     }
 }
 
-/// Writes a checkpoint of the current state and returns the offset of the newest written one.
+/// Message: writes a checkpoint of the current state, and returns the offset of the newest written
+/// checkpoint.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Offset, Arc<LearnerActorError>>")]
 pub struct WriteCheckpoint;
@@ -118,7 +126,7 @@ impl Handler<WriteCheckpoint> for LearnerActor {
 
     fn handle(&mut self, _: WriteCheckpoint, _: &mut Self::Context) -> Self::Result {
         let metrics = Arc::clone(&self.metrics);
-        match catch_panic(&metrics, ActorKind::Learner, || self.checkpoint()) {
+        match catch_panic(&metrics, ActorKind::Learner, || self.write_checkpoint()) {
             Ok(written) => written.map_err(Arc::new)?,
             Err(panic) => return Err(Arc::new(LearnerActorError::Panicked(panic))),
         }

@@ -6,7 +6,7 @@ use crate::learner::POSITION_BUCKETS;
 use crate::metrics::ListPosition;
 
 /// Counts by source and list position.
-type MetricsGrid = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
+type CountsBySourceAndPosition = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
 
 impl LearnerActor {
     /// Updates the metrics with the learner's progress since the last call.
@@ -35,7 +35,9 @@ impl LearnerActor {
         let (new, old) = (&report.clickthrough, &last.clickthrough);
         for (row, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, position) in ListPosition::ALL.into_iter().enumerate() {
-                let increase = |new: &MetricsGrid, old: &MetricsGrid| new[row][column] - old[row][column];
+                let increase = |new: &CountsBySourceAndPosition, old: &CountsBySourceAndPosition| {
+                    new[row][column] - old[row][column]
+                };
                 let (displayed, clicked) =
                     (increase(&new.displayed, &old.displayed), increase(&new.clicked, &old.clicked));
                 metrics.shown_items.with_label(source).increment(displayed);

@@ -1,4 +1,4 @@
-//! Storing a shard's changed sessions.
+//! Stores a shard's changed sessions.
 
 use actix::{ActorFutureExt, Handler, Message, ResponseActFuture, WrapFuture};
 use futures_util::FutureExt;
@@ -6,20 +6,22 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 
 use super::ShardActor;
-use crate::actors::session::SaveSession;
+use crate::actors::session::GetRecordToStore;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Stores every changed session in one batch. Returns their users, for
-    /// [`ShardActor::finish_flush`], and the number of session actors that are gone. If any actor
-    /// is gone, the flush does not advance its progress.
-    pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
-        let ready = self.reload_after_reopening();
+    /// Stores every changed session in one batch. Returns the users of these sessions, for
+    /// [`ShardActor::finish_flush`], and the number of session actors that have died. If an actor
+    /// has died, the flush does not advance the flush progress.
+    pub(super) fn flush_changed_sessions(
+        &mut self,
+    ) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
+        let ready = self.recover_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
         for (user, active) in self.active_sessions.iter_mut().filter(|_| ready.is_ok()) {
             if std::mem::take(&mut active.is_dirty) {
                 active.is_saving = true;
-                saves.push((user.clone(), active.actor.send(SaveSession)));
+                saves.push((user.clone(), active.actor.send(GetRecordToStore)));
                 users.push(user.clone());
             }
         }
@@ -38,22 +40,25 @@ impl ShardActor {
             );
             let records: Vec<_> = records.await.into_iter().flatten().collect();
             let gone = requested - records.len();
-            let through =
-                if gone == 0 { flush_progress.min_with(shard, delivered) } else { store.sessions().watermark()? };
+            let through = if gone == 0 {
+                flush_progress.min_if_shard_at(shard, delivered)
+            } else {
+                store.sessions().watermark()?
+            };
             store.sessions().put_if_generation(
                 generation,
                 records.iter().map(|(user, record)| (user.as_str(), record)),
                 through,
             )?;
             if gone == 0 {
-                flush_progress.raise(shard, delivered);
+                flush_progress.raise_to(shard, delivered);
             }
             Ok(gone)
         };
         write.map(|outcome| (users, outcome))
     }
 
-    /// Records the outcome of a flush. If it failed, its sessions are dirty again.
+    /// Records the outcome of a flush. If the flush failed, its sessions are dirty again.
     pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         for user in users {
             if let Some(active) = self.active_sessions.get_mut(user) {
@@ -73,7 +78,7 @@ impl Handler<FlushSessions> for ShardActor {
     type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
 
     fn handle(&mut self, _: FlushSessions, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.flush().into_actor(self).map(|(users, outcome), shard, _| {
+        Box::pin(self.flush_changed_sessions().into_actor(self).map(|(users, outcome), shard, _| {
             shard.finish_flush(&users, &outcome);
             outcome.map(drop).map_err(Arc::new)
         }))

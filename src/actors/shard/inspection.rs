@@ -6,15 +6,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::ShardActor;
-use crate::actors::session::{GetRecord, SessionView};
+use crate::actors::session::{GetRecordForInspection, SessionRecordReply};
 
 impl ShardActor {
-    /// Sends the record of a live or stored session. Starts no session actor and does not count
-    /// as a use of the session.
+    /// Sends the record of a live or stored session. The call starts no session actor and does not
+    /// count as a use of the session.
     fn send_session_view(&self, GetSessionView { user, reply }: GetSessionView) {
         match self.active_sessions.get(&user) {
             Some(active) => {
-                let _ = active.actor.try_send(GetRecord { reply });
+                let _ = active.actor.try_send(GetRecordForInspection { reply });
             }
             // The caller may have stopped waiting.
             None => drop(reply.send(self.context.store.sessions().get(&user).map_err(Arc::new))),
@@ -33,7 +33,7 @@ impl ShardActor {
         }
         list.sort_unstable();
         list.into_iter()
-            .map(|(ticks, user)| (user.clone(), Self::TICK * u32::try_from(ticks).unwrap_or(u32::MAX)))
+            .map(|(ticks, user)| (user.clone(), Self::TICK_INTERVAL * u32::try_from(ticks).unwrap_or(u32::MAX)))
             .collect()
     }
 }
@@ -44,16 +44,16 @@ impl ShardActor {
 pub struct GetSessionView {
     /// The user.
     pub user: String,
-    /// Receives the record, or `None` if the user is unknown; dropped without an answer if the
-    /// session's mailbox is full.
-    pub reply: oneshot::Sender<SessionView>,
+    /// Receives the record, or `None` if the user is unknown. If the session's mailbox is full, the
+    /// sender is dropped without an answer.
+    pub reply: oneshot::Sender<SessionRecordReply>,
 }
 
 impl Handler<GetSessionView> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, message: GetSessionView, _: &mut Self::Context) {
-        self.guarded(|shard| shard.send_session_view(message));
+        self.run_and_recover(|shard| shard.send_session_view(message));
     }
 }
 

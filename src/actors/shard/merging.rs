@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 
-use super::{ShardActor, shard_of};
+use super::{ShardActor, shard_of_user};
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::domain::{Offset, UserSequence};
 use crate::store::{QuarantineReader, StoreError};
 
-/// The largest number of cached updates. Above it, the cache is cleared and the next merge reads
-/// the journal again. The cache grows that far only while records cannot be stored.
+/// The largest number of cached updates. Above this number, the cache is cleared and the next merge
+/// reads the journal again. The cache reaches this size only while records cannot be stored.
 const MAX_CACHED_UPDATES: usize = 100_000;
 
 /// Cache of the journal's tail: the updates of all users that are not yet in every shard's stored
-/// records. With it, a series of merges reads each entry once.
+/// records. With this cache, a series of merges reads each journal entry only once.
 #[derive(Debug, Default)]
 pub(super) struct JournalTail {
     /// The generation of the store that the tail was read from. A reopened store may have lost
@@ -25,8 +25,9 @@ pub(super) struct JournalTail {
 
 impl JournalTail {
     /// Returns a user's updates with an offset in `from..until`. `read` reads the journal from an
-    /// offset on and returns the offset of each entry with its session update, if it has one.
-    fn updates_of<I>(
+    /// offset on. It returns the offset of each entry, and the entry's session update, if the entry
+    /// affects a session.
+    fn updates_of_user<I>(
         &mut self,
         user: &str,
         generation: u64,
@@ -66,38 +67,44 @@ impl JournalTail {
 }
 
 impl ShardActor {
-    /// If the update is a merge, fills in the sequence of the merged user. Reads it from the
-    /// stored record and the journal's tail. If `from` is given, reads it from the journal alone,
-    /// starting at that offset. The shard sends no message to the other user's shard, so the
-    /// result does not depend on the progress of that shard.
-    pub(super) fn attach_merged_record(
+    /// If the update is a merge, fills in the sequence of the merged user. The sequence comes from
+    /// the stored record and the journal's tail. If `from` is given, the sequence comes from the
+    /// journal alone, starting at this offset. The shard sends no message to the other user's
+    /// shard, so the result does not depend on the progress of that shard.
+    pub(super) fn attach_merged_sequence(
         &mut self,
         update: &mut SessionUpdate,
         from: Option<Offset>,
     ) -> Result<(), StoreError> {
         if let SessionOp::Merge { from: user, sequence } = &mut update.op {
-            *sequence = self.sequence_before(user, update.offset, from)?;
+            *sequence = self.merged_sequence_before(user, update.offset, from)?;
             self.merged_users.push((update.offset, user.clone()));
         }
         Ok(())
     }
 
     /// Returns a user's sequence with all its entries before offset `until`. See
-    /// [`ShardActor::attach_merged_record`] for `from`.
-    fn sequence_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<UserSequence, StoreError> {
+    /// [`ShardActor::attach_merged_sequence`] for `from`.
+    fn merged_sequence_before(
+        &mut self,
+        user: &str,
+        until: Offset,
+        from: Option<Offset>,
+    ) -> Result<UserSequence, StoreError> {
         let context = self.context.clone();
-        let shard = shard_of(user, context.number.1);
+        let shard = shard_of_user(user, context.number.1);
         let quarantine =
             context.store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
         let quarantined: Vec<Offset> = quarantine.map(|entry| entry.offset).collect();
         loop {
-            // Read before the record, so that the record contains at least the entries before it.
-            let flushed_through = context.flush_progress.get(shard);
+            // The watermark is read before the record, so that the record contains at least the
+            // entries before the watermark.
+            let flushed_through = context.flush_progress.shard_watermark(shard);
             let record = match context.store.sessions().get(user) {
                 _ if from.is_some() => None,
-                // A damaged record is replaced by a pass over the whole journal.
+                // If the record is damaged, a pass over the whole journal replaces it.
                 Err(StoreError::DamagedValue { .. }) => {
-                    return self.sequence_before(user, until, Some(context.store.journal().first_offset()?));
+                    return self.merged_sequence_before(user, until, Some(context.store.journal().first_offset()?));
                 }
                 read => read?,
             };
@@ -112,8 +119,12 @@ impl ShardActor {
             // A pass over the whole journal is not cached.
             let mut uncached = JournalTail::default();
             let tail = if from.is_some() { &mut uncached } else { &mut self.journal_tail };
-            let updates =
-                tail.updates_of(user, context.store.generation()?, (from.unwrap_or(flushed_through), until), read)?;
+            let updates = tail.updates_of_user(
+                user,
+                context.store.generation()?,
+                (from.unwrap_or(flushed_through), until),
+                read,
+            )?;
             let mut is_consistent = true;
             for SessionUpdate { offset, op } in updates {
                 if offset < applied_through || quarantined.contains(&offset) {
@@ -124,11 +135,14 @@ impl ShardActor {
                         sequence.push(offset, step, session_id.as_deref(), context.sequence_params.idle_gap_ms);
                     }
                     SessionOp::Merge { from: other, .. } => {
-                        sequence
-                            .merge(&self.sequence_before(&other, offset, from)?, context.sequence_params.idle_gap_ms);
-                        // The other user's record is removed after this user's record is stored.
-                        // The result is complete only if no flush happened meanwhile.
-                        is_consistent = from.is_some() || context.flush_progress.get(shard) == flushed_through;
+                        sequence.merge(
+                            &self.merged_sequence_before(&other, offset, from)?,
+                            context.sequence_params.idle_gap_ms,
+                        );
+                        // A flush stores this user's record and then removes the other user's
+                        // record. So the result is complete only if no flush happened meanwhile.
+                        is_consistent =
+                            from.is_some() || context.flush_progress.shard_watermark(shard) == flushed_through;
                     }
                     SessionOp::Forget => sequence = UserSequence::default(),
                 }
@@ -139,18 +153,18 @@ impl ShardActor {
         }
     }
 
-    /// Removes the stored records of merged users. A record stays until the records of all shards
-    /// contain the merge, because recovery may need it until then.
+    /// Removes the stored records of merged users. A record stays until the stored records of all
+    /// shards contain the merge, because a recovery may need the record until then.
     pub(super) fn remove_merged_records(&mut self) {
-        self.journal_tail.drop_before(self.context.flush_progress.min());
+        self.journal_tail.drop_before(self.context.flush_progress.min_watermark());
         if self.merged_users.is_empty() {
             return;
         }
         let sessions = self.context.store.sessions();
         let removed_through = sessions.watermark().and_then(|through| {
             for (offset, user) in self.merged_users.iter().filter(|(offset, _)| *offset < through) {
-                // A record with entries after the merge belongs to a new user with the same id:
-                // the merged user was erased since.
+                // A record with entries after the merge belongs to a new user with the same id,
+                // because the merged user was erased meanwhile.
                 if !matches!(sessions.get(user), Ok(Some(record)) if record.applied_through > *offset) {
                     sessions.remove([user.as_str()])?;
                 }
@@ -173,11 +187,14 @@ mod tests {
     use crate::domain::Step;
     use std::cell::Cell;
 
-    type Read<'c> = Box<dyn Iterator<Item = Result<(Offset, Option<(String, SessionUpdate)>), StoreError>> + 'c>;
+    type JournalRead<'c> = Box<dyn Iterator<Item = Result<(Offset, Option<(String, SessionUpdate)>), StoreError>> + 'c>;
 
-    /// A journal in which every third entry has no user. The others belong to `u0` and `u1` in
-    /// turn. Counts the entries that are read.
-    fn read<'c>(end: Offset, count: &'c Cell<u64>) -> impl Fn(Offset) -> Result<Read<'c>, StoreError> {
+    /// Creates a reader of a journal in which every third entry has no user. The other entries
+    /// belong to `u0` and `u1` in turn. The reader counts the entries that it reads.
+    fn counting_reader<'c>(
+        end: Offset,
+        count: &'c Cell<u64>,
+    ) -> impl Fn(Offset) -> Result<JournalRead<'c>, StoreError> {
         move |from| {
             Ok(Box::new((from..end).map(move |offset| {
                 count.set(count.get() + 1);
@@ -193,7 +210,8 @@ mod tests {
         let (mut tail, count) = (JournalTail::default(), Cell::new(0));
         let offsets =
             |tail: &mut JournalTail, user: &str, generation: u64, from: Offset, until: Offset| -> Vec<Offset> {
-                let found = tail.updates_of(user, generation, (from, until), read(1_000, &count)).unwrap();
+                let found =
+                    tail.updates_of_user(user, generation, (from, until), counting_reader(1_000, &count)).unwrap();
                 found.into_iter().map(|update| update.offset).collect()
             };
         let expected = |user: u64, from: Offset, until: Offset| {
@@ -204,18 +222,19 @@ mod tests {
         }
         // Each merge also reads the first entry at `until` and discards it.
         assert_eq!(count.replace(0), 599 - 50 + 500);
-        // Other users and smaller ranges within the cached range are served from the cache.
+        // The cache also serves other users and smaller ranges within the cached range.
         assert_eq!(offsets(&mut tail, "u1", 1, 70, 400), expected(1, 70, 400));
         assert!(offsets(&mut tail, "u2", 1, 70, 400).is_empty());
         tail.drop_before(300);
         assert_eq!(offsets(&mut tail, "u1", 1, 300, 590), expected(1, 300, 590));
         assert_eq!(count.get(), 0);
-        // Dropped entries are read again. After a reopening, all entries are.
+        // Dropped entries are read again. After a reopening of the store, all entries are read
+        // again.
         assert_eq!(offsets(&mut tail, "u1", 1, 200, 400), expected(1, 200, 400));
         assert_eq!(count.replace(0), 201);
         assert_eq!(offsets(&mut tail, "u1", 2, 200, 400), expected(1, 200, 400));
         assert_eq!(count.replace(0), 201);
-        // A range beyond the end of the cache is read without the entries in between.
+        // If a range begins beyond the end of the cache, the entries between the two are not read.
         tail.drop_before(2_000);
         assert_eq!(offsets(&mut tail, "u1", 2, 900, 950), expected(1, 900, 950));
         assert_eq!(count.get(), 51);

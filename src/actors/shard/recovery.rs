@@ -1,28 +1,27 @@
 //! Recovery of a shard from the stored records and the journal's tail.
 
-use super::{ActiveSession, ShardActor, shard_of};
-use crate::actors::session::{ApplySessionUpdate, SessionUpdate, Stop};
+use super::{ActiveSession, ShardActor, shard_of_user};
+use crate::actors::session::{ApplySessionUpdate, SessionUpdate, StopSession};
 use crate::domain::Offset;
 use crate::learner::ScoringWorkspace;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Rebuilds a user's session from the journal alone, because its stored record is damaged.
-    /// Reads the whole journal.
-    pub(super) fn rebuild_session(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
+    /// Rebuilds a user's session from the whole journal, because the stored record is damaged.
+    pub(super) fn rebuild_session_from_journal(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
         let begin = self.context.store.journal().first_offset()?;
         let mut updates: Vec<_> =
             self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, update)| update).collect();
         for update in &mut updates {
-            self.attach_merged_record(update, Some(begin))?;
+            self.attach_merged_sequence(update, Some(begin))?;
         }
-        let active = self.start(user, None);
+        let active = self.start_session(user, None);
         active.actor.do_send(ApplySessionUpdate { updates, permits: None });
         active.is_dirty = true;
         Ok(active)
     }
 
-    /// Reads the delivered updates from offset `from` on of the users that `is_wanted` selects.
+    /// Reads the delivered updates from offset `from` on, of the users that `is_wanted` selects.
     pub(super) fn updates_since(
         &self,
         from: Offset,
@@ -42,13 +41,13 @@ impl ShardActor {
         Ok(updates)
     }
 
-    /// Recovers if the store was reopened, because records written before that may be lost.
+    /// Recovers if the store was reopened, because records from before the reopening may be lost.
     /// Also retries a recovery that failed earlier.
-    pub(super) fn reload_after_reopening(&mut self) -> Result<(), StoreError> {
+    pub(super) fn recover_after_reopening(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.context.store, self.context.number.0);
         let generation = store.generation()?;
         if generation != self.store_generation {
-            self.context.flush_progress.lower(own, store.sessions().watermark()?);
+            self.context.flush_progress.lower_to(own, store.sessions().watermark()?);
             self.store_generation = generation;
             self.needs_recovery = true;
         }
@@ -65,13 +64,15 @@ impl ShardActor {
     /// Stops all session actors and delivers the journal's tail to new ones.
     pub(super) fn recover(&mut self) {
         self.context.metrics.live_sessions.decrement(self.active_sessions.len() as f64);
-        self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(Stop));
+        self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(StopSession));
         self.session_context.workspace.replace(ScoringWorkspace::default());
         let (own, shards) = self.context.number;
-        match self.updates_since(self.context.flush_progress.get(own), |user| shard_of(user, shards) == own) {
+        match self
+            .updates_since(self.context.flush_progress.shard_watermark(own), |user| shard_of_user(user, shards) == own)
+        {
             Ok(tail) => {
                 self.needs_recovery = false;
-                self.deliver(tail, None);
+                self.deliver_updates(tail, None);
             }
             Err(error) => {
                 self.needs_recovery = true;

@@ -7,7 +7,7 @@ use super::ShardActor;
 use crate::domain::Offset;
 
 impl ShardActor {
-    /// Notifies a user's subscribers that the session holds every entry before `through`.
+    /// Notifies a user's subscribers that the session contains every entry before `through`.
     pub(super) fn notify_subscribers(&self, user: &str, through: Offset) {
         if let Some(sender) = self.subscribers.get(user) {
             sender.send_replace(through);
@@ -41,12 +41,12 @@ impl Handler<Subscribe> for ShardActor {
 /// Closes all subscriptions.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct CloseSubscribers;
+pub struct CloseSubscriptions;
 
-impl Handler<CloseSubscribers> for ShardActor {
+impl Handler<CloseSubscriptions> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, _: CloseSubscribers, _: &mut Self::Context) {
+    fn handle(&mut self, _: CloseSubscriptions, _: &mut Self::Context) {
         self.subscribers.clear();
     }
 }

@@ -8,7 +8,7 @@ use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::error::StartError;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
-use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
+use crate::actors::shard::{DeliverEntries, ShardActor, shard_of_user};
 use crate::actors::state_history::{StoredStateHistory, decode_checkpoint};
 use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
@@ -19,7 +19,7 @@ use crate::telemetry::span;
 
 /// Returns a function that loads the learner from its newest checkpoint. Without a checkpoint under
 /// these settings, the learner starts at the beginning of the journal. All learners share the
-/// background threads. The first one takes the `preload`, if it is valid.
+/// background threads. The first learner uses the state of `preload`, if it is valid.
 pub(super) fn learner_loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
@@ -48,19 +48,20 @@ pub(super) fn learner_loader(
         };
         let preloaded = preload
             .take()
-            .map_or(Ok(None), |preload| preload.into_state(&store))?
+            .map_or(Ok(None), |preload| preload.into_newest_state(&store))?
             .filter(|state| state.matches_settings(&settings));
         let (state, first) = (
-            preloaded.map_or_else(|| newest_state(&store, keep, &settings), |state| Ok(Some(state)))?,
+            preloaded.map_or_else(|| load_newest_state(&store, keep, &settings), |state| Ok(Some(state)))?,
             store.journal().first_offset()?,
         );
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, deps)?)
     }
 }
 
-/// The state of the newest checkpoint under these settings; if there is none, of the newest one
-/// under other settings. Skips checkpoints that this build cannot read.
-fn newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, StartError> {
+/// Returns the state of the newest checkpoint that was written under these settings. If there is
+/// none, returns the state of the newest checkpoint under other settings. The search skips
+/// checkpoints that this build cannot read.
+fn load_newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, StartError> {
     let mut other = None;
     for state in
         store.checkpoints(keep)?.open_newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint)
@@ -73,7 +74,8 @@ fn newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Result<
     Ok(other)
 }
 
-/// Delivers the journal's tail to the sessions: the entries that their stored records lack.
+/// Delivers the journal's tail to the sessions. The tail consists of the entries that the stored
+/// records lack.
 pub(super) fn deliver_journal_tail(
     store: &Store,
     dictionary: &ItemDictionary,
@@ -90,7 +92,7 @@ pub(super) fn deliver_journal_tail(
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = shards.iter().map(|_| Vec::new()).collect();
         for (offset, entry) in entries {
             if let Some((user, update)) = SessionUpdate::from_entry(offset, entry, dictionary, &config.kinds)
-                && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
+                && let Some(events) = by_shard.get_mut(shard_of_user(&user, shards.len()))
             {
                 events.push((user, update));
             }

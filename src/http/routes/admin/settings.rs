@@ -56,6 +56,6 @@ pub(in crate::http) async fn set_draining(
 ) -> Result<HttpResponse, Problem> {
     api.system.maintenance.set_draining(on);
     tracing::info!(on, "changed draining");
-    let offset = if on { Some(api.system.maintenance.persist().await?) } else { None };
+    let offset = if on { Some(api.system.maintenance.persist_derived_state().await?) } else { None };
     Ok(HttpResponse::Ok().json(json!({ "draining": on, "offset": offset })))
 }
