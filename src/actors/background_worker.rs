@@ -57,7 +57,7 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     /// Starts the thread. The thread runs each job in a new `span`, and records the duration of
     /// each job and the number of panics. The caller must be within an actix system.
     #[must_use]
-    pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
+    pub fn start_thread(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
         Self {
             worker: SyncArbiter::start(1, || {
                 lower_thread_priority();

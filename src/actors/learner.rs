@@ -105,7 +105,7 @@ impl LearnerActor {
         let uncounted_from = maintenance.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
-        let writer = BackgroundWorker::start(
+        let writer = BackgroundWorker::start_thread(
             || span!("checkpoint"),
             metrics.checkpoint_seconds.clone(),
             metrics.panics.with_label(ActorKind::Learner).clone(),

@@ -152,7 +152,7 @@ pub enum SessionOp {
         /// The client's session id.
         session_id: Option<String>,
     },
-    /// Merges the sequence of another user into this one.
+    /// Merges the sequence of another user into the user's sequence.
     Merge {
         /// The merged user.
         from: String,

@@ -194,8 +194,8 @@ impl ShardActor {
         let started = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         started.increment(1);
         metrics.live_sessions.increment(1.0);
-        // The expiry scan of stored records skips live sessions. A session that loses steps here
-        // is therefore dirty, and the next flush stores it.
+        // The expiry scan of stored records skips live sessions. A session that loses steps here is
+        // therefore marked as changed, and the next flush stores its record.
         let is_dirty = match (&mut record, &self.cutoffs) {
             (Some(record), Some(cutoffs)) => expiry::remove_expired_steps(record, cutoffs),
             _ => false,

@@ -30,7 +30,8 @@ impl StoredStateHistory {
 
     /// Returns the stored state at exactly this offset, if it exists.
     fn find_stored_state(&self, searched_folders: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
-        let mut stored = searched_folders.iter().filter_map(|location| location.get(at).and_then(decode_checkpoint));
+        let mut stored =
+            searched_folders.iter().filter_map(|location| location.open_at(at).and_then(decode_checkpoint));
         stored.find(|state| state.matches_settings(&self.settings))
     }
 
@@ -82,7 +83,7 @@ impl StateHistory for StoredStateHistory {
         write_restore_point(&restore_points, &state)?;
         // Keeps the most recently used restore points, not those with the highest offsets, because
         // rollbacks may return to the oldest state repeatedly.
-        restore_points.keep_latest(MAX_RESTORE_POINTS)?;
+        restore_points.keep_last_written(MAX_RESTORE_POINTS)?;
         Ok(state)
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn apply_erasure_list(store: &Store, list: &[(ErasedUserDigest, Times
     if count > 0 {
         Committer::open(store.clone(), CommitterSettings::default())?.commit(vec![requests])?;
     }
-    store.erasures().record_erased(list)?;
+    store.erasures().record_erased_users(list)?;
     store.sync(Durability::PowerLoss)?;
     Ok(count)
 }

@@ -182,12 +182,12 @@ pub(super) fn relearn_journal(
     metrics: &Metrics,
 ) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
-        let training = BackgroundWorker::start(
+        let training = BackgroundWorker::start_thread(
             || span!("training"),
             metrics.training_seconds.clone(),
             metrics.panics.with_label(ActorKind::Training).clone(),
         );
-        let clustering = BackgroundWorker::start(
+        let clustering = BackgroundWorker::start_thread(
             || span!("clustering"),
             metrics.clustering_seconds.clone(),
             metrics.panics.with_label(ActorKind::Candidates).clone(),

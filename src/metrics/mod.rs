@@ -304,8 +304,8 @@ declare_metrics! {
     // The journal and the store.
     /// Time to make one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
-    /// Part of the commit time that syncs the disk; with `store.durability = "power_loss"`, nearly
-    /// all of it.
+    /// Time that a commit spends on syncing the disk. With `store.durability = "power_loss"`, this
+    /// is nearly the whole commit time.
     "sequor_sync_seconds" Unit::Seconds sync_seconds: Histogram,
     /// Events per commit.
     "sequor_commit_batch_events" Unit::Count commit_batch_events: Histogram,
@@ -361,7 +361,7 @@ declare_metrics! {
     /// Share of events that are tested and trained on; below 1 while learning cannot keep up.
     "sequor_training_share" Unit::Ratio training_share: Gauge,
     /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
-    /// there is none.
+    /// the snapshot includes all commits.
     "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
     /// Journal entries that the weights in use are not yet trained on.
     "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
@@ -374,7 +374,7 @@ declare_metrics! {
     "sequor_event_to_weights_seconds" Unit::Seconds event_to_weights_seconds: Histogram,
     /// Users whose state the learner keeps.
     "sequor_users" Unit::Count users: Gauge,
-    /// Training examples, including replayed ones.
+    /// Training examples, including examples from replayed sessions.
     "sequor_training_examples_total" Unit::Count training_examples: Counter,
     /// Mini-batches trained.
     "sequor_training_batches_total" Unit::Count training_batches: Counter,
@@ -446,7 +446,7 @@ declare_metrics! {
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bucket bounds of duration histograms, in seconds. They cover the fastest response and the
+/// Bucket bounds of duration histograms, in seconds. The buckets cover the fastest response and the
 /// slowest learning at low traffic.
 const DURATION_BUCKETS_SECONDS: [f64; 19] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
@@ -501,15 +501,15 @@ impl Metrics {
         self.weights_latency.record_commit(through, now);
     }
 
-    /// Records that a snapshot is published. It includes all entries before `offset`, and its
-    /// weights are trained on all entries before `trained`.
+    /// Records that a snapshot is published. The snapshot includes all entries before `offset`, and
+    /// its weights are trained on all entries before `trained`.
     pub fn record_publish(&self, offset: Offset, trained: Offset) {
         let now = Instant::now();
         self.snapshot_latency.complete_until(offset, now, |latency| self.event_to_snapshot_seconds.record(latency));
         self.weights_latency.complete_until(trained, now, |latency| self.event_to_weights_seconds.record(latency));
     }
 
-    /// Renders all metrics, including those of the process, in Prometheus' text format.
+    /// Renders all metrics, including the process metrics, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.learner_lag_seconds.set(self.snapshot_latency.oldest_waiting_time(Instant::now()).as_secs_f64());

@@ -1,4 +1,4 @@
-//! Packs a data directory into a `.tar.gz` file and unpacks it.
+//! Packs a data directory into a `.tar.gz` file, and unpacks such files.
 
 use super::dir_lock::DataDirLock;
 use super::{StoreError, switchover};

@@ -128,11 +128,11 @@ impl Store {
         self.erasures()
             .in_progress()?
             .iter()
-            .try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
+            .try_for_each(|(offset, erasure)| copy.erasures().record_begun(*offset, erasure))?;
         self.expiries()
             .in_progress()?
             .iter()
-            .try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
+            .try_for_each(|(offset, expiry)| copy.expiries().record_begun(*offset, expiry))?;
 
         let sessions_through = self.sessions().watermark()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSIONS_PER_BATCH));
@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// Creates a store in the new directory `dir` with the same pretrained state, pseudonym secret,
-    /// first offset and erased users as this one, and no other data.
+    /// first offset and erased users as this store, and no other data.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] if `dir` exists, or any error of reading this store or writing
@@ -195,7 +195,7 @@ impl Store {
             copy.set_secret_fingerprint(&fingerprint)?;
         }
         copy.journal().set_first_offset(self.journal().first_offset()?)?;
-        copy.erasures().record_erased(&self.erasures().erased_users()?)?;
+        copy.erasures().record_erased_users(&self.erasures().erased_users()?)?;
         if let Some(last) = self.expiries().last_begun()? {
             copy.expiries().set_last_begun(&last)?;
         }
@@ -251,7 +251,7 @@ impl Store {
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
         let source = self.restore_points_read_only();
         for offset in source.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
-            let Some(mut point) = source.get(offset) else { continue };
+            let Some(mut point) = source.open_at(offset) else { continue };
             let path = source.path(offset);
             copy.restore_points()?
                 .write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
@@ -293,7 +293,7 @@ fn other_archive_format(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{entries, event};
+    use super::super::testing::{any_entries, event};
     use super::super::{Committer, CommitterSettings, SessionRecord};
     use super::*;
     use crate::domain::{Entry, UserSequence};
@@ -313,7 +313,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn a_copy_equals_the_store(appends in proptest::collection::vec(entries(0..40), 0..4), pretrained in any::<bool>()) {
+        fn a_copy_equals_the_store(appends in proptest::collection::vec(any_entries(0..40), 0..4), pretrained in any::<bool>()) {
             let (dir, store) = temp_store();
             if pretrained {
                 store.set_pretrained_state::<StoreError>(|file| file.write_all(b"pretrained").map_err(StoreError::io("writing", Path::new("")))).unwrap();

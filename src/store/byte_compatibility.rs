@@ -27,7 +27,7 @@ fn owned_text(text: &str) -> String {
     text.to_owned()
 }
 
-fn event(number: i64, kind: EventKind) -> Event {
+fn sample_event(number: i64, kind: EventKind) -> Event {
     Event {
         event_id: Some(format!("event{number}")),
         user_id: format!("user{number}"),
@@ -40,7 +40,7 @@ fn event(number: i64, kind: EventKind) -> Event {
     }
 }
 
-fn bare_event() -> Event {
+fn event_without_optional_fields() -> Event {
     Event {
         event_id: None,
         user_id: owned_text("user"),
@@ -69,10 +69,10 @@ fn events_of_every_kind() -> Vec<Entry> {
         EventKind::Dismiss,
         EventKind::Custom(owned_text("wishlist")),
     ];
-    (1..).zip(kinds).map(|(number, kind)| Entry::Event(event(number, kind))).collect()
+    (1..).zip(kinds).map(|(number, kind)| Entry::Event(sample_event(number, kind))).collect()
 }
 
-fn impression() -> Entry {
+fn sample_impression() -> Entry {
     let items = SourceName::ALL
         .iter()
         .map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
@@ -151,11 +151,11 @@ fn consent_changes() -> Vec<Entry> {
     (1..).zip([Consent::None, Consent::Session, Consent::Full]).map(change).collect()
 }
 
-fn erasure(number: i64, unlearn: bool) -> UserErasure {
+fn sample_erasure(number: i64, unlearn: bool) -> UserErasure {
     UserErasure { user_id: format!("erased{number}"), unlearn, timestamp: 1_700_000_000_500 + number }
 }
 
-fn expiry(number: i64) -> Expiry {
+fn sample_expiry(number: i64) -> Expiry {
     Expiry {
         events: vec![(EventKind::Search, number), (EventKind::Custom(owned_text("wishlist")), number + 1)],
         impressions: Some(number + 2),
@@ -168,22 +168,22 @@ fn journal_records() -> Vec<Vec<Entry>> {
     let merge = UserMerge { from: owned_text("visitor"), into: owned_text("user1"), timestamp: 1_700_000_000_600 };
     vec![
         events_of_every_kind(),
-        vec![Entry::Event(bare_event())],
-        vec![impression()],
+        vec![Entry::Event(event_without_optional_fields())],
+        vec![sample_impression()],
         item_changes(),
         model_changes(),
         vec![Entry::Merge(merge)],
-        vec![Entry::Private(event(20, EventKind::View))],
+        vec![Entry::Private(sample_event(20, EventKind::View))],
         consent_changes(),
-        vec![Entry::Erase(erasure(1, false)), Entry::Erase(erasure(2, true))],
+        vec![Entry::Erase(sample_erasure(1, false)), Entry::Erase(sample_erasure(2, true))],
         vec![Entry::Tombstone],
-        vec![Entry::Expire(expiry(10)), Entry::Expire(Expiry::default())],
+        vec![Entry::Expire(sample_expiry(10)), Entry::Expire(Expiry::default())],
         // This record has more than one piece.
-        vec![Entry::Event(Event { properties: Some("x".repeat(8000)), ..bare_event() })],
+        vec![Entry::Event(Event { properties: Some("x".repeat(8000)), ..event_without_optional_fields() })],
     ]
 }
 
-fn session_record() -> SessionRecord {
+fn sample_session_record() -> SessionRecord {
     let step = |item, kind, starts_session, at, value| Step { item, kind, starts_session, at, value };
     let sequence = UserSequence {
         session_number: 5,
@@ -194,19 +194,19 @@ fn session_record() -> SessionRecord {
     SessionRecord { applied_through: 13, sequence, hidden_state: vec![1, 2, 3] }
 }
 
-fn quarantined() -> [QuarantinedEntry; 2] {
+fn sample_quarantined_entries() -> [QuarantinedEntry; 2] {
     [
         QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: owned_text("of the learner") },
         QuarantinedEntry { offset: 4, reader: QuarantineReader::Session, reason: owned_text("of a session") },
     ]
 }
 
-fn consents() -> [ConsentRecord; 3] {
+fn sample_consents() -> [ConsentRecord; 3] {
     let record = |user: &str, consent, offset| ConsentRecord { user: Arc::from(user), consent: Some(consent), offset };
     [record("user1", Consent::None, 28), record("user2", Consent::Session, 29), record("user3", Consent::Full, 30)]
 }
 
-fn alias() -> UserAlias {
+fn sample_alias() -> UserAlias {
     UserAlias { offset: 26, from: Arc::from("visitor"), into: Arc::from("user1") }
 }
 
@@ -228,14 +228,14 @@ fn write_everything(dir: &Path) -> Store {
     // the consents, aliases and erasures that are written again below.
     let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
     committer.prepare_for_shutdown().unwrap();
-    store.sessions().put([("user7", &session_record())], 14).unwrap();
-    store.consents().put(&consents()).unwrap();
-    store.aliases().put(&[alias()], &[]).unwrap();
-    quarantined().iter().for_each(|entry| store.quarantine().put(entry).unwrap());
-    let erasures = [(31, erasure(1, false)), (32, erasure(2, true)), (40, erasure(3, false))];
-    erasures.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
-    store.erasures().finish(&erasures[..2]).unwrap();
-    store.expiries().begin(34, &expiry(10)).unwrap();
+    store.sessions().put([("user7", &sample_session_record())], 14).unwrap();
+    store.consents().put(&sample_consents()).unwrap();
+    store.aliases().put(&[sample_alias()], &[]).unwrap();
+    sample_quarantined_entries().iter().for_each(|entry| store.quarantine().put(entry).unwrap());
+    let erasures = [(31, sample_erasure(1, false)), (32, sample_erasure(2, true)), (40, sample_erasure(3, false))];
+    erasures.iter().for_each(|(offset, erasure)| store.erasures().record_begun(*offset, erasure).unwrap());
+    store.erasures().record_finished(&erasures[..2]).unwrap();
+    store.expiries().record_begun(34, &sample_expiry(10)).unwrap();
     store.checkpoints(1).unwrap().write(36, |file| write_payload(file, b"learned state")).unwrap();
     store
 }
@@ -284,12 +284,12 @@ fn every_stored_value_reads_back_as_it_was_written() {
     let store = Store::open_existing(dir.path(), &StoreOptions::default()).unwrap();
     let journal: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(journal, journal_records().concat());
-    assert_eq!(store.sessions().get("user7").unwrap(), Some(session_record()));
+    assert_eq!(store.sessions().get("user7").unwrap(), Some(sample_session_record()));
     assert_eq!(store.sessions().watermark().unwrap(), 14);
-    assert_eq!(store.consents().load().unwrap(), consents());
-    assert_eq!(store.aliases().load().unwrap(), [alias()]);
-    assert_eq!(store.quarantine().all().unwrap(), quarantined());
-    assert_eq!(store.erasures().in_progress().unwrap(), [(40, erasure(3, false))]);
+    assert_eq!(store.consents().load().unwrap(), sample_consents());
+    assert_eq!(store.aliases().load().unwrap(), [sample_alias()]);
+    assert_eq!(store.quarantine().all().unwrap(), sample_quarantined_entries());
+    assert_eq!(store.erasures().in_progress().unwrap(), [(40, sample_erasure(3, false))]);
     let done: BTreeMap<_, _> = store.erasures().erased_users().unwrap().into_iter().collect();
     let expected =
         [1, 2].map(|number| (ErasedUserDigest::from_user_id(&format!("erased{number}")), 1_700_000_000_500 + number));
@@ -298,8 +298,8 @@ fn every_stored_value_reads_back_as_it_was_written() {
         store.erasures().is_pending(PendingTask::Compaction).unwrap()
             && store.erasures().is_pending(PendingTask::Unlearning).unwrap()
     );
-    assert_eq!(store.expiries().in_progress().unwrap(), [(34, expiry(10)), (35, Expiry::default())]);
-    assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(10)));
+    assert_eq!(store.expiries().in_progress().unwrap(), [(34, sample_expiry(10)), (35, Expiry::default())]);
+    assert_eq!(store.expiries().last_begun().unwrap(), Some(sample_expiry(10)));
     let names = store.items().load().unwrap();
     assert_eq!((names.get("item1"), names.get("item13")), (Some(0), Some(12)));
     store.check_pseudonym_secret(Some(SECRET_FINGERPRINT)).unwrap();

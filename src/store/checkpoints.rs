@@ -79,7 +79,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`StoreError::Io`] if a file cannot be removed.
-    pub fn keep_latest(&self, count: usize) -> Result<(), StoreError> {
+    pub fn keep_last_written(&self, count: usize) -> Result<(), StoreError> {
         let mut points = self.list()?;
         points.sort_by_key(|point| point.written_at);
         let surplus = points.len().saturating_sub(count);
@@ -175,7 +175,7 @@ impl Checkpoints {
     /// Returns a reader of the checkpoint with exactly this offset; `None` if there is no valid
     /// checkpoint with this offset.
     #[must_use]
-    pub fn get(&self, offset: Offset) -> Option<CheckpointReader> {
+    pub fn open_at(&self, offset: Offset) -> Option<CheckpointReader> {
         let path = self.path(offset);
         if !path.exists() {
             return None;

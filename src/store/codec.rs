@@ -74,10 +74,10 @@ pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Re
     Ok(())
 }
 
-/// Decodes a value from all of `bytes`.
+/// Decodes a value that occupies all of `bytes`.
 ///
 /// # Errors
-/// [`CodecError::Decode`] if the bytes do not encode such a value or claim more than 64 MiB,
+/// [`CodecError::Decode`] if the bytes do not encode a value of type `T` or claim more than 64 MiB,
 /// [`CodecError::TrailingBytes`] if bytes follow the value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, rest) = decode_prefix(bytes)?;
@@ -98,7 +98,7 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
 /// memory. The decoder makes many small reads, so pass a buffered stream.
 ///
 /// # Errors
-/// [`CodecError::Decode`] if the stream fails, ends early or does not encode such a value.
+/// [`CodecError::Decode`] if the stream fails, ends early or does not encode a value of type `T`.
 pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) -> Result<T, CodecError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let read = if length <= MAX_SHORT_STREAM_BYTES {
@@ -113,7 +113,7 @@ pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::entries;
+    use super::super::testing::any_entries;
     use super::*;
     use crate::domain::Entry;
     use proptest::prelude::*;
@@ -147,14 +147,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoding_round_trips(entries in entries(0..20)) {
+        fn encoding_round_trips(entries in any_entries(0..20)) {
             let bytes = encode(&entries).unwrap();
             prop_assert_eq!(&decode::<Vec<Entry>>(&bytes).unwrap(), &entries);
             prop_assert_eq!(&decode_from::<Vec<Entry>, _>(&mut bytes.as_slice(), bytes.len() as u64).unwrap(), &entries);
         }
 
         #[test]
-        fn consecutive_values_decode_one_by_one(entries in entries(1..20)) {
+        fn consecutive_values_decode_one_by_one(entries in any_entries(1..20)) {
             let mut bytes = Vec::new();
             entries.iter().for_each(|entry| encode_to(entry, &mut bytes).unwrap());
             let mut rest = bytes.as_slice();
@@ -173,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn a_truncated_value_is_an_error(entries in entries(1..4), cut in any::<prop::sample::Index>()) {
+        fn a_truncated_value_is_an_error(entries in any_entries(1..4), cut in any::<prop::sample::Index>()) {
             let bytes = encode(&entries).unwrap();
             prop_assert!(decode::<Vec<Entry>>(&bytes[..cut.index(bytes.len())]).is_err());
         }

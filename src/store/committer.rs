@@ -70,7 +70,7 @@ pub struct CommittedBatch {
     pub entries: Vec<DeliveredEntry>,
 }
 
-/// The only writer of the journal and of the item dictionary. Its in-memory state (items, event
+/// The only writer of the journal and of the item dictionary. The in-memory state (items, event
 /// ids, aliases, consents) is derived from the journal, so it agrees with the journal after any
 /// restart.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Committer {
         }
         let stored_ids = event_id_file::read_and_remove(store.dir(), window_start, end);
         let ids_unread_from = if stored_ids.is_some() { end } else { window_start };
-        dedup.restore(stored_ids.unwrap_or_default());
+        dedup.restore_event_ids(stored_ids.unwrap_or_default());
         let mut alias_writer = AliasWriter::default();
         alias_writer.apply(store.aliases().load()?.into_iter().map(AliasChange::Merged));
         let mut unstored_aliases = UnstoredAliases::default();
@@ -199,7 +199,7 @@ impl Committer {
         self.commit_with_watcher(requests, &mut |sync| sync())
     }
 
-    /// As [`Committer::commit`]; `watch` runs the sync of the journal.
+    /// Like [`Committer::commit`]. `watch` runs the sync of the journal.
     ///
     /// # Errors
     /// As [`Committer::commit`].
@@ -252,7 +252,8 @@ impl Committer {
             receipt.offset = offset;
             receipts.push(receipt);
         }
-        let (new_ids, new_aliases, new_consents) = (new_ids.finish(), new_aliases.finish(), new_consents.finish());
+        let (new_ids, new_aliases, new_consents) =
+            (new_ids.into_new_ids(), new_aliases.finish(), new_consents.finish());
         let first_written = self.store.journal().append_with_watcher(&entries, self.durability, watch)?;
         debug_assert_eq!(first_written, first, "the committer is the journal's only writer");
         self.dedup.commit_batch(new_ids, offset);
@@ -281,8 +282,8 @@ impl Committer {
         self.store.has_failed()
     }
 
-    /// The error that a request receives if its commit panicked. As after any failed commit, call
-    /// [`Committer::recover`] before the next commit.
+    /// The error that a request receives if its commit panicked. Call [`Committer::recover`] before
+    /// the next commit, as after any failed commit.
     #[must_use]
     pub fn error_after_panic(&self) -> StoreError {
         StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
@@ -358,7 +359,7 @@ impl Committer {
     pub fn prepare_for_shutdown(&mut self) -> Result<(), StoreError> {
         self.persist_indexes()?;
         let from = self.dedup.window_start(self.next);
-        if let Err(error) = event_id_file::write_ids(self.store.dir(), from, self.next, self.dedup.ids()) {
+        if let Err(error) = event_id_file::write_ids(self.store.dir(), from, self.next, self.dedup.ids_by_offset()) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the event ids could not be stored; the next start reads them from the journal"
@@ -384,8 +385,8 @@ impl Committer {
 
 fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), StoreError> {
     match entry {
-        Entry::Erase(erasure) => store.erasures().begin(offset, erasure),
-        Entry::Expire(expiry) => store.expiries().begin(offset, expiry),
+        Entry::Erase(erasure) => store.erasures().record_begun(offset, erasure),
+        Entry::Expire(expiry) => store.expiries().record_begun(offset, expiry),
         _ => Ok(()),
     }
 }

@@ -75,7 +75,7 @@ impl Store {
     /// the old database. All clones of the store use the new database; writers pause briefly at the
     /// end. If the process dies, one of the two databases remains and contains every acknowledged
     /// write. `observe` receives the number of copied or compared bytes and an estimate of the
-    /// total. If it returns `Break`, nothing changes and the result is `None`.
+    /// total. If `observe` returns `Break`, the store stays unchanged and the result is `None`.
     ///
     /// # Errors
     /// [`StoreError::InsufficientDiskSpace`] if the disk has too little free space,
@@ -206,7 +206,7 @@ impl DatabaseCopier<'_> {
     fn copy_all(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let mut pairs = 0_u64;
         for name in self.old.db.tree_names() {
-            let (from, to) = (self.old.tree(&name)?, self.new.tree(&name)?);
+            let (from, to) = (self.old.open_tree(&name)?, self.new.open_tree(&name)?);
             for pair in KeyValueIter::new(from.iter(), self.old.path()) {
                 let (key, value) = pair?;
                 self.copied += (key.len() + value.len()) as u64;
@@ -234,7 +234,7 @@ impl DatabaseCopier<'_> {
     /// Copies the current values of the given positions.
     fn copy_positions(&self, positions: &BTreeSet<WritePosition>) -> Result<(), StoreError> {
         for (name, key) in positions {
-            let (from, to) = (self.old.tree(name)?, self.new.tree(name)?);
+            let (from, to) = (self.old.open_tree(name)?, self.new.open_tree(name)?);
             match self.old.get(&from, key)? {
                 Some(value) => self.new.insert(&to, key, value)?,
                 None => self.new.remove(&to, key)?,
@@ -249,7 +249,7 @@ fn count_live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     if engine.write_tracker.live_bytes().is_none() {
         let (grown, mut bytes) = (engine.write_tracker.grown_bytes(), 0);
         for name in engine.db.tree_names() {
-            for pair in KeyValueIter::new(engine.tree(&name)?.iter(), engine.path()) {
+            for pair in KeyValueIter::new(engine.open_tree(&name)?.iter(), engine.path()) {
                 let (key, value) = pair?;
                 bytes += (key.len() + value.len()) as u64;
             }

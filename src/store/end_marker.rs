@@ -50,7 +50,7 @@ impl EndMarker {
     }
 
     /// Records that every entry before `end` is on the disk.
-    pub(crate) fn advance(&self, end: Offset) {
+    pub(crate) fn advance_to(&self, end: Offset) {
         // The caller gets no error, because the entries themselves are on the disk.
         if let Err(error) = self.file.write_all_at(&encode_end(end), 0) {
             tracing::warn!(path = %self.path.display(), %error, "the journal's end could not be recorded; a later truncation may stay undetected");
@@ -83,8 +83,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let marker = EndMarker::open(dir.path()).unwrap();
         assert_eq!(marker.end_at_open(), Ok(None));
-        marker.advance(7);
-        marker.advance(300);
+        marker.advance_to(7);
+        marker.advance_to(300);
         assert_eq!(EndMarker::open(dir.path()).unwrap().end_at_open(), Ok(Some(300)));
         let whole = std::fs::read(marker.path()).unwrap();
         for bit in 0..whole.len() * 8 {

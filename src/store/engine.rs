@@ -1,8 +1,8 @@
-//! Opens, reads, writes and syncs the embedded database. After a failed write, the engine rejects
-//! further writes.
+//! Opens, reads, writes and syncs the embedded database. After a failed write, the
+//! engine rejects further writes.
 
 use super::end_marker::EndMarker;
-use super::key_value_iter::{catch_database_panic, failed, panic_error};
+use super::key_value_iter::{catch_database_panic, convert_database_error, panic_error};
 use super::write_tracker::WriteTracker;
 use super::{Durability, StoreError, StoreOptions, journal_records, migrations, sync_directory};
 use crate::domain::Offset;
@@ -53,8 +53,8 @@ pub(crate) struct Engine {
     /// The overflow files that the engine has already synced. The database writes overflow files
     /// without a sync.
     synced_overflow_files: Mutex<BTreeSet<OsString>>,
-    /// Whether a write or a sync has failed. The kernel may have dropped the data, so later writes
-    /// cannot be trusted.
+    /// Whether a write or a sync has failed. The kernel may have dropped the data,
+    /// so later writes cannot be trusted.
     failed: AtomicBool,
 }
 
@@ -170,7 +170,11 @@ impl Engine {
     ///
     /// # Errors
     /// Any database error; the engine then counts as failed.
-    pub(crate) fn replace(&self, tree: &sled::Tree, values: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+    pub(crate) fn replace_values(
+        &self,
+        tree: &sled::Tree,
+        values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
         let (mut batch, mut written) = (sled::Batch::default(), Vec::with_capacity(values.len()));
         for (key, value) in values {
             let old = self.get(tree, &key)?;
@@ -199,7 +203,7 @@ impl Engine {
 
     /// Converts a database error and adds the path.
     pub(crate) fn database_error(&self, action: &'static str, source: sled::Error) -> StoreError {
-        failed(action, &self.path, source)
+        convert_database_error(action, &self.path, source)
     }
 
     /// Directory of the database's files.
@@ -219,14 +223,15 @@ impl Engine {
     ///
     /// # Errors
     /// Any database error.
-    pub(crate) fn tree(&self, name: &[u8]) -> Result<sled::Tree, StoreError> {
+    pub(crate) fn open_tree(&self, name: &[u8]) -> Result<sled::Tree, StoreError> {
         catch_database_panic(&self.path, || {
             self.db.open_tree(name).map_err(|source| self.database_error("opening", source))
         })
     }
 
     /// Checks that the log file in the directory is still the file that the engine has open.
-    /// Otherwise the engine counts as failed, because its writes would reach a removed file.
+    /// Otherwise the engine counts as failed, because its writes would reach a
+    /// removed file.
     ///
     /// # Errors
     /// [`StoreError::FilesRemoved`].
@@ -292,7 +297,7 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
                 retries -= 1;
                 std::thread::sleep(pause);
             }
-            Ok(Err(source)) => return Err(failed("opening", path, source)),
+            Ok(Err(source)) => return Err(convert_database_error("opening", path, source)),
             Err(panic) => return Err(panic_error(path, panic.as_ref())),
         }
     }

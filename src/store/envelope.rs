@@ -103,7 +103,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_detected(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), index in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        fn opening_a_value_with_a_flipped_bit_fails(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), index in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let mut value = seal_payload(&key, &payload);
             let index = index.index(value.len());
             value[index] ^= 1 << bit;
@@ -111,7 +111,7 @@ mod tests {
         }
 
         #[test]
-        fn a_wrong_key_is_detected(payload in any::<Vec<u8>>(), a in any::<u32>(), b in any::<u32>()) {
+        fn opening_a_value_under_a_wrong_key_fails(payload in any::<Vec<u8>>(), a in any::<u32>(), b in any::<u32>()) {
             prop_assume!(a != b);
             prop_assert!(open_value(&b.to_be_bytes(), &seal_payload(&a.to_be_bytes(), &payload)).is_err());
         }

@@ -68,7 +68,7 @@ impl Store {
             true
         })?;
         self.sync(Durability::PowerLoss)?;
-        self.erasures().finish(due)?;
+        self.erasures().record_finished(due)?;
         Ok(summary)
     }
 }

@@ -70,7 +70,7 @@ impl ErasedUserDigest {
 
 /// The erasures of a store. An erasure in progress has the layout `w ‖ offset → envelope(erasure)`.
 /// A finished erasure has the layout `d ‖ digest of the id → envelope(time of the request)`. Each
-/// pending task has a key without a value.
+/// pending follow-up task has a key without a value.
 #[derive(Debug, Clone)]
 pub struct ErasureTree {
     store: Store,
@@ -86,7 +86,7 @@ impl ErasureTree {
     ///
     /// # Errors
     /// Any I/O or database error.
-    pub fn begin(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
+    pub fn record_begun(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
         let engine = self.store.lock_for_writing()?;
         let key = erasure_key(offset);
         let mut envelope = ChecksummedEnvelope::with_capacity(64);
@@ -113,12 +113,12 @@ impl ErasureTree {
     ///
     /// # Errors
     /// Any I/O or database error.
-    pub fn finish(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
+    pub fn record_finished(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
         let digests: Vec<_> = done
             .iter()
             .map(|(_, erasure)| (ErasedUserDigest::from_user_id(&erasure.user_id), erasure.timestamp))
             .collect();
-        self.record_erased(&digests)?;
+        self.record_erased_users(&digests)?;
         let engine = self.store.lock_for_writing()?;
         engine.insert(&engine.erasures, PendingTask::Compaction.task_key(), &[])?;
         if done.iter().any(|(_, erasure)| erasure.unlearn) {
@@ -150,7 +150,7 @@ impl ErasureTree {
     ///
     /// # Errors
     /// Any I/O or database error.
-    pub fn record_erased(&self, erased: &[(ErasedUserDigest, Timestamp)]) -> Result<(), StoreError> {
+    pub fn record_erased_users(&self, erased: &[(ErasedUserDigest, Timestamp)]) -> Result<(), StoreError> {
         let engine = self.store.lock_for_writing()?;
         for (user, requested_at) in erased {
             let key = [&[FINISHED_PREFIX], &user.0[..]].concat();
@@ -211,9 +211,9 @@ mod tests {
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let erasure = |user: &str| UserErasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };
         let all = [(7, erasure("ann")), (300, erasure("bob"))];
-        all.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
+        all.iter().for_each(|(offset, erasure)| store.erasures().record_begun(*offset, erasure).unwrap());
         assert_eq!(store.erasures().in_progress().unwrap(), all);
-        store.erasures().finish(&all[..1]).unwrap();
+        store.erasures().record_finished(&all[..1]).unwrap();
         assert_eq!(store.erasures().in_progress().unwrap(), all[1..]);
         // The expected digest is the output of `printf ann | sha256sum`.
         assert_eq!(

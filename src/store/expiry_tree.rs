@@ -29,7 +29,7 @@ impl ExpiryTree {
     ///
     /// # Errors
     /// Any I/O or database error.
-    pub fn begin(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
+    pub fn record_begun(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
         self.set_last_begun(expiry)?;
         self.put_expiry(&expiry_key(offset), expiry)
     }
@@ -79,7 +79,7 @@ impl ExpiryTree {
     ///
     /// # Errors
     /// Any I/O or database error.
-    pub fn finish(&self, done: &[(Offset, Expiry)]) -> Result<(), StoreError> {
+    pub fn record_finished(&self, done: &[(Offset, Expiry)]) -> Result<(), StoreError> {
         let engine = self.store.lock_for_writing()?;
         engine.insert(&engine.erasures, PendingTask::Compaction.task_key(), &[])?;
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &expiry_key(*offset)))?;
@@ -113,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     /// Any read or write error; the expiries stay in progress.
-    pub fn remove_expired(&self, due: &[(Offset, Expiry)]) -> Result<u64, StoreError> {
+    pub fn remove_expired_entries(&self, due: &[(Offset, Expiry)]) -> Result<u64, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(0) };
         for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
@@ -159,8 +159,8 @@ mod tests {
         let due = store.expiries().in_progress().unwrap();
         assert_eq!(due, [(100, expiry(50))]);
         committer.persist_indexes().unwrap();
-        assert_eq!(store.remove_expired(&due).unwrap(), 25);
-        assert_eq!(store.remove_expired(&due).unwrap(), 0, "repeating the removal changes nothing");
+        assert_eq!(store.remove_expired_entries(&due).unwrap(), 25);
+        assert_eq!(store.remove_expired_entries(&due).unwrap(), 0, "repeating the removal changes nothing");
         for (offset, entry) in store.journal().read_entries(0, 200).unwrap() {
             let is_removed = offset < 50 && offset % 2 == 0;
             assert_eq!(
@@ -170,7 +170,7 @@ mod tests {
             );
         }
         assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(50)));
-        store.expiries().finish(&due).unwrap();
+        store.expiries().record_finished(&due).unwrap();
         assert_eq!(store.expiries().in_progress().unwrap(), []);
         assert!(store.erasures().is_pending(PendingTask::Compaction).unwrap());
         assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);

@@ -106,7 +106,7 @@ impl Journal {
         self.append_with_watcher(entries, durability, &mut |sync| sync())
     }
 
-    /// As [`Journal::append`]; `watch` runs the sync.
+    /// Like [`Journal::append`]. `watch` runs the sync.
     ///
     /// # Errors
     /// As [`Journal::append`].
@@ -128,7 +128,7 @@ impl Journal {
         watch(&|| engine.sync(durability))?;
         let end = first + entries.len() as Offset;
         if durability == Durability::PowerLoss {
-            engine.end_marker.advance(end);
+            engine.end_marker.advance_to(end);
         }
         engine.end_offset.store(end, Ordering::Release);
         Ok(first)
@@ -274,7 +274,7 @@ fn replace_record(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), S
         split_into_pieces(record).map(|(piece, bytes)| (PieceKey { first, piece }.to_bytes().to_vec(), Some(bytes)));
     // If a key is in both lists, the map keeps the written value.
     let values: BTreeMap<_, _> = removed.chain(written).collect();
-    engine.replace(&engine.journal, values.into_iter().collect())
+    engine.replace_values(&engine.journal, values.into_iter().collect())
 }
 
 fn remove_record(engine: &Engine, first: Offset) -> Result<(), StoreError> {

@@ -28,9 +28,10 @@ impl KeyValueIter {
             return None;
         }
         let (path, pairs) = (&self.path, &mut self.pairs);
-        let pair =
-            catch_database_panic(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source)))
-                .transpose();
+        let pair = catch_database_panic(path, || {
+            next(pairs).transpose().map_err(|source| convert_database_error("reading", path, source))
+        })
+        .transpose();
         self.ended = !matches!(pair, Some(Ok(_)));
         pair
     }
@@ -63,7 +64,7 @@ pub(super) fn catch_database_panic<T>(
 }
 
 /// Converts an error of the database. A checksum failure becomes the same error as a panic.
-pub(super) fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
+pub(super) fn convert_database_error(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
     match source {
         sled::Error::Corruption { .. } => StoreError::DatabaseDamaged {
             path: path.to_owned(),

@@ -179,7 +179,7 @@ impl Store {
         Self::open_data_dir(dir.as_ref(), options, false)
     }
 
-    /// Opens the store of a data directory that already contains one.
+    /// Opens the existing store of a data directory.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if the directory has no store, otherwise as [`Store::open`].
@@ -462,7 +462,7 @@ impl Store {
         let end = engine.journal_end();
         engine.sync(durability)?;
         if durability == Durability::PowerLoss {
-            engine.end_marker.advance(end);
+            engine.end_marker.advance_to(end);
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ enum ModelTestOp {
     Drop(prop::sample::Index),
     /// Compacts the database.
     Compact,
-    /// Starts a compaction and cancels it.
+    /// Starts a compaction and then cancels it.
     CancelCompaction,
     /// Writes a backup, as a file if true, restores it and continues there.
     Restore(bool),

@@ -34,7 +34,7 @@ impl SessionTree {
         Self { store }
     }
 
-    /// Returns the user's record, if there is one.
+    /// Returns the user's record, if the user has a record.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] if the value is damaged, or any database error.

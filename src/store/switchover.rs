@@ -122,7 +122,7 @@ impl Store {
         event_id_file::remove_event_id_file(&shared.dir)?;
         // If the process dies after this step, the recorded end may be lower than the old journal's
         // end. This is harmless.
-        EndMarker::open(&shared.dir)?.advance(end);
+        EndMarker::open(&shared.dir)?.advance_to(end);
         let new = prepare_next_database_path(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
         activate_database(&shared.dir, &new)?;

@@ -31,7 +31,7 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
 }
 
 /// Any entry, occasionally larger than a page of the database.
-pub(super) fn entry() -> impl Strategy<Value = Entry> {
+pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(EventKind::View), Just(EventKind::Purchase), ".{0,8}".prop_map(EventKind::Custom)];
     let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
     let ids =
@@ -99,8 +99,8 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
 }
 
 /// A sequence of entries.
-pub(super) fn entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
-    proptest::collection::vec(entry(), count)
+pub(super) fn any_entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
+    proptest::collection::vec(any_entry(), count)
 }
 
 /// Flips a bit of a stored value directly in the database.
@@ -110,7 +110,7 @@ pub(super) fn flip_bit(tree: &sled::Tree, key: &[u8], index: usize) {
     tree.insert(key, value).unwrap();
 }
 
-/// Copies a directory to a temporary one.
+/// Copies a directory to a temporary directory.
 pub(super) fn copy_directory(dir: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     copy_files(dir, to.path());

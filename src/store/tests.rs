@@ -98,7 +98,7 @@ fn an_unfinished_log_snapshot_does_not_damage_the_next_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
-    // This is the state after the process is killed.
+    // The copied files are the state after the process is killed.
     let killed = super::testing::copy_directory(dir.path());
     let again = super::testing::copy_directory(killed.path());
     Store::open(again.path(), &StoreOptions::default()).unwrap().close().unwrap();

@@ -31,7 +31,7 @@ macro_rules! span {
 }
 pub(crate) use span;
 
-/// The layer that collects spans. It must be the innermost layer of the subscriber.
+/// The layer that collects spans. This layer must be the innermost layer of the subscriber.
 pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Errors of starting the span export.

@@ -6,7 +6,7 @@ use tracing::Span;
 use super::{SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// Stub of the exporter for a build without the feature `otel`. It has no values.
+/// Stub of the exporter for a build without the feature `otel`. The type has no values.
 #[derive(Debug)]
 pub enum DisabledExporter {}
 

@@ -32,7 +32,7 @@ pub struct IngestHandle {
     pub(in crate::actors) committer: Addr<CommitterActor>,
     pub(in crate::actors) aliases: Arc<UserAliases>,
     pub(in crate::actors) consents: Arc<UserConsents>,
-    /// The consent of users who have not recorded one.
+    /// The consent of users who have not recorded a consent.
     pub(in crate::actors) default_consent: Consent,
     pub(in crate::actors) watermarks: Watermarks,
     /// The largest learner lag at which events are accepted.

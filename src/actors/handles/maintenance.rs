@@ -117,7 +117,7 @@ impl MaintenanceHandle {
             .map_err(MaintenanceError::Store)?;
         // The database buffers its last writes, and the process exits without closing it.
         self.store.sync(Durability::PowerLoss)?;
-        self.model.checkpoint().await
+        self.model.write_checkpoint().await
     }
 
     /// Waits until all derived state contains the entry at `offset`, and stores that state.
@@ -140,7 +140,12 @@ impl MaintenanceHandle {
     ///
     /// # Errors
     /// The error of the journal. In this case, no data is erased.
-    pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, RequestError> {
+    pub async fn request_erasure(
+        &self,
+        user_id: String,
+        unlearn: bool,
+        timestamp: Timestamp,
+    ) -> Result<Offset, RequestError> {
         let permit = self.ingest.try_admit(1)?;
         let receipt =
             self.ingest.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;

@@ -39,7 +39,7 @@ impl ModelHandle {
     /// # Errors
     /// [`MaintenanceError::NoRestorePoint`] if a rollback names an offset without a restore point,
     /// or the error of the journal. The model is then unchanged.
-    pub async fn apply(
+    pub async fn apply_operation(
         &self,
         operation: ModelOperation,
         cause: ModelChangeCause,
@@ -74,7 +74,7 @@ impl ModelHandle {
     ///
     /// # Errors
     /// [`MaintenanceError::Checkpoint`] if it could not be written.
-    pub async fn checkpoint(&self) -> Result<Offset, MaintenanceError> {
+    pub async fn write_checkpoint(&self) -> Result<Offset, MaintenanceError> {
         let written = self.learner.send(WriteCheckpoint).await.map_err(|_| RequestError::ActorStopped("learner"))?;
         written.map_err(MaintenanceError::Checkpoint)
     }

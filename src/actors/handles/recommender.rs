@@ -92,7 +92,8 @@ impl RecommenderHandle {
         Ok(record.map(|record| hidden.items_hidden_at(&record.sequence.steps, now)).unwrap_or_default())
     }
 
-    /// The session record of a user: the stored one, or the one that a live session would store.
+    /// The session record of a user: the stored record, or the record that a live session would
+    /// store.
     pub(super) async fn session_record(&self, user: String) -> Result<Option<SessionRecord>, RequestError> {
         let (reply, record) = oneshot::channel();
         let busy = || RequestError::Busy(AdmissionFull { limit: self.admission_limit });

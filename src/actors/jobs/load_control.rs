@@ -132,7 +132,7 @@ mod tests {
 
     /// Runs the controller against a learner that applies `capacity << halvings` entries per
     /// interval. Returns the largest lag, the last lag and the last number of halvings.
-    fn simulate(arrivals: &[u64], capacity: u64, max_halvings: u8) -> (u64, u64, u8) {
+    fn simulate_load(arrivals: &[u64], capacity: u64, max_halvings: u8) -> (u64, u64, u8) {
         let (mut controller, mut delivered, mut learned, mut halvings) = (LoadController::default(), 0, 0, 0);
         let (mut pending, mut largest): (Vec<(Offset, u8)>, u64) = (Vec::new(), 0);
         for arrived in arrivals {
@@ -165,20 +165,20 @@ mod tests {
         // For two minutes, events arrive four times as fast as the learner processes them at full
         // share. Then no events arrive.
         let load: Vec<_> = (0..400).map(|second| if second < 120 { 2_000 } else { 0 }).collect();
-        let (largest, last, _) = simulate(&load[..120], 500, 6);
+        let (largest, last, _) = simulate_load(&load[..120], 500, 6);
         assert!(largest < 20_000 && last < 10_000, "{largest} {last}");
-        let (_, last, halvings) = simulate(&load, 500, 6);
+        let (_, last, halvings) = simulate_load(&load, 500, 6);
         assert_eq!((last, halvings), (0, 0));
         // If no reduction is permitted, the lag grows with the load.
-        assert!(simulate(&load[..120], 500, 0).0 > 150_000);
+        assert!(simulate_load(&load[..120], 500, 0).0 > 150_000);
     }
 
     #[test]
     fn light_load_and_short_bursts_do_not_change_the_training_share() {
         let light: Vec<_> = vec![400; 300];
-        assert_eq!(simulate(&light, 500, 6).2, 0);
+        assert_eq!(simulate_load(&light, 500, 6).2, 0);
         let bursts: Vec<_> = (0..300).map(|second| if second % 60 == 0 { 900 } else { 10 }).collect();
-        assert_eq!(simulate(&bursts, 500, 6).2, 0);
+        assert_eq!(simulate_load(&bursts, 500, 6).2, 0);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The removal job: erases users on request and removes entries that are older than their
 //! retention.
 //!
-//! Both follow the same steps. First, a journal entry requests the removal. Then the system stores
-//! all derived state past this entry. Then the job removes the entries. The store lists pending
-//! removals, so the next start resumes an interrupted removal.
+//! Erasures and expiries follow the same steps. First, a journal entry requests the removal. Then
+//! the system stores all derived state past this entry. Then the job removes the entries. The store
+//! lists pending removals, so the next start resumes an interrupted removal.
 
 use std::time::{Duration, Instant};
 
@@ -111,14 +111,14 @@ async fn expire_pending(system: &System) -> Result<(), MaintenanceError> {
     let Some((last, newest)) = pending.last().cloned() else { return Ok(()) };
     system.maintenance.persist_derived_state_through(last, RUN_INTERVAL).await?;
     let (journal, expiries) = (store.clone(), pending.clone());
-    let entries = run_blocking(move || Ok(journal.remove_expired(&expiries)?)).await?;
+    let entries = run_blocking(move || Ok(journal.remove_expired_entries(&expiries)?)).await?;
     // The sessions are expired after the journal, because a session that is loaded again reads the
     // journal.
     let mut sessions = 0;
     for (_, expiry) in &pending {
         sessions += system.maintenance.expire_sessions(expiry).await?;
     }
-    run_blocking(move || Ok(store.expiries().finish(&pending)?)).await?;
+    run_blocking(move || Ok(store.expiries().record_finished(&pending)?)).await?;
     system.metrics.expired_entries.increment(entries);
     tracing::info!(entries, sessions, timestamp = newest.timestamp, "expired entries were removed");
     Ok(())

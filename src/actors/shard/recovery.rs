@@ -42,7 +42,7 @@ impl ShardActor {
     }
 
     /// Recovers if the store was reopened, because records from before the reopening may be lost.
-    /// Also retries a recovery that failed earlier.
+    /// This method also retries a recovery that failed earlier.
     pub(super) fn recover_after_reopening(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.context.store, self.context.number.0);
         let generation = store.generation()?;
@@ -61,7 +61,7 @@ impl ShardActor {
         }
     }
 
-    /// Stops all session actors and delivers the journal's tail to new ones.
+    /// Stops all session actors, and delivers the journal's tail to new session actors.
     pub(super) fn recover(&mut self) {
         self.context.metrics.live_sessions.decrement(self.active_sessions.len() as f64);
         self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(StopSession));

@@ -29,12 +29,12 @@ pub(super) fn learner_loader(
     mut preload: Option<CheckpointPreload>,
 ) -> impl FnMut() -> Result<Learner, StartError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
-    let training = BackgroundWorker::start(
+    let training = BackgroundWorker::start_thread(
         || span!("training"),
         metrics.training_seconds.clone(),
         metrics.panics.with_label(ActorKind::Training).clone(),
     );
-    let clustering = BackgroundWorker::start(
+    let clustering = BackgroundWorker::start_thread(
         || span!("clustering"),
         metrics.clustering_seconds.clone(),
         metrics.panics.with_label(ActorKind::Candidates).clone(),

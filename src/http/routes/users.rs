@@ -147,7 +147,7 @@ pub(in crate::http) async fn erase_user(
         return Err(Problem::invalid_parameter("unlearn", detail));
     }
     let ids = api.system.inspection.ids_of_user(&user);
-    let offset = api.system.maintenance.erase(user, unlearn, api.clock.now()).await?;
+    let offset = api.system.maintenance.request_erasure(user, unlearn, api.clock.now()).await?;
     api.recommendations.remove_cached_rankings(&ids);
     let gone = api.system.maintenance.wait_for_erasure(&ids, MAX_ERASURE_WAIT).await;
     let learned = if unlearn {

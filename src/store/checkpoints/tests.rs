@@ -196,15 +196,15 @@ fn the_pretrained_state_can_only_be_set_before_the_first_entry() {
 }
 
 #[test]
-fn keep_latest_keeps_the_last_written_checkpoints_regardless_of_offset() {
+fn keep_last_written_ignores_the_offsets_of_checkpoints() {
     let (_dir, checkpoints) = checkpoints(usize::MAX);
     for offset in [5, 9, 7, 5] {
         write_payload(&checkpoints, offset, b"payload");
         // Some file systems store file times only with this precision.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    checkpoints.keep_latest(2).unwrap();
+    checkpoints.keep_last_written(2).unwrap();
     assert_eq!(checkpoints.offsets().unwrap(), [5, 7]);
-    checkpoints.keep_latest(2).unwrap();
+    checkpoints.keep_last_written(2).unwrap();
     assert_eq!(checkpoints.offsets().unwrap(), [5, 7]);
 }

@@ -54,13 +54,13 @@ impl EventIdWindow {
     }
 
     /// Restores stored ids with the offsets of their entries, ascending.
-    pub(super) fn restore(&mut self, ids: VecDeque<(Offset, EventIdDigest)>) {
+    pub(super) fn restore_event_ids(&mut self, ids: VecDeque<(Offset, EventIdDigest)>) {
         self.seen.extend(ids.iter().map(|(_, id)| id));
         self.order = ids;
     }
 
     /// The ids in the window with the offsets of their entries, ascending.
-    pub(super) fn ids(&self) -> impl Iterator<Item = (Offset, EventIdDigest)> {
+    pub(super) fn ids_by_offset(&self) -> impl Iterator<Item = (Offset, EventIdDigest)> {
         self.order.iter().copied()
     }
 
@@ -102,7 +102,7 @@ impl DedupBatch<'_> {
     }
 
     /// Returns the new ids, for [`EventIdWindow::commit_batch`].
-    pub(super) fn finish(self) -> Vec<(Offset, EventIdDigest)> {
+    pub(super) fn into_new_ids(self) -> Vec<(Offset, EventIdDigest)> {
         self.ids
     }
 }

@@ -35,7 +35,7 @@ fn database_directory_names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Size of all keys and values, counted one by one.
+/// Size of all keys and values. The function reads every pair to count it.
 fn count_pair_bytes(store: &Store) -> u64 {
     let db = &store.engine().unwrap().db;
     let pairs = db.tree_names().into_iter().flat_map(|name| db.open_tree(name).unwrap().iter().map(Result::unwrap));

@@ -1,4 +1,4 @@
-use super::super::testing::{copy_directory, entries, event, flip_bit};
+use super::super::testing::{any_entries, copy_directory, event, flip_bit};
 use super::super::{Store, StoreOptions};
 use super::*;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn the_journal_matches_a_vector_and_survives_reopening(
-        appends in proptest::collection::vec((entries(0..12), any::<bool>()), 0..12),
+        appends in proptest::collection::vec((any_entries(0..12), any::<bool>()), 0..12),
         from in 0_usize..100, count in 0_usize..100,
     ) {
         let (_dir, store) = temp_store();
@@ -168,7 +168,7 @@ fn no_page_of_a_long_journal_becomes_an_overflow_file() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn tombstones_replace_unwanted_entries(appends in proptest::collection::vec(entries(1..300), 1..4), every in 1..5_u64, until in 0..600_u64) {
+    fn tombstones_replace_unwanted_entries(appends in proptest::collection::vec(any_entries(1..300), 1..4), every in 1..5_u64, until in 0..600_u64) {
         let (_dir, store) = temp_store();
         let journal = store.journal();
         for entries in &appends {

@@ -115,7 +115,7 @@ pub(in crate::http) async fn write_checkpoint(
     api: Data<ApiState>,
     _: Json<EmptyBody>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(json!({ "offset": api.system.model.checkpoint().await? })))
+    Ok(HttpResponse::Ok().json(json!({ "offset": api.system.model.write_checkpoint().await? })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +172,7 @@ pub(in crate::http) async fn recluster_items(api: Data<ApiState>, _: Json<EmptyB
 
 /// Applies an operation that an operator requested.
 pub(in crate::http) async fn apply_model_operation(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
-    let offset = api.system.model.apply(act, ModelChangeCause::Operator, api.clock.now()).await?;
+    let offset = api.system.model.apply_operation(act, ModelChangeCause::Operator, api.clock.now()).await?;
     tracing::info!(offset, act = act.name(), "an operator changed the model");
     Ok(offset)
 }
