@@ -9,7 +9,7 @@ use sequor::recommender::{
 };
 use std::error::Error;
 
-fn event(user: &str, item: &str, seconds: i64) -> Event {
+fn view_event(user: &str, item: &str, seconds: i64) -> Event {
     Event {
         event_id: None,
         user_id: user.to_owned(),
@@ -32,14 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let [user, item, seconds] = fields.as_slice() else {
                     return Err(format!("not `user,item,seconds`: {line}").into());
                 };
-                recording.add_event(&event(user, item, seconds.parse()?), &kinds);
+                recording.add_event(&view_event(user, item, seconds.parse()?), &kinds);
             }
         }
         None => {
             for step in 0..4_000_i64 {
                 let user = step % 400;
                 recording.add_event(
-                    &event(&format!("user{user}"), &format!("item{}", (step / 400 + user) % 30), step),
+                    &view_event(&format!("user{user}"), &format!("item{}", (step / 400 + user) % 30), step),
                     &kinds,
                 );
             }

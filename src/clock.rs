@@ -38,8 +38,8 @@ impl Clock {
         Self(ClockSource::Manual { start: now, now: Arc::new(AtomicI64::new(now)) })
     }
 
-    /// The wall-clock time in milliseconds since 1970. This time can go back when the system clock
-    /// is adjusted.
+    /// The wall-clock time in milliseconds since 1970. The wall-clock time can go back when the
+    /// system clock is adjusted.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
@@ -51,7 +51,8 @@ impl Clock {
         }
     }
 
-    /// The time since this clock was created, for measuring durations. This time never goes back.
+    /// The time since this clock was created, for measuring durations. The elapsed time never goes
+    /// back.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_of_a_manual_clock_move_together() {
+    fn clones_of_a_manual_clock_show_the_same_time() {
         let clock = Clock::manual(5);
         let other = clock.clone();
         clock.advance(10);

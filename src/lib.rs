@@ -1,4 +1,4 @@
-//! Sequor: a real-time recommender daemon. Its recommender is also usable as a library.
+//! Sequor: a real-time recommender daemon. The recommender is also usable as a library.
 //!
 //! A tour from the bottom up. A module imports only modules that are listed before it:
 //!

@@ -50,7 +50,8 @@ pub use crate::registries::ItemDictionary;
 use crate::domain::Entry;
 use crate::learner::{ClusteringResult, LearnerState, StateHistory, StateHistoryError, TrainingOutcome, similar_items};
 
-/// An in-memory recommender. It is deterministic: the same events and settings give the same lists.
+/// An in-memory recommender. The recommender is deterministic: the same events and settings give
+/// the same lists.
 ///
 /// Training and clustering run on the calling thread, at training boundaries (every
 /// `learning.interval` events).
@@ -171,7 +172,7 @@ impl Recommender {
 mod tests {
     use super::*;
 
-    fn view(step: i64) -> Event {
+    fn view_event(step: i64) -> Event {
         Event {
             event_id: None,
             user_id: format!("user{}", step % 5),
@@ -191,7 +192,7 @@ mod tests {
         let mut read_once = Recommender::new(LearnerConfig::default()).unwrap();
         for step in 0..120 {
             for recommender in [&mut often_read, &mut read_once] {
-                recommender.learn(&view(step)).unwrap();
+                recommender.learn(&view_event(step)).unwrap();
             }
             assert_eq!(often_read.recommend("user1", &request), often_read.recommend("user1", &request));
         }

@@ -171,13 +171,13 @@ impl Clusters {
 
     /// Items of a cluster, in ascending order.
     #[must_use]
-    pub fn members(&self, cluster: usize) -> &[ItemIx] {
+    pub fn items_in_cluster(&self, cluster: usize) -> &[ItemIx] {
         self.members.get(cluster).map_or(&[], Vec::as_slice)
     }
 
     /// Centroid of a cluster, `(dimension)`.
     #[must_use]
-    pub fn centroid(&self, cluster: usize) -> Option<&[f32]> {
+    pub fn centroid_of(&self, cluster: usize) -> Option<&[f32]> {
         self.centroids.chunks_exact(self.dimension.max(1)).nth(cluster)
     }
 
@@ -229,7 +229,7 @@ mod tests {
         let even = clusters.cluster_of(0, &[]);
         assert!((0..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) == even));
         assert!((1..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) != even));
-        assert_eq!(clusters.members(0).len() + clusters.members(1).len(), 40);
+        assert_eq!(clusters.items_in_cluster(0).len() + clusters.items_in_cluster(1).len(), 40);
     }
 
     #[test]
@@ -253,6 +253,6 @@ mod tests {
     #[test]
     fn a_single_item_forms_its_own_cluster() {
         let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1).unwrap();
-        assert_eq!(clusters.members(0), [0]);
+        assert_eq!(clusters.items_in_cluster(0), [0]);
     }
 }

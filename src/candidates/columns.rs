@@ -146,8 +146,8 @@ impl EvidenceColumn {
 /// A feature column: a non-negative property of a candidate other than its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureColumn {
-    /// Number of target events on the item by users whose steps did not yet contain the item. This
-    /// is about the number of sessions with the item.
+    /// Number of target events on the item by users whose steps did not yet contain the item. The
+    /// count is close to the number of sessions with the item.
     SessionCount,
     /// Number of journal entries since the last target event or dismissal of the item.
     EventsSinceLastSeen,

@@ -27,8 +27,8 @@ struct NgramContext {
 /// items of a context.
 ///
 /// Every update of a context multiplies its weights by 0.9. A full context evicts the follower with
-/// the smallest weight. Two contexts with equal hashes share their followers. This is rare and only
-/// adds noise.
+/// the smallest weight. Two contexts with equal hashes share their followers. Equal hashes are rare
+/// and only add noise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NgramSource {
     buckets: PagedVec<Arc<Vec<NgramContext>>, 64>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// One row of the matrix: a bounded list of items with exponentially decaying weights.
 ///
-/// Decay does not change the stored weights. It increases the unit by which a new weight is
+/// Decay does not change the stored weights. Decay increases the unit by which new weights are
 /// multiplied, so the stored old weights become relatively smaller.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionRow {

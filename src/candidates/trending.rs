@@ -46,8 +46,8 @@ pub struct ItemCounts {
     pub hour: f32,
     /// Number of target events, decayed with a half-life of 5,000 journal entries.
     pub day: f32,
-    /// Number of target events by users whose steps did not yet contain the item. This is about the
-    /// number of sessions with the item.
+    /// Number of target events by users whose steps did not yet contain the item. The count is
+    /// close to the number of sessions with the item.
     pub sessions: u32,
     /// Journal entry at which the item was first counted.
     pub first: u64,

@@ -91,7 +91,7 @@ pub enum ItemOperation {
     Put(Item),
     /// Changes some attributes of the item. A deleted item stays deleted.
     Patch(ItemPatch),
-    /// Deletes the item. It is not recommended until a `Put` adds it again.
+    /// Deletes the item. A deleted item is not recommended until a `Put` adds it again.
     Delete,
 }
 

@@ -55,8 +55,8 @@ impl UserSequence {
     ///
     /// - The new `session_id` is that of the sequence with the last step.
     ///
-    /// - A session that was joined from two keeps the offset of the one that started it. If that
-    ///   start is no longer stored, it keeps the smaller offset of the two current sessions.
+    /// - The new `session_start` is that of the sequence whose step starts the merged current session.
+    ///   If no stored step starts that session, it is the smaller `session_start` of both.
     pub fn merge(&mut self, other: &Self, idle_gap_ms: i64) {
         if other.steps.is_empty() {
             return;

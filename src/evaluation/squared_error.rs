@@ -12,8 +12,8 @@ pub struct SquaredError {
 }
 
 impl SquaredError {
-    /// Adds the predicted and the actual value of a step. The recent mean is an exponential moving
-    /// average over about the last `window` steps.
+    /// Adds the predicted and the actual value of a step. The mean over recent steps is an
+    /// exponential moving average over about the last `window` steps.
     ///
     /// ```
     /// let mut error = sequor::evaluation::SquaredError::default();

@@ -69,7 +69,7 @@ pub fn inspect(
 ) -> RankingInspection {
     let (mut user, mut workspace) = (SequenceState::restore(sequence.clone(), None), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden_state_vectors(snapshot, &mut user, params, &mut workspace);
-    let affinity: SourceAffinity = snapshot.affinities.get(sequence.session_start);
+    let affinity: SourceAffinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     snapshot.scorer().score(&mut user, SessionIx::MAX, &affinity, params, &mut workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best_candidates(request.limit, |_| true, &mut ranked);

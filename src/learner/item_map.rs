@@ -52,14 +52,15 @@ pub fn compute_item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap 
     let mut clusters_by_size = Vec::new();
     if let Some(clusters) = snapshot.clusters.as_deref() {
         let mut by_size: Vec<usize> = (0..clusters.len()).collect();
-        by_size.sort_unstable_by_key(|cluster| (std::cmp::Reverse(clusters.members(*cluster).len()), *cluster));
+        by_size
+            .sort_unstable_by_key(|cluster| (std::cmp::Reverse(clusters.items_in_cluster(*cluster).len()), *cluster));
         clusters_by_size.extend(by_size.into_iter().take(max_points / 2).filter_map(|cluster| {
-            let members = clusters.members(cluster);
+            let members = clusters.items_in_cluster(cluster);
             Some((
                 cluster,
                 members.len(),
                 best(&mut members.iter().copied(), TOP_ITEMS_PER_CLUSTER),
-                clusters.centroid(cluster)?,
+                clusters.centroid_of(cluster)?,
             ))
         }));
     }

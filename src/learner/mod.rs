@@ -1,8 +1,8 @@
 //! The online learner, and recommendations from the model that it learns.
 //!
 //! The learner applies journal entries in order, evaluates the model on each event before it trains
-//! on the event, and publishes snapshots. It has no threads and reads no clock, so the daemon's
-//! actors and `replay` use the same code.
+//! on the event, and publishes snapshots. The learner has no threads and reads no clock, so the
+//! daemon's actors and `replay` use the same code.
 
 mod attribution;
 mod background_jobs;

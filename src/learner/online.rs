@@ -1,5 +1,5 @@
-//! The online learner: applies journal entries in order. It evaluates the model on each event
-//! before it trains on the event.
+//! The online learner: applies journal entries in order. The learner evaluates the model on each
+//! event before it trains on the event.
 
 mod event;
 mod monitoring;
@@ -42,8 +42,8 @@ pub struct LearnerDeps {
     pub state_history: Box<dyn StateHistory>,
 }
 
-/// The online learner, which applies journal entries one by one. It is deterministic: the same
-/// entries and settings give the same state.
+/// The online learner, which applies journal entries one by one. The learner is deterministic: the
+/// same entries and settings give the same state.
 pub struct Learner {
     state: LearnerState,
     dictionary: Arc<ItemDictionary>,
@@ -58,8 +58,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Creates a learner. It continues from `state`, the state of a checkpoint, or starts at
-    /// `first`, the first entry of the journal, optionally with a pretrained network.
+    /// Creates a learner. The learner continues from `state`, the state of a checkpoint, or starts
+    /// at `first`, the first entry of the journal, optionally with a pretrained network.
     ///
     /// A state that was learned under other settings is discarded. If the journal no longer
     /// contains its first entries (`first > 0`), the catalog and the vocabulary of that state are
@@ -208,7 +208,7 @@ impl Learner {
     pub fn report(&self) -> LearningReport {
         LearningReport {
             hits_by_source: self.monitoring.hits_by_source(),
-            live_by_source: self.monitoring.live_by_source(),
+            live_by_source: self.monitoring.live_metrics_by_source(),
             ..self.state.report()
         }
     }

@@ -5,8 +5,8 @@ use crate::nn::{NetworkSettings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A network that was trained before the first entry of the journal. Its items have the first item
-/// numbers, in order.
+/// A network that was trained before the first entry of the journal. The items of the network have
+/// the first item numbers, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainedNetwork {
     names: Vec<Arc<str>>,

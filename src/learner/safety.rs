@@ -14,9 +14,9 @@ pub struct SafetySettings {
     /// disables the rule.
     pub quality_drop: f64,
     /// Relative rise of the loss that triggers a rollback. The rule compares the short-term loss
-    /// (about the last 10 trainings) with the long-term loss (1,000 trainings). It also triggers if
-    /// half of the mini-batches have a loss or gradient that is not finite. 0 or 1.1..=100; 0
-    /// disables the rule.
+    /// (about the last 10 trainings) with the long-term loss (1,000 trainings). The rule also
+    /// triggers if half of the mini-batches have a loss or gradient that is not finite. 0 or
+    /// 1.1..=100; 0 disables the rule.
     pub loss_rise: f64,
     /// Number of tests before the quality rule applies. The loss rule applies after a hundredth as
     /// many trainings. 100..=1,000,000.
@@ -102,8 +102,8 @@ impl SafetySettings {
     /// ascending order.
     ///
     /// The model is rolled back to the last restore point at which it was healthy. If there is no
-    /// such point, or if the watchdog rolled back recently, learning is paused. It resumes for a
-    /// trial ([`Self::decide_trial`]), or when an operator resumes it.
+    /// such point, or if the watchdog rolled back recently, learning is paused. Learning resumes
+    /// for a trial ([`Self::decide_trial`]), or when an operator resumes it.
     ///
     /// # Errors
     /// The error of `points`, which is called only if a rollback is needed.
@@ -225,7 +225,7 @@ mod tests {
 
     const RESTORE_POINTS: [Offset; 4] = [5_000, 10_000, 15_000, 20_000];
 
-    fn decide(
+    fn decide_with_restore_points(
         settings: &SafetySettings,
         health: &ModelHealth,
         past: &[(Offset, ModelChange)],
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn decide_by_default(health: &ModelHealth) -> Vec<(ModelOperation, ModelChangeCause)> {
-        decide(&SafetySettings::default(), health, &[], &RESTORE_POINTS)
+        decide_with_restore_points(&SafetySettings::default(), health, &[], &RESTORE_POINTS)
     }
 
     #[test]
@@ -321,8 +321,10 @@ mod tests {
         // During a trial the watchdog does not roll back.
         let is_degraded = simulate_degradation(24_000, 17_000, None, 5.0, 0);
         let trial = [(20_000, change(ModelOperation::Resume, ModelChangeCause::Quality))];
-        assert_eq!(decide(&settings, &is_degraded, &trial, &RESTORE_POINTS), []);
-        assert!(!decide(&settings, &is_degraded, &[(18_000, trial[0].1)], &RESTORE_POINTS).is_empty());
+        assert_eq!(decide_with_restore_points(&settings, &is_degraded, &trial, &RESTORE_POINTS), []);
+        assert!(
+            !decide_with_restore_points(&settings, &is_degraded, &[(18_000, trial[0].1)], &RESTORE_POINTS).is_empty()
+        );
     }
 
     #[test]
@@ -330,8 +332,9 @@ mod tests {
         let earlier_rollback =
             |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
         let is_degraded = simulate_degradation(20_000, 17_000, None, 5.0, 0);
-        let decide_by_default =
-            |past: &[_], points: &[_]| decide(&SafetySettings::default(), &is_degraded, past, points);
+        let decide_by_default = |past: &[_], points: &[_]| {
+            decide_with_restore_points(&SafetySettings::default(), &is_degraded, past, points)
+        };
         let rollback = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
         assert_eq!(
             decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &RESTORE_POINTS),
@@ -350,7 +353,15 @@ mod tests {
     fn zero_thresholds_disable_the_watchdog() {
         let off = SafetySettings { quality_drop: 0.0, loss_rise: 0.0, ..SafetySettings::default() };
         off.check().unwrap();
-        assert_eq!(decide(&off, &simulate_degradation(20_000, 17_000, None, 50.0, 4), &[], &RESTORE_POINTS), []);
+        assert_eq!(
+            decide_with_restore_points(
+                &off,
+                &simulate_degradation(20_000, 17_000, None, 50.0, 4),
+                &[],
+                &RESTORE_POINTS
+            ),
+            []
+        );
         let error = SafetySettings { quality_drop: 1.5, ..off }.check().unwrap_err();
         assert_eq!(error.to_string(), "safety.quality_drop = 1.5: allowed are 0, or 0.05..=1");
     }

@@ -103,7 +103,7 @@ impl Scorer<'_> {
             None => weights.top_items(query, MAX_NETWORK_CANDIDATES, scratch),
             Some(clusters) => {
                 let probed = clusters.nearest_clusters(query, self.cluster_settings.probes);
-                let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
+                let members = probed.iter().flat_map(|cluster| clusters.items_in_cluster(*cluster).iter().copied());
                 let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
                 weights.top_items_among(query, members.chain(newer), MAX_NETWORK_CANDIDATES, scratch)
             }
@@ -116,7 +116,8 @@ impl Scorer<'_> {
         let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
-        let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(MAX_NETWORK_CANDIDATES);
+        let members =
+            clusters.items_in_cluster(clusters.cluster_of(last, embedding)).iter().rev().take(MAX_NETWORK_CANDIDATES);
         members.map(|&item| (item, weights.logit(query, item))).collect()
     }
 }

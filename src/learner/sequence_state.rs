@@ -121,8 +121,8 @@ impl SequenceState {
 }
 
 /// Whether a hidden state can be continued with `weights`. The version with which the state started
-/// must be recent enough. It must also not be newer than `weights`, which happens if a reader still
-/// has an older snapshot.
+/// must be recent enough. The version must also not be newer than `weights`, which happens if a
+/// reader still has an older snapshot.
 fn is_hidden_state_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }

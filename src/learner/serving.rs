@@ -246,7 +246,7 @@ pub fn recommend_for_sequence(
 ) -> RankedAnswer {
     let user = &mut SequenceState::restore(sequence.clone(), None);
     let scorer = snapshot.scorer();
-    let affinity = snapshot.affinities.get(sequence.session_start);
+    let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let steps = &sequence.steps;
     let mut seen = request.hidden.items_hidden_at(steps, request.now);
     if request.exclude_seen {

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::hash::Hasher;
 
 /// Index of the latest sessions with their owners. Neighbour search and replay identify sessions by
-/// number. This index finds the sessions of an erased user and the sessions with expired events. It
-/// keeps as many sessions as neighbour search and replay.
+/// number. This index finds the sessions of an erased user and the sessions with expired events.
+/// The index keeps as many sessions as neighbour search and replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionOwnerIndex {
     /// Sessions in the order of their first events.
@@ -31,8 +31,8 @@ struct OwnedSession {
 }
 
 /// Hashes a user id to the same number on every machine. Two users have the same hash with
-/// probability 2⁻⁶⁴. In this case, erasing one user also removes the sessions of the other user
-/// from neighbour search and replay.
+/// probability 2⁻⁶⁴. If two users have the same hash, erasing one user also removes the sessions of
+/// the other user from neighbour search and replay.
 fn hash_user_id(user: &str) -> u64 {
     let mut hasher = SipHasher24::new();
     hasher.write(user.as_bytes());

@@ -20,7 +20,7 @@ impl SourceAffinities {
     const SLOT_COUNT: u64 = 1 << 16;
 
     /// Stores the affinity of the session whose first event is at offset `session_start`.
-    pub fn set(&mut self, session_start: Offset, affinity: SourceAffinity) {
+    pub fn set_affinity(&mut self, session_start: Offset, affinity: SourceAffinity) {
         let slot = (session_start % Self::SLOT_COUNT) as usize;
         self.slots.grow(slot + 1, Default::default);
         if let Some(entry) = self.slots.get_mut(slot) {
@@ -30,7 +30,7 @@ impl SourceAffinities {
 
     /// Returns the affinity of the session whose first event is at offset `session_start`.
     #[must_use]
-    pub fn get(&self, session_start: Offset) -> SourceAffinity {
+    pub fn affinity_of_session(&self, session_start: Offset) -> SourceAffinity {
         let entry = self.slots.get((session_start % Self::SLOT_COUNT) as usize);
         entry
             .filter(|(owner, _)| *owner == session_start)
@@ -46,11 +46,11 @@ mod tests {
     fn a_session_whose_slot_was_overwritten_has_the_default_affinity() {
         let mut affinities = SourceAffinities::default();
         let affinity = SourceAffinity { repeat_rate: 0.5, ..SourceAffinity::default() };
-        affinities.set(3, affinity);
+        affinities.set_affinity(3, affinity);
         let published = affinities.clone();
-        affinities.set(3 + SourceAffinities::SLOT_COUNT, SourceAffinity::default());
-        assert_eq!(affinities.get(3), SourceAffinity::default());
-        assert_eq!(published.get(3), affinity, "a snapshot does not change");
-        assert_eq!(published.get(4), SourceAffinity::default());
+        affinities.set_affinity(3 + SourceAffinities::SLOT_COUNT, SourceAffinity::default());
+        assert_eq!(affinities.affinity_of_session(3), SourceAffinity::default());
+        assert_eq!(published.affinity_of_session(3), affinity, "a snapshot does not change");
+        assert_eq!(published.affinity_of_session(4), SourceAffinity::default());
     }
 }

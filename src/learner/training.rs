@@ -151,9 +151,10 @@ impl OnlineTraining {
         self.learning_rate = rate;
     }
 
-    /// Replaces the network by the network of `earlier`; sessions and items stay. Neither may have
-    /// a pending training. `boundary` is the number of the last boundary. The version of the
-    /// weights increases by at least `refresh_after`, so that all hidden states are recomputed.
+    /// Replaces the network by the network of `earlier`; sessions and items stay. Neither of the
+    /// two networks may have a pending training. `boundary` is the number of the last boundary. The
+    /// version of the weights increases by at least `refresh_after`, so that all hidden states are
+    /// recomputed.
     pub fn roll_back(&mut self, earlier: Self, boundary: u64, refresh_after: u64) {
         self.version_offset += refresh_after;
         let version = boundary + self.version_offset;
@@ -198,7 +199,8 @@ impl OnlineTraining {
         self.changed_attributes.push((item, attributes));
     }
 
-    /// Adds a new item. Its initial embedding is the mean of the embeddings of `similar`.
+    /// Adds a new item. The initial embedding of the new item is the mean of the embeddings of
+    /// `similar`.
     pub fn add_new_item(&mut self, item: ItemIx, similar: Vec<ItemIx>) {
         self.new_items.push((item, similar));
     }
@@ -274,7 +276,7 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Waits for the pending training to end. Its weights come into use at the next boundary.
+    /// Waits for the pending training to end. The new weights come into use at the next boundary.
     ///
     /// # Errors
     /// [`JobLost`] if the training job panicked.

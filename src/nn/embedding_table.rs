@@ -38,14 +38,14 @@ impl EmbeddingTable {
         self.width
     }
 
-    fn stride(&self) -> usize {
+    fn values_per_row(&self) -> usize {
         self.width * (1 + self.state_per_weight)
     }
 
     /// Grows the table to at least `len` rows. `fill` initialises each new row; it receives the row
     /// number and the zeroed row.
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
-        let chunk = ROWS_PER_CHUNK * self.stride();
+        let chunk = ROWS_PER_CHUNK * self.values_per_row();
         self.chunks.resize_with(len.max(self.len).div_ceil(ROWS_PER_CHUNK), || vec![0.0; chunk]);
         for row in self.len..len {
             self.len = row + 1;
@@ -62,7 +62,7 @@ impl EmbeddingTable {
         if row >= self.len {
             return None;
         }
-        let start = row % ROWS_PER_CHUNK * self.stride();
+        let start = row % ROWS_PER_CHUNK * self.values_per_row();
         self.chunks.get(row / ROWS_PER_CHUNK)?.get(start..start + self.width)
     }
 
@@ -73,7 +73,7 @@ impl EmbeddingTable {
         if row >= self.len {
             return None;
         }
-        let (stride, width) = (self.stride(), self.width);
+        let (stride, width) = (self.values_per_row(), self.width);
         let start = row % ROWS_PER_CHUNK * stride;
         self.chunks.get_mut(row / ROWS_PER_CHUNK)?.get_mut(start..start + stride).map(|row| row.split_at_mut(width))
     }
@@ -125,7 +125,7 @@ impl EmbeddingTable {
     pub(super) fn is_consistent(&self, width: usize, state_per_weight: usize) -> bool {
         (self.width, self.state_per_weight) == (width, state_per_weight)
             && self.chunks.len() == self.len.div_ceil(ROWS_PER_CHUNK)
-            && self.chunks.iter().all(|chunk| chunk.len() == ROWS_PER_CHUNK * self.stride())
+            && self.chunks.iter().all(|chunk| chunk.len() == ROWS_PER_CHUNK * self.values_per_row())
     }
 
     /// Allocates the list of changed rows, which is not serialised. The caller must call this after

@@ -33,12 +33,12 @@ pub(super) struct MatrixView<'a> {
 impl<'a> MatrixView<'a> {
     /// Views a slice as a contiguous row-major matrix of `rows × columns` values.
     pub(super) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self::strided(data, rows, columns, columns)
+        Self::from_strided_rows(data, rows, columns, columns)
     }
 
     /// Views a slice as a `rows × columns` matrix whose rows are the first `columns` of every
     /// `stride` values.
-    pub(super) fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub(super) fn from_strided_rows(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
@@ -206,7 +206,7 @@ kernel! {
 pub(super) fn transpose_copy<'a>(out: &'a mut Vec<f32>, matrix: MatrixView<'_>, stride: usize) -> MatrixView<'a> {
     out.resize(matrix.columns * stride, 0.0);
     transpose_into(out, stride, matrix.data, matrix.rows, matrix.columns, matrix.row_stride);
-    MatrixView::strided(out, matrix.columns, matrix.rows, stride)
+    MatrixView::from_strided_rows(out, matrix.columns, matrix.rows, stride)
 }
 
 #[cfg(test)]
@@ -226,12 +226,12 @@ mod tests {
             let (a, b) = (matrix_values(rows * a_stride, 1), matrix_values(depth * b_stride, 2));
             let before = matrix_values(rows * stride, 3);
             let mut transposed_a = Vec::new();
-            transpose_copy(&mut transposed_a, MatrixView::strided(&a, rows, depth, a_stride), rows + 5);
-            let plain = MatrixView::strided(&a, rows, depth, a_stride);
-            let transposed_view = MatrixView::strided(&transposed_a, depth, rows, rows + 5).transposed();
+            transpose_copy(&mut transposed_a, MatrixView::from_strided_rows(&a, rows, depth, a_stride), rows + 5);
+            let plain = MatrixView::from_strided_rows(&a, rows, depth, a_stride);
+            let transposed_view = MatrixView::from_strided_rows(&transposed_a, depth, rows, rows + 5).transposed();
             for (a_view, add) in [(plain, false), (plain, true), (transposed_view, true)] {
                 let mut out = before.clone();
-                matmul(&mut out, stride, a_view, MatrixView::strided(&b, depth, columns, b_stride), add);
+                matmul(&mut out, stride, a_view, MatrixView::from_strided_rows(&b, depth, columns, b_stride), add);
                 for row in 0..rows {
                     for column in 0..columns {
                         let sum: f32 = (0..depth).map(|k| a[row * a_stride + k] * b[k * b_stride + column]).sum();

@@ -134,8 +134,8 @@ impl NegativeSampler {
         /// 2⁻⁵³, which scales 53 random bits to [0, 1).
         const SCALE_OF_53_BITS: f64 = 1.0 / 9_007_199_254_740_992.0;
         let stratum = total as f64 / draws as f64;
-        // The search for the next item starts at the tree node of the previous draw. It moves up
-        // one level when it leaves the children of a node.
+        // The search for the next item starts at the tree node of the previous draw. The search
+        // moves up one tree level when it leaves the children of a node.
         let (mut level, mut node, mut weight_before) = (0, 0, 0_u64);
         for draw in 0..draws {
             let fraction = (rng.next_u64() >> 11) as f64 * SCALE_OF_53_BITS;

@@ -55,7 +55,7 @@ struct LogitAdjustments {
     /// Sorted pairs of a session and the column of one of its targets.
     session_columns: Vec<(u64, usize)>,
     /// Columns of items that are targets of the batch but were not drawn as negatives, if
-    /// `in_batch` is off; else empty. They are masked as negatives.
+    /// `in_batch` is off; else empty. These columns are masked, so they are not negatives.
     targets_only: Vec<usize>,
     /// logQ correction of each column, to subtract from the logits of the column.
     corrections: Vec<f32>,
@@ -186,8 +186,8 @@ impl OutputHeads {
             query[hidden] = 1.0;
         }
         resize_without_clearing(&mut self.d_queries, examples * width);
-        // The matrix product writes the gradients of the columns up to the bias. The other values
-        // start at zero: the rest of these rows, and the rows of the other slots.
+        // The matrix product writes the gradient rows of the columns up to the bias. The remaining
+        // values of these rows and the rows of all other slots start at zero.
         resize_without_clearing(&mut columns.values, columns.slots.rows().len() * width);
         let (written, non_columns) = columns.values.split_at_mut(self.columns * width);
         non_columns.fill(0.0);
@@ -215,14 +215,14 @@ impl OutputHeads {
         let settings = &*parameters.settings;
         let (hidden, width, columns) = (settings.hidden, output_row_width(settings.hidden), self.columns);
         let scale = 1.0 / batch.targets.len() as f32;
-        let weights = MatrixView::strided(&self.weights, columns, hidden + 1, width);
+        let weights = MatrixView::from_strided_rows(&self.weights, columns, hidden + 1, width);
         let mut loss = 0.0;
         let blocks =
             self.queries.chunks(EXAMPLES_PER_BLOCK * width).zip(self.d_queries.chunks_mut(EXAMPLES_PER_BLOCK * width));
         let examples = batch.targets.chunks(EXAMPLES_PER_BLOCK).zip(self.target_columns.chunks(EXAMPLES_PER_BLOCK));
         for (block, ((queries, d_queries), (targets, target_columns))) in blocks.zip(examples).enumerate() {
             let lanes = targets.len().next_multiple_of(EXAMPLES_PER_VECTOR);
-            let queries = MatrixView::strided(queries, targets.len(), hidden + 1, width);
+            let queries = MatrixView::from_strided_rows(queries, targets.len(), hidden + 1, width);
             let transposed_queries = transpose_copy(&mut self.transposed, queries, lanes);
             resize_without_clearing(&mut self.logits, columns * lanes);
             matmul(&mut self.logits, lanes, weights, transposed_queries, false);
@@ -245,7 +245,7 @@ impl OutputHeads {
                 settings.bpr_regularisation,
                 scale,
             );
-            let gradient = MatrixView::strided(&self.logits, columns, targets.len(), lanes);
+            let gradient = MatrixView::from_strided_rows(&self.logits, columns, targets.len(), lanes);
             matmul(d_queries, width, gradient.transposed(), weights, false);
             matmul(d_weights, width, gradient, queries, block > 0);
         }
@@ -269,8 +269,10 @@ impl OutputHeads {
         }
         let layout = &*parameters.layout;
         let (matrix, bias) = (&parameters.dense[layout.interest.clone()], parameters.dense[layout.interest_bias.start]);
-        let (matrix, queries) =
-            (MatrixView::new(matrix, hidden, hidden), MatrixView::strided(&self.queries, examples, hidden, width));
+        let (matrix, queries) = (
+            MatrixView::new(matrix, hidden, hidden),
+            MatrixView::from_strided_rows(&self.queries, examples, hidden, width),
+        );
         resize_without_clearing(&mut self.interest_queries, examples * hidden);
         resize_zeroed(&mut self.d_interest_queries, examples * hidden);
         matmul(&mut self.interest_queries, hidden, queries, matrix, false);
@@ -303,8 +305,9 @@ impl OutputHeads {
 /// Probability that an item is a column of the batch, `1 − e^(−λ)` (Poisson), where λ is the
 /// expected number of its draws, `expected`.
 ///
-/// An item has one column however often it was drawn. This probability is therefore the Q of the
-/// logQ correction. For `expected` below 0.02, a second-order series avoids cancellation.
+/// An item has one column however often it was drawn. The probability that the item has a column is
+/// therefore the Q of the logQ correction. For `expected` below 0.02, a second-order series avoids
+/// cancellation.
 #[inline(always)]
 fn sampling_probability(expected: f32) -> f32 {
     if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - exp(-expected) }

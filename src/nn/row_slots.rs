@@ -42,7 +42,7 @@ impl RowSlots {
     }
 
     /// Returns the slot of a row, or `None` if the row has none.
-    pub(super) fn find(&self, row: u32) -> Option<usize> {
+    pub(super) fn slot_of(&self, row: u32) -> Option<usize> {
         self.slot_of_row.get(row as usize).filter(|slot| **slot != NO_SLOT).map(|slot| *slot as usize)
     }
 
@@ -70,8 +70,8 @@ mod tests {
         slots.reset(10);
         assert_eq!([7, 3, 7, 9].map(|row| slots.get_or_assign(row).unwrap()), [0, 1, 0, 2]);
         assert_eq!(slots.get_or_assign(10), None);
-        assert_eq!((slots.rows(), slots.find(3), slots.find(4)), (&[7, 3, 9][..], Some(1), None));
+        assert_eq!((slots.rows(), slots.slot_of(3), slots.slot_of(4)), (&[7, 3, 9][..], Some(1), None));
         slots.reset(12);
-        assert_eq!((slots.find(7), slots.get_or_assign(11)), (None, Some(0)));
+        assert_eq!((slots.slot_of(7), slots.get_or_assign(11)), (None, Some(0)));
     }
 }

@@ -28,17 +28,17 @@ pub enum LossKind {
 
 /// How training treats the other targets of the same session: as negatives of an example or not.
 ///
-/// These targets occur in the batch of the example far more often than their popularity predicts.
+/// Targets of the same session occur in a batch far more often than their popularity predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionTargetHandling {
-    /// The other targets of the session are masked, so they are no negatives. This is the best
+    /// The other targets of the session are masked, so they are no negatives. Masking is the best
     /// choice if sessions browse among similar items.
     Masked,
     /// The other targets of the session are negatives that occur in the batch with certainty, like
     /// the example's own target. Training omits the logQ correction of all these targets, so the
-    /// sampled partition function estimates the full one without bias. This is the best choice if
-    /// the order of the items in a session matters, for example if sessions repeat themselves.
+    /// sampled partition function estimates the full one without bias. `Certain` is the best choice
+    /// if the order of the items in a session matters, for example if sessions repeat themselves.
     Certain,
     /// The other targets of the session are ordinary negatives.
     Negatives,
@@ -109,9 +109,9 @@ pub struct NetworkSettings {
     /// Dropout rate of the input in training, in [0, 0.95]. Each training window has one dropout
     /// mask.
     pub input_dropout: f32,
-    /// Dropout rate of the output of every layer in training, in [0, 0.95]. It applies to the
-    /// recurrence and to the input of the next layer. Each training window has one dropout mask per
-    /// layer.
+    /// Dropout rate of the output of every layer in training, in [0, 0.95]. The dropout applies to
+    /// the recurrence and to the input of the next layer. Each training window has one dropout mask
+    /// per layer.
     pub hidden_dropout: f32,
     /// The optimiser.
     pub optimiser: OptimiserKind,

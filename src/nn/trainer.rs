@@ -324,7 +324,7 @@ fn embeddings_backward(
     attributes.slots.reset(parameters.attribute_rows.len());
     attributes.values.clear();
     for (input, gradient) in batch.inputs.iter().zip(d_inputs.chunks_exact(hidden)) {
-        if let Some(slot) = input.item.and_then(|item| items.slots.find(item)) {
+        if let Some(slot) = input.item.and_then(|item| items.slots.slot_of(item)) {
             add_scaled_dispatched(&mut items.values[slot * width..][..hidden], 1.0, gradient);
         }
         let boundary = input.starts_session.then(|| parameters.layout.session_start.clone());

@@ -243,7 +243,7 @@ impl Weights {
     /// Computes the hidden state after `inputs`, oldest first, from the initial state. Recomputes
     /// the state of a session with newer weights.
     #[must_use]
-    pub fn replay(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
+    pub fn hidden_state_after(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
         let mut state = self.initial_state();
         inputs.iter().for_each(|input| self.advance(&mut state, input, scratch));
         state

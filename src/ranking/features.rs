@@ -10,8 +10,8 @@ use crate::candidates::{
 /// the feature columns.
 pub const ITEM_FEATURE_COUNT: usize = 2 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT;
 /// Number of features of the query context. Three features per evidence column: the log total
-/// weight, the largest share feature of a candidate, and the session's [`SourceAffinity`]. Then the
-/// feature columns of the last item and the session features.
+/// weight, the largest share feature of a candidate, and the session's [`SourceAffinity`]. The
+/// feature columns of the last item and the session features follow.
 pub const CONTEXT_FEATURE_COUNT: usize = 3 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT + SESSION_FEATURE_COUNT;
 /// Number of context features that describe the session.
 const SESSION_FEATURE_COUNT: usize = 8;

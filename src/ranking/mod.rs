@@ -1,9 +1,10 @@
 //! Ranking: turns candidates into a ranked list.
 //!
 //! A [`RankingWorkspace`] per thread gathers the candidates of a query from the counting sources
-//! and the network, and keeps a few hundred. It then computes the [`RankingFeatures`] of these
-//! candidates and scores them with the [`Ranker`]. Training is prequential: the learner scores the
-//! candidates, reads the rank of the target item, and then trains the ranker on the same workspace.
+//! and the network, and keeps a few hundred. The workspace then computes the [`RankingFeatures`] of
+//! the candidates and scores the candidates with the [`Ranker`]. Training is prequential: the
+//! learner scores the candidates, reads the rank of the target item, and then trains the ranker on
+//! the same workspace.
 //!
 //! - `features`, `normaliser`: candidate and context features, brought to one scale
 //! - `ranker`: the online listwise ranker

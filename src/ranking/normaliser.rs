@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn normalised_features_have_zero_mean_and_equal_spread() {
         let mut normaliser = FeatureNormaliser::default();
-        // Feature f of candidate c is 10·f ± (0.1 + f). Its mean is 10·f and its standard deviation
-        // 0.1 + f.
+        // Feature f of candidate c is 10·f ± (0.1 + f). Feature f has mean 10·f and standard
+        // deviation 0.1 + f.
         let value =
             |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
         let raw = (0..8).map(|c| std::array::from_fn(|f| value(c, f))).collect();

@@ -158,7 +158,7 @@ mod tests {
     use crate::domain::{ItemOperation, SourceName};
     use proptest::prelude::*;
 
-    fn candidate(item: ItemIx) -> Candidate {
+    fn candidate_of_item(item: ItemIx) -> Candidate {
         Candidate { item, score: -(item as f32), source: SourceName::Trending }
     }
 
@@ -191,7 +191,7 @@ mod tests {
             ..EligibilityRules::new(&catalog, 0)
         };
         let mut selection = ResultSelection::new(rules, 10, 10);
-        (0..10).for_each(|item| selection.add_ranked(candidate(item)));
+        (0..10).for_each(|item| selection.add_ranked(candidate_of_item(item)));
         // Items 1 and 2 are excluded, 3 is seen, 0 and 7 are unavailable, and the prices of 6, 8
         // and 9 are too high.
         assert_eq!(
@@ -212,10 +212,10 @@ mod tests {
         );
         // Items 4 (category a) and 3 (no category) fill the list. Item 5 (category b) follows the
         // list. Item 8 is a second item of category a.
-        [4, 3, 5, 8].into_iter().for_each(|item| selection.add_ranked(candidate(item)));
+        [4, 3, 5, 8].into_iter().for_each(|item| selection.add_ranked(candidate_of_item(item)));
         assert_eq!(selection.removal_counts(), RemovalCounts::default());
         let (answer, rest) = selection.into_parts();
-        assert_eq!((answer, rest), (vec![candidate(4), candidate(3)], vec![candidate(5)]));
+        assert_eq!((answer, rest), (vec![candidate_of_item(4), candidate_of_item(3)], vec![candidate_of_item(5)]));
     }
 
     proptest! {
@@ -233,7 +233,7 @@ mod tests {
             let filter = price.map(|price| ItemFilter::parse(&format!("price < {price}")).unwrap());
             let rules = EligibilityRules { catalog: &catalog, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
             let mut selection = ResultSelection::new(rules, limit, 25);
-            order.iter().for_each(|item| selection.add_ranked(candidate(*item)));
+            order.iter().for_each(|item| selection.add_ranked(candidate_of_item(*item)));
             let removed = selection.removal_counts();
             let (answer, rest) = selection.into_parts();
             let all: Vec<ItemIx> = answer.iter().chain(&rest).map(|selected| selected.item).collect();

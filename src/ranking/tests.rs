@@ -112,7 +112,7 @@ fn training_reduces_the_loss_and_ranks_predictable_items_first() {
 }
 
 #[test]
-fn the_ranker_is_deterministic() {
+fn the_same_events_give_the_same_ranker() {
     let run = || {
         let mut simulation = RankerSimulation::new();
         simulation.run_sessions(3, 800);

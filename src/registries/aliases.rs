@@ -151,7 +151,7 @@ impl AliasWriter {
 pub struct AliasBatch<'l> {
     aliases: &'l UserAliases,
     into: HashMap<Arc<str>, Arc<str>>,
-    /// Ids that the batch erases. Their aliases in the table are ignored.
+    /// Ids that the batch erases. The aliases of these ids in the table are ignored.
     erased: FxHashSet<Arc<str>>,
     new: Vec<AliasChange>,
 }

@@ -16,8 +16,8 @@ pub struct ConsentRecord {
 }
 
 /// Table of the consents that users have stated, derived from the journal. The committer is the
-/// only writer, and readers take no lock. The table takes about 120 bytes per user. It never evicts
-/// a consent, because that would override the user's choice.
+/// only writer, and readers take no lock. The table takes about 120 bytes per user. The table never
+/// evicts a consent, because that would override the user's choice.
 #[derive(Debug, Default)]
 pub struct UserConsents {
     by_user: papaya::HashMap<Arc<str>, (Consent, Offset), rustc_hash::FxBuildHasher>,

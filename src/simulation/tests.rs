@@ -176,8 +176,8 @@ fn a_trend_starts_and_ends() {
 fn a_category_is_more_popular_in_its_season() {
     // With one customer, nearly all visits are by one-time visitors, who have no preferred
     // category. A year lasts two hours. The weight of the category tea over the year is 1 + 0.7
-    // sin. Its mean is 1 + 0.7 * 2 / pi = 1.45 in the first half of the year and 0.55 in the
-    // second.
+    // sin. The mean weight is 1 + 0.7 * 2 / pi = 1.45 in the first half of the year and 0.55 in the
+    // second half.
     let mut shop =
         new_shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let mut seen_visits = FxHashSet::default();

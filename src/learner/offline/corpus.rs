@@ -126,8 +126,8 @@ pub struct Corpus {
     pub item_names: Vec<Arc<str>>,
     /// The training sessions.
     pub training: Vec<Vec<Step>>,
-    /// The validation sessions, on which the best epoch is chosen. They start later than the
-    /// training sessions.
+    /// The validation sessions, on which the best epoch is chosen. Validation sessions start later
+    /// than the training sessions.
     pub validation: Vec<Vec<Step>>,
     /// The test sessions, which start later than the validation sessions.
     pub test: Vec<Vec<Step>>,
@@ -138,7 +138,7 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::EventKind;
 
-    pub(in crate::learner::offline) fn event(user: &str, item: &str, at: i64) -> Event {
+    pub(in crate::learner::offline) fn view_event(user: &str, item: &str, at: i64) -> Event {
         Event {
             event_id: None,
             user_id: user.to_owned(),
@@ -162,9 +162,10 @@ pub(super) mod tests {
         for (user, item, at) in
             [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)]
         {
-            recording.add_event(&event(user, item, at), &kinds);
+            recording.add_event(&view_event(user, item, at), &kinds);
         }
-        recording.add_event(&Event { kind: EventKind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
+        recording
+            .add_event(&Event { kind: EventKind::Custom("wink".to_owned()), ..view_event("ann", "cup", 104) }, &kinds);
         assert_eq!((recording.event_count(), recording.session_count()), (5, 3));
         assert_eq!(items_by_session(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
         assert!(recording.sessions.iter().all(|session| {
@@ -181,7 +182,7 @@ pub(super) mod tests {
         // The test session begins last but ends before the others, so its item `new` occurs early
         // in the recording.
         for (user, item) in [("a", "x"), ("b", "y"), ("c", "new"), ("c", "y"), ("c", "x"), ("a", "z"), ("b", "x")] {
-            recording.add_event(&event(user, item, 0), &EventKinds::default());
+            recording.add_event(&view_event(user, item, 0), &EventKinds::default());
         }
         let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
         assert_eq!(corpus.item_names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);

@@ -217,7 +217,8 @@ impl OfflineTraining {
         result >= self.settings.epochs || result - self.best_epoch() >= self.settings.patience
     }
 
-    /// Publishes the weights after the best epoch. Their version is the number of that epoch.
+    /// Publishes the weights after the best epoch. The version of the weights is the number of that
+    /// epoch.
     pub fn best_weights(&mut self) -> Arc<Weights> {
         let version = self.best_epoch() as u64;
         self.best.as_mut().map_or(&mut self.trainer, |best| &mut best.trainer).publish(version)

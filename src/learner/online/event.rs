@@ -237,7 +237,7 @@ impl EventPass<'_> {
             let context = QueryContext { steps: earlier, session: user.session_ix, session_start, now: self.offset };
             self.sources.learn(&context, &self.step);
         }
-        self.affinities.set(session_start, user.affinity);
+        self.affinities.set_affinity(session_start, user.affinity);
         let (params, network) = (&self.settings.sequence, &mut self.workspace.network);
         user.state.advance(self.offset, self.step, session_id, params, self.weights.as_deref(), network);
         if let Some(training) = self.training {

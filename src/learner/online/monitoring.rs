@@ -42,7 +42,7 @@ impl MonitoredCounters {
     }
 
     /// Live ranking metrics of each source alone.
-    pub(super) fn live_by_source(&self) -> [RankingMetrics; SourceName::ALL.len()] {
+    pub(super) fn live_metrics_by_source(&self) -> [RankingMetrics; SourceName::ALL.len()] {
         self.live.each_ref().map(SlidingRankingMetrics::metrics)
     }
 }

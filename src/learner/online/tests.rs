@@ -136,7 +136,7 @@ impl LearnerFixture {
     }
 
     /// Encodes the state and continues with a learner from the decoded state.
-    fn restart(mut self) -> Self {
+    fn decode_and_continue(mut self) -> Self {
         let written = self.state_bytes();
         let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
@@ -193,7 +193,7 @@ proptest! {
         whole.apply(&journal);
         let mut parts = LearnerFixture::new(small_settings(), Arc::default(), None);
         parts.apply(&journal[..at]);
-        let mut parts = parts.restart();
+        let mut parts = parts.decode_and_continue();
         prop_assert_eq!(parts.learner.next_offset(), at as u64, "the restarted learner continues at the same offset");
         parts.apply(&journal[at..]);
         prop_assert!(parts.state_bytes() == whole.state_bytes());
@@ -265,7 +265,7 @@ fn restart_does_not_change_recommendations() {
     whole.apply(&journal[..599]);
     let mut parts = LearnerFixture::new(small_settings(), Arc::default(), None);
     parts.apply(&journal[..300]);
-    let mut parts = parts.restart();
+    let mut parts = parts.decode_and_continue();
     parts.apply(&journal[300..599]);
     let recommended = |fixture: &LearnerFixture| {
         let (snapshot, mut workspace) = (fixture.learner.snapshot(), ScoringWorkspace::default());
@@ -304,7 +304,8 @@ fn new_item_starts_near_items_with_its_attributes() {
     fixture.apply(&(0..12).map(|n| put_item(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
     fixture.apply(&ring_journal(1_000));
     fixture.apply(&[put_item("new", "low")]);
-    // Apply two intervals, after which the weights contain the new item. There is no event on it.
+    // Apply two intervals, after which the weights contain the new item. There is no event on the
+    // new item.
     fixture.apply(&ring_journal(32));
     let new = fixture.dictionary.get("new").unwrap();
     let snapshot = fixture.learner.snapshot();
@@ -362,7 +363,7 @@ fn a_lost_training_fails_at_the_next_boundary_and_the_entry_can_be_skipped() {
 
     let mut without = LearnerFixture::new(small_settings(), Arc::default(), None);
     without.apply(&journal[..79]);
-    let mut without = without.restart();
+    let mut without = without.decode_and_continue();
     without.learner.skip_entry(79).unwrap();
     without.apply(&journal[80..]);
     let mut whole = LearnerFixture::new(small_settings(), Arc::default(), None);
@@ -501,7 +502,7 @@ fn erasure_removes_all_per_user_data() {
     let whole = fixture.state_bytes();
     let mut restarted = LearnerFixture::new(small_settings(), Arc::default(), None);
     restarted.apply(&entries);
-    let mut restarted = restarted.restart();
+    let mut restarted = restarted.decode_and_continue();
     restarted.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
     restarted.apply(&entries[..300]);
     assert_eq!(restarted.state_bytes(), whole);
@@ -554,9 +555,9 @@ fn expiry_removes_old_events_and_impressions() {
     let mut restarted = LearnerFixture::new(small_settings(), Arc::default(), None);
     restarted.apply(&[Entry::Impression(impression)]);
     restarted.apply(&entries);
-    let mut restarted = restarted.restart();
+    let mut restarted = restarted.decode_and_continue();
     restarted.apply(std::slice::from_ref(&expire));
-    let mut restarted = restarted.restart();
+    let mut restarted = restarted.decode_and_continue();
     restarted.apply(&entries[..300]);
     assert_eq!(restarted.state_bytes(), whole);
 }

@@ -14,7 +14,7 @@ impl Learner {
         let user = users.get_or_create(&merge.into, offset);
         if let Some(removed) = removed {
             user.merge(removed, &settings.sequence);
-            affinities.set(user.state.sequence.session_start, user.affinity);
+            affinities.set_affinity(user.state.sequence.session_start, user.affinity);
         }
     }
 
@@ -25,7 +25,7 @@ impl Learner {
         users.remove(user);
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
-            affinities.set(session_start, SourceAffinity::default());
+            affinities.set_affinity(session_start, SourceAffinity::default());
             if let Some(training) = training {
                 training.forget_session(u64::from(session));
             }

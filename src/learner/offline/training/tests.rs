@@ -1,5 +1,5 @@
 use super::super::corpus::Recording;
-use super::super::corpus::tests::event;
+use super::super::corpus::tests::view_event;
 use super::*;
 
 /// Builds a corpus whose sessions follow a ring of 200 items, so that the next item is predictable.
@@ -10,7 +10,7 @@ fn ring_corpus(settings: &OfflineSettings) -> Corpus {
         let (start, steps) = (rng.next_u64() % 200, 2 + rng.next_u64() % 30);
         for step in 0..steps {
             recording.add_event(
-                &event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0),
+                &view_event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0),
                 &EventKinds::default(),
             );
         }
@@ -84,7 +84,7 @@ fn new_rejects_a_corpus_without_two_items_or_without_a_prediction() {
     let settings = OfflineSettings::default();
     let new = |events: &[(&str, &str)]| {
         let mut recording = Recording::new(i64::MAX);
-        events.iter().for_each(|(user, item)| recording.add_event(&event(user, item, 0), &EventKinds::default()));
+        events.iter().for_each(|(user, item)| recording.add_event(&view_event(user, item, 0), &EventKinds::default()));
         let corpus = recording.into_corpus(&settings);
         OfflineTraining::new(settings.clone(), small_network(), EventKinds::default(), &corpus).map(|_| ()).unwrap_err()
     };
