@@ -105,10 +105,10 @@ impl AdminRequest {
             Self::Status => get("/admin/status"),
             Self::Sessions { user: None, limit } => get(&format!("/admin/sessions?limit={limit}")),
             Self::Sessions { user: Some(user), limit } => {
-                get(&format!("/admin/sessions?limit={limit}&user={}", encode_segment(user)))
+                get(&format!("/admin/sessions?limit={limit}&user={}", encode_path_segment(user)))
             }
-            Self::Session { user } => get(&format!("/admin/sessions/{}", encode_segment(user))),
-            Self::Item { item } => get(&format!("/admin/items/{}", encode_segment(item))),
+            Self::Session { user } => get(&format!("/admin/sessions/{}", encode_path_segment(user))),
+            Self::Item { item } => get(&format!("/admin/items/{}", encode_path_segment(item))),
             Self::Model => get("/admin/model"),
             Self::Checkpoint => post("/admin/model/checkpoint", json!({})),
             Self::Rollback { to } => {
@@ -136,7 +136,7 @@ fn parse_learning_rate(text: &str) -> Result<f32, String> {
 }
 
 /// Percent-encodes a path segment [RFC 3986, 2.1].
-fn encode_segment(name: &str) -> String {
+fn encode_path_segment(name: &str) -> String {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     name.bytes()
         .map(|byte| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -58,7 +58,7 @@ impl Backup {
         let layers = data_dir::load_settings(&self.flags)?;
         let command = format!("sequor backup {}", self.target.display());
         let store = data_dir::open_store(
-            layers.validated()?,
+            layers.validated_settings()?,
             |dir, options| Store::open_existing(dir, options),
             Some(&command),
         )?;

@@ -43,7 +43,7 @@ impl Compact {
 
     fn compact_data_dir(&self) -> anyhow::Result<CompactionSummary> {
         let layers = data_dir::load_settings(&self.flags)?;
-        let settings = layers.validated()?;
+        let settings = layers.validated_settings()?;
         data_dir::log_panics_at_debug_level();
         let open = || {
             data_dir::open_store(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"))

@@ -49,7 +49,8 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     ConsistencyReport::new(store.dir(), format, counts, damages, differences)
 }
 
-/// Describes differences that follow from changed settings. Such differences are not damage.
+/// Describes differences that follow from changed settings. Differences from changed settings are
+/// not damage.
 fn describe_differences(store: &Store, settings: &Settings, differing: &[DamageFinding]) -> Vec<String> {
     let mut differences = Vec::new();
     if store.session_rules().is_ok_and(|stored| stored.is_some_and(|stored| stored != session_rules(settings))) {

@@ -41,7 +41,7 @@ impl DaemonProcess {
     /// lines of the log.
     pub(super) fn start(flags: &RuntimeFlags, overrides: &[(&str, String)]) -> anyhow::Result<Self> {
         // Validates the settings before creating any file.
-        let settings = flags.settings_layers(&[])?.validated()?.clone();
+        let settings = flags.settings_layers(&[])?.validated_settings()?.clone();
         let (dir, temp_dir) = if flags.has_data_dir() {
             (settings.store.data_dir, None)
         } else {

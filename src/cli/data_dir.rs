@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError, StoreOptions};
 /// Loads the settings and starts logging.
 pub(super) fn load_settings(flags: &RuntimeFlags) -> anyhow::Result<SettingsLayers<Settings>> {
     let layers = flags.settings_layers(&[])?;
-    drop(flags::init_logging(&layers.validated()?.log)?);
+    drop(flags::init_logging(&layers.validated_settings()?.log)?);
     Ok(layers)
 }
 

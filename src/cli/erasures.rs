@@ -40,7 +40,7 @@ impl ListErasures {
         } else {
             let layers = data_dir::load_settings(&self.flags)?;
             let store = data_dir::open_store(
-                layers.validated()?,
+                layers.validated_settings()?,
                 |dir, options| Store::open_existing(dir, options),
                 Some("sequor erasures"),
             )?;

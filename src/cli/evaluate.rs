@@ -27,7 +27,7 @@ pub(super) struct Evaluate {
     /// that the training held out].
     #[arg(long, value_name = "FRACTION", value_parser = parse_share)]
     test: Option<f64>,
-    /// Time without events after which a new session starts, such as 30m [default: that of the
+    /// Time without events after which a new session starts, such as 30m [default: the value of the
     /// training].
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,

@@ -60,8 +60,8 @@ pub(super) struct IngestInfo {
 }
 
 impl IngestInfo {
-    /// Adds the daemon's kinds to those of a client. A client does not use the rules of these
-    /// kinds.
+    /// Adds the event kinds of the daemon to the kinds of a client. A client does not use the rules
+    /// of these kinds.
     pub(super) fn add_kinds(&self, kinds: &mut EventKinds) {
         for kind in self.kinds.iter().map(|name| EventKind::from_name(name)) {
             if kinds.id_of(&kind).is_none() {
@@ -117,7 +117,7 @@ impl EventSender {
     /// Sends a batch that contains either events or items, and retries until the daemon has
     /// answered. The daemon may receive a batch twice, so the entries must be idempotent (by event
     /// id).
-    pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
+    pub(super) fn send_batch(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
         let request = match entries.first().map(|first| &first.value) {
             Some(Entry::Item(_)) => ApiRequest::items_request(entries.iter().map(|entry| &entry.value))?,
             Some(_) => ApiRequest::events_with_consent_request(entries)?,

@@ -103,7 +103,7 @@ impl Export {
     fn export_data_dir(&self, sink: &mut impl Write) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
         let store = data_dir::open_store(
-            layers.validated()?,
+            layers.validated_settings()?,
             |dir, options| Store::open_existing(dir, options),
             Some("sequor export"),
         )?;

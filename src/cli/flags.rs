@@ -28,7 +28,7 @@ use crate::settings::{
 use crate::store::{self, CommitterSettings, JournalRetention, StoreOptions};
 use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
 
-/// Flags that override settings. They take precedence over the environment
+/// Flags that override settings. Flags take precedence over the environment
 /// (`SEQUOR_SERVER__LISTEN`), which takes precedence over the file.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct SettingFlags {
@@ -65,7 +65,7 @@ impl SettingFlags {
                 layers = layers.add_flag(key, value)?;
             }
         }
-        layers.validated()?;
+        layers.validated_settings()?;
         Ok(layers)
     }
 }
@@ -110,8 +110,8 @@ impl RuntimeFlags {
     }
 }
 
-/// Checks the settings of a section against those of a checkpoint. An explicitly set value must
-/// match the checkpoint. A default may differ, because the checkpoint's value replaces it.
+/// Checks the settings of a section against the settings of a checkpoint. An explicitly set value
+/// must match the checkpoint. A default may differ, because the checkpoint's value replaces it.
 pub(super) fn ensure_compatible<T: Serialize>(
     layers: &SettingsLayers<Settings>,
     section: &str,
@@ -122,7 +122,7 @@ pub(super) fn ensure_compatible<T: Serialize>(
     let (configured, stored) = (toml::Table::try_from(configured)?, toml::Table::try_from(stored)?);
     for (name, value) in configured.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
         let key = format!("{section}.{name}");
-        let origin = layers.origin(&key);
+        let origin = layers.origin_of_key(&key);
         if let Some(other) = stored.get(name).filter(|other| *other != value && origin != SettingOrigin::Default) {
             bail!("{key} = {value} (from {origin}): the checkpoint was made with {other}");
         }
@@ -138,12 +138,13 @@ pub(super) fn start_span_exporter(
     layers: &SettingsLayers<Settings>,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<TelemetryExporter>> {
-    let TelemetrySettings { endpoint, sample } = &layers.validated()?.telemetry;
+    let TelemetrySettings { endpoint, sample } = &layers.validated_settings()?.telemetry;
     if endpoint.is_empty() {
         return Ok(None);
     }
     let exporter = TelemetryExporter::start(endpoint, *sample, metrics.spans.clone());
-    let error_context = || format!("telemetry.endpoint = {endpoint:?} (from {})", layers.origin("telemetry.endpoint"));
+    let error_context =
+        || format!("telemetry.endpoint = {endpoint:?} (from {})", layers.origin_of_key("telemetry.endpoint"));
     exporter.with_context(error_context).map(Some)
 }
 
@@ -194,7 +195,7 @@ fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Warnings about variables of the environment that look like settings and set nothing.
+/// Warnings about environment variables that look like settings but have no effect.
 pub(super) fn environment_warnings() -> Vec<UnknownVariable> {
     unknown_variables(environment_variables().map(|(name, _)| name))
 }

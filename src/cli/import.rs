@@ -96,7 +96,7 @@ impl Import {
                 "standard input has no digest in advance: use --id-from row or columns"
             );
         }
-        let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[])?.validated()?);
+        let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[])?.validated_settings()?);
         let kind = if self.items {
             ImportKind::Items(self.format.item_format()?)
         } else {
@@ -203,7 +203,7 @@ impl Import {
         if has_forgotten_rejects {
             eprintln!("the progress file cannot hold all of them: some count as done until it is removed");
         }
-        rejects.finish(summary.taken + summary.duplicates + summary.withheld + summary.skipped)
+        rejects.ensure_no_rejects(summary.taken + summary.duplicates + summary.withheld + summary.skipped)
     }
 
     /// The target, and its name in the progress file, which includes the id of its journal. Adapts

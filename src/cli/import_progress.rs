@@ -44,7 +44,7 @@ pub(super) struct TargetProgress {
     #[serde(default)]
     rejected: LineSet,
     /// In an unfinished import with `--sort`, the number of acknowledged events in the order of
-    /// time. It counts only events that `through` and `rejected` do not mark as completed.
+    /// time. This number counts only events that `through` and `rejected` do not mark as completed.
     #[serde(default)]
     sorted: u64,
 }
@@ -65,7 +65,7 @@ pub(super) struct ImportProgress {
     acknowledged: Vec<u64>,
 }
 
-/// How a file relates to the one that was imported before.
+/// How a file relates to the file that was imported before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileHistory {
     /// The file was not imported into this target.

@@ -35,7 +35,7 @@ pub(super) struct ImportSummary {
     pub(super) duplicates: u64,
     /// Rows that were not stored because their users do not consent.
     pub(super) withheld: u64,
-    /// Rows that an earlier run had completed. They were not sent again.
+    /// Rows that an earlier run had completed. These rows were not sent again.
     pub(super) skipped: u64,
     /// Rows outside the sorting window.
     pub(super) late: u64,

@@ -33,7 +33,7 @@ impl ImportTarget {
     /// Appends a batch. Acknowledged entries are durable.
     pub(super) fn append_batch(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
         match self {
-            Self::Daemon(sender) => sender.send(&entries),
+            Self::Daemon(sender) => sender.send_batch(&entries),
             Self::Directory(directory) => directory.append_batch(entries),
         }
     }
@@ -55,7 +55,7 @@ impl DirectoryTarget {
     /// Opens the data directory in `flags`, or creates it.
     pub(super) fn open(flags: &RuntimeFlags) -> anyhow::Result<Self> {
         let layers = data_dir::load_settings(flags)?;
-        let mut settings = layers.validated()?.clone();
+        let mut settings = layers.validated_settings()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let store = data_dir::open_store(&settings, |dir, options| Store::open(dir, options), None)?;
         store.ensure_journal_id(data_dir::new_journal_id)?;

@@ -25,7 +25,7 @@ pub(super) struct KeyCommand {
 
 #[derive(Debug, Subcommand)]
 enum KeyRequest {
-    /// Create a key and print it to standard output. It is not shown again.
+    /// Create a key and print it to standard output. The key is not shown again.
     Create {
         /// Name of the key, such as its owner or application.
         name: String,
@@ -74,7 +74,7 @@ impl KeyCommand {
 }
 
 fn data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
-    Ok(flags.settings_layers(&[])?.validated()?.store.data_dir.clone())
+    Ok(flags.settings_layers(&[])?.validated_settings()?.store.data_dir.clone())
 }
 
 fn existing_data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {

@@ -273,8 +273,8 @@ impl LogFileReader {
         LogPosition { inode: self.inode, offset: self.offset, mark: position_digest(&self.preceding_bytes) }
     }
 
-    /// Whether the bytes before the offset are still those that were read. Compressed files do not
-    /// change.
+    /// Whether the file still contains the bytes that were read before the offset. Compressed files
+    /// do not change.
     fn is_intact(&self) -> io::Result<bool> {
         if self.decompressed.is_compressed {
             return Ok(true);

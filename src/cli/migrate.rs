@@ -20,7 +20,11 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
-        let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), None)?;
+        let store = data_dir::open_store(
+            layers.validated_settings()?,
+            |dir, options| Store::open_existing(dir, options),
+            None,
+        )?;
         let (dir, found) = (store.dir().display(), store.format_at_open()?);
         if found == STORE_FORMAT {
             println!("{dir} has format {STORE_FORMAT}, the current one; there is nothing to do");

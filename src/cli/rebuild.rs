@@ -48,7 +48,7 @@ pub(super) struct Rebuild {
 impl Rebuild {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
-        let mut settings = layers.validated()?.clone();
+        let mut settings = layers.validated_settings()?.clone();
         let hint = "the journal is damaged: restore a backup, or drop the damaged entries with --accept-loss";
         let store = if self.accept_loss {
             data_dir::open_store(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
@@ -202,7 +202,7 @@ pub(super) fn relearn_journal(
         let mut learner = Learner::new(config, names, None, 0, pretrained, deps)?;
         let (reply, outcome) = oneshot::channel();
         // The learner blocks its thread, while this one must pass jobs to the training and
-        // clustering workers. Therefore the learner gets a thread of its own.
+        // clustering workers. Therefore the learner runs on a separate thread.
         std::thread::spawn(move || {
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;

@@ -86,7 +86,7 @@ impl RejectReport {
         location: RowLocation,
         error: &ValidationError,
     ) -> anyhow::Result<()> {
-        self.record(file, location, error.field, serde_json::to_value(error.code)?, &error.reason)
+        self.record_row(file, location, error.field, serde_json::to_value(error.code)?, &error.reason)
     }
 
     /// Reports a row that the daemon rejected.
@@ -96,15 +96,15 @@ impl RejectReport {
         location: RowLocation,
         rejected: &SendRejection,
     ) -> anyhow::Result<()> {
-        self.record(file, location, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
+        self.record_row(file, location, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
     }
 
     /// Reports a line that exceeds the length limit.
     pub(super) fn record_too_long(&mut self, file: &Path, location: RowLocation) -> anyhow::Result<()> {
-        self.record(file, location, None, "too_long".into(), "the line is too long")
+        self.record_row(file, location, None, "too_long".into(), "the line is too long")
     }
 
-    fn record(
+    fn record_row(
         &mut self,
         file: &Path,
         location: RowLocation,
@@ -144,7 +144,7 @@ impl RejectReport {
     }
 
     /// Closes the report. If rows were rejected, returns the error that sets exit code 2.
-    pub(super) fn finish(mut self, accepted: u64) -> anyhow::Result<()> {
+    pub(super) fn ensure_no_rejects(mut self, accepted: u64) -> anyhow::Result<()> {
         self.flush()?;
         if self.count > 0 { Err(RejectedRowsError { rejected: self.count, accepted }.into()) } else { Ok(()) }
     }

@@ -90,7 +90,7 @@ fn remove_stale_temp_dirs(folder: &Path) {
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut settings = self.flags.settings_layers(&[])?.validated()?.clone();
+        let mut settings = self.flags.settings_layers(&[])?.validated_settings()?.clone();
         drop(flags::init_logging(&settings.log)?);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         // After a power failure, a replay can be repeated; it does not need durable commits.

@@ -33,7 +33,7 @@ impl Restore {
             bail!("--data-dir is missing: name an empty directory, or one that does not exist yet");
         }
         let layers = data_dir::load_settings(&self.flags)?;
-        let settings = layers.validated()?;
+        let settings = layers.validated_settings()?;
         let erasures = self.erasures.as_deref().map(super::erasures::read_erasure_list).transpose()?;
         data_dir::log_panics_at_debug_level();
         let dir = &settings.store.data_dir;

@@ -58,7 +58,7 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let overrides = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
         let layers = self.flags.settings_layers(&overrides)?;
-        let mut settings = layers.validated()?.clone();
+        let mut settings = layers.validated_settings()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let exporter = flags::start_span_exporter(&layers, &metrics)?;
         let set_level = flags::init_logging_with_spans(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
@@ -151,8 +151,8 @@ async fn stop_daemon(
 /// Starts the background jobs.
 fn spawn_jobs(system: &System, live: &LiveSettings, settings: &Settings) -> [tokio::task::JoinHandle<()>; 4] {
     [
-        actix::spawn(run_load_control(system.clone(), Arc::clone(live.safety()), Clock::system())),
-        actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system())),
+        actix::spawn(run_load_control(system.clone(), Arc::clone(live.safety_settings()), Clock::system())),
+        actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety_settings()), Clock::system())),
         actix::spawn(run_scrub_when_enabled(system.clone(), settings.store.scrub_period)),
         actix::spawn(run_removals(system.clone(), flags::retention_policy(settings), Clock::system())),
     ]
@@ -209,7 +209,7 @@ pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
 async fn stdin_closed() {
     let (ended, end) = oneshot::channel::<()>();
     std::thread::spawn(move || {
-        // A read error counts as the end.
+        // A read error counts as the end of standard input.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         drop(ended);
     });

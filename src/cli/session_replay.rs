@@ -27,7 +27,7 @@ pub(super) struct ReplayedSession {
     pub(super) last_offset: Offset,
     /// The sequence after all events, if it differs from `sequence`.
     full_sequence: Option<UserSequence>,
-    /// Whether the user was merged into another one, or erased.
+    /// Whether the user was merged into another user, or erased.
     pub(super) is_removed: bool,
 }
 
@@ -58,7 +58,7 @@ impl UserMergeMap {
 }
 
 impl ReplayedSession {
-    /// Marks the user as merged into another one, and returns the sequence to merge.
+    /// Marks the user as merged into another user, and returns the sequence to merge.
     fn mark_merged(&mut self) -> UserSequence {
         self.is_removed = true;
         self.full_sequence.as_ref().unwrap_or(&self.sequence).clone()

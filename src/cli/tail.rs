@@ -151,7 +151,7 @@ impl Tail {
             "--state applies to one log: name a single FILE, or omit --state"
         );
         let settings = self.access_log_settings()?;
-        let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[], &[])?.validated()?);
+        let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[], &[])?.validated_settings()?);
         let sender = EventSender::new(&self.url, &self.auth, self.retry)?;
         // The daemon may know more kinds than the settings of this command.
         if let Err(AccessLogError::UnknownKind { .. }) = AccessLogParser::new(&settings, [0; 16], rules.clone())
@@ -211,7 +211,7 @@ impl Tail {
             progress.finish();
         }
         summary.print_table(rejects.rejected_count())?;
-        rejects.finish(summary.accepted + summary.duplicates + summary.withheld)
+        rejects.ensure_no_rejects(summary.accepted + summary.duplicates + summary.withheld)
     }
 
     /// Merges the flags and the file of `--rules`.
@@ -323,7 +323,7 @@ impl TailedLog {
                 Err(error) => rejects.record_invalid(file, location, &error)?,
             }
         }
-        let receipt = sender.send(&entries)?;
+        let receipt = sender.send_batch(&entries)?;
         summary.accepted += receipt.accepted;
         summary.duplicates += receipt.duplicates;
         summary.withheld += receipt.withheld;

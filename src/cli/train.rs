@@ -89,7 +89,7 @@ impl Train {
                 ("train.seed", self.seed.map(|seed| seed.to_string())),
             ],
         )?;
-        drop(flags::init_logging(&layers.validated()?.log)?);
+        drop(flags::init_logging(&layers.validated_settings()?.log)?);
         // Reports a missing folder now, not after the first epoch.
         [&self.checkpoint, &self.json, &self.plot]
             .into_iter()
@@ -130,10 +130,10 @@ impl Train {
         Ok(())
     }
 
-    /// Starts a training, or resumes the one of the checkpoint. Returns the training with its
+    /// Starts a training, or resumes the training of the checkpoint. Returns the training with its
     /// corpus and the number of rejected rows.
     fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
-        let settings = layers.validated()?;
+        let settings = layers.validated_settings()?;
         let gap = self.idle_gap.map(Period::as_millis);
         let mapping = self.format.event_mapping()?;
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
@@ -155,7 +155,7 @@ impl Train {
         }
         let read = recording::read_recording(&self.file, mapping, training.kinds(), training.idle_gap_ms())?;
         let corpus = read.recording.into_corpus(training.settings());
-        let epochs = match layers.origin("train.epochs") {
+        let epochs = match layers.origin_of_key("train.epochs") {
             SettingOrigin::Default => training.settings().epochs,
             _ => settings.train.epochs,
         };

@@ -1,6 +1,6 @@
 //! Unlearning of erased users while a daemon serves. A background thread rebuilds all derived state
-//! next to the store, from a journal without the erased entries. The daemon then restarts by
-//! itself, and the rebuilt state replaces the old one.
+//! next to the store, from a journal without the erased entries. The daemon then restarts itself,
+//! and the rebuilt state replaces the old state.
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};

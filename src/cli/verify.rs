@@ -30,7 +30,7 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
-        let settings = layers.validated()?;
+        let settings = layers.validated_settings()?;
         data_dir::log_panics_at_debug_level();
         let report = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings))
         {

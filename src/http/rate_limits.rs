@@ -16,7 +16,7 @@ use crate::auth::{ApiKey, KeyId, KeyRing};
 
 /// Largest number of addresses with their own limiter, about 100 bytes each. Beyond it, several
 /// addresses share a limiter.
-const MAX_UNSHARED_ADDRESSES: usize = 100_000;
+const MAX_ADDRESSES_WITH_OWN_LIMITER: usize = 100_000;
 /// Number of shared limiters.
 const SHARED_LIMITER_COUNT: u64 = 1024;
 
@@ -47,7 +47,7 @@ pub(in crate::http) struct RateLimits<C: Clock = DefaultClock> {
     /// The limiters of keys with a limit that have been used.
     keys: HashMap<KeyId, Arc<GlobalRateLimiter<C>>>,
     addresses: Option<AddressRateLimiter<C>>,
-    /// Whether [`MAX_UNSHARED_ADDRESSES`] is reached, so that further addresses share limiters.
+    /// Whether [`MAX_ADDRESSES_WITH_OWN_LIMITER`] is reached, so that further addresses share limiters.
     shares_limiters: AtomicBool,
     hasher: RandomState,
 }
@@ -100,7 +100,7 @@ impl<C: Clock + Clone> RateLimits<C> {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {
             addresses.retain_recent();
-            self.shares_limiters.store(addresses.len() >= MAX_UNSHARED_ADDRESSES, Ordering::Relaxed);
+            self.shares_limiters.store(addresses.len() >= MAX_ADDRESSES_WITH_OWN_LIMITER, Ordering::Relaxed);
         }
     }
 }
@@ -196,12 +196,12 @@ mod tests {
         };
         let held = || limits.addresses.as_ref().unwrap().len();
         let _ = limits.check_key(&known, 1);
-        many(1 << 24, MAX_UNSHARED_ADDRESSES as u32);
+        many(1 << 24, MAX_ADDRESSES_WITH_OWN_LIMITER as u32);
         limits.evict_idle(&KeyRing::default());
         assert!(limits.keys.pin().is_empty());
         // From here on, new addresses share limiters.
         many(1 << 28, 300_000);
-        assert!(held() <= MAX_UNSHARED_ADDRESSES + SHARED_LIMITER_COUNT as usize, "{}", held());
+        assert!(held() <= MAX_ADDRESSES_WITH_OWN_LIMITER + SHARED_LIMITER_COUNT as usize, "{}", held());
         clock.advance(Duration::from_secs(2));
         limits.evict_idle(&KeyRing::default());
         assert_eq!(held(), 0);

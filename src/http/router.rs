@@ -29,7 +29,7 @@ use crate::metrics::Endpoint;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct RouteInfo {
     pub(in crate::http) path: &'static str,
-    /// Its methods, as in an `Allow` header.
+    /// The methods of the path, as in an `Allow` header.
     pub(in crate::http) methods: &'static str,
     pub(in crate::http) access: RequiredAccess,
 }
@@ -106,7 +106,7 @@ macro_rules! route_table {
         /// Registers the admin endpoint and its pages.
         pub(in crate::http) fn admin_routes(config: &mut ServiceConfig) {
             register!(config, "", ADMIN_ROUTES, $($admin)*);
-            console::register(config, console_routes);
+            console::register_pages(config, console_routes);
         }
 
         fn console_routes(config: &mut ServiceConfig) {
@@ -181,14 +181,14 @@ route_table! {
         "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
     }
     console {
-        "/console" Admin Admin => GET console::overview::page;
+        "/console" Admin Admin => GET console::overview::overview_page;
         "/console/sessions" Admin Admin => GET console::sessions::list_page;
         "/console/sessions/{user}" Admin Admin => GET console::sessions::session_page;
         "/console/items" Admin Admin => GET console::items::list_page;
         "/console/items/{item}" Admin Admin => GET console::items::item_page;
-        "/console/model" Admin Admin => GET console::model::page;
-        "/console/recall" Admin Admin => GET console::candidates::page;
-        "/console/store" Admin Admin => GET console::store::page;
+        "/console/model" Admin Admin => GET console::model::model_page;
+        "/console/recall" Admin Admin => GET console::candidates::candidates_page;
+        "/console/store" Admin Admin => GET console::store::store_page;
         "/console/console.css" Admin Admin => GET console::style_sheet;
         "/console/console.js" Admin Admin => GET console::script;
         "/console/icon.svg" Admin Admin => GET console::icon;
@@ -218,7 +218,7 @@ fn required_scope(path: &str) -> Option<Scope> {
 
 /// The OpenAPI document of a public API that requires keys or not.
 pub(in crate::http) fn openapi_document(requires_key: bool) -> utoipa::openapi::OpenApi {
-    schema::openapi::document(PublicOperations::openapi(), requires_key, required_scope)
+    schema::openapi::build_document(PublicOperations::openapi(), requires_key, required_scope)
 }
 
 /// The document as JSON, rendered once.

@@ -84,7 +84,8 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Largest number of connections to the public API per client address.
     pub max_connections_per_address: usize,
-    /// Largest number of HTTP/1.1 requests that wait for the one before them on their connection.
+    /// Largest number of pipelined HTTP/1.1 requests that wait for earlier responses of their
+    /// connection.
     pub max_pipelined: usize,
     /// Largest number of HTTP/2 requests of a connection in progress.
     pub max_http2_streams: usize,

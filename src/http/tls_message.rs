@@ -46,7 +46,7 @@ fn describe_certificate_error(error: &CertificateError) -> String {
         CertificateError::Revoked => "the certificate was revoked",
         CertificateError::BadSignature => "the certificate's signature is wrong",
         CertificateError::BadEncoding => "the certificate cannot be decoded",
-        // The library has no variant of its own for this error.
+        // The library has no separate variant for this error.
         CertificateError::Other(error) if format!("{error:?}").contains("CaUsedAsEndEntity") => {
             "the daemon presents a CA certificate as its own; create a server certificate (basicConstraints = CA:FALSE) and sign it with the CA"
         }

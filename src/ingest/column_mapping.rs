@@ -1,4 +1,4 @@
-//! Maps the field names and the time format of a foreign file to those of an event.
+//! Maps the field names and the time format of a foreign file to the fields of an event.
 
 use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;

@@ -198,8 +198,8 @@ fn event_columns(
 }
 
 impl CsvEventReader {
-    /// Parses the header. `mapping` names the columns. They can come in any order; other columns
-    /// are ignored.
+    /// Parses the header. `mapping` names the columns. The columns can have any order; other
+    /// columns are ignored.
     pub(super) fn new(header: &[u8], mapping: ColumnMapping) -> Result<Self, CsvHeaderError> {
         let (row, column_count, columns) =
             resolve_columns(mapping.table_format(), header, |names| event_columns(names, &mapping))?;

@@ -170,7 +170,7 @@ impl<'e> EventLine<'e> {
 }
 
 /// A timestamp in a form that the API accepts: a number of milliseconds, or text for a time in
-/// 1970. The API rejects a number for such a time, because its unit is probably another one.
+/// 1970. The API rejects a number for a time in 1970, because the number probably has another unit.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ApiTimestamp {

@@ -76,9 +76,9 @@ pub(super) fn split_records<'a>(
     }
 }
 
-/// Distinguishes NDJSON from a single record that spans several lines. Both can be malformed. The
-/// body is NDJSON if its first line is a complete value, or a later line looks like a complete
-/// object.
+/// Distinguishes NDJSON from a single record that spans several lines. NDJSON and a single record
+/// can both be malformed. The body is NDJSON if its first line is a complete value, or a later line
+/// looks like a complete object.
 fn is_ndjson(body: &[u8]) -> bool {
     let mut lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
     !json_scanner::is_one_value(body)

@@ -57,8 +57,8 @@ fn read_item_change(
     item_change_from_object(parse_object(text)?, received_at, None, warn)
 }
 
-/// Converts a JSON object into an item change. `time` is the time format of a file; `None` is that
-/// of the API.
+/// Converts a JSON object into an item change. `time` is the time format of a file; `None` selects
+/// the time format of the API.
 ///
 /// # Errors
 /// The first error of the object; the caller adds its position.

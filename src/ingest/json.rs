@@ -44,8 +44,8 @@ pub fn read_events(
     read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, None, warn))
 }
 
-/// Parses one JSON object into an event. `time` is the time format of a file; `None` is that of the
-/// API. `warn` receives unknown fields.
+/// Parses one JSON object into an event. `time` is the time format of a file; `None` selects the
+/// time format of the API. `warn` receives unknown fields.
 ///
 /// # Errors
 /// The first error of the object; the caller adds its position.

@@ -48,7 +48,7 @@ impl LineReader {
     /// # Errors
     /// If the stream cannot be read. [`LineReader::line_number`] then names the failing line.
     pub(super) fn read_next(&mut self, source: impl BufRead) -> io::Result<Option<LineContent<'_>>> {
-        Ok(match self.read_nonblank(source)? {
+        Ok(match self.read_nonblank_line(source)? {
             ReadOutcome::End => None,
             ReadOutcome::TooLong => Some(LineContent::TooLong),
             ReadOutcome::Read => Some(LineContent::Complete(self.last_line_bytes().trim_ascii_end())),
@@ -70,7 +70,7 @@ impl LineReader {
         mut source: impl BufRead,
         delimiter: u8,
     ) -> io::Result<Option<LineContent<'_>>> {
-        match self.read_nonblank(&mut source)? {
+        match self.read_nonblank_line(&mut source)? {
             ReadOutcome::End => return Ok(None),
             ReadOutcome::TooLong => return Ok(Some(LineContent::TooLong)),
             ReadOutcome::Read => {}
@@ -130,7 +130,7 @@ impl LineReader {
         bytes.strip_suffix(b"\r").unwrap_or(bytes)
     }
 
-    fn read_nonblank(&mut self, mut source: impl BufRead) -> io::Result<ReadOutcome> {
+    fn read_nonblank_line(&mut self, mut source: impl BufRead) -> io::Result<ReadOutcome> {
         loop {
             let line = self.read_line(&mut source)?;
             self.record_line = self.line_number;

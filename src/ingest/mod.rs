@@ -3,9 +3,9 @@
 //!
 //! Every event format fills a [`RawEvent`], and [`ValidationRules`] checks each one. A request and
 //! a file are therefore rejected for the same reasons, under the same [`ValidationErrorCode`]. A
-//! [`ValidationError`] names the record's position, the field and the reason. It rejects one record
-//! and leaves the other records of the batch valid. The caller passes the time as `received_at`;
-//! nothing here reads a clock.
+//! [`ValidationError`] names the record's position, the field and the reason. Such an error rejects
+//! one record and leaves the other records of the batch valid. The caller passes the time as
+//! `received_at`; nothing here reads a clock.
 //!
 //! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
 //! - `json`, `csv`, `items`, `segment`, `access_log`: parse one format each.

@@ -1,8 +1,9 @@
 //! Parses timestamps of the input formats into milliseconds since 1970.
 //!
-//! One rule holds for all formats: a number of unknown unit is never read as a time in 1970. Such a
-//! number almost always has another unit than the format's. The parser rejects it and suggests the
-//! probable unit. Text with a time zone offset, or a unit named by the caller, allows any time.
+//! One rule holds for all formats: a number of unknown unit is never read as a time in 1970. A
+//! number that would be in 1970 almost always has another unit than the format's. The parser
+//! rejects it and suggests the probable unit. Text with a time zone offset, or a unit named by the
+//! caller, allows any time.
 
 use super::validation::printable_excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};

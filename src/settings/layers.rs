@@ -95,7 +95,7 @@ pub enum SettingsError {
 
 /// Settings built up layer by layer. `S` is a tree of serde structs with defaults.
 ///
-/// The known keys are those of the serialised defaults. No field may therefore be skipped during
+/// The known keys are the keys of the serialised defaults. No field may therefore be skipped during
 /// serialisation, except inside a map. An empty table in the defaults is a map that accepts any
 /// key.
 ///
@@ -105,7 +105,7 @@ pub enum SettingsError {
 /// let layers = SettingsLayers::<Settings>::new()?
 ///     .add_environment([("SEQUOR_SERVER__MAX_BATCH".to_owned(), "50".to_owned())])?
 ///     .add_flag("server.listen", "127.0.0.1:0")?;
-/// assert_eq!(layers.validated()?.server.max_batch, 50);
+/// assert_eq!(layers.validated_settings()?.server.max_batch, 50);
 /// # Ok::<(), sequor::settings::SettingsError>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -127,7 +127,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         Ok(Self { tree: defaults.clone(), defaults, settings, origins: BTreeMap::new() })
     }
 
-    /// Replaces defaults by those of a command. Call it before the other layers.
+    /// Replaces general defaults by the defaults of a command. Call it before the other layers.
     ///
     /// # Errors
     /// If a key is unknown or a value has the wrong type.
@@ -183,13 +183,13 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     ///
     /// # Errors
     /// The first invalid value, with its origin.
-    pub fn validated(&self) -> Result<&S, SettingsError>
+    pub fn validated_settings(&self) -> Result<&S, SettingsError>
     where
         S: Validate,
     {
         self.settings
             .validate()
-            .map_err(|error| SettingsError::OutOfRange { origin: self.origin(&error.key), error })?;
+            .map_err(|error| SettingsError::OutOfRange { origin: self.origin_of_key(&error.key), error })?;
         Ok(&self.settings)
     }
 
@@ -198,7 +198,7 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     pub fn effective_values(&self) -> Vec<(String, String, SettingOrigin)> {
         let row = |(path, value): (Vec<String>, Value)| {
             let key = path.join(".");
-            let origin = self.origin(&key);
+            let origin = self.origin_of_key(&key);
             (key, to_toml(&value), origin)
         };
         leaf_values(&self.tree).into_iter().map(row).collect()
@@ -212,12 +212,12 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
 
     /// The source that set the value of a key.
     #[must_use]
-    pub fn origin(&self, key: &str) -> SettingOrigin {
+    pub fn origin_of_key(&self, key: &str) -> SettingOrigin {
         self.origins.get(key).cloned().unwrap_or(SettingOrigin::Default)
     }
 
-    /// Sets a key from text. The type is that of the default. If there is no default, the text is
-    /// parsed as TOML, or else taken as a string.
+    /// Sets a key from text. The value gets the type of the default. If there is no default, the
+    /// text is parsed as TOML, or else taken as a string.
     fn set_text(self, path: &[String], text: &str, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let as_string = || Value::String(text.to_owned());
         // Text that is not TOML stays a string, so that deserialisation reports the type error.
@@ -249,7 +249,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
             origin: origin.clone(),
             reason,
         };
-        insert_at(&mut self.tree, path, value).ok_or_else(|| wrong("a section cannot be set to a value".to_owned()))?;
+        insert_at_path(&mut self.tree, path, value)
+            .ok_or_else(|| wrong("a section cannot be set to a value".to_owned()))?;
         self.settings = self
             .tree
             .clone()
@@ -320,13 +321,13 @@ fn leaf_values(table: &Table) -> Vec<(Vec<String>, Value)> {
 
 /// Inserts a value at a path and creates missing tables. Returns `None` if the path leads through a
 /// value, or if the value would replace a section.
-fn insert_at(table: &mut Table, path: &[String], value: Value) -> Option<()> {
+fn insert_at_path(table: &mut Table, path: &[String], value: Value) -> Option<()> {
     let (last, parents) = path.split_last()?;
     let table = parents.iter().try_fold(table, |table, part| {
         table.entry(part.clone()).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
     })?;
     match (table.get(last), &value) {
-        // An empty table changes nothing in a section or a map.
+        // Setting a section or a map to an empty table has no effect.
         (Some(Value::Table(_)), Value::Table(_)) => {}
         (Some(Value::Table(_)), _) => return None,
         _ => {
@@ -375,10 +376,10 @@ mod tests {
     fn flags_override_the_defaults_of_a_command() {
         let preferred = [("network.hidden", "100"), ("network.negatives", "2048")];
         let layers = default_layers().override_defaults(&preferred).unwrap().add_flag("network.hidden", "32").unwrap();
-        let settings = layers.validated().unwrap();
+        let settings = layers.validated_settings().unwrap();
         assert_eq!((settings.network.hidden, settings.network.negatives), (32, 2048));
         assert_eq!(
-            (layers.origin("network.hidden"), layers.origin("network.negatives")),
+            (layers.origin_of_key("network.hidden"), layers.origin_of_key("network.negatives")),
             (SettingOrigin::Flag, SettingOrigin::Default)
         );
         assert!(SettingsLayers::<Settings>::new().unwrap().override_defaults(&[("network.hiden", "1")]).is_err());
@@ -400,7 +401,7 @@ mod tests {
             .unwrap()
             .add_flag("server.max_batch", "30")
             .unwrap();
-        let settings = layers.validated().unwrap();
+        let settings = layers.validated_settings().unwrap();
         assert_eq!((settings.server.max_batch, settings.server.workers, settings.server.max_body_bytes), (30, 4, 2048));
         assert_eq!(settings.log.format, LogFormat::Json);
         let effective = layers.effective_values();
@@ -456,8 +457,12 @@ mod tests {
         assert!(error.starts_with("server = 3: a section cannot be set to a value"), "{error}");
         let error = layers_from_file("[server]\nlisten = 'nowhere'").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server.listen = \"nowhere\": write ADDRESS:PORT"), "{error}");
-        let error =
-            layers_from_file("[server]\nmax_batch = 0").unwrap().validated().map(|_| ()).unwrap_err().to_string();
+        let error = layers_from_file("[server]\nmax_batch = 0")
+            .unwrap()
+            .validated_settings()
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("server.max_batch = 0: must be 1 to 100000 (from /"), "{error}");
         assert!(matches!(layers_from_file("[server"), Err(SettingsError::Syntax { .. })));
         assert!(matches!(default_layers().add_file(Path::new("/nonexistent.toml")), Err(SettingsError::Read { .. })));
@@ -471,7 +476,7 @@ mod tests {
             .unwrap()
             .add_environment([("SEQUOR_EVENTS__KINDS__WISHLIST__TARGET".to_owned(), "false".to_owned())])
             .unwrap();
-        let kinds = &layers.validated().unwrap().events.kinds;
+        let kinds = &layers.validated_settings().unwrap().events.kinds;
         assert_eq!(kinds.keys().collect::<Vec<_>>(), ["like", "save", "wishlist"]);
         assert_eq!(
             (kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target),
@@ -492,7 +497,7 @@ mod tests {
     #[test]
     fn ignores_variables_without_double_underscore() {
         let layers = layers_from_environment("SEQUOR_PORT", "tcp://10.0.0.1:80").unwrap();
-        assert_eq!(layers.validated().unwrap(), &Settings::default());
+        assert_eq!(layers.validated_settings().unwrap(), &Settings::default());
     }
 
     #[test]
@@ -502,7 +507,7 @@ mod tests {
             .unwrap()
             .add_flag("session.passivate_after", "off")
             .unwrap();
-        let settings = layers.validated().unwrap();
+        let settings = layers.validated_settings().unwrap();
         assert_eq!(
             (settings.store.data_dir.as_path(), settings.session.passivate_after),
             (Path::new("17"), Period::OFF)

@@ -69,7 +69,7 @@ impl LiveSettings {
 
     /// The settings of the automatic rollback.
     #[must_use]
-    pub fn safety(&self) -> &Arc<ArcSwap<SafetySettings>> {
+    pub fn safety_settings(&self) -> &Arc<ArcSwap<SafetySettings>> {
         &self.safety
     }
 
@@ -85,10 +85,11 @@ impl LiveSettings {
     /// Reads the settings again and applies those that need no restart.
     ///
     /// # Errors
-    /// If the settings cannot be read or are invalid. In that case, nothing changes.
+    /// If the settings cannot be read or are invalid. After an error, the old settings stay in
+    /// effect.
     pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
         let layers = (self.read)()?;
-        let settings = layers.validated()?;
+        let settings = layers.validated_settings()?;
         self.safety.store(Arc::new(settings.safety));
         (self.set_level)(settings.log.level);
         let (mut effective, mut report) =
@@ -135,7 +136,7 @@ mod tests {
         let layers = SettingsLayers::<Settings>::new().unwrap().add_flag("server.keys", "required").unwrap();
         let live = LiveSettings::new(
             &layers,
-            layers.validated().unwrap(),
+            layers.validated_settings().unwrap(),
             Box::new(read),
             Box::new(move |level| recorded.lock().unwrap().push(level)),
         );
@@ -145,7 +146,7 @@ mod tests {
         assert_eq!(report.changed, ["log.level", "safety.loss_rise"]);
         assert_eq!(report.waiting, ["server.keys", "server.max_batch"]);
         assert_eq!(
-            (live.safety().load().loss_rise, value("log.level").as_str(), value("server.max_batch").as_str()),
+            (live.safety_settings().load().loss_rise, value("log.level").as_str(), value("server.max_batch").as_str()),
             (3.0, "\"debug\"", "1000")
         );
         live.set_log_level(LogLevel::Warn);
@@ -162,11 +163,11 @@ mod tests {
         let read = || -> Result<_, ReloadError> { Ok(SettingsLayers::new()?.add_flag("safety.loss_rise", "1000")?) };
         let live = LiveSettings::new(
             &layers,
-            layers.validated().unwrap(),
+            layers.validated_settings().unwrap(),
             Box::new(read),
             Box::new(|_| panic!("nothing is set")),
         );
         assert!(live.reload().unwrap_err().to_string().contains("safety.loss_rise"));
-        assert_eq!(live.safety().load().loss_rise, SafetySettings::default().loss_rise);
+        assert_eq!(live.safety_settings().load().loss_rise, SafetySettings::default().loss_rise);
     }
 }

@@ -175,7 +175,7 @@ fn status_streams_are_limited_and_do_not_delay_a_stop() {
         .timeout_recv_body(Some(Duration::from_secs(120)))
         .build()
         .into();
-    let open_stream = || agent.get(format!("{}/admin/stream", daemon.admin_address())).call().unwrap();
+    let open_stream = || agent.get(format!("{}/admin/stream", daemon.admin_url())).call().unwrap();
     let mut streams: Vec<_> = (0..32).map(|_| open_stream()).collect();
     assert_eq!(streams[0].headers()["content-type"], "text/event-stream");
     assert_eq!(open_stream().status(), 503, "one too many");

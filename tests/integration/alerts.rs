@@ -167,7 +167,7 @@ fn actor_faults_and_invalid_events_raise_alerts() {
     });
     killed.signal("KILL");
     prometheus.wait_for_alerts(&killed, &["SequorDown"], || {});
-    // The healthy daemon raises no alerts, except those that depend on the load of this machine.
+    // The healthy daemon raises no alerts, except alerts that depend on the load of this machine.
     let is_relevant = |alert: &String| !["SequorDiskFilling", "SequorSlow"].contains(&alert.as_str());
     let firing = prometheus.firing_alerts(&healthy);
     assert!(!firing.iter().any(is_relevant), "{firing:?}");
@@ -203,7 +203,7 @@ fn unusable_checkpoints_raise_alerts() {
         }
     });
     daemon.wait_until_learned(600);
-    assert_eq!(daemon.metric("sequor_learning_failed"), 0.0, "learning continues");
+    assert_eq!(daemon.metric_value("sequor_learning_failed"), 0.0, "learning continues");
     prometheus.wait_for_alerts(&daemon, &["SequorFailing"], || {
         let response = daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
         assert_eq!(
@@ -283,7 +283,7 @@ fn send_view_of_each_user(daemon: &Daemon, number: usize, item: impl Fn(usize) -
         .collect();
     daemon.send_events(&looks);
     wait_for("sessions to be passivated", || {
-        (daemon.metric("sequor_live_sessions") <= daemon.metric("sequor_live_sessions_limit")).then_some(())
+        (daemon.metric_value("sequor_live_sessions") <= daemon.metric_value("sequor_live_sessions_limit")).then_some(())
     });
 }
 
@@ -315,7 +315,7 @@ fn changed_behaviour_and_session_thrashing_raise_alerts() {
     wait_for("enough correct predictions", || {
         send_view_of_each_user(&daemon, number, |user| format!("item{}", (user + number) % 5));
         number += 1;
-        (daemon.metric("sequor_evaluated_hits_total") > 500.0).then_some(())
+        (daemon.metric_value("sequor_evaluated_hits_total") > 500.0).then_some(())
     });
     // Then every view is of a new item.
     prometheus.wait_for_alerts(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
@@ -339,7 +339,7 @@ fn store_bloat_and_open_connections_raise_alerts() {
         "server.idle_timeout=1h",
     ];
     let wrapper = ["sh", "-c", "ulimit -n 400; exec \"$0\" \"$@\""].map(ToOwned::to_owned);
-    let daemon = home.start_under(&wrapper, &settings);
+    let daemon = home.start_under_wrapper(&wrapper, &settings);
     // Lowers the size threshold, because writing a gigabyte would take minutes.
     let rules = |rules: String| {
         replace_required(&shorten_alert_delays(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7")
@@ -356,17 +356,17 @@ fn store_bloat_and_open_connections_raise_alerts() {
     (0..30).for_each(|_| send(100, &"x".repeat(8_000)));
     prometheus.wait_for_alerts(&daemon, &["SequorStoreBloated"], || {
         // Small entries displace the large ones.
-        if daemon.metric("sequor_journal_begin") < 3_000.0 {
+        if daemon.metric_value("sequor_journal_begin") < 3_000.0 {
             send(100, "");
         }
     });
 
-    let max_descriptors = daemon.metric("process_max_fds");
+    let max_descriptors = daemon.metric_value("process_max_fds");
     assert_eq!(max_descriptors, 400.0);
-    let address = daemon.api().trim_start_matches("http://");
+    let address = daemon.api_url().trim_start_matches("http://");
     let mut idle = Vec::new();
     prometheus.wait_for_alerts(&daemon, &["SequorDescriptorsScarce"], || {
-        if daemon.metric("process_open_fds") < 0.85 * max_descriptors {
+        if daemon.metric_value("process_open_fds") < 0.85 * max_descriptors {
             idle.push(TcpStream::connect(address).unwrap());
         }
     });
@@ -378,8 +378,8 @@ fn a_damaged_journal_raises_an_alert() {
     let home = DaemonHome::new();
     damaged_data_dir(&home);
     let daemon = home.start(&["store.scrub_period=1s"]);
-    wait_for("the scrub", || (daemon.metric("sequor_journal_damaged_entries") > 0.0).then_some(()));
-    wait_for("a complete pass", || (daemon.metric("sequor_scrub_passes_total") > 0.0).then_some(()));
+    wait_for("the scrub", || (daemon.metric_value("sequor_journal_damaged_entries") > 0.0).then_some(()));
+    wait_for("a complete pass", || (daemon.metric_value("sequor_scrub_passes_total") > 0.0).then_some(()));
     let answer = daemon.get_admin("/healthz/journal");
     assert_eq!(answer.status, 503);
     assert!(
@@ -387,7 +387,7 @@ fn a_damaged_journal_raises_an_alert() {
         "{}",
         answer.body
     );
-    let health = run_sequor(&["health", "--journal", "--url", daemon.admin_address()]);
+    let health = run_sequor(&["health", "--journal", "--url", daemon.admin_url()]);
     assert_eq!(health.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&health.stderr).contains("The journal is damaged"));
     assert!(daemon.read_log().contains("journal entries are damaged"), "{}", daemon.read_log());
@@ -404,11 +404,11 @@ fn a_damaged_journal_raises_an_alert() {
 #[test]
 fn repeated_restarts_and_a_full_disk_raise_alerts() {
     let home = DaemonHome::new();
-    let disk = TmpfsDisk::mount(&home.data_dir());
+    let disk = TmpfsDisk::mount_tmpfs(&home.data_dir());
     // A separate loopback address, so that no other process takes the port during the restart.
     let start = |address: &str| home.start(&[&format!("--admin-listen={address}")]);
     let mut daemon = start("127.0.0.77:0");
-    let address = daemon.admin_address().trim_start_matches("http://").to_owned();
+    let address = daemon.admin_url().trim_start_matches("http://").to_owned();
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
     prometheus.wait_for_scrapes(&[&daemon]);
     for restarts in 1..=3 {

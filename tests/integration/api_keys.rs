@@ -20,15 +20,15 @@ fn key_id(key: &str) -> &str {
 }
 
 fn post_with_key(daemon: &Daemon, key: Option<&str>, path: &str, body: &str) -> HttpResponse {
-    daemon.request_with_key("POST", &format!("{}{path}", daemon.api()), key, body)
+    daemon.request_with_key("POST", &format!("{}{path}", daemon.api_url()), key, body)
 }
 
 fn get_with_key(daemon: &Daemon, key: Option<&str>, path: &str) -> HttpResponse {
-    daemon.request_with_key("GET", &format!("{}{path}", daemon.api()), key, "")
+    daemon.request_with_key("GET", &format!("{}{path}", daemon.api_url()), key, "")
 }
 
 fn admin_request_with_key(daemon: &Daemon, key: Option<&str>, method: &str, path: &str, body: &str) -> HttpResponse {
-    daemon.request_with_key(method, &format!("{}{path}", daemon.admin_address()), key, body)
+    daemon.request_with_key(method, &format!("{}{path}", daemon.admin_url()), key, body)
 }
 
 const RECOMMENDATIONS_PATH: &str = "/v1/users/ann/recommendations";
@@ -168,7 +168,7 @@ fn commands_send_their_key() {
     fs::write(&events, view_event("e1", "ann", "tea").to_string()).unwrap();
     let import = |key: Option<&str>| {
         let mut command = sequor_command();
-        command.args(["import", "--url", daemon.api()]).arg(&events);
+        command.args(["import", "--url", daemon.api_url()]).arg(&events);
         if let Some(key) = key {
             command.env("SEQUOR_KEY", key);
         }
@@ -178,7 +178,7 @@ fn commands_send_their_key() {
     assert!(!rejected.status.success() && String::from_utf8_lossy(&rejected.stderr).contains("no-key"));
     assert!(import(Some(&write_key)).status.success());
     let status = |arguments: &[&str]| {
-        run_sequor(&[&["admin", "--url", daemon.admin_address(), "status"], arguments].concat()).status.success()
+        run_sequor(&[&["admin", "--url", daemon.admin_url(), "status"], arguments].concat()).status.success()
     };
     assert!(status(&["--key", &admin_key]) && !status(&["--key", &write_key]) && !status(&[]));
 }
@@ -239,7 +239,7 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
     // HTTP/2 is handled by another library with its own logging.
     let output = std::process::Command::new("curl")
         .args(["-s", "--http2-prior-knowledge", "-H", &format!("authorization: Bearer {key}")])
-        .arg(format!("{}/v1/users/{}/recommendations", daemon.api().replace("0.0.0.0", "127.0.0.1"), user(5)))
+        .arg(format!("{}/v1/users/{}/recommendations", daemon.api_url().replace("0.0.0.0", "127.0.0.1"), user(5)))
         .output();
     assert!(output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("recommendation_id")));
     daemon.wait_until_learned(200);

@@ -78,7 +78,7 @@ fn admin_pages_work_and_are_accessible() {
     let output = Command::new("node")
         .arg(script)
         .arg(browser_dir())
-        .args([daemon.admin_address(), daemon.api(), user])
+        .args([daemon.admin_url(), daemon.api_url(), user])
         .arg(home.dir())
         .stdin(Stdio::null())
         .output()
@@ -113,7 +113,7 @@ fn beacon_sends_each_event_once_and_respects_opt_outs() {
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    run_script("beacon.mjs", &[daemon.admin_address(), daemon.api()]);
+    run_script("beacon.mjs", &[daemon.admin_url(), daemon.api_url()]);
 }
 
 #[test]
@@ -123,5 +123,5 @@ fn documented_web_page_snippet_works() {
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    run_script("readme.mjs", &[daemon.admin_address(), daemon.api(), &crate::readme::page_with_beacon()]);
+    run_script("readme.mjs", &[daemon.admin_url(), daemon.api_url(), &crate::readme::page_with_beacon()]);
 }

@@ -25,7 +25,7 @@ fn requests_for_other_host_names_are_refused() {
     for host in ["localhost", "127.0.0.1:8080", "api.example"] {
         assert_eq!(ask(host, "GET", "/v1/users/ann"), 200, "{host}");
     }
-    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"host\"}"), 4.0);
+    assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"host\"}"), 4.0);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn only_pages_of_allowed_origins_can_send_requests() {
     }
     assert_eq!(daemon.next_offset(), 0);
     // Scripts of an allowed origin, of this machine and of the API's own origin can send events.
-    let own = daemon.api().to_owned();
+    let own = daemon.api_url().to_owned();
     for (number, origin) in ["https://shop.example", "http://localhost:3000", own.as_str()].into_iter().enumerate() {
         let body = view_event(&format!("a{number}"), "ann", "tea").to_string();
         assert_eq!(post("/v1/events", &body, &[("origin", origin)]), 200, "{origin}");

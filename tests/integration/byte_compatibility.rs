@@ -238,7 +238,7 @@ fn import_and_tail_resume_from_their_progress_files() {
     let imported = &progress["targets"][0];
     assert!(imported["target"].as_str().unwrap().starts_with(target.as_str().unwrap()), "{progress}");
     assert_eq!((&imported["digest"], &imported["through"]), (&json!("c01728f701af2419bee74f82cf8d8a02"), &json!(401)));
-    // The command reads the file: a second run sends nothing.
+    // The command reads the progress file: a second run sends nothing.
     let second_import =
         run_successfully(&["import", path_text(&recording), "--data-dir", path_text(&home.data_dir())], &[]);
     assert!(
@@ -251,7 +251,7 @@ fn import_and_tail_resume_from_their_progress_files() {
     let daemon = home.start(&[]);
     let tail = || {
         let rule = "view=^/product/(?P<item>[^/?]+)";
-        let output = run_sequor(&["tail", "--once", path_text(&log), "--rule", rule, "--url", daemon.api()]);
+        let output = run_sequor(&["tail", "--once", path_text(&log), "--rule", rule, "--url", daemon.api_url()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         fs::read_to_string(home.dir().join("access.log.sequor")).unwrap()
     };

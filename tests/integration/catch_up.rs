@@ -23,7 +23,7 @@ fn event_batches(events: u32, users: u32, items: u32) -> impl Iterator<Item = Ve
 #[cfg(debug_assertions)]
 fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
     let home = DaemonHome::new();
-    let daemon = home.start_under(&["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()], &[]);
+    let daemon = home.start_under_wrapper(&["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()], &[]);
     daemon.send_events(&[view_event("a", "ann", "tea"), view_event("b", "ann", "cup")]);
     daemon.wait_until_learned(2);
     daemon.send_events(&[view_event("c", "ann", "poison"), view_event("d", "ann", "pot")]);
@@ -61,7 +61,7 @@ fn stop_while_the_learner_catches_up_is_clean() {
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
     let stopped = log.lines().rev().find(|line| line.contains("stopped")).unwrap();
     assert!(!stopped.contains("lag=0"), "the stop waited for the learner: {stopped}");
-    // The next start learns the rest.
+    // The next start learns the remaining entries.
     let daemon = home.start(&[]);
     daemon.wait_until_learned(24_000);
 }
@@ -70,7 +70,7 @@ fn stop_while_the_learner_catches_up_is_clean() {
 #[cfg(debug_assertions)]
 fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
     let home = DaemonHome::new();
-    let daemon = home.start_under(
+    let daemon = home.start_under_wrapper(
         &["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()],
         &["server.max_lag_events=1024"],
     );
@@ -94,8 +94,7 @@ fn events_beyond_the_lag_limit_get_503_and_everything_else_is_served() {
     );
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(daemon.next_offset(), accepted);
-    // A sender with a lower limit of its own waits earlier; a request that is not for events does
-    // not wait.
+    // Requests that send no events do not wait for the learner.
     assert_eq!(daemon.get("/v1/users/bob/recommendations").status, 200);
     assert_eq!(daemon.request("PUT", "/v1/users/bob/consent", r#"{"consent": "session"}"#).status, 200);
     assert_eq!(daemon.get_admin("/readyz").status, 200);

@@ -76,14 +76,14 @@ fn requested_compaction_runs_during_reads_and_writes() {
         reader.join().unwrap();
         sender.join().unwrap()
     });
-    assert_eq!(daemon.metric("sequor_compactions_total"), 5.0);
-    assert_eq!(compacted_sizes(&run_sequor(&["compact", "--url", daemon.admin_address()])).len(), 2);
+    assert_eq!(daemon.metric_value("sequor_compactions_total"), 5.0);
+    assert_eq!(compacted_sizes(&run_sequor(&["compact", "--url", daemon.admin_url()])).len(), 2);
     for (body, status) in [("", 400), (r#"{"now":true}"#, 400)] {
         assert_eq!(daemon.admin_request("POST", "/admin/store/compact", body).status, status);
     }
     assert_eq!(daemon.get_admin("/admin/store/compact").status, 405);
     let locked_error = output_text(&run_on_data_dir(&home.data_dir(), &["compact"]));
-    assert!(locked_error.contains(&format!("`sequor compact --url {}`", daemon.admin_address())), "{locked_error}");
+    assert!(locked_error.contains(&format!("`sequor compact --url {}`", daemon.admin_url())), "{locked_error}");
     daemon.assert_healthy();
     daemon.wait_until_learned(sent);
     daemon.kill();
@@ -118,7 +118,7 @@ fn daemon_compacts_automatically_above_the_ratio() {
     let home = DaemonHome::new();
     // Even a fresh database exceeds this ratio.
     let daemon = home.start(&["store.compact_ratio=1.5", "store.checkpoint_every=500", "learning.evaluate_every=0"]);
-    assert_eq!(daemon.metric("sequor_store_live_bytes"), 0.0, "the live bytes are not counted yet");
+    assert_eq!(daemon.metric_value("sequor_store_live_bytes"), 0.0, "the live bytes are not counted yet");
     let page = "x".repeat(16_000);
     let mut sent = 0_u64;
     wait_for("an automatic compaction", || {
@@ -126,9 +126,9 @@ fn daemon_compacts_automatically_above_the_ratio() {
         let events: Vec<_> = (sent..sent + 60).map(view).collect();
         daemon.send_events(&events);
         sent += 60;
-        (daemon.metric("sequor_compactions_total") > 0.0).then_some(())
+        (daemon.metric_value("sequor_compactions_total") > 0.0).then_some(())
     });
-    let (disk, live) = (daemon.metric("sequor_store_bytes"), daemon.metric("sequor_store_live_bytes"));
+    let (disk, live) = (daemon.metric_value("sequor_store_bytes"), daemon.metric_value("sequor_store_live_bytes"));
     assert!(live > 16_000.0 * sent as f64 * 0.9 && live < disk, "{sent} events, {live} bytes of {disk}");
     daemon.wait_until_learned(sent);
     assert_eq!(daemon.terminate().code(), Some(0));

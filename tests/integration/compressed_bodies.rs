@@ -85,7 +85,7 @@ fn truncated_bodies_are_rejected_whole() {
         .map(|number| view_event(&format!("e{number}"), &format!("u{}", number % 50), &format!("item {number}")))
         .collect();
     let content = json!(events).to_string().into_bytes();
-    // One event a line: a truncated body would still hold whole events.
+    // The body has one event per line, so a truncated body would still contain whole events.
     let lines = events.iter().map(|event| format!("{event}\n")).collect::<String>().into_bytes();
     for encoding in ENCODINGS {
         for (kind, content) in [("application/json", &content), ("application/x-ndjson", &lines)] {

@@ -129,8 +129,8 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     let private = exported.iter().filter(|entry| entry["user_id"] == "served-7f3a" && entry["entry"] == "event");
     assert!(private.clone().count() == 19 && private.clone().all(|entry| entry["consent"] == "session"));
 
-    // Learned state: identical to that of a journal with consent changes in place of the private
-    // events.
+    // The learned state is identical to the state from a journal with consent changes in place of
+    // the private events.
     let other = DaemonHome::new();
     let daemon = other.start(&DAEMON_SETTINGS);
     let mut level = ["session", "full"].into_iter().cycle();
@@ -188,7 +188,7 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     let daemon = home.start(&DAEMON_SETTINGS);
     check(&daemon, 30, 5);
     let backup = home.dir().join("backup");
-    let response = run_sequor(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
+    let response = run_sequor(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_url()]);
     assert!(response.status.success(), "{}", String::from_utf8_lossy(&response.stderr));
     assert!(daemon.terminate().success());
     let data = home.data_dir();
@@ -240,7 +240,7 @@ fn configured_default_consent_applies_to_other_users() {
         "user,item,event,timestamp,consent\nquiet-3b7e,a,view,1700000000,\ncarl,a,view,1700000001,session\n",
     )
     .unwrap();
-    let imported = run_sequor(&["import", csv.to_str().unwrap(), "--url", daemon.api(), "--json"]);
+    let imported = run_sequor(&["import", csv.to_str().unwrap(), "--url", daemon.api_url(), "--json"]);
     let summary: Value = serde_json::from_slice(&imported.stdout).unwrap();
     assert_eq!((&summary["taken"], &summary["withheld"]), (&json!(1), &json!(1)), "{summary}");
     fs::remove_file(csv).unwrap();

@@ -45,7 +45,7 @@ struct ClientRecord {
     fresh: usize,
 }
 
-/// One client of one round. It ends when the daemon no longer responds.
+/// One client of one round. The client ends when the daemon no longer responds.
 struct CrashClient<'a> {
     daemon: &'a Daemon,
     random: TestRng,
@@ -55,20 +55,20 @@ struct CrashClient<'a> {
 
 impl CrashClient<'_> {
     fn run_until_killed(&mut self) {
-        while match self.random.below(6) {
-            0 if self.random.below(12) == 0 => self.control_model(),
+        while match self.random.number_below(6) {
+            0 if self.random.number_below(12) == 0 => self.control_model(),
             0 => self.change_item(),
             1 => self.request_list(),
-            2 if self.random.below(3) == 0 => self.merge_users(),
+            2 if self.random.number_below(3) == 0 => self.merge_users(),
             _ => self.send_batch(),
         } {}
     }
 
     /// Runs a model operation. The journal decides whether it took effect.
     fn control_model(&mut self) -> bool {
-        let operations: &[(&str, Value)] = match self.random.below(4) {
+        let operations: &[(&str, Value)] = match self.random.number_below(4) {
             0 => &[("model/pause", json!({})), ("model/resume", json!({}))],
-            1 => &[("model/learning-rate", json!({ "value": 0.05 + self.random.below(10) as f64 / 100.0 }))],
+            1 => &[("model/learning-rate", json!({ "value": 0.05 + self.random.number_below(10) as f64 / 100.0 }))],
             2 => &[("recall/recluster", json!({}))],
             _ => &[("model/rollback", json!({}))],
         };
@@ -86,21 +86,21 @@ impl CrashClient<'_> {
     }
 
     fn random_user(&mut self) -> String {
-        format!("user{}", self.random.below(USER_COUNT))
+        format!("user{}", self.random.number_below(USER_COUNT))
     }
 
     /// A recent anonymous visitor.
     fn recent_visitor(&mut self) -> String {
         let latest = self.next_id.load(Ordering::Relaxed) / 30;
-        format!("visitor{}", latest.saturating_sub(self.random.below(4)))
+        format!("visitor{}", latest.saturating_sub(self.random.number_below(4)))
     }
 
     /// An event of a walk through the items, sometimes with a session id.
     fn next_event(&mut self) -> Value {
         let id = self.next_event_id();
-        let user = if self.random.below(4) == 0 { self.recent_visitor() } else { self.random_user() };
+        let user = if self.random.number_below(4) == 0 { self.recent_visitor() } else { self.random_user() };
         let mut event = view_event(&format!("e{id}"), &user, &format!("item{}", id / 7 % ITEM_COUNT));
-        if self.random.below(3) == 0 {
+        if self.random.number_below(3) == 0 {
             event["session_id"] = json!(format!("visit{}", id / 50));
         }
         event
@@ -108,15 +108,15 @@ impl CrashClient<'_> {
 
     /// Sends a batch of new events, sometimes with events that were acknowledged before.
     fn send_batch(&mut self) -> bool {
-        let new: Vec<_> = (0..=self.random.below(6)).map(|_| self.next_event()).collect();
+        let new: Vec<_> = (0..=self.random.number_below(6)).map(|_| self.next_event()).collect();
         let mut batch = new.clone();
         let mut repeated = 0;
-        if self.random.below(3) == 0 {
+        if self.random.number_below(3) == 0 {
             let sent = self.sent.lock().unwrap();
             if let Some(last) = (sent.acknowledged.len() as u64).checked_sub(1) {
-                for _ in 0..=self.random.below(3) {
-                    let repeated_event = &sent.acknowledged[self.random.below(last + 1) as usize];
-                    batch.insert(self.random.below(batch.len() as u64) as usize, repeated_event.clone());
+                for _ in 0..=self.random.number_below(3) {
+                    let repeated_event = &sent.acknowledged[self.random.number_below(last + 1) as usize];
+                    batch.insert(self.random.number_below(batch.len() as u64) as usize, repeated_event.clone());
                     repeated += 1;
                 }
             }
@@ -137,9 +137,9 @@ impl CrashClient<'_> {
 
     fn change_item(&mut self) -> bool {
         let price = self.next_event_id() as f64;
-        let category = format!("shelf{}", self.random.below(9));
-        let item = json!({ "price": price, "categories": [category], "available": self.random.below(4) > 0 });
-        let path = format!("/v1/items/item{}", self.random.below(ITEM_COUNT));
+        let category = format!("shelf{}", self.random.number_below(9));
+        let item = json!({ "price": price, "categories": [category], "available": self.random.number_below(4) > 0 });
+        let path = format!("/v1/items/item{}", self.random.number_below(ITEM_COUNT));
         let Ok(response) = self.daemon.try_request("PUT", &path, &item.to_string()) else { return false };
         assert_eq!(response.status, 200, "{}", response.body);
         let mut sent = self.sent.lock().unwrap();
@@ -150,8 +150,8 @@ impl CrashClient<'_> {
 
     /// Merges a visitor into a user; sometimes two visitors or two users.
     fn merge_users(&mut self) -> bool {
-        let from = if self.random.below(30) == 0 { self.random_user() } else { self.recent_visitor() };
-        let into = if self.random.below(6) == 0 { self.recent_visitor() } else { self.random_user() };
+        let from = if self.random.number_below(30) == 0 { self.random_user() } else { self.recent_visitor() };
+        let into = if self.random.number_below(6) == 0 { self.recent_visitor() } else { self.random_user() };
         if from == into {
             return true;
         }
@@ -171,7 +171,7 @@ impl CrashClient<'_> {
 
     /// Requests a list, which adds an impression to the journal.
     fn request_list(&mut self) -> bool {
-        let path = format!("/v1/users/user{}/recommendations", self.random.below(USER_COUNT));
+        let path = format!("/v1/users/user{}/recommendations", self.random.number_below(USER_COUNT));
         let response = self.daemon.try_request("GET", &path, "");
         response.is_ok_and(|HttpResponse { status, body, .. }| {
             assert_eq!(status, 200, "{body}");
@@ -206,7 +206,7 @@ fn run_round(daemon: Daemon, round: u64, random: &mut TestRng, next_id: &AtomicU
         wait_for("a first receipt", || (round % 4 == 3 || sent.lock().unwrap().fresh > 0).then_some(()));
         // Every tenth round lasts long enough to store sessions, which happens once a second.
         let longer = if round % 10 == 6 { 900_000 } else { 0 };
-        thread::sleep(Duration::from_micros(longer + random.below(120_000 + longer / 3)));
+        thread::sleep(Duration::from_micros(longer + random.number_below(120_000 + longer / 3)));
         daemon.signal("KILL");
         compacting.map_or(0, |compacting| compacting.join().unwrap())
     });
@@ -274,8 +274,8 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     let mut compacted = 0;
     for round in 0..rounds {
         // Sometimes the daemon is killed during its start.
-        if random.below(4) == 0 {
-            home.kill_during_start(&DAEMON_SETTINGS, Duration::from_micros(random.below(60_000)));
+        if random.number_below(4) == 0 {
+            home.kill_during_start(&DAEMON_SETTINGS, Duration::from_micros(random.number_below(60_000)));
         }
         compacted += run_round(home.start(&DAEMON_SETTINGS), round, &mut random, &next_id, &sent);
         dump = check_journal(&home, &dump, &sent.lock().unwrap());

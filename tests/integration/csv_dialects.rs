@@ -18,7 +18,7 @@ fn write_file(home: &DaemonHome, name: &str, text: &str) -> PathBuf {
 /// Imports a file, or standard input, into a daemon. Returns the exit code and standard error.
 fn run_import(daemon: &Daemon, file: &str, input: &[u8], arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = sequor_command();
-    command.args(["import", file, "--url", daemon.api()]).args(arguments);
+    command.args(["import", file, "--url", daemon.api_url()]).args(arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // The command may end before it has read everything.
     let _ = child.stdin.take().unwrap().write_all(input);
@@ -28,7 +28,7 @@ fn run_import(daemon: &Daemon, file: &str, input: &[u8], arguments: &[&str]) -> 
 
 /// User, kind, item and value of each event in the journal.
 fn journal_events(daemon: &Daemon) -> Vec<[String; 3]> {
-    let output = run_sequor(&["export", "--url", daemon.admin_address(), "--only", "event"]);
+    let output = run_sequor(&["export", "--url", daemon.admin_url(), "--only", "event"]);
     let lines = String::from_utf8(output.stdout).unwrap();
     let fields = |line: &str| {
         let event = serde_json::from_str::<Value>(line).unwrap();

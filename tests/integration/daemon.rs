@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
-/// Timeout of a condition. It is far longer than any condition needs on a slow machine, and only
-/// detects hangs.
+/// Timeout of a condition. The timeout is far longer than any condition needs on a slow machine,
+/// and only detects hangs.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Settings that make learning cheap. The tests that use them do not depend on recommendation
@@ -74,7 +74,7 @@ impl DaemonHome {
 
     /// Builds the command line of a daemon on free ports, with settings such as
     /// `server.max_batch=3` or flags such as `--checkpoint=FILE`.
-    fn serve(&self, settings: &[&str]) -> Command {
+    fn serve_command(&self, settings: &[&str]) -> Command {
         let mut command = sequor_command();
         command.args(["serve", "--data-dir"]).arg(self.data_dir());
         for flag in ["--listen", "--admin-listen"] {
@@ -100,18 +100,18 @@ impl DaemonHome {
 
     /// Starts a daemon and waits until it is ready.
     pub(crate) fn start(&self, settings: &[&str]) -> Daemon {
-        self.start_under(&[], settings)
+        self.start_under_wrapper(&[], settings)
     }
 
     /// Starts a daemon through a wrapper command, which gets the daemon's command line as its last
     /// arguments and must `exec` it.
-    pub(crate) fn start_under(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
+    pub(crate) fn start_under_wrapper(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
         let addresses = self.data_dir().join("addresses.json");
         // The addresses of an earlier daemon are no longer valid.
         let _ = fs::remove_file(&addresses);
         let log = self.dir().join("log");
         let written = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = self.serve(settings);
+        let mut command = self.serve_command(settings);
         if let Some((program, arguments)) = wrapper.split_first() {
             let mut wrapped = Command::new(program);
             wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
@@ -148,7 +148,7 @@ impl DaemonHome {
 
     /// Starts a daemon and kills it after a delay, at any stage of the start.
     pub(crate) fn kill_during_start(&self, settings: &[&str], after: Duration) {
-        let mut child = self.serve(settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = self.serve_command(settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(after);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -156,7 +156,7 @@ impl DaemonHome {
 
     /// Starts a daemon that is expected to fail, and returns its output.
     pub(crate) fn start_expecting_failure(&self, settings: &[&str]) -> Output {
-        self.serve(settings).output().unwrap()
+        self.serve_command(settings).output().unwrap()
     }
 }
 
@@ -181,7 +181,7 @@ impl Drop for Daemon {
 
 impl Daemon {
     /// The base URL of the public API, `http://host:port`.
-    pub(crate) fn api(&self) -> &str {
+    pub(crate) fn api_url(&self) -> &str {
         &self.api
     }
 
@@ -198,7 +198,7 @@ impl Daemon {
     }
 
     /// The base URL of the admin endpoint, `http://host:port`.
-    pub(crate) fn admin_address(&self) -> &str {
+    pub(crate) fn admin_url(&self) -> &str {
         &self.admin
     }
 
@@ -319,7 +319,7 @@ impl Daemon {
     }
 
     /// The value of a metric without labels.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric_value(&self, name: &str) -> f64 {
         let text = self.get_admin("/metrics").body;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()

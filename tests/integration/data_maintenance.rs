@@ -179,7 +179,7 @@ fn commands_on_a_running_daemons_directory_suggest_its_url() {
     }
     let target = home.dir().join("monday");
     let target = target.to_str().unwrap();
-    let suggested_command = format!("sequor backup {target} --url {}", daemon.admin_address());
+    let suggested_command = format!("sequor backup {target} --url {}", daemon.admin_url());
     assert_fails(
         run_on_data_dir(&home.data_dir(), &["backup", target]),
         &["is held by another process", &suggested_command],
@@ -188,7 +188,7 @@ fn commands_on_a_running_daemons_directory_suggest_its_url() {
         run_on_data_dir(&home.data_dir(), &["export"]),
         &["is held by another process", "--url http://127.0.0.1:"],
     );
-    assert_fails(run_sequor(&["backup", target, "--url", daemon.api()]), &["refused (404"]);
+    assert_fails(run_sequor(&["backup", target, "--url", daemon.api_url()]), &["refused (404"]);
     assert_fails(run_sequor(&["backup", target, "--url", "http://127.0.0.1:9"]), &["does not answer"]);
     assert!(!Path::new(target).exists());
     daemon.assert_healthy();
@@ -224,11 +224,11 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
         for (place, name) in ["folder", "file.tar.gz"].into_iter().enumerate() {
             let target = home.dir().join(name);
             let before = daemon.next_offset();
-            expect_success(run_sequor(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]));
+            expect_success(run_sequor(&["backup", target.to_str().unwrap(), "--url", daemon.admin_url()]));
             let after = daemon.next_offset();
             assert!(after > before, "no events were sent during the backup");
             assert_fails(
-                run_sequor(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]),
+                run_sequor(&["backup", target.to_str().unwrap(), "--url", daemon.admin_url()]),
                 &["already exists", "nothing is overwritten"],
             );
 
@@ -310,13 +310,13 @@ fn offline_backup_is_restored_only_into_an_empty_directory() {
 fn exported_events_recreate_the_same_journal() {
     let home = DaemonHome::new();
     let daemon = start_with_data(&home);
-    let whole = expect_success(run_sequor(&["export", "--url", daemon.admin_address()]));
+    let whole = expect_success(run_sequor(&["export", "--url", daemon.admin_url()]));
     assert_eq!(whole.lines().count(), 405);
     let part = expect_success(run_sequor(&[
         "export",
         "-",
         "--url",
-        daemon.admin_address(),
+        daemon.admin_url(),
         "--from",
         "398",
         "--to",
@@ -346,7 +346,7 @@ fn exported_events_recreate_the_same_journal() {
         json!({ "accepted": 400, "duplicates": 0, "withheld": 0, "rejected": [], "offset": 400 }),
         "there are no warnings about unknown fields"
     );
-    let exported_again = expect_success(run_sequor(&["export", "--url", fresh.admin_address(), "--only", "event"]));
+    let exported_again = expect_success(run_sequor(&["export", "--url", fresh.admin_url(), "--only", "event"]));
     assert_eq!(exported_again, events);
     let replayed = expect_success(run_sequor(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK_SETTINGS[0]]));
     assert!(replayed.contains("400   (0 rejected)"), "{replayed}");

@@ -80,7 +80,7 @@ fn bench_of_a_running_daemon_sends_the_reported_load() {
         let flags = [
             "bench",
             "--url",
-            daemon.api(),
+            daemon.api_url(),
             "--mix",
             mix,
             "--items",
@@ -96,7 +96,7 @@ fn bench_of_a_running_daemon_sends_the_reported_load() {
         assert!(output.status.success(), "{}", utf8_text(&output.stderr));
         utf8_text(&output.stdout)
     };
-    let table = bench("events", &["--admin-url", daemon.admin_address()]);
+    let table = bench("events", &["--admin-url", daemon.admin_url()]);
     for word in [
         "events: 100 requests/s for 500ms, 64 connections, 3 events per request",
         "p99.99",

@@ -20,7 +20,7 @@ use crate::journal_dump::JournalDump;
 pub(crate) struct TmpfsDisk(PathBuf);
 
 impl TmpfsDisk {
-    pub(crate) fn mount(at: &Path) -> Option<Self> {
+    pub(crate) fn mount_tmpfs(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(at).stderr(Stdio::null()).status();
@@ -91,7 +91,7 @@ fn send_batches(daemon: &Daemon, number: usize, known: &Mutex<KnownResponses>, i
 #[test]
 fn full_disk_rejects_writes_and_recovers_without_restart() {
     let home = DaemonHome::new();
-    let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
+    let Some(disk) = TmpfsDisk::mount_tmpfs(&home.data_dir()) else { return };
     let daemon = home.start(&["learning.interval=64", "store.checkpoint_every=500", "session.shards=2"]);
     let (known, is_done) = (Mutex::new(KnownResponses::default()), AtomicBool::new(false));
     let accepted_count = || known.lock().unwrap().acknowledged.len();
@@ -163,7 +163,7 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
 #[test]
 fn readiness_recovers_without_new_requests() {
     let home = DaemonHome::new();
-    let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
+    let Some(disk) = TmpfsDisk::mount_tmpfs(&home.data_dir()) else { return };
     let daemon = home.start(&[]);
     disk.fill_disk();
     let mut sent = 0;
@@ -177,7 +177,7 @@ fn readiness_recovers_without_new_requests() {
     let failure_series = ["sequor_journal_failed 1", "sequor_ready 0", "sequor_disk_free_bytes 0"];
     assert!(failure_series.into_iter().all(shows), "{}", daemon.get_admin("/metrics").body);
     assert!(!shows("sequor_commit_failures_total 0"));
-    let health = run_sequor(&["health", "--url", daemon.admin_address()]);
+    let health = run_sequor(&["health", "--url", daemon.admin_url()]);
     assert_eq!(health.status.code(), Some(1));
     assert!(String::from_utf8(health.stderr).unwrap().contains("the journal accepts no writes"));
     disk.free_space();

@@ -129,7 +129,7 @@ fn interrupted_erasure_resumes_after_restart() {
     send_activity(&daemon);
     // Kills the daemon at several stages of the erasure; the response may never arrive.
     for pause in [0, 15, 40, 90] {
-        let url = format!("{}/v1/users/ann@example.org", daemon.api());
+        let url = format!("{}/v1/users/ann@example.org", daemon.api_url());
         let request = std::thread::spawn(move || ureq::delete(&url).call().is_ok());
         std::thread::sleep(std::time::Duration::from_millis(pause));
         daemon.kill();
@@ -197,7 +197,7 @@ fn unlearning_equals_learning_without_the_user() {
     visit_events(true).chunks(70).for_each(|events| drop(daemon.send_events(events)));
     let response = daemon.request("DELETE", "/v1/users/gone@example.org?unlearn=true", "");
     assert_eq!(response.status, 200, "{}", response.body);
-    // Unlearning runs in the background; events that arrive meanwhile are kept.
+    // Unlearning runs in the background; events that arrive during unlearning are kept.
     daemon.send_events(&later);
     let log = wait_for("the restart", || {
         let log = daemon.read_home_log();

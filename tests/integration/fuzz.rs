@@ -29,23 +29,23 @@ struct Mutator {
 
 impl Mutator {
     fn random_index(&mut self, length: usize) -> usize {
-        self.random.below(length as u64 + 1) as usize
+        self.random.number_below(length as u64 + 1) as usize
     }
 
     /// A random range of at most 32 bytes.
     fn random_range(&mut self, length: usize) -> std::ops::Range<usize> {
         let begin = self.random_index(length);
-        begin..(begin + self.random.below(32) as usize).min(length)
+        begin..(begin + self.random.number_below(32) as usize).min(length)
     }
 
     fn next_input(&mut self) -> Vec<u8> {
-        let pick = self.random.below(self.corpus.len() as u64) as usize;
+        let pick = self.random.number_below(self.corpus.len() as u64) as usize;
         let mut input = self.corpus[pick].clone();
         // Usually makes few changes, so that much of the input stays valid.
-        for _ in 0..=self.random.below(4) * self.random.below(3) {
+        for _ in 0..=self.random.number_below(4) * self.random.number_below(3) {
             let at = self.random_index(input.len());
-            match self.random.below(8) {
-                0 if at < input.len() => input[at] ^= 1 << self.random.below(8),
+            match self.random.number_below(8) {
+                0 if at < input.len() => input[at] ^= 1 << self.random.number_below(8),
                 1 if at < input.len() => input[at] = self.random.next_u64() as u8,
                 2 => drop(input.drain(self.random_range(input.len()))),
                 3 => {
@@ -53,13 +53,13 @@ impl Mutator {
                     input.splice(at..at, copy);
                 }
                 4 => {
-                    let token = self.tokens[self.random.below(self.tokens.len() as u64) as usize];
-                    let over = self.random.below(2) as usize * token.len();
+                    let token = self.tokens[self.random.number_below(self.tokens.len() as u64) as usize];
+                    let over = self.random.number_below(2) as usize * token.len();
                     input.splice(at..(at + over).min(input.len()), token.iter().copied());
                 }
                 5 => {
-                    let other = self.random.below(self.corpus.len() as u64) as usize;
-                    let begin = self.random.below(self.corpus[other].len() as u64 + 1) as usize;
+                    let other = self.random.number_below(self.corpus.len() as u64) as usize;
+                    let begin = self.random.number_below(self.corpus[other].len() as u64 + 1) as usize;
                     input.truncate(at);
                     input.extend_from_slice(&self.corpus[other][begin..]);
                 }
@@ -470,11 +470,12 @@ fn fuzz_journal_records(long: bool) {
             let tree = database().open_tree("journal").unwrap();
             tree.clear().unwrap();
             original.iter().for_each(|(key, value)| drop(tree.insert(key, value.as_slice()).unwrap()));
-            let (key, value) = &original[random.below(original.len() as u64) as usize];
-            match random.below(6) {
+            let (key, value) = &original[random.number_below(original.len() as u64) as usize];
+            match random.number_below(6) {
                 0 => drop(tree.remove(key).unwrap()),
                 1 => drop(
-                    tree.insert(&original[random.below(original.len() as u64) as usize].0, value.as_slice()).unwrap(),
+                    tree.insert(&original[random.number_below(original.len() as u64) as usize].0, value.as_slice())
+                        .unwrap(),
                 ),
                 2 => drop(tree.insert(&input[..input.len().min(12)], value.as_slice()).unwrap()),
                 3 => drop(tree.insert(key, input).unwrap()),

@@ -104,8 +104,8 @@ const HTTP_TOKENS: &[&[u8]] = &[
 
 const HTTP_METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"];
 
-/// Valid requests: method, path and body. They exclude requests that would disturb the others:
-/// draining, writing files, compacting the store, verbose logging.
+/// Valid requests: method, path and body. The list excludes requests that would disturb the other
+/// requests: draining, writing files, compacting the store, verbose logging.
 const VALID_REQUESTS: [(&str, &str, &str); 51] = [
     (
         "POST",
@@ -240,8 +240,8 @@ fn vary_request(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
     let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
     let mut words = line.split(' ');
     let (mut method, mut address) = (words.next()?, words.next()?.to_owned());
-    if random.below(4) == 0 {
-        method = HTTP_METHODS[random.below(HTTP_METHODS.len() as u64) as usize];
+    if random.number_below(4) == 0 {
+        method = HTTP_METHODS[random.number_below(HTTP_METHODS.len() as u64) as usize];
     }
     // Picks tokens that fit the place.
     let mut pick_tokens = |ending: &[u8], inner: u8| {
@@ -249,8 +249,8 @@ fn vary_request(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
             .iter()
             .filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii())
             .collect();
-        let count = random.below(4).saturating_sub(1);
-        let picked = (0..count).map(|_| fitting[random.below(fitting.len() as u64) as usize]);
+        let count = random.number_below(4).saturating_sub(1);
+        let picked = (0..count).map(|_| fitting[random.number_below(fitting.len() as u64) as usize]);
         picked.map(|token| String::from_utf8_lossy(token).into_owned()).collect::<Vec<_>>()
     };
     let more = pick_tokens(b"\r\n", b':').concat();
@@ -258,7 +258,7 @@ fn vary_request(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
         address.push(if address.contains('?') { '&' } else { '?' });
         address.push_str(parameter);
     }
-    let (headers, body) = match random.below(6) {
+    let (headers, body) = match random.number_below(6) {
         0 => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
             encoder.write_all(body).unwrap();
@@ -272,13 +272,13 @@ fn vary_request(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
         2 => ("Content-Encoding: zstd\r\n", zstd::encode_all(body, 1).unwrap()),
         3 => {
             // Highly compressed: the decompressed body exceeds every limit.
-            let depth = 1 << random.below(18);
-            let deep = [&vec![[b'[', b'{', b' ', b'9'][random.below(4) as usize]; depth][..], body].concat();
+            let depth = 1 << random.number_below(18);
+            let deep = [&vec![[b'[', b'{', b' ', b'9'][random.number_below(4) as usize]; depth][..], body].concat();
             ("Content-Encoding: zstd\r\n", zstd::encode_all(&deep[..], 1).unwrap())
         }
         4 => {
             let mut chunks = Vec::new();
-            for chunk in body.chunks(1 + random.below(40) as usize) {
+            for chunk in body.chunks(1 + random.number_below(40) as usize) {
                 chunks.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
             }
             chunks.extend_from_slice(b"0\r\n\r\n");
@@ -331,18 +331,18 @@ fn fuzz_requests(long: bool) {
     let home = DaemonHome::new();
     let daemon = home.start(&DAEMON_SETTINGS);
     let listeners =
-        [daemon.api(), daemon.admin_address()].map(|listener| listener.strip_prefix("http://").unwrap().to_owned());
+        [daemon.api_url(), daemon.admin_url()].map(|listener| listener.strip_prefix("http://").unwrap().to_owned());
     let mut random = TestRng(2);
     let mut statuses = std::collections::BTreeMap::<_, u64>::new();
     let mut before = 0;
     run_fuzz("http", initial_requests(), HTTP_TOKENS, long, 12_000, |input| {
-        let vary = (random.below(2) == 0).then(|| vary_request(input, &mut random)).flatten();
+        let vary = (random.number_below(2) == 0).then(|| vary_request(input, &mut random)).flatten();
         let request = vary.as_deref().unwrap_or(input);
         let is_private = [&b"/admin"[..], b"/console", b"/metrics", b"/healthz", b"/readyz"]
             .iter()
             .any(|path| input.windows(path.len()).any(|text| text == *path));
         // Sometimes the request goes to the wrong listener.
-        let listener = usize::from(is_private != (random.below(16) == 0));
+        let listener = usize::from(is_private != (random.number_below(16) == 0));
         let status = response_status(&send_and_read_response(&listeners[listener], request));
         assert!(
             status.is_none_or(|status| status < 500 || status == 503),

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::daemon::{Daemon, DaemonHome, report_skipped, view_event};
 
 fn connect(daemon: &Daemon) -> TcpStream {
-    TcpStream::connect(daemon.api().strip_prefix("http://").unwrap()).unwrap()
+    TcpStream::connect(daemon.api_url().strip_prefix("http://").unwrap()).unwrap()
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn http2_works_without_tls() {
     let body = r#"{"user_id":"ann","type":"view","item_id":"tea"}"#;
     let output = Command::new("curl")
         .args(["-s", "--http2-prior-knowledge", "-d", body, "-w", "\n%{http_version} %{http_code}"])
-        .arg(format!("{}/v1/events?recommend=1", daemon.api()))
+        .arg(format!("{}/v1/events?recommend=1", daemon.api_url()))
         .output()
         .unwrap();
     let output = String::from_utf8(output.stdout).unwrap();

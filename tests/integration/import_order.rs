@@ -22,14 +22,14 @@ fn shuffled_file(home: &DaemonHome) -> PathBuf {
 /// Imports a file. Returns the exit code, the summary, if there is one, and standard error.
 fn run_import(file: &Path, daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let output =
-        run_sequor(&[&["import", file.to_str().unwrap(), "--json", "--url", daemon.api()], arguments].concat());
+        run_sequor(&[&["import", file.to_str().unwrap(), "--json", "--url", daemon.api_url()], arguments].concat());
     let summary = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output.status.code(), summary, String::from_utf8(output.stderr).unwrap())
 }
 
 /// The timestamps in the journal, in its order.
 fn journal_timestamps(daemon: &Daemon) -> Vec<u64> {
-    let output = run_sequor(&["export", "--url", daemon.admin_address(), "--only", "event"]);
+    let output = run_sequor(&["export", "--url", daemon.admin_url(), "--only", "event"]);
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["timestamp"].as_u64().unwrap()).collect()
 }
@@ -81,7 +81,7 @@ fn a_killed_sorted_import_resumes() {
     let daemon = home.start(&[]);
     let file = shuffled_file(&home);
     let mut command = sequor_command();
-    command.arg("import").arg(&file).args(["--url", daemon.api(), "--sort", "--batch", "1"]);
+    command.arg("import").arg(&file).args(["--url", daemon.api_url(), "--sort", "--batch", "1"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let progress = home.dir().join("shuffled.csv.import");
     let sorted =

@@ -34,12 +34,12 @@ fn rejected_rows_are_sent_again_after_a_correction() {
         format!("{CSV_HEADER}u,a,view,1600000000\nu,b,view,7\nu,c,view,2020-09-13 12:26:40\nu,d,view,1600000009\n"),
     )
     .unwrap();
-    let (code, summary, error) = run_import(&file, &["--url", daemon.api()]);
+    let (code, summary, error) = run_import(&file, &["--url", daemon.api_url()]);
     assert_eq!((code, row_counts(&summary)), (Some(2), [2, 0, 0, 2]), "{error}");
     assert!(error.contains("rows rejected: 2; rows accepted: 2"), "{error}");
-    let (code, summary, error) = run_import(&file, &["--url", daemon.api(), "--time-zone", "UTC"]);
+    let (code, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--time-zone", "UTC"]);
     assert_eq!((code, row_counts(&summary)), (Some(2), [1, 0, 2, 1]), "{error}");
-    let (code, summary, error) = run_import(&file, &["--url", daemon.api(), "--time-unit", "s"]);
+    let (code, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--time-unit", "s"]);
     assert_eq!((code, row_counts(&summary)), (Some(0), [1, 0, 3, 0]), "{error}");
     assert_eq!(daemon.next_offset(), 4);
 }
@@ -50,12 +50,12 @@ fn a_file_without_a_valid_row_is_reported() {
     let daemon = home.start(&[]);
     let file = home.dir().join("relative.csv");
     fs::write(&file, format!("{CSV_HEADER}u,a,view,1\nu,b,view,2\nu,c,view,3\n")).unwrap();
-    let (code, _, error) = run_import(&file, &["--url", daemon.api()]);
+    let (code, _, error) = run_import(&file, &["--url", daemon.api_url()]);
     assert!(
         code == Some(2) && error.contains("rows rejected: 3; rows accepted: 0") && !error.contains("other rows"),
         "{error}"
     );
-    let (code, summary, error) = run_import(&file, &["--url", daemon.api(), "--time-unit", "s"]);
+    let (code, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--time-unit", "s"]);
     assert_eq!((code, row_counts(&summary)), (Some(0), [3, 0, 0, 0]), "{error}");
 }
 
@@ -66,14 +66,14 @@ fn import_accepts_the_custom_kinds_of_the_daemon() {
     let daemon = home.start(&["events.kinds.wishlist.value=2.0"]);
     let file = home.dir().join("events.csv");
     fs::write(&file, format!("{CSV_HEADER}u,a,wishlist,1600000000\nu,b,wish,1600000001\n")).unwrap();
-    let (code, summary, error) = run_import(&file, &["--url", daemon.api()]);
+    let (code, summary, error) = run_import(&file, &["--url", daemon.api_url()]);
     assert_eq!((code, row_counts(&summary)), (Some(2), [1, 0, 0, 1]), "{error}");
     assert!(error.contains("unknown event kind `wish`"), "{error}");
     let log = home.dir().join("access.log");
     fs::write(&log, "192.0.2.1 - - [10/Oct/2020:13:55:36 +0000] \"GET /wish/a HTTP/1.1\" 200 1 \"-\" \"Firefox\"\n")
         .unwrap();
     let tail =
-        |rule: &str| run_sequor(&["tail", "--once", log.to_str().unwrap(), "--url", daemon.api(), "--rule", rule]);
+        |rule: &str| run_sequor(&["tail", "--once", log.to_str().unwrap(), "--url", daemon.api_url(), "--rule", rule]);
     let output = tail("wishlist=^/wish/(?P<item>.+)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(daemon.next_offset(), 2);
@@ -93,13 +93,14 @@ fn only_the_new_rows_of_a_grown_file_are_imported() {
     let file = home.dir().join("events.csv");
     for (count, expected) in [(40, [40, 0, 0, 0]), (50, [10, 0, 40, 0]), (60, [10, 0, 50, 0]), (60, [0, 0, 60, 0])] {
         fs::write(&file, rows(count)).unwrap();
-        let (code, summary, error) = run_import(&file, &["--url", daemon.api()]);
+        let (code, summary, error) = run_import(&file, &["--url", daemon.api_url()]);
         assert_eq!((code, row_counts(&summary)), (Some(0), expected), "{count}: {error}");
     }
-    // The ids do not change as the file grows: without its progress file, nothing counts again.
+    // The ids do not change as the file grows: without its progress file, all old rows are
+    // duplicates.
     let compressed = home.dir().join("events.csv.zst");
     fs::write(&compressed, zstd::encode_all(rows(40).as_bytes(), 1).unwrap()).unwrap();
-    let (code, summary, error) = run_import(&compressed, &["--url", daemon.api()]);
+    let (code, summary, error) = run_import(&compressed, &["--url", daemon.api_url()]);
     assert_eq!((code, row_counts(&summary)), (Some(0), [0, 40, 0, 0]), "{error}");
 }
 
@@ -113,26 +114,26 @@ fn unchanged_rows_of_a_changed_file_are_recognised_if_the_ids_come_from_the_rows
         "item,user,event,timestamp,more\nnew,u,view,1600000009,x\nb,u,view,1600000001000,y\na,u,view,1600000000,z\n";
     let file = home.dir().join("rows.csv");
     fs::write(&file, &before).unwrap();
-    let (_, summary, error) = run_import(&file, &["--url", daemon.api(), "--id-from", "row"]);
+    let (_, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--id-from", "row"]);
     assert_eq!(row_counts(&summary), [2, 1, 0, 0], "{error}");
     fs::write(&file, &after).unwrap();
-    let (_, summary, error) = run_import(&file, &["--url", daemon.api(), "--id-from", "row"]);
+    let (_, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--id-from", "row"]);
     assert!(row_counts(&summary) == [1, 2, 0, 0] && !error.contains("warning"), "{summary} {error}");
     let file = home.dir().join("columns.csv");
     fs::write(&file, &before).unwrap();
-    let (_, summary, error) = run_import(&file, &["--url", daemon.api(), "--id-from", "columns"]);
+    let (_, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--id-from", "columns"]);
     assert_eq!(row_counts(&summary), [2, 1, 0, 0], "{error}");
     fs::write(&file, with_column).unwrap();
-    let (_, summary, error) = run_import(&file, &["--url", daemon.api(), "--id-from", "columns"]);
+    let (_, summary, error) = run_import(&file, &["--url", daemon.api_url(), "--id-from", "columns"]);
     assert_eq!(row_counts(&summary), [1, 2, 0, 0], "{error}");
     // Ids that are derived from the content of the file change with any change of the file. The
     // import warns.
     let file = home.dir().join("content.csv");
     fs::write(&file, &before).unwrap();
-    let (_, summary, error) = run_import(&file, &["--url", daemon.api()]);
+    let (_, summary, error) = run_import(&file, &["--url", daemon.api_url()]);
     assert!(row_counts(&summary) == [3, 0, 0, 0] && !error.contains("warning"), "{summary} {error}");
     fs::write(&file, &after).unwrap();
-    let (_, summary, error) = run_import(&file, &["--url", daemon.api()]);
+    let (_, summary, error) = run_import(&file, &["--url", daemon.api_url()]);
     assert!(row_counts(&summary) == [3, 0, 0, 0] && error.contains("--id-from row"), "{summary} {error}");
 }
 
@@ -144,7 +145,8 @@ fn another_journal_behind_the_same_address_gets_every_row() {
     let file = home.dir().join("events.csv");
     fs::write(&file, format!("{CSV_HEADER}u,a,view,1600000000\nu,b,view,1600000001\n")).unwrap();
     let daemon = home.start(&[]);
-    let (api, listen) = (daemon.api().to_owned(), format!("--listen={}", daemon.api().trim_start_matches("http://")));
+    let (api, listen) =
+        (daemon.api_url().to_owned(), format!("--listen={}", daemon.api_url().trim_start_matches("http://")));
     assert_eq!(row_counts(&run_import(&file, &["--url", &api]).1), [2, 0, 0, 0]);
     daemon.kill();
     // The daemon has the same journal after a restart.

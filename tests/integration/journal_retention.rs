@@ -114,8 +114,8 @@ fn state_of_dropped_entries_is_kept() {
         serde_json::from_str(original_journal.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
 
-    // Other settings learn from the remaining entries. They take over the catalog, which cannot be
-    // rebuilt.
+    // Other settings learn from the remaining entries. A start with other settings takes over the
+    // catalog, which cannot be rebuilt.
     let other: Vec<&str> = DAEMON_SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
     let daemon = home.start(&other);
     daemon.wait_until_learned(sent as u64 + 1);

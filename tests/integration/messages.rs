@@ -16,7 +16,7 @@ fn stderr_text(output: &Output) -> String {
 fn a_host_name_is_an_address_to_listen_on() {
     let home = DaemonHome::new();
     let daemon = home.start(&["--listen=localhost:0", "--admin-listen=localhost:0"]);
-    assert!(daemon.api().starts_with("http://127.0.0.1:"), "{}", daemon.api());
+    assert!(daemon.api_url().starts_with("http://127.0.0.1:"), "{}", daemon.api_url());
     daemon.assert_healthy();
     for (address, reason) in [
         ("8080", "write ADDRESS:PORT"),
@@ -137,18 +137,18 @@ fn a_tls_error_is_described_in_words() {
     let daemon =
         home.start(&[&format!("server.tls_cert={}", cert.display()), &format!("server.tls_key={}", key.display())]);
     let said = stderr_text(
-        &sequor_command().args(["health", "--url", daemon.admin_address(), "--ca"]).arg(&cert).output().unwrap(),
+        &sequor_command().args(["health", "--url", daemon.admin_url(), "--ca"]).arg(&cert).output().unwrap(),
     );
     let words =
         "the daemon presents a CA certificate as its own; create a server certificate (basicConstraints = CA:FALSE)";
     assert!(said.contains(words) && !said.contains("Other"), "{said}");
-    let said = stderr_text(&run_sequor(&["health", "--url", daemon.admin_address()]));
+    let said = stderr_text(&run_sequor(&["health", "--url", daemon.admin_url()]));
     assert!(said.contains("CA certificate") && !said.contains("Issuer"), "{said}");
     // A command that retries ends at once, because a retry cannot help.
     let events = home.dir().join("events.ndjson");
     fs::write(&events, view_event("e1", "ann", "tea").to_string()).unwrap();
     let import = sequor_command()
-        .args(["import", "--url", daemon.api(), "--give-up-after", "off", "--ca"])
+        .args(["import", "--url", daemon.api_url(), "--give-up-after", "off", "--ca"])
         .arg(&cert)
         .arg(&events)
         .output()
@@ -196,7 +196,7 @@ fn a_backup_name_with_another_archive_ending_is_refused() {
 fn the_learning_rate_has_the_range_of_its_setting() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let set = |rate: &str| run_sequor(&["admin", "--url", daemon.admin_address(), "learning-rate", rate]);
+    let set = |rate: &str| run_sequor(&["admin", "--url", daemon.admin_url(), "learning-rate", rate]);
     for rate in ["99", "10.5", "0", "NaN"] {
         let output = set(rate);
         assert!(
@@ -354,7 +354,7 @@ fn a_json_log_with_other_field_names_is_reported() {
     let tail = |fields: &[&str]| {
         let log = log.to_str().unwrap();
         let arguments =
-            ["tail", log, "--format", "json", "--rule", "view=^/p/(?P<item>.+)", "--url", daemon.api(), "--once"];
+            ["tail", log, "--format", "json", "--rule", "view=^/p/(?P<item>.+)", "--url", daemon.api_url(), "--once"];
         run_sequor(&[&arguments[..], fields].concat())
     };
     let output = tail(&[]);
@@ -389,7 +389,7 @@ fn an_item_without_a_finite_price_is_rejected() {
     let daemon = home.start(&[]);
     let items = home.dir().join("items.csv");
     fs::write(&items, "item_id,price\ntea,NaN\ncup,inf\npot,3\n").unwrap();
-    let output = run_sequor(&["import", "--items", items.to_str().unwrap(), "--url", daemon.api()]);
+    let output = run_sequor(&["import", "--items", items.to_str().unwrap(), "--url", daemon.api_url()]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr_text(&output));
     assert_eq!(stderr_text(&output).matches("`price` is not a finite number").count(), 2, "{}", stderr_text(&output));
     assert!(daemon.get("/v1/items/pot").status == 200 && daemon.get("/v1/items/tea").status == 404);

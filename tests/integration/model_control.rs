@@ -35,7 +35,7 @@ fn get_model_status(daemon: &Daemon) -> Value {
 
 /// Runs `sequor admin …` against a daemon.
 fn run_admin_command(daemon: &Daemon, arguments: &[&str]) -> Value {
-    let output = run_sequor(&[&["admin", "--url", daemon.admin_address()], arguments].concat());
+    let output = run_sequor(&[&["admin", "--url", daemon.admin_url()], arguments].concat());
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -142,10 +142,8 @@ fn invalid_operations_are_rejected_with_a_reason() {
     assert_eq!(post("/admin/model/pause", "").0, 400);
     assert_eq!(daemon.admin_request("GET", "/admin/model/pause", "").status, 405);
     // An HTML form of another site cannot send the JSON content type.
-    let form = ureq::post(format!("{}/admin/model/pause", daemon.admin_address()))
-        .config()
-        .http_status_as_error(false)
-        .build();
+    let form =
+        ureq::post(format!("{}/admin/model/pause", daemon.admin_url())).config().http_status_as_error(false).build();
     assert_eq!(form.header("content-type", "text/plain").send("{}").unwrap().status(), 415);
     assert_eq!(get_model_status(&daemon)["acts"], json!([]));
 }
@@ -219,7 +217,7 @@ fn settings_are_listed_and_reloaded() {
     );
     assert_eq!(run_admin_command(&daemon, &["reload"]), json!({ "changed": [], "waiting": ["server.max_batch"] }));
     fs::write(&file, "[safety]\nloss_rise = 0.5\n").unwrap();
-    let output = run_sequor(&["admin", "--url", daemon.admin_address(), "reload"]);
+    let output = run_sequor(&["admin", "--url", daemon.admin_url(), "reload"]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("safety.loss_rise"));
     assert_eq!(run_admin_command(&daemon, &["log-level", "warn"]), json!({ "level": "warn" }));
     assert_eq!(row("log.level")["value"], json!("\"warn\""));
@@ -264,7 +262,7 @@ fn admin_endpoint_accepts_keys_from_browsers_and_commands() {
         let output = Command::new("curl")
             .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])
             .args(arguments)
-            .arg(format!("{}/metrics", daemon.admin_address()))
+            .arg(format!("{}/metrics", daemon.admin_url()))
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
@@ -280,8 +278,8 @@ fn admin_endpoint_accepts_keys_from_browsers_and_commands() {
         ("200".into(), "200".into())
     );
     let output =
-        sequor_command().args(["admin", "--url", daemon.admin_address(), "--key", &key, "settings"]).output().unwrap();
+        sequor_command().args(["admin", "--url", daemon.admin_url(), "--key", &key, "settings"]).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && !shown.contains(&key) && shown.contains("server.keys"));
-    assert!(!run_sequor(&["admin", "--url", daemon.admin_address(), "status"]).status.success());
+    assert!(!run_sequor(&["admin", "--url", daemon.admin_url(), "status"]).status.success());
 }

@@ -74,8 +74,9 @@ fn generated_requests_get_documented_responses() {
     let events =
         json!([view_event("e1", "ann", "tea"), view_event("e2", "ann", "cup"), view_event("e3", "bob", "tea")]);
     assert_eq!(
-        daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()
-            ["accepted"],
+        daemon
+            .request_with_key("POST", &format!("{}/v1/events", daemon.api_url()), Some(&key), &events.to_string())
+            .json()["accepted"],
         3
     );
     std::fs::write(home.dir().join("schemathesis.toml"), SCHEMATHESIS_CONFIGURATION).unwrap();
@@ -84,7 +85,7 @@ fn generated_requests_get_documented_responses() {
     let output = Command::new(tool)
         .arg("--config-file")
         .arg(home.dir().join("schemathesis.toml"))
-        .args(["run", &format!("{}/openapi.json", daemon.api()), "--no-color", "--generation-deterministic"])
+        .args(["run", &format!("{}/openapi.json", daemon.api_url()), "--no-color", "--generation-deterministic"])
         .args(["--header", &format!("Authorization: Bearer {key}")])
         .args([
             "--max-examples",
@@ -114,6 +115,6 @@ fn generated_requests_get_documented_responses() {
     );
     println!("{} requests were generated", daemon.metric_sum("sequor_request_seconds_count"));
     assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
-    assert_eq!(daemon.metric("sequor_commit_failures_total"), 0.0);
+    assert_eq!(daemon.metric_value("sequor_commit_failures_total"), 0.0);
     daemon.assert_healthy();
 }

@@ -328,7 +328,7 @@ fn container_files_are_consistent() {
     let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     assert_eq!(pairs.len(), 4);
     let layers = SettingsLayers::<Settings>::new().unwrap().add_environment(pairs).unwrap();
-    let settings = layers.validated().unwrap();
+    let settings = layers.validated_settings().unwrap();
     let target =
         ops_file_yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
     assert_eq!(settings.server.admin_listen.to_string(), target.as_str().unwrap());

@@ -21,7 +21,7 @@ fn start_slow_daemon(home: &DaemonHome, wait: &str) -> Daemon {
 
 /// Sends a request on each of many connections at once. Returns the status lines with the bodies.
 fn send_on_many_connections(daemon: &Daemon, request: &(dyn Fn(usize) -> String + Sync)) -> Vec<(String, String)> {
-    let address = daemon.api().strip_prefix("http://").unwrap();
+    let address = daemon.api_url().strip_prefix("http://").unwrap();
     let mut streams: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
         stream.write_all(request(number).as_bytes()).unwrap();

@@ -18,7 +18,7 @@ const DATABASE_LOG: &str = "/store/db";
 /// Runs a traced daemon under `load`, kills it and returns its system calls.
 fn trace_daemon(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
     let trace = home.dir().join("trace");
-    let daemon = home.start_under(&strace_command(&trace), &[]);
+    let daemon = home.start_under_wrapper(&strace_command(&trace), &[]);
     load(&daemon);
     let process = daemon.process_id();
     daemon.kill();
@@ -105,7 +105,7 @@ impl SimulatedDisk {
             let mut at = 0;
             while at < bytes.len() {
                 let end = bytes.len().min(at + (SECTOR_BYTES - (position + at as u64) % SECTOR_BYTES) as usize);
-                if random.below(100) < chance {
+                if random.number_below(100) < chance {
                     write_at(&mut image, position + at as u64, &bytes[at..end]);
                 }
                 at = end;
@@ -126,15 +126,19 @@ fn generate_load(daemon: &Daemon) {
                 for _ in 0..40 {
                     let event = |random: &mut TestRng| {
                         let id = next.fetch_add(1, Ordering::Relaxed);
-                        view_event(&format!("e{id}"), &format!("user{}", random.below(30)), &format!("item{}", id % 90))
+                        view_event(
+                            &format!("e{id}"),
+                            &format!("user{}", random.number_below(30)),
+                            &format!("item{}", id % 90),
+                        )
                     };
-                    let batch: Vec<_> = (0..=random.below(30)).map(|_| event(&mut random)).collect();
+                    let batch: Vec<_> = (0..=random.number_below(30)).map(|_| event(&mut random)).collect();
                     daemon.send_events(&batch);
-                    if random.below(4) == 0 {
-                        daemon.recommended_items(&format!("user{}", random.below(30)));
-                        let price = json!({ "price": random.below(100) }).to_string();
+                    if random.number_below(4) == 0 {
+                        daemon.recommended_items(&format!("user{}", random.number_below(30)));
+                        let price = json!({ "price": random.number_below(100) }).to_string();
                         assert_eq!(
-                            daemon.request("PUT", &format!("/v1/items/item{}", random.below(90)), &price).status,
+                            daemon.request("PUT", &format!("/v1/items/item{}", random.number_below(90)), &price).status,
                             200
                         );
                     }
@@ -168,7 +172,7 @@ fn acknowledged_events_survive_power_loss() {
             continue;
         };
         receipts += 1;
-        if random.below(6) > 0 {
+        if random.number_below(6) > 0 {
             continue;
         }
         for chance in [0, 50, 100] {

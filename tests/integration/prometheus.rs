@@ -157,5 +157,5 @@ impl Prometheus {
 
 /// The instance label of a scraped daemon.
 fn instance_label(daemon: &Daemon) -> String {
-    daemon.admin_address().trim_start_matches("http://").to_owned()
+    daemon.admin_url().trim_start_matches("http://").to_owned()
 }

@@ -45,13 +45,13 @@ fn original_ids_are_never_stored_logged_or_returned() {
     // Import and tail send to the daemon.
     let csv = home.dir().join("rows.csv");
     fs::write(&csv, "user,item,event,timestamp,session\nwhois-carl,tea,view,1700000000,whois-x\n").unwrap();
-    let imported = run_sequor(&["import", csv.to_str().unwrap(), "--url", daemon.api()]);
+    let imported = run_sequor(&["import", csv.to_str().unwrap(), "--url", daemon.api_url()]);
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     let log = home.dir().join("access.log");
     fs::write(&log, "192.0.2.7 - - [10/Oct/2020:13:55:36 +0000] \"GET /product/tea?u=whois-dora HTTP/1.1\" 200 1 \"-\" \"Firefox\"\n")
         .unwrap();
     let rule = "view=^/product/(?P<item>[^/?]+)\\?u=(?P<user>.+)";
-    let tailed = run_sequor(&["tail", "--once", log.to_str().unwrap(), "--rule", rule, "--url", daemon.api()]);
+    let tailed = run_sequor(&["tail", "--once", log.to_str().unwrap(), "--rule", rule, "--url", daemon.api_url()]);
     assert!(
         tailed.status.success() && String::from_utf8_lossy(&tailed.stdout).contains("1"),
         "{}",

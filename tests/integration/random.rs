@@ -13,7 +13,7 @@ impl TestRng {
     }
 
     /// Returns a number in `0..bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn number_below(&mut self, bound: u64) -> u64 {
         self.next_u64() % bound
     }
 }
@@ -34,13 +34,13 @@ pub(crate) fn random_visits(seed: u64, visits: usize) -> Vec<Visit> {
     let mut walkers: Vec<(u64, u64)> = (0..10).map(|number| (number, number * 6)).collect();
     let mut next_user = 10;
     let step = |number: usize| {
-        let slot = random.below(walkers.len() as u64) as usize;
-        if random.below(8) == 0 {
-            walkers[slot] = (next_user, random.below(ITEM_COUNT));
+        let slot = random.number_below(walkers.len() as u64) as usize;
+        if random.number_below(8) == 0 {
+            walkers[slot] = (next_user, random.number_below(ITEM_COUNT));
             next_user += 1;
         }
         let (user, item) = &mut walkers[slot];
-        *item = if random.below(5) == 0 { random.below(ITEM_COUNT) } else { (*item + 1) % ITEM_COUNT };
+        *item = if random.number_below(5) == 0 { random.number_below(ITEM_COUNT) } else { (*item + 1) % ITEM_COUNT };
         Visit { user: format!("user{user}"), item: format!("item{item}"), at: 1_700_000_000_000 + number as u64 * 1000 }
     };
     (0..visits).map(step).collect()

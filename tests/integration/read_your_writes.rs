@@ -139,14 +139,14 @@ fn stream_sends_a_list_after_each_event_of_the_user() {
     let rejected = daemon.get("/v1/users/bob/recommendations/stream");
     assert_eq!((rejected.status, &rejected.json()["type"]), (503, &json!("/problems/over-capacity")));
     assert!(rejected.headers.contains_key("retry-after"));
-    assert_eq!((daemon.metric("sequor_streams"), daemon.metric("sequor_streams_limit")), (1.0, 1.0));
+    assert_eq!((daemon.metric_value("sequor_streams"), daemon.metric_value("sequor_streams_limit")), (1.0, 1.0));
     assert_eq!(daemon.get("/v1/users/bob/recommendations/stream?limit=0").status, 400);
     // A drained daemon closes its streams, which frees their slots.
     assert_eq!(daemon.admin_request("POST", "/admin/drain", r#"{"on":true}"#).status, 200);
     assert_eq!(read_next_event(&mut stream), None);
     assert_eq!(daemon.get("/v1/users/bob/recommendations/stream").status, 503);
     assert_eq!(daemon.admin_request("POST", "/admin/drain", r#"{"on":false}"#).status, 200);
-    wait_for("the slot of the stream", || (daemon.metric("sequor_streams") == 0.0).then_some(()));
+    wait_for("the slot of the stream", || (daemon.metric_value("sequor_streams") == 0.0).then_some(()));
     let mut stream = daemon.open_stream("/v1/users/bob/recommendations/stream");
     read_next_event(&mut stream).unwrap();
     // A stop does not wait for open streams.

@@ -57,7 +57,8 @@ fn curl_blocks_do_what_they_promise() {
         "README, getting started; one event, Segment, a merge; recommendations, similar items; the catalog; a user's data"
     );
     for (page, block) in curls {
-        let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
+        let output =
+            Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api_url())]).output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{page}: {block}\n{printed}");
         let requests_list = block.contains("recommendations");
@@ -147,7 +148,7 @@ fn documented_ways_to_send_events_work() {
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let shell = Shell::new(&home, daemon.api());
+    let shell = Shell::new(&home, daemon.api_url());
     let write = |name: &str, bytes: &[u8]| fs::write(home.dir().join(name), bytes).unwrap();
     // The journalled events as user, type and item.
     let journalled = || -> Vec<String> {

@@ -44,7 +44,7 @@ fn ann_events() -> Vec<Value> {
     vec![ann_event(1), ann_event(2), ann_event(3)]
 }
 
-/// Ann's event at that second. Its timestamp is fixed, because lists may depend on the age of
+/// Ann's event at that second. The timestamp is fixed, because lists may depend on the age of
 /// events.
 fn ann_event(second: u64) -> Value {
     let mut event = view_event(&format!("h{second}"), "ann", &format!("item{}", 6 + second));
@@ -88,9 +88,9 @@ fn inspections(daemon: &Daemon, users: &[String]) -> Vec<String> {
     users.iter().map(parts).collect()
 }
 
-/// Sessions kept their hidden state from the weights of the moment of an event or request. After a
-/// restart it was computed from the journal's steps under the current weights, so the lists of
-/// users without new events changed.
+/// Regression test: sessions kept the hidden state that older weights had computed at an event or
+/// request. A restart recomputed the state under the current weights, so the lists of users without
+/// new events changed.
 #[test]
 fn lists_of_quiet_users_follow_from_journal_and_weights_alone() {
     let visits = random_visits(5, 1_200);
@@ -209,12 +209,12 @@ fn learned_state_is_identical_despite_kills() {
     let mut daemon = home.start(&SHORT_INTERVAL_SETTINGS);
     let mut random = TestRng(4);
     let last = events.len() / BATCH_EVENTS;
-    let mut kills: Vec<usize> = (0..4).map(|_| random.below(last as u64) as usize).collect();
+    let mut kills: Vec<usize> = (0..4).map(|_| random.number_below(last as u64) as usize).collect();
     for (number, batch) in events.chunks(BATCH_EVENTS).enumerate() {
         if let Some(place) = kills.iter().position(|kill| *kill == number) {
             kills.remove(place);
             // The kill happens before, during or after the commit, at any stage of learning.
-            let after = Duration::from_micros(random.below(10_000));
+            let after = Duration::from_micros(random.number_below(10_000));
             thread::scope(|scope| {
                 scope.spawn(|| {
                     thread::sleep(after);
@@ -232,7 +232,8 @@ fn learned_state_is_identical_despite_kills() {
     assert!(found.len() > 10_000, "a checkpoint of {} bytes holds no weights", found.len());
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
     assert_eq!((expected.len(), None), (found.len(), differ), "position of the first differing byte");
-    // A corrupt checkpoint is skipped in favour of the previous one, and the rest is learned again.
+    // A corrupt checkpoint is skipped: the daemon loads the previous checkpoint and learns the
+    // later entries again.
     let newest = checkpoint_path(&home, events.len());
     let mut corrupted = fs::read(&newest).unwrap();
     let middle = corrupted.len() / 2;
@@ -243,7 +244,7 @@ fn learned_state_is_identical_despite_kills() {
 }
 
 /// Regression test: checkpoints of earlier settings, which had more entries, displaced those of the
-/// new settings. Then each start learned the whole journal again until it had caught up.
+/// new settings. As a result, each start learned the whole journal again until it had caught up.
 #[test]
 fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     let home = DaemonHome::new();
@@ -270,7 +271,7 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
 
     let tested = |daemon: &Daemon| {
         daemon.wait_until_learned(5_000);
-        daemon.metric("sequor_evaluated_steps_total")
+        daemon.metric_value("sequor_evaluated_steps_total")
     };
     let daemon = home.start(&settings("learning.seed=2"));
     let all_steps = tested(&daemon);

@@ -256,7 +256,7 @@ fn only_the_owner_reads_what_the_daemon_writes() {
     }
     let home = DaemonHome::new();
     let wrapper = ["sh", "-c", "umask 022; exec \"$@\"", "sh"].map(str::to_owned);
-    let daemon = home.start_under(&wrapper, &[]);
+    let daemon = home.start_under_wrapper(&wrapper, &[]);
     daemon.send_events(&[view_event("e1", "ann", "tea")]);
     let backup = home.dir().join("monday.tar.gz");
     let answer = daemon.admin_request("POST", "/admin/backup", &json!({ "target": backup }).to_string());

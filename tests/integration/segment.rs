@@ -25,7 +25,8 @@ fn segment_python_library_works_unchanged() {
     }
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let output = Command::new(python).arg(root.join("tests/capture/shopper.py")).arg(daemon.api()).output().unwrap();
+    let output =
+        Command::new(python).arg(root.join("tests/capture/shopper.py")).arg(daemon.api_url()).output().unwrap();
     assert!(
         output.status.success(),
         "{}{}",
@@ -132,7 +133,7 @@ fn cors_allows_only_the_configured_origins() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
     let preflight = |origin: &str| {
-        let request = ureq::http::Request::builder().method("OPTIONS").uri(format!("{}/v1/events", daemon.api()));
+        let request = ureq::http::Request::builder().method("OPTIONS").uri(format!("{}/v1/events", daemon.api_url()));
         let request =
             request.header("origin", origin).header("access-control-request-method", "POST").body(()).unwrap();
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();

@@ -46,10 +46,10 @@ fn slow_requests_time_out() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.head_timeout=300ms", "server.body_timeout=300ms", "server.idle_timeout=300ms"]);
     // A head that stalls, a head that arrives byte by byte, and a connection without any data.
-    let mut silent = connect(daemon.api());
-    let mut stuck = connect(daemon.api());
+    let mut silent = connect(daemon.api_url());
+    let mut stuck = connect(daemon.api_url());
     stuck.write_all(b"GET /v1/trending HTTP/1.1\r\nX-Slow: ").unwrap();
-    let mut dribbling = connect(daemon.api());
+    let mut dribbling = connect(daemon.api_url());
     wait_for("the slow head to be cut off", || {
         dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(())
     });
@@ -59,13 +59,13 @@ fn slow_requests_time_out() {
     }
     // A body that stalls.
     for part in [&b""[..], b"{", br#"{"user_id":"ann","#] {
-        let mut stream = connect(daemon.api());
+        let mut stream = connect(daemon.api_url());
         stream.write_all(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n").unwrap();
         stream.write_all(part).unwrap();
         let response = read_response(&mut stream);
         assert!(response.starts_with("HTTP/1.1 408") && response.contains("/problems/too-slow"), "{response}");
     }
-    let mut dribbling = connect(daemon.api());
+    let mut dribbling = connect(daemon.api_url());
     dribbling.write_all(b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n").unwrap();
     dribbling.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut response = [0; 12];
@@ -75,7 +75,7 @@ fn slow_requests_time_out() {
     });
     assert_eq!(&response, b"HTTP/1.1 408");
     // An idle connection.
-    let mut idle = connect(daemon.api());
+    let mut idle = connect(daemon.api_url());
     idle.write_all(GET_REQUEST).unwrap();
     assert!(read_response(&mut idle).starts_with("HTTP/1.1 200"));
     assert_eq!(read_to_close(&mut idle), "");
@@ -94,12 +94,12 @@ fn connections_are_limited() {
         "server.idle_timeout=1h",
         "server.head_timeout=1h",
     ]);
-    let mut open: Vec<_> = (0..2).map(|_| connect(daemon.api())).collect();
+    let mut open: Vec<_> = (0..2).map(|_| connect(daemon.api_url())).collect();
     for stream in &mut open {
         stream.write_all(GET_REQUEST).unwrap();
         read_response(stream);
     }
-    let mut waiting = connect(daemon.api());
+    let mut waiting = connect(daemon.api_url());
     waiting.write_all(GET_REQUEST).unwrap();
     waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let found = waiting.read(&mut [0; 1]).map_err(|error| error.kind());
@@ -116,7 +116,7 @@ fn too_large_requests_are_rejected() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.max_body_bytes=65536", "server.max_batch=10"]);
     let send_raw = |request: String| {
-        let mut stream = connect(daemon.api());
+        let mut stream = connect(daemon.api_url());
         // The daemon may respond before everything is sent.
         let _ = stream.write_all(request.as_bytes());
         read_to_close(&mut stream)
@@ -204,7 +204,12 @@ fn rate_limit_of_one_key_does_not_affect_others() {
     let daemon = home.start(&["--listen=0.0.0.0:0", "server.max_batch=20"]);
     let send = |key: &str, id: &str, count: usize| {
         let events: Vec<_> = (0..count).map(|number| view_event(&format!("{id}-{number}"), "ann", "tea")).collect();
-        daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(key), &json!(events).to_string())
+        daemon.request_with_key(
+            "POST",
+            &format!("{}/v1/events", daemon.api_url()),
+            Some(key),
+            &json!(events).to_string(),
+        )
     };
     let began = Instant::now();
     let (mut accepted, mut rejected, mut round) = (0, 0, 0);
@@ -229,7 +234,7 @@ fn rate_limit_of_one_key_does_not_affect_others() {
     assert!((20..=allowed).contains(&accepted), "{accepted} of {allowed} accepted, {rejected} requests rejected");
     // Rejected batches are not accepted in part.
     assert_eq!(daemon.next_offset(), accepted + round);
-    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"key_rate\"}"), f64::from(rejected));
+    assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"key_rate\"}"), f64::from(rejected));
 }
 
 #[test]
@@ -245,7 +250,7 @@ fn rate_limit_per_address_does_not_apply_to_the_admin_endpoint() {
     for _ in 0..50 {
         assert_eq!(daemon.get_admin("/admin/status").status, 200);
     }
-    assert!(daemon.metric("sequor_refused_requests_total{reason=\"address_rate\"}") >= 3.0);
+    assert!(daemon.metric_value("sequor_refused_requests_total{reason=\"address_rate\"}") >= 3.0);
 }
 
 #[test]
@@ -253,7 +258,7 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
     let home = DaemonHome::new();
     let daemon = home.start(&["server.admin_hosts=[\"sequor.example\"]"]);
     let request_status = |method: &str, path: &str, headers: &[(&str, &str)]| {
-        let mut stream = connect(daemon.admin_address());
+        let mut stream = connect(daemon.admin_url());
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n{headers}\r\n{{}}"
@@ -281,8 +286,8 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
         ),
         "200"
     );
-    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"host\"}"), 5.0);
-    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"origin\"}"), 2.0);
+    assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"host\"}"), 5.0);
+    assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"origin\"}"), 2.0);
 }
 
 /// Creates a self-signed certificate and its key.
@@ -337,11 +342,11 @@ fn both_listeners_use_tls_and_reload_certificates() {
     assert!(response.contains("certificate and key cannot be used"), "{response}");
     install([&first, &first_key]);
     let daemon = home.start(&files);
-    assert!(daemon.api().starts_with("https://") && daemon.admin_address().starts_with("https://"));
+    assert!(daemon.api_url().starts_with("https://") && daemon.admin_url().starts_with("https://"));
     daemon.send_events(&[view_event("e1", "ann", "tea")]);
 
     let curl = |trusted: &Path| {
-        let url = format!("{}/v1/trending", daemon.api());
+        let url = format!("{}/v1/trending", daemon.api_url());
         let output = Command::new("curl")
             .args(["-s", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", "--cacert"])
             .arg(trusted)
@@ -353,24 +358,23 @@ fn both_listeners_use_tls_and_reload_certificates() {
     // The HTTP clients of the commands verify the certificate.
     let events = home.dir().join("events.ndjson");
     fs::write(&events, view_event("e2", "ann", "cup").to_string()).unwrap();
-    let health =
-        |ca: &[&str]| run_sequor(&[&["health", "--url", daemon.admin_address()], ca].concat()).status.success();
+    let health = |ca: &[&str]| run_sequor(&[&["health", "--url", daemon.admin_url()], ca].concat()).status.success();
     assert!(health(&["--ca", first.to_str().unwrap()]) && !health(&["--ca", second.to_str().unwrap()]) && !health(&[]));
     let import =
-        sequor_command().args(["import", "--url", daemon.api(), "--ca"]).arg(&first).arg(&events).output().unwrap();
+        sequor_command().args(["import", "--url", daemon.api_url(), "--ca"]).arg(&first).arg(&events).output().unwrap();
     assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
     // Plain HTTP gets no response.
-    let mut unencrypted = connect(daemon.api());
+    let mut unencrypted = connect(daemon.api_url());
     unencrypted.write_all(GET_REQUEST).unwrap();
     assert!(!read_to_close(&mut unencrypted).starts_with("HTTP/1.1 2"));
 
     install([&second, &second_key]);
     wait_for("the new certificate", || (curl(&second) == "2 200").then_some(()));
     assert_eq!(curl(&first), "0 000");
-    let failures = daemon.metric("sequor_reload_failures_total{what=\"certificate\"}");
+    let failures = daemon.metric_value("sequor_reload_failures_total{what=\"certificate\"}");
     fs::write(&cert, "no certificate").unwrap();
     wait_for("the reload failure to be counted", || {
-        (daemon.metric("sequor_reload_failures_total{what=\"certificate\"}") > failures).then_some(())
+        (daemon.metric_value("sequor_reload_failures_total{what=\"certificate\"}") > failures).then_some(())
     });
     assert_eq!(curl(&second), "2 200");
     install([&first, &first_key]);

@@ -1,7 +1,7 @@
 //! Clients that send requests and do not read the responses.
 //!
-//! Forty connections that pipelined requests for the API description once held 938 MB, and as many
-//! of them as `connections_max` shut the API for everybody.
+//! Regression test: forty connections that pipelined requests for the API description occupied 938
+//! MB, and `connections_max` such connections blocked the API for all clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 const HANG_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn api_address(daemon: &Daemon) -> SocketAddr {
-    daemon.api().strip_prefix("http://").unwrap().parse().unwrap()
+    daemon.api_url().strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 fn connect(daemon: &Daemon) -> TcpStream {
@@ -87,7 +87,7 @@ fn stalled_readers_are_disconnected() {
     let mut stalled = connect(&daemon);
     send_until_blocked(&mut stalled, get_request("/openapi.json").repeat(1000).as_bytes());
     wait_for("the connection to be closed", || {
-        (daemon.metric("sequor_stalled_connections_total") == 1.0).then_some(())
+        (daemon.metric_value("sequor_stalled_connections_total") == 1.0).then_some(())
     });
     read_until_closed(&mut stalled);
 }
@@ -104,7 +104,7 @@ fn one_address_cannot_take_all_connections() {
     let mut other = connect_from(&daemon, "127.0.0.3");
     other.write_all(b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     assert!(read_until_closed(&mut other).starts_with(b"HTTP/1.1 200"));
-    assert_eq!(daemon.metric("sequor_refused_requests_total{reason=\"address_connections\"}"), 4.0);
+    assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"address_connections\"}"), 4.0);
     // Closed connections free their slots.
     drop(attackers);
     wait_for("a place", || {
@@ -189,6 +189,6 @@ fn unread_http2_streams_are_limited_and_end_the_connection() {
         rest = tail.get(length..).unwrap_or_default();
     }
     assert_eq!((refused, answered), (30, 50), "requests beyond 50 are refused");
-    assert_eq!(daemon.metric("sequor_stalled_connections_total"), 1.0);
+    assert_eq!(daemon.metric_value("sequor_stalled_connections_total"), 1.0);
     assert_eq!(daemon.get("/v1/trending").json()["items"], json!([]));
 }

@@ -25,7 +25,7 @@ const USER_COUNT: u64 = 40;
 /// The entry at an offset.
 fn entry_at_offset(offset: Offset) -> Entry {
     let mut random = TestRng(offset);
-    let item_id = format!("item{}", random.below(300));
+    let item_id = format!("item{}", random.number_below(300));
     if offset % 17 == 3 {
         let item =
             Item { categories: vec![format!("category{}", offset % 5)], price: Some(offset as f64), ..Item::default() };
@@ -33,7 +33,7 @@ fn entry_at_offset(offset: Offset) -> Entry {
     }
     Entry::Event(Event {
         event_id: Some(format!("e{offset}")),
-        user_id: format!("user{}", random.below(USER_COUNT)),
+        user_id: format!("user{}", random.number_below(USER_COUNT)),
         session_id: None,
         kind: EventKind::View,
         item_id: Some(item_id),
@@ -41,7 +41,7 @@ fn entry_at_offset(offset: Offset) -> Entry {
         timestamp: offset as i64 * 60_000,
         properties: offset
             .is_multiple_of(3)
-            .then(|| format!("{{\"page\":\"{}\"}}", "x".repeat(random.below(700) as usize))),
+            .then(|| format!("{{\"page\":\"{}\"}}", "x".repeat(random.number_below(700) as usize))),
     })
 }
 
@@ -234,14 +234,15 @@ fn nonempty_files(dir: &Path) -> Vec<PathBuf> {
 fn damage_one_file(dir: &Path, random: &mut TestRng) -> String {
     let files = nonempty_files(dir);
     let log = dir.join("store/db");
-    let file = if random.below(4) > 0 { log } else { files[random.below(files.len() as u64) as usize].clone() };
+    let file =
+        if random.number_below(4) > 0 { log } else { files[random.number_below(files.len() as u64) as usize].clone() };
     let mut bytes = fs::read(&file).unwrap();
     // The log is zero-padded behind its end, and the padding is rarely read.
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
-    let index = random.below(used as u64) as usize;
-    let description = match random.below(10) {
+    let index = random.number_below(used as u64) as usize;
+    let description = match random.number_below(10) {
         0..7 => {
-            let bit = random.below(8);
+            let bit = random.number_below(8);
             bytes[index] ^= 1 << bit;
             format!("bit {bit} of byte {index}")
         }
@@ -306,7 +307,7 @@ fn damage_is_rejected_detected_or_harmless() {
     });
     let (detected, harmless) = (detected.into_inner(), harmless.into_inner());
     assert_eq!(detected + harmless, runs);
-    // Otherwise the damage mostly hits unused bytes.
+    // A smaller share would mean that most damage hits unused bytes.
     assert!(detected > runs / 2, "{detected} known, {harmless} harmless");
     println!("{detected} known, {harmless} harmless");
 }

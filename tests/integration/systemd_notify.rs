@@ -23,7 +23,7 @@ impl NotifySocket {
         socket.set_nonblocking(true).unwrap();
         let mut wrapper = vec!["env".to_owned(), format!("NOTIFY_SOCKET={}", path.display())];
         wrapper.extend(limit.map(|limit| format!("WATCHDOG_USEC={}", limit.as_micros())));
-        let daemon = home.start_under(&wrapper, settings);
+        let daemon = home.start_under_wrapper(&wrapper, settings);
         (Self(socket), daemon)
     }
 
@@ -57,7 +57,7 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
         supervisor.received_lines().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned"))
     });
     assert!(
-        status.starts_with(&format!("STATUS=API {}", daemon.api())) && status.ends_with("the journal takes writes"),
+        status.starts_with(&format!("STATUS=API {}", daemon.api_url())) && status.ends_with("the journal takes writes"),
         "{status}"
     );
 
@@ -132,7 +132,7 @@ fn stuck_actor_stops_the_watchdog_pings() {
     supervisor.wait_for_line("WATCHDOG=1");
     // Does not wait for the response, which never comes.
     let body = view_event("stuck", "ann", "poison").to_string();
-    let mut connection = TcpStream::connect(daemon.api().trim_start_matches("http://")).unwrap();
+    let mut connection = TcpStream::connect(daemon.api_url().trim_start_matches("http://")).unwrap();
     write!(connection, "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .unwrap();
     wait_for("the stuck actor to be detected", || {
@@ -149,7 +149,7 @@ fn stuck_actor_stops_the_watchdog_pings() {
 fn health_command_sets_the_exit_code() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let address = daemon.admin_address().to_owned();
+    let address = daemon.admin_url().to_owned();
     for (flags, state) in
         [(&["health", "--url", &address][..], "ready"), (&["health", "--url", &address, "--alive"], "alive")]
     {

@@ -34,7 +34,7 @@ fn run_command(arguments: &[&str]) -> Output {
 
 /// The items of the journal's events, in journal order.
 fn journal_items(daemon: &Daemon) -> Vec<String> {
-    let output = run_command(&["export", "--url", daemon.admin_address(), "--only", "event"]);
+    let output = run_command(&["export", "--url", daemon.admin_url(), "--only", "event"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
     lines
@@ -73,7 +73,7 @@ fn tail_survives_rotations_and_restarts() {
     let home = DaemonHome::new();
     let log = home.dir().join("access.log");
     let mut daemon = home.start(&[]);
-    let address = daemon.api().to_owned();
+    let address = daemon.api_url().to_owned();
     append_requests(&log, 0..20);
     let mut follower = start_tail(&log, &address);
     wait_for_events(&daemon, 20);
@@ -96,7 +96,7 @@ fn tail_survives_rotations_and_restarts() {
     daemon = home.start(&[&format!("--listen={}", address.trim_start_matches("http://"))]);
     wait_for_events(&daemon, 70);
     drop(follower);
-    // Without the progress file everything is sent again, and counts as duplicates.
+    // Without the progress file, all rows are sent again, and the daemon counts them as duplicates.
     fs::remove_file(home.dir().join("access.log.sequor")).unwrap();
     let second_run =
         run_command(&["tail", "--once", log.to_str().unwrap(), "--url", &address, "--keep-bots", "--rule", VIEW_RULE]);
@@ -152,7 +152,7 @@ fn tail_follows_a_real_nginx_log() {
         }
     };
     let daemon = home.start(&[]);
-    let address = daemon.api().to_owned();
+    let address = daemon.api_url().to_owned();
     // Over a Unix socket, nginx logs `unix:` as the client address.
     let log = path("access.log");
     let follower = start_tail(&log, &address);
@@ -186,7 +186,7 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_imported() {
         "import",
         csv.to_str().unwrap(),
         "--url",
-        daemon.api(),
+        daemon.api_url(),
         "--show",
         "1",
         "--faults",
@@ -202,7 +202,7 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_imported() {
     fs::write(path("catalog.csv"), "sku,categories,price\np0,hot|green,4.5\np1,,dear\n").unwrap();
     let catalog = path("catalog.csv");
     let output =
-        run_command(&["import", "--items", catalog.to_str().unwrap(), "--map", "item=sku", "--url", daemon.api()]);
+        run_command(&["import", "--items", catalog.to_str().unwrap(), "--map", "item=sku", "--url", daemon.api_url()]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(daemon.get("/v1/items/p0").json()["categories"], serde_json::json!(["hot", "green"]));
     // The same rows into a data directory without a running daemon.
@@ -297,7 +297,7 @@ fn import_with_kill(home: &DaemonHome, arguments: &[&str]) {
         (code, &second_run["skipped"], &second_run["taken"]),
         (Some(2), &Value::from(2 * HALF_ROWS), &Value::from(0))
     );
-    // Without the progress file everything is sent again, and counts as duplicates.
+    // Without the progress file, all rows are sent again, and the daemon counts them as duplicates.
     fs::remove_file(progress_file).unwrap();
     let (_, second_run, _) = run_import(&file, &arguments);
     assert_eq!((&second_run["duplicates"], &second_run["taken"]), (&Value::from(2 * HALF_ROWS), &Value::from(0)));
@@ -307,7 +307,7 @@ fn import_with_kill(home: &DaemonHome, arguments: &[&str]) {
 fn killed_import_resumes_and_each_row_counts_once() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    import_with_kill(&home, &["--url", daemon.api()]);
+    import_with_kill(&home, &["--url", daemon.api_url()]);
     assert_each_once(&daemon, 4_000);
 }
 
@@ -333,7 +333,7 @@ fn unsorted_rows_are_sorted_within_the_window_and_late_rows_are_counted() {
     let rows = minutes.iter().map(|minute| format!("ann,p{minute},view,{}\n", 1_600_000_000 + minute * 60));
     fs::write(&file, std::iter::once("user,item,event,timestamp\n".to_owned()).chain(rows).collect::<String>())
         .unwrap();
-    let (code, summary, stderr) = run_import(&file, &["--url", daemon.api()]);
+    let (code, summary, stderr) = run_import(&file, &["--url", daemon.api_url()]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(9), &Value::from(1)), "{stderr}");
     assert_eq!(journal_items(&daemon), ["p30", "p31", "p45", "p60", "p90", "p10", "p100", "p150", "p151"]);
     // With a window of 0 the order is kept, and every row older than an earlier one is late.
@@ -342,7 +342,7 @@ fn unsorted_rows_are_sorted_within_the_window_and_late_rows_are_counted() {
         "user,item,event,timestamp\nbob,p2,view,1700000002\nbob,p1,view,1700000001\nbob,p3,view,1700000003\n",
     )
     .unwrap();
-    let (code, summary, stderr) = run_import(&file, &["--url", daemon.api(), "--window", "0s"]);
+    let (code, summary, stderr) = run_import(&file, &["--url", daemon.api_url(), "--window", "0s"]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(3), &Value::from(1)), "{stderr}");
     assert_eq!(journal_items(&daemon)[9..], ["p2", "p1", "p3"]);
 }
@@ -373,7 +373,7 @@ fn a_truncated_file_is_named_and_nothing_of_it_is_imported() {
             fs::write(&file, &packed[..end]).unwrap();
             let name = file.to_str().unwrap();
             for arguments in
-                [&["import", complete, name, "--url", daemon.api()][..], &["replay", name], &["train", name]]
+                [&["import", complete, name, "--url", daemon.api_url()][..], &["replay", name], &["train", name]]
             {
                 let output = run_command(arguments);
                 let error = String::from_utf8(output.stderr).unwrap();
@@ -391,7 +391,7 @@ fn a_truncated_file_is_named_and_nothing_of_it_is_imported() {
     // The complete file is imported, once.
     let file = home.dir().join("cut.csv.zst");
     fs::write(&file, zstd::encode_all(rows.as_bytes(), 1).unwrap()).unwrap();
-    let (code, summary, error) = run_import(&file, &["--url", daemon.api()]);
+    let (code, summary, error) = run_import(&file, &["--url", daemon.api_url()]);
     assert_eq!((code, &summary["taken"]), (Some(0), &Value::from(20_000)), "{error}");
 }
 
@@ -410,7 +410,7 @@ fn bad_json_lines_are_rejected_by_line() {
     .unwrap();
     let faults_file = home.dir().join("faults.ndjson");
     let (code, summary, stderr) =
-        run_import(&file, &["--url", daemon.api(), "--faults", faults_file.to_str().unwrap()]);
+        run_import(&file, &["--url", daemon.api_url(), "--faults", faults_file.to_str().unwrap()]);
     assert_eq!((code, &summary["taken"], &summary["faulty"]), (Some(2), &Value::from(2), &Value::from(3)), "{stderr}");
     let expected = [(2, "missing"), (3, "not_utf8"), (4, "syntax")].map(|(line, code)| (line, code.to_owned()));
     assert_eq!(reported_faults(&faults_file), expected);

@@ -205,7 +205,7 @@ fn parse_spans(body: &[u8]) -> Vec<ReceivedSpan> {
 
 /// Sends a request with headers and expects a status.
 fn request_with_headers(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16) {
-    let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", daemon.api()));
+    let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", daemon.api_url()));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -356,8 +356,8 @@ fn sampling_follows_the_client_or_the_configured_share() {
 
 #[test]
 fn unavailable_collector_does_not_block_the_daemon() {
-    // One collector accepts connections but never responds. The other does not exist: nothing
-    // listens on port 1.
+    // One collector accepts connections but never responds. The other collector does not exist:
+    // nothing listens on port 1.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hanging =
         Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), received: Arc::default() };

@@ -17,13 +17,13 @@ fn write_file(home: &DaemonHome, name: &str, text: &str) -> PathBuf {
 
 /// Imports a file into a daemon. Returns the exit code and standard error.
 fn run_import(daemon: &Daemon, file: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = run_sequor(&[&["import", file.to_str().unwrap(), "--url", daemon.api()], arguments].concat());
+    let output = run_sequor(&[&["import", file.to_str().unwrap(), "--url", daemon.api_url()], arguments].concat());
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// The item and the timestamp of each event in the journal.
 fn journal_items_and_times(daemon: &Daemon) -> Vec<(String, Value)> {
-    let output = run_sequor(&["export", "--url", daemon.admin_address(), "--only", "event"]);
+    let output = run_sequor(&["export", "--url", daemon.admin_url(), "--only", "event"]);
     let lines = String::from_utf8(output.stdout).unwrap();
     let event = |line: &str| serde_json::from_str::<Value>(line).unwrap();
     lines
@@ -163,7 +163,7 @@ fn a_replay_of_seconds_finds_the_same_sessions_as_one_of_milliseconds() {
     let report = |name: &str, unit: u64| {
         let visits = crate::random::random_visits(5, 300);
         let rows = visits.iter().enumerate().map(|(row, visit)| {
-            // Every seventh event comes an hour after the one before.
+            // Every seventh event comes an hour after the previous event.
             let at = (visit.at + (row as u64 / 7) * 3_600_000) / unit;
             format!(
                 "{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{at}}}\n",

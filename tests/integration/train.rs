@@ -87,8 +87,8 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
         assert!(table.contains(column), "{column} is not in\n{table}");
     }
     let figures = read_json(&json);
-    // Sessions in the order of their first events. The last tenth loses items that the others do
-    // not contain, and then sessions of one event.
+    // Sessions in the order of their first events. From the last tenth, items that occur in no
+    // other session are removed, and then sessions of one event.
     let mut sessions: Vec<Vec<String>> = Vec::new();
     let mut session_indexes = HashMap::new();
     for visit in random_visits(11, EVENT_COUNT) {

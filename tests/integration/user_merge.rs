@@ -91,34 +91,34 @@ fn random_merges_and_kills_keep_sessions_consistent() {
     for round in 0..4 {
         let daemon = home.start(&DAEMON_SETTINGS);
         for _ in 0..40 {
-            let events: Vec<_> = (0..1 + random.below(6))
+            let events: Vec<_> = (0..1 + random.number_below(6))
                 .map(|_| {
                     second += 1;
-                    let number = random.below(20);
-                    let user = if random.below(2) == 0 {
+                    let number = random.number_below(20);
+                    let user = if random.number_below(2) == 0 {
                         format!("user{}", number % 5)
                     } else {
                         format!("visitor{round}-{number}")
                     };
                     // Some gaps are hours long, and some events arrive late.
-                    let at_second = second * 60 + random.below(3) as i64 * 1500;
-                    let mut event = event_at(at_second, &user, &format!("item{}", random.below(30)));
+                    let at_second = second * 60 + random.number_below(3) as i64 * 1500;
+                    let mut event = event_at(at_second, &user, &format!("item{}", random.number_below(30)));
                     event["event_id"] = json!(format!("e{second}"));
                     event
                 })
                 .collect();
             daemon.send_events(&events);
-            if random.below(3) == 0 {
+            if random.number_below(3) == 0 {
                 // Includes users who were merged before, and regular users.
-                let from = if random.below(8) == 0 {
-                    format!("user{}", random.below(5))
+                let from = if random.number_below(8) == 0 {
+                    format!("user{}", random.number_below(5))
                 } else {
-                    format!("visitor{round}-{}", random.below(20))
+                    format!("visitor{round}-{}", random.number_below(20))
                 };
-                let into = if random.below(3) == 0 {
-                    format!("visitor{round}-{}", random.below(20))
+                let into = if random.number_below(3) == 0 {
+                    format!("visitor{round}-{}", random.number_below(20))
                 } else {
-                    format!("user{}", random.below(5))
+                    format!("user{}", random.number_below(5))
                 };
                 let (status, receipt) = merge_users(&daemon, &into, &from);
                 assert!(status == 200 || from == into, "{receipt}");
@@ -126,7 +126,7 @@ fn random_merges_and_kills_keep_sessions_consistent() {
         }
         if round == 1 {
             // Waits until session records are stored after a merge.
-            let stored = || daemon.metric("sequor_session_events_total") > 0.0;
+            let stored = || daemon.metric_value("sequor_session_events_total") > 0.0;
             wait_for("the sessions", || stored().then_some(()));
             std::thread::sleep(std::time::Duration::from_millis(2500));
         }
@@ -203,7 +203,7 @@ fn placeholder_ids_are_never_merged() {
     let zero = daemon.post("/v1/identify", r#"{"anonymousId":0,"userId":"ann"}"#).json();
     assert_eq!(zero["warnings"][0]["code"], "placeholder_id", "{zero}");
     assert_eq!(daemon.next_offset(), 3, "nothing was merged");
-    assert_eq!(daemon.metric("sequor_refused_merges_total"), 7.0 * 3.0 + 6.0 + 1.0);
+    assert_eq!(daemon.metric_value("sequor_refused_merges_total"), 7.0 * 3.0 + 6.0 + 1.0);
     assert_eq!(daemon.read_home_log().matches("asked to merge a placeholder id").count(), 1);
     drop(daemon);
 

@@ -59,7 +59,7 @@ impl BenchFigures {
 
     /// Records a request: its kind, whether it succeeded, the delay of its departure, and its
     /// latency since the scheduled departure.
-    pub(super) fn record(&mut self, kind: RequestKind, is_success: bool, delay: Duration, latency: Duration) {
+    pub(super) fn record_request(&mut self, kind: RequestKind, is_success: bool, delay: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.departure_delay.saturating_record(microseconds(delay));
         let of_kind = if kind == RequestKind::Events { &mut self.events } else { &mut self.recommendations };

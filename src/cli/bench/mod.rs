@@ -108,7 +108,7 @@ impl Bench {
             let stopped = shutdown_signal()?;
             tokio::select! {
                 () = stopped => bail!("interrupted"),
-                report = self.measure(&daemon, load, requests) => report,
+                report = self.measure_latency(&daemon, load, requests) => report,
             }
         });
         let report = match &mut child {
@@ -132,7 +132,7 @@ impl Bench {
         Ok((span.as_secs_f64() * self.rate as f64).round() as u64)
     }
 
-    async fn measure(
+    async fn measure_latency(
         &self,
         daemon: &DaemonClient,
         mut load: LoadGenerator,

@@ -40,7 +40,7 @@ pub(super) async fn run_open_loop(
     };
     let collect = async {
         while let Some((kind, is_success, delay, latency)) = received.recv().await {
-            figures.record(kind, is_success, delay, latency);
+            figures.record_request(kind, is_success, delay, latency);
         }
     };
     let (sent, ()) = tokio::join!(send, collect);

@@ -77,7 +77,7 @@ impl Demo {
     const FIRST_TREND_SECONDS: f64 = 20.0;
 
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.flags.settings_layers(&[])?.validated()?.clone();
+        let settings = self.flags.settings_layers(&[])?.validated_settings()?.clone();
         let rules = flags::client_validation_rules(&settings);
         let mut source = match &self.file {
             Some(file) => {

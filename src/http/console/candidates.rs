@@ -4,8 +4,8 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use crate::http::console::format::{NO_VALUE, detail_page_path, format_bytes, format_count};
-use crate::http::console::layout::{page as written, share_bar};
+use crate::http::console::format::{NO_VALUE_TEXT, detail_page_path, format_bytes, format_count};
+use crate::http::console::layout::{page_or_problem, share_bar};
 use crate::http::routes::admin::candidates::{CandidateSourcesView, ClusterView};
 use crate::http::state::ApiState;
 
@@ -16,8 +16,8 @@ const MAP_SIZE: f32 = 600.0;
 /// Margin around the map.
 const MAP_MARGIN: f32 = 24.0;
 
-pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| page_content(&recall)))
+pub(in crate::http) async fn candidates_page(api: Data<ApiState>) -> HttpResponse {
+    page_or_problem("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| page_content(&recall)))
 }
 
 fn page_content(recall: &CandidateSourcesView) -> Markup {
@@ -59,7 +59,7 @@ fn sources_section(recall: &CandidateSourcesView) -> Markup {
                             th scope="row" { (source.source.as_str()) }
                             // The network and its clusters consist of weights, so they have no row
                             // count.
-                            @if source.bytes == 0 && source.entries == 0 { td.number { (NO_VALUE) } td { (NO_VALUE) } } @else {
+                            @if source.bytes == 0 && source.entries == 0 { td.number { (NO_VALUE_TEXT) } td { (NO_VALUE_TEXT) } } @else {
                                 td.number { (format_count(source.entries as u64)) }
                                 td.metered { (share_bar(source.bytes as f64 / largest)) span { (format_bytes(source.bytes as u64)) } }
                             }

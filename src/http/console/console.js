@@ -77,7 +77,7 @@ async function refresh() {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-fresh]")) {
     const fresh = page.getElementById(old.id);
-    // A part with the focus, or with a message of a form, stays as it is.
+    // A part that has the focus or shows the message of a form is not replaced.
     if (!fresh || old.contains(document.activeElement) || old.querySelector("output:not(:empty)")) continue;
     const open = [...old.querySelectorAll("details")].map((details) => details.open);
     fresh.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? false));
@@ -135,7 +135,7 @@ async function submit(form) {
     showMessage(output, "bad", error.message);
   }
   delete button.dataset.busy;
-  // The next status decides about a button that depends on it.
+  // The next status event enables or disables a button that depends on the status.
   button.disabled = "disabledBy" in button.dataset || "enabledBy" in button.dataset;
 }
 

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::domain::Timestamp;
 
 /// The text for an absent value.
-pub(in crate::http) const NO_VALUE: &str = "–";
+pub(in crate::http) const NO_VALUE_TEXT: &str = "–";
 
 /// Formats a whole number with thousands separators.
 pub(in crate::http) fn format_count(number: u64) -> String {

@@ -5,8 +5,8 @@ use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 
 use crate::domain::Item;
-use crate::http::console::format::{NO_VALUE, detail_page_path, format_count, format_timestamp};
-use crate::http::console::layout::{page, share_bar, value_tile};
+use crate::http::console::format::{NO_VALUE_TEXT, detail_page_path, format_count, format_timestamp};
+use crate::http::console::layout::{page_or_problem, share_bar, value_tile};
 use crate::http::console::sessions::render_heat_strip;
 use crate::http::routes::admin::items::{ItemSearchQuery, ItemSearchResult, ItemSummary, ItemView};
 use crate::http::schema::problem::Problem;
@@ -16,7 +16,7 @@ use crate::http::state::ApiState;
 const ITEMS_PATH: &str = "/console/items";
 
 pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<ItemSearchQuery>) -> HttpResponse {
-    page("Items", "Items", list_content(api, query.into_inner()).await)
+    page_or_problem("Items", "Items", list_content(api, query.into_inner()).await)
 }
 
 async fn list_content(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, Problem> {
@@ -57,11 +57,11 @@ fn item_row(line: &ItemSummary) -> Markup {
     html! {
         tr {
             th scope="row" { a href=(detail_page_path(ITEMS_PATH, &line.item)) { (line.item) } }
-            td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.hour))) }
-            td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.day))) }
-            td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format_count(u64::from(counts.sessions)))) }
-            td { (known.map(|item| item.categories.join(", ")).filter(|names| !names.is_empty()).unwrap_or_else(|| NO_VALUE.to_owned())) }
-            td.number { (known.and_then(|item| item.price).map_or(NO_VALUE.to_owned(), |price| price.to_string())) }
+            td.number { (counts.map_or(NO_VALUE_TEXT.to_owned(), |counts| format!("{:.1}", counts.hour))) }
+            td.number { (counts.map_or(NO_VALUE_TEXT.to_owned(), |counts| format!("{:.1}", counts.day))) }
+            td.number { (counts.map_or(NO_VALUE_TEXT.to_owned(), |counts| format_count(u64::from(counts.sessions)))) }
+            td { (known.map(|item| item.categories.join(", ")).filter(|names| !names.is_empty()).unwrap_or_else(|| NO_VALUE_TEXT.to_owned())) }
+            td.number { (known.and_then(|item| item.price).map_or(NO_VALUE_TEXT.to_owned(), |price| price.to_string())) }
             td { (availability_badge(known)) }
         }
     }
@@ -78,12 +78,12 @@ fn availability_badge(item: Option<&Item>) -> Markup {
 pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
-    page("Items", &title, ItemView::read(api, item).await.map(|view| item_content(&view)))
+    page_or_problem("Items", &title, ItemView::read(api, item).await.map(|view| item_content(&view)))
 }
 
 fn item_content(view: &ItemView) -> Markup {
     let format_counts = |format: &dyn Fn(&crate::learner::ItemCounts) -> String| {
-        view.counts.as_ref().map_or(NO_VALUE.to_owned(), format)
+        view.counts.as_ref().map_or(NO_VALUE_TEXT.to_owned(), format)
     };
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
@@ -94,7 +94,7 @@ fn item_content(view: &ItemView) -> Markup {
             (value_tile("Sessions", &format_counts(&|counts| format_count(u64::from(counts.sessions))), None, "with a target event"))
             (value_tile("First event", &format_counts(&|counts| format_count(counts.first)), None, "journal offset"))
             (value_tile("Latest event", &format_counts(&|counts| format_count(counts.last)), None, "journal offset"))
-            (value_tile("Cluster", &view.cluster.map_or(NO_VALUE.to_owned(), |cluster| cluster.to_string()), None, "nearest cluster"))
+            (value_tile("Cluster", &view.cluster.map_or(NO_VALUE_TEXT.to_owned(), |cluster| cluster.to_string()), None, "nearest cluster"))
         }
         @if let Some(item) = &view.attributes { (attributes_section(item)) }
         @if let Some(embedding) = &view.embedding {
@@ -128,7 +128,8 @@ fn item_content(view: &ItemView) -> Markup {
 }
 
 fn attributes_section(item: &Item) -> Markup {
-    let or_none = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| NO_VALUE.to_owned());
+    let or_none =
+        |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| NO_VALUE_TEXT.to_owned());
     let rows = [
         ("Categories", or_none(Some(item.categories.join(", ")))),
         ("Brand", or_none(item.brand.clone())),

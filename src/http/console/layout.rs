@@ -16,7 +16,7 @@ const NAVIGATION_PAGES: [(&str, &str); 6] = [
 ];
 
 /// Renders a page, or the problem that prevented it. `place` is the page's name in the navigation.
-pub(in crate::http) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
+pub(in crate::http) fn page_or_problem(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
         Ok(content) => render_page(HttpResponse::Ok(), place, title, content),
         Err(problem) => self::problem_page(&problem),

@@ -1,5 +1,5 @@
-//! The admin pages. They render the same structs as the JSON of the admin endpoint, with one style
-//! sheet and one script, without a build step or external resources.
+//! The admin pages. The pages render the same structs as the JSON of the admin endpoint. They use
+//! one style sheet and one script, and no build step or external resources.
 
 pub(in crate::http) mod candidates;
 mod chart;
@@ -27,7 +27,7 @@ const CONSOLE_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
                       base-uri 'none'; frame-ancestors 'none'";
 
 /// Registers the pages below `/console`, with the headers that restrict them.
-pub(in crate::http) fn register(config: &mut ServiceConfig, pages: fn(&mut ServiceConfig)) {
+pub(in crate::http) fn register_pages(config: &mut ServiceConfig, pages: fn(&mut ServiceConfig)) {
     let headers = DefaultHeaders::new()
         .add((CONTENT_SECURITY_POLICY, CONSOLE_SECURITY_POLICY))
         .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -5,23 +5,23 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use crate::http::console::chart::{ChartLine, TimeChart};
-use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_seconds, format_timestamp};
-use crate::http::console::layout::{operation_form, page as written, value_tile};
+use crate::http::console::format::{NO_VALUE_TEXT, format_bytes, format_count, format_seconds, format_timestamp};
+use crate::http::console::layout::{operation_form, page_or_problem, value_tile};
 use crate::http::console::overview::format_clock_time;
 use crate::http::routes::admin::model::{ModelStatus, model_status};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
-pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Model", "Model", page_content(api).await)
+pub(in crate::http) async fn model_page(api: Data<ApiState>) -> HttpResponse {
+    page_or_problem("Model", "Model", page_content(api).await)
 }
 
 async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let (status, history) = (ServiceStatus::read(&api), ServiceHistory::read(&api));
     let model = model_status(&api).await?;
     let learning = &status.learning;
-    let loss = |loss: Option<f64>| loss.map_or(NO_VALUE.to_owned(), |loss| format!("{loss:.4}"));
+    let loss = |loss: Option<f64>| loss.map_or(NO_VALUE_TEXT.to_owned(), |loss| format!("{loss:.4}"));
     let losses = history.samples.iter().filter_map(|sample| Some((sample.at as f64, sample.loss?)));
     let chart = TimeChart {
         id: "loss",
@@ -94,7 +94,7 @@ fn control_section(model: &ModelStatus) -> Markup {
             p.note { "Each operation is recorded in the journal, so that every replay repeats it at the same offset." }
             dl.facts id="steering" data-fresh {
                 div { dt { "Learning" } dd { @if model.paused { "paused" } @else { "running" } } }
-                div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NO_VALUE.to_owned(), |rate| rate.to_string())) } }
+                div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NO_VALUE_TEXT.to_owned(), |rate| rate.to_string())) } }
             }
             div.row {
                 (operation_form("/admin/model/pause", None, "Paused at offset {offset}.", html! { button disabled[model.paused] data-disabled-by="learning.paused" { "Pause learning" } }))
@@ -126,8 +126,8 @@ fn operations_section(model: &ModelStatus) -> Markup {
                                         th.number scope="row" { (format_count(act.offset)) }
                                         td { (format_timestamp(act.timestamp)) }
                                         td { (act.operation) }
-                                        td.number { (act.rollback_to.map_or(NO_VALUE.to_owned(), format_count)) }
-                                        td.number { (act.value.map_or(NO_VALUE.to_owned(), |value| value.to_string())) }
+                                        td.number { (act.rollback_to.map_or(NO_VALUE_TEXT.to_owned(), format_count)) }
+                                        td.number { (act.value.map_or(NO_VALUE_TEXT.to_owned(), |value| value.to_string())) }
                                         td { (act.reason) }
                                     }
                                 }

@@ -5,21 +5,23 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use crate::http::console::chart::{ChartLine, TimeChart};
-use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_rate, format_ratio, format_seconds};
-use crate::http::console::layout::{page as written, value_tile};
+use crate::http::console::format::{
+    NO_VALUE_TEXT, format_bytes, format_count, format_rate, format_ratio, format_seconds,
+};
+use crate::http::console::layout::{page_or_problem, value_tile};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::http::status::history::StatusSample;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
-pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Overview", "Overview", page_content(&api).await)
+pub(in crate::http) async fn overview_page(api: Data<ApiState>) -> HttpResponse {
+    page_or_problem("Overview", "Overview", page_content(&api).await)
 }
 
 async fn page_content(api: &ApiState) -> Result<Markup, Problem> {
     let (status, history) = (ServiceStatus::read(api), ServiceHistory::read(api));
     let ServiceStatus { journal, learning, quality, catalog, rates: current, .. } = &status;
-    let latency = |value: Option<f64>| value.map_or(NO_VALUE.to_owned(), format_seconds);
+    let latency = |value: Option<f64>| value.map_or(NO_VALUE_TEXT.to_owned(), format_seconds);
     Ok(html! {
         p.lead {
             span.badge data-live="ready" data-format="ready" data-state=(if status.ready { "good" } else { "bad" }) { (readiness_text(status.ready)) }

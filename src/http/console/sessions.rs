@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 use crate::domain::RecommendedItem;
-use crate::http::console::format::{NO_VALUE, detail_page_path, format_count, format_seconds, format_timestamp};
-use crate::http::console::layout::{page, share_bar, value_tile};
+use crate::http::console::format::{NO_VALUE_TEXT, detail_page_path, format_count, format_seconds, format_timestamp};
+use crate::http::console::layout::{page_or_problem, share_bar, value_tile};
 use crate::http::routes::admin::sessions::{
     CandidatesView, HiddenStateView, RankedCandidate, RecommendationPreview, SequenceStep, SessionInspection,
     SessionList, SessionSummary, SessionsQuery,
@@ -22,7 +22,7 @@ const SESSIONS_PATH: &str = "/console/sessions";
 const MAX_CANDIDATES_PER_SOURCE: usize = 10;
 
 pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<SessionsQuery>) -> HttpResponse {
-    page("Sessions", "Sessions", list_content(api, query.into_inner()).await)
+    page_or_problem("Sessions", "Sessions", list_content(api, query.into_inner()).await)
 }
 
 async fn list_content(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Problem> {
@@ -66,8 +66,8 @@ fn session_row(line: &SessionSummary) -> Markup {
             } }
             td.number { (line.sessions) }
             td.number { (line.events) }
-            td { @match &line.last_item { Some(item) => (item_link(item)), None => (NO_VALUE) } }
-            td { @match line.last_at { Some(at) => (format_timestamp(at)), None => (NO_VALUE) } }
+            td { @match &line.last_item { Some(item) => (item_link(item)), None => (NO_VALUE_TEXT) } }
+            td { @match line.last_at { Some(at) => (format_timestamp(at)), None => (NO_VALUE_TEXT) } }
         }
     }
 }
@@ -79,12 +79,17 @@ fn item_link(item: &str) -> Markup {
 pub(in crate::http) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
-    page("Sessions", &title, SessionInspection::read(api, user).await.map(|inspection| session_content(&inspection)))
+    page_or_problem(
+        "Sessions",
+        &title,
+        SessionInspection::read(api, user).await.map(|inspection| session_content(&inspection)),
+    )
 }
 
 fn session_content(inspection: &SessionInspection) -> Markup {
-    let norm = inspection.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
-    let version = inspection.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format_count(hidden.weights_version));
+    let norm = inspection.hidden.as_ref().map_or(NO_VALUE_TEXT.to_owned(), |hidden| format!("{:.3}", hidden.norm));
+    let version =
+        inspection.hidden.as_ref().map_or(NO_VALUE_TEXT.to_owned(), |hidden| format_count(hidden.weights_version));
     html! {
         p.lead { "The state of this user, and how a recommendation is computed from it, stage by stage. This page changes nothing and records no impression." }
         dl.tiles.six {

@@ -5,13 +5,13 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use crate::http::console::format::{format_bytes, format_count, format_timestamp};
-use crate::http::console::layout::{operation_form, page as written, value_tile};
+use crate::http::console::layout::{operation_form, page_or_problem, value_tile};
 use crate::http::routes::admin::store::{QuarantineView, StoreView};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
-pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Store", "Store", page_content(api).await)
+pub(in crate::http) async fn store_page(api: Data<ApiState>) -> HttpResponse {
+    page_or_problem("Store", "Store", page_content(api).await)
 }
 
 async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {

@@ -47,7 +47,7 @@ impl ConnectionActivity {
 
     /// The number of response parts that the client has read, if other parts wait for the client;
     /// otherwise `None`.
-    pub(super) fn taken_parts_while_untaken(&self) -> Option<u64> {
+    pub(super) fn read_parts_if_any_waits(&self) -> Option<u64> {
         (self.untaken.get() > 0).then(|| self.taken_parts.get())
     }
 

@@ -126,7 +126,7 @@ impl Connection {
     /// Fails if the client does not read a response or does not complete a request head in time.
     fn check_timers(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let write = self.is_write_blocked.then_some(self.writes);
-        let response = self.activity.taken_parts_while_untaken();
+        let response = self.activity.read_parts_if_any_waits();
         if self.write_timer.has_expired(write, context) || self.response_timer.has_expired(response, context) {
             self.stalled.increment(1);
             return Err(io::ErrorKind::TimedOut.into());

@@ -10,7 +10,8 @@ pub(in crate::http) struct ConnectionLimits {
     pub(in crate::http) max_connections_per_worker: usize,
     /// Largest number of connections per client address.
     pub(in crate::http) max_connections_per_address: usize,
-    /// Largest number of requests of an HTTP/1.1 connection that wait for the one before them.
+    /// Largest number of pipelined requests of an HTTP/1.1 connection that wait for earlier
+    /// responses.
     pub(in crate::http) max_pipelined: usize,
     /// Largest number of requests of an HTTP/2 connection in progress.
     pub(in crate::http) max_streams: usize,

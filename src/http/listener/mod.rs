@@ -1,7 +1,7 @@
 //! A server for HTTP/1.1 and HTTP/2, with or without TLS, whose connections have bounded memory.
 //!
-//! It works like `HttpServer` of actix-web, which bounds neither the time that a client takes to
-//! read a response nor the requests that it pipelines.
+//! The server works like `HttpServer` of actix-web, but also limits the time that a client takes to
+//! read a response, and the requests that a client pipelines.
 //!
 //! Imports point down this list.
 //!
@@ -123,8 +123,8 @@ fn tls_acceptor(mut config: ServerConfig) -> TlsAcceptor {
 }
 
 impl ConnectionOpener {
-    /// Opens a connection and determines its protocol. The time limit of the first bytes and of the
-    /// TLS handshake is that of a request head.
+    /// Opens a connection and determines its protocol. The time limit of a request head also
+    /// applies to the first bytes and to the TLS handshake.
     async fn open_connection(
         self,
         stream: TcpStream,

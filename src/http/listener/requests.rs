@@ -84,7 +84,7 @@ impl Stream for CountedPayload {
     }
 }
 
-/// The body of a response in parts. Its request is in progress until the body is dropped.
+/// The body of a response in parts. The request is in progress until its body is dropped.
 struct CountedBody {
     body: BoxBody,
     /// Bytes that the body has produced and that are not yet offered to the client.
@@ -127,14 +127,14 @@ mod tests {
         let in_progress = RequestInProgress::begin(&activity);
         let body = Bytes::from(vec![7; 2 * MAX_RESPONSE_PART_BYTES + 1]);
         let mut body = CountedBody { body: BoxBody::new(body), rest: Bytes::new(), untaken: None, in_progress };
-        assert_eq!(activity.taken_parts_while_untaken(), None);
+        assert_eq!(activity.read_parts_if_any_waits(), None);
         let mut lengths = Vec::new();
         while let Some(part) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await {
             lengths.push(part.unwrap().len());
-            assert_eq!(activity.taken_parts_while_untaken(), Some(lengths.len() as u64 - 1));
+            assert_eq!(activity.read_parts_if_any_waits(), Some(lengths.len() as u64 - 1));
         }
         assert_eq!(lengths, [MAX_RESPONSE_PART_BYTES, MAX_RESPONSE_PART_BYTES, 1]);
-        assert_eq!(activity.taken_parts_while_untaken(), None);
+        assert_eq!(activity.read_parts_if_any_waits(), None);
         assert!(RequestInProgress::begin(&activity).is_none() && activity.needs_no_input());
         drop(body);
         assert!(activity.is_idle() && RequestInProgress::begin(&activity).is_some());

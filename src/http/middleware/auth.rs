@@ -148,7 +148,7 @@ pub(in crate::http) struct GrantedAccess {
 }
 
 impl GrantedAccess {
-    /// Checks a further scope, in addition to that of the path.
+    /// Checks a further scope, in addition to the scope of the path.
     ///
     /// # Errors
     /// [`Problem::insufficient_scope`].

@@ -40,7 +40,7 @@ pub(in crate::http) async fn measure_request(
         Err(error) => (error.as_response_error().status_code(), None),
     };
     let (endpoint, elapsed) =
-        (labels.map_or(Endpoint::Other, |labels| labels.label(pattern.as_deref())), start.elapsed());
+        (labels.map_or(Endpoint::Other, |labels| labels.label_of_path(pattern.as_deref())), start.elapsed());
     // The span has the path pattern, because the path may contain a user id.
     trace::finish_request_span(&trace_span, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?elapsed, "answered"));
@@ -73,7 +73,7 @@ pub(in crate::http) struct EndpointLabels {
 }
 
 impl EndpointLabels {
-    fn label(self, pattern: Option<&str>) -> Endpoint {
+    fn label_of_path(self, pattern: Option<&str>) -> Endpoint {
         pattern.and_then(self.by_path).unwrap_or(self.default)
     }
 }

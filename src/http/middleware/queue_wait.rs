@@ -1,7 +1,8 @@
 //! The longest time that a request waits for a thread of the server.
 //!
-//! A thread handles its requests in turn. Under overload the queue of a thread grows to seconds; a
-//! request that has waited too long is refused at once, so that the others are served in time.
+//! A thread handles its requests one after another. Under overload the queue of a thread grows to
+//! seconds; a request that has waited too long is refused at once, so that the others are served in
+//! time.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};

@@ -1,4 +1,4 @@
-//! The trace span of a request. It follows OpenTelemetry's conventions for HTTP
+//! The trace span of a request. The span follows OpenTelemetry's conventions for HTTP
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>), except that it omits the URL,
 //! which may contain a user id.
 
@@ -27,7 +27,7 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Starts the span of a request. It continues the client's trace if the request has a
+/// Starts the span of a request. The span continues the client's trace if the request has a
 /// `traceparent`.
 pub(in crate::http) fn start_request_span(request: &ServiceRequest, id: &RequestId) -> Span {
     let span = span!(

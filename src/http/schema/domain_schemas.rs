@@ -1,5 +1,5 @@
 //! Schemas of the domain types that responses contain, for the OpenAPI document. The domain types
-//! themselves know nothing of HTTP; a test checks that both have the same fields and values.
+//! do not depend on HTTP; a test checks that the schemas have the same fields and values.
 #![cfg_attr(not(test), expect(dead_code, reason = "the types exist only for the OpenAPI document"))]
 
 use serde::Serialize;

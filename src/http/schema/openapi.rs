@@ -25,7 +25,7 @@ struct ApiInfo;
 
 /// The document of `operations`, for an API that requires keys or not. `scope_of` returns the scope
 /// that a path requires; `None` for a public path.
-pub(in crate::http) fn document(
+pub(in crate::http) fn build_document(
     operations: utoipa::openapi::OpenApi,
     requires_key: bool,
     scope_of: fn(&str) -> Option<Scope>,

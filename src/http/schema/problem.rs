@@ -20,7 +20,7 @@ pub(in crate::http) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A problem response (RFC 9457).
 ///
 /// `detail` never contains personal data, because it may be logged.
-// It is both an error that handlers return and a responder.
+// A problem is both an error that handlers return and a responder.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -39,7 +39,7 @@ pub struct Problem {
     members: Box<ProblemMembers>,
 }
 
-/// Members beyond those of RFC 9457. A member that does not apply is absent.
+/// Members in addition to the members of RFC 9457. A member that does not apply is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[schema(as = Members)]
 struct ProblemMembers {

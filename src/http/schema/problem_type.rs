@@ -10,7 +10,7 @@ const DOCUMENTATION_PAGE: &str = "docs/problems.md";
 
 macro_rules! problem_types {
     ($($variant:ident: $code:literal, $status:ident, $title:literal;)+) => {
-        /// A type of problem (RFC 9457). Its code, status and title are part of the API.
+        /// A type of problem (RFC 9457). The code, status and title of a type are part of the API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(in crate::http) enum ProblemType {
             $(#[doc = $title] $variant,)+

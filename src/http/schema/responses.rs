@@ -40,7 +40,7 @@ pub(in crate::http) struct EventBody {
     /// Additional data, at most 16 KiB and 8 levels deep.
     properties: Option<Map<String, Value>>,
     /// Consent level of this event, limited by the user's level. Default: the user's level, or else
-    /// that of the settings.
+    /// the level of the settings.
     consent: Option<ConsentBody>,
 }
 

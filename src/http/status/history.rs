@@ -110,7 +110,7 @@ impl StatusSampler {
     }
 
     /// The stored samples, oldest first. The longer the service runs, the larger their interval.
-    pub(in crate::http) fn samples(&self) -> Vec<StatusSample> {
+    pub(in crate::http) fn stored_samples(&self) -> Vec<StatusSample> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).samples.clone()
     }
 

@@ -165,6 +165,6 @@ impl ServiceHistory {
         let quality = points
             .map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr })
             .collect();
-        Self { samples: api.status_sampler.samples(), quality }
+        Self { samples: api.status_sampler.stored_samples(), quality }
     }
 }

@@ -143,7 +143,7 @@ fn toml_blocks_are_settings() {
         for block in blocks_of(&text, "toml") {
             std::fs::write(&file, block).unwrap();
             let layers = SettingsLayers::<Settings>::new().unwrap().add_file(&file);
-            let checked = layers.and_then(|layers| layers.validated().map(drop));
+            let checked = layers.and_then(|layers| layers.validated_settings().map(drop));
             assert!(checked.is_ok(), "{page}: {checked:?}\n{block}");
         }
     }
