@@ -29,7 +29,9 @@ fn sample_configuration_lists_every_default() {
         );
     }
     let lines = |settings: &Settings| toml::to_string(settings).unwrap();
-    for (found, expected) in lines(layers.validated_settings().unwrap()).lines().zip(lines(&Settings::default()).lines()) {
+    for (found, expected) in
+        lines(layers.validated_settings().unwrap()).lines().zip(lines(&Settings::default()).lines())
+    {
         assert_eq!(found, expected, "ops/sequor.toml and the binary have different defaults");
     }
 }
@@ -49,7 +51,10 @@ fn sample_settings_have_comments_and_examples_are_valid() {
     );
     let kinds = settings.validated_settings().unwrap().events.resolved_kinds();
     assert!(kinds.names().any(|name| name == "wishlist"));
-    assert_eq!(settings.validated_settings().unwrap().segment.event_overrides().filter(|(_, kind)| kind.is_some()).count(), 1);
+    assert_eq!(
+        settings.validated_settings().unwrap().segment.event_overrides().filter(|(_, kind)| kind.is_some()).count(),
+        1
+    );
 }
 
 #[test]
