@@ -3,11 +3,12 @@
 //! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in
 //! e-commerce at scale", SIGMOD 2022.
 //!
-//! The source compares the last 10 distinct items of the user with recent sessions. An item at
-//! distance d from the end has weight w(d) = 1 − d / 10. The similarity of a past session is the
-//! sum of the weights of the items that it shares. The k most similar sessions (the neighbours)
-//! vote for all their items with `similarity · w(d_anchor)`. The anchor is the latest shared item.
-//! Items after the anchor in the neighbour also get `vote / distance` as successor evidence.
+//! The source compares the last 10 items of the user with recent sessions. A repeated item counts
+//! once, at its last position. An item at distance d from the end has weight w(d) = 1 − d / 10. The
+//! similarity of a past session is the sum of the weights of the items that it shares. The k most
+//! similar sessions (the neighbours) vote for all their items with `similarity · w(d_anchor)`. The
+//! anchor is the latest shared item. Items after the anchor in the neighbour also get `vote /
+//! distance` as successor evidence.
 //!
 //! The implementation differs from the paper in two points. Item scores have no factor for the
 //! inverse document frequency. The limit m on recent sessions applies to each item, not to the

@@ -303,7 +303,7 @@ impl OutputHeads {
 }
 
 /// Probability that an item is a column of the batch, `1 − e^(−λ)` (Poisson), where λ is the
-/// expected number of its draws, `expected`.
+/// expected number of its occurrences, `expected`.
 ///
 /// An item has one column however often it was drawn. The probability that the item has a column is
 /// therefore the Q of the logQ correction. For `expected` below 0.02, a second-order series avoids
