@@ -66,11 +66,24 @@ impl SessionActor {
         Self { sequence: record.map(|record| record.sequence).unwrap_or_default(), applied_through, context }
     }
 
-    fn to_record(&self) -> SessionRecord {
+    /// The record to store.
+    pub(super) fn to_record(&self) -> SessionRecord {
         SessionRecord {
             applied_through: self.applied_through,
             sequence: self.sequence.clone(),
             hidden_state: Vec::new(),
+        }
+    }
+
+    /// Applies updates in journal order. Recovery delivers the journal's tail again. The session
+    /// skips entries that its stored record contains.
+    pub(super) fn apply_updates(&mut self, updates: &[SessionUpdate]) {
+        for update in updates {
+            if update.offset >= self.applied_through {
+                self.context.metrics.session_events.increment(1);
+                self.apply_update(update);
+                self.applied_through = update.offset + 1;
+            }
         }
     }
 
@@ -108,7 +121,7 @@ impl SessionActor {
 
     /// Computes recommendations from the session. If the computation panics, computes them as for
     /// an unknown user. Returns `None` if this second computation panics too.
-    fn recommend(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
+    pub(super) fn recommend(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
         let context = Rc::clone(&self.context);
         let (snapshot, catalog, params) = (context.published.load(), context.catalog.load(), &context.sequence_params);
         let began = Instant::now();
@@ -212,15 +225,7 @@ impl Handler<ApplySessionUpdate> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, ApplySessionUpdate { updates, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
-        for update in updates {
-            // Recovery delivers the journal's tail again. The session skips entries that its stored
-            // record contains.
-            if update.offset >= self.applied_through {
-                self.context.metrics.session_events.increment(1);
-                self.apply_update(&update);
-                self.applied_through = update.offset + 1;
-            }
-        }
+        self.apply_updates(&updates);
     }
 }
 

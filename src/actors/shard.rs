@@ -14,6 +14,7 @@ use tracing::Span;
 mod expiry;
 mod flushing;
 mod inspection;
+mod live_sessions;
 mod merging;
 mod recovery;
 mod subscriptions;
@@ -26,17 +27,12 @@ pub use subscriptions::{CloseSubscriptions, Subscribe};
 use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
-use super::session::{
-    ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, StopSession,
-};
-use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset, UserSequence};
-use crate::learner::{
-    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
-};
+use super::session::{SessionActor, SessionContext, SessionUpdate};
+use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset};
+use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
-use crate::store::{SessionRecord, Store, StoreError};
-use crate::telemetry::span;
+use crate::store::Store;
 
 /// Returns the number of the shard that holds a user's session.
 #[must_use]
@@ -85,8 +81,9 @@ pub struct ShardContext {
     pub flush_progress: Arc<FlushProgress>,
     /// The idle time after which a session actor stops.
     pub idle_timeout: Duration,
-    /// The largest number of live session actors in this shard. Above this number, the least
-    /// recently used session actors stop.
+    /// The largest number of live session actors in this shard. The least recently used session
+    /// actors stop for new ones. If no actor can stop before its record is stored, the shard serves
+    /// further users from their stored records.
     pub max_live_sessions: usize,
 }
 
@@ -110,6 +107,8 @@ pub struct ShardActor {
     /// Users who were merged into a user of this shard, with the offset of the merge. The records
     /// of these users must still be removed.
     merged_users: Vec<(Offset, String)>,
+    /// Whether no live session can stop before the next records are stored.
+    is_full: bool,
     /// The cutoffs of the last expiry. Stored records that the expiry has not examined yet may
     /// contain expired steps.
     cutoffs: Option<Arc<ExpiryCutoffs>>,
@@ -153,6 +152,7 @@ impl ShardActor {
             store_generation,
             needs_recovery: false,
             merged_users: Vec::new(),
+            is_full: false,
             cutoffs: None,
             journal_tail: merging::JournalTail::default(),
             flushing: false,
@@ -160,81 +160,6 @@ impl ShardActor {
             tick: 0,
             idle_ticks,
         }
-    }
-
-    /// Returns the user's live session, or starts a session from the stored record. Returns `None`
-    /// for an unknown user, unless `create` is set.
-    fn find_or_start_session(&mut self, user: &str, create: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
-        if !self.active_sessions.contains_key(user) {
-            let record = match self.context.store.sessions().get(user) {
-                Err(StoreError::DamagedValue { reason, .. }) => {
-                    tracing::error!(
-                        shard = self.context.number.0,
-                        reason,
-                        "a session record is damaged; the session is rebuilt from the journal"
-                    );
-                    return self.rebuild_session_from_journal(user).map(Some);
-                }
-                read => read?,
-            };
-            if record.is_none() && !create {
-                return Ok(None);
-            }
-            self.start_session(user, record);
-        }
-        let mut active = self.active_sessions.get_mut(user);
-        if let Some(active) = &mut active {
-            active.last_tick = self.tick;
-        }
-        Ok(active)
-    }
-
-    fn start_session(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut ActiveSession {
-        let metrics = &self.context.metrics;
-        let started = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
-        started.increment(1);
-        metrics.live_sessions.increment(1.0);
-        // The expiry scan of stored records skips live sessions. A session that loses steps here is
-        // therefore marked as changed, and the next flush stores its record.
-        let is_dirty = match (&mut record, &self.cutoffs) {
-            (Some(record), Some(cutoffs)) => expiry::remove_expired_steps(record, cutoffs),
-            _ => false,
-        };
-        let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
-        let active = ActiveSession { actor, is_dirty, is_saving: false, last_tick: self.tick };
-        self.active_sessions.entry(user.to_owned()).insert_entry(active).into_mut()
-    }
-
-    /// Stops session actors that are idle for too long. Above the limit of live actors, also stops
-    /// the least recently used actors. Sessions whose record is not stored continue.
-    fn stop_idle_sessions(&mut self) {
-        let oldest = self.tick.saturating_sub(self.idle_ticks);
-        let mut surplus = self.active_sessions.len().saturating_sub(self.context.max_live_sessions);
-        let mut ticks: Vec<_> = self
-            .active_sessions
-            .values()
-            .filter(|_| surplus > 0)
-            .filter(|active| active.is_stored())
-            .map(|active| active.last_tick)
-            .collect();
-        // All sessions that were last used before the cutoff stop. Of the sessions that were last
-        // used at the cutoff, only the remaining surplus stops.
-        let cutoff = surplus.min(ticks.len()).checked_sub(1).map(|index| *ticks.select_nth_unstable(index).1);
-        surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < cutoff).count());
-        let before = self.active_sessions.len();
-        self.active_sessions.retain(|_, active| {
-            let at_cutoff = Some(active.last_tick) == cutoff && surplus > 0;
-            let stops =
-                active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
-            if stops {
-                surplus -= usize::from(at_cutoff);
-                active.actor.do_send(StopSession);
-            }
-            !stops
-        });
-        let stopped = before - self.active_sessions.len();
-        self.context.metrics.sessions_passivated.increment(stopped as u64);
-        self.context.metrics.live_sessions.decrement(stopped as f64);
     }
 
     /// From now on, stores sessions only on request.
@@ -291,79 +216,6 @@ impl ShardActor {
                 shard = self.context.number.0,
                 "the shard could not recover after a panic; its sessions start from their stored records"
             );
-        }
-    }
-
-    /// Delivers updates to the sessions of their users.
-    fn deliver_updates(&mut self, events: Vec<(String, SessionUpdate)>, permits: Option<&Arc<Vec<AdmissionPermit>>>) {
-        let mut by_user: FxHashMap<String, Vec<SessionUpdate>> = FxHashMap::default();
-        for (user, mut update) in events {
-            if let Err(error) = self.attach_merged_sequence(&mut update, None) {
-                // Recovery delivers all these updates again as soon as the store is readable.
-                self.needs_recovery = true;
-                return tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the sequence of a merged user could not be read"
-                );
-            }
-            by_user.entry(user).or_default().push(update);
-        }
-        for (user, events) in by_user {
-            let through = events.last().map_or(0, |last| last.offset + 1);
-            match self.find_or_start_session(&user, true) {
-                Ok(Some(active)) => {
-                    active.is_dirty = true;
-                    // Admission control bounds this queue; see the committer.
-                    active.actor.do_send(ApplySessionUpdate { updates: events, permits: permits.map(Arc::clone) });
-                    self.notify_subscribers(&user, through);
-                }
-                Ok(None) => {}
-                Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the session of an update could not be loaded"
-                ),
-            }
-        }
-    }
-
-    /// Forwards a request to the user's session, unless its caller has stopped waiting. If the user
-    /// is unknown or the session cannot be loaded, answers the request as for an unknown user.
-    fn recommend(&mut self, message: RecommendForUser) {
-        if message.reply.is_closed() {
-            return;
-        }
-        let session = match self.find_or_start_session(&message.user, false) {
-            Ok(active) => active.map(|active| active.actor.clone()),
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the session of a request could not be loaded; the user is treated as unknown"
-                );
-                None
-            }
-        };
-        match session {
-            Some(actor) => {
-                let _ = actor.try_send(RecommendForSession {
-                    request: message.request,
-                    reply: message.reply,
-                    span: message.span,
-                });
-            }
-            None => {
-                let _span = span!(parent: &message.span, "answer").entered();
-                let context = &self.session_context;
-                let (snapshot, catalog, mut workspace) =
-                    (context.published.load(), context.catalog.load(), context.workspace.borrow_mut());
-                let _ = message.reply.send(recommend_for_sequence(
-                    &snapshot,
-                    &catalog,
-                    &UserSequence::default(),
-                    &context.sequence_params,
-                    &message.request,
-                    &mut workspace,
-                ));
-            }
         }
     }
 }

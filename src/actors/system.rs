@@ -100,11 +100,16 @@ fn start_shards(
             sequence_params: settings.learner.sequence,
             flush_progress: Arc::clone(&flush_progress),
             idle_timeout: settings.idle_timeout,
-            max_live_sessions: settings.max_live_sessions.div_ceil(shards.max(1)),
+            max_live_sessions: share_of(settings.max_live_sessions, number, shards),
         };
         ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(context))
     };
     (0..shards).map(start).collect()
+}
+
+/// The part of a limit that applies to one of `shards` shards. The parts add up to the limit.
+fn share_of(limit: usize, number: usize, shards: usize) -> usize {
+    limit / shards.max(1) + usize::from(number < limit % shards.max(1))
 }
 
 /// Publishes the limits of queues, sessions and checkpoints as metrics.

@@ -105,8 +105,9 @@ pub struct SessionSettings {
     /// Idle time after which a session is moved from memory to the store, at least 1 s; `off`:
     /// never.
     pub passivate_after: Period,
-    /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. Beyond this number,
-    /// the least recently used sessions are moved to the store regardless of `passivate_after`.
+    /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. At this number, the
+    /// least recently used sessions are moved to the store regardless of `passivate_after`. Until
+    /// one can be moved, each use of a further session reads it from the store and writes it back.
     pub live_max: usize,
     /// Time for which a dismissed item is not recommended to the user; `off`: as long as the
     /// dismissal is among the remembered steps.

@@ -93,6 +93,24 @@ impl SessionTree {
         records.into_iter().try_for_each(|(user, record)| write_record(&engine, user, record))
     }
 
+    /// Like [`SessionTree::put_if_generation`], but does not change the watermark. The records may
+    /// contain journal entries after the watermark. A restart delivers these entries again, and
+    /// skips those that a record contains.
+    ///
+    /// # Errors
+    /// As [`SessionTree::put_if_generation`].
+    pub fn put_ahead_if_generation<'r>(
+        &self,
+        opening: u64,
+        records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
+    ) -> Result<(), StoreError> {
+        let engine = self.store.lock_for_writing()?;
+        if engine.generation != opening {
+            return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
+        }
+        records.into_iter().try_for_each(|(user, record)| write_record(&engine, user, record))
+    }
+
     /// Removes the records of users.
     ///
     /// # Errors

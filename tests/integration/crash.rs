@@ -22,7 +22,9 @@ const USER_COUNT: u64 = 50;
 const ITEM_COUNT: u64 = 200;
 
 /// Short intervals, so that every round crosses training boundaries, clusterings and checkpoints.
-const DAEMON_SETTINGS: [&str; 5] = [
+const DAEMON_SETTINGS: [&str; 6] = [
+    // A change of the share is an entry, at a time that depends on the speed of the machine.
+    "safety.training_share_min=1",
     "learning.interval=64",
     "clusters.every=512",
     "clusters.lag=128",

@@ -14,6 +14,7 @@ mod catalog;
 mod catch_up;
 mod compaction;
 mod compressed_bodies;
+mod configured_bounds;
 mod consent;
 mod crash;
 mod csv_dialects;

@@ -60,6 +60,7 @@ impl ShardActor {
 
     /// Records the outcome of a flush. If the flush failed, its sessions are dirty again.
     pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
+        self.is_full = false;
         for user in users {
             if let Some(active) = self.active_sessions.get_mut(user) {
                 active.is_saving = false;

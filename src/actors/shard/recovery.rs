@@ -1,24 +1,25 @@
 //! Recovery of a shard from the stored records and the journal's tail.
 
-use super::{ActiveSession, ShardActor, shard_of_user};
-use crate::actors::session::{ApplySessionUpdate, SessionUpdate, StopSession};
+use std::rc::Rc;
+
+use super::{ShardActor, shard_of_user};
+use crate::actors::session::{SessionActor, SessionUpdate, StopSession};
 use crate::domain::Offset;
 use crate::learner::ScoringWorkspace;
-use crate::store::StoreError;
+use crate::store::{SessionRecord, StoreError};
 
 impl ShardActor {
-    /// Rebuilds a user's session from the whole journal, because the stored record is damaged.
-    pub(super) fn rebuild_session_from_journal(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
+    /// Rebuilds a user's record from the whole journal, because the stored record is damaged.
+    pub(super) fn rebuild_record_from_journal(&mut self, user: &str) -> Result<SessionRecord, StoreError> {
         let begin = self.context.store.journal().first_offset()?;
         let mut updates: Vec<_> =
             self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, update)| update).collect();
         for update in &mut updates {
             self.attach_merged_sequence(update, Some(begin))?;
         }
-        let active = self.start_session(user, None);
-        active.actor.do_send(ApplySessionUpdate { updates, permits: None });
-        active.is_dirty = true;
-        Ok(active)
+        let mut session = SessionActor::new(None, Rc::clone(&self.session_context));
+        session.apply_updates(&updates);
+        Ok(session.to_record())
     }
 
     /// Reads the delivered updates from offset `from` on, of the users that `is_wanted` selects.
@@ -65,6 +66,7 @@ impl ShardActor {
     pub(super) fn recover(&mut self) {
         self.context.metrics.live_sessions.decrement(self.active_sessions.len() as f64);
         self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(StopSession));
+        self.is_full = false;
         self.session_context.workspace.replace(ScoringWorkspace::default());
         let (own, shards) = self.context.number;
         match self

@@ -1,0 +1,237 @@
+//! The sessions in memory: started on demand, and stopped if idle or if there are too many.
+//!
+//! Their number never exceeds the limit. At the limit, the least recently used sessions stop whose
+//! records are stored. Between two flushes, all records may still have to be stored. Then a further
+//! user is served from the stored record, and an update of that user is stored at once.
+
+use actix::Actor;
+use rustc_hash::FxHashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::expiry::remove_expired_steps;
+use super::{ActiveSession, RecommendForUser, ShardActor};
+use crate::actors::admission::AdmissionPermit;
+use crate::actors::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionUpdate, StopSession};
+use crate::store::{SessionRecord, StoreError};
+use crate::telemetry::span;
+
+/// At the limit, one in this many sessions stops at once, so that the search for the least recently
+/// used ones is rare.
+const STOPPED_SHARE: usize = 64;
+
+/// The session of a user.
+enum FoundSession<'s> {
+    /// A live session.
+    Live(&'s mut ActiveSession),
+    /// The stored record, without expired steps, since there is no room for a live session.
+    /// `None` for a new user.
+    Stored(Option<SessionRecord>),
+    /// The user is unknown.
+    Unknown,
+}
+
+impl ShardActor {
+    /// Finds the user's session, or starts it from the stored record. Starts the session of an
+    /// unknown user only if `create` is set.
+    fn find_or_start_session(&mut self, user: &str, create: bool) -> Result<FoundSession<'_>, StoreError> {
+        if !self.active_sessions.contains_key(user) {
+            let (record, is_changed) = self.load(user)?;
+            if record.is_none() && !create {
+                return Ok(FoundSession::Unknown);
+            }
+            let has_room = self.make_room();
+            let metrics = &self.context.metrics;
+            let started = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
+            started.increment(1);
+            if !has_room {
+                // It starts, and stops after the request or update.
+                metrics.sessions_passivated.increment(1);
+                return Ok(FoundSession::Stored(record));
+            }
+            self.start_session(user, record, is_changed);
+        }
+        let tick = self.tick;
+        Ok(match self.active_sessions.get_mut(user) {
+            Some(active) => {
+                active.last_tick = tick;
+                FoundSession::Live(active)
+            }
+            None => FoundSession::Unknown,
+        })
+    }
+
+    /// Reads the stored record without expired steps. Returns also whether it differs from the
+    /// stored one. A damaged record is rebuilt from the journal.
+    fn load(&mut self, user: &str) -> Result<(Option<SessionRecord>, bool), StoreError> {
+        let (mut record, is_rebuilt) = match self.context.store.sessions().get(user) {
+            Err(StoreError::DamagedValue { reason, .. }) => {
+                tracing::error!(
+                    shard = self.context.number.0,
+                    reason,
+                    "a session record is damaged; the session is rebuilt from the journal"
+                );
+                (Some(self.rebuild_record_from_journal(user)?), true)
+            }
+            read => (read?, false),
+        };
+        // The expiry scan of stored records skips live sessions. A session that loses steps here
+        // is therefore dirty, and the next flush stores it.
+        let is_expired = match (&mut record, &self.cutoffs) {
+            (Some(record), Some(cutoffs)) => remove_expired_steps(record, cutoffs),
+            _ => false,
+        };
+        Ok((record, is_rebuilt || is_expired))
+    }
+
+    fn start_session(&mut self, user: &str, record: Option<SessionRecord>, is_dirty: bool) {
+        self.context.metrics.live_sessions.increment(1.0);
+        let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
+        let active = ActiveSession { actor, is_dirty, is_saving: false, last_tick: self.tick };
+        self.active_sessions.insert(user.to_owned(), active);
+    }
+
+    /// Makes room for one more live session. Returns `false` if no session can stop.
+    fn make_room(&mut self) -> bool {
+        let most = self.context.max_live_sessions;
+        if self.active_sessions.len() < most {
+            return true;
+        }
+        if most == 0 || self.is_full {
+            return false;
+        }
+        let surplus = self.active_sessions.len() + 1 - most;
+        self.stop_sessions(surplus.max(most / STOPPED_SHARE), 0);
+        self.is_full = self.active_sessions.len() >= most;
+        !self.is_full
+    }
+
+    /// Stops the sessions that are idle for too long.
+    pub(super) fn stop_idle_sessions(&mut self) {
+        self.stop_sessions(0, self.tick.saturating_sub(self.idle_ticks));
+    }
+
+    /// Stops the `surplus` least recently used sessions, and those that were last used before the
+    /// tick `oldest`. Only stops sessions whose record is stored.
+    fn stop_sessions(&mut self, mut surplus: usize, oldest: u64) {
+        let mut ticks: Vec<_> = self
+            .active_sessions
+            .values()
+            .filter(|_| surplus > 0)
+            .filter(|active| active.is_stored())
+            .map(|active| active.last_tick)
+            .collect();
+        // All sessions that were last used before the cutoff stop. Of those last used at the
+        // cutoff, as many stop as the surplus still requires.
+        let cutoff = surplus.min(ticks.len()).checked_sub(1).map(|index| *ticks.select_nth_unstable(index).1);
+        surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < cutoff).count());
+        let before = self.active_sessions.len();
+        self.active_sessions.retain(|_, active| {
+            let at_cutoff = Some(active.last_tick) == cutoff && surplus > 0;
+            let stops =
+                active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
+            if stops {
+                surplus -= usize::from(at_cutoff);
+                active.actor.do_send(StopSession);
+            }
+            !stops
+        });
+        let stopped = before - self.active_sessions.len();
+        self.context.metrics.sessions_passivated.increment(stopped as u64);
+        self.context.metrics.live_sessions.decrement(stopped as f64);
+    }
+
+    /// Delivers updates to the sessions of their users.
+    pub(super) fn deliver_updates(
+        &mut self,
+        events: Vec<(String, SessionUpdate)>,
+        permits: Option<&Arc<Vec<AdmissionPermit>>>,
+    ) {
+        let mut by_user: FxHashMap<String, Vec<SessionUpdate>> = FxHashMap::default();
+        for (user, mut update) in events {
+            if let Err(error) = self.attach_merged_sequence(&mut update, None) {
+                // Recovery delivers all these updates again as soon as the store is readable.
+                self.needs_recovery = true;
+                return tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the sequence of a merged user could not be read"
+                );
+            }
+            by_user.entry(user).or_default().push(update);
+        }
+        let mut stored = Vec::new();
+        for (user, updates) in by_user {
+            let through = updates.last().map_or(0, |last| last.offset + 1);
+            match self.find_or_start_session(&user, true) {
+                Ok(FoundSession::Live(active)) => {
+                    active.is_dirty = true;
+                    // Admission control bounds this queue, see the committer.
+                    active.actor.do_send(ApplySessionUpdate { updates, permits: permits.map(Arc::clone) });
+                }
+                Ok(FoundSession::Stored(record)) => {
+                    let mut session = SessionActor::new(record, Rc::clone(&self.session_context));
+                    session.apply_updates(&updates);
+                    stored.push((user.clone(), session.to_record()));
+                }
+                Ok(FoundSession::Unknown) => continue,
+                Err(error) => {
+                    // The next flush delivers the update again.
+                    self.needs_recovery = true;
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the session of an update could not be loaded; the next flush retries"
+                    );
+                    continue;
+                }
+            }
+            self.notify_subscribers(&user, through);
+        }
+        self.store_now(&stored);
+    }
+
+    /// Stores the records of sessions that are not live. If that fails, the next flush delivers
+    /// their updates again.
+    fn store_now(&mut self, records: &[(String, SessionRecord)]) {
+        if records.is_empty() {
+            return;
+        }
+        let records = records.iter().map(|(user, record)| (user.as_str(), record));
+        if let Err(error) = self.context.store.sessions().put_ahead_if_generation(self.store_generation, records) {
+            self.needs_recovery = true;
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the sessions beyond session.live_max could not be stored; the next flush retries"
+            );
+        }
+    }
+
+    /// Forwards a request to the user's session, unless its caller has stopped waiting. If the user
+    /// is unknown or the session cannot be loaded, answers it as for an unknown user.
+    pub(super) fn recommend(&mut self, message: RecommendForUser) {
+        if message.reply.is_closed() {
+            return;
+        }
+        let record = match self.find_or_start_session(&message.user, false) {
+            Ok(FoundSession::Live(active)) => {
+                let RecommendForUser { request, reply, span, .. } = message;
+                let _ = active.actor.try_send(RecommendForSession { request, reply, span });
+                return;
+            }
+            Ok(FoundSession::Stored(record)) => record,
+            Ok(FoundSession::Unknown) => None,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the session of a request could not be loaded; the user is treated as unknown"
+                );
+                None
+            }
+        };
+        let session = SessionActor::new(record, Rc::clone(&self.session_context));
+        let answer = span!(parent: &message.span, "answer").in_scope(|| session.recommend(&message.request));
+        if let Some(answer) = answer {
+            // The caller may have stopped waiting.
+            let _ = message.reply.send(answer);
+        }
+    }
+}
