@@ -24,6 +24,8 @@ pub struct AppendEntries {
     pub entries: Vec<Entry>,
     /// The admission permit of the entries.
     pub permit: AdmissionPermit,
+    /// Whether the commit may wait for further entries, up to [`CommitterActor::MAX_COMMIT_DELAY`].
+    pub can_wait: bool,
     /// Receives the receipt after the entries are durable and delivered to the shards.
     pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
 }
@@ -39,6 +41,8 @@ pub struct CommitterActor {
     shards: Vec<Addr<ShardActor>>,
     learner: Addr<LearnerActor>,
     pending: Vec<AppendEntries>,
+    /// A commit of the pending requests is queued in the mailbox.
+    is_commit_queued: bool,
     /// Every entry before this offset was delivered to its shard.
     delivered: watch::Sender<Offset>,
     /// A commit failed. Whether the store must be recovered before the next commit.
@@ -50,6 +54,8 @@ pub struct CommitterActor {
 impl CommitterActor {
     /// The longest time between two recovery attempts after a failed commit.
     const MAX_RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
+    /// The longest time for which entries that can wait are pending. A crash loses them.
+    const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
     /// Creates a committer that delivers entries to `shards` and wakes the learner.
     #[must_use]
@@ -71,6 +77,7 @@ impl CommitterActor {
             shards,
             learner,
             pending: Vec::new(),
+            is_commit_queued: false,
             delivered,
             failed: false,
             is_stopping: false,
@@ -181,23 +188,38 @@ impl Handler<AppendEntries> for CommitterActor {
     type Result = ();
 
     fn handle(&mut self, append: AppendEntries, context: &mut Self::Context) {
+        let (can_wait, is_first) = (append.can_wait, self.pending.is_empty());
         self.pending.push(append);
-        if self.pending.len() == 1 {
-            // The mailbox delivers this message after the requests that are already queued. So all
+        if !can_wait && !self.is_commit_queued {
+            // The mailbox delivers this message after the requests that are already queued, so all
             // requests that arrived during the last commit share the next commit.
-            context.notify(CommitBatch);
+            self.is_commit_queued = true;
+            context.notify(CommitPending);
+        } else if can_wait && is_first {
+            context.run_later(Self::MAX_COMMIT_DELAY, |actor, _| actor.commit_pending());
         }
     }
 }
 
-#[derive(Message)]
+/// Commits the pending requests now.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct CommitBatch;
+pub struct CommitPending;
 
-impl Handler<CommitBatch> for CommitterActor {
+impl Handler<CommitPending> for CommitterActor {
     type Result = ();
 
-    fn handle(&mut self, _: CommitBatch, _: &mut Self::Context) {
+    fn handle(&mut self, _: CommitPending, _: &mut Self::Context) {
+        self.is_commit_queued = false;
+        self.commit_pending();
+    }
+}
+
+impl CommitterActor {
+    fn commit_pending(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
         let pending = std::mem::take(&mut self.pending);
         let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         for append in pending {

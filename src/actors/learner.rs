@@ -5,7 +5,7 @@ mod metrics_report;
 
 pub use checkpointing::{CheckpointPolicy, WriteCheckpoint};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message, SpawnHandle};
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,6 +49,12 @@ pub struct LearnerActor {
     /// The offset of the last published snapshot.
     learned: watch::Sender<Offset>,
     published_at: Instant,
+    /// A reader waits for a snapshot of at least this offset.
+    wanted_offset: Offset,
+    /// An entry that readers can notice was applied since the last snapshot.
+    has_visible_change: bool,
+    /// The timer of the next publication.
+    publish_timer: Option<(Instant, SpawnHandle)>,
     checkpoint_policy: CheckpointPolicy,
     maintenance: StoreMaintenance,
     /// The offset of the last checkpoint that was started.
@@ -82,8 +88,11 @@ impl LearnerActor {
     const RECORDS_EXAMINED_PER_CHECKPOINT: usize = 50_000;
     /// Time between two retries after a failure.
     const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-    /// The shortest time between two published snapshots while the learner catches up.
-    const MIN_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+    /// The shortest time between two snapshots while the learner catches up, or if no entry between
+    /// them changed an answer.
+    const QUIET_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+    /// The shortest time between two snapshots, unless a reader waits for the second.
+    const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 
     /// Creates the actor of a learner that was loaded from its checkpoint. `load` loads a
     /// replacement after a failure.
@@ -123,6 +132,9 @@ impl LearnerActor {
             learned: watch::Sender::new(published.load().offset()),
             published,
             published_at: Instant::now(),
+            wanted_offset: 0,
+            has_visible_change: false,
+            publish_timer: None,
             checkpoint_policy,
             maintenance,
             checkpoint_started_offset: at,
@@ -181,15 +193,16 @@ impl LearnerActor {
             };
             outcome.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
-            if self.published_at.elapsed() >= Self::MIN_PUBLISH_INTERVAL {
+            self.has_visible_change |= !matches!(entry, Entry::Impression(_));
+            more = offset + 1 < self.dictionary.watermark();
+            if self.is_wanted() || self.published_at.elapsed() >= Self::QUIET_PUBLISH_INTERVAL {
                 self.publish_snapshot();
             }
-            more = offset + 1 < self.dictionary.watermark();
             if began.elapsed() >= Self::TURN_DURATION {
                 break;
             }
         }
-        if !more {
+        if !more && self.publication_due().is_some_and(|due| due <= Instant::now()) {
             self.publish_snapshot();
         }
         let written = self.writer.poll_result();
@@ -224,7 +237,28 @@ impl LearnerActor {
         self.status.store(Arc::new(LearnerStatus::new(&self.learner, self.failed)));
     }
 
+    /// Whether a reader waits for a snapshot of the learner's present offset.
+    fn is_wanted(&self) -> bool {
+        (self.published.load().offset() + 1..=self.learner.next_offset()).contains(&self.wanted_offset)
+    }
+
+    /// When the next snapshot is due; `None` if the last one is of the learner's present offset.
+    fn publication_due(&self) -> Option<Instant> {
+        let published = self.published.load();
+        if self.learner.next_offset() == published.offset() && self.status.load().next_offset == published.offset() {
+            return None;
+        }
+        let is_changed = self.has_visible_change || self.learner.weights_version() != published.weights_version();
+        let interval = match (self.is_wanted(), is_changed) {
+            (true, _) => Duration::ZERO,
+            (false, true) => Self::PUBLISH_INTERVAL,
+            (false, false) => Self::QUIET_PUBLISH_INTERVAL,
+        };
+        Some(self.published_at + interval)
+    }
+
     fn publish_snapshot(&mut self) {
+        (self.published_at, self.has_visible_change) = (Instant::now(), false);
         // After a reload from a checkpoint, the published snapshot may be newer than the learner.
         // The newer snapshot stays published until the learner has caught up.
         if self.learner.next_offset() < self.published.load().offset() {
@@ -239,7 +273,6 @@ impl LearnerActor {
         // gets the new snapshot.
         self.publish_status();
         self.learned.send_replace(offset);
-        self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
         self.metrics.record_publish(offset, trained_through);
         self.report_metrics();
@@ -330,8 +363,31 @@ impl LearnerActor {
     /// Learns for one turn, and schedules the next turn if more entries wait.
     fn take_turn(&mut self, context: &mut Context<Self>) {
         self.is_turn_scheduled = false;
-        if !self.failed && !self.is_stopping && self.learn_batch_or_recover() {
+        if self.failed || self.is_stopping {
+            return;
+        }
+        if self.learn_batch_or_recover() {
             self.schedule_turn(context);
+        } else {
+            self.schedule_publication(context);
+        }
+    }
+
+    /// Schedules a turn for the time at which the next snapshot is due.
+    fn schedule_publication(&mut self, context: &mut Context<Self>) {
+        let Some(due) = self.publication_due() else { return };
+        match self.publish_timer.take() {
+            Some(timer) if timer.0 <= due => self.publish_timer = Some(timer),
+            earlier => {
+                if let Some((_, timer)) = earlier {
+                    context.cancel_future(timer);
+                }
+                let timer = context.run_later(due.saturating_duration_since(Instant::now()), |actor, context| {
+                    actor.publish_timer = None;
+                    actor.schedule_turn(context);
+                });
+                self.publish_timer = Some((due, timer));
+            }
         }
     }
 
@@ -349,8 +405,13 @@ impl Actor for LearnerActor {
         lower_thread_priority();
         self.schedule_turn(context);
         context.run_interval(Self::RETRY_INTERVAL, |actor, context| {
-            if actor.failed && !actor.is_stopping && actor.retry_after_failure() {
+            if !actor.failed || actor.is_stopping {
+                return;
+            }
+            if actor.retry_after_failure() {
                 actor.schedule_turn(context);
+            } else {
+                actor.schedule_publication(context);
             }
         });
     }
@@ -365,6 +426,20 @@ impl Handler<AdvanceLearner> for LearnerActor {
     type Result = ();
 
     fn handle(&mut self, _: AdvanceLearner, context: &mut Self::Context) {
+        self.schedule_turn(context);
+    }
+}
+
+/// Publishes a snapshot as soon as the learner has applied every entry before this offset.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PublishThrough(pub Offset);
+
+impl Handler<PublishThrough> for LearnerActor {
+    type Result = ();
+
+    fn handle(&mut self, PublishThrough(offset): PublishThrough, context: &mut Self::Context) {
+        self.wanted_offset = self.wanted_offset.max(offset);
         self.schedule_turn(context);
     }
 }

@@ -193,6 +193,7 @@ impl System {
             dictionary,
             learner_config,
             watermarks: watermarks.clone(),
+            learner: learner.clone(),
             admission_limit: admission.limit(),
             queue_wait: settings.queue_wait,
             metrics: Arc::clone(&metrics),

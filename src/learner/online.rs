@@ -203,6 +203,12 @@ impl Learner {
         }
     }
 
+    /// The version of the weights that snapshots contain, 0 before the first training.
+    #[must_use]
+    pub fn weights_version(&self) -> u64 {
+        self.state.training.as_ref().map_or(0, |training| training.weights().version())
+    }
+
     /// The measurements and training totals so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {

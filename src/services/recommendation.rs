@@ -240,7 +240,7 @@ impl RecommendationService {
         });
         let ingest = self.ingest.clone();
         let append = async move {
-            if ingest.append(vec![impression], permit).await.is_err() {
+            if ingest.append_lazily(vec![impression], permit).await.is_err() {
                 ingest.metrics().impressions_lost.increment(1);
             }
         };

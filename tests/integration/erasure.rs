@@ -82,8 +82,10 @@ fn erased_user_leaves_no_trace_and_others_are_unchanged() {
     // Pauses learning, so that the lists requested below change nothing.
     assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 200);
     // The pending training comes into use after some training boundaries.
+    let end = daemon.next_offset() + 200;
     (0..200).for_each(|_| drop(daemon.recommended_items("user0")));
-    daemon.wait_until_learned(daemon.next_offset());
+    wait_for("the impressions", || (daemon.next_offset() == end).then_some(()));
+    daemon.wait_until_learned(end);
     let lists =
         |daemon: &Daemon| (0..20).map(|user| daemon.recommended_items(&format!("user{user}"))).collect::<Vec<_>>();
     let lists_before = lists(&daemon);

@@ -31,6 +31,7 @@ mod http_protocol;
 mod import_cycles;
 mod import_order;
 mod import_progress;
+mod impressions;
 mod journal_dump;
 mod journal_retention;
 mod messages;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use sequor::metrics::Metrics;
 
-use crate::daemon::{DaemonHome, report_skipped, view_event};
+use crate::daemon::{DaemonHome, report_skipped, view_event, wait_for};
 
 /// The value of a series in the text.
 fn series_value(text: &str, series: &str) -> f64 {
@@ -32,6 +32,7 @@ fn metrics_reflect_traffic_and_pass_promtool() {
     assert_eq!(daemon.get("/v1/users/user1/recommendations?limit=0").status, 400);
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).status, 200);
     assert_eq!(daemon.get("/nothing").status, 404);
+    wait_for("the impression", || (daemon.next_offset() == 101).then_some(()));
 
     let response = daemon.get_admin("/metrics");
     assert_eq!((response.status, response.content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));

@@ -65,10 +65,32 @@ impl IngestHandle {
     /// # Errors
     /// [`RequestError::Store`] if the write failed. In this case, no entry is stored.
     pub async fn append(&self, entries: Vec<Entry>, permit: AdmissionPermit) -> Result<CommitReceipt, RequestError> {
+        self.append_with(entries, permit, false).await
+    }
+
+    /// As [`Self::append`], for entries that no request waits for: several share one write, which may
+    /// begin up to 50 ms later.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn append_lazily(
+        &self,
+        entries: Vec<Entry>,
+        permit: AdmissionPermit,
+    ) -> Result<CommitReceipt, RequestError> {
+        self.append_with(entries, permit, true).await
+    }
+
+    async fn append_with(
+        &self,
+        entries: Vec<Entry>,
+        permit: AdmissionPermit,
+        can_wait: bool,
+    ) -> Result<CommitReceipt, RequestError> {
         let (reply, receipt) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
-        self.committer.do_send(AppendEntries { entries, permit, reply });
+        self.committer.do_send(AppendEntries { entries, permit, can_wait, reply });
         receipt
             .instrument(span)
             .await

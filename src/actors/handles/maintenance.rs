@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ingest::IngestHandle;
 use super::model::ModelHandle;
 use super::shards::ShardRouter;
-use crate::actors::committer::{CommitterActor, PersistIndexes, RemoveEventIds};
+use crate::actors::committer::{CommitPending, CommitterActor, PersistIndexes, RemoveEventIds};
 use crate::actors::erasure_progress::ErasureProgress;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::jobs::maintenance::StoreMaintenance;
@@ -74,6 +74,7 @@ impl MaintenanceHandle {
     pub async fn stop(&self) -> Result<Offset, MaintenanceError> {
         self.prepare_stop();
         self.set_draining(true);
+        self.committer.send(CommitPending).await.map_err(|_| RequestError::ActorStopped("committer"))?;
         let recommender = &self.model.recommender;
         if recommender.watermarks.learner_lag() <= Self::MAX_STOP_BACKLOG_ENTRIES {
             // A failed learner does not catch up, so the stop does not wait for it.

@@ -1,5 +1,6 @@
 //! Recommendations, similar and trending items, session subscriptions.
 
+use actix::Addr;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use tracing::Instrument;
 use super::shards::ShardRouter;
 use crate::actors::admission::AdmissionFull;
 use crate::actors::error::RequestError;
+use crate::actors::learner::{LearnerActor, PublishThrough};
 use crate::actors::shard::{GetSessionView, RecommendForUser, Subscribe};
 use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp};
 use crate::learner::{
@@ -47,6 +49,7 @@ pub struct RecommenderHandle {
     pub(in crate::actors) dictionary: Arc<ItemDictionary>,
     pub(in crate::actors) learner_config: Arc<LearnerConfig>,
     pub(in crate::actors) watermarks: Watermarks,
+    pub(in crate::actors) learner: Addr<LearnerActor>,
     pub(in crate::actors) admission_limit: usize,
     /// The longest time to wait for an answer; `None` means no limit.
     pub(in crate::actors) queue_wait: Option<Duration>,
@@ -153,6 +156,9 @@ impl RecommenderHandle {
         let both = async {
             // The wait also ends if the sender was dropped, so the offset is checked again below.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;
+            if *learned.borrow() < wanted {
+                self.learner.do_send(PublishThrough(wanted));
+            }
             let _ = learned.wait_for(|offset| *offset >= wanted).await;
         };
         let _ = actix::clock::timeout(timeout, both).await;
