@@ -160,7 +160,7 @@ pub enum StoreError {
     },
     /// The store contains original user ids, but pseudonymisation is enabled.
     #[error(
-        "the data directory {} holds clear ids, so pseudonymisation cannot be enabled; run `sequor export` on it, then `sequor import` into a new directory with privacy.pseudonymise = true",
+        "the data directory {} contains original ids, so pseudonymisation cannot be enabled; run `sequor export` on it, then `sequor import` into a new directory with privacy.pseudonymise = true",
         dir.display()
     )]
     NotPseudonymised {
@@ -168,13 +168,13 @@ pub enum StoreError {
         dir: PathBuf,
     },
     /// The store holds pseudonyms, but pseudonymisation is disabled.
-    #[error("the data directory {} holds pseudonyms; set privacy.pseudonymise = true and configure its secret, otherwise every user would appear as two", dir.display())]
+    #[error("the data directory {} holds pseudonyms; set privacy.pseudonymise = true and configure its secret; otherwise each user would appear as two users", dir.display())]
     MissingSecret {
         /// The data directory.
         dir: PathBuf,
     },
     /// The store contains pseudonyms that another secret produced.
-    #[error("the data directory {} holds pseudonyms of another secret; configure that secret, otherwise every user would appear as two", dir.display())]
+    #[error("the data directory {} holds pseudonyms of another secret; configure that secret; otherwise each user would appear as two users", dir.display())]
     WrongSecret {
         /// The data directory.
         dir: PathBuf,

@@ -161,5 +161,5 @@ fn enabling_pseudonyms_on_original_ids_explains_the_migration() {
     assert!(daemon.terminate().success());
     let output = home.start_expecting_failure(&["privacy.pseudonymise=true", SECRET_VARIABLE]);
     let responses = String::from_utf8(output.stderr).unwrap();
-    assert!(responses.contains("holds clear ids") && responses.contains("sequor import"), "{responses}");
+    assert!(responses.contains("contains original ids") && responses.contains("sequor import"), "{responses}");
 }
