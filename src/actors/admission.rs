@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Limits the number of entries in flight between the API and the sessions. Each entry holds a
-/// permit until its session has applied it. So no queue between the API and the sessions exceeds
-/// the limit, and no queue drops an admitted entry because it is full.
+/// Limits the number of entries in flight. An entry is in flight from its admission until its
+/// session has applied it, and holds a permit for that time. So no queue between the API and the
+/// sessions holds more entries than the limit, and none needs a limit of its own that could reject
+/// an admitted entry.
 #[derive(Debug, Clone)]
 pub struct AdmissionControl {
     permits: Arc<Semaphore>,
     limit: usize,
 }
 
-/// The permit of admitted entries. Dropping the permit releases it.
+/// The capacity that admitted entries occupy. Dropping the permit frees the capacity.
 #[derive(Debug)]
 pub struct AdmissionPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// The limit of entries in flight is reached.
+/// The error of an admission that would exceed the limit of entries in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the limit is {limit}")]
 pub struct AdmissionFull {
@@ -25,13 +26,13 @@ pub struct AdmissionFull {
 }
 
 impl AdmissionControl {
-    /// Allows up to `limit` entries in flight.
+    /// Creates an admission control that allows up to `limit` entries in flight.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { permits: Arc::new(Semaphore::new(limit)), limit }
     }
 
-    /// Admits `entries` entries at once, or no entry.
+    /// Admits `entries` entries together, without waiting: either all of them or none.
     ///
     /// # Errors
     /// [`AdmissionFull`] if the entries would exceed the limit.
@@ -47,7 +48,7 @@ impl AdmissionControl {
     /// this method. A batch larger than the limit waits until no other entry is in flight.
     ///
     /// # Errors
-    /// [`AdmissionFull`] only if the semaphore is closed.
+    /// [`AdmissionFull`] only if the semaphore is closed, which never happens.
     pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let count = u32::try_from(entries.min(self.limit)).map_err(|_| AdmissionFull { limit: self.limit })?;
         Arc::clone(&self.permits)

@@ -11,7 +11,8 @@ use tracing::Span;
 use crate::learner::{BackgroundJob, BackgroundJobs, JobLost};
 
 /// Lowers the scheduling priority of the calling thread, so that learning yields to requests when
-/// the processors are busy. On an idle machine, the priority has no effect. Best effort.
+/// the processors are busy. On an idle machine, the priority has no effect. If the system refuses
+/// the change, the priority stays as it is.
 pub(super) fn lower_thread_priority() {
     const NICENESS: i32 = 5;
     let _ = rustix::process::nice(NICENESS);
@@ -70,8 +71,8 @@ impl<T: Send + 'static> BackgroundWorker<T> {
         }
     }
 
-    /// Returns a new handle to the same thread, for a new learner. The first job of the new handle
-    /// waits for a running job of the old handle.
+    /// Returns a new handle to the same thread, for a new learner. If a job of the old handle is
+    /// still running, the first job of the new handle waits until it has finished.
     #[must_use]
     pub fn new_replacement(&self) -> Self {
         let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());
@@ -86,7 +87,8 @@ impl<T: Send + 'static> BackgroundWorker<T> {
         self.running.is_some()
     }
 
-    /// Takes the result of the last job; `None` if the job is still running or no job was started.
+    /// Takes the result of the last job. Returns `None` if the job is still running, if its result
+    /// was already taken, or if no job was started.
     pub fn poll_result(&mut self) -> Option<Result<T, JobLost>> {
         let outcome = match self.running.as_ref()?.try_recv() {
             Ok(result) => Ok(result),

@@ -1,5 +1,5 @@
 //! Reads the newest checkpoint while the store is being opened. With a million sessions, reading
-//! and opening each take a fraction of a second.
+//! and opening each take a fraction of a second, so doing both at once shortens the start.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -26,9 +26,9 @@ impl CheckpointPreload {
         }))
     }
 
-    /// Returns the preloaded state if its checkpoint is still the newest valid checkpoint of this
-    /// store. Another process may have written a newer checkpoint, or the journal may have lost its
-    /// end.
+    /// Returns the preloaded state if its checkpoint is still the newest checkpoint of this store,
+    /// and the journal reaches its offset. Otherwise returns `None`: another process may have
+    /// written a newer checkpoint, or the journal may have lost its end.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.

@@ -41,11 +41,11 @@ pub struct CommitterActor {
     shards: Vec<Addr<ShardActor>>,
     learner: Addr<LearnerActor>,
     pending: Vec<AppendEntries>,
-    /// A commit of the pending requests is queued in the mailbox.
+    /// Whether the actor's mailbox contains a [`CommitPending`] message for the pending requests.
     is_commit_queued: bool,
     /// Every entry before this offset was delivered to its shard.
     delivered: watch::Sender<Offset>,
-    /// A commit failed. Whether the store must be recovered before the next commit.
+    /// Whether a commit has failed. The store must then be recovered before the next commit.
     failed: bool,
     /// Whether the system is stopping. The actor then no longer reopens the store.
     is_stopping: bool,
@@ -54,7 +54,8 @@ pub struct CommitterActor {
 impl CommitterActor {
     /// The longest time between two recovery attempts after a failed commit.
     const MAX_RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-    /// The longest time for which entries that can wait are pending. A crash loses them.
+    /// The longest time for which entries that can wait stay in memory before their commit begins.
+    /// A crash within this time loses them.
     const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
     /// Creates a committer that delivers entries to `shards` and wakes the learner.
@@ -110,8 +111,8 @@ impl CommitterActor {
 
     fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.recover()?;
-        // A commit that panics may leave entries in the journal. Recovery finds the entries, as
-        // after any failure.
+        // A commit that panics may leave entries in the journal. Recovery finds these entries, as
+        // it does after a commit that fails with an error.
         let metrics = Arc::clone(&self.metrics);
         let outcome = catch_panic(&metrics, ActorKind::Committer, || {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
@@ -162,11 +163,12 @@ impl Actor for CommitterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        // Admission control bounds the queue. A smaller mailbox would reject admitted entries.
+        // Admission control bounds the number of queued entries. A mailbox with a smaller capacity
+        // would reject admitted entries.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // The timer checks and recovers the store even without a write. A load balancer sends no
-        // writes to a node that is not ready, so a node that waited for a write would never
-        // recover.
+        // The timer checks and recovers the store even if no write arrives. A load balancer sends
+        // no writes to a node that is not ready. If recovery waited for a write, such a node would
+        // never recover.
         context.run_interval(Self::MAX_RECOVERY_INTERVAL, |actor, _| {
             if actor.is_stopping {
                 return;
@@ -282,7 +284,8 @@ impl Handler<RemoveEventIds> for CommitterActor {
     }
 }
 
-/// Stores the committer's indexes, so that the next start need not read the journal for them.
+/// Stores the committer's indexes (item names, aliases, consents), so that the next start need not
+/// derive them from the journal.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
 pub struct PersistIndexes {

@@ -7,10 +7,12 @@ use tokio::sync::Notify;
 
 use crate::store::{ErasedEntryCounts, ErasedUserDigest};
 
-/// The largest number of outcomes to keep. Each erased user has one outcome.
+/// The largest number of outcomes to keep. Each erased user has one outcome: the numbers of removed
+/// entries.
 const MAX_KEPT_OUTCOMES: usize = 1024;
 
-/// Requests and outcomes of the erasures in this process. Cheap to clone.
+/// Connects the erasure job with the callers that request erasures and wait for their outcomes.
+/// Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ErasureProgress {
     shared: Arc<ErasureProgressState>,
@@ -44,8 +46,8 @@ impl ErasureProgress {
         outcomes.remove(position).map(|(_, counts)| counts)
     }
 
-    /// Waits until all these users are erased. Returns the total counts of removed entries, or
-    /// `None` on timeout.
+    /// Waits until all `users` are erased. Returns the total numbers of removed entries, or `None`
+    /// if that takes longer than `timeout`.
     pub(super) async fn wait_for_outcomes(&self, users: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
         let wait = async {
             let (mut waiting, mut total): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());

@@ -21,13 +21,14 @@ pub enum StartError {
     /// The learner actor could not read the quarantine.
     #[error("the learner actor could not start")]
     LearnerActor(#[from] Box<LearnerActorError>),
-    /// The data directory started with a different pretrained network.
+    /// Learning in the data directory started from a pretrained network that differs from the given
+    /// one.
     #[error("{} started with a different pretrained network; use an empty data directory for another one", dir.display())]
     PretrainedMismatch {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The item numbers of the pretrained network and of the store differ.
+    /// The store assigns other item numbers than the pretrained network.
     #[error("the item numbers in {} differ from those of the pretrained network that it started with", dir.display())]
     PretrainedItemsMismatch {
         /// The data directory.
@@ -52,13 +53,13 @@ pub enum RequestError {
     NotReached {
         /// The requested offset.
         wanted: Offset,
-        /// The offset that was reached.
+        /// The offset up to which answers contained the journal when the wait ended.
         reached: Offset,
     },
     /// The learner lags too far behind, so the system accepts no more events.
     #[error("the learner is {lag} entries behind; the limit is {limit}")]
     LearnerBehind {
-        /// Entries that are not learned yet.
+        /// Number of entries that are not learned yet.
         lag: u64,
         /// The limit.
         limit: u64,
@@ -91,16 +92,16 @@ pub enum MaintenanceError {
     NoRestorePoint {
         /// The requested offset.
         to: Offset,
-        /// The offsets to which a rollback can return.
+        /// The offsets that have a restore point.
         points: Vec<Offset>,
     },
     /// A backup or a compaction is running.
     #[error("a backup or a compaction is running")]
     Running,
-    /// The operation was cancelled by a stop.
+    /// The daemon is stopping, which cancelled the operation.
     #[error("the daemon is stopping")]
     Stopping,
-    /// A read or a write of entries failed on the way.
+    /// The operation had to read or write entries, and that failed.
     #[error(transparent)]
     Request(RequestError),
 }
@@ -126,9 +127,9 @@ pub enum LearnerActorError {
     /// The learner rejected an entry.
     #[error("learning failed at offset {offset}")]
     Learner {
-        /// The entry.
+        /// The offset of the rejected entry.
         offset: Offset,
-        /// The cause.
+        /// Why the learner rejected the entry.
         #[source]
         source: LearnerError,
     },
@@ -147,7 +148,7 @@ pub enum LearnerActorError {
 }
 
 impl LearnerActorError {
-    /// Whether the cause is a full disk.
+    /// Whether a full disk caused the error.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_disk_full())

@@ -4,19 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::Offset;
 
-/// One watermark per shard. The shard's stored records contain every entry before the watermark.
-/// All stored records contain every entry before the minimum.
+/// One watermark per shard. The stored records of a shard contain every entry before the shard's
+/// watermark. So the stored records of all shards contain every entry before the smallest
+/// watermark.
 #[derive(Debug)]
 pub struct FlushProgress(Vec<AtomicU64>);
 
 impl FlushProgress {
-    /// Creates the progress of `shards` shards, whose watermarks all start at offset `through`.
+    /// Tracks `shards` shards; every watermark starts at offset `through`.
     #[must_use]
     pub fn new(shards: usize, through: Offset) -> Self {
         Self((0..shards).map(|_| AtomicU64::new(through)).collect())
     }
 
-    /// The minimum watermark over all shards, if the watermark of `shard` were `through`.
+    /// The smallest watermark of all shards, computed as if the watermark of `shard` were
+    /// `through`.
     pub(super) fn min_if_shard_at(&self, shard: usize, through: Offset) -> Offset {
         let watermarks = self.0.iter().enumerate();
         watermarks
@@ -25,7 +27,7 @@ impl FlushProgress {
             .unwrap_or(0)
     }
 
-    /// The minimum watermark over all shards.
+    /// The smallest watermark of all shards.
     pub(super) fn min_watermark(&self) -> Offset {
         self.0.iter().map(|watermark| watermark.load(Ordering::SeqCst)).min().unwrap_or(0)
     }

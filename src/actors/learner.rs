@@ -49,11 +49,11 @@ pub struct LearnerActor {
     /// The offset of the last published snapshot.
     learned: watch::Sender<Offset>,
     published_at: Instant,
-    /// A reader waits for a snapshot of at least this offset.
+    /// The offset of the newest snapshot that a reader has asked for.
     wanted_offset: Offset,
-    /// An entry that readers can notice was applied since the last snapshot.
+    /// Whether an entry that can change an answer was applied since the last snapshot.
     has_visible_change: bool,
-    /// The timer of the next publication.
+    /// When the next snapshot is due, and the timer that wakes the actor then.
     publish_timer: Option<(Instant, SpawnHandle)>,
     checkpoint_policy: CheckpointPolicy,
     maintenance: StoreMaintenance,
@@ -63,10 +63,10 @@ pub struct LearnerActor {
     checkpoint_written_offset: Offset,
     /// Writes checkpoints in the background.
     writer: BackgroundWorker<Result<CheckpointOutcome, StoreError>>,
-    /// The last user that the removal of stale session records examined; `None` at the start of a
-    /// pass.
+    /// The user after whom the search for stale session records continues; `None` if it starts at
+    /// the first user.
     examined_through: Option<String>,
-    /// The offset from which on model operations are not yet counted in the metrics.
+    /// Model operations from this offset on are not yet counted in the metrics.
     uncounted_from: Offset,
     failed: bool,
     /// Whether the learner may be inconsistent and must be loaded again.
@@ -74,28 +74,29 @@ pub struct LearnerActor {
     /// Whether a turn is scheduled. Further [`AdvanceLearner`] messages then schedule no other
     /// turn.
     is_turn_scheduled: bool,
-    /// Whether the system is stopping. The actor then learns no further entry.
+    /// Whether the system is stopping. The actor then applies no further entry.
     is_stopping: bool,
-    /// The status at the last update of the metrics.
+    /// The learner's status when the metrics were last updated.
     last_status: Arc<LearnerStatus>,
     status: Arc<ArcSwap<LearnerStatus>>,
 }
 
 impl LearnerActor {
-    /// The longest turn. Between two turns, the actor handles its other messages.
+    /// The actor applies entries in turns of at most this length. Between two turns, it handles its
+    /// other messages.
     const TURN_DURATION: Duration = Duration::from_millis(20);
     /// Number of session records examined for removal after each checkpoint.
     const RECORDS_EXAMINED_PER_CHECKPOINT: usize = 50_000;
     /// Time between two retries after a failure.
     const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-    /// The shortest time between two snapshots while the learner catches up, or if no entry between
-    /// them changed an answer.
+    /// The shortest time between two snapshots if the learner is catching up, or if no entry since
+    /// the last snapshot can change an answer.
     const QUIET_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
-    /// The shortest time between two snapshots, unless a reader waits for the second.
+    /// The shortest time between two snapshots, unless a reader waits for the next one.
     const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 
-    /// Creates the actor of a learner that was loaded from its checkpoint. `load` loads a
-    /// replacement after a failure.
+    /// Creates the actor for a learner that was loaded from its checkpoint. After a failure, the
+    /// actor calls `load` to get a replacement.
     ///
     /// # Errors
     /// [`LearnerActorError::Store`] if the quarantine cannot be read.
@@ -237,12 +238,13 @@ impl LearnerActor {
         self.status.store(Arc::new(LearnerStatus::new(&self.learner, self.failed)));
     }
 
-    /// Whether a reader waits for a snapshot of the learner's present offset.
+    /// Whether a reader waits for a snapshot that the learner could publish now.
     fn is_wanted(&self) -> bool {
         (self.published.load().offset() + 1..=self.learner.next_offset()).contains(&self.wanted_offset)
     }
 
-    /// When the next snapshot is due; `None` if the last one is of the learner's present offset.
+    /// When the next snapshot is due; `None` if the last snapshot already contains every entry that
+    /// the learner has applied.
     fn publication_due(&self) -> Option<Instant> {
         let published = self.published.load();
         if self.learner.next_offset() == published.offset() && self.status.load().next_offset == published.offset() {
@@ -291,7 +293,7 @@ impl LearnerActor {
                 (begun, "the training panicked".to_owned())
             }
             Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
-            // Neither the learner nor the entry caused this error, so the learner stays valid.
+            // Neither the learner nor the entry caused this error, so the learner remains usable.
             Ok(Err(error)) => {
                 self.record_learning_outcome(Err(error));
                 return false;
@@ -360,7 +362,7 @@ impl LearnerActor {
         }
     }
 
-    /// Learns for one turn, and schedules the next turn if more entries wait.
+    /// Applies entries for one turn, and schedules the next turn if more entries wait.
     fn take_turn(&mut self, context: &mut Context<Self>) {
         self.is_turn_scheduled = false;
         if self.failed || self.is_stopping {

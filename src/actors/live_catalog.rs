@@ -1,4 +1,5 @@
-//! The live catalog, by which recommendations are filtered.
+//! The live catalog: attributes and availability of all items, including every acknowledged change.
+//! Recommendations are filtered by this catalog.
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::store::{CommittedBatch, Store, StoreError};
 pub struct LiveCatalog {
     current: Arc<ArcSwap<Catalog>>,
     snapshot: Arc<ArcSwap<ModelSnapshot>>,
-    /// The next offset after the last catalog change.
+    /// The offset after the last catalog change.
     changed_through: Offset,
 }
 

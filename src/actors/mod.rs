@@ -2,7 +2,7 @@
 //!
 //! The path of an event:
 //!
-//! 1. [`admission`] admits it.
+//! 1. [`admission`] checks that the queues have room for it.
 //! 2. The [`committer`] writes it to the journal, delivers it to the [`shard`] of its user, wakes
 //!    the [`learner`] and acknowledges the event.
 //! 3. The user's session applies the event. The learner reads the event from the journal.

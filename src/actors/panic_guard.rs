@@ -10,8 +10,8 @@ use crate::metrics::{ActorKind, Metrics};
 #[error("panicked: {0}")]
 pub struct CaughtPanic(pub String);
 
-/// Runs a part of an actor's work and catches panics. After a panic, the caller must discard the
-/// state that the work changes, because the state may be inconsistent.
+/// Runs a part of an actor's work and catches panics. After a panic, the caller must discard all
+/// state that `work` can change, because the state may be inconsistent.
 ///
 /// # Errors
 /// [`CaughtPanic`] if the work panicked.
@@ -31,11 +31,12 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 
 /// Injects a fault, for tests of recovery. Without debug assertions, the function does nothing.
 ///
-/// The environment variable `SEQUOR_FAULT` names the place and the item id of the fault:
+/// The environment variable `SEQUOR_FAULT` names the place in the code and the id of an item. The
+/// fault occurs if this place processes an entry of this item:
 ///
-/// - `model:poison` panics at each occurrence.
-/// - `model:poison:1` panics at the first occurrence only.
-/// - `model:poison:stall` blocks the actor forever.
+/// - `model:poison`: the learner panics at every entry of the item `poison`.
+/// - `model:poison:1`: it panics the first time only.
+/// - `model:poison:stall`: it blocks forever.
 pub(super) fn inject_fault<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
     fault::trigger_if_configured(place, item().as_ref().map(AsRef::as_ref));

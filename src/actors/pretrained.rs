@@ -46,8 +46,7 @@ pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result
 pub fn assign_item_numbers(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
     let items = store.items().load()?;
     let stored = items.len();
-    // An earlier start may have been interrupted here, and may have stored only a part of the
-    // items.
+    // If an earlier start was interrupted here, it has stored only a part of the items.
     if stored < pretrained.item_names().len() && store.journal().next_offset()? == 0 {
         for name in pretrained.item_names() {
             items.intern(name);

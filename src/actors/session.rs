@@ -1,7 +1,7 @@
 //! The session actor: the sequence of one active user.
 //!
 //! A session holds no hidden state. Each request computes the hidden state from the user's last
-//! steps, with the weights of the current snapshot. So the answer does not depend on when the
+//! steps, with the weights of the current snapshot. So an answer does not depend on when the
 //! session was started, stored or restored.
 
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult};
@@ -30,7 +30,8 @@ pub struct SessionContext {
     pub published: Arc<ArcSwap<ModelSnapshot>>,
     /// The catalog, including every acknowledged change.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// Parameters of the sequence states.
+    /// The idle gap that separates sessions, and the number of steps from which the hidden state is
+    /// computed.
     pub sequence_params: SequenceParams,
     /// Scratch memory for scoring.
     pub workspace: RefCell<ScoringWorkspace>,
@@ -75,8 +76,8 @@ impl SessionActor {
         }
     }
 
-    /// Applies updates in journal order. Recovery delivers the journal's tail again. The session
-    /// skips entries that its stored record contains.
+    /// Applies updates in journal order. A recovery may deliver entries again that the session's
+    /// stored record already contains; the session skips them.
     pub(super) fn apply_updates(&mut self, updates: &[SessionUpdate]) {
         for update in updates {
             if update.offset >= self.applied_through {
@@ -146,7 +147,7 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 }
 
-/// The effect of one committed entry on its user's session.
+/// The change that one committed entry makes to its user's session.
 #[derive(Debug, Clone)]
 pub struct SessionUpdate {
     /// The offset of the entry.
@@ -210,7 +211,7 @@ impl SessionUpdate {
     }
 }
 
-/// Applies updates of this user, in journal order.
+/// Message: applies updates to the session, in journal order.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ApplySessionUpdate {

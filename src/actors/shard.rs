@@ -1,4 +1,5 @@
-//! The shard actor: the sessions of one share of the users, on one thread.
+//! The shard actor: the sessions of a part of the users, on one thread. The hash of the user id
+//! determines the shard.
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use arc_swap::ArcSwap;
@@ -45,9 +46,9 @@ pub fn shard_of_user(user: &str, shards: usize) -> usize {
 struct ActiveSession {
     actor: Addr<SessionActor>,
     is_dirty: bool,
-    /// Whether a flush is writing the session's record.
+    /// Whether a running flush is writing the session's record.
     is_saving: bool,
-    /// The number of the tick of the last event or request.
+    /// The tick in which the last event or request arrived.
     last_tick: u64,
 }
 
@@ -75,15 +76,16 @@ pub struct ShardContext {
     pub dictionary: Arc<ItemDictionary>,
     /// The event kinds.
     pub kinds: EventKinds,
-    /// Parameters of the users' sequence states.
+    /// The idle gap that separates sessions, and the number of steps from which the hidden state is
+    /// computed.
     pub sequence_params: SequenceParams,
     /// The offset up to which each shard's sessions are stored.
     pub flush_progress: Arc<FlushProgress>,
     /// The idle time after which a session actor stops.
     pub idle_timeout: Duration,
-    /// The largest number of live session actors in this shard. The least recently used session
-    /// actors stop for new ones. If no actor can stop before its record is stored, the shard serves
-    /// further users from their stored records.
+    /// The largest number of live session actors in this shard. To make room for a new session
+    /// actor, the shard stops the least recently used ones. An actor can stop only after its record
+    /// is stored. If no actor can stop, the shard serves further users from their stored records.
     pub max_live_sessions: usize,
 }
 
@@ -107,16 +109,17 @@ pub struct ShardActor {
     /// Users who were merged into a user of this shard, with the offset of the merge. The records
     /// of these users must still be removed.
     merged_users: Vec<(Offset, String)>,
-    /// Whether no live session can stop before the next records are stored.
+    /// Whether the shard has as many live sessions as allowed, and none of them can stop before the
+    /// next flush has stored its record.
     is_full: bool,
     /// The cutoffs of the last expiry. Stored records that the expiry has not examined yet may
     /// contain expired steps.
     cutoffs: Option<Arc<ExpiryCutoffs>>,
     /// Cache of the journal's tail, for merges.
     journal_tail: merging::JournalTail,
-    /// Whether a flush is running that an earlier tick started.
+    /// Whether a flush that an earlier tick started is still running.
     flushing: bool,
-    /// Whether the system is stopping. Sessions are then stored only on request.
+    /// Whether the system is stopping. The shard then stores sessions only on request.
     is_stopping: bool,
     tick: u64,
     idle_ticks: u64,

@@ -1,4 +1,5 @@
-//! Earlier learned states, from the disk or rebuilt from the journal.
+//! Earlier learned states, which rollbacks return to. They are read from the disk or rebuilt from
+//! the journal.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, Store
 const MAX_RESTORE_POINTS: usize = 8;
 
 /// Returns earlier learned states. It searches the checkpoints and restore points for the requested
-/// state, or rebuilds it from the nearest earlier state and the journal. It stores the requested
-/// and the current state as restore points, so that a later replay of the same entries finds them.
+/// state. If none has the requested offset, it applies the journal to the nearest earlier state. It
+/// stores the requested and the current state as restore points, so that a later replay of the same
+/// rollback finds them.
 pub struct StoredStateHistory {
     store: Store,
     dictionary: Arc<ItemDictionary>,
@@ -35,7 +37,8 @@ impl StoredStateHistory {
         stored.find(|state| state.matches_settings(&self.settings))
     }
 
-    /// Rebuilds the state at offset `to`: applies the journal from the nearest earlier state on.
+    /// Rebuilds the state at offset `to`: loads the nearest earlier state and applies the journal's
+    /// entries after it.
     fn rebuild_state(&self, searched_folders: &[&Checkpoints], to: Offset) -> Result<LearnerState, StateHistoryError> {
         let mut offsets = BTreeSet::new();
         for location in searched_folders {
@@ -81,8 +84,8 @@ impl StateHistory for StoredStateHistory {
             None => self.rebuild_state(&searched_folders, to)?,
         };
         write_restore_point(&restore_points, &state)?;
-        // Keeps the most recently used restore points, not those with the highest offsets, because
-        // rollbacks may return to the oldest state repeatedly.
+        // Keeps the restore points that were used last, not those with the highest offsets, because
+        // several rollbacks may return to the same old state.
         restore_points.keep_last_written(MAX_RESTORE_POINTS)?;
         Ok(state)
     }
@@ -118,8 +121,8 @@ pub fn replay_up_to(
     Ok(())
 }
 
-/// Decodes a checkpoint. Decodes a checkpoint. If this build cannot read the checkpoint, logs the
-/// error and returns `None`.
+/// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
+/// `None`.
 pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
     let state = codec::decode_from(&mut checkpoint, length);

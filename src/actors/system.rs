@@ -1,5 +1,5 @@
-//! The running system: starts every actor over a store. The commands `serve`, `replay` and `import`
-//! run the system.
+//! The running system: starts all actors for an open store. The commands `serve`, `replay` and
+//! `import` run the system.
 
 mod recovery;
 
@@ -38,7 +38,7 @@ pub struct SystemSettings {
     pub learner: LearnerConfig,
     /// Settings of the committer and the journal.
     pub committer: CommitterSettings,
-    /// The largest number of entries between admission and the sessions.
+    /// The largest number of admitted entries that their sessions have not applied yet.
     pub max_in_flight: usize,
     /// The largest learner lag, in entries, at which events are accepted.
     pub max_lag: u64,
@@ -107,7 +107,8 @@ fn start_shards(
     (0..shards).map(start).collect()
 }
 
-/// The part of a limit that applies to one of `shards` shards. The parts add up to the limit.
+/// Divides a limit among `shards` shards: returns the part of shard `number`. The parts add up to
+/// the limit.
 fn share_of(limit: usize, number: usize, shards: usize) -> usize {
     limit / shards.max(1) + usize::from(number < limit % shards.max(1))
 }
@@ -127,7 +128,7 @@ fn publish_limits(metrics: &Metrics, settings: &SystemSettings) {
 }
 
 impl System {
-    /// Starts every actor over a store: loads the newest valid checkpoint and replays the journal's
+    /// Starts all actors for a store. Loads the newest valid checkpoint, and applies the journal's
     /// tail to the sessions and the learner. Must be called within an actix system.
     ///
     /// # Errors
@@ -213,7 +214,7 @@ impl System {
         Ok(Self::with_handles(store, metrics, ingest, recommender, (learner, status), store_maintenance))
     }
 
-    /// Builds the system with its remaining handles from the ingest and the recommender handle.
+    /// Builds the system: creates the remaining handles from the ingest and the recommender handle.
     fn with_handles(
         store: Store,
         metrics: Arc<Metrics>,

@@ -1,5 +1,6 @@
 //! The stored aliases of merged users. The store derives them from the journal, so a restart need
-//! not read the whole journal. They outlive the journal entries that retention removes.
+//! not read the whole journal. An alias stays stored even after retention has removed the merge's
+//! journal entry.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -9,7 +10,8 @@ use crate::registries::UserAlias;
 use std::sync::Arc;
 
 /// The aliases of a store: `offset of the merge: u64, big-endian → envelope(from ‖ into)`. The
-/// aliases share the watermark of the item names.
+/// aliases have no watermark of their own: they contain all merges before the watermark of the item
+/// names.
 #[derive(Debug, Clone)]
 pub struct AliasTree {
     store: Store,
@@ -23,8 +25,8 @@ impl AliasTree {
         Self { store }
     }
 
-    /// Stores `aliases` and removes the aliases of the offsets in `removed`. The writes become
-    /// durable with the next commit or [`Store::sync`].
+    /// Stores `aliases`, and removes the aliases whose merges have the offsets `removed`. The
+    /// writes become durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
     /// Any I/O or database error.

@@ -13,18 +13,18 @@ use tar::{Archive, Builder, EntryType};
 /// Size of the I/O buffers, in bytes.
 const IO_BUFFER_BYTES: usize = 1 << 18;
 
-/// The files and folders of a data directory that a backup contains. All others belong to a running
-/// daemon.
+/// The files and folders of a data directory that a backup contains. All others are only useful to
+/// the running daemon.
 pub(super) const BACKUP_PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
 
-/// Fixed part of the bound on an archive's unpacked size, in bytes. A multiple of the archive's
-/// size is added. A database compresses at most tenfold, so an archive that exceeds the bound is
-/// not a backup.
+/// An archive may unpack to this number of bytes plus [`MAX_UNPACKED_BYTES_PER_ARCHIVE_BYTE`] times
+/// its own size. A database compresses at most tenfold, so an archive that unpacks to more is not a
+/// backup.
 const MAX_UNPACKED_BASE_BYTES: u64 = 64 << 20;
-/// That multiple.
+/// The number of unpacked bytes that each byte of an archive adds to the limit.
 const MAX_UNPACKED_BYTES_PER_ARCHIVE_BYTE: u64 = 100;
 
-/// Reader that fails after a number of bytes.
+/// A reader that returns an error after a given number of bytes.
 struct BoundedReader<R> {
     inner: R,
     remaining: u64,
@@ -109,8 +109,8 @@ pub(super) fn unpack_archive(file: &Path, dir: &Path) -> Result<(), StoreError> 
             }
         }
     }
-    // The gzip checksum follows the end of the archive. Reading to the end of the file verifies the
-    // checksum.
+    // The gzip checksum follows the last file of the archive. It is verified only if the stream is
+    // read to its end.
     let mut rest = archive.into_inner();
     std::io::copy(&mut rest, &mut std::io::sink()).map_err(failed)?;
     Ok(())

@@ -1,9 +1,8 @@
-//! Backs up a store while other threads write to it. A backup uses the same reads as any other
-//! reader.
+//! Backs up a store while other threads write to it.
 //!
-//! A backup copies derived state before it reads the journal's end, so the copied state never
-//! contains entries that the copied journal lacks. Derived state stores its watermark, and a start
-//! applies the later journal entries.
+//! A backup copies derived state first and then reads the journal's end, so the copied state never
+//! contains entries that the copied journal lacks. Derived state is stored with its watermark. A
+//! daemon that starts on the backup applies the journal entries after the watermark.
 
 use super::archive::pack_archive;
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
@@ -16,13 +15,13 @@ use std::path::Path;
 /// Contents of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupSummary {
-    /// End of the copied journal.
+    /// The offset at which the copied journal ends.
     pub entries: u64,
     /// Number of item names.
     pub items: usize,
     /// Number of session records.
     pub sessions: u64,
-    /// Offset of the copied checkpoint; `None` if no checkpoint verified.
+    /// Offset of the copied checkpoint; `None` if there was no undamaged checkpoint.
     pub checkpoint: Option<Offset>,
 }
 
@@ -37,13 +36,13 @@ const UNFINISHED_BACKUP_SUFFIX: &str = ".unfinished-";
 /// File in an unfinished backup. The process that writes the backup keeps the file locked.
 const CLAIM_FILE: &str = "claim";
 
-/// Removes the unfinished backups in `folder` whose process has died. All other files stay.
+/// Removes the unfinished backups in `folder` that dead processes left. All other files stay.
 fn remove_abandoned_backups(folder: &Path) -> Result<(), StoreError> {
     let entries = folder.read_dir().map_err(StoreError::io("writing to", folder))?;
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let is_stage = path.file_name().is_some_and(|name| name.to_string_lossy().contains(UNFINISHED_BACKUP_SUFFIX));
-        // Unfinished backups of earlier versions have no claim file, but their copy of the store
-        // has a lock file.
+        // Earlier versions wrote no claim file. Their unfinished backups contain a copy of the
+        // store with a lock file instead.
         let claims = [path.join(CLAIM_FILE), path.join("data/lock")];
         let Some(claim) = claims.iter().filter(|_| is_stage).find_map(|claim| File::open(claim).ok()) else { continue };
         if claim.try_lock().is_ok() {
@@ -64,8 +63,8 @@ impl Store {
     /// target's name ends in the extension of another archive format,
     /// [`StoreError::TargetInDataDir`] if the target is in the data directory,
     /// [`StoreError::JournalTruncated`] if entries of the journal are missing, or any error of
-    /// reading this store or writing the backup. No partial backup remains. The next backup into
-    /// the same folder removes the partial backup of a killed process.
+    /// reading this store or writing the backup. After an error, no partial backup remains. If the
+    /// process is killed, the next backup into the same folder removes the partial backup.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let ensure_absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::AlreadyExists { path: target.to_owned() }),
@@ -103,7 +102,7 @@ impl Store {
     }
 
     /// Refuses a target in the data directory. The daemon removes unknown files from the data
-    /// directory, and a backup on the same disk protects from few failures.
+    /// directory. Moreover, a backup on the same disk does not survive a failure of the disk.
     fn ensure_outside_data_dir(&self, target: &Path, folder: &Path) -> Result<(), StoreError> {
         let canonical = |path: &Path| path.canonicalize().map_err(StoreError::io("writing to", path));
         if canonical(folder)?.starts_with(canonical(self.dir())?) {
@@ -113,9 +112,9 @@ impl Store {
     }
 
     /// Durably copies this store into the new directory `dir`: the journal, all session records,
-    /// the item names, the newest checkpoint that verifies, and the pretrained state. The copy
-    /// contains every entry that was in the journal when the call began. `observe` receives the
-    /// number of copied entries and the total.
+    /// the item names, the newest undamaged checkpoint, and the pretrained state. The copy contains
+    /// every entry that was in the journal when the call began. `observe` receives the number of
+    /// copied entries and the total.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] if `dir` exists, [`StoreError::JournalTruncated`] if entries
@@ -216,12 +215,12 @@ impl Store {
         all.try_for_each(|entry| copy.quarantine().put(&entry))
     }
 
-    /// Appends the journal's entries before `end` to the empty journal of a copy, and makes them
+    /// Appends this journal's entries before `end` to the empty journal of `copy`, and makes them
     /// durable.
     ///
     /// # Errors
-    /// Any error of reading this journal, after copying the entries before the damage, or of
-    /// writing the other.
+    /// Any error of reading this journal or writing the copy. If this journal is damaged, the
+    /// entries before the damage are copied first.
     pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
         let first_offset = copy.journal().first_offset()?;
         let mut entries = self.journal().entries(first_offset)?;
@@ -245,9 +244,9 @@ impl Store {
         outcome
     }
 
-    /// Copies the states before and after each rollback. If retention removed the start of the
-    /// journal, a replay of the journal needs these states. A state that is removed during the copy
-    /// is no longer needed.
+    /// Copies the restore points: the states before and after each rollback. If retention has
+    /// removed the start of the journal, a replay needs these states to repeat the rollbacks. A
+    /// restore point that is removed during the copy is no longer needed, so it is skipped.
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
         let source = self.restore_points_read_only();
         for offset in source.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
@@ -259,11 +258,11 @@ impl Store {
         Ok(())
     }
 
-    /// Copies the newest checkpoint that verifies and contains no entry after `journal_end`, while
-    /// another process or thread may be writing checkpoints.
+    /// Copies the newest undamaged checkpoint that contains no entry after `journal_end`. Another
+    /// process or thread may write checkpoints at the same time.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
         let source = self.checkpoints_read_only();
-        // Retries once, because another thread may replace the newest checkpoint before this call
+        // Tries twice, because another thread may replace the newest checkpoint before this thread
         // opens it.
         let newest = source
             .open_newest(journal_end)?

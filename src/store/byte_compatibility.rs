@@ -1,10 +1,10 @@
-//! Tests that stored bytes change only together with the store's format number.
+//! Tests that the stored bytes stay the same as long as the store's format number does.
 //!
 //! [`write_everything`] stores one fixed value of every type, and every variant of every enum, in a
 //! new data directory. The test compares all keys and values of the database, and the files next to
-//! it, with `migrations/fixtures/bytes/store.txt`. An older build, in which types, fields and
-//! modules had other names, wrote that file. No two fields of a type share a value, so that the
-//! test notices swapped fields.
+//! it, with `migrations/fixtures/bytes/store.txt`. That file was written by an older build, in
+//! which types, fields and modules had other names. No two fields of a type share a value, so that
+//! the test notices swapped fields.
 //!
 //! There is no mode that regenerates the file. A change of the stored bytes needs a migration step;
 //! see migrations/README.md.
@@ -178,7 +178,7 @@ fn journal_records() -> Vec<Vec<Entry>> {
         vec![Entry::Erase(sample_erasure(1, false)), Entry::Erase(sample_erasure(2, true))],
         vec![Entry::Tombstone],
         vec![Entry::Expire(sample_expiry(10)), Entry::Expire(Expiry::default())],
-        // This record has more than one piece.
+        // This record is long enough to need several pieces.
         vec![Entry::Event(Event { properties: Some("x".repeat(8000)), ..event_without_optional_fields() })],
     ]
 }
@@ -224,8 +224,8 @@ fn write_everything(dir: &Path) -> Store {
     for record in journal_records() {
         store.journal().append(&record, Durability::PowerLoss).unwrap();
     }
-    // The committer stores the state derived from the journal: the item names, the event ids, and
-    // the consents, aliases and erasures that are written again below.
+    // The committer stores the state derived from the journal: the item names and event ids. It
+    // also stores consents, aliases and erasures, which are overwritten below.
     let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
     committer.prepare_for_shutdown().unwrap();
     store.sessions().put([("user7", &sample_session_record())], 14).unwrap();

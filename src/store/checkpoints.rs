@@ -3,9 +3,9 @@
 //!
 //! Layout: `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the
 //! header before it): u32 ‖ payload`, integers little-endian. Payloads are written and read as
-//! streams, because a payload may be as large as the state in memory. A writer gives a checkpoint a
-//! temporary name, syncs it and then renames it. So a file with the final name is complete unless
-//! the disk damaged it.
+//! streams, because a payload may be as large as the state in memory. A checkpoint is written under
+//! a temporary name, synced, and then renamed. So a file with the final name is complete, unless
+//! the disk has damaged it.
 
 use super::{StoreError, own_file, sync_directory};
 use crate::domain::{Offset, Timestamp};
@@ -63,7 +63,7 @@ impl Checkpoints {
         Ok(checkpoints)
     }
 
-    /// The checkpoints of a data directory, for reading while the store may be closed.
+    /// The checkpoints of a data directory, for reading. The store need not be open.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self::read_only(&data_dir.join(CHECKPOINTS_FOLDER))
@@ -87,7 +87,7 @@ impl Checkpoints {
         files.try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
-    /// Removes all checkpoints except the one of `offset`.
+    /// Removes all checkpoints except the one at `offset`.
     ///
     /// # Errors
     /// [`StoreError::Io`] if a file cannot be removed.
@@ -110,9 +110,9 @@ impl Checkpoints {
     /// size. Returns the length of the payload in bytes. Replaces an existing checkpoint of this
     /// offset.
     ///
-    /// Offsets only increase during a run, so a checkpoint after `offset` belongs to another run
-    /// under other settings. The limit applies separately to checkpoints up to `offset` and to
-    /// checkpoints after `offset`.
+    /// Each run of the daemon writes checkpoints at increasing offsets. A checkpoint after `offset`
+    /// therefore comes from another run, under other settings. The configured number applies
+    /// separately to the checkpoints up to `offset` and to those after `offset`.
     ///
     /// # Errors
     /// Any error of `fill` or of the disk. The existing checkpoints are then unchanged.
@@ -158,7 +158,7 @@ impl Checkpoints {
         Ok(self.offsets()?.into_iter().rev().filter_map(read))
     }
 
-    /// All checkpoint files, ascending by offset, whether or not they verify.
+    /// All checkpoint files, ascending by offset, including damaged ones.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -185,7 +185,7 @@ impl Checkpoints {
         opened.ok().filter(|reader| reader.offset == offset)
     }
 
-    /// The offsets of all checkpoint files, ascending, whether or not they verify.
+    /// The offsets of all checkpoint files, ascending, including those of damaged files.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -314,7 +314,7 @@ where
     let unfinished = PathBuf::from(unfinished);
     let written = write_unfinished(offset, &unfinished, fill);
     if written.is_err() {
-        // Best effort: if the file remains, the next write replaces it.
+        // An error is ignored: if the file remains, the next write replaces it.
         let _ = std::fs::remove_file(&unfinished);
     }
     let length = written?;

@@ -11,11 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 
-/// Maximum size of a value in a record, in bytes. The decoder rejects a larger length in a damaged
-/// record before it allocates memory.
+/// Maximum size of a value in a record, in bytes. If a damaged record states a larger length, the
+/// decoder rejects it before it allocates memory.
 const MAX_RECORD_BYTES: usize = 64 << 20;
-/// Maximum sizes of streamed values, in bytes. A stream uses the smallest limit that is at least
-/// its length. The limit is a type parameter of the decoder, so only a few limits exist.
+/// Maximum sizes of streamed values, in bytes. A stream is decoded with the smallest limit that is
+/// at least its length. The limit is a type parameter of the decoder, so there are only a few
+/// limits to choose from.
 const MAX_SHORT_STREAM_BYTES: usize = MAX_RECORD_BYTES;
 const MAX_LONG_STREAM_BYTES: usize = 1 << 32;
 const MAX_LONGEST_STREAM_BYTES: usize = 1 << 40;
@@ -77,8 +78,8 @@ pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Re
 /// Decodes a value that occupies all of `bytes`.
 ///
 /// # Errors
-/// [`CodecError::Decode`] if the bytes do not encode a value of type `T` or claim more than 64 MiB,
-/// [`CodecError::TrailingBytes`] if bytes follow the value.
+/// [`CodecError::Decode`] if the bytes do not encode a value of type `T`, or if they state a length
+/// of more than 64 MiB. [`CodecError::TrailingBytes`] if bytes follow the value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, rest) = decode_prefix(bytes)?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError::TrailingBytes(rest.len())) }
@@ -93,9 +94,9 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
     Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
-/// Decodes a value from a stream of at most `length` bytes. If the data claims a much larger
-/// length, for example because another build wrote it, the decoder fails before it allocates
-/// memory. The decoder makes many small reads, so pass a buffered stream.
+/// Decodes a value from a stream of at most `length` bytes. If the data states a much larger length
+/// (for example because another build wrote it), the decoder fails before it allocates memory. The
+/// decoder makes many small reads, so pass a buffered stream.
 ///
 /// # Errors
 /// [`CodecError::Decode`] if the stream fails, ends early or does not encode a value of type `T`.
@@ -132,8 +133,8 @@ mod tests {
         bytes.extend([0; 8]);
         assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Decode(_))));
         assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
-        // Regression test: a claimed text length of 36 GiB, for example in a checkpoint of another
-        // build, aborted the process.
+        // Regression test: the process aborted when the data stated a text length of 36 GiB. A
+        // checkpoint of another build can contain such a length.
         let claimed = 38_654_705_666_u64.to_le_bytes();
         assert!(matches!(decode_from::<String, _>(&mut claimed.as_slice(), 8), Err(CodecError::Decode(_))));
     }

@@ -16,12 +16,12 @@ use std::sync::Arc;
 /// Settings of a [`Committer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitterSettings {
-    /// The failure that an acknowledged entry survives.
+    /// The kind of failure after which acknowledged entries are still in the journal.
     pub durability: Durability,
     /// Deduplication window, in journal entries: an event id that repeats within the window is a
     /// duplicate. The window takes about 60 bytes of memory per entry.
     pub dedup_window: usize,
-    /// Consent of users who have not stated a consent.
+    /// The consent that applies to users who have not stated one.
     pub default_consent: Consent,
 }
 
@@ -40,9 +40,10 @@ const INDEX_PERSIST_INTERVAL_ENTRIES: Offset = 1_000;
 pub struct CommitReceipt {
     /// Number of entries that are now in the journal.
     pub accepted: usize,
-    /// Indexes of the entries that are duplicates or change nothing.
+    /// Positions in the request of the entries that are duplicates or change nothing.
     pub duplicates: Vec<usize>,
-    /// Indexes of the entries that were dropped because the user's consent does not cover them.
+    /// Positions in the request of the entries that were dropped because the user's consent does
+    /// not cover them.
     pub withheld: Vec<usize>,
     /// The offset after the last accepted entry. Derived state whose watermark is at least this
     /// offset contains the whole request.
@@ -63,22 +64,21 @@ pub struct DeliveredEntry {
 /// The entries that one commit added to the journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommittedBatch {
-    /// The offset of the first entry. If the commit added no entries, the offset of the next
-    /// commit.
+    /// The offset of the first entry. If the commit added no entries, the journal's next offset.
     pub first: Offset,
     /// The entries, in journal order.
     pub entries: Vec<DeliveredEntry>,
 }
 
-/// The only writer of the journal and of the item dictionary. The in-memory state (items, event
-/// ids, aliases, consents) is derived from the journal, so it agrees with the journal after any
+/// The only writer of the journal and of the item dictionary. Its state in memory (items, event
+/// ids, aliases, consents) is derived from the journal, so it agrees with the journal after every
 /// restart.
 #[derive(Debug)]
 pub struct Committer {
     store: Store,
     durability: Durability,
     items: Arc<ItemDictionary>,
-    /// Number of item names that are stored.
+    /// Number of item names that the store already contains.
     stored_items: ItemIx,
     /// Watermark of the stored indexes. The indexes contain all entries before this offset.
     indexed_through: Offset,
@@ -95,8 +95,9 @@ pub struct Committer {
 
 impl Committer {
     /// Opens the committer at the end of the store's journal. Loads the indexes, applies the tail
-    /// of the journal to them, and restores the deduplication window. The window comes from the
-    /// file of the last stop ([`Committer::prepare_for_shutdown`]) or from the journal.
+    /// of the journal to them, and restores the deduplication window. The window is read from the
+    /// file that the last clean stop wrote ([`Committer::prepare_for_shutdown`]), or else from the
+    /// journal.
     ///
     /// # Errors
     /// [`StoreError::JournalTruncated`] if the journal lost entries, or any read error.
@@ -183,13 +184,13 @@ impl Committer {
 
     /// Appends the entries of many requests, in their order, as one durable journal record.
     ///
-    /// - Skips an event whose id was seen before, within the window or earlier in the same call,
-    ///   and a user merge or consent change that changes nothing.
+    /// - Skips duplicates: an event whose id is in the window or occurred earlier in the same call.
+    ///   Also skips a user merge or consent change that changes nothing.
     ///
-    /// - Rewrites entries of a merged user to the user that the id now resolves to.
+    /// - Replaces the id of a merged user by the id that it now resolves to.
     ///
-    /// - Withholds entries that the user's consent does not cover. An event without consent to
-    ///   learning becomes a private event.
+    /// - Withholds entries that the user's consent does not cover. If the user consents to storage
+    ///   but not to learning, the event becomes a private event.
     ///
     /// # Errors
     /// Any error of [`super::Journal::append`]. Items, event ids and offsets are then unchanged.
@@ -235,8 +236,8 @@ impl Committer {
                 } else {
                     ConsentVerdict::Unchanged
                 };
-                // The consent is checked before the event id enters the window. So the sender can
-                // repeat the event after the user consents.
+                // The consent is checked before the event id enters the window. So if the user
+                // consents later, the sender can send the event again.
                 if verdict == ConsentVerdict::Withheld {
                     receipt.withheld.push(index);
                 } else if verdict == ConsentVerdict::Unchanged
@@ -282,16 +283,16 @@ impl Committer {
         self.store.has_failed()
     }
 
-    /// The error that a request receives if its commit panicked. Call [`Committer::recover`] before
-    /// the next commit, as after any failed commit.
+    /// Returns the error with which requests are answered if their commit panicked. Call
+    /// [`Committer::recover`] before the next commit, as after any failed commit.
     #[must_use]
     pub fn error_after_panic(&self) -> StoreError {
         StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
     }
 
     /// Reopens the store after a failed commit. Returns the entries of the failed commit that are
-    /// in the journal. The daemon never acknowledged these entries. If the sender repeats them,
-    /// they are duplicates.
+    /// in the journal. The daemon never acknowledged these entries. If the sender sends them again,
+    /// they are recognised as duplicates.
     ///
     /// # Errors
     /// As [`Store::reopen`]; the caller can retry. [`StoreError::MissingEntries`] if acknowledged
@@ -330,11 +331,11 @@ impl Committer {
         self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
     }
 
-    /// Stores the new item names, aliases and consents, so that a restart need not read the journal
-    /// for them.
+    /// Stores the new item names, aliases and consents, so that a restart need not derive them from
+    /// the journal.
     ///
     /// # Errors
-    /// Any I/O error. The next call stores the changes.
+    /// Any I/O error. The next call tries to store the changes again.
     pub fn persist_indexes(&mut self) -> Result<(), StoreError> {
         self.store.aliases().put(&self.unstored_aliases.0, &self.unstored_aliases.1)?;
         self.unstored_aliases = UnstoredAliases::default();
@@ -350,8 +351,8 @@ impl Committer {
         self.dedup.remove_event_ids(ids.into_iter().map(dedup::digest_event_id).collect());
     }
 
-    /// Stores the indexes and the deduplication window, so that the next start need not read the
-    /// journal for them. Call it after the last commit.
+    /// Stores the indexes and the deduplication window, so that the next start need not derive them
+    /// from the journal. Call this method after the last commit.
     ///
     /// # Errors
     /// As [`Committer::persist_indexes`]. A failure to write the event ids is only logged. The next
@@ -368,8 +369,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Records the erasures and expiries among the entries as in progress. If recording fails, the
-    /// next start finds them in the tail of the journal.
+    /// Records the erasures and expiries among the entries as in progress. If that fails, the next
+    /// start finds them in the tail of the journal.
     fn record_pending_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
             if let Err(error) = record_pending_removal(&self.store, offset, entry) {
@@ -409,7 +410,8 @@ fn to_delivered_entry(items: &ItemDictionary, offset: Offset, entry: Entry) -> D
     DeliveredEntry { offset, entry, item }
 }
 
-/// The item id that an entry can add to the dictionary. Impressions contain only known items.
+/// The item id that an entry can add to the dictionary. An impression adds none, because it
+/// contains only known items.
 pub(super) fn item_id_of_entry(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),

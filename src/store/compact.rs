@@ -1,10 +1,12 @@
-//! Online compaction: copies all live data into a new database, which replaces the old database.
+//! Online compaction: copies all live data into a new database, which replaces the old database,
+//! while the store is in use.
 //!
-//! The database never returns space to the disk, and most of its space soon holds dead data.
-//! Writers continue while the trees are copied, and a write tracker records the keys that they
-//! change. The compaction copies the changed keys again until few keys are left. Then writers pause
-//! briefly: the compaction copies the last keys, syncs the new database and makes it the store.
-//! Open readers keep the old database until they finish.
+//! The embedded database never returns space to the disk, so overwritten and removed data soon
+//! fills most of its files. Writers continue while the trees are copied, and a write tracker
+//! records the keys that they change. The compaction copies the changed keys again, in rounds,
+//! until only a few keys remain. Then writers pause briefly: the compaction copies the last keys,
+//! syncs the new database and makes it the store. Open readers keep the old database until they
+//! finish.
 
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
@@ -17,7 +19,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-/// Sizes before and after a compaction.
+/// Sizes of the database before and after a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactionSummary {
     /// Size of the database's files before, in bytes.
@@ -26,8 +28,8 @@ pub struct CompactionSummary {
     pub bytes_after: u64,
 }
 
-/// If at most this number of changed keys remains, writers pause and the compaction copies the
-/// remaining keys. The pause takes some milliseconds.
+/// If at most this many changed keys remain, writers pause until the compaction has copied them.
+/// The pause takes some milliseconds.
 const MAX_KEYS_COPIED_WHILE_PAUSED: usize = 256;
 /// Maximum number of catch-up rounds before writers pause. Each round copies fewer keys, unless the
 /// disk is slower than the writers.
@@ -39,8 +41,8 @@ const BYTES_PER_SYNC: u64 = 8 << 20;
 const PAIRS_PER_CANCELLATION_CHECK: u64 = 256;
 /// Minimum size of a database for an automatic compaction, in bytes.
 const MIN_COMPACTION_BYTES: u64 = 64 << 20;
-/// Required free disk space per byte of keys and values. A new database takes 1.8 to 2.1 bytes per
-/// byte of keys and values.
+/// A compaction requires this many bytes of free disk space per byte of keys and values. The new
+/// database takes 1.8 to 2.1 bytes per byte of keys and values.
 const FREE_BYTES_PER_LIVE_BYTE: u64 = 3;
 
 impl Store {
@@ -60,8 +62,9 @@ impl Store {
         self.engine().ok()?.write_tracker.live_bytes()
     }
 
-    /// Whether the database's files exceed both `ratio` times the live data and a minimum size.
-    /// After a compaction, the files must also have grown by half.
+    /// Whether the database's files are larger than `ratio` times the live data, and also larger
+    /// than a minimum size. If the database was compacted before, its files must also have grown by
+    /// half since then.
     ///
     /// # Errors
     /// Any read error.
@@ -80,8 +83,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::InsufficientDiskSpace`] if the disk has too little free space,
     /// [`StoreError::Reopened`] if the store was reopened meanwhile, or any read or write error.
-    /// Nothing changes after these errors, with one exception: if the final switch to the new
-    /// database fails, the active database is unknown. The store then rejects writes until
+    /// After an error the store is unchanged, with one exception: if the final switch to the new
+    /// database fails, it is unknown which database is active. The store then rejects writes until
     /// [`Store::reopen`].
     pub fn compact(
         &self,
@@ -109,14 +112,14 @@ impl Store {
             Ok(CompactionOutcome::Cancelled) => return switchover::remove_database(&path).map(|()| None),
             Err(CompactionAborted::InDoubt(error)) => return Err(error),
             Err(CompactionAborted::Unchanged(error)) => {
-                // Best effort: if the directory remains, the next compaction removes it.
+                // An error is ignored: if the directory remains, the next compaction removes it.
                 let _ = switchover::remove_database(&path);
                 return Err(error);
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
-        // While open readers use the old database, it stays. The next compaction or start removes
-        // it.
+        // If readers still use the old database, it is not removed now. The next compaction or
+        // start removes it.
         if let Err(error) = switchover::remove_database(&old_path) {
             tracing::warn!(path = %old_path.display(), error = &error as &dyn std::error::Error, "the old database could not be removed after a compaction; the next compaction or start removes it");
         }
@@ -134,8 +137,8 @@ impl Store {
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.generation, false)?);
         count_live_bytes(&new)?;
         let mut copy = DatabaseCopier { old, new: &new, copied: 0, synced: 0, total, observe };
-        // The second pass copies pairs that the first iterator may have missed while pages were
-        // split and merged.
+        // If the database splits or merges pages during the first pass, its iterator may miss
+        // pairs. The second pass copies these pairs.
         for _ in 0..2 {
             if copy.copy_all()?.is_break() {
                 return Ok(CompactionOutcome::Cancelled);
@@ -160,7 +163,8 @@ impl Store {
             return Err(CompactionAborted::Unchanged(StoreError::Reopened { dir: shared.dir.clone() }));
         }
         if let Err(error) = switchover::activate_database(&shared.dir, path) {
-            // A start may find either database, so the current database must reject writes.
+            // The next start may use either database. Writes to the current database could then be
+            // lost, so it must reject them.
             old.mark_failed();
             return Err(CompactionAborted::InDoubt(error));
         }
@@ -181,7 +185,7 @@ enum CompactionOutcome {
 enum CompactionAborted {
     /// The old database is still the store.
     Unchanged(StoreError),
-    /// It is unknown which database a start finds.
+    /// It is unknown which of the two databases the next start uses.
     InDoubt(StoreError),
 }
 
@@ -231,7 +235,7 @@ impl DatabaseCopier<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Copies the current values of the given positions.
+    /// Copies the current values of the keys in `positions`.
     fn copy_positions(&self, positions: &BTreeSet<WritePosition>) -> Result<(), StoreError> {
         for (name, key) in positions {
             let (from, to) = (self.old.open_tree(name)?, self.new.open_tree(name)?);
@@ -266,7 +270,7 @@ fn is_compaction_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> b
         && disk > last_compacted + last_compacted / 2
 }
 
-/// Number of bytes that this process can still write on the file system of `dir`.
+/// Number of bytes that this process can still write to the file system that contains `dir`.
 fn free_disk_bytes(dir: &Path) -> Result<u64, StoreError> {
     let stats = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
     Ok(stats.f_bavail.saturating_mul(stats.f_frsize))

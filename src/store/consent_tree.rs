@@ -1,5 +1,6 @@
 //! The stored consents of users. The store derives them from the journal, so a restart need not
-//! read the whole journal. They outlive the journal entries that retention removes.
+//! read the whole journal. A consent stays stored even after retention has removed its journal
+//! entry.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -9,8 +10,9 @@ use crate::registries::ConsentRecord;
 use std::sync::Arc;
 
 /// The consents of a store: `user id → envelope(level ‖ offset of the entry that sets it)`. The
-/// consents contain at least all entries before the watermark of the item names. Applying later
-/// journal entries again is harmless.
+/// consents have no watermark of their own: they contain at least all consent changes before the
+/// watermark of the item names. They may contain later ones too, because applying a change twice is
+/// harmless.
 #[derive(Debug, Clone)]
 pub struct ConsentTree {
     store: Store,

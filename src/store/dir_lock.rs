@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// Pause between attempts to lock a data directory.
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// Number of attempts. Number of attempts to lock a data directory. A child process holds a copy of
-/// its parent's lock between `fork` and `exec`.
+/// Number of attempts to lock a data directory. An attempt may fail because a child process holds a
+/// copy of its parent's lock between `fork` and `exec`.
 const MAX_DIR_LOCK_ATTEMPTS: u32 = 50;
-/// Number of attempts to lock the database. After a database is closed, its worker threads hold the
-/// lock for a short time.
+/// Number of attempts to lock the database. An attempt may fail because the worker threads of a
+/// closed database hold its lock for a short time.
 const MAX_DATABASE_LOCK_ATTEMPTS: u32 = 200;
 
 /// The locked file `lock` of a data directory.
@@ -21,8 +21,8 @@ pub(super) struct DataDirLock {
 }
 
 impl DataDirLock {
-    /// Locks an existing directory. If someone removed the lock file while a process holds it, the
-    /// lock of the database's own file still detects that process.
+    /// Locks an existing directory. If the lock file was deleted while another process held it,
+    /// this call creates a new one. The database's own lock still detects the other process.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has the directory open, or any I/O error.
@@ -38,8 +38,8 @@ impl DataDirLock {
         Ok(Self { _file: file })
     }
 
-    /// Locks a directory for reading. While the returned file exists, other processes cannot open
-    /// the store. `None` if the directory has no lock file.
+    /// Locks a directory for reading. Other processes cannot open the store until the returned file
+    /// is dropped. Returns `None` if the directory has no lock file.
     ///
     /// # Errors
     /// As [`DataDirLock::acquire`].

@@ -1,11 +1,11 @@
 //! A file next to the database that records the known end of the journal.
 //!
-//! After a crash, the database treats damage to its log as the end of the log, and drops all later
-//! data without an error. With the recorded end, the store detects a truncated journal. Layout:
-//! `end: u64 ‖ crc32: u32`, little-endian. The store overwrites the file in place after it has
-//! synced the entries, and does not sync the file itself. So the recorded end is never after the
-//! journal's end. After a power loss the recorded end may be too low. The check may then miss a
-//! loss of entries, but never reports a false one.
+//! If the database's log is damaged, the database treats the damage as the end of the log, and
+//! drops all later data without an error. The store detects the shortened journal by the recorded
+//! end. Layout: `end: u64 ‖ crc32: u32`, little-endian. The store overwrites the file in place
+//! after it has synced the entries, and does not sync the file itself. So the recorded end is never
+//! after the journal's end. After a power loss, the recorded end may be too low. The check may then
+//! miss a loss of entries, but it never reports a loss that did not happen.
 
 use super::{StoreError, own_file};
 use crate::domain::Offset;
@@ -38,8 +38,8 @@ impl EndMarker {
         Ok(Self { file, path, found: decode_end(&bytes) })
     }
 
-    /// The end that the file recorded when it was opened: every entry before this offset was on the
-    /// disk. `None` for a new file; for a damaged file, an error with the reason.
+    /// The end that the file contained when it was opened: every entry before this offset was on
+    /// the disk. Returns `None` for a new file, and an error with the reason for a damaged file.
     pub(crate) fn end_at_open(&self) -> Result<Option<Offset>, &str> {
         self.found.as_ref().copied().map_err(String::as_str)
     }
@@ -51,7 +51,7 @@ impl EndMarker {
 
     /// Records that every entry before `end` is on the disk.
     pub(crate) fn advance_to(&self, end: Offset) {
-        // The caller gets no error, because the entries themselves are on the disk.
+        // A failure is only logged, because the entries themselves are on the disk.
         if let Err(error) = self.file.write_all_at(&encode_end(end), 0) {
             tracing::warn!(path = %self.path.display(), %error, "the journal's end could not be recorded; a later truncation may stay undetected");
         }

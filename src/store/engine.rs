@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Pause between attempts to take the database's own lock, and number of attempts. After a database
-/// is closed, its worker threads may hold the file for a short time.
+/// The pause between two attempts to take the database's own lock, and the number of attempts.
+/// After a database is closed, its worker threads may hold the lock for a short time.
 const LOCK_RETRY_PAUSE_AND_ATTEMPTS: (Duration, u32) = (Duration::from_millis(10), 500);
 
 /// An open database. Each reopening of the store creates a new engine.
@@ -32,7 +32,7 @@ pub(crate) struct Engine {
     pub(crate) consents: sled::Tree,
     /// Number of this opening of the store, starting from 0.
     pub(crate) generation: u64,
-    /// The journal's end for readers. Every entry before this offset has the durability that its
+    /// The offset at which readers stop. Every entry before this offset has the durability that its
     /// writer requested.
     pub(crate) end_offset: AtomicU64,
     /// The journal's first offset; entries before it were removed.
@@ -41,7 +41,7 @@ pub(crate) struct Engine {
     pub(crate) end_marker: EndMarker,
     /// Format of the store when it was opened.
     pub(crate) format_at_open: u32,
-    /// Serialises appends.
+    /// A writer holds this lock during an append, so that appends happen one after the other.
     pub(crate) append_lock: Mutex<()>,
     pub(crate) db: sled::Db,
     /// Tracks the keys that are written during a compaction, and the size of the live data.
@@ -53,15 +53,15 @@ pub(crate) struct Engine {
     /// The overflow files that the engine has already synced. The database writes overflow files
     /// without a sync.
     synced_overflow_files: Mutex<BTreeSet<OsString>>,
-    /// Whether a write or a sync has failed. The kernel may have dropped the data,
-    /// so later writes cannot be trusted.
+    /// Whether a write or a sync has failed. The kernel may then have dropped data, so later writes
+    /// cannot be relied on.
     failed: AtomicBool,
 }
 
 impl Engine {
     /// Opens the database in `path` and migrates it to the current format. `dir` is the data
-    /// directory and `number` counts the openings of the store. If `lenient`, the last journal
-    /// record may be damaged.
+    /// directory, and `number` counts the openings of the store. If `lenient` is set, a damaged
+    /// last journal record is no error.
     ///
     /// # Errors
     /// As [`super::Store::open`].
@@ -94,8 +94,8 @@ impl Engine {
         // The database writes its configuration file once and never syncs it.
         let conf = path.join("conf");
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
-        // An earlier process may have died before its sync, and readers must not see data that a
-        // later crash can undo. So all files and their directory entries are synced first.
+        // An earlier process may have died before it synced its writes. Readers must not see data
+        // that a later crash can undo, so all files and their directory entries are synced first.
         sync_database(&db, &path, &file, &synced_overflow_files, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
@@ -229,9 +229,8 @@ impl Engine {
         })
     }
 
-    /// Checks that the log file in the directory is still the file that the engine has open.
-    /// Otherwise the engine counts as failed, because its writes would reach a
-    /// removed file.
+    /// Checks that the log file in the directory is still the file that the engine has open. If it
+    /// is another file, the engine counts as failed, because its writes would go to a removed file.
     ///
     /// # Errors
     /// [`StoreError::FilesRemoved`].
@@ -258,15 +257,15 @@ impl Engine {
         self.failed.store(true, Ordering::Release);
     }
 
-    /// The journal's end for readers.
+    /// The offset at which readers stop.
     pub(crate) fn journal_end(&self) -> Offset {
         self.end_offset.load(Ordering::Acquire)
     }
 }
 
-/// Removes unfinished snapshots of the log, which a killed process leaves. The database overwrites
-/// a file of the same name without truncating it. A shorter snapshot would then end in bytes of the
-/// longer snapshot, and the next opening would reject it.
+/// Removes the unfinished snapshots of its log that a killed process leaves. Otherwise the database
+/// would write the next snapshot over such a file without truncating it. A shorter snapshot would
+/// then end in bytes of the unfinished one, and the next opening would reject it.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     let entries = match path.read_dir() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -282,8 +281,8 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens the database. Waits until a database that this process closed before has released its
-/// lock.
+/// Opens the database. If this process has closed the same database before, waits until its lock is
+/// released.
 fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreError> {
     remove_unfinished_snapshots(path)?;
     let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
@@ -303,8 +302,8 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
     }
 }
 
-/// Whether the error means that another handle holds the database's lock. For all other errors,
-/// waiting does not help.
+/// Whether the error means that another handle holds the database's lock. For other errors, it is
+/// useless to wait and retry.
 fn is_lock_conflict(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
 }
@@ -317,7 +316,7 @@ fn is_lock_conflict(error: &std::io::Error) -> bool {
 pub(crate) fn wait_until_closed(path: &Path) -> Result<(), StoreError> {
     let log = path.join("db");
     let file = match File::options().read(true).write(true).open(&log) {
-        // A database without a log was never opened.
+        // A database without a log file was never opened.
         Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         file => file.map_err(StoreError::io("opening", &log))?,
     };
@@ -332,8 +331,8 @@ pub(crate) fn wait_until_closed(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
 }
 
-/// Passes all writes to the kernel, so that they survive a crash of the process. For
-/// [`Durability::PowerLoss`], also syncs the writes to the disk.
+/// Passes all buffered writes to the kernel, so that they survive a crash of the process. For
+/// [`Durability::PowerLoss`], also syncs them to the disk.
 fn sync_database(
     db: &sled::Db,
     path: &Path,

@@ -74,7 +74,7 @@ pub(crate) fn seal_offset(key: &[u8], offset: Offset) -> Vec<u8> {
     envelope.seal(key)
 }
 
-/// Decodes a value of [`seal_offset`]; `tree` names the tree in errors.
+/// Decodes a value that [`seal_offset`] encoded. `tree` is the tree's name in error messages.
 pub(crate) fn open_offset(tree: &'static str, key: &[u8], value: &[u8]) -> Result<Offset, StoreError> {
     let payload =
         open_value(key, value).and_then(|payload| payload.try_into().map_err(|_| "it is not an offset".to_owned()));

@@ -1,5 +1,5 @@
-//! Erases users: replaces their journal entries with tombstones, or copies a journal without the
-//! tombstones.
+//! Erases users by replacing their journal entries with tombstones. Also copies a journal without
+//! the tombstones.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,8 @@ pub struct ErasedEntryCounts {
     pub others: u64,
 }
 
-/// The outcome of an erasure. Other components use it to remove their own data of the erased users.
+/// The outcome of an erasure. Other components use it to remove the data that they hold of the
+/// erased users.
 #[derive(Debug, Default)]
 pub struct ErasureSummary {
     /// Numbers of erased entries by user id.
@@ -28,7 +29,7 @@ pub struct ErasureSummary {
 }
 
 impl ErasedEntryCounts {
-    /// Adds the numbers of another id of the same user.
+    /// Adds the numbers of entries that were erased under another id of the same user.
     pub fn add(&mut self, other: Self) {
         self.events += other.events;
         self.impressions += other.impressions;
@@ -37,10 +38,11 @@ impl ErasedEntryCounts {
 }
 
 impl Store {
-    /// Executes the erasures in `due`: replaces all earlier journal entries of these users with
-    /// tombstones. All derived state must already contain the last of these erasures, so that no
-    /// restart has to read earlier entries. The call first removes stored model states of earlier
-    /// offsets. The caller must repeat an interrupted erasure.
+    /// Executes the erasures in `due`: replaces the journal entries of these users before their
+    /// erasure with tombstones. All derived state must already contain the last of these erasures,
+    /// so that no restart has to read earlier entries. The call first removes the checkpoints and
+    /// restore points of earlier offsets, because they still contain the users' data. If the call
+    /// is interrupted, the caller must repeat it.
     ///
     /// # Errors
     /// Any read or write error; the erasures stay in progress.
@@ -76,20 +78,21 @@ impl Store {
 /// Maps the offsets of a journal to the offsets of a copy without tombstones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsetShift {
-    /// All entries before this offset of the original journal are copied.
+    /// The next offset of the original journal to copy.
     next: Offset,
     /// The offsets of the tombstones among the copied entries. The copy omits these tombstones.
     blanks: Vec<Offset>,
 }
 
 impl OffsetShift {
-    /// The offset of an entry in the copy; for a tombstone, the offset of the next entry.
+    /// The offset in the copy of an entry of the original journal. For a tombstone, returns the
+    /// offset of the next copied entry.
     #[must_use]
     pub fn map_offset(&self, offset: Offset) -> Offset {
         offset - self.blanks.partition_point(|tombstone| *tombstone < offset) as Offset
     }
 
-    /// Records that the copy reached offset `end` with entries that contain no tombstone.
+    /// Records that the entries up to offset `end` were copied and contain no tombstone.
     pub fn advance_to(&mut self, end: Offset) {
         self.next += end.saturating_sub(self.map_offset(self.next));
     }
@@ -99,8 +102,9 @@ impl OffsetShift {
 const ENTRIES_PER_RECORD: usize = 1024;
 
 impl Store {
-    /// Appends the entries before `to` that are not yet copied to the journal of a copy, and omits
-    /// tombstones. Offsets that entries contain are mapped to offsets of the copy.
+    /// Appends the entries before `to` that are not copied yet to the journal of `copy`, without
+    /// tombstones. If an entry refers to an offset, the copied entry refers to the corresponding
+    /// offset of the copy.
     ///
     /// # Errors
     /// Any error of reading this journal or writing the other.
@@ -188,7 +192,7 @@ mod tests {
         let returned = committed.entries.last().unwrap();
         assert_eq!(returned.entry.as_event().unwrap().user_id, "anonymous-7", "a new user");
 
-        // After any stop, the next start finds the pending erasures.
+        // However the daemon stopped, the next start finds the pending erasures.
         drop(committer);
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         let due = store.erasures().in_progress().unwrap();

@@ -35,9 +35,9 @@ impl PendingTask {
     }
 }
 
-/// The SHA-256 digest of an erased user's id [FIPS 180-4]. After a restore, the digest identifies
-/// users who must be erased again. The digest does not protect against guessing: anyone can test a
-/// candidate id.
+/// The SHA-256 digest of an erased user's id [FIPS 180-4]. A restored backup may contain users who
+/// were erased after it was made. The digests identify the users who must be erased again. The
+/// digest does not protect against guessing: anyone can test a candidate id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErasedUserDigest([u8; 32]);
 
@@ -54,7 +54,7 @@ impl ErasedUserDigest {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Parses a digest of 64 hexadecimal digits; `None` if `text` has another form.
+    /// Parses a digest of 64 hexadecimal digits; `None` if `text` does not have this form.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -81,8 +81,8 @@ impl ErasureTree {
         Self { store }
     }
 
-    /// Records that an erasure is in progress. The write becomes durable with the next commit or
-    /// [`Store::sync`].
+    /// Records that the erasure whose journal entry has the offset `offset` is in progress. The
+    /// write becomes durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -108,8 +108,8 @@ impl ErasureTree {
             .collect()
     }
 
-    /// Durably records that erasures are finished. The tree then contains only the digests of their
-    /// user ids.
+    /// Durably records that erasures are finished. Of each finished erasure, the tree keeps only
+    /// the digest of the user id and the time of the request.
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -184,7 +184,7 @@ fn erasure_key(offset: Offset) -> Vec<u8> {
     [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
 
-/// Reads the offset that follows the first byte of a key.
+/// Decodes the offset in a key. The offset follows the prefix, which is one byte.
 pub(super) fn parse_offset_key(key: &[u8]) -> Result<Offset, StoreError> {
     let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
     offset.ok_or_else(|| damaged_value(key, "its key is not an offset".to_owned()))

@@ -158,7 +158,7 @@ pub enum StoreError {
         /// Number of journal entries.
         entries: Offset,
     },
-    /// The store contains original user ids, but pseudonymisation is enabled.
+    /// Pseudonymisation is enabled, but the store contains original user ids.
     #[error(
         "the data directory {} contains original ids, so pseudonymisation cannot be enabled; run `sequor export` on it, then `sequor import` into a new directory with privacy.pseudonymise = true",
         dir.display()
@@ -167,20 +167,19 @@ pub enum StoreError {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The store holds pseudonyms, but pseudonymisation is disabled.
+    /// Pseudonymisation is disabled, but the store contains pseudonyms.
     #[error("the data directory {} holds pseudonyms; set privacy.pseudonymise = true and configure its secret; otherwise each user would appear as two users", dir.display())]
     MissingSecret {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The store contains pseudonyms that another secret produced.
+    /// The store contains pseudonyms that were made with another secret.
     #[error("the data directory {} holds pseudonyms of another secret; configure that secret; otherwise each user would appear as two users", dir.display())]
     WrongSecret {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The store must be reopened, because an earlier write failed and the content of the disk is
-    /// unknown.
+    /// The store must be reopened: an earlier write failed, so it is unknown what is on the disk.
     #[error("the store in {} rejects writes because an earlier write failed; it must be reopened", dir.display())]
     NeedsReopen {
         /// The data directory.
@@ -216,13 +215,13 @@ pub enum StoreError {
         /// The first offset after the gap.
         until: Offset,
     },
-    /// A value outside the journal is damaged, such as a session record, a page of item names or a
-    /// watermark.
+    /// A stored value that is not part of the journal is damaged, such as a session record, a page
+    /// of item names or a watermark.
     #[error("the {tree} value under {key} is damaged: {reason}")]
     DamagedValue {
-        /// The tree of the value.
+        /// The tree that contains the value.
         tree: &'static str,
-        /// The key, printable.
+        /// The key of the value, in printable form.
         key: String,
         /// The check that failed.
         reason: String,
@@ -246,7 +245,7 @@ impl StoreError {
     }
 
     /// Whether the process lacks the permission or the resources to access the files. Such an error
-    /// is no sign of damage.
+    /// does not mean that the store is damaged.
     #[must_use]
     pub fn is_access_failure(&self) -> bool {
         use io::ErrorKind::{NotADirectory, OutOfMemory, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};

@@ -1,4 +1,5 @@
-//! Stores expiries (removals of old events by kind), and removes expired journal entries.
+//! Stores expiries, and removes expired journal entries. An expiry is a journal entry that removes
+//! events and impressions older than a time that depends on their kind.
 
 use super::envelope::ChecksummedEnvelope;
 use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
@@ -9,7 +10,7 @@ use crate::domain::{Entry, Expiry, Offset};
 /// Key prefix of an expiry in progress. The offset of the expiry's journal entry follows,
 /// big-endian.
 const IN_PROGRESS_PREFIX: u8 = b'x';
-/// Key of the last started expiry.
+/// Key of the expiry that was started last.
 const LAST_BEGUN_KEY: &[u8] = b"e";
 
 /// The expiries of a store, in the same tree as the erasures: `x ‖ offset → envelope(expiry)` for
@@ -24,8 +25,8 @@ impl ExpiryTree {
         Self { store }
     }
 
-    /// Records that an expiry is in progress. The write becomes durable with the next commit or
-    /// [`Store::sync`].
+    /// Records that the expiry whose journal entry has the offset `offset` is in progress. The
+    /// write becomes durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -48,8 +49,8 @@ impl ExpiryTree {
             .collect()
     }
 
-    /// The last started expiry, if an expiry was ever started. The journal then lacks entries from
-    /// which the derived state was computed.
+    /// The expiry that was started last; `None` if there never was one. If there was one, the
+    /// journal may lack entries from which derived state was computed.
     ///
     /// # Errors
     /// As [`ExpiryTree::in_progress`].
@@ -58,8 +59,7 @@ impl ExpiryTree {
         engine.get(&engine.erasures, LAST_BEGUN_KEY)?.map(|value| decode_value(LAST_BEGUN_KEY, &value)).transpose()
     }
 
-    /// Sets the last started expiry. A copy of a store has the same last started expiry as the
-    /// original.
+    /// Sets the expiry that counts as started last. A copy of a store gets it from the original.
     ///
     /// # Errors
     /// Any I/O or database error.
@@ -108,8 +108,9 @@ impl Store {
 
     /// Executes the expiries in `due`: replaces expired journal entries with tombstones. All
     /// derived state must already contain the last of these expiries, so that no restart has to
-    /// read earlier entries. The call first removes stored model states of earlier offsets. Returns
-    /// the number of removed entries. The caller must repeat an interrupted removal.
+    /// read earlier entries. The call first removes the checkpoints and restore points of earlier
+    /// offsets. Returns the number of removed entries. If the call is interrupted, the caller must
+    /// repeat it.
     ///
     /// # Errors
     /// Any read or write error; the expiries stay in progress.

@@ -1,5 +1,5 @@
-//! The stored item names by number. The store derives them from the journal, so a restart need not
-//! read the whole journal.
+//! The stored item names, by number. They are derived from the journal, and stored so that a
+//! restart need not read the whole journal.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -15,7 +15,8 @@ pub struct ItemTree {
 
 /// The name of the tree in error messages.
 const TREE_NAME: &str = "items";
-/// Maximum number of bytes of names per value. A page of the database holds sixteen values.
+/// Maximum number of bytes of names per value. The database keeps sixteen values in a page, and
+/// handles pages over 128 KiB slowly.
 const MAX_PAGE_BYTES: usize = 6 << 10;
 
 impl ItemTree {
@@ -84,8 +85,8 @@ impl ItemTree {
             let damaged = |reason| StoreError::DamagedValue { tree: TREE_NAME, key: number.to_string(), reason };
             let payload = envelope::open_value(&key, &value).map_err(damaged)?;
             let names: Vec<String> = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-            // A page that was written again after a restart repeats names. The repeated names keep
-            // their numbers.
+            // A value that was written again after a restart may repeat the names of another one.
+            // The repeated names have the same numbers.
             for (name, number) in names.iter().zip(number..) {
                 if dictionary.intern(name) != number {
                     return Err(damaged(format!(

@@ -1,11 +1,12 @@
 //! The journal: the ordered, durable entries from which all other state is derived.
 //!
-//! An append writes one record: `envelope(count of entries: u32 ‖ entries)`. Records are split into
-//! pieces of at most [`MAX_PIECE_BYTES`] bytes: the database keeps sixteen neighbouring values in a
-//! page, and moves pages over 128 KiB to separate files, slowly and without a sync. The first piece
-//! also contains the number of pieces (`pieces: u32 ‖ bytes`) and is written last. A restart
-//! recovers a prefix of the writes, so a record with a first piece is complete. Pieces without a
-//! first piece belong to an unfinished append.
+//! An append writes one record: `envelope(count of entries: u32 ‖ entries)`. A record is split into
+//! pieces of at most [`MAX_PIECE_BYTES`] bytes, because the database handles large values badly: it
+//! keeps sixteen neighbouring values in a page, and moves pages over 128 KiB to separate files,
+//! slowly and without a sync. The first piece also contains the number of pieces (`pieces: u32 ‖
+//! bytes`) and is written last. After a crash, the database contains the writes up to some point in
+//! time. So if it contains the first piece of a record, it contains the whole record. Pieces
+//! without a first piece belong to an unfinished append.
 
 use super::engine::Engine;
 use super::envelope;
@@ -22,8 +23,8 @@ use std::sync::atomic::Ordering;
 /// below 128 KiB.
 const MAX_PIECE_BYTES: usize = 7 << 10;
 
-/// Callback that runs the sync it receives. A caller can use the callback to measure the duration
-/// of the sync.
+/// A callback that receives the sync as a function and must call it. The caller can thereby measure
+/// the duration of the sync.
 pub type JournalWatcher<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
 
 /// The journal of a store.
@@ -53,8 +54,8 @@ impl Journal {
         Ok(self.store.engine()?.first_offset.load(Ordering::Acquire))
     }
 
-    /// Sets the first offset of an empty journal. A copy of a journal whose oldest entries were
-    /// removed needs this.
+    /// Sets the first offset of an empty journal. A copy needs this if the oldest entries of the
+    /// original were removed.
     ///
     /// # Errors
     /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any I/O error.
@@ -71,12 +72,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Drops the records that lie entirely before `floor`, except the last record. Returns the new
-    /// first offset. `floor` must not exceed the offset of any entry that is still needed.
+    /// Drops the records that lie entirely before `floor`, but always keeps the last record.
+    /// Returns the new first offset. No entry before `floor` may still be needed.
     ///
     /// # Errors
-    /// Any I/O error. The new first offset becomes durable first. Records that could not be removed
-    /// are then no longer part of the journal, and the next call removes them.
+    /// Any I/O error. The new first offset is stored durably before records are removed. So a
+    /// record that could not be removed no longer belongs to the journal, and the next call removes
+    /// it.
     pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
         let engine = self.store.lock_for_writing()?;
         let first_offset = engine.first_offset.load(Ordering::Acquire);
@@ -106,7 +108,7 @@ impl Journal {
         self.append_with_watcher(entries, durability, &mut |sync| sync())
     }
 
-    /// Like [`Journal::append`]. `watch` runs the sync.
+    /// Like [`Journal::append`], but calls `watch` to run the sync.
     ///
     /// # Errors
     /// As [`Journal::append`].
@@ -150,8 +152,8 @@ impl Journal {
         let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
         while first < until {
             let engine = self.store.lock_for_writing()?;
-            // The lock serialises replacements, so that concurrent replacements of the same record
-            // are not lost.
+            // Only one thread at a time may replace records. Otherwise one of two concurrent
+            // replacements of the same record could be lost.
             let append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
@@ -163,7 +165,7 @@ impl Journal {
             if found > 0 {
                 replace_record(&engine, first, &encode_record(first, &entries)?)?;
                 if first < engine.first_offset.load(Ordering::Acquire) {
-                    // Retention removed this part of the journal meanwhile.
+                    // In the meantime, retention has removed this part of the journal.
                     remove_record(&engine, first)?;
                 }
             }

@@ -1,5 +1,4 @@
-//! The id of a journal. Clients use the id to recognise the journal when the daemon's address
-//! changes.
+//! The id of a journal. If the daemon's address changes, clients recognise the journal by its id.
 
 use super::{Store, StoreError};
 use std::io::{ErrorKind, Write};
@@ -8,14 +7,15 @@ use std::io::{ErrorKind, Write};
 const JOURNAL_ID_FILE: &str = "journal-id";
 
 impl Store {
-    /// The id of the journal; `None` before [`Store::ensure_journal_id`].
+    /// The id of the journal; `None` before the first call of [`Store::ensure_journal_id`].
     #[must_use]
     pub fn journal_id(&self) -> Option<&str> {
         self.shared.journal_id.get().map(String::as_str)
     }
 
-    /// Reads the id of the journal. A journal without an id gets the id that `new` returns. A
-    /// backup does not contain the id: a restored journal may lack entries, so it gets another id.
+    /// Reads the id of the journal. If the journal has no id, gives it the id that `new` returns.
+    /// Backups do not contain the id: a restored journal may lack entries of the original, so it
+    /// gets another id.
     ///
     /// # Errors
     /// Any I/O error.

@@ -7,8 +7,8 @@ use super::{StoreError, codec};
 use crate::domain::{Entry, Offset};
 use std::path::{Path, PathBuf};
 
-/// Maximum number of times that a reader reads a record again. Each erasure that replaces the
-/// record during the read causes one repetition.
+/// Maximum number of times that a reader reads the same record again. A repetition is necessary if
+/// an erasure replaces the record during the read.
 const MAX_REREADS_PER_RECORD: usize = 1000;
 
 /// Iterator over the journal's records that assembles their pieces.
@@ -38,8 +38,9 @@ impl JournalRecords {
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
 
-    /// Reads the next record again. An erasure replaces a whole record, so a concurrent reader may
-    /// see pieces of both versions. If a second read fails in the same way, the record is damaged.
+    /// Reads the next record again, after it looked damaged. If an erasure replaces a record during
+    /// a read, the reader may get pieces of both versions. If a second read fails in the same way,
+    /// the record is really damaged.
     fn reread_record(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
         for _ in 0..MAX_REREADS_PER_RECORD {
             let mut fresh = Self::starting_at(&self.journal, &self.path, self.next);
@@ -86,8 +87,9 @@ impl Iterator for JournalRecords {
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
             let record = match self.next_piece() {
-                // The piece is left over from an unfinished append. If it belonged to a record
-                // whose first piece is lost, the next record would have an unexpected offset.
+                // The piece is left over from an unfinished append. It cannot belong to a record
+                // that lost its first piece: the next record would then have an unexpected offset,
+                // which is an error.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => {
                     Err(StoreError::MissingEntries { from: self.next, until: key.first })
@@ -164,11 +166,11 @@ pub(super) fn parse_piece_key(key: &[u8], near: Offset) -> Result<PieceKey, Stor
 }
 
 pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
-    /// High estimate of the encoded size of an entry, in bytes.
+    /// An encoded entry takes at most about this many bytes, so a buffer of this size rarely grows.
     const ESTIMATED_ENTRY_BYTES: usize = 192;
     let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ESTIMATED_ENTRY_BYTES);
     let payload = envelope.payload();
-    // A record of four billion entries does not fit into memory.
+    // The conversion cannot fail: a record of four billion entries does not fit into memory.
     payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     for entry in entries {
         codec::encode_to(entry, payload)?;

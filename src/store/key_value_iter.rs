@@ -15,7 +15,7 @@ pub(crate) struct KeyValueIter {
 }
 
 impl KeyValueIter {
-    /// Wraps `pairs`, an iterator of the database in `path`.
+    /// Wraps the iterator `pairs` of the database in the directory `path`.
     pub(crate) fn new(pairs: sled::Iter, path: &Path) -> Self {
         Self { pairs, path: path.to_owned(), ended: false }
     }
@@ -63,7 +63,8 @@ pub(super) fn catch_database_panic<T>(
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panic_error(path, panic.as_ref())))
 }
 
-/// Converts an error of the database. A checksum failure becomes the same error as a panic.
+/// Converts an error of the database. A checksum failure becomes [`StoreError::DatabaseDamaged`],
+/// like a panic.
 pub(super) fn convert_database_error(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
     match source {
         sled::Error::Corruption { .. } => StoreError::DatabaseDamaged {

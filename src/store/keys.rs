@@ -1,4 +1,5 @@
-//! The keys of the database's trees. Keys sort by the numbers that they contain.
+//! The keys of the database's trees. Numbers in keys are big-endian, so that the order of the keys
+//! is the order of the numbers.
 
 use crate::domain::Offset;
 
@@ -41,13 +42,13 @@ pub const SESSIONS_WATERMARK_KEY: &[u8] = b"m/through";
 /// the two cannot be confused.
 pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 
-/// Key of the fingerprint of the pseudonym secret in the default tree.
+/// Key, in the default tree, of the fingerprint of the pseudonym secret.
 pub const SECRET_FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
-/// Key of the settings of the stored sequences, in the default tree.
+/// Key, in the default tree, of the settings with which the stored sequences were computed.
 pub(super) const SESSION_RULES_KEY: &[u8] = b"session-rules";
 
-/// Key of the record of the pretrained state, in the default tree.
+/// Key, in the default tree, of the recorded header of the pretrained state's file.
 pub(super) const PRETRAINED_KEY: &[u8] = b"pretrained";
 
 /// Returns a stable name for a user in errors and logs. The name is derived from a hash and does

@@ -1,5 +1,5 @@
-//! Migration of a store to the current format: ordered steps, each synced before the format number
-//! is raised.
+//! Migrates a store to the current format in ordered steps. Each step is synced before the format
+//! number is raised.
 
 use super::{StoreError, journal_records};
 use std::path::Path;
@@ -20,8 +20,8 @@ pub(crate) struct Migration {
 }
 
 /// All migration steps, in order. To add a step, see migrations/README.md. The steps from format 2
-/// on change only the format number. The number tells older binaries that the journal may contain
-/// entries they cannot read:
+/// on change only the format number. Older binaries then refuse to open the store, whose journal
+/// may contain entries that they cannot read:
 ///
 /// - since 3: model operations;
 ///
@@ -42,7 +42,7 @@ fn store_first_offset(db: &sled::Db) -> Result<(), StoreError> {
 }
 
 /// Runs the steps that bring the store to the format `target`. Returns the format that the store
-/// had before. `sync` makes all earlier writes durable.
+/// had before the steps. `sync` makes all earlier writes durable.
 ///
 /// # Errors
 /// [`StoreError::NewerFormat`] or [`StoreError::MissingFormat`] if this binary cannot read the
@@ -60,7 +60,7 @@ pub(crate) fn migrate(
         sync()
     };
     let Some(format) = db.get(FORMAT_KEY).map_err(failed)? else {
-        // A newly created store has only the (empty) default tree.
+        // A store that was just created has only the default tree, which is empty.
         let is_fresh = db.is_empty() && db.tree_names().len() <= 1;
         return if is_fresh {
             raise(target).map(|()| target)
@@ -91,8 +91,8 @@ mod tests {
     use super::super::{Committer, CommitterSettings, Store, StoreOptions};
     use super::*;
 
-    /// The fixtures contain a store of every earlier format: 120 views by seven users of seven
-    /// items, and one catalog change.
+    /// The fixtures contain one store per earlier format. Each holds 120 views of seven items by
+    /// seven users, and one catalog change.
     #[test]
     fn every_earlier_format_is_migrated_and_reads_the_same() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures");

@@ -1,4 +1,4 @@
-//! Applies consent and admission, and appends entries to the journal.
+//! Checks consent, admits entries, and appends them to the journal.
 
 use actix::Addr;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::registries::{UserAliases, UserConsents};
 use crate::store::CommitReceipt;
 use crate::telemetry::span;
 
-/// The entries of a request that consent allows.
+/// The outcome of a consent check.
 #[derive(Debug, Default)]
 pub struct ConsentedEntries {
-    /// Entries that may be journalled.
+    /// Entries that may be written to the journal.
     pub entries: Vec<Entry>,
-    /// Number of entries that were dropped.
+    /// Number of entries that were dropped because a user's consent does not allow them.
     pub withheld: usize,
 }
 
-/// Appends entries to the journal, within the bounds of admission and consent.
+/// Appends entries to the journal, after checks of consent and capacity.
 #[derive(Clone)]
 pub struct IngestHandle {
     pub(in crate::actors) admission: AdmissionControl,
@@ -68,8 +68,8 @@ impl IngestHandle {
         self.append_with(entries, permit, false).await
     }
 
-    /// As [`Self::append`], for entries that no request waits for: several share one write, which may
-    /// begin up to 50 ms later.
+    /// Like [`Self::append`], for entries that no request waits for. The write may begin up to 50
+    /// ms later, so that entries of several calls share one write.
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -98,8 +98,8 @@ impl IngestHandle {
             .map_err(RequestError::Store)
     }
 
-    /// Rejects events while the learner lags too far behind. `max_lag` is the sender's own limit,
-    /// if the sender has a limit.
+    /// Rejects events if the learner lags too far behind. `max_lag` is an additional limit that the
+    /// sender can set.
     ///
     /// # Errors
     /// [`RequestError::LearnerBehind`] if the lag has reached the smaller of the two limits.
@@ -135,8 +135,9 @@ impl IngestHandle {
         }
     }
 
-    /// The consent that applies to a user: the lesser of the recorded and the sender's consent, or
-    /// the configured default if neither is given.
+    /// The consent that applies to a user. If both the user has recorded a consent and the sender
+    /// states one, the lesser of the two applies. If neither is known, the configured default
+    /// applies.
     #[must_use]
     pub fn effective_consent(&self, user: &str, sender: Option<Consent>) -> Consent {
         match (self.recorded_consent(user), sender) {

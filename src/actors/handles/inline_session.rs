@@ -7,7 +7,7 @@ use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, reco
 use crate::telemetry::span;
 
 impl RecommenderHandle {
-    /// Recommends for a session of item ids. Each item counts as a viewed item.
+    /// Recommends for a session that consists of views of the items `items`, in this order.
     #[must_use]
     pub fn recommend_for_items(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
         let kind = self.learner_config.kinds.id_of(&EventKind::View).unwrap_or_default();
@@ -22,7 +22,7 @@ impl RecommenderHandle {
         answer
     }
 
-    /// Recommends for a session of events.
+    /// Recommends for a session that consists of `events`, in this order.
     #[must_use]
     pub fn recommend_for_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
         let to_step = |event: &Event| {

@@ -59,7 +59,7 @@ impl InspectionHandle {
         Ok(sessions)
     }
 
-    /// All ids of the user that an id resolves to: the canonical id first, then its aliases.
+    /// All ids of the user whom `id` names: the canonical id first, then its aliases.
     #[must_use]
     pub fn ids_of_user(&self, id: &str) -> Vec<String> {
         let aliases = &self.recommender.router.aliases;
@@ -81,7 +81,8 @@ impl InspectionHandle {
         Ok(())
     }
 
-    /// Updates the gauges that no event updates, and returns the metrics.
+    /// Sets the gauges that are measured on demand (such as the learner's lag and the disk space),
+    /// and returns the metrics.
     #[must_use]
     pub fn refresh_metrics(&self) -> &Metrics {
         let (metrics, store) = (&self.metrics, &self.store);

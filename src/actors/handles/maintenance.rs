@@ -32,8 +32,8 @@ pub struct MaintenanceHandle {
 }
 
 impl MaintenanceHandle {
-    /// The largest learner lag, in entries, for which a stop waits. The learner processes this lag
-    /// in at most about a second.
+    /// If the learner lags by at most this many entries, a stop waits until the learner has caught
+    /// up. That takes about a second at most.
     const MAX_STOP_BACKLOG_ENTRIES: u64 = 1024;
     /// The longest time that a stop waits for the learner.
     const MAX_WAIT_FOR_LEARNER_AT_STOP: Duration = Duration::from_secs(10);
@@ -66,8 +66,9 @@ impl MaintenanceHandle {
     }
 
     /// Stops learning, stores all derived state and stops every write, so that the store can be
-    /// closed. If the learner lags by at most 1,024 entries, the stop waits until it has learned
-    /// them. A larger lag remains for the next start. Returns the checkpoint's offset.
+    /// closed. If the learner lags by at most 1,024 entries, the stop waits until the learner has
+    /// applied them. If it lags by more, the next start applies them. Returns the checkpoint's
+    /// offset.
     ///
     /// # Errors
     /// The first failure. No acknowledged entry is lost.
@@ -90,8 +91,8 @@ impl MaintenanceHandle {
         Ok(offset)
     }
 
-    /// Starts or ends draining. While the daemon drains, it accepts no new entries, answers
-    /// requests, and has closed all subscriptions.
+    /// Starts or ends draining. A draining daemon accepts no new entries and no subscriptions, but
+    /// still answers requests.
     pub fn set_draining(&self, is_draining: bool) {
         self.ingest.draining.store(is_draining, Ordering::SeqCst);
         if is_draining {
@@ -108,7 +109,8 @@ impl MaintenanceHandle {
         self.persist_derived_state_with(true).await
     }
 
-    /// Like [`Self::persist_derived_state`]. `is_final` means that no entry follows.
+    /// Like [`Self::persist_derived_state`]. `is_final` states that the daemon is stopping and no
+    /// further entry is written.
     async fn persist_derived_state_with(&self, is_final: bool) -> Result<Offset, MaintenanceError> {
         self.router.flush().await?;
         self.committer
@@ -116,7 +118,8 @@ impl MaintenanceHandle {
             .await
             .map_err(|_| RequestError::ActorStopped("committer"))?
             .map_err(MaintenanceError::Store)?;
-        // The database buffers its last writes, and the process exits without closing it.
+        // The database still buffers its last writes. The process exits without closing the
+        // database, so the writes are synced here.
         self.store.sync(Durability::PowerLoss)?;
         self.model.write_checkpoint().await
     }
@@ -136,11 +139,12 @@ impl MaintenanceHandle {
         if reached < wanted { Err(RequestError::NotReached { wanted, reached }.into()) } else { Ok(()) }
     }
 
-    /// Requests the erasure of a user with all its aliases. When the call returns, the request is
-    /// in the journal and survives a crash. Returns the offset after the request.
+    /// Requests the erasure of a user under all ids. When the call returns, the request is in the
+    /// journal and survives a crash. Returns the offset after the request.
     ///
     /// # Errors
-    /// The error of the journal. In this case, no data is erased.
+    /// The error of the journal, if the request could not be written. In this case, no data is
+    /// erased.
     pub async fn request_erasure(
         &self,
         user_id: String,
@@ -154,8 +158,8 @@ impl MaintenanceHandle {
         Ok(receipt.offset)
     }
 
-    /// Waits until users are erased under all their ids. Returns the counts of removed entries;
-    /// `None` on timeout.
+    /// Waits until users are erased under all their ids. Returns the numbers of removed entries, or
+    /// `None` if that takes longer than `timeout`.
     pub async fn wait_for_erasure(&self, ids: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
         self.erasure_progress.wait_for_outcomes(ids, timeout).await
     }

@@ -12,7 +12,7 @@ use crate::actors::learner::{LearnerActor, LearnerStatus, WriteCheckpoint};
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::store::Store;
 
-/// The longest time to wait until the learner has applied an operation.
+/// The longest time that a caller waits until the learner has applied an operation.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads the learner's status and changes the model.

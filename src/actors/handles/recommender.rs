@@ -22,8 +22,8 @@ use crate::registries::ItemDictionary;
 use crate::store::SessionRecord;
 use crate::telemetry::span;
 
-/// Watermarks of the delivery and of the published snapshot. A read with `min_offset` waits until
-/// both have reached its offset.
+/// The progress of delivery and of learning. A read with `min_offset` waits until both watermarks
+/// have reached its offset.
 #[derive(Clone)]
 pub struct Watermarks {
     /// Every entry before this offset was delivered to its session.
@@ -51,7 +51,7 @@ pub struct RecommenderHandle {
     pub(in crate::actors) watermarks: Watermarks,
     pub(in crate::actors) learner: Addr<LearnerActor>,
     pub(in crate::actors) admission_limit: usize,
-    /// The longest time to wait for an answer; `None` means no limit.
+    /// The longest time that a request waits for its session's answer; `None` means no limit.
     pub(in crate::actors) queue_wait: Option<Duration>,
     pub(in crate::actors) metrics: Arc<Metrics>,
     pub(in crate::actors) draining: Arc<AtomicBool>,
@@ -154,7 +154,8 @@ impl RecommenderHandle {
     pub async fn wait_for_offset(&self, wanted: Offset, timeout: Duration) -> Result<(), RequestError> {
         let Watermarks { mut delivered, mut learned } = self.watermarks.clone();
         let both = async {
-            // The wait also ends if the sender was dropped, so the offset is checked again below.
+            // The wait also ends if the sender of the watch channel is dropped, so the offset is
+            // checked again below.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;
             if *learned.borrow() < wanted {
                 self.learner.do_send(PublishThrough(wanted));

@@ -1,7 +1,8 @@
-//! Load control: reduces the share of events that are trained on while learning cannot keep up.
+//! Load control: reduces the training share if the learner cannot keep up with the arriving events.
+//! The training share is the share of events on which the model is evaluated and trained.
 //!
 //! The controller journals each change of the training share, so a replay of the journal yields the
-//! same model. Sessions, counts and candidate sources process every event at any share.
+//! same model. Sessions, counts and candidate sources process every event, whatever the share is.
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use crate::clock::Clock;
 use crate::domain::{ModelChangeCause, ModelOperation, Offset};
 use crate::learner::SafetySettings;
 
-/// Time between two decisions.
+/// The time between two decisions whether to change the training share.
 const DECISION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Changes the training share for as long as the system runs.
+/// Adapts the training share to the learner's lag until the system stops.
 pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
     let mut ticks = actix::clock::interval(DECISION_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -56,16 +57,16 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
     }
 }
 
-/// The state of the system at one decision.
+/// The measurements on which one decision is based.
 #[derive(Debug, Clone, Copy)]
 struct LoadObservation {
     /// Every entry before this offset was delivered to its session.
     delivered: Offset,
     /// The next entry that the learner applies.
     learned: Offset,
-    /// The training share in force: 1 / 2^halvings.
+    /// The current training share is 1 / 2^halvings.
     halvings: u8,
-    /// The smallest share allowed.
+    /// The largest number of halvings allowed.
     max_halvings: u8,
 }
 
@@ -87,15 +88,15 @@ struct LoadController {
 }
 
 impl LoadController {
-    /// If the learner needs more than this number of intervals to process the lag, the share is
-    /// halved.
+    /// If the learner would need more than this number of intervals to process the lag, the share
+    /// is halved.
     const MAX_LAG_INTERVALS: u64 = 3;
-    /// Lag in entries below which the share is never halved.
+    /// At a lag of at most this many entries, the share is never halved.
     const MIN_LAG_ENTRIES: u64 = 1024;
     /// Number of consecutive intervals without a lag after which the share is doubled.
     const INTERVALS_WITHOUT_LAG_BEFORE_DOUBLING: u32 = 20;
 
-    /// Returns the new number of halvings if the share has to change.
+    /// Returns the new number of halvings, or `None` if the share should stay as it is.
     fn decide_halvings(&mut self, observed: &LoadObservation) -> Option<u8> {
         let (delivered, learned) = self.before.replace((observed.delivered, observed.learned))?;
         let (arrived, learned) =
@@ -111,8 +112,8 @@ impl LoadController {
             return Some(observed.max_halvings);
         }
         if lag > Self::MIN_LAG_ENTRIES.max(learned * Self::MAX_LAG_INTERVALS) {
-            // The number of additional halvings that suffice for the current arrival rate; at least
-            // one.
+            // The number of additional halvings after which the learner would process entries as
+            // fast as they arrive; at least one.
             let needed =
                 (1..observed.max_halvings).find(|more| learned << more >= arrived).unwrap_or(observed.max_halvings);
             let halvings = observed.halvings.saturating_add(needed).min(observed.max_halvings);

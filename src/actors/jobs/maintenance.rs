@@ -15,14 +15,14 @@ use crate::store::{BackupSummary, CompactionSummary, Store};
 pub struct StoreMaintenance {
     store: Store,
     metrics: Arc<Metrics>,
-    /// A mutex that is locked while a backup or a compaction runs.
+    /// Locked while a backup or a compaction runs.
     running: Arc<Mutex<()>>,
     /// Cancels a running compaction and prevents further compactions.
     stopping: Arc<AtomicBool>,
 }
 
 impl StoreMaintenance {
-    /// Maintenance of `store`.
+    /// Creates the maintenance of `store`. No job runs yet.
     #[must_use]
     pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics, running: Arc::default(), stopping: Arc::default() }

@@ -1,9 +1,9 @@
-//! The removal job: erases users on request and removes entries that are older than their
-//! retention.
+//! The removal job: erases users on request and removes entries whose retention period has passed.
 //!
-//! Erasures and expiries follow the same steps. First, a journal entry requests the removal. Then
-//! the system stores all derived state past this entry. Then the job removes the entries. The store
-//! lists pending removals, so the next start resumes an interrupted removal.
+//! Erasures and expiries follow the same steps. First, a journal entry requests the removal. Next,
+//! the system stores derived state that contains this entry, so that no restart reads earlier
+//! entries. Then the job removes the entries. The store lists pending removals, so the next start
+//! resumes an interrupted removal.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use crate::clock::Clock;
 use crate::domain::{Entry, Expiry};
 use crate::store::PendingTask;
 
-/// The time between two runs of the job if no erasure is requested. This time also bounds the wait
-/// for the learner.
+/// The time between two runs of the job if no erasure is requested. A run also waits at most this
+/// long for the learner.
 const RUN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs erasures and expiries for as long as the system runs.
@@ -35,7 +35,7 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
         let expired = async {
             if is_due && let Some(expiry) = policy.expiry_at(clock.now()) {
                 journal_expiry(&system, expiry).await?;
-                // The time is set only after success. If a queue was full, the next run tries
+                // `last_scan` is set only after success. If a queue was full, the next run scans
                 // again.
                 last_scan = Some(Instant::now());
             }
@@ -47,8 +47,8 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
     }
 }
 
-/// Logs a failure with `message`, unless the failure is only a delay. Returns whether the system
-/// has stopped.
+/// Logs a failure with `message`, unless the next run can be expected to succeed (for example after
+/// a full queue). Returns whether the system has stopped.
 fn log_failure_and_check_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> bool {
     use MaintenanceError::{Request, Running, Stopping};
     match outcome {
@@ -64,7 +64,8 @@ fn log_failure_and_check_stop(outcome: Result<(), MaintenanceError>, message: &'
     }
 }
 
-/// Executes every pending erasure, once all derived state contains the erasure's journal entry.
+/// Waits until all derived state contains the journal entries of the pending erasures, and then
+/// executes the erasures.
 async fn erase_pending(system: &System) -> Result<(), MaintenanceError> {
     let store = system.store.clone();
     let store_maintenance = system.maintenance.store_maintenance.clone();
@@ -88,7 +89,7 @@ async fn erase_pending(system: &System) -> Result<(), MaintenanceError> {
     Ok(())
 }
 
-/// Rewrites the database's files, so that they contain no erased bytes.
+/// Rewrites the database's files, because they still contain the erased bytes.
 fn rewrite_database(store_maintenance: &StoreMaintenance) -> Result<(), MaintenanceError> {
     store_maintenance.compact()?;
     Ok(store_maintenance.store().erasures().clear_pending(PendingTask::Compaction)?)
@@ -104,7 +105,8 @@ async fn journal_expiry(system: &System, expiry: Expiry) -> Result<(), Maintenan
     Ok(())
 }
 
-/// Executes every pending expiry, once all derived state contains the expiry's journal entry.
+/// Waits until all derived state contains the journal entries of the pending expiries, and then
+/// executes the expiries.
 async fn expire_pending(system: &System) -> Result<(), MaintenanceError> {
     let store = system.store.clone();
     let pending = store.expiries().in_progress()?;
@@ -112,8 +114,8 @@ async fn expire_pending(system: &System) -> Result<(), MaintenanceError> {
     system.maintenance.persist_derived_state_through(last, RUN_INTERVAL).await?;
     let (journal, expiries) = (store.clone(), pending.clone());
     let entries = run_blocking(move || Ok(journal.remove_expired_entries(&expiries)?)).await?;
-    // The sessions are expired after the journal, because a session that is loaded again reads the
-    // journal.
+    // Entries are removed from the journal before steps are removed from sessions. In the other
+    // order, a session that recovers from the journal in between would get its expired steps back.
     let mut sessions = 0;
     for (_, expiry) in &pending {
         sessions += system.maintenance.expire_sessions(expiry).await?;
@@ -124,7 +126,7 @@ async fn expire_pending(system: &System) -> Result<(), MaintenanceError> {
     Ok(())
 }
 
-/// Runs blocking work on a thread that may block.
+/// Runs blocking work on a thread pool for such work, so that the actors' threads continue.
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MaintenanceError> + Send + 'static,
 ) -> Result<T, MaintenanceError> {

@@ -9,17 +9,19 @@ const MIN_SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time between two scans for expired entries.
 const MAX_SCAN_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Retention by kind of entry. Entries of a kind without a retention are kept forever.
+/// How long entries of each kind are kept. Entries of a kind without a retention period are kept
+/// forever.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// Retention of events, by kind, in milliseconds.
+    /// The retention period of each kind of event, in milliseconds.
     pub events: Vec<(EventKind, i64)>,
-    /// Retention of impressions, in milliseconds.
+    /// The retention period of impressions, in milliseconds.
     pub impressions_ms: Option<i64>,
 }
 
 impl RetentionPolicy {
-    /// The expiry that is due at `now`; `None` if all entries are kept forever.
+    /// The expiry that removes everything whose retention period has passed at `now`; `None` if all
+    /// entries are kept forever.
     #[must_use]
     pub fn expiry_at(&self, now: Timestamp) -> Option<Expiry> {
         let before = |kept: i64| now.saturating_sub(kept);
@@ -31,8 +33,8 @@ impl RetentionPolicy {
         })
     }
 
-    /// The time between two scans: a tenth of the shortest retention, from one second to one day.
-    /// Entries may be kept longer than their retention by this time.
+    /// The time between two scans: a tenth of the shortest retention period, but at least one
+    /// second and at most one day. An entry may outlive its retention period by this time.
     #[must_use]
     pub fn scan_interval(&self) -> Duration {
         let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);

@@ -30,7 +30,7 @@ pub async fn run_scrub(store: Store, report: SharedScrubReport, metrics: Arc<Met
         scrubber = returned;
         match outcome {
             Ok(new) => publish_report(&report, &metrics, new),
-            // The read failed because the store is being reopened.
+            // The store is being reopened; the next step reads again.
             Err(StoreError::NeedsReopen { .. }) => {}
             Err(error) => {
                 tracing::warn!(

@@ -12,8 +12,8 @@ use crate::learner::SafetySettings;
 /// The time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks the model for as long as the system runs. The journal records every operation of the
-/// watchdog, like the operations of an operator.
+/// Checks the model until the system stops. The watchdog's operations are journal entries, like
+/// those of an operator.
 pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
     let mut interval = actix::clock::interval(CHECK_INTERVAL);
     loop {
@@ -30,8 +30,9 @@ pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, 
 
 async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) -> Result<(), MaintenanceError> {
     let status = system.model.status();
-    // If the learner lags, the check is skipped. An earlier check has already covered the old
-    // entries, and the journal may contain its operation, which the learner has not reached yet.
+    // If the learner lags, the check is skipped. The journal may already contain an operation of an
+    // earlier check that the learner has not applied yet, and a second operation for the same cause
+    // must not follow.
     let lag = system.store.journal().next_offset()?.saturating_sub(status.next_offset);
     if status.has_failed || lag > system.ingest.admission().limit() as u64 {
         return Ok(());

@@ -11,21 +11,21 @@ use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
 use crate::store::{JournalRetention, StoreError, codec};
 
-/// Determines when checkpoints are written, and which data is removed after each checkpoint.
+/// When checkpoints are written, and which data is removed after each checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CheckpointPolicy {
     /// Number of entries between two checkpoints; 0 writes a checkpoint only at shutdown.
     pub interval: u64,
     /// Number of checkpoints to keep.
     pub keep: usize,
-    /// The minimum part of the journal to keep after each checkpoint; `None` keeps the whole
-    /// journal.
+    /// Which part of the journal must be kept when its oldest entries are removed after a
+    /// checkpoint; `None` keeps the whole journal.
     pub journal_retention: Option<JournalRetention>,
     /// Ratio of the database files' size to their live data above which the database is compacted
     /// after a checkpoint; 0 disables compaction.
     pub compact_ratio: f64,
-    /// Number of journal entries after a user's last entry after which the user's session record is
-    /// removed.
+    /// A user's session record is removed if at least this many journal entries follow the user's
+    /// last entry.
     pub forget_after: u64,
 }
 
@@ -33,14 +33,14 @@ pub struct CheckpointPolicy {
 pub(super) struct CheckpointOutcome {
     offset: Offset,
     bytes: u64,
-    /// The last user that the removal of stale session records examined; `None` at the end of a
-    /// pass.
+    /// The last user whom the search for stale session records examined; `None` if it reached the
+    /// last user.
     examined_through: Option<String>,
 }
 
 impl LearnerActor {
     /// Starts to write a checkpoint in the background. The job writes a copy of the state, so
-    /// learning continues meanwhile.
+    /// learning continues in the meantime.
     pub(super) fn begin_background_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
@@ -130,7 +130,8 @@ impl Handler<WriteCheckpoint> for LearnerActor {
             Ok(written) => written.map_err(Arc::new)?,
             Err(panic) => return Err(Arc::new(LearnerActorError::Panicked(panic))),
         }
-        // While the learner must be reloaded, this is the offset of an earlier checkpoint.
+        // If the learner must be reloaded, no checkpoint was written, and this is the offset of an
+        // earlier one.
         Ok(self.checkpoint_written_offset)
     }
 }

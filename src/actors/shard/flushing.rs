@@ -58,7 +58,8 @@ impl ShardActor {
         write.map(|outcome| (users, outcome))
     }
 
-    /// Records the outcome of a flush. If the flush failed, its sessions are dirty again.
+    /// Records the outcome of a flush. If the flush failed, its sessions count as changed again, so
+    /// the next flush stores them.
     pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         self.is_full = false;
         for user in users {

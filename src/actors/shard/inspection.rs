@@ -9,8 +9,8 @@ use super::ShardActor;
 use crate::actors::session::{GetRecordForInspection, SessionRecordReply};
 
 impl ShardActor {
-    /// Sends the record of a live or stored session. The call starts no session actor and does not
-    /// count as a use of the session.
+    /// Sends the record of a live or stored session. The call starts no session actor, and does not
+    /// prolong the time for which the session stays in memory.
     fn send_session_view(&self, GetSessionView { user, reply }: GetSessionView) {
         match self.active_sessions.get(&user) {
             Some(active) => {

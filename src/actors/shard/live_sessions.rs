@@ -1,8 +1,9 @@
 //! The sessions in memory: started on demand, and stopped if idle or if there are too many.
 //!
-//! Their number never exceeds the limit. At the limit, the least recently used sessions stop whose
-//! records are stored. Between two flushes, all records may still have to be stored. Then a further
-//! user is served from the stored record, and an update of that user is stored at once.
+//! Their number never exceeds the limit. At the limit, the shard stops the least recently used of
+//! the sessions whose records are stored. Flushes store records once a second, so there may be no
+//! such session. A further user is then served from the stored record, and an update of that user
+//! is stored at once.
 
 use actix::Actor;
 use rustc_hash::FxHashMap;
@@ -16,15 +17,15 @@ use crate::actors::session::{ApplySessionUpdate, RecommendForSession, SessionAct
 use crate::store::{SessionRecord, StoreError};
 use crate::telemetry::span;
 
-/// At the limit, one in this many sessions stops at once, so that the search for the least recently
-/// used ones is rare.
+/// At the limit, the shard stops one in this many sessions together, so that it rarely has to
+/// search for the least recently used ones.
 const STOPPED_SHARE: usize = 64;
 
 /// The session of a user.
 enum FoundSession<'s> {
     /// A live session.
     Live(&'s mut ActiveSession),
-    /// The stored record, without expired steps, since there is no room for a live session.
+    /// There is no room for a live session. Contains the stored record without its expired steps;
     /// `None` for a new user.
     Stored(Option<SessionRecord>),
     /// The user is unknown.
@@ -32,8 +33,8 @@ enum FoundSession<'s> {
 }
 
 impl ShardActor {
-    /// Finds the user's session, or starts it from the stored record. Starts the session of an
-    /// unknown user only if `create` is set.
+    /// Finds the user's session, or starts it from the stored record. If the user is unknown,
+    /// starts a session only if `create` is set.
     fn find_or_start_session(&mut self, user: &str, create: bool) -> Result<FoundSession<'_>, StoreError> {
         if !self.active_sessions.contains_key(user) {
             let (record, is_changed) = self.load(user)?;
@@ -45,7 +46,8 @@ impl ShardActor {
             let started = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
             started.increment(1);
             if !has_room {
-                // It starts, and stops after the request or update.
+                // The session lives only for this request or update, so it counts as started and as
+                // stopped.
                 metrics.sessions_passivated.increment(1);
                 return Ok(FoundSession::Stored(record));
             }
@@ -61,8 +63,8 @@ impl ShardActor {
         })
     }
 
-    /// Reads the stored record without expired steps. Returns also whether it differs from the
-    /// stored one. A damaged record is rebuilt from the journal.
+    /// Reads the stored record and removes its expired steps. If the record is damaged, rebuilds it
+    /// from the journal. Also returns whether the result differs from the stored record.
     fn load(&mut self, user: &str) -> Result<(Option<SessionRecord>, bool), StoreError> {
         let (mut record, is_rebuilt) = match self.context.store.sessions().get(user) {
             Err(StoreError::DamagedValue { reason, .. }) => {
@@ -76,7 +78,7 @@ impl ShardActor {
             read => (read?, false),
         };
         // The expiry scan of stored records skips live sessions. A session that loses steps here
-        // is therefore dirty, and the next flush stores it.
+        // therefore counts as changed, so that the next flush stores it.
         let is_expired = match (&mut record, &self.cutoffs) {
             (Some(record), Some(cutoffs)) => remove_expired_steps(record, cutoffs),
             _ => false,
@@ -111,8 +113,8 @@ impl ShardActor {
         self.stop_sessions(0, self.tick.saturating_sub(self.idle_ticks));
     }
 
-    /// Stops the `surplus` least recently used sessions, and those that were last used before the
-    /// tick `oldest`. Only stops sessions whose record is stored.
+    /// Stops the `surplus` least recently used sessions, and all sessions that were last used
+    /// before the tick `oldest`. Leaves out sessions whose record is not stored yet.
     fn stop_sessions(&mut self, mut surplus: usize, oldest: u64) {
         let mut ticks: Vec<_> = self
             .active_sessions
@@ -121,8 +123,8 @@ impl ShardActor {
             .filter(|active| active.is_stored())
             .map(|active| active.last_tick)
             .collect();
-        // All sessions that were last used before the cutoff stop. Of those last used at the
-        // cutoff, as many stop as the surplus still requires.
+        // All sessions stop that were last used before the cutoff tick. If this is not enough, some
+        // of the sessions that were last used in the cutoff tick stop too.
         let cutoff = surplus.min(ticks.len()).checked_sub(1).map(|index| *ticks.select_nth_unstable(index).1);
         surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < cutoff).count());
         let before = self.active_sessions.len();
@@ -189,8 +191,8 @@ impl ShardActor {
         self.store_now(&stored);
     }
 
-    /// Stores the records of sessions that are not live. If that fails, the next flush delivers
-    /// their updates again.
+    /// Stores the records of users for whom there was no room in memory. If that fails, the next
+    /// flush delivers their updates again.
     fn store_now(&mut self, records: &[(String, SessionRecord)]) {
         if records.is_empty() {
             return;
@@ -205,8 +207,8 @@ impl ShardActor {
         }
     }
 
-    /// Forwards a request to the user's session, unless its caller has stopped waiting. If the user
-    /// is unknown or the session cannot be loaded, answers it as for an unknown user.
+    /// Forwards a request to the user's session, unless its caller has stopped waiting. If the
+    /// session cannot be loaded, the user is treated as unknown.
     pub(super) fn recommend(&mut self, message: RecommendForUser) {
         if message.reply.is_closed() {
             return;

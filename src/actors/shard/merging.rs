@@ -25,8 +25,8 @@ pub(super) struct JournalTail {
 
 impl JournalTail {
     /// Returns a user's updates with an offset in `from..until`. `read` reads the journal from an
-    /// offset on. It returns the offset of each entry, and the entry's session update, if the entry
-    /// affects a session.
+    /// offset on, and yields each entry's offset and session update. The update is absent if the
+    /// entry affects no session.
     fn updates_of_user<I>(
         &mut self,
         user: &str,
@@ -69,8 +69,8 @@ impl JournalTail {
 impl ShardActor {
     /// If the update is a merge, fills in the sequence of the merged user. The sequence comes from
     /// the stored record and the journal's tail. If `from` is given, the sequence comes from the
-    /// journal alone, starting at this offset. The shard sends no message to the other user's
-    /// shard, so the result does not depend on the progress of that shard.
+    /// journal alone, starting at this offset. The merged user may belong to another shard. This
+    /// shard sends no message to it, so the result does not depend on that shard's progress.
     pub(super) fn attach_merged_sequence(
         &mut self,
         update: &mut SessionUpdate,
@@ -102,7 +102,7 @@ impl ShardActor {
             let flushed_through = context.flush_progress.shard_watermark(shard);
             let record = match context.store.sessions().get(user) {
                 _ if from.is_some() => None,
-                // If the record is damaged, a pass over the whole journal replaces it.
+                // If the record is damaged, the sequence is read from the whole journal instead.
                 Err(StoreError::DamagedValue { .. }) => {
                     return self.merged_sequence_before(user, until, Some(context.store.journal().first_offset()?));
                 }
@@ -228,8 +228,8 @@ mod tests {
         tail.drop_before(300);
         assert_eq!(offsets(&mut tail, "u1", 1, 300, 590), expected(1, 300, 590));
         assert_eq!(count.get(), 0);
-        // Dropped entries are read again. After a reopening of the store, all entries are read
-        // again.
+        // Entries that were dropped from the cache are read again. After the store was reopened,
+        // all entries are read again.
         assert_eq!(offsets(&mut tail, "u1", 1, 200, 400), expected(1, 200, 400));
         assert_eq!(count.replace(0), 201);
         assert_eq!(offsets(&mut tail, "u1", 2, 200, 400), expected(1, 200, 400));

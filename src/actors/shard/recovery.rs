@@ -22,7 +22,8 @@ impl ShardActor {
         Ok(session.to_record())
     }
 
-    /// Reads the delivered updates from offset `from` on, of the users that `is_wanted` selects.
+    /// Reads from the journal the updates from offset `from` on that were delivered to this shard,
+    /// for the users that `is_wanted` selects.
     pub(super) fn updates_since(
         &self,
         from: Offset,
@@ -42,8 +43,8 @@ impl ShardActor {
         Ok(updates)
     }
 
-    /// Recovers if the store was reopened, because records from before the reopening may be lost.
-    /// This method also retries a recovery that failed earlier.
+    /// Recovers if the store was reopened, because records that were written before the reopening
+    /// may be lost. Also retries a recovery that failed earlier.
     pub(super) fn recover_after_reopening(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.context.store, self.context.number.0);
         let generation = store.generation()?;
@@ -62,7 +63,7 @@ impl ShardActor {
         }
     }
 
-    /// Stops all session actors, and delivers the journal's tail to new session actors.
+    /// Stops all session actors. Then delivers the journal's tail, which starts new session actors.
     pub(super) fn recover(&mut self) {
         self.context.metrics.live_sessions.decrement(self.active_sessions.len() as f64);
         self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(StopSession));

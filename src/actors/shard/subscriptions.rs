@@ -20,8 +20,8 @@ impl ShardActor {
     }
 }
 
-/// Subscribes to changes of a user's session. The channel holds the offset before which the
-/// session contains every entry. A slow subscriber sees only the latest value.
+/// Subscribes to changes of a user's session. The channel holds an offset: the session contains
+/// every entry before it. A slow subscriber sees only the latest value.
 #[derive(Debug, Message)]
 #[rtype(result = "watch::Receiver<Offset>")]
 pub struct Subscribe {

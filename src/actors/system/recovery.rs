@@ -17,9 +17,10 @@ use crate::registries::ItemDictionary;
 use crate::store::Store;
 use crate::telemetry::span;
 
-/// Returns a function that loads the learner from its newest checkpoint. Without a checkpoint under
-/// these settings, the learner starts at the beginning of the journal. All learners share the
-/// background threads. The first learner uses the state of `preload`, if it is valid.
+/// Returns a function that loads the learner from its newest checkpoint. If no checkpoint was
+/// written under these settings, the learner starts at the beginning of the journal. All learners
+/// share the background threads. The first learner uses the state of `preload`, if that is the
+/// newest checkpoint.
 pub(super) fn learner_loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
@@ -74,8 +75,7 @@ fn load_newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Re
     Ok(other)
 }
 
-/// Delivers the journal's tail to the sessions. The tail consists of the entries that the stored
-/// records lack.
+/// Delivers the journal's tail to the sessions: the entries that the stored records lack.
 pub(super) fn deliver_journal_tail(
     store: &Store,
     dictionary: &ItemDictionary,

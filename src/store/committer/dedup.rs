@@ -5,9 +5,9 @@ use rustc_hash::FxHashSet;
 use siphasher::sip128::SipHasher13;
 use std::collections::VecDeque;
 
-/// A 128-bit digest of an event id. If the window holds n ids, a new id collides with probability n
-/// / 2¹²⁸. With a window of a million ids and 10¹² events, the probability of losing an event is
-/// 3·10⁻²¹.
+/// A 128-bit digest of an event id. If the window holds n ids, a new id has the digest of one of
+/// them with probability n / 2¹²⁸; its event would be lost as a duplicate. With a window of a
+/// million ids, the probability that any of 10¹² events is lost is 3·10⁻²¹.
 pub(super) type EventIdDigest = u128;
 
 /// The digest of an event id: 128-bit SipHash-1-3 of its bytes [Aumasson & Bernstein 2012]. A clean
@@ -33,7 +33,7 @@ impl EventIdWindow {
         Self { window: window as u64, order: VecDeque::new(), seen: FxHashSet::default() }
     }
 
-    /// The first offset of the window when the journal ends at `end`.
+    /// The first offset of the window if the journal ends at `end`.
     pub(super) fn window_start(&self, end: Offset) -> Offset {
         end.saturating_sub(self.window)
     }
@@ -53,7 +53,7 @@ impl EventIdWindow {
         });
     }
 
-    /// Restores stored ids with the offsets of their entries, ascending.
+    /// Restores the window's content: ids with the offsets of their entries, ascending.
     pub(super) fn restore_event_ids(&mut self, ids: VecDeque<(Offset, EventIdDigest)>) {
         self.seen.extend(ids.iter().map(|(_, id)| id));
         self.order = ids;
@@ -69,8 +69,8 @@ impl EventIdWindow {
         DedupBatch { window: self, ids: Vec::new(), seen: FxHashSet::default() }
     }
 
-    /// Adds the ids of a batch after the journal contains the batch, and evicts ids that leave the
-    /// window when the journal ends at `end`.
+    /// Adds the ids of a batch that is now in the journal, which ends at `end`. Evicts the ids that
+    /// have left the window.
     pub(super) fn commit_batch(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
         for (offset, id) in ids {
             self.add_event_id(offset, id);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn event_id_digests_are_the_same_in_every_build() {
-        // Expected: Expected values: SipHash-1-3-128 of the bytes under a key of zeros, from a
+        // The expected values are the SipHash-1-3-128 of the bytes under a key of zeros, from a
         // Python transcription of the reference implementation. The transcription reproduces the
         // first test vector of SipHash-2-4-128 (a3817f04ba25a8e66df67214c7550293). Both halves are
         // little-endian; the first half is the low half.

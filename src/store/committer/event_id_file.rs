@@ -1,10 +1,10 @@
-//! Stores the deduplication window in a file between a clean stop and the next start. Without the
+//! A clean stop stores the deduplication window in a file, which the next start reads. Without the
 //! file, a start reads a million ids from the journal, which takes about a second.
 //!
 //! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. A start reads and removes
-//! the file, and uses its content only if the journal ends at the same offset. So the content never
-//! belongs to another journal and never lacks later entries. After a kill there is no file, and the
-//! start reads the journal.
+//! the file, and uses its content only if the journal ends at the same offset. So it never uses the
+//! ids of another journal, or ids that lack later entries. If the process was killed, there is no
+//! file, and the next start reads the journal.
 
 use super::super::{StoreError, open_checkpoint, write_checkpoint};
 use super::dedup::EventIdDigest;

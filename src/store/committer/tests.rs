@@ -54,7 +54,7 @@ impl Model {
     }
 }
 
-/// An action between two commits.
+/// An action that the test performs between two commits.
 #[derive(Debug, Clone, Copy)]
 enum ActionBetweenCommits {
     Nothing,
@@ -102,7 +102,7 @@ proptest! {
                 ActionBetweenCommits::Nothing => {}
                 ActionBetweenCommits::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
                 ActionBetweenCommits::PersistItems => committer.persist_indexes().unwrap(),
-                // The next open uses the stored ids only if no commit follows.
+                // If a commit follows, the next start must not use the stored ids.
                 ActionBetweenCommits::PrepareForShutdown => committer.prepare_for_shutdown().unwrap(),
                 ActionBetweenCommits::Restart => {
                     drop(committer);
@@ -134,8 +134,8 @@ fn recovery_finds_the_entries_of_a_failed_commit() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 100);
     committer.commit(vec![vec![event(0)]]).unwrap();
-    // Simulates a commit whose sync failed after it wrote its record: the record is in the journal,
-    // but unknown to the committer.
+    // Simulates a commit that wrote its record and then failed to sync it. The record is in the
+    // journal, but the committer does not know it.
     committer.store.journal().append(&[event(1), event(12)], Durability::PowerLoss).unwrap();
     let recovered = committer.recover().unwrap();
     assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);

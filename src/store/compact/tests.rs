@@ -162,7 +162,8 @@ fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
     };
     assert_complete(&store);
     store.sync(Durability::PowerLoss).unwrap();
-    // A copy of the files equals the state after a crash.
+    // A crash leaves the files as they are now, so a copy of the files stands for the state after a
+    // crash.
     let copy = copy_directory(dir.path());
     assert_complete(&Store::open(copy.path(), &StoreOptions::default()).unwrap());
 }
@@ -206,7 +207,8 @@ fn a_cancelled_or_interrupted_compaction_changes_nothing() {
         if reopening.is_none() {
             let again = store.clone();
             reopening = Some(thread::spawn(move || again.reopen().unwrap()));
-            // The reopening closes the old database, then waits for its remaining readers.
+            // The thread that reopens the store closes the old database, and then waits for its
+            // remaining readers.
             while !old.upgrade().unwrap().has_failed() {
                 thread::yield_now();
             }
@@ -234,6 +236,6 @@ fn compaction_is_due_for_much_dead_data_and_after_a_compaction_only_after_growth
     assert!(!due(100, 34, 0, 3.0));
     assert!(!due(64, 1, 0, 3.0), "too small to be worth it");
     assert!(!due(1000, 1, 0, 0.0), "switched off");
-    // If a new database exceeds the ratio, compacting again would not help.
+    // If even a freshly compacted database exceeds the ratio, compacting it again would not help.
     assert!(!due(100, 60, 100, 1.5) && !due(149, 60, 100, 1.5) && due(151, 90, 100, 1.5));
 }
