@@ -9,6 +9,21 @@
 //!
 //! An acknowledged event is already delivered to its session, so the next recommendation takes it
 //! into account. The API of the running [`system`] is in [`handles`].
+//!
+//! Terms:
+//!
+//! - **Session record**: the stored state of a user. A **live session** is a session actor in
+//!   memory, started from the record. A **flush** stores the records of changed live sessions, once
+//!   a second.
+//! - **Snapshot**: an immutable copy of the learned state. Requests are answered from the last
+//!   snapshot that the learner actor published.
+//! - **Watermark**: an offset before which every journal entry is processed (delivered, stored or
+//!   learned, for example).
+//! - **Journal tail**: the entries after a watermark, which a start or a recovery applies again.
+//! - **Derived state**: everything that is computed from the journal, such as session records, item
+//!   names and the learned state.
+//! - **Restore point**: a stored learned state before or after a rollback.
+//! - **Training share**: the share of events on which the model is evaluated and trained.
 
 pub mod admission;
 pub mod background_worker;

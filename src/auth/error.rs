@@ -11,7 +11,7 @@ pub enum KeyError {
     Read {
         /// The file.
         file: PathBuf,
-        /// The cause.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -28,7 +28,7 @@ pub enum KeyError {
     Write {
         /// The file.
         file: PathBuf,
-        /// The cause.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },

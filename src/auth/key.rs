@@ -1,4 +1,5 @@
-//! An API key: the stored record, and the secret, which is shown only at creation.
+//! An API key: the record that is stored, and the key in clear text, which is shown only at
+//! creation.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -64,7 +65,7 @@ impl Debug for Secret {
     }
 }
 
-/// SHA-256 of a whole key. Serialises as 64 hexadecimal digits.
+/// The SHA-256 digest of a whole key in clear text. It is serialised as 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct KeyDigest([u8; 32]);
@@ -110,8 +111,8 @@ pub struct ApiKey {
     pub scopes: Scopes,
     /// Time of creation, in milliseconds since 1970.
     pub created: Timestamp,
-    /// Rate limit in events and requests per second. 0 means unlimited; `None` means that
-    /// `server.rate_per_key` applies.
+    /// The key's rate limit, in events and requests per second; 0 means unlimited. If absent, the
+    /// setting `server.rate_per_key` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
     sha256: KeyDigest,
@@ -124,8 +125,8 @@ impl Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// Generates a key: the record to store, and the secret to hand out. `now` is the time of
-    /// creation.
+    /// Generates a key. Returns the record to store, and the clear text to hand out. `now` is the
+    /// time of creation.
     ///
     /// # Errors
     /// [`KeyError::InvalidName`], or [`KeyError::RandomSource`] if the system's random source
@@ -150,8 +151,8 @@ impl ApiKey {
         (id.len() == 2 * KEY_ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
     }
 
-    /// Whether the clear text `key` belongs to this record. The comparison takes constant time, so
-    /// its duration does not reveal how many digits are right.
+    /// Whether `key`, in clear text, is the key of this record. The comparison takes constant time,
+    /// so its duration does not reveal how many digits are right.
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {
         self.sha256.0.ct_eq(&KeyDigest::hash_key(key).0).into()

@@ -22,14 +22,16 @@ struct KeyFileContent {
 }
 
 /// The file `keys.json` in a data directory. Each update replaces the whole file. Only the owner
-/// can read the file. A lock on the directory serialises updates by several processes.
+/// can read the file. An update locks the directory, so that two processes cannot update the file
+/// at the same time.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     dir: PathBuf,
     file: PathBuf,
 }
 
-/// Metadata that changes whenever the file is replaced.
+/// Metadata of the file. It changes whenever the file is replaced, so it serves as the file's
+/// version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyFileVersion {
     inode: u64,
@@ -65,7 +67,7 @@ impl KeyFile {
     /// Reads the keys. A missing file holds no keys.
     ///
     /// # Errors
-    /// If the file cannot be read or is not a valid key file.
+    /// A [`KeyError`] if the file cannot be read or is not a valid key file.
     pub fn read(&self) -> Result<KeyRing, KeyError> {
         KeyRing::new(self.read_content()?.keys)
     }
@@ -94,7 +96,8 @@ impl KeyFile {
     /// Creates a key. The returned secret is the only copy of the key in clear text.
     ///
     /// # Errors
-    /// If the name is invalid, there are too many keys, or the file cannot be read or written.
+    /// A [`KeyError`] if the name is invalid, there are too many keys, or the file cannot be read
+    /// or written.
     pub fn create(
         &self,
         name: &str,
@@ -108,7 +111,8 @@ impl KeyFile {
             }
             loop {
                 let (key, secret) = ApiKey::generate(name, scopes.clone(), rate, now)?;
-                // Ids are short and random, so a new key can get the id of an existing key.
+                // Ids are short and random, so a new key may happen to have the id of an existing
+                // key.
                 if keys.iter().all(|known| known.id != key.id) {
                     keys.push(key.clone());
                     return Ok((key, secret));
@@ -120,7 +124,7 @@ impl KeyFile {
     /// Revokes a key.
     ///
     /// # Errors
-    /// If no key has the id, or the file cannot be read or written.
+    /// A [`KeyError`] if no key has the id, or the file cannot be read or written.
     pub fn revoke(&self, id: &KeyId) -> Result<ApiKey, KeyError> {
         self.update(|keys| {
             let index = keys.iter().position(|key| key.id == *id).ok_or_else(|| KeyError::NotFound(id.to_string()))?;
@@ -131,7 +135,7 @@ impl KeyFile {
     fn update<T>(&self, update: impl FnOnce(&mut Vec<ApiKey>) -> Result<T, KeyError>) -> Result<T, KeyError> {
         let failed = |source| KeyError::Write { file: self.file.clone(), source };
         fs::create_dir_all(&self.dir).map_err(failed)?;
-        // The lock is on the directory, because each update replaces the file.
+        // The directory is locked, not the file, because each update replaces the file.
         let dir = File::open(&self.dir).map_err(failed)?;
         dir.lock().map_err(failed)?;
         let mut content = self.read_content()?;
@@ -141,7 +145,7 @@ impl KeyFile {
     }
 
     fn replace_file(&self, dir: &File, content: &KeyFileContent) -> io::Result<()> {
-        // Only the owner of a temporary file can read it.
+        // Other users cannot read a temporary file.
         let mut file = NamedTempFile::new_in(&self.dir)?;
         serde_json::to_writer_pretty(&mut file, content)?;
         file.write_all(b"\n")?;

@@ -18,7 +18,7 @@ impl KeyRing {
     /// Creates a ring of keys.
     ///
     /// # Errors
-    /// [`KeyError::TooManyKeys`].
+    /// [`KeyError::TooManyKeys`] if there are more than [`Self::MAX_KEYS`] keys.
     pub fn new(keys: Vec<ApiKey>) -> Result<Self, KeyError> {
         if keys.len() > Self::MAX_KEYS {
             return Err(KeyError::TooManyKeys(Self::MAX_KEYS));
@@ -46,8 +46,8 @@ impl KeyRing {
         all
     }
 
-    /// Whether a key grants access to a listener: to the public API if `is_public_listener`,
-    /// otherwise to the admin endpoint.
+    /// Whether any key grants access to the public API (if `is_public_listener` is set) or to the
+    /// whole admin endpoint (otherwise).
     #[must_use]
     pub fn has_key_for_listener(&self, is_public_listener: bool) -> bool {
         let grants = |scope: Scope| if is_public_listener { scope.is_public() } else { scope == Scope::Admin };

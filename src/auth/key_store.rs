@@ -13,7 +13,7 @@ use crate::domain::Timestamp;
 pub struct KeyStore {
     file: KeyFile,
     ring: ArcSwap<KeyRing>,
-    /// The version of the file at the last check.
+    /// The version of the file when it was last checked for changes.
     last_version: Mutex<Option<KeyFileVersion>>,
 }
 
@@ -21,11 +21,11 @@ impl KeyStore {
     /// Loads the keys of a data directory.
     ///
     /// # Errors
-    /// If the keys cannot be read.
+    /// A [`KeyError`] if the file of keys cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
         let file = KeyFile::in_dir(data_dir);
-        // The file's version is read before its content, so that the next check notices a
-        // concurrent replacement.
+        // The file's version is read before its content. If the file is replaced in between, the
+        // next check notices it.
         let version = file.version();
         Ok(Self { ring: ArcSwap::from_pointee(file.read()?), last_version: Mutex::new(version), file })
     }
@@ -36,12 +36,12 @@ impl KeyStore {
         self.ring.load()
     }
 
-    /// Reloads the keys if the file has changed; returns whether it has. A missing file holds no
-    /// keys.
+    /// Reloads the keys if the file has changed. Returns whether it has changed. A missing file
+    /// counts as a file without keys.
     ///
     /// # Errors
-    /// If the changed file cannot be read. The previous keys stay valid. The error is returned once
-    /// per change of the file.
+    /// A [`KeyError`] if the changed file cannot be read. The previous keys then stay valid. The
+    /// same change is not reported again by the next call.
     pub fn reload_if_changed(&self) -> Result<bool, KeyError> {
         let mut last_version = self.last_version.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.file.version();

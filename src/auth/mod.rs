@@ -3,8 +3,8 @@
 //! A key has the form `sq_<id>_<secret>`. The id is public and names the key; the secret is 192
 //! bits from the system's random source. Only the SHA-256 digest of a key is stored, so the file
 //! `keys.json` does not reveal usable keys. SHA-256 suffices, because a random secret of 192 bits
-//! cannot be guessed. A slow digest such as Argon2 protects passwords that people choose, but would
-//! make each request expensive.
+//! cannot be guessed. A slow digest such as Argon2 is needed only for passwords that people choose;
+//! here it would make every request expensive.
 
 mod error;
 mod key;

@@ -1,4 +1,4 @@
-//! Latency from a commit until the learner has processed the commit's entries.
+//! Measures the time from a commit until the learner has processed the commit's entries.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use crate::domain::Offset;
 
-/// Commits that the learner has not processed yet, oldest first. The number of commits is bounded.
-/// Beyond the bound, the second oldest commit is dropped uncounted; the oldest stays.
+/// Commits that the learner has not processed yet, oldest first. At most
+/// [`Self::MAX_WAITING_COMMITS`] are kept. If there are more, the second oldest is dropped, and its
+/// latency is not recorded. The oldest always stays, because its age is reported.
 #[derive(Debug, Default)]
 pub(super) struct CommitLatencyTracker {
     commits: Mutex<VecDeque<(Offset, Instant)>>,
 }
 
 impl CommitLatencyTracker {
-    /// Largest number of waiting commits.
+    /// Largest number of commits to keep.
     const MAX_WAITING_COMMITS: usize = 4096;
 
     fn lock_commits(&self) -> MutexGuard<'_, VecDeque<(Offset, Instant)>> {
@@ -30,8 +31,8 @@ impl CommitLatencyTracker {
         commits.push_back((through, now));
     }
 
-    /// Removes the commits whose entries all lie before `offset`, and calls `record` with the
-    /// latency of each commit.
+    /// Removes the commits whose entries all lie before `offset`, and passes the latency of each to
+    /// `record`.
     pub(super) fn complete_until(&self, offset: Offset, now: Instant, record: impl Fn(Duration)) {
         let mut commits = self.lock_commits();
         while let Some((_, committed_at)) = commits.pop_front_if(|(through, _)| *through <= offset) {
@@ -39,7 +40,7 @@ impl CommitLatencyTracker {
         }
     }
 
-    /// The waiting time of the oldest commit; zero if no commit waits.
+    /// The time since the oldest commit that the learner has not processed; zero if there is none.
     pub(super) fn oldest_waiting_time(&self, now: Instant) -> Duration {
         self.lock_commits()
             .front()

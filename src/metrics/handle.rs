@@ -73,7 +73,7 @@ pub struct MetricDeclaration {
     pub values: &'static [&'static str],
 }
 
-/// A label with a closed set of values.
+/// A label whose possible values are fixed in the code.
 pub trait MetricLabel: Copy {
     /// The name of the label.
     const LABEL_NAME: &'static str;
@@ -83,7 +83,7 @@ pub trait MetricLabel: Copy {
     fn index(self) -> usize;
 }
 
-/// A registered metric that records values.
+/// A registered metric, to which values are recorded.
 pub trait MetricHandle: Sized {
     /// The type of the metric.
     const TYPE: MetricType;
@@ -128,7 +128,7 @@ pub(super) fn register_labeled_gauge(
     recorder.register_gauge(&series_key(name, labels), &RECORDER_METADATA)
 }
 
-/// A handle of one series.
+/// A handle that records to one series.
 trait SeriesHandle: MetricHandle + Clone {
     fn register_series(recorder: &dyn Recorder, key: &Key) -> Self;
     /// A handle that records nothing.
@@ -160,7 +160,7 @@ series!(Counter register_counter, Gauge register_gauge, Histogram register_histo
 #[derive(Debug, Clone)]
 pub struct LabeledMetric<L, H> {
     series: Vec<H>,
-    /// The handle for an index out of range, which records nothing.
+    /// A handle that records nothing, for label values without a series.
     fallback: H,
     label: PhantomData<L>,
 }

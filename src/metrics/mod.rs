@@ -1,9 +1,9 @@
-//! The metrics of the daemon. Each metric is declared once, with its name, unit, help text and
-//! closed set of label values. All metrics are registered at the start, so every series exists from
-//! the start, at zero.
+//! The metrics of the daemon. Each metric is declared once, with its name, unit, help text and all
+//! values of its label. All metrics are registered when the daemon starts, so every series exists
+//! from then on, with the value zero.
 //!
-//! Registration creates a handle for each series. Recording uses the handle, so it formats no names
-//! and searches no table. Labels never contain users, items or sessions.
+//! Registration creates a handle for each series. Values are recorded through this handle, so
+//! recording formats no names and searches no table. Labels never contain users, items or sessions.
 
 mod commit_latency;
 mod handle;
@@ -43,7 +43,7 @@ handle::declare_label! {
     SegmentMessageOutcome "outcome" {
         /// The message became a journal entry.
         Accepted "taken",
-        /// By design, such a message becomes no journal entry.
+        /// The message is of a kind that never becomes a journal entry.
         Ignored "ignored",
         /// The message's event name is not mapped to a kind of event.
         UnknownEvent "unknown",
@@ -57,7 +57,8 @@ handle::declare_label! {
     RecommendationOutcome "outcome" {
         /// Answered from the user's session.
         Answered "answered",
-        /// Answered without a session, because the user is unknown.
+        /// Answered without a session: the user is unknown, no item of the session is known, or the
+        /// catalog is empty.
         ColdStart "cold",
         /// The request was invalid.
         InvalidRequest "refused",
@@ -107,9 +108,10 @@ handle::declare_label! {
         AddressRate "address_rate",
         /// The client's address has the largest allowed number of connections open.
         AddressConnections "address_connections",
-        /// The header `Host` names neither the admin endpoint nor an API that requires no key.
+        /// The header `Host` contains a name that the admin endpoint, or an API that requires no
+        /// key, does not accept.
         Host "host",
-        /// A page of another origin sent the request to the admin endpoint, or to an API that
+        /// A web page of another origin sent the request to the admin endpoint, or to an API that
         /// requires no key.
         Origin "origin",
     }
@@ -446,8 +448,8 @@ declare_metrics! {
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bucket bounds of duration histograms, in seconds. The buckets cover the fastest response and the
-/// slowest learning at low traffic.
+/// Bucket bounds of duration histograms, in seconds. They range from the fastest responses to the
+/// learning of an event when there is little traffic.
 const DURATION_BUCKETS_SECONDS: [f64; 19] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
@@ -463,7 +465,7 @@ impl Metrics {
     /// share series.
     ///
     /// # Errors
-    /// If the exporter rejects the bounds of a histogram.
+    /// A [`BuildError`] if the exporter rejects the bucket bounds of a histogram.
     pub fn new(kinds: &EventKinds) -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
         for declared in Self::DECLARATIONS.iter().filter(|declared| declared.kind == MetricType::Histogram) {
@@ -526,8 +528,8 @@ impl Metrics {
         MetricsSnapshot::new(self.exporter.render())
     }
 
-    /// Sorts new histogram samples into their buckets. An unsorted sample stays in memory, so call
-    /// this method every few seconds even without scrapes.
+    /// Sorts new histogram samples into their buckets. Samples stay in memory until they are
+    /// sorted, so call this method every few seconds, even if nobody reads the metrics.
     pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }

@@ -1,4 +1,4 @@
-//! Metric values, parsed from the rendered text because metric handles are write-only.
+//! Metric values. They are parsed from the rendered text, because metric handles cannot be read.
 
 /// The values of all series at one time, as rendered text.
 #[derive(Debug, Clone, Default)]

@@ -21,7 +21,7 @@ pub struct UserAlias {
 pub enum AliasChange {
     /// Two users were merged.
     Merged(UserAlias),
-    /// A user was erased. All aliases from and to the id of the user are removed.
+    /// A user was erased. Removes the alias of the user's id, and all aliases that resolve to it.
     Erased(Arc<str>),
 }
 
@@ -41,17 +41,17 @@ impl AliasChange {
     }
 }
 
-/// Table of aliases: merged ids with the ids that they resolve to, derived from the journal. The
-/// table keeps the latest [`UserAliases::MAX_ALIASES`] aliases. The committer is the only writer,
-/// and readers take no lock.
+/// Table of aliases: the merged ids, and the id that each resolves to. It is derived from the
+/// journal, and keeps the latest [`UserAliases::MAX_ALIASES`] aliases. The committer is the only
+/// writer, and readers take no lock.
 #[derive(Debug, Default)]
 pub struct UserAliases {
     into: papaya::HashMap<Arc<str>, Arc<str>, rustc_hash::FxBuildHasher>,
 }
 
 impl UserAliases {
-    /// Maximum number of aliases. An alias takes about 150 bytes. After an alias is dropped, events
-    /// under its id belong to a new user.
+    /// Maximum number of aliases. An alias takes about 150 bytes. If an alias is dropped, later
+    /// events under the merged id belong to a new user.
     pub const MAX_ALIASES: usize = 1_000_000;
 
     /// The user that a merged id resolves to; `None` if the id was not merged.
@@ -104,8 +104,8 @@ impl AliasWriter {
         Arc::clone(&self.aliases)
     }
 
-    /// Applies changes in journal order. Returns the merge offsets of the removed aliases. A change
-    /// that adds an existing alias has no effect.
+    /// Applies changes in journal order. Returns the offsets of the merges whose aliases were
+    /// removed. If a change adds an alias that exists, it has no effect.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = AliasChange>) -> Vec<Offset> {
         let mut removed = Vec::new();
         let into = self.aliases.into.pin();
@@ -146,7 +146,8 @@ impl AliasWriter {
     }
 }
 
-/// The alias changes of a batch of entries, on top of the existing aliases.
+/// The alias changes of a batch of entries that is not committed yet. Ids resolve by the table of
+/// aliases together with these changes.
 #[derive(Debug)]
 pub struct AliasBatch<'l> {
     aliases: &'l UserAliases,
@@ -157,8 +158,9 @@ pub struct AliasBatch<'l> {
 }
 
 impl AliasBatch<'_> {
-    /// Replaces the user id in the entry by the id that it resolves to. Returns `false` for a
-    /// rejected merge: of an id that is already merged, or of an id with itself.
+    /// Replaces the user id in the entry by the id that it resolves to. Returns `false` if the
+    /// entry is a merge that must be rejected: its `from` id is already merged, or equals the id to
+    /// merge into.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
         match entry {
             Entry::Event(event) | Entry::Private(event) => self.resolve_in_place(&mut event.user_id),
@@ -179,7 +181,7 @@ impl AliasBatch<'_> {
         true
     }
 
-    /// All ids of a user, given any of them: first the id that the others resolve to, then the
+    /// All ids of the user whom `id` names: first the id that the others resolve to, then the
     /// merged ids.
     #[must_use]
     pub fn ids_of_user(&self, id: &str) -> Vec<Arc<str>> {
@@ -260,7 +262,7 @@ mod tests {
         assert!(writer.apply(new.clone()).is_empty());
         writer.apply(new);
         assert_eq!(writer.aliases().len(), 2);
-        // A user with merged ids is merged into another user.
+        // `ann`, into which other ids were merged, is now merged itself.
         let mut batch = writer.begin_batch();
         assert!(batch.admit(5, &mut merge_entry("ann", "anna")));
         let new = batch.finish();

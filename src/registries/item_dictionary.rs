@@ -27,7 +27,7 @@ pub struct ItemDictionary {
 
 impl ItemDictionary {
     /// Returns the number of an item, and assigns the next number to a new item. Only one thread
-    /// may call this, because the order of calls determines the numbers.
+    /// may call this method, because the order of the calls determines the numbers.
     pub fn intern(&self, name: &str) -> ItemIx {
         if let Some(known) = self.get(name) {
             return known;
@@ -44,8 +44,8 @@ impl ItemDictionary {
         self.through.fetch_max(through, Ordering::Release);
     }
 
-    /// The watermark: all items in journal entries before this offset have numbers. Readers that
-    /// map journal entries to item numbers must stop at the watermark.
+    /// The watermark: all items in journal entries before this offset have numbers. A reader that
+    /// looks up the item numbers of journal entries must stop at the watermark.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.through.load(Ordering::Acquire)
@@ -57,7 +57,7 @@ impl ItemDictionary {
         self.numbers.pin().get(name).copied()
     }
 
-    /// The name of an item number.
+    /// The name of the item with this number.
     #[must_use]
     pub fn name(&self, item: ItemIx) -> Option<Arc<str>> {
         self.names.get(item as usize).cloned()

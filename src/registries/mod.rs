@@ -1,4 +1,4 @@
-//! Tables derived from the journal, with one writer and lock-free readers.
+//! Tables that are derived from the journal. Each has one writer, and its readers take no lock.
 //!
 //! - [`ItemDictionary`]: item names and their numbers.
 //! - [`UserAliases`]: the ids of merged users.

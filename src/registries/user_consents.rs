@@ -1,4 +1,4 @@
-//! The stated consents of users, and the check of new entries against them.
+//! The consents that users have stated, and the check whether they cover new entries.
 
 use crate::domain::{Consent, Entry, Offset};
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ pub struct ConsentRecord {
 
 /// Table of the consents that users have stated, derived from the journal. The committer is the
 /// only writer, and readers take no lock. The table takes about 120 bytes per user. The table never
-/// evicts a consent, because that would override the user's choice.
+/// evicts a consent, because the default would then replace the user's choice.
 #[derive(Debug, Default)]
 pub struct UserConsents {
     by_user: papaya::HashMap<Arc<str>, (Consent, Offset), rustc_hash::FxBuildHasher>,
@@ -76,8 +76,8 @@ impl ConsentWriter {
         Arc::clone(&self.consents)
     }
 
-    /// Applies records in journal order. Ignores a record if the table has one from the same or a
-    /// later entry, so applying entries again is harmless.
+    /// Applies records in journal order. Ignores a record if the table's consent for this user was
+    /// set by the same or a later entry. So it is harmless to apply a record again.
     pub fn apply(&mut self, records: impl IntoIterator<Item = ConsentRecord>) {
         let of = self.consents.by_user.pin();
         for ConsentRecord { user, consent, offset } in records {
@@ -105,9 +105,9 @@ impl ConsentWriter {
     }
 }
 
-/// The consent changes that an entry makes. After a merge, the remaining user has the stated
-/// consent of either user; if both have stated one, the lower level. An erasure removes the stated
-/// consent.
+/// The consent changes that an entry makes. After a merge, the remaining user has the consent that
+/// either user had stated. If both had stated one, the lower level applies. An erasure removes the
+/// stated consent.
 fn consent_changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) -> Vec<ConsentRecord> {
     let record = |user: &str, consent| ConsentRecord { user: Arc::from(user), consent, offset };
     match entry {
@@ -122,7 +122,8 @@ fn consent_changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Co
     }
 }
 
-/// The consent changes of a batch of entries, on top of the existing consents.
+/// The consent changes of a batch of entries that is not committed yet. Entries are checked against
+/// the table of consents together with these changes.
 #[derive(Debug)]
 pub struct ConsentBatch<'k> {
     writer: &'k ConsentWriter,
@@ -131,9 +132,9 @@ pub struct ConsentBatch<'k> {
 }
 
 impl ConsentBatch<'_> {
-    /// Checks an entry against the consent of its user. If the user does not consent to learning,
-    /// turns an event into [`Entry::Private`] and withholds an impression. The caller must have
-    /// resolved aliases.
+    /// Checks an entry against the consent of its user. If the user consents to storage but not to
+    /// learning, turns an event into [`Entry::Private`], and withholds an impression. The entry's
+    /// user id must already be resolved, not an alias.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> ConsentVerdict {
         match entry {
             Entry::Event(event) => match self.consent_of(&event.user_id) {

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::Timestamp;
 
-/// Generates ids that are unique across restarts. An id consists of a letter, the start time and a
-/// counter.
+/// Generates ids that are never repeated, even after a restart. An id consists of a letter, the
+/// time at which the process started, and a counter.
 #[derive(Debug)]
 pub struct IdGenerator {
     letter: char,

@@ -1,20 +1,22 @@
-//! Ingestion: applies consent, reserves admission and appends to the journal.
+//! Ingestion: checks consent, admits entries, and appends them to the journal.
 
 use crate::actors::error::RequestError;
 use crate::actors::handles::{ConsentedEntries, IngestHandle};
 use crate::domain::{Entry, Offset, WithConsent};
 use crate::metrics::EventOutcome;
 
-/// Whether ingestion fails or waits if the admission queue is full.
+/// What to do if the limit of entries in flight is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FullQueuePolicy {
-    /// Returns [`RequestError::Busy`] or [`RequestError::LearnerBehind`] at once.
+    /// Return [`RequestError::Busy`] at once. Also return [`RequestError::LearnerBehind`] if the
+    /// learner lags too far behind.
     Fail,
-    /// Waits until the queue has capacity.
+    /// Wait until there is capacity for the entries.
     Wait,
 }
 
-/// Number of a request's entries, by outcome. Entries of all kinds count.
+/// The numbers of a request's entries, by outcome. All kinds of entries are counted, not only
+/// events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IngestOutcome {
     /// Entries that are now in the journal.
@@ -23,14 +25,14 @@ pub struct IngestOutcome {
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,
-    /// The journal's next offset after these entries; `None` if there was nothing to append.
+    /// The offset after these entries in the journal; `None` if there was nothing to append.
     pub offset: Option<Offset>,
-    /// The counts of the events among these entries.
+    /// The same numbers for the events among the entries.
     pub events: EventOutcomeCounts,
 }
 
-/// Number of a request's events, by outcome. `withheld` also counts other entries that consent
-/// dropped before the append.
+/// The numbers of a request's events, by outcome. `withheld` also counts the other entries that the
+/// consent check dropped before the append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventOutcomeCounts {
     /// Events that are now in the journal.
@@ -45,7 +47,7 @@ pub struct EventOutcomeCounts {
 /// durable.
 ///
 /// # Errors
-/// [`RequestError`] if the queue is full or the journal does not accept writes.
+/// [`RequestError`] if `when_full` says so, or if the journal does not accept writes.
 pub async fn ingest(
     handle: &IngestHandle,
     entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,

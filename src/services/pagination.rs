@@ -8,13 +8,13 @@ use crate::learner::RecommendationRequest;
 
 /// The largest number of rankings in the cache.
 const MAX_CACHED_RANKINGS: usize = 1024;
-/// The largest number of candidates in all cached rankings together, each of 12 bytes.
+/// The largest number of candidates in all cached rankings together. A candidate takes 12 bytes.
 const MAX_CACHED_CANDIDATES: usize = 1 << 20;
 
 /// Cache of the rankings of the latest recommendations, by recommendation id.
 ///
-/// A later page continues the ranking of the first page. No item repeats or is skipped, even if the
-/// model has learned in between. The cache is bounded and not durable: after an eviction or a
+/// A later page continues the ranking of the first page. So no item repeats or is skipped, even if
+/// the model has changed in between. The cache is bounded and not durable: after an eviction or a
 /// restart, the client must request a new recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
@@ -30,16 +30,17 @@ fn evict_until_fits(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize
     }
 }
 
-/// A recommendation and the rest of its ranking.
+/// The ranking behind a recommendation, of which the recommendation is one page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CachedRanking {
     /// The user.
     pub user: String,
-    /// The request. Later pages repeat the ranking with a higher limit.
+    /// The request of the first page. If later pages need more candidates, it is ranked again with
+    /// a higher limit.
     pub request: Arc<RecommendationRequest>,
     /// The candidates that are ranked so far, best first.
     pub ranking: Arc<[Candidate]>,
-    /// Whether the ranking holds every item that qualifies.
+    /// Whether the ranking cannot be extended any further.
     pub is_complete: bool,
     /// The position in the ranking where the page starts.
     pub page_start: usize,
@@ -47,7 +48,7 @@ pub struct CachedRanking {
     pub page_len: usize,
     /// The version of the weights that produced the ranking.
     pub weights_version: u64,
-    /// The consent of the request.
+    /// The consent that applied to the request of the first page.
     pub consent: Consent,
 }
 

@@ -31,12 +31,12 @@ pub struct RecommendationService {
 /// A later page of an earlier recommendation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
-    /// The earlier recommendation.
+    /// The id of the earlier recommendation.
     pub recommendation_id: String,
-    /// Offset of the page from the start of the earlier page; `None` for the page that follows the
-    /// earlier page.
+    /// Where the page starts: the number of items after the start of the earlier page. `None` means
+    /// directly after the earlier page.
     pub offset: Option<usize>,
-    /// The length of the page.
+    /// The largest number of items on the page.
     pub limit: usize,
 }
 
@@ -53,7 +53,8 @@ impl RecommendationService {
 
     /// Recommends to a user, journals the impression and caches the ranking for later pages.
     ///
-    /// If the user does not consent to storage, the recommendation uses an empty session instead.
+    /// If the user does not consent to storage, recommends as for an empty session, and neither
+    /// journals nor caches anything.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -84,24 +85,24 @@ impl RecommendationService {
         Ok(self.cache_and_journal(first, answer))
     }
 
-    /// Recommends from the events of the request alone. The service stores nothing, so later pages
-    /// are not available.
+    /// Recommends from `events` alone, without the user's stored session. The service stores
+    /// nothing, so there are no later pages.
     #[must_use]
     pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
         self.assign_id_and_count(self.recommender.recommend_for_events(events, request))
     }
 
-    /// Recommends from the items that the request lists as a session. The service stores nothing.
+    /// Recommends as if the session consisted of views of `items`. The service stores nothing.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
         self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
     }
 
-    /// Returns the user's events in a request if a recommendation may use only these events; `None`
-    /// if it may use the user's stored session.
+    /// Decides whether a recommendation may use the user's stored session. Returns `None` if it
+    /// may. Otherwise returns the user's events among `events`, which are all that it may use.
     ///
-    /// The stored session stays unused if the user, or one of these events, does not consent to
-    /// storage.
+    /// It may not use the stored session if the user, or the sender of one of these events, does
+    /// not consent to storage.
     #[must_use]
     pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
         let of_user = || events.iter().filter(|event| event.value.user_id == user);
@@ -113,10 +114,10 @@ impl RecommendationService {
     /// Returns a later page of a recommendation; `None` if the recommendation is unknown or
     /// evicted, or if the user has since withdrawn consent.
     ///
-    /// The pages continue one list. If the cached ranking ends before the page does, the service
-    /// ranks again with a higher limit and appends the additional items. So no item repeats or is
-    /// skipped, up to [`Self::MAX_RANKING_LEN`] items. The page omits items that became unavailable
-    /// or that the user has since dismissed.
+    /// All pages of a recommendation are parts of one list. If the cached ranking is too short for
+    /// the page, the service ranks again with a higher limit and appends the additional items. So
+    /// no item repeats or is skipped. The list ends after [`Self::MAX_RANKING_LEN`] items. The page
+    /// omits items that have since become unavailable, or that the user has since dismissed.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -142,8 +143,8 @@ impl RecommendationService {
         Ok(Some(self.cache_and_journal(page, answer)))
     }
 
-    /// Ranks again with a limit of at least `end` items, and appends the additional items to the
-    /// ranking.
+    /// Extends a ranking to at least `end` items, if there are so many: ranks again with a higher
+    /// limit, and appends the items that the ranking does not contain yet.
     async fn extend_ranking(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
         let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_RANKING_LEN);
         let request =
@@ -162,8 +163,8 @@ impl RecommendationService {
         self.cache.remove_users(ids);
     }
 
-    /// Assigns an id to a ranked answer, caches its ranking and, if consent allows, journals the
-    /// impression.
+    /// Assigns an id to a ranked answer and caches its ranking. If the user consents to learning,
+    /// also journals the impression.
     fn cache_and_journal(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
         let list = self.to_recommendation(answer);
         if self.ingest.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
@@ -181,8 +182,8 @@ impl RecommendationService {
         list
     }
 
-    /// Returns the first `limit` candidates that can be recommended now, and the number of skipped
-    /// candidates.
+    /// Returns the first `limit` candidates that are available and not hidden, and the numbers of
+    /// skipped candidates by reason.
     fn take_recommendable(
         &self,
         ranking: &[Candidate],
@@ -217,8 +218,8 @@ impl RecommendationService {
     }
 
     /// Appends the impression in the background, so that the response does not wait for it. If the
-    /// queue is full or the append fails, the impression counts as lost, and clicks on it are not
-    /// attributed.
+    /// queue is full, the learner lags too far behind or the append fails, the impression counts as
+    /// lost. Clicks on its items are then not attributed to it.
     fn journal_impression(&self, user_id: String, list: &Recommendation) {
         if list.items.is_empty() {
             return;

@@ -18,10 +18,26 @@
 //! <data-dir>/origin         the pretrained network of this directory, as a checkpoint
 //! ```
 //!
-//! The journal is the source of truth. All other state is derived from the journal. Each part of it
-//! stores the offset up to which it contains the journal, so a restart applies only the later
-//! entries. All trees share one log, and a restart recovers a prefix of the log. Derived state
-//! writes its values first and its offset last, so no transaction is necessary.
+//! The journal is the source of truth. All other state is *derived state*: it can be computed from
+//! the journal. Each kind of derived state is stored with its *watermark*, an offset: the state
+//! contains every journal entry before it. So a restart applies only the later entries.
+//!
+//! All trees share one log. After a crash, the database contains the writes up to some point of
+//! this log. A write of derived state stores the values first and the watermark last, so it needs
+//! no transaction.
+//!
+//! Further terms:
+//!
+//! - **Entry**: one event, impression, item change or other message in the journal. Its **offset**
+//!   is its position, counted from 0.
+//! - **Record**: the entries that one commit writes to the journal. Long records are stored in
+//!   several **pieces**.
+//! - **Tombstone**: an entry without content. It replaces an erased or expired entry.
+//! - **Envelope**: the version byte and the checksum that precede every stored value.
+//! - **Pretrained state**: the learned state from which learning started, if not from random
+//!   weights.
+//! - **Restore point**: a learned state before or after a rollback, stored like a checkpoint.
+//! - **Generation**: the number of times that the database was reopened.
 
 mod alias_tree;
 mod archive;
@@ -99,10 +115,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 /// Minimum size of a database, in bytes, that [`Store::prepare_for_shutdown`] reopens.
 const MIN_BYTES_TO_REOPEN_AT_SHUTDOWN: u64 = 64 << 20;
 
-/// Name of the folder that contains the states before and after each rollback.
+/// Name of the folder of the restore points: the learned states before and after each rollback.
 const RESTORE_POINTS_FOLDER: &str = "restore-points";
 
-/// The failure that an acknowledged event survives.
+/// The kind of failure after which acknowledged events are still in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
@@ -110,7 +126,7 @@ pub enum Durability {
     /// an event.
     #[default]
     PowerLoss,
-    /// A crash of the process, `kill -9` included, but not of the machine: the store passes the
+    /// A crash of the process (including `kill -9`), but not of the machine: the store passes the
     /// bytes to the kernel before it acknowledges an event.
     ProcessCrash,
 }
@@ -147,19 +163,18 @@ pub struct Store {
 struct StoreShared {
     dir: PathBuf,
     options: StoreOptions,
-    /// The open database. `None` while the store reopens the database, and after a failed
-    /// reopening.
+    /// The open database; `None` during a reopening, and after a reopening that failed.
     engine: RwLock<Option<Arc<Engine>>>,
-    /// Each writer holds a read lock, so that the engine is not replaced during a write. Locked
-    /// before `engine`.
+    /// Each writer holds a read lock, so that the engine is not replaced during a write. A thread
+    /// that takes both locks takes this one before `engine`.
     writers: RwLock<()>,
-    /// Serialises compactions.
+    /// Locked during a compaction, so that only one runs at a time.
     compacting: Mutex<()>,
-    /// Size of the database after the last compaction, in bytes; 0 if there was none.
+    /// Size of the database after the last compaction, in bytes; 0 before the first compaction.
     compacted_to: AtomicU64,
     /// Number of times the database was reopened.
     reopenings: AtomicU64,
-    /// The id of the journal, after the store has read it.
+    /// The id of the journal; empty until the store has read it.
     journal_id: OnceLock<String>,
     /// Lock of the data directory, held while the store is open. This must be the last field, so
     /// that the lock is released after the database's files are closed.
@@ -205,7 +220,8 @@ impl Store {
     /// otherwise as [`Store::open_existing`].
     fn open_backup(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let store = Self::open_existing(dir, options)?;
-        // Opening creates a missing database, and treats a damaged log as an empty log.
+        // The database creates missing files and treats a damaged log as an empty one. In both
+        // cases, it was not recovered from the backup's files.
         if store.engine()?.db.was_recovered() {
             Ok(store)
         } else {
@@ -214,14 +230,14 @@ impl Store {
         }
     }
 
-    /// Checks that the database's files are still in the data directory. If the files were removed,
-    /// the store rejects all further writes, because they would be lost.
+    /// Checks that the database's files are still in the data directory. If they were removed, the
+    /// store rejects all further writes, because these would be lost.
     ///
     /// # Errors
     /// [`StoreError::FilesRemoved`], or [`StoreError::NeedsReopen`] if the store is closed.
     pub fn check_files(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
-        // A compaction may have replaced the database meanwhile.
+        // The files may be gone because a compaction has replaced the database in the meantime.
         engine.check_files().or_else(|error| {
             if self.engine().is_ok_and(|new| !Arc::ptr_eq(&new, &engine)) { Ok(()) } else { Err(error) }
         })
@@ -252,14 +268,14 @@ impl Store {
     }
 
     /// Closes the database and opens it again, so that the store accepts writes after a failed
-    /// write. Opening reads the files and so shows which data is on the disk. All clones of the
+    /// write. Opening reads the files, which reveals what data is on the disk. All clones of the
     /// store use the reopened database. Waits for calls in other threads to finish.
     ///
     /// # Errors
-    /// [`StoreError::Io`] while the disk still rejects writes, and [`StoreError::FilesRemoved`] if
-    /// the database's files are gone. After these errors, the database stays open and readable.
-    /// Otherwise the errors of [`Store::open`]. After these errors, the store stays closed, and
-    /// every call returns [`StoreError::NeedsReopen`]. The caller can retry in both cases.
+    /// [`StoreError::Io`] if the disk still rejects writes, and [`StoreError::FilesRemoved`] if the
+    /// database's files are gone: in both cases, the database stays open and readable. Any error of
+    /// [`Store::open`]: in this case, the store stays closed, and every call returns
+    /// [`StoreError::NeedsReopen`]. The caller can retry after any error.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         if let Ok(engine) = self.engine() {
@@ -270,7 +286,8 @@ impl Store {
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = engine.take() {
-            // The changed number makes a running compaction stop and release the database.
+            // A running compaction notices that the number has changed, stops, and releases the
+            // database.
             old.mark_failed();
         }
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
@@ -284,9 +301,10 @@ impl Store {
         Ok(())
     }
 
-    /// Closes and reopens the database, so that the next start does not replay the log written
-    /// since this opening. Replaying takes about one second per gigabyte. Call this method after
-    /// the last write. A small database stays as it is, because reopening would save no time.
+    /// Closes and reopens the database. Otherwise the next start would have to replay the log that
+    /// was written since the database was opened, which takes about one second per gigabyte. Call
+    /// this method after the last write. A small database is not reopened, because that would save
+    /// no time.
     ///
     /// # Errors
     /// As [`Store::reopen`].
@@ -410,8 +428,8 @@ impl Store {
         QuarantineTree::new(self.clone())
     }
 
-    /// Opens the checkpoints for writing. Each write keeps the newest `keep` checkpoints (at least
-    /// one).
+    /// Opens the checkpoints for writing. Each write removes all but the newest `keep` checkpoints,
+    /// and never the last one.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be created or read.
@@ -426,7 +444,8 @@ impl Store {
         Checkpoints::in_data_dir(&self.shared.dir)
     }
 
-    /// All stored states that a rollback can restore, ascending by offset.
+    /// All stored states that a rollback can restore (checkpoints and restore points), ascending by
+    /// offset.
     ///
     /// # Errors
     /// [`StoreError::Io`] if a directory cannot be read.
@@ -438,14 +457,13 @@ impl Store {
         Ok(points)
     }
 
-    /// Opens the states before and after each rollback for reading.
+    /// Opens the restore points for reading.
     #[must_use]
     pub fn restore_points_read_only(&self) -> Checkpoints {
         Checkpoints::read_only(&self.shared.dir.join(RESTORE_POINTS_FOLDER))
     }
 
-    /// Opens the states before and after each rollback for writing. The caller must remove old
-    /// states.
+    /// Opens the restore points for writing. The caller must remove old ones.
     ///
     /// # Errors
     /// As [`Store::checkpoints`].
@@ -495,7 +513,7 @@ impl Store {
     }
 
     /// Returns the open database for writing. While the guard exists, no other thread can replace
-    /// the database. A thread must not hold two guards at once.
+    /// the database. A thread that holds a guard must not request another one.
     fn lock_for_writing(&self) -> Result<StoreWriteGuard<'_>, StoreError> {
         let writers = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
@@ -527,8 +545,8 @@ fn require_store(dir: &Path) -> Result<(), StoreError> {
     if found { Ok(()) } else { Err(StoreError::NotFound { dir: dir.to_owned() }) }
 }
 
-/// Checks that the disk accepts writes: writes and syncs the number of bytes that opening a
-/// database may need.
+/// Checks that the disk accepts writes: writes and syncs a file as large as the files that opening
+/// a database may write.
 fn check_disk_writable(path: &Path) -> Result<(), StoreError> {
     const PROBE_BYTES: usize = 4 << 20;
     let mut file = own_file::create(path)?;

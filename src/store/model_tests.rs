@@ -1,5 +1,5 @@
-//! Model tests: random sequences of store operations, with restarts and crashes, compared with
-//! plain maps.
+//! Model tests: execute random sequences of store operations, restarts and crashes, and compare the
+//! store with a reference model that consists of plain maps.
 
 use super::testing::{copy_files, named_event};
 use super::*;
@@ -12,25 +12,29 @@ use std::ops::ControlFlow;
 /// An operation on the store.
 #[derive(Debug, Clone)]
 enum ModelTestOp {
-    /// Commits requests of events: user, item, and an optional number of the event id.
+    /// Commits requests. Each event consists of a user, an item, and optionally the number in its
+    /// event id.
     Commit(Vec<Vec<(u8, u8, Option<u8>)>>),
-    /// Stores the item names. If true, prepares a shutdown, which also stores the event ids.
+    /// Stores the item names. `true` prepares a shutdown, which also stores the event ids.
     PersistIndexes(bool),
-    /// Stores session records of users, with the size of the hidden state.
+    /// Stores session records. Each consists of a user and the size of the hidden state.
     Put(Vec<(u8, u16)>),
-    /// Removes users without entries among the last entries.
+    /// Removes the session records that contain none of the journal's last entries; the argument is
+    /// the number of these entries.
     RemoveStale(u8),
-    /// Quarantines an entry, for the learner if true.
+    /// Quarantines an entry: `true` for the learner, `false` for the session.
     Quarantine(prop::sample::Index, bool),
-    /// Writes a checkpoint of an offset, with the size of the payload.
+    /// Writes a checkpoint at an offset of the journal; the second argument is the size of the
+    /// payload.
     Checkpoint(prop::sample::Index, u16),
-    /// Drops the head of the journal, at most up to an offset.
+    /// Drops journal records that lie before an offset.
     Drop(prop::sample::Index),
     /// Compacts the database.
     Compact,
     /// Starts a compaction and then cancels it.
     CancelCompaction,
-    /// Writes a backup, as a file if true, restores it and continues there.
+    /// Writes a backup (`true`: a file, `false`: a directory), restores it, and continues with the
+    /// restored store.
     Restore(bool),
     /// Reopens the database through [`Store::reopen`].
     Reopen,
@@ -60,7 +64,7 @@ fn arbitrary_operations() -> impl Strategy<Value = Vec<ModelTestOp>> {
     proptest::collection::vec(operation, 1..24)
 }
 
-/// Derived state, which becomes durable only with a later commit or sync.
+/// The derived state of a store. Writes to it become durable only with a later commit or sync.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct DerivedState {
     sessions: BTreeMap<String, SessionRecord>,
@@ -112,7 +116,7 @@ struct ReferenceStore {
     ids: VecDeque<(Offset, String)>,
     /// The derived state that a crash certainly preserves.
     durable: DerivedState,
-    /// Later writes to the derived state. A crash preserves a prefix of these writes.
+    /// Later writes to the derived state, oldest first. A crash may lose the latest of them.
     pending: Vec<DerivedStateChange>,
     quarantined: BTreeMap<(Offset, QuarantineReader), String>,
     checkpoints: BTreeMap<Offset, Vec<u8>>,
@@ -158,8 +162,8 @@ struct StoreAndReference {
     copies: usize,
 }
 
-/// Creates a temporary directory, in memory if possible. These tests cannot observe a sync, and
-/// syncs to a disk would take most of their time.
+/// Creates a temporary directory, in memory if possible. These tests cannot observe whether data
+/// was synced, and syncs to a disk would take most of their time.
 fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -267,8 +271,8 @@ impl StoreAndReference {
                 self.model.checkpoints = newest(checkpoints).chain(newest(later)).collect();
             }
             ModelTestOp::Drop(index) => {
-                // The floor must not exceed the watermark of the item names, because a start needs
-                // the later entries.
+                // A start reads the entries after the watermark of the item names, so only earlier
+                // entries may be dropped.
                 let floor = self.offset_at(index).min(self.model.derived_state().items_through);
                 let first_offset = self.store.journal().drop_before(floor).unwrap();
                 assert!(
@@ -285,7 +289,8 @@ impl StoreAndReference {
                 self.model.mark_synced();
             }
             ModelTestOp::CancelCompaction => {
-                // A small store may be copied before `observe` is called.
+                // A small store may be copied completely before `observe` is called for the first
+                // time. The compaction then succeeds.
                 if self.store.compact(&mut |_, _| ControlFlow::Break(())).unwrap().is_some() {
                     self.model.mark_synced();
                 }
@@ -318,7 +323,8 @@ impl StoreAndReference {
                 return closed;
             }
             ModelTestOp::Crash => {
-                // A copy of the files equals the state after a crash.
+                // A crash leaves the files as they are now, so a copy of the files stands for the
+                // state after a crash.
                 let files = temp_dir();
                 copy_files(&self.data, files.path());
                 let data = files.path().to_owned();
@@ -370,7 +376,8 @@ impl StoreAndReference {
         }
     }
 
-    /// A crash preserves a prefix of the unsynced writes, without gaps.
+    /// Finds out how many of the unsynced writes survived a crash. A crash may lose the latest
+    /// writes, but no write between two surviving ones.
     fn match_surviving_writes(&mut self) {
         let found = DerivedState::read_from_store(&self.store);
         let mut expected = self.model.durable.clone();

@@ -1,5 +1,5 @@
-//! Opens the store's own files and refuses symbolic links in their place, so that a write never
-//! reaches a file outside the data directory.
+//! Opens the store's own files. Refuses to open a symbolic link, so that a write never reaches a
+//! file outside the data directory.
 
 use super::StoreError;
 use std::fs::{File, OpenOptions};

@@ -1,5 +1,5 @@
-//! The pretrained state from which learning started. The file `origin` contains the state. The
-//! database records the file's header, so a missing or replaced file is detected.
+//! The pretrained state from which learning started. It is in the file `origin`. The database
+//! contains a copy of the file's header, by which a missing or replaced file is detected.
 
 use super::checkpoints::read_header;
 use super::envelope::{self, ChecksummedEnvelope};
@@ -57,8 +57,9 @@ impl Store {
         Ok(self.sync(Durability::PowerLoss)?)
     }
 
-    /// Records the file in the database, if the file exists and is not recorded yet. Earlier
-    /// versions did not record the file, and a process may have died between the two writes.
+    /// Copies the file's header to the database, if the file exists and the database has no copy
+    /// yet. The copy may be missing because an earlier version, which stored no copy, wrote the
+    /// file, or because a process died between the two writes.
     pub(super) fn record_existing_pretrained(&self) -> Result<(), StoreError> {
         if self.recorded_pretrained()?.is_none() && open_checkpoint(&self.pretrained_path()).is_ok() {
             self.record_pretrained()?;
@@ -74,7 +75,7 @@ impl Store {
         engine.insert(&engine.db, keys::PRETRAINED_KEY, envelope.seal(keys::PRETRAINED_KEY))
     }
 
-    /// The recorded header of the file. The header contains the checksum.
+    /// The copy of the file's header, which contains the file's checksum.
     fn recorded_pretrained(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let engine = self.engine()?;
         let Some(value) = engine.get(&engine.db, keys::PRETRAINED_KEY)? else { return Ok(None) };

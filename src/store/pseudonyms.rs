@@ -1,13 +1,13 @@
-//! Checks that the configured pseudonym secret is the secret with which the data directory was
-//! written.
+//! Checks that the configured pseudonym secret is the one with which the stored pseudonyms were
+//! made.
 
 use super::{Durability, Store, StoreError, envelope, keys};
 use crate::domain::Entry;
 
 impl Store {
     /// Compares the fingerprint of the configured secret (`None` without a secret) with the store's
-    /// fingerprint. A store without users records the fingerprint. A store with users rejects
-    /// another secret, because each user would get a second pseudonym.
+    /// fingerprint. If the store contains no users yet, records the fingerprint. If it contains
+    /// users, a different secret is an error, because each user would get a second pseudonym.
     ///
     /// # Errors
     /// [`StoreError::NotPseudonymised`], [`StoreError::MissingSecret`] or
@@ -23,7 +23,7 @@ impl Store {
             (None, Some(_)) if self.contains_users()? => Err(StoreError::NotPseudonymised { dir: dir() }),
             (None, Some(configured)) => {
                 self.set_secret_fingerprint(&configured)?;
-                // The fingerprint becomes durable before the store contains the first user id.
+                // The fingerprint must be durable before the store contains the first user id.
                 self.sync(Durability::PowerLoss)
             }
         }

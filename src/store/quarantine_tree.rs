@@ -26,7 +26,7 @@ pub struct QuarantinedEntry {
     pub offset: Offset,
     /// The reader that skips the entry.
     pub reader: QuarantineReader,
-    /// The error of the reader.
+    /// The error with which the reader failed.
     pub reason: String,
 }
 
@@ -41,7 +41,8 @@ impl QuarantineTree {
         Self { store }
     }
 
-    /// Durably quarantines an entry, and replaces an earlier record of the same entry and reader.
+    /// Durably quarantines an entry for a reader. If the entry is already quarantined for this
+    /// reader, replaces the reason.
     ///
     /// # Errors
     /// Any I/O or database error.

@@ -1,8 +1,8 @@
 //! Restoring a backup.
 //!
-//! A restore unpacks the backup into a staging folder in the data directory, verifies the data
-//! there, and moves the files into place, the store last. So a data directory with a staging folder
-//! and without a store belongs to an interrupted restore. No daemon starts on this directory, and
+//! A restore unpacks the backup into a staging folder in the data directory and verifies the data
+//! there. It then moves the files into place, the folder `store` last. So if a data directory has a
+//! staging folder but no store, a restore was interrupted. No daemon starts on this directory, and
 //! the next restore replaces its content.
 
 use super::archive::{BACKUP_PARTS, copy_data_dir, unpack_archive};
@@ -15,8 +15,8 @@ const STAGE_PREFIX: &str = "restore.unfinished-";
 
 /// Restores a backup (a file or a directory) into the data directory `dir`. The directory must be
 /// absent or empty, or contain only leftovers of an interrupted restore. The call holds the lock of
-/// the directory. Calls `check` with the unpacked store before it moves files into place. If
-/// `check` fails, the call restores nothing.
+/// the directory. The call passes the unpacked store to `check` before it moves files into place.
+/// If `check` fails, nothing is restored.
 ///
 /// # Errors
 /// [`StoreError::AlreadyExists`] if `dir` is not empty. [`StoreError::InvalidBackup`] or
@@ -32,7 +32,7 @@ pub fn restore<T, E: From<StoreError>>(
     std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
     let restored = restore_into(backup, dir, options, check);
     if restored.is_err() && created {
-        // Best effort: if the new directory remains, it contains only the lock file.
+        // Errors are ignored: at worst, a new directory remains that contains only the lock file.
         let _ = std::fs::remove_file(dir.join("lock"));
         let _ = std::fs::remove_dir(dir);
     }
@@ -65,7 +65,7 @@ fn restore_into<T, E: From<StoreError>>(
     store.check_journal_end()?;
     let checked = check(&store)?;
     store.close()?;
-    // The store is moved last, because a directory without a store counts as an unfinished restore.
+    // The store is moved last. Until then, the directory counts as an unfinished restore.
     for part in BACKUP_PARTS.iter().rev() {
         let (from, to) = (stage.path().join(part), dir.join(part));
         if from.exists() {
@@ -97,7 +97,7 @@ fn is_unfinished_restore(dir: &Path, content: &[PathBuf]) -> Result<bool, StoreE
 fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
     let content = list_directory(dir)?;
     let unfinished = is_unfinished_restore(dir, &content)?;
-    // Two files do not count: the folder `lost+found` at the root of a file system, and the lock
+    // Two names are ignored: `lost+found`, a folder at the root of a file system, and the lock
     // file.
     let is_ignored = |path: &PathBuf| path.ends_with("lost+found") || path.ends_with("lock");
     let is_leftover =
@@ -116,8 +116,8 @@ fn remove_leftovers_of_killed_restore(dir: &Path) -> Result<(), StoreError> {
     if !is_unfinished_restore(dir, &content)? {
         return Ok(());
     }
-    // The staging folders are removed last, because they mark the directory as an interrupted
-    // restore.
+    // The staging folders are removed last. Until then, they mark the directory as that of an
+    // interrupted restore.
     let (stages, parts): (Vec<_>, Vec<_>) = content.iter().partition(|path| is_restore_stage(path));
     for path in parts.iter().filter(|path| BACKUP_PARTS.iter().any(|part| path.ends_with(part))).chain(&stages) {
         let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };

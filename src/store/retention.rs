@@ -1,23 +1,24 @@
-//! Retention of the journal: removes the oldest entries after all derived state contains them.
+//! Retention of the journal: removes the oldest entries, which all derived state contains.
 
 use super::{Checkpoints, Store, StoreError};
 use crate::domain::{Offset, Timestamp};
 
-/// The minimum part of the journal to keep. Retention removes an entry only if both rules allow it.
+/// Which part of the journal must be kept. Retention removes an entry only if both rules allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalRetention {
-    /// Minimum number of last entries to keep.
+    /// At least this many of the journal's last entries are kept.
     pub entries: u64,
-    /// Period in milliseconds, counted back from the last entry's timestamp. Retention keeps the
-    /// first entry within the period and all later entries.
+    /// A period in milliseconds that ends at the last entry's timestamp. The first entry in this
+    /// period and all later entries are kept.
     pub period_ms: Option<i64>,
 }
 
 impl Store {
-    /// Removes entries that neither `keep` nor derived state needs. The session records, the item
-    /// names and the oldest of the `checkpoints` must contain a removed entry. The entry must also
-    /// lie before `learned`, because the checkpoints may belong to a later run under other
-    /// settings. Returns the new first offset of the journal.
+    /// Removes entries that neither `keep` nor derived state needs. An entry is removed only if the
+    /// session records, the item names and the oldest of the `checkpoints` contain it. The entry
+    /// must also lie before `learned`, the learner's offset: the checkpoints may come from a run
+    /// under other settings that was ahead of the learner. Returns the new first offset of the
+    /// journal.
     ///
     /// # Errors
     /// Any read or write error.
@@ -34,8 +35,8 @@ impl Store {
         journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_offset_within_period(period, floor))?)
     }
 
-    /// Returns the first offset before `floor` whose entry is within the period, or `floor` if
-    /// there is none. Each call reads only entries that retention then removes.
+    /// Returns the offset of the first entry within the period, but at most `floor`. The call reads
+    /// only entries that are then removed, and one more.
     fn first_offset_within_period(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
         let Some((_, last)) = journal.read_entries(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };

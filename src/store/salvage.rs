@@ -11,9 +11,9 @@ const ENTRIES_PER_RECORD: usize = 1024;
 
 impl Store {
     /// Appends the journal's readable entries to the empty journal of a copy, and makes them
-    /// durable. Unreadable entries before readable entries become tombstones, so that the readable
-    /// entries keep their offsets. Unreadable entries at the end are omitted. Returns the offsets
-    /// of the lost entries.
+    /// durable. Unreadable entries become tombstones if readable entries follow, so that the
+    /// readable entries keep their offsets. Unreadable entries at the end are omitted. Returns the
+    /// offsets of the unreadable entries.
     ///
     /// # Errors
     /// Any error of writing the copy. Damage to the original journal is no error.
@@ -54,8 +54,9 @@ impl Store {
         Ok(lost)
     }
 
-    /// Copies the stored merges and consents of lost journal entries. Derived state still contains
-    /// them, and a withdrawn consent must stay withdrawn.
+    /// Copies the aliases and consents that lost journal entries set. The journal no longer
+    /// contains these merges and consent changes, but the store's derived state does. For example,
+    /// a withdrawn consent must stay withdrawn.
     ///
     /// # Errors
     /// Any error of writing the copy. Derived state that cannot be read is skipped.
@@ -79,9 +80,9 @@ fn append_batch(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Returns the offset of the first readable record from `from` up to `last`. The function skips
-/// unreadable pages: it doubles its steps until it finds a readable record, and a binary search
-/// then finds the first readable record.
+/// Returns the offset of the first readable record from `from` up to `last`. To skip unreadable
+/// pages, the function advances from `from` in steps of doubling length until it reaches a readable
+/// record. A binary search then finds the first readable record.
 pub(super) fn find_readable_record(journal: &sled::Tree, path: &Path, from: Offset, last: Offset) -> Option<Offset> {
     let find = |from: Offset| {
         journal_records::find_record_from(journal, path, from).map(|found| found.filter(|first| *first <= last))

@@ -1,5 +1,5 @@
-//! Scrubs the journal: reads it in small steps while the store is in use, to find damage before the
-//! entries are needed.
+//! Scrubs the journal: reads it in small steps while the store is in use. So damage is found before
+//! the damaged entries are needed.
 
 use super::journal_records::JournalRecords;
 use super::salvage::find_readable_record;
@@ -28,7 +28,7 @@ pub struct JournalScrubber {
 /// Progress and findings of a scrub.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// The end of the part of the journal that the current pass has read.
+    /// The offset up to which the current pass has read the journal.
     pub next: Offset,
     /// The first offset of the journal.
     pub first: Offset,
@@ -36,7 +36,8 @@ pub struct ScrubReport {
     pub end: Offset,
     /// The number of complete passes.
     pub passes: u64,
-    /// The offset ranges of damaged entries that the last complete pass and the current pass found.
+    /// The offset ranges of damaged entries that either the last complete pass or the current pass
+    /// found.
     pub damaged: Vec<Range<Offset>>,
 }
 
@@ -51,7 +52,8 @@ impl JournalScrubber {
     /// next call begins another pass.
     ///
     /// # Errors
-    /// [`StoreError::NeedsReopen`] if the store is closed. Damage is not an error of this call.
+    /// [`StoreError::NeedsReopen`] if the store is closed. Damage is reported in the result, not as
+    /// an error.
     pub fn read_step(&mut self, entries: u64) -> Result<ScrubReport, StoreError> {
         let engine = self.store.engine()?;
         let (first, end) = (engine.first_offset.load(Ordering::Acquire), engine.journal_end());
@@ -129,7 +131,7 @@ mod tests {
         let report = scrubber.read_step(5).unwrap();
         assert_eq!((report.damaged.as_slice(), report.next), (std::slice::from_ref(&(8..10)), 12));
         assert_eq!(scrubber.read_step(20).unwrap().damaged, std::slice::from_ref(&(8..10)));
-        // The report contains the damage until a complete pass finds the entries readable again.
+        // The report contains the damage until a complete pass no longer finds it.
         assert_eq!(scrubber.read_step(4).unwrap().damaged, std::slice::from_ref(&(8..10)));
         flip_bit(&store.engine().unwrap().journal, &key, 100);
         let report = scrubber.read_step(20).unwrap();

@@ -4,13 +4,13 @@ use super::envelope::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{EventKind, EventKinds, KindRule};
 
-/// The settings on which a user's sequence depends. If these settings change, the stored sequences
+/// The settings on which the stored user sequences depend. If these settings change, the sequences
 /// must be computed again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRules {
     /// The idle gap after which an event starts a new session, in milliseconds.
     pub idle_gap_ms: i64,
-    /// The names of the kinds in the order of their ids, with their default values.
+    /// The name and the default value of each kind of event, in the order of the kinds' ids.
     pub kinds: Vec<(String, f32)>,
 }
 
@@ -22,7 +22,7 @@ impl SessionRules {
         Self { idle_gap_ms, kinds: kinds.names().map(|name| (name.to_owned(), value(name))).collect() }
     }
 
-    /// Returns the kinds of event with which the journal must be replayed.
+    /// The kinds of event in the form that a replay of the journal needs.
     #[must_use]
     pub fn event_kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::default();
@@ -34,8 +34,8 @@ impl SessionRules {
 }
 
 impl Store {
-    /// The rules of the stored sequences; `None` if an earlier version, which did not record the
-    /// rules, last used the store.
+    /// The rules of the stored sequences; `None` if the store was last used by an earlier version,
+    /// which did not record the rules.
     ///
     /// # Errors
     /// Any database error.

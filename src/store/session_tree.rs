@@ -14,7 +14,7 @@ pub struct SessionRecord {
     /// The first journal offset that the record does not contain. A replay skips earlier entries
     /// for this user.
     pub applied_through: Offset,
-    /// The behaviour sequence.
+    /// The user's sequence of steps.
     pub sequence: UserSequence,
     /// The encoded hidden state of the network; opaque to the store.
     pub hidden_state: Vec<u8>,
@@ -44,10 +44,11 @@ impl SessionTree {
         engine.get(&engine.sessions, &key)?.map(|value| decode_record(&key, &value)).transpose()
     }
 
-    /// Stores records, then the watermark `through`. The stored records then contain all journal
-    /// entries before `through`. If a record is empty, the call removes it instead. The writes
-    /// become durable with the next commit or [`Store::sync`]. Until then, a restart finds the
-    /// older records and their watermark.
+    /// Stores `records`, and then raises the watermark to `through`. All stored records must then
+    /// contain every journal entry before `through`. A record without content is not stored; an
+    /// older record of the user is removed. The writes become durable with the next commit or
+    /// [`Store::sync`]. If the daemon restarts before that, it may find the older records and their
+    /// watermark.
     ///
     /// # Errors
     /// [`StoreError::Codec`] if a record cannot be encoded, or any I/O error. The watermark is then
@@ -62,7 +63,8 @@ impl SessionTree {
     }
 
     /// Like [`SessionTree::put`], but fails if the store was reopened since [`Store::generation`]
-    /// was `opening`. The watermark relies on earlier writes, which a reopening may have lost.
+    /// returned `opening`. The new watermark is only correct if earlier writes still exist, and a
+    /// reopening may have lost them.
     ///
     /// # Errors
     /// [`StoreError::Reopened`] if the store was reopened. In this case the call writes nothing.
@@ -94,8 +96,8 @@ impl SessionTree {
     }
 
     /// Like [`SessionTree::put_if_generation`], but does not change the watermark. The records may
-    /// contain journal entries after the watermark. A restart delivers these entries again, and
-    /// skips those that a record contains.
+    /// contain journal entries after the watermark. After a restart, these entries are delivered
+    /// again, and the sessions whose records contain them skip them.
     ///
     /// # Errors
     /// As [`SessionTree::put_if_generation`].
@@ -120,9 +122,10 @@ impl SessionTree {
         users.into_iter().try_for_each(|user| engine.remove(&engine.sessions, &keys::user_key(user)))
     }
 
-    /// Removes the records that contain no entry from `before` on. Examines up to `most` records
-    /// after the user `after`, in byte order of the ids. Returns the last examined user, from which
-    /// the next call continues; `None` at the end.
+    /// Removes the records of users who have no entry at or after the offset `before`. Examines up
+    /// to `most` records, in byte order of the user ids, starting after the user `after`. Returns
+    /// the last examined user, after whom the next call continues; `None` if no records remain to
+    /// examine.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged record, or any I/O error.
@@ -148,8 +151,8 @@ impl SessionTree {
         Ok(last)
     }
 
-    /// Returns up to `most` records after the user `after`, in byte order of the ids. The record is
-    /// `None` if it is damaged.
+    /// Returns up to `most` records, in byte order of the user ids, starting after the user
+    /// `after`. A damaged record is returned as `None`.
     ///
     /// # Errors
     /// Any database error.
@@ -189,7 +192,7 @@ impl SessionTree {
         Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USER_KEY_PREFIX), engine.path()).count())
     }
 
-    /// Iterates over all records, in byte order of the ids.
+    /// Iterates over all records, in byte order of the user ids.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator yields an error
@@ -200,7 +203,7 @@ impl SessionTree {
         self.iter_prefix("")
     }
 
-    /// Iterates over the records of users whose id starts with `prefix`, in byte order of the ids.
+    /// Iterates over the records of users whose id starts with `prefix`, in byte order.
     ///
     /// # Errors
     /// As [`SessionTree::iter`].
@@ -234,8 +237,8 @@ fn write_records<'r>(
 
 fn write_record(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
     let key = keys::user_key(user);
-    // An erasure leaves an empty record. The record is removed, because its key would still contain
-    // the user id.
+    // An erasure leaves a record without content. Such a record is removed, because its key would
+    // still contain the user id.
     if record.sequence.steps.is_empty() && record.hidden_state.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
@@ -321,7 +324,8 @@ mod tests {
         let ann = sample_record(1, 3, 64);
         store.sessions().put([("ann", &ann)], 0).unwrap();
         store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
-        // A copy of the files equals the state after a crash.
+        // A crash leaves the files as they are now, so a copy of the files stands for the state
+        // after a crash.
         let copy = super::super::testing::copy_directory(dir.path());
         let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
         assert_eq!(found.sessions().get("ann").unwrap(), Some(ann));

@@ -2,9 +2,9 @@
 //!
 //! The database is in the directory `store`. A replacement database is in `store.N`, where N is a
 //! number. An open database refers to its files by path, so its directory cannot be renamed. A
-//! database in `store.N` is active if it contains the file `whole`. If several databases are
-//! active, the database with the highest number counts. The next start renames the active database
-//! to `store` and removes all other databases.
+//! database in `store.N` is active if it contains the file `whole`. If several databases contain
+//! this file, only the one with the highest number is active. The next start renames the active
+//! database to `store` and removes all other databases.
 
 use super::committer::event_id_file;
 use super::end_marker::EndMarker;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-/// Directory name of the database after a start.
+/// Name of the database's directory after every start.
 const DATABASE_DIR: &str = "store";
 /// Name of the file that activates a replacement database.
 const ACTIVATION_FILE: &str = "whole";
@@ -25,7 +25,7 @@ fn database_number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(DATABASE_DIR)?.strip_prefix('.')?.parse().ok()
 }
 
-/// Lists the databases `store.N` of a data directory, whether or not they are active.
+/// Lists all databases `store.N` of a data directory, active or not.
 fn list_numbered_databases(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listed: Result<Vec<_>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     Ok(listed
@@ -35,7 +35,8 @@ fn list_numbered_databases(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
         .collect())
 }
 
-/// Returns the path of the active database of a data directory. The path need not exist.
+/// Returns the path of the active database of a data directory. If there is no database yet, the
+/// path does not exist.
 ///
 /// # Errors
 /// Any I/O error.
@@ -47,8 +48,8 @@ pub(super) fn active_database_path(dir: &Path) -> Result<PathBuf, StoreError> {
     Ok(active.unwrap_or_else(|| dir.join(DATABASE_DIR)))
 }
 
-/// Returns the path for a new database that will replace the database in `path`. Removes a leftover
-/// directory at the returned path.
+/// Returns the path for a new database that will replace the database in `path`. If a directory is
+/// left over at the returned path, removes it.
 ///
 /// # Errors
 /// Any I/O error.
@@ -62,7 +63,7 @@ pub(super) fn prepare_next_database_path(dir: &Path, path: &Path) -> Result<Path
 /// be complete and synced.
 ///
 /// # Errors
-/// Any I/O error. After an error, it is unknown which of the two databases the next start finds.
+/// Any I/O error. After an error, it is unknown which of the two databases the next start uses.
 pub(super) fn activate_database(dir: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(dir)?;
     let marker = path.join(ACTIVATION_FILE);
@@ -71,7 +72,7 @@ pub(super) fn activate_database(dir: &Path, path: &Path) -> Result<(), StoreErro
 }
 
 /// Renames the active database to `store` and removes all others. No process may have the data
-/// directory open. The caller must repeat an interrupted call.
+/// directory open. If the call is interrupted, it must be repeated before the store is opened.
 ///
 /// # Errors
 /// Any I/O error.
@@ -89,7 +90,7 @@ pub(super) fn finish_switchover(dir: &Path) -> Result<(), StoreError> {
     sync_directory(dir)
 }
 
-/// Waits until an unused database is closed, and removes it.
+/// Waits until a database that is no longer used has released its files, and removes it.
 ///
 /// # Errors
 /// Any I/O error; a timeout if the database stays open.
@@ -103,13 +104,14 @@ pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
 
 impl Store {
     /// Replaces this store's database by the database of `stage`, and removes the old database. No
-    /// reader may be open. All clones of the store use the new database. If the process dies, one
-    /// of the two databases remains complete. The recorded end of the journal becomes the new
-    /// journal's end, and the file of event ids is removed. Other files of the data directory stay.
+    /// reader may be open. All clones of the store use the new database. If the process dies during
+    /// the call, one of the two databases remains and is complete. The call also sets the recorded
+    /// end to the end of the new journal, and removes the file of event ids. Other files of the
+    /// data directory stay.
     ///
     /// # Errors
-    /// Any I/O error. After an error, the store may be closed. Opening it again finds one of the
-    /// two databases.
+    /// Any I/O error. After an error, the store may be closed. The next opening then uses one of
+    /// the two databases.
     pub fn replace_with(&self, stage: Self) -> Result<(), StoreError> {
         let shared = &self.shared;
         let (staged, end) = (stage.engine()?.path().to_owned(), stage.journal().next_offset()?);
@@ -120,8 +122,9 @@ impl Store {
         *engine = None;
         wait_until_closed(&path)?;
         event_id_file::remove_event_id_file(&shared.dir)?;
-        // If the process dies after this step, the recorded end may be lower than the old journal's
-        // end. This is harmless.
+        // If the process dies after this step, the recorded end may be lower than the end of the
+        // old journal, which remains in use. This is harmless, because only a recorded end that is
+        // too high is an error.
         EndMarker::open(&shared.dir)?.advance_to(end);
         let new = prepare_next_database_path(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;

@@ -7,7 +7,7 @@ use crate::domain::{
 use proptest::prelude::*;
 use std::path::Path;
 
-/// Creates an event whose fields all derive from a number.
+/// Creates an event; all its fields are made from `number`.
 pub(super) fn event(number: u64) -> Entry {
     named_event(
         Some(format!("event-{number}")),
@@ -30,7 +30,7 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
     })
 }
 
-/// Any entry, occasionally larger than a page of the database.
+/// A strategy for arbitrary entries. Some are larger than a page of the database.
 pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(EventKind::View), Just(EventKind::Purchase), ".{0,8}".prop_map(EventKind::Custom)];
     let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
@@ -98,7 +98,7 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
     prop_oneof![8 => event, 2 => impression, 2 => change, 1 => model_change, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Tombstone)]
 }
 
-/// A sequence of entries.
+/// A strategy for lists of arbitrary entries.
 pub(super) fn any_entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
     proptest::collection::vec(any_entry(), count)
 }

@@ -61,7 +61,7 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     assert!(matches!(store.sessions().put([], 1), Err(StoreError::NeedsReopen { .. })));
     assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
     assert_eq!(store.journal().read_entries(0, 9).unwrap().len(), 1);
-    // If the disk rejects writes, the database stays open.
+    // If the disk rejects writes, the reopening fails and the database stays open.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
     let ann = SessionRecord {
         applied_through: 1,
@@ -75,8 +75,8 @@ fn a_failed_store_is_read_only_until_it_is_reopened() {
     assert_eq!(store.generation().unwrap(), 0);
     store.reopen().unwrap();
     assert!(!store.has_failed());
-    // A writer that relies on writes before the reopening gets an error, because these writes may
-    // be lost.
+    // A writer may rely on writes that it made before the reopening. These may be lost, so it gets
+    // an error.
     assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
     assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().watermark().unwrap()), (None, 0));
     put(store.generation().unwrap()).unwrap();

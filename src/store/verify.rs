@@ -10,19 +10,19 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// One damage in the store.
+/// One finding of a verification: a damaged part of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DamageFinding {
-    /// The location: a part of the store, and the damaged key or file in this part.
+    /// Where the damage is: a part of the store, and the damaged key or file in this part.
     #[serde(rename = "place")]
     pub location: String,
-    /// The reason: a description of the damage, and the check that found it.
+    /// What is damaged, and which check found it.
     pub reason: String,
-    /// The remedy.
+    /// What the operator can do.
     pub remedy: DamageRemedy,
 }
 
-/// What the operator can do about a damage.
+/// What the operator can do about damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DamageRemedy {
@@ -34,8 +34,8 @@ pub enum DamageRemedy {
     Rebuild,
     /// The file is unused and can be deleted.
     Delete,
-    /// The settings of this verification may differ from the daemon's settings, which would explain
-    /// the finding.
+    /// Perhaps nothing is damaged: the finding may have arisen because the settings of this
+    /// verification differ from the daemon's.
     Settings,
     /// The file of API keys is damaged: restore the file, or create new keys.
     Keys,
@@ -67,8 +67,8 @@ impl DamageRemedy {
 }
 
 impl DamageFinding {
-    /// Whether data is lost or wrong. A finding that other settings or the next event resolve is
-    /// not serious.
+    /// Whether data is lost or wrong. A finding is not serious if other settings may explain it, or
+    /// if the next event repairs it.
     #[must_use]
     pub fn is_serious(&self) -> bool {
         !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::SelfRepairing)
@@ -113,12 +113,12 @@ pub struct StoreCounts {
 pub struct VerificationReport {
     /// Numbers of verified records, and of verified entries by kind.
     pub counts: StoreCounts,
-    /// All damages. Damages of the journal come first.
+    /// All findings. Those about the journal come first.
     pub damages: Vec<DamageFinding>,
 }
 
 impl VerificationReport {
-    /// Adds a damage.
+    /// Adds a finding.
     pub fn add_finding(&mut self, location: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
         self.damages.push(DamageFinding { location: location.into(), reason: reason.to_string(), remedy });
     }
@@ -135,7 +135,8 @@ impl VerificationReport {
 struct JournalItems {
     /// All items of the journal, by number.
     all: ItemDictionary,
-    /// Number of items before the watermark of the stored names.
+    /// Number of items that occur before the watermark of the stored names. The store must contain
+    /// at least their names.
     due: usize,
     /// Whether the whole journal was readable.
     is_complete: bool,
@@ -143,9 +144,9 @@ struct JournalItems {
 
 impl Store {
     /// Verifies the whole store. `first_names` are the items of the pretrained state, which precede
-    /// the items of the journal. `observe` receives the number of entries verified so far. Returns
-    /// the findings, and the items with their numbers in the journal. The verification reports
-    /// damage as a finding and continues.
+    /// the items of the journal. `observe` receives the number of entries verified so far. If it
+    /// finds damage, the verification adds a finding and continues. Returns the findings, and the
+    /// items with their numbers in the journal.
     #[must_use]
     pub fn verify(
         &self,
@@ -165,8 +166,7 @@ impl Store {
             0
         });
         let first_offset = engine.first_offset.load(Ordering::Acquire);
-        // If entries were removed or became tombstones, only the stored names contain the items of
-        // these entries.
+        // If entries were removed or became tombstones, their items occur only in the stored names.
         let erased = self.erasures().erased_users().and_then(|done| {
             Ok(!done.is_empty()
                 || !self.erasures().in_progress()?.is_empty()
@@ -184,7 +184,8 @@ impl Store {
         if let Err(error) = self.pretrained_state() {
             findings.add_finding("origin", error, DamageRemedy::Backup);
         }
-        // A damaged journal would yield other item numbers.
+        // The item numbers depend on the order of all entries, so those from a damaged journal
+        // would be wrong.
         let journal_items =
             JournalItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
         check_end_marker(&engine, end, &mut findings);
@@ -201,8 +202,8 @@ impl Store {
         let (checkpoints, restore_points) = (self.checkpoints_read_only(), self.restore_points_read_only());
         findings.counts.checkpoints =
             check_checkpoints("checkpoints", &checkpoints, end, DamageRemedy::Delete, &mut findings);
-        // A replay of the journal through a rollback may need a restore point, so deleting the
-        // damaged file is not a sufficient remedy.
+        // If the journal contains a rollback entry, its replay may need the restore point. Deleting
+        // a damaged restore-point file is therefore not enough.
         check_checkpoints("restore-points", &restore_points, end, DamageRemedy::Rebuild, &mut findings);
         if let Err(error) = self.aliases().load() {
             findings.add_finding("links", error, DamageRemedy::Rebuild);
@@ -348,7 +349,8 @@ fn check_items(engine: &Engine, journal_items: &JournalItems, findings: &mut Ver
                 DamageRemedy::Rebuild,
             );
         }
-        // Names in the journal are unique, so an item with an equal name must have an equal number.
+        // Item names are unique, so the stored number of each name must equal its number in the
+        // journal.
         let other = (first..).zip(&names).find(|(number, name)| journal_items.all.get(name) != Some(*number));
         if let Some((number, name)) = other.filter(|_| journal_items.is_complete) {
             let in_journal =
@@ -435,8 +437,8 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
     }
 }
 
-/// Checks the files of a folder of checkpoints. `remedy` is the remedy for damaged files. Returns
-/// their number.
+/// Checks the files in a folder of checkpoints or restore points. Findings about damaged files get
+/// the remedy `remedy`. Returns the number of files.
 fn check_checkpoints(
     name: &str,
     checkpoints: &Checkpoints,

@@ -27,18 +27,18 @@ use ureq::Agent;
 use super::{SPAN_TARGET, SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// Largest number of spans that wait for export, including spans being sent. Further spans are
-/// dropped.
+/// Largest number of spans that wait for export, including the spans that are being sent. If this
+/// number is reached, new spans are dropped.
 const MAX_QUEUED_SPANS: usize = 2048;
 /// Largest number of spans per export request.
 const MAX_SPANS_PER_BATCH: usize = 512;
-/// Longest time that a span waits for a batch to fill.
+/// A batch that is not full is sent after this time.
 const MAX_BATCH_DELAY: Duration = Duration::from_secs(5);
 /// Time limit of one export request, including retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for exporting the remaining spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// Largest response body of the collector, in bytes. A successful response is nearly empty.
+/// Largest response of the collector that is read, in bytes. A successful response is nearly empty.
 const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
 /// Exports spans to a collector until it is stopped.
@@ -49,9 +49,9 @@ pub struct TelemetryExporter {
 
 impl TelemetryExporter {
     /// Starts exporting the spans that [`Self::layer`] collects, to `{endpoint}/v1/traces`.
-    /// `sample` is the exported share of the traces that start in this process. For a trace that a
-    /// caller started, the caller's sampling decision applies. `outcomes` counts the spans by
-    /// outcome.
+    /// `sample` is the share of traces to export, among those that start in this process. If a
+    /// caller started the trace, the caller has decided whether it is exported. `outcomes` counts
+    /// sent, failed and dropped spans.
     ///
     /// The environment variable `OTEL_EXPORTER_OTLP_HEADERS` adds request headers, such as an API
     /// key. `OTEL_RESOURCE_ATTRIBUTES` adds resource attributes to the service's name and version.
@@ -95,7 +95,8 @@ impl TelemetryExporter {
     pub fn layer(&self) -> SpanLayer {
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("sequor"))
-            // `tracing` determines parent spans, and no code reads OpenTelemetry's current context.
+            // OpenTelemetry's current context is not needed, because `tracing` determines the
+            // parent of each span.
             .with_context_activation(false)
             .with_tracked_inactivity(false)
             .with_location(false)
@@ -108,7 +109,7 @@ impl TelemetryExporter {
             .boxed()
     }
 
-    /// Exports the remaining spans, within a time limit, and stops.
+    /// Exports the remaining spans, for at most a few seconds, and stops.
     pub fn stop(self) {
         if let Err(error) = self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the last spans were not exported");
@@ -127,7 +128,8 @@ pub fn set_remote_parent(span: &Span, traceparent: &str) {
     }
 }
 
-/// The value of the `traceparent` header, which is the only header that the exporter reads.
+/// The value of a `traceparent` header. The type provides no other header to the code that reads
+/// trace contexts.
 struct TraceParentHeader<'a>(&'a str);
 
 impl Extractor for TraceParentHeader<'_> {
@@ -221,7 +223,7 @@ impl SpanExporter for CountingSpanExporter {
 #[derive(Debug)]
 struct OtlpHttpClient {
     agent: Agent,
-    /// Whether the last request failed, so that a failure is logged once.
+    /// Whether the last request failed. Of several failures in a row, only the first is logged.
     failing: AtomicBool,
 }
 

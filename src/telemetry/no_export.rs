@@ -6,7 +6,7 @@ use tracing::Span;
 use super::{SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// Stub of the exporter for a build without the feature `otel`. The type has no values.
+/// Stands for the exporter in a build without the feature `otel`. No value of this type can exist.
 #[derive(Debug)]
 pub enum DisabledExporter {}
 

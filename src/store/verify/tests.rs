@@ -32,7 +32,7 @@ fn write_checkpoint_at(store: &Store, offset: Offset) {
     store.checkpoints(9).unwrap().write::<StoreError>(offset, write).unwrap();
 }
 
-/// Returns the only damage of a store.
+/// Verifies a store in which exactly one thing is damaged, and returns the finding.
 fn only_damage(store: &Store) -> DamageFinding {
     let mut damages = store.verify(&[], &mut |_| {}).0.damages;
     assert_eq!(damages.len(), 1, "{damages:?}");
@@ -114,7 +114,7 @@ fn item_names_must_match_the_journal() {
     flip_bit(&tree, &0_u32.to_be_bytes(), 9);
     let damages = store.verify(&[], &mut |_| {}).0.damages;
     assert!(damages[0].location == "items, from number 0" && damages[0].remedy == DamageRemedy::Rebuild, "{damages:?}");
-    // The stored names are valid, but in another order than in the journal.
+    // The stored names are undamaged, but have another order than in the journal.
     let other = ItemDictionary::default();
     other.intern("item-1");
     for number in 0..11 {
