@@ -237,8 +237,8 @@ impl CommitterActor {
                 self.metrics.commit_batch_events.record(committed.entries.len() as f64);
                 self.metrics.journal_offset.set(self.core.next_offset() as f64);
                 self.metrics.record_commit(self.core.next_offset());
-                // If the delivery panics, the shards read the missing entries from the journal as
-                // soon as the next delivery shows the gap.
+                // If the delivery panics, shards miss entries. At the next delivery, they notice
+                // the gap and read these entries from the journal.
                 let metrics = Arc::clone(&self.metrics);
                 let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver_to_shards(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {

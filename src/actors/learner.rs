@@ -49,7 +49,7 @@ pub struct LearnerActor {
     /// The offset of the last published snapshot.
     learned: watch::Sender<Offset>,
     published_at: Instant,
-    /// The offset of the newest snapshot that a reader has asked for.
+    /// The largest offset for which a reader has asked for a snapshot.
     wanted_offset: Offset,
     /// Whether an entry that can change an answer was applied since the last snapshot.
     has_visible_change: bool,

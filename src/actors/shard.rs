@@ -240,7 +240,7 @@ pub struct DeliverEntries {
     pub events: Vec<(String, SessionUpdate)>,
     /// Every entry before this offset was delivered earlier.
     pub from: Offset,
-    /// With this message, every entry before this offset is delivered.
+    /// After this message, every entry before this offset is delivered.
     pub through: Offset,
     /// The admission permits of the entries. They are released after all sessions have applied
     /// their entries.

@@ -24,7 +24,8 @@ pub struct StoredStateHistory {
 }
 
 impl StoredStateHistory {
-    /// Creates the state history of a learner with these settings on `store`.
+    /// Creates the history of the states that a learner with the given settings had at earlier
+    /// offsets of the journal in `store`.
     #[must_use]
     pub fn new(store: Store, dictionary: Arc<ItemDictionary>, settings: LearnerConfig) -> Self {
         Self { store, dictionary, settings }

@@ -146,8 +146,8 @@ impl AliasWriter {
     }
 }
 
-/// The alias changes of a batch of entries that is not committed yet. Ids resolve by the table of
-/// aliases together with these changes.
+/// The alias changes of a batch of entries that is not committed yet. Within the batch, an id
+/// resolves by both the table of aliases and these changes.
 #[derive(Debug)]
 pub struct AliasBatch<'l> {
     aliases: &'l UserAliases,

@@ -122,8 +122,8 @@ fn consent_changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Co
     }
 }
 
-/// The consent changes of a batch of entries that is not committed yet. Entries are checked against
-/// the table of consents together with these changes.
+/// The consent changes of a batch of entries that is not committed yet. Within the batch, entries
+/// are checked against both the table of consents and these changes.
 #[derive(Debug)]
 pub struct ConsentBatch<'k> {
     writer: &'k ConsentWriter,

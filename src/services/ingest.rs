@@ -47,7 +47,8 @@ pub struct EventOutcomeCounts {
 /// durable.
 ///
 /// # Errors
-/// [`RequestError`] if `when_full` says so, or if the journal does not accept writes.
+/// [`RequestError`] if the journal does not accept writes. With [`FullQueuePolicy::Fail`], also if
+/// there is no capacity for the entries.
 pub async fn ingest(
     handle: &IngestHandle,
     entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,

@@ -40,11 +40,11 @@ pub struct CachedRanking {
     pub request: Arc<RecommendationRequest>,
     /// The candidates that are ranked so far, best first.
     pub ranking: Arc<[Candidate]>,
-    /// Whether the ranking cannot be extended any further.
+    /// Whether no further item can be added to the ranking.
     pub is_complete: bool,
     /// The position in the ranking where the page starts.
     pub page_start: usize,
-    /// The number of candidates that the page covers.
+    /// The number of candidates on the page, including those that the page omits.
     pub page_len: usize,
     /// The version of the weights that produced the ranking.
     pub weights_version: u64,

@@ -1,6 +1,6 @@
-//! The stored aliases of merged users. The store derives them from the journal, so a restart need
-//! not read the whole journal. An alias stays stored even after retention has removed the merge's
-//! journal entry.
+//! The stored aliases of merged users. They are derived from the journal, and stored so that a
+//! restart need not read the whole journal. An alias stays stored even after retention has removed
+//! the merge's journal entry.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;

@@ -176,7 +176,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] if `dir` exists, or any error of reading this store or writing
-    /// the other.
+    /// the copy.
     pub fn create_copy(&self, dir: &Path) -> Result<Self, StoreError> {
         match std::fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -205,7 +205,7 @@ impl Store {
     /// copy's journal.
     ///
     /// # Errors
-    /// Any error of reading this store or writing the other.
+    /// Any error of reading this store or writing the copy.
     pub fn copy_quarantine(&self, copy: &Self, map_offset: impl Fn(Offset) -> Offset) -> Result<(), StoreError> {
         let mut all = self
             .quarantine()
@@ -282,7 +282,8 @@ fn is_archive(path: &Path) -> bool {
 }
 
 /// Returns the file name extension of `path` if the extension belongs to an archive format that
-/// backups do not support. Users would mistake a backup directory of such a name for an archive.
+/// backups do not support. If a backup directory had such a name, users would mistake it for an
+/// archive.
 fn other_archive_format(path: &Path) -> Option<String> {
     const OTHER_EXTENSIONS: [&str; 14] =
         ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];

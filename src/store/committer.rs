@@ -200,7 +200,7 @@ impl Committer {
         self.commit_with_watcher(requests, &mut |sync| sync())
     }
 
-    /// Like [`Committer::commit`]. `watch` runs the sync of the journal.
+    /// Like [`Committer::commit`], but calls `watch` to run the journal's sync.
     ///
     /// # Errors
     /// As [`Committer::commit`].
@@ -395,7 +395,7 @@ fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Resul
 /// New aliases, and the offsets of removed aliases.
 type UnstoredAliases = (Vec<UserAlias>, Vec<Offset>);
 
-/// Applies alias changes and records them as unstored.
+/// Applies alias changes to the table, and adds them to the changes that are not stored yet.
 fn apply_aliases(alias_writer: &mut AliasWriter, unstored_aliases: &mut UnstoredAliases, changes: Vec<AliasChange>) {
     unstored_aliases.0.extend(
         changes

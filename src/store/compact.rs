@@ -48,7 +48,7 @@ const FREE_BYTES_PER_LIVE_BYTE: u64 = 3;
 impl Store {
     /// Size of all keys and values in bytes, which is a lower bound on the size of the database's
     /// files. The first call after opening the database reads all pairs to count them. Writers
-    /// continue meanwhile, so the count may include some of their writes twice.
+    /// continue during the count, so it may include some of their writes twice.
     ///
     /// # Errors
     /// Any read error.
@@ -82,10 +82,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::InsufficientDiskSpace`] if the disk has too little free space,
-    /// [`StoreError::Reopened`] if the store was reopened meanwhile, or any read or write error.
-    /// After an error the store is unchanged, with one exception: if the final switch to the new
-    /// database fails, it is unknown which database is active. The store then rejects writes until
-    /// [`Store::reopen`].
+    /// [`StoreError::Reopened`] if the store was reopened during the call, or any read or write
+    /// error. After an error the store is unchanged, with one exception: if the final switch to the
+    /// new database fails, it is unknown which database is active. The store then rejects writes
+    /// until [`Store::reopen`].
     pub fn compact(
         &self,
         observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
@@ -248,7 +248,7 @@ impl DatabaseCopier<'_> {
     }
 }
 
-/// Returns the number of bytes of all keys and values, and counts them if no count exists.
+/// Returns the number of bytes of all keys and values. Counts them if they were not counted before.
 fn count_live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     if engine.write_tracker.live_bytes().is_none() {
         let (grown, mut bytes) = (engine.write_tracker.grown_bytes(), 0);

@@ -1,6 +1,6 @@
-//! The stored consents of users. The store derives them from the journal, so a restart need not
-//! read the whole journal. A consent stays stored even after retention has removed its journal
-//! entry.
+//! The stored consents of users. They are derived from the journal, and stored so that a restart
+//! need not read the whole journal. A consent stays stored even after retention has removed its
+//! journal entry.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;

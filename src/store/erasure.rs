@@ -107,7 +107,7 @@ impl Store {
     /// offset of the copy.
     ///
     /// # Errors
-    /// Any error of reading this journal or writing the other.
+    /// Any error of reading this journal or writing the copy.
     pub fn copy_without_tombstones(&self, copy: &Self, shift: &mut OffsetShift, to: Offset) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(ENTRIES_PER_RECORD);
         let mut entries = self.journal().entries(shift.next.max(self.journal().first_offset()?))?.peekable();

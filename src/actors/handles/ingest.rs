@@ -147,7 +147,7 @@ impl IngestHandle {
     }
 
     /// Drops the entries that consent does not allow. The committer checks the consent again,
-    /// because a consent change may be committed meanwhile.
+    /// because a consent change may be committed in the meantime.
     #[must_use]
     pub fn apply_consent(&self, entries: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
         let mut consented = ConsentedEntries::default();

@@ -36,16 +36,16 @@ impl InspectionHandle {
         self.recommender.session_record(user).await
     }
 
-    /// Ranks items for a session and returns every stage. The call takes about as long as ten
-    /// recommendations, on the calling thread.
+    /// Ranks items for a session, and returns the result of every stage of the ranking. The call
+    /// takes about as long as ten recommendations, on the calling thread.
     #[must_use]
     pub fn inspect_ranking(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
         let RecommenderHandle { published, catalog, learner_config, .. } = &self.recommender;
         inspect(&published.load(), &catalog.load(), &record.sequence, &learner_config.sequence, request)
     }
 
-    /// The live sessions of users whose id starts with `prefix`, most recent first, with the time
-    /// since their last event in whole seconds.
+    /// The live sessions of users whose id starts with `prefix`, each with the time since its last
+    /// use, in whole seconds. The most recently used sessions come first.
     ///
     /// # Errors
     /// [`RequestError::ActorStopped`] if a shard is not running.

@@ -131,8 +131,8 @@ impl LoadController {
 mod tests {
     use super::*;
 
-    /// Runs the controller against a learner that applies `capacity << halvings` entries per
-    /// interval. Returns the largest lag, the last lag and the last number of halvings.
+    /// Runs the controller with a simulated learner, which applies `capacity << halvings` entries
+    /// per interval. Returns the largest lag, the last lag and the last number of halvings.
     fn simulate_load(arrivals: &[u64], capacity: u64, max_halvings: u8) -> (u64, u64, u8) {
         let (mut controller, mut delivered, mut learned, mut halvings) = (LoadController::default(), 0, 0, 0);
         let (mut pending, mut largest): (Vec<(Offset, u8)>, u64) = (Vec::new(), 0);

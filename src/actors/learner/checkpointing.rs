@@ -21,8 +21,8 @@ pub struct CheckpointPolicy {
     /// Which part of the journal must be kept when its oldest entries are removed after a
     /// checkpoint; `None` keeps the whole journal.
     pub journal_retention: Option<JournalRetention>,
-    /// Ratio of the database files' size to their live data above which the database is compacted
-    /// after a checkpoint; 0 disables compaction.
+    /// If the database's files are larger than this multiple of their live data, the database is
+    /// compacted after a checkpoint; 0 disables compaction.
     pub compact_ratio: f64,
     /// A user's session record is removed if at least this many journal entries follow the user's
     /// last entry.

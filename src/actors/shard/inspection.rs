@@ -10,7 +10,7 @@ use crate::actors::session::{GetRecordForInspection, SessionRecordReply};
 
 impl ShardActor {
     /// Sends the record of a live or stored session. The call starts no session actor, and does not
-    /// prolong the time for which the session stays in memory.
+    /// prolong the session's stay in memory.
     fn send_session_view(&self, GetSessionView { user, reply }: GetSessionView) {
         match self.active_sessions.get(&user) {
             Some(active) => {

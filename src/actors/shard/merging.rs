@@ -140,7 +140,8 @@ impl ShardActor {
                             context.sequence_params.idle_gap_ms,
                         );
                         // A flush stores this user's record and then removes the other user's
-                        // record. So the result is complete only if no flush happened meanwhile.
+                        // record. So the result is complete only if no such flush happened between
+                        // the reads of the two records.
                         is_consistent =
                             from.is_some() || context.flush_progress.shard_watermark(shard) == flushed_through;
                     }
@@ -163,8 +164,8 @@ impl ShardActor {
         let sessions = self.context.store.sessions();
         let removed_through = sessions.watermark().and_then(|through| {
             for (offset, user) in self.merged_users.iter().filter(|(offset, _)| *offset < through) {
-                // A record with entries after the merge belongs to a new user with the same id,
-                // because the merged user was erased meanwhile.
+                // A record that contains entries after the merge belongs to a new user with the
+                // same id: the merged user was erased in the meantime.
                 if !matches!(sessions.get(user), Ok(Some(record)) if record.applied_through > *offset) {
                     sessions.remove([user.as_str()])?;
                 }
