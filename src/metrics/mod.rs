@@ -263,16 +263,17 @@ declare_metrics! {
     /// Connections closed because the client took no part of a response within
     /// `server.write_timeout`.
     "sequor_stalled_connections_total" Unit::Count stalled_connections: Counter,
-    /// Failed reloads of a changed key file or certificate. The previous one stays in force.
+    /// Failed reloads of a changed key file or certificate. The previous keys or certificate stay
+    /// in use.
     "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
     /// Trace spans for the collector at `telemetry.endpoint`, by outcome.
     "sequor_spans_total" Unit::Count spans: LabeledMetric<SpanOutcome, Counter>,
     /// 1 while /readyz succeeds: learning works, the journal accepts writes, and the daemon is not
     /// draining.
     "sequor_ready" Unit::None ready: Gauge,
-    /// Events accepted and not yet acknowledged.
+    /// Admitted entries that their sessions have not applied yet.
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
-    /// Largest number of events in flight. Beyond this number, requests get 503.
+    /// Limit of `sequor_in_flight_events`. Requests that would exceed it get 503.
     "sequor_in_flight_events_limit" Unit::Count in_flight_events_limit: Gauge,
     /// Entries in a queue.
     "sequor_queue_depth" Unit::Count queue_depth: LabeledMetric<QueueName, Gauge>,
@@ -286,7 +287,7 @@ declare_metrics! {
     "sequor_live_sessions_limit" Unit::Count live_sessions_limit: Gauge,
     /// Open recommendation streams.
     "sequor_streams" Unit::Count streams: Gauge,
-    /// Largest number of open recommendation streams. Beyond this number, requests get 503.
+    /// Largest number of open recommendation streams. Further requests for a stream get 503.
     "sequor_streams_limit" Unit::Count streams_limit: Gauge,
     /// Events applied to sessions.
     "sequor_session_events_total" Unit::Count session_events: Counter,
@@ -348,7 +349,8 @@ declare_metrics! {
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// Journal offset of the last checkpoint.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
-    /// Configured number of journal entries between checkpoints; 0: checkpoints only at shutdown.
+    /// Configured number of journal entries between checkpoints; 0 means checkpoints only at
+    /// shutdown.
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
@@ -358,9 +360,10 @@ declare_metrics! {
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the published snapshot does not include.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
-    /// Learner lag at and above which event requests get 503.
+    /// If the learner lags by at least this many entries, requests with events get 503.
     "sequor_learner_lag_limit_entries" Unit::Count learner_lag_limit_entries: Gauge,
-    /// Share of events that are tested and trained on; below 1 while learning cannot keep up.
+    /// Share of events on which the model is evaluated and trained; below 1 if learning cannot keep
+    /// up.
     "sequor_training_share" Unit::Ratio training_share: Gauge,
     /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
     /// the snapshot includes all commits.
@@ -417,15 +420,17 @@ declare_metrics! {
 
     /// Items shown to users, by candidate source.
     "sequor_shown_items_total" Unit::Count shown_items: LabeledMetric<SourceName, Counter>,
-    /// Clicks attributed to an impression within the credit window, by candidate source.
+    /// Clicks attributed to an impression at most `learning.credit_window_ms` earlier, by candidate
+    /// source.
     "sequor_credited_choices_total" Unit::Count credited_choices: LabeledMetric<SourceName, Counter>,
     /// Items shown to users, by position in the list.
     "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: LabeledMetric<ListPosition, Counter>,
-    /// Clicks attributed to an impression within the credit window, by position in the list.
+    /// Clicks attributed to an impression at most `learning.credit_window_ms` earlier, by position
+    /// in the list.
     "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
     // Live quality (prequential): each event is evaluated before the model trains on it.
-    /// Target events that were evaluated. Only users with an earlier event are evaluated.
+    /// Target events on which the model was evaluated. A user's first event is not evaluated.
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
     /// Evaluated events whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
