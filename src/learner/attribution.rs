@@ -1,4 +1,5 @@
-//! Click attribution: credits a target event to the impression that displayed its item.
+//! Click attribution: if an item was displayed to a user and the user's target event (view,
+//! purchase, …) names it soon afterwards, the display counts as clicked.
 
 use crate::domain::{ItemIx, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,14 +7,15 @@ use serde::{Deserialize, Serialize};
 /// Labels of the position buckets: ranges of list positions, counted from 1.
 pub const POSITION_BUCKETS: [&str; 4] = ["1", "2-3", "4-10", "11+"];
 
-/// Counts of displayed and clicked items, by source and position bucket.
+/// Counts of displayed and clicked items, by the source that generated the item and by its position
+/// bucket in the list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClickThrough {
     /// Number of displayed items, indexed in the order of [`SourceName::ALL`], then of
     /// [`POSITION_BUCKETS`].
     pub displayed: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
-    /// Number of displayed items that were clicked within the attribution window, indexed like
-    /// `displayed`.
+    /// Number of displayed items whose display was followed by a target event on the item within
+    /// the attribution window. Indexed like `displayed`.
     pub clicked: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
 }
 
@@ -71,8 +73,8 @@ impl RecentImpressions {
         self.displayed_items.retain(|impression| impression.at >= before);
     }
 
-    /// Attributes a target event on `item` to the latest display of the item within `window_ms`
-    /// before `at`. A display is credited with at most one event.
+    /// Counts a click for the latest display of `item` in the `window_ms` milliseconds before `at`,
+    /// the time of a target event on the item. Each display counts at most one click.
     pub fn attribute_click(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
         let matches = |impression: &ImpressionSlot| {
             impression.item == item && (0..=window_ms).contains(&at.saturating_sub(impression.at))

@@ -1,4 +1,5 @@
-//! Background jobs whose results are applied at fixed offsets.
+//! Background jobs. The learner applies the result of a job at a journal offset that is fixed in
+//! advance, however long the job takes.
 
 /// A background job: a closure that owns its inputs and returns its result.
 pub type BackgroundJob<T> = Box<dyn FnOnce() -> T + Send>;

@@ -25,7 +25,7 @@ pub struct ClusteringSchedule {
     is_running: bool,
     /// The offset from which the learner uses the result of the pending clustering.
     apply_at: Option<Offset>,
-    /// Whether a clustering was requested, which starts at the next offset.
+    /// Whether a clustering was requested. A requested clustering starts at the next offset.
     is_requested: bool,
 }
 
@@ -41,8 +41,8 @@ impl ClusteringSchedule {
         self.is_requested = true;
     }
 
-    /// Puts the result of a clustering into use, and starts a clustering, if either is due at
-    /// offset `next`.
+    /// Does the work that is due at offset `next`: puts the result of the last clustering into use,
+    /// starts the next clustering, or both.
     pub fn start_or_apply_due_clustering(
         &mut self,
         next: Offset,
@@ -67,8 +67,8 @@ impl ClusteringSchedule {
         }
     }
 
-    /// Waits for the pending clustering to end. Does not put its result into use before it is due.
-    /// If the clustering fails, the current clusters stay in use.
+    /// Waits for the pending clustering to end and keeps its result until the offset at which the
+    /// learner uses it. If the clustering fails, the current clusters stay in use.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
         if std::mem::take(&mut self.is_running) {
             match background.take_result() {

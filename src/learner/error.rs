@@ -22,7 +22,7 @@ pub enum LearnerError {
     /// A training job in the background ended without a result.
     #[error("the training that began after entry {begun} returned no result")]
     BackgroundJobLost {
-        /// The last entry before the training boundary at which the lost training began.
+        /// Offset of the last entry before the lost training began.
         begun: Offset,
     },
     /// A rollback failed, because the state at an earlier offset cannot be reconstructed.

@@ -10,9 +10,10 @@ use super::sequence_state::{SequenceParams, SequenceState};
 /// The explanation of one recommended item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// The evidence for the item from each source, in the order of [`SourceName::ALL`]. The
-    /// evidence is the largest share of the item in an evidence column of the source, in (0, 1].
-    /// The list is empty for a popular item that fills up the list without being ranked.
+    /// The evidence for the item from each source, in the order of [`SourceName::ALL`]. An item's
+    /// share in an evidence column is its weight divided by the column's total weight. The evidence
+    /// from a source is the item's largest share in a column of that source, in (0, 1]. The list is
+    /// empty for a popular item that was added unranked because the ranked candidates were too few.
     pub sources: Vec<(SourceName, f32)>,
     /// The event of the session that improved the rank of the item the most; `None` if no event
     /// improved it.
@@ -32,12 +33,12 @@ pub struct EventInfluence {
     pub rank_without: Option<usize>,
 }
 
-/// Number of latest session events whose influence is measured. The candidates are scored once
-/// without each of these events.
+/// Number of latest session events whose influence is measured. For each of these events, the
+/// candidates are scored again without it.
 const MAX_OMITTED_EVENTS: usize = 10;
 
-/// Explains items that are among the last scored candidates in the workspace. The call overwrites
-/// these candidates.
+/// Explains items that are among the last scored candidates in the workspace. To measure influence,
+/// scores candidates again, so the workspace then holds other candidates.
 pub(super) fn explain(
     scorer: &Scorer<'_>,
     items: &[Candidate],

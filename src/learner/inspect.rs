@@ -1,4 +1,4 @@
-//! Recommendations with the intermediate results of every stage, for the admin pages.
+//! Recommends items and reports the intermediate results of every stage, for the admin pages.
 
 use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName, UserSequence};
@@ -19,12 +19,12 @@ pub struct RankingInspection {
     /// the memory m, the last input x, and the query o. The logit of an item is the product of its
     /// embedding and o.
     pub hidden: Vec<(String, Vec<f32>)>,
-    /// Number of candidates that the sources generated, before truncation.
+    /// Number of candidates that the sources generated, before the set was cut to the best ones.
     pub generated: usize,
     /// Number of candidates that the ranker scored.
     pub retained: usize,
-    /// The best candidates of each source by the evidence of that source alone, with their final
-    /// ranks.
+    /// For each source, its best candidates by its own evidence alone, with the ranks that the
+    /// ranker gave them.
     pub sources: Vec<(SourceName, Vec<InspectedPosition>)>,
     /// The best ranked candidates, with the inputs of the ranker.
     pub ranking: Vec<InspectedCandidate>,
@@ -39,8 +39,8 @@ pub struct InspectedPosition {
     pub item: ItemIx,
     /// The share of the item in the primary evidence column of the source, in [0, 1].
     pub share: f32,
-    /// The rank of the item among all candidates, 1 for the best; `None` if the item was truncated
-    /// before ranking.
+    /// The rank of the item among all ranked candidates, 1 for the best; `None` if the item was
+    /// dropped before ranking because the sources generated too many candidates.
     pub rank: Option<usize>,
 }
 

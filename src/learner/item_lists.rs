@@ -10,15 +10,16 @@ use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
-/// Maximum number of newest items that are scanned if the precomputed lists are too short. The
+/// If the precomputed lists are too short, at most this many of the newest items are scanned. The
 /// limit bounds the response time.
 const MAX_SCANNED_ITEMS: usize = 1 << 16;
 
-/// Maximum number of items in each of the evidence lists that the similarity combines.
+/// Maximum length of each of the three lists that [`similar_items`] combines.
 const MAX_ITEMS_PER_EVIDENCE_LIST: usize = 200;
 
 /// Calls `next` with each eligible item and its popularity, the most popular item first, until
-/// `next` returns `false`. Skips the items in `visited_items` and adds the visited items.
+/// `next` returns `false`. Skips the items in `visited_items`, and adds every item that it passes
+/// to `next`.
 pub(super) fn visit_popular_items(
     snapshot: &ModelSnapshot,
     rules: &EligibilityRules<'_>,
@@ -130,7 +131,8 @@ pub fn similar_items(
 }
 
 /// Returns the items whose embeddings have the largest cosine with the embedding of `item`, best
-/// first, with the squared cosine. Considers only items with large dot products.
+/// first, with the squared cosine. Only the items with the largest inner products with the
+/// embedding are compared.
 fn nearest_items_by_embedding(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
     let Some(embedding) = weights.embedding(item) else { return Vec::new() };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();

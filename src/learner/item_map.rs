@@ -7,8 +7,8 @@ use crate::domain::ItemIx;
 
 use super::snapshot::ModelSnapshot;
 
-/// Clusters and the most popular items, projected to the two principal components of their
-/// embeddings.
+/// The item map: positions of the clusters and of the most popular items, projected to the first
+/// two principal components of the embeddings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemMap {
     /// Clusters, the largest first.

@@ -19,8 +19,8 @@ pub struct HealthAverages {
 
 impl HealthAverages {
     /// Adds one value to both averages. An average is the plain mean until it has as many values as
-    /// its span. Before it enters the long-term average, a value is capped at `cap` times that
-    /// average, so that outliers raise it only slowly.
+    /// its span; from then on it is an exponential moving average. A value enters the long-term
+    /// average capped at `cap` times that average, so that outliers raise the average only slowly.
     fn add_value(&mut self, value: f64, short_span: f64, long_span: f64, cap: f64) {
         self.count += 1;
         let plain = 1.0 / self.count as f64;
@@ -44,14 +44,15 @@ pub struct HealthMark {
     pub offset: Offset,
     /// Averages of the reciprocal rank of the target item at cutoff 20 (MRR@20).
     pub quality: HealthAverages,
-    /// Averages of the mean loss of a training, in nats.
+    /// Averages, over trainings, of a training's mean loss in nats.
     pub loss: HealthAverages,
-    /// Short-term average share of mini-batches whose loss or gradient was not finite.
+    /// Short-term average of the share of mini-batches whose loss or gradient was not finite.
     #[serde(rename = "wasted")]
     pub non_finite_share: f64,
 }
 
-/// Tracks ranking quality and loss, and records a mark every 500 journal entries.
+/// Tracks ranking quality and loss. Every 500 journal entries it records a mark: a copy of the
+/// current averages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelHealth {
     now: HealthMark,
@@ -61,13 +62,14 @@ pub struct ModelHealth {
 }
 
 impl ModelHealth {
-    /// Spans of the short-term averages: number of tests for the quality, number of trainings for
-    /// the loss.
+    /// Spans of the short-term averages: a number of tests for the quality, then a number of
+    /// trainings for the loss.
     pub const SHORT_TERM_SPANS: (f64, f64) = (1_000.0, 10.0);
-    /// Spans of the long-term averages: number of tests for the quality, number of trainings for
-    /// the loss.
+    /// Spans of the long-term averages: a number of tests for the quality, then a number of
+    /// trainings for the loss.
     const LONG_TERM_SPANS: (f64, f64) = (20_000.0, 1_000.0);
-    /// Cap of a loss value in the long-term average, as a multiple of that average.
+    /// Before a loss value enters the long-term average, it is capped at this multiple of the
+    /// average.
     const MAX_LOSS_TO_LONG_TERM_RATIO: f64 = 3.0;
     /// Number of journal entries between two marks.
     const ENTRIES_PER_MARK: u64 = 500;
@@ -82,7 +84,8 @@ impl ModelHealth {
         self.now.quality.add_value(reciprocal_rank, Self::SHORT_TERM_SPANS.0, Self::LONG_TERM_SPANS.0, f64::INFINITY);
     }
 
-    /// Records the trainings since the last call. `all` are the totals of all trainings.
+    /// Adds the loss of the trainings since the last call. `all` holds the totals of all trainings
+    /// so far.
     pub fn record_training(&mut self, all: &TrainingReport) {
         let earlier = std::mem::replace(&mut self.trained, *all);
         let (batches, skipped) = (all.batches - earlier.batches, all.skipped - earlier.skipped);
@@ -100,7 +103,8 @@ impl ModelHealth {
         }
     }
 
-    /// Sets the offset to that of the next entry, and adds a mark if one is due.
+    /// Sets the offset of the next entry to `next`, and records a mark if 500 entries have passed
+    /// since the last mark.
     pub fn advance_to(&mut self, next: Offset) {
         self.now.offset = next;
         if next.is_multiple_of(Self::ENTRIES_PER_MARK) {
@@ -120,7 +124,7 @@ impl ModelHealth {
         self.marks.retain(|mark| mark.offset <= to);
     }
 
-    /// The model health at the next entry.
+    /// The current model health.
     #[must_use]
     pub fn current(&self) -> &HealthMark {
         &self.now

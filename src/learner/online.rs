@@ -24,9 +24,8 @@ use super::state_history::StateHistory;
 use super::training::{OnlineTraining, TrainingOutcome};
 use monitoring::MonitoredCounters;
 
-/// Whether an offset is in a sample of one in `every` offsets; if `every` is 0, the sample is
-/// empty. The function hashes the offset, so that a periodic pattern in the traffic does not bias
-/// the sample.
+/// Whether an offset belongs to the sample of one in `every` offsets. If `every` is 0, no offset
+/// does. The offset is hashed, so that a periodic pattern in the traffic does not bias the sample.
 fn is_sampled(offset: Offset, every: u64) -> bool {
     let mixed = offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     every > 0 && (mixed ^ mixed >> 32).is_multiple_of(every)
@@ -51,15 +50,16 @@ pub struct Learner {
     training: Box<dyn BackgroundJobs<TrainingOutcome>>,
     clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
     state_history: Box<dyn StateHistory>,
-    /// The last entry before the boundary at which the pending training began.
+    /// Offset of the last entry before the pending training began.
     training_begun_after: Offset,
     monitoring: MonitoredCounters,
     workspace: ScoringWorkspace,
 }
 
 impl Learner {
-    /// Creates a learner. The learner continues from `state`, the state of a checkpoint, or starts
-    /// at `first`, the first entry of the journal, optionally with a pretrained network.
+    /// Creates a learner. If `state` (read from a checkpoint) is given, the learner continues from
+    /// it. Otherwise it starts at `first`, the first entry of the journal, optionally with a
+    /// pretrained network.
     ///
     /// A state that was learned under other settings is discarded. If the journal no longer
     /// contains its first entries (`first > 0`), the catalog and the vocabulary of that state are
@@ -134,8 +134,8 @@ impl Learner {
         self.run_boundary_work(true)
     }
 
-    /// Skips an entry that cannot be applied. If a training boundary follows the entry, no training
-    /// begins there.
+    /// Skips an entry that cannot be applied. If the entry is the last one before a training
+    /// boundary, no training begins at that boundary.
     ///
     /// # Errors
     /// As [`Learner::apply`].
@@ -166,7 +166,8 @@ impl Learner {
         Ok(&self.state)
     }
 
-    /// A user's sequence and hidden state; `None` for an unknown user.
+    /// The sequence state of a user: the latest steps and the network's hidden state. `None` for an
+    /// unknown user.
     #[must_use]
     pub fn sequence_state(&self, user: &str) -> Option<&SequenceState> {
         self.state.users.get(user).map(|user| &user.state)
@@ -183,8 +184,8 @@ impl Learner {
         &self.state.health
     }
 
-    /// Creates an immutable snapshot of the model. The snapshot shares all unchanged data with the
-    /// learner.
+    /// Creates an immutable snapshot of the model. The snapshot shares its data with the learner;
+    /// the learner copies a part before it changes that part.
     #[must_use]
     pub fn snapshot(&self) -> ModelSnapshot {
         let state = &self.state;
@@ -220,7 +221,8 @@ impl Learner {
     }
 
     /// Applies a catalog change. Adds a new item to the candidate sources and the network. The
-    /// initial embedding of a new item is the mean of those of the items that share its attributes.
+    /// initial embedding of a new item is the mean of the embeddings of the items that share its
+    /// attributes.
     fn apply_item_change(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let LearnerState { item_count: items, catalog, vocabulary, sources, training, .. } = &mut self.state;
@@ -266,7 +268,8 @@ impl Learner {
         Some((step, step.target_item(kinds)))
     }
 
-    /// Adds the test of event `number` to the metrics. `rank` is the rank of its target item.
+    /// Adds the test of event number `number` to the metrics. `rank` is the rank of the event's
+    /// target item.
     fn record_test(&mut self, number: u64, rank: Option<usize>) {
         let state = &mut self.state;
         state.total.record_rank(rank);
@@ -279,9 +282,9 @@ impl Learner {
     }
 
     /// Does the work that is due at the next offset. At a training boundary (every
-    /// `learning.interval` entries), puts the weights of the previous training into use, and begins
-    /// the next training if `may_begin` is set. Clusterings are scheduled in the same way, with a
-    /// longer lag.
+    /// `learning.interval` entries), puts the weights of the training that began at the previous
+    /// boundary into use. Then begins the next training, if `may_begin` is true. Also does the
+    /// clustering work that is due.
     fn run_boundary_work(&mut self, may_begin: bool) -> Result<(), LearnerError> {
         let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } =
             &mut self.state;

@@ -5,8 +5,8 @@ use crate::nn::{NetworkSettings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A network that was trained before the first entry of the journal. The items of the network have
-/// the first item numbers, in order.
+/// A network that was trained offline, before the learner's first journal entry. Its items get the
+/// first item numbers: the item at index n of its name list has number n.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainedNetwork {
     names: Vec<Arc<str>>,
@@ -16,7 +16,8 @@ pub struct PretrainedNetwork {
 
 impl PretrainedNetwork {
     /// Creates a pretrained network from a trainer, its item names by number and its event kinds.
-    /// Sets the learning rate back to that of the network settings.
+    /// Resets the learning rate, which decays during offline training, to the rate in the network
+    /// settings.
     #[must_use]
     pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {
         trainer.set_learning_rate(trainer.settings().learning_rate);
@@ -36,7 +37,7 @@ impl PretrainedNetwork {
     }
 
     /// Whether a learner with these network settings and event kinds can start with this network.
-    /// The event kinds must match only if they are an input of the network.
+    /// The event kinds must match only if the network uses the kind of an event as an input.
     #[must_use]
     pub fn matches_settings(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
         self.network_settings() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))

@@ -13,7 +13,7 @@ use super::training_window::training_window;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayHistory {
     sessions: VecDeque<Vec<Step>>,
-    /// The number of the session at the front.
+    /// Number of the oldest session that is kept.
     first: u64,
     max_sessions: usize,
 }
@@ -25,8 +25,8 @@ impl ReplayHistory {
         Self { sessions: VecDeque::new(), first: 0, max_sessions }
     }
 
-    /// Adds session number `session`, which must be the next number. Drops the oldest session if
-    /// the history is full.
+    /// Adds an empty session with number `session`, which must be the next number. Drops the oldest
+    /// session if the history is full.
     pub fn begin_session(&mut self, session: u64) {
         if self.sessions.len() >= self.max_sessions {
             self.sessions.pop_front();
@@ -81,8 +81,8 @@ impl ReplayHistory {
         if session_count == 0 {
             return None;
         }
-        // Draw the age by the inverse transform of the exponential distribution. The distribution
-        // is truncated at the oldest session, so that every draw selects a session.
+        // Draw the age by inverse transform sampling from an exponential distribution. The
+        // distribution is truncated at the oldest session, so that every draw selects a session.
         let oldest = 1.0 - 0.5_f64.powf(session_count as f64 / half_life);
         let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let age = -(1.0 - uniform * oldest).log2() * half_life;

@@ -1,4 +1,5 @@
-//! The rules of the watchdog: when it rolls the model back, and to which earlier state.
+//! The rules of the watchdog: when it rolls the model back to an earlier state, and to which one;
+//! and when it pauses and resumes learning.
 
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset};
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,12 @@ pub struct SafetySettings {
     /// triggers if half of the mini-batches have a loss or gradient that is not finite. 0 or
     /// 1.1..=100; 0 disables the rule.
     pub loss_rise: f64,
-    /// Number of tests before the quality rule applies. The loss rule applies after a hundredth as
+    /// The quality rule applies after this many tests. The loss rule applies after a hundredth as
     /// many trainings. 100..=1,000,000.
     pub warm_up: u64,
-    /// Smallest training share to which the load control may go while learning cannot keep up: the
-    /// share of events that are tested and trained on. 0.015625..=1.
+    /// Lower limit of the training share, which is the share of events that are tested and trained
+    /// on. If learning cannot keep up, the load control reduces the training share down to this
+    /// limit. 0.015625..=1.
     pub training_share_min: f64,
 }
 
@@ -68,7 +70,8 @@ impl SafetySettings {
         }
     }
 
-    /// Maximum number of halvings of the training share, given its minimum.
+    /// How many times the load control may halve the training share without going below the
+    /// minimum.
     #[must_use]
     pub fn max_halvings(&self) -> u8 {
         (0..=ModelOperation::MAX_HALVINGS)
@@ -77,8 +80,8 @@ impl SafetySettings {
             .unwrap_or(0)
     }
 
-    /// Returns the cause of the rule that the model health violates, if any. `tolerance` multiplies
-    /// the thresholds; a smaller value makes the rules stricter.
+    /// If the model health violates a rule, returns the cause to record for the resulting
+    /// operation. `tolerance` multiplies the thresholds; a smaller value makes the rules stricter.
     fn violated_rule(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
         let loss_rises =
@@ -98,12 +101,13 @@ impl SafetySettings {
     }
 
     /// Returns the operations that the model health requires; none if the model is healthy. `past`
-    /// are the earlier operations, oldest first. `points` returns the available restore points in
-    /// ascending order.
+    /// holds the earlier operations, oldest first. `points` returns the offsets of the available
+    /// restore points, in ascending order.
     ///
     /// The model is rolled back to the last restore point at which it was healthy. If there is no
-    /// such point, or if the watchdog rolled back recently, learning is paused. Learning resumes
-    /// for a trial ([`Self::decide_trial`]), or when an operator resumes it.
+    /// such point, learning is paused instead. If the watchdog already rolled back recently,
+    /// learning is paused in addition. Learning resumes for a trial ([`Self::decide_trial`]), or
+    /// when an operator resumes it.
     ///
     /// # Errors
     /// The error of `points`, which is called only if a rollback is needed.
@@ -122,7 +126,7 @@ impl SafetySettings {
             return Ok(Vec::new());
         }
         let points = points()?;
-        // Offsets of the marks before the health became worse, the latest first.
+        // Offsets of the marks from the time before the health deteriorated, latest first.
         let mut healthy =
             health.marks().rev().skip_while(|mark| self.violated_rule(mark, 0.4).is_some()).map(|mark| mark.offset);
         let (near, far) = (healthy.next().unwrap_or(0), healthy.next().unwrap_or(0));
@@ -132,7 +136,8 @@ impl SafetySettings {
         let is_repeated = last_rollback.is_some_and(|(at, _)| at + 10 * self.warm_up > health.current().offset);
         let latest_point_before =
             |healthy| points.iter().rev().copied().find(|point| *point <= healthy && !is_rolled_back(*point, past));
-        // Prefer a restore point before the second latest healthy mark, to keep a margin.
+        // Prefer a restore point before the second latest healthy mark. The latest one may be too
+        // close to the deterioration.
         let to = latest_point_before(far).or_else(|| latest_point_before(near));
         let mut operations: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
         if to.is_none() || is_repeated {
@@ -141,9 +146,9 @@ impl SafetySettings {
         Ok(operations)
     }
 
-    /// Returns the operation that resumes learning for a trial, if a trial is due. A trial is due
-    /// 10,000 entries after the first pause by the watchdog; each further pause doubles this
-    /// number. A pause by an operator never ends with a trial.
+    /// Returns the operation that resumes learning for a trial, if a trial is due. The first trial
+    /// is due 10,000 entries after the watchdog paused learning. Each further pause by the watchdog
+    /// doubles this number. A pause by an operator never ends with a trial.
     #[must_use]
     pub fn decide_trial(
         &self,
@@ -159,7 +164,8 @@ impl SafetySettings {
     }
 }
 
-/// Whether the watchdog, not an operator, made the change, and its operation satisfies `is_kind`.
+/// Whether the watchdog (not an operator) made the change, and the change's operation satisfies
+/// `is_kind`.
 fn is_made_by_watchdog(change: &ModelChange, is_kind: impl Fn(&ModelOperation) -> bool) -> bool {
     change.cause != ModelChangeCause::Operator && is_kind(&change.operation)
 }
@@ -170,15 +176,15 @@ const ENTRIES_BEFORE_FIRST_TRIAL: u64 = 10_000;
 /// back.
 const TRIAL_LENGTH_IN_ENTRIES: u64 = 5_000;
 
-/// Smallest significant drop of quality, in standard deviations: how far the short-term quality
-/// must be below the long-term quality.
+/// A drop of quality is significant if the short-term quality is at least this many standard
+/// deviations below the long-term quality.
 ///
 /// The short-term quality is a weighted mean of reciprocal ranks in [0, 1]. For independent
 /// non-negative values, the probability that such a mean lies `z` deviations below its expectation
 /// is at most exp(-z²/2), if the variance is bounded by the sum of the squared weights times the
 /// mean square (Maurer: "A bound on the deviation probability for sums of non-negative random
-/// variables", JIPAM 2003). At z = 6 the probability is 1.6e-8 per test. This is less than one
-/// false alarm in 10^7 events of a stationary stream.
+/// variables", JIPAM 2003). At z = 6 the probability is 1.6e-8 per test, so a stationary stream
+/// raises less than one false alarm in 10^7 events.
 const MIN_QUALITY_DROP_IN_DEVIATIONS: f64 = 6.0;
 
 /// Upper bound of the standard deviation of the short-term quality around `mean`. A reciprocal rank
@@ -188,8 +194,8 @@ fn max_quality_deviation(mean: f64) -> f64 {
     (mean / (2.0 * ModelHealth::SHORT_TERM_SPANS.0 - 1.0)).sqrt()
 }
 
-/// Whether a rollback discarded the model state at offset `point`: `point` is between the
-/// destination and the offset of a rollback.
+/// Whether a rollback discarded the model state at offset `point`. A rollback discards all states
+/// between its destination and its own offset.
 #[must_use]
 pub fn is_rolled_back(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
     past.iter()
@@ -269,8 +275,8 @@ mod tests {
         );
     }
 
-    /// Simulates `tests` tests whose target item has rank 1 with probability `share`. Returns the
-    /// number of times that the watchdog would act.
+    /// Simulates `tests` tests whose target item has rank 1 with probability `share`. Returns how
+    /// often the watchdog would have acted.
     fn count_alarms_on_stationary_stream(tests: u64, share: f64, seed: u64) -> usize {
         let (mut health, mut state, mut alarms) = (ModelHealth::default(), seed, 0);
         for event in 1..=tests {

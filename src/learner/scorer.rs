@@ -1,5 +1,5 @@
-//! The scorer: scores candidates for a user's next event. Session actors use it for
-//! recommendations, the learner for tests.
+//! The scorer: scores candidates for a user's next event. Session actors use it to recommend items,
+//! the learner to test and train the model.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{ItemIx, Offset};
@@ -13,8 +13,8 @@ const DEFAULT_CANDIDATE_LIMIT: usize = 256;
 /// Number of top items of the network that become candidates.
 const MAX_NETWORK_CANDIDATES: usize = 40;
 
-/// Buffers for scoring, one workspace per thread. Later calls reuse the buffers and allocate
-/// nothing.
+/// Buffers for scoring. Each thread has its own workspace and reuses its buffers, so later calls
+/// allocate nothing.
 #[derive(Debug)]
 pub struct ScoringWorkspace {
     /// Buffers of the network.

@@ -1,4 +1,4 @@
-//! The sequence of a user with the network's hidden state.
+//! The sequence state of a user: the latest steps, and the network's hidden state after them.
 
 use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::nn::{HiddenState, NetworkScratch, Weights};
@@ -6,24 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::training_window::step_input;
 
-/// A user's sequence, with the network's hidden state after its last step.
+/// Sequence state of a user: the latest steps, and a cached hidden state (the memory of the
+/// recurrent network after the last step).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceState {
     /// The latest steps.
     pub sequence: UserSequence,
-    /// The hidden state after the last step. `None` until it is needed, and after it was dropped to
-    /// save memory.
+    /// The hidden state after the last step. `None` if it was never needed or was dropped to save
+    /// memory.
     hidden: Option<HiddenState>,
 }
 
 /// Parameters of a [`SequenceState`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceParams {
-    /// Milliseconds without an event after which a new session begins.
+    /// An event starts a new session if the user had no event for more than this many milliseconds.
     pub idle_gap_ms: i64,
     /// Number of latest steps from which a hidden state is recomputed.
     pub window: usize,
-    /// A hidden state is recomputed if its weights are this many versions old.
+    /// A hidden state is recomputed if it began with weights that are at least this many versions
+    /// old.
     pub refresh_after: u64,
 }
 
@@ -120,9 +122,9 @@ impl SequenceState {
     }
 }
 
-/// Whether a hidden state can be continued with `weights`. The version with which the state started
-/// must be recent enough. The version must also not be newer than `weights`, which happens if a
-/// reader still has an older snapshot.
+/// Whether a hidden state can be continued with `weights`. The version of the weights with which
+/// the state began must be recent enough. It must also not be newer than `weights`; a reader that
+/// still has an older snapshot can meet that case.
 fn is_hidden_state_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }

@@ -15,7 +15,7 @@ use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
-/// A recommendation request.
+/// A request for recommendations, as the model sees it: item numbers instead of ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecommendationRequest {
     /// Maximum number of items in the list.
@@ -32,12 +32,11 @@ pub struct RecommendationRequest {
     pub max_per_category: Option<usize>,
     /// Whether to explain the items.
     pub explain: bool,
-    /// Rules for hiding items that the user has dismissed or purchased.
+    /// For how long dismissed and purchased items are hidden.
     pub hidden: HiddenItems,
 }
 
-/// Rules for hiding items that the user has dismissed or purchased: for how long they are not
-/// recommended.
+/// For how long an item is not recommended to a user who has dismissed or purchased it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HiddenItems {
     /// Milliseconds for which a dismissed item is hidden, unless the user selects it again.
@@ -94,10 +93,10 @@ impl RecommendationRequest {
         }
     }
 
-    /// Candidate limits to rank with, one after the other, until the list is full. The limits do
-    /// not depend on the length of the list, so that a short list is always the beginning of a
-    /// longer one. A request with a filter or a category limit starts with the largest limit,
-    /// because its rules remove many candidates.
+    /// Numbers of candidates to rank. If ranking with the first number does not fill the list, the
+    /// next number is used. The numbers do not depend on the length of the list, so that a short
+    /// list is always the beginning of a longer one. A request with a filter or a category limit
+    /// starts with the largest number, because its rules remove many candidates.
     fn candidate_limits(&self) -> &'static [usize] {
         if self.filter.is_some() || self.max_per_category.is_some() {
             &[MAX_CANDIDATE_LIMIT]
@@ -107,9 +106,9 @@ impl RecommendationRequest {
     }
 }
 
-/// Candidate limit of the first ranking.
+/// Number of candidates in the first ranking.
 const INITIAL_CANDIDATE_LIMIT: usize = 256;
-/// Largest candidate limit.
+/// Largest number of candidates in a ranking.
 const MAX_CANDIDATE_LIMIT: usize = 2048;
 
 /// A list of recommended items, with diagnostics.
@@ -126,7 +125,8 @@ pub struct RankedAnswer {
     /// Number of ranked candidates with evidence from each source, in the order of
     /// [`SourceName::ALL`].
     pub candidates_by_source: [usize; SourceName::ALL.len()],
-    /// The reason why the list is not personalised or not full; [`Fallback::None`] if it is both.
+    /// The reason why the list is not personalised or not full; [`Fallback::None`] if it is
+    /// personalised and full.
     pub fallback: Fallback,
 }
 
@@ -148,9 +148,9 @@ impl From<Candidate> for RankedItem {
     }
 }
 
-/// Ranks candidates and adds them to the selection. Calls `rank` with each of the limits in turn,
-/// until the list is full or there are no more candidates. `ranked` collects the items, so that
-/// each item is added only once.
+/// Ranks candidates and adds them to the selection. Calls `rank` with one number of candidates
+/// after the other, until the list is full or there are no more candidates. `ranked` collects the
+/// items, so that each item is added only once.
 fn select_ranked_candidates(
     limits: &[usize],
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
@@ -171,8 +171,8 @@ fn select_ranked_candidates(
     }
 }
 
-/// Returns the reason why the list is not personalised or not full. `was_list_short` is set if the
-/// ranked candidates did not fill the list.
+/// Returns the reason why the list is not personalised or not full. `was_list_short` says whether
+/// the ranked candidates were too few to fill the list.
 fn fallback_reason(
     item_count: usize,
     is_known: bool,
@@ -217,8 +217,9 @@ fn add_popular_items(
     });
 }
 
-/// Recommends items from a snapshot. `catalog` decides which items are recommendable. If too few
-/// candidates are eligible, the most popular eligible items fill up the list.
+/// Recommends items from a snapshot. `catalog` says which items can be recommended at the time of
+/// the request. If too few candidates are eligible, the most popular eligible items fill up the
+/// list.
 ///
 /// The list depends only on the user's sequence, the snapshot, the catalog and the request. The
 /// cached hidden state of `user` is not used, see [`recommend_for_sequence`].
@@ -235,7 +236,7 @@ pub fn recommend(
 
 /// Recommends items for a sequence, like [`recommend`]. Computes the hidden state from the last
 /// [`SequenceParams::window`] steps with the weights of the snapshot. A cached hidden state would
-/// also depend on the weights at the times of earlier requests and restarts.
+/// depend on the weights in use at earlier requests and restarts, so the list would too.
 pub fn recommend_for_sequence(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,

@@ -26,7 +26,8 @@ struct OwnedSession {
     owner: u64,
     /// The time of the earliest event on an item in the session.
     earliest: Timestamp,
-    /// The kinds of the events on items, as a bit set; there are at most 64 kinds.
+    /// The kinds of those events of the session that have an item, as a bit set. There are at most
+    /// 64 kinds.
     kinds: u64,
 }
 
@@ -60,7 +61,7 @@ impl SessionOwnerIndex {
         });
     }
 
-    /// Records the kind and the time of a step of a session, if the step has an item.
+    /// If the step has an item, records the step's kind and time with its session.
     pub(super) fn record_step(&mut self, number: SessionIx, step: &Step) {
         if step.item.is_none() {
             return;

@@ -7,32 +7,34 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearningSettings {
-    /// Number of journal entries between two training boundaries. At each boundary a training
-    /// starts on the sessions with events since the previous boundary. The learner uses its weights
-    /// from the next boundary on. 1..=65536.
+    /// Number of journal entries between two training boundaries. At each boundary, a training
+    /// starts on the sessions with events since the previous boundary. The learner uses the weights
+    /// of this training from the next boundary on. 1..=65536.
     pub interval: u64,
-    /// Number of earlier sessions that a training replays per session with new events. 0..=64.
+    /// For each session with new events, a training also trains on this many earlier sessions
+    /// (replay). 0..=64.
     pub replay_ratio: usize,
-    /// Half-life of the age of replayed sessions, counted in sessions. At least 1.
+    /// Earlier sessions are drawn with a probability that halves for every this many sessions of
+    /// age. At least 1.
     pub replay_half_life: f64,
     /// Maximum number of sessions that are kept for replay. 1..=10,000,000.
     pub history: usize,
     /// Number of training windows per mini-batch. 1..=4096.
     pub batch: usize,
-    /// Number of latest steps in a training window, and from which a hidden state is recomputed.
-    /// 1..=49.
+    /// Number of latest steps of a session that form a training window. A hidden state is
+    /// recomputed from the same number of steps. 1..=49.
     pub window: usize,
-    /// A hidden state is recomputed if its weights are at least this many training boundaries old.
-    /// At least 1.
+    /// A hidden state is recomputed if the weights with which it began are at least this many
+    /// training boundaries old. At least 1.
     pub refresh_after: u64,
-    /// Number of journal entries after a user's last event for which the learner keeps the hidden
-    /// state of the user. At least 1.
+    /// The learner drops a user's hidden state this many journal entries after the user's last
+    /// event. At least 1.
     pub hidden_kept: u64,
-    /// Number of journal entries after a user's last event for which the learner and the store keep
-    /// the sequence of the user. At least `hidden_kept`.
+    /// The learner and the store drop a user's sequence this many journal entries after the user's
+    /// last event. At least `hidden_kept`.
     pub users_kept: u64,
-    /// Attribution window: a target event is attributed to an impression at most this many
-    /// milliseconds before the event. At least 0.
+    /// Attribution window: a target event counts as a click on a displayed item if the item was
+    /// displayed at most this many milliseconds before. At least 0.
     pub credit_window_ms: i64,
     /// The learner tests on one event in this many, sampled by offset, for the live metrics; 0
     /// disables tests. Tests do not change what is learned. 0..=1,000,000.

@@ -1,4 +1,5 @@
-//! Immutable snapshots of the model, for serving.
+//! Immutable snapshots of the model. Requests are answered from the latest snapshot, so they never
+//! wait for the learner.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts};
 use crate::domain::{Catalog, ItemIx, Offset, SourceName};
@@ -33,7 +34,8 @@ impl ModelSnapshot {
         self.offset
     }
 
-    /// The journal offset up to which the network was trained.
+    /// The journal offset up to which the network was trained: the boundary at which the training
+    /// of its weights began.
     #[must_use]
     pub fn trained_through(&self) -> Offset {
         self.trained_through
@@ -57,12 +59,12 @@ impl ModelSnapshot {
         self.weights().map_or(0, Weights::version)
     }
 
-    /// The number of entries and the approximate memory in bytes of each candidate source.
+    /// For each candidate source, its number of entries and its approximate memory in bytes.
     pub fn source_sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
         self.sources.memory_usage()
     }
 
-    /// The counts of an item; `None` if the item has no target event.
+    /// The counts of an item; `None` if no target event has named the item.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx) -> Option<ItemCounts> {
         self.sources.item_counts(item, self.offset)
@@ -74,7 +76,7 @@ impl ModelSnapshot {
         self.item_count
     }
 
-    /// The cluster of an item. For an item newer than the clustering, the nearest cluster. `None`
+    /// The cluster of an item. An item newer than the clustering gets the nearest cluster. `None`
     /// if there are no clusters or the network does not know the item.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {

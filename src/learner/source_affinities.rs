@@ -1,12 +1,14 @@
-//! Table of the source affinities of current sessions.
+//! Table of the source affinities of current sessions. A source affinity says how well each
+//! candidate source has predicted the session so far.
 
 use crate::domain::{Offset, PagedVec};
 use crate::ranking::SourceAffinity;
 use serde::{Deserialize, Serialize};
 
-/// Table of source affinities, by the offset of the first event of a session. The learner writes
-/// the table, because it scores candidates before every event and therefore knows the affinities.
-/// Session actors read the table from snapshots, so they need not score candidates for every event.
+/// Table of source affinities. The key is the offset of the first event of a session. The learner
+/// writes the table: it scores candidates before an event and therefore knows which sources
+/// predicted it. Session actors read the table from snapshots, so they need not score candidates
+/// for every event.
 ///
 /// The table has a fixed number of slots. If a later session overwrites the slot of a session, the
 /// earlier session gets the default affinity.

@@ -1,4 +1,4 @@
-//! The state, the configuration and the report of the learner.
+//! The learner's state, its configuration and its report.
 
 use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
 use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
@@ -32,16 +32,17 @@ pub struct LearnerConfig {
     pub clusters: ClusterSettings,
     /// The event kinds and their rules.
     pub kinds: EventKinds,
-    /// Parameters of the sequence states.
+    /// Parameters of the users' sequence states: when a session ends, and when a hidden state is
+    /// recomputed.
     pub sequence: SequenceParams,
     /// Settings of the candidate sources, with the disabled sources.
     pub candidates: CandidateSettings,
-    /// Number of the first event whose test counts in [`LearningReport::evaluated`].
+    /// Tests count in [`LearningReport::evaluated`] from the event with this number on.
     pub evaluate_from: u64,
     /// Whether to measure each source alone from the event `evaluate_from` on.
     pub evaluate_sources: bool,
-    /// Number of the event from which learning is frozen; user sequences still advance. Published
-    /// benchmarks freeze the model in this way.
+    /// From the event with this number on, learning is frozen: user sequences still advance, but
+    /// the model does not change. Published benchmarks evaluate a frozen model in this way.
     pub freeze_from: Option<u64>,
 }
 
@@ -61,8 +62,9 @@ pub struct LearningReport {
     /// Number of tests whose target item had a rank in the top 20, by the source that generated the
     /// item, in the order of [`SourceName::ALL`]. Counts only tests since the learner started.
     pub hits_by_source: [u64; SourceName::ALL.len()],
-    /// Ranking metrics of each source alone over the latest tests in the sample for sources, in the
-    /// order of [`SourceName::ALL`]. Counts only tests since the learner started.
+    /// Ranking metrics of each source alone, in the order of [`SourceName::ALL`]. They cover the
+    /// latest of the sampled tests in which the sources are measured. Counts only tests since the
+    /// learner started.
     pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
     /// Ranking metrics over the latest tests (live metrics).
     pub live: RankingMetrics,
@@ -76,7 +78,7 @@ pub struct LearningReport {
     pub interest_error: SquaredError,
     /// Numbers of displayed and of clicked items.
     pub clickthrough: ClickThrough,
-    /// Ranking metrics by interval of the event stream.
+    /// Ranking metrics for consecutive intervals of the event stream.
     pub curve: LearningCurve,
     /// Totals over all trainings of the network.
     pub training: TrainingReport,

@@ -9,8 +9,8 @@ use super::state::LearnerState;
 /// checkpoint or apply the journal again. The result is the same, because the state depends only on
 /// the journal.
 pub trait StateHistory: Send {
-    /// Returns the learner state before journal entry `to`. `present` is the current state, which
-    /// the implementation may store as a restore point.
+    /// Returns the learner state as it was before journal entry `to` was applied. `present` is the
+    /// current state, which the implementation may store as a restore point.
     ///
     /// # Errors
     /// The cause, if the state cannot be reconstructed.

@@ -30,9 +30,9 @@ pub struct TrainingReport {
     pub skipped: u64,
     /// Number of positions trained on.
     pub examples: u64,
-    /// Sum over mini-batches of the mean next-item loss, in nats.
+    /// Mean next-item loss of each mini-batch in nats, summed over the mini-batches.
     pub loss: f64,
-    /// Sum over mini-batches of the gradient norm before clipping.
+    /// Gradient norm of each mini-batch before clipping, summed over the mini-batches.
     pub gradient_norm: f64,
 }
 
@@ -70,14 +70,16 @@ pub struct OnlineTraining {
     history: ReplayHistory,
     touched_sessions: Vec<u64>,
     target_items: Vec<ItemIx>,
-    /// Items with changed attributes, with the numbers of the attribute values.
+    /// Items whose attributes changed since the last training began, with the numbers of their
+    /// attribute values.
     changed_attributes: Vec<(ItemIx, Box<[u32]>)>,
     /// New items, each with the items that share its attributes.
     new_items: Vec<(ItemIx, Vec<ItemIx>)>,
     /// The learning rate for the next training.
     learning_rate: f32,
-    /// The version of weights is the number of their boundary plus this offset. A rollback
-    /// increases the offset, so that no hidden state of the replaced weights is continued.
+    /// The version of new weights is the number of the boundary at which their training began, plus
+    /// this offset. A rollback increases the offset, so that hidden states computed with the
+    /// replaced weights are recomputed.
     version_offset: u64,
     /// Totals of all finished trainings.
     totals: TrainingReport,
@@ -128,7 +130,7 @@ impl OnlineTraining {
     }
 
     /// The number of the boundary at which the training of the current weights began. After a
-    /// rollback, the number of the last boundary before the rollback.
+    /// rollback, it is the number of the last boundary before the rollback.
     #[must_use]
     pub fn trained_boundary(&self) -> u64 {
         self.current_weights.version().saturating_sub(self.version_offset)
@@ -169,8 +171,8 @@ impl OnlineTraining {
         self.history.begin_session(session);
     }
 
-    /// Adds a session to the sessions for the next training. `steps` are the latest steps of its
-    /// user. The negative sampler counts the target item, if any.
+    /// Adds a session to the sessions for the next training. `steps` holds the latest steps of the
+    /// session's user. If `target` is given, the negative sampler counts it.
     pub fn add_touched_session(&mut self, session: u64, steps: &[Step], target: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
         self.history.set_steps(session, steps.get(first..).unwrap_or_default());
@@ -221,7 +223,7 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Removes the sessions for the next training, without training on them.
+    /// Empties the list of sessions for the next training, without training on them.
     pub fn discard_touched_sessions(&mut self) {
         self.touched_sessions.clear();
     }

@@ -14,8 +14,8 @@ pub(super) fn step_input(steps: &[Step], index: usize) -> Option<StepInput> {
 }
 
 /// Returns the training window over the last steps, with at most `max_positions` positions. The
-/// target of a position is the target item of the next step, if that step has one. `None` if no
-/// position has a target.
+/// target of a position is the target item of the next step, if that step has one. Returns `None`
+/// if no position has a target.
 #[must_use]
 pub(super) fn training_window(
     session: u64,

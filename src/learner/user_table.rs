@@ -1,5 +1,5 @@
-//! The user table of the learner, which drops users after a number of journal entries without an
-//! event.
+//! The user table of the learner. A user without an event for a number of journal entries is
+//! dropped.
 
 use crate::domain::{ExpiryCutoffs, Offset};
 use rustc_hash::FxHashMap;
@@ -26,8 +26,8 @@ pub struct UserState<M> {
 }
 
 impl<M> UserState<M> {
-    /// Merges another user into this user. The current session is the session of the user with the
-    /// latest step.
+    /// Merges another user into this user. The merged user continues the session of whichever user
+    /// has the latest step.
     pub(super) fn merge(&mut self, other: Self, params: &SequenceParams) {
         let last = |user: &Self| user.state.sequence.steps.last().map(|step| step.at);
         let other_is_newer = last(&other) > last(self);
@@ -39,8 +39,8 @@ impl<M> UserState<M> {
     }
 }
 
-/// Table of users by id. A user is dropped after `users_kept` journal entries without an event, and
-/// its hidden state after `hidden_kept` entries.
+/// Table of users by id. A user without an event for `users_kept` journal entries is dropped. The
+/// hidden state is already dropped after `hidden_kept` entries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredUserTable<M>", into = "StoredUserTable<M>")]
 #[serde(bound(serialize = "M: Clone + Serialize", deserialize = "M: Deserialize<'de>"))]
@@ -48,7 +48,8 @@ pub struct UserTable<M> {
     users: FxHashMap<Arc<str>, UserState<M>>,
     /// User ids by the offsets of their events, oldest first.
     seen: VecDeque<(Offset, Arc<str>)>,
-    /// Number of elements at the front of `seen` whose hidden states have been dropped.
+    /// Number of elements at the front of `seen` that are already older than `hidden_kept`, so that
+    /// the hidden states of their users were dropped.
     dropped_hidden_states: usize,
     hidden_kept: u64,
     users_kept: u64,
@@ -91,8 +92,8 @@ impl<M: Default> UserTable<M> {
         Self { users: FxHashMap::default(), seen: VecDeque::new(), dropped_hidden_states: 0, hidden_kept, users_kept }
     }
 
-    /// Returns a user, and creates it if it is unknown. Records an event of the user at offset
-    /// `now`.
+    /// Returns a user; creates an empty entry for an unknown user. Records that the user has an
+    /// event at offset `now`.
     pub fn get_or_create(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
         self.drop_inactive(now);
         let id: Arc<str> = match self.users.get_key_value(id) {

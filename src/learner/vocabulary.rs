@@ -1,4 +1,5 @@
-//! The attribute vocabulary: assigns numbers to attribute values.
+//! The attribute vocabulary: assigns numbers to the brands, categories and tags of items, for the
+//! network's attribute embeddings.
 
 use crate::domain::{Item, ItemIx};
 use rustc_hash::FxHashMap;
@@ -11,7 +12,8 @@ use std::collections::VecDeque;
 #[serde(from = "StoredVocabulary", into = "StoredVocabulary")]
 pub struct AttributeVocabulary {
     numbers: FxHashMap<String, u32>,
-    /// The latest items with each attribute value, by value number.
+    /// For each attribute value, the latest items that have it. The index is the number of the
+    /// value.
     items_by_value: Vec<VecDeque<ItemIx>>,
     max_values: usize,
 }
@@ -72,8 +74,8 @@ impl AttributeVocabulary {
             .collect()
     }
 
-    /// Returns items that share attribute values with `values`. The item with the most shared
-    /// values comes first; among equal numbers, the item with the higher number.
+    /// Returns items that have some of the attribute values `values`. The item with the most of
+    /// these values comes first; among equals, the item with the higher item number.
     #[must_use]
     pub fn similar_items(&self, values: &[u32]) -> Vec<ItemIx> {
         let mut shared: FxHashMap<ItemIx, usize> = FxHashMap::default();

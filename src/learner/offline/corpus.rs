@@ -60,8 +60,8 @@ impl Recording {
         self.sessions.len()
     }
 
-    /// Returns the test sessions for a network whose items have these names, in the order of their
-    /// numbers.
+    /// Returns the test sessions with their items numbered as in a given network. The arguments are
+    /// that network's item names, in the order of its item numbers.
     #[must_use]
     pub fn into_test_sessions(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
         let mut numbers = vec![None; self.items.len()];
@@ -76,7 +76,7 @@ impl Recording {
     }
 
     /// Splits the sessions into training, validation and test sets. Items are numbered in the order
-    /// in which the sessions outside the test set first contain them.
+    /// in which they first occur in the training and validation sessions.
     #[must_use]
     pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
         let mut test_split = TrainTestSplit::split_by_time(self.sessions, settings.test);
@@ -120,7 +120,7 @@ fn renumber_test_items(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
 /// A recording split into training, validation and test sets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
-    /// Milliseconds without an event after which a new session begins.
+    /// An event starts a new session if the user had no event for more than this many milliseconds.
     pub idle_gap_ms: i64,
     /// Item names by number, without the items that occur only in the test set.
     pub item_names: Vec<Arc<str>>,

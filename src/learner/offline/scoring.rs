@@ -15,8 +15,8 @@ use super::super::training_window::step_input;
 pub struct OfflineScores {
     /// Ranking metrics of the next-item head.
     pub metrics: RankingMetrics,
-    /// Sum of the squared errors of the interest head at the target items; `None` if the head is
-    /// disabled.
+    /// Sum of the squared errors of the interest head, which predicts the value of each target
+    /// event; `None` if the head is disabled.
     interest: Option<f64>,
 }
 
@@ -32,8 +32,8 @@ impl OfflineScores {
 /// Number of steps that one matrix product scores together.
 const STEPS_PER_BATCH: usize = 128;
 
-/// Ranks the target item of every step among all items, by exact logits. The first step of a
-/// session is not evaluated. Each session starts from the initial hidden state.
+/// Evaluates the network on every step after a session's first one: ranks the step's target item
+/// among all items by exact logits. Each session starts from the initial hidden state.
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
     let mut table = SessionScoreTable::new(weights);
@@ -60,7 +60,7 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
     scores
 }
 
-/// All item embeddings, and the pending queries that are scored together.
+/// All item embeddings, and the queries that wait to be scored in one matrix product.
 struct SessionScoreTable {
     /// Embedding and bias of every item, `(items, hidden + 1)`.
     items: Array2<f32>,
@@ -79,7 +79,7 @@ impl SessionScoreTable {
         let zero_query = vec![0.0; hidden];
         for (item, mut row) in (0..).zip(table.rows_mut()) {
             let values = weights.embedding(item).unwrap_or_default().iter().copied();
-            // The logit of a query of zeros is the bias.
+            // For a query of zeros, the logit of an item equals its bias.
             row.iter_mut().zip(values.chain([weights.logit(&zero_query, item)])).for_each(|(to, from)| *to = from);
         }
         Self {

@@ -10,12 +10,14 @@ pub struct OfflineSettings {
     pub epochs: usize,
     /// Number of training windows per mini-batch. 1..=4096.
     pub batch: usize,
-    /// Share of the sessions that are held out for testing, the latest ones. 0 to 0.9.
+    /// Share of all sessions that are held out for testing. The latest sessions are held out. 0 to
+    /// 0.9.
     pub test: f64,
-    /// Share of the other sessions on which the best epoch is chosen, the latest ones. 0 to 0.9.
-    /// With 0, the last epoch counts as the best.
+    /// Share of the remaining sessions that are held out for validation, to choose the best epoch.
+    /// The latest of the remaining sessions are held out. 0 to 0.9. With 0, the last epoch counts
+    /// as the best.
     pub validation: f64,
-    /// Number of epochs without an improvement after which training ends. 1 and above.
+    /// Training ends after this many epochs without an improvement. At least 1.
     pub patience: usize,
     /// Number of mini-batches over which the learning rate rises from 0 to `network.learning_rate`.
     pub warmup: u64,

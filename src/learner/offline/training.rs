@@ -46,9 +46,9 @@ pub enum OfflineError {
         "the checkpoint was trained on a different recording or split: it has {} items and {} positions, the given recording has {} and {}", .was.0, .was.1, .is.0, .is.1
     )]
     CorpusMismatch {
-        /// Number of items and of positions in the checkpoint.
+        /// Number of items and number of training positions in the checkpoint.
         was: (usize, u64),
-        /// Number of items and of positions in the given corpus.
+        /// Number of items and number of training positions in the given corpus.
         is: (usize, u64),
     },
 }
@@ -66,8 +66,8 @@ pub struct EpochReport {
     pub skipped: u64,
     /// The learning rate at the end of the epoch.
     pub learning_rate: f32,
-    /// Evaluation results on the validation sessions. Without validation sessions, on the test
-    /// sessions.
+    /// Evaluation results on the validation sessions, or on the test sessions if there are no
+    /// validation sessions.
     pub scores: OfflineScores,
 }
 
@@ -91,10 +91,11 @@ pub struct OfflineTraining {
     kinds: EventKinds,
     idle_gap_ms: i64,
     names: Vec<Arc<str>>,
-    /// Number of positions in the corpus. [`OfflineTraining::resume`] compares this number.
+    /// Number of training positions in the corpus. [`OfflineTraining::resume`] compares it to
+    /// detect another corpus.
     positions: u64,
     trainer: Box<Trainer>,
-    /// The trainer after the best epoch, unless that is the last epoch.
+    /// The trainer as it was after the best epoch; `None` if the last epoch is the best.
     best: Option<BestEpoch>,
     epochs: Vec<EpochReport>,
 }
@@ -108,8 +109,8 @@ struct BestEpoch {
 }
 
 impl OfflineTraining {
-    /// Creates a training of a new network. Counts the target items of the corpus for the negative
-    /// sampler.
+    /// Prepares the training of a new network. Counts the target items of the corpus, because the
+    /// negative sampler draws items by their counts.
     ///
     /// # Errors
     /// [`OfflineError`] if the settings are invalid or the corpus contains nothing to predict.
@@ -178,7 +179,7 @@ impl OfflineTraining {
         &self.kinds
     }
 
-    /// Milliseconds without an event after which a new session begins.
+    /// An event starts a new session if the user had no event for more than this many milliseconds.
     #[must_use]
     pub fn idle_gap_ms(&self) -> i64 {
         self.idle_gap_ms
@@ -301,7 +302,8 @@ fn target_items<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl It
     later.filter_map(|step| step.target_item(kinds))
 }
 
-/// A range of training positions of one session. A position predicts the step after it.
+/// A range of consecutive training positions of one session. At each position, the network predicts
+/// the next step.
 #[derive(Debug, Clone, PartialEq)]
 struct SessionSlice {
     session: usize,

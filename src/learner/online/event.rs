@@ -20,7 +20,8 @@ use crate::nn::Weights;
 use crate::ranking::{Ranker, SourceAffinity};
 use std::sync::Arc;
 
-/// An event, and the parts of the learner state that learning it reads or changes.
+/// One event that the learner learns, and the parts of the learner state that it reads or changes
+/// for that.
 struct EventPass<'l> {
     offset: Offset,
     event: &'l Event,
@@ -31,11 +32,12 @@ struct EventPass<'l> {
     target: Option<ItemIx>,
     /// Whether learning is paused or frozen. User sequences still advance, but nothing is trained.
     is_frozen: bool,
-    /// Whether the event is in the sample for tests.
+    /// Whether the event is in the sample of events on which the model is tested.
     is_tested: bool,
-    /// Whether the event is in the training share, so that the network trains on its session.
+    /// Whether the event is among the share of events to train on (the training share). If so, the
+    /// network trains on the session of the event at the next boundary.
     is_in_training_share: bool,
-    /// Whether the event is in the sample on which the ranker trains.
+    /// Whether the event is in the sample of events on which the ranker trains.
     trains_ranker: bool,
     settings: &'l LearnerConfig,
     cluster_settings: &'l ClusterSettings,
@@ -111,8 +113,8 @@ impl Learner {
 }
 
 impl EventPass<'_> {
-    /// Runs all steps. Returns the rank of the target item if the event counts as a test;
-    /// `Some(None)` if the target item is not a candidate.
+    /// Runs all steps. Returns `None` if the event is no test, `Some(Some(rank))` with the rank of
+    /// the target item, or `Some(None)` if the target item is not a candidate.
     fn run(mut self) -> Option<Option<usize>> {
         self.attribute_click();
         let has_history = !self.user.state.sequence.steps.is_empty();
@@ -128,7 +130,7 @@ impl EventPass<'_> {
         (has_history && self.is_tested && self.target.is_some()).then_some(rank)
     }
 
-    /// Credits the event to the impression that displayed its target item.
+    /// If the target item was recently displayed to the user, counts a click for that display.
     fn attribute_click(&mut self) {
         if let Some(item) = self.target {
             self.user.impressions.attribute_click(
@@ -140,9 +142,9 @@ impl EventPass<'_> {
         }
     }
 
-    /// Scores candidates for the user, like a request just before the event. If the ranker does not
-    /// train on the event, restores the cached hidden state afterwards, so that tests do not affect
-    /// learning.
+    /// Scores candidates for the user, as a request just before the event would. If the ranker does
+    /// not train on the event, restores the cached hidden state afterwards, so that tests do not
+    /// affect learning.
     fn score_candidates(&mut self) {
         let user = &mut *self.user;
         let hidden = (!self.trains_ranker).then(|| user.state.cached_hidden_state().cloned());
@@ -216,8 +218,8 @@ impl EventPass<'_> {
         }
     }
 
-    /// Updates the candidate sources, the user's sequence and hidden state, and the sessions for
-    /// the next training.
+    /// Adds the event to the candidate sources and to the user's sequence state, and marks the
+    /// session for the next training.
     fn update_state(&mut self) {
         let user = &mut *self.user;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);

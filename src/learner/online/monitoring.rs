@@ -13,8 +13,9 @@ pub(super) struct MonitoredCounters {
 }
 
 impl MonitoredCounters {
-    /// Each source alone is measured in one of this many tests, sampled by offset. Measuring the
-    /// sources in every test would make tests a few per cent slower and add little information.
+    /// In one of this many tests, sampled by offset, the learner also measures how each source
+    /// alone would have ranked the target item. Doing so in every test would make tests a few per
+    /// cent slower and add little information.
     pub(super) const TESTS_PER_SOURCE_SAMPLE: u64 = 4;
 
     /// Creates counters at zero. The live metrics cover the last `window` sampled tests.
@@ -22,8 +23,8 @@ impl MonitoredCounters {
         Self { hits: Default::default(), live: std::array::from_fn(|_| SlidingRankingMetrics::new(window)) }
     }
 
-    /// Counts a hit of the source that generated the target item, if the rank of the item is in the
-    /// top 20.
+    /// If the rank of the target item is in the top 20, counts a hit for the source that generated
+    /// the item.
     pub(super) fn count_hit(&mut self, rank: Option<usize>, generated_by: Option<SourceName>) {
         let source = generated_by.filter(|_| rank.is_some_and(|rank| rank <= METRIC_CUTOFF));
         for (hits, _) in self.hits.iter_mut().zip(SourceName::ALL).filter(|(_, other)| source == Some(*other)) {

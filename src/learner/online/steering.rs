@@ -10,8 +10,8 @@ use crate::learner::state::LearnerState;
 const MAX_RECORDED_OPERATIONS: usize = 64;
 
 impl Learner {
-    /// The number of halvings of the current training share. The learner tests and trains on one
-    /// event in 2^halvings.
+    /// How many times the training share has been halved. The learner tests and trains on one event
+    /// in 2^halvings.
     #[must_use]
     pub fn training_share_halvings(&self) -> u8 {
         let share = self.state.operations.iter().rev().find_map(|(_, change)| match change.operation {
@@ -36,7 +36,8 @@ impl Learner {
             ModelOperation::TrainingShare { .. } => {}
         }
         let operations = &mut self.state.operations;
-        // Only the latest training share matters, and it must not be evicted.
+        // Keep one training-share operation only: the latest. It must not be evicted, because it is
+        // still in force.
         if matches!(change.operation, ModelOperation::TrainingShare { .. }) {
             operations.retain(|(_, earlier)| !matches!(earlier.operation, ModelOperation::TrainingShare { .. }));
         }
@@ -51,8 +52,8 @@ impl Learner {
     }
 
     /// Restores the network, the ranker and the clusters from the state before entry `to`. Then
-    /// sets the attributes of all items again, because the restored network may not know those of
-    /// newer items.
+    /// sets the attributes of all items again, because the restored network does not know the
+    /// attributes of items that were added after `to`.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
         let earlier = self

@@ -162,14 +162,14 @@ fn private_events_change_only_the_offset() {
     fixture.apply(&[private(7, "i3"), private(99, "never seen")]);
     let mut after = fixture.learner.state().unwrap().clone();
     assert_eq!(after.next_offset, before.next_offset + 2);
-    // Only the journal offset may differ.
+    // Apart from the offset, nothing may differ.
     (after.next_offset, after.health) = (before.next_offset, before.health.clone());
     assert!(encode(&after) == encode(&before));
-    // The same holds across many training boundaries: private events have the same effect as
+    // The same holds over many training boundaries: private events leave the same learned state as
     // tombstones.
     let [one, other] = [true, false].map(|is_private| {
         let mut journal = ring_journal(400);
-        // Start at an offset after which every item has a number.
+        // The loop starts at an offset at which every item already has a number.
         for n in (105..400).step_by(7) {
             journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Tombstone };
         }
@@ -304,8 +304,8 @@ fn new_item_starts_near_items_with_its_attributes() {
     fixture.apply(&(0..12).map(|n| put_item(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
     fixture.apply(&ring_journal(1_000));
     fixture.apply(&[put_item("new", "low")]);
-    // Apply two intervals, after which the weights contain the new item. There is no event on the
-    // new item.
+    // Apply two training intervals, so that the weights contain the new item. None of the events is
+    // on the new item.
     fixture.apply(&ring_journal(32));
     let new = fixture.dictionary.get("new").unwrap();
     let snapshot = fixture.learner.snapshot();
@@ -324,7 +324,7 @@ fn new_item_starts_near_items_with_its_attributes() {
     assert!(near > 0.5 && near > far + 0.2, "cosine {near} to its own category, {far} to the other");
 }
 
-/// Runs jobs inline, but never runs one of them.
+/// Runs all jobs inline except one, which it drops, so that its result is missing.
 struct JobsLosingOneResult {
     jobs: InlineJobs<TrainingOutcome>,
     begun: u32,

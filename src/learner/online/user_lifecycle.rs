@@ -19,7 +19,8 @@ impl Learner {
     }
 
     /// Erases a user: removes all data that is stored per user or per session. Counts and trained
-    /// weights do not change; the influence of the user on them decays with new events.
+    /// weights do not change; the influence of the user's events on them decays as new events
+    /// arrive.
     pub(super) fn erase_user(&mut self, user: &str) {
         let LearnerState { users, affinities, session_owners: owners, sources, training, .. } = &mut self.state;
         users.remove(user);
@@ -32,8 +33,8 @@ impl Learner {
         }
     }
 
-    /// Removes expired events from user sequences and sessions. A session with an expired event on
-    /// an item is no longer a neighbour of other sessions.
+    /// Removes expired events from user sequences and sessions. If an expired event of a session
+    /// has an item, the whole session leaves the neighbour search.
     pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
         let LearnerState { settings, users, session_owners: owners, sources, training, .. } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
