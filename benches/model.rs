@@ -1,5 +1,6 @@
-//! Benchmarks of the network: a session step, a training batch, scoring the whole catalog, and
-//! publication. Benchmark ids contain the dimensions. Throughput counts floating-point operations.
+//! Benchmarks of the network: advancing the hidden state by one step, training on a batch, scoring
+//! the whole catalog, and publishing the weights. The id of a benchmark contains the sizes of the
+//! network and the catalog. Throughput counts floating-point operations.
 
 #![allow(clippy::expect_used, reason = "a benchmark whose setup fails must stop")]
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 const CELLS_WITH_GATE_COUNT: [(CellKind, &str, u64); 3] =
     [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
 
-/// Pseudo-random item of draw number `draw`. Small item numbers are more frequent.
+/// Returns the pseudo-random item of draw number `draw`. Small item numbers are more frequent.
 fn skewed_item(draw: u64, items: u64) -> u32 {
     let mixed = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let share = mixed as f64 / (1_u64 << 31) as f64;
@@ -39,8 +40,9 @@ fn windows_of_batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWind
     (number * positions / 4..(number + 1) * positions / 4).map(window).collect()
 }
 
-/// Number of floating-point operations of a step: two matrix products per gate and two for the
-/// paths that bypass the layers. A product has one multiplication and one addition per element.
+/// Number of floating-point operations of a step. A step computes two matrix products per gate, and
+/// two for the paths that bypass the recurrent layers. A product takes one multiplication and one
+/// addition per matrix element.
 fn flops_per_step(gates: u64, hidden: u64) -> u64 {
     2 * hidden * hidden * (2 * gates + 2)
 }
@@ -84,8 +86,8 @@ fn bench_training_batch(criterion: &mut Criterion) {
             let mut trainer = new_trainer(settings, items);
             let batches: Vec<Vec<TrainingWindow>> =
                 (0..64).map(|number| windows_of_batch(number, positions, items)).collect();
-            // Count one forward and two backward products. The true count is smaller, because the
-            // drawn items contain duplicates.
+            // Count one forward and two backward products. The true number of operations is
+            // smaller, because an item that is drawn twice is scored once.
             let flops = 3 * positions * (flops_per_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
             let id = format!("hidden={hidden},positions={positions},negatives={negatives},items={items}");

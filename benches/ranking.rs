@@ -1,5 +1,5 @@
-//! Benchmarks of the count-based candidate sources and the ranker, per event, on a synthetic stream
-//! of 20,000 items whose popularity is proportional to 1/rank.
+//! Benchmarks of the counting candidate sources and the ranker: time per event. The synthetic event
+//! stream has 20,000 items whose popularity is proportional to 1/rank.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -25,8 +25,8 @@ impl SyntheticStream {
             self.session += 1;
         }
         let draw = self.random.next_u64();
-        // As in real sessions, seven in ten items are near the last item. The other items follow
-        // the popularity distribution.
+        // As in real sessions, the next item is often close to the last one: in seven of ten cases
+        // its number is near. Otherwise it is drawn by popularity.
         let by_popularity = (20_000f64.powf((draw >> 11) as f64 / (1u64 << 53) as f64) - 1.0) as ItemIx;
         let item = match self.steps.last().and_then(|step| step.item) {
             Some(last) if draw % 10 < 7 => (last + (draw >> 8) as u32 % 20) % 20_000,

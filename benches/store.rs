@@ -1,4 +1,5 @@
-//! Benchmarks of the store: group commits, journal reads, the codec, and session records.
+//! Benchmarks of the store: committing groups of entries, reading the journal, encoding and
+//! decoding entries, and session records.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,8 +1,8 @@
-//! Trains a network on recorded behaviour, epoch by epoch, and tests it on the last sessions:
+//! Trains a network on recorded events in several epochs, and tests it on the latest sessions:
 //! `cargo run --release --example train_offline -- FILE`.
 //!
-//! Every line of the file is `user,item,seconds`; the lines are in time order. Without a file, the
-//! example uses a small synthetic recording.
+//! Every line of the file is `user,item,seconds`, where `seconds` is the time of the event. The
+//! lines are in time order. Without a file, the example uses a small synthetic recording.
 
 use sequor::recommender::{
     Event, EventKind, EventKinds, NetworkSettings, OfflineSettings, OfflineTraining, Recording, score_sessions,

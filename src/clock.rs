@@ -19,7 +19,7 @@ pub struct Clock(ClockSource);
 
 #[derive(Debug, Clone)]
 enum ClockSource {
-    /// The system clock, with the monotonic time at which the clock was created.
+    /// The system clock. `start` is the monotonic time at which this value was created.
     System { start: Instant },
     /// A clock that changes only through [`Clock::advance`].
     Manual { start: Timestamp, now: Arc<AtomicI64> },
@@ -51,8 +51,8 @@ impl Clock {
         }
     }
 
-    /// The time since this clock was created, for measuring durations. The elapsed time never goes
-    /// back.
+    /// The time since this clock was created, for measuring durations. Unlike the wall-clock time,
+    /// it never goes back.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {

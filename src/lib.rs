@@ -1,21 +1,24 @@
 //! Sequor: a real-time recommender daemon. The recommender is also usable as a library.
 //!
-//! A tour from the bottom up. A module imports only modules that are listed before it:
+//! The modules, from the lowest layer to the highest. A module imports only modules that are listed
+//! before it:
 //!
 //! - [`domain`]: plain data: events, items, sequences, journal entries.
 //! - [`registries`]: tables with one writer and many readers: item numbers, aliases, consents.
 //! - [`nn`]: the network: cells, embeddings, losses, optimisers.
-//! - [`candidates`]: candidate generation: clusters, transitions, neighbours, trending items, ….
+//! - [`candidates`]: candidate generation from transitions, similar sessions, trending items, item
+//!   clusters, …
 //! - [`ranking`]: features and the online ranker.
 //! - [`evaluation`]: Recall@k, MRR@k, NDCG@k.
-//! - [`learner`]: applies the journal: tests on each event, then trains on it; serving and offline
-//!   training.
+//! - [`learner`]: the online learner, which tests the model on each event and then trains on the
+//!   event; also recommendations from the model, and offline training.
 //! - [`recommender`]: all of the above as a library, without actors, store or HTTP. **Start here to
 //!   embed Sequor.**
-//! - [`ingest`]: input formats to events. [`store`]: journal, session records, checkpoints,
-//!   backups. [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
+//! - [`ingest`]: parses and validates input formats. [`store`]: journal, session records,
+//!   checkpoints, backups. [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
 //! - [`actors`]: the running system: admission, committer, shards, sessions, learner, jobs.
-//! - [`services`]: ingest and recommendation: the decisions that the HTTP API and Segment share.
+//! - [`services`]: accepting events and recommending items: the rules that the native API and the
+//!   Segment API share.
 //! - [`http`]: the public API, the admin endpoint and its pages.
 //! - [`cli`]: one file per command. [`simulation`]: the made-up shop of `sequor demo` and
 //!   `sequor bench`.

@@ -4,10 +4,10 @@
 //! [`Recommender`] learns from events one by one and recommends items. For more control, use its
 //! parts:
 //!
-//! - [`Learner`] applies journal entries and gives immutable [`ModelSnapshot`]s; [`recommend`]
-//!   ranks candidates from a snapshot.
-//! - [`Recording`], [`OfflineTraining`] and [`score_sessions`] train a network on recorded
-//!   behaviour, epoch by epoch, and evaluate it on the last sessions.
+//! - [`Learner`] applies journal entries and creates immutable [`ModelSnapshot`]s; [`recommend`]
+//!   recommends items from a snapshot.
+//! - [`Recording`], [`OfflineTraining`] and [`score_sessions`] train a network on recorded events
+//!   in several epochs, and evaluate it on the latest sessions.
 //! - [`LearningReport`] holds prequential Recall@20, MRR@20 and NDCG@20: each event is tested
 //!   before it is learned.
 //!
@@ -64,7 +64,8 @@ pub struct Recommender {
     snapshot: OnceLock<Arc<ModelSnapshot>>,
 }
 
-/// State history that rejects rollbacks, because an in-memory recommender keeps no earlier states.
+/// A state history that never finds an earlier state, because an in-memory recommender keeps none.
+/// Rollbacks therefore fail.
 struct NoStateHistory;
 
 impl StateHistory for NoStateHistory {
@@ -138,7 +139,8 @@ impl Recommender {
         let snapshot = self.snapshot();
         let Some(weights) = snapshot.weights() else { return vec![None; items.len()] };
         let mut state = self.learner.sequence_state(user).cloned().unwrap_or_default();
-        // As for a recommendation, the hidden state is that of the last steps under these weights.
+        // Compute the hidden state from the last steps with the current weights, as a
+        // recommendation does.
         state.drop_hidden_state();
         let mut query = Vec::new();
         weights

@@ -1,4 +1,5 @@
-//! The candidate set: the items that the sources generated for a query, with evidence and features.
+//! The candidate set: the items that the candidate sources generated for a query, with the evidence
+//! for each item and its features.
 
 use super::columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT};
 use super::dense_index::DenseIndex;
@@ -8,8 +9,8 @@ use crate::domain::{ItemIx, SourceName};
 /// Maximum number of items that the sources can add to a set. Further items are dropped.
 const MAX_GATHERED_ITEMS: usize = 8192;
 
-/// The candidates of one query. The sources add items with evidence; the set keeps the best ones;
-/// the sources then add features to the kept candidates.
+/// The candidates of one query. First the sources add items with evidence. Then the set keeps the
+/// best items. Finally the sources add features to the kept items.
 ///
 /// Later queries reuse the buffers and allocate nothing.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ pub struct CandidateSet {
 #[derive(Debug, Clone)]
 pub(super) struct NeighbourScratch {
     pub(super) session_index: DenseIndex,
-    /// Past sessions that share items with the current session, in the index order of
-    /// `session_index`.
+    /// Past sessions that share items with the current session. `session_index` maps a session
+    /// number to its position here.
     pub(super) similar_sessions: Vec<SimilarSession>,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct NeighbourScratch {
 pub(super) struct SimilarSession {
     pub(super) session: SessionIx,
     pub(super) similarity: f32,
-    /// The latest item of the current session that the past session also contains.
+    /// The anchor: the latest item of the current session that the past session also contains.
     pub(super) anchor: ItemIx,
     /// Distance of the anchor from the end of the current session.
     pub(super) distance_from_end: u32,
@@ -74,7 +75,7 @@ impl CandidateSet {
         self.kept.clear();
     }
 
-    /// Adds evidence for an item in one column. An item with evidence is a candidate.
+    /// Adds evidence for an item in one column. Any evidence makes the item a candidate.
     #[inline]
     pub fn add_evidence(&mut self, item: ItemIx, column: EvidenceColumn, weight: f32) {
         self.add_evidence_in_columns(item, [(column, weight)]);
@@ -96,8 +97,8 @@ impl CandidateSet {
         }
     }
 
-    /// Increases the total weight of a column by `total`. The share of a candidate is its evidence
-    /// divided by the total weight.
+    /// Increases the total weight of a column by `total`. The share of a candidate in a column is
+    /// its evidence divided by the total weight of the column.
     pub fn add_column_total(&mut self, column: EvidenceColumn, total: f32) {
         self.totals[column as usize] += total;
     }
@@ -117,8 +118,8 @@ impl CandidateSet {
     /// Keeps the `limit` candidates with the largest weighted sum of shares,
     /// `Σ_c selection_weight(c) · evidence_c / total_c`.
     ///
-    /// Among equal sums, the smaller item number has priority. Dismissed items are dropped, unless
-    /// a later step selected the item again.
+    /// Among equal sums, the smaller item number has priority. Items that the user dismissed are
+    /// dropped, except those that the user selected again later.
     pub fn keep_top_candidates(&mut self, limit: usize, context: &QueryContext<'_>) {
         let mut scale = [0.0; EVIDENCE_COLUMN_COUNT];
         for column in EvidenceColumn::ALL {
@@ -171,7 +172,7 @@ impl CandidateSet {
         self.kept.iter().map(move |&position| items[position as usize])
     }
 
-    /// Position of an item among the kept candidates.
+    /// Position of an item among the kept candidates; `None` if it was not kept.
     #[must_use]
     pub fn position_of(&self, item: ItemIx) -> Option<usize> {
         let position = self.items.find(item)? as u32;
@@ -188,8 +189,8 @@ impl CandidateSet {
             .map(|(position, features)| (&self.evidence[position], features, self.column_bits[position].count_ones()))
     }
 
-    /// Source of a kept candidate. If several sources generated the item, the first of them in
-    /// [`SourceName::ALL`].
+    /// Source of a kept candidate. If several sources generated the item, this is the first of them
+    /// in [`SourceName::ALL`].
     #[must_use]
     pub fn source_at(&self, position: usize) -> SourceName {
         let column_bits =
@@ -216,7 +217,7 @@ impl CandidateSet {
         counts
     }
 
-    /// The item number, the evidence and the features of each kept candidate, for writing.
+    /// The kept candidates: item number, evidence and writable features of each.
     pub fn kept_rows_mut(
         &mut self,
     ) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMN_COUNT], &mut [f32; FEATURE_COLUMN_COUNT])> {
@@ -233,8 +234,8 @@ impl CandidateSet {
         })
     }
 
-    /// Rank that each source alone gives to an item, among all items that the source generated, in
-    /// the order of [`SourceName::ALL`].
+    /// For each source, in the order of [`SourceName::ALL`]: the rank of `item` among all items
+    /// that this source generated, by the evidence of this source alone.
     ///
     /// Rank 1 is the best. Among equal weights, the smaller item number ranks first. The rank is
     /// `None` if the source did not generate the item.
@@ -323,7 +324,8 @@ mod tests {
             ranks.filter_map(|(source, rank)| Some((source, rank?))).collect()
         };
         // In the neighbours column, item 9 has weight 3, and items 2, 3 and 7 have weight 1. The
-        // window transitions column is not the primary column of a source.
+        // window transitions column does not count, because it is not the column by which its
+        // source ranks items.
         assert_eq!(ranks_of(7), [(SourceName::Neighbours, 4), (SourceName::Trending, 1)]);
         assert_eq!(ranks_of(3), [(SourceName::Neighbours, 3)]);
         assert_eq!(ranks_of(9), [(SourceName::Neighbours, 1)]);

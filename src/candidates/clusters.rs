@@ -1,5 +1,5 @@
-//! k-means clusters of item embeddings, searched as an inverted file (IVF) for maximum inner
-//! product.
+//! k-means clusters of item embeddings. A query scores only the items of the few clusters that fit
+//! it best (an inverted file for maximum inner product search).
 
 use linfa::DatasetBase;
 use linfa::traits::Fit;
@@ -20,13 +20,13 @@ pub struct ClusterSettings {
     /// Number of journal entries from the start of a clustering until the learner uses its
     /// clusters. Less than `every`.
     pub lag: u64,
-    /// Maximum number of clusters, 1..=4096. The actual number is the square root of the number of
-    /// items, up to this maximum.
+    /// Maximum number of clusters, 1..=4096. The number of clusters is the square root of the
+    /// number of items, but at most this maximum.
     pub most: usize,
-    /// Number of clusters whose items a query scores. At least 1.
+    /// Number of clusters whose items a query scores (the probed clusters). At least 1.
     pub probes: usize,
-    /// Maximum number of items up to which the network scores all items of the catalog. In a larger
-    /// catalog, the network scores only the items of the probed clusters.
+    /// In a catalog of at most this many items, the network scores all items. In a larger catalog,
+    /// it scores only the items of the probed clusters and the items newer than the clustering.
     pub exact_up_to: usize,
 }
 
@@ -74,8 +74,9 @@ pub enum ClusterError {
     KMeans(#[source] linfa_clustering::KMeansError),
 }
 
-/// Clusters of item embeddings: the centroids and the items nearest to each centroid. The clusters
-/// form an inverted file [Sivic & Zisserman 2003], which a query probes by inner product.
+/// Clusters of item embeddings: the centroids and the items nearest to each centroid. A query
+/// selects the clusters whose centroids have the largest inner products with it, and scores their
+/// items (inverted file [Sivic & Zisserman 2003]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Clusters {
     /// `(clusters, dimension)`, row-major.
@@ -87,9 +88,11 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Maximum number of Lloyd iterations. The clusters need to be balanced, but not optimal.
+    /// Maximum number of k-means (Lloyd) iterations. The clusters need to be of similar size, but
+    /// not optimal.
     const MAX_KMEANS_ITERATIONS: u64 = 6;
-    /// Number of sampled items per cluster. More items hardly change the centroids.
+    /// k-means runs on a sample of this many items per cluster. A larger sample hardly changes the
+    /// centroids.
     const SAMPLED_ITEMS_PER_CLUSTER: usize = 24;
 
     /// Clusters the items by their embeddings, `(items, dimension)`, into at most `most` clusters.
@@ -153,14 +156,15 @@ impl Clusters {
         self.members.is_empty()
     }
 
-    /// Number of clustered items. Items with this number or a higher number have no cluster yet.
+    /// Number of clustered items. The clusters contain the items with lower numbers; items with
+    /// this number or a higher one are newer than the clustering.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.of_item.len()
     }
 
-    /// Cluster of an item. For an item newer than the clustering, the cluster whose centroid has
-    /// the largest inner product with `embedding`.
+    /// Cluster of an item. For an item newer than the clustering, this is the cluster whose
+    /// centroid has the largest inner product with `embedding`.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx, embedding: &[f32]) -> usize {
         match self.of_item.get(item as usize) {
@@ -207,7 +211,8 @@ impl Clusters {
     }
 }
 
-/// Index of the largest value. Among equal values, the first index; 0 if there are no values.
+/// Index of the largest value: the first one if several values are equally large, and 0 if there
+/// are no values.
 fn argmax(values: impl Iterator<Item = f32>) -> usize {
     let start = (0, f32::NEG_INFINITY);
     values.enumerate().fold(start, |best, next| if next.1 > best.1 { next } else { best }).0

@@ -1,10 +1,12 @@
-//! The evidence columns and the feature columns of a candidate.
+//! The columns of a candidate. An evidence column holds how strongly one kind of evidence supports
+//! the candidate. A feature column holds another property of the candidate. Both are inputs of the
+//! ranker.
 
 use crate::domain::SourceName;
 
-/// Number of evidence columns of a candidate.
+/// Number of evidence columns.
 pub const EVIDENCE_COLUMN_COUNT: usize = 16;
-/// Number of feature columns of a candidate.
+/// Number of feature columns.
 pub const FEATURE_COLUMN_COUNT: usize = 16;
 
 /// An evidence column: a kind of evidence, with a non-negative weight per item. Ranking uses the
@@ -13,7 +15,8 @@ pub const FEATURE_COLUMN_COUNT: usize = 16;
 pub enum EvidenceColumn {
     /// Items that followed the user's last item within 10 steps.
     WindowTransitions,
-    /// Items that followed one of the user's last 10 items within 10 steps, summed with decay.
+    /// Items that followed one of the user's last 10 items within 10 steps. The weights are summed
+    /// over these items; older items count less.
     SessionTransitions,
     /// Items that followed the user's last item immediately.
     NextTransitions,
@@ -23,8 +26,9 @@ pub enum EvidenceColumn {
     TripleContext,
     /// Sum of the votes of the neighbouring sessions that contain the item.
     Neighbours,
-    /// Votes of the neighbouring sessions in which the item follows the anchor item, divided by the
-    /// distance from the anchor.
+    /// Votes of the neighbouring sessions in which the item follows the anchor item (the latest
+    /// item shared with the user's session). A vote is divided by the distance of the item from the
+    /// anchor.
     NeighbourSuccessors,
     /// Number of occurrences of the item in neighbouring sessions.
     NeighbourCount,
@@ -42,8 +46,8 @@ pub enum EvidenceColumn {
     NewItems,
     /// Items with the largest logits of the network; the weight is the softmax probability.
     Network,
-    /// Items of the probed embedding clusters; the weight is the softmax probability of the
-    /// network.
+    /// Newest items of the embedding cluster of the user's last item; the weight is the softmax
+    /// probability of the network.
     Clusters,
 }
 
@@ -111,7 +115,7 @@ impl EvidenceColumn {
         }
     }
 
-    /// The column that ranks the items of one source alone.
+    /// The primary column of a source: the column by which the source alone ranks its items.
     #[must_use]
     pub fn primary_column_of(source: SourceName) -> Self {
         match source {
@@ -128,8 +132,8 @@ impl EvidenceColumn {
     /// Weight of the column's share in
     /// [`CandidateSet::keep_top_candidates`](super::CandidateSet::keep_top_candidates).
     ///
-    /// The weights keep practically all session items and prefer items of the network to popular
-    /// items.
+    /// With these weights, practically all items of the session are kept, and items of the network
+    /// have priority over popular items.
     #[must_use]
     pub fn selection_weight(self) -> f32 {
         match self {
@@ -146,8 +150,8 @@ impl EvidenceColumn {
 /// A feature column: a non-negative property of a candidate other than its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureColumn {
-    /// Number of target events on the item by users whose steps did not yet contain the item. The
-    /// count is close to the number of sessions with the item.
+    /// Number of target events on the item, not counting events of users whose recent steps already
+    /// contained the item. The count is close to the number of sessions with the item.
     SessionCount,
     /// Number of journal entries since the last target event or dismissal of the item.
     EventsSinceLastSeen,
@@ -166,8 +170,8 @@ pub enum FeatureColumn {
     SessionRecency,
     /// Number of occurrences of the candidate in the user's recent steps.
     CountInSession,
-    /// Smoothed share of repeats among the target events of the item, (repeats + 0.5) / (count +
-    /// 2).
+    /// Repeat rate: the smoothed share of repeats among the target events of the item, (repeats +
+    /// 0.5) / (count + 2).
     RepeatRate,
     /// Repeat rate of the candidate if the user's recent steps contain it, else 0.
     RepeatRateInSession,

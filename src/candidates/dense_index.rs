@@ -1,8 +1,8 @@
-//! Map from `u32` keys to consecutive indices that clears in O(1). Queries use it to sum weights by
-//! item or session.
+//! Map from `u32` keys to consecutive indices. Clearing takes constant time. Queries use the map to
+//! sum weights by item or session.
 
-/// Open-addressing hash map with linear probing. Every slot has a generation stamp, so
-/// [`DenseIndex::clear`] increments one number and writes no slot.
+/// Open-addressing hash map with linear probing. Every slot has a generation stamp; a slot with an
+/// old stamp is empty. [`DenseIndex::clear`] therefore only increments the current stamp.
 ///
 /// The capacity is fixed: a full map rejects new keys.
 #[derive(Debug, Clone)]
@@ -45,8 +45,8 @@ impl DenseIndex {
         (u64::from(key).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
-    /// Returns `Ok(index)` if the map contains the key, else `Err(slot)` with the empty slot for
-    /// the key.
+    /// Returns `Ok(index)` if the map contains the key, else `Err(slot)` with the empty slot into
+    /// which the key can be inserted.
     #[inline]
     fn find_index_or_empty_slot(&self, key: u32) -> Result<usize, usize> {
         let mask = self.slots.len() - 1;

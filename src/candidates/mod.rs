@@ -1,10 +1,13 @@
-//! Candidate generation: counting sources that learn event by event, in bounded memory.
+//! Candidate generation: sources that count events and generate the items from which the ranker
+//! chooses. The sources learn event by event and use bounded memory.
 //!
-//! Every [`CandidateSource`] adds items with weights to a [`CandidateSet`]; a weight belongs to an
-//! [`EvidenceColumn`]. The set keeps the best few hundred items. Every source then adds features to
-//! all kept candidates, including the candidates of other sources. The state of the sources is a
-//! pure function of the events. The sources read no clock and no random numbers. Clones share
-//! unchanged data, so the cost of a snapshot is proportional to the changes since the previous one.
+//! Every [`CandidateSource`] adds items with weights to a [`CandidateSet`]. A weight belongs to an
+//! [`EvidenceColumn`], which stands for one kind of evidence. An item's *share* in a column is its
+//! weight divided by the column's total weight. The set keeps the best few hundred items. Every
+//! source then adds features to all kept candidates, including the candidates of other sources. The
+//! state of the sources is a pure function of the events. The sources read no clock and no random
+//! numbers. Clones share unchanged data, so the cost of a snapshot is proportional to the changes
+//! since the previous one.
 //!
 //! - `source`, `sources`: the trait, and all counting sources behind one type
 //! - `transitions`, `transition_matrix`: item-to-item transitions

@@ -22,8 +22,8 @@ use crate::domain::{ItemIx, Offset, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Index of recent sessions: the items of each session, and the most recent sessions with each
-/// item.
+/// Index of recent sessions: for each session its items, and for each item the most recent sessions
+/// that contain it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NeighbourSource {
     /// Ring buffer of sessions: the session with number `n` is at index `n % capacity`.
@@ -48,7 +48,7 @@ struct PastSession {
 
 /// Maximum number of items per past session. The oldest items are dropped.
 const MAX_ITEMS_PER_PAST_SESSION: usize = 50;
-/// Number of latest items of the user for which the source looks up past sessions.
+/// The source looks for past sessions that contain one of this many latest items of the user.
 const MAX_MATCHED_ITEMS: usize = 10;
 
 /// Weight of a shared item by its distance from the user's last item: 1 for the last item, 0.1 for
@@ -166,8 +166,8 @@ impl CandidateSource for NeighbourSource {
         for neighbour in 0..candidates.neighbour_scratch.similar_sessions.len() {
             let SimilarSession { session, similarity, anchor, distance_from_end: distance } =
                 candidates.neighbour_scratch.similar_sessions[neighbour];
-            // Exclude the current session by its start offset, because readers do not know the
-            // session number.
+            // Exclude the current session. Compare start offsets, because readers do not know the
+            // number of the current session.
             let Some(past) = self.stored_session(session).filter(|past| past.session_start != context.session_start)
             else {
                 continue;

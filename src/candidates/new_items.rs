@@ -15,13 +15,13 @@ const MAX_NEW_ITEMS: usize = 20;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NewItemSource {
     latest: VecDeque<ItemIx>,
-    /// The smallest item number that is new. Item numbers ascend in the order in which items first
-    /// appear, so a smaller number is not new.
+    /// Items with this number or a higher one are new. Item numbers ascend in the order in which
+    /// items first appear, so an item with a smaller number is already known.
     next_item: ItemIx,
 }
 
 impl NewItemSource {
-    /// Adds an item if its number is new.
+    /// Adds an item, unless it is already known.
     pub fn add_if_new(&mut self, item: ItemIx) {
         if item >= self.next_item {
             self.next_item = item.saturating_add(1);

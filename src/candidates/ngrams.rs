@@ -8,7 +8,8 @@ use crate::domain::{ItemIx, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Maximum number of follower items per context. A context is a sequence of two or three items.
+/// Maximum number of followers per context. A context is a sequence of two or three items; its
+/// followers are the items that came next.
 const FOLLOWERS_PER_CONTEXT: usize = 8;
 /// Maximum number of contexts per hash bucket.
 const CONTEXTS_PER_BUCKET: usize = 16;
@@ -23,8 +24,8 @@ struct NgramContext {
     weights: [f32; FOLLOWERS_PER_CONTEXT],
 }
 
-/// Followers of contexts: a bounded set-associative hash table, keyed by a hash of the two or three
-/// items of a context.
+/// The followers of each context, in a hash table of bounded size (set-associative). The key is a
+/// hash of the two or three items of the context.
 ///
 /// Every update of a context multiplies its weights by 0.9. A full context evicts the follower with
 /// the smallest weight. Two contexts with equal hashes share their followers. Equal hashes are rare

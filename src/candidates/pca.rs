@@ -12,8 +12,8 @@ pub struct PcaProjection {
     axes: [Array1<f32>; 2],
 }
 
-/// Power iterations per component. Two components that do not converge within this number have
-/// nearly equal variance.
+/// Power iterations per component. If this number does not suffice to separate two components,
+/// their variances are nearly equal, so either will do.
 const POWER_ITERATIONS: usize = 50;
 
 impl PcaProjection {
@@ -39,8 +39,9 @@ impl PcaProjection {
     }
 }
 
-/// Computes the direction of the largest variance, orthogonal to `orthogonal_to` if given. The sign
-/// is such that the component with the largest absolute value is positive.
+/// Computes the direction of the largest variance. If `orthogonal_to` is given, only directions
+/// orthogonal to it count. The sign is such that the component with the largest absolute value is
+/// positive.
 fn principal_component(centred: &ArrayView2<'_, f32>, orthogonal_to: Option<&Array1<f32>>) -> Array1<f32> {
     let dimension = centred.ncols();
     let mut axis = Array1::from_shape_fn(dimension, |index| 1.0 / (1.0 + ((index * 7 + 3) % dimension.max(1)) as f32));

@@ -1,4 +1,5 @@
-//! The query context: the input of a source when it generates candidates or learns an event.
+//! The query context: the user's recent history, from which a source generates candidates or learns
+//! what followed it.
 
 use crate::domain::{ItemIx, Offset, Step};
 
@@ -10,8 +11,8 @@ pub type SessionIx = u32;
 pub struct QueryContext<'a> {
     /// The user's steps, oldest first, across session boundaries.
     pub steps: &'a [Step],
-    /// Number of the current session, or of the session that the next event starts. Only learning
-    /// uses the number.
+    /// Number of the current session. If the next event starts a session, the number of that
+    /// session. Only learning uses the number.
     pub session: SessionIx,
     /// Journal offset of the session's first event. Readers do not know the session number, so they
     /// use this offset to exclude the current session from the neighbouring sessions.
@@ -26,7 +27,7 @@ impl<'a> QueryContext<'a> {
         self.steps.iter().rev().filter(|step| !step.is_dismissal()).filter_map(|step| step.item)
     }
 
-    /// Dismissed items that no later step selects again.
+    /// Items that the user dismissed and did not select again later.
     pub fn dismissed_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         let steps = self.steps;
         let dismissed = steps.iter().enumerate().filter(|(_, step)| step.is_dismissal());

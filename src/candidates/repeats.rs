@@ -8,7 +8,8 @@ use super::source::CandidateSource;
 use crate::domain::{PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
-/// For each item, the number of target events and the number of repeats among them.
+/// For each item, the number of target events, and how many of them were repeats (the user's recent
+/// steps already contained the item).
 ///
 /// An occurrence of an item k items before the end of the user's recent steps adds evidence 0.8^k
 /// for the item.

@@ -1,5 +1,5 @@
-//! Logarithm and exponential by polynomials. The compiler can vectorise them, and they give the
-//! same bits on every CPU.
+//! Logarithm and exponential function, approximated by polynomials. The compiler can vectorise
+//! them, and they return the same bits on every CPU.
 
 /// Natural logarithm of a positive normal number, absolute error about 1e-5.
 #[inline(always)]

@@ -9,17 +9,17 @@ pub trait CandidateSource {
     /// The name of the source in responses and metrics.
     fn name(&self) -> SourceName;
 
-    /// Learns the target event `arrival`, which followed the history in `context`.
+    /// Learns that the target event `arrival` followed the history in `context`.
     fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step);
 
-    /// Learns the dismissal of `item`, which followed the history in `context`.
+    /// Learns that the user with the history in `context` dismissed `item`.
     fn learn_dismissal(&mut self, _context: &QueryContext<'_>, _item: ItemIx) {}
 
     /// Adds the candidates of the source and their evidence to the set.
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet);
 
-    /// Adds the features that the source computes to every kept candidate, including the candidates
-    /// of other sources.
+    /// Writes the feature columns that this source computes, for every kept candidate, including
+    /// the candidates of other sources.
     fn add_features(&self, _context: &QueryContext<'_>, _candidates: &mut CandidateSet) {}
 
     /// Number of entries in the source: rows, contexts, sessions or items.

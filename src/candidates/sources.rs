@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// All counting sources. The learner updates the sources, and every snapshot has a clone of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CandidateSources {
-    /// Bit mask of the event kinds that are target events.
+    /// Bit mask of the target kinds: the event kinds that the model predicts.
     targets: u64,
     disabled: Vec<SourceName>,
     transitions: TransitionSource,
@@ -78,10 +78,10 @@ impl CandidateSources {
             && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
     }
 
-    /// Learns the event `arrival`, which followed the history in `context`.
+    /// Learns that the event `arrival` followed the history in `context`.
     ///
-    /// A target event trains every source. A dismissal reduces the weights of its item. All other
-    /// events only become part of later contexts.
+    /// Every source learns from a target event. A dismissal reduces the weights of its item. Other
+    /// events change no source; they only become part of the history of later events.
     pub fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         if self.is_target(arrival) {
             self.enabled_sources_mut().for_each(|source| source.learn(context, arrival));
@@ -97,7 +97,7 @@ impl CandidateSources {
         self.neighbours.forget_session(session);
     }
 
-    /// Number of these sessions that the session kNN index still contains.
+    /// How many of the given sessions the session kNN index still contains.
     #[cfg(test)]
     pub(crate) fn count_stored_sessions(&self, sessions: impl Iterator<Item = SessionIx>) -> usize {
         sessions.filter(|session| self.neighbours.contains_session(*session)).count()

@@ -41,7 +41,7 @@ fn best_items_by_column(sources: &CandidateSources, steps: &[Step], now: u64, co
     candidates.best_by_column(column, 10).into_iter().map(|(item, _)| item).collect()
 }
 
-/// Learns many short sessions that are drawn with a seed. Some of the steps are dismissals.
+/// Learns many short random sessions, drawn with `seed`. Some of the steps are dismissals.
 fn learn_random_events(sources: &mut CandidateSources, seed: u64, events: u64) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut steps: Vec<Step> = Vec::new();

@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 /// One row of the matrix: a bounded list of items with exponentially decaying weights.
 ///
-/// Decay does not change the stored weights. Decay increases the unit by which new weights are
-/// multiplied, so the stored old weights become relatively smaller.
+/// Decay does not change the stored weights. Instead it increases the unit: the factor by which new
+/// weights are multiplied before they are stored. The stored old weights thereby become relatively
+/// smaller.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionRow {
     entries: Vec<(ItemIx, f32)>,
-    /// Decayed sum of all weights that were added, including those of evicted items. Shares of this
-    /// total therefore account for evicted items.
+    /// Decayed sum of all weights that were added, including those of evicted items. Evictions
+    /// therefore do not raise the shares of the remaining items.
     total: f32,
     /// Stored value that currently represents a weight of 1.
     unit: f32,
 }
 
-/// Largest unit. A row with a larger unit is rescaled to unit 1, long before an f32 overflows.
+/// A row whose unit exceeds this value is rescaled to unit 1. The value is far below the largest
+/// f32, so nothing overflows.
 const MAX_UNIT_BEFORE_RESCALING: f32 = 1e15;
 
 impl Default for TransitionRow {
@@ -56,7 +58,7 @@ impl TransitionRow {
         }
     }
 
-    /// Halves the weight of an item, after a dismissal.
+    /// Halves the weight of an item, because a user dismissed it.
     pub fn halve_weight(&mut self, item: ItemIx) {
         if let Some((_, weight)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
             *weight *= 0.5;

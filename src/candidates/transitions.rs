@@ -1,5 +1,5 @@
-//! The source of item-to-item transitions: a first-order Markov chain, and co-occurrence within a
-//! window.
+//! The source of item-to-item transitions: how often one item follows another, immediately (a
+//! first-order Markov chain) or within a window of steps.
 
 use super::candidate_set::CandidateSet;
 use super::columns::EvidenceColumn;
@@ -26,9 +26,10 @@ pub struct TransitionSource {
     capacity: usize,
 }
 
-/// Number of latest items for which a target event counts as a follower.
+/// The item of a target event counts as a follower of this many latest items.
 const WINDOW_ITEMS: usize = 10;
-/// Factor per step back in the sum over the latest items.
+/// In a sum over the user's latest items, each item counts this factor times as much as the item
+/// after it.
 const DECAY_PER_STEP_BACK: f32 = 0.8;
 
 impl TransitionSource {

@@ -46,8 +46,8 @@ pub struct ItemCounts {
     pub hour: f32,
     /// Number of target events, decayed with a half-life of 5,000 journal entries.
     pub day: f32,
-    /// Number of target events by users whose steps did not yet contain the item. The count is
-    /// close to the number of sessions with the item.
+    /// Number of target events on the item, not counting events of users whose recent steps already
+    /// contained the item. The count is close to the number of sessions with the item.
     pub sessions: u32,
     /// Journal entry at which the item was first counted.
     pub first: u64,
@@ -57,13 +57,14 @@ pub struct ItemCounts {
 
 /// Exponentially decayed counts of every item, and the most popular items.
 ///
-/// A target event adds 1 to the counts of its item. A dismissal subtracts 1, not below 0, and
-/// removes the item from the lists until its next target event.
+/// A target event adds 1 to the counts of its item. A dismissal subtracts 1 (a count never falls
+/// below 0) and removes the item from the lists of most popular items until its next target event.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TrendingSource {
     items: PagedVec<DecayedPopularity, 64>,
-    /// The most popular items for each half-life, with the sort key `log2(count) + entry /
-    /// half_life`. At any later time, this key sorts the items like their decayed counts.
+    /// The most popular items for each half-life, sorted by `log2(count) + entry / half_life`. All
+    /// counts decay at the same rate, so this order equals the order of the decayed counts at any
+    /// later time.
     top: [Vec<(f64, ItemIx)>; 2],
     totals: [f32; 2],
     now: u64,

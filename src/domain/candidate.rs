@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub enum SourceName {
     /// The top items of the network over the whole catalog.
     Network,
-    /// Items of a cluster of item embeddings.
+    /// Items of the clusters into which the item embeddings are grouped.
     Clusters,
     /// Item-to-item transition counts.
     Transitions,
@@ -45,25 +45,25 @@ impl SourceName {
     }
 }
 
-/// An item with its score and source, before result selection.
+/// A ranked item with its score and source, before the rules of the request are applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// The item.
     pub item: ItemIx,
     /// The ranking score. Scores of different responses are not comparable.
     pub score: f32,
-    /// The source that generated the item. If several sources did, the first of them in
-    /// [`SourceName::ALL`].
+    /// The source that generated the item. If several sources generated it, this is the first of
+    /// them in [`SourceName::ALL`].
     pub source: SourceName,
 }
 
-/// Numbers of ranked candidates that the response omits, by reason. A candidate counts under the
-/// first rule that it violates.
+/// Numbers of ranked candidates that are missing in the response, by reason. A candidate that
+/// violates several rules counts once, under the first of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RemovalCounts {
-    /// Candidates that the request excludes.
+    /// Candidates that the request excludes by id.
     pub excluded: usize,
-    /// Candidates that the user has already seen, if the request omits seen items.
+    /// Candidates that the user has already seen. Counted only if the request excludes seen items.
     pub seen: usize,
     /// Candidates that the filter of the request rejects.
     pub filtered: usize,
@@ -87,11 +87,11 @@ impl RemovalCounts {
     }
 }
 
-/// The reason why a response is less specific than requested.
+/// The reason why a response is less personal than requested or has too few ranked items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// The response is as requested.
+    /// The response is as requested: personalised, and filled with ranked items.
     #[default]
     None,
     /// The user is unknown. The response is the same for all unknown users.
@@ -100,11 +100,11 @@ pub enum Fallback {
     UnknownItems,
     /// The model knows no items.
     EmptyCatalog,
-    /// The rules of the request left too few candidates. The most popular eligible items fill the
-    /// rest of the list, if there are any.
+    /// The rules of the request removed so many candidates that too few remained. The most popular
+    /// items that satisfy the rules fill the rest of the list, if there are any.
     FilteredOut,
-    /// The request has no rules, but too few items can be recommended. The other items are
-    /// unavailable, or the user dismissed them.
+    /// The request has no rules, but too few items can be recommended: the others are unavailable,
+    /// or the user dismissed them.
     Unavailable,
 }
 
@@ -118,7 +118,8 @@ pub struct RecommendedItem {
     pub score: f32,
     /// The source that generated the item.
     pub source: SourceName,
-    /// The predicted value of an interaction with the item, if the model predicts values.
+    /// The predicted event value (rating, seconds played, …) if the user interacts with the item.
+    /// Absent if the model does not predict values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest: Option<f32>,
     /// The explanation, if the request asks for it.
@@ -129,7 +130,8 @@ pub struct RecommendedItem {
 /// The explanation of a recommended item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ItemExplanation {
-    /// The evidence for the item from each source, in (0, 1].
+    /// The evidence for the item from each source: the item's largest share of a total weight
+    /// within the source, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
     /// The event of the session that improved the rank of the item the most.
     pub moved_by: Option<InfluentialEvent>,
@@ -161,8 +163,8 @@ pub struct Recommendation {
     pub weights_version: u64,
     /// The recommended items, best first.
     pub items: Vec<RecommendedItem>,
-    /// The reason why the response is less specific than requested.
+    /// The reason why the response is less personal than requested or has too few ranked items.
     pub fallback: Fallback,
-    /// Numbers of omitted candidates, by reason.
+    /// Numbers of ranked candidates that are missing in the list, by reason.
     pub removed: RemovalCounts,
 }

@@ -4,7 +4,7 @@ use super::{Item, ItemIx, ItemOperation, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The catalog's state of one item.
+/// What the catalog knows about one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 enum CatalogSlot {
     /// The item has no attributes: it is known only from events, or not at all.
@@ -35,7 +35,7 @@ pub struct Catalog {
     described: usize,
 }
 
-/// Default attributes, for items without attributes in the catalog.
+/// The attributes of an item for which the catalog has none.
 static ITEM_WITHOUT_ATTRIBUTES: Item = Item {
     categories: Vec::new(),
     brand: None,
@@ -47,8 +47,8 @@ static ITEM_WITHOUT_ATTRIBUTES: Item = Item {
 };
 
 impl Catalog {
-    /// Applies a catalog operation to an item. A patch of an item without attributes patches the
-    /// default attributes. A patch of a deleted item changes nothing.
+    /// Applies a catalog operation to an item. If an item has no attributes, a patch applies to the
+    /// default attributes. If an item is deleted, a patch changes nothing.
     pub fn apply(&mut self, item: ItemIx, operation: &ItemOperation) {
         self.slots.grow(item as usize + 1, CatalogSlot::default);
         let Some(slot) = self.slots.get_mut(item as usize) else { return };
@@ -68,8 +68,8 @@ impl Catalog {
         self.described = self.described + usize::from(is) - usize::from(was);
     }
 
-    /// The attributes of an item. An item without attributes has the default ones, which are empty
-    /// and available. `None` for a deleted item.
+    /// The attributes of an item; `None` for a deleted item. An item without attributes in the
+    /// catalog gets the default attributes: no categories, brand, price or tags, and available.
     #[must_use]
     pub fn get(&self, item: ItemIx) -> Option<&Item> {
         match self.slots.get(item as usize) {
@@ -85,7 +85,7 @@ impl Catalog {
         self.get(item).filter(|known| known.is_recommendable(now))
     }
 
-    /// Number of items with attributes.
+    /// Number of items that have attributes in the catalog.
     #[must_use]
     pub fn described_count(&self) -> usize {
         self.described

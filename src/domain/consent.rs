@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Consent {
     /// Nothing is stored. A response depends only on the request.
     None,
-    /// The user's own sequence is stored, to recommend items to this user. The model does not learn
-    /// from it.
+    /// The user's events are stored, but only to recommend items to this user. The model does not
+    /// learn from them.
     Session,
     /// Events are stored, and the model learns from them.
     #[default]
@@ -38,7 +38,8 @@ impl Consent {
     }
 }
 
-/// A value from a client, with the consent that the client states for this value only.
+/// A value from a client (for example an event), with the consent level that the client states for
+/// this value only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WithConsent<T = Event> {
     /// The value.
@@ -49,7 +50,7 @@ pub struct WithConsent<T = Event> {
 }
 
 impl<T> WithConsent<T> {
-    /// Converts the value and keeps the consent.
+    /// Applies `convert` to the value and keeps the consent.
     pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> WithConsent<U> {
         WithConsent { value: convert(self.value), consent: self.consent }
     }

@@ -17,12 +17,12 @@ pub enum Entry {
     Model(ModelChange),
     /// A merge of two users.
     Merge(UserMerge),
-    /// An event that updates the user's sequence, but that the model does not learn.
+    /// An event that extends the user's sequence, but from which the model does not learn.
     Private(Event),
     /// A change of a user's consent.
     Consent(ConsentChange),
-    /// The erasure of a user. A completed erasure replaces this entry, too, with an
-    /// [`Entry::Tombstone`].
+    /// The erasure of a user. When the erasure is complete, this entry is replaced with an
+    /// [`Entry::Tombstone`], like the user's other entries.
     Erase(UserErasure),
     /// Replaces an erased or expired entry, so that other entries keep their offsets.
     #[serde(rename = "Blank")]
@@ -52,7 +52,7 @@ impl Entry {
         if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
-    /// The ids of the users of the entry: none, one, or the two users of a merge.
+    /// The ids of the users that the entry names: none, one, or the two users of a merge.
     pub fn user_ids(&self) -> impl Iterator<Item = &str> {
         let users: [Option<&str>; 2] = match self {
             Self::Event(event) | Self::Private(event) => [Some(&event.user_id), None],

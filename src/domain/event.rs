@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct Event {
     /// The id that the client gave the event, for deduplication.
     pub event_id: Option<String>,
-    /// The user id: known to the site, or a generated anonymous id.
+    /// The user id: the id of a registered user, or a generated id of an anonymous visitor.
     pub user_id: String,
     /// The site's own session id, if the site sends one. A new id starts a new session.
     pub session_id: Option<String>,
     /// The kind of the interaction.
     pub kind: EventKind,
-    /// The item; `None` for a search without an item.
+    /// The item of the event; `None` only for a search that names no item.
     pub item_id: Option<String>,
     /// The value of the event (rating, seconds played, price, …). If `None`, the value that the
     /// settings give to the kind applies.

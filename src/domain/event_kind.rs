@@ -1,5 +1,5 @@
-//! Event kinds and their rules. A rule says whether the kind is a prediction target, and which
-//! default value it has.
+//! Event kinds and their rules. The rule of a kind says whether the model learns to predict events
+//! of the kind, and which value an event of the kind has if the client sends none.
 
 use super::KindId;
 use serde::{Deserialize, Serialize};
@@ -76,10 +76,11 @@ impl EventKind {
 /// How the model learns from events of a kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindRule {
-    /// Whether events of this kind are prediction targets. Events of other kinds are only inputs of
-    /// the model.
+    /// Whether the model learns to predict events of this kind (target events). Events of other
+    /// kinds are only inputs of the model.
     pub target: bool,
-    /// The value that the interest head learns for an event without its own value.
+    /// The event value that applies if a client sends an event of this kind without a value. The
+    /// network's interest head learns to predict event values.
     pub value: f32,
 }
 
@@ -123,7 +124,7 @@ impl EventKinds {
         self.rules.iter().position(|(known, _)| known == kind).and_then(|index| KindId::try_from(index).ok())
     }
 
-    /// The rule of a kind. An unknown kind is not a target.
+    /// The rule of a kind. The rule of an unknown kind says that it is not a target kind.
     #[must_use]
     pub fn rule_of(&self, id: KindId) -> KindRule {
         self.rules.get(usize::from(id)).map_or(KindRule { target: false, value: 0.0 }, |(_, rule)| rule.clone())

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 /// journal, from user sequences and from other per-user records. Counts and trained weights stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
-    /// Event kinds, each with a cutoff time: events of the kind before that time are removed.
+    /// Event kinds with their cutoff times. Events of the kind that are older than the cutoff time
+    /// are removed.
     pub events: Vec<(EventKind, Timestamp)>,
-    /// Impressions before this time are removed.
+    /// Impressions that are older than this time are removed.
     pub impressions: Option<Timestamp>,
     /// The time at which the expiry was created.
     pub timestamp: Timestamp,
@@ -33,7 +34,7 @@ impl Expiry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExpiryCutoffs {
     before: Vec<Timestamp>,
-    /// Impressions before this time are removed.
+    /// Impressions that are older than this time are removed.
     pub impressions: Timestamp,
 }
 

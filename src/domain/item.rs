@@ -24,7 +24,7 @@ pub struct Item {
 }
 
 impl Default for Item {
-    /// An item without attributes, which is available.
+    /// An available item without categories, brand, price and tags.
     fn default() -> Self {
         Self {
             categories: Vec::new(),

@@ -35,12 +35,12 @@ pub enum ModelOperation {
         /// The new learning rate.
         value: f32,
     },
-    /// Rebuilds the item clusters now, in addition to the schedule.
+    /// Clusters the items again at once, in addition to the scheduled clusterings.
     Recluster,
     /// Sets the training share: from this entry on, the learner tests and trains on one event in
     /// 2^`halvings`. User sequences and candidate sources still learn every event.
     TrainingShare {
-        /// How many times the full share is halved, at most [`ModelOperation::MAX_HALVINGS`].
+        /// The training share is 1/2^`halvings`. At most [`ModelOperation::MAX_HALVINGS`].
         halvings: u8,
     },
 }
@@ -72,7 +72,7 @@ pub enum ModelChangeCause {
     Loss,
     /// The live quality metric fell.
     Quality,
-    /// Learning could not keep up with the events, or keeps up again.
+    /// Learning fell behind the events, or caught up with them.
     Lag,
 }
 

@@ -54,8 +54,8 @@ impl<T: Clone, const VALUES_PER_PAGE: usize> PagedVec<T, VALUES_PER_PAGE> {
         self.pages.get(index / VALUES_PER_PAGE)?.get(index % VALUES_PER_PAGE)
     }
 
-    /// The value at an index, for writing. Copies the page of the value if a clone still shares the
-    /// page.
+    /// The value at an index, for writing. If a clone still shares the value's page, the page is
+    /// copied first.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         Arc::make_mut(self.pages.get_mut(index / VALUES_PER_PAGE)?).get_mut(index % VALUES_PER_PAGE)
     }

@@ -1,5 +1,5 @@
-//! Placeholder user ids such as `undefined`. A placeholder means "no id", so many visitors share
-//! it.
+//! Placeholder user ids such as `undefined`. Clients send a placeholder for visitors without an id,
+//! so it stands for many different people.
 
 use std::collections::BTreeSet;
 

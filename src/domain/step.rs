@@ -1,9 +1,9 @@
-//! The steps of a user's sequence.
+//! A step: an event in a user's sequence, reduced to the part that the model uses.
 
 use super::{EventKinds, ItemIx, KindId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A step of a sequence: the part of an event that the model uses.
+/// A step of a user's sequence: the part of an event that the model uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// The item; `None` for an event without an item.
@@ -26,8 +26,9 @@ impl Step {
         self.value < 0.0
     }
 
-    /// The target item of the step, which the model predicts and the sources count. `None` if the
-    /// step has no item, if its kind is not a target kind, or if it is a dismissal.
+    /// The target item of the step: the item that the model should have predicted and that the
+    /// candidate sources count. `None` if the step has no item, if its kind is not a target kind,
+    /// or if it is a dismissal.
     #[must_use]
     pub fn target_item(&self, kinds: &EventKinds) -> Option<ItemIx> {
         self.item.filter(|_| kinds.rule_of(self.kind).target && !self.is_dismissal())

@@ -1,8 +1,8 @@
 //! Rewrites the type errors of serde so that they contain no names of Rust types.
 
-/// Rewrites the message of a serde error with the expected Rust type in words. For example,
-/// "expected usize" becomes "expected a whole number of at least 0". `table` is the word for a map
-/// in the file format: "a table" in TOML, "an object" in JSON.
+/// Rewrites the message of a serde error: describes the expected Rust type in words. For example,
+/// "expected usize" becomes "expected a whole number of at least 0". `table` is what the file
+/// format calls a map: "a table" in TOML, "an object" in JSON.
 #[must_use]
 pub fn describe_type_error(message: &str, table: &str) -> String {
     if let Some((head, _)) = message.split_once(" any variant of untagged enum ") {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The last steps of one user, across sessions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UserSequence {
-    /// Number of the current session of this user. The first session has number 1.
+    /// Number of the user's current session, counted per user. A user's first session has number 1.
     pub session_number: u32,
     /// The journal offset of the current session's first event, which identifies the session across
     /// users.
@@ -21,8 +21,9 @@ impl UserSequence {
     /// Maximum number of steps.
     pub const MAX_STEPS: usize = 50;
 
-    /// Whether an event would start a new session. An event starts a session if it is the first
-    /// one, if it follows a gap of more than `idle_gap_ms`, or if its `session_id` is new.
+    /// Whether an event would start a new session. It would if it is the user's first event, if it
+    /// comes more than `idle_gap_ms` after the previous event, or if its `session_id` differs from
+    /// that of the current session.
     #[must_use]
     pub fn starts_new_session(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> bool {
         let idle = self.steps.last().is_none_or(|last| at.saturating_sub(last.at) > idle_gap_ms);
@@ -50,8 +51,8 @@ impl UserSequence {
     /// - Steps are interleaved by time. Each sequence keeps its order, and this user's steps come
     ///   first at equal times.
     ///
-    /// - A step that started a session still does, unless steps of the other sequence now fill the
-    ///   idle gap before it.
+    /// - A step that started a session still starts one, unless it did so only because of an idle
+    ///   gap and steps of the other sequence now fill that gap.
     ///
     /// - The new `session_id` is that of the sequence with the last step.
     ///
@@ -108,8 +109,8 @@ impl UserSequence {
         *self = merged;
     }
 
-    /// Removes expired steps and returns whether any step was removed. If no step is left, also
-    /// removes the session id.
+    /// Removes expired steps, and the session id if no step is left. Returns whether any step was
+    /// removed.
     pub fn expire(&mut self, cutoffs: &ExpiryCutoffs) -> bool {
         let removed = cutoffs.remove_expired(&mut self.steps);
         if self.steps.is_empty() {

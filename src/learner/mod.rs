@@ -7,22 +7,24 @@
 //! # Terms
 //!
 //! - **Step**: an event as the model sees it: item number, kind, time, value.
-//! - **Target event**: an event with an item, of a kind that the model predicts (view, purchase, …),
-//!   that is not a dismissal. Its item is the **target item**. The settings say which kinds are
+//! - **Target event**: an event with an item, of a kind that the model predicts (view, purchase,
+//!   …), that is not a dismissal. Its item is the **target item**. The settings say which kinds are
 //!   target kinds.
 //! - **Dismissal**: an event with a negative value, of any kind.
 //! - **Test**: the learner ranks candidates just before it learns a target event. The rank of the
 //!   target item measures the model (prequential evaluation).
 //! - **Training boundary**: every `learning.interval` journal entries, the network starts to train
-//!   on the sessions with new events. The weights of the training come into use at the next boundary.
-//! - **Training window**: the latest steps of one session, as an input of the network's training. At
-//!   each **position**, the network predicts the target item of the next step.
+//!   on the sessions with new events. The weights of the training come into use at the next
+//!   boundary.
+//! - **Training window**: the latest steps of one session, as an input of the network's training.
+//!   At each **position**, the network predicts the target item of the next step.
 //! - **Evidence column**: the weights that one kind of evidence (for example "followed the last
 //!   item") gives to items. An item's **share** is its weight divided by the column's total.
 //! - **Hidden state**: the memory of the recurrent network after a user's last step.
 //! - **Sequence state**: a user's latest steps, with the hidden state after them.
 //! - **Source affinity**: how well each evidence column has predicted the current session so far.
-//! - **Impression**: a list of items that was displayed to a user. Impressions do not train the model.
+//! - **Impression**: a list of items that was displayed to a user. Impressions do not train the
+//!   model.
 //! - **Snapshot**: an immutable copy of the model at one journal offset, from which requests are
 //!   answered.
 //! - **Training share**: the share of events that the learner tests and trains on. The load control

@@ -1,4 +1,5 @@
-//! Features of the ranker: the features of each candidate and of the query context.
+//! The input features of the ranker: features of each candidate, and features of the query context,
+//! which are the same for all candidates.
 
 use super::SourceAffinity;
 use crate::candidates::simd_math::ln;
@@ -10,8 +11,8 @@ use crate::candidates::{
 /// the feature columns.
 pub const ITEM_FEATURE_COUNT: usize = 2 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT;
 /// Number of features of the query context. Three features per evidence column: the log total
-/// weight, the largest share feature of a candidate, and the session's [`SourceAffinity`]. The
-/// feature columns of the last item and the session features follow.
+/// weight, the largest share feature of a candidate, and the session's [`SourceAffinity`]. After
+/// these come the feature columns of the user's last item, and the features of the session.
 pub const CONTEXT_FEATURE_COUNT: usize = 3 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT + SESSION_FEATURE_COUNT;
 /// Number of context features that describe the session.
 const SESSION_FEATURE_COUNT: usize = 8;

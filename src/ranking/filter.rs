@@ -26,9 +26,9 @@ use expression::{FilterExpression, TextField};
 
 /// A parsed filter expression.
 ///
-/// `category` and `tags` hold several values: `=` and `in` match if any value matches, `!=` if none
-/// does, and `has` is the same as `=`. A comparison with a missing attribute is false, except `!=`,
-/// which is always the negation of `=`.
+/// `category` and `tags` hold several values: `=` and `in` match if any of the values matches; `!=`
+/// matches if none does. `has` is the same as `=`. If the item does not have the attribute, a
+/// comparison is false. The exception is `!=`, which is always the negation of `=`.
 ///
 /// ```
 /// use sequor::domain::Item;

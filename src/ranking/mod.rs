@@ -1,15 +1,15 @@
 //! Ranking: turns candidates into a ranked list.
 //!
-//! A [`RankingWorkspace`] per thread gathers the candidates of a query from the counting sources
-//! and the network, and keeps a few hundred. The workspace then computes the [`RankingFeatures`] of
-//! the candidates and scores the candidates with the [`Ranker`]. Training is prequential: the
-//! learner scores the candidates, reads the rank of the target item, and then trains the ranker on
-//! the same workspace.
+//! Each thread has a [`RankingWorkspace`]. For a query, the workspace gathers candidates from the
+//! counting sources and the network, and keeps the best few hundred. It then computes the
+//! [`RankingFeatures`] of the candidates and scores them with the [`Ranker`]. Training is
+//! prequential: the learner scores the candidates, reads the rank of the target item, and then
+//! trains the ranker on the same workspace.
 //!
 //! - `features`, `normaliser`: candidate and context features, brought to one scale
 //! - `ranker`: the online listwise ranker
 //! - `workspace`: buffers and steps of one query
-//! - `source_affinity`: running hit rate of each source in a session
+//! - `source_affinity`: how well each source has predicted a session so far
 //! - `filter`: filter expressions on item attributes
 //! - `result_selection`: eligibility rules and the final list
 

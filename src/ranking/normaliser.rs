@@ -3,11 +3,12 @@
 use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 use serde::{Deserialize, Serialize};
 
-/// Running mean and variance of every feature over the training candidates.
+/// Running mean and variance of every feature, over the candidates of the queries on which the
+/// ranker trains.
 ///
-/// Without normalisation, the ranker could hardly use a feature whose mean is large and whose
-/// variance is small. With it, all features train at about the same speed. The normalised value of
-/// x is `clamp(0.5 (x − mean) / √(variance + 1e-3), ±4)`.
+/// Without normalisation, the ranker could hardly learn from a feature whose mean is large and
+/// whose variance is small. With normalisation, the ranker learns from all features at about the
+/// same speed. The normalised value of x is `clamp(0.5 (x − mean) / √(variance + 1e-3), ±4)`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureNormaliser {
     item: FeatureStatistics,
@@ -22,8 +23,8 @@ struct FeatureStatistics {
     variance: Vec<f32>,
 }
 
-/// Minimum rate of the averages. The averages start as plain means and become exponential averages
-/// with this rate.
+/// Smallest weight of a new value in the averages. The averages begin as plain means and become
+/// exponential averages when the weight has fallen to this value.
 const MIN_AVERAGING_RATE: f32 = 1e-4;
 /// Standard deviation of a normalised feature.
 const NORMALISED_STANDARD_DEVIATION: f32 = 0.5;
@@ -158,8 +159,8 @@ mod tests {
         for f in [0, 1, ITEM_FEATURE_COUNT - 1] {
             let mean: f32 = features.items.iter().map(|row| row[f]).sum::<f32>() / 8.0;
             let square: f32 = features.items.iter().map(|row| row[f] * row[f]).sum::<f32>() / 8.0;
-            // VARIANCE_FLOOR lowers a normalised standard deviation by 5 % if the raw one is 0.1.
-            // After 4,000 updates the initial mean 0 is negligible.
+            // If the raw standard deviation is 0.1, VARIANCE_FLOOR lowers the normalised one by 5
+            // %. After 4,000 updates, the influence of the initial mean 0 is negligible.
             assert!(mean.abs() < 0.02, "feature {f}: mean {mean}");
             assert!(
                 (square.sqrt() - NORMALISED_STANDARD_DEVIATION).abs() < 0.05,

@@ -15,7 +15,7 @@ pub const HIDDEN_UNIT_COUNT: usize = 32;
 /// Activations of the hidden layer for one candidate.
 pub type HiddenActivations = [f32; HIDDEN_UNIT_COUNT];
 
-/// Adagrad learning rate of the weights, which all items share.
+/// Adagrad learning rate of the weights. The weights are the same for all items.
 const WEIGHT_LEARNING_RATE: f32 = 0.08;
 /// Adagrad learning rate of the item biases.
 const BIAS_LEARNING_RATE: f32 = 0.02;
@@ -23,12 +23,14 @@ const BIAS_LEARNING_RATE: f32 = 0.02;
 const INITIAL_SUM_OF_SQUARES: f32 = 0.1;
 /// Number of target events per optimiser step. The step uses the sum of their gradients.
 const EVENTS_PER_OPTIMISER_STEP: u32 = 8;
-/// Smallest score gradient that training uses. The sum of the skipped gradients is below the
-/// rounding error of the other gradients.
+/// Training skips candidates whose score gradient is below this value. Their contributions together
+/// are smaller than the rounding error of the others.
 const MIN_SCORE_GRADIENT: f32 = 1e-6;
-/// Smallest score gradient that changes the bias of an item, so that an event changes few biases.
+/// The bias of an item changes only if its score gradient is at least this large, so that an event
+/// changes few biases.
 const MIN_SCORE_GRADIENT_FOR_BIAS: f32 = 1e-3;
-/// Candidates per block. A pass over a block loads each row of weights once.
+/// Number of candidates that are scored together, so that each row of weights is loaded once for
+/// all of them.
 const CANDIDATES_PER_BLOCK: usize = 8;
 
 /// Weights of the ranker. For candidate features x and context features m, `score = linear·x +
@@ -69,9 +71,9 @@ impl RankerWeights {
 /// approach to listwise approach", ICML 2007). The optimiser is Adagrad [Duchi et al. 2011] on
 /// gradients summed over 8 events; item biases change on every event.
 ///
-/// The context features are inputs of the hidden layer only. The layer learns how much a source is
-/// worth in a context. A linear term of the context features would be the same for every candidate,
-/// and would therefore not change the softmax.
+/// The context features are inputs of the hidden layer only. There the ranker learns how reliable
+/// each source is in a given context. The linear part does not use them: its term would be the same
+/// for every candidate, so it would not change the softmax.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ranker {
     weights: RankerWeights,
@@ -163,7 +165,8 @@ impl Ranker {
     }
 
     /// Trains the bias of a dismissed item, the candidate at `position`. Makes one Adagrad step on
-    /// the loss −ln(1 − p), whose gradient is the softmax probability p of the item.
+    /// the loss −ln(1 − p), where p is the item's softmax probability. The gradient of this loss
+    /// with respect to the item's score is p.
     pub fn train_dismissal(&mut self, scores: &[f32], position: usize, item: ItemIx) {
         let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = scores.iter().map(|score| exp(score - top)).sum();

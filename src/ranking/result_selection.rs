@@ -13,12 +13,12 @@ pub struct EligibilityRules<'a> {
     pub now: Timestamp,
     /// Items that the request excludes, in ascending order.
     pub exclude: &'a [ItemIx],
-    /// Items that the user has seen, if the request omits seen items.
+    /// Items that the user has already seen. Empty if the request allows seen items.
     pub seen: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
     /// Maximum number of items per category in the list. An item with several categories counts in
-    /// each of them, an item without a category in none.
+    /// each of them. An item without a category counts in none.
     pub max_per_category: Option<usize>,
 }
 
@@ -69,8 +69,8 @@ pub struct ResultSelection<'a> {
 }
 
 impl<'a> ResultSelection<'a> {
-    /// Creates a selection of at most `limit` list items and the candidates after the list, at most
-    /// `max_total` items in all.
+    /// Creates a selection whose list has at most `limit` items. Further candidates are kept after
+    /// the list, up to `max_total` items in all.
     #[must_use]
     pub fn new(rules: EligibilityRules<'a>, limit: usize, max_total: usize) -> Self {
         Self {
@@ -83,11 +83,13 @@ impl<'a> ResultSelection<'a> {
         }
     }
 
-    /// Adds a ranked candidate, or counts it as removed by the first rule that it violates.
+    /// Adds a ranked candidate. If it violates rules, counts it as removed by the first of them
+    /// instead.
     pub fn add_ranked(&mut self, candidate: Candidate) {
         match self.rules.check_rules(candidate.item) {
             Ok(item) => {
-                // A candidate after a full list does not count as removed by diversity.
+                // If the list is already full, the category limit does not count the candidate as
+                // removed.
                 let has_room = self.needs_more();
                 if !self.try_add(candidate, item) && has_room {
                     self.removed.diversity += 1;
@@ -100,7 +102,7 @@ impl<'a> ResultSelection<'a> {
         }
     }
 
-    /// Adds an item that was not ranked, if the rules allow it.
+    /// Adds an item that was not ranked, if it satisfies the rules.
     pub fn add_unranked(&mut self, candidate: Candidate) {
         if let Ok(item) = self.rules.check_rules(candidate.item) {
             self.try_add(candidate, item);
@@ -162,8 +164,8 @@ mod tests {
         Candidate { item, score: -(item as f32), source: SourceName::Trending }
     }
 
-    /// Builds a catalog of 30 items. The categories are in turn a, b, both, and none. Every seventh
-    /// item is unavailable. The price equals the item number.
+    /// Builds a catalog of 30 items. The items have, in turn, category a, category b, both, and
+    /// none. Every seventh item is unavailable. The price equals the item number.
     fn catalog_of_30_items() -> Catalog {
         let mut catalog = Catalog::default();
         for item in 0..30 {

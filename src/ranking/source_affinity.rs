@@ -1,4 +1,5 @@
-//! Source affinity: how well each evidence column has predicted the items of a session.
+//! Source affinity: how well each evidence column has predicted the target items of the current
+//! session so far.
 
 use crate::candidates::EVIDENCE_COLUMN_COUNT;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// The caller stores the affinity with the session.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct SourceAffinity {
-    /// Average share feature of the target items, by evidence column, 0 to 1.84.
+    /// For each evidence column, the average share feature of the session's target items, 0 to
+    /// 1.84. The share feature is a scaled logarithm of the item's share in the column.
     pub shares: [f32; EVIDENCE_COLUMN_COUNT],
     /// Share of target events that repeated an item of the session.
     pub repeat_rate: f32,
@@ -24,7 +26,7 @@ impl SourceAffinity {
     /// Updates the averages with a target event.
     ///
     /// `shares` are the share features of the target item; `None` if the item was not a candidate.
-    /// `is_repeat` is set if the session already contained the item.
+    /// `is_repeat` says whether the session already contained the item.
     pub fn update(&mut self, shares: Option<&[f32; EVIDENCE_COLUMN_COUNT]>, is_repeat: bool) {
         let shares_or_none = shares.unwrap_or(&[0.0; EVIDENCE_COLUMN_COUNT]);
         for (average, share) in self.shares.iter_mut().zip(shares_or_none) {

@@ -71,8 +71,8 @@ impl RankerSimulation {
         loss.zip(rank)
     }
 
-    /// Runs sessions of four items each. After item i follows item i + 1 with probability 3/4, else
-    /// a random item.
+    /// Runs sessions of four items each. With probability 3/4, item i is followed by item i + 1;
+    /// otherwise by a random item.
     fn run_sessions(&mut self, seed: u64, events: u64) -> Vec<(f32, usize)> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut seen = Vec::new();
@@ -107,7 +107,7 @@ fn training_reduces_the_loss_and_ranks_predictable_items_first() {
         loss(untrained_results),
         loss(late)
     );
-    // The last three of the four steps of a session are predictable with probability 3/4.
+    // Of the four steps of a session, the last three can each be predicted with probability 3/4.
     assert!(first(late) > 0.45, "first in {}", first(late));
 }
 

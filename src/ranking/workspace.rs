@@ -1,4 +1,4 @@
-//! The ranking workspace: gathers the candidates of a query, truncates them, computes their
+//! The ranking workspace: gathers the candidates of a query, keeps the best ones, computes their
 //! features and scores them.
 
 use super::{Ranker, RankingFeatures, SourceAffinity};
@@ -12,13 +12,14 @@ use crate::domain::{Candidate, ItemIx, SourceName};
 pub struct NetworkScores<'a> {
     /// Top items with their logits, best first.
     pub top: &'a [(ItemIx, f32)],
-    /// Log partition function, `ln Σ exp(logit)` over all items.
+    /// Logarithm of the softmax denominator, `ln Σ exp(logit)` over all items. A logit minus this
+    /// number is the log-probability of the item.
     pub log_partition: f32,
     /// Logit of any item.
     pub logit: &'a dyn Fn(ItemIx) -> f32,
 }
 
-/// Lower clamp of the log-probabilities of the network.
+/// Log-probabilities of the network below this value are raised to it.
 const MIN_LOG_PROBABILITY: f32 = -12.0;
 
 /// The candidates of one query, with their features and scores. Later queries reuse the buffers and
@@ -157,7 +158,7 @@ impl RankingWorkspace {
     ///
     /// Returns the loss −ln p(item) in nats. If the item was not a candidate, returns `None` and
     /// does not train. The call overwrites the scores, so the caller must read ranks and candidates
-    /// before.
+    /// before the call.
     pub fn train_ranker(&mut self, ranker: &mut Ranker, item: ItemIx) -> Option<f32> {
         let target = self.candidates.position_of(item)?;
         Some(ranker.train_on_target(&self.features, &self.items, &self.hidden, &mut self.scores, target))

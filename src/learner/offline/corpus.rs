@@ -60,8 +60,9 @@ impl Recording {
         self.sessions.len()
     }
 
-    /// Returns the test sessions with their items numbered as in a given network. The arguments are
-    /// that network's item names, in the order of its item numbers.
+    /// Returns the test sessions with their items numbered as in a given network. `test` is the
+    /// share of test sessions; `names` holds that network's item names, in the order of its item
+    /// numbers.
     #[must_use]
     pub fn into_test_sessions(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
         let mut numbers = vec![None; self.items.len()];

@@ -6,6 +6,6 @@
 pub struct ItemFilterError {
     /// Column of the first unexpected character; columns count characters from 1.
     pub column: usize,
-    /// Which input the parser expected, and which input it found.
+    /// What the parser expected at that column, and what it found.
     pub reason: String,
 }

@@ -23,8 +23,8 @@ const FIELDS_BY_NAME: [(&str, FilterField); 7] = [
 /// Reserved words. A value that equals a reserved word must be quoted.
 const RESERVED_WORDS: [&str; 5] = ["and", "or", "not", "in", "has"];
 
-/// Comparison operators, in the order in which the parser tries them: an operator precedes its
-/// prefixes. The flag is set if the operator negates the comparison.
+/// Comparison operators, in the order in which the parser tries them. A longer operator such as
+/// `<=` comes before its prefix `<`. The flag is `true` if the operator negates the comparison.
 const COMPARISON_OPERATORS: [(&str, Comparison, bool); 6] = [
     ("!=", Comparison::Equal, true),
     ("<=", Comparison::AtMost, false),
@@ -95,8 +95,7 @@ impl<'a> FilterParser<'a> {
         rest.get(..end).unwrap_or_default()
     }
 
-    /// Consumes the word `wanted` if it is the next word, ignoring ASCII case. Returns whether it
-    /// was.
+    /// If the next word is `wanted` (ignoring ASCII case), consumes it and returns `true`.
     fn take_word(&mut self, wanted: &str) -> bool {
         let found = self.peek_word();
         let matches = found.eq_ignore_ascii_case(wanted);
@@ -106,7 +105,7 @@ impl<'a> FilterParser<'a> {
         matches
     }
 
-    /// Consumes `symbol` if the remaining text starts with it. Returns whether it did.
+    /// If the remaining text starts with `symbol`, consumes it and returns `true`.
     fn take_symbol(&mut self, symbol: &str) -> bool {
         self.skip_white_space();
         let matches = self.remaining_text().starts_with(symbol);
@@ -308,7 +307,7 @@ impl<'a> FilterParser<'a> {
     }
 }
 
-/// Returns the part as `Ok` if there is exactly one, else all parts as `Err`.
+/// If there is exactly one part, returns it as `Ok`; otherwise returns all parts as `Err`.
 fn single_part_or_all(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec<FilterExpression>> {
     match parts.pop() {
         Some(part) if parts.is_empty() => Ok(part),
