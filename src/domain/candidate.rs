@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub enum SourceName {
     /// The top items of the network over the whole catalog.
     Network,
-    /// Items of the clusters into which the item embeddings are grouped.
+    /// The newest items of the cluster of item embeddings that contains the user's last item.
     Clusters,
     /// Item-to-item transition counts.
     Transitions,

@@ -1,10 +1,10 @@
-//! Learning curve: ranking quality by interval of the event stream.
+//! Learning curve: ranking quality in consecutive intervals of the event stream.
 
 use super::RankingMetrics;
 use serde::{Deserialize, Serialize};
 
-/// Ranking quality in consecutive intervals of events. When the curve has too many intervals, it
-/// merges pairs of neighbouring intervals and doubles the interval length.
+/// Ranking quality in consecutive intervals of events. If there are too many intervals,
+/// neighbouring intervals are merged in pairs and the interval length doubles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurve {
     interval_length: u64,
@@ -20,7 +20,7 @@ pub struct CurvePoint {
     pub recall: f64,
     /// MRR@20 in the interval.
     pub mrr: f64,
-    /// Number of evaluated steps in the interval.
+    /// Number of tests in the interval.
     pub steps: u64,
     quality: RankingMetrics,
 }
@@ -35,8 +35,8 @@ impl LearningCurve {
         Self { interval_length: interval.max(1), points: Vec::new() }
     }
 
-    /// Adds the rank of the target item of event number `event`; `None` if the list does not
-    /// contain the item. Event numbers must not decrease.
+    /// Adds a test on event number `event`. `rank` is the rank of the event's target item; `None`
+    /// if the ranked list does not contain the item. Event numbers must not decrease.
     pub fn record_step(&mut self, event: u64, rank: Option<usize>) {
         let from = event - event % self.interval_length;
         if self.points.last().is_none_or(|last| last.from != from) {

@@ -1,5 +1,5 @@
-//! Evaluation metrics: Recall@k, MRR@k and NDCG@k, for prequential evaluation (test, then train)
-//! and for train/test splits.
+//! Evaluation metrics Recall@k, MRR@k and NDCG@k. They serve prequential evaluation (each event is
+//! tested before it is learned) and evaluation on held-out test sessions.
 
 mod learning_curve;
 mod ranking_metrics;
@@ -11,5 +11,5 @@ pub use ranking_metrics::{RankingMetrics, SlidingRankingMetrics};
 pub use split::{TrainTestSplit, rank_by_score};
 pub use squared_error::SquaredError;
 
-/// List length k at which all ranking metrics are computed.
+/// The k of all ranking metrics: they look at the first 20 items of a ranked list.
 pub const METRIC_CUTOFF: usize = 20;

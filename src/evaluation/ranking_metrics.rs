@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Recall@20, MRR@20 and NDCG@20 over the evaluated steps. Every step has exactly one relevant
-/// item, so Recall@k equals the hit rate. The ideal gain is 1, so a step has NDCG@k = 1 / log₂(rank
-/// + 1) [Järvelin & Kekäläinen 2002].
+/// item, so Recall@k equals the hit rate. Its ideal gain is 1, so the NDCG@k of a step is 1 /
+/// log₂(rank + 1) [Järvelin & Kekäläinen 2002].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RankingMetrics {
     /// Number of evaluated steps.
@@ -17,8 +17,8 @@ pub struct RankingMetrics {
 }
 
 impl RankingMetrics {
-    /// Adds a step, given the rank of its target item (1 is best); `None` if the list does not
-    /// contain the item.
+    /// Adds a step. `rank` is the rank of the step's target item (1 is best); `None` if the ranked
+    /// list does not contain the item.
     ///
     /// ```
     /// let mut quality = sequor::evaluation::RankingMetrics::default();
@@ -55,7 +55,7 @@ impl RankingMetrics {
         self.mean_per_step(self.reciprocal_ranks)
     }
 
-    /// NDCG@20: the mean discounted gain. A step whose rank is beyond 20 counts as 0.
+    /// NDCG@20: the mean of 1 / log₂(rank + 1). A step whose rank is beyond 20 counts as 0.
     #[must_use]
     pub fn ndcg(&self) -> f64 {
         self.mean_per_step(self.gains)
@@ -96,8 +96,8 @@ impl SlidingRankingMetrics {
         Self { ranks: VecDeque::with_capacity(window.min(4096)), window: window.max(1) }
     }
 
-    /// Adds a step like [`RankingMetrics::record_rank`], and drops the oldest step of a full
-    /// window.
+    /// Adds a step like [`RankingMetrics::record_rank`]. If the window is full, drops the oldest
+    /// step.
     pub fn record_rank(&mut self, rank: Option<usize>) {
         if self.ranks.len() >= self.window {
             self.ranks.pop_front();

@@ -1,5 +1,5 @@
-//! Train/test split by time: the most recent sessions are the test set, and every step in them is a
-//! test.
+//! Train/test split by time: the latest sessions are the test set, the earlier sessions the
+//! training set.
 
 use crate::domain::{ItemIx, Step};
 
@@ -24,7 +24,8 @@ impl TrainTestSplit {
     /// ```
     #[must_use]
     pub fn split_by_time(mut sessions: Vec<Vec<Step>>, fraction: f64) -> Self {
-        // Round down. The constant 1e-6 compensates for float errors such as that of 1 − 0.9.
+        // Round down. Without the constant 1e-6, float errors (as in 1 − 0.9) could round an exact
+        // result down by one.
         let earlier = (sessions.len() as f64 * (1.0 - fraction) + 1e-6) as usize;
         let later = sessions.split_off(earlier.min(sessions.len()));
         Self { train: sessions, test: later }

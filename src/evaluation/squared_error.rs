@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Mean squared error of predictions, over all steps and over recent steps.
+/// Mean squared error of predicted event values, over all steps and over the recent steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SquaredError {
     /// Number of evaluated steps.

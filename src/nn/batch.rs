@@ -1,5 +1,5 @@
-//! Mini-batch layout: training windows sorted longest first, and their rows stored step by step
-//! (time-major).
+//! Mini-batch layout: the training windows are sorted, longest first, and the rows of all windows
+//! are stored step by step (time-major).
 //!
 //! The windows with more than t positions come first in the batch, so the rows of step t are
 //! contiguous. Every matrix product therefore runs on a whole slice.
@@ -10,7 +10,7 @@ use crate::domain::ItemIx;
 /// One prediction target of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchTarget {
-    /// Batch row of the position that predicts this target.
+    /// Batch row of the position at which the network predicts this target.
     pub(super) row: usize,
     /// Index of the training window in the batch.
     pub(super) window: usize,
@@ -23,7 +23,7 @@ pub(super) struct BatchTarget {
 /// The rows of one time step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchStep {
-    /// First row of the preceding step; `None` for the first step. The first `rows` rows of both
+    /// First row of the preceding step; `None` for the first step. The first `rows` rows of the two
     /// steps belong to the same windows, in the same order.
     pub(super) previous_first: Option<usize>,
     /// First row of this step.
@@ -35,7 +35,7 @@ pub(super) struct BatchStep {
 /// A packed mini-batch of training windows. Step t of window w is in row `offsets[t] + w`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TrainingBatch {
-    /// First row of each step, then the total number of rows.
+    /// First row of each step. The last element is the total number of rows.
     offsets: Vec<usize>,
     /// Network input of each row.
     pub(super) inputs: Vec<StepInput>,
@@ -48,7 +48,8 @@ pub(super) struct TrainingBatch {
 impl TrainingBatch {
     /// Packs the last `max_steps` positions of every window into the batch.
     ///
-    /// Targets whose item number is `items` or above are dropped.
+    /// The network has embeddings for the first `items` item numbers. Targets with other numbers
+    /// are dropped.
     pub(super) fn pack_windows(&mut self, windows: &[TrainingWindow], max_steps: usize, items: usize) {
         let mut order: Vec<(u64, &[_])> = windows
             .iter()

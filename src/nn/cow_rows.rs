@@ -10,9 +10,9 @@ const BLOCKS_PER_PAGE: usize = 64;
 
 /// Rows of `width` floats, stored in pages of blocks of [`ROWS_PER_BLOCK`] rows.
 ///
-/// Cloning copies only the list of pages. A write to a row copies the block and the page of the row
-/// only if a clone shares them. The cost of publishing a snapshot is therefore proportional to the
-/// number of changed rows.
+/// Cloning copies only the list of pages. Before a write to a row, the row's block and page are
+/// copied if a clone shares them. The cost of publishing a snapshot is therefore proportional to
+/// the number of changed rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct CowRows {
     width: usize,
@@ -78,8 +78,8 @@ impl CowRows {
         self.block_mut(row / ROWS_PER_BLOCK)?.get_mut(start..start + width)
     }
 
-    /// Whether the rows are `width` values wide and every block and page has the length that the
-    /// number of rows implies. Checked after deserialisation.
+    /// Whether the rows are `width` values wide, and every block and page has the length that
+    /// follows from the number of rows. Deserialisation checks this.
     pub(super) fn is_consistent(&self, width: usize) -> bool {
         let blocks = self.len.div_ceil(ROWS_PER_BLOCK);
         self.width == width

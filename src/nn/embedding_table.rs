@@ -1,4 +1,5 @@
-//! Mutable embedding tables of the trainer, each row stored with its optimiser state.
+//! The trainer's own, mutable embedding tables. Each row is stored together with its optimiser
+//! state.
 
 use super::cow_rows::CowRows;
 use super::row_slots::RowSlots;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Rows per chunk. A table grows by whole chunks, so rows never move.
 const ROWS_PER_CHUNK: usize = 1024;
 
-/// A growing table of embeddings with their optimiser state, with a single writer.
+/// A growing table of embeddings with their optimiser state. Only the trainer reads and writes it.
 ///
 /// A row and its optimiser state are adjacent in memory because a weight update needs both. The
 /// table shares no memory with readers, so a write needs no atomic operation.
@@ -87,8 +88,8 @@ impl EmbeddingTable {
         }
     }
 
-    /// Calls `step(weights, optimiser_state, gradient)` for every listed row. `gradients` holds one
-    /// row per entry of `rows`.
+    /// Calls `step(weights, optimiser_state, gradient)` for every row in `rows`. `gradients` holds
+    /// the gradients of these rows, in the same order.
     pub(super) fn update_rows(
         &mut self,
         rows: &[u32],
@@ -120,8 +121,8 @@ impl EmbeddingTable {
         self.changed_rows.reset(self.len);
     }
 
-    /// Whether the table has this width and optimiser state, and every chunk has the size that they
-    /// imply. Checked after deserialisation.
+    /// Whether the table has the given width and number of optimiser state values, and every chunk
+    /// has the size that follows from them. Deserialisation checks this.
     pub(super) fn is_consistent(&self, width: usize, state_per_weight: usize) -> bool {
         (self.width, self.state_per_weight) == (width, state_per_weight)
             && self.chunks.len() == self.len.div_ceil(ROWS_PER_CHUNK)

@@ -19,7 +19,7 @@ pub fn gap_bucket(milliseconds: i64) -> u8 {
     u8::try_from(seconds.ilog(3) + 1).unwrap_or(u8::MAX).min(GAP_BUCKETS as u8 - 1)
 }
 
-/// Network input of one step: an event without its user.
+/// Network input of one step: the parts of an event that the network reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepInput {
     /// Item of the event. An item that has no embedding is treated as `None`.
@@ -28,12 +28,13 @@ pub struct StepInput {
     pub kind: KindId,
     /// Bucket of the time since the previous event, computed by [`gap_bucket`].
     pub gap_bucket: u8,
-    /// Whether the event begins a session. The hidden state carries over from the previous session,
-    /// so the session start is an input of its own.
+    /// Whether the event starts a session. The hidden state is not reset between sessions, so the
+    /// network learns of a session start only from this input.
     pub starts_session: bool,
 }
 
-/// A training position: the input of one step and the target that it predicts.
+/// A training position: the input of one step, and the target that the network is trained to
+/// predict after it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingPosition {
     /// Network input of the step.
@@ -47,8 +48,8 @@ pub struct TrainingPosition {
 /// A training window: the last positions of one session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingWindow {
-    /// Session id. [`SessionTargetHandling`](super::SessionTargetHandling) decides whether targets
-    /// of the same session are negatives of each other.
+    /// Session id. The setting [`SessionTargetHandling`](super::SessionTargetHandling) says whether
+    /// targets of the same session are negatives of each other.
     pub session: u64,
     /// Positions, oldest first.
     pub positions: Vec<TrainingPosition>,

@@ -7,23 +7,23 @@
 use super::math::{exp, kernel, sigmoid};
 use super::settings::LossKind;
 
-/// Examples (lanes) that one vector processes. The number of lanes of a block is a multiple of this
-/// constant.
+/// Number of examples (lanes) that one vector instruction processes. The number of lanes of a block
+/// is a multiple of this constant.
 pub(super) const EXAMPLES_PER_VECTOR: usize = 16;
 
 /// Logit of an excluded negative. The exponential of this logit is exactly zero.
 pub(super) const MASKED_LOGIT: f32 = -1e30;
 
-/// Lower clamp of logits. A logit at or below this value counts as masked. The square of this value
-/// is finite.
+/// Smaller logits are raised to this value. A logit at or below it counts as masked. The square of
+/// the value is finite.
 const MIN_LOGIT: f32 = -1e15;
 
 /// Returns the sum of the losses of a block of examples and replaces `logits` by `scale` times the
 /// gradient of that sum.
 ///
 /// `target_columns` holds the target column of every example. Lanes beyond the length of
-/// `target_columns` are ignored and hold unspecified values on return. Masked logits get a zero
-/// gradient.
+/// `target_columns` are padding: they are ignored and hold unspecified values on return. Masked
+/// logits get a zero gradient.
 pub(super) fn next_item_loss(
     kind: LossKind,
     logits: &mut [f32],

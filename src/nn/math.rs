@@ -1,11 +1,11 @@
-//! Vectorised elementwise functions and reductions, compiled for several instruction sets and
-//! dispatched by the CPU's features.
+//! Vectorised elementwise functions and reductions. They are compiled for several instruction sets;
+//! at run time the best one that the CPU supports is used.
 
 use std::f32::consts::LOG2_E;
 use std::f64::consts::LN_2;
 
-/// Declares a function that is compiled once for each level of vector instructions: AVX-512, AVX2
-/// and the target's baseline. A call runs the version for the highest level that the CPU supports.
+/// Declares a function that is compiled three times: for AVX-512, for AVX2, and for any CPU of the
+/// target architecture. A call runs the version for the highest level that the CPU supports.
 ///
 /// The body becomes the `call` method of a struct that holds the arguments. A closure does not
 /// work, because the compiler may not inline the closure into the function that has the vector
@@ -82,12 +82,12 @@ pub(super) fn ln(x: f32) -> f32 {
     exponent.mul_add(LN_2 as f32, 2.0 * s * series)
 }
 
-/// Number of partial sums of a reduction. The partial sums are explicit because the compiler must
-/// not reorder float additions.
+/// A reduction adds into this many partial sums, so that the compiler can vectorise it. The
+/// compiler may not introduce partial sums itself, because it must not reorder float additions.
 const PARTIAL_SUMS: usize = 16;
 
-/// Reduces pairs of values of both slices: `f(sum, x, y)` returns the new sum. Uses
-/// [`PARTIAL_SUMS`] partial sums.
+/// Sums over the pairs of values of two slices: `f(sum, x, y)` returns the sum after the pair (x,
+/// y). Uses [`PARTIAL_SUMS`] partial sums.
 #[inline(always)]
 fn reduce_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; PARTIAL_SUMS];
@@ -144,7 +144,7 @@ pub(super) fn max_value(values: &[f32]) -> f32 {
 }
 
 kernel! {
-    /// Inner product, Σ aᵢ bᵢ, dispatched by the instruction set.
+    /// Inner product, Σ aᵢ bᵢ, compiled for several instruction sets.
     pub(super) fn dot_dispatched<'a>(a: &'a [f32], b: &'a [f32]) -> f32 {
         dot(a, b)
     }
@@ -158,7 +158,7 @@ kernel! {
         sum
     }
 
-    /// Computes `out += factor · a`, dispatched by the instruction set.
+    /// Computes `out += factor · a`, compiled for several instruction sets.
     pub(super) fn add_scaled_dispatched<'a>(out: &'a mut [f32], factor: f32, a: &'a [f32]) -> () {
         add_scaled(out, factor, a);
     }

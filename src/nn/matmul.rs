@@ -1,21 +1,22 @@
 //! Matrix products with explicit vector instructions.
 //!
-//! The matrices are as narrow as an embedding, and most of them change with every batch. Packing
-//! the operands into panels, as a general GEMM does, would take a third of the time of the product.
-//! This kernel reads the right operand in place, row by row. Only the left operand may be a
-//! transposed view. [`transpose_copy`] makes a transposed copy for use as the right operand.
+//! The matrices are as narrow as an embedding, and most of them change with every batch. A general
+//! matrix multiplication first copies (packs) the operands into panels; here that would take a
+//! third of the total time. This kernel reads the right operand in place, row by row. Only the left
+//! operand may be a transposed view. [`transpose_copy`] makes a transposed copy for use as the
+//! right operand.
 
 use super::math::kernel;
 use pulp::{Simd, WithSimd};
 
-/// Rows per tile. A tile of this many rows and [`MAX_VECTORS_PER_TILE_ROW`] vectors fits into the
-/// vector registers.
+/// Rows per tile. A tile of this many rows with [`MAX_VECTORS_PER_TILE_ROW`] vectors each fits into
+/// the vector registers.
 const ROWS_PER_TILE: usize = 6;
 /// Maximum vectors per tile row if the CPU has 32 vector registers (AVX-512). With 16 registers the
 /// maximum is half of this.
 const MAX_VECTORS_PER_TILE_ROW: usize = 4;
-/// Terms of an inner product summed in one pass. The corresponding rows of the right operand fit
-/// into the L1 cache.
+/// Number of terms of an inner product that are summed in one pass. The rows of the right operand
+/// that one pass reads fit into the L1 cache.
 const TERMS_PER_PASS: usize = 96;
 
 /// A strided matrix view of a slice.
@@ -36,8 +37,8 @@ impl<'a> MatrixView<'a> {
         Self::from_strided_rows(data, rows, columns, columns)
     }
 
-    /// Views a slice as a `rows × columns` matrix whose rows are the first `columns` of every
-    /// `stride` values.
+    /// Views a slice as a `rows × columns` matrix. Rows start `stride` values apart; each row is
+    /// the first `columns` of its values.
     pub(super) fn from_strided_rows(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
@@ -66,7 +67,8 @@ pub(super) fn matmul(out: &mut [f32], stride: usize, a: MatrixView<'_>, b: Matri
     pulp::Arch::new().dispatch(MatmulKernel { out, stride, a, b, add });
 }
 
-/// The arguments of [`matmul`], for dispatch by the instruction set.
+/// The arguments of [`matmul`], bundled so that the product can be compiled for several instruction
+/// sets.
 struct MatmulKernel<'a> {
     out: &'a mut [f32],
     stride: usize,

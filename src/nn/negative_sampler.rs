@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 /// Children per node of the sum tree.
 const CHILDREN_PER_NODE: usize = 16;
-/// Sampling weight of an item with count 1. The weight count^α is multiplied by this number before
-/// it is rounded to an integer.
+/// Sampling weight of an item with count 1. The sampling weight of an item is count^α times this
+/// number, rounded to an integer.
 const WEIGHT_OF_COUNT_1: f64 = 256.0;
 
 /// The number of target events of each item, and a sum tree over the sampling weights `round(256 ·
 /// count^α)`.
 ///
-/// The sums are integers. Counting a target event therefore takes one addition per tree level and
-/// accumulates no rounding error.
+/// The sums are integers. To count a target event, one sum per tree level is updated, and no
+/// rounding errors accumulate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredNegativeSampler", into = "StoredNegativeSampler")]
 pub(super) struct NegativeSampler {
@@ -125,7 +125,7 @@ impl NegativeSampler {
     ///
     /// The sampling is stratified: it splits the total weight into `draws` equal strata and draws
     /// once from each. The expected number of draws of an item is the same as with independent
-    /// draws, and the variance is smaller. If no target event was counted yet, draws nothing.
+    /// draws, and the variance is smaller. Draws nothing if no target event was counted yet.
     pub(super) fn draw_negatives(&self, draws: usize, rng: &mut Xoshiro256PlusPlus, out: &mut Vec<ItemIx>) {
         let total = self.total_weight();
         if total == 0 || draws == 0 {
@@ -134,8 +134,8 @@ impl NegativeSampler {
         /// 2⁻⁵³, which scales 53 random bits to [0, 1).
         const SCALE_OF_53_BITS: f64 = 1.0 / 9_007_199_254_740_992.0;
         let stratum = total as f64 / draws as f64;
-        // The search for the next item starts at the tree node of the previous draw. The search
-        // moves up one tree level when it leaves the children of a node.
+        // The search for the next drawn item starts at the tree node of the previous draw. If the
+        // item is not below the current node, the search moves up one tree level.
         let (mut level, mut node, mut weight_before) = (0, 0, 0_u64);
         for draw in 0..draws {
             let fraction = (rng.next_u64() >> 11) as f64 * SCALE_OF_53_BITS;
@@ -160,8 +160,8 @@ impl NegativeSampler {
         }
     }
 
-    /// Expected number of occurrences of an item among `draws` drawn negatives and `targets`
-    /// targets of the batch: `draws · weight / Σ weight + targets · count / Σ count`.
+    /// Returns how often an item is expected to occur in a batch of `draws` drawn negatives and
+    /// `targets` targets: `draws · weight / Σ weight + targets · count / Σ count`.
     ///
     /// The formula uses a count of at least 1, so that an item without a target event has a finite
     /// logQ correction.

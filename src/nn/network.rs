@@ -38,8 +38,8 @@ pub(super) struct NetworkPass {
     layers: Vec<LayerPass>,
     /// Network outputs o, `(rows, hidden)`.
     pub(super) outputs: Vec<f32>,
-    /// Gradient of o on entry to the backward pass. During the backward pass, gradient of the
-    /// output of the current layer, `(rows, hidden)`.
+    /// On entry to the backward pass, the gradient of o. During the backward pass, the gradient of
+    /// the current layer's output. `(rows, hidden)`.
     pub(super) d_outputs: Vec<f32>,
     /// Gradient of the network inputs x, `(rows, hidden)`.
     pub(super) d_inputs: Vec<f32>,
@@ -93,7 +93,7 @@ kernel! {
     }
 
     /// Adds the gradient of the layer output (`hidden` values per row) to the gradient of the cell
-    /// state (`stride` values per row).
+    /// state (`stride` values per row), of which the output is the first part.
     fn add_output_gradient<'a>(carry: &'a mut [f32], stride: usize, d_outputs: &'a [f32], hidden: usize) -> () {
         for (carry, d_output) in carry.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(hidden)) {
             add_scaled(&mut carry[..hidden], 1.0, d_output);

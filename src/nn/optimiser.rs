@@ -21,12 +21,12 @@ impl OptimiserKind {
     }
 }
 
-/// The update rule for one batch, with the values that all parameters share.
+/// The update rule for one batch, with the values that are the same for all parameters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OptimiserStep {
     kind: OptimiserKind,
     rate: f32,
-    /// Factor that multiplies every gradient; below 1 if the gradient norm is clipped.
+    /// Every gradient is multiplied by this factor. It is below 1 if the gradient norm is clipped.
     scale: f32,
     momentum: f32,
     beta1: f32,

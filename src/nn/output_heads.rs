@@ -52,12 +52,13 @@ pub(super) struct OutputHeads {
 /// Adjustments of the logits: masks and logQ corrections.
 #[derive(Debug, Clone, Default)]
 struct LogitAdjustments {
-    /// Sorted pairs of a session and the column of one of its targets.
+    /// Sorted pairs: a session id, and the column of one of the session's targets.
     session_columns: Vec<(u64, usize)>,
-    /// Columns of items that are targets of the batch but were not drawn as negatives, if
-    /// `in_batch` is off; else empty. These columns are masked, so they are not negatives.
+    /// If the setting `in_batch` is off: the columns of items that are targets of the batch but
+    /// were not drawn as negatives. These columns are masked, so that they do not serve as
+    /// negatives. Empty if `in_batch` is on.
     targets_only: Vec<usize>,
-    /// logQ correction of each column, to subtract from the logits of the column.
+    /// logQ correction of each column. It is subtracted from all logits of the column.
     corrections: Vec<f32>,
 }
 
@@ -103,14 +104,15 @@ pub(super) struct HeadsLoss {
     pub(super) next_item: f64,
     /// Squared error of the interest head, in standardised values.
     pub(super) interest: f64,
-    /// Number of examples whose target event has a value.
+    /// Number of examples whose target event has a value, so that the interest head can learn from
+    /// them.
     pub(super) valued_examples: usize,
 }
 
 /// Buffers for the gradients of the output heads.
 pub(super) struct HeadGradients<'a> {
-    /// Gradients of the rows of the output table, by slot. The gradient of a slot that is not a
-    /// column is zero.
+    /// Gradients of the rows of the output table, by slot. Slots that are not columns of the loss
+    /// have a zero gradient.
     pub(super) columns: &'a mut RowGradients,
     /// Gradient of the network outputs o, `(rows, hidden)`.
     pub(super) outputs: &'a mut Vec<f32>,
@@ -119,7 +121,8 @@ pub(super) struct HeadGradients<'a> {
 }
 
 impl OutputHeads {
-    /// Selects the columns of the batch and assigns a slot to each. `slots` must be empty on entry.
+    /// Selects the columns of the batch and assigns a gradient slot to each. `slots` must be empty
+    /// on entry.
     pub(super) fn select_columns(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -305,9 +308,9 @@ impl OutputHeads {
 /// Probability that an item is a column of the batch, `1 − e^(−λ)` (Poisson), where λ is the
 /// expected number of its occurrences, `expected`.
 ///
-/// An item has one column however often it was drawn. The probability that the item has a column is
-/// therefore the Q of the logQ correction. For `expected` below 0.02, a second-order series avoids
-/// cancellation.
+/// An item has one column, however often it was drawn. The logQ correction therefore uses the
+/// probability that the item has a column at all. For `expected` below 0.02, a second-order series
+/// avoids cancellation.
 #[inline(always)]
 fn sampling_probability(expected: f32) -> f32 {
     if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - exp(-expected) }

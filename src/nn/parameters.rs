@@ -35,9 +35,9 @@ pub(super) struct LayerLayout {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ParameterLayout {
     pub(super) layers: Vec<LayerLayout>,
-    /// `W_s` of the short path from the input, `(hidden, hidden)`.
+    /// `W_s`, the weights of the direct path from the input to the output, `(hidden, hidden)`.
     pub(super) input_to_output: Range<usize>,
-    /// `W_m` of the short path from the memory, `(hidden, hidden)`.
+    /// `W_m`, the weights of the direct path from the memory to the output, `(hidden, hidden)`.
     pub(super) input_memory: Range<usize>,
     /// Matrix of the interest head, `(hidden, hidden)`.
     pub(super) interest: Range<usize>,
@@ -100,7 +100,7 @@ fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
     }
 }
 
-/// Row lookup in a table of embeddings: the trainer's or a published one.
+/// Looks up rows in a table of embeddings: the trainer's mutable table or a published copy.
 pub(super) trait EmbeddingLookup {
     /// The row with number `row`, or `None` beyond the end of the table.
     fn row(&self, row: usize) -> Option<&[f32]>;
@@ -188,7 +188,8 @@ impl NetworkParameters<EmbeddingTable> {
         }
     }
 
-    /// Sets the input embedding and the output row of `item` to the mean of those of `others`.
+    /// Sets the input embedding and the output row of `item` to the mean of the input embeddings
+    /// and the mean of the output rows of `others`.
     pub(super) fn set_rows_to_mean(&mut self, item: u32, others: &[u32]) {
         for table in [&mut self.items].into_iter().chain(&mut self.outputs) {
             let mut mean = vec![0.0; table.width()];
@@ -212,7 +213,7 @@ impl NetworkParameters<EmbeddingTable> {
         self.attributes.set_attributes(item, &known);
     }
 
-    /// Whether every part has the size that the settings imply. Checked after deserialisation.
+    /// Whether every part has the size that follows from the settings. Deserialisation checks this.
     pub(super) fn is_consistent(&self, kinds: usize) -> bool {
         let (hidden, state_per_weight) = (self.settings.hidden, self.settings.optimiser.state_values_per_parameter());
         let items = if self.settings.tied { output_row_width(hidden) } else { hidden };
@@ -228,7 +229,8 @@ impl NetworkParameters<EmbeddingTable> {
             && self.attribute_rows.is_consistent(hidden, state_per_weight)
     }
 
-    /// Allocates the change tracking of all tables, which is not serialised.
+    /// Allocates the lists of changed rows of all tables. The lists are not serialised, so this
+    /// follows deserialisation.
     pub(super) fn allocate_change_tracking(&mut self) {
         [&mut self.items, &mut self.attribute_rows]
             .into_iter()
@@ -258,7 +260,7 @@ impl NetworkParameters<EmbeddingTable> {
         }
     }
 
-    /// A copy without items, for [`NetworkParameters::publish_into`].
+    /// An empty copy of the parameters, which [`NetworkParameters::publish_into`] then fills.
     pub(super) fn empty_snapshot(&self) -> NetworkParameters<CowRows> {
         NetworkParameters {
             settings: Arc::clone(&self.settings),

@@ -2,7 +2,7 @@
 //! scale per item.
 //!
 //! The codes of sixteen rows are interleaved: one vector register holds four dimensions of eight
-//! rows. The dot products therefore need no sums across a register.
+//! rows. A dot product therefore never sums values within a register, which would be slow.
 
 use super::cow_rows::CowRows;
 use super::math::kernel;
@@ -14,7 +14,7 @@ const ROWS_PER_GROUP: usize = 16;
 /// Rows per block. A larger block suits the hardware prefetcher; a smaller block makes the copy
 /// after a changed row cheaper.
 const ROWS_PER_BLOCK: usize = 4 * ROWS_PER_GROUP;
-/// Rows per half of a group. One vector register holds the sums of this many rows.
+/// Rows per half of a group. One vector register holds the running sums of this many rows.
 const ROWS_PER_HALF: usize = ROWS_PER_GROUP / 2;
 
 /// A block of quantised rows. The logit of an item is about `bias + scale · Σ code · query`.
@@ -22,8 +22,8 @@ const ROWS_PER_HALF: usize = ROWS_PER_GROUP / 2;
 struct QuantisedBlock {
     /// Row codes, `(groups, quads of dimensions, 2 halves, 8 rows · 4 dimensions)`.
     codes: Vec<[[i8; ROWS_PER_HALF * 4]; 2]>,
-    /// Sum of the codes of each row. Scoring multiplies the sum by the query's minimum, which the
-    /// query codes omit.
+    /// Sum of the codes of each row. Query codes are relative to the query's minimum; scoring adds
+    /// the minimum times this sum.
     sums: [f32; ROWS_PER_BLOCK],
     scales: [f32; ROWS_PER_BLOCK],
     /// Next-item bias of each row; −∞ for rows beyond the last item.
@@ -85,7 +85,7 @@ impl QuantisedQuery {
 }
 
 impl QuantisedBlock {
-    /// A block without items.
+    /// Creates a block without items.
     fn new(hidden: usize) -> Self {
         Self {
             codes: vec![[[0; ROWS_PER_HALF * 4]; 2]; ROWS_PER_BLOCK / ROWS_PER_GROUP * hidden.div_ceil(4)],
@@ -95,8 +95,8 @@ impl QuantisedBlock {
         }
     }
 
-    /// Writes the approximate logits of all rows of the block. `products` computes Σ row code ·
-    /// query code for each row of a group.
+    /// Writes the approximate logits of all rows of the block. `products` is called per group and
+    /// computes Σ row code · query code for each row.
     #[inline(always)]
     fn write_logits(
         &self,

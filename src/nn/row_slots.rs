@@ -7,14 +7,14 @@ const NO_SLOT: u32 = u32::MAX;
 /// their gradients are contiguous.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RowSlots {
-    /// Slot by row number; [`NO_SLOT`] if the row has none.
+    /// Slot of each row, indexed by row number; [`NO_SLOT`] if the row has no slot.
     slot_of_row: Vec<u32>,
-    /// Row number by slot.
+    /// Row number of each slot.
     rows: Vec<u32>,
 }
 
 impl RowSlots {
-    /// Removes all slots and resizes to a table of `rows` rows. The cost is proportional to the
+    /// Removes all slots and prepares for a table of `rows` rows. The cost is proportional to the
     /// number of assigned slots.
     pub(super) fn reset(&mut self, rows: usize) {
         for row in self.rows.drain(..) {
@@ -25,13 +25,13 @@ impl RowSlots {
         self.slot_of_row.resize(rows, NO_SLOT);
     }
 
-    /// Grows to a table of at least `rows` rows and keeps the assigned slots.
+    /// Prepares for a table of at least `rows` rows; assigned slots stay.
     pub(super) fn reserve(&mut self, rows: usize) {
         self.slot_of_row.resize(rows.max(self.slot_of_row.len()), NO_SLOT);
     }
 
-    /// Returns the slot of a row, and assigns one if the row has none. `None` beyond the end of the
-    /// table.
+    /// Returns the slot of a row. If the row has no slot yet, assigns the next one. `None` beyond
+    /// the end of the table.
     pub(super) fn get_or_assign(&mut self, row: u32) -> Option<usize> {
         let slot = self.slot_of_row.get_mut(row as usize)?;
         if *slot == NO_SLOT {

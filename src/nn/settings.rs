@@ -26,19 +26,20 @@ pub enum LossKind {
     BprMax,
 }
 
-/// How training treats the other targets of the same session: as negatives of an example or not.
+/// Whether training treats the other targets of an example's session as negatives of the example.
 ///
 /// Targets of the same session occur in a batch far more often than their popularity predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionTargetHandling {
-    /// The other targets of the session are masked, so they are no negatives. Masking is the best
-    /// choice if sessions browse among similar items.
+    /// The other targets of the session are masked, so they are no negatives. This is the best
+    /// choice if the items of a session are similar to each other.
     Masked,
-    /// The other targets of the session are negatives that occur in the batch with certainty, like
-    /// the example's own target. Training omits the logQ correction of all these targets, so the
-    /// sampled partition function estimates the full one without bias. `Certain` is the best choice
-    /// if the order of the items in a session matters, for example if sessions repeat themselves.
+    /// The other targets of the session are negatives. Like the example's own target, they occur in
+    /// the batch with certainty, so none of these targets gets a logQ correction. The sum over the
+    /// sampled items then estimates the softmax denominator over all items without bias. `Certain`
+    /// is the best choice if the order of the items in a session matters, for example if sessions
+    /// repeat themselves.
     Certain,
     /// The other targets of the session are ordinary negatives.
     Negatives,
@@ -60,8 +61,8 @@ pub enum OptimiserKind {
 /// Settings of the network and its training.
 ///
 /// The defaults gave the best ranking quality in one pass over a click stream, with six replayed
-/// windows per new window. Dropout on the input matters more than dropout on the cell, because two
-/// paths lead from the input directly to the output.
+/// windows per new window. Dropout on the input matters more than dropout on the recurrent layers,
+/// because two paths lead from the input directly to the output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
@@ -186,7 +187,7 @@ pub struct NetworkSettingsError {
     pub allowed: &'static str,
 }
 
-/// Error: the parts of a serialised network do not have the sizes that its settings imply.
+/// Error: the parts of a serialised network do not have the sizes that follow from its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored network is damaged: the sizes of its parts do not match its settings")]
 pub struct CorruptNetworkError;

@@ -23,8 +23,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
-/// Largest accepted gradient norm. A larger norm counts as not finite, so that squared gradients
-/// cannot overflow the optimiser state.
+/// A gradient with a larger norm counts as not finite, so that squared gradients cannot overflow
+/// the optimiser state.
 const MAX_GRADIENT_NORM: f64 = 1e15;
 
 /// The result of training on one mini-batch.
@@ -51,7 +51,8 @@ struct TrainerWorkspace {
     pass: NetworkPass,
     heads: OutputHeads,
     dense: Vec<f32>,
-    /// Gradients of the rows of the output table. With tied embeddings this is the only item table.
+    /// Gradients of the rows of the output table. With tied embeddings, the output table is the
+    /// only item table.
     outputs: RowGradients,
     /// Gradients of the rows of the input table; unused with tied embeddings.
     inputs: RowGradients,
@@ -74,7 +75,7 @@ struct TrainerState {
 }
 
 impl TrainerState {
-    /// Whether every part has the size that the settings imply.
+    /// Whether every part has the size that follows from the settings.
     fn is_consistent(&self) -> bool {
         self.parameters.is_consistent(self.kinds)
             && self.optimiser_state.len()
@@ -84,8 +85,8 @@ impl TrainerState {
     }
 }
 
-/// Owns and trains all parameters of the network. The trainer reads no clock, and all random values
-/// follow from seeds: the same calls give the same bytes.
+/// Owns and trains all parameters of the network. The trainer reads no clock, and all random draws
+/// depend only on seeds, so the same calls give the same bytes.
 ///
 /// A deserialised trainer continues with bit-identical results. Deserialisation fails if the parts
 /// of the network do not have matching sizes.
@@ -179,8 +180,8 @@ impl Trainer {
     /// Initialises a new item from similar items: its embeddings become the mean of their
     /// embeddings.
     ///
-    /// Similar items without a target event are ignored. If no similar item remains, the new item
-    /// keeps its embeddings.
+    /// Similar items without a target event are ignored, because their embeddings are untrained. If
+    /// no similar item remains, the new item keeps its random embeddings.
     pub fn init_from_similar(&mut self, item: ItemIx, similar: &[ItemIx]) {
         let TrainerState { parameters, sampler, .. } = &mut self.state;
         let trained: Vec<ItemIx> =
@@ -202,7 +203,8 @@ impl Trainer {
         self.state.learning_rate
     }
 
-    /// Sets the learning rate for later batches. A rate that is not finite and positive is ignored.
+    /// Sets the learning rate for later batches. Ignores a rate that is not a finite positive
+    /// number.
     pub fn set_learning_rate(&mut self, rate: f32) {
         if rate > 0.0 && rate.is_finite() {
             self.state.learning_rate = rate;

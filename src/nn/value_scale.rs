@@ -1,9 +1,9 @@
-//! Standardisation of event values, which the interest head predicts.
+//! Standardisation of event values. The interest head predicts standardised values.
 
 use serde::{Deserialize, Serialize};
 
-/// Running mean and variance of event values, by Welford's update with a minimum rate of 1 /
-/// [`ValueScale::MAX_AVERAGED_VALUES`].
+/// Running mean and variance of event values, computed by Welford's update. A new value has at
+/// least the weight 1 / [`ValueScale::MAX_AVERAGED_VALUES`].
 ///
 /// The interest head learns standardised values, so it does not depend on the unit of the values
 /// (stars, seconds).
@@ -22,11 +22,11 @@ impl Default for ValueScale {
 }
 
 impl ValueScale {
-    /// Number of values after which the plain averages become exponential averages, in which the
-    /// weight of old values decays.
+    /// After this many values, the plain averages become exponential averages, in which old values
+    /// lose weight.
     const MAX_AVERAGED_VALUES: f64 = 100_000.0;
-    /// Largest absolute standardised value, in standard deviations. The clamp keeps an outlier from
-    /// dominating training.
+    /// Standardised values are clamped to this absolute value, so that an outlier does not dominate
+    /// training.
     const MAX_STANDARD_DEVIATIONS: f32 = 10.0;
 
     /// Updates the mean and the variance with a value. Values that are not finite are ignored.
@@ -57,7 +57,8 @@ impl ValueScale {
         (f64::from(standardised) * self.standard_deviation() + self.mean) as f32
     }
 
-    /// Converts a mean squared error of standardised values to squared value units.
+    /// Converts a mean squared error of standardised values to one in the square of the values'
+    /// unit.
     pub(super) fn unstandardise_squared(&self, error: f64) -> f64 {
         error * self.standard_deviation() * self.standard_deviation()
     }

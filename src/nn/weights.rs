@@ -1,5 +1,5 @@
-//! Published weights: immutable snapshots of the network for all readers, and the hidden state of a
-//! session.
+//! Published weights: immutable snapshots of the network for all readers. Also the hidden state of
+//! a user, which readers compute with them.
 
 use super::cow_rows::CowRows;
 use super::input::StepInput;
@@ -50,9 +50,10 @@ impl TryFrom<StoredWeights> for Weights {
     }
 }
 
-/// Hidden state of a session: the state of every layer, the decayed memory m and the last input x.
+/// Hidden state of a user after the last step: the state of every layer, the decayed memory m and
+/// the last input x.
 ///
-/// A hidden state belongs to one version of the weights.
+/// Its values make sense only together with weights of a similar version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HiddenState {
     /// Version of the weights that computed the initial state.
@@ -98,8 +99,8 @@ pub struct TopItems {
     /// Items with their logits, the largest logit first. Among equal logits, the smaller item
     /// number comes first.
     pub items: Vec<(ItemIx, f32)>,
-    /// Log partition function `ln Σ exp(logit)` over the scored items; `logit − log_partition` is
-    /// the log-probability of an item. −∞ if there are no items.
+    /// Logarithm of the softmax denominator, `ln Σ exp(logit)` over the scored items. `logit −
+    /// log_partition` is the log-probability of an item. −∞ if no items were scored.
     pub log_partition: f32,
 }
 
@@ -116,12 +117,12 @@ kernel! {
     }
 }
 
-/// Number of scores per chunk. [`select_top`] skips a chunk whose largest score is below the
-/// threshold.
+/// Number of scores per chunk. [`select_top`] skips a chunk if its largest score is too small for
+/// the top `count`.
 const SCORES_PER_CHUNK: usize = 32;
 
-/// Number of items beyond `k` that are rescored exactly, so that the quantisation error rarely
-/// changes the top `k`.
+/// In addition to the top `k` by quantised logits, this many items are scored exactly, so that the
+/// quantisation error rarely changes the top `k`.
 const EXTRA_ITEMS_TO_RESCORE: usize = 16;
 
 /// Writes the `count` largest scores with their positions to `selected`, unordered. Among equal
@@ -175,7 +176,7 @@ impl Weights {
         Self { version, parameters, values, index }
     }
 
-    /// The version that the publisher assigned to these weights.
+    /// The version number that these weights got when they were published or restored.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
@@ -220,8 +221,8 @@ impl Weights {
         self.parameters.dense.get(range.clone()).unwrap_or_default()
     }
 
-    /// Advances the hidden state by one event. If the state has a different size, it is first
-    /// replaced by [`Weights::initial_state`].
+    /// Advances the hidden state by one event. If the state was computed by a network of another
+    /// size, it is first replaced by [`Weights::initial_state`].
     pub fn advance(&self, state: &mut HiddenState, input: &StepInput, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         if state.values.len() != self.state_len() {
@@ -240,8 +241,8 @@ impl Weights {
         }
     }
 
-    /// Computes the hidden state after `inputs`, oldest first, from the initial state. Recomputes
-    /// the state of a session with newer weights.
+    /// Computes the hidden state after `inputs`, which are given oldest first, starting from the
+    /// initial state. Used to recompute a user's hidden state with newer weights.
     #[must_use]
     pub fn hidden_state_after(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
         let mut state = self.initial_state();
@@ -265,7 +266,8 @@ impl Weights {
     }
 
     /// Writes the query `o = h + W_s x + W_m m`, `(hidden)`: the vector whose inner product with an
-    /// item embedding gives the logit. If the state has a different size, the query is zero.
+    /// item embedding gives the logit. If the state was computed by a network of another size, the
+    /// query is zero.
     pub fn compute_query(&self, state: &HiddenState, out: &mut Vec<f32>) {
         let hidden = self.dimension();
         let width = hidden * self.settings().cell.state_blocks();
@@ -293,7 +295,7 @@ impl Weights {
     /// Finds the `k` items of the catalogue with the largest logits.
     ///
     /// Selects `k` + 16 items by their quantised logits, then computes the exact logits of these
-    /// items. The log partition is computed from the quantised logits.
+    /// items. [`TopItems::log_partition`] is computed from the quantised logits of all items.
     #[must_use]
     pub fn top_items(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {
         let NetworkScratch { quantised_query, scores, chunk_maxima, order, selected, .. } = scratch;
@@ -309,8 +311,8 @@ impl Weights {
         TopItems { items, log_partition }
     }
 
-    /// Finds the `k` items with the largest exact logits among `items`. The log partition covers
-    /// only `items`.
+    /// Finds the `k` items with the largest exact logits among `items`. [`TopItems::log_partition`]
+    /// covers only `items`.
     #[must_use]
     pub fn top_items_among(
         &self,
@@ -337,8 +339,8 @@ impl Weights {
         self.parameters.output_table().row(item as usize).and_then(|row| row.get(..self.dimension()))
     }
 
-    /// Writes `query · M`, where M is the matrix of the interest head, `(hidden)`. A request
-    /// computes this vector once for all items. The vector is empty if the head is disabled.
+    /// Writes `query · M`, where M is the matrix of the interest head, `(hidden)`. The result is
+    /// computed once per request and used for all items. It is empty if the head is disabled.
     pub fn compute_interest_query(&self, query: &[f32], out: &mut Vec<f32>) {
         out.clear();
         if !self.parameters.layout.interest.is_empty() {

@@ -1,11 +1,12 @@
 //! A simulated shop whose visitors generate a realistic stream of events, for the demo and the
 //! benchmark.
 //!
-//! The simulation reads no clock, and its only source of randomness is the seed. The same settings
-//! give the same stream of entries. The stream has these patterns:
+//! The simulation reads no clock, and all random draws follow from one seed. The same settings
+//! therefore give the same stream of journal entries. The stream has these patterns:
 //!
 //! - The popularity of the items in a category follows Zipf's law.
-//! - A visitor is interested in one category and moves from an item to a complementary item.
+//! - During a visit, a visitor stays in one category and usually moves from an item to an item that
+//!   complements it.
 //! - Seasons change the popularity of the categories.
 //! - New items arrive.
 //! - At regular intervals, a small group of unpopular items becomes popular for a while (a trend).
@@ -21,13 +22,13 @@ pub use shop_simulator::{ShopSimulator, Trend};
 
 use crate::domain::Timestamp;
 
-/// Parameters of a simulated shop. Intervals are numbers of events, so they do not depend on the
-/// playback speed.
+/// Parameters of a simulated shop. Intervals are numbers of events, so they do not depend on how
+/// fast the events are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShopSettings {
     /// Seed of all random draws.
     pub seed: u64,
-    /// Timestamp of the first journal entries, in milliseconds.
+    /// Time at which the shop opens: the timestamp of the first journal entries.
     pub opens_at: Timestamp,
     /// Number of items at the start. 40..=100,000.
     pub items: usize,

@@ -20,8 +20,7 @@ const BRAND_NAMES: [&str; 12] =
 pub(super) const ZIPF_EXPONENT: f64 = 1.0;
 /// Number of complementary items per item.
 const COMPLEMENTS_PER_ITEM: usize = 3;
-/// Number of existing items that get a new item as a complement, so that visitors can reach the new
-/// item.
+/// A new item becomes a complement of this many existing items, so that visitors can reach it.
 const ITEMS_LINKED_TO_NEW_ITEM: usize = 6;
 
 /// Index of an item in the catalog of the shop.
@@ -42,7 +41,7 @@ pub(super) struct ShopItem {
 struct ShopCategory {
     /// The items, in descending order of popularity.
     items_by_popularity: Vec<ShopItemIx>,
-    /// Number of items that have a name. The name of the next item ends with the next number.
+    /// Number of items that already have a name. Item names end with consecutive numbers.
     named_items: usize,
     popularity: WeightedSampler,
 }
@@ -136,7 +135,8 @@ impl ShopCatalog {
         index
     }
 
-    /// Makes the given items the first complements of each other.
+    /// Makes the given items complements of each other: the others become the most probable
+    /// complements of each.
     pub(super) fn link_as_complements(&mut self, items: &[ShopItemIx]) {
         for index in items {
             let Some(item) = self.items.get_mut(*index) else { continue };
@@ -169,7 +169,8 @@ impl ShopCatalog {
         index
     }
 
-    /// Draws distinct complements of an item from its category, by popularity.
+    /// Draws different complements for an item from its category. Popular items are drawn more
+    /// often.
     fn draw_complements(
         &self,
         index: ShopItemIx,
@@ -190,7 +191,7 @@ impl ShopCatalog {
     }
 }
 
-/// Sampler of popularity ranks, from 0, weighted by Zipf's law.
+/// Creates a sampler of popularity ranks, counted from 0, whose weights follow Zipf's law.
 fn zipf_sampler(items: usize) -> WeightedSampler {
     WeightedSampler::new((1..=items).map(|rank| (rank as f64).powf(-ZIPF_EXPONENT)))
 }

@@ -20,7 +20,7 @@ const MEAN_VISIT_INTERVAL_MS: f64 = 1_200.0;
 const MEAN_EVENT_INTERVAL_MS: f64 = 20_000.0;
 /// Length of a simulated year, in milliseconds. Every category has one season per year.
 const YEAR_MS: f64 = 2.0 * 3_600_000.0;
-/// Amplitude of the seasonal weight of a category, relative to the mean weight.
+/// Over a year, the weight of a category rises and falls by at most this share of its mean.
 const SEASON_AMPLITUDE: f64 = 0.7;
 /// Interval between updates of the seasonal weights, in milliseconds.
 const SEASON_UPDATE_INTERVAL_MS: Timestamp = 60_000;
@@ -34,7 +34,7 @@ const PREFERENCE_WEIGHTS: [f64; 3] = [0.6, 0.25, 0.15];
 const TRENDING_ITEM_VISIT_SHARE: f64 = 0.35;
 /// Share of visits that start at a new item.
 const NEW_ITEM_VISIT_SHARE: f64 = 0.06;
-/// Number of latest new items among which a visit to a new item chooses.
+/// A visit that starts at a new item chooses among this many latest new items.
 const MAX_NEW_ITEMS_TO_VISIT: usize = 12;
 
 /// A small group of items that suddenly becomes popular.
@@ -42,7 +42,7 @@ const MAX_NEW_ITEMS_TO_VISIT: usize = 12;
 pub struct Trend {
     /// Ids of the trending items, the most popular first.
     pub items: Vec<String>,
-    /// Number of events before the trend started.
+    /// Number of events that the shop had generated when the trend started.
     pub start_event: u64,
 }
 
@@ -63,16 +63,17 @@ pub struct Trend {
 pub struct ShopSimulator {
     settings: ShopSettings,
     random: Xoshiro256PlusPlus,
-    /// Separate random generator for clicks, so that a shown list changes only the visit that sees
-    /// it.
+    /// Random generator for clicks only. Clicks on a shown list therefore do not change the random
+    /// draws of other visits.
     click_rng: Xoshiro256PlusPlus,
     catalog: ShopCatalog,
     next_item_sampler: NextItemSampler,
     /// The preferred categories of each customer.
     preferred_categories: Vec<[usize; PREFERENCE_WEIGHTS.len()]>,
-    /// Sampler of indices of [`PREFERENCE_WEIGHTS`].
+    /// Draws an index of [`PREFERENCE_WEIGHTS`], in proportion to its weight.
     preference_sampler: WeightedSampler,
-    /// Sampler of categories by seasonal weight, and the time of the next update of the weights.
+    /// Draws a category in proportion to its seasonal weight; and the time at which the weights are
+    /// updated next.
     seasonal_sampler: (WeightedSampler, Timestamp),
     /// Time of the next event of each open visit, with the number of the visit. The earliest time
     /// is on top.
@@ -155,8 +156,8 @@ impl ShopSimulator {
         self.trend.as_ref().map(|(trend, _)| trend)
     }
 
-    /// Shows a ranked list to a visitor, whose next event may be a click on one of the items. Has
-    /// no effect if the user has no open visit.
+    /// Shows a ranked list to a visitor. The visitor's next event may then be a click on one of the
+    /// items. Has no effect if the user has no open visit.
     pub fn show_list<'i>(&mut self, user: &str, items: impl IntoIterator<Item = &'i str>) {
         let list: Vec<_> = items.into_iter().filter_map(|item| self.catalog.index_of(item)).collect();
         if let Some(visit) = self.visit_by_user.get(user).and_then(|number| self.visits.get_mut(number)) {
@@ -169,7 +170,7 @@ impl ShopSimulator {
         (-(1.0 - self.random.r#gen::<f64>()).ln() * mean) as Timestamp
     }
 
-    /// Opens the next visit, and schedules its first event.
+    /// Starts the next visit, and schedules its first event.
     fn open_visit(&mut self) {
         let (now, number) = self.next_visit;
         self.next_visit = (now.saturating_add(self.draw_interval_ms(MEAN_VISIT_INTERVAL_MS)), number + 1);
@@ -243,8 +244,8 @@ impl ShopSimulator {
         Some(event)
     }
 
-    /// Makes the changes that are due after this number of events: adds a new item, starts a trend
-    /// or ends one.
+    /// Makes the changes that are due after the current number of events: adds a new item, starts a
+    /// trend or ends one.
     fn apply_schedule(&mut self, now: Timestamp) {
         let (new_item_interval, trend_interval) = (self.settings.new_item_interval, self.settings.trend_interval);
         if new_item_interval > 0 && self.events.is_multiple_of(new_item_interval) {
@@ -304,8 +305,8 @@ fn item_change(item: &ShopItem, timestamp: Timestamp) -> ItemChange {
     ItemChange { item_id: item.id.clone(), timestamp, operation: ItemOperation::Put(item.item.clone()) }
 }
 
-/// Sampler of categories by seasonal weight, `year` years after the start. The seasons of the
-/// categories are spread evenly over the year.
+/// Creates a sampler of categories by their seasonal weights at the time `year`, in years since the
+/// shop opened. The seasons of the categories are spread evenly over the year.
 fn season_sampler(categories: usize, year: f64) -> WeightedSampler {
     WeightedSampler::new(
         (0..categories)

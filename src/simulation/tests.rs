@@ -62,8 +62,8 @@ fn timestamps_ascend_and_visits_are_consistent() {
 #[test]
 fn popularity_within_a_category_follows_zipf() {
     // The shop has 24 categories of 50 items. The probability of the first item of a visit is
-    // proportional to rank^-s. The next items also depend on popularity, so the distribution of all
-    // items is about as steep.
+    // proportional to rank^-s. The later items of a visit also depend on popularity, so the
+    // distribution over all events is about as steep.
     let mut shop =
         new_shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let events = take_events(&mut shop, 200_000);
@@ -72,7 +72,7 @@ fn popularity_within_a_category_follows_zipf() {
         events.iter().filter(|event| seen_visits.insert(&event.session_id)).map(item_of).collect();
     let popular = items_by_frequency(first_items.iter().copied().filter(|item| item.starts_with("cups-")));
     let (first, tenth) = (popular[0].1 as f64, popular[9].1 as f64);
-    // The Zipf exponent is log(count of the first item / count of the tenth item) / log(10).
+    // Estimate the Zipf exponent: log(count of the first item / count of the tenth item) / log(10).
     let exponent = (first / tenth).log10();
     assert!((exponent - ZIPF_EXPONENT).abs() < 0.2, "{exponent}");
     let all = items_by_frequency(events.iter().map(item_of));

@@ -8,18 +8,18 @@ use super::shop_catalog::{ShopCatalog, ShopItemIx};
 use super::weighted_sampler::WeightedSampler;
 use crate::domain::EventKind;
 
-/// Weights of the choices for the next item: the three complements of the last item, and a popular
-/// item of the category.
+/// Weights of the choices for the next item: each of the three complements of the last item, then a
+/// popular item of the category.
 const NEXT_ITEM_WEIGHTS: [f64; 4] = [0.5, 0.2, 0.1, 0.2];
 /// Probability that the visitor adds a viewed item to the cart.
 const CART_PROBABILITY: f64 = 0.12;
-/// Probability that the visitor purchases the item in the cart, which ends the visit.
+/// Probability that the visitor purchases the item in the cart. A purchase ends the visit.
 const PURCHASE_PROBABILITY: f64 = 0.35;
 /// Probability that a visit continues after a view.
 const CONTINUE_PROBABILITY: f64 = 0.84;
 /// Probability of a click on a relevant item at the first position of a list.
 const CLICK_PROBABILITY_AT_FIRST_POSITION: f64 = 0.04;
-/// Factor by which the click probability decreases per list position.
+/// The click probability is multiplied by this factor for each further position of the list.
 const CLICK_DECAY_PER_POSITION: f64 = 0.9;
 
 /// An open visit.
@@ -47,8 +47,8 @@ impl ShopVisit {
         Self { user, id, viewed_items: Vec::new(), next_action: NextAction::View(item) }
     }
 
-    /// Performs the next action of the visitor. Returns the kind and the item of the event, and
-    /// whether the visit continues.
+    /// Performs the next action of the visitor. Returns the kind and the item of the resulting
+    /// event, and whether the visit continues after it.
     pub(super) fn next_event(
         &mut self,
         catalog: &ShopCatalog,
@@ -102,8 +102,8 @@ impl NextItemSampler {
         Self(WeightedSampler::new(NEXT_ITEM_WEIGHTS.into_iter()))
     }
 
-    /// Draws the next item: a complement of the last item, or a popular item of the category if the
-    /// visitor has viewed the complement or none is drawn.
+    /// Draws the next item: usually a complement of the last item. If no complement is drawn, or if
+    /// the visitor has already viewed it, the next item is a popular item of the category.
     fn draw_next_item(
         &self,
         catalog: &ShopCatalog,

@@ -1,7 +1,7 @@
 //! Gated recurrent unit [Cho et al. 2014].
 //!
-//! The reset gate multiplies the result of the recurrent product. One product `H' · U` therefore
-//! computes the recurrent part of all three gates.
+//! The reset gate is applied after the recurrent product, not before. One product `H' · U` can
+//! therefore compute the recurrent part of all three gates.
 
 use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, sigmoid, tanh};

@@ -1,5 +1,5 @@
-//! Recurrent cells: the elementwise part of a recurrent layer. The matrix products of the layer are
-//! in `network`.
+//! Recurrent cells: the elementwise part of a recurrent layer. `network` computes the matrix
+//! products of the layer.
 //!
 //! A layer of `hidden` units computes two preactivations for every step, both
 //! `(rows, GATE_BLOCKS · hidden)`:

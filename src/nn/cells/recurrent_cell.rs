@@ -26,8 +26,9 @@ pub(in crate::nn) trait RecurrentCell {
     /// Backpropagates through one time step.
     ///
     /// On entry, `carry` is the gradient of the state after the step. On return, `carry` is the
-    /// gradient of the state before the step, without the part that flows through the recurrent
-    /// product. `d_gates` and `d_recurrent` receive the gradients of A and R.
+    /// gradient of the state before the step, except for the part that flows through the recurrent
+    /// product. The caller adds that part. `d_gates` and `d_recurrent` receive the gradients of A
+    /// and R.
     fn backward(
         hidden: usize,
         saved: &SavedActivations<'_>,

@@ -3,7 +3,7 @@
 use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, tanh};
 
-/// `h = tanh(A + R)`. The cell has one gate block, which equals the state h.
+/// `h = tanh(A + R)`. The cell has one gate block, whose activated values are the state h.
 pub(in crate::nn) struct Rnn;
 
 impl RecurrentCell for Rnn {

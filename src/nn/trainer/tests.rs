@@ -5,7 +5,7 @@ use crate::nn::weights::NetworkScratch;
 
 const ITEM_COUNT: usize = 12;
 
-/// Training windows of several lengths; two windows belong to the same session.
+/// Builds training windows of several lengths. Two of the windows belong to the same session.
 ///
 /// The inputs include unknown and missing items, session starts, kinds, gaps, and positions without
 /// a target or a value.
@@ -37,7 +37,7 @@ fn trainer_of_12_items(settings: NetworkSettings) -> Trainer {
     trainer
 }
 
-/// Network settings with every optional part enabled.
+/// Returns network settings with every optional part enabled.
 fn all_parts_enabled() -> NetworkSettings {
     NetworkSettings {
         hidden: 5,
@@ -319,7 +319,7 @@ fn a_new_item_starts_at_the_mean_of_similar_trained_items() {
         trainer.grow_items(ITEM_COUNT + 2);
         let before = trainer.publish(2);
         let new = ITEM_COUNT as u32;
-        // The second new item has no target event, so its embeddings are ignored.
+        // Item new + 1 has no target event, so its embeddings are ignored.
         trainer.init_from_similar(new, &[3, new + 1, 4]);
         trainer.init_from_similar(new + 1, &[new, new + 1]);
         let weights = trainer.publish(3);
