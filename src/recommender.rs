@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_those_of_a_recommender_that_was_never_read_before() {
+    fn reading_recommendations_does_not_change_later_recommendations() {
         let request = RecommendationRequest::new(10, 1_000_000);
         let mut often_read = Recommender::new(LearnerConfig::default()).unwrap();
         let mut read_once = Recommender::new(LearnerConfig::default()).unwrap();

@@ -34,7 +34,7 @@ pub struct NeighbourSource {
     capacity: usize,
     /// Number of most recent sessions that a query examines per item.
     recent: usize,
-    /// Number k of nearest sessions that vote.
+    /// Number of most similar past sessions that vote for their items (the k of session kNN).
     nearest: usize,
 }
 

@@ -35,7 +35,8 @@ pub struct CandidateSettings {
     pub sessions: usize,
     /// Number of most recent sessions that a query examines per item, 10 to 10,000.
     pub sessions_per_item: usize,
-    /// Number k of nearest sessions that vote, 1 to 1,000.
+    /// Number of most similar past sessions that vote for their items (the k of session kNN), 1 to
+    /// 1,000.
     pub neighbours: usize,
     /// Disabled sources. A disabled source neither learns nor generates candidates.
     pub without: Vec<SourceName>,

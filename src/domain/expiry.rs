@@ -17,7 +17,8 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// The cutoff times by kind id, to test the steps of a sequence.
+    /// Returns the cutoff times by kind id. Steps name their kind by id, so this form is used to
+    /// find expired steps.
     #[must_use]
     pub fn cutoffs(&self, kinds: &EventKinds) -> ExpiryCutoffs {
         let mut before = vec![Timestamp::MIN; kinds.len()];

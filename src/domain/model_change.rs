@@ -30,7 +30,7 @@ pub enum ModelOperation {
     Pause,
     /// Resumes learning.
     Resume,
-    /// Sets the learning rate of the network, which must be above 0.
+    /// Sets the learning rate of the network. The rate must be above 0.
     LearningRate {
         /// The new learning rate.
         value: f32,

@@ -56,8 +56,8 @@ impl UserSequence {
     ///
     /// - The new `session_id` is that of the sequence with the last step.
     ///
-    /// - The new `session_start` is that of the sequence whose step starts the merged current session.
-    ///   If no stored step starts that session, it is the smaller `session_start` of both.
+    /// - The new `session_start` is that of the sequence whose step starts the merged current
+    ///   session. If no stored step starts that session, it is the smaller of the two.
     pub fn merge(&mut self, other: &Self, idle_gap_ms: i64) {
         if other.steps.is_empty() {
             return;

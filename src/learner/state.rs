@@ -35,7 +35,7 @@ pub struct LearnerConfig {
     /// Parameters of the users' sequence states: when a session ends, and when a hidden state is
     /// recomputed.
     pub sequence: SequenceParams,
-    /// Settings of the candidate sources, with the disabled sources.
+    /// Settings of the candidate sources, including which sources are disabled.
     pub candidates: CandidateSettings,
     /// Tests count in [`LearningReport::evaluated`] from the event with this number on.
     pub evaluate_from: u64,

@@ -28,7 +28,7 @@ pub(super) struct BatchStep {
     pub(super) previous_first: Option<usize>,
     /// First row of this step.
     pub(super) first: usize,
-    /// Number of windows with at least this many steps.
+    /// Number of windows that are long enough to contain this step.
     pub(super) rows: usize,
 }
 

@@ -38,8 +38,8 @@ pub(super) fn next_item_loss(
     }
 }
 
-/// Returns the largest logit of each of the [`EXAMPLES_PER_VECTOR`] lanes that start at lane
-/// `first`.
+/// Returns the largest logit of each lane, for [`EXAMPLES_PER_VECTOR`] consecutive lanes from lane
+/// `first` on.
 #[inline(always)]
 fn lane_maxima(logits: &[f32], lanes: usize, first: usize) -> [f32; EXAMPLES_PER_VECTOR] {
     let mut maxima = [f32::NEG_INFINITY; EXAMPLES_PER_VECTOR];

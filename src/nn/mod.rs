@@ -1,10 +1,12 @@
-//! The sequence network: a recurrent next-item model [Hidasi et al. 2016] with an interest head.
+//! The sequence network: a recurrent network that reads a user's steps and predicts the next item
+//! [Hidasi et al. 2016]. An optional second output, the interest head, predicts the value of the
+//! next event (rating, seconds played, …).
 //!
 //! The input x of a step is the sum of the embeddings of the item, its attributes, the event kind,
-//! the time gap and the session start. The recurrent layers compute h. The output is `o = h + W_s x
-//! + W_m m`, with the decayed memory of earlier inputs `m_t = γ m_{t-1} + x_{t-1}`. The logit of an
-//! item is the inner product of the item's output embedding and o, plus the item's bias.
-//! [`Trainer`] is the only writer. Readers use the [`Weights`] that it publishes.
+//! the time gap and the session start. The recurrent layers compute h. The output, also called the
+//! query, is `o = h + W_s x + W_m m`, with the decayed memory of earlier inputs `m_t = γ m_{t-1} +
+//! x_{t-1}`. The logit of an item is the inner product of the item's output embedding and o, plus
+//! the item's bias. [`Trainer`] is the only writer. Readers use the [`Weights`] that it publishes.
 //!
 //! - `settings`: [`NetworkSettings`] and their checks
 //! - `input`: steps, training windows, item attributes

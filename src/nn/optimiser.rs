@@ -1,7 +1,8 @@
 //! Optimisers: SGD with momentum, Adagrad and Adam.
 //!
-//! Every batch updates all dense parameters. Of the embedding tables, a batch updates only the rows
-//! that it uses. Every weight has its own optimiser state.
+//! Every batch updates all dense parameters: the layer weights and other parameters that are not in
+//! embedding tables. In the embedding tables, a batch updates only the rows that it uses. Every
+//! weight has its own optimiser state.
 
 use super::math::kernel;
 use super::settings::{NetworkSettings, OptimiserKind};

@@ -56,7 +56,7 @@ impl TryFrom<StoredWeights> for Weights {
 /// Its values make sense only together with weights of a similar version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HiddenState {
-    /// Version of the weights that computed the initial state.
+    /// Version of the weights with which the computation of this hidden state began.
     pub version: u64,
     /// The layer states, `(layers, state · hidden)`, then m and x, `(hidden)` each.
     values: Vec<f32>,

@@ -109,8 +109,8 @@ impl<'a> ResultSelection<'a> {
         }
     }
 
-    /// Adds the candidate if the selection has room. Returns `false` only if one of the categories
-    /// of the candidate is full.
+    /// Adds the candidate if the selection has room. Returns `false` only if a category of the
+    /// candidate already has the maximum number of items.
     fn try_add(&mut self, candidate: Candidate, item: &'a Item) -> bool {
         if let Some(max) = self.rules.max_per_category {
             let is_full =

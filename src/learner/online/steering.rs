@@ -1,4 +1,5 @@
-//! Model operations: pause, resume, learning rate, rollback and recluster.
+//! Applies the operations on the model: pause, resume, rollback, change of the learning rate or of
+//! the training share, and clustering on request.
 
 use crate::domain::{ItemIx, ModelChange, ModelOperation, Offset};
 

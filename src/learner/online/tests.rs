@@ -15,8 +15,9 @@ use proptest::prelude::*;
 use serde::Serialize;
 use std::sync::Mutex;
 
-/// Builds a journal of 40 users on a ring of 12 items. A user usually moves to the next item of the
-/// ring. Some events have a kind that is not a target, and some follow a gap of an hour.
+/// Builds a journal of 40 users who walk around a ring of 12 items. A user usually moves to the
+/// next item of the ring. Some events have a kind that is not a target, and some follow a gap of an
+/// hour.
 fn ring_journal(len: u64) -> Vec<Entry> {
     (0..len)
         .map(|n| {

@@ -1,4 +1,4 @@
-//! Dispatch from [`CellKind`] to the cell implementations.
+//! Calls the cell implementation that a [`CellKind`] stands for.
 
 use super::gru::Gru;
 use super::lstm::Lstm;
