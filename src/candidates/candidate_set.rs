@@ -266,8 +266,8 @@ impl CandidateSet {
         ranks.map(|rank| column_bits.next().filter(|bit| *bit != 0).map(|_| rank))
     }
 
-    /// The `limit` items with the most evidence in one column, the most first. Among equal weights,
-    /// the smaller item number comes first.
+    /// The `limit` items with the most evidence in one column, in descending order of evidence.
+    /// Among equal weights, the smaller item number comes first.
     pub fn best_by_column(&self, column: EvidenceColumn, limit: usize) -> Vec<(ItemIx, f32)> {
         let with_evidence = self
             .items

@@ -40,7 +40,7 @@ impl ClusterSettings {
     /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting outside its range.
+    /// Returns the first setting that is outside its range.
     pub fn check(&self) -> Result<(), ClusterSettingsError> {
         let rules = [
             (self.every >= 1 && self.lag < self.every, "lag", self.lag as u128, "less than every, which is at least 1"),

@@ -9,8 +9,8 @@ pub const EVIDENCE_COLUMN_COUNT: usize = 16;
 /// Number of feature columns.
 pub const FEATURE_COLUMN_COUNT: usize = 16;
 
-/// An evidence column: a kind of evidence, with a non-negative weight per item. Ranking uses the
-/// share of the item in the total weight of the column.
+/// An evidence column: one kind of evidence, which gives every item a non-negative weight. Ranking
+/// uses the share of the item in the total weight of the column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvidenceColumn {
     /// Items that followed the user's last item within 10 steps.

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 /// Transition counts between items: within a window of steps, to the immediately next step, and in
 /// the reverse direction.
 ///
-/// A target event on item i updates the rows of the last 10 items. The event adds weight 1 /
-/// (distance + 1) for i to the window row of each of these items, and for each of these items to
-/// the reverse row of i. The event adds weight 1 for i to the next row of the last item. An
-/// addition multiplies a window row by 0.99 and a next row by 0.95. A target event multiplies the
-/// reverse row of its item by 0.95.
+/// Let i be the item of a target event, and j one of the user's last 10 items, at distance d from
+/// the end (the last item has distance 0). The event adds weight 1 / (d + 1) for i to the window
+/// row of j, and the same weight for j to the reverse row of i. If j is the last item, the event
+/// also adds weight 1 for i to the next row of j. An addition multiplies a window row by 0.99 and a
+/// next row by 0.95. A target event multiplies the reverse row of its item by 0.95.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionSource {
     window: TransitionMatrix,

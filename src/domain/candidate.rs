@@ -25,8 +25,8 @@ pub enum SourceName {
 }
 
 impl SourceName {
-    /// All sources. If several sources generated an item, the first of them in this order is
-    /// reported.
+    /// All sources. If several sources generated an item, responses name the first of them in this
+    /// order.
     pub const ALL: [Self; 7] =
         [Self::Network, Self::Clusters, Self::Transitions, Self::Neighbours, Self::Trending, Self::New, Self::Session];
 

@@ -23,7 +23,7 @@ pub struct RankingInspection {
     pub generated: usize,
     /// Number of candidates that the ranker scored.
     pub retained: usize,
-    /// For each source, its best candidates by its own evidence alone, with the ranks that the
+    /// For each source, the candidates for which it has the most evidence, with the ranks that the
     /// ranker gave them.
     pub sources: Vec<(SourceName, Vec<InspectedPosition>)>,
     /// The best ranked candidates, with the inputs of the ranker.

@@ -255,8 +255,8 @@ impl Learner {
         }
     }
 
-    /// Converts an event to a step, and returns the step with its target item, if it has one.
-    /// `None` if the event kind is no longer configured.
+    /// Converts an event to a step. Returns the step, and its target item if the event is a target
+    /// event. `None` if the event kind is no longer configured.
     fn step_and_target(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
         let kinds = &self.state.settings.kinds;
         let kind = kinds.id_of(&event.kind)?;

@@ -15,9 +15,9 @@ pub struct PretrainedNetwork {
 }
 
 impl PretrainedNetwork {
-    /// Creates a pretrained network from a trainer, its item names by number and its event kinds.
-    /// Resets the learning rate, which decays during offline training, to the rate in the network
-    /// settings.
+    /// Creates a pretrained network from a trainer, the names of its items (the index is the item
+    /// number) and its event kinds. Resets the learning rate, which decays during offline training,
+    /// to the rate in the network settings.
     #[must_use]
     pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {
         trainer.set_learning_rate(trainer.settings().learning_rate);

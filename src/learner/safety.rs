@@ -50,7 +50,7 @@ impl SafetySettings {
     /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting outside its range.
+    /// Returns the first setting that is outside its range.
     pub fn check(&self) -> Result<(), SafetySettingsError> {
         let off_or = |value: f64, range: std::ops::RangeInclusive<f64>| value == 0.0 || range.contains(&value);
         let rules = [
@@ -136,8 +136,8 @@ impl SafetySettings {
         let is_repeated = last_rollback.is_some_and(|(at, _)| at + 10 * self.warm_up > health.current().offset);
         let latest_point_before =
             |healthy| points.iter().rev().copied().find(|point| *point <= healthy && !is_rolled_back(*point, past));
-        // Prefer a restore point before the second latest healthy mark. The latest one may be too
-        // close to the deterioration.
+        // Prefer a restore point before the second latest healthy mark. The model may already have
+        // deteriorated a little at the latest healthy mark.
         let to = latest_point_before(far).or_else(|| latest_point_before(near));
         let mut operations: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
         if to.is_none() || is_repeated {
@@ -148,7 +148,7 @@ impl SafetySettings {
 
     /// Returns the operation that resumes learning for a trial, if a trial is due. The first trial
     /// is due 10,000 entries after the watchdog paused learning. Each further pause by the watchdog
-    /// doubles this number. A pause by an operator never ends with a trial.
+    /// doubles this number, up to 640,000. A pause by an operator never ends with a trial.
     #[must_use]
     pub fn decide_trial(
         &self,

@@ -123,8 +123,8 @@ impl SequenceState {
 }
 
 /// Whether a hidden state can be continued with `weights`. The version of the weights with which
-/// the state began must be recent enough. It must also not be newer than `weights`; a reader that
-/// still has an older snapshot can meet that case.
+/// the state began must be recent enough. It must also not be newer than `weights`, which can
+/// happen in a reader that still has an older snapshot.
 fn is_hidden_state_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }

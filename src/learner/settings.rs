@@ -14,8 +14,8 @@ pub struct LearningSettings {
     /// For each session with new events, a training also trains on this many earlier sessions
     /// (replay). 0..=64.
     pub replay_ratio: usize,
-    /// Earlier sessions are drawn with a probability that halves for every this many sessions of
-    /// age. At least 1.
+    /// The probability that an earlier session is replayed halves each time its age grows by this
+    /// number of sessions. At least 1.
     pub replay_half_life: f64,
     /// Maximum number of sessions that are kept for replay. 1..=10,000,000.
     pub history: usize,
@@ -85,7 +85,7 @@ impl LearningSettings {
     /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting outside its range.
+    /// Returns the first setting that is outside its range.
     pub fn check(&self) -> Result<(), LearningSettingsError> {
         let rules: [(bool, &'static str, String, &'static str); 12] = [
             ((1..=65_536).contains(&self.interval), "interval", self.interval.to_string(), "1..=65536"),

@@ -175,7 +175,8 @@ impl MatmulKernel<'_> {
     }
 }
 
-/// Number of rows transposed together, so that each write fills one cache line of the result.
+/// Number of rows that are transposed together. With this number, each write fills one cache line
+/// of the result.
 const ROWS_PER_CACHE_LINE: usize = 16;
 
 kernel! {

@@ -215,7 +215,7 @@ impl NetworkSettings {
     /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting outside its range, with the allowed range.
+    /// Returns the first setting that is outside its range, with the allowed range.
     pub fn check(&self) -> Result<(), NetworkSettingsError> {
         let s = self;
         check_range("hidden", s.hidden, (1..=1024).contains(&s.hidden), "1 to 1024")?;

@@ -128,7 +128,7 @@ impl Trainer {
     /// on `settings`, `kinds` and `seed`.
     ///
     /// # Errors
-    /// The first setting that is outside its range.
+    /// Returns the first setting that is outside its range.
     pub fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Result<Self, NetworkSettingsError> {
         settings.check()?;
         let parameters = NetworkParameters::new(settings, kinds, seed);

@@ -180,8 +180,8 @@ pub(super) mod tests {
     #[test]
     fn items_are_numbered_by_training_order_and_unknown_items_are_not_tested() {
         let mut recording = Recording::new(i64::MAX);
-        // The test session begins last but ends before the others, so its item `new` occurs early
-        // in the recording.
+        // The test session of user c begins last but ends before the others, so its item `new`
+        // occurs before later items of the training sessions.
         for (user, item) in [("a", "x"), ("b", "y"), ("c", "new"), ("c", "y"), ("c", "x"), ("a", "z"), ("b", "x")] {
             recording.add_event(&view_event(user, item, 0), &EventKinds::default());
         }

@@ -49,7 +49,7 @@ impl OfflineSettings {
     /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting outside its range.
+    /// Returns the first setting that is outside its range.
     pub fn check(&self) -> Result<(), OfflineSettingsError> {
         let share = 0.0..=0.9;
         let rules: [(bool, &'static str, String, &'static str); 6] = [

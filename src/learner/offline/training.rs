@@ -91,8 +91,8 @@ pub struct OfflineTraining {
     kinds: EventKinds,
     idle_gap_ms: i64,
     names: Vec<Arc<str>>,
-    /// Number of training positions in the corpus. [`OfflineTraining::resume`] compares it to
-    /// detect another corpus.
+    /// Number of training positions in the corpus. [`OfflineTraining::resume`] compares this number
+    /// with that of the given corpus, to detect a different corpus.
     positions: u64,
     trainer: Box<Trainer>,
     /// The trainer as it was after the best epoch; `None` if the last epoch is the best.

@@ -20,8 +20,8 @@ use crate::nn::Weights;
 use crate::ranking::{Ranker, SourceAffinity};
 use std::sync::Arc;
 
-/// One event that the learner learns, and the parts of the learner state that it reads or changes
-/// for that.
+/// One event to learn, and the parts of the learner state that are read or changed when the event
+/// is learned.
 struct EventPass<'l> {
     offset: Offset,
     event: &'l Event,
