@@ -40,6 +40,7 @@ pub mod liveness;
 pub mod panic_guard;
 pub mod pretrained;
 pub mod session;
+mod session_subscribers;
 pub mod shard;
 pub mod shutdown;
 pub mod state_history;

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::Span;
 
 mod expiry;
@@ -18,17 +18,16 @@ mod inspection;
 mod live_sessions;
 mod merging;
 mod recovery;
-mod subscriptions;
 
 pub use expiry::{ExpireSessions, ExpiryScan};
 pub use flushing::FlushSessions;
 pub use inspection::{GetSessionView, ListLiveSessions};
-pub use subscriptions::{CloseSubscriptions, Subscribe};
 
 use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionActor, SessionContext, SessionUpdate};
+use super::session_subscribers::SessionSubscribers;
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset};
 use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams};
 use crate::metrics::{ActorKind, Metrics, QueueName};
@@ -81,6 +80,8 @@ pub struct ShardContext {
     pub sequence_params: SequenceParams,
     /// The offset up to which each shard's sessions are stored.
     pub flush_progress: Arc<FlushProgress>,
+    /// The subscriptions to sessions of all shards.
+    pub subscribers: Arc<SessionSubscribers>,
     /// The idle time after which a session actor stops.
     pub idle_timeout: Duration,
     /// The largest number of live session actors in this shard. To make room for a new session
@@ -98,8 +99,6 @@ pub struct ShardActor {
     context: ShardContext,
     session_context: Rc<SessionContext>,
     active_sessions: FxHashMap<String, ActiveSession>,
-    /// Subscriptions to the sessions of individual users.
-    subscribers: FxHashMap<String, watch::Sender<Offset>>,
     /// Every entry before this offset was delivered to this shard.
     delivered: Offset,
     /// The generation of the store that the flush progress refers to.
@@ -150,7 +149,6 @@ impl ShardActor {
             context,
             session_context,
             active_sessions: FxHashMap::default(),
-            subscribers: FxHashMap::default(),
             delivered,
             store_generation,
             needs_recovery: false,
@@ -177,7 +175,7 @@ impl ShardActor {
         self.tick += 1;
         self.stop_idle_sessions();
         self.remove_merged_records();
-        self.drop_closed_subscribers();
+        self.context.subscribers.drop_closed();
         // If a flush takes longer than a tick, the next flush stores the changes of several ticks.
         if self.flushing {
             return;

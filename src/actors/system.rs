@@ -23,6 +23,7 @@ use super::jobs::scrub::SharedScrubReport;
 use super::learner::{CheckpointPolicy, LearnerActor, LearnerStatus};
 use super::live_catalog::LiveCatalog;
 use super::pretrained::{assign_item_numbers, read_pretrained};
+use super::session_subscribers::SessionSubscribers;
 use super::shard::{ShardActor, ShardContext};
 use crate::domain::{Catalog, Offset};
 use crate::learner::{LearnerConfig, ModelSnapshot};
@@ -84,7 +85,7 @@ fn start_shards(
     catalog: &Arc<ArcSwap<Catalog>>,
     dictionary: &Arc<ItemDictionary>,
     settings: &SystemSettings,
-    flushed_through: Offset,
+    (flushed_through, subscribers): (Offset, &Arc<SessionSubscribers>),
 ) -> Vec<Addr<ShardActor>> {
     let shards = settings.shards;
     let flush_progress = Arc::new(FlushProgress::new(shards, flushed_through));
@@ -99,6 +100,7 @@ fn start_shards(
             kinds: settings.learner.kinds.clone(),
             sequence_params: settings.learner.sequence,
             flush_progress: Arc::clone(&flush_progress),
+            subscribers: Arc::clone(subscribers),
             idle_timeout: settings.idle_timeout,
             max_live_sessions: share_of(settings.max_live_sessions, number, shards),
         };
@@ -160,8 +162,10 @@ impl System {
         let catalog = live_catalog.published_catalog();
 
         let flushed_through = store.sessions().watermark()?.min(end);
+        let subscribers = Arc::new(SessionSubscribers::new(Arc::clone(&aliases)));
+        let sessions = (flushed_through, &subscribers);
         let shards: Arc<[_]> =
-            start_shards(&store, &metrics, &published, &catalog, &dictionary, &settings, flushed_through).into();
+            start_shards(&store, &metrics, &published, &catalog, &dictionary, &settings, sessions).into();
         deliver_journal_tail(&store, &dictionary, &learner_config, &shards, &metrics, flushed_through)?;
         publish_limits(&metrics, &settings);
 
@@ -186,7 +190,8 @@ impl System {
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
 
         let (admission, max_lag) = (AdmissionControl::new(settings.max_in_flight), settings.max_lag);
-        let (router, draining) = (ShardRouter { shards, aliases: Arc::clone(&aliases) }, Arc::<AtomicBool>::default());
+        let router = ShardRouter { shards, aliases: Arc::clone(&aliases), subscribers };
+        let draining = Arc::<AtomicBool>::default();
         let recommender = RecommenderHandle {
             router,
             published,

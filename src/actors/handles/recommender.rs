@@ -12,7 +12,7 @@ use super::shards::ShardRouter;
 use crate::actors::admission::AdmissionFull;
 use crate::actors::error::RequestError;
 use crate::actors::learner::{LearnerActor, PublishThrough};
-use crate::actors::shard::{GetSessionView, RecommendForUser, Subscribe};
+use crate::actors::shard::{GetSessionView, RecommendForUser};
 use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp};
 use crate::learner::{
     HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items,
@@ -168,18 +168,16 @@ impl RecommenderHandle {
     }
 
     /// Subscribes to a user's session. The receiver holds the offset after the session's last
-    /// entry, and changes with each of the user's events. The channel closes when the daemon
-    /// drains.
+    /// entry, and changes with each of the user's events. If the user is merged into another one,
+    /// the receiver goes on with that user's session. The channel closes when the daemon drains.
     ///
     /// # Errors
-    /// [`RequestError::Draining`] if the daemon is being drained, [`RequestError::ActorStopped`] if
-    /// the user's shard is not running.
-    pub async fn subscribe(&self, user: String) -> Result<watch::Receiver<Offset>, RequestError> {
+    /// [`RequestError::Draining`] if the daemon is being drained.
+    pub fn subscribe(&self, user: String) -> Result<watch::Receiver<Offset>, RequestError> {
         if self.draining.load(Ordering::SeqCst) {
             return Err(RequestError::Draining);
         }
-        let (user, shard) = self.router.route(user)?;
-        shard.send(Subscribe { user }).await.map_err(|_| RequestError::ActorStopped("shard"))
+        Ok(self.router.subscribers.subscribe(user, self.delivered_offset()))
     }
 }
 

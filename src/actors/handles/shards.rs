@@ -4,7 +4,8 @@ use actix::Addr;
 use std::sync::Arc;
 
 use crate::actors::error::RequestError;
-use crate::actors::shard::{CloseSubscriptions, FlushSessions, ShardActor, shard_of_user};
+use crate::actors::session_subscribers::SessionSubscribers;
+use crate::actors::shard::{FlushSessions, ShardActor, shard_of_user};
 use crate::registries::UserAliases;
 
 /// The shard actors, addressed by user id.
@@ -12,6 +13,7 @@ use crate::registries::UserAliases;
 pub struct ShardRouter {
     pub(in crate::actors) shards: Arc<[Addr<ShardActor>]>,
     pub(in crate::actors) aliases: Arc<UserAliases>,
+    pub(in crate::actors) subscribers: Arc<SessionSubscribers>,
 }
 
 impl ShardRouter {
@@ -37,6 +39,6 @@ impl ShardRouter {
 
     /// Ends all session subscriptions.
     pub(super) fn close_subscriptions(&self) {
-        self.shards.iter().for_each(|shard| shard.do_send(CloseSubscriptions));
+        self.subscribers.close();
     }
 }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use super::expiry::remove_expired_steps;
 use super::{ActiveSession, RecommendForUser, ShardActor};
 use crate::actors::admission::AdmissionPermit;
-use crate::actors::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionUpdate, StopSession};
+use crate::actors::session::{
+    ApplySessionUpdate, RecommendForSession, SessionActor, SessionOp, SessionUpdate, StopSession,
+};
 use crate::store::{SessionRecord, StoreError};
 use crate::telemetry::span;
 
@@ -164,6 +166,7 @@ impl ShardActor {
         let mut stored = Vec::new();
         for (user, updates) in by_user {
             let through = updates.last().map_or(0, |last| last.offset + 1);
+            let rerouted: Vec<_> = updates.iter().filter_map(|update| rerouted_user(&user, update)).collect();
             match self.find_or_start_session(&user, true) {
                 Ok(FoundSession::Live(active)) => {
                     active.is_dirty = true;
@@ -186,7 +189,8 @@ impl ShardActor {
                     continue;
                 }
             }
-            self.notify_subscribers(&user, through);
+            self.context.subscribers.notify(&user, through);
+            rerouted.iter().for_each(|other| self.context.subscribers.reroute(other, through));
         }
         self.store_now(&stored);
     }
@@ -235,5 +239,14 @@ impl ShardActor {
             // The caller may have stopped waiting.
             let _ = message.reply.send(answer);
         }
+    }
+}
+
+/// The user whose subscribers get another session by an update of `user`, if there is one.
+fn rerouted_user(user: &str, update: &SessionUpdate) -> Option<String> {
+    match &update.op {
+        SessionOp::Merge { from, .. } => Some(from.clone()),
+        SessionOp::Forget => Some(user.to_owned()),
+        SessionOp::Step { .. } => None,
     }
 }

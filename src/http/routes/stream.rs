@@ -90,7 +90,7 @@ pub(in crate::http) async fn stream_recommendations(
     query.to_request_after_offset(&api).await?;
     let permit =
         Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
-    let mut updates = api.system.recommender.subscribe(user.clone()).await?;
+    let mut updates = api.system.recommender.subscribe(user.clone())?;
     // Sends the current list at once.
     updates.mark_changed();
     let open_streams = api.metrics().streams.clone();
