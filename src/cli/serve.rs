@@ -71,7 +71,7 @@ impl Serve {
             let options = flags::server_options(&settings);
             let keys = HttpServers::load_keys(&options, &data_dir)?;
             let preload = CheckpointPreload::start_reading(&data_dir);
-            let store = Store::open(&data_dir, &flags::store_options(&settings))?;
+            let store = Store::open_with_reserve(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = training_checkpoint::read_training_checkpoint(file)?.into_pretrained();
                 store_pretrained(&store, &pretrained)
@@ -89,6 +89,7 @@ impl Serve {
             let clock = Clock::system();
             let servers =
                 HttpServers::open(system.clone(), rules, clock, &options, Arc::clone(&live), keys, &data_dir)?;
+            keep_reserve(&system.store);
             let shutdown = shutdown_signal()?;
             let jobs = spawn_jobs(&system, &live, &settings);
             actix::spawn(reload_on_sighup(live));
@@ -116,6 +117,17 @@ impl Serve {
             true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec())
                 .context("cannot restart"),
         }
+    }
+}
+
+/// Sets disk space aside for the next start. Without it, the daemon accepts no writes until there is
+/// space.
+fn keep_reserve(store: &Store) {
+    if let Err(error) = store.keep_reserve() {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the disk is full: lists are served, and writes are refused until space is freed"
+        );
     }
 }
 

@@ -14,6 +14,7 @@
 //! <data-dir>/checkpoints/   one file per checkpoint, named after the journal offset that it holds
 //! <data-dir>/end            the known end of the journal, which reveals a truncated journal
 //! <data-dir>/ids            the window of event ids, from a clean stop to the next start
+//! <data-dir>/reserve        disk space that is released if a start finds the disk full
 //! <data-dir>/journal-id     the id of the journal, for clients; not part of a backup
 //! <data-dir>/origin         the pretrained network of this directory, as a checkpoint
 //! ```
@@ -66,6 +67,7 @@ mod own_file;
 mod pretrained;
 mod pseudonyms;
 mod quarantine_tree;
+mod reserve;
 mod restore;
 mod retention;
 mod salvage;
@@ -104,6 +106,7 @@ pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 
 use dir_lock::DataDirLock;
 use engine::Engine;
+use reserve::DiskReserve;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
@@ -174,6 +177,8 @@ struct StoreShared {
     compacted_to: AtomicU64,
     /// Number of times the database was reopened.
     reopenings: AtomicU64,
+    /// Disk space that is set aside for the next opening.
+    reserve: DiskReserve,
     /// The id of the journal; empty until the store has read it.
     journal_id: OnceLock<String>,
     /// Lock of the data directory, held while the store is open. This must be the last field, so
@@ -257,6 +262,7 @@ impl Store {
             compacting: Mutex::default(),
             compacted_to: AtomicU64::new(0),
             reopenings: AtomicU64::new(0),
+            reserve: DiskReserve::new(dir),
             journal_id: OnceLock::new(),
             _lock: lock,
         };
@@ -282,6 +288,7 @@ impl Store {
             // Without this check, opening would create an empty database.
             engine.check_files()?;
         }
+        self.fill_reserve()?;
         check_disk_writable(&shared.dir.join("probe"))?;
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);

@@ -106,6 +106,17 @@ impl DaemonHome {
     /// Starts a daemon through a wrapper command, which gets the daemon's command line as its last
     /// arguments and must `exec` it.
     pub(crate) fn start_under_wrapper(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
+        let daemon = self.launch(wrapper, settings);
+        wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
+        daemon
+    }
+
+    /// Starts a daemon and waits until it answers, ready or not.
+    pub(crate) fn start_not_ready(&self, settings: &[&str]) -> Daemon {
+        self.launch(&[], settings)
+    }
+
+    fn launch(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
         let addresses = self.data_dir().join("addresses.json");
         // The addresses of an earlier daemon are no longer valid.
         let _ = fs::remove_file(&addresses);
@@ -141,9 +152,7 @@ impl DaemonHome {
             .tls_config(tls)
             .build()
             .into();
-        let daemon = Daemon { child, api: address("api"), admin: address("admin"), agent, log };
-        wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
-        daemon
+        Daemon { child, api: address("api"), admin: address("admin"), agent, log }
     }
 
     /// Starts a daemon and kills it after a delay, at any stage of the start.

@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use crate::daemon::{Daemon, DaemonHome, HttpResponse, run_sequor, view_event, wait_for};
 use crate::journal_dump::JournalDump;
 
+/// A learner that writes little.
+const SMALL_SETTINGS: [&str; 2] = ["learning.interval=64", "session.shards=2"];
+
 /// A tmpfs of 24 MiB at a directory, unmounted on drop.
 pub(crate) struct TmpfsDisk(PathBuf);
 
@@ -158,6 +161,55 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
     drop(JournalDump::read(&home.data_dir()));
+}
+
+#[test]
+fn start_on_a_full_disk_serves_lists_and_accepts_writes_once_there_is_space() {
+    let home = DaemonHome::new();
+    let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
+    let daemon = home.start(&SMALL_SETTINGS);
+    let events: Vec<_> = (0..60)
+        .map(|number| event(&format!("e{number}"), &format!("user{}", number % 3), &format!("item{}", number % 20)))
+        .collect();
+    daemon.send_events(&events);
+    daemon.wait_until_learned(60);
+    disk.fill();
+    let mut sent = 60;
+    wait_for("a rejected write", || {
+        sent += 1;
+        (daemon.post("/v1/events", &event(&format!("late{sent}"), "user2", "tea").to_string()).status == 503)
+            .then_some(())
+    });
+    daemon.kill();
+    // Each start must leave enough space for the next one.
+    for _ in 0..3 {
+        disk.fill();
+        let daemon = home.start_not_ready(&SMALL_SETTINGS);
+        assert!(!daemon.recommended_items("user1").is_empty());
+        let rejected = daemon.post("/v1/events", &event("refused", "user1", "tea").to_string());
+        assert_eq!(
+            (rejected.status, &rejected.json()["type"]),
+            (503, &json!("/problems/disk-full")),
+            "{}",
+            rejected.body
+        );
+        let ready = daemon.get_admin("/readyz");
+        assert_eq!(ready.status, 503);
+        assert_eq!(daemon.get_admin("/healthz").status, 200);
+        assert!(daemon.log().contains("the disk is full: lists are served"), "{}", daemon.log());
+        daemon.kill();
+    }
+    let daemon = home.start_not_ready(&SMALL_SETTINGS);
+    assert_eq!(daemon.get_admin("/readyz").status, 503);
+    disk.free_space();
+    wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
+    assert_eq!(daemon.send_events(&[event("after", "user1", "tea")])["accepted"], 1);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let dump = JournalDump::read(&home.data_dir());
+    let counts = dump.event_ids();
+    assert!(!counts.contains_key("refused"));
+    assert!((0..60).all(|number| counts.get(format!("e{number}").as_str()) == Some(&1)));
+    assert_eq!(counts.get("after"), Some(&1));
 }
 
 #[test]
