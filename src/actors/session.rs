@@ -205,7 +205,7 @@ impl SessionUpdate {
         };
         let kind = kinds.id_of(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
-        let value = event.value.unwrap_or_else(|| kinds.rule_of(kind).value);
+        let value = kinds.step_value(kind, event.value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         Some((event.user_id, Self { offset, op: SessionOp::Step { step, session_id: event.session_id } }))
     }

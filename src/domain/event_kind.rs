@@ -82,20 +82,65 @@ pub struct KindRule {
     /// The event value that applies if a client sends an event of this kind without a value. The
     /// network's interest head learns to predict event values.
     pub value: f32,
+    /// A value of an event below this one is a dislike; 0: only negative values are. [`EventKinds`]
+    /// stores it.
+    #[serde(skip)]
+    pub midpoint: f32,
 }
+
+/// Marks the stored entry that holds a kind's midpoint. No name of a kind contains it.
+const MIDPOINT_MARK: &str = "<";
 
 /// The table of active kinds: the built-in kinds, then the custom kinds in the order of the
 /// settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredKinds", into = "StoredKinds")]
 pub struct EventKinds {
     rules: Vec<(EventKind, KindRule)>,
+}
+
+/// The stored form of [`EventKinds`]. Each midpoint follows as an entry of its own, so that tables
+/// without midpoints keep their bytes.
+#[derive(Serialize, Deserialize)]
+struct StoredKinds {
+    rules: Vec<(EventKind, KindRule)>,
+}
+
+impl From<EventKinds> for StoredKinds {
+    fn from(EventKinds { mut rules }: EventKinds) -> Self {
+        let midpoints: Vec<_> = rules
+            .iter()
+            .filter(|(_, rule)| rule.midpoint != 0.0)
+            .map(|(kind, rule)| {
+                let entry = KindRule { target: false, value: rule.midpoint, midpoint: 0.0 };
+                (EventKind::Custom(format!("{}{MIDPOINT_MARK}", kind.name())), entry)
+            })
+            .collect();
+        rules.extend(midpoints);
+        Self { rules }
+    }
+}
+
+impl From<StoredKinds> for EventKinds {
+    fn from(StoredKinds { rules }: StoredKinds) -> Self {
+        let (midpoints, mut rules): (Vec<_>, Vec<_>) =
+            rules.into_iter().partition(|(kind, _)| kind.name().ends_with(MIDPOINT_MARK));
+        for (kind, rule) in &mut rules {
+            let stored = midpoints
+                .iter()
+                .find(|(entry, _)| entry.name().strip_suffix(MIDPOINT_MARK) == Some(kind.name()))
+                .map(|(_, entry)| entry.value);
+            rule.midpoint = stored.unwrap_or_default();
+        }
+        Self { rules }
+    }
 }
 
 impl Default for EventKinds {
     fn default() -> Self {
         let rules = BUILT_IN_KINDS
             .iter()
-            .map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value }));
+            .map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value, midpoint: 0.0 }));
         Self { rules: rules.collect() }
     }
 }
@@ -127,7 +172,21 @@ impl EventKinds {
     /// The rule of a kind. The rule of an unknown kind says that it is not a target kind.
     #[must_use]
     pub fn rule_of(&self, id: KindId) -> KindRule {
-        self.rules.get(usize::from(id)).map_or(KindRule { target: false, value: 0.0 }, |(_, rule)| rule.clone())
+        self.rules
+            .get(usize::from(id))
+            .map_or(KindRule { target: false, value: 0.0, midpoint: 0.0 }, |(_, rule)| rule.clone())
+    }
+
+    /// The value of a step: the event's value, or the default value of its kind. A value below the
+    /// kind's midpoint becomes its distance from there, which is negative: the step is a dismissal.
+    #[must_use]
+    pub fn step_value(&self, id: KindId, value: Option<f32>) -> f32 {
+        let rule = self.rule_of(id);
+        match value {
+            Some(value) if value < rule.midpoint => value - rule.midpoint,
+            Some(value) => value,
+            None => rule.value,
+        }
     }
 
     /// Number of kinds.
@@ -145,5 +204,37 @@ impl EventKinds {
     /// The names of the kinds, in the order of their ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|(kind, _)| kind.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::codec;
+
+    #[test]
+    fn a_value_below_the_midpoint_is_negative() {
+        let mut kinds = EventKinds::default();
+        kinds.set_rule(EventKind::Rate, KindRule { target: true, value: 3.0, midpoint: 3.0 });
+        let value = |kind: EventKind, value| kinds.step_value(kinds.id_of(&kind).unwrap(), value);
+        let ratings = [1.0, 2.0, 2.5, 3.0, 5.0].map(|rating| value(EventKind::Rate, Some(rating)));
+        assert_eq!(ratings, [-2.0, -1.0, -0.5, 3.0, 5.0]);
+        assert_eq!((value(EventKind::Rate, None), value(EventKind::Rate, Some(-1.0))), (3.0, -4.0));
+        assert_eq!((value(EventKind::View, Some(0.5)), value(EventKind::View, Some(-0.5))), (0.5, -0.5));
+    }
+
+    #[test]
+    fn stored_tables_have_an_entry_for_each_midpoint() {
+        let mut kinds = EventKinds::default();
+        let stored = codec::encode(&kinds).unwrap();
+        let wish = EventKind::Custom("wish".to_owned());
+        for (kind, midpoint) in [(EventKind::Rate, 3.0), (EventKind::Play, 30.0), (wish, 0.0)] {
+            kinds.set_rule(kind, KindRule { target: true, value: 3.0, midpoint });
+        }
+        let changed = codec::encode(&kinds).unwrap();
+        let rules = |bytes: &[u8]| codec::decode::<Vec<(EventKind, KindRule)>>(bytes).unwrap();
+        assert_eq!((rules(&stored).len(), rules(&changed).len()), (BUILT_IN_KINDS.len(), BUILT_IN_KINDS.len() + 3));
+        assert_eq!(codec::decode::<EventKinds>(&stored).unwrap(), EventKinds::default());
+        assert_eq!(codec::decode::<EventKinds>(&changed).unwrap(), kinds);
     }
 }

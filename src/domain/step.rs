@@ -15,12 +15,14 @@ pub struct Step {
     pub starts_session: bool,
     /// The time of the event.
     pub at: Timestamp,
-    /// The event's value, or the default value of its kind.
+    /// The event's value, or the default value of its kind. Negative if the user dislikes the item,
+    /// see [`EventKinds::step_value`].
     pub value: f32,
 }
 
 impl Step {
-    /// Whether the step is a dismissal: an event with a negative value, of any kind.
+    /// Whether the step is a dismissal: an event of any kind with a negative
+    /// value, or with one below the midpoint of its kind.
     #[must_use]
     pub fn is_dismissal(&self) -> bool {
         self.value < 0.0

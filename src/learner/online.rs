@@ -260,10 +260,9 @@ impl Learner {
     fn step_and_target(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
         let kinds = &self.state.settings.kinds;
         let kind = kinds.id_of(&event.kind)?;
-        let rule = kinds.rule_of(kind);
         let item = event.item_id.as_deref().and_then(|name| self.dictionary.get(name));
         self.state.item_count = self.state.item_count.max(item.map_or(0, |item| item as usize + 1));
-        let value = event.value.unwrap_or(rule.value);
+        let value = kinds.step_value(kind, event.value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         Some((step, step.target_item(kinds)))
     }

@@ -41,6 +41,10 @@ pub struct KindSettings {
     /// Value of an event that carries none, -1000..=1000. Default of custom kinds: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
+    /// A value of an event below this one is a dislike, 0..=1000; 0: only negative values are.
+    /// For ratings from 1 to 5, set 3 for `rate`. Default: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub midpoint: Option<f32>,
     /// Retention of events of this kind, at least 1 min; `off` or omitted: as long as other events.
     /// Expired events are removed from the journal, from sessions and from the learner's history.
     /// Counts and trained weights stay.
@@ -55,10 +59,12 @@ impl EventsSettings {
         let mut kinds = EventKinds::default();
         for (name, settings) in &self.kinds {
             let kind = EventKind::from_name(name);
-            let rule = kinds.id_of(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule_of(id));
+            let rule =
+                kinds.id_of(&kind).map_or(KindRule { target: true, value: 1.0, midpoint: 0.0 }, |id| kinds.rule_of(id));
             let rule = KindRule {
                 target: settings.target.unwrap_or(rule.target),
                 value: settings.value.unwrap_or(rule.value),
+                midpoint: settings.midpoint.unwrap_or(rule.midpoint),
             };
             // If the table is full, `set` has no effect and `check` reports the kind.
             kinds.set_rule(kind, rule);
@@ -77,6 +83,9 @@ impl EventsSettings {
             }
             if let Some(value) = settings.value {
                 InvalidSetting::check_range(&format!("{}.value", key()), value, -1000.0..=1000.0)?;
+            }
+            if let Some(midpoint) = settings.midpoint {
+                InvalidSetting::check_range(&format!("{}.midpoint", key()), midpoint, 0.0..=1000.0)?;
             }
             check_at_least_one_minute(&format!("{}.retain_for", key()), settings.retain_for.unwrap_or(Period::OFF))?;
         }
@@ -146,6 +155,9 @@ mod tests {
         assert_eq!(settings.validate().unwrap_err().key, "events.kinds.wish list");
         settings.events.kinds = [("wishlist".to_owned(), kind(f32::NAN))].into();
         assert_eq!(settings.validate().unwrap_err().key, "events.kinds.wishlist.value");
+        settings.events.kinds =
+            [("rate".to_owned(), KindSettings { midpoint: Some(-1.0), ..KindSettings::default() })].into();
+        assert_eq!(settings.validate().unwrap_err().key, "events.kinds.rate.midpoint");
         settings.events.kinds = (0..60).map(|number| (format!("kind{number}"), kind(1.0))).collect();
         assert!(settings.validate().unwrap_err().allowed.contains("at most 64 kinds"));
         settings.events.kinds = [(
@@ -165,6 +177,7 @@ mod tests {
             kinds: [
                 ("view".to_owned(), KindSettings { value: Some(0.5), ..KindSettings::default() }),
                 ("dismiss".to_owned(), KindSettings { target: Some(true), ..KindSettings::default() }),
+                ("play".to_owned(), KindSettings { midpoint: Some(20.0), ..KindSettings::default() }),
                 ("wishlist".to_owned(), KindSettings::default()),
             ]
             .into(),
@@ -172,9 +185,11 @@ mod tests {
         };
         let kinds = settings.resolved_kinds();
         let rule = |name: &str| kinds.rule_of(kinds.id_of(&EventKind::from_name(name)).unwrap());
-        assert_eq!(rule("view"), KindRule { target: true, value: 0.5 });
-        assert_eq!(rule("dismiss"), KindRule { target: true, value: -1.0 });
-        assert_eq!(rule("wishlist"), KindRule { target: true, value: 1.0 });
-        assert_eq!(rule("cart"), KindRule { target: true, value: 3.0 });
+        let expected = |target, value, midpoint| KindRule { target, value, midpoint };
+        assert_eq!(rule("view"), expected(true, 0.5, 0.0));
+        assert_eq!(rule("dismiss"), expected(true, -1.0, 0.0));
+        assert_eq!(rule("wishlist"), expected(true, 1.0, 0.0));
+        assert_eq!(rule("cart"), expected(true, 3.0, 0.0));
+        assert_eq!((rule("rate"), rule("play")), (expected(true, 3.0, 0.0), expected(true, 2.0, 20.0)));
     }
 }

@@ -10,24 +10,40 @@ use crate::domain::{EventKind, EventKinds, KindRule};
 pub struct SessionRules {
     /// The idle gap after which an event starts a new session, in milliseconds.
     pub idle_gap_ms: i64,
-    /// The name and the default value of each kind of event, in the order of the kinds' ids.
+    /// The name and the default value of each kind of event, in the order of the kinds' ids. Then, for
+    /// each kind with a midpoint, the name with [`MIDPOINT_MARK`] and the midpoint.
     pub kinds: Vec<(String, f32)>,
 }
+
+/// Marks the entry of a midpoint. No name of a kind contains it.
+const MIDPOINT_MARK: &str = "<";
 
 impl SessionRules {
     /// Creates the rules from an idle gap and the kinds of event.
     #[must_use]
     pub fn new(idle_gap_ms: i64, kinds: &EventKinds) -> Self {
-        let value = |name: &str| kinds.id_of(&EventKind::from_name(name)).map_or(0.0, |id| kinds.rule_of(id).value);
-        Self { idle_gap_ms, kinds: kinds.names().map(|name| (name.to_owned(), value(name))).collect() }
+        let rules: Vec<_> = kinds.names().zip(0..).map(|(name, id)| (name, kinds.rule_of(id))).collect();
+        let values = rules.iter().map(|(name, rule)| ((*name).to_owned(), rule.value));
+        let midpoints = rules
+            .iter()
+            .filter(|(_, rule)| rule.midpoint != 0.0)
+            .map(|(name, rule)| (format!("{name}{MIDPOINT_MARK}"), rule.midpoint));
+        Self { idle_gap_ms, kinds: values.chain(midpoints).collect() }
     }
 
     /// The kinds of event in the form that a replay of the journal needs.
     #[must_use]
     pub fn event_kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::default();
-        for (name, value) in &self.kinds {
-            kinds.set_rule(EventKind::from_name(name), KindRule { target: true, value: *value });
+        let midpoint = |name: &str| {
+            self.kinds
+                .iter()
+                .find(|(entry, _)| entry.strip_suffix(MIDPOINT_MARK) == Some(name))
+                .map_or(0.0, |(_, midpoint)| *midpoint)
+        };
+        for (name, value) in self.kinds.iter().filter(|(name, _)| !name.ends_with(MIDPOINT_MARK)) {
+            let rule = KindRule { target: true, value: *value, midpoint: midpoint(name) };
+            kinds.set_rule(EventKind::from_name(name), rule);
         }
         kinds
     }

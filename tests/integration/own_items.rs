@@ -95,10 +95,12 @@ fn a_later_page_omits_items_dismissed_since() {
 }
 
 #[test]
-fn negative_value_of_any_kind_is_a_dislike() {
-    for kind in ["view", "cart", "purchase", "like"] {
+fn negative_value_of_any_kind_and_low_rating_are_dislikes() {
+    for (kind, values) in
+        [("view", [-1.0, -0.5]), ("cart", [-1.0, -3.0]), ("purchase", [-1.0, -20.0]), ("rate", [1.0, 2.0])]
+    {
         let home = DaemonHome::new();
-        let daemon = home.start(&[]);
+        let daemon = home.start(&["events.kinds.rate.midpoint=3"]);
         let mut events = Vec::new();
         for user in 0..400 {
             events.push(view_event(&format!("a{user}"), &format!("user {user}"), "A"));
@@ -107,7 +109,7 @@ fn negative_value_of_any_kind_is_a_dislike() {
                 events.push(view_event(&format!("g{user}"), &format!("user {user}"), &format!("good {}", user % 3)));
             } else {
                 let mut bad = event_of_kind(&format!("b{user}"), &format!("user {user}"), "BAD", kind);
-                bad["value"] = json!(-1);
+                bad["value"] = json!(values[user % 2]);
                 events.push(bad);
             }
         }

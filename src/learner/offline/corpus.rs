@@ -31,7 +31,7 @@ impl Recording {
     pub fn add_event(&mut self, event: &Event, kinds: &EventKinds) {
         let Some(kind) = kinds.id_of(&event.kind) else { return };
         let item = event.item_id.as_deref().map(|name| self.items.intern(name));
-        let value = event.value.unwrap_or_else(|| kinds.rule_of(kind).value);
+        let value = kinds.step_value(kind, event.value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         if !self.users.contains_key(&event.user_id) {
             self.users.insert(event.user_id.clone(), (UserSequence::default(), 0));
