@@ -23,6 +23,7 @@ mod state;
 mod status;
 mod tls;
 mod tls_message;
+mod tls_validity;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
 use crate::http::tls::TlsCertificate;
+use crate::http::tls_validity::ValidityMonitor;
 use crate::metrics::ReloadTarget;
 
 /// Interval of the tasks.
@@ -21,10 +22,11 @@ pub(in crate::http) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Reloads changed keys and certificates, and removes idle rate limiters, until the task is
-    /// aborted.
+    /// Reloads changed keys and certificates, warns of a certificate's end, and removes idle rate
+    /// limiters, until the task is aborted.
     pub(in crate::http) async fn run(self) {
         let mut interval = rt::time::interval(TASK_INTERVAL);
+        let mut validity = ValidityMonitor::default();
         loop {
             interval.tick().await;
             self.report_reload(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
@@ -33,6 +35,9 @@ impl PeriodicTasks {
                 ReloadTarget::Certificate,
                 "the certificate",
             );
+            if let Some(found) = self.certificate.as_ref().and_then(|certificate| certificate.validity()) {
+                validity.check(found, self.api.clock.now(), self.api.metrics());
+            }
             self.limits.evict_idle(&self.api.key_store.key_ring());
         }
     }

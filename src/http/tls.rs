@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::http::tls_message::describe_tls_error;
+use crate::http::tls_validity::CertificateValidity;
 
 /// The files of the certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,11 @@ impl TlsCertificate {
         *last_versions = file_versions;
         self.current.store(Arc::new(read_certified_key(&self.files)?));
         Ok(true)
+    }
+
+    /// The validity of the certificate in use.
+    pub(in crate::http) fn validity(&self) -> Option<CertificateValidity> {
+        self.current.load().cert.first().and_then(CertificateValidity::read)
     }
 
     /// The TLS configuration of a server.

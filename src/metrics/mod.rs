@@ -266,6 +266,8 @@ declare_metrics! {
     /// Failed reloads of a changed key file or certificate. The previous keys or certificate stay
     /// in use.
     "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
+    /// When the TLS certificate expires, in seconds since 1970; 0 without TLS.
+    "sequor_tls_certificate_expiry_timestamp_seconds" Unit::Seconds tls_certificate_expiry: Gauge,
     /// Trace spans for the collector at `telemetry.endpoint`, by outcome.
     "sequor_spans_total" Unit::Count spans: LabeledMetric<SpanOutcome, Counter>,
     /// 1 while /readyz succeeds: learning works, the journal accepts writes, and the daemon is not

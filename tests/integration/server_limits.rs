@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -291,7 +291,7 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
 }
 
 /// Creates a self-signed certificate and its key.
-fn create_certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
+fn create_certificate(folder: &Path, name: &str, days: u32) -> Option<[PathBuf; 2]> {
     let [cert, key] = ["crt", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
     let output = Command::new("openssl")
         .args([
@@ -303,7 +303,7 @@ fn create_certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
             "ec_paramgen_curve:P-256",
             "-nodes",
             "-days",
-            "2",
+            &days.to_string(),
             "-subj",
             "/CN=sequor",
         ])
@@ -322,10 +322,35 @@ fn create_certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
 }
 
 #[test]
+fn certificate_that_expires_is_reported() {
+    let home = DaemonHome::new();
+    let (Some(soon), Some(later)) = (create_certificate(home.dir(), "soon", 2), create_certificate(home.dir(), "later", 90)) else {
+        return report_skipped("TLS: openssl is not installed");
+    };
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.dir().join(name));
+    let install = |files: &[PathBuf; 2]| {
+        fs::copy(&files[1], &key).unwrap();
+        fs::copy(&files[0], &cert).unwrap();
+    };
+    install(&soon);
+    let files = [format!("server.tls_cert={}", cert.display()), format!("server.tls_key={}", key.display())];
+    let daemon = home.start(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    let expiry = || daemon.metric("sequor_tls_certificate_expiry_timestamp_seconds");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    wait_for("the warning", || daemon.log().contains("the TLS certificate expires soon").then_some(()));
+    assert!((now..now + 3.0 * 86_400.0).contains(&expiry()), "{}", expiry());
+    // A renewed certificate ends the warning.
+    install(&later);
+    wait_for("the later end", || (expiry() > now + 80.0 * 86_400.0).then_some(()));
+    let plain = DaemonHome::new();
+    assert_eq!(plain.start(&[]).metric("sequor_tls_certificate_expiry_timestamp_seconds"), 0.0);
+}
+
+#[test]
 fn both_listeners_use_tls_and_reload_certificates() {
     let home = DaemonHome::new();
     let (Some([first, first_key]), Some([second, second_key])) =
-        (create_certificate(home.dir(), "first"), create_certificate(home.dir(), "second"))
+        (create_certificate(home.dir(), "first", 2), create_certificate(home.dir(), "second", 2))
     else {
         return report_skipped("TLS: openssl is not installed");
     };
