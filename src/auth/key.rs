@@ -151,6 +151,16 @@ impl ApiKey {
         (id.len() == 2 * KEY_ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
     }
 
+    /// The SHA-256 of a key in clear text.
+    pub(super) fn digest_of(key: &str) -> [u8; 32] {
+        KeyDigest::hash_key(key).0
+    }
+
+    /// The SHA-256 of this key, which signs user tokens.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.sha256.0
+    }
+
     /// Whether `key`, in clear text, is the key of this record. The comparison takes constant time,
     /// so its duration does not reveal how many digits are right.
     #[must_use]
@@ -159,7 +169,7 @@ impl ApiKey {
     }
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

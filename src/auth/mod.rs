@@ -5,6 +5,10 @@
 //! `keys.json` does not reveal usable keys. SHA-256 suffices, because a random secret of 192 bits
 //! cannot be guessed. A slow digest such as Argon2 is needed only for passwords that people choose;
 //! here it would make every request expensive.
+//!
+//! A key with the scope `read-own` signs [user tokens](sign_user_token), with which a browser gets
+//! the lists of one user. The stored digest checks them, so a process that reads `keys.json` can
+//! sign them.
 
 mod error;
 mod key;
@@ -12,6 +16,7 @@ mod key_file;
 mod key_ring;
 mod key_store;
 mod scope;
+mod user_token;
 
 pub use error::KeyError;
 pub use key::{ApiKey, KeyId, Secret};
@@ -19,3 +24,4 @@ pub use key_file::KeyFile;
 pub use key_ring::KeyRing;
 pub use key_store::KeyStore;
 pub use scope::{Scope, Scopes};
+pub use user_token::{UserToken, is_user_token, sign_user_token};

@@ -18,6 +18,10 @@ pub enum Scope {
     Items,
     /// Export and erase a user's data, and manage consent.
     Users,
+    /// Sign user tokens, each of which gets the recommendations of one user. It grants nothing
+    /// itself.
+    #[serde(rename = "read-own")]
+    ReadOwn,
     /// Read the metrics on the admin endpoint.
     Metrics,
     /// Use the whole admin endpoint.
@@ -26,7 +30,8 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes.
-    pub const ALL: [Self; 6] = [Self::Write, Self::Read, Self::Items, Self::Users, Self::Metrics, Self::Admin];
+    pub const ALL: [Self; 7] =
+        [Self::Write, Self::Read, Self::Items, Self::Users, Self::ReadOwn, Self::Metrics, Self::Admin];
 
     /// The scope's name in key files and on the command line.
     #[must_use]
@@ -36,6 +41,7 @@ impl Scope {
             Self::Read => "read",
             Self::Items => "items",
             Self::Users => "users",
+            Self::ReadOwn => "read-own",
             Self::Metrics => "metrics",
             Self::Admin => "admin",
         }
@@ -141,7 +147,10 @@ mod tests {
         assert!(scopes.allows(Scope::Read) && !scopes.allows(Scope::Items));
         assert!(serde_json::from_str::<Scopes>("[]").is_err());
         let message = "write,all".parse::<Scopes>().unwrap_err().to_string();
-        assert_eq!(message, r#"unknown scope "all"; known scopes: write, read, items, users, metrics, admin"#);
+        assert_eq!(
+            message,
+            r#"unknown scope "all"; known scopes: write, read, items, users, read-own, metrics, admin"#
+        );
         for scope in Scope::ALL {
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
         }

@@ -1,21 +1,23 @@
 //! `sequor key`: manages the API keys of a data directory.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::flags::RuntimeFlags;
-use crate::auth::{ApiKey, KeyFile, KeyId, Scopes};
+use crate::auth::{ApiKey, KeyFile, KeyId, Scopes, sign_user_token};
 use crate::clock::Clock;
+use crate::settings::Period;
 
 /// Arguments of `sequor key`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Scopes:\n  write    send events (/v1/events, Segment calls, the browser beacon), merge users\n  read     get recommendations and other lists\n  items    change the catalog\n  \
-    users    export and erase the data of users, set their consent\n  metrics  read /metrics\n  admin    use the admin endpoint\n\n\
+    after_help = "Scopes:\n  write     send events (/v1/events, Segment calls, the browser beacon), merge users\n  read      get recommendations and other lists\n  items     change the catalog\n  \
+    users     export and erase the data of users, set their consent\n  read-own  sign user tokens; a token gets the recommendations of one user\n  metrics   read /metrics\n  admin     use the admin endpoint\n\n\
     A running daemon applies changes within a second. The file keys.json in the data directory holds digests of the keys. A lost key cannot be shown again; revoke it and create another.\n\n\
     Examples:\n  sequor key create shop --scope write,read\n  sequor key create site --scope write --rate 50   for the beacon, whose key every visitor can read\n  \
+    SEQUOR_KEY=sq_… sequor key token visitor-7 --expires-in 1h   for the browser of that visitor\n  \
     sequor key revoke 1a2b3c4d"
 )]
 pub(super) struct KeyCommand {
@@ -29,7 +31,8 @@ enum KeyRequest {
     Create {
         /// Name of the key, such as its owner or application.
         name: String,
-        /// Scopes, separated by commas: write, read, items, users, metrics, admin.
+        /// Scopes, separated by commas: write, read, items, users, metrics, admin,
+        /// read-own.
         #[arg(long = "scope", value_name = "SCOPES")]
         scopes: Scopes,
         /// Limit of events and requests per second; 0: unlimited [default: server.rate_per_key].
@@ -42,6 +45,18 @@ enum KeyRequest {
     List {
         #[command(flatten)]
         flags: RuntimeFlags,
+    },
+    /// Sign a user token and print it: a browser gets the recommendations of this user with it, and
+    /// nothing else. No daemon and no data directory is needed.
+    Token {
+        /// The user id.
+        user: String,
+        /// A key with the scope read-own.
+        #[arg(long, env = "SEQUOR_KEY", hide_env_values = true)]
+        key: String,
+        /// How long the token is valid.
+        #[arg(long, value_name = "PERIOD", default_value = "1h")]
+        expires_in: Period,
     },
     /// Revoke a key.
     Revoke {
@@ -62,6 +77,11 @@ impl KeyCommand {
                 // displaying it.
                 writeln!(stdout(), "{}", secret.reveal())?;
                 eprintln!("created key {} for {}; it is not shown again", key.id, key.name);
+            }
+            KeyRequest::Token { user, key, expires_in } => {
+                let period = expires_in.get().context("a user token must expire; name a period such as 1h")?;
+                let expires = Clock::system().now() / 1000 + i64::try_from(period.as_secs())?;
+                writeln!(stdout(), "{}", sign_user_token(&key, &user, expires)?)?;
             }
             KeyRequest::List { flags } => list_keys(&existing_data_dir(&flags)?)?,
             KeyRequest::Revoke { id, flags } => {

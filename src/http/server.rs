@@ -302,6 +302,7 @@ fn build_servers(
             requires_key: requires_key(settings, address),
             rate_limits,
             refusal_counters: Arc::clone(&refusal_counters),
+            clock: api.clock.clone(),
         },
         certificate: certificate.cloned(),
     };

@@ -4,7 +4,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::Header;
 use actix_web::middleware::Next;
-use actix_web::web::Data;
+use actix_web::web::{Data, Path};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, ResponseError};
 use actix_web_httpauth::headers::authorization::{Authorization, Basic, Bearer};
 use metrics::Counter;
@@ -14,7 +14,9 @@ use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::auth::{ApiKey, KeyStore, Scope};
+use crate::auth::{ApiKey, KeyStore, Scope, is_user_token};
+use crate::clock::Clock;
+use crate::domain::Timestamp;
 use crate::http::middleware::{body_timeout, decompress};
 use crate::http::rate_limits::{RateExceeded, RateLimits};
 use crate::http::schema::problem::Problem;
@@ -42,6 +44,8 @@ pub(in crate::http) struct Authorizer {
     pub(in crate::http) rate_limits: Option<Arc<RateLimits>>,
     /// Refused requests, by reason.
     pub(in crate::http) refusal_counters: Arc<LabeledMetric<RefusalReason, Counter>>,
+    /// The clock, for the end of user tokens.
+    pub(in crate::http) clock: Clock,
 }
 
 /// Reason and response of a refused request.
@@ -58,7 +62,18 @@ impl Authorizer {
         request: &HttpRequest,
         needs: RequiredAccess,
     ) -> Result<GrantedAccess, Problem> {
-        self.check_request(request, needs).map_err(|refusal| self.count_refusal(refusal))
+        self.authorize_for_user(request, needs, None)
+    }
+
+    /// As [`Self::authorize`], for a path of one user. If the path needs the scope `read`, a user
+    /// token of that user also grants the access.
+    fn authorize_for_user(
+        &self,
+        request: &HttpRequest,
+        needs: RequiredAccess,
+        user: Option<&str>,
+    ) -> Result<GrantedAccess, Problem> {
+        self.check_request(request, needs, user).map_err(|refusal| self.count_refusal(refusal))
     }
 
     /// Counts a refused request and returns its problem.
@@ -67,12 +82,20 @@ impl Authorizer {
         problem
     }
 
-    fn check_request(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, AccessRefusal> {
+    fn check_request(
+        &self,
+        request: &HttpRequest,
+        needs: RequiredAccess,
+        user: Option<&str>,
+    ) -> Result<GrantedAccess, AccessRefusal> {
         let address = request.peer_addr().map(|peer| peer.ip());
         // The address is charged first, so that its rate limit also applies to clients that guess
         // keys.
         self.charge_address(address, 1)?;
-        let access = self.identify_caller(request, needs, address)?;
+        let access = match self.identify_by_token(request, needs, user, address) {
+            Some(access) => access,
+            None => self.identify_caller(request, needs, address)?,
+        };
         self.charge_key(access.key.as_deref(), 1)?;
         Ok(access)
     }
@@ -91,6 +114,21 @@ impl Authorizer {
         outcome.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
+    /// The access by a user token; `None` if the request has no valid one for this path.
+    fn identify_by_token(
+        &self,
+        request: &HttpRequest,
+        needs: RequiredAccess,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Option<GrantedAccess> {
+        let user = user.filter(|_| self.requires_key && needs == RequiredAccess::Scope(Scope::Read))?;
+        let bearer = Authorization::<Bearer>::parse(request).ok()?;
+        let token = self.keys.key_ring().check_user_token(bearer.as_ref().token(), user, self.clock.now())?;
+        let (key, expires) = (Some(token.key), Some(token.expires));
+        Some(GrantedAccess { key, expires, address, authorizer: self.clone() })
+    }
+
     fn identify_caller(
         &self,
         request: &HttpRequest,
@@ -102,12 +140,15 @@ impl Authorizer {
             let ring = self.keys.key_ring();
             candidates.iter().find_map(|candidate| ring.find(candidate).map(Arc::clone))
         };
-        let access = GrantedAccess { key, address, authorizer: self.clone() };
+        let access = GrantedAccess { key, expires: None, address, authorizer: self.clone() };
         match needs {
             _ if !self.requires_key => Ok(access),
             RequiredAccess::Public => Ok(access),
             _ if access.key.is_none() && candidates.is_empty() => {
                 Err((RefusalReason::MissingKey, Problem::missing_key()))
+            }
+            _ if access.key.is_none() && candidates.iter().any(|candidate| is_user_token(candidate)) => {
+                Err((RefusalReason::UnknownKey, Problem::invalid_user_token()))
             }
             _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::invalid_key())),
             RequiredAccess::AnyKey => Ok(access),
@@ -143,6 +184,8 @@ fn candidate_keys(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, s
 #[derive(Clone)]
 pub(in crate::http) struct GrantedAccess {
     key: Option<Arc<ApiKey>>,
+    /// The end of the user token; `None` without one.
+    expires: Option<Timestamp>,
     address: Option<IpAddr>,
     authorizer: Authorizer,
 }
@@ -175,10 +218,11 @@ impl GrantedAccess {
         outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
-    /// Whether the key is still valid; `false` after a revocation.
+    /// Whether the key and the user token are still valid: not revoked or expired since.
     pub(in crate::http) fn is_still_valid(&self) -> bool {
         !self.authorizer.requires_key
-            || self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())
+            || self.expires.is_none_or(|expires| self.authorizer.clock.now() < expires)
+                && self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())
     }
 }
 
@@ -201,8 +245,11 @@ pub(in crate::http) async fn require_access(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    // The user of the path, read as the handler reads it.
+    let is_of_user = request.match_pattern().is_some_and(|pattern| pattern.contains("{user}"));
+    let user = if is_of_user { request.extract::<Path<String>>().await.ok().map(Path::into_inner) } else { None };
     let admitted = match request.app_data::<Data<Authorizer>>() {
-        Some(authorizer) => authorizer.authorize(request.request(), needs),
+        Some(authorizer) => authorizer.authorize_for_user(request.request(), needs, user.as_deref()),
         // A server without an authorizer is a bug; it grants no access.
         None => Err(Problem::internal()),
     };
@@ -241,7 +288,16 @@ pub(in crate::http) mod tests {
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
         // Keep the directory: revoking a key writes to it.
         let _ = home.keep();
-        (Authorizer { keys: Arc::new(keys), requires_key, rate_limits: None, refusal_counters: refused }, secrets)
+        (
+            Authorizer {
+                keys: Arc::new(keys),
+                requires_key,
+                rate_limits: None,
+                refusal_counters: refused,
+                clock: Clock::system(),
+            },
+            secrets,
+        )
     }
 
     fn authorization_status(authorizer: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {

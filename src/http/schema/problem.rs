@@ -89,6 +89,13 @@ impl Problem {
         Self::new(ProblemType::InvalidKey, detail)
     }
 
+    /// 401: the user token does not grant this access.
+    #[must_use]
+    pub fn invalid_user_token() -> Self {
+        let detail = "The user token has expired, is of another user, or was signed with a key that is unknown, revoked or without the scope `read-own`; it only gets the recommendations of its user.";
+        Self::new(ProblemType::InvalidKey, detail)
+    }
+
     /// 403: the API key lacks the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: Scope) -> Self {
