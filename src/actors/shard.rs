@@ -47,6 +47,8 @@ struct ActiveSession {
     is_dirty: bool,
     /// Whether a running flush is writing the session's record.
     is_saving: bool,
+    /// Whether the last update erased the user. The session then stops after its next flush.
+    is_erased: bool,
     /// The tick in which the last event or request arrived.
     last_tick: u64,
 }

@@ -122,6 +122,14 @@ impl<M: Default> UserTable<M> {
         self.users.remove(id)
     }
 
+    /// Removes a user and its id, also from the list of sightings. Scans that list.
+    pub fn erase(&mut self, id: &str) {
+        self.users.remove(id);
+        let quiet = self.seen.iter().take(self.quiet).filter(|(_, seen)| **seen != *id).count();
+        self.seen.retain(|(_, seen)| **seen != *id);
+        self.quiet = quiet;
+    }
+
     /// Removes expired steps and impressions from all users.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for user in self.users.values_mut() {
@@ -174,5 +182,20 @@ mod tests {
             "an older sighting does not drop a returning user"
         );
         assert_eq!(users.user_count(), 2);
+    }
+
+    #[test]
+    fn an_erased_users_id_is_dropped_and_the_sightings_of_others_stay() {
+        let mut users = UserTable::<()>::new(3, 100);
+        for (now, id) in ["ann", "bob", "ann", "cyd", "bob", "ann", "cyd"].into_iter().enumerate() {
+            users.get_or_create(id, now as u64);
+        }
+        assert_eq!(users.quiet, 3);
+        users.erase("ann");
+        let sightings: Vec<_> = users.seen.iter().map(|(at, id)| (*at, id.to_string())).collect();
+        assert_eq!(sightings, [(1, "bob"), (3, "cyd"), (4, "bob"), (6, "cyd")].map(|(at, id)| (at, id.to_owned())));
+        assert_eq!((users.quiet, users.count(), users.get("ann").is_none()), (1, 2, true));
+        users.get_or_create("ann", 8);
+        assert_eq!((users.quiet, users.count()), (3, 3));
     }
 }

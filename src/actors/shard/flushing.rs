@@ -60,12 +60,17 @@ impl ShardActor {
 
     /// Records the outcome of a flush. If the flush failed, its sessions count as changed again, so
     /// the next flush stores them.
+    /// Otherwise the sessions of erased users stop, so that the shard no longer holds their ids.
     pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         self.is_full = false;
         for user in users {
-            if let Some(active) = self.active_sessions.get_mut(user) {
-                active.is_saving = false;
-                active.is_dirty |= outcome.is_err();
+            let Some(active) = self.active_sessions.get_mut(user) else { continue };
+            active.is_saving = false;
+            active.is_dirty |= outcome.is_err();
+            if active.is_erased && active.is_stored() {
+                active.actor.do_send(StopSession);
+                self.active_sessions.remove(user);
+                self.context.metrics.live_sessions.decrement(1.0);
             }
         }
     }

@@ -91,7 +91,7 @@ impl ShardActor {
     fn start_session(&mut self, user: &str, record: Option<SessionRecord>, is_dirty: bool) {
         self.context.metrics.live_sessions.increment(1.0);
         let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
-        let active = ActiveSession { actor, is_dirty, is_saving: false, last_tick: self.tick };
+        let active = ActiveSession { actor, is_dirty, is_saving: false, is_erased: false, last_tick: self.tick };
         self.active_sessions.insert(user.to_owned(), active);
     }
 
@@ -166,10 +166,11 @@ impl ShardActor {
         let mut stored = Vec::new();
         for (user, updates) in by_user {
             let through = updates.last().map_or(0, |last| last.offset + 1);
+            let is_erased = updates.last().is_some_and(|last| matches!(last.op, SessionOp::Forget));
             let rerouted: Vec<_> = updates.iter().filter_map(|update| rerouted_user(&user, update)).collect();
             match self.find_or_start_session(&user, true) {
                 Ok(FoundSession::Live(active)) => {
-                    active.is_dirty = true;
+                    (active.is_dirty, active.is_erased) = (true, is_erased);
                     // Admission control bounds this queue, see the committer.
                     active.actor.do_send(ApplySessionUpdate { updates, permits: permits.map(Arc::clone) });
                 }

@@ -23,7 +23,7 @@ impl Learner {
     /// arrive.
     pub(super) fn erase_user(&mut self, user: &str) {
         let LearnerState { users, affinities, session_owners: owners, sources, training, .. } = &mut self.state;
-        users.remove(user);
+        users.erase(user);
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
             affinities.set_affinity(session_start, SourceAffinity::default());
