@@ -125,9 +125,9 @@ impl<M: Default> UserTable<M> {
     /// Removes a user and its id, also from the list of sightings. Scans that list.
     pub fn erase(&mut self, id: &str) {
         self.users.remove(id);
-        let quiet = self.seen.iter().take(self.quiet).filter(|(_, seen)| **seen != *id).count();
+        let dropped = self.seen.iter().take(self.dropped_hidden_states).filter(|(_, seen)| **seen != *id).count();
         self.seen.retain(|(_, seen)| **seen != *id);
-        self.quiet = quiet;
+        self.dropped_hidden_states = dropped;
     }
 
     /// Removes expired steps and impressions from all users.
@@ -190,12 +190,12 @@ mod tests {
         for (now, id) in ["ann", "bob", "ann", "cyd", "bob", "ann", "cyd"].into_iter().enumerate() {
             users.get_or_create(id, now as u64);
         }
-        assert_eq!(users.quiet, 3);
+        assert_eq!(users.dropped_hidden_states, 3);
         users.erase("ann");
         let sightings: Vec<_> = users.seen.iter().map(|(at, id)| (*at, id.to_string())).collect();
         assert_eq!(sightings, [(1, "bob"), (3, "cyd"), (4, "bob"), (6, "cyd")].map(|(at, id)| (at, id.to_owned())));
-        assert_eq!((users.quiet, users.count(), users.get("ann").is_none()), (1, 2, true));
+        assert_eq!((users.dropped_hidden_states, users.user_count(), users.get("ann").is_none()), (1, 2, true));
         users.get_or_create("ann", 8);
-        assert_eq!((users.quiet, users.count()), (3, 3));
+        assert_eq!((users.dropped_hidden_states, users.user_count()), (3, 3));
     }
 }

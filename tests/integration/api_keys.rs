@@ -265,20 +265,23 @@ fn user_token_gets_the_lists_of_its_user_alone() {
     let home = DaemonHome::new();
     let (write_key, own_key) = (create_key(&home, "write"), create_key(&home, "read-own"));
     let daemon = home.start(&["server.keys=required"]);
-    let events = json!([event("e1", "ann/é 1", "tea"), event("e2", "bob", "cup")]).to_string();
-    assert_eq!(post(&daemon, Some(&write_key), "/v1/events", &events).json()["accepted"], 2);
+    let events = json!([view_event("e1", "ann/é 1", "tea"), view_event("e2", "bob", "cup")]).to_string();
+    assert_eq!(post_with_key(&daemon, Some(&write_key), "/v1/events", &events).json()["accepted"], 2);
     let sign = |key: &str, user: &str, period: &str| {
-        let output =
-            sequor().args(["key", "token", user, "--expires-in", period]).env("SEQUOR_KEY", key).output().unwrap();
+        let output = sequor_command()
+            .args(["key", "token", user, "--expires-in", period])
+            .env("SEQUOR_KEY", key)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let token = sign(&own_key, "ann/é 1", "1h");
     let own = "/v1/users/ann%2F%C3%A9%201/recommendations";
-    let list = get(&daemon, Some(&token), own);
+    let list = get_with_key(&daemon, Some(&token), own);
     assert_eq!((list.status, &list.json()["fallback"]), (200, &json!("none")), "{}", list.body);
     let page = format!("{own}?recommendation_id={}", list.json()["recommendation_id"].as_str().unwrap());
-    assert_eq!(get(&daemon, Some(&token), &page).status, 200);
+    assert_eq!(get_with_key(&daemon, Some(&token), &page).status, 200);
     // Other users, other operations and the key itself.
     for (method, path, body) in [
         ("GET", "/v1/users/bob/recommendations", ""),
@@ -290,11 +293,11 @@ fn user_token_gets_the_lists_of_its_user_alone() {
         ("POST", "/v1/recommendations", r#"{"items":["tea"]}"#),
         ("POST", "/v1/events", &events),
     ] {
-        let refused = daemon.request_with_key(method, &format!("{}{path}", daemon.api()), Some(&token), body);
+        let refused = daemon.request_with_key(method, &format!("{}{path}", daemon.api_url()), Some(&token), body);
         assert_eq!((refused.status, &refused.json()["type"]), (401, &json!("/problems/wrong-key")), "{method} {path}");
         assert!(refused.json()["detail"].as_str().unwrap().contains("user token"), "{}", refused.body);
     }
-    assert_eq!(get(&daemon, Some(&own_key), own).status, 403, "the key itself reads nothing");
+    assert_eq!(get_with_key(&daemon, Some(&own_key), own).status, 403, "the key itself reads nothing");
     // Tampered with, expired, and signed with a key without the scope.
     let (head, digits) = token.rsplit_once('_').unwrap();
     let [id, expires] = [1, 2].map(|part| token.split('_').nth(part).unwrap().to_owned());
@@ -303,13 +306,13 @@ fn user_token_gets_the_lists_of_its_user_alone() {
     for wrong in [
         format!("{head}_{}", digits.chars().rev().collect::<String>()),
         format!("su_{id}_{later}_{digits}"),
-        format!("su_{}_{expires}_{digits}", self::id(&write_key)),
+        format!("su_{}_{expires}_{digits}", key_id(&write_key)),
         sign(&write_key, "ann/é 1", "1h"),
         expired,
     ] {
-        assert_eq!(get(&daemon, Some(&wrong), own).status, 401, "{wrong}");
+        assert_eq!(get_with_key(&daemon, Some(&wrong), own).status, 401, "{wrong}");
     }
     // Revoking the key revokes its tokens.
-    assert!(run(&["key", "revoke", &id, "--data-dir", home.data_dir().to_str().unwrap()]).status.success());
-    wait_for("the revocation", || (get(&daemon, Some(&token), own).status == 401).then_some(()));
+    assert!(run_sequor(&["key", "revoke", &id, "--data-dir", home.data_dir().to_str().unwrap()]).status.success());
+    wait_for("the revocation", || (get_with_key(&daemon, Some(&token), own).status == 401).then_some(()));
 }

@@ -166,27 +166,29 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
 #[test]
 fn start_on_a_full_disk_serves_lists_and_accepts_writes_once_there_is_space() {
     let home = DaemonHome::new();
-    let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
+    let Some(disk) = TmpfsDisk::mount_tmpfs(&home.data_dir()) else { return };
     let daemon = home.start(&SMALL_SETTINGS);
     let events: Vec<_> = (0..60)
-        .map(|number| event(&format!("e{number}"), &format!("user{}", number % 3), &format!("item{}", number % 20)))
+        .map(|number| {
+            view_event(&format!("e{number}"), &format!("user{}", number % 3), &format!("item{}", number % 20))
+        })
         .collect();
     daemon.send_events(&events);
     daemon.wait_until_learned(60);
-    disk.fill();
+    disk.fill_disk();
     let mut sent = 60;
     wait_for("a rejected write", || {
         sent += 1;
-        (daemon.post("/v1/events", &event(&format!("late{sent}"), "user2", "tea").to_string()).status == 503)
+        (daemon.post("/v1/events", &view_event(&format!("late{sent}"), "user2", "tea").to_string()).status == 503)
             .then_some(())
     });
     daemon.kill();
     // Each start must leave enough space for the next one.
     for _ in 0..3 {
-        disk.fill();
+        disk.fill_disk();
         let daemon = home.start_not_ready(&SMALL_SETTINGS);
         assert!(!daemon.recommended_items("user1").is_empty());
-        let rejected = daemon.post("/v1/events", &event("refused", "user1", "tea").to_string());
+        let rejected = daemon.post("/v1/events", &view_event("refused", "user1", "tea").to_string());
         assert_eq!(
             (rejected.status, &rejected.json()["type"]),
             (503, &json!("/problems/disk-full")),
@@ -196,14 +198,14 @@ fn start_on_a_full_disk_serves_lists_and_accepts_writes_once_there_is_space() {
         let ready = daemon.get_admin("/readyz");
         assert_eq!(ready.status, 503);
         assert_eq!(daemon.get_admin("/healthz").status, 200);
-        assert!(daemon.log().contains("the disk is full: lists are served"), "{}", daemon.log());
+        assert!(daemon.read_home_log().contains("the disk is full: lists are served"), "{}", daemon.read_home_log());
         daemon.kill();
     }
     let daemon = home.start_not_ready(&SMALL_SETTINGS);
     assert_eq!(daemon.get_admin("/readyz").status, 503);
     disk.free_space();
     wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
-    assert_eq!(daemon.send_events(&[event("after", "user1", "tea")])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[view_event("after", "user1", "tea")])["accepted"], 1);
     assert_eq!(daemon.terminate().code(), Some(0));
     let dump = JournalDump::read(&home.data_dir());
     let counts = dump.event_ids();

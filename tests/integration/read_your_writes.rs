@@ -158,7 +158,11 @@ fn stream_sends_a_list_after_each_event_of_the_user() {
 fn stream_goes_on_with_the_merged_user() {
     let home = DaemonHome::new();
     let daemon = home.start(&["session.shards=3"]);
-    daemon.send_events(&[event("e1", "visitor", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "pot")]);
+    daemon.send_events(&[
+        view_event("e1", "visitor", "tea"),
+        view_event("e2", "ann", "cup"),
+        view_event("e3", "bob", "pot"),
+    ]);
     daemon.wait_until_learned(3);
     let merge = |from: &str, into: &str| {
         let receipt = daemon.post(&format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string()).json();
@@ -168,33 +172,33 @@ fn stream_goes_on_with_the_merged_user() {
     let mut streams = ["visitor", "ann", "anna"]
         .map(|user| daemon.open_stream(&format!("/v1/users/{user}/recommendations/stream?limit=5")));
     for stream in &mut streams {
-        next_event(stream).unwrap();
+        read_next_event(stream).unwrap();
     }
     let offset = merge("visitor", "ann");
     for stream in &mut streams[..2] {
-        assert_eq!(json!(next_event(stream).unwrap().0), offset, "the merge itself is an event");
+        assert_eq!(json!(read_next_event(stream).unwrap().0), offset, "the merge itself is an event");
     }
     let offset = merge("ann", "anna");
     for stream in &mut streams {
-        assert_eq!(json!(next_event(stream).unwrap().0), offset);
+        assert_eq!(json!(read_next_event(stream).unwrap().0), offset);
     }
     for (number, sender) in ["anna", "visitor"].into_iter().enumerate() {
-        let offset = daemon.send_events(&[event(&format!("f{number}"), sender, "pot")])["offset"].clone();
+        let offset = daemon.send_events(&[view_event(&format!("f{number}"), sender, "pot")])["offset"].clone();
         for stream in &mut streams {
-            let (id, list) = next_event(stream).unwrap();
+            let (id, list) = read_next_event(stream).unwrap();
             assert_eq!((json!(id), &list["fallback"]), (offset.clone(), &json!("none")), "{list}");
         }
     }
     // After an erasure each id is a user of its own again.
     assert_eq!(daemon.request("DELETE", "/v1/users/visitor", "").status, 200);
-    let sent = daemon.send_events(&[event("g1", "visitor", "cup")])["offset"].as_u64().unwrap();
+    let sent = daemon.send_events(&[view_event("g1", "visitor", "cup")])["offset"].as_u64().unwrap();
     let reaches = |stream: &mut _| {
-        let (id, list) = std::iter::from_fn(|| next_event(stream)).find(|(id, _)| *id >= sent).unwrap();
+        let (id, list) = std::iter::from_fn(|| read_next_event(stream)).find(|(id, _)| *id >= sent).unwrap();
         (id, list["fallback"].clone())
     };
     assert_eq!(reaches(&mut streams[0]), (sent, json!("none")));
-    let sent = daemon.send_events(&[event("g2", "anna", "cup")])["offset"].as_u64().unwrap();
-    let (id, _) = std::iter::from_fn(|| next_event(&mut streams[2])).find(|(id, _)| *id >= sent).unwrap();
+    let sent = daemon.send_events(&[view_event("g2", "anna", "cup")])["offset"].as_u64().unwrap();
+    let (id, _) = std::iter::from_fn(|| read_next_event(&mut streams[2])).find(|(id, _)| *id >= sent).unwrap();
     assert_eq!(id, sent);
 }
 

@@ -324,7 +324,9 @@ fn create_certificate(folder: &Path, name: &str, days: u32) -> Option<[PathBuf; 
 #[test]
 fn certificate_that_expires_is_reported() {
     let home = DaemonHome::new();
-    let (Some(soon), Some(later)) = (create_certificate(home.dir(), "soon", 2), create_certificate(home.dir(), "later", 90)) else {
+    let (Some(soon), Some(later)) =
+        (create_certificate(home.dir(), "soon", 2), create_certificate(home.dir(), "later", 90))
+    else {
         return report_skipped("TLS: openssl is not installed");
     };
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.dir().join(name));
@@ -335,15 +337,15 @@ fn certificate_that_expires_is_reported() {
     install(&soon);
     let files = [format!("server.tls_cert={}", cert.display()), format!("server.tls_key={}", key.display())];
     let daemon = home.start(&files.iter().map(String::as_str).collect::<Vec<_>>());
-    let expiry = || daemon.metric("sequor_tls_certificate_expiry_timestamp_seconds");
+    let expiry = || daemon.metric_value("sequor_tls_certificate_expiry_timestamp_seconds");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    wait_for("the warning", || daemon.log().contains("the TLS certificate expires soon").then_some(()));
+    wait_for("the warning", || daemon.read_home_log().contains("the TLS certificate expires soon").then_some(()));
     assert!((now..now + 3.0 * 86_400.0).contains(&expiry()), "{}", expiry());
     // A renewed certificate ends the warning.
     install(&later);
     wait_for("the later end", || (expiry() > now + 80.0 * 86_400.0).then_some(()));
     let plain = DaemonHome::new();
-    assert_eq!(plain.start(&[]).metric("sequor_tls_certificate_expiry_timestamp_seconds"), 0.0);
+    assert_eq!(plain.start(&[]).metric_value("sequor_tls_certificate_expiry_timestamp_seconds"), 0.0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 
 use super::ShardActor;
-use crate::actors::session::GetRecordToStore;
+use crate::actors::session::{GetRecordToStore, StopSession};
 use crate::store::StoreError;
 
 impl ShardActor {
