@@ -210,7 +210,6 @@ impl EventKinds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::codec;
 
     #[test]
     fn a_value_below_the_midpoint_is_negative() {
@@ -226,15 +225,15 @@ mod tests {
     #[test]
     fn stored_tables_have_an_entry_for_each_midpoint() {
         let mut kinds = EventKinds::default();
-        let stored = codec::encode(&kinds).unwrap();
+        let stored = serde_json::to_string(&kinds).unwrap();
         let wish = EventKind::Custom("wish".to_owned());
         for (kind, midpoint) in [(EventKind::Rate, 3.0), (EventKind::Play, 30.0), (wish, 0.0)] {
             kinds.set_rule(kind, KindRule { target: true, value: 3.0, midpoint });
         }
-        let changed = codec::encode(&kinds).unwrap();
-        let rules = |bytes: &[u8]| codec::decode::<Vec<(EventKind, KindRule)>>(bytes).unwrap();
+        let changed = serde_json::to_string(&kinds).unwrap();
+        let rules = |text: &str| serde_json::from_str::<StoredKinds>(text).unwrap().rules;
         assert_eq!((rules(&stored).len(), rules(&changed).len()), (BUILT_IN_KINDS.len(), BUILT_IN_KINDS.len() + 3));
-        assert_eq!(codec::decode::<EventKinds>(&stored).unwrap(), EventKinds::default());
-        assert_eq!(codec::decode::<EventKinds>(&changed).unwrap(), kinds);
+        assert_eq!(serde_json::from_str::<EventKinds>(&stored).unwrap(), EventKinds::default());
+        assert_eq!(serde_json::from_str::<EventKinds>(&changed).unwrap(), kinds);
     }
 }

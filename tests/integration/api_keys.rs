@@ -264,6 +264,7 @@ fn log_and_metrics_contain_no_keys_or_user_ids() {
 fn user_token_gets_the_lists_of_its_user_alone() {
     let home = DaemonHome::new();
     let (write_key, own_key) = (create_key(&home, "write"), create_key(&home, "read-own"));
+    create_key(&home, "admin");
     let daemon = home.start(&["server.keys=required"]);
     let events = json!([view_event("e1", "ann/é 1", "tea"), view_event("e2", "bob", "cup")]).to_string();
     assert_eq!(post_with_key(&daemon, Some(&write_key), "/v1/events", &events).json()["accepted"], 2);
