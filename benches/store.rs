@@ -84,8 +84,13 @@ fn bench_codec(criterion: &mut Criterion) {
 
 fn bench_session_records(criterion: &mut Criterion) {
     let step = |at| Step { item: Some(7), kind: 0, starts_session: false, at, value: 1.0 };
-    let sequence =
-        UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
+    let sequence = UserSequence {
+        session_number: 1,
+        session_start: 0,
+        session_id: None,
+        steps: (0..50).map(step).collect(),
+        earlier_sessions: Vec::new(),
+    };
     let record = SessionRecord { applied_through: 9, sequence, hidden_state: vec![1; 4 * 64 * 4] };
     let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();
     let dir = tempfile::tempdir().unwrap();

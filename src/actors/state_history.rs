@@ -2,13 +2,15 @@
 //! the journal.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::sync::Arc;
 
 use super::pretrained::read_pretrained;
 use crate::domain::Offset;
 use crate::learner::{InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerState, StateHistory, StateHistoryError};
 use crate::registries::ItemDictionary;
-use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, StoreError, codec};
+use crate::store::codec::{self, CodecError};
+use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, StoreError};
 
 /// Number of restore points to keep. The least recently used restore points are removed.
 const MAX_RESTORE_POINTS: usize = 8;
@@ -93,7 +95,7 @@ impl StateHistory for StoredStateHistory {
 }
 
 fn write_restore_point(restore_points: &Checkpoints, state: &LearnerState) -> Result<(), StoreError> {
-    restore_points.write::<StoreError>(state.next_offset(), |file| Ok(codec::encode_to(state, file)?)).map(drop)
+    restore_points.write::<StoreError>(state.next_offset(), |file| Ok(encode_checkpoint(state, file)?)).map(drop)
 }
 
 /// Applies the journal's entries before offset `to` to the learner. Skips quarantined entries.
@@ -122,11 +124,27 @@ pub fn replay_up_to(
     Ok(())
 }
 
-/// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
-/// `None`.
+/// Encodes a learned state into a checkpoint.
+///
+/// # Errors
+/// [`CodecError::Encode`] if the sink fails.
+pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result<(), CodecError> {
+    codec::encode_to(state, sink)?;
+    state.tail().map_or(Ok(()), |tail| codec::encode_to(&tail, sink))
+}
+
+/// Decodes a checkpoint. If this build cannot read the checkpoint, logs the
+/// error and returns `None`.
 pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
-    let state = codec::decode_from(&mut checkpoint, length);
+    let mut decode = || -> Result<LearnerState, CodecError> {
+        let state: LearnerState = codec::decode_from(&mut checkpoint, length)?;
+        match checkpoint.remaining() {
+            0 => Ok(state),
+            length => Ok(state.with_tail(codec::decode_from(&mut checkpoint, length)?)),
+        }
+    };
+    let state = decode();
     state
         .inspect_err(|error| {
             tracing::warn!(

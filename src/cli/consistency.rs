@@ -2,7 +2,7 @@
 
 use super::consistency_report::ConsistencyReport;
 use super::progress_display::ProgressDisplay;
-use super::session_refresh::session_rules;
+use super::session_refresh::{session_rules, stored_rules};
 use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::pretrained::read_pretrained;
 use crate::auth::KeyFile;
@@ -10,7 +10,7 @@ use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::registries::ItemDictionary;
 use crate::settings::Settings;
 use crate::store::{
-    DamageFinding, DamageRemedy, STORE_FORMAT, SessionRecord, Store, StoreError, VerificationReport, keys,
+    DamageFinding, DamageRemedy, STORE_FORMAT, SessionRecord, SessionRules, Store, StoreError, VerificationReport, keys,
 };
 use rustc_hash::FxHashMap;
 
@@ -53,7 +53,10 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
 /// not damage.
 fn describe_differences(store: &Store, settings: &Settings, differing: &[DamageFinding]) -> Vec<String> {
     let mut differences = Vec::new();
-    if store.session_rules().is_ok_and(|stored| stored.is_some_and(|stored| stored != session_rules(settings))) {
+    let current = session_rules(settings);
+    // An earlier version alone makes no difference, unless records differ.
+    let is_changed = |stored: SessionRules| stored != SessionRules { version: stored.version, ..current.clone() };
+    if stored_rules(store, &current).is_ok_and(is_changed) {
         differences.push(
             "the sessions were computed with another session.idle_gap or other events.kinds; the next start with these settings recomputes them from the journal"
                 .to_owned(),
@@ -78,7 +81,8 @@ fn check_sessions(
     findings: &mut VerificationReport,
 ) -> Result<(), StoreError> {
     // Sequences are compared with the settings that they were computed with.
-    let rules = store.session_rules()?.unwrap_or_else(|| session_rules(settings));
+    let rules = stored_rules(store, &session_rules(settings))?;
+    let is_outdated = rules.version != SessionRules::VERSION;
     let (kinds, idle_gap_ms) = (&rules.event_kinds(), rules.idle_gap_ms);
     let sessions = store.sessions();
     let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
@@ -110,7 +114,7 @@ fn check_sessions(
                 findings.add_finding(&location, reason, DamageRemedy::Rebuild);
             }
             if let Some((reason, remedy)) = session_difference(&record, &replayed, begin, expired.as_ref()) {
-                findings.add_finding(location, reason, remedy);
+                findings.add_finding(location, reason, if is_outdated { DamageRemedy::Settings } else { remedy });
             }
         }
         check_missing_records(store, users, through, end.saturating_sub(settings.learning.users_kept), findings);

@@ -16,13 +16,13 @@ use super::session_refresh::session_rules;
 use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::pretrained::{assign_item_numbers, read_pretrained};
-use crate::actors::state_history::{StoredStateHistory, replay_up_to};
+use crate::actors::state_history::{StoredStateHistory, encode_checkpoint, replay_up_to};
 use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps};
 use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
 use crate::settings::Settings;
-use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};
+use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError};
 use crate::telemetry::span;
 
 /// Arguments of `sequor rebuild`.
@@ -210,7 +210,7 @@ pub(super) fn relearn_journal(
                 replay_up_to(&mut learner, &store, end, |offset| progress.update(offset))
                     .map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
-                store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;
+                store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(encode_checkpoint(&state, file)?))?;
                 progress.finish();
                 Ok(end)
             };

@@ -1,7 +1,8 @@
-//! Recomputes the stored sequences after a change of settings.
+//! Recomputes the stored sequences after a change of settings or of the algorithm.
 //!
-//! A sequence depends on the idle gap, the kinds and their values. The store records the settings
-//! that its sequences were computed with. A start with other settings replays the journal into the
+//! A sequence depends on the idle gap, the kinds and their values, and on the version of the
+//! algorithm. The store records those that its sequences were computed with. A start with others
+//! replays the journal into the
 //! sequences before anything else uses them.
 
 use anyhow::Context;
@@ -24,18 +25,26 @@ pub(super) fn session_rules(settings: &Settings) -> SessionRules {
 /// is repeated by the next start.
 pub(super) fn refresh_sessions(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let wanted = session_rules(settings);
-    match store.session_rules()? {
-        Some(stored) if stored == wanted => return Ok(()),
-        None => {}
-        Some(stored) => {
-            tracing::info!("session.idle_gap or events.kinds changed: the sessions are recomputed from the journal");
+    match stored_rules(store, &wanted)? {
+        stored if stored == wanted => {}
+        stored => {
+            tracing::info!(
+                "session.idle_gap, events.kinds or the program changed: the sessions are recomputed from the journal"
+            );
             recompute_sessions(store, &stored, &wanted)
                 .context("cannot recompute the sessions after a change of settings")?;
             store.sync(Durability::PowerLoss)?;
             tracing::info!("the sessions are recomputed");
         }
     }
-    Ok(store.set_session_rules(&wanted)?)
+    if store.session_rules()?.as_ref() == Some(&wanted) { Ok(()) } else { Ok(store.set_session_rules(&wanted)?) }
+}
+
+/// The rules of the stored sequences. The first version of the algorithm did not record them.
+pub(super) fn stored_rules(store: &Store, current: &SessionRules) -> Result<SessionRules, StoreError> {
+    let is_empty = store.sessions().watermark()? == 0;
+    let version = if is_empty { current.version } else { 0 };
+    Ok(store.session_rules()?.unwrap_or_else(|| SessionRules { version, ..current.clone() }))
 }
 
 fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<(), StoreError> {
@@ -101,7 +110,8 @@ fn join_steps(
     let Some(count) = kept.len().checked_sub(replayed.steps.len()) else { return replayed };
     let (head, tail) = kept.split_at(count);
     if !tail.iter().zip(&replayed.steps).all(same) {
-        return replayed;
+        let is_same_but_for_version = SessionRules { version: new.version, ..old.clone() } == *new;
+        return if is_same_but_for_version { stored.clone() } else { replayed };
     }
     if let (Some(before), Some(first), Some(was)) = (head.last(), replayed.steps.first_mut(), tail.first()) {
         let gap = first.at.saturating_sub(before.at);
@@ -114,6 +124,7 @@ fn join_steps(
         session_start: if has_start { replayed.session_start } else { stored.session_start },
         session_id: if replayed.steps.is_empty() { stored.session_id.clone() } else { replayed.session_id },
         steps: [head, &replayed.steps].concat(),
+        earlier_sessions: replayed.earlier_sessions,
     }
 }
 
@@ -131,22 +142,36 @@ mod tests {
         let old = SessionRules {
             idle_gap_ms: 100,
             kinds: ["view", "wish", "cart"].map(|name| (name.to_owned(), 1.0)).into(),
+            version: SessionRules::VERSION,
         };
-        let new = SessionRules { idle_gap_ms: 10, kinds: ["view", "cart"].map(|name| (name.to_owned(), 2.0)).into() };
+        let new = SessionRules {
+            idle_gap_ms: 10,
+            kinds: ["view", "cart"].map(|name| (name.to_owned(), 2.0)).into(),
+            version: SessionRules::VERSION,
+        };
         let stored = UserSequence {
             session_number: 1,
             session_start: 3,
             session_id: None,
             steps: vec![step_at(0, 0, true), step_at(1, 10, false), step_at(2, 20, false), step_at(0, 50, false)],
+            earlier_sessions: Vec::new(),
         };
-        let replayed =
-            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step_at(0, 50, true)] };
+        let replayed = UserSequence {
+            session_number: 1,
+            session_start: 9,
+            steps: vec![step_at(0, 50, true)],
+            ..UserSequence::default()
+        };
         let joined = join_steps(&stored, replayed, &old, &new);
         assert_eq!(joined.steps, [step_at(0, 0, true), step_at(1, 20, false), step_at(0, 50, true)]);
         assert_eq!(joined.session_start, 9);
         // Within the new gap, the replay's first step continues the session.
-        let replayed =
-            UserSequence { session_number: 1, session_start: 9, session_id: None, steps: vec![step_at(0, 50, true)] };
+        let replayed = UserSequence {
+            session_number: 1,
+            session_start: 9,
+            steps: vec![step_at(0, 50, true)],
+            ..UserSequence::default()
+        };
         let joined = join_steps(&stored, replayed, &old, &SessionRules { idle_gap_ms: 30, ..new });
         assert_eq!((joined.steps[2].starts_session, joined.session_start), (false, 3));
     }

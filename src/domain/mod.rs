@@ -37,4 +37,4 @@ pub use paged_vec::PagedVec;
 pub use placeholder_ids::PlaceholderIds;
 pub use step::Step;
 pub use type_error::describe_type_error;
-pub use user_sequence::UserSequence;
+pub use user_sequence::{EarlierSession, Placement, UserSequence};

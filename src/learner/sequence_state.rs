@@ -1,6 +1,6 @@
 //! The sequence state of a user: the latest steps, and the network's hidden state after them.
 
-use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
+use crate::domain::{ExpiryCutoffs, Offset, Placement, Step, UserSequence};
 use crate::nn::{HiddenState, NetworkScratch, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +36,8 @@ impl Default for SequenceParams {
 }
 
 impl SequenceState {
-    /// Appends the step of the event at journal offset `offset`, and advances the hidden state.
-    /// Returns whether the step starts a new session.
+    /// Inserts the step of the event at journal offset `offset` at its place, see
+    /// [`UserSequence::place`], and advances the hidden state. Returns the place.
     pub fn advance(
         &mut self,
         offset: Offset,
@@ -46,18 +46,21 @@ impl SequenceState {
         params: &SequenceParams,
         weights: Option<&Weights>,
         scratch: &mut NetworkScratch,
-    ) -> bool {
-        let starts_session = self.sequence.push(offset, step, session_id, params.idle_gap_ms);
-        let last = self.sequence.steps.len() - 1;
+    ) -> Placement {
+        let placement = self.sequence.push(offset, step, session_id, params.idle_gap_ms);
+        let last = self.sequence.steps.len().saturating_sub(1);
         match (weights, &mut self.hidden) {
-            (Some(weights), Some(hidden)) if is_hidden_state_fresh(hidden, weights, params) => {
+            _ if !placement.is_kept => {}
+            (Some(weights), Some(hidden))
+                if placement.is_appended && is_hidden_state_fresh(hidden, weights, params) =>
+            {
                 if let Some(input) = step_input(&self.sequence.steps, last) {
                     weights.advance(hidden, &input, scratch);
                 }
             }
             (_, hidden) => *hidden = None,
         }
-        starts_session
+        placement
     }
 
     /// Returns the hidden state after the last step. If the state is missing or its weights are too

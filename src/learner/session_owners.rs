@@ -61,6 +61,14 @@ impl SessionOwnerIndex {
         });
     }
 
+    /// The number of the session that began at an offset, if it is among the latest.
+    #[must_use]
+    pub(super) fn session_at(&self, session_start: Offset) -> Option<SessionIx> {
+        let index = self.sessions.partition_point(|session| session.session_start < session_start);
+        let session = self.sessions.get(index).filter(|session| session.session_start == session_start)?;
+        Some(session.number)
+    }
+
     /// If the step has an item, records the step's kind and time with its session.
     pub(super) fn record_step(&mut self, number: SessionIx, step: &Step) {
         if step.item.is_none() {

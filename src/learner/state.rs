@@ -18,7 +18,7 @@ use crate::learner::session_owners::SessionOwnerIndex;
 use crate::learner::settings::LearningSettings;
 use crate::learner::source_affinities::SourceAffinities;
 use crate::learner::training::{OnlineTraining, TrainingReport};
-use crate::learner::user_table::UserTable;
+use crate::learner::user_table::{EarlierSessions, UserTable};
 use crate::learner::vocabulary::AttributeVocabulary;
 
 /// The configuration of the learner: all settings on which the learned state depends.
@@ -118,7 +118,28 @@ pub struct LearnerState {
     pub(super) health: ModelHealth,
 }
 
+/// The part of the learned state that [`LearnerState`] has no room for: its encoding is fixed.
+/// Checkpoints hold it after the [`LearnerState`], unless it is empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LearnerStateTail {
+    earlier_sessions: EarlierSessions,
+}
+
 impl LearnerState {
+    /// The part that is encoded separately; `None` if it is empty.
+    #[must_use]
+    pub fn tail(&self) -> Option<LearnerStateTail> {
+        let earlier_sessions = self.users.earlier_sessions();
+        (!earlier_sessions.is_empty()).then_some(LearnerStateTail { earlier_sessions })
+    }
+
+    /// Adds the part that is encoded separately.
+    #[must_use]
+    pub fn with_tail(mut self, tail: LearnerStateTail) -> Self {
+        self.users.restore_earlier_sessions(tail.earlier_sessions);
+        self
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]

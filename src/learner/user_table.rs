@@ -1,7 +1,7 @@
 //! The user table of the learner. A user without an event for a number of journal entries is
 //! dropped.
 
-use crate::domain::{ExpiryCutoffs, Offset};
+use crate::domain::{EarlierSession, ExpiryCutoffs, Offset};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -84,6 +84,29 @@ impl<M> From<StoredUserTable<M>> for UserTable<M> {
         }
     }
 }
+
+impl<M> UserTable<M> {
+    /// The earlier sessions that later events may belong to, of each user who has some.
+    pub(super) fn earlier_sessions(&self) -> EarlierSessions {
+        let has_some = |(_, user): &(&Arc<str>, &UserState<M>)| !user.state.sequence.earlier_sessions.is_empty();
+        let mut users: Vec<_> = self.users.iter().filter(has_some).collect();
+        users.sort_unstable_by_key(|(_, user)| user.last_seen);
+        let sessions = |user: &UserState<M>| user.state.sequence.earlier_sessions.clone();
+        users.into_iter().map(|(id, user)| (Arc::clone(id), sessions(user))).collect()
+    }
+
+    /// Restores the earlier sessions of users.
+    pub(super) fn restore_earlier_sessions(&mut self, earlier_sessions: EarlierSessions) {
+        for (id, sessions) in earlier_sessions {
+            if let Some(user) = self.users.get_mut(&id) {
+                user.state.sequence.earlier_sessions = sessions;
+            }
+        }
+    }
+}
+
+/// Users with the earlier sessions of each.
+pub(super) type EarlierSessions = Vec<(Arc<str>, Vec<EarlierSession>)>;
 
 impl<M: Default> UserTable<M> {
     /// Creates an empty table.

@@ -13,12 +13,18 @@ pub struct SessionRules {
     /// The name and the default value of each kind of event, in the order of the kinds' ids. Then, for
     /// each kind with a midpoint, the name with [`MIDPOINT_MARK`] and the midpoint.
     pub kinds: Vec<(String, f32)>,
+    /// The version of the algorithm, see [`SessionRules::VERSION`].
+    pub version: u32,
 }
 
 /// Marks the entry of a midpoint. No name of a kind contains it.
 const MIDPOINT_MARK: &str = "<";
 
 impl SessionRules {
+    /// The version of the algorithm that places events in sequences. Version 0 appended late
+    /// events to the current session.
+    pub const VERSION: u32 = 1;
+
     /// Creates the rules from an idle gap and the kinds of event.
     #[must_use]
     pub fn new(idle_gap_ms: i64, kinds: &EventKinds) -> Self {
@@ -28,7 +34,7 @@ impl SessionRules {
             .iter()
             .filter(|(_, rule)| rule.midpoint != 0.0)
             .map(|(name, rule)| (format!("{name}{MIDPOINT_MARK}"), rule.midpoint));
-        Self { idle_gap_ms, kinds: values.chain(midpoints).collect() }
+        Self { idle_gap_ms, kinds: values.chain(midpoints).collect(), version: Self::VERSION }
     }
 
     /// The kinds of event in the form that a replay of the journal needs.
@@ -60,8 +66,10 @@ impl Store {
         let Some(value) = engine.get(&engine.db, keys::SESSION_RULES_KEY)? else { return Ok(None) };
         let damaged = |reason| StoreError::DamagedValue { tree: "default", key: "session-rules".to_owned(), reason };
         let payload = envelope::open_value(keys::SESSION_RULES_KEY, &value).map_err(damaged)?;
-        let (idle_gap_ms, kinds) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-        Ok(Some(SessionRules { idle_gap_ms, kinds }))
+        let damaged = |error: codec::CodecError| damaged(error.to_string());
+        let ((idle_gap_ms, kinds), rest) = codec::decode_prefix(payload).map_err(damaged)?;
+        let version = if rest.is_empty() { 0 } else { codec::decode(rest).map_err(damaged)? };
+        Ok(Some(SessionRules { idle_gap_ms, kinds, version }))
     }
 
     /// Records the rules of the stored sequences. The write becomes durable with the next commit or
@@ -72,7 +80,7 @@ impl Store {
     pub fn set_session_rules(&self, rules: &SessionRules) -> Result<(), StoreError> {
         let engine = self.lock_for_writing()?;
         let mut envelope = ChecksummedEnvelope::with_capacity(512);
-        codec::encode_to(&(rules.idle_gap_ms, &rules.kinds), envelope.payload())?;
+        codec::encode_to(&(rules.idle_gap_ms, &rules.kinds, rules.version), envelope.payload())?;
         engine.insert(&engine.db, keys::SESSION_RULES_KEY, envelope.seal(keys::SESSION_RULES_KEY))
     }
 }

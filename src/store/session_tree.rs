@@ -20,11 +20,16 @@ pub struct SessionRecord {
     pub hidden_state: Vec<u8>,
 }
 
-/// The session records of a store: `user id → envelope(applied ‖ sequence ‖ hidden state)`.
+/// The session records of a store: `user id → envelope(applied ‖ sequence ‖ rest)`. The rest is the
+/// earlier sessions after a tag, a hidden state, or empty.
 #[derive(Debug, Clone)]
 pub struct SessionTree {
     store: Store,
 }
+
+/// The bytes before the earlier sessions in a record. A hidden state of an earlier version begins
+/// with the version of its weights, which is not that large.
+const EARLIER_SESSIONS_TAG: [u8; 8] = *b"\xff\xffearly\x01";
 
 /// The name of the tree in error messages.
 const TREE_NAME: &str = "sessions";
@@ -246,7 +251,12 @@ fn write_record(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(
         record.hidden_state.len() + record.sequence.steps.len() * size_of::<crate::domain::Step>(),
     );
     codec::encode_to(&(record.applied_through, &record.sequence), envelope.payload())?;
-    envelope.payload().extend_from_slice(&record.hidden_state);
+    if record.sequence.earlier_sessions.is_empty() {
+        envelope.payload().extend_from_slice(&record.hidden_state);
+    } else {
+        envelope.payload().extend_from_slice(&EARLIER_SESSIONS_TAG);
+        codec::encode_to(&record.sequence.earlier_sessions, envelope.payload())?;
+    }
     engine.insert(&engine.sessions, &key, envelope.seal(&key))
 }
 
@@ -259,9 +269,17 @@ fn damaged_record(key: &[u8], reason: String) -> StoreError {
 
 pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
     let payload = envelope::open_value(key, value).map_err(|reason| damaged_record(key, reason))?;
-    let ((applied, session), hidden) =
-        codec::decode_prefix(payload).map_err(|error| damaged_record(key, error.to_string()))?;
-    Ok(SessionRecord { applied_through: applied, sequence: session, hidden_state: hidden.to_vec() })
+    let damaged = |error: codec::CodecError| damaged_record(key, error.to_string());
+    let ((applied_through, sequence), rest): ((Offset, UserSequence), _) =
+        codec::decode_prefix(payload).map_err(damaged)?;
+    Ok(match rest.strip_prefix(&EARLIER_SESSIONS_TAG) {
+        None => SessionRecord { applied_through, sequence, hidden_state: rest.to_vec() },
+        Some(rest) => {
+            let earlier_sessions = codec::decode(rest).map_err(damaged)?;
+            let sequence = UserSequence { earlier_sessions, ..sequence };
+            SessionRecord { applied_through, sequence, hidden_state: Vec::new() }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -269,7 +287,7 @@ mod tests {
     use super::super::testing::{event, flip_bit};
     use super::super::{Durability, StoreOptions};
     use super::*;
-    use crate::domain::Step;
+    use crate::domain::{EarlierSession, Step};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -286,6 +304,7 @@ mod tests {
             session_start: 7,
             session_id: (seed > 4).then(|| seed.to_string()),
             steps: (0..steps).map(step).collect(),
+            earlier_sessions: Vec::new(),
         };
         SessionRecord { applied_through: u64::from(seed), sequence: session, hidden_state: vec![seed as u8; hidden] }
     }
@@ -345,6 +364,27 @@ mod tests {
         );
         assert_eq!(sessions.get("bob").unwrap(), Some(sample_record(2, 3, 8)));
         assert_eq!(sessions.iter().unwrap().filter(Result::is_err).count(), 1);
+    }
+
+    #[test]
+    fn earlier_sessions_are_stored_and_records_of_earlier_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let mut record = sample_record(1, 3, 0);
+        let session = |after: u32| EarlierSession {
+            sessions_after: after,
+            session_start: 4,
+            session_id: Some("tab".to_owned()),
+            is_late: after > 1,
+        };
+        record.sequence.earlier_sessions = vec![session(1), session(2)];
+        store.sessions().put([("ann", &record)], 5).unwrap();
+        assert_eq!(store.sessions().get("ann").unwrap(), Some(record.clone()));
+        // An earlier version wrote a hidden state after the sequence.
+        record.sequence.earlier_sessions.clear();
+        record.hidden_state = vec![7, 0, 0, 0, 0, 0, 0, 0, 255, 255];
+        store.sessions().put([("ann", &record)], 5).unwrap();
+        assert_eq!(store.sessions().get("ann").unwrap(), Some(record));
     }
 
     #[test]

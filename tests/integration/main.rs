@@ -52,6 +52,7 @@ mod restart;
 mod restore;
 mod segment;
 mod server_limits;
+mod session_order;
 mod session_settings;
 mod settings;
 mod stalled_readers;

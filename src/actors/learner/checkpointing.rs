@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::LearnerActor;
 use crate::actors::error::LearnerActorError;
 use crate::actors::panic_guard::catch_panic;
+use crate::actors::state_history::encode_checkpoint;
 use crate::domain::Offset;
 use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
-use crate::store::{JournalRetention, StoreError, codec};
+use crate::store::{JournalRetention, StoreError};
 
 /// When checkpoints are written, and which data is removed after each checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +53,7 @@ impl LearnerActor {
             // The folder is opened inside the job, so that an unusable folder fails only this
             // checkpoint and does not stop learning.
             let checkpoints = store.checkpoints(keep)?;
-            let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
+            let bytes = checkpoints.write(offset, |file| encode_checkpoint(&state, file).map_err(StoreError::from))?;
             let begin = journal_retention
                 .map(|retention| store.apply_retention(&checkpoints, retention, offset))
                 .transpose()?;

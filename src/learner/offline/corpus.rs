@@ -13,9 +13,11 @@ use super::settings::OfflineSettings;
 pub struct Recording {
     idle_gap_ms: i64,
     items: ItemDictionary,
-    /// The latest steps of each user, and the index of the user's current session.
-    users: FxHashMap<String, (UserSequence, usize)>,
+    /// Each user's latest steps.
+    users: FxHashMap<String, UserSequence>,
     sessions: Vec<Vec<Step>>,
+    /// The number of the first event of each session.
+    session_starts: Vec<u64>,
     events: u64,
 }
 
@@ -34,18 +36,30 @@ impl Recording {
         let value = kinds.step_value(kind, event.value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         if !self.users.contains_key(&event.user_id) {
-            self.users.insert(event.user_id.clone(), (UserSequence::default(), 0));
+            self.users.insert(event.user_id.clone(), UserSequence::default());
         }
-        if let Some((user, session_index)) = self.users.get_mut(&event.user_id) {
-            if user.push(self.events, step, event.session_id.as_deref(), self.idle_gap_ms) {
-                *session_index = self.sessions.len();
-                self.sessions.push(Vec::new());
-            }
-            if let (Some(session), Some(step)) = (self.sessions.get_mut(*session_index), user.steps.last()) {
-                session.push(*step);
-            }
+        if let Some(user) = self.users.get_mut(&event.user_id) {
+            let placement = user.push(self.events, step, event.session_id.as_deref(), self.idle_gap_ms);
+            self.add_step(step, placement.session_start);
         }
         self.events += 1;
+    }
+
+    /// Adds a step to the session that began with event number `start`, or to a new session.
+    fn add_step(&mut self, mut step: Step, start: Option<u64>) {
+        let known = start.and_then(|start| self.session_starts.binary_search(&start).ok());
+        let Some(session) = known.and_then(|index| self.sessions.get_mut(index)) else {
+            step.starts_session = true;
+            self.sessions.push(vec![step]);
+            return self.session_starts.push(self.events);
+        };
+        let index = session.partition_point(|other| other.at <= step.at);
+        if index == 0
+            && let Some(first) = session.first_mut()
+        {
+            (step.starts_session, first.starts_session) = (first.starts_session, false);
+        }
+        session.insert(index, step);
     }
 
     /// The number of events added.

@@ -6,7 +6,7 @@
 
 use super::{Learner, is_sampled};
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
-use crate::domain::{Event, ItemIx, Offset, SourceName, Step};
+use crate::domain::{Event, ItemIx, Offset, Placement, SourceName, Step};
 use crate::evaluation::{RankingMetrics, SquaredError};
 use crate::learner::attribution::ClickThrough;
 use crate::learner::online::monitoring::MonitoredCounters;
@@ -117,7 +117,12 @@ impl EventPass<'_> {
     /// the target item, or `Some(None)` if the target item is not a candidate.
     fn run(mut self) -> Option<Option<usize>> {
         self.attribute_click();
-        let has_history = !self.user.state.sequence.steps.is_empty();
+        let sequence = &self.user.state.sequence;
+        let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
+        let placement = sequence.place(self.step.at, session_id, idle_gap_ms);
+        // A late event of an earlier session tests nothing: a request would use the current
+        // session.
+        let has_history = !sequence.steps.is_empty() && placement.is_current;
         let is_predictable = self.target.is_some() || self.step.is_dismissal();
         let is_scored = has_history && is_predictable && (self.is_tested || self.trains_ranker);
         let mut rank = None;
@@ -126,7 +131,7 @@ impl EventPass<'_> {
             rank = self.measure_prediction(item);
             self.train_ranker(item);
         }
-        self.update_state();
+        self.update_state(&placement);
         (has_history && self.is_tested && self.target.is_some()).then_some(rank)
     }
 
@@ -218,43 +223,72 @@ impl EventPass<'_> {
         }
     }
 
-    /// Adds the event to the candidate sources and to the user's sequence state, and marks the
-    /// session for the next training.
-    fn update_state(&mut self) {
+    /// Updates the candidate sources, the user's sequence and hidden state, and the sessions for
+    /// the next training.
+    fn update_state(&mut self, placement: &Placement) {
+        let EventSession { number, session_start, is_new } = self.enter_session(placement);
         let user = &mut *self.user;
-        let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
-        let starts_session = user.state.sequence.starts_new_session(self.step.at, session_id, idle_gap_ms);
-        if starts_session {
-            user.affinity = SourceAffinity::default();
-            user.session_ix = *self.next_session;
-            *self.next_session = self.next_session.wrapping_add(1);
-        }
-        let earlier = if starts_session { &[] } else { user.state.sequence.current_session() };
-        let session_start = if starts_session { self.offset } else { user.state.sequence.session_start };
-        if starts_session {
-            self.session_owners.begin_session(user.session_ix, session_start, &self.event.user_id);
-        }
-        self.session_owners.record_step(user.session_ix, &self.step);
+        self.session_owners.record_step(number, &self.step);
         if !self.is_frozen {
-            let context = QueryContext { steps: earlier, session: user.session_ix, session_start, now: self.offset };
+            let steps = placement.preceding(&user.state.sequence);
+            let context = QueryContext { steps, session: number, session_start, now: self.offset };
             self.sources.learn(&context, &self.step);
         }
-        self.affinities.set_affinity(session_start, user.affinity);
         let (params, network) = (&self.settings.sequence, &mut self.workspace.network);
+        let session_id = self.event.session_id.as_deref();
         user.state.advance(self.offset, self.step, session_id, params, self.weights.as_deref(), network);
+        if placement.is_current {
+            self.affinities.set_affinity(user.state.sequence.session_start, user.affinity);
+        }
         if let Some(training) = self.training {
-            let session = u64::from(user.session_ix);
-            if starts_session {
-                training.begin_session(session);
+            if is_new {
+                training.begin_session(u64::from(number));
             }
-            if !self.is_frozen && self.is_in_training_share {
-                training.add_touched_session(
-                    session,
-                    &user.state.sequence.steps,
-                    self.target,
-                    self.settings.learning.window,
-                );
+            if !self.is_frozen && self.is_in_training_share && placement.is_kept {
+                let steps = user.state.sequence.steps.get(..placement.session_end).unwrap_or_default();
+                training.add_touched_session(u64::from(number), steps, self.target, self.settings.learning.window);
             }
         }
     }
+
+    /// Finds the event's session, or begins one. Makes the session the user's current one if the
+    /// event does.
+    fn enter_session(&mut self, placement: &Placement) -> EventSession {
+        let user = &mut *self.user;
+        if placement.continues_current {
+            let session_start = user.state.sequence.session_start;
+            return EventSession { number: user.session_ix, session_start, is_new: false };
+        }
+        // The neighbours have the latest sessions only.
+        let next = *self.next_session;
+        let is_remembered =
+            |number: &SessionIx| (next.wrapping_sub(*number) as usize) <= self.settings.candidates.sessions;
+        let earlier = placement.session_start.and_then(|start| self.session_owners.session_at(start));
+        let earlier = earlier.filter(is_remembered);
+        let session = EventSession {
+            number: earlier.unwrap_or(next),
+            session_start: placement.session_start.unwrap_or(self.offset),
+            is_new: earlier.is_none(),
+        };
+        if session.is_new {
+            *self.next_session = next.wrapping_add(1);
+            self.session_owners.begin_session(session.number, self.offset, &self.event.user_id);
+        }
+        if placement.is_current {
+            user.session_ix = session.number;
+            user.affinity = match placement.starts_session() {
+                true => SourceAffinity::default(),
+                false => self.affinities.affinity_of_session(session.session_start),
+            };
+        }
+        session
+    }
+}
+
+/// The session of an event.
+struct EventSession {
+    number: SessionIx,
+    session_start: Offset,
+    /// Whether the session begins with the event.
+    is_new: bool,
 }
