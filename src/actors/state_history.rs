@@ -130,7 +130,8 @@ pub fn replay_up_to(
 /// [`CodecError::Encode`] if the sink fails.
 pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result<(), CodecError> {
     codec::encode_to(state, sink)?;
-    state.tail().map_or(Ok(()), |tail| codec::encode_to(&tail, sink))
+    codec::encode_to(&state.tail().unwrap_or_default(), sink)?;
+    codec::encode_to(&state.extension(), sink)
 }
 
 /// Decodes a checkpoint. If this build cannot read the checkpoint, logs the
@@ -138,11 +139,17 @@ pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result
 pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
     let mut decode = || -> Result<LearnerState, CodecError> {
-        let state: LearnerState = codec::decode_from(&mut checkpoint, length)?;
-        match checkpoint.remaining() {
-            0 => Ok(state),
-            length => Ok(state.with_tail(codec::decode_from(&mut checkpoint, length)?)),
+        let mut state: LearnerState = codec::decode_from(&mut checkpoint, length)?;
+        // Checkpoints of earlier versions end before one of these parts.
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state = state.with_tail(codec::decode_from(&mut checkpoint, length)?);
         }
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state.set_extension(codec::decode_from(&mut checkpoint, length)?);
+        }
+        Ok(state)
     };
     let state = decode();
     state

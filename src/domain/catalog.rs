@@ -79,6 +79,12 @@ impl Catalog {
         }
     }
 
+    /// Whether the catalog has attributes of an item.
+    #[must_use]
+    pub fn is_described(&self, item: ItemIx) -> bool {
+        matches!(self.slots.get(item as usize), Some(CatalogSlot::Described(_)))
+    }
+
     /// The attributes of an item if it can be recommended at time `now`, else `None`.
     #[must_use]
     pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {

@@ -33,7 +33,7 @@ pub use ids::{ItemIx, KindId, Offset, Timestamp};
 pub use item::{Item, ItemChange, ItemOperation, ItemPatch};
 pub use merge::UserMerge;
 pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
-pub use paged_vec::PagedVec;
+pub use paged_vec::{ItemFlags, PagedVec};
 pub use placeholder_ids::PlaceholderIds;
 pub use step::Step;
 pub use type_error::describe_type_error;

@@ -21,6 +21,9 @@ pub struct PagedVec<T, const VALUES_PER_PAGE: usize> {
     len: usize,
 }
 
+/// One flag per item.
+pub type ItemFlags = PagedVec<bool, 1024>;
+
 impl<T, const VALUES_PER_PAGE: usize> Default for PagedVec<T, VALUES_PER_PAGE> {
     fn default() -> Self {
         Self { pages: Vec::new(), len: 0 }

@@ -60,7 +60,8 @@ pub fn trending_items(
     now: Timestamp,
 ) -> Vec<Candidate> {
     let filter = category.map(ItemFilter::for_category);
-    let rules = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
+    let (filter, unproven) = (filter.as_ref(), Some(&snapshot.unproven));
+    let rules = EligibilityRules { filter, unproven, ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
     visit_popular_items(snapshot, &rules, &mut FxHashSet::default(), &mut |item, popularity| {
         list.push(Candidate { item, score: popularity, source: SourceName::Trending });
@@ -114,7 +115,8 @@ pub fn similar_items(
     ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
 
     let exclude = [item];
-    let rules = EligibilityRules { exclude: &exclude, ..EligibilityRules::new(catalog, now) };
+    let unproven = Some(&snapshot.unproven);
+    let rules = EligibilityRules { exclude: &exclude, unproven, ..EligibilityRules::new(catalog, now) };
     let mut selection = ResultSelection::new(rules, limit, limit);
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
     if selection.needs_more() {

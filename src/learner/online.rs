@@ -22,6 +22,7 @@ use super::snapshot::ModelSnapshot;
 use super::state::{LearnerConfig, LearnerState, LearningReport};
 use super::state_history::StateHistory;
 use super::training::{OnlineTraining, TrainingOutcome};
+use event::TestedEvent;
 use monitoring::MonitoredCounters;
 
 /// Whether an offset belongs to the sample of one in `every` offsets. If `every` is 0, no offset
@@ -200,6 +201,7 @@ impl Learner {
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
             affinities: state.affinities.clone(),
+            unproven: state.influence.unproven().clone(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }
     }
@@ -267,13 +269,15 @@ impl Learner {
         Some((step, step.target_item(kinds)))
     }
 
-    /// Adds the test of event number `number` to the metrics. `rank` is the rank of the event's
-    /// target item.
-    fn record_test(&mut self, number: u64, rank: Option<usize>) {
+    /// Adds the test of event `number` to the metrics. The live metrics and the watchdog ignore events
+    /// that were held back, because the model is not meant to predict them.
+    fn record_test(&mut self, number: u64, TestedEvent { rank, is_held_back }: TestedEvent) {
         let state = &mut self.state;
         state.total.record_rank(rank);
-        state.live.record_rank(rank);
-        state.health.record_test(rank);
+        if !is_held_back {
+            state.live.record_rank(rank);
+            state.health.record_test(rank);
+        }
         state.curve.record_step(number, rank);
         if number >= state.settings.evaluate_from {
             state.evaluated.record_rank(rank);

@@ -259,6 +259,7 @@ pub fn recommend_for_sequence(
         seen: &seen,
         filter,
         max_per_category: request.max_per_category,
+        unproven: Some(&snapshot.unproven),
         ..EligibilityRules::new(catalog, request.now)
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);

@@ -2,7 +2,7 @@
 //! wait for the learner.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts};
-use crate::domain::{Catalog, ItemIx, Offset, SourceName};
+use crate::domain::{Catalog, ItemFlags, ItemIx, Offset, SourceName};
 use crate::nn::Weights;
 use crate::ranking::Ranker;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct ModelSnapshot {
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
     pub(super) affinities: SourceAffinities,
+    /// Items that only new users have chosen; not recommended unless the catalog has them.
+    pub(super) unproven: ItemFlags,
     pub(super) cluster_settings: Arc<ClusterSettings>,
 }
 

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use super::error::LearnerError;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::clustering::ClusteringSchedule;
+use crate::learner::influence::{HeldBack, InfluenceLimits, UserHistory};
 use crate::learner::model_health::ModelHealth;
 use crate::learner::pretrained::PretrainedNetwork;
 use crate::learner::sequence_state::SequenceParams;
@@ -86,6 +87,8 @@ pub struct LearningReport {
     pub learning_rate: Option<f32>,
     /// Whether learning is paused.
     pub is_paused: bool,
+    /// Events held back from learning, by reason, in the order of [`HeldBack::ALL`].
+    pub held_back: [u64; HeldBack::ALL.len()],
 }
 
 /// The complete learned state, as stored in checkpoints.
@@ -116,6 +119,18 @@ pub struct LearnerState {
     /// The latest operations on the model, with their journal offsets.
     pub(super) operations: VecDeque<(Offset, ModelChange)>,
     pub(super) health: ModelHealth,
+    /// Limits on what single users can teach. Checkpoints store it apart.
+    #[serde(skip)]
+    pub(super) influence: InfluenceLimits,
+}
+
+/// The part of the state that checkpoints store after the [`LearnerState`]. Checkpoints of earlier
+/// versions end before it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct LearnerStateExtension {
+    influence: InfluenceLimits,
+    /// Histories of the users, in the order in which the [`LearnerState`] stores the users.
+    histories: Vec<UserHistory>,
 }
 
 /// The part of the learned state that [`LearnerState`] has no room for: its encoding is fixed.
@@ -138,6 +153,18 @@ impl LearnerState {
     pub fn with_tail(mut self, tail: LearnerStateTail) -> Self {
         self.users.restore_earlier_sessions(tail.earlier_sessions);
         self
+    }
+
+    /// The part that checkpoints store after this state.
+    #[must_use]
+    pub fn extension(&self) -> LearnerStateExtension {
+        LearnerStateExtension { influence: self.influence.clone(), histories: self.users.histories() }
+    }
+
+    /// Restores the part that checkpoints store after this state.
+    pub fn set_extension(&mut self, extension: LearnerStateExtension) {
+        self.influence = extension.influence;
+        self.users.set_histories(&extension.histories);
     }
 
     /// Whether the state was learned with these settings. Only then can a learner continue from the
@@ -192,6 +219,7 @@ impl LearnerState {
             is_paused: false,
             operations: VecDeque::new(),
             health: ModelHealth::default(),
+            influence: InfluenceLimits::default(),
             settings,
         })
     }
@@ -216,6 +244,7 @@ impl LearnerState {
             training: state.training.as_ref().map(|training| *training.totals()).unwrap_or_default(),
             learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
             is_paused: state.is_paused,
+            held_back: state.influence.held_back(),
         }
     }
 }

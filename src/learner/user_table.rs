@@ -1,13 +1,15 @@
 //! The user table of the learner. A user without an event for a number of journal entries is
 //! dropped.
 
-use crate::domain::{EarlierSession, ExpiryCutoffs, Offset};
+use crate::domain::{EarlierSession, ExpiryCutoffs, Offset, Step};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::attribution::RecentImpressions;
+use super::influence::UserHistory;
 use super::sequence_state::{SequenceParams, SequenceState};
 use crate::candidates::SessionIx;
 
@@ -22,10 +24,30 @@ pub struct UserState<M> {
     pub affinity: M,
     /// Recent impressions.
     pub impressions: RecentImpressions,
+    /// What the limits on influence remember of the user. Checkpoints store it apart.
+    #[serde(skip)]
+    pub history: UserHistory,
     last_seen: Offset,
 }
 
 impl<M> UserState<M> {
+    /// The first `end` remembered steps without those that were held back from learning.
+    pub(super) fn taught_steps(&self, end: usize) -> Cow<'_, [Step]> {
+        let all = &self.state.sequence.steps;
+        let steps = all.get(..end).unwrap_or_default();
+        if self.history.held_back == 0 {
+            return Cow::Borrowed(steps);
+        }
+        let taught = steps
+            .iter()
+            .rev()
+            .zip(all.len() - steps.len()..)
+            .filter(|(_, from_end)| !self.history.is_held_back(*from_end));
+        let mut taught: Vec<_> = taught.map(|(step, _)| *step).collect();
+        taught.reverse();
+        Cow::Owned(taught)
+    }
+
     /// Merges another user into this user. The merged user continues the session of whichever user
     /// has the latest step.
     pub(super) fn merge(&mut self, other: Self, params: &SequenceParams) {
@@ -33,6 +55,7 @@ impl<M> UserState<M> {
         let other_is_newer = last(&other) > last(self);
         self.state.merge(&other.state.sequence, params);
         self.impressions.merge(other.impressions);
+        self.history.merge(other.history);
         if other_is_newer {
             (self.session_ix, self.affinity) = (other.session_ix, other.affinity);
         }
@@ -151,6 +174,20 @@ impl<M: Default> UserTable<M> {
         let dropped = self.seen.iter().take(self.dropped_hidden_states).filter(|(_, seen)| **seen != *id).count();
         self.seen.retain(|(_, seen)| **seen != *id);
         self.dropped_hidden_states = dropped;
+    }
+
+    /// The histories of all users, in the order in which the table is stored.
+    pub(super) fn histories(&self) -> Vec<UserHistory> {
+        let mut users: Vec<_> = self.users.values().collect();
+        users.sort_unstable_by_key(|user| user.last_seen);
+        users.into_iter().map(|user| user.history).collect()
+    }
+
+    /// Sets the histories of all users, in the order in which the table is stored.
+    pub(super) fn set_histories(&mut self, histories: &[UserHistory]) {
+        let mut users: Vec<_> = self.users.values_mut().collect();
+        users.sort_unstable_by_key(|user| user.last_seen);
+        users.into_iter().zip(histories).for_each(|(user, history)| user.history = *history);
     }
 
     /// Removes expired steps and impressions from all users.

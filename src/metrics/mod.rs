@@ -53,6 +53,18 @@ handle::declare_label! {
 }
 
 handle::declare_label! {
+    /// Why an event was held back from learning.
+    HeldBackReason "reason" {
+        /// One user has chosen the item too often.
+        OneUser "one_user",
+        /// The item is chosen by new users only.
+        NewUsersOfItem "new_users_of_item",
+        /// The site has far more events of new users than before.
+        NewUsersOfSite "new_users_of_site",
+    }
+}
+
+handle::declare_label! {
     /// Outcome of a recommendation request.
     RecommendationOutcome "outcome" {
         /// Answered from the user's session.
@@ -211,6 +223,11 @@ handle::declare_label! {
     }
 }
 
+impl HeldBackReason {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::OneUser, Self::NewUsersOfItem, Self::NewUsersOfSite];
+}
+
 impl ListPosition {
     /// All positions, in order.
     pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Rest];
@@ -356,6 +373,9 @@ declare_metrics! {
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
+    /// Events that did not count for what other users see, because too few users, or only new users,
+    /// chose the item, by reason.
+    "sequor_held_back_events_total" Unit::Count held_back_events: LabeledMetric<HeldBackReason, Counter>,
     /// 1 while learning has stopped because of an error.
     "sequor_learning_failed" Unit::None learning_failed: Gauge,
     /// Journal offset of the learner.

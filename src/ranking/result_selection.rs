@@ -1,7 +1,7 @@
 //! Eligibility rules, and the selection of the result list from ranked candidates.
 
 use super::ItemFilter;
-use crate::domain::{Candidate, Catalog, Item, ItemIx, RemovalCounts, Timestamp};
+use crate::domain::{Candidate, Catalog, Item, ItemFlags, ItemIx, RemovalCounts, Timestamp};
 use rustc_hash::FxHashMap;
 
 /// Rules that an item must satisfy to be recommended.
@@ -9,6 +9,8 @@ use rustc_hash::FxHashMap;
 pub struct EligibilityRules<'a> {
     /// The catalog. The rules reject items that are not recommendable at time `now`.
     pub catalog: &'a Catalog,
+    /// Items without an entry in the catalog that are not recommended.
+    pub unproven: Option<&'a ItemFlags>,
     /// Time of the request.
     pub now: Timestamp,
     /// Items that the request excludes, in ascending order.
@@ -35,7 +37,7 @@ impl<'a> EligibilityRules<'a> {
     /// Creates rules that accept every item that is recommendable at time `now`.
     #[must_use]
     pub fn new(catalog: &'a Catalog, now: Timestamp) -> Self {
-        Self { catalog, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
+        Self { catalog, unproven: None, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
     }
 
     fn check_rules(&self, item: ItemIx) -> Result<&'a Item, RemovalReason> {
@@ -44,6 +46,10 @@ impl<'a> EligibilityRules<'a> {
         }
         if self.seen.contains(&item) {
             return Err(RemovalReason::Seen);
+        }
+        let is_unproven = || self.unproven.and_then(|flags| flags.get(item as usize)) == Some(&true);
+        if is_unproven() && !self.catalog.is_described(item) {
+            return Err(RemovalReason::Unavailable);
         }
         let entry = self.catalog.get_recommendable(item, self.now).ok_or(RemovalReason::Unavailable)?;
         if self.filter.is_none_or(|filter| filter.matches(entry)) { Ok(entry) } else { Err(RemovalReason::Filtered) }
@@ -233,7 +239,7 @@ mod tests {
             let catalog = catalog_of_30_items();
             let exclude: Vec<_> = exclude.into_iter().collect();
             let filter = price.map(|price| ItemFilter::parse(&format!("price < {price}")).unwrap());
-            let rules = EligibilityRules { catalog: &catalog, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
+            let rules = EligibilityRules { catalog: &catalog, unproven: None, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
             let mut selection = ResultSelection::new(rules, limit, 25);
             order.iter().for_each(|item| selection.add_ranked(candidate_of_item(*item)));
             let removed = selection.removal_counts();

@@ -41,6 +41,7 @@ mod openapi;
 mod ops_assets;
 mod overload;
 mod own_items;
+mod poisoning;
 mod power_loss;
 mod prometheus;
 mod pseudonyms;

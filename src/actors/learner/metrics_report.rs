@@ -3,7 +3,7 @@
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
 use crate::learner::POSITION_BUCKETS;
-use crate::metrics::ListPosition;
+use crate::metrics::{HeldBackReason, ListPosition};
 
 /// Counts by source and list position.
 type CountsBySourceAndPosition = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
@@ -21,6 +21,9 @@ impl LearnerActor {
             let batches = (new.batches - old.batches) as f64;
             metrics.training_loss.set((new.loss - old.loss) / batches);
             metrics.training_gradient_norm.set((new.gradient_norm - old.gradient_norm) / batches);
+        }
+        for (reason, (new, old)) in HeldBackReason::ALL.into_iter().zip(report.held_back.iter().zip(&last.held_back)) {
+            metrics.held_back_events.with_label(reason).increment(new.saturating_sub(*old));
         }
         metrics.evaluated_steps.increment(report.total.steps - last.total.steps);
         metrics.evaluated_hits.increment(report.total.hits() - last.total.hits());

@@ -9,6 +9,7 @@ use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContex
 use crate::domain::{Event, ItemIx, Offset, Placement, SourceName, Step};
 use crate::evaluation::{RankingMetrics, SquaredError};
 use crate::learner::attribution::ClickThrough;
+use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
 use crate::learner::online::monitoring::MonitoredCounters;
 use crate::learner::scorer::{Scorer, ScoringWorkspace};
 use crate::learner::session_owners::SessionOwnerIndex;
@@ -53,8 +54,17 @@ struct EventPass<'l> {
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
     interest: &'l mut SquaredError,
     clickthrough: &'l mut ClickThrough,
+    influence: &'l mut InfluenceLimits,
     monitoring: &'l mut MonitoredCounters,
     workspace: &'l mut ScoringWorkspace,
+}
+
+/// The result of one test.
+pub(super) struct TestedEvent {
+    /// The rank of the target item; `None` if it is not a candidate.
+    pub(super) rank: Option<usize>,
+    /// Whether the event was held back from learning.
+    pub(super) is_held_back: bool,
 }
 
 impl Learner {
@@ -64,8 +74,8 @@ impl Learner {
         let number = self.state.event_count;
         let measured = self.prepare_event_pass(offset, event, step, target).run();
         self.state.event_count += 1;
-        if let Some(rank) = measured {
-            self.record_test(number, rank);
+        if let Some(test) = measured {
+            self.record_test(number, test);
         }
     }
 
@@ -106,6 +116,7 @@ impl Learner {
             by_source: &mut state.by_source,
             interest: &mut state.interest_error,
             clickthrough: &mut state.clickthrough,
+            influence: &mut state.influence,
             monitoring: &mut self.monitoring,
             workspace: &mut self.workspace,
         }
@@ -113,9 +124,8 @@ impl Learner {
 }
 
 impl EventPass<'_> {
-    /// Runs all steps. Returns `None` if the event is no test, `Some(Some(rank))` with the rank of
-    /// the target item, or `Some(None)` if the target item is not a candidate.
-    fn run(mut self) -> Option<Option<usize>> {
+    /// Runs all steps. Returns the result if the event counts as a test.
+    fn run(mut self) -> Option<TestedEvent> {
         self.attribute_click();
         let sequence = &self.user.state.sequence;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
@@ -124,6 +134,8 @@ impl EventPass<'_> {
         // session.
         let has_history = !sequence.steps.is_empty() && placement.is_current;
         let is_predictable = self.target.is_some() || self.step.is_dismissal();
+        let is_held_back = self.is_held_back(is_predictable);
+        self.trains_ranker &= !is_held_back;
         let is_scored = has_history && is_predictable && (self.is_tested || self.trains_ranker);
         let mut rank = None;
         if let Some(item) = self.step.item.filter(|_| is_scored) {
@@ -131,8 +143,18 @@ impl EventPass<'_> {
             rank = self.measure_prediction(item);
             self.train_ranker(item);
         }
-        self.update_state(&placement);
-        (has_history && self.is_tested && self.target.is_some()).then_some(rank)
+        self.update_state(&placement, is_held_back);
+        (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent { rank, is_held_back })
+    }
+
+    /// Whether the event exceeds what its user may teach.
+    fn is_held_back(&mut self, is_predictable: bool) -> bool {
+        if self.user.state.sequence.steps.is_empty() {
+            self.user.history.since = self.influence.counted();
+        }
+        let user = JudgedUser { hash: hash_user(&self.event.user_id), since: self.user.history.since };
+        let judged = self.step.item.filter(|_| is_predictable && !self.is_frozen);
+        judged.is_some_and(|item| self.influence.judge(user, item).is_err())
     }
 
     /// If the target item was recently displayed to the user, counts a click for that display.
@@ -225,14 +247,17 @@ impl EventPass<'_> {
 
     /// Updates the candidate sources, the user's sequence and hidden state, and the sessions for
     /// the next training.
-    fn update_state(&mut self, placement: &Placement) {
+    fn update_state(&mut self, placement: &Placement, is_held_back: bool) {
         let EventSession { number, session_start, is_new } = self.enter_session(placement);
         let user = &mut *self.user;
         self.session_owners.record_step(number, &self.step);
-        if !self.is_frozen {
+        if !self.is_frozen && !is_held_back {
             let steps = placement.preceding(&user.state.sequence);
             let context = QueryContext { steps, session: number, session_start, now: self.offset };
             self.sources.learn(&context, &self.step);
+        }
+        if placement.is_kept {
+            user.history.add_step(is_held_back, placement.is_appended);
         }
         let (params, network) = (&self.settings.sequence, &mut self.workspace.network);
         let session_id = self.event.session_id.as_deref();
@@ -244,9 +269,9 @@ impl EventPass<'_> {
             if is_new {
                 training.begin_session(u64::from(number));
             }
-            if !self.is_frozen && self.is_in_training_share && placement.is_kept {
-                let steps = user.state.sequence.steps.get(..placement.session_end).unwrap_or_default();
-                training.add_touched_session(u64::from(number), steps, self.target, self.settings.learning.window);
+            if !self.is_frozen && self.is_in_training_share && placement.is_kept && !is_held_back {
+                let steps = user.taught_steps(placement.session_end);
+                training.add_touched_session(u64::from(number), &steps, self.target, self.settings.learning.window);
             }
         }
     }

@@ -140,7 +140,8 @@ impl LearnerFixture {
     fn decode_and_continue(mut self) -> Self {
         let written = self.state_bytes();
         let state: LearnerState = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
-        let state = state.with_tail(self.learner.state.tail().unwrap_or_default());
+        let mut state = state.with_tail(self.learner.state.tail().unwrap_or_default());
+        state.set_extension(self.learner.state.extension());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }

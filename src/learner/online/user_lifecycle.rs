@@ -2,6 +2,7 @@
 
 use super::Learner;
 use crate::domain::{Expiry, Offset, UserMerge};
+use crate::learner::influence::hash_user;
 use crate::learner::state::LearnerState;
 use crate::ranking::SourceAffinity;
 
@@ -22,8 +23,10 @@ impl Learner {
     /// weights do not change; the influence of the user's events on them decays as new events
     /// arrive.
     pub(super) fn erase_user(&mut self, user: &str) {
-        let LearnerState { users, affinities, session_owners: owners, sources, training, .. } = &mut self.state;
+        let LearnerState { users, affinities, session_owners: owners, sources, training, influence, .. } =
+            &mut self.state;
         users.erase(user);
+        influence.forget_user(hash_user(user));
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
             affinities.set_affinity(session_start, SourceAffinity::default());

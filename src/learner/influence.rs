@@ -1,0 +1,382 @@
+//! Limits on what single users, and users without a history, can teach.
+//!
+//! Every target event and every dismissal is judged before anything learns from it. An event that is
+//! held back still enters its user's own sequence, but changes nothing that other users see: no
+//! count, no transition, no ranking or network weight. Three rules apply:
+//!
+//! 1. Of the last [`RECENT`] events that counted for an item, one user may have few, and more of an item
+//!    that many others choose.
+//! 2. Events of new users count for an item in proportion to those of established users, at the ratio
+//!    of the whole site. An item that only new users choose gets [`NEW_USERS_ALLOWANCE`] at most, and
+//!    is recommended to nobody unless the catalog describes it.
+//! 3. The share of events of new users on the whole site can double, but not explode.
+//!
+//! The rules need a site with regular users. If most events come from users whom the site sees only
+//! once, established users are no measure for the others. Then the rules are off.
+//!
+//! All ages are measured in events that counted. So events that are held back age no user, and the
+//! state is a function of the journal.
+
+use crate::domain::{ItemFlags, ItemIx, PagedVec};
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
+
+/// Number of events per item whose users are remembered.
+const RECENT: usize = 32;
+/// Counted events after which a remembered event no longer limits its user.
+const WINDOW: u32 = 2_000;
+/// Events of one user that count for an item which no other user has chosen.
+const ONE_USER_ALLOWANCE: usize = 2;
+/// Events of others that allow one more event of the same user.
+const OTHERS_PER_EVENT: usize = 4;
+/// A user is new until this part of all counted events has followed the user's first event, at least
+/// and at most these numbers of events.
+const NEW_FOR_PART: u64 = 8;
+const NEW_FOR_LEAST: u64 = 1_000;
+const NEW_FOR_MOST: u64 = 100_000;
+/// Half-life of the counts by item, of the site's long-term counts and of its short-term counts, in
+/// counted events.
+const ITEM_HALF_LIFE: f32 = 5_000.0;
+const LONG_HALF_LIFE: f32 = 20_000.0;
+const SHORT_HALF_LIFE: f32 = 300.0;
+/// Events of new users that count for an item which no established user has chosen.
+const NEW_USERS_ALLOWANCE: f32 = 4.0;
+/// The allowance shrinks on sites with few new users: it is full if there is one for this number of
+/// established users.
+const FULL_ALLOWANCE_FACTOR: f32 = 5.0;
+/// Multiple of the site's ratio of new to established users that an item may reach.
+const NEW_USERS_FACTOR: f32 = 4.0;
+/// Share of established users in the site's long-term counts below which the rules are off.
+const LEAST_ESTABLISHED: f32 = 0.25;
+/// Share of new users in the site's short-term counts that is always allowed, beyond twice the
+/// long-term share.
+const NEW_USERS_SLACK: f32 = 0.1;
+
+/// Why an event is held back from learning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBack {
+    /// One user has most of the item's recent events.
+    OneUser,
+    /// The item's recent events come from new users only.
+    NewUsersOfItem,
+    /// The site's recent events come from far more new users than before.
+    NewUsersOfSite,
+}
+
+impl HeldBack {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::OneUser, Self::NewUsersOfItem, Self::NewUsersOfSite];
+}
+
+/// What the limits remember of one user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserHistory {
+    /// Number of events that had counted before the user's first one.
+    pub since: u64,
+    /// Which of the user's latest steps were held back, the latest in the lowest bit.
+    pub held_back: u64,
+}
+
+impl UserHistory {
+    /// Adds a step. A step that arrived late moves others, so all count as held back if any does.
+    pub(super) fn add_step(&mut self, is_held_back: bool, is_appended: bool) {
+        if is_appended {
+            self.held_back = self.held_back << 1 | u64::from(is_held_back);
+        } else if is_held_back || self.held_back != 0 {
+            self.held_back = u64::MAX;
+        }
+    }
+
+    /// Whether the step `from_end` steps before the last one was held back.
+    #[must_use]
+    pub(super) fn is_held_back(&self, from_end: usize) -> bool {
+        u32::try_from(from_end).is_ok_and(|shift| self.held_back.checked_shr(shift).unwrap_or(0) & 1 == 1)
+    }
+
+    /// Combines the histories of two users who were merged. Their steps are interleaved, so all count as
+    /// held back if any does.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.since = self.since.min(other.since);
+        self.held_back = if self.held_back | other.held_back == 0 { 0 } else { u64::MAX };
+    }
+}
+
+/// Decayed numbers of events by established and by new users.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct DecayedCounts {
+    established: f32,
+    new: f32,
+    /// Number of counted events at the last update.
+    at: u64,
+}
+
+impl DecayedCounts {
+    fn at(&self, now: u64, half_life: f32) -> Self {
+        let decay = (-(now.saturating_sub(self.at) as f32) / half_life).exp2();
+        Self { established: self.established * decay, new: self.new * decay, at: now }
+    }
+
+    fn add(&mut self, now: u64, half_life: f32, is_new: bool) {
+        *self = self.at(now, half_life);
+        *(if is_new { &mut self.new } else { &mut self.established }) += 1.0;
+    }
+
+    fn new_share(&self) -> f32 {
+        self.new / (self.new + self.established).max(f32::MIN_POSITIVE)
+    }
+}
+
+/// What the limits remember of one item.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct ItemInfluence {
+    counts: DecayedCounts,
+    /// The last events that counted, in a ring.
+    recent: Vec<Contribution>,
+    /// Position of the oldest of them, once the ring is full.
+    oldest: u8,
+}
+
+/// An event that counted for an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Contribution {
+    /// Hash of the user.
+    user: u32,
+    /// Number of counted events before it, modulo 2^32.
+    at: u32,
+}
+
+impl ItemInfluence {
+    fn add(&mut self, contribution: Contribution) {
+        if self.recent.len() < RECENT {
+            self.recent.push(contribution);
+        } else if let Some(oldest) = self.recent.get_mut(usize::from(self.oldest)) {
+            *oldest = contribution;
+            self.oldest = (self.oldest + 1) % RECENT as u8;
+        }
+    }
+
+    /// The number of remembered events of one user within the window before `now`.
+    fn by_user(&self, user: u32, now: u64) -> usize {
+        let recent = self.recent.iter().filter(|event| (now as u32).wrapping_sub(event.at) <= WINDOW);
+        recent.filter(|event| event.user == user).count()
+    }
+
+    /// Whether the remembered events are of more than one user.
+    fn has_several_users(&self) -> bool {
+        self.recent.first().is_some_and(|first| self.others(first.user) > 0)
+    }
+
+    /// The number of remembered events of all other users.
+    fn others(&self, user: u32) -> usize {
+        self.recent.iter().filter(|event| event.user != user).count()
+    }
+}
+
+/// The user of an event, as the limits see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JudgedUser {
+    /// Hash of the user id.
+    pub(super) hash: u32,
+    /// Number of events that had counted before the user's first one.
+    pub(super) since: u64,
+}
+
+/// Hashes a user id, equally on every machine.
+#[must_use]
+pub(super) fn hash_user(user: &str) -> u32 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(user.as_bytes());
+    hasher.finish() as u32
+}
+
+/// The limits' state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct InfluenceLimits {
+    /// Number of events that counted.
+    counted: u64,
+    long_term: DecayedCounts,
+    short_term: DecayedCounts,
+    items: PagedVec<ItemInfluence, 64>,
+    /// Items that only new users have chosen.
+    unproven: ItemFlags,
+    /// Number of events held back, by reason, in the order of [`HeldBack::ALL`].
+    held_back: [u64; HeldBack::ALL.len()],
+}
+
+impl InfluenceLimits {
+    /// Number of events that counted so far.
+    #[must_use]
+    pub(super) fn counted(&self) -> u64 {
+        self.counted
+    }
+
+    /// Items that only new users have chosen.
+    #[must_use]
+    pub(super) fn unproven(&self) -> &ItemFlags {
+        &self.unproven
+    }
+
+    /// Number of events held back so far, by reason, in the order of [`HeldBack::ALL`].
+    #[must_use]
+    pub(super) fn held_back(&self) -> [u64; HeldBack::ALL.len()] {
+        self.held_back
+    }
+
+    /// Decides whether an event counts, and counts it if so.
+    pub(super) fn judge(&mut self, user: JudgedUser, item: ItemIx) -> Result<(), HeldBack> {
+        let outcome = self.check(user, item);
+        match outcome {
+            Ok(()) => self.count(user, item),
+            Err(reason) => self.held_back[reason as usize] += 1,
+        }
+        self.update_unproven(item);
+        outcome
+    }
+
+    fn is_new(&self, user: JudgedUser) -> bool {
+        self.counted - user.since.min(self.counted) < (self.counted / NEW_FOR_PART).clamp(NEW_FOR_LEAST, NEW_FOR_MOST)
+    }
+
+    fn check(&self, user: JudgedUser, item: ItemIx) -> Result<(), HeldBack> {
+        if !self.has_regulars() {
+            return Ok(());
+        }
+        let empty = ItemInfluence::default();
+        let influence = self.items.get(item as usize).unwrap_or(&empty);
+        let allowed = ONE_USER_ALLOWANCE + influence.others(user.hash) / OTHERS_PER_EVENT;
+        if influence.by_user(user.hash, self.counted) >= allowed {
+            return Err(HeldBack::OneUser);
+        }
+        if !self.is_new(user) {
+            return Ok(());
+        }
+        let long_term = self.long_term;
+        let of_item = influence.counts.at(self.counted, ITEM_HALF_LIFE);
+        let ratio = long_term.new / long_term.established;
+        let allowance = NEW_USERS_ALLOWANCE * (FULL_ALLOWANCE_FACTOR * ratio).min(1.0);
+        if of_item.new + 1.0 > allowance + NEW_USERS_FACTOR * ratio * of_item.established {
+            return Err(HeldBack::NewUsersOfItem);
+        }
+        if self.short_term.new_share() > 2.0 * long_term.new_share() + NEW_USERS_SLACK {
+            return Err(HeldBack::NewUsersOfSite);
+        }
+        Ok(())
+    }
+
+    /// Removes a user from the remembered events.
+    pub(super) fn forget_user(&mut self, user: u32) {
+        for index in 0..self.items.len() {
+            if self.items.get(index).is_some_and(|item| item.recent.iter().any(|event| event.user == user))
+                && let Some(item) = self.items.get_mut(index)
+            {
+                item.recent.iter_mut().filter(|event| event.user == user).for_each(|event| event.user = 0);
+            }
+        }
+    }
+
+    /// Whether enough of the site's events come from established users.
+    fn has_regulars(&self) -> bool {
+        1.0 - self.long_term.new_share() >= LEAST_ESTABLISHED
+    }
+
+    fn update_unproven(&mut self, item: ItemIx) {
+        let index = item as usize;
+        let is_proven = |known: &ItemInfluence| known.counts.established > 0.0 && known.has_several_users();
+        let is_unproven = self.has_regulars() && !self.items.get(index).is_some_and(is_proven);
+        if self.unproven.get(index).copied().unwrap_or(false) != is_unproven {
+            self.unproven.grow(index + 1, || false);
+            if let Some(flag) = self.unproven.get_mut(index) {
+                *flag = is_unproven;
+            }
+        }
+    }
+
+    fn count(&mut self, user: JudgedUser, item: ItemIx) {
+        let (now, is_new) = (self.counted, self.is_new(user));
+        self.long_term.add(now, LONG_HALF_LIFE, is_new);
+        self.short_term.add(now, SHORT_HALF_LIFE, is_new);
+        self.items.grow(item as usize + 1, ItemInfluence::default);
+        if let Some(influence) = self.items.get_mut(item as usize) {
+            influence.counts.add(now, ITEM_HALF_LIFE, is_new);
+            influence.add(Contribution { user: user.hash, at: now as u32 });
+        }
+        self.counted += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Limits of a site whose 50 regular users have chosen 5,000 times among 100 items.
+    fn with_regulars() -> InfluenceLimits {
+        let mut limits = InfluenceLimits::default();
+        for number in 0..5_000_u32 {
+            let mixed = number.wrapping_mul(2_654_435_761);
+            let _ = limits.judge(JudgedUser { hash: (mixed >> 8) % 50, since: 0 }, (mixed >> 16) % 100);
+        }
+        assert!(limits.held_back().iter().sum::<u64>() < 50, "{:?}", limits.held_back);
+        limits.held_back = [0; 3];
+        limits
+    }
+
+    fn counted(limits: &mut InfluenceLimits, events: u32, event: impl Fn(u32) -> (u32, ItemIx)) -> usize {
+        let since = limits.counted();
+        (0..events)
+            .filter(|number| {
+                let (hash, item) = event(*number);
+                limits.judge(JudgedUser { hash: 1_000 + hash, since }, item).is_ok()
+            })
+            .count()
+    }
+
+    #[test]
+    fn new_users_alone_do_not_make_an_item_known() {
+        let mut limits = with_regulars();
+        let count = counted(&mut limits, 10_000, |number| (number, 500));
+        assert!(count <= NEW_USERS_ALLOWANCE as usize, "{count} of 10,000 events of as many new users count");
+        assert_eq!(limits.held_back().iter().sum::<u64>(), 10_000 - count as u64);
+        assert_eq!(limits.unproven().get(500), Some(&true));
+        for regular in 0..3 {
+            assert_eq!(limits.judge(JudgedUser { hash: regular, since: 0 }, 500), Ok(()));
+        }
+        assert_eq!(limits.unproven().get(500), Some(&false), "regular users have chosen it");
+    }
+
+    #[test]
+    fn one_regular_user_counts_only_a_few_times() {
+        let mut limits = with_regulars();
+        let regular = JudgedUser { hash: 7, since: 0 };
+        assert_eq!((0..1_000).filter(|_| limits.judge(regular, 500).is_ok()).count(), ONE_USER_ALLOWANCE);
+        // At most 2 + 32 / 4, if the ring was full of events of others.
+        assert!((0..1_000).filter(|_| limits.judge(regular, 21).is_ok()).count() <= 10);
+    }
+
+    #[test]
+    fn new_users_do_not_take_over_known_items() {
+        let mut limits = with_regulars();
+        let count = counted(&mut limits, 10_000, |number| (number, number % 100));
+        // The allowance of each of the 100 items, and the site's ratio of new users.
+        assert!(count < 600, "{count} of 10,000 events of new users count");
+    }
+
+    #[test]
+    fn limits_are_off_while_all_users_are_new() {
+        let mut limits = InfluenceLimits::default();
+        let mut visit = |number: u64| {
+            let user = JudgedUser { hash: number as u32, since: limits.counted() };
+            (0..5).all(|_| limits.judge(user, (number % 20) as ItemIx).is_ok())
+        };
+        assert!((0..4_000).all(|number| visit(number)));
+        assert_eq!(limits.unproven().iter().filter(|flag| **flag).count(), 0);
+    }
+
+    #[test]
+    fn a_forgotten_user_is_no_longer_remembered() {
+        let mut limits = with_regulars();
+        limits.forget_user(7);
+        let mut remembered = limits.items.iter().flat_map(|item| &item.recent);
+        assert!(remembered.all(|event| event.user != 7));
+    }
+}
