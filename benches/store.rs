@@ -90,6 +90,7 @@ fn bench_session_records(criterion: &mut Criterion) {
         session_id: None,
         steps: (0..50).map(step).collect(),
         earlier_sessions: Vec::new(),
+        kept_steps: Vec::new(),
     };
     let record = SessionRecord { applied_through: 9, sequence, hidden_state: vec![1; 4 * 64 * 4] };
     let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();

@@ -125,6 +125,7 @@ fn join_steps(
         session_id: if replayed.steps.is_empty() { stored.session_id.clone() } else { replayed.session_id },
         steps: [head, &replayed.steps].concat(),
         earlier_sessions: replayed.earlier_sessions,
+        kept_steps: replayed.kept_steps,
     }
 }
 
@@ -155,6 +156,7 @@ mod tests {
             session_id: None,
             steps: vec![step_at(0, 0, true), step_at(1, 10, false), step_at(2, 20, false), step_at(0, 50, false)],
             earlier_sessions: Vec::new(),
+            kept_steps: Vec::new(),
         };
         let replayed = UserSequence {
             session_number: 1,

@@ -136,6 +136,11 @@ impl From<StoredKinds> for EventKinds {
     }
 }
 
+impl EventKinds {
+    /// The id of [`EventKind::Purchase`]: the built-in kinds come first.
+    pub const PURCHASE: KindId = 4;
+}
+
 impl Default for EventKinds {
     fn default() -> Self {
         let rules = BUILT_IN_KINDS

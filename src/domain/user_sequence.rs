@@ -1,5 +1,6 @@
 //! A user's behaviour sequence.
 
+mod kept_steps;
 mod merge;
 mod placement;
 #[cfg(test)]
@@ -32,6 +33,10 @@ pub struct UserSequence {
     /// for more fields.
     #[serde(skip)]
     pub earlier_sessions: Vec<EarlierSession>,
+    /// The latest dismissals and purchases that are older than `steps`, oldest first, at most
+    /// [`UserSequence::MAX_KEPT_STEPS`]. Encoded apart, like the earlier sessions.
+    #[serde(skip)]
+    pub kept_steps: Vec<Step>,
 }
 
 /// A session before the current one.
@@ -50,6 +55,8 @@ pub struct EarlierSession {
 impl UserSequence {
     /// Maximum number of steps.
     pub const MAX_STEPS: usize = 50;
+    /// Maximum number of dismissals and purchases that are kept beyond the steps.
+    pub const MAX_KEPT_STEPS: usize = 100;
     /// Maximum number of earlier sessions whose ids and offsets are remembered.
     pub const MAX_EARLIER_SESSIONS: usize = 8;
 
@@ -65,7 +72,7 @@ impl UserSequence {
     /// id is removed too.
     pub fn expire(&mut self, cutoffs: &ExpiryCutoffs) -> bool {
         self.renumber_earlier_sessions(|step| !cutoffs.is_expired(step.kind, step.at));
-        let removed = cutoffs.remove_expired(&mut self.steps);
+        let removed = cutoffs.remove_expired(&mut self.steps) | cutoffs.remove_expired(&mut self.kept_steps);
         if self.steps.is_empty() {
             self.session_id = None;
         }

@@ -54,19 +54,22 @@ impl Default for HiddenItems {
 }
 
 impl HiddenItems {
-    /// The items of `steps` that are hidden at time `now`.
+    /// The items of a user's steps that are hidden at time `now`.
     #[must_use]
-    pub fn items_hidden_at(&self, steps: &[Step], now: Timestamp) -> Vec<ItemIx> {
+    pub fn items_hidden_at(&self, sequence: &UserSequence, now: Timestamp) -> Vec<ItemIx> {
+        let steps = || sequence.steps_with_kept();
         let hides = |position: usize, step: &Step| {
             let age = now.saturating_sub(step.at);
-            let selected_again =
-                || steps.iter().skip(position + 1).any(|later| later.item == step.item && !later.is_dismissal());
+            let selected_again = || {
+                steps().enumerate().any(|(index, later)| {
+                    later.item == step.item && !later.is_dismissal() && (later.at, index) > (step.at, position)
+                })
+            };
             let is_dismissed = step.is_dismissal() && age <= self.dismissed_for_ms && !selected_again();
             let is_purchased = Some(step.kind) == self.purchase && !step.is_dismissal() && age < self.purchased_for_ms;
             is_dismissed || is_purchased
         };
-        steps
-            .iter()
+        steps()
             .enumerate()
             .filter(|(position, step)| hides(*position, step))
             .filter_map(|(_, step)| step.item)
@@ -249,7 +252,7 @@ pub fn recommend_for_sequence(
     let scorer = snapshot.scorer();
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let steps = &sequence.steps;
-    let mut seen = request.hidden.items_hidden_at(steps, request.now);
+    let mut seen = request.hidden.items_hidden_at(sequence, request.now);
     if request.exclude_seen {
         seen.extend(steps.iter().filter_map(|step| step.item));
     }

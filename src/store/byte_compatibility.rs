@@ -191,6 +191,7 @@ fn sample_session_record() -> SessionRecord {
         session_id: Some(owned_text("session7")),
         steps: vec![step(Some(8), 9, true, 10, 11.5), step(None, 2, false, 12, -1.0)],
         earlier_sessions: Vec::new(),
+        kept_steps: Vec::new(),
     };
     SessionRecord { applied_through: 13, sequence, hidden_state: vec![1, 2, 3] }
 }

@@ -22,8 +22,8 @@ const MIDPOINT_MARK: &str = "<";
 
 impl SessionRules {
     /// The version of the algorithm that places events in sequences. Version 0 appended late
-    /// events to the current session.
-    pub const VERSION: u32 = 1;
+    /// events to the current session; version 1 kept no dismissals and purchases beyond the steps.
+    pub const VERSION: u32 = 2;
 
     /// Creates the rules from an idle gap and the kinds of event.
     #[must_use]

@@ -20,8 +20,8 @@ pub struct SessionRecord {
     pub hidden_state: Vec<u8>,
 }
 
-/// The session records of a store: `user id → envelope(applied ‖ sequence ‖ rest)`. The rest is the
-/// earlier sessions after a tag, a hidden state, or empty.
+/// The session records of a store: `user id → envelope(applied ‖ sequence ‖ rest)`. The rest is a
+/// tag, the earlier sessions and the kept steps; or a hidden state; or empty.
 #[derive(Debug, Clone)]
 pub struct SessionTree {
     store: Store,
@@ -251,11 +251,12 @@ fn write_record(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(
         record.hidden_state.len() + record.sequence.steps.len() * size_of::<crate::domain::Step>(),
     );
     codec::encode_to(&(record.applied_through, &record.sequence), envelope.payload())?;
-    if record.sequence.earlier_sessions.is_empty() {
+    let UserSequence { earlier_sessions, kept_steps, .. } = &record.sequence;
+    if earlier_sessions.is_empty() && kept_steps.is_empty() {
         envelope.payload().extend_from_slice(&record.hidden_state);
     } else {
         envelope.payload().extend_from_slice(&EARLIER_SESSIONS_TAG);
-        codec::encode_to(&record.sequence.earlier_sessions, envelope.payload())?;
+        codec::encode_to(&(earlier_sessions, kept_steps), envelope.payload())?;
     }
     engine.insert(&engine.sessions, &key, envelope.seal(&key))
 }
@@ -275,8 +276,9 @@ pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, S
     Ok(match rest.strip_prefix(&EARLIER_SESSIONS_TAG) {
         None => SessionRecord { applied_through, sequence, hidden_state: rest.to_vec() },
         Some(rest) => {
-            let earlier_sessions = codec::decode(rest).map_err(damaged)?;
-            let sequence = UserSequence { earlier_sessions, ..sequence };
+            let (earlier_sessions, rest) = codec::decode_prefix(rest).map_err(damaged)?;
+            let kept_steps = if rest.is_empty() { Vec::new() } else { codec::decode(rest).map_err(damaged)? };
+            let sequence = UserSequence { earlier_sessions, kept_steps, ..sequence };
             SessionRecord { applied_through, sequence, hidden_state: Vec::new() }
         }
     })
@@ -305,6 +307,7 @@ mod tests {
             session_id: (seed > 4).then(|| seed.to_string()),
             steps: (0..steps).map(step).collect(),
             earlier_sessions: Vec::new(),
+            kept_steps: Vec::new(),
         };
         SessionRecord { applied_through: u64::from(seed), sequence: session, hidden_state: vec![seed as u8; hidden] }
     }
@@ -378,10 +381,12 @@ mod tests {
             is_late: after > 1,
         };
         record.sequence.earlier_sessions = vec![session(1), session(2)];
+        record.sequence.kept_steps = record.sequence.steps.clone();
         store.sessions().put([("ann", &record)], 5).unwrap();
         assert_eq!(store.sessions().get("ann").unwrap(), Some(record.clone()));
         // An earlier version wrote a hidden state after the sequence.
         record.sequence.earlier_sessions.clear();
+        record.sequence.kept_steps.clear();
         record.hidden_state = vec![7, 0, 0, 0, 0, 0, 0, 0, 255, 255];
         store.sessions().put([("ann", &record)], 5).unwrap();
         assert_eq!(store.sessions().get("ann").unwrap(), Some(record));

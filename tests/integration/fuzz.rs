@@ -397,6 +397,7 @@ fn fuzz_binary_codec(long: bool) {
         session_id: Some("s".to_owned()),
         steps: vec![step(Some(1)), step(None)],
         earlier_sessions: Vec::new(),
+        kept_steps: Vec::new(),
     };
     let mut corpus = vec![
         codec::encode(&one_entry_of_each_kind()).unwrap(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, view_event};
+use crate::daemon::{Daemon, DaemonHome, run_sequor, view_event};
 
 fn event_of_kind(id: &str, user: &str, item: &str, kind: &str) -> Value {
     let mut typed = view_event(id, user, item);
@@ -154,4 +154,51 @@ fn dismissed_and_purchased_items_stay_hidden_for_the_configured_time() {
     // After the user selects the item again, it is no longer dismissed.
     daemon.send_events(&[view_event("5", "ann", "item 2")]);
     assert!(has(&list(""), "item 2"));
+}
+
+/// Only the last 50 steps were looked at, so a dismissed item came back after 51 views.
+#[test]
+fn dismissed_and_purchased_items_stay_hidden_after_many_events() {
+    let home = DaemonHome::new();
+    let settings = ["session.shards=2"];
+    let daemon = home.start(&settings);
+    let mut events = visit_events(30);
+    events.extend([
+        event_of_kind("d", "visitor", "item 2", "dismiss"),
+        event_of_kind("p", "visitor", "item 3", "purchase"),
+        event_of_kind("d2", "visitor", "item 4", "dismiss"),
+        view_event("again", "visitor", "item 4"),
+    ]);
+    events.extend(
+        (0..61).map(|number| view_event(&format!("w{number}"), "visitor", &format!("item {}", 5 + number % 9))),
+    );
+    send_in_batches(&daemon, &events);
+    let list = |daemon: &Daemon, user: &str| {
+        daemon.get(&format!("/v1/users/{user}/recommendations?limit=100&consent=session")).item_ids()
+    };
+    let has = |list: &[String], item: &str| list.iter().any(|listed| listed == item);
+    let check = |daemon: &Daemon, user: &str| {
+        let list = list(daemon, user);
+        assert!(!has(&list, "item 2") && !has(&list, "item 3") && has(&list, "item 4"), "{list:?}");
+    };
+    check(&daemon, "visitor");
+    daemon.kill();
+    let daemon = home.start(&settings);
+    daemon.wait_until_learned(events.len() as u64);
+    check(&daemon, "visitor");
+    // Another user takes them over. An erasure forgets them.
+    daemon.send_events(&[view_event("a", "ann", "item 20")]);
+    let merged = daemon.post("/v1/users/ann/merge", &json!({ "from": "visitor" }).to_string());
+    assert_eq!(merged.status, 200, "{}", merged.body);
+    check(&daemon, "ann");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let verified = run_sequor(&["verify", "--data-dir", home.data_dir().to_str().unwrap()]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let daemon = home.start(&settings);
+    daemon.wait_until_learned(events.len() as u64);
+    check(&daemon, "ann");
+    assert_eq!(daemon.request("DELETE", "/v1/users/ann", "").status, 200);
+    daemon.send_events(&[view_event("b", "ann", "item 20")]);
+    let list = list(&daemon, "ann");
+    assert!(has(&list, "item 2") && has(&list, "item 3"), "{list:?}");
 }

@@ -92,7 +92,7 @@ impl RecommenderHandle {
         now: Timestamp,
     ) -> Result<Vec<ItemIx>, RequestError> {
         let record = self.session_record(user).await?;
-        Ok(record.map(|record| hidden.items_hidden_at(&record.sequence.steps, now)).unwrap_or_default())
+        Ok(record.map(|record| hidden.items_hidden_at(&record.sequence, now)).unwrap_or_default())
     }
 
     /// The session record of a user: the stored record, or the record that a live session would

@@ -36,7 +36,7 @@ impl UserSequence {
     ///   start is no longer stored, it keeps the smaller offset of the two current sessions.
     pub fn merge(&mut self, other: &Self, idle_gap_ms: i64) {
         if other.steps.is_empty() {
-            return;
+            return self.merge_kept_steps(&other.kept_steps);
         }
         let mut merged = if self.is_in_order() && other.is_in_order() {
             self.interleaved(other, idle_gap_ms)
@@ -44,7 +44,10 @@ impl UserSequence {
             self.with_sessions_of(other)
         };
         let surplus = merged.steps.len().saturating_sub(Self::MAX_STEPS);
-        merged.steps.drain(..surplus);
+        merged.kept_steps = std::mem::take(&mut self.kept_steps);
+        merged.merge_kept_steps(&other.kept_steps);
+        let removed: Vec<Step> = merged.steps.drain(..surplus).collect();
+        merged.merge_kept_steps(&removed);
         merged.prune_earlier_sessions(idle_gap_ms);
         *self = merged;
     }
@@ -99,6 +102,7 @@ impl UserSequence {
             session_id: if last_from_own { self.session_id.clone() } else { other.session_id.clone() },
             steps,
             earlier_sessions,
+            kept_steps: Vec::new(),
         }
     }
 
@@ -126,6 +130,7 @@ impl UserSequence {
             session_id: current.session_id.clone(),
             steps,
             earlier_sessions,
+            kept_steps: Vec::new(),
         }
     }
 

@@ -177,7 +177,7 @@ impl UserSequence {
         placement: &Placement,
     ) {
         if !placement.is_kept {
-            return;
+            return self.keep_step(step);
         }
         step.starts_session = placement.starts_session();
         match &placement.session {
@@ -192,7 +192,8 @@ impl UserSequence {
     /// Inserts a step. Drops the first step if there are too many.
     fn add(&mut self, mut index: usize, step: Step) {
         if self.steps.len() >= Self::MAX_STEPS {
-            self.steps.remove(0);
+            let removed = self.steps.remove(0);
+            self.keep_step(removed);
             index = index.saturating_sub(1);
             if !self.earlier_sessions.is_empty() {
                 let sessions = self.sessions().len();

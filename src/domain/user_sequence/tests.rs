@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::{EventKind, EventKinds, Expiry, KindId};
 use proptest::prelude::*;
 
 fn step(at: Timestamp) -> Step {
@@ -249,4 +250,45 @@ fn a_start_by_id_stays_and_the_session_id_is_that_of_the_last_step() {
     let before = ann.clone();
     ann.merge(&UserSequence::default(), 10);
     assert_eq!(ann, before);
+}
+
+/// A step of a kind on an item, with a value.
+fn step_of(item: u32, kind: KindId, value: f32, at: Timestamp) -> Step {
+    Step { item: Some(item), kind, starts_session: false, at, value }
+}
+
+#[test]
+fn dismissals_and_purchases_outlive_the_steps() {
+    let kinds = EventKinds::default();
+    assert_eq!(kinds.id_of(&EventKind::Purchase), Some(EventKinds::PURCHASE));
+    let dismiss = kinds.id_of(&EventKind::Dismiss).unwrap();
+    let mut sequence = UserSequence::default();
+    let push = |sequence: &mut UserSequence, step: Step| drop(sequence.push(step.at as u64, step, None, 10));
+    push(&mut sequence, step_of(7, dismiss, -1.0, 0));
+    push(&mut sequence, step_of(8, EventKinds::PURCHASE, 5.0, 1));
+    push(&mut sequence, step_of(9, dismiss, -1.0, 2));
+    push(&mut sequence, step_of(9, 0, 1.0, 3));
+    push(&mut sequence, step_of(7, dismiss, -1.0, 4));
+    (10..70).for_each(|at| push(&mut sequence, step_of(1, 0, 1.0, at)));
+    let kept =
+        |sequence: &UserSequence| sequence.kept_steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
+    assert_eq!(kept(&sequence), [(Some(8), 1), (Some(7), 4)], "item 9 was selected again");
+    // A dismissal that comes too late for the steps is kept, too.
+    push(&mut sequence, step_of(6, dismiss, -1.0, 3));
+    push(&mut sequence, step_of(7, dismiss, -1.0, 2));
+    assert_eq!(kept(&sequence), [(Some(8), 1), (Some(6), 3), (Some(7), 4)]);
+    let mut other = UserSequence::default();
+    push(&mut other, step_of(7, 0, 1.0, 5));
+    push(&mut other, step_of(5, EventKinds::PURCHASE, 5.0, 6));
+    (10..70).for_each(|at| push(&mut other, step_of(2, 0, 1.0, at)));
+    let mut merged = other.clone();
+    merged.merge(&sequence, 10);
+    sequence.merge(&other, 10);
+    // The view of item 7 is no step any more.
+    assert_eq!(kept(&sequence), [(Some(8), 1), (Some(6), 3), (Some(7), 4), (Some(5), 6)]);
+    assert_eq!(kept(&merged), kept(&sequence));
+    (0..200).for_each(|at| push(&mut sequence, step_of(100 + at, dismiss, -1.0, 100 + i64::from(at))));
+    assert_eq!(sequence.kept_steps.len(), UserSequence::MAX_KEPT_STEPS);
+    let expiry = Expiry { events: vec![(EventKind::Dismiss, 1_000)], ..Expiry::default() };
+    assert!(sequence.expire(&expiry.cutoffs(&kinds)) && sequence.kept_steps.is_empty());
 }
