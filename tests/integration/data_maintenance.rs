@@ -389,7 +389,10 @@ fn rebuild_recreates_the_same_bytes() {
     expect_success(run_on_data_dir(&data, &["verify"]));
     let left: BTreeSet<_> =
         data.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(left, ["addresses.json", "checkpoints", "end", "journal-id", "lock", "store"].map(str::to_owned).into());
+    assert_eq!(
+        left,
+        ["addresses.json", "checkpoints", "end", "journal-id", "lock", "reserve", "store"].map(str::to_owned).into()
+    );
 
     let daemon = home.start(&SHORT_INTERVALS);
     assert_eq!(daemon.status()["learning"]["next_offset"], 405, "everything is already learned");

@@ -126,7 +126,7 @@ fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
     expect_success(&run_on_data_dir(&data, &["backup", backup]), "backup");
     let complete = file_names(&data)
         .into_iter()
-        .filter(|name| !["addresses.json", "ids", "journal-id"].contains(&name.as_str()))
+        .filter(|name| !["addresses.json", "ids", "journal-id", "reserve"].contains(&name.as_str()))
         .collect::<BTreeSet<_>>();
 
     // Killed while it unpacks, and killed while it moves the parts: the store is moved last.
