@@ -24,7 +24,7 @@ pub struct AppendEntries {
     pub entries: Vec<Entry>,
     /// The admission permit of the entries.
     pub permit: AdmissionPermit,
-    /// Whether the commit may wait for further entries, up to [`CommitterActor::MAX_COMMIT_DELAY`].
+    /// Whether the commit may wait for further entries, up to `CommitterActor::MAX_COMMIT_DELAY`.
     pub can_wait: bool,
     /// Receives the receipt after the entries are durable and delivered to the shards.
     pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,

@@ -210,7 +210,7 @@ pub(super) fn relearn_journal(
                 replay_up_to(&mut learner, &store, end, |offset| progress.update(offset))
                     .map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
-                store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(encode_checkpoint(&state, file)?))?;
+                store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(encode_checkpoint(state, file)?))?;
                 progress.finish();
                 Ok(end)
             };

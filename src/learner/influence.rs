@@ -368,7 +368,7 @@ mod tests {
             let user = JudgedUser { hash: number as u32, since: limits.counted() };
             (0..5).all(|_| limits.judge(user, (number % 20) as ItemIx).is_ok())
         };
-        assert!((0..4_000).all(|number| visit(number)));
+        assert!((0..4_000).all(&mut visit));
         assert_eq!(limits.unproven().iter().filter(|flag| **flag).count(), 0);
     }
 

@@ -11,7 +11,7 @@ pub struct SessionRules {
     /// The idle gap after which an event starts a new session, in milliseconds.
     pub idle_gap_ms: i64,
     /// The name and the default value of each kind of event, in the order of the kinds' ids. Then, for
-    /// each kind with a midpoint, the name with [`MIDPOINT_MARK`] and the midpoint.
+    /// each kind with a midpoint, the name with `MIDPOINT_MARK` and the midpoint.
     pub kinds: Vec<(String, f32)>,
     /// The version of the algorithm, see [`SessionRules::VERSION`].
     pub version: u32,

@@ -95,7 +95,9 @@ fn a_late_event_joins_the_session_of_its_id() {
 #[test]
 fn an_event_older_than_all_remembered_steps_is_left_out() {
     let mut sequence = UserSequence::default();
-    (100..150).for_each(|at| drop(sequence.push(at as u64, step(at), None, 10)));
+    (100..150).for_each(|at| {
+        sequence.push(at as u64, step(at), None, 10);
+    });
     let before = sequence.clone();
     let placement = sequence.push(200, step(99), None, 10);
     assert!(!placement.is_kept && placement.starts_session() && !placement.is_current);
@@ -116,7 +118,9 @@ fn the_number_of_remembered_sessions_is_bounded() {
     assert!(sequence.push(41, step(41), Some("s3"), 1_000).starts_session());
     let mut late = UserSequence::default();
     late.push(0, step(10_000), None, 10);
-    (1..40).for_each(|n| drop(late.push(n, step(10_000 - 100 * n as i64), None, 10)));
+    (1..40).for_each(|n| {
+        late.push(n, step(10_000 - 100 * n as i64), None, 10);
+    });
     assert_eq!((late.sessions().len(), late.earlier_sessions.len()), (40, UserSequence::MAX_EARLIER_SESSIONS));
 }
 
@@ -263,7 +267,9 @@ fn dismissals_and_purchases_outlive_the_steps() {
     assert_eq!(kinds.id_of(&EventKind::Purchase), Some(EventKinds::PURCHASE));
     let dismiss = kinds.id_of(&EventKind::Dismiss).unwrap();
     let mut sequence = UserSequence::default();
-    let push = |sequence: &mut UserSequence, step: Step| drop(sequence.push(step.at as u64, step, None, 10));
+    let push = |sequence: &mut UserSequence, step: Step| {
+        sequence.push(step.at as u64, step, None, 10);
+    };
     push(&mut sequence, step_of(7, dismiss, -1.0, 0));
     push(&mut sequence, step_of(8, EventKinds::PURCHASE, 5.0, 1));
     push(&mut sequence, step_of(9, dismiss, -1.0, 2));
