@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_path_of_a_rotated_file() {
+    fn finds_the_base_path_of_a_rotated_file() {
         for name in
             ["access.log", "access.log.1", "access.log.2.gz", "access.log-20261124.gz", "access.log-20261124-1200"]
         {

@@ -127,7 +127,7 @@ route_table! {
         "/v1/events/validate" Write Other => POST events::validate_events;
         "/v1/users/{user}/recommendations" Read Recommendations => GET recommendations::get_recommendations;
         "/v1/users/{user}/recommendations/stream" Read Streams => GET stream::stream_recommendations;
-        "/v1/recommendations" Read InlineRecommendations => POST recommendations::recommend_inline;
+        "/v1/recommendations" Read InlineRecommendations => POST recommendations::recommend_for_item_session;
         "/v1/items/{item}/similar" Read NonPersonalised => GET recommendations::get_similar_items;
         "/v1/trending" Read NonPersonalised => GET recommendations::get_trending_items;
         "/v1/items" Items Items => POST items::change_items;

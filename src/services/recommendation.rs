@@ -94,7 +94,7 @@ impl RecommendationService {
 
     /// Recommends as if the session consisted of views of `items`. The service stores nothing.
     #[must_use]
-    pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
+    pub fn recommend_for_item_session(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
         self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
     }
 

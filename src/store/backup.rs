@@ -71,7 +71,7 @@ impl Store {
             Err(_) => Ok(()),
         };
         ensure_absent()?;
-        if let Some(format) = other_archive_format(target) {
+        if let Some(format) = unsupported_archive_extension(target) {
             return Err(StoreError::UnknownArchive { path: target.to_owned(), format });
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -284,7 +284,7 @@ fn is_archive(path: &Path) -> bool {
 /// Returns the file name extension of `path` if the extension belongs to an archive format that
 /// backups do not support. If a backup directory had such a name, users would mistake it for an
 /// archive.
-fn other_archive_format(path: &Path) -> Option<String> {
+fn unsupported_archive_extension(path: &Path) -> Option<String> {
     const OTHER_EXTENSIONS: [&str; 14] =
         ["zip", "tar", "tgz", "gz", "tbz", "tbz2", "bz2", "txz", "xz", "tzst", "zst", "7z", "rar", "gzip"];
     let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();

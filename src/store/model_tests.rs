@@ -191,7 +191,7 @@ impl StoreAndReference {
     }
 
     /// Closes the store and continues with the data in `data`.
-    fn continue_in(self, data: PathBuf) -> Self {
+    fn reopen_at(self, data: PathBuf) -> Self {
         let Self { dir, backups, store, committer, mut model, copies, .. } = self;
         drop(committer);
         store.close().unwrap();
@@ -306,7 +306,7 @@ impl StoreAndReference {
                 // A backup contains only the newest checkpoint.
                 let older = self.model.checkpoints.len().saturating_sub(1);
                 self.model.checkpoints = std::mem::take(&mut self.model.checkpoints).into_iter().skip(older).collect();
-                let mut restored = self.continue_in(restored);
+                let mut restored = self.reopen_at(restored);
                 restored.compare_with_model();
                 return restored;
             }
@@ -318,7 +318,7 @@ impl StoreAndReference {
             ModelTestOp::Close => {
                 self.model.mark_synced();
                 let data = self.data.clone();
-                let mut closed = self.continue_in(data);
+                let mut closed = self.reopen_at(data);
                 closed.compare_with_model();
                 return closed;
             }
@@ -328,7 +328,7 @@ impl StoreAndReference {
                 let files = temp_dir();
                 copy_files(&self.data, files.path());
                 let data = files.path().to_owned();
-                let mut crashed = self.continue_in(data);
+                let mut crashed = self.reopen_at(data);
                 crashed.dir = files;
                 crashed.match_surviving_writes();
                 crashed.compare_with_model();

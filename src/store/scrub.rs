@@ -54,7 +54,7 @@ impl JournalScrubber {
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store is closed. Damage is reported in the result, not as
     /// an error.
-    pub fn read_step(&mut self, entries: u64) -> Result<ScrubReport, StoreError> {
+    pub fn read_next_entries(&mut self, entries: u64) -> Result<ScrubReport, StoreError> {
         let engine = self.store.engine()?;
         let (first, end) = (engine.first_offset.load(Ordering::Acquire), engine.journal_end());
         self.next = self.next.max(first);
@@ -121,20 +121,20 @@ mod tests {
             store.journal().append(&[event(2 * first), event(2 * first + 1)], Durability::ProcessCrash).unwrap();
         }
         let mut scrubber = JournalScrubber::new(store.clone());
-        let report = scrubber.read_step(5).unwrap();
+        let report = scrubber.read_next_entries(5).unwrap();
         assert_eq!((report.next, report.end, report.passes, report.progress()), (6, 20, 0, 0.3));
-        let report = scrubber.read_step(100).unwrap();
+        let report = scrubber.read_next_entries(100).unwrap();
         assert_eq!((report.passes, report.damaged_entries()), (1, 0));
         let key = PieceKey { first: 8, piece: 0 }.to_bytes();
         flip_bit(&store.engine().unwrap().journal, &key, 100);
-        assert_eq!(scrubber.read_step(5).unwrap().damaged, []);
-        let report = scrubber.read_step(5).unwrap();
+        assert_eq!(scrubber.read_next_entries(5).unwrap().damaged, []);
+        let report = scrubber.read_next_entries(5).unwrap();
         assert_eq!((report.damaged.as_slice(), report.next), (std::slice::from_ref(&(8..10)), 12));
-        assert_eq!(scrubber.read_step(20).unwrap().damaged, std::slice::from_ref(&(8..10)));
+        assert_eq!(scrubber.read_next_entries(20).unwrap().damaged, std::slice::from_ref(&(8..10)));
         // The report contains the damage until a complete pass no longer finds it.
-        assert_eq!(scrubber.read_step(4).unwrap().damaged, std::slice::from_ref(&(8..10)));
+        assert_eq!(scrubber.read_next_entries(4).unwrap().damaged, std::slice::from_ref(&(8..10)));
         flip_bit(&store.engine().unwrap().journal, &key, 100);
-        let report = scrubber.read_step(20).unwrap();
+        let report = scrubber.read_next_entries(20).unwrap();
         assert_eq!((report.damaged_entries(), report.passes), (0, 3));
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn scrubbing_an_empty_journal_finds_no_damage() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let report = JournalScrubber::new(store).read_step(5).unwrap();
+        let report = JournalScrubber::new(store).read_next_entries(5).unwrap();
         assert_eq!((report.passes, report.progress(), report.damaged_entries()), (1, 1.0, 0));
     }
 }

@@ -219,7 +219,7 @@ fn run_round(daemon: Daemon, round: u64, random: &mut TestRng, next_id: &AtomicU
 /// Checks the journal of a killed daemon: the earlier entries are unchanged, every acknowledged
 /// event occurs exactly once, and nothing else was added.
 fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &ClientRecord) -> JournalDump {
-    let dump = JournalDump::read(&home.data_dir());
+    let dump = JournalDump::read_from_copy(&home.data_dir());
     assert!(dump.entries.starts_with(&before.entries), "earlier journal entries have changed");
     let counts = dump.event_ids();
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
@@ -306,7 +306,7 @@ fn repeated_kills_lose_nothing_and_state_follows_from_the_journal() {
     assert_eq!(daemon.terminate().code(), Some(0));
 
     // A second daemon rebuilds its state from the journal alone, without interruption.
-    let dump = JournalDump::read(&home.data_dir());
+    let dump = JournalDump::read_from_copy(&home.data_dir());
     assert_eq!(dump.entries.len() as u64, entries);
     let twin_home = DaemonHome::new();
     dump.write_journal_to(&twin_home.data_dir());

@@ -149,7 +149,7 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
     thread::sleep(Duration::from_millis(2500));
     daemon.kill();
 
-    let dump = JournalDump::read(&home.data_dir());
+    let dump = JournalDump::read_from_copy(&home.data_dir());
     let counts = dump.event_ids();
     assert!(
         known.acknowledged.iter().all(|id| counts.get(id.as_str()) == Some(&1)),
@@ -160,7 +160,7 @@ fn full_disk_rejects_writes_and_recovers_without_restart() {
     daemon.wait_until_learned(dump.entries.len() as u64);
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
-    drop(JournalDump::read(&home.data_dir()));
+    drop(JournalDump::read_from_copy(&home.data_dir()));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn start_on_a_full_disk_serves_lists_and_accepts_writes_once_there_is_space() {
     wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
     assert_eq!(daemon.send_events(&[view_event("after", "user1", "tea")])["accepted"], 1);
     assert_eq!(daemon.terminate().code(), Some(0));
-    let dump = JournalDump::read(&home.data_dir());
+    let dump = JournalDump::read_from_copy(&home.data_dir());
     let counts = dump.event_ids();
     assert!(!counts.contains_key("refused"));
     assert!((0..60).all(|number| counts.get(format!("e{number}").as_str()) == Some(&1)));

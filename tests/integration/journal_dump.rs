@@ -32,7 +32,7 @@ pub(crate) struct JournalDump {
 impl JournalDump {
     /// Reads the journal that a daemon started on this directory would find, from a copy. Asserts
     /// that every stored session agrees with the journal.
-    pub(crate) fn read(data: &Path) -> Self {
+    pub(crate) fn read_from_copy(data: &Path) -> Self {
         let copy = tempfile::tempdir().unwrap();
         for entry in data.read_dir().unwrap() {
             let entry = entry.unwrap();

@@ -160,7 +160,7 @@ fn acknowledged_events_survive_power_loss() {
         copy_dir(&home.data_dir().join("store"), files.path());
         generate_load(daemon);
     });
-    let final_journal = JournalDump::read(&home.data_dir());
+    let final_journal = JournalDump::read_from_copy(&home.data_dir());
     let mut random = TestRng(3);
     let mut disk = SimulatedDisk::default();
     let (mut receipts, mut simulated) = (0, 0);
@@ -197,5 +197,5 @@ fn journal_after_restart(files: &Path, log: &[u8]) -> JournalDump {
     let data = tempfile::tempdir().unwrap();
     copy_dir(files, &data.path().join("store"));
     fs::write(data.path().join("store/db"), log).unwrap();
-    JournalDump::read(data.path())
+    JournalDump::read_from_copy(data.path())
 }

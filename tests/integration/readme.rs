@@ -197,7 +197,7 @@ fn documented_ways_to_send_events_work() {
     shell.run_lines(import);
     assert_eq!(journalled()[8..], ["bob view pot", "bob cart cup"]);
     assert_eq!(daemon.get("/v1/items/pot").json()["price"], 9.5);
-    let offline_journal = crate::journal_dump::JournalDump::read(&home.dir().join("sequor-data"));
+    let offline_journal = crate::journal_dump::JournalDump::read_from_copy(&home.dir().join("sequor-data"));
     assert_eq!(offline_journal.entries.len(), 1, "one event in the directory that no daemon serves");
 }
 

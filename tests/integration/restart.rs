@@ -181,7 +181,7 @@ fn second_daemon_on_the_same_directory_fails_to_start() {
 const SHORT_INTERVAL_SETTINGS: [&str; 4] =
     ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
 
-const BATCH_EVENTS: usize = 40;
+const EVENTS_PER_BATCH: usize = 40;
 
 /// Stops the daemon and returns the checkpoint that it writes.
 fn stop_and_read_checkpoint(home: &DaemonHome, daemon: Daemon, entries: usize) -> Vec<u8> {
@@ -200,7 +200,7 @@ fn learned_state_is_identical_despite_kills() {
     let events = events_of_visits(&random_visits(3, 3000));
     let undisturbed = DaemonHome::new();
     let daemon = undisturbed.start(&SHORT_INTERVAL_SETTINGS);
-    for batch in events.chunks(BATCH_EVENTS) {
+    for batch in events.chunks(EVENTS_PER_BATCH) {
         daemon.send_events(batch);
     }
     let expected = stop_and_read_checkpoint(&undisturbed, daemon, events.len());
@@ -208,9 +208,9 @@ fn learned_state_is_identical_despite_kills() {
     let home = DaemonHome::new();
     let mut daemon = home.start(&SHORT_INTERVAL_SETTINGS);
     let mut random = TestRng(4);
-    let last = events.len() / BATCH_EVENTS;
+    let last = events.len() / EVENTS_PER_BATCH;
     let mut kills: Vec<usize> = (0..4).map(|_| random.number_below(last as u64) as usize).collect();
-    for (number, batch) in events.chunks(BATCH_EVENTS).enumerate() {
+    for (number, batch) in events.chunks(EVENTS_PER_BATCH).enumerate() {
         if let Some(place) = kills.iter().position(|kill| *kill == number) {
             kills.remove(place);
             // The kill happens before, during or after the commit, at any stage of learning.

@@ -43,7 +43,7 @@ fn run_train(file: &Path, more: &[&str]) -> Output {
 }
 
 /// Trains a small network to a checkpoint and expects success.
-fn train_checkpoint(file: &Path, checkpoint: &Path, more: &[&str]) -> Output {
+fn train_to_checkpoint(file: &Path, checkpoint: &Path, more: &[&str]) -> Output {
     let output = run_train(file, &[&["--checkpoint", checkpoint.to_str().unwrap()], more].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
@@ -68,7 +68,7 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
     let (folder, file) = write_recording(11);
     let [checkpoint, json, evaluated, picture] =
         ["c", "train.json", "evaluate.json", "curves.svg"].map(|name| folder.path().join(name));
-    let output = train_checkpoint(
+    let output = train_to_checkpoint(
         &file,
         &checkpoint,
         &[
@@ -131,7 +131,7 @@ fn resumed_training_equals_an_uninterrupted_one() {
     let (folder, file) = write_recording(12);
     let checkpoint = |name: &str, more: &[&str]| {
         let path = folder.path().join(name);
-        train_checkpoint(&file, &path, more);
+        train_to_checkpoint(&file, &path, more);
         fs::read(path).unwrap()
     };
     // The learning rate depends on the progress of the training, and the best epoch is not the
@@ -150,7 +150,7 @@ fn resumed_training_equals_an_uninterrupted_one() {
 fn invalid_checkpoints_are_rejected() {
     let (folder, file) = write_recording(13);
     let checkpoint = folder.path().join("c");
-    train_checkpoint(&file, &checkpoint, &["--epochs", "1"]);
+    train_to_checkpoint(&file, &checkpoint, &["--epochs", "1"]);
     let whole = fs::read(&checkpoint).unwrap();
     let path = checkpoint.to_str().unwrap();
     let evaluate = || expect_error(&run_sequor(&["evaluate", file.to_str().unwrap(), "--checkpoint", path]));
@@ -232,7 +232,7 @@ fn diverging_training_names_the_learning_rate() {
 fn without_test_sessions_nothing_is_evaluated() {
     let (folder, file) = write_recording(17);
     let checkpoint = folder.path().join("c");
-    let output = train_checkpoint(&file, &checkpoint, &["--test", "0", "--validation", "0", "--epochs", "2"]);
+    let output = train_to_checkpoint(&file, &checkpoint, &["--test", "0", "--validation", "0", "--epochs", "2"]);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("evaluated steps           none"), "{table}");
     let evaluate = ["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()];
@@ -248,8 +248,8 @@ fn inline_recommendations(daemon: &Daemon, items: &[&str]) -> Vec<String> {
 fn daemon_starts_from_a_pretrained_network_after_every_restart() {
     let (folder, file) = write_recording(16);
     let [checkpoint, other] = ["c", "other"].map(|name| folder.path().join(name));
-    train_checkpoint(&file, &checkpoint, &["--epochs", "20"]);
-    train_checkpoint(&file, &other, &["--epochs", "1", "--seed", "7"]);
+    train_to_checkpoint(&file, &checkpoint, &["--epochs", "20"]);
+    train_to_checkpoint(&file, &other, &["--epochs", "1", "--seed", "7"]);
     let (home, unlearned) = (DaemonHome::new(), DaemonHome::new());
     let with_checkpoint = format!("--checkpoint={}", checkpoint.display());
     let with_other_checkpoint = format!("--checkpoint={}", other.display());

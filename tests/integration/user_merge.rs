@@ -81,7 +81,7 @@ fn merged_user_takes_over_the_visitors_sequence() {
     let daemon = home.start(&DAEMON_SETTINGS);
     assert_eq!(merge_users(&daemon, "bob", "visitor").1["duplicates"], 1);
     assert!(daemon.terminate().success());
-    JournalDump::read(&home.data_dir());
+    JournalDump::read_from_copy(&home.data_dir());
 }
 
 #[test]
@@ -132,10 +132,10 @@ fn random_merges_and_kills_keep_sessions_consistent() {
             std::thread::sleep(std::time::Duration::from_millis(2500));
         }
         daemon.kill();
-        JournalDump::read(&home.data_dir());
+        JournalDump::read_from_copy(&home.data_dir());
     }
     assert!(home.start(&DAEMON_SETTINGS).terminate().success());
-    JournalDump::read(&home.data_dir());
+    JournalDump::read_from_copy(&home.data_dir());
     let data = home.data_dir();
     let mut on = ["verify", "--data-dir", data.to_str().unwrap()];
     let settings: Vec<_> = crate::daemon::SMALL_NETWORK_SETTINGS
@@ -160,7 +160,7 @@ fn random_merges_and_kills_keep_sessions_consistent() {
         String::from_utf8_lossy(&rebuilt.stderr)
     );
     assert!(before == std::fs::read(newest_checkpoint(&home)).unwrap(), "a rebuild gives an identical checkpoint");
-    JournalDump::read(&home.data_dir());
+    JournalDump::read_from_copy(&home.data_dir());
 }
 
 /// The newest checkpoint.

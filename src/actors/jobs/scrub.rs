@@ -23,7 +23,7 @@ pub async fn run_scrub(store: Store, report: SharedScrubReport, metrics: Arc<Met
         interval.tick().await;
         let entries = entries_per_step(&report.load(), period);
         let step = actix_rt::task::spawn_blocking(move || {
-            let outcome = scrubber.read_step(entries);
+            let outcome = scrubber.read_next_entries(entries);
             (scrubber, outcome)
         });
         let Ok((returned, outcome)) = step.await else { return };

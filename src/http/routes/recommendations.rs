@@ -125,7 +125,7 @@ pub(in crate::http) struct InlineRequest {
 /// Nothing is stored. Any content type is accepted.
 #[utoipa::path(post, path = "/v1/recommendations", operation_id = "inline", tag = "recommendations", request_body = InlineRequest,
     responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn recommend_inline(
+pub(in crate::http) async fn recommend_for_item_session(
     api: Data<ApiState>,
     queue_wait: Data<MaxQueueWait>,
     body: Result<Bytes, Error>,
@@ -163,7 +163,7 @@ pub(in crate::http) async fn recommend_inline(
     };
     // The list is computed on this thread, so requests that wait for it are refused in time.
     queue_wait.wait_for_turn().await?;
-    Ok(Json(api.recommendations.recommend_inline(&items, &query.to_request_after_offset(&api).await?)))
+    Ok(Json(api.recommendations.recommend_for_item_session(&items, &query.to_request_after_offset(&api).await?)))
 }
 
 /// A list that is not personalised.

@@ -348,7 +348,7 @@ impl BackgroundJobs<TrainingOutcome> for JobsLosingOneResult {
 }
 
 #[test]
-fn a_lost_training_fails_at_the_next_boundary_and_the_entry_can_be_skipped() {
+fn learning_fails_at_the_boundary_that_needs_a_lost_training_and_can_skip_its_entry() {
     let journal = ring_journal(200);
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     fixture.learner.training = Box::new(JobsLosingOneResult { jobs: InlineJobs::default(), begun: 0, lost: 5 });

@@ -95,13 +95,13 @@ fn relative_gradient_error(settings: NetworkSettings) -> f64 {
         });
         compare(*gradient, expected);
     }
-    type SelectTable = fn(&mut Trainer) -> &mut EmbeddingTable;
-    let outputs: SelectTable = |trainer| match &mut trainer.state.parameters.outputs {
+    type TableAccessor = fn(&mut Trainer) -> &mut EmbeddingTable;
+    let outputs: TableAccessor = |trainer| match &mut trainer.state.parameters.outputs {
         Some(table) => table,
         None => &mut trainer.state.parameters.items,
     };
-    let inputs: SelectTable = |trainer| &mut trainer.state.parameters.items;
-    let attributes: SelectTable = |trainer| &mut trainer.state.parameters.attribute_rows;
+    let inputs: TableAccessor = |trainer| &mut trainer.state.parameters.items;
+    let attributes: TableAccessor = |trainer| &mut trainer.state.parameters.attribute_rows;
     for (rows, pick) in
         [(&workspace.outputs, outputs), (&workspace.inputs, inputs), (&workspace.attributes, attributes)]
     {

@@ -100,7 +100,7 @@ fn a_missing_piece_and_a_missing_record_are_errors() {
 }
 
 #[test]
-fn a_record_under_another_key_is_damaged() {
+fn a_record_under_the_key_of_another_offset_is_reported_as_damaged() {
     let (_dir, store) = temp_store();
     let journal = store.journal();
     for _ in 0..2 {
