@@ -1,37 +1,40 @@
-//! Limits on what single users, and users without a history, can teach.
+//! Limits how much a single user, or a crowd of new users, can influence what the model learns.
 //!
-//! Every target event and every dismissal is judged before anything learns from it. An event that is
-//! held back still enters its user's own sequence, but changes nothing that other users see: no
-//! count, no transition, no ranking or network weight. Three rules apply:
+//! The rules check every target event and every dismissal before the model learns from it. A target
+//! event is one of a kind that the model learns to predict; a dismissal rejects a recommended item.
+//! An event that breaks a rule is held back: it enters its user's own sequence, but no count,
+//! transition or weight that other users share. All other events count. Three rules apply:
 //!
-//! 1. Of the last [`RECENT`] events that counted for an item, one user may have few, and more of an item
-//!    that many others choose.
-//! 2. Events of new users count for an item in proportion to those of established users, at the ratio
-//!    of the whole site. An item that only new users choose gets [`NEW_USERS_ALLOWANCE`] at most, and
-//!    is recommended to nobody unless the catalog describes it.
-//! 3. The share of events of new users on the whole site can double, but not explode.
+//! 1. Among the last [`RECENT`] counted events of an item, each user may have only a few. The
+//!    number grows with the events of other users.
+//! 2. The ratio of new to established users in an item's events is limited to a multiple of the
+//!    ratio on the whole site. If only new users choose an item, at most [`NEW_USERS_ALLOWANCE`]
+//!    events count. Such an item is recommended only if the catalog describes it.
+//! 3. On the whole site, new users' share of recent events may reach about twice their long-term
+//!    share.
 //!
-//! The rules need a site with regular users. If most events come from users whom the site sees only
-//! once, established users are no measure for the others. Then the rules are off.
+//! The rules need a site with regular users. If most events come from users who visit only once,
+//! there are too few established users to compare with, so the rules are off.
 //!
-//! All ages are measured in events that counted. So events that are held back age no user, and the
-//! state is a function of the journal.
+//! Ages and half-lives are measured in counted events, not in time. The state therefore depends
+//! only on the journal, and events that are held back do not make a user older.
 
 use crate::domain::{ItemFlags, ItemIx, PagedVec};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 
-/// Number of events per item whose users are remembered.
+/// Number of latest counted events per item whose users are remembered.
 const RECENT: usize = 32;
-/// Counted events after which a remembered event no longer limits its user.
+/// Number of counted events after which a remembered event no longer counts against its user's
+/// limit.
 const WINDOW: u32 = 2_000;
-/// Events of one user that count for an item which no other user has chosen.
+/// Number of events of one user that may count for an item that no other user has chosen.
 const ONE_USER_ALLOWANCE: usize = 2;
-/// Events of others that allow one more event of the same user.
+/// Number of other users' events on an item that raise each user's limit by one event.
 const OTHERS_PER_EVENT: usize = 4;
-/// A user is new until this part of all counted events has followed the user's first event, at least
-/// and at most these numbers of events.
+/// A user is new until enough events have counted since the user's first event: one in
+/// `NEW_FOR_PART` of all counted events, but at least `NEW_FOR_LEAST` and at most `NEW_FOR_MOST`.
 const NEW_FOR_PART: u64 = 8;
 const NEW_FOR_LEAST: u64 = 1_000;
 const NEW_FOR_MOST: u64 = 100_000;
@@ -40,17 +43,17 @@ const NEW_FOR_MOST: u64 = 100_000;
 const ITEM_HALF_LIFE: f32 = 5_000.0;
 const LONG_HALF_LIFE: f32 = 20_000.0;
 const SHORT_HALF_LIFE: f32 = 300.0;
-/// Events of new users that count for an item which no established user has chosen.
+/// Number of new users' events that may count for an item that no established user has chosen.
 const NEW_USERS_ALLOWANCE: f32 = 4.0;
-/// The allowance shrinks on sites with few new users: it is full if there is one for this number of
-/// established users.
+/// On sites with few new users, the allowance is smaller. It is full if the site has at least one
+/// new user's event for this number of established users' events.
 const FULL_ALLOWANCE_FACTOR: f32 = 5.0;
-/// Multiple of the site's ratio of new to established users that an item may reach.
+/// Largest ratio of new to established users for an item, as a multiple of the site's ratio.
 const NEW_USERS_FACTOR: f32 = 4.0;
 /// Share of established users in the site's long-term counts below which the rules are off.
 const LEAST_ESTABLISHED: f32 = 0.25;
-/// Share of new users in the site's short-term counts that is always allowed, beyond twice the
-/// long-term share.
+/// Tolerance added to the limit on new users' short-term share, which is twice their long-term
+/// share.
 const NEW_USERS_SLACK: f32 = 0.1;
 
 /// Why an event is held back from learning.
@@ -69,17 +72,18 @@ impl HeldBack {
     pub const ALL: [Self; 3] = [Self::OneUser, Self::NewUsersOfItem, Self::NewUsersOfSite];
 }
 
-/// What the limits remember of one user.
+/// Data about one user that the rules need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserHistory {
     /// Number of events that had counted before the user's first one.
     pub since: u64,
-    /// Which of the user's latest steps were held back, the latest in the lowest bit.
+    /// Bit mask of the user's latest steps that were held back; the lowest bit is the latest step.
     pub held_back: u64,
 }
 
 impl UserHistory {
-    /// Adds a step. A step that arrived late moves others, so all count as held back if any does.
+    /// Adds a step. A late step shifts the positions of later steps. If any step is held back, all
+    /// are therefore marked as held back.
     pub(super) fn add_step(&mut self, is_held_back: bool, is_appended: bool) {
         if is_appended {
             self.held_back = self.held_back << 1 | u64::from(is_held_back);
@@ -94,8 +98,8 @@ impl UserHistory {
         u32::try_from(from_end).is_ok_and(|shift| self.held_back.checked_shr(shift).unwrap_or(0) & 1 == 1)
     }
 
-    /// Combines the histories of two users who were merged. Their steps are interleaved, so all count as
-    /// held back if any does.
+    /// Combines the histories of two users who were merged. Their steps are interleaved, which
+    /// changes positions. If any step is held back, all are therefore marked as held back.
     pub(super) fn merge(&mut self, other: Self) {
         self.since = self.since.min(other.since);
         self.held_back = if self.held_back | other.held_back == 0 { 0 } else { u64::MAX };
@@ -127,13 +131,13 @@ impl DecayedCounts {
     }
 }
 
-/// What the limits remember of one item.
+/// Data about one item that the rules need.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct ItemInfluence {
     counts: DecayedCounts,
     /// The last events that counted, in a ring.
     recent: Vec<Contribution>,
-    /// Position of the oldest of them, once the ring is full.
+    /// Position of the oldest event in the ring, once the ring is full.
     oldest: u8,
 }
 
@@ -142,7 +146,7 @@ struct ItemInfluence {
 struct Contribution {
     /// Hash of the user.
     user: u32,
-    /// Number of counted events before it, modulo 2^32.
+    /// Number of events that had counted before this one, modulo 2^32.
     at: u32,
 }
 
@@ -162,7 +166,7 @@ impl ItemInfluence {
         recent.filter(|event| event.user == user).count()
     }
 
-    /// Whether the remembered events are of more than one user.
+    /// Whether the remembered events come from more than one user.
     fn has_several_users(&self) -> bool {
         self.recent.first().is_some_and(|first| self.others(first.user) > 0)
     }
@@ -173,7 +177,7 @@ impl ItemInfluence {
     }
 }
 
-/// The user of an event, as the limits see it.
+/// The data about an event's user that the rules check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct JudgedUser {
     /// Hash of the user id.
@@ -182,7 +186,7 @@ pub(super) struct JudgedUser {
     pub(super) since: u64,
 }
 
-/// Hashes a user id, equally on every machine.
+/// Hashes a user id; the hash is the same on every machine.
 #[must_use]
 pub(super) fn hash_user(user: &str) -> u32 {
     let mut hasher = SipHasher24::new();
@@ -349,7 +353,7 @@ mod tests {
         let mut limits = with_regulars();
         let regular = JudgedUser { hash: 7, since: 0 };
         assert_eq!((0..1_000).filter(|_| limits.judge(regular, 500).is_ok()).count(), ONE_USER_ALLOWANCE);
-        // At most 2 + 32 / 4, if the ring was full of events of others.
+        // With a ring full of other users' events, the limit is at most 2 + 32 / 4 = 10.
         assert!((0..1_000).filter(|_| limits.judge(regular, 21).is_ok()).count() <= 10);
     }
 

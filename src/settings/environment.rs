@@ -4,9 +4,9 @@ use super::layers::VARIABLE_PREFIX;
 use super::{Settings, SettingsLayers};
 use std::fmt;
 
-/// Variables of the program that are not settings.
+/// Environment variables that the program reads although they are not settings.
 const NON_SETTING_VARIABLES: [&str; 4] = ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_FAULT"];
-/// Beginnings of the variables that Kubernetes and Docker set for a service named `sequor`.
+/// Prefixes of the variables that Kubernetes and Docker set for a service named `sequor`.
 const PLATFORM_PREFIXES: [&str; 2] = ["SEQUOR_SERVICE_", "SEQUOR_PORT"];
 
 /// A variable that begins with `SEQUOR_` and has no effect.
@@ -27,8 +27,8 @@ impl fmt::Display for UnknownVariable {
 }
 
 /// The variables among `names` that begin with `SEQUOR_` and are neither settings nor known, in
-/// alphabetical order. A wrong name with two underscores is an error of
-/// [`SettingsLayers::add_environment`] and not listed here.
+/// alphabetical order. An unknown name that contains `__` is not listed, because
+/// [`SettingsLayers::add_environment`] reports it as an error.
 #[must_use]
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<UnknownVariable> {
     let is_unknown = |name: &String| {

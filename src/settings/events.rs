@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsSettings {
-    /// Changed built-in kinds and custom kinds, by name. Custom kinds are numbered in the order of
-    /// their names.
+    /// Custom kinds, and built-in kinds whose properties are changed, by name. Custom kinds are
+    /// numbered in the order of their names.
     pub kinds: BTreeMap<String, KindSettings>,
-    /// Retention of impressions, at least 1 min; `off`: as long as events.
+    /// How long impressions are kept, at least 1 min; `off`: as long as events.
     pub retain_impressions: Period,
     /// User ids that many visitors share, such as `undefined`. These ids are never merged with
     /// another id. The comparison ignores case.
@@ -38,22 +38,22 @@ pub struct KindSettings {
     /// custom kinds: `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<bool>,
-    /// Value of an event that carries none, -1000..=1000. Default of custom kinds: 1.
+    /// Value of an event that is sent without a value, -1000..=1000. Default of custom kinds: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
-    /// A value of an event below this one is a dislike, 0..=1000; 0: only negative values are.
-    /// For ratings from 1 to 5, set 3 for `rate`. Default: 0.
+    /// An event with a lower value than this is a dislike, 0..=1000. With 0, only negative values
+    /// are dislikes. For ratings from 1 to 5, set 3 for `rate`. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub midpoint: Option<f32>,
-    /// Retention of events of this kind, at least 1 min; `off` or omitted: as long as other events.
-    /// Expired events are removed from the journal, from sessions and from the learner's history.
-    /// Counts and trained weights stay.
+    /// How long events of this kind are kept, at least 1 min; `off` or omitted: as long as other
+    /// events. Expired events are removed from the journal, from sessions and from the learner's
+    /// history. Counts and weights that were learned from them stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_for: Option<Period>,
 }
 
 impl EventsSettings {
-    /// The built-in kinds with the configured changes and the custom kinds.
+    /// The built-in kinds with their configured changes, followed by the custom kinds.
     #[must_use]
     pub fn resolved_kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::default();
@@ -110,13 +110,13 @@ pub struct SegmentSettings {
     /// `page` and `screen` have the names `Page` and `Screen`. Other names keep the default
     /// mapping, which follows Segment's specifications.
     pub events: BTreeMap<String, String>,
-    /// Highest consent level of a message that refuses a category, by the category's name in
-    /// `context.consent.categoryPreferences`. Other categories have no effect.
+    /// Maximum consent level of a message whose user refuses a category. The key is the category's
+    /// name in `context.consent.categoryPreferences`. Other categories have no effect.
     pub consent: BTreeMap<String, Consent>,
 }
 
 impl SegmentSettings {
-    /// The value that drops the events of a name.
+    /// The mapping value that drops all events of a name.
     pub const IGNORE_EVENT: &'static str = "ignore";
 
     /// The configured kind of each event name; `None` ignores the event.

@@ -93,11 +93,11 @@ pub enum SettingsError {
     },
 }
 
-/// Settings built up layer by layer. `S` is a tree of serde structs with defaults.
+/// Settings merged from layers; a later layer overrides an earlier one. `S` is a tree of serde
+/// structs with defaults.
 ///
-/// The known keys are the keys of the serialised defaults. No field may therefore be skipped during
-/// serialisation, except inside a map. An empty table in the defaults is a map that accepts any
-/// key.
+/// The known keys are the keys of the serialised defaults. Serialisation must therefore not skip
+/// any field, except inside a map. An empty table in the defaults is a map that accepts any key.
 ///
 /// ```
 /// use sequor::settings::{Settings, SettingsLayers};
@@ -127,7 +127,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         Ok(Self { tree: defaults.clone(), defaults, settings, origins: BTreeMap::new() })
     }
 
-    /// Replaces general defaults by the defaults of a command. Call it before the other layers.
+    /// Replaces defaults of the program by those of a command such as `sequor demo`. Call it before
+    /// the other layers.
     ///
     /// # Errors
     /// If a key is unknown or a value has the wrong type.
@@ -216,8 +217,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         self.origins.get(key).cloned().unwrap_or(SettingOrigin::Default)
     }
 
-    /// Sets a key from text. The value gets the type of the default. If there is no default, the
-    /// text is parsed as TOML, or else taken as a string.
+    /// Sets a key from text. The value gets the type of the default. If the key has no default, the
+    /// text is parsed as TOML; text that is not TOML becomes a string.
     fn set_text(self, path: &[String], text: &str, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let as_string = || Value::String(text.to_owned());
         // Text that is not TOML stays a string, so that deserialisation reports the type error.
@@ -303,7 +304,7 @@ fn lookup_default<'a>(defaults: &'a Table, path: &[String]) -> DefaultLookup<'a>
     DefaultLookup::Section
 }
 
-/// Every leaf with its path: values that are not tables, and empty tables.
+/// Every leaf with its path. A leaf is a value that is not a table, or an empty table.
 fn leaf_values(table: &Table) -> Vec<(Vec<String>, Value)> {
     let mut found = Vec::new();
     for (part, value) in table {
@@ -319,8 +320,8 @@ fn leaf_values(table: &Table) -> Vec<(Vec<String>, Value)> {
     found
 }
 
-/// Inserts a value at a path and creates missing tables. Returns `None` if the path leads through a
-/// value, or if the value would replace a section.
+/// Inserts a value at a path and creates missing tables. Returns `None` if a part of the path
+/// before the last is not a table, or if the value would replace a section.
 fn insert_at_path(table: &mut Table, path: &[String], value: Value) -> Option<()> {
     let (last, parents) = path.split_last()?;
     let table = parents.iter().try_fold(table, |table, part| {

@@ -44,8 +44,8 @@ pub struct LiveSettings {
 }
 
 impl LiveSettings {
-    /// Starts with `settings`, taken from `layers`. `read` reads the layers again on a reload;
-    /// `set_level` sets the log level.
+    /// Creates the live settings; `settings` are the validated settings of `layers`. A reload calls
+    /// `read` to read all layers again; `set_level` sets the log level.
     #[must_use]
     pub fn new(
         layers: &SettingsLayers<Settings>,
@@ -82,7 +82,7 @@ impl LiveSettings {
         }
     }
 
-    /// Reads the settings again and applies those that need no restart.
+    /// Reads the settings again and applies the changes that need no restart.
     ///
     /// # Errors
     /// If the settings cannot be read or are invalid. After an error, the old settings stay in

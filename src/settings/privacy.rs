@@ -20,12 +20,12 @@ pub enum PropertiesPolicy {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrivacySettings {
-    /// Consent level if neither the user nor the event states one.
+    /// Consent level that applies if neither the user nor the event has one.
     pub consent: Consent,
     /// Whether to replace user, session and event ids by keyed hashes.
     pub pseudonymise: bool,
     /// File with the secret, at least 32 bytes. The environment variable `SEQUOR_PRIVACY_SECRET`
-    /// takes precedence; it is required if this is empty.
+    /// takes precedence; it is required if pseudonyms are on and no file is set.
     pub secret_file: PathBuf,
     /// Treatment of the `properties` of events.
     pub properties: PropertiesPolicy,

@@ -32,22 +32,23 @@ pub struct StoreSettings {
     /// Number of latest event ids remembered to detect duplicates, 0..=1,000,000,000.
     pub dedup_window: u64,
     /// Journal entries between two checkpoints, 100..=1,000,000,000. A restart replays at most this
-    /// many.
+    /// many entries.
     pub checkpoint_every: u64,
-    /// Number of retained checkpoints, 2..=1000. At least two, so that an older checkpoint remains
-    /// if the newest one is damaged.
+    /// Number of retained checkpoints, 2..=1000. The minimum is two: if the newest checkpoint is
+    /// damaged, an older one is used.
     pub checkpoints_kept: usize,
-    /// Minimum number of retained journal entries, 1000..=1,000,000,000,000; 0: all. Older entries
-    /// are removed once a checkpoint contains everything derived from them.
+    /// Minimum number of retained journal entries, 1000..=1,000,000,000,000; 0: all. An older entry
+    /// is removed once a checkpoint contains everything derived from it.
     pub retain_entries: u64,
-    /// Minimum age of removed journal entries, by their timestamps relative to the last entry, at
-    /// least 1 min; `off`: only `retain_entries` applies. If `retain_entries` is set as well, both
-    /// must allow a removal.
+    /// Age that a journal entry must reach before it is removed, at least 1 min. The age is the
+    /// difference between its timestamp and that of the last entry; `off`: only `retain_entries`
+    /// applies. If `retain_entries` is set as well, an entry is removed only if both settings allow
+    /// it.
     pub retain_for: Period,
     /// Ratio of disk size to live data above which the database is compacted, 1.5..=100; 0: never.
-    /// Below 64 MiB it is never compacted.
+    /// A database smaller than 64 MiB is never compacted.
     pub compact_ratio: f64,
-    /// Time in which the background scrub reads the whole journal once, to find damage, at least
+    /// Period in which the background scrub reads the whole journal once to find damage, at least
     /// 1 s; `off`: no scrub.
     pub scrub_period: Period,
 }
@@ -97,8 +98,8 @@ impl StoreSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// An event after a longer gap starts a new session, at least 1 s; `off`: only a new
-    /// `session_id` does.
+    /// Idle gap that ends a session, at least 1 s: an event after a longer gap starts a new
+    /// session. With `off`, only a new `session_id` starts one.
     pub idle_gap: Period,
     /// Number of event loops (shards) for session actors, 0..=256; 0: one per processor.
     pub shards: usize,
@@ -106,13 +107,15 @@ pub struct SessionSettings {
     /// never.
     pub passivate_after: Period,
     /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. At this number, the
-    /// least recently used sessions are moved to the store regardless of `passivate_after`. Until
-    /// one can be moved, each use of a further session reads it from the store and writes it back.
+    /// least recently used sessions are moved to the store regardless of `passivate_after`. As long
+    /// as none can be moved, every use of another session reads it from the store and writes it
+    /// back.
     pub live_max: usize,
-    /// Time for which a dismissed item is not recommended to the user; `off`: as long as the
-    /// dismissal is among the remembered steps.
+    /// Time for which a dismissed item is not recommended to the user; `off`: until the dismissal
+    /// is no longer among the user's remembered events.
     pub dismissed_for: Period,
-    /// Time for which a purchased item is not recommended to the user; 0 s: recommended at once.
+    /// Time for which a purchased item is not recommended to the user; 0 s: it can be recommended
+    /// again at once.
     pub purchased_for: Period,
 }
 
@@ -161,7 +164,7 @@ pub enum LogLevel {
     Warn,
     /// Also operational events.
     Info,
-    /// Also details for debugging.
+    /// Everything above, and details for debugging.
     Debug,
     /// Everything.
     Trace,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiKeyPolicy {
-    /// Requests to a listener that is not bound to a loopback address.
+    /// Only requests to a listener that is not bound to a loopback address.
     Auto,
     /// All requests.
     Required,
@@ -34,10 +34,11 @@ pub struct ServerSettings {
     pub tls_cert: PathBuf,
     /// Private key of the certificate in PEM; empty: no TLS.
     pub tls_key: PathBuf,
-    /// Events and requests per second and API key, 0..=1,000,000,000; 0: unlimited. A key can have
-    /// its own limit.
+    /// Largest number of events and requests per second for each API key, 0..=1,000,000,000; 0:
+    /// unlimited. A key can have its own limit.
     pub rate_per_key: u32,
-    /// Events and requests per second and client address, 0..=1,000,000,000; 0: unlimited.
+    /// Largest number of events and requests per second for each client address, 0..=1,000,000,000;
+    /// 0: unlimited.
     pub rate_per_address: u32,
     /// Host names accepted by a public API that requires no key, in addition to localhost, IP
     /// addresses and the hosts of `cors_origins`.
@@ -56,10 +57,10 @@ pub struct ServerSettings {
     /// Largest number of connections to the public API per client address (IPv6: per /64),
     /// 0..=1,000,000. Further connections are closed. 0: half of `connections_max`.
     pub connections_per_address: usize,
-    /// Largest number of pipelined requests of an HTTP/1.1 connection, 1..=1000. Further requests
+    /// Largest number of pipelined requests on one HTTP/1.1 connection, 1..=1000. Further requests
     /// stay unread until earlier ones are answered.
     pub pipelined_max: usize,
-    /// Largest number of requests of an HTTP/2 connection in progress, 1..=10,000. Beyond this
+    /// Largest number of concurrent requests on one HTTP/2 connection, 1..=10,000. Beyond this
     /// limit, requests get 503 with `Retry-After`.
     pub http2_streams_max: usize,
     /// Time limit for receiving the head of a request, 100 ms..=1 h.
@@ -75,17 +76,17 @@ pub struct ServerSettings {
     pub max_body_bytes: usize,
     /// Largest number of events in one request, 1..=100,000.
     pub max_batch: usize,
-    /// Largest number of events in flight (accepted and not acknowledged),
+    /// Largest number of events in flight (accepted but not yet acknowledged),
     /// `max_batch`..=16,777,216. Beyond this limit, requests get 503 with `Retry-After`.
     pub max_in_flight_events: usize,
-    /// The largest number of entries that the learner may be behind while events are accepted.
-    /// 1024..=1,000,000,000.
+    /// Largest number of journal entries that the learner may be behind. Beyond it, events are
+    /// rejected. 1024..=1,000,000,000.
     pub max_lag_events: u64,
     /// Longest time that a request waits for a thread of the API, and that a recommendation request
     /// waits for the user's session, at least 1 ms; `off`: no limit. Beyond this limit, requests
     /// get 503 with `Retry-After`.
     pub queue_wait: Period,
-    /// Longest wait of a read with `min_offset`, 0 s..=30 s.
+    /// Longest time that a read with `min_offset` waits, 0 s..=30 s.
     pub read_wait: Period,
     /// Largest number of open recommendation streams, 0..=100,000.
     pub streams_max: usize,

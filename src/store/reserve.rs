@@ -1,5 +1,6 @@
-//! Disk space that a running daemon sets aside. Opening the database writes to the disk: it clears the
-//! end of the last log segment and stores an index. On a full disk, the space comes from here.
+//! Reserves disk space, so that the database can be opened even on a full disk. Opening the
+//! database writes to the disk: it clears the end of the last log segment and stores an index. If
+//! the disk is full, the reserve is released to make room for these writes.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,18 +11,19 @@ use rustix::io::Errno;
 
 use super::{Store, StoreError, StoreOptions, own_file};
 
-/// The reserve's file in the data directory.
+/// Name of the file in the data directory that occupies the reserved space.
 const FILE: &str = "reserve";
-/// The reserve of an empty database, in bytes. The rest depends on the database's size.
+/// The reserve of an empty database, in bytes. For other databases, a part that depends on the size
+/// is added.
 const BASE_BYTES: u64 = 8 << 20;
-/// The index that an opening writes has at most this share of the database.
+/// Largest size of the index that is stored when the database is opened, relative to the database.
 const INDEX_DIVISOR: u64 = 32;
 
 /// The reserve of one data directory.
 #[derive(Debug)]
 pub(super) struct DiskReserve {
     path: PathBuf,
-    /// Whether this process keeps a reserve. Commands that only open the store do not.
+    /// Whether this process keeps a reserve. Commands that open the store without a daemon do not.
     is_kept: AtomicBool,
 }
 
@@ -30,7 +32,7 @@ impl DiskReserve {
         Self { path: dir.join(FILE), is_kept: AtomicBool::new(false) }
     }
 
-    /// Gives the reserved space back to the file system. Returns whether there was any.
+    /// Gives the reserved space back to the file system. Returns whether any space was reserved.
     fn release(&self) -> Result<bool, StoreError> {
         let reserved = self.size();
         if reserved > 0 {
@@ -43,14 +45,15 @@ impl DiskReserve {
         std::fs::symlink_metadata(&self.path).map_or(0, |file| file.len())
     }
 
-    /// Sets `wanted` bytes aside. If the disk has less, sets half of the free space aside and fails.
+    /// Reserves `wanted` bytes. If less is free, reserves half of the free space and returns an
+    /// error.
     fn fill(&self, wanted: u64, free: u64) -> Result<(), StoreError> {
         let reserved = self.size();
         let bytes = wanted.min(free / 2 + reserved);
         if bytes > reserved {
             let file = own_file::open(File::options().create(true).truncate(false).write(true), &self.path)?;
             match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-                // Such a file system has no space to set aside.
+                // Such a file system cannot reserve space.
                 Err(Errno::OPNOTSUPP) => return Ok(()),
                 allocated => allocated.map_err(|error| StoreError::io("writing", &self.path)(error.into()))?,
             }
@@ -64,7 +67,7 @@ impl DiskReserve {
 
 impl Store {
     /// Opens the store of a data directory. If the disk is full, releases the space that an earlier
-    /// process set aside there, so that the stored data can be read.
+    /// process reserved, so that the store can be opened and read.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -82,8 +85,8 @@ impl Store {
         }
     }
 
-    /// Sets disk space aside for the next opening. If the disk has too little, the store accepts no
-    /// writes; [`Store::reopen`] retries.
+    /// Reserves disk space for the next time that the store is opened. If the disk has too little,
+    /// the store accepts no writes; [`Store::reopen`] retries.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the disk has too little space, or any other I/O error.
@@ -92,7 +95,7 @@ impl Store {
         self.fill_reserve().inspect_err(|_| self.reject_writes())
     }
 
-    /// Sets disk space aside, if this process does so.
+    /// Reserves disk space, if this process keeps a reserve.
     pub(super) fn fill_reserve(&self) -> Result<(), StoreError> {
         let reserve = &self.shared.reserve;
         if !reserve.is_kept.load(Ordering::Acquire) {

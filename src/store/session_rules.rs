@@ -10,19 +10,21 @@ use crate::domain::{EventKind, EventKinds, KindRule};
 pub struct SessionRules {
     /// The idle gap after which an event starts a new session, in milliseconds.
     pub idle_gap_ms: i64,
-    /// The name and the default value of each kind of event, in the order of the kinds' ids. Then, for
-    /// each kind with a midpoint, the name with `MIDPOINT_MARK` and the midpoint.
+    /// The name and the default value of each kind of event, in the order of the kinds' ids. These
+    /// entries are followed by one for each kind with a midpoint: its name with `MIDPOINT_MARK`,
+    /// and the midpoint.
     pub kinds: Vec<(String, f32)>,
     /// The version of the algorithm, see [`SessionRules::VERSION`].
     pub version: u32,
 }
 
-/// Marks the entry of a midpoint. No name of a kind contains it.
+/// Marks the name of a midpoint's entry. No name of an event kind contains this mark.
 const MIDPOINT_MARK: &str = "<";
 
 impl SessionRules {
-    /// The version of the algorithm that places events in sequences. Version 0 appended late
-    /// events to the current session; version 1 kept no dismissals and purchases beyond the steps.
+    /// The version of the algorithm that places events in sequences. Version 0 appended late events
+    /// to the current session; version 1 did not keep dismissals and purchases that had left the
+    /// list of steps.
     pub const VERSION: u32 = 2;
 
     /// Creates the rules from an idle gap and the kinds of event.

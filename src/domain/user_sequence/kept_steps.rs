@@ -1,14 +1,15 @@
-//! Dismissals and purchases that outlive the steps.
+//! Keeps dismissals and purchases after they leave the limited list of a user's latest steps.
 //!
-//! A dismissed or purchased item is hidden for a time that the site chooses. An active user fills
-//! the remembered steps sooner.
+//! A dismissed or purchased item is hidden for a configured time. An active user's later events can
+//! push it out of that list before the time ends.
 
 use super::UserSequence;
 use crate::domain::{EventKinds, Step};
 
 impl UserSequence {
-    /// Keeps a step that leaves the steps, or that came too late for them, if it is a dismissal or
-    /// a purchase. A later selection of the item removes its dismissal.
+    /// Keeps a dismissal or purchase that leaves the list of steps, or that arrived too late to
+    /// enter it. Other steps are not kept. If the user later selects the item, its dismissal is
+    /// removed.
     pub(super) fn keep_step(&mut self, step: Step) {
         if step.item.is_none() {
             return;
@@ -38,7 +39,7 @@ impl UserSequence {
         others.iter().for_each(|step| self.keep_step(*step));
     }
 
-    /// The kept steps and the steps, without the order of sessions.
+    /// The kept steps and the remembered steps together, regardless of sessions.
     pub fn steps_with_kept(&self) -> impl DoubleEndedIterator<Item = &Step> + Clone {
         self.kept_steps.iter().chain(&self.steps)
     }

@@ -3,7 +3,7 @@
 use super::{EarlierSession, UserSequence};
 use crate::domain::{Step, Timestamp};
 
-/// A step with the information that a merge needs.
+/// A step, with the data about its session that a merge needs.
 struct MarkedStep {
     step: Step,
     /// A new `session_id`, not an idle gap, started a session here.
@@ -26,14 +26,17 @@ impl UserSequence {
     ///
     /// - Steps are interleaved by time. This user's steps come first at equal times.
     ///
-    /// - A session start stays, unless steps of the other sequence now fill the idle gap before it.
+    /// - A step that starts a session still does so after the merge, unless steps of the other
+    ///   sequence fill the idle gap before it.
     ///
-    /// - If sessions of one of the users overlap in time, the sessions of both stay whole.
+    /// - If either user has sessions that overlap in time, steps are not interleaved: every session
+    ///   stays whole.
     ///
     /// - The current `session_id` is that of the last step.
     ///
-    /// - A session that was joined from two keeps the offset of the one that started it. If that
-    ///   start is no longer stored, it keeps the smaller offset of the two current sessions.
+    /// - If two sessions are joined, the result keeps the offset of the session that started first.
+    ///   If that start is no longer stored, it keeps the smaller offset of the two current
+    ///   sessions.
     pub fn merge(&mut self, other: &Self, idle_gap_ms: i64) {
         if other.steps.is_empty() {
             return self.merge_kept_steps(&other.kept_steps);

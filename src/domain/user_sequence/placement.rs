@@ -8,8 +8,8 @@ use crate::domain::{Offset, Step, Timestamp};
 /// Where an event belongs in a sequence, see [`UserSequence::place`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// Whether the event is within the remembered steps. An event older than all of them changes
-    /// nothing.
+    /// Whether the event is within the remembered steps. If it is older than all of them, the event
+    /// does not change the sequence.
     pub is_kept: bool,
     /// Whether its session is the current one after the event.
     pub is_current: bool,
@@ -46,18 +46,18 @@ impl Placement {
 impl UserSequence {
     /// Finds where an event belongs.
     ///
-    /// - An event that is not older than the last step continues the current session. If it follows
-    ///   an idle gap of more than `idle_gap_ms`, it starts a session. With another `session_id`, it
-    ///   continues the earlier session of that id, if that ended no longer than an idle gap ago;
-    ///   otherwise it starts a session.
+    /// - An event that is not older than the last step continues the current session. If the event
+    ///   follows a gap of more than `idle_gap_ms`, it starts a session. If it has another
+    ///   `session_id`, it continues the earlier session of that id, provided that session ended at
+    ///   most `idle_gap_ms` ago; otherwise it starts a session.
     ///
-    /// - A late event, one older than the last step, belongs to the latest session that its time is
-    ///   in, or no further from than the idle gap; with a `session_id`, only sessions of that id
-    ///   count. If there is none, it starts a session, which stands at its time among the earlier
-    ///   ones.
+    /// - A late event is older than the last step. It belongs to the latest session that spans its
+    ///   time or is at most `idle_gap_ms` away from it. If the event has a `session_id`, only
+    ///   sessions of that id are considered. If no session qualifies, the event starts one, which
+    ///   is ordered among the earlier sessions by its time.
     ///
-    /// - A late event that is older than all remembered steps, when their number is at its maximum,
-    ///   is left out.
+    /// - If the sequence holds its maximum number of steps, a late event older than all of them is
+    ///   left out.
     #[must_use]
     pub fn place(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
         match self.steps.last() {
@@ -156,7 +156,8 @@ impl UserSequence {
     }
 
     /// The end of an earlier session after a step at `at` was inserted at `index`, without that
-    /// step. With a later last step, the session moves behind those that ended before.
+    /// step. If the inserted step is the session's new last step, the session moves behind the
+    /// sessions that ended earlier.
     fn end_after_move(&self, sessions: &[Range<usize>], session: &Range<usize>, index: usize, at: Timestamp) -> usize {
         let ends_later = |other: &&Range<usize>| self.span(other).is_some_and(|(_, end)| end > at);
         let next = sessions.iter().filter(|other| other.start >= session.end).find(ends_later);
@@ -167,7 +168,7 @@ impl UserSequence {
         self.steps.get(index).is_some_and(|step| step.at <= at)
     }
 
-    /// Inserts the event at a journal offset at its place.
+    /// Inserts the event with this journal offset at the position found by `place`.
     pub fn insert(
         &mut self,
         offset: Offset,
@@ -256,7 +257,7 @@ impl UserSequence {
                 earlier.sessions_after += 1;
             }
         }
-        // The first session may have lost its start.
+        // The step that started the first session may have been dropped.
         if let Some(first) = self.steps.get_mut(session.start) {
             first.starts_session = true;
         }
