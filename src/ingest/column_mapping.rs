@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A field of an event that a column or JSON field of a file can hold.
+/// A field of an event that a file can hold in a CSV column or JSON field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventField {
     /// See [`Event::event_id`](crate::domain::Event::event_id).
@@ -29,7 +29,7 @@ pub enum EventField {
     Consent,
 }
 
-/// Each field with its column in CSV and its name in JSON, in the order of [`EventField`].
+/// Each field with its CSV column name and its JSON name, in the order of [`EventField`].
 const EVENT_FIELD_NAMES: [(EventField, &str, &str); 8] = [
     (EventField::EventId, "event_id", "event_id"),
     (EventField::User, "user", "user_id"),
@@ -176,8 +176,8 @@ impl ColumnMapping {
     }
 
     /// Builds an unvalidated event from a JSON object. Numbers and ids can be JSON numbers or
-    /// strings. A mapped name with dots, such as `context.user.id`, also names a field of a nested
-    /// object.
+    /// strings. If a mapped name contains dots, such as `context.user.id`, it can also be the path
+    /// to a field of a nested object.
     pub(super) fn raw_event_from_object<'t>(
         &'t self,
         object: &'t Map<String, Value>,

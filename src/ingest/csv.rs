@@ -1,5 +1,5 @@
-//! Parses events from CSV (RFC 4180): a header or the caller names the columns, and each further
-//! record is one event. The separator is detected unless the caller names it.
+//! Parses events from CSV (RFC 4180): the column names come from a header or from the caller, and
+//! every other record is one event. The separator is detected unless the caller names it.
 
 use super::column_mapping::{ColumnMapping, EventField};
 use super::table_format::TableFormat;
@@ -121,12 +121,13 @@ pub(super) enum CsvHeaderError {
     },
 }
 
-/// Resolves the columns of a file. `first` is its first record: the header, or a row if `format`
-/// names the columns. `resolve` receives the names of the columns.
+/// Resolves the columns of a file. `first` is the file's first record: a row if `format` names the
+/// columns, otherwise the header. `resolve` is called with the column names and finds the columns
+/// that the caller needs.
 ///
 /// # Errors
-/// If `resolve` fails with every possible separator. The returned error belongs to the separator
-/// that splits the record into the most columns.
+/// If `resolve` fails with every possible separator. Returns the error of the separator that splits
+/// the record into the most columns.
 pub(super) fn resolve_columns<T>(
     format: &TableFormat,
     first: &[u8],
@@ -138,8 +139,8 @@ pub(super) fn resolve_columns<T>(
         let found = row.read_header(first);
         let column_count = row.ends.len();
         let resolved = match &format.columns {
-            // The first record is a row. The right separator splits it into the expected number of
-            // columns.
+            // The first record is a row. The separator that splits it into the expected number of
+            // columns is the right one.
             Some(columns) if column_count == columns.len() || format.delimiter.is_some() => {
                 resolve(&columns.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>())
             }

@@ -16,7 +16,7 @@ const READ_BUFFER_BYTES: usize = 128 * 1024;
 pub struct DecompressedFile {
     /// The decompressed content.
     pub reader: Box<dyn BufRead + Send>,
-    /// The file name in lower case, without `.gz` or `.zst`.
+    /// The file name in lower case, without the extension `.gz` or `.zst`.
     pub inner_name: String,
     /// Whether the file is compressed.
     pub is_compressed: bool,

@@ -3,7 +3,7 @@
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, an attacker cannot
+/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. An attacker who lacks the key cannot
 /// find the input by hashing guesses.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyedDigest(SipHasher24);
@@ -16,7 +16,8 @@ impl KeyedDigest {
         Self(SipHasher24::new_with_key(key))
     }
 
-    /// Appends bytes. The result does not depend on how the input is divided into calls.
+    /// Appends bytes. Adds bytes to the input. Dividing the input into several calls does not
+    /// change the digest.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }

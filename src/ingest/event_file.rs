@@ -86,8 +86,8 @@ impl FileLineReader {
         [".ndjson", ".jsonl"].iter().any(|extension| self.content.inner_name.ends_with(extension))
     }
 
-    /// Reads the first record and resolves the columns with `read`, which also returns their
-    /// separator. Without a header, the record is read again as a row.
+    /// Reads the first record and passes it to `read`, which resolves the columns and returns the
+    /// separator. If the file has no header, the record is later read again as a row.
     pub(super) fn read_header<T>(
         &mut self,
         format: &TableFormat,
@@ -188,8 +188,8 @@ pub struct EventFileReader<'r> {
     rules: &'r ValidationRules,
     received_at: Timestamp,
     rows_read: u64,
-    /// The first warning. One warning is enough: a field name that is misspelt in one line is
-    /// misspelt in all lines.
+    /// The first warning. One warning is enough, because a field name that is misspelt in one line
+    /// is usually misspelt in all lines.
     warning: Option<ValidationError>,
 }
 
@@ -275,7 +275,8 @@ fn too_long_reason() -> String {
 }
 
 impl FileError {
-    /// The error for a failed read in a line. An unexpected end means a truncated file.
+    /// Converts an I/O error in a line. An unexpected end of the data means that the file is
+    /// truncated.
     pub(crate) fn from_read_error(file: PathBuf, line: u64, source: io::Error) -> Self {
         match source.kind() {
             ErrorKind::UnexpectedEof => Self::Truncated { file, line },

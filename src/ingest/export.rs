@@ -76,8 +76,8 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
     }
 }
 
-/// Appends an entry as one JSON line like [`write_entry`], with the sender's consent and the offset
-/// 0.
+/// Appends an entry as one JSON line like [`write_entry`], with the consent level that the sender
+/// gave and with the offset 0.
 ///
 /// # Errors
 /// As [`write_entry`].
@@ -185,7 +185,8 @@ impl ApiTimestamp {
     }
 }
 
-/// An `f32` in a decimal form that does not change if a parser reads it as `f64` and narrows it.
+/// An `f32` in decimal. A parser that reads it as `f64` and converts it to `f32` gets the same
+/// value.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum RoundTripFloat {

@@ -30,12 +30,12 @@ pub enum BodyError {
     },
 }
 
-/// The text of one record, or the point where the body breaks off.
+/// The text of one record, or the error that ends the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FramedRecord<'a> {
     /// The text, and its line number if the body is NDJSON.
     Complete(&'a [u8], Option<u64>),
-    /// The array is malformed here, for this reason. No record follows.
+    /// The array is malformed at this point; the text is the reason. No record follows.
     Malformed(&'static str),
 }
 
@@ -61,7 +61,7 @@ pub(super) fn split_records<'a>(
                 Some(rest) => (!rest.trim_ascii().is_empty()).then_some("the body continues after the array"),
             };
             check_limit(elements.len())?;
-            // The last element of an array that never closes is incomplete.
+            // If the array is never closed, its last element is incomplete.
             let complete = elements.len() - usize::from(rest.is_none());
             let records = elements.into_iter().take(complete).map(|element| FramedRecord::Complete(element, None));
             Ok(records.chain(malformed.map(FramedRecord::Malformed)).collect())

@@ -11,7 +11,7 @@ use crate::domain::{ItemChange, Timestamp};
 use serde_json::{Map, Number, Value};
 use std::path::Path;
 
-/// The fields that a column can hold.
+/// The fields of an item change that a column can hold.
 const ITEM_FIELDS: [&str; 9] =
     ["item_id", "op", "categories", "brand", "price", "tags", "available", "published", "expires"];
 
@@ -40,12 +40,12 @@ pub struct ItemFileFormat {
     pub names: Vec<(&'static str, String)>,
     /// The format of `published` and `expires`.
     pub time: TimeFormat,
-    /// How the rows of a CSV file are written.
+    /// The separator and column names of a CSV file.
     pub table: TableFormat,
 }
 
 impl ItemFileReader {
-    /// The field with this name in a mapping; `item` is short for `item_id`.
+    /// Finds a field by its name in a column mapping; `item` is short for `item_id`.
     #[must_use]
     pub fn field_from_name(name: &str) -> Option<&'static str> {
         ITEM_FIELDS.into_iter().find(|field| *field == if name == "item" { "item_id" } else { name })
@@ -124,9 +124,9 @@ fn item_columns(
     if has_item { Ok(fields) } else { Err(CsvHeaderError::MissingColumn("item_id".to_owned(), "item_id".to_owned())) }
 }
 
-/// Adds the attributes of the previous row if both rows have the same item. A catalog with one row
-/// per variant fills the product's columns only in the first row. Without the merge, the row of the
-/// last variant would erase these attributes.
+/// Adds the attributes of the previous row if both rows have the same item. Some catalogs have one
+/// row per product variant, and only a product's first row fills the product's columns. If rows
+/// were not merged, the last variant's row would erase these attributes.
 fn merge_with_previous_row(last_item: &mut Option<Map<String, Value>>, row: Map<String, Value>) -> Map<String, Value> {
     let is_put = |row: &Map<String, Value>| row.get("op").is_none_or(|op| op == "put");
     let is_continued =

@@ -89,7 +89,7 @@ pub(super) fn item_change_from_object(
     Ok(ItemChange { item_id, timestamp: received_at, operation })
 }
 
-/// Removes the fields that an export adds to a change: `entry`, `offset` and `timestamp`.
+/// Removes the fields that an export adds to an item change: `entry`, `offset` and `timestamp`.
 ///
 /// # Errors
 /// If `entry` names another kind of entry.
@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn parses_a_price_exactly() {
-        // Fuzzing found this number: a parser that is off by one unit in the last place changes it.
+        // Fuzzing found this number. A parser with an error of one unit in the last place returns
+        // another number.
         let read = read_item(br#"{"price":3901267362473246491.5}"#, &mut |_| {}).unwrap();
         assert_eq!(read, ItemOperation::Put(Item { price: Some(3_901_267_362_473_246_491.5), ..Item::default() }));
     }

@@ -219,7 +219,7 @@ fn properties_text(text: &str) -> Result<Cow<'_, str>, ValidationError> {
 fn syntax_error(text: &str, error: &serde_json::Error) -> ValidationError {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = (line_start + error.column()).saturating_sub(1);
-    // The JSON parser reports an unknown word at its first or second byte.
+    // If a word is unknown, the JSON parser reports the position of its first or second byte.
     let head = text.get(..at).unwrap_or(text).trim_end_matches(['-', 'N', 'I']).trim_end();
     let name = head.strip_suffix(':').map(str::trim_end).and_then(|head| head.strip_suffix('"'));
     let field = name.and_then(|name| {

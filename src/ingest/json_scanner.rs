@@ -1,5 +1,5 @@
-//! Finds the ends and the nesting depth of JSON values without parsing them. Malformed values can
-//! therefore still be separated from their neighbours.
+//! Finds the ends and the nesting depth of JSON values without parsing them. A malformed value can
+//! therefore be rejected without affecting the values next to it.
 
 /// Tracks, byte by byte, the number of open brackets and whether the position is inside a string.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 
-/// Longest line or record, in bytes: several times the largest event. The bound keeps a file
-/// without line ends from filling the memory.
+/// Maximum length of a line or record, in bytes: several times the largest event. Without this
+/// limit, a file that has no line ends would fill the memory.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Reads a stream line by line into one reused buffer.
@@ -58,10 +58,10 @@ impl LineReader {
     /// The next CSV record, or `None` at the end of the stream. A field in quotes may contain line
     /// ends (RFC 4180).
     ///
-    /// A quote that is never closed must not swallow the rest of the file. The reader returns only
-    /// the first line if the record would be too long, the stream ends, or a quote closes within a
-    /// field. That line ends inside quotes, so the caller rejects it. The reader then reads the
-    /// following lines again as separate records.
+    /// A quote that is never closed must not swallow the rest of the file. A quote counts as never
+    /// closed if the record becomes too long, the stream ends, or the closing quote stands within a
+    /// field. Then only the record's first line is returned. It ends inside quotes, so the caller
+    /// rejects it. The following lines are read again as separate records.
     ///
     /// # Errors
     /// As [`LineReader::read_next`].
@@ -82,8 +82,8 @@ impl LineReader {
         Ok(Some(LineContent::Complete(self.last_line_bytes())))
     }
 
-    /// Appends the following lines of a record to the buffer, unless the record's quote is never
-    /// closed.
+    /// Appends a record's further lines to the buffer. If the record's quote is never closed, the
+    /// buffer keeps only the first line.
     fn read_continuation(&mut self, mut source: impl BufRead, mut quotes: QuoteScanner) -> io::Result<()> {
         let mut record = std::mem::take(&mut self.buffer);
         let (first_line, first_bytes, mut ahead) = (self.line_number, record.len(), VecDeque::new());
@@ -114,7 +114,7 @@ impl LineReader {
         Ok(())
     }
 
-    /// Returns the last record to the stream.
+    /// Puts the last record back, so that the next read returns it again.
     pub(super) fn unread_record(&mut self) {
         let lines: Vec<_> =
             self.buffer.split_inclusive(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
@@ -150,8 +150,8 @@ impl LineReader {
         }
         let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
-            // The end of the stream does not count as a line, because a writer may append a line
-            // later.
+            // An empty rest at the end of the stream is not a line, so it is not counted: a writer
+            // may append a line later.
             self.line_number -= 1;
             return Ok(ReadOutcome::End);
         }
@@ -178,7 +178,8 @@ enum QuoteState {
     FieldStart,
     Unquoted,
     Quoted,
-    /// After a quote in a quoted field: the end of the field, or the first half of a doubled quote.
+    /// After a quote in a quoted field. It either ends the field or is the first half of a doubled
+    /// quote.
     QuoteInQuoted,
 }
 
@@ -188,7 +189,7 @@ enum RecordEnd {
     Complete,
     /// The line ends inside quotes.
     Open,
-    /// A quoted field that began in an earlier line continues after its closing quote.
+    /// Text follows the closing quote of a quoted field that began in an earlier line.
     Malformed,
 }
 

@@ -1,11 +1,11 @@
 //! Parses and validates input formats: bytes in, [`Event`](crate::domain::Event)s and
 //! [`ItemChange`](crate::domain::ItemChange)s out.
 //!
-//! Every event format fills a [`RawEvent`], and [`ValidationRules`] checks each one. A request and
-//! a file are therefore rejected for the same reasons, under the same [`ValidationErrorCode`]. A
-//! [`ValidationError`] names the record's position, the field and the reason. Such an error rejects
-//! one record and leaves the other records of the batch valid. The caller passes the time as
-//! `received_at`; nothing here reads a clock.
+//! The parser of each event format creates [`RawEvent`]s, which [`ValidationRules`] checks. A
+//! request and a file are therefore rejected for the same reasons, under the same
+//! [`ValidationErrorCode`]. A [`ValidationError`] names the record's position, the field and the
+//! reason. It rejects only that record; the other records of the batch are accepted. The caller
+//! passes the time as `received_at`; nothing here reads a clock.
 //!
 //! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
 //! - `json`, `csv`, `items`, `segment`, `access_log`: parse one format each.

@@ -73,8 +73,8 @@ impl Pseudonymiser {
         self.hmac_prefix(128 | kind as u8, hash)
     }
 
-    /// The first `N` bytes of the HMAC. `domain` separates the id kinds, their check values and the
-    /// fingerprint.
+    /// The first `N` bytes of the HMAC. `domain` is different for each id kind, each kind's check
+    /// values and the fingerprint, so that their hashes differ.
     fn hmac_prefix<const N: usize>(&self, domain: u8, text: &[u8]) -> [u8; N] {
         let mut keyed = self.keyed.clone();
         keyed.update(&[domain]);
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn matches_the_hmac_test_vector() {
-        // RFC 4231, test case 1. The key of the test vector is too short for a secret, so the test
-        // uses the HMAC directly.
+        // RFC 4231, test case 1. Its key is shorter than the minimum length of a secret, so the
+        // test calls the HMAC directly.
         let mut keyed = Hmac::<Sha256>::new_from_slice(&[0x0b; 20]).unwrap();
         keyed.update(b"Hi There");
         assert_eq!(keyed.finalize().into_bytes()[..4], [0xb0, 0x34, 0x4c, 0x61]);

@@ -13,8 +13,9 @@ pub struct ParsedBatch<T> {
     pub warnings: Vec<ValidationError>,
 }
 
-/// Parses every record of a body with `read`, which reports unknown fields to its second argument.
-/// A syntax error rejects only the element or line that contains it.
+/// Parses every record of a body by calling `read`. For each unknown field, `read` calls the
+/// function that is its second argument. A syntax error rejects only the element or line that
+/// contains it.
 ///
 /// # Errors
 /// If the body is empty or holds more records than `limit`.

@@ -3,7 +3,7 @@
 use crate::domain::{Timestamp, WithConsent};
 use std::collections::BTreeMap;
 
-/// Holds events until the time window has passed them, and returns them in timestamp order.
+/// Holds each event until it is older than the time window, then returns it in timestamp order.
 #[derive(Debug)]
 pub struct ReorderBuffer {
     window_ms: i64,
@@ -18,8 +18,9 @@ pub struct ReorderBuffer {
 
 impl ReorderBuffer {
     /// Creates a buffer that sorts events which arrive at most `window_ms` late. The buffer holds
-    /// no event for more than `max_lines` lines. An event dated far in the future therefore blocks
-    /// neither the resume position nor the memory.
+    /// no event for more than `max_lines` lines. Without this limit, an event with a timestamp far
+    /// in the future would hold back the position from which a restart resumes, and fill the
+    /// memory.
     #[must_use]
     pub fn new(window_ms: i64, max_lines: u64) -> Self {
         Self { window_ms, max_lines, latest: Timestamp::MIN, late: 0, held: BTreeMap::new(), lines: BTreeMap::new() }
@@ -34,7 +35,7 @@ impl ReorderBuffer {
         self.held.insert((event.value.timestamp, line), event);
     }
 
-    /// The next event that is ready once `line` has been read.
+    /// Removes and returns the next event that is ready after `line` was read.
     pub fn pop_ready(&mut self, line: u64) -> Option<(u64, WithConsent)> {
         let aged = self
             .lines
@@ -66,7 +67,7 @@ impl ReorderBuffer {
         self.late
     }
 
-    /// The start of the window; events up to this time are ready.
+    /// The start of the window. Events up to this time can be returned.
     fn window_start(&self) -> Timestamp {
         self.latest.saturating_sub(self.window_ms)
     }

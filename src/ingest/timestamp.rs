@@ -1,9 +1,9 @@
 //! Parses timestamps of the input formats into milliseconds since 1970.
 //!
-//! One rule holds for all formats: a number of unknown unit is never read as a time in 1970. A
-//! number that would be in 1970 almost always has another unit than the format's. The parser
-//! rejects it and suggests the probable unit. Text with a time zone offset, or a unit named by the
-//! caller, allows any time.
+//! One rule applies to all formats: if the unit of a number is not stated, the number is never read
+//! as a time in 1970. Such a number almost always has another unit than the format expects. The
+//! parser rejects it and suggests the probable unit. Any time is allowed if the timestamp is text
+//! with a time zone offset, or if the caller names the unit.
 
 use super::validation::printable_excerpt;
 use super::validation_error::{ValidationError, ValidationErrorCode};
@@ -34,7 +34,7 @@ pub enum TimeUnit {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TimeFormat {
     unit: TimeUnit,
-    /// The zone of text without an offset.
+    /// The time zone of text that has no offset.
     zone: Option<TimeZone>,
 }
 
@@ -43,12 +43,13 @@ pub struct TimeFormat {
 #[error("unknown time zone `{0}`; write a name such as Europe/Berlin, an offset such as +02:00, or UTC")]
 pub struct TimeZoneError(String);
 
-/// The end of the year 1970, in milliseconds: numbers of unknown unit below it are rejected.
+/// The end of the year 1970, in milliseconds. Smaller numbers whose unit is not stated are
+/// rejected.
 pub(super) const END_OF_1970_MS: Timestamp = 365 * 24 * 60 * 60 * 1000;
 
-/// Numeric units: unit, name, length in nanoseconds, and bound. A number of unknown unit has the
-/// first unit whose bound it does not exceed. Each bound is the year 5138 in its own unit, and the
-/// year 1973 in the next one.
+/// Numeric units: unit, name, length in nanoseconds, and bound. If the unit of a number is not
+/// stated, the first unit whose bound is not exceeded applies. Each bound is the year 5138 in its
+/// own unit, and the year 1973 in the next one.
 const NUMERIC_UNITS: [(TimeUnit, &str, i128, f64); 4] = [
     (TimeUnit::Seconds, "seconds", 1_000_000_000, 1e11),
     (TimeUnit::Milliseconds, "milliseconds", 1_000_000, 1e14),
@@ -208,11 +209,11 @@ fn to_milliseconds(text: &str, unit: TimeUnit) -> Option<Timestamp> {
         return Timestamp::try_from(whole.checked_mul(scale)?.div_euclid(NANOSECONDS_PER_MILLISECOND)).ok();
     }
     let milliseconds = text.parse::<f64>().ok()? * (scale as f64 / NANOSECONDS_PER_MILLISECOND as f64);
-    // 1396314941.042 seconds are 1396314941041.9999 milliseconds in binary.
+    // In binary floating point, 1396314941.042 seconds become 1396314941041.9999 milliseconds.
     truncate_to_milliseconds(if unit == TimeUnit::Seconds { milliseconds.round() } else { milliseconds })
 }
 
-/// Rejects a number of detected unit that is in 1970.
+/// Rejects a time in 1970 if the unit of its number was detected.
 fn reject_1970(field: &'static str, text: &str, unit: TimeUnit, at: Timestamp) -> Result<Timestamp, ValidationError> {
     if !(0..END_OF_1970_MS).contains(&at) {
         return Ok(at);
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(parse_with_unit(TimeUnit::Seconds, None, "1.5"), Ok(1500));
         assert_eq!(parse_with_unit(TimeUnit::Iso8601, None, "971211336"), Err(ValidationErrorCode::BadTimestamp));
         assert_eq!(parse_with_unit(TimeUnit::Seconds, None, "2000-10-10"), Err(ValidationErrorCode::BadTimestamp));
-        // Summer time and winter time.
+        // One time in summer and one in winter, which have different offsets.
         assert_eq!(parse_with_unit(TimeUnit::Auto, Some("Europe/Berlin"), "2000-10-10 22:55:36"), Ok(971_211_336_000));
         assert_eq!(parse_with_unit(TimeUnit::Auto, Some("Europe/Berlin"), "2014-01-01"), Ok(1_388_530_800_000));
         assert_eq!(parse_with_unit(TimeUnit::Auto, Some("+02:00"), "2000-10-10T22:55:36"), Ok(971_211_336_000));

@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// URL-like key, short enough for a store key.
 pub const MAX_ID_BYTES: usize = 256;
 
-/// Largest offset of a timestamp after the time of arrival, in milliseconds. One day covers the
-/// error of any wrong time zone.
+/// How far a timestamp may be after the time of arrival, in milliseconds. A sender with a wrong
+/// time zone stays within one day.
 pub const MAX_FUTURE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Largest `properties`, in bytes of JSON.
@@ -43,7 +43,7 @@ pub struct RawEvent<'a> {
     pub timestamp: Option<Timestamp>,
     /// A well-formed JSON object.
     pub properties: Option<Cow<'a, str>>,
-    /// The name of the [`Consent`] level for this event alone.
+    /// The name of the [`Consent`] level that applies only to this event.
     pub consent: Option<Cow<'a, str>>,
 }
 
@@ -56,7 +56,7 @@ pub struct ValidationRules {
     pub max_events: usize,
     /// The event kinds of Segment's event names.
     pub segment_events: SegmentEventMapping,
-    /// Highest consent level of a Segment message that refuses a category, by category name.
+    /// Maximum consent level of a Segment message whose user refuses a category, by category name.
     pub consent_if_refused: BTreeMap<String, Consent>,
     /// Replaces user, session and event ids by pseudonyms; `None` keeps the ids.
     pub pseudonymiser: Option<Arc<Pseudonymiser>>,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::fmt;
 
-/// Machine-readable error codes. There are no other codes.
+/// Machine-readable error codes. This list is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValidationErrorCode {

@@ -6,8 +6,8 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// The "combined" format of nginx and Apache. The group `rest` matches the fields that a site
-/// appends to the format; the parser also looks for cookies there.
+/// The "combined" format of nginx and Apache. Sites can append fields to this format. The group
+/// `rest` matches these fields, in which the parser also looks for cookies.
 const COMBINED_FORMAT_REGEX: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
 
 /// The fields of a line, each with its common names in JSON logs. A name with dots is a path into
@@ -140,7 +140,8 @@ impl LogFields<'_> {
             .or_else(|| find(&self.get("cookie").or_else(|| self.field_by_log_name("rest"))?))
     }
 
-    /// The name of a required field that this line of a JSON log lacks; `None` if it lacks none.
+    /// The name of a required field that is missing in this line of a JSON log; `None` if all are
+    /// present.
     pub(super) fn missing_field(&self) -> Option<&'static str> {
         let Self::Json(..) = self else { return None };
         let is_missing = |name: &&str| self.get(name).is_none();

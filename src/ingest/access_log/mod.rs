@@ -41,7 +41,8 @@ pub struct AccessLogSettings {
     pub format: String,
     /// Field names of a JSON log that differ from the usual ones, as (field, name in the log).
     pub fields: Vec<(String, String)>,
-    /// Rules `KIND=REGEX`, matched against the path. The first match decides the event's kind.
+    /// Rules `KIND=REGEX`, matched against the path. The first rule that matches decides the
+    /// event's kind.
     pub rules: Vec<String>,
     /// Source of the user id: `cookie:NAME`, `field:NAME` or `address`.
     pub user: String,
@@ -171,8 +172,8 @@ fn compile_regex(text: &str) -> Result<Regex, AccessLogError> {
 }
 
 impl AccessLogParser {
-    /// Creates a parser. `key` keys the digest that replaces addresses by pseudonyms; `validation`
-    /// checks every event.
+    /// Creates a parser. Creates a parser. `key` is the key of the digest that replaces addresses
+    /// by pseudonyms; `validation` checks every event.
     ///
     /// # Errors
     /// If the settings are invalid.
@@ -219,8 +220,8 @@ impl AccessLogParser {
         expected_json_fields()
     }
 
-    /// Parses a line. An event gets the id `event_id`. Timestamps more than a day after
-    /// `received_at` are rejected.
+    /// Parses a line. Parses a line. If the line is an event, `event_id` becomes its id. Timestamps
+    /// more than a day after `received_at` are rejected.
     ///
     /// # Errors
     /// If the line does not match the format, or its event breaks a validation rule. The caller

@@ -14,7 +14,7 @@ use crate::domain::{Consent, Entry, EventKind, Timestamp, WithConsent};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Properties that can hold an item id, in order of precedence.
+/// Properties that can hold an item id; the first one that is present is used.
 const ITEM_ID_PROPERTIES: [&str; 5] = ["product_id", "sku", "id", "asset_id", "article_id"];
 
 /// The fields of an [`Event`](crate::domain::Event) with their names in a Segment message.
@@ -68,7 +68,7 @@ pub struct ParsedSegmentBatch {
     pub unmapped: Vec<ValidationError>,
     /// Merges skipped because an id is a placeholder.
     pub unmerged: Vec<ValidationError>,
-    /// Number of messages that yield no entry for another reason.
+    /// Number of messages that yield no entry for any other reason.
     pub ignored: u64,
     /// Number of messages that yield at least one entry.
     pub accepted: u64,
@@ -176,8 +176,8 @@ impl EventTemplate<'_> {
             consent: None,
         };
         let mut event = self.rules.validate_event(raw, self.received_at)?.value;
-        // Segment sends the same properties to other destinations. If the properties exceed a
-        // limit, they are dropped and the event is accepted.
+        // Sites choose properties for all destinations of Segment, not only for Sequor. If
+        // properties exceed a limit, the event is therefore accepted without them.
         event.properties = self.rules.properties_within_limits(object);
         Ok(WithConsent { value: Entry::Event(event), consent: self.consent })
     }
@@ -269,7 +269,7 @@ impl ParsedSegmentBatch {
             }
             (None, _) if call == SegmentCall::Alias => return Err(missing_field_error("previousId")),
             (_, None) if call == SegmentCall::Alias => return Err(missing_field_error("userId")),
-            // Without two different ids, there is nothing to merge.
+            // If there are no two different ids, there is nothing to merge.
             _ => self.ignored += 1,
         }
         Ok(())
