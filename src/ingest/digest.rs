@@ -16,8 +16,8 @@ impl KeyedDigest {
         Self(SipHasher24::new_with_key(key))
     }
 
-    /// Appends bytes. Adds bytes to the input. Dividing the input into several calls does not
-    /// change the digest.
+    /// Appends bytes to the input. Dividing the input into several calls does not change the
+    /// digest.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }

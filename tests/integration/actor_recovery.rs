@@ -130,7 +130,8 @@ fn session_panic_skips_the_event_for_that_session_only() {
 
 #[test]
 fn shard_panic_restarts_from_stored_sessions() {
-    // No training boundary, so that lists depend only on the journal.
+    // The training interval is so long that no training takes place. Lists therefore depend only on
+    // the journal.
     let untrained = "learning.interval=4096";
     let (home, undisturbed) = (DaemonHome::new(), DaemonHome::new());
     let (daemon, twin) = (home.start(&[untrained, "SEQUOR_FAULT=shard:poison:1"]), undisturbed.start(&[untrained]));

@@ -1,5 +1,6 @@
-//! Alerts: causes every alert on a real daemon that a real Prometheus scrapes under the project's
-//! rules. The tests shorten the `for` durations, and replace thresholds that a test cannot reach.
+//! Triggers every alert: a real Prometheus with the project's rules scrapes a real daemon whose
+//! condition the test creates. The tests shorten the `for` durations, and replace thresholds that a
+//! test cannot reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +17,7 @@ use crate::prometheus::{Prometheus, replace_required, shorten_alert_delays};
 use crate::random::random_visits;
 use crate::restore::damaged_data_dir;
 
-/// Every alert and the test below that causes it.
+/// Every alert, with the test below that triggers it.
 const TEST_OF_ALERT: [(&str, &str); 24] = [
     ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
@@ -63,7 +64,7 @@ fn every_alert_has_a_test_that_causes_it() {
 /// A metric selector in an expression.
 struct MetricSelector {
     name: String,
-    /// The labels and the values that they must have.
+    /// Each label of the selector, with its possible values.
     labels: Vec<(String, Vec<String>)>,
 }
 
@@ -79,7 +80,8 @@ fn metric_selectors(expression: &str) -> Vec<MetricSelector> {
             let braces = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
             let labels = braces.split(',').filter_map(|matcher| {
                 let (label, value) = matcher.split_once('=')?;
-                // Negative matchers need no series, and Prometheus itself adds the job label.
+                // A negative matcher does not require a series, and Prometheus itself adds the
+                // label `job`. Both are left out.
                 let wanted = !label.ends_with('!') && label.trim() != "job";
                 let values =
                     value.trim_start_matches('~').trim_matches('"').split('|').map(ToOwned::to_owned).collect();
@@ -91,8 +93,8 @@ fn metric_selectors(expression: &str) -> Vec<MetricSelector> {
     found
 }
 
-/// A counter that appears only with its first count does not increase for Prometheus. An alert on
-/// it would miss the first event.
+/// If a counter's series appears only with its first count, Prometheus sees no increase. An alert
+/// on it would miss the first event.
 #[test]
 fn every_series_of_an_alert_exists_from_the_start() {
     let home = DaemonHome::new();
@@ -264,7 +266,7 @@ fn too_high_learning_rate_raises_alerts() {
     };
     events[..400].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     act("/admin/model/checkpoint", &json!({}));
-    // Enough events after the checkpoint for the watchdog to find a healthy mark before it.
+    // Sends enough events after the checkpoint that the watchdog finds a healthy mark before it.
     events[400..1_600].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(1_600);
     prometheus.wait_for_scrapes(&[&daemon]);
@@ -360,7 +362,7 @@ fn store_bloat_and_open_connections_raise_alerts() {
     };
     (0..30).for_each(|_| send(100, &"x".repeat(8_000)));
     prometheus.wait_for_alerts(&daemon, &["SequorStoreBloated"], || {
-        // Small entries displace the large ones.
+        // Many small entries follow, so that the limit on retained entries removes the large ones.
         if daemon.metric_value("sequor_journal_begin") < 3_000.0 {
             send(100, "");
         }
@@ -377,7 +379,8 @@ fn store_bloat_and_open_connections_raise_alerts() {
     });
 }
 
-/// Damage to the database was noticed only when somebody read the journal: an export, a rebuild.
+/// Regression test: damage to the database was noticed only when a command such as an export or a
+/// rebuild read the journal.
 #[test]
 fn a_damaged_journal_raises_an_alert() {
     let home = DaemonHome::new();
@@ -425,7 +428,8 @@ fn repeated_restarts_and_a_full_disk_raise_alerts() {
         });
     }
     prometheus.wait_for_alerts(&daemon, &["SequorRestarting"], || {});
-    // Without a mounted disk, the test would fill the machine's disk.
+    // If the small disk is not mounted, the test must not run, because it would fill the machine's
+    // disk.
     if disk.is_some() {
         prometheus.wait_for_alerts(&daemon, &["SequorDiskFilling"], || {});
         assert!(

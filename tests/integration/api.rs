@@ -360,7 +360,7 @@ fn response_and_log_contain_the_request_id() {
     let other = daemon.get("/nothing");
     assert!(id_of(&generated).starts_with('q') && id_of(&other).starts_with('q') && id_of(&generated) != id_of(&other));
     assert_eq!(other.json()["request_id"], id_of(&other));
-    // The id is also set if a request is rejected before its handler.
+    // A request that is rejected before it reaches a handler also gets an id.
     let unread =
         daemon.try_post("/v1/events", &[("x-request-id", "u1"), ("content-encoding", "rot13")], b"{}").unwrap();
     assert_eq!((unread.status, &unread.json()["request_id"], id_of(&unread).as_str()), (415, &json!("u1"), "u1"));

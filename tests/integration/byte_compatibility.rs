@@ -44,8 +44,8 @@ use crate::daemon::{DaemonHome, run_sequor};
 /// Number of journal entries in the fixture.
 const ENTRY_COUNT: u64 = 356;
 
-/// Settings under which the journal is learned again. Together they use every cell, optimiser and
-/// loss of the network.
+/// Settings under which the journal is learned again. Together these settings use every type of
+/// network cell, every optimiser and every loss function.
 const REBUILD_SETTINGS: [(&str, &[&str]); 5] = [
     ("counts", &["recall.without=[\"network\"]", "learning.teach_every=1000000"]),
     ("counts-and-ranker", &["recall.without=[\"network\"]"]),
@@ -244,7 +244,7 @@ fn import_and_tail_resume_from_their_progress_files() {
     let imported = &progress["targets"][0];
     assert!(imported["target"].as_str().unwrap().starts_with(target.as_str().unwrap()), "{progress}");
     assert_eq!((&imported["digest"], &imported["through"]), (&json!("c01728f701af2419bee74f82cf8d8a02"), &json!(401)));
-    // The command reads the progress file: a second run sends nothing.
+    // The command reads the progress file, so a second run sends nothing.
     let second_import =
         run_successfully(&["import", path_text(&recording), "--data-dir", path_text(&home.data_dir())], &[]);
     assert!(

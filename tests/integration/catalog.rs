@@ -53,7 +53,7 @@ fn an_item_is_put_patched_and_deleted() {
     assert_eq!(daemon.request("PATCH", "/v1/items/tea", "{}").status, 404, "a deleted item stays deleted");
     put_item(&daemon, "tea", &json!({}));
     assert_eq!(daemon.get("/v1/items/tea").json()["brand"], Value::Null);
-    // An item that only an event has named has no attributes and is available.
+    // An item known only from events has no attributes and counts as available.
     daemon.send_events(&[view_event("e1", "ann", "a cup")]);
     assert_eq!(daemon.get("/v1/items/a%20cup").json()["available"], json!(true));
     assert_eq!(daemon.request("PATCH", "/v1/items/a%20cup", r#"{"price":3}"#).status, 200);
@@ -193,7 +193,8 @@ fn fallback_reason_is_reported() {
     assert_eq!((&list["fallback"], &list["items"]), (&json!("filtered_out"), &json!([])));
     let unknown = daemon.post("/v1/recommendations", r#"{"items":["no such item"]}"#).json();
     assert_eq!((&unknown["fallback"], item_ids(&unknown).len()), (&json!("unknown_items"), 12));
-    // A long list is filled up with popular items that were no candidates.
+    // If there are too few candidates for a long list, popular items that were not candidates fill
+    // it up.
     assert_eq!(item_ids(&get_recommendations(&daemon, "limit=1000")).len(), 12);
 }
 
@@ -235,8 +236,8 @@ fn recommendations_can_be_paged() {
     create_shop(&daemon);
     let first = get_recommendations(&daemon, "limit=5");
     let id = first["recommendation_id"].as_str().unwrap();
-    // Another request may use newer weights, because this list's impression can complete a training
-    // interval. So the full list is read from its own pages.
+    // The full list is read from this list's pages rather than by another request. Recording this
+    // list's impression can complete a training interval, so another request may use newer weights.
     let full_list =
         [item_ids(&first), item_ids(&get_recommendations(&daemon, &format!("recommendation_id={id}&limit=100")))]
             .concat();

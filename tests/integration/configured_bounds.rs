@@ -1,4 +1,4 @@
-//! Configured bounds: each test tries to exceed one.
+//! Configured bounds: each test tries to exceed one of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -19,8 +19,8 @@ fn seen(view: &Value) -> Vec<String> {
     steps.iter().map(|step| step["item"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Sessions of new users stayed in memory until their first record was stored, however many they
-/// were.
+/// Regression test: sessions of new users stayed in memory until their first record was stored,
+/// even beyond the limit.
 #[test]
 fn live_sessions_never_exceed_the_limit() {
     const LIMIT: f64 = 10.0;
@@ -34,7 +34,7 @@ fn live_sessions_never_exceed_the_limit() {
             let live = daemon.metric_value("sequor_live_sessions");
             assert!(live <= LIMIT, "{shards}: {live} live sessions");
         }
-        // Users whose records were stored right away come back.
+        // Sends events of users whose sessions were stored and removed from memory.
         for chunk in first_events(users.clone(), "second").chunks(500) {
             daemon.send_events(chunk);
         }
@@ -100,7 +100,7 @@ fn events_in_flight_never_exceed_the_limit() {
     });
     let accepted = accepted.load(Ordering::SeqCst);
     assert!(accepted > 0);
-    // The journal may also hold a few changes of the training share.
+    // The journal may also contain a few entries that change the training share.
     let entries = daemon.next_offset();
     assert!((accepted..accepted + 50).contains(&entries), "{entries} entries, {accepted} events were accepted");
 }
@@ -121,7 +121,8 @@ fn learner_and_store_keep_no_more_users_than_configured() {
     daemon.wait_until_learned(3_000);
     let users = daemon.metric_value("sequor_users");
     assert!(users <= 501.0, "the learner holds {users} users");
-    // Each checkpoint removes stale records. The sessions in memory are removed after they are stored.
+    // Each checkpoint removes stale records. The sessions in memory are removed after they are
+    // stored.
     let mut sent = 3_000;
     wait_for("stale records to be removed", || {
         daemon.send_events(&first_events(sent..sent + 200, "later"));

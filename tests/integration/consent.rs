@@ -82,7 +82,8 @@ fn consent_levels_limit_storage_learning_and_recommendations() {
     let learned = daemon.next_offset();
     daemon.wait_until_learned(learned);
 
-    // Recommendations: consent `session` uses the user's events, `none` has nothing to use.
+    // Recommendations with consent `session` use the user's events. With `none`, they do not use
+    // any.
     let list = |path: &str| daemon.get(path).json();
     assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=session")["fallback"], "none");
     assert_eq!(list("/v1/users/nobody-5c1d/recommendations?consent=none")["fallback"], "unknown_user");

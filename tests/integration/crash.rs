@@ -23,7 +23,8 @@ const ITEM_COUNT: u64 = 200;
 
 /// Short intervals, so that every round crosses training boundaries, clusterings and checkpoints.
 const DAEMON_SETTINGS: [&str; 6] = [
-    // A change of the share is an entry, at a time that depends on the speed of the machine.
+    // Keeps the training share constant. A change of the share writes a journal entry at a time
+    // that depends on the machine's speed.
     "safety.training_share_min=1",
     "learning.interval=64",
     "clusters.every=512",
@@ -32,7 +33,7 @@ const DAEMON_SETTINGS: [&str; 6] = [
     "session.shards=2",
 ];
 
-/// What the clients know about their requests.
+/// The outcomes of the clients' requests.
 #[derive(Default)]
 struct ClientRecord {
     /// Acknowledged events, which must be in the journal.

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
-/// Timeout of a condition. The timeout is far longer than any condition needs on a slow machine,
-/// and only detects hangs.
+/// Timeout of a condition. Even on a slow machine, every condition needs far less time. The timeout
+/// only detects hangs.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Settings that make learning cheap. The tests that use them do not depend on recommendation
@@ -111,7 +111,7 @@ impl DaemonHome {
         daemon
     }
 
-    /// Starts a daemon and waits until it answers, ready or not.
+    /// Starts a daemon and waits until it responds, even if it is not ready yet.
     pub(crate) fn start_not_ready(&self, settings: &[&str]) -> Daemon {
         self.launch(&[], settings)
     }

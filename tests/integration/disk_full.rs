@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::daemon::{Daemon, DaemonHome, HttpResponse, run_sequor, view_event, wait_for};
 use crate::journal_dump::JournalDump;
 
-/// A learner that writes little.
+/// Settings with which the learner writes little.
 const SMALL_SETTINGS: [&str; 2] = ["learning.interval=64", "session.shards=2"];
 
 /// A tmpfs of 24 MiB at a directory, unmounted on drop.
@@ -54,7 +54,7 @@ impl Drop for TmpfsDisk {
     }
 }
 
-/// What the clients know about their requests.
+/// The outcomes of the clients' requests.
 #[derive(Default)]
 struct KnownResponses {
     acknowledged: Vec<String>,

@@ -81,7 +81,9 @@ fn erased_user_leaves_no_trace_and_others_are_unchanged() {
     let sequences_before = sequences(&daemon);
     // Pauses learning, so that the lists requested below change nothing.
     assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 200);
-    // The pending training comes into use after some training boundaries.
+    // The weights of a training step that is still running are first used some training boundaries
+    // later. At a training boundary, a fixed number of entries apart, the learner switches to new
+    // weights.
     let end = daemon.next_offset() + 200;
     (0..200).for_each(|_| drop(daemon.recommended_items("user0")));
     wait_for("the impressions", || (daemon.next_offset() == end).then_some(()));
@@ -157,8 +159,8 @@ fn newest_checkpoint(data: &Path) -> Vec<u8> {
     std::fs::read(checkpoints.last().unwrap()).unwrap()
 }
 
-/// Events of several users. If `with_erased_user`, adds a user whose events are the first on some
-/// of the items.
+/// Events of several users. With `with_erased_user`, they include a user who is the first to view
+/// some of the items.
 fn visit_events(with_erased_user: bool) -> Vec<Value> {
     let mut events = Vec::new();
     for number in 0..900_i64 {

@@ -67,7 +67,8 @@ fn expired_events_are_removed_and_others_are_kept() {
     send_activity(&daemon);
     daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
     assert!(dir_contains(&home.data_dir(), "words-old-3-4"));
-    // By now some sessions are passivated and others live. The daemon is killed during the expiry.
+    // By now some sessions are passivated and others live. The daemon is killed while it removes
+    // expired events.
     wait_for("the expired entries to be counted", || {
         daemon.get_admin("/metrics").body.contains("sequor_expired_entries_total 200").then_some(())
     });

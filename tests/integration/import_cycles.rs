@@ -5,7 +5,7 @@ use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The file name and the code without tests of each file below `src`, by module path.
+/// Each file below `src`: its module path, its file name, and its code without tests.
 type Modules = BTreeMap<Vec<String>, (String, String)>;
 
 fn read_modules() -> Modules {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::{DaemonHome, view_event, wait_for};
 
-/// Number of times that something happens at most once per `interval` in `elapsed`, with the first
-/// and the last one.
+/// Upper bound on how often an action runs during `elapsed`, if it runs at most once per
+/// `interval`. Both ends of the time span can add one run.
 fn at_most(elapsed: Duration, interval: Duration) -> f64 {
     (elapsed.as_millis() / interval.as_millis()) as f64 + 2.0
 }
@@ -64,7 +64,7 @@ fn a_click_follows_its_impression_in_the_journal() {
     daemon.wait_until_learned(3);
     let list = daemon.get("/v1/users/ann/recommendations");
     let first = list.item_ids().into_iter().next().unwrap();
-    // Sent at once, while the impression waits for its commit.
+    // The event is sent immediately, before the impression is committed.
     daemon.send_events(&[view_event("e4", "ann", &first)]);
     assert_eq!(daemon.next_offset(), 5, "the event's commit includes the impression");
     wait_for("the click", || (daemon.metric_sum("sequor_credited_choices_total") == 1.0).then_some(()));

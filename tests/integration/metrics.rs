@@ -96,8 +96,8 @@ fn metrics_reflect_traffic_and_pass_promtool() {
     assert!(series_value(&text, "sequor_live_recall_at_20_by_source{source=\"trending\"}") > 0.9);
     assert_eq!(series_value(&text, "sequor_live_mrr_at_20_by_source{source=\"clusters\"}"), 0.0);
     assert!((100.0..=101.0).contains(&series_value(&text, "sequor_learned_entries_total")));
-    // The weights lag by two training intervals: one that is being trained on and one that is being
-    // collected.
+    // The weights lag by at most two training intervals: the events of one are being trained on,
+    // and those of the next are being collected.
     assert!(
         (0.0..48.0).contains(&series_value(&text, "sequor_weights_lag_entries")),
         "{}",

@@ -68,8 +68,8 @@ fn generated_requests_get_documented_responses() {
     }
     let home = DaemonHome::new();
     let key = create_key(&home, "write,read,items,users");
-    // Reads do not wait for `min_offset`, because no generated offset is ever reached. A daemon on
-    // a public address requires keys, as documented.
+    // Generated values of `min_offset` are never reached, so reads are configured not to wait for
+    // them. A daemon on a public address requires keys, as documented.
     let daemon = home.start(&["server.read_wait=0s", "--listen=0.0.0.0:0"]);
     let events =
         json!([view_event("e1", "ann", "tea"), view_event("e2", "ann", "cup"), view_event("e3", "bob", "tea")]);

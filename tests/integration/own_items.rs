@@ -104,7 +104,7 @@ fn negative_value_of_any_kind_and_low_rating_are_dislikes() {
         let mut events = Vec::new();
         for user in 0..400 {
             events.push(view_event(&format!("a{user}"), &format!("user {user}"), "A"));
-            // Most users dislike one item there, the others like another.
+            // Most users dislike the item `BAD`; the others view a good item.
             if user % 4 == 0 {
                 events.push(view_event(&format!("g{user}"), &format!("user {user}"), &format!("good {}", user % 3)));
             } else {
@@ -156,7 +156,8 @@ fn dismissed_and_purchased_items_stay_hidden_for_the_configured_time() {
     assert!(has(&list(""), "item 2"));
 }
 
-/// Only the last 50 steps were looked at, so a dismissed item came back after 51 views.
+/// Regression test: only the user's last 50 steps were checked, so a dismissed item was recommended
+/// again after 51 views.
 #[test]
 fn dismissed_and_purchased_items_stay_hidden_after_many_events() {
     let home = DaemonHome::new();
@@ -186,7 +187,7 @@ fn dismissed_and_purchased_items_stay_hidden_after_many_events() {
     let daemon = home.start(&settings);
     daemon.wait_until_learned(events.len() as u64);
     check(&daemon, "visitor");
-    // Another user takes them over. An erasure forgets them.
+    // A merge transfers dismissals and purchases to the other user. An erasure removes them.
     daemon.send_events(&[view_event("a", "ann", "item 20")]);
     let merged = daemon.post("/v1/users/ann/merge", &json!({ "from": "visitor" }).to_string());
     assert_eq!(merged.status, 200, "{}", merged.body);

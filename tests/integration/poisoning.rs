@@ -15,7 +15,7 @@ const PAUSE: i64 = 40_000;
 /// The time of the first event, recent enough for any limit on late events.
 const BEGIN: i64 = 1_790_000_000_000;
 
-/// A stream of views with a clock of its own.
+/// A generator of view events, which sets their timestamps from its own clock.
 struct Traffic<'d> {
     daemon: &'d Daemon,
     random: TestRng,
@@ -38,7 +38,7 @@ impl Traffic<'_> {
         }
     }
 
-    /// Visits of regular users, each with a taste of its own.
+    /// Visits of regular users. Each user prefers different items.
     fn organic(&mut self, count: usize) {
         let mut events = Vec::new();
         while events.len() < count {
@@ -54,7 +54,8 @@ impl Traffic<'_> {
         self.send(&events);
     }
 
-    /// `users` fake users in turn look at `context` popular items and then at the target.
+    /// Sends events of `users` fake users. In turn, each views `context` popular items and then the
+    /// item `target`.
     fn attack(&mut self, target: &str, users: usize, context: usize, targets: usize) {
         let mut events = Vec::new();
         for number in 0..targets {
@@ -104,11 +105,11 @@ fn fake_events_do_not_push_an_item_into_the_lists_of_others() {
         traffic.attack(target, users, context, targets);
         traffic.assert_not_pushed(target, attack);
     }
-    // A regular user whose account is misused.
+    // An attacker misuses the account of a regular user.
     let events: Vec<_> = (0..1_000).map(|_| traffic.view("user7", "regular", 1)).collect();
     traffic.send(&events);
     traffic.assert_not_pushed("regular", "1,000 views by one regular user");
-    // What regular users choose is recommended, although it was unknown before.
+    // A new item that many regular users choose is recommended.
     let events: Vec<_> = (0..40).map(|user| traffic.view(&format!("user{user}"), "novelty", 1_000)).collect();
     traffic.send(&events);
     assert!(traffic.reached("novelty") > 10, "{} users get the new item", traffic.reached("novelty"));

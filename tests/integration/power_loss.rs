@@ -67,7 +67,8 @@ fn acknowledgement_is_sent_after_the_sync_of_its_events() {
 #[derive(Default)]
 struct SimulatedDisk {
     synced: Vec<u8>,
-    /// Unsynced writes: trace line of the completion, position, bytes.
+    /// Unsynced writes: the trace line at which the call ended, the position in the file, and the
+    /// bytes.
     unsynced: Vec<(usize, u64, Vec<u8>)>,
 }
 
@@ -164,7 +165,8 @@ fn acknowledged_events_survive_power_loss() {
     let mut random = TestRng(3);
     let mut disk = SimulatedDisk::default();
     let (mut receipts, mut simulated) = (0, 0);
-    // A receipt counts from the start of its call; every other call counts from its end.
+    // A receipt takes effect when its system call starts; every other call takes effect when it
+    // ends.
     calls.sort_by_key(|call| if call.acknowledged_offset().is_some() { call.start_line } else { call.end_line });
     for call in &calls {
         let Some(offset) = call.acknowledged_offset() else {

@@ -50,8 +50,9 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes these daemons once a second; `rules` adapts the project's
-    /// rules. Returns `None` and reports a skipped check if Prometheus is not installed.
+    /// Starts a Prometheus that scrapes these daemons once a second; `rules` edits the project's
+    /// rules, for example to shorten waiting times. Returns `None` and reports a skipped check if
+    /// Prometheus is not installed.
     pub(crate) fn start(daemons: &[&Daemon], rules: impl FnOnce(String) -> String) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let targets: Vec<_> = daemons.iter().map(|daemon| format!("{:?}", instance_label(daemon))).collect();
@@ -137,8 +138,8 @@ impl Prometheus {
         firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until each of these alerts has fired for a daemon. Calls `cause` repeatedly to keep
-    /// the cause present.
+    /// Waits until each of these alerts has fired for a daemon. Calls `cause` again and again, so
+    /// that the alerts' condition persists until they fire.
     pub(crate) fn wait_for_alerts(&self, daemon: &Daemon, alerts: &[&str], mut cause: impl FnMut()) {
         let mut missing: BTreeSet<_> = alerts.iter().copied().collect();
         wait_for("the alerts", || {

@@ -34,8 +34,8 @@ fn receipt_contains_recommendations_that_reflect_its_events() {
     let id = list["recommendation_id"].as_str().unwrap();
     assert_eq!(daemon.get(&format!("/v1/users/ann/recommendations?recommendation_id={id}")).item_ids().len(), 1);
 
-    // The list can be for another user. A duplicate event also returns a list, a rejected one does
-    // not.
+    // The list can be for another user. The receipt of a duplicate event also contains a list; that
+    // of a rejected event does not.
     let cold = daemon.post("/v1/events?recommend=1&user=carl", &view_event("e5", "ann", "tea").to_string()).json();
     assert_eq!((&cold["duplicates"], &cold["recommendations"]["fallback"]), (&json!(1), &json!("unknown_user")));
     let rejected_event = daemon.post("/v1/events?recommend=1", "{}");
@@ -130,7 +130,7 @@ fn stream_sends_a_list_after_each_event_of_the_user() {
     let mut stream = daemon.open_stream("/v1/users/ann/recommendations/stream?limit=5");
     let (_, list) = read_next_event(&mut stream).unwrap();
     assert_eq!(list["items"].as_array().unwrap().len(), 2, "the current list is sent immediately: {list}");
-    // Other users' events are not sent; the user's own are, with their offset.
+    // The stream sends only updates for the user's own events, each with its offset.
     daemon.send_events(&[view_event("e3", "bob", "pot")]);
     let receipt = daemon.send_events(&[view_event("e4", "ann", "cup")]);
     let (id, list) = read_next_event(&mut stream).unwrap();

@@ -1,4 +1,4 @@
-//! Restarts: everything acknowledged survives, however the daemon ended.
+//! Restarts: everything acknowledged survives a restart, whether the daemon was stopped or killed.
 
 use std::collections::HashSet;
 use std::ffi::OsString;

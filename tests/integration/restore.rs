@@ -47,9 +47,9 @@ fn expect_failure(output: &Output, reasons: &[&str]) {
 }
 
 /// Regression test: a sign-up merges the visitor's id into the account's id before either id has an
-/// event. The session record of the account is then empty and not stored, but `verify` asked for
-/// it, so that `restore` refused every backup. Every kind of entry is tried on users that the store
-/// has never seen.
+/// event. The account's session record is then empty and not stored. But `verify` expected the
+/// record, so `restore` refused every backup. The test applies every kind of entry to users that
+/// the store does not know.
 #[test]
 fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
     let home = DaemonHome::new();
@@ -358,7 +358,8 @@ pub(crate) fn damaged_data_dir(home: &DaemonHome) -> String {
         daemon.send_events(&[event]);
     }
     assert_eq!(daemon.terminate().code(), Some(0));
-    // A start moves the end of what the database checks at each start beyond these entries.
+    // At each start, the database checks only the latest part of its log. This start moves that
+    // part beyond these entries.
     assert_eq!(home.start(&[]).terminate().code(), Some(0));
     let intact = fs::read(home.data_dir().join("store/db")).unwrap();
     for n in 20..380 {

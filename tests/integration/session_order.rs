@@ -70,7 +70,8 @@ fn assert_sessions(events: &[Value], merge: Option<(&str, &str)>, expected: &[(&
     }
 }
 
-/// Late events were appended to the current session, and the next event on time started a new one.
+/// Regression test: late events were appended to the current session, so the next event that was on
+/// time started a new session.
 #[test]
 fn late_events_of_a_phone_do_not_tear_the_session_of_today() {
     const DAYS_AGO: i64 = -3 * DAY / MINUTE;
@@ -79,7 +80,8 @@ fn late_events_of_a_phone_do_not_tear_the_session_of_today() {
     assert_sessions(&events, None, &[("ann", &[&[DAYS_AGO, DAYS_AGO + 1, DAYS_AGO + 2], &[0, 1, 2, 3]])]);
 }
 
-/// Each change of the `session_id` started a session, so two tabs gave sessions of one event each.
+/// Regression test: each change of the `session_id` started a session. If a user alternated between
+/// two tabs, every event became its own session.
 #[test]
 fn two_tabs_in_turn_are_two_sessions() {
     let events: Vec<_> =
@@ -95,8 +97,8 @@ fn order_of_arrival_does_not_change_the_sessions() {
     assert_sessions(&events, None, &[("ann", &[&[0, 5, 10, 35, 60], &[100, 102], &[200, 203, 205]])]);
 }
 
-/// A merge interleaved the steps in the order of arrival, so users with late events gave a sequence
-/// in no order.
+/// Regression test: a merge assumed that each user's steps are in time order. If a user had late
+/// events, the merged sequence was out of order.
 #[test]
 fn merged_sequence_is_in_the_order_of_time() {
     let mut events: Vec<_> = [9, 3, 100, 6].iter().map(|minute| view_at("visitor", *minute, None)).collect();

@@ -55,8 +55,8 @@ fn stored_sequences_follow_changed_settings_and_are_never_reported_as_damaged() 
     assert_eq!(daemon.terminate().code(), Some(0));
     assert_eq!(run_verify(&home, &[wish, zest]).0, Some(0));
 
-    // Each change, applied to the same store one after the other, against a daemon that had these
-    // settings from the start.
+    // Applies each change of settings in turn to the same store. The result must equal that of a
+    // daemon that had these settings from the start.
     let changes: [&[&str]; 3] = [
         &[wish, zest, "session.idle_gap=10m"],
         &["events.kinds.wish={ value = 3.5 }", zest, "events.kinds.view={ value = 0.5 }"],

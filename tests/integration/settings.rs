@@ -78,7 +78,7 @@ fn command_line_overrides_environment_overrides_file() {
     assert!(from_environment.contains("from the environment (SEQUOR_SERVER__MAX_BATCH)"), "{from_environment}");
     let from_flag = stderr(Some("5"), &["--set", "server.max_batch=200000"]);
     assert_eq!(from_flag, "sequor: server.max_batch = 200000: must be 1 to 100000 (from the command line)\n");
-    // With a valid value, only the data directory is invalid.
+    // If the value is valid, the only error is the invalid data directory.
     assert!(stderr(Some("5"), &[]).contains("/dev/null/none"));
 }
 

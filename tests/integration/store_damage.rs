@@ -1,5 +1,6 @@
-//! Random damage to a store's files: flipped bits, zeroed sectors, truncation. Each damage must be
-//! rejected at opening, detected by verification, or have no effect.
+//! Random damage to a store's files: flipped bits, zeroed sectors, truncation. For each damage, the
+//! store must refuse to open, verification must detect the damage, or the damage must have no
+//! effect.
 //!
 //! `SEQUOR_DAMAGES` sets the number of damages (default 1000), `SEQUOR_DAMAGE_SEED` the seed.
 
@@ -174,7 +175,8 @@ impl UndamagedStore {
         for user in (0..USER_COUNT).map(|number| format!("user{number}")) {
             match store.sessions().get(&user) {
                 Ok(record) => {
-                    // An earlier record is valid if the watermark does not claim a later one.
+                    // An older version of a session record is acceptable if the stored watermark
+                    // does not cover later events of the user.
                     let detected = |(index, users): (usize, &BTreeMap<String, SessionRecord>)| {
                         (users.get(&user) == record.as_ref()).then_some(index)
                     };
@@ -307,7 +309,7 @@ fn damage_is_rejected_detected_or_harmless() {
     });
     let (detected, harmless) = (detected.into_inner(), harmless.into_inner());
     assert_eq!(detected + harmless, runs);
-    // A smaller share would mean that most damage hits unused bytes.
+    // If less damage is detected than this, most damage hits unused bytes.
     assert!(detected > runs / 2, "{detected} known, {harmless} harmless");
     println!("{detected} known, {harmless} harmless");
 }

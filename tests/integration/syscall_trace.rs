@@ -1,5 +1,5 @@
-//! The system calls of a daemon, traced by `strace`. The order respects causality: the end of a
-//! call is written before the caller continues.
+//! The system calls of a daemon, traced by `strace`. The trace preserves cause and effect, because
+//! `strace` writes the end of a call before the caller continues.
 
 use std::collections::HashMap;
 use std::fs;

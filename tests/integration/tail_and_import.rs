@@ -205,7 +205,7 @@ fn invalid_rows_are_reported_by_line_and_the_rest_is_imported() {
         run_command(&["import", "--items", catalog.to_str().unwrap(), "--map", "item=sku", "--url", daemon.api_url()]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(daemon.get("/v1/items/p0").json()["categories"], serde_json::json!(["hot", "green"]));
-    // The same rows into a data directory without a running daemon.
+    // Imports the same rows into a data directory that no daemon uses.
     let data = path("stopped");
     let output = run_command(&[
         "import",
@@ -336,7 +336,8 @@ fn unsorted_rows_are_sorted_within_the_window_and_late_rows_are_counted() {
     let (code, summary, stderr) = run_import(&file, &["--url", daemon.api_url()]);
     assert_eq!((code, &summary["taken"], &summary["late"]), (Some(0), &Value::from(9), &Value::from(1)), "{stderr}");
     assert_eq!(journal_items(&daemon), ["p30", "p31", "p45", "p60", "p90", "p10", "p100", "p150", "p151"]);
-    // With a window of 0 the order is kept, and every row older than an earlier one is late.
+    // With a window of 0, rows keep the file's order. Every row that is older than a row before it
+    // counts as late.
     fs::write(
         &file,
         "user,item,event,timestamp\nbob,p2,view,1700000002\nbob,p1,view,1700000001\nbob,p3,view,1700000003\n",

@@ -87,8 +87,8 @@ fn evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics
         assert!(table.contains(column), "{column} is not in\n{table}");
     }
     let figures = read_json(&json);
-    // Sessions in the order of their first events. From the last tenth, items that occur in no
-    // other session are removed, and then sessions of one event.
+    // Builds the sessions in the order of their first events. From the last tenth of the sessions,
+    // removes the items that occur in no other session, and then the sessions of one event.
     let mut sessions: Vec<Vec<String>> = Vec::new();
     let mut session_indexes = HashMap::new();
     for visit in random_visits(11, EVENT_COUNT) {
@@ -257,8 +257,8 @@ fn daemon_starts_from_a_pretrained_network_after_every_restart() {
     let daemon = home.start(&[&with_checkpoint]);
     let list = inline_recommendations(&daemon, &["item7"]);
     assert!(!list.is_empty() && inline_recommendations(&unlearned.start(&[]), &["item7"]).is_empty());
-    // The walks follow a ring of 60 items. Of ten random items, three or four would be within ten
-    // steps of item7.
+    // The users walk around a ring of 60 items. A list of ten random items would contain three or
+    // four that are within ten steps of item7.
     let near = |item: &String| {
         (0..60).any(|index: i32| {
             *item == format!("item{index}") && (index - 7).rem_euclid(60).min((7 - index).rem_euclid(60)) <= 10

@@ -172,8 +172,8 @@ fn compile_regex(text: &str) -> Result<Regex, AccessLogError> {
 }
 
 impl AccessLogParser {
-    /// Creates a parser. Creates a parser. `key` is the key of the digest that replaces addresses
-    /// by pseudonyms; `validation` checks every event.
+    /// Creates a parser. `key` is the key of the digest that replaces addresses by pseudonyms;
+    /// `validation` checks every event.
     ///
     /// # Errors
     /// If the settings are invalid.
@@ -220,8 +220,8 @@ impl AccessLogParser {
         expected_json_fields()
     }
 
-    /// Parses a line. Parses a line. If the line is an event, `event_id` becomes its id. Timestamps
-    /// more than a day after `received_at` are rejected.
+    /// Parses a line. If the line is an event, `event_id` becomes its id. Timestamps more than a
+    /// day after `received_at` are rejected.
     ///
     /// # Errors
     /// If the line does not match the format, or its event breaks a validation rule. The caller
