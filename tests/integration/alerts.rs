@@ -428,7 +428,7 @@ fn repeated_restarts_and_a_full_disk_raise_alerts() {
         });
     }
     prometheus.wait_for_alerts(&daemon, &["SequorRestarting"], || {});
-    // If the small disk is not mounted, the test must not run, because it would fill the machine's
+    // If the small disk is not mounted, this check is skipped, because it would fill the machine's
     // disk.
     if disk.is_some() {
         prometheus.wait_for_alerts(&daemon, &["SequorDiskFilling"], || {});

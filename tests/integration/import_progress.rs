@@ -1,5 +1,5 @@
-//! What an import remembers in its progress file, with the real binary: corrected, grown and
-//! changed files, and other targets.
+//! The progress file of an import, with the real binary: imports of corrected, longer and changed
+//! files, and imports into other targets.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn a_file_without_a_valid_row_is_reported() {
     assert_eq!((code, row_counts(&summary)), (Some(0), [3, 0, 0, 0]), "{error}");
 }
 
-/// Regression test: the client refused kinds that only the daemon knows.
+/// Regression test: the import command rejected event kinds that only the daemon's settings define.
 #[test]
 fn import_accepts_the_custom_kinds_of_the_daemon() {
     let home = DaemonHome::new();

@@ -58,7 +58,8 @@ impl JournalDump {
             self.entries.len()
         );
         let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
-        // Per user: the sequence up to the record's offset, and the whole sequence.
+        // For each user: the sequence up to the offset of the user's record, and the whole
+        // sequence.
         let mut sequences: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
         let (mut merged, mut missing) = (HashSet::new(), Vec::new());
         for (user, SessionUpdate { offset, op }) in self.session_updates() {

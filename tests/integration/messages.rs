@@ -144,7 +144,7 @@ fn a_tls_error_is_described_in_words() {
     assert!(said.contains(words) && !said.contains("Other"), "{said}");
     let said = stderr_text(&run_sequor(&["health", "--url", daemon.admin_url()]));
     assert!(said.contains("CA certificate") && !said.contains("Issuer"), "{said}");
-    // A command that retries ends at once, because a retry cannot help.
+    // A command that normally retries exits at once, because a retry cannot help here.
     let events = home.dir().join("events.ndjson");
     fs::write(&events, view_event("e1", "ann", "tea").to_string()).unwrap();
     let import = sequor_command()

@@ -213,8 +213,8 @@ fn rate_limit_of_one_key_does_not_affect_others() {
     };
     let began = Instant::now();
     let (mut accepted, mut rejected, mut round) = (0, 0, 0);
-    // Sends far more than the limit, until something is rejected. Counts accepted events, so that
-    // speed does not matter.
+    // Sends events far beyond the limit until some are rejected. The test counts accepted events,
+    // so that its speed does not matter.
     while round < 100 || rejected == 0 {
         let read_response = send(&limited_key, &format!("loud{round}"), 10);
         match read_response.status {
@@ -232,7 +232,7 @@ fn rate_limit_of_one_key_does_not_affect_others() {
     }
     let allowed = 20 + 5 * (began.elapsed().as_secs() + 1);
     assert!((20..=allowed).contains(&accepted), "{accepted} of {allowed} accepted, {rejected} requests rejected");
-    // Rejected batches are not accepted in part.
+    // If a batch is rejected, none of its events is accepted.
     assert_eq!(daemon.next_offset(), accepted + round);
     assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"key_rate\"}"), f64::from(rejected));
 }

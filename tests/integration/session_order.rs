@@ -9,7 +9,7 @@ const DAY: i64 = 24 * 60 * MINUTE;
 /// The start of the tests' day.
 const TODAY: i64 = 1_700_000_000_000;
 
-/// A view of an item with the name of its time, in minutes from [`TODAY`].
+/// A view at a time in minutes from [`TODAY`]. The item is named after this time.
 fn view_at(user: &str, minute: i64, session_id: Option<&str>) -> Value {
     let mut view = json!({
         "event_id": format!("{user} {minute}"), "user_id": user, "type": "view", "item_id": format!("at {minute}"),
@@ -36,8 +36,8 @@ fn sessions(daemon: &Daemon, user: &str) -> Vec<Vec<i64>> {
     sessions
 }
 
-/// Sends the events one by one, then checks the sessions of users: at once, after a kill, and
-/// after a stop. `sequor verify` computes the same sessions from the journal.
+/// Sends the events one by one, then checks the users' sessions three times: immediately, after a
+/// kill, and after a stop. `sequor verify` computes the same sessions from the journal.
 fn assert_sessions(events: &[Value], merge: Option<(&str, &str)>, expected: &[(&str, &[&[i64]])]) {
     for shards in ["session.shards=1", "session.shards=4"] {
         let home = DaemonHome::new();

@@ -82,7 +82,8 @@ struct UndamagedStore {
 }
 
 impl UndamagedStore {
-    /// Creates a store that was filled over several openings, like a daemon's.
+    /// Creates a store that is opened and filled several times, like the store of a restarted
+    /// daemon.
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("data");

@@ -383,8 +383,8 @@ fn unavailable_collector_does_not_block_the_daemon() {
         }
         let start_time = std::time::Instant::now();
         assert!(daemon.terminate().success());
-        // A stop waits three seconds for the collector. The rest of the limit is a margin for a
-        // busy machine.
+        // When the daemon stops, it waits three seconds for the collector. The limit is longer, to
+        // leave a margin for a busy machine.
         assert!(start_time.elapsed().as_secs() < 30);
     }
 }

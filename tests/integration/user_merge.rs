@@ -6,7 +6,7 @@ use crate::daemon::{Daemon, DaemonHome, run_sequor, view_event, wait_for};
 use crate::journal_dump::JournalDump;
 use crate::random::TestRng;
 
-/// Several shards, so that the two users of a merge are mostly on different ones.
+/// With several shards, the two users of a merge are mostly on different shards.
 const DAEMON_SETTINGS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
 
 fn merge_users(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
@@ -51,8 +51,8 @@ fn merged_user_takes_over_the_visitors_sequence() {
     }
     assert_eq!(merge_users(&daemon, "ann", "ann").0, 400);
     assert_eq!(merge_users(&daemon, "ann", "").0, 400);
-    // Later events and requests under the other id belong to the merged user, also by Segment's
-    // calls.
+    // Later events and requests under the other id belong to the merged user, even if they are sent
+    // by Segment's calls.
     daemon.send_events(&[event_at(5, "visitor", "e")]);
     let identify = json!({ "batch": [
         { "type": "identify", "anonymousId": "phone", "userId": "ann" },
@@ -74,7 +74,7 @@ fn merged_user_takes_over_the_visitors_sequence() {
     assert_eq!(user_items(&daemon, "anna"), anna);
     assert_eq!(merge_users(&daemon, "bob", "visitor").1["duplicates"], 1, "the merge is known after a restart");
     daemon.send_events(&[event_at(6, "phone", "g")]);
-    // "f" came without a timestamp, so it is the latest.
+    // Event "f" has no timestamp, so its time of arrival applies and it is the latest.
     assert_eq!(user_items(&daemon, "anna"), ["a", "b", "c", "d", "e", "g", "f"]);
     assert!(daemon.terminate().success());
     // After a clean stop, aliases are read from the store instead of the journal's tail.

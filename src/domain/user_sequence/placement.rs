@@ -9,22 +9,23 @@ use crate::domain::{Offset, Step, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     /// Whether the event is within the remembered steps. If it is older than all of them, the event
-    /// does not change the sequence.
+    /// is not added to the steps.
     pub is_kept: bool,
-    /// Whether its session is the current one after the event.
+    /// Whether the event's session is the current session after the insertion.
     pub is_current: bool,
     /// Whether the event continues the session that was the current one.
     pub continues_current: bool,
-    /// Whether it follows the last step, and the sessions keep their order.
+    /// Whether the event follows the last step and the order of sessions does not change.
     pub is_appended: bool,
-    /// The offset that identifies its session; `None` if the event starts a session, or if the
-    /// offset is no longer known.
+    /// The journal offset that identifies the event's session; `None` if the event starts a
+    /// session, or if the offset is no longer known.
     pub session_start: Option<Offset>,
-    /// The end of its session in the steps after the insertion.
+    /// The index at which the event's session ends in the steps after the insertion.
     pub session_end: usize,
-    /// Its session in the steps before the insertion; `None` if it starts one.
+    /// The session of the event, as a range of the steps before the insertion; `None` if the event
+    /// starts a session.
     session: Option<Range<usize>>,
-    /// Its index in the steps before the insertion.
+    /// The event's index in the steps before the insertion.
     index: usize,
 }
 
@@ -35,7 +36,8 @@ impl Placement {
         self.session.is_none()
     }
 
-    /// The steps of its session before the event. `sequence` is the one before the insertion.
+    /// The steps of the event's session that precede it. `sequence` is the sequence before the
+    /// insertion.
     #[must_use]
     pub fn preceding<'s>(&self, sequence: &'s UserSequence) -> &'s [Step] {
         let start = self.session.as_ref().map_or(self.index, |session| session.start);
@@ -318,8 +320,8 @@ impl UserSequence {
         self.prune_earlier_sessions(idle_gap_ms);
     }
 
-    /// The step becomes the first of the session that begins at `index`. If it fills the idle gap
-    /// before that session, the session is joined with the one before.
+    /// The step becomes the first of the session that begins at `index`. If the step fills the idle
+    /// gap before that session, the session is joined with the preceding session.
     fn take_over_start(&mut self, step: &mut Step, index: usize, after: usize, idle_gap_ms: i64) {
         let before = index.checked_sub(1).and_then(|before| self.steps.get(before)).map(|before| before.at);
         let Some(first) = self.steps.get_mut(index) else { return };
@@ -332,7 +334,7 @@ impl UserSequence {
         }
         step.starts_session = false;
         self.session_number = self.session_number.saturating_sub(1);
-        // The joined session has the identity of the one before, if that is known.
+        // The joined session keeps the identity of the preceding session, if that is known.
         let of = |sessions: usize| move |earlier: &EarlierSession| earlier.sessions_after as usize == sessions;
         let joined =
             self.earlier_sessions.iter().position(of(after + 1)).map(|position| self.earlier_sessions.remove(position));
