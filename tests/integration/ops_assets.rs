@@ -127,6 +127,8 @@ fn rule_and_dashboard_expressions_have_data() {
     let recorded = recorded.map(|(name, _)| name);
     let (panels, annotations) = dashboard_expressions();
     let mut missing: Vec<String> = recorded.chain(panels).collect();
+    // Only a daemon with TLS has an expiry date of its certificate.
+    missing.retain(|expression| !expression.contains("sequor_tls_certificate_expiry_timestamp_seconds"));
     assert!(missing.len() > 60);
     let mut round = 0;
     wait_for("data for every expression", || {
