@@ -130,7 +130,6 @@ pub fn replay_up_to(
 /// [`CodecError::Encode`] if the sink fails.
 pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result<(), CodecError> {
     codec::encode_to(state, sink)?;
-    codec::encode_to(&state.tail().unwrap_or_default(), sink)?;
     codec::encode_to(&state.extension(), sink)
 }
 
@@ -140,11 +139,7 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
     let length = checkpoint.remaining();
     let mut decode = || -> Result<LearnerState, CodecError> {
         let mut state: LearnerState = codec::decode_from(&mut checkpoint, length)?;
-        // Checkpoints of earlier versions end before one of these parts.
-        let length = checkpoint.remaining();
-        if length > 0 {
-            state = state.with_tail(codec::decode_from(&mut checkpoint, length)?);
-        }
+        // Checkpoints of earlier versions end here.
         let length = checkpoint.remaining();
         if length > 0 {
             state.set_extension(codec::decode_from(&mut checkpoint, length)?);

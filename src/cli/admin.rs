@@ -53,9 +53,9 @@ enum AdminRequest {
     Model,
     /// Write a checkpoint now.
     Checkpoint,
-    /// Roll network, ranker and clusters back, or forward again, to a checkpoint.
+    /// Roll the network, the ranker and the clusters back to a checkpoint, or forward again.
     Rollback {
-        /// Offset of the checkpoint [default: the newest that was not itself rolled back].
+        /// Offset of the checkpoint [default: the newest that no earlier rollback discarded].
         #[arg(long, value_name = "OFFSET")]
         to: Option<u64>,
     },
@@ -77,7 +77,8 @@ enum AdminRequest {
     Store,
     /// Compact the database to free unused disk space.
     Compact,
-    /// List quarantined entries, which a reader skips, with the reasons.
+    /// List the quarantined journal entries: the learner or a session failed on them and skips
+    /// them. The list has the reasons.
     Quarantine,
     /// Show all effective settings and their origins.
     Settings,
@@ -88,7 +89,7 @@ enum AdminRequest {
         /// Level: error, warn, info, debug or trace.
         level: String,
     },
-    /// Drain the daemon before a stop: reject writes and store everything. Reads continue.
+    /// Drain the daemon before a stop: it rejects writes and stores all state. Reads continue.
     Drain {
         /// End draining and accept writes again.
         #[arg(long)]

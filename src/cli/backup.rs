@@ -1,4 +1,4 @@
-//! `sequor backup`: copies a data directory, also while a daemon serves it.
+//! `sequor backup`: copies a data directory. A daemon that serves it keeps running.
 
 use clap::Args;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! API key and trusted certificates for commands that connect to a daemon.
+//! The API key and the trusted certificates of commands that connect to a daemon.
 
 use anyhow::{Context, ensure};
 use clap::Args;

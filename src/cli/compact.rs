@@ -50,7 +50,7 @@ impl Compact {
         };
         let store = open()?;
         store.check_journal_end()?;
-        // All data is read twice: to copy it and to compare the copies.
+        // A compaction reads all data twice: once to copy it, and once to compare the copies.
         let progress = ProgressDisplay::new(2 * store.live_bytes()?, "bytes copied and compared");
         let compacted = store.compact(&mut |done, _| {
             progress.update(done);

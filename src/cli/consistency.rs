@@ -14,7 +14,7 @@ use crate::store::{
 };
 use rustc_hash::FxHashMap;
 
-/// Checks all records of a store, and compares derived state with the journal.
+/// Checks all records of a store, and compares the state derived from the journal with the journal.
 pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
     let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
     let pretrained = read_pretrained(store);
@@ -49,8 +49,8 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     ConsistencyReport::new(store.dir(), format, counts, damages, differences)
 }
 
-/// Describes differences that follow from changed settings. Differences from changed settings are
-/// not damage.
+/// Describes the differences between the store and the journal that changed settings explain. Such
+/// differences are not damage.
 fn describe_differences(store: &Store, settings: &Settings, differing: &[DamageFinding]) -> Vec<String> {
     let mut differences = Vec::new();
     let current = session_rules(settings);
@@ -88,8 +88,8 @@ fn check_sessions(
     let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
     let through = sessions.watermark().unwrap_or(0);
     let expired = store.expiries().last_begun()?.map(|expiry| expiry.cutoffs(kinds));
-    // A user without a record is replayed up to the watermark, to determine whether a record must
-    // exist.
+    // If a user has no record, the replay ends at the watermark of the session records. Its result
+    // shows whether a record must exist.
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(through, |record| record.applied_through);
     let replayer = SessionReplayer { store, names, kinds, idle_gap_ms };
     replayer.replay_sessions("entries compared with the sessions", until, |mut users, is_in_pass| {
@@ -101,7 +101,8 @@ fn check_sessions(
             }
             let location = format!("sessions, {}", keys::redacted_user_name(&user));
             let Some(replayed) = users.remove(&user) else {
-                // All events of this user may be in the dropped head of the journal.
+                // All events of this user may be among the removed entries at the start of the
+                // journal.
                 if begin > 0 && record.applied_through <= begin {
                     continue;
                 }
@@ -122,8 +123,8 @@ fn check_sessions(
     })
 }
 
-/// The difference between a session record and the replay of its user's events, with the remedy;
-/// `None` if they agree. `begin`: the first offset of the journal.
+/// Compares a session record with the replay of its user's events. Returns the difference and its
+/// remedy; `None` if they agree. `begin` is the first offset of the journal.
 fn session_difference(
     record: &SessionRecord,
     replayed: &ReplayedSession,
@@ -137,13 +138,14 @@ fn session_difference(
     let items_and_times =
         |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
     let (recorded, replayed_steps) = (items_and_times(&record.sequence), items_and_times(&replayed.sequence));
-    // If the head of the journal was dropped, the replay yields only the end of a sequence.
+    // If the oldest entries of the journal were removed, the replay yields only the end of a
+    // sequence.
     if begin > 0 && has_same_end && recorded.ends_with(&replayed_steps) {
         return None;
     }
-    // Expired events may be missing in the record or in the replay. Session starts are not
-    // compared, because they depend on expired events. The replay may contain older events than the
-    // record.
+    // Expired events may be missing in the record or in the replay, so only the retained events are
+    // compared. Session starts are not compared, because they depend on expired events. The replay
+    // may begin with older events than the record.
     if let Some(expired) = expired {
         let retained = |session: &UserSequence| -> Vec<_> {
             let is_kept = |step: &&Step| !expired.is_expired(step.kind, step.at);
@@ -162,8 +164,8 @@ fn session_difference(
     })
 }
 
-/// Reports users with steps but without a record. `kept_from`: a user whose last event is before
-/// this offset may have been removed.
+/// Reports users who have steps but no record. A user whose last event is before the offset
+/// `kept_from` is not reported, because the daemon may have removed the user.
 fn check_missing_records(
     store: &Store,
     users: FxHashMap<String, ReplayedSession>,
@@ -172,8 +174,8 @@ fn check_missing_records(
     findings: &mut VerificationReport,
 ) {
     for (user, replayed) in users {
-        // Removed users and users without steps need no record: the store keeps no empty records.
-        // Merges of users without events leave such users.
+        // Removed users need no record. Users without steps, such as merged users without events,
+        // need none either: the store keeps no empty records.
         let must_exist =
             replayed.last_offset >= kept_from && !replayed.is_removed && !replayed.sequence.steps.is_empty();
         if must_exist && matches!(store.sessions().get(&user), Ok(None)) {

@@ -14,11 +14,11 @@ pub(super) struct ConsistencyReport {
     format: u32,
     counts: StoreCounts,
     damages: Vec<DamageFinding>,
-    /// Differences that follow from changed settings; they are not damage.
+    /// Differences that changed settings explain; they are not damage.
     differences: Vec<String>,
 }
 
-/// Number of findings of one kind that the report shows.
+/// The report shows at most this many findings of each kind.
 const MAX_SHOWN_PER_KIND: usize = 3;
 
 impl ConsistencyReport {
@@ -39,7 +39,8 @@ impl ConsistencyReport {
         Self::new(dir, STORE_FORMAT, StoreCounts::default(), vec![damage], Vec::new())
     }
 
-    /// The same report for another directory, the target of a restore.
+    /// The same report under the name of another directory. A restore checks a temporary directory
+    /// and reports its target.
     pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
         self.data_dir = dir.to_owned();
         self
@@ -49,7 +50,8 @@ impl ConsistencyReport {
         &self.damages
     }
 
-    /// Fails if there is any damage, for the exit code. The report lists the damages.
+    /// Returns an error if there is any damage, so that the exit code is not 0. The error only
+    /// counts the damages; the report lists them.
     pub(super) fn ensure_undamaged(&self) -> anyhow::Result<()> {
         let dir = self.data_dir.display();
         match (self.damages.len(), self.damages_by_kind().len()) {

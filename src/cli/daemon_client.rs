@@ -1,5 +1,5 @@
-//! Asynchronous HTTP client of a daemon. One thread can have many requests in flight; connections
-//! stay open.
+//! Asynchronous HTTP client of a daemon. One thread can have many requests in flight, and idle
+//! connections are reused.
 
 use anyhow::{Context, bail};
 use awc::error::{ConnectError, SendRequestError};
@@ -19,7 +19,7 @@ use crate::ingest::{write_entry, write_entry_with_consent};
 
 /// Time limit for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Delay before a request is retried that the daemon rejected as overloaded.
+/// If the daemon rejects a request because of overload, the request is retried after this delay.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Size limit of a response; pages of recommendations and metrics are far smaller.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
@@ -41,7 +41,8 @@ pub(super) struct ApiRequest {
     body: Vec<u8>,
 }
 
-/// The learner lag at which an import waits: low enough that the daemon does not reduce training.
+/// If the learner is this many entries behind, an import waits. The number is low enough that the
+/// daemon does not reduce training.
 const MAX_LEARNER_LAG_OF_IMPORT: u64 = 1024;
 
 impl ApiRequest {
@@ -208,8 +209,8 @@ impl DaemonClient {
         parse_response("/admin/status", self.send_to(admin, ApiRequest::get("/admin/status")).await?)
     }
 
-    /// Waits until all accepted entries are learned. Returns at once if the admin endpoint is not
-    /// known.
+    /// Waits until all accepted entries are learned. Without a known admin endpoint, it returns at
+    /// once.
     pub(super) async fn wait_until_learned(&self) -> anyhow::Result<()> {
         while self.admin.is_some() {
             let status = self.read_status().await?;
@@ -224,8 +225,8 @@ impl DaemonClient {
         Ok(())
     }
 
-    /// Reads the resource usage of the daemon process. `None` if the platform or the admin endpoint
-    /// does not provide it.
+    /// Reads the resource usage of the daemon process. `None` if the platform does not provide it
+    /// or the admin endpoint is not known.
     pub(super) async fn read_process_usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
         let (status, text) = self.send_to(admin, ApiRequest::get("/metrics")).await?;
@@ -239,13 +240,13 @@ impl DaemonClient {
     }
 }
 
-/// A daemon does not answer.
+/// The error of a request that gets no answer from the daemon.
 #[derive(Debug, thiserror::Error)]
 #[error("{address} does not answer: {reason}")]
 pub(super) struct NoAnswerError {
     address: String,
     reason: String,
-    /// Whether a retry cannot help, because the certificate or the URL is wrong.
+    /// Whether the certificate or the URL is wrong, so that a retry cannot help.
     pub(super) is_permanent: bool,
 }
 

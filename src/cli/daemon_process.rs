@@ -14,9 +14,9 @@ use super::flags::RuntimeFlags;
 
 /// Time limit for the start of a daemon.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
-/// Interval of checks whether the daemon is ready or has exited.
+/// Interval at which the command checks whether the daemon is ready or has exited.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Number of last log lines in an error message.
+/// An error message quotes this many of the last log lines.
 const LOG_TAIL_LINES: usize = 5;
 
 /// A running daemon. Dropping it stops the daemon and waits for its exit.
@@ -69,7 +69,7 @@ impl DaemonProcess {
         // Errors may quote the log, so it must contain no escape sequences.
         command.env("NO_COLOR", "1");
         // Ctrl-C must reach only this process. The daemon stops when its standard input closes. The
-        // system closes it when this process ends, even after a kill.
+        // operating system closes that input when this process ends, even if it is killed.
         command.arg("--until-eof").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log_file);
         let process = command.spawn().context("cannot start the daemon")?;
         let mut child = Self { process, api: String::new(), admin: String::new(), log, _temp_dir: temp_dir };
@@ -83,7 +83,8 @@ impl DaemonProcess {
             if let Some(status) = self.process.try_wait()? {
                 bail!("the daemon did not start ({status}){}", self.log_tail());
             }
-            // A partly written file does not parse; the next round reads it again.
+            // A file that is only partly written does not parse; the next round of this loop reads
+            // it again.
             if let Some((api, admin)) = daemon_addresses(dir)
                 && AdminClient::new(&admin, &ClientAuth::default()).and_then(|admin| admin.get("/readyz")).is_ok()
             {

@@ -19,8 +19,9 @@ pub(super) fn load_settings(flags: &RuntimeFlags) -> anyhow::Result<SettingsLaye
     Ok(layers)
 }
 
-/// Opens the store of the settings with `open`. If a daemon holds the lock and `command` has a
-/// `--url` flag, the error suggests `command` with the URL of the daemon.
+/// Opens the store in the data directory that the settings name, by calling `open`. If a daemon
+/// holds the lock and `command` has a `--url` flag, the error suggests `command` with the URL of
+/// the daemon.
 pub(super) fn open_store(
     settings: &Settings,
     open: impl FnOnce(&Path, &StoreOptions) -> Result<Store, StoreError>,
@@ -39,21 +40,22 @@ pub(super) fn open_store(
     })
 }
 
-/// A random id for a journal, from the entropy that seeds the hash maps of the standard library.
+/// A random id for a journal. Its source is the random state of the standard library's hash maps.
 pub(super) fn new_journal_id() -> String {
     let half = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", half(), half())
 }
 
-/// Gives the journal an id, unless it has one or the disk accepts no writes.
+/// Gives the journal an id if it has none. If the disk accepts no writes, the journal stays without
+/// an id.
 pub(super) fn ensure_journal_id(store: &Store) {
     if let Err(error) = store.ensure_journal_id(new_journal_id) {
         tracing::warn!(error = &error as &dyn std::error::Error, "imports cannot recognise this data directory");
     }
 }
 
-/// Uses the network settings of the data directory's pretrained network, if there is one. An
-/// explicit setting that differs is an error.
+/// If the data directory has a pretrained network, its network settings replace those in
+/// `settings`. An explicit setting that differs is an error.
 pub(super) fn apply_pretrained_network(
     layers: &SettingsLayers<Settings>,
     settings: &mut Settings,
@@ -74,12 +76,13 @@ pub(super) fn checked_validation_rules(settings: &Settings, store: &Store) -> an
     Ok(rules)
 }
 
-/// The admin URL in `addresses.json`, which the daemon of the directory wrote.
+/// The admin URL in `addresses.json`. The daemon that serves the directory wrote this file.
 fn admin_address(dir: &Path) -> Option<String> {
     daemon_addresses(dir).map(|(_, admin)| admin)
 }
 
-/// The API and admin URLs in `addresses.json`, which the daemon of the directory wrote.
+/// The API and admin URLs in `addresses.json`. The daemon that serves the directory wrote this
+/// file.
 pub(super) fn daemon_addresses(dir: &Path) -> Option<(String, String)> {
     let text = std::fs::read_to_string(dir.join("addresses.json")).ok()?;
     let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -103,7 +106,7 @@ pub(super) struct AdminClient<'u> {
 
 impl<'u> AdminClient<'u> {
     pub(super) fn new(url: &'u str, auth: &ClientAuth) -> anyhow::Result<Self> {
-        // No limit for the whole request: its duration grows with the data.
+        // There is no time limit for the whole request, because its duration grows with the data.
         Self::with_timeouts(url, auth, Duration::from_secs(10), None)
     }
 
@@ -142,7 +145,8 @@ impl<'u> AdminClient<'u> {
         )
     }
 
-    /// The body of a successful response. For others, an error with the problem detail.
+    /// Returns the body of a successful response. Any other response becomes an error with the
+    /// detail of the problem.
     fn read_body(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<ureq::Body> {
         let mut response = response.with_context(|| {
             format!("{} does not answer; check that this is the URL of an admin endpoint", self.url)

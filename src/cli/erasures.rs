@@ -52,7 +52,7 @@ impl ListErasures {
     }
 }
 
-/// A line of the erasure list.
+/// A line of the erasure list: when the erasure was requested, and the digest of the user id.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ErasureLine {
@@ -75,9 +75,9 @@ pub(super) fn read_erasure_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDi
     Ok(list)
 }
 
-/// Appends an erasure for each listed user who occurs in the journal, except erasures that the
-/// store already recorded. The daemon performs the erasures at its next start. Returns the number
-/// of appended erasures.
+/// Appends an erasure to the journal for each listed user who occurs in it. Erasures that the store
+/// has already recorded are left out. The daemon performs the erasures at its next start. Returns
+/// the number of appended erasures.
 pub(super) fn apply_erasure_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
     for (erased, recorded) in store.erasures().erased_users()? {

@@ -21,7 +21,7 @@ pub fn describe_error(error: &anyhow::Error) -> String {
         } else if !text.ends_with(&message) {
             text = format!("{text}: {message}");
         }
-        // Further causes only repeat the TLS error in the wording of the library.
+        // The remaining causes only repeat the TLS error in the wording of the library.
         if is_last {
             break;
         }

@@ -60,8 +60,8 @@ pub(super) struct IngestInfo {
 }
 
 impl IngestInfo {
-    /// Adds the event kinds of the daemon to the kinds of a client. A client does not use the rules
-    /// of these kinds.
+    /// Adds the event kinds of the daemon to the kinds of a client. Only the names matter: a client
+    /// does not use the other properties of a kind.
     pub(super) fn add_kinds(&self, kinds: &mut EventKinds) {
         for kind in self.kinds.iter().map(|name| EventKind::from_name(name)) {
             if kinds.id_of(&kind).is_none() {
@@ -104,8 +104,8 @@ impl EventSender {
         })
     }
 
-    /// The event kinds and limits that the daemon accepts. `None` if the daemon lacks this request
-    /// or the key does not allow it.
+    /// The event kinds and limits that the daemon accepts. `None` if the daemon does not support
+    /// this request, or the key does not allow it.
     pub(super) fn ingest_info(&self) -> anyhow::Result<Option<IngestInfo>> {
         let (status, body) = self.send_until_final_status(&ApiRequest::ingest_info_request(), |status| {
             status.is_success()
@@ -143,7 +143,8 @@ impl EventSender {
         loop {
             let message = match self.runner.block_on(self.daemon.send_request(request.clone())) {
                 Ok((status, body)) if is_final(status) => return Ok((status, body)),
-                // Waits for learning, which the progress display shows.
+                // The learner is behind: waits without a message, because the progress display
+                // shows the wait.
                 Ok((status, body)) if status == StatusCode::SERVICE_UNAVAILABLE && is_learner_behind(&body) => {
                     std::thread::sleep(LEARNER_BEHIND_RETRY_DELAY);
                     continue;
@@ -167,8 +168,8 @@ impl EventSender {
         }
     }
 
-    /// The message of a failure that a retry may resolve. Fails if a retry cannot help, or if the
-    /// daemon has not answered for too long.
+    /// Returns the message to print before the next retry. Returns the error if a retry cannot
+    /// help, or if the daemon has not answered for too long.
     fn check_retry_limit(&self, error: anyhow::Error, silent_since: &Instant) -> anyhow::Result<String> {
         if error.downcast_ref::<NoAnswerError>().is_some_and(|error| error.is_permanent) {
             return Err(error);

@@ -1,4 +1,4 @@
-//! Sorts the events of a whole file by time, in a temporary file.
+//! Sorts all events of a file by time, with the help of a temporary file.
 
 use anyhow::Context;
 use std::fs::File;
@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use crate::domain::{Consent, Event, Timestamp, WithConsent};
 use crate::store::codec;
 
-/// Holds the events of a file in a temporary file, and their order in memory: 32 bytes an event.
+/// Holds the events of a file in a temporary file. Their order is in memory and takes 32 bytes per
+/// event.
 pub(super) struct EventSorter {
     spool: BufWriter<File>,
     bytes: u64,
@@ -49,7 +50,7 @@ impl EventSorter {
         self.index.len() as u64
     }
 
-    /// The events with their lines, by time and then by line.
+    /// The events with their line numbers, ordered by time and then by line.
     pub(super) fn into_sorted(self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(u64, WithConsent)>>> {
         let Self { spool, mut index, .. } = self;
         let spool = spool

@@ -56,7 +56,7 @@ impl Export {
             Some(file) => self.write_file(file),
             None => self.write_journal(&mut BufWriter::new(io::stdout().lock())),
         };
-        // If the reader closes the pipe, such as `head`, the command succeeds.
+        // If the reader closes the pipe early, as `head` does, the command still succeeds.
         let is_broken_pipe = |error: &anyhow::Error| {
             error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
         };

@@ -1,4 +1,4 @@
-//! Digests of whole files, by which an import recognises a file.
+//! Digests of whole files. An import recognises a file by its digest.
 
 use anyhow::Context;
 use std::io::{ErrorKind, Read};
@@ -16,8 +16,8 @@ pub(super) struct FileDigest {
     pub(super) content_bytes: u64,
     /// Size on the disk.
     pub(super) disk_bytes: u64,
-    /// Digest of the first `prefix_bytes` bytes of the content, if these bytes end between two
-    /// lines.
+    /// Digest of the first `prefix_bytes` bytes of the content. `None` if these bytes do not end at
+    /// the end of a line.
     pub(super) prefix_digest: Option<String>,
 }
 
@@ -56,8 +56,8 @@ impl RunningDigest {
 }
 
 impl FileDigest {
-    /// Reads a file to its end, which also shows whether a compressed file is complete.
-    /// `prefix_bytes` is the size of the beginning whose digest is wanted as well.
+    /// Reads a file to its end, which also shows whether a compressed file is complete. The result
+    /// also has the digest of the first `prefix_bytes` bytes.
     ///
     /// # Errors
     /// If the file cannot be read, or its compressed stream is truncated or damaged.

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 
 use crate::ingest::{ColumnMapping, EventField, ItemFileFormat, ItemFileReader, TableFormat, TimeFormat, TimeUnit};
 
-/// How a file of events or items is written.
+/// Flags that describe the layout of a file of events or items.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct FileFlags {
     /// Column or field names in the file, such as user=uid. Events have the fields user, item,

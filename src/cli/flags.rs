@@ -41,11 +41,12 @@ pub(super) struct SettingFlags {
     set: Vec<String>,
 }
 
-/// Flags of a command that set settings, by setting key.
+/// The settings that a command's own flags set: pairs of setting key and value.
 type FlagOverrides<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
-    /// The effective settings. `defaults` replaces the defaults of some settings for this command.
+    /// The effective settings. `defaults` are the defaults of this command, where they differ from
+    /// the general ones.
     pub(super) fn settings_layers(
         &self,
         defaults: &[(&str, &str)],
@@ -103,7 +104,7 @@ impl RuntimeFlags {
         self.data_dir.as_deref()
     }
 
-    /// The effective settings. `overrides` are the command's own flags, by setting key.
+    /// The effective settings. `overrides` are the settings that the command's own flags set.
     pub(super) fn settings_layers(&self, overrides: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
         self.settings.settings_layers(&[], &[overrides, &[("store.data_dir", folder)]].concat())
@@ -153,15 +154,15 @@ pub(super) fn init_logging(settings: &LogSettings) -> anyhow::Result<LogLevelCon
     init_logging_with_spans(settings, None)
 }
 
-/// Starts logging to standard error, and the layer that collects `spans`.
+/// Starts logging to standard error, and starts the layer that exports `spans`.
 pub(super) fn init_logging_with_spans(
     settings: &LogSettings,
     spans: Option<SpanLayer>,
 ) -> anyhow::Result<LogLevelControl> {
-    // The level applies to Sequor's own lines. At levels below a warning, libraries may log whole
-    // requests with keys and user ids. actix_http logs malformed requests as errors, which lets any
-    // client fill the log. Spans for a collector do not belong in the log. The filter always
-    // parses; the fallback is never used.
+    // The configured level applies to Sequor's own lines. Libraries log only warnings and errors,
+    // because at lower levels they may log whole requests with keys and user ids. actix_http logs
+    // malformed requests as errors, which lets any client fill the log. Spans for a collector do
+    // not belong in the log. The filter always parses; the fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
         EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str()))
@@ -189,8 +190,8 @@ fn wants_colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// The environment. A variable that is not UTF-8 keeps replacement characters, so that the error
-/// message can show it.
+/// The environment. If a variable is not UTF-8, its invalid bytes become replacement characters, so
+/// that the error message can show it.
 fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
@@ -247,8 +248,8 @@ pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> Sy
             interval: settings.store.checkpoint_every,
             keep: settings.store.checkpoints_kept,
             forget_after: settings.learning.users_kept,
-            // A starting daemon reads the ids of the deduplication window from the journal, so
-            // these entries must stay.
+            // When the daemon starts, it reads the event ids of the deduplication window from the
+            // journal. So these entries must stay in the journal.
             journal_retention: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(
                 || JournalRetention {
                     entries: settings.store.retain_entries.max(settings.store.dedup_window),
@@ -310,7 +311,8 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
     }
 }
 
-/// Validation rules for a data directory. These rules replace user ids by pseudonyms.
+/// Validation rules for events that go into a data directory. If the settings enable pseudonyms,
+/// these rules replace the ids.
 pub(super) fn server_validation_rules(settings: &Settings) -> anyhow::Result<ValidationRules> {
     let drop_properties = settings.privacy.properties == PropertiesPolicy::Drop;
     Ok(ValidationRules {

@@ -108,8 +108,8 @@ impl Import {
         self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;
         let (target, target_name) = self.open_target(&mut rules)?;
         let rejects = RejectReport::new(&self.reject_flags)?;
-        // A truncated file is refused before anything is sent: once it is complete, its rows have
-        // other ids.
+        // A truncated file is refused before anything is sent. The complete file gives its rows
+        // other ids, so rows of the truncated file would count twice.
         let opened = self
             .files
             .iter()
@@ -141,7 +141,7 @@ impl Import {
         self.report_summary(rejects, summary, has_forgotten_rejects)
     }
 
-    /// Reads the progress file and the file itself, and reports what will be skipped.
+    /// Reads the progress file and the imported file, and reports which rows will be skipped.
     fn open_progress(&self, file: &Path, target: &str) -> anyhow::Result<(ImportProgress, u64)> {
         if is_standard_input(file) {
             return Ok((ImportProgress::for_standard_input(target, self.sort), 0));
@@ -206,8 +206,9 @@ impl Import {
         rejects.ensure_no_rejects(summary.taken + summary.duplicates + summary.withheld + summary.skipped)
     }
 
-    /// The target, and its name in the progress file, which includes the id of its journal. Adapts
-    /// `rules` to the target.
+    /// Opens the target. Returns it with its name in the progress file; the name includes the id of
+    /// the target's journal. A data directory replaces `rules` by its own rules, and a daemon adds
+    /// its event kinds to them.
     fn open_target(&self, rules: &mut ValidationRules) -> anyhow::Result<(ImportTarget, String)> {
         match self.flags.data_dir() {
             Some(dir) => {

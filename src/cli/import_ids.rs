@@ -11,15 +11,15 @@ pub(super) enum IdSource {
     /// User, session, kind, item, value and time: rows that agree in all of these are one event,
     /// even in different files.
     Columns,
-    /// The bytes of the row: identical rows are one event, even in different files.
+    /// The bytes of the row: rows with the same bytes are one event, even in different files.
     Row,
-    /// The digest of the file's content and the line number: each row is an event, and a file with
-    /// another content has other ids.
+    /// The digest of the file's content and the line number: each row is a separate event. If the
+    /// content of the file changes, all ids change.
     Content,
 }
 
 impl IdSource {
-    /// The id of an event that was read from `row` in a line of a file.
+    /// The id of an event. `row` holds the bytes of its row, and `line` is the row's line number.
     pub(super) fn event_id(
         self,
         event: &Event,
@@ -28,7 +28,8 @@ impl IdSource {
         line: u64,
         rules: &ValidationRules,
     ) -> String {
-        // A pseudonym, because an attacker could guess the user from a digest without a key.
+        // A digest without a key is not enough: an attacker could find the user by hashing guesses.
+        // So the digest becomes a pseudonym.
         let pseudonym =
             |parts: &[&[u8]]| rules.internal_id(IdKind::Event, KeyedDigest::hex_digest_of_parts(&[0; 16], parts));
         match self {

@@ -8,10 +8,12 @@ use super::file_digest::FileDigest;
 use super::line_set::LineSet;
 use super::progress_file::ProgressFile;
 
-/// Targets in a progress file. Beyond this number, the oldest target is dropped.
+/// Maximum number of targets in a progress file. Beyond it, the target that was used longest ago is
+/// dropped.
 const MAX_TARGETS: usize = 16;
 
-/// Ranges of rejected rows in a progress file. Rejected rows beyond this limit count as completed.
+/// Maximum number of ranges of rejected rows in a progress file. Rejected rows beyond it count as
+/// completed.
 const MAX_REJECTED_RANGES: usize = 10_000;
 
 /// Content of a progress file.
@@ -33,8 +35,8 @@ pub(super) struct TargetProgress {
     /// Size of the decompressed content.
     #[serde(default)]
     bytes: u64,
-    /// The file digest in the event ids, if it differs from `digest`: the digest of the file before
-    /// the file grew.
+    /// The file digest that the event ids contain, if it differs from `digest`. After a file has
+    /// grown, its ids keep the digest of the smaller file.
     #[serde(default)]
     id_digest: Option<String>,
     /// All rows up to this line are acknowledged or rejected.
@@ -43,8 +45,9 @@ pub(super) struct TargetProgress {
     /// target may accept them.
     #[serde(default)]
     rejected: LineSet,
-    /// In an unfinished import with `--sort`, the number of acknowledged events in the order of
-    /// time. This number counts only events that `through` and `rejected` do not mark as completed.
+    /// In an unfinished import with `--sort`: the number of acknowledged events, counted in the
+    /// order of time. Only events that `through` and `rejected` do not mark as completed are
+    /// counted.
     #[serde(default)]
     sorted: u64,
 }
@@ -52,14 +55,14 @@ pub(super) struct TargetProgress {
 /// The progress file of an import into one target.
 #[derive(Debug)]
 pub(super) struct ImportProgress {
-    /// `None` for standard input.
+    /// The progress file; `None` for standard input, whose progress is not stored.
     file: Option<ProgressFile>,
     /// The progress into other targets.
     others: Vec<TargetProgress>,
     current: TargetProgress,
     has_forgotten_rejects: bool,
-    /// Whether the events are sent in the order of time. In that case, `through` and `rejected`
-    /// change only at the end, because they determine which events are to be sent.
+    /// Whether `--sort` sends the events in the order of time. In that case, `through` and
+    /// `rejected` determine which events are sent, so they change only at the end.
     is_sorting: bool,
     /// Rows that an earlier run rejected and that this run has acknowledged.
     acknowledged: Vec<u64>,
@@ -70,16 +73,16 @@ pub(super) struct ImportProgress {
 pub(super) enum FileHistory {
     /// The file was not imported into this target.
     New,
-    /// The same content was imported, at least in part.
+    /// The file has the content that was imported, at least in part.
     Same,
-    /// The imported content is the beginning of the file.
+    /// The file has grown: it begins with the imported content.
     Grown,
     /// The content has changed. All rows are sent.
     Changed,
 }
 
 impl ImportProgress {
-    /// Reads the progress file and the file itself. If `file` is truncated, nothing is written.
+    /// Reads the progress file `state` and the imported file `file`.
     pub(super) fn open(
         file: &Path,
         state: ProgressFile,
@@ -112,7 +115,8 @@ impl ImportProgress {
             (FileHistory::Same | FileHistory::Grown, Some(previous)) => {
                 let id_digest =
                     previous.id_digest.or_else(|| (history == FileHistory::Grown).then_some(previous.digest));
-                // A grown file has another order of events.
+                // New rows of a grown file can be anywhere in the order of time, so the count
+                // starts again.
                 let sorted = if history == FileHistory::Same { previous.sorted } else { 0 };
                 TargetProgress { id_digest, through: previous.through, rejected: previous.rejected, sorted, ..fresh() }
             }
@@ -166,7 +170,7 @@ impl ImportProgress {
         self.current.id_digest.as_ref().unwrap_or(&self.current.digest)
     }
 
-    /// Whether no run has acknowledged or rejected a row.
+    /// Whether neither this run nor an earlier one has acknowledged or rejected a row.
     pub(super) fn has_no_completed_row(&self) -> bool {
         self.current.through == 0 && self.current.sorted == 0
     }

@@ -9,7 +9,7 @@ use crate::ingest::{
 /// Size limit of a request body: half the default of `server.max_body_bytes`.
 const MAX_BATCH_BYTES: usize = 512 * 1024;
 
-/// Content of the files, and how it is written.
+/// The kind of records in the files, and the format of the files.
 pub(super) enum ImportKind {
     Events(Box<ColumnMapping>),
     Items(ItemFileFormat),

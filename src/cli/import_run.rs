@@ -16,15 +16,16 @@ use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{EventFileReader, ItemFileReader, ReorderBuffer, ValidationRules};
 use crate::settings::Period;
 
-/// Maximum number of lines for which an event is held back for sorting. After a kill, at most this
-/// many lines are sent again, which is within the default deduplication window of the daemon.
+/// An event is held back for sorting until at most this many later lines are read. After a kill, at
+/// most this many lines are sent again, which is within the default deduplication window of the
+/// daemon.
 const MAX_HELD_LINES: u64 = 100_000;
 
-/// Number of rows older than the window that a file of any size may contain.
+/// A file of any size may contain this many rows that are older than the window.
 const MAX_LATE_ROWS: u64 = 100;
 
-/// Of this many rows, one may be older than the window.
-const ROWS_PER_LATE_ROW: u64 = 100;
+/// In a larger file, one in this many rows may be older than the window.
+const MIN_ROWS_PER_LATE_ROW: u64 = 100;
 
 /// Summary of an import.
 #[derive(Debug, Default, Serialize)]
@@ -37,7 +38,7 @@ pub(super) struct ImportSummary {
     pub(super) withheld: u64,
     /// Rows that an earlier run had completed. These rows were not sent again.
     pub(super) skipped: u64,
-    /// Rows outside the sorting window.
+    /// Rows that came later than the sorting window allows.
     pub(super) late: u64,
     pub(super) faulty: u64,
 }
@@ -45,7 +46,7 @@ pub(super) struct ImportSummary {
 /// Options of an import.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ImportOptions {
-    /// Events within this window are sorted by time.
+    /// The sorting window: events that are at most this late are sorted by time.
     pub(super) window: Period,
     /// Whether all events of a file are sorted.
     pub(super) sort: bool,
@@ -98,8 +99,8 @@ pub(super) struct ImportRun {
 }
 
 impl ImportRun {
-    /// Checks before anything is sent that a file is sorted by time, up to a small share of its
-    /// rows.
+    /// Checks, before anything is sent, that a file is sorted by time. A small share of the rows
+    /// may be out of order.
     pub(super) fn ensure_sorted(&self, file: &Path) -> anyhow::Result<()> {
         let mut rows = self.open_rows(file, &self.rules)?;
         let (mut latest, mut late, mut count) = (Timestamp::MIN, 0_u64, 0_u64);
@@ -111,7 +112,7 @@ impl ImportRun {
             latest = latest.max(at);
         }
         ensure!(
-            late <= MAX_LATE_ROWS.max(count / ROWS_PER_LATE_ROW),
+            late <= MAX_LATE_ROWS.max(count / MIN_ROWS_PER_LATE_ROW),
             "{} is not sorted by time: {late} of {count} rows are more than {} older than a row before them. In this order they would make the recommendations worse. \
              Add --sort, or --window 0s to import the rows in the order of the file",
             file.display(),
@@ -158,7 +159,8 @@ impl ImportRun {
             }
             if batch.is_full(self.options.batch) {
                 self.send_batch(file, &mut batch, &mut progress)?;
-                // Rows that are held back for sorting must be read again after a kill.
+                // If the import is killed, the rows that are held back for sorting must be read
+                // again. So the stored progress ends before the first of them.
                 progress
                     .write_completed_through(order.first_held_line().map_or(line, |first| first.saturating_sub(1)))?;
                 display.update(rows.bytes_read());

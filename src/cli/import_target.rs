@@ -14,11 +14,11 @@ use crate::metrics::Metrics;
 use crate::services::ingest::{FullQueuePolicy, ingest};
 use crate::store::Store;
 
-/// Target that stores entries durably before it acknowledges them.
+/// Target of an import. It stores entries durably before it acknowledges them.
 pub(super) enum ImportTarget {
     /// The API of a running daemon.
     Daemon(Box<EventSender>),
-    /// Actors in this process, on a data directory.
+    /// A data directory, which actors in this process write to.
     Directory(Box<DirectoryTarget>),
 }
 

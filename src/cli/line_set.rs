@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A set of line numbers. Neighbouring lines share a range, so a file without a valid row needs one
-/// range.
+/// A set of line numbers. Neighbouring lines share a range. If all rows of a file are rejected, one
+/// range holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub(super) struct LineSet {
-    /// First line → last line of each range. Ranges neither overlap nor touch.
+    /// Maps the first line of each range to its last line. Ranges neither overlap nor touch.
     ranges: BTreeMap<u64, u64>,
 }
 

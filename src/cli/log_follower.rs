@@ -1,8 +1,8 @@
 //! Follows a log file line by line through its rotations, from a position that survives restarts.
 //!
 //! A position consists of the inode, the byte offset, and a digest of the bytes before the offset.
-//! The digest identifies the file after it was renamed, copied or compressed, and reveals a file
-//! that was truncated and rewritten.
+//! By the digest, the follower finds the file again after it was renamed, copied or compressed. It
+//! also notices that a file was truncated and rewritten.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ use crate::ingest::{DecompressedFile, KeyedDigest};
 const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Number of bytes before a position that its digest covers.
 const POSITION_DIGEST_BYTES: usize = 256;
-/// Time for which a renamed file is still read: its writer may not have reopened the log yet.
+/// After a log was renamed, the renamed file is read for this time: the writer may not have opened
+/// the new log yet.
 const RENAMED_FILE_GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// A position in a log.
@@ -46,7 +47,7 @@ pub(super) struct LogFollower {
     /// Pattern of the names of rotated files.
     rotated: Regex,
     source: Option<LogFileReader>,
-    /// The time at which another file took the name of the log.
+    /// The time at which the follower noticed that another file has the name of the log.
     replaced_since: Option<Instant>,
 }
 
@@ -78,7 +79,7 @@ impl LogFollower {
         self.source.as_ref().map(LogFileReader::position)
     }
 
-    /// Bytes of the current file that were read from the disk.
+    /// The number of bytes that were read from the current file, as stored on the disk.
     pub(super) fn bytes_read(&self) -> u64 {
         self.source.as_ref().map_or(0, |source| source.decompressed.bytes_read())
     }
@@ -124,9 +125,9 @@ impl LogFollower {
         Ok(found)
     }
 
-    /// At the end of a file, moves to the next file, if there is one. If `wait_for_writer`, it
-    /// first waits until the writer of this file must have noticed the rotation. Returns whether it
-    /// moved, and the unterminated last line of the old file.
+    /// At the end of a file, moves to the next file, if there is one. With `wait_for_writer`, the
+    /// writer of this file first gets [`RENAMED_FILE_GRACE_PERIOD`] to notice the rotation. Returns
+    /// whether it moved, and the unterminated last line of the old file.
     pub(super) fn advance_to_next_file(&mut self, wait_for_writer: bool) -> io::Result<(bool, Option<LogLine>)> {
         let Some(source) = &self.source else { return Ok((self.open_log()?, None)) };
         let base = metadata_if_exists(&self.base)?;
@@ -153,8 +154,8 @@ impl LogFollower {
         Ok((true, last))
     }
 
-    /// Opens the log at its beginning if it exists and no file is open. Returns whether a file is
-    /// open.
+    /// If no file is open and the log exists, opens the log at its beginning. Returns whether a
+    /// file is open.
     fn open_log(&mut self) -> io::Result<bool> {
         if self.source.is_none() {
             self.source = LogFileReader::open(&self.base, &LogPosition::default())?;
@@ -234,7 +235,7 @@ struct LogFileReader {
     preceding_bytes: Vec<u8>,
     /// The part of the next line that was read so far.
     partial: Vec<u8>,
-    /// Number of dropped bytes of the next line, which is too long.
+    /// If the next line is too long: the number of its bytes that were dropped.
     dropped_bytes: u64,
 }
 
@@ -250,7 +251,7 @@ impl LogFileReader {
         let inode = decompressed.open_file().metadata()?.ino();
         let marked = position.offset.min(POSITION_DIGEST_BYTES as u64);
         let mut preceding = Vec::new();
-        // A truncated compressed file does not contain the position.
+        // If a compressed file is truncated, it does not contain the position.
         let read = decompressed
             .skip_bytes(position.offset - marked)
             .and_then(|()| (&mut decompressed.reader).take(marked).read_to_end(&mut preceding));
@@ -273,8 +274,8 @@ impl LogFileReader {
         LogPosition { inode: self.inode, offset: self.offset, mark: position_digest(&self.preceding_bytes) }
     }
 
-    /// Whether the file still contains the bytes that were read before the offset. Compressed files
-    /// do not change.
+    /// Whether the bytes before the offset are still those that were read. Compressed files are not
+    /// checked, because they do not change.
     fn is_intact(&self) -> io::Result<bool> {
         if self.decompressed.is_compressed {
             return Ok(true);
@@ -307,7 +308,7 @@ impl LogFileReader {
                 return Ok(None);
             }
             if self.partial.len() > MAX_LINE_BYTES {
-                // Keeps the last bytes for the digest.
+                // Drops the bytes of the line except the last ones, which the digest needs.
                 let dropped = self.partial.len() - POSITION_DIGEST_BYTES;
                 self.dropped_bytes += dropped as u64;
                 self.partial.drain(..dropped);

@@ -81,7 +81,7 @@ enum Command {
     Admin(admin::AdminCommand),
     /// Create, list and revoke API keys.
     Key(key::KeyCommand),
-    /// Check whether a running daemon is ready; the exit code is the answer.
+    /// Check whether a running daemon is ready: the exit code is 0 if it is.
     Health(health::Health),
     /// Follow access logs of web servers and send matching requests to a running daemon as events.
     Tail(tail::Tail),
@@ -122,10 +122,11 @@ impl Cli {
     /// The error that made the command fail, with its causes.
     pub fn run(self) -> anyhow::Result<()> {
         if self.command.writes_user_data() {
-            // Independently of the caller's umask, only the owner can read users' data.
+            // Files with users' data are readable by their owner only, whatever the umask of the
+            // caller is.
             rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         }
-        // The daemon logs these warnings in the format of its log.
+        // `serve` is left out: the daemon writes these warnings to its log.
         if !matches!(self.command, Command::Serve(_)) {
             flags::environment_warnings().iter().for_each(|variable| eprintln!("sequor: warning: {variable}"));
         }
@@ -155,7 +156,7 @@ impl Cli {
 
 impl Command {
     /// Whether the files that the command creates hold users' data. The other commands write
-    /// reports and trained networks, which a daemon under another account may have to read.
+    /// reports and trained networks. A daemon under another account may have to read such a file.
     fn writes_user_data(&self) -> bool {
         matches!(
             self,

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Shows a progress bar on a terminal; elsewhere, prints a line per tenth.
+/// On a terminal, shows a progress bar. Otherwise, prints a line after each tenth of the work.
 pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     total: u64,

@@ -47,7 +47,7 @@ impl ProgressFile {
         }
     }
 
-    /// Replaces the state. The write is not synced: an outdated state only causes entries to be
+    /// Replaces the state. The write is not synced to the disk. If it is lost, entries are only
     /// sent again.
     pub(super) fn write<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -37,7 +37,7 @@ use crate::telemetry::span;
 pub(super) struct Rebuild {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Drop the damaged journal entries, permanently. All others keep their offsets.
+    /// Permanently drop the damaged journal entries. All other entries keep their offsets.
     #[arg(long)]
     accept_loss: bool,
     /// Write the report of the final verification to this file, as JSON.
@@ -106,7 +106,8 @@ impl Rebuild {
         std::fs::rename(&new_checkpoint, checkpoint_path(store.dir(), offset))
             .with_context(|| format!("cannot move {}", new_checkpoint.display()))?;
         checkpoints.keep_only(offset)?;
-        // Restore points may contain dropped entries.
+        // The restore points are removed, because they may contain what was learned from dropped
+        // entries.
         store.restore_points_read_only().keep_only(Offset::MAX)?;
 
         let report = check_consistency(&store, &settings);
@@ -145,8 +146,8 @@ pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>
     Ok(committer.dictionary())
 }
 
-/// Rebuilds and stores the sequence of every user. Hidden states stay empty; each one is recomputed
-/// when its user returns.
+/// Rebuilds and stores the sequence of every user. The hidden states stay empty. The hidden state
+/// of a user is recomputed when the user returns.
 pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
@@ -201,8 +202,9 @@ pub(super) fn relearn_journal(
         };
         let mut learner = Learner::new(config, names, None, 0, pretrained, deps)?;
         let (reply, outcome) = oneshot::channel();
-        // The learner blocks its thread, while this one must pass jobs to the training and
-        // clustering workers. Therefore the learner runs on a separate thread.
+        // The learner blocks its thread until it has learned the whole journal. Meanwhile, the
+        // current thread must pass jobs to the training and clustering workers. So the learner gets
+        // a separate thread.
         std::thread::spawn(move || {
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;

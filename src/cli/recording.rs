@@ -7,7 +7,7 @@ use crate::domain::{Consent, EventKinds};
 use crate::ingest::{ColumnMapping, EventFileReader, ValidationError, ValidationRules};
 use crate::learner::Recording;
 
-/// Number of rejected rows to print.
+/// At most this many rejected rows are printed.
 const MAX_PRINTED_REJECTS: u64 = 10;
 
 /// A recording and the number of its rejected rows.
@@ -28,8 +28,8 @@ pub(super) fn read_recording(
     let (mut rejected, mut first_error) = (0, None);
     for event in EventFileReader::open_with_mapping(file, mapping, &rules, i64::MAX / 2)? {
         match event? {
-            // Events whose consent is below `full` are not learned. Consent for events without a
-            // level is the responsibility of the recording's owner.
+            // Events whose consent is below `full` are not learned. Events without a consent level
+            // are learned: the owner of the recording is responsible for the consent.
             Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}
             Ok(event) => recording.add_event(&event.value, kinds),
             Err(error) => {

@@ -1,5 +1,5 @@
-//! Report of rejected rows and lines: the first ones go to standard error, all are counted, and all
-//! can be written to a file.
+//! Report of rejected rows and lines: the first ones are printed to standard error. All are
+//! counted, and all can be written to a file.
 
 use anyhow::Context;
 use serde::Serialize;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use super::event_sender::SendRejection;
 use crate::ingest::ValidationError;
 
-/// Some rows were rejected. The exit code is 2.
+/// The error of a command that rejected some rows. It sets the exit code to 2.
 #[derive(Debug, thiserror::Error)]
 #[error("rows rejected: {rejected}; rows accepted: {accepted}")]
 pub struct RejectedRowsError {
     /// The number of rejected rows.
     pub rejected: u64,
-    /// The number of rows that were accepted, now or before.
+    /// The number of rows that this run or an earlier one accepted.
     pub accepted: u64,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for RowLocation {
     }
 }
 
-/// A rejected row in the file of `--faults`.
+/// A rejected row, as a line of the file that `--faults` names.
 #[derive(Debug, Serialize)]
 struct RejectLine<'f> {
     file: String,

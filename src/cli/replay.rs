@@ -47,7 +47,7 @@ pub(super) struct Replay {
     /// Disable a candidate source. Can be repeated. `network` disables the network altogether.
     #[arg(long, value_name = "SOURCE", value_parser = parse_source)]
     without: Vec<SourceName>,
-    /// Stop learning at this event number, while sessions continue. This matches the protocol of
+    /// Stop learning at this event number; sessions continue. This matches the protocol of
     /// published results.
     #[arg(long, value_name = "EVENT")]
     freeze_from: Option<u64>,
@@ -67,7 +67,7 @@ fn parse_source(text: &str) -> Result<SourceName, String> {
         .ok_or_else(|| format!("there is no such source; there are {}", known()))
 }
 
-/// Events per batch for the committer.
+/// The replay passes events to the committer in batches of this size.
 const EVENTS_PER_BATCH: usize = 512;
 
 /// Name prefix of temporary data directories.
@@ -93,10 +93,10 @@ impl Replay {
         let mut settings = self.flags.settings_layers(&[])?.validated_settings()?.clone();
         drop(flags::init_logging(&settings.log)?);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        // After a power failure, a replay can be repeated; it does not need durable commits.
+        // Commits need not survive a power failure, because the replay can be repeated.
         settings.store.durability = CommitDurability::ProcessCrash;
-        // Uses a temporary directory unless the command line names one: the directory in the
-        // settings belongs to a daemon.
+        // Unless the command line names a directory, the replay uses a temporary one. The directory
+        // in the settings belongs to a daemon.
         let temp_dir;
         if !self.flags.has_data_dir() {
             remove_stale_temp_dirs(&std::env::temp_dir());
@@ -136,8 +136,8 @@ impl Replay {
         Ok(EventFileReader::open_with_mapping(&self.file, mapping, rules, i64::MAX / 2)?)
     }
 
-    /// Counts the valid events of the file. A fractional `--evaluate-from` needs the number before
-    /// the replay starts.
+    /// Counts the valid events of the file. If `--evaluate-from` is a fraction, the replay needs
+    /// this number before it starts.
     fn count_events(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
         let (mut events, mut first_error) = (0, None);
         for event in self.open_events(rules)? {

@@ -21,7 +21,7 @@ pub(super) struct ReplayReport {
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
-    /// Quality of each candidate source alone, over the same steps.
+    /// Ranking quality if each candidate source ranked alone, over the same steps.
     sources: Vec<SourceQualityReport>,
     /// Mean squared error of the interest head; `None` if the head is disabled.
     interest_mse: Option<f64>,

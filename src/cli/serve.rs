@@ -77,7 +77,8 @@ impl Serve {
                 store_pretrained(&store, &pretrained)
                     .with_context(|| format!("cannot start with the checkpoint {}", file.display()))?;
             }
-            // The preloaded checkpoint is obsolete if a finished unlearning has replaced it.
+            // If a finished unlearning has replaced the state of the store, the preloaded
+            // checkpoint is obsolete.
             let preload = if unlearn::apply_rebuilt_state(&store)? { None } else { Some(preload) };
             data_dir::ensure_journal_id(&store);
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
@@ -100,7 +101,8 @@ impl Serve {
                 () = stdin_closed(), if self.until_eof => false,
                 () = unlearning => true,
             };
-            // After a stop notification, a service manager would not accept a restart.
+            // A restart sends no stop notification: after one, the service manager would not accept
+            // the restart.
             if !restarts {
                 supervisor::notify_stopping();
             }
@@ -110,8 +112,8 @@ impl Serve {
         if let Some(exporter) = exporter {
             exporter.stop();
         }
-        // Replaces the process image: the new one has the same arguments, process id and
-        // supervisor.
+        // Restarts the daemon by replacing the process image. The arguments, the process id and the
+        // supervisor stay the same.
         match must_restart? {
             false => Ok(()),
             true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec())
@@ -176,8 +178,8 @@ async fn run_scrub_when_enabled(system: System, period: Period) {
     }
 }
 
-/// Drains the samples of the histograms periodically. Without scrapes, the samples would
-/// accumulate.
+/// Periodically aggregates the samples of the histograms. Otherwise they would accumulate as long
+/// as no client scrapes the metrics.
 async fn drain_histograms(metrics: Arc<Metrics>) {
     let mut ticks = actix::clock::interval(Duration::from_secs(5));
     loop {
@@ -204,7 +206,8 @@ async fn reload_on_sighup(live: Arc<LiveSettings>) {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM. From the call on, these signals no longer terminate the process.
+/// Waits for Ctrl-C or SIGTERM. As soon as this function is called, these signals no longer
+/// terminate the process.
 pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -216,8 +219,8 @@ pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Waits for the end of standard input. The reading thread holds no state, so the process can exit
-/// at any time.
+/// Waits for the end of standard input. The thread that reads it holds no state, so it does not
+/// delay the exit of the process.
 async fn stdin_closed() {
     let (ended, end) = oneshot::channel::<()>();
     std::thread::spawn(move || {

@@ -1,9 +1,9 @@
 //! Recomputes the stored sequences after a change of settings or of the algorithm.
 //!
 //! A sequence depends on the idle gap, the kinds and their values, and on the version of the
-//! algorithm. The store records those that its sequences were computed with. A start with others
-//! replays the journal into the
-//! sequences before anything else uses them.
+//! algorithm. The store records the settings and the version that its sequences were computed with.
+//! If the daemon starts with different ones, it recomputes the sequences from the journal before
+//! anything else uses them.
 
 use anyhow::Context;
 
@@ -13,16 +13,16 @@ use crate::registries::ItemDictionary;
 use crate::settings::Settings;
 use crate::store::{Durability, SessionRecord, SessionRules, Store, StoreError};
 
-/// Records that are read at a time.
+/// Number of records that are read at a time.
 const RECORDS_PER_PAGE: usize = 256;
 
-/// The session rules that follow from the settings.
+/// The session rules under the current settings.
 pub(super) fn session_rules(settings: &Settings) -> SessionRules {
     SessionRules::new(settings.session.idle_gap.as_millis(), &settings.events.resolved_kinds())
 }
 
-/// Recomputes the stored sequences if they were computed with other settings. An interrupted call
-/// is repeated by the next start.
+/// Recomputes the stored sequences if they were computed with other settings. If the call is
+/// interrupted, the next start repeats it.
 pub(super) fn refresh_sessions(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let wanted = session_rules(settings);
     match stored_rules(store, &wanted)? {
@@ -50,7 +50,8 @@ pub(super) fn stored_rules(store: &Store, current: &SessionRules) -> Result<Sess
 fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> Result<(), StoreError> {
     let (kinds, sessions, names) = (new.event_kinds(), store.sessions(), load_item_names(store)?);
     let through = sessions.watermark()?;
-    // Without some of the entries, the replay yields only the end of a sequence.
+    // If the journal lacks its oldest entries or expired entries, the replay yields only a part of
+    // a sequence.
     let is_complete = store.journal().first_offset()? == 0 && store.expiries().last_begun()?.is_none();
     let applied =
         |user: &str| sessions.get(user).ok().flatten().map_or(through, |record| record.applied_through.max(through));
@@ -64,12 +65,14 @@ fn recompute_sessions(store: &Store, old: &SessionRules, new: &SessionRules) -> 
             let in_pass = page.into_iter().filter(|(user, _)| is_in_pass(user));
             let rewritten: Vec<_> = in_pass
                 .filter_map(|(user, record)| {
-                    // `sequor verify` reports a damaged record, and a rebuild replaces it.
+                    // A damaged record is left as it is: `sequor verify` reports it, and `sequor
+                    // rebuild` replaces it.
                     let record = record?;
                     let ReplayedSession { sequence, applied_through, .. } = users.remove(&user).unwrap_or_default();
                     let sequence =
                         if is_complete { sequence } else { join_steps(&record.sequence, sequence, old, new) };
-                    // Events of a removed kind no longer count as applied.
+                    // If all events of a user have a removed kind, the replay applies none. The
+                    // record then keeps its offset.
                     let applied_through = if applied_through > 0 { applied_through } else { record.applied_through };
                     Some((user, SessionRecord { applied_through, sequence, hidden_state: Vec::new() }))
                 })
@@ -93,7 +96,7 @@ fn load_item_names(store: &Store) -> Result<ItemDictionary, StoreError> {
 }
 
 /// Joins the stored steps that the journal no longer contains with the replayed steps. The stored
-/// steps keep their borders and values; steps of removed kinds are dropped.
+/// steps keep their session starts and values. Steps whose kind was removed are dropped.
 fn join_steps(
     stored: &UserSequence,
     mut replayed: UserSequence,
@@ -115,7 +118,8 @@ fn join_steps(
     }
     if let (Some(before), Some(first), Some(was)) = (head.last(), replayed.steps.first_mut(), tail.first()) {
         let gap = first.at.saturating_sub(before.at);
-        // A start without an idle gap comes from a `session_id`.
+        // If the stored step starts a session without an idle gap before it, a new `session_id`
+        // started the session.
         first.starts_session = gap > new.idle_gap_ms || (was.starts_session && gap <= old.idle_gap_ms);
     }
     let has_start = replayed.steps.iter().any(|step| step.starts_session);
@@ -167,7 +171,8 @@ mod tests {
         let joined = join_steps(&stored, replayed, &old, &new);
         assert_eq!(joined.steps, [step_at(0, 0, true), step_at(1, 20, false), step_at(0, 50, true)]);
         assert_eq!(joined.session_start, 9);
-        // Within the new gap, the replay's first step continues the session.
+        // The gap before the replay's first step is within the new idle gap, so this step continues
+        // the session.
         let replayed = UserSequence {
             session_number: 1,
             session_start: 9,

@@ -8,30 +8,30 @@ use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, Store, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Journal entries per pass. A pass keeps the sessions of one part of the users in memory; more
-/// entries mean more passes.
+/// The replay reads the journal once per pass, and each pass holds the sessions of one part of the
+/// users in memory. There is one pass for this many journal entries.
 const ENTRIES_PER_PASS: u64 = 2_000_000;
 
 /// The session of a user, replayed from the journal.
 #[derive(Debug, Default)]
 pub(super) struct ReplayedSession {
-    /// The sequence of the events before `stop_at`.
+    /// The user's sequence after all events before the offset `stop_at`.
     pub(super) sequence: UserSequence,
-    /// The first offset after the applied events; 0 if there are none.
+    /// The offset after the last applied event; 0 if no event was applied.
     pub(super) applied_through: Offset,
-    /// The offset before which events are applied to `sequence`.
+    /// Events from this offset on are not applied to `sequence`.
     stop_at: Offset,
-    /// The offset of the first event from `stop_at` on.
+    /// The offset of the first event at or after `stop_at`.
     pub(super) first_unapplied: Option<Offset>,
     /// The offset of the last event.
     pub(super) last_offset: Offset,
-    /// The sequence after all events, if it differs from `sequence`.
+    /// The sequence after all events of the journal, if it differs from `sequence`.
     full_sequence: Option<UserSequence>,
     /// Whether the user was merged into another user, or erased.
     pub(super) is_removed: bool,
 }
 
-/// Union of merged users: maps each merged user to the user merged into.
+/// Maps the user id that a merge removed to the user id that remained.
 #[derive(Debug, Default)]
 struct UserMergeMap(FxHashMap<String, String>);
 
@@ -58,7 +58,8 @@ impl UserMergeMap {
 }
 
 impl ReplayedSession {
-    /// Marks the user as merged into another user, and returns the sequence to merge.
+    /// Marks this user as merged into another user, and returns the sequence to merge into the
+    /// other user's sequence.
     fn mark_merged(&mut self) -> UserSequence {
         self.is_removed = true;
         self.full_sequence.as_ref().unwrap_or(&self.sequence).clone()
@@ -86,7 +87,7 @@ impl SessionReplayer<'_> {
         self.replay_in_passes(passes, label, until, visit)
     }
 
-    /// Replays in a given number of passes.
+    /// Like [`Self::replay_sessions`], with a given number of passes.
     fn replay_in_passes(
         &self,
         passes: usize,
@@ -99,7 +100,7 @@ impl SessionReplayer<'_> {
         let quarantined =
             store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
         let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
-        // Users who are merged must be in the same pass.
+        // A pass must contain both users of a merge.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
         let part = |user: &str| shard_of_user(merged.remaining_user(user), passes);
         let progress = ProgressDisplay::new(end * passes as u64, label);
@@ -188,8 +189,8 @@ mod tests {
         let mut entries = Vec::new();
         for round in 0..400_i64 {
             entries.push(view_event(round, merged.remaining_user(&format!("user{}", round * 17 % users))));
-            // Chains of merges: each user is merged into the next one, who is merged later. Every
-            // eighth user remains.
+            // The merges form chains: each user is merged into the next user, who is merged later.
+            // The chain ends at every eighth user, who remains.
             let from = round / 10;
             if round % 10 == 9 && from % 8 != 7 {
                 let (from, into) = (format!("user{from}"), format!("user{}", from + 1));

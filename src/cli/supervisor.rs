@@ -20,8 +20,8 @@ fn send_notification(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Reports that the daemon is ready. From then on, it reports the status periodically and resets
-/// the watchdog while all actors answer. Must be called within an actix system.
+/// Reports that the daemon is ready. From then on, it periodically reports the status. Each time,
+/// if all actors answer, it also resets the watchdog. Must be called within an actix system.
 pub(super) fn notify_ready(system: System, endpoints: &str) {
     if !is_enabled() {
         return;
@@ -34,7 +34,8 @@ pub(super) fn notify_ready(system: System, endpoints: &str) {
         let mut ticks = actix::clock::interval(period.max(Duration::from_millis(1)));
         loop {
             ticks.tick().await;
-            // A later answer would miss the deadline of the watchdog.
+            // An actor that answers after one period would make the reset miss the deadline of the
+            // watchdog.
             match actix::clock::timeout(period, system.inspection.check_liveness()).await {
                 Ok(Ok(())) => {
                     let status = status_text(&system, &endpoints);

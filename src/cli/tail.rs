@@ -35,7 +35,7 @@ use crate::ingest::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLog
     sequor tail --once access.log.*.gz access.log --rules rules.toml"
 )]
 pub(super) struct Tail {
-    /// Log files to follow. A file can be created later.
+    /// Log files to follow. A file need not exist yet.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// URL of the API of the running daemon.
@@ -110,7 +110,8 @@ fn invalid_rules_error(file: &Path, text: &str, error: &toml::de::Error) -> anyh
     anyhow!("invalid rules file {}, line {line}: {}", file.display(), describe_type_error(error.message(), "a table"))
 }
 
-/// Content of a progress file: the acknowledged position, and the key of the user pseudonyms.
+/// Content of a progress file: the position up to which events are acknowledged, and the key of the
+/// user pseudonyms.
 #[derive(Debug, Serialize, Deserialize)]
 struct TailState {
     #[serde(rename = "place")]
@@ -125,13 +126,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A log that is followed.
 struct TailedLog {
-    /// Name of the log, which is part of its event ids.
+    /// Name of the log. The event ids of its lines contain it.
     name: Vec<u8>,
     follower: LogFollower,
     parser: AccessLogParser,
     key: [u8; 16],
     progress_file: ProgressFile,
-    /// The end was reached with `--once`.
+    /// Whether `--once` is set and the end of the log was reached.
     is_finished: bool,
 }
 
@@ -180,7 +181,8 @@ impl Tail {
             let parser = AccessLogParser::new(&settings, key, rules.clone())?;
             let name = base_log_path(&file).into_os_string().into_encoded_bytes();
             let log = TailedLog { name, follower, parser, key, progress_file: state, is_finished: false };
-            // Stores the key before the first pseudonym is created with it.
+            // Stores the key before it is used: pseudonyms under a lost key could not be created
+            // again.
             log.save_progress()?;
             logs.push(log);
         }
@@ -247,7 +249,7 @@ impl Tail {
     }
 }
 
-/// Creates a random key, from the entropy that seeds the hash maps of the standard library.
+/// Creates a random key. Its source is the random state of the standard library's hash maps.
 fn random_key() -> [u8; 16] {
     let half = || RandomState::new().build_hasher().finish().to_le_bytes();
     let mut key = [0; 16];
@@ -358,7 +360,7 @@ impl TailSummary {
         Ok(())
     }
 
-    /// Whether lines were read and every one of them lacks the fields of a request.
+    /// Whether some lines were read, and none of them has the required fields of a request.
     fn lacks_request_fields(&self) -> bool {
         let others = self.skipped.keys().any(|reason| *reason != SkipReason::MissingFields);
         self.skipped.contains_key(&SkipReason::MissingFields)

@@ -99,7 +99,7 @@ impl Train {
         let (mut training, corpus, rejected) = self.start_or_resume(&layers)?;
         let mut table = EpochTable::new(&training, &corpus);
         while !training.is_finished() {
-            // The evaluation at the end of the epoch does not count as training time.
+            // The training time ends here: the evaluation at the end of the epoch does not count.
             let (epoch_start, mut training_time) = (Instant::now(), Duration::ZERO);
             let report = training.train_epoch(&corpus, |progress| {
                 training_time = epoch_start.elapsed();
@@ -172,8 +172,8 @@ fn ensure_folder_exists(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Table with one row per epoch. During an epoch, it shows a progress bar on a terminal, or prints
-/// progress periodically elsewhere.
+/// Prints a table with one row per epoch. During an epoch, it shows a progress bar on a terminal,
+/// or prints progress periodically elsewhere.
 struct EpochTable {
     bar: Option<ProgressBar>,
     with_interest: bool,
@@ -191,7 +191,7 @@ struct EpochRow {
     learning_rate: f32,
     examples: u64,
     skipped_batches: u64,
-    /// Training speed; `None` for epochs before a resume.
+    /// Training speed. `None` for an epoch that an earlier run trained, before `--resume`.
     examples_per_second: Option<f64>,
 }
 

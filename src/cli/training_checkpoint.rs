@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::learner::OfflineTraining;
 use crate::store::{StoreError, codec, open_checkpoint, write_checkpoint};
 
-/// First value of the payload. The tag distinguishes these files from the daemon's checkpoints. The
-/// number is the format version.
+/// First value of the payload: a tag and the format version. The tag distinguishes these files from
+/// the daemon's checkpoints.
 const FORMAT_TAG: &str = "sequor training 1";
 
-/// Replaces the file atomically with the state of a training. The number of the checkpoint is the
-/// number of finished epochs.
+/// Replaces the file atomically with the state of a training. In the header, the number of finished
+/// epochs takes the place of the journal offset.
 pub(super) fn write_training_checkpoint(file: &Path, training: &OfflineTraining) -> anyhow::Result<()> {
     let epochs = training.epochs().len() as u64;
     write_checkpoint::<StoreError>(file, epochs, |sink| Ok(codec::encode_to(&(FORMAT_TAG, training), sink)?))?;

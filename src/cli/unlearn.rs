@@ -29,7 +29,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(60);
 /// Description of the rebuilt state.
 #[derive(Debug, Serialize, Deserialize)]
 struct UnlearnManifest {
-    /// Mapping from old to new offsets.
+    /// Maps the offsets of the old journal to those of the new one, which lacks the erased entries.
     shift: OffsetShift,
     /// Number of erased users at the start of the rebuild.
     erased: usize,
@@ -126,7 +126,8 @@ pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let copy = Store::open_existing(stage_dir.join("data"), &StoreOptions::default())?;
-    // Accounts for entries that an interrupted start has already copied.
+    // If an earlier start was interrupted, it has already copied some entries. The mapping
+    // continues after them.
     shift.advance_to(copy.journal().next_offset()?);
     store.copy_without_tombstones(&copy, &mut shift, store.journal().next_offset()?)?;
     copy.sync(Durability::PowerLoss)?;

@@ -124,7 +124,7 @@ impl ServerOptions {
     }
 }
 
-/// The addresses in use.
+/// The addresses that the servers listen on, with the actual ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ListenAddresses {
     /// The public API.
@@ -192,7 +192,7 @@ pub enum ServerError {
 
 /// Both servers, running.
 pub struct HttpServers {
-    /// The addresses in use.
+    /// The addresses that the servers listen on, with the actual ports.
     pub addresses: ListenAddresses,
     handles: [ServerHandle; 2],
     /// The status sampler and the periodic tasks. These tasks stop first, so that shutdown does not

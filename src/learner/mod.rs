@@ -83,7 +83,7 @@ pub use serving::{HiddenItems, RankedAnswer, RankedItem, RecommendationRequest, 
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::ModelSnapshot;
 pub use source_affinities::SourceAffinities;
-pub use state::{LearnerConfig, LearnerState, LearnerStateExtension, LearnerStateTail, LearningReport};
+pub use state::{LearnerConfig, LearnerState, LearnerStateExtension, LearningReport};
 pub use state_history::StateHistory;
 pub use training::{OnlineTraining, TrainingOutcome, TrainingReport};
 pub use user_table::{UserState, UserTable};

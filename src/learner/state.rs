@@ -124,47 +124,33 @@ pub struct LearnerState {
     pub(super) influence: InfluenceLimits,
 }
 
-/// The part of the state that checkpoints store after the [`LearnerState`]. Checkpoints of earlier
-/// versions end before it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is fixed.
+/// Checkpoints of earlier versions end before it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LearnerStateExtension {
+    earlier_sessions: EarlierSessions,
     influence: InfluenceLimits,
     /// Histories of the users, in the order in which the [`LearnerState`] stores the users.
     histories: Vec<UserHistory>,
 }
 
-/// The part of the learned state that [`LearnerState`] has no room for: its encoding is fixed.
-/// Checkpoints hold it after the [`LearnerState`], unless it is empty.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct LearnerStateTail {
-    earlier_sessions: EarlierSessions,
-}
-
 impl LearnerState {
-    /// The part that is encoded separately; `None` if it is empty.
-    #[must_use]
-    pub fn tail(&self) -> Option<LearnerStateTail> {
-        let earlier_sessions = self.users.earlier_sessions();
-        (!earlier_sessions.is_empty()).then_some(LearnerStateTail { earlier_sessions })
-    }
-
-    /// Adds the part that is encoded separately.
-    #[must_use]
-    pub fn with_tail(mut self, tail: LearnerStateTail) -> Self {
-        self.users.restore_earlier_sessions(tail.earlier_sessions);
-        self
-    }
-
     /// The part that checkpoints store after this state.
     #[must_use]
     pub fn extension(&self) -> LearnerStateExtension {
-        LearnerStateExtension { influence: self.influence.clone(), histories: self.users.histories() }
+        LearnerStateExtension {
+            earlier_sessions: self.users.earlier_sessions(),
+            influence: self.influence.clone(),
+            histories: self.users.histories(),
+        }
     }
 
     /// Restores the part that checkpoints store after this state.
     pub fn set_extension(&mut self, extension: LearnerStateExtension) {
-        self.influence = extension.influence;
-        self.users.set_histories(&extension.histories);
+        let LearnerStateExtension { earlier_sessions, influence, histories } = extension;
+        self.users.restore_earlier_sessions(earlier_sessions);
+        self.influence = influence;
+        self.users.set_histories(&histories);
     }
 
     /// Whether the state was learned with these settings. Only then can a learner continue from the

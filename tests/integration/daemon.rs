@@ -51,6 +51,38 @@ pub(crate) fn sequor_command() -> Command {
     command
 }
 
+/// Creates a self-signed certificate for 127.0.0.1 and localhost, and its key. `None` if openssl is
+/// not installed.
+pub(crate) fn create_certificate(folder: &Path, name: &str, days: u32, is_ca: bool) -> Option<[PathBuf; 2]> {
+    let [cert, key] = ["crt", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
+    let output = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            &days.to_string(),
+            "-subj",
+            "/CN=sequor",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "-addext",
+            if is_ca { "basicConstraints=critical,CA:TRUE" } else { "basicConstraints=critical,CA:FALSE" },
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output();
+    output.is_ok_and(|output| output.status.success()).then_some([cert, key])
+}
+
 /// Runs the binary until it exits.
 pub(crate) fn run_sequor(arguments: &[&str]) -> Output {
     sequor_command().args(arguments).stdin(Stdio::null()).output().unwrap()

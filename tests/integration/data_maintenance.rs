@@ -246,7 +246,8 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
         assert!(sender.join().unwrap() > 500);
     });
     daemon.assert_healthy();
-    // A backup folder works as a data directory and continues where it ends.
+    // A daemon can serve a backup folder as its data directory. New entries follow the last entry of
+    // the backup.
     let other = DaemonHome::new();
     fs::rename(home.dir().join("folder"), other.data_dir()).unwrap();
     let copy = other.start(&SHORT_INTERVALS);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::daemon::{DaemonHome, view_event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 
 /// Upper bound on how often an action runs during `elapsed`, if it runs at most once per
 /// `interval`. Both ends of the time span can add one run.
@@ -10,9 +10,8 @@ fn at_most(elapsed: Duration, interval: Duration) -> f64 {
     (elapsed.as_millis() / interval.as_millis()) as f64 + 2.0
 }
 
-#[test]
-fn impressions_share_journal_writes_and_snapshots() {
-    let home = DaemonHome::new();
+/// Starts a daemon that has learned three events of two users.
+fn start_with_three_events(home: &DaemonHome) -> Daemon {
     let daemon = home.start(&[]);
     daemon.send_events(&[
         view_event("e1", "ann", "tea"),
@@ -20,6 +19,13 @@ fn impressions_share_journal_writes_and_snapshots() {
         view_event("e3", "ann", "pot"),
     ]);
     daemon.wait_until_learned(3);
+    daemon
+}
+
+#[test]
+fn impressions_share_journal_writes_and_snapshots() {
+    let home = DaemonHome::new();
+    let daemon = start_with_three_events(&home);
     let counts = || {
         (
             daemon.metric_value("sequor_commit_seconds_count"),
@@ -41,27 +47,20 @@ fn impressions_share_journal_writes_and_snapshots() {
 #[test]
 fn a_stop_stores_and_learns_the_last_impressions() {
     let home = DaemonHome::new();
-    let daemon = home.start(&[]);
-    daemon.send_events(&[view_event("e1", "ann", "tea"), view_event("e2", "bob", "cup")]);
+    let daemon = start_with_three_events(&home);
     let list = daemon.get("/v1/users/ann/recommendations");
     assert!(!list.item_ids().is_empty());
     assert!(daemon.terminate().success());
     let daemon = home.start(&[]);
-    assert_eq!(daemon.next_offset(), 3);
-    daemon.wait_until_learned(3);
+    assert_eq!(daemon.next_offset(), 4);
+    daemon.wait_until_learned(4);
     assert_eq!(daemon.metric_value("sequor_impressions_lost_total"), 0.0);
 }
 
 #[test]
 fn a_click_follows_its_impression_in_the_journal() {
     let home = DaemonHome::new();
-    let daemon = home.start(&[]);
-    daemon.send_events(&[
-        view_event("e1", "ann", "tea"),
-        view_event("e2", "bob", "cup"),
-        view_event("e3", "ann", "pot"),
-    ]);
-    daemon.wait_until_learned(3);
+    let daemon = start_with_three_events(&home);
     let list = daemon.get("/v1/users/ann/recommendations");
     let first = list.item_ids().into_iter().next().unwrap();
     // The event is sent immediately, before the impression is committed.

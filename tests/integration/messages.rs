@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 
-use crate::daemon::{DaemonHome, report_skipped, run_sequor, sequor_command, view_event, wait_for};
+use crate::daemon::{DaemonHome, create_certificate, report_skipped, run_sequor, sequor_command, view_event, wait_for};
 
 fn stderr_text(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
@@ -113,27 +113,9 @@ fn a_type_error_contains_no_rust_type_names() {
 #[test]
 fn a_tls_error_is_described_in_words() {
     let home = DaemonHome::new();
-    let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.dir().join(name));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=sequor",
-        ])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout"])
-        .args([&key, Path::new("-out"), &cert])
-        .output();
-    if !made.is_ok_and(|output| output.status.success()) {
+    let Some([cert, key]) = create_certificate(home.dir(), "ca", 2, true) else {
         return report_skipped("errors of TLS are not tried, since openssl is not installed");
-    }
+    };
     let daemon =
         home.start(&[&format!("server.tls_cert={}", cert.display()), &format!("server.tls_key={}", key.display())]);
     let said = stderr_text(

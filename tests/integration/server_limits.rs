@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::daemon::{DaemonHome, report_skipped, run_sequor, sequor_command, view_event, wait_for};
+use crate::daemon::{DaemonHome, create_certificate, report_skipped, run_sequor, sequor_command, view_event, wait_for};
 
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address.split_once("://").unwrap().1).unwrap();
@@ -290,42 +290,11 @@ fn admin_endpoint_rejects_foreign_hosts_and_origins() {
     assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"origin\"}"), 2.0);
 }
 
-/// Creates a self-signed certificate and its key.
-fn create_certificate(folder: &Path, name: &str, days: u32) -> Option<[PathBuf; 2]> {
-    let [cert, key] = ["crt", "key"].map(|ending| folder.join(format!("{name}.{ending}")));
-    let output = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            &days.to_string(),
-            "-subj",
-            "/CN=sequor",
-        ])
-        .args([
-            "-addext",
-            "subjectAltName=IP:127.0.0.1,DNS:localhost",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-        ])
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .output();
-    output.is_ok_and(|output| output.status.success()).then_some([cert, key])
-}
-
 #[test]
 fn certificate_that_expires_is_reported() {
     let home = DaemonHome::new();
     let (Some(soon), Some(later)) =
-        (create_certificate(home.dir(), "soon", 2), create_certificate(home.dir(), "later", 90))
+        (create_certificate(home.dir(), "soon", 2, false), create_certificate(home.dir(), "later", 90, false))
     else {
         return report_skipped("TLS: openssl is not installed");
     };
@@ -352,7 +321,7 @@ fn certificate_that_expires_is_reported() {
 fn both_listeners_use_tls_and_reload_certificates() {
     let home = DaemonHome::new();
     let (Some([first, first_key]), Some([second, second_key])) =
-        (create_certificate(home.dir(), "first", 2), create_certificate(home.dir(), "second", 2))
+        (create_certificate(home.dir(), "first", 2, false), create_certificate(home.dir(), "second", 2, false))
     else {
         return report_skipped("TLS: openssl is not installed");
     };

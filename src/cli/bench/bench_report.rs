@@ -33,7 +33,7 @@ impl ResponseStats {
     }
 }
 
-/// Measurements of a run.
+/// Measurements of one benchmark run.
 #[derive(Debug, Clone)]
 pub(super) struct BenchFigures {
     all: ResponseStats,
@@ -41,7 +41,7 @@ pub(super) struct BenchFigures {
     recommendations: ResponseStats,
     /// Delay of requests relative to their scheduled departure, in microseconds.
     departure_delay: Histogram<u64>,
-    /// Time from the first departure to the last response, at least the planned duration.
+    /// Time from the first departure to the last response, but at least the planned duration.
     pub(super) elapsed: Duration,
 }
 
@@ -57,8 +57,8 @@ impl BenchFigures {
         })
     }
 
-    /// Records a request: its kind, whether it succeeded, the delay of its departure, and its
-    /// latency since the scheduled departure.
+    /// Records a request: its kind, whether it succeeded, how late it left, and its latency. The
+    /// latency starts at the scheduled departure.
     pub(super) fn record_request(&mut self, kind: RequestKind, is_success: bool, delay: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.departure_delay.saturating_record(microseconds(delay));
@@ -133,8 +133,8 @@ impl BenchReport {
         }
     }
 
-    /// Plots latency over percentile. The axis is logarithmic in the tail (the number of nines), so
-    /// that the slowest requests are visible.
+    /// Plots the latency at each percentile. The percentile axis counts nines (90 %, 99 %, 99.9 %),
+    /// so that the slowest requests are visible.
     pub(super) fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
         let BenchFigures { events, recommendations, .. } = &self.figures;
         let line = |name, stats: &ResponseStats| {

@@ -8,12 +8,13 @@ use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::simulation::ShopSimulator;
 
-/// Number of event requests among five requests of the mix.
+/// In the mixed load, this many of every five requests send events; the others request
+/// recommendations.
 const EVENT_REQUESTS_PER_FIVE_REQUESTS: u64 = 4;
-/// Number of recent visitors to request recommendations for.
+/// Recommendations are requested for this many of the most recent visitors.
 const MAX_RECENT_USERS: usize = 1_024;
-/// Stride between the visitors of consecutive requests, so that the requests spread over all
-/// visitors.
+/// Consecutive requests use visitors this far apart in the list of recent visitors, so that the
+/// requests spread over all of them.
 const VISITOR_STRIDE: usize = 617;
 
 /// The kinds of request to send.
@@ -53,7 +54,7 @@ impl LoadGenerator {
         Self { shop, mix, batch, clock, run_id, request_count: 0, recent_users: VecDeque::new() }
     }
 
-    /// The requests to send before the measurement: all items, then `events` events.
+    /// The requests to send before the measurement: first all items, then at least `events` events.
     pub(super) fn history_requests(&mut self, events: u64) -> anyhow::Result<Vec<ApiRequest>> {
         const ENTRIES_PER_HISTORY_REQUEST: usize = 500;
         let (mut items, mut history) = (Vec::new(), Vec::new());
@@ -84,8 +85,8 @@ impl LoadGenerator {
     fn event_request(&mut self) -> anyhow::Result<ApiRequest> {
         let mut events = Vec::with_capacity(self.batch);
         while events.len() < self.batch {
-            // Item changes need a request of their own, so the load contains new items only in
-            // events.
+            // Item changes would need a separate request, so they are left out. New items occur
+            // only in events.
             events.extend(self.next_entry().filter(|entry| matches!(entry, Entry::Event(_))));
         }
         ApiRequest::events_request(&events)

@@ -77,7 +77,7 @@ pub(super) struct Bench {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
-    /// Write a plot of latency over percentile to this file, as SVG.
+    /// Write a plot of the latency at each percentile to this file, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }

@@ -1,10 +1,10 @@
 //! Open-loop load: requests leave at their scheduled times, whether or not earlier ones were
 //! answered.
 //!
-//! A closed-loop generator waits for a response before it sends the next request. Such a generator
-//! omits exactly the requests that would have met a slow server ("coordinated omission"). Therefore
-//! each latency starts at the scheduled departure and includes waiting for a connection or for the
-//! generator itself.
+//! A closed-loop generator waits for a response before it sends the next request. While the server
+//! is slow, such a generator sends fewer requests, so it misses the slowest responses ("coordinated
+//! omission"). Here, each latency starts at the scheduled departure. It therefore includes the wait
+//! for a connection or for the generator itself.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub(super) async fn run_open_loop(
             let (daemon, outcomes, delay) = (daemon.clone(), outcomes.clone(), scheduled.elapsed());
             actix::spawn(async move {
                 let is_success = daemon.send_request(request).await.is_ok_and(|(status, _)| status.is_success());
-                // The receiver lives until the last response has arrived.
+                // Sending never fails: the receiver lives until the last response has arrived.
                 let _ = outcomes.send((kind, is_success, delay, scheduled.elapsed()));
             });
         }
@@ -49,8 +49,8 @@ pub(super) async fn run_open_loop(
     Ok(figures)
 }
 
-/// Sends the scheduled departure times through a channel, each when it is due. A thread sleeps with
-/// a finer resolution than the timers of the event loop.
+/// Sends the scheduled departure times through a channel, each when it is due. This runs on its own
+/// thread, because a thread sleeps with a finer resolution than the timers of the event loop.
 fn scheduled_departures(rate: f64, count: u64) -> mpsc::UnboundedReceiver<Instant> {
     let (sender, schedule) = mpsc::unbounded_channel();
     thread::spawn(move || {

@@ -21,7 +21,7 @@ const STATUS_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RECOMMENDATIONS_PER_LIST: usize = 20;
 /// Trending items to request.
 const MAX_TRENDING_ITEMS: usize = 10;
-/// The demo requests recommendations for one of this many visitors.
+/// The demo requests recommendations for one in this many visitors.
 const VISITORS_PER_RECOMMENDATION_LIST: u64 = 5;
 
 /// The running demo.
@@ -30,7 +30,7 @@ pub(super) struct DemoDriver<'s, 'r> {
     source: &'s mut DemoSource<'r>,
     view: DemoView,
     clock: Clock,
-    /// Duration; `None` means until Ctrl-C.
+    /// Duration of the demo; `None` means that it runs until Ctrl-C.
     duration: Option<Duration>,
     stats: DemoStats,
     next_poll_at: Duration,
@@ -50,7 +50,8 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         Self { daemon, source, view, clock, duration, stats: DemoStats::default(), next_poll_at: STATUS_POLL_INTERVAL }
     }
 
-    /// Runs until the source or the duration ends, or a signal arrives. Returns the summary.
+    /// Runs until the source has no more events, the duration is over, or a signal arrives. Returns
+    /// the summary.
     pub(super) async fn run(mut self) -> anyhow::Result<DemoSummary> {
         let stopped = shutdown_signal()?;
         tokio::pin!(stopped);
@@ -145,7 +146,8 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
     }
 }
 
-/// Whether a visitor gets recommendations. The choice is stable per visitor.
+/// Whether the demo requests recommendations for a visitor. The result depends only on the
+/// visitor's id.
 fn gets_recommendations(user: &str) -> bool {
     let mut hasher = FxHasher::default();
     user.hash(&mut hasher);

@@ -13,7 +13,7 @@ const MAX_BATCH_ENTRIES: usize = 1_000;
 
 /// A source of timed events.
 pub(super) enum DemoSource<'r> {
-    /// A simulated shop at `rate` events per second, independent of the shop's own clock.
+    /// A simulated shop. It sends `rate` events per second, whatever timestamps the shop generates.
     Shop { shop: Box<ShopSimulator>, rate: f64 },
     /// A recording at `speed` times its original speed.
     File { events: Box<RecordedEvents<'r>>, speed: f64 },
@@ -47,13 +47,14 @@ impl DemoSource<'_> {
 pub(super) struct RecordedEvents<'r> {
     events: EventFileReader<'r>,
     idle_gap_ms: i64,
-    /// The next event, which is not due yet.
+    /// The next event, if it was read but is not due yet.
     next: Option<Event>,
     /// Timestamp of the first event.
     first_timestamp: Option<Timestamp>,
     read_count: u64,
-    /// Last event time and current visit of each user. The demo sends session ids, because the
-    /// daemon's clock shows no idle gaps at a higher speed.
+    /// The last event time and the number of the current visit of each user. At a higher speed, the
+    /// recording's idle gaps are too short for the daemon to see. The demo therefore sends session
+    /// ids.
     visits: FxHashMap<String, (Timestamp, u64)>,
 }
 

@@ -8,22 +8,22 @@ use crate::cli::daemon_client::{DaemonStatus, QualityFigures, RecommendationList
 use crate::domain::Event;
 use crate::simulation::{ShopSimulator, Trend};
 
-/// Number of recent polls over which a current value is computed.
+/// A current value, such as the event rate, covers this many recent polls.
 const POLLS_PER_WINDOW: usize = 5;
 /// Maximum number of visitors whose visits are remembered.
 const MAX_TRACKED_VISITORS: usize = 4_096;
-/// Items of the example visit to show.
+/// The view shows this many items of the example visit.
 const MAX_EXAMPLE_ITEMS: usize = 4;
 
-/// Recall@20 and MRR@20 over a range of steps.
+/// Recall@20 and MRR@20 over a range of evaluated steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(super) struct DemoMetrics {
     pub(super) recall_at_20: f64,
     pub(super) mrr_at_20: f64,
 }
 
-/// Sums over all steps up to a poll. The difference of two sums gives the metrics between two
-/// polls.
+/// Sums over all evaluated steps up to a poll. The difference between the sums of two polls gives
+/// the metrics between them.
 #[derive(Debug, Clone, Copy, Default)]
 struct DemoMetricSums {
     steps: f64,
@@ -48,12 +48,12 @@ impl DemoMetricSums {
     }
 }
 
-/// A trend, and when the daemon detected it.
+/// A trend of the simulated shop, and when the daemon detected it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TrendProgress {
     pub(super) items: Vec<String>,
     pub(super) since_event: u64,
-    /// Number of events from the start of the trend until one of its items appeared in the daemon's
+    /// Number of events from the start of the trend until its first item appeared in the daemon's
     /// trending list.
     pub(super) found_after_events: Option<u64>,
 }
@@ -76,11 +76,11 @@ pub(super) struct DemoStats {
     pub(super) trends: Vec<TrendProgress>,
     pub(super) new_item_count: usize,
     pub(super) example: Option<ExampleSession>,
-    /// The number of the poll from which on another visitor can become the example. The delay keeps
-    /// an example on the screen long enough to read it.
+    /// Until the poll with this number, no other visitor becomes the example. So an example stays
+    /// on the screen long enough to be read.
     example_until: usize,
     sums: Vec<DemoMetricSums>,
-    /// Number of sent events at each poll, with its time.
+    /// The time of each poll, and the number of events sent until then.
     event_counts: Vec<(Duration, u64)>,
     list_count: u64,
     listed_items: u64,
@@ -159,7 +159,7 @@ impl DemoStats {
         }
     }
 
-    /// The metrics of the last polls, for each poll.
+    /// For each poll, the metrics over the window of polls that ends there.
     pub(super) fn metrics_curve(&self) -> Vec<DemoMetrics> {
         let start = DemoMetricSums::default();
         let earlier =
@@ -185,8 +185,8 @@ impl DemoStats {
         if self.listed_items == 0 { 0.0 } else { self.listed_new_items as f64 / self.listed_items as f64 }
     }
 
-    /// Metrics over the steps from share `from` to share `to` of all steps. Interpolates linearly
-    /// between polls.
+    /// Metrics over a part of all steps: `from` and `to` are fractions of their number, such as 0.9
+    /// and 1.0. Interpolates linearly between polls.
     fn metrics_between_shares(&self, from: f64, to: f64) -> Option<DemoMetrics> {
         let all = self.sums.last()?.steps;
         let at = |steps: f64| {
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn metrics_between_polls_follow_from_the_sums_at_the_polls() {
         let mut stats = DemoStats::default();
-        // 100 steps with 10 hits, then 900 with 450: together 460 of 1,000.
+        // 100 steps with 10 hits, then 900 steps with 450 hits: together 460 hits in 1,000 steps.
         for (second, steps, recall) in [(1, 100, 0.1), (2, 1_000, 0.46)] {
             let total = QualityMeans { recall_at_20: recall, mrr_at_20: recall / 2.0 };
             let status = DaemonStatus { quality: QualityFigures { steps, total }, ..DaemonStatus::default() };

@@ -1,4 +1,5 @@
-//! Live view of the demo: a page that is redrawn on a terminal, and lines elsewhere.
+//! Live view of the demo. On a terminal, a page is redrawn in place; otherwise, each update prints
+//! a line.
 
 use console::{Term, style, truncate_str};
 use indicatif::HumanCount;
@@ -155,8 +156,8 @@ fn summary_lines(summary: &DemoSummary) -> Vec<String> {
     lines
 }
 
-/// Draws values as one line of block characters, scaled to the maximum. Averages neighbouring
-/// values if there are more than fit.
+/// Draws values as one line of block characters, scaled to the maximum. If there are more values
+/// than characters, neighbouring values are averaged.
 fn sparkline(values: &[f64]) -> String {
     let highest = values.iter().copied().fold(1e-9, f64::max);
     let level = |value: f64| SPARKLINE_LEVELS.get(((value / highest * 8.0) as usize).min(7)).copied().unwrap_or(' ');

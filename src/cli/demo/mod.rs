@@ -73,7 +73,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 }
 
 impl Demo {
-    /// Seconds until the first trend, if the demo runs long enough.
+    /// The first trend starts after this many seconds, if the demo runs long enough.
     const FIRST_TREND_SECONDS: f64 = 20.0;
 
     pub(super) fn run(self) -> anyhow::Result<()> {

@@ -61,8 +61,9 @@ impl BrowserGuard {
         bare_address(&name).is_some() || is_localhost(&name) || self.names.contains(&name)
     }
 
-    /// Whether pages of an origin other than the endpoint's own may send requests. Pages of this
-    /// machine may use its API: its users are trusted as long as no key is required.
+    /// Whether pages of an origin other than the endpoint's own may send requests. Pages that
+    /// this machine serves may call the API: as long as no key is required, every user of the machine
+    /// is trusted.
     fn accepts_origin(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
         if self.origins.iter().any(|allowed| *allowed == origin || allowed == "*") {

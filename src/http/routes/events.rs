@@ -20,8 +20,8 @@ use crate::metrics::{EventOutcome, RecommendationOutcome};
 use crate::services::ingest::{FullQueuePolicy, count_event_outcomes, ingest};
 use crate::telemetry::span;
 
-/// The query of a request for events: recommendations to return with the receipt, and the sender's
-/// limit on the learner's lag.
+/// Query parameters of a request that sends events: how many recommendations to return with the
+/// receipt, and the learner lag from which on the request is refused.
 #[derive(Debug, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct IngestQuery {

@@ -1,5 +1,6 @@
 //! Schemas of the domain types that responses contain, for the OpenAPI document. The domain types
-//! do not depend on HTTP; a test checks that the schemas have the same fields and values.
+//! do not depend on HTTP, so their schemas are declared here. A test checks that they match the
+//! types.
 #![cfg_attr(not(test), expect(dead_code, reason = "the types exist only for the OpenAPI document"))]
 
 use serde::Serialize;

@@ -296,7 +296,7 @@ impl OfflineTraining {
     }
 }
 
-/// Iterates over the target items of all steps that follow another step in their session.
+/// Iterates over the target items of all steps except the first step of each session.
 fn target_items<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterator<Item = ItemIx> + 'a {
     let later = sessions.iter().flat_map(|session| session.iter().skip(1));
     later.filter_map(|step| step.target_item(kinds))

@@ -139,8 +139,8 @@ impl LearnerFixture {
     /// Encodes the state and continues with a learner from the decoded state.
     fn decode_and_continue(mut self) -> Self {
         let written = self.state_bytes();
-        let state: LearnerState = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
-        let mut state = state.with_tail(self.learner.state.tail().unwrap_or_default());
+        let mut state: LearnerState =
+            bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
         state.set_extension(self.learner.state.extension());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }

@@ -188,7 +188,8 @@ pub(in crate::http) struct SourceCandidate {
     pub(in crate::http) item: String,
     /// The item's share of the source's evidence, in [0, 1].
     pub(in crate::http) share: f32,
-    /// The item's rank among all candidates; absent if the item was not among the best candidates.
+    /// The item's rank among the ranked candidates; absent if it was not ranked, because only the
+    /// best candidates are.
     pub(in crate::http) rank: Option<usize>,
 }
 
