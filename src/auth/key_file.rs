@@ -68,7 +68,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// A [`KeyError`] if the file cannot be read or is not a valid key file.
-    pub fn read(&self) -> Result<KeyRing, KeyError> {
+    pub fn read_keys(&self) -> Result<KeyRing, KeyError> {
         KeyRing::new(self.read_content()?.keys)
     }
 
@@ -175,10 +175,10 @@ mod tests {
     fn creates_reads_and_revokes_keys() {
         let home = tempfile::tempdir().unwrap();
         let file = KeyFile::in_dir(&home.path().join("data"));
-        assert!(file.read().unwrap().all().is_empty() && file.version().is_none());
+        assert!(file.read_keys().unwrap().all().is_empty() && file.version().is_none());
         let (key, secret) = file.create("shop", write_and_read_scopes(), Some(5), 1).unwrap();
         let (other, _) = file.create("other", write_and_read_scopes(), None, 2).unwrap();
-        let ring = file.read().unwrap();
+        let ring = file.read_keys().unwrap();
         let found = ring.find(secret.reveal()).unwrap();
         assert_eq!((&found.id, found.name.as_str(), found.rate), (&key.id, "shop", Some(5)));
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(file.revoke(&key.id).unwrap().name, "shop");
         assert_ne!(version, file.version());
         assert!(matches!(file.revoke(&key.id), Err(KeyError::NotFound(_))));
-        let ring = file.read().unwrap();
+        let ring = file.read_keys().unwrap();
         assert!(ring.find(secret.reveal()).is_none() && ring.get(&other.id).is_some());
         // No temporary file is left in the directory.
         assert_eq!(fs::read_dir(home.path().join("data")).unwrap().count(), 1);
@@ -204,7 +204,7 @@ mod tests {
                     .spawn(|| (0..8).for_each(|at| drop(file.create("k", write_and_read_scopes(), None, at).unwrap())));
             }
         });
-        assert_eq!(file.read().unwrap().all().len(), 32);
+        assert_eq!(file.read_keys().unwrap().all().len(), 32);
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         let file = KeyFile::in_dir(home.path());
         for text in ["", "{}", r#"{"format":2,"keys":[]}"#, r#"{"format":1,"keys":[{"id":"x"}]}"#] {
             fs::write(file.path(), text).unwrap();
-            assert!(file.read().unwrap_err().to_string().contains("is not a valid key file"), "{text}");
+            assert!(file.read_keys().unwrap_err().to_string().contains("is not a valid key file"), "{text}");
             assert!(file.create("k", write_and_read_scopes(), None, 0).is_err());
             assert_eq!(fs::read_to_string(file.path()).unwrap(), text);
         }

@@ -27,7 +27,7 @@ impl KeyStore {
         // The file's version is read before its content. If the file is replaced in between, the
         // next check notices it.
         let version = file.version();
-        Ok(Self { ring: ArcSwap::from_pointee(file.read()?), last_version: Mutex::new(version), file })
+        Ok(Self { ring: ArcSwap::from_pointee(file.read_keys()?), last_version: Mutex::new(version), file })
     }
 
     /// The keys that the daemon accepts now.
@@ -49,7 +49,7 @@ impl KeyStore {
             return Ok(false);
         }
         *last_version = version;
-        self.ring.store(Arc::new(self.file.read()?));
+        self.ring.store(Arc::new(self.file.read_keys()?));
         Ok(true)
     }
 

@@ -31,7 +31,7 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     {
         findings.add_finding("origin", format!("cannot be read: {error}"), DamageRemedy::Backup);
     }
-    if let Err(error) = KeyFile::in_dir(store.dir()).read() {
+    if let Err(error) = KeyFile::in_dir(store.dir()).read_keys() {
         findings.add_finding("keys.json", error, DamageRemedy::Keys);
     }
     // If the journal is damaged, a comparison of the sessions would only report the same damage

@@ -61,7 +61,7 @@ impl FileDigest {
     ///
     /// # Errors
     /// If the file cannot be read, or its compressed stream is truncated or damaged.
-    pub(super) fn read(file: &Path, prefix_bytes: u64) -> anyhow::Result<Self> {
+    pub(super) fn of_file(file: &Path, prefix_bytes: u64) -> anyhow::Result<Self> {
         let mut source =
             DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
         let size = source.open_file().metadata().with_context(|| format!("cannot read {}", file.display()))?.len();
@@ -102,7 +102,7 @@ mod tests {
     fn digest_of_content(content: &str, prefix: u64) -> FileDigest {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        FileDigest::read(file.path(), prefix).unwrap()
+        FileDigest::of_file(file.path(), prefix).unwrap()
     }
 
     #[test]

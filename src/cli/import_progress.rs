@@ -89,13 +89,13 @@ impl ImportProgress {
         target: &str,
         is_sorting: bool,
     ) -> anyhow::Result<(Self, FileHistory, u64)> {
-        let mut others = match state.read::<ImportState>()? {
+        let mut others = match state.read_state::<ImportState>()? {
             None => Vec::new(),
             Some(ImportState::Targets { targets }) => targets,
             Some(ImportState::Single(progress)) => vec![progress],
         };
         let previous = others.iter().position(|progress| progress.target == target).map(|index| others.remove(index));
-        let found = FileDigest::read(file, previous.as_ref().map_or(0, |previous| previous.bytes))?;
+        let found = FileDigest::of_file(file, previous.as_ref().map_or(0, |previous| previous.bytes))?;
         let history = match &previous {
             None => FileHistory::New,
             Some(previous) if previous.digest == found.digest => FileHistory::Same,
@@ -239,6 +239,6 @@ impl ImportProgress {
     fn write_file(&self) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let targets = self.others.iter().chain([&self.current]).cloned().collect();
-        file.write(&ImportState::Targets { targets })
+        file.write_state(&ImportState::Targets { targets })
     }
 }

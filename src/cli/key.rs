@@ -104,7 +104,7 @@ fn existing_data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
 }
 
 fn list_keys(dir: &Path) -> anyhow::Result<()> {
-    let key_file = KeyFile::in_dir(dir).read()?;
+    let key_file = KeyFile::in_dir(dir).read_keys()?;
     let keys = key_file.all();
     if keys.is_empty() {
         eprintln!("no keys in {}", dir.display());

@@ -31,7 +31,7 @@ impl ProgressFile {
     }
 
     /// Reads the state; `None` if the file does not exist.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<Option<T>> {
+    pub(super) fn read_state<T: DeserializeOwned>(&self) -> anyhow::Result<Option<T>> {
         match std::fs::read(&self.0) {
             Ok(text) => {
                 let state = serde_json::from_slice(&text);
@@ -49,7 +49,7 @@ impl ProgressFile {
 
     /// Replaces the state. The write is not synced to the disk. If it is lost, entries are only
     /// sent again.
-    pub(super) fn write<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
+    pub(super) fn write_state<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let replace = || -> anyhow::Result<()> {
             let mut unfinished = NamedTempFile::new_in(folder)?;

@@ -167,7 +167,7 @@ impl Tail {
             let file = std::path::absolute(file)?;
             ensure!(!self.once || file.exists(), "{} does not exist", file.display());
             let state = ProgressFile::for_file(&file, ".sequor", self.state.as_deref());
-            let previous = state.read::<TailState>()?;
+            let previous = state.read_state::<TailState>()?;
             let key = previous.as_ref().map_or_else(random_key, |state| state.key);
             let (follower, found) = LogFollower::new(&file, previous.and_then(|state| state.position).as_ref())
                 .with_context(|| format!("cannot read {}", file.display()))?;
@@ -339,7 +339,7 @@ impl TailedLog {
     }
 
     fn save_progress(&self) -> anyhow::Result<()> {
-        self.progress_file.write(&TailState { position: self.follower.position(), key: self.key })
+        self.progress_file.write_state(&TailState { position: self.follower.position(), key: self.key })
     }
 }
 

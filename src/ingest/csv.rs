@@ -184,11 +184,11 @@ fn event_columns(
     mapping: &ColumnMapping,
 ) -> Result<[Option<usize>; EventField::FIELD_COUNT], CsvHeaderError> {
     let mut columns = [None; EventField::FIELD_COUNT];
-    for (field, column) in EventField::all_fields().zip(&mut columns) {
+    for (field, column) in EventField::all_in_order().zip(&mut columns) {
         let name = mapping.csv_column(field);
         *column = find_column(names, name)?;
         if column.is_none() && mapping.requires_column(field) {
-            let required: Vec<_> = EventField::all_fields()
+            let required: Vec<_> = EventField::all_in_order()
                 .filter(|field| mapping.requires_column(*field))
                 .map(|field| mapping.csv_column(field))
                 .collect();

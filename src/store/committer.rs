@@ -85,7 +85,7 @@ pub struct Committer {
     dedup: EventIdWindow,
     alias_writer: AliasWriter,
     /// Alias changes since the indexes were last stored.
-    unstored_aliases: UnstoredAliases,
+    unstored_alias_changes: UnstoredAliasChanges,
     consent_writer: ConsentWriter,
     /// Consent changes since the indexes were last stored.
     unstored_consents: Vec<ConsentRecord>,
@@ -117,7 +117,7 @@ impl Committer {
         dedup.restore_event_ids(stored_ids.unwrap_or_default());
         let mut alias_writer = AliasWriter::default();
         alias_writer.apply(store.aliases().load()?.into_iter().map(AliasChange::Merged));
-        let mut unstored_aliases = UnstoredAliases::default();
+        let mut unstored_alias_changes = UnstoredAliasChanges::default();
         let mut consent_writer = ConsentWriter::new(settings.default_consent);
         consent_writer.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
@@ -127,7 +127,7 @@ impl Committer {
                 unstored_consents.extend(consent_writer.apply_entry(offset, &entry));
             }
             if let Some(change) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= indexed_through) {
-                apply_aliases(&mut alias_writer, &mut unstored_aliases, vec![change]);
+                apply_aliases(&mut alias_writer, &mut unstored_alias_changes, vec![change]);
             }
             if offset >= indexed_through {
                 record_pending_removal(&store, offset, &entry)?;
@@ -149,7 +149,7 @@ impl Committer {
             indexed_through,
             dedup,
             alias_writer,
-            unstored_aliases,
+            unstored_alias_changes,
             consent_writer,
             unstored_consents,
             next: end,
@@ -258,7 +258,7 @@ impl Committer {
         let first_written = self.store.journal().append_with_watcher(&entries, self.durability, watch)?;
         debug_assert_eq!(first_written, first, "the committer is the journal's only writer");
         self.dedup.commit_batch(new_ids, offset);
-        apply_aliases(&mut self.alias_writer, &mut self.unstored_aliases, new_aliases);
+        apply_aliases(&mut self.alias_writer, &mut self.unstored_alias_changes, new_aliases);
         self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.next = offset;
@@ -311,7 +311,7 @@ impl Committer {
             .collect();
         self.dedup.commit_batch(ids, end);
         let changes = recovered.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
-        apply_aliases(&mut self.alias_writer, &mut self.unstored_aliases, changes);
+        apply_aliases(&mut self.alias_writer, &mut self.unstored_alias_changes, changes);
         for (offset, entry) in &recovered {
             let new = self.consent_writer.apply_entry(*offset, entry);
             self.unstored_consents.extend(new);
@@ -337,8 +337,8 @@ impl Committer {
     /// # Errors
     /// Any I/O error. The next call tries to store the changes again.
     pub fn persist_indexes(&mut self) -> Result<(), StoreError> {
-        self.store.aliases().put(&self.unstored_aliases.0, &self.unstored_aliases.1)?;
-        self.unstored_aliases = UnstoredAliases::default();
+        self.store.aliases().put(&self.unstored_alias_changes.added, &self.unstored_alias_changes.removed)?;
+        self.unstored_alias_changes = UnstoredAliasChanges::default();
         self.store.consents().put(&self.unstored_consents)?;
         self.unstored_consents = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
@@ -392,17 +392,26 @@ fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Resul
     }
 }
 
-/// New aliases, and the offsets of removed aliases.
-type UnstoredAliases = (Vec<UserAlias>, Vec<Offset>);
+/// Alias changes that the committer has applied but not yet written to the store.
+#[derive(Debug, Default)]
+struct UnstoredAliasChanges {
+    added: Vec<UserAlias>,
+    /// The offsets of the removed aliases.
+    removed: Vec<Offset>,
+}
 
 /// Applies alias changes to the table, and adds them to the changes that are not stored yet.
-fn apply_aliases(alias_writer: &mut AliasWriter, unstored_aliases: &mut UnstoredAliases, changes: Vec<AliasChange>) {
-    unstored_aliases.0.extend(
+fn apply_aliases(
+    alias_writer: &mut AliasWriter,
+    unstored_alias_changes: &mut UnstoredAliasChanges,
+    changes: Vec<AliasChange>,
+) {
+    unstored_alias_changes.added.extend(
         changes
             .iter()
             .filter_map(|change| if let AliasChange::Merged(alias) = change { Some(alias.clone()) } else { None }),
     );
-    unstored_aliases.1.extend(alias_writer.apply(changes));
+    unstored_alias_changes.removed.extend(alias_writer.apply(changes));
 }
 
 fn to_delivered_entry(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEntry {

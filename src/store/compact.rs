@@ -40,7 +40,7 @@ const BYTES_PER_SYNC: u64 = 8 << 20;
 /// Number of key-value pairs that are copied between two checks for cancellation.
 const PAIRS_PER_CANCELLATION_CHECK: u64 = 256;
 /// Minimum size of a database for an automatic compaction, in bytes.
-const MIN_COMPACTION_BYTES: u64 = 64 << 20;
+const MIN_DATABASE_BYTES_TO_COMPACT: u64 = 64 << 20;
 /// A compaction requires this many bytes of free disk space per byte of keys and values. The new
 /// database takes 1.8 to 2.1 bytes per byte of keys and values.
 const FREE_BYTES_PER_LIVE_BYTE: u64 = 3;
@@ -265,7 +265,7 @@ fn count_live_bytes(engine: &Engine) -> Result<u64, StoreError> {
 
 fn is_compaction_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> bool {
     ratio > 0.0
-        && disk > MIN_COMPACTION_BYTES
+        && disk > MIN_DATABASE_BYTES_TO_COMPACT
         && disk as f64 > ratio * live as f64
         && disk > last_compacted + last_compacted / 2
 }

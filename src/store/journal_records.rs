@@ -44,7 +44,7 @@ impl JournalRecords {
     fn reread_record(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
         for _ in 0..MAX_REREADS_PER_RECORD {
             let mut fresh = Self::starting_at(&self.journal, &self.path, self.next);
-            let head = match fresh.next_piece() {
+            let head = match fresh.read_record_piece() {
                 Some(Ok((key, head))) if key == (PieceKey { first: self.next, piece: 0 }) => head,
                 _ => break,
             };
@@ -59,7 +59,7 @@ impl JournalRecords {
     }
 
     /// Reads the next piece and its key.
-    fn next_piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
+    fn read_record_piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
         Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_piece_key(&key, self.next)?, value))))
     }
 
@@ -71,7 +71,7 @@ impl JournalRecords {
             .ok_or_else(|| damaged(format!("its first piece has only {} bytes", head.len())))?;
         let mut bytes = head.to_vec();
         for number in 1..u32::from_le_bytes(*pieces) {
-            match self.next_piece().transpose()? {
+            match self.read_record_piece().transpose()? {
                 Some((key, piece)) if key == (PieceKey { first, piece: number }) => bytes.extend_from_slice(&piece),
                 _ => return Err(damaged(format!("its piece {number} is missing"))),
             }
@@ -86,7 +86,7 @@ impl Iterator for JournalRecords {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
-            let record = match self.next_piece() {
+            let record = match self.read_record_piece() {
                 // The piece is left over from an unfinished append. It cannot belong to a record
                 // that lost its first piece: the next record would then have an unexpected offset,
                 // which is an error.

@@ -59,9 +59,9 @@ impl JournalScrubber {
         let (first, end) = (engine.first_offset.load(Ordering::Acquire), engine.journal_end());
         self.next = self.next.max(first);
         let until = self.next.saturating_add(entries.max(1)).min(end);
-        let read =
+        let records_from =
             |from: Offset| JournalRecords { end, ..JournalRecords::starting_at(&engine.journal, engine.path(), from) };
-        let mut records = read(self.next);
+        let mut records = records_from(self.next);
         while self.next < until {
             match records.next() {
                 Some(Ok(entries)) if !entries.is_empty() => self.next += entries.len() as Offset,
@@ -75,7 +75,7 @@ impl JournalScrubber {
                         self.found.push(self.next..readable);
                     }
                     self.next = readable;
-                    records = read(readable);
+                    records = records_from(readable);
                 }
             }
         }

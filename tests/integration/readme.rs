@@ -29,7 +29,7 @@ fn documentation_pages() -> Vec<(String, String)> {
 }
 
 /// The fenced blocks of a language.
-fn blocks_of<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
+fn fenced_blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
     page.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
@@ -38,7 +38,7 @@ fn shell_blocks() -> Vec<(String, String)> {
     let all = documentation_pages();
     let blocks = all
         .iter()
-        .flat_map(|(name, text)| blocks_of(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
+        .flat_map(|(name, text)| fenced_blocks(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
     blocks.collect()
 }
 

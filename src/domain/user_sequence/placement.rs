@@ -64,11 +64,11 @@ impl UserSequence {
     pub fn place(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
         match self.steps.last() {
             Some(last) if at < last.at => self.place_late(at, session_id, idle_gap_ms),
-            _ => self.place_latest(at, session_id, idle_gap_ms),
+            _ => self.place_in_order(at, session_id, idle_gap_ms),
         }
     }
 
-    fn place_latest(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
+    fn place_in_order(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
         let len = self.steps.len();
         let start = Placement {
             is_kept: true,

@@ -149,24 +149,24 @@ fn an_existing_file_is_replaced_only_by_a_complete_file() {
             if fails { Err(StoreError::NeedsReopen { dir: "d".into() }) } else { Ok(()) }
         })
     };
-    let read = || {
+    let read_payload = || {
         let mut reader = open_checkpoint(&path)?;
         let mut payload = Vec::new();
         reader.read_to_end(&mut payload).unwrap();
         Ok::<_, StoreError>((reader.offset(), payload))
     };
-    assert!(read().unwrap_err().to_string().contains("trained.ckpt"));
+    assert!(read_payload().unwrap_err().to_string().contains("trained.ckpt"));
     write_payload(b"one", false).unwrap();
     write_payload(b"half of", true).unwrap_err();
-    assert_eq!(read().unwrap(), (3, b"one".to_vec()));
+    assert_eq!(read_payload().unwrap(), (3, b"one".to_vec()));
     write_payload(b"two and more", false).unwrap();
-    assert_eq!(read().unwrap(), (3, b"two and more".to_vec()));
+    assert_eq!(read_payload().unwrap(), (3, b"two and more".to_vec()));
     assert_eq!(dir.path().read_dir().unwrap().count(), 1);
 
     let whole = std::fs::read(&path).unwrap();
     let error_of = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        read().unwrap_err().to_string()
+        read_payload().unwrap_err().to_string()
     };
     assert!(
         error_of(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes instead of 12")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sequor::settings::{Settings, SettingsLayers};
 
-use super::{blocks_of, documentation_pages, project_root, read_file};
+use super::{documentation_pages, fenced_blocks, project_root, read_file};
 
 /// Every Markdown file below a folder, relative to the repository.
 fn markdown_files(folder: &str) -> BTreeSet<String> {
@@ -140,7 +140,7 @@ fn toml_blocks_are_settings() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sequor.toml");
     for (page, text) in documentation_pages() {
-        for block in blocks_of(&text, "toml") {
+        for block in fenced_blocks(&text, "toml") {
             std::fs::write(&file, block).unwrap();
             let layers = SettingsLayers::<Settings>::new().unwrap().add_file(&file);
             let checked = layers.and_then(|layers| layers.validated_settings().map(drop));
