@@ -1,8 +1,18 @@
-//! The public API and the admin endpoint. No other layer uses status codes.
+//! The public API and the admin endpoint. Only this layer uses HTTP status codes.
+//!
+//! Terms:
+//!
+//! - **Problem**: an error response in the format of RFC 9457.
+//! - **Receipt**: the response to a request that sends events or item changes. It says how many of
+//!   them were stored.
+//! - **Scope**: a right that an API key grants, such as `read`.
+//! - **User token**: a token that is signed with an API key. It only grants reading the
+//!   recommendations of one user.
+//! - **Head** of a request: its request line and its headers.
 //!
 //! Imports point down this list.
 //!
-//! - `server`: opens both servers; `listener`, `tls` and `periodic` help it.
+//! - `server`: opens both servers, with the help of `listener`, `tls` and `periodic`.
 //! - `router`: the route table.
 //! - `routes`, `console`: handlers of the API, of the admin endpoint and of the admin pages.
 //! - `middleware`: authorization, checks, metrics and traces.

@@ -14,7 +14,7 @@ use crate::metrics::ReloadTarget;
 /// Interval of the tasks.
 const TASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The state of the tasks.
+/// The state that the periodic tasks work on.
 pub(in crate::http) struct PeriodicTasks {
     pub(in crate::http) api: ApiState,
     pub(in crate::http) limits: Arc<RateLimits>,
@@ -22,8 +22,8 @@ pub(in crate::http) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Reloads changed keys and certificates, warns of a certificate's end, and removes idle rate
-    /// limiters, until the task is aborted.
+    /// Runs the periodic tasks until it is aborted: reloads changed keys and certificates, warns
+    /// before the certificate expires, and removes idle rate limiters.
     pub(in crate::http) async fn run(self) {
         let mut interval = rt::time::interval(TASK_INTERVAL);
         let mut validity = ValidityMonitor::default();

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::auth::{ApiKey, KeyId, KeyRing};
 
-/// Largest number of addresses with their own limiter, about 100 bytes each. Beyond it, several
-/// addresses share a limiter.
+/// Largest number of client addresses that have a limiter of their own, which takes about 100
+/// bytes. If this number is reached, addresses share [`SHARED_LIMITER_COUNT`] limiters.
 const MAX_ADDRESSES_WITH_OWN_LIMITER: usize = 100_000;
 /// Number of shared limiters.
 const SHARED_LIMITER_COUNT: u64 = 1024;
@@ -23,15 +23,17 @@ const SHARED_LIMITER_COUNT: u64 = 1024;
 /// Configuration of the rate limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimitSettings {
-    /// Events and requests per second of a key without its own rate; 0: unlimited.
+    /// Events and requests per second that a key may send, if the key has no rate of its own. 0
+    /// means unlimited.
     pub per_key: u32,
-    /// Events and requests per second of an address; 0: unlimited.
+    /// Events and requests per second that a client address may send. 0 means unlimited.
     pub per_address: u32,
-    /// Largest burst, if it exceeds the amount of one second: the size of a whole batch.
+    /// Number of events and requests that may arrive at once: the size of a whole batch. If a rate
+    /// per second is larger, that number may arrive at once.
     pub burst: u32,
 }
 
-/// A rate limit is exceeded; holds the time until a retry can succeed.
+/// A rate limit is exceeded. The value is the time until a retry can succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::http) struct RateExceeded(pub(in crate::http) Duration);
 
@@ -39,15 +41,15 @@ type GlobalRateLimiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddlewa
 type AddressRateLimiter<C> =
     RateLimiter<IpAddr, governor::state::keyed::DashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-/// The rate limits of a server, as leaky buckets [GCRA, ITU-T I.371]: capacity returns
+/// The rate limits of a server. They are leaky buckets [GCRA, ITU-T I.371], so capacity returns
 /// continuously.
 pub(in crate::http) struct RateLimits<C: Clock = DefaultClock> {
     rates: RateLimitSettings,
     clock: C,
-    /// The limiters of keys with a limit that have been used.
+    /// The limiters of the keys that have a limit and have been used.
     keys: HashMap<KeyId, Arc<GlobalRateLimiter<C>>>,
     addresses: Option<AddressRateLimiter<C>>,
-    /// Whether [`MAX_ADDRESSES_WITH_OWN_LIMITER`] is reached, so that further addresses share limiters.
+    /// Whether [`MAX_ADDRESSES_WITH_OWN_LIMITER`] is reached, so that addresses share limiters.
     shares_limiters: AtomicBool,
     hasher: RandomState,
 }
@@ -73,7 +75,7 @@ impl<C: Clock + Clone> RateLimits<C> {
         let limiter = keys
             .get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
-        // A count above the burst is impossible, because the batch limit is checked first.
+        // `count` does not exceed the burst, because the size of a batch is checked before.
         limiter.check_n(count).map_or(Ok(()), |counted| counted.map_err(|until| self.retry_delay(&until)))
     }
 
@@ -82,8 +84,8 @@ impl<C: Clock + Clone> RateLimits<C> {
         let (Some(addresses), Some(count)) = (&self.addresses, NonZeroU32::new(count)) else { return Ok(()) };
         let mut client = client_network(address);
         if self.shares_limiters.load(Ordering::Relaxed) {
-            // No client has an address in 0.0.0.0/8, so these addresses can stand for the shared
-            // limiters.
+            // No client has an address in 0.0.0.0/8. These addresses therefore serve as the names
+            // of the shared limiters.
             client = IpAddr::V4(Ipv4Addr::from_bits((self.hasher.hash_one(client) % SHARED_LIMITER_COUNT) as u32));
         }
         addresses
@@ -95,7 +97,8 @@ impl<C: Clock + Clone> RateLimits<C> {
         RateExceeded(until.wait_time_from(self.clock.now()))
     }
 
-    /// Removes limiters of addresses with full capacity and of revoked keys. Called every second.
+    /// Removes the limiters of revoked keys. Also removes the limiters of addresses that have full
+    /// capacity again. Called every second.
     pub(in crate::http) fn evict_idle(&self, ring: &KeyRing) {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {
@@ -113,8 +116,8 @@ impl RateLimitSettings {
     }
 }
 
-/// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, because
-/// one client usually owns all 2^64 addresses of it [RFC 6177].
+/// The network that counts as one client: a single IPv4 address, or the /64 network of an IPv6
+/// address. One client usually owns all 2^64 addresses of a /64 network [RFC 6177].
 pub(in crate::http) fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -199,7 +202,7 @@ mod tests {
         many(1 << 24, MAX_ADDRESSES_WITH_OWN_LIMITER as u32);
         limits.evict_idle(&KeyRing::default());
         assert!(limits.keys.pin().is_empty());
-        // From here on, new addresses share limiters.
+        // From here on, addresses share limiters.
         many(1 << 28, 300_000);
         assert!(held() <= MAX_ADDRESSES_WITH_OWN_LIMITER + SHARED_LIMITER_COUNT as usize, "{}", held());
         clock.advance(Duration::from_secs(2));

@@ -25,7 +25,7 @@ use crate::http::schema;
 use crate::http::schema::problem::Problem;
 use crate::metrics::Endpoint;
 
-/// A row of the route table without its handlers.
+/// A row of the route table, without its handlers and its metric label.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct RouteInfo {
     pub(in crate::http) path: &'static str,
@@ -44,7 +44,7 @@ macro_rules! access {
     };
 }
 
-/// Rows as [`RouteInfo`].
+/// Converts rows to [`RouteInfo`] values.
 macro_rules! infos {
     ($( $path:literal $access:ident $label:ident => $first:ident $($head:ident)::+ $(, $method:ident $($handler:ident)::+)*; )*) => {
         &[$( RouteInfo {
@@ -55,7 +55,8 @@ macro_rules! infos {
     };
 }
 
-/// Registers rows, in a scope that begins with `$prefix`.
+/// Registers the paths and handlers of rows. `$prefix` is the path of the actix-web scope that
+/// contains them.
 macro_rules! register {
     ($config:ident, $prefix:literal, $infos:ident, $( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
         let mut rows = $infos.iter();
@@ -75,7 +76,7 @@ macro_rules! label {
     };
 }
 
-/// The operations of the rows, described by the attributes of their handlers.
+/// Declares the OpenAPI operations of rows. The attributes of the handlers describe the operations.
 macro_rules! operations {
     ($( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
         /// The operations of the public API.
@@ -113,7 +114,7 @@ macro_rules! route_table {
             register!(config, "/console", CONSOLE_ROUTES, $($console)*);
         }
 
-        /// The metric label of a path of either server; `None` if it is in no row.
+        /// The metric label of a path of either server. `None` if no row has this path.
         pub(in crate::http) fn endpoint_label(pattern: &str) -> Option<Endpoint> {
             label!(pattern, $($public)* $($admin)* $($console)*)
         }
@@ -195,7 +196,8 @@ route_table! {
     }
 }
 
-/// A path without its handlers: it checks the access and answers other methods with 405.
+/// The resource of a row, before the handlers are added. It checks the access of every request, and
+/// responds with 405 if there is no handler for the method.
 fn route_resource(
     info: &RouteInfo,
     prefix: &str,
@@ -216,7 +218,7 @@ fn required_scope(path: &str) -> Option<Scope> {
     }
 }
 
-/// The OpenAPI document of a public API that requires keys or not.
+/// The OpenAPI document of the public API. `requires_key` tells whether the API requires keys.
 pub(in crate::http) fn openapi_document(requires_key: bool) -> utoipa::openapi::OpenApi {
     schema::openapi::build_document(PublicOperations::openapi(), requires_key, required_scope)
 }

@@ -63,13 +63,14 @@ pub struct ServerOptions {
     pub workers: usize,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// Default for hiding dismissed and purchased items from recommendations.
+    /// How long dismissed and purchased items are hidden, if a request does not say how long.
     pub hidden_items: HiddenItems,
-    /// Longest wait of a read with `min_offset`.
+    /// Longest time that a read waits until its `min_offset` is reached.
     pub read_wait: Duration,
     /// Largest number of open recommendation streams.
     pub max_streams: usize,
-    /// Whether loopback addresses require a key, too. All other addresses always require one.
+    /// Whether a server on a loopback address requires an API key. A server on any other address
+    /// always requires one.
     pub requires_key: bool,
     /// The certificate files; `None`: no TLS.
     pub tls: Option<TlsFiles>,
@@ -84,10 +85,10 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Largest number of connections to the public API per client address.
     pub max_connections_per_address: usize,
-    /// Largest number of pipelined HTTP/1.1 requests that wait for earlier responses of their
-    /// connection.
+    /// Largest number of requests that an HTTP/1.1 client may pipeline, which means to send a
+    /// request before the earlier responses are complete.
     pub max_pipelined: usize,
-    /// Largest number of HTTP/2 requests of a connection in progress.
+    /// Largest number of requests in progress per HTTP/2 connection.
     pub max_http2_streams: usize,
     /// Time limit for the head of a request.
     pub head_timeout: Duration,
@@ -111,7 +112,7 @@ impl ServerOptions {
     }
 
     /// The options of the admin endpoint. The admin endpoint has its own worker, so that it
-    /// responds when the API is busy.
+    /// responds even if the API is busy.
     fn for_admin(&self) -> Self {
         Self {
             workers: 1,
@@ -124,7 +125,8 @@ impl ServerOptions {
     }
 }
 
-/// The addresses that the servers listen on, with the actual ports.
+/// The addresses that the servers listen on. If the settings say port 0, the address has the port
+/// that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ListenAddresses {
     /// The public API.
@@ -152,7 +154,7 @@ pub enum ServerError {
     Listen {
         /// The address.
         address: String,
-        /// The flag that sets the address.
+        /// The command-line flag that sets the address.
         flag: &'static str,
         /// The cause.
         #[source]
@@ -192,22 +194,23 @@ pub enum ServerError {
 
 /// Both servers, running.
 pub struct HttpServers {
-    /// The addresses that the servers listen on, with the actual ports.
+    /// The addresses that the servers listen on. If the settings say port 0, the address has the
+    /// port that was chosen.
     pub addresses: ListenAddresses,
     handles: [ServerHandle; 2],
-    /// The status sampler and the periodic tasks. These tasks stop first, so that shutdown does not
-    /// wait for their subscribers.
+    /// The tasks of the status sampler and of [`PeriodicTasks`]. They are stopped before the
+    /// servers. This ends the status streams, so that the shutdown does not wait for them.
     background_tasks: [JoinHandle<()>; 2],
 }
 
-/// Whether requests to an address need a key.
+/// Whether a server that listens on `address` requires an API key.
 fn requires_key(settings: &ServerOptions, address: SocketAddr) -> bool {
     settings.requires_key || !address.ip().to_canonical().is_loopback()
 }
 
 impl HttpServers {
-    /// Loads the keys of a data directory and checks that a key grants access to each server that
-    /// requires one. Must be called before the daemon starts.
+    /// Loads the keys of a data directory and checks that each server that requires a key can be
+    /// accessed with one of them. Must be called before the daemon starts.
     ///
     /// # Errors
     /// [`ServerError::ReadKeys`], or [`ServerError::MissingKey`].
@@ -274,7 +277,7 @@ impl HttpServers {
         Ok(Self { addresses, handles, background_tasks })
     }
 
-    /// Stops accepting requests and waits for open ones.
+    /// Stops accepting requests, and waits until the open requests are complete.
     pub async fn close(&self) {
         self.background_tasks.iter().for_each(JoinHandle::abort);
         for handle in &self.handles {
@@ -307,7 +310,7 @@ fn build_servers(
         certificate: certificate.cloned(),
     };
     let (hosts, origins) = (&settings.allowed_api_hosts, &settings.cors_origins);
-    // A page of another site has no key, so an API that requires keys needs no guard.
+    // An API that requires keys needs no guard, because a page of another site has no key.
     let api_guard = (!requires_key(settings, addresses.api))
         .then(|| BrowserGuard::for_api(hosts, origins, Arc::clone(&refusal_counters)));
     let admin_guard = BrowserGuard::for_admin(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters));
@@ -327,7 +330,8 @@ fn cors_policy(origins: &[String]) -> Cors {
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-/// Listens at an address. Returns the listener and its address, with the port that was chosen.
+/// Listens on an address. Returns the listener and its actual address, which differs if `address`
+/// has port 0.
 fn bind_and_get_address(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
     let listener = bind_listener(address, flag)?;
     let local =

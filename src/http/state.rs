@@ -24,10 +24,10 @@ pub(in crate::http) struct ApiState {
     pub(in crate::http) clock: Clock,
     pub(in crate::http) request_ids: Arc<IdGenerator>,
     pub(in crate::http) status_sampler: StatusSampler,
-    /// Default for hiding dismissed and purchased items from recommendations.
+    /// How long dismissed and purchased items are hidden, if a request does not say how long.
     pub(in crate::http) hidden_items: HiddenItems,
     pub(in crate::http) max_body_bytes: usize,
-    /// The longest wait of a read for its `min_offset`.
+    /// Longest time that a read waits until its `min_offset` is reached.
     pub(in crate::http) read_wait: Duration,
     /// One permit per open stream.
     pub(in crate::http) stream_permits: Arc<Semaphore>,

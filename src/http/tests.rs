@@ -1,4 +1,5 @@
-//! Both servers as a whole: the paths of each, their access, and their description.
+//! Tests of both servers as a whole: their paths, the access that the paths require, and the
+//! OpenAPI document.
 
 use actix_web::http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::http::{Method, StatusCode};
@@ -20,7 +21,7 @@ use crate::http::schema::query::RecommendationQuery;
 
 type RegisterRoutes = fn(&mut ServiceConfig);
 
-/// The patterns that a server registers, from the debug output of its router.
+/// The path patterns that a server registers. They are read from the debug output of its router.
 pub(in crate::http) async fn served_paths(routes: RegisterRoutes) -> BTreeSet<String> {
     let resource_map = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
     let app = init_service(App::new().configure(routes).default_service(resource_map)).await;
@@ -47,7 +48,8 @@ pub(in crate::http) async fn served_paths(routes: RegisterRoutes) -> BTreeSet<St
     found
 }
 
-/// The access that every path of a server needs, by the route table, with paths that do not exist.
+/// The access that every path of a server requires: the access in the route table for known paths,
+/// and any key for the paths `unknown`, which do not exist.
 fn required_access(routes: &[&[RouteInfo]], unknown: &[&str]) -> BTreeMap<String, RequiredAccess> {
     let known = routes.iter().flat_map(|routes| routes.iter()).map(|route| (route.path.to_owned(), route.access));
     known.chain(unknown.iter().map(|path| ((*path).to_owned(), RequiredAccess::AnyKey))).collect()

@@ -50,7 +50,8 @@ impl From<Error> for TlsError {
     }
 }
 
-/// Metadata that changes whenever the file is replaced; `None` if there is no file.
+/// The modification time and the length of a file, by which a replaced file is noticed. `None` if
+/// there is no file.
 type CertificateVersion = Option<(SystemTime, u64)>;
 
 /// The certificate in use, and the versions of its files.
@@ -71,7 +72,7 @@ impl TlsCertificate {
         }))
     }
 
-    /// Reloads the certificate if the files have changed; returns whether they have.
+    /// Reloads the certificate if its files have changed. Returns whether they have changed.
     ///
     /// # Errors
     /// If the changed files cannot be used. The previous certificate stays in use, and the error is

@@ -55,7 +55,8 @@ fn describe_certificate_error(error: &CertificateError) -> String {
     text.to_owned()
 }
 
-/// The debug text as words: `Other(OtherError(MissingExtension))` becomes "missing extension".
+/// Converts the debug text of a value to words: `Other(OtherError(MissingExtension))` becomes
+/// "missing extension".
 fn debug_text_to_words(value: &impl Debug) -> String {
     let text = format!("{value:?}");
     let name = text.split(['{', ' ']).next().unwrap_or_default().trim_end_matches(')');

@@ -8,7 +8,7 @@ use x509_cert::der::Decode;
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// The time before the end of the validity from which on there is a warning.
+/// A certificate that expires within this time causes a warning.
 const WARNING_MS: i64 = 14 * DAY_MS;
 
 /// The times between which a certificate is valid, in milliseconds since 1970.
@@ -18,19 +18,19 @@ pub(in crate::http) struct CertificateValidity {
     pub(in crate::http) not_after: Timestamp,
 }
 
-/// What a certificate's validity means now.
+/// Whether a certificate is valid at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum ValidityState {
     NotYetValid,
     Valid,
-    /// It expires within [`WARNING_MS`].
+    /// The certificate is valid, but expires within [`WARNING_MS`].
     ExpiresSoon,
     Expired,
 }
 
 impl CertificateValidity {
-    /// Reads the validity; `None` if the certificate is no X.509 certificate, which rustls then
-    /// reports.
+    /// Reads the validity of a certificate. `None` if the data is not an X.509 certificate; rustls
+    /// reports that error.
     pub(in crate::http) fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = Certificate::from_der(certificate).ok()?;
         let validity = certificate.tbs_certificate().validity();
@@ -53,7 +53,8 @@ impl CertificateValidity {
     }
 }
 
-/// Publishes the end of the validity, and logs each change of its state once.
+/// Publishes the time at which the certificate expires as a metric, and logs each change of its
+/// [`ValidityState`] once.
 #[derive(Debug, Default)]
 pub(in crate::http) struct ValidityMonitor {
     last: Option<(CertificateValidity, ValidityState)>,

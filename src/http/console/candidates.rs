@@ -11,9 +11,9 @@ use crate::http::state::ApiState;
 
 /// Largest number of clusters in the table.
 const MAX_SHOWN_CLUSTERS: usize = 50;
-/// Size of the map in SVG units.
+/// Length of the longer side of the map, in SVG units.
 const MAP_SIZE: f32 = 600.0;
-/// Margin around the map.
+/// Distance between the outermost points of the map and its border, in SVG units.
 const MAP_MARGIN: f32 = 24.0;
 
 pub(in crate::http) async fn candidates_page(api: Data<ApiState>) -> HttpResponse {
@@ -40,7 +40,7 @@ fn page_content(recall: &CandidateSourcesView) -> Markup {
             @if recall.clusters.is_empty() {
                 p.empty { "There are no clusters yet. Items are clustered every " code { "clusters.every" } " entries." }
             } @else {
-                p.note { "The largest " (recall.clusters.len().min(MAX_SHOWN_CLUSTERS)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
+                p.note { "The largest " (recall.clusters.len().min(MAX_SHOWN_CLUSTERS)) " of " (format_count(recall.clusters.len() as u64)) " clusters, with the most popular items of each." }
                 (clusters_section(recall.clusters.get(..MAX_SHOWN_CLUSTERS).unwrap_or(&recall.clusters)))
             }
         }
@@ -57,8 +57,8 @@ fn sources_section(recall: &CandidateSourcesView) -> Markup {
                     @for source in &recall.sources {
                         tr {
                             th scope="row" { (source.source.as_str()) }
-                            // The network and its clusters consist of weights, so they have no row
-                            // count.
+                            // The network and its clusters report the size zero, because they
+                            // consist of weights. The table shows no size for them.
                             @if source.bytes == 0 && source.entries == 0 { td.number { (NO_VALUE_TEXT) } td { (NO_VALUE_TEXT) } } @else {
                                 td.number { (format_count(source.entries as u64)) }
                                 td.metered { (share_bar(source.bytes as f64 / largest)) span { (format_bytes(source.bytes as u64)) } }

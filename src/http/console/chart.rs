@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-/// A line through points, from left to right.
+/// A line of a chart. Its points are ordered from left to right.
 pub(in crate::http) struct ChartLine<'a> {
     /// The name in the legend.
     pub(in crate::http) name: &'a str,
@@ -11,20 +11,21 @@ pub(in crate::http) struct ChartLine<'a> {
 
 /// A chart of at most two lines.
 pub(in crate::http) struct TimeChart<'a> {
-    /// The element id, unique on the page, by which the script refreshes the chart.
+    /// The id of the HTML element, unique on the page. `console.js` finds the chart by this id to
+    /// refresh it.
     pub(in crate::http) id: &'a str,
     pub(in crate::http) title: &'a str,
-    /// The name of the horizontal axis, and its value format.
+    /// The name of the horizontal axis, and the function that formats its values.
     pub(in crate::http) x_axis: (&'a str, &'a dyn Fn(f64) -> String),
-    /// The value format of the vertical axis.
+    /// Formats a value of the vertical axis.
     pub(in crate::http) format_y: &'a dyn Fn(f64) -> String,
     /// The lines, at most two.
     pub(in crate::http) lines: Vec<ChartLine<'a>>,
 }
 
-/// Largest number of rows in the table.
+/// Largest number of rows in the table that repeats the values of a chart.
 const MAX_TABLE_ROWS: usize = 12;
-/// Size of the plot in SVG units. The browser scales it to the available space.
+/// Size of the plot in SVG units. The browser scales the plot to the available space.
 const PLOT_WIDTH: f64 = 600.0;
 const PLOT_HEIGHT: f64 = 160.0;
 

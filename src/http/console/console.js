@@ -47,7 +47,7 @@ function showMessage(output, state, text) {
 
 const valueAt = (path, values) => path.split(".").reduce((object, name) => object?.[name], values);
 
-/** Disables the buttons that do not apply to a status, except those of a running request. */
+/** Disables the buttons whose operation makes no sense in the current status, and enables the others. Skips a button whose request is running. */
 function disableButtons(status) {
   for (const button of document.querySelectorAll("[data-disabled-by]:not([data-busy])")) button.disabled = valueAt(button.dataset.disabledBy, status) === true;
   for (const button of document.querySelectorAll("[data-enabled-by]:not([data-busy])")) button.disabled = valueAt(button.dataset.enabledBy, status) === false;
@@ -108,7 +108,7 @@ function followStatus() {
   addEventListener("pagehide", () => stream.close());
 }
 
-/** Asks for confirmation; resolves to whether the user confirms. */
+/** Asks the user for confirmation. The promise resolves to `true` if the user confirms. */
 function confirmAction(question) {
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-question").textContent = question;
@@ -128,14 +128,14 @@ async function submit(form) {
   try {
     const answer = await request(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
     showMessage(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
-    // The message would block the refresh of the part that contains the form, so it is removed after a while.
+    // As long as the message is shown, the part of the page that contains the form is not refreshed. The message is therefore removed after a while.
     if (form.closest("[data-fresh]")) setTimeout(() => showMessage(output, "good", ""), 10_000);
     refresh();
   } catch (error) {
     showMessage(output, "bad", error.message);
   }
   delete button.dataset.busy;
-  // The next status event enables or disables a button that depends on the status.
+  // A button that depends on the status stays disabled until the next status event, which enables it if it applies.
   button.disabled = "disabledBy" in button.dataset || "enabledBy" in button.dataset;
 }
 

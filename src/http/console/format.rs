@@ -1,11 +1,11 @@
-//! Formats values for the pages. `console.js` formats live values in the same way.
+//! Formats values for the admin pages. `console.js` formats live values in the same way.
 
 use jiff::Timestamp as UtcTimestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::Timestamp;
 
-/// The text for an absent value.
+/// The text that stands for an absent value.
 pub(in crate::http) const NO_VALUE_TEXT: &str = "–";
 
 /// Formats a whole number with thousands separators.
@@ -56,7 +56,8 @@ pub(in crate::http) fn format_ratio(number: f64) -> String {
     format!("{number:.4}")
 }
 
-/// Formats a timestamp in UTC. A value out of range is shown in milliseconds.
+/// Formats a timestamp in UTC. A timestamp that is out of the range of the calendar is shown as a
+/// number of milliseconds.
 pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
     UtcTimestamp::from_millisecond(at)
         .map_or_else(|_| at.to_string(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
@@ -65,7 +66,8 @@ pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
 /// The characters to percent-encode in a path segment.
 const PATH_SEGMENT_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The path of the page of a user or an item below `parent`, such as `/console/items`.
+/// The path of the page of one user or one item. `parent` is the path of the list, such as
+/// `/console/items`.
 pub(in crate::http) fn detail_page_path(parent: &str, id: &str) -> String {
     format!("{parent}/{}", utf8_percent_encode(id, PATH_SEGMENT_ENCODE_SET))
 }

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::http::schema::problem::Problem;
 
-/// The pages in the navigation.
+/// The name and the path of each page in the navigation.
 const NAVIGATION_PAGES: [(&str, &str); 6] = [
     ("Overview", "/console"),
     ("Sessions", "/console/sessions"),
@@ -15,7 +15,8 @@ const NAVIGATION_PAGES: [(&str, &str); 6] = [
     ("Store", "/console/store"),
 ];
 
-/// Renders a page, or the problem that prevented it. `place` is the page's name in the navigation.
+/// Renders a page. If `content` is a problem, renders a page that describes the problem. `place` is
+/// the name of the navigation entry that is marked as the current page.
 pub(in crate::http) fn page_or_problem(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
         Ok(content) => render_page(HttpResponse::Ok(), place, title, content),
@@ -82,8 +83,8 @@ fn render_page(
     response.content_type("text/html; charset=utf-8").body(page.into_string())
 }
 
-/// A value with its name. `live` is the path of the value in the live status, and the value's
-/// format.
+/// A tile that shows a value with its name. If the value is part of the live status, `live` is its
+/// path in the status and its format; `console.js` then updates the value.
 pub(in crate::http) fn value_tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
     html! {
         div.tile {
@@ -94,7 +95,8 @@ pub(in crate::http) fn value_tile(name: &str, value: &str, live: Option<(&str, &
     }
 }
 
-/// A bar of `share` of its width, 0 to 1. Screen readers skip it, because the value is next to it.
+/// A bar that is filled up to `share` of its width, 0 to 1. Screen readers skip the bar, because
+/// the same value is next to it as text.
 pub(in crate::http) fn share_bar(share: f64) -> Markup {
     let width = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
     html! {
@@ -105,8 +107,9 @@ pub(in crate::http) fn share_bar(share: f64) -> Markup {
     }
 }
 
-/// A form whose fields `console.js` sends as JSON. The script shows `done` on success; names in
-/// braces stand for members of the response.
+/// A form. `console.js` asks the question `confirm`, if there is one, and sends the fields as JSON
+/// to the path `to`. If the request succeeds, the script shows the text `done`. It replaces each
+/// name in braces in this text by the member of the response with that name.
 pub(in crate::http) fn operation_form(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
     html! {
         form.act data-post=(to) data-confirm=[confirm] data-done=(done) {

@@ -1,5 +1,5 @@
-//! The admin pages. The pages render the same structs as the JSON of the admin endpoint. They use
-//! one style sheet and one script, and no build step or external resources.
+//! The admin pages. The pages render the same structs as the JSON of the admin endpoint. They need
+//! one style sheet and one script, but no build step and no external resources.
 
 pub(in crate::http) mod candidates;
 mod chart;
@@ -22,11 +22,12 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use crate::http::middleware::auth::{Authorizer, RequiredAccess};
 use crate::http::schema::problem::Problem;
 
-/// The content security policy: only resources of the service, no inline script or style.
+/// The content security policy of the admin pages. It allows only resources of the service, and no
+/// inline scripts or styles.
 const CONSOLE_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
-/// Registers the pages below `/console`, with the headers that restrict them.
+/// Registers the pages below `/console`, and adds security headers to their responses.
 pub(in crate::http) fn register_pages(config: &mut ServiceConfig, pages: fn(&mut ServiceConfig)) {
     let headers = DefaultHeaders::new()
         .add((CONTENT_SECURITY_POLICY, CONSOLE_SECURITY_POLICY))
@@ -48,7 +49,8 @@ pub(in crate::http) async fn icon() -> HttpResponse {
     HttpResponse::Ok().content_type("image/svg+xml").body(include_str!("icon.svg"))
 }
 
-/// The page of an unknown path. Only authorized clients see this page.
+/// Responds to an unknown path below `/console`. An authorized client gets a page, any other client
+/// gets the problem that refuses its request.
 async fn not_found(request: HttpRequest, authorizer: Data<Authorizer>) -> HttpResponse {
     match authorizer.authorize(&request, RequiredAccess::AnyKey) {
         Ok(_) => layout::problem_page(&Problem::unknown_path()),

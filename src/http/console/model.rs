@@ -39,7 +39,7 @@ async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
             (value_tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained"))
             (value_tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained"))
             (value_tile("Skipped", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "non-finite batches"))
-            (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
+            (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest untrained entry"))
         }
         div.charts { (chart.render()) (control_section(&model)) }
         section.card {

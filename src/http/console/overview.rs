@@ -36,7 +36,7 @@ async fn page_content(api: &ApiState) -> Result<Markup, Problem> {
             (value_tile("Latency, median", &latency(current.latency_p50), Some(("pace.latency_p50", "seconds")), "of recommendations, last 10 s"))
             (value_tile("Latency, p99", &latency(current.latency_p99), Some(("pace.latency_p99", "seconds")), "of recommendations, last 10 s"))
             (value_tile("Learner lag", &format_count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
-            (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest missing entry"))
+            (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest untrained entry"))
             (value_tile("Quarantine", &format_count(status.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
             (value_tile("Journal", &format_count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
             (value_tile("Users", &format_count(status.users as u64), Some(("users", "count")), "known"))
@@ -59,7 +59,8 @@ fn readiness_text(ready: bool) -> &'static str {
 
 fn quality_chart(history: &ServiceHistory) -> Markup {
     let points = |metric: &dyn Fn(&crate::http::status::service_status::QualityPoint) -> f64| -> Vec<(f64, f64)> {
-        // A range with few evaluated events is too noisy.
+        // A range with fewer than 20 evaluated events is left out, because its quality is too
+        // noisy.
         history
             .quality
             .iter()
@@ -80,14 +81,15 @@ fn quality_chart(history: &ServiceHistory) -> Markup {
     .render()
 }
 
-/// Formats the time of day, in UTC.
+/// Formats the time of day of a timestamp, in UTC.
 pub(in crate::http) fn format_clock_time(at: f64) -> String {
     crate::http::console::format::format_timestamp(at as i64)
         .split_once(' ')
         .map_or(String::new(), |(_, time)| time.to_owned())
 }
 
-/// The rate per second between consecutive samples of a running total.
+/// The rates per second between consecutive samples. `total` reads a cumulative counter from a
+/// sample.
 fn rates_between_samples(samples: &[StatusSample], total: impl Fn(&StatusSample) -> f64) -> Vec<(f64, f64)> {
     let step = |pair: &[StatusSample]| match pair {
         [before, after] if after.at > before.at => {

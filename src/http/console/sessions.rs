@@ -50,7 +50,7 @@ async fn list_content(api: Data<ApiState>, query: SessionsQuery) -> Result<Marku
                         tbody { @for line in &users.sessions { (session_row(line)) } }
                     }
                 }
-                @if users.has_more { p.note { "There are more; search by the beginning of the id." } }
+                @if users.has_more { p.note { "There are more users. Search by the beginning of the id." } }
             }
         }
     })
@@ -134,7 +134,7 @@ fn sequence_section(steps: &[SequenceStep], session_id: Option<&str>) -> Markup 
     }
 }
 
-/// The meaning of a vector of the hidden state.
+/// Describes a vector of the hidden state. The first letter of its name tells what it is.
 fn vector_meaning(name: &str) -> &'static str {
     match name.chars().next() {
         Some('h') => "output of the cell",
@@ -197,7 +197,7 @@ fn candidates_section(candidates: &CandidatesView) -> Markup {
                                     tr {
                                         th scope="row" { (item_link(&place.item)) }
                                         td.metered { (share_bar(f64::from(place.share))) span { (format!("{:.3}", place.share)) } }
-                                        td.number { @match place.rank { Some(rank) => { "#" (rank) }, None => { "cut" } } }
+                                        td.number { @match place.rank { Some(rank) => { "#" (rank) }, None => { "not ranked" } } }
                                     }
                                 }
                             }
@@ -217,7 +217,7 @@ fn ranking_section(ranking: &[RankedCandidate]) -> Markup {
     html! {
         section.card {
             h2 { "4. Ranking" }
-            p.note { "The ranker's scores of all candidates. Scores are comparable only within one ranking. Expand a row to see the features." }
+            p.note { "The best candidates, with the scores that the ranker gave them. Scores are comparable only within one ranking. Expand a row to see the features." }
             div.scroll tabindex="0" role="region" aria-label="Ranking" {
                 table {
                     thead { tr {

@@ -30,7 +30,7 @@ async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
         div.charts {
             section.card {
                 h2 { "Back up" }
-                p.note { "Writes a backup to a new directory of this machine, or to a new " code { ".tar.gz" } " file, while the daemon runs. It includes everything acknowledged before." }
+                p.note { "Writes a backup to a new directory of this machine, or to a new " code { ".tar.gz" } " file, while the daemon runs. The backup includes every write that was acknowledged before it began." }
                 (operation_form("/admin/backup", None, "Backed up: {entries} journal entries, {sessions} sessions, {items} items.", html! {
                     label for="target" { "Absolute path" }
                     input.wide id="target" name="target" required pattern="/.+" placeholder="/backups/monday" autocomplete="off" spellcheck="false";

@@ -1,17 +1,18 @@
-//! The progress of the requests of one connection.
+//! Counts of a connection's requests, and of the parts of their responses.
 //!
-//! The connection and its requests share this state: requests update it, and the connection uses it
-//! to decide whether to read further requests and whether the client reads the responses.
+//! The connection and its requests share these counts, which the requests update. The connection
+//! uses them to decide whether to read further requests, and to notice that the client does not
+//! read the responses.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// The progress of the requests of one connection.
+/// Counts of a connection's requests, and of the parts of their responses.
 #[derive(Default)]
 pub(super) struct ConnectionActivity {
     max_requests: usize,
-    /// Number of requests that have begun.
+    /// Number of requests that have begun since the connection was opened.
     begun: Cell<u64>,
     /// Number of requests whose response is not complete.
     in_progress: Cell<usize>,
@@ -26,12 +27,12 @@ pub(super) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    /// The activity of a new connection with at most `max_requests` requests in progress.
+    /// The counts of a new connection. At most `max_requests` of its requests may be in progress.
     pub(super) fn new(max_requests: usize) -> Rc<Self> {
         Rc::new(Self { max_requests, ..Self::default() })
     }
 
-    /// Number of requests that have begun.
+    /// Number of requests that have begun since the connection was opened.
     pub(super) fn begun_requests(&self) -> u64 {
         self.begun.get()
     }
@@ -40,18 +41,20 @@ impl ConnectionActivity {
         self.in_progress.get() == 0
     }
 
-    /// Whether requests are in progress and none of them reads its body.
+    /// Whether requests are in progress and none of them still reads its body. The connection then
+    /// need not read from the client.
     pub(super) fn needs_no_input(&self) -> bool {
         self.in_progress.get() > 0 && self.reading.get() == 0
     }
 
-    /// The number of response parts that the client has read, if other parts wait for the client;
-    /// otherwise `None`.
+    /// The number of response parts that the client has read. `None` if no other part waits for the
+    /// client.
     pub(super) fn read_parts_if_any_waits(&self) -> Option<u64> {
         (self.untaken.get() > 0).then(|| self.taken_parts.get())
     }
 
-    /// Registers the task of the connection, which is woken when anything changes.
+    /// Registers the connection's task. The task is woken when a request, a request body or a
+    /// response part ends, and when a response part is offered.
     pub(super) fn register_waker(&self, context: &Context<'_>) {
         let waker = self.waker.take().filter(|waker| waker.will_wake(context.waker()));
         self.waker.set(Some(waker.unwrap_or_else(|| context.waker().clone())));
@@ -90,19 +93,20 @@ impl Drop for CountGuard {
 pub(super) struct RequestInProgress(CountGuard);
 
 impl RequestInProgress {
-    /// Counts a request; `None` if the connection already has `max_requests` requests in progress.
+    /// Counts a new request. Returns `None` if the connection already has `max_requests` requests
+    /// in progress.
     pub(super) fn begin(activity: &Rc<ConnectionActivity>) -> Option<Self> {
         activity.begun.set(activity.begun.get() + 1);
         let has_room = activity.in_progress.get() < activity.max_requests;
         has_room.then(|| Self(CountGuard::new(activity, |activity| &activity.in_progress)))
     }
 
-    /// Counts the body of the request as being read.
+    /// Counts the request's body as being read, until the returned guard is dropped.
     pub(super) fn begin_body(&self) -> BodyInProgress {
         BodyInProgress(CountGuard::new(&self.0.activity, |activity| &activity.reading))
     }
 
-    /// Counts a part of the response that waits for the client.
+    /// Counts a response part that waits for the client, until the returned guard is dropped.
     pub(super) fn offer_part(&self) -> UntakenResponsePart {
         let part = UntakenResponsePart(CountGuard::new(&self.0.activity, |activity| &activity.untaken));
         self.0.activity.wake_connection();
@@ -113,8 +117,8 @@ impl RequestInProgress {
 /// Guard of a request body that is being read. Reading ends when the guard is dropped.
 pub(super) struct BodyInProgress(#[expect(dead_code, reason = "counts until it is dropped")] CountGuard);
 
-/// Guard of a response part that waits for the client. The client has read the part when the guard
-/// is dropped.
+/// Guard of a response part that waits for the client. The guard is dropped when the client has
+/// read the part.
 pub(super) struct UntakenResponsePart(CountGuard);
 
 impl Drop for UntakenResponsePart {

@@ -13,7 +13,8 @@ pub(super) struct AddressConnectionCounts {
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The slot of one open connection. Dropping it frees the slot.
+/// One open connection in [`AddressConnectionCounts`]. Dropping the slot removes the connection
+/// from the counts.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     share: Arc<AddressConnectionCounts>,
@@ -29,10 +30,11 @@ impl AddressConnectionCounts {
         Self { max, open: Mutex::default() }
     }
 
-    /// Counts a connection of an address (IPv6: of a /64).
+    /// Counts a new connection of an address. All addresses of an IPv6 /64 network count as one
+    /// address.
     ///
     /// # Errors
-    /// If the address already has the largest number of connections.
+    /// [`TooManyConnections`] if the address already has the maximum number of connections.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, TooManyConnections> {
         let network = client_network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

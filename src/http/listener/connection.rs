@@ -1,9 +1,9 @@
 //! Reads and writes the bytes of a connection, within its limits.
 //!
-//! The daemon reads HTTP/1.1 requests only while the client reads the responses and few requests
-//! wait. The memory of a connection therefore does not depend on the client. A connection ends if
-//! its client does not read a response, or does not complete the head of a request, within a time
-//! limit.
+//! The daemon reads further HTTP/1.1 requests only if the client reads the responses and only a few
+//! requests wait. The memory of a connection is therefore bounded, whatever the client does. A
+//! connection ends if its client does not read a response, or does not complete the head of a
+//! request, within a time limit.
 
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::{Sleep, sleep};
@@ -24,13 +24,13 @@ use super::address_share::ConnectionSlot;
 use super::head_scanner::HeadScanner;
 use super::limits::ConnectionLimits;
 
-/// The stream below a connection.
+/// The byte stream that a connection reads and writes, with or without TLS.
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Applies a method to the stream of a transport.
+/// Evaluates `$call`, in which `$stream` is the stream of either variant of the [`Transport`].
 macro_rules! on_stream {
     ($transport:expr, $stream:ident => $call:expr) => {
         match $transport {
@@ -52,8 +52,8 @@ impl StallTimer {
         Self { limit, progress: None, timer: None }
     }
 
-    /// Whether the condition has lasted for `limit` without progress. `progress` is `None` while
-    /// the condition does not hold; otherwise its number changes with any progress.
+    /// Whether the condition has lasted for `limit` without progress. `progress` is `None` if the
+    /// condition does not hold. Otherwise it is a counter that changes with any progress.
     fn has_expired(&mut self, progress: Option<u64>, context: &mut Context<'_>) -> bool {
         if progress != self.progress || progress.is_none() {
             (self.progress, self.timer) = (progress, None);
@@ -63,21 +63,23 @@ impl StallTimer {
     }
 }
 
-/// A connection of a client.
+/// A client's connection, from which the HTTP library reads requests and to which it writes
+/// responses.
 pub(super) struct Connection {
     transport: Transport,
     is_http2: bool,
     max_pipelined: usize,
     activity: Rc<ConnectionActivity>,
     scanner: HeadScanner,
-    /// Bytes that were read and are not delivered yet.
+    /// Bytes that were read from the client but are not delivered to the HTTP library yet.
     held: BytesMut,
-    /// Number of request heads delivered since the last pause.
+    /// Number of request heads delivered to the HTTP library since reading last paused.
     delivered_heads: usize,
-    /// The number of begun requests at the time when a first part of the next request was
-    /// delivered.
+    /// Set when bytes are delivered while no request is in progress: the number of requests that
+    /// have begun until then. If no further request begins, the head of the next request is still
+    /// incomplete.
     partial_request: Option<u64>,
-    /// Whether the transport accepts no bytes at present.
+    /// Whether the transport could not accept bytes at the latest write.
     is_write_blocked: bool,
     /// Number of writes that succeeded.
     writes: u64,
@@ -96,8 +98,8 @@ impl Connection {
         place: Option<ConnectionSlot>,
         stalled: Counter,
     ) -> Self {
-        // The requests of an HTTP/1.1 connection run one after another, so only the reader limits
-        // their number.
+        // The requests of an HTTP/1.1 connection run one after another. Their number is limited by
+        // pausing reads (`max_pipelined`).
         let max_requests = if is_http2 { limits.max_streams } else { usize::MAX };
         Self {
             transport,
@@ -118,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// The progress of the connection's requests.
+    /// The counts of the connection's requests, which the connection shares with them.
     pub(super) fn activity(&self) -> Rc<ConnectionActivity> {
         Rc::clone(&self.activity)
     }
@@ -136,23 +138,24 @@ impl Connection {
         if self.head_timer.has_expired(head, context) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
-    /// Whether reading from an HTTP/1.1 client must pause. The task is woken when reading can
-    /// continue.
+    /// Whether reading from an HTTP/1.1 client must pause. If so, the connection's task is woken
+    /// when reading can continue.
     fn must_pause(&mut self, context: &mut Context<'_>) -> bool {
         if self.is_write_blocked || self.activity.needs_no_input() {
             return true;
         }
         let is_full = self.delivered_heads >= self.max_pipelined;
         if is_full {
-            // The delivered requests must begin before further requests are delivered.
+            // Pauses until the task is polled again, so that the delivered requests begin before
+            // further requests are delivered.
             self.delivered_heads = 0;
             context.waker().wake_by_ref();
         }
         is_full
     }
 
-    /// Delivers bytes up to the maximum number of request heads, and keeps the bytes after them for
-    /// later reads.
+    /// Reads bytes and delivers those that contain no more request heads than `max_pipelined`
+    /// allows. Keeps the other bytes for later reads.
     fn poll_read_heads(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = self.max_pipelined.saturating_sub(self.delivered_heads);
         let (length, heads);
@@ -182,12 +185,12 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Records the outcome of a write.
+    /// Records whether a write succeeded or is blocked. A write that is blocked for too long fails.
     fn record_write<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.writes += 1;
             if mem::take(&mut self.is_write_blocked) {
-                // Reading paused because the write was blocked.
+                // Reading had paused because the write was blocked, and can continue now.
                 context.waker().wake_by_ref();
             }
             return outcome;

@@ -6,18 +6,18 @@ const MIN_HEAD_BYTES: usize = 14;
 /// Counts blank lines, each of which may end the head of a request.
 ///
 /// The scanner does not know where bodies begin and end, so it may count too many heads but never
-/// too few. An excess count only makes the connection read a body in smaller parts.
+/// too few. If it counts too many, the connection only reads a body in smaller parts.
 #[derive(Debug, Default)]
 pub(super) struct HeadScanner {
-    /// Bytes since the last head ended.
+    /// Number of bytes since the end of the last head.
     since_head: usize,
-    /// Bytes of the line that is not complete.
+    /// Number of bytes read so far of the current line.
     line: usize,
 }
 
 impl HeadScanner {
     /// Scans the next bytes up to the end of the `max`-th head. Returns the number of scanned bytes
-    /// and the number of heads that they complete.
+    /// and the number of heads that end in them.
     pub(super) fn scan(&mut self, bytes: &[u8], max: usize) -> (usize, usize) {
         let (mut heads, mut line_start) = (0, 0);
         for line_end in memchr::memchr_iter(b'\n', bytes) {
@@ -25,7 +25,8 @@ impl HeadScanner {
             self.since_head += line_end + 1 - line_start;
             self.line = 0;
             line_start = line_end + 1;
-            // A line of one byte is a blank line that ends in a carriage return.
+            // `length` does not include the line feed. A blank line therefore has length 0, or 1 if
+            // it has a carriage return.
             if length <= 1 && self.since_head >= MIN_HEAD_BYTES {
                 self.since_head = 0;
                 heads += 1;

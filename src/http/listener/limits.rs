@@ -10,15 +10,15 @@ pub(in crate::http) struct ConnectionLimits {
     pub(in crate::http) max_connections_per_worker: usize,
     /// Largest number of connections per client address.
     pub(in crate::http) max_connections_per_address: usize,
-    /// Largest number of pipelined requests of an HTTP/1.1 connection that wait for earlier
-    /// responses.
+    /// Largest number of requests that an HTTP/1.1 client may pipeline, which means to send a
+    /// request before the earlier responses are complete.
     pub(in crate::http) max_pipelined: usize,
-    /// Largest number of requests of an HTTP/2 connection in progress.
+    /// Largest number of requests in progress per HTTP/2 connection.
     pub(in crate::http) max_streams: usize,
     pub(in crate::http) head_timeout: Duration,
     pub(in crate::http) idle_timeout: Duration,
     /// Longest time for which a client may stop reading a response.
     pub(in crate::http) write_timeout: Duration,
-    /// Time limit for open requests at shutdown, in seconds.
+    /// Longest time that a shutdown waits for open requests, in seconds.
     pub(in crate::http) shutdown_timeout_seconds: u64,
 }

@@ -1,7 +1,7 @@
 //! A server for HTTP/1.1 and HTTP/2, with or without TLS, whose connections have bounded memory.
 //!
-//! The server works like `HttpServer` of actix-web, but also limits the time that a client takes to
-//! read a response, and the requests that a client pipelines.
+//! The server works like `HttpServer` of actix-web, but has two more limits: the time for which a
+//! client may stop reading a response, and the number of requests that a client may pipeline.
 //!
 //! Imports point down this list.
 //!
@@ -47,16 +47,16 @@ const HTTP2_PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 /// The protocol name of HTTP/2 over TLS [RFC 9113, section 3.2].
 const HTTP2_PROTOCOL_NAME: &[u8] = b"h2";
 
-/// Counters of connections that a server closes.
+/// Counters of the connections that a server closes because of a limit.
 #[derive(Clone)]
 pub(in crate::http) struct ConnectionCounters {
-    /// Connections beyond the limit of their client address.
+    /// Connections that were refused because their client address had too many.
     pub(in crate::http) refused: Counter,
     /// Connections whose client stopped reading a response for longer than the time limit.
     pub(in crate::http) stalled: Counter,
 }
 
-/// Opens the connections of a server.
+/// Turns accepted TCP streams into connections of a server.
 #[derive(Clone)]
 struct ConnectionOpener {
     limits: ConnectionLimits,
@@ -116,15 +116,15 @@ where
     Ok(server.run())
 }
 
-/// Accepts TLS connections. HTTP/2 is offered first.
+/// The acceptor of TLS connections, which prefers HTTP/2 to HTTP/1.1.
 fn tls_acceptor(mut config: ServerConfig) -> TlsAcceptor {
     config.alpn_protocols = vec![HTTP2_PROTOCOL_NAME.to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }
 
 impl ConnectionOpener {
-    /// Opens a connection and determines its protocol. The time limit of a request head also
-    /// applies to the first bytes and to the TLS handshake.
+    /// Opens a connection and determines its protocol. The first bytes of a connection without TLS,
+    /// or the TLS handshake, must arrive within the time limit of a request head.
     async fn open_connection(
         self,
         stream: TcpStream,

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use super::activity::{BodyInProgress, ConnectionActivity, RequestInProgress, UntakenResponsePart};
 
-/// Largest part of a response in bytes. The buffer of a connection holds a few of them.
+/// Size of the largest response part, in bytes. The write buffer of a connection holds a few parts.
 const MAX_RESPONSE_PART_BYTES: usize = 16 * 1024;
 
 /// Calls the service with a request and counts the request until its response is complete.
@@ -48,15 +48,15 @@ where
     }
 }
 
-/// Refuses a request of a connection that has too many requests. The response has no body, because
-/// a body would wait for the client.
+/// The response to a request of a connection that already has too many requests in progress. It has
+/// no body, because a body would occupy memory until the client reads it.
 fn too_many_streams() -> Response<BoxBody> {
     let mut response = Response::new(StatusCode::SERVICE_UNAVAILABLE);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
-/// Counts the body of a request as being read until it ends or the handler drops it.
+/// Counts the body of a request as being read, until the body ends or the handler drops it.
 fn count_body(request: &mut Request, in_progress: &RequestInProgress) {
     let body = match request.take_payload() {
         Payload::None => return,
@@ -84,7 +84,8 @@ impl Stream for CountedPayload {
     }
 }
 
-/// The body of a response in parts. The request is in progress until its body is dropped.
+/// A response body that is offered to the client in parts. The request counts as in progress until
+/// its response body is dropped.
 struct CountedBody {
     body: BoxBody,
     /// Bytes that the body has produced and that are not yet offered to the client.
@@ -101,7 +102,8 @@ impl MessageBody for CountedBody {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        // The client has now read the previous part.
+        // The HTTP library asks for another part, so the previous part no longer waits for the
+        // client.
         self.untaken = None;
         while self.rest.is_empty() {
             match Pin::new(&mut self.body).poll_next(context) {

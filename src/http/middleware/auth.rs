@@ -29,8 +29,8 @@ pub(in crate::http) enum RequiredAccess {
     Public,
     /// A key with this scope, if the server requires keys.
     Scope(Scope),
-    /// Any key, if the server requires keys. Unknown paths need this, so that clients without a key
-    /// cannot probe for paths.
+    /// Any key, if the server requires keys. Unknown paths require this, so that clients without a
+    /// key cannot find out which paths exist.
     AnyKey,
 }
 
@@ -44,7 +44,7 @@ pub(in crate::http) struct Authorizer {
     pub(in crate::http) rate_limits: Option<Arc<RateLimits>>,
     /// Refused requests, by reason.
     pub(in crate::http) refusal_counters: Arc<LabeledMetric<RefusalReason, Counter>>,
-    /// The clock, for the end of user tokens.
+    /// The clock, which decides whether a user token has expired.
     pub(in crate::http) clock: Clock,
 }
 
@@ -52,7 +52,7 @@ pub(in crate::http) struct Authorizer {
 type AccessRefusal = (RefusalReason, Problem);
 
 impl Authorizer {
-    /// Identifies the caller and checks the access.
+    /// Identifies the caller by its API key, and checks that the key grants the access `needs`.
     ///
     /// # Errors
     /// [`Problem::missing_key`], [`Problem::invalid_key`], [`Problem::insufficient_scope`] or
@@ -65,8 +65,8 @@ impl Authorizer {
         self.authorize_for_user(request, needs, None)
     }
 
-    /// As [`Self::authorize`], for a path of one user. If the path needs the scope `read`, a user
-    /// token of that user also grants the access.
+    /// Like [`Self::authorize`], but for a path that belongs to one user. If the path requires the
+    /// scope `read`, a token of that user is accepted instead of a key.
     fn authorize_for_user(
         &self,
         request: &HttpRequest,
@@ -114,7 +114,8 @@ impl Authorizer {
         outcome.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
-    /// The access by a user token; `None` if the request has no valid one for this path.
+    /// The access that a user token grants. `None` if the request has no user token that is valid
+    /// for this path.
     fn identify_by_token(
         &self,
         request: &HttpRequest,
@@ -158,8 +159,9 @@ impl Authorizer {
 }
 
 /// The parts of a request that may be an API key: the `Bearer` token, and both halves of `Basic`.
-/// Segment's libraries send the key as user name, browsers as password. Operations with the scope
-/// `write` also accept the query parameter `key`, because a beacon cannot set a header.
+/// Segment's libraries send the key as the user name of `Basic`; browsers send it as the password.
+/// Operations with the scope `write` also accept the query parameter `key`, because a beacon cannot
+/// set a header.
 fn candidate_keys(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
     let mut candidates = Vec::new();
     if let Ok(bearer) = Authorization::<Bearer>::parse(request) {
@@ -184,7 +186,7 @@ fn candidate_keys(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, s
 #[derive(Clone)]
 pub(in crate::http) struct GrantedAccess {
     key: Option<Arc<ApiKey>>,
-    /// The end of the user token; `None` without one.
+    /// The time at which the user token expires. `None` if the request has no user token.
     expires: Option<Timestamp>,
     address: Option<IpAddr>,
     authorizer: Authorizer,
@@ -204,8 +206,8 @@ impl GrantedAccess {
         if is_allowed { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::insufficient_scope(scope))) }
     }
 
-    /// Charges the rate limits for the records of a batch beyond the first, before any of them is
-    /// stored.
+    /// Charges the rate limits for a batch of `count` records, before any of them is stored. The
+    /// first record is already charged, as the request itself.
     ///
     /// # Errors
     /// [`Problem::too_many_requests`].
@@ -218,7 +220,8 @@ impl GrantedAccess {
         outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
-    /// Whether the key and the user token are still valid: not revoked or expired since.
+    /// Whether the access is still valid: since the request began, the key has not been revoked and
+    /// the user token has not expired.
     pub(in crate::http) fn is_still_valid(&self) -> bool {
         !self.authorizer.requires_key
             || self.expires.is_none_or(|expires| self.authorizer.clock.now() < expires)
@@ -231,7 +234,7 @@ impl FromRequest for GrantedAccess {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        // Without the authorization middleware, no access is granted.
+        // If the authorization middleware did not run, no access is granted.
         ready(request.extensions().get::<Self>().cloned().ok_or_else(Problem::internal))
     }
 }
@@ -239,18 +242,19 @@ impl FromRequest for GrantedAccess {
 /// Checks the access of a request before its handler runs.
 ///
 /// # Errors
-/// The error of `next`.
+/// If `next` returns an error.
 pub(in crate::http) async fn require_access(
     needs: RequiredAccess,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    // The user of the path, read as the handler reads it.
+    // The user is extracted from the path in the same way as in the handler, so that both see the
+    // same id.
     let is_of_user = request.match_pattern().is_some_and(|pattern| pattern.contains("{user}"));
     let user = if is_of_user { request.extract::<Path<String>>().await.ok().map(Path::into_inner) } else { None };
     let admitted = match request.app_data::<Data<Authorizer>>() {
         Some(authorizer) => authorizer.authorize_for_user(request.request(), needs, user.as_deref()),
-        // A server without an authorizer is a bug; it grants no access.
+        // A server always has an authorizer. If a bug leaves it out, no access is granted.
         None => Err(Problem::internal()),
     };
     match admitted {
@@ -264,7 +268,7 @@ pub(in crate::http) async fn require_access(
     }
 }
 
-/// The handler of unknown paths.
+/// Responds to unknown paths: 404 if the client has a valid key, otherwise a refusal.
 pub(in crate::http) async fn not_found(request: HttpRequest, authorizer: Data<Authorizer>) -> Problem {
     authorizer.authorize(&request, RequiredAccess::AnyKey).err().unwrap_or_else(Problem::unknown_path)
 }
@@ -278,7 +282,7 @@ pub(in crate::http) mod tests {
     use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;
 
-    /// An authorizer with one new key per scope.
+    /// An authorizer, and a new key for each of the scopes.
     pub(in crate::http) fn test_authorizer(requires_key: bool, scopes: &[Scope]) -> (Authorizer, Vec<String>) {
         let home = tempfile::tempdir().unwrap();
         let keys = KeyStore::open(home.path()).unwrap();
@@ -286,7 +290,7 @@ pub(in crate::http) mod tests {
             |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
         let secrets = scopes.iter().map(create).collect();
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
-        // Keep the directory: revoking a key writes to it.
+        // The directory must not be deleted, because revoking a key writes to it.
         let _ = home.keep();
         (
             Authorizer {

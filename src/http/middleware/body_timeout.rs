@@ -15,8 +15,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct BodyTimeout(pub(in crate::http) Duration);
 
-/// A body that fails after the time limit. The timer starts at the first wait, because most bodies
-/// arrive with their request and need none.
+/// A body that fails if it does not arrive within the time limit. The timer starts when a handler
+/// first waits for bytes. Most bodies arrive together with their request, so they need no timer.
 struct TimedPayload {
     body: Payload,
     limit: Duration,

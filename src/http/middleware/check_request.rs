@@ -12,21 +12,22 @@ use crate::http::schema::problem::Problem;
 /// The supported content encodings.
 const SUPPORTED_ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
 
-/// The longest URL in bytes. Beyond 64 KiB the HTTP library answers with a bare 400.
+/// The longest accepted URL, in bytes. The limit is below that of the HTTP library, which rejects a
+/// URL of more than 64 KiB with an empty 400 response.
 const MAX_URL_BYTES: usize = 60 * 1024;
 
-/// Whether every percent sign of a part of a URL precedes two hexadecimal digits, and the decoded
-/// part is UTF-8.
+/// Whether a part of a URL is percent-encoded UTF-8. Two hexadecimal digits must follow every
+/// percent sign, and the decoded part must be UTF-8.
 fn is_well_formed(part: &str) -> bool {
     let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     part.split('%').skip(1).all(digits) && percent_decode_str(part).decode_utf8().is_ok()
 }
 
 /// Refuses a URL that is too long or not well-formed, and a body in an unknown encoding. The
-/// framework would read such a body as if it were not encoded.
+/// framework would read a body in an unknown encoding as if it were not encoded.
 ///
 /// # Errors
-/// The error of `next`.
+/// If `next` returns an error.
 pub(in crate::http) async fn check_request(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

@@ -1,8 +1,8 @@
 //! Decompression of request bodies within the body limit.
 //!
 //! The framework's decoder expands each chunk without a bound and accepts a truncated zstd or
-//! brotli stream. This decoder holds at most the compressed and the decompressed body, each up to
-//! the limit, and rejects a stream that does not end properly.
+//! brotli stream. This decoder holds the compressed and the decompressed body in memory, each of
+//! them up to the body limit. It rejects a truncated stream.
 
 use actix_web::HttpMessage;
 use actix_web::dev::{Payload, ServiceRequest};
@@ -14,13 +14,15 @@ use flate2::{Decompress, FlushDecompress, Status};
 use futures_util::{StreamExt, stream};
 use std::io::{self, Read};
 
-/// The longest body in bytes, compressed or not.
+/// The longest accepted body, in bytes. The limit applies to the compressed body and to the
+/// decompressed body.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct MaxBodyBytes(pub(in crate::http) usize);
 
-/// The largest zstd window: 8 MiB, the size that RFC 9659 requires of a decoder for HTTP.
+/// The largest accepted zstd window, as a power of two: 8 MiB. RFC 9659 requires HTTP decoders to
+/// support this size.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
-/// Bytes that a decoder reads or writes at a time.
+/// Number of bytes that a decoder reads or writes at once.
 const DECODER_CHUNK_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,14 +66,16 @@ impl Encoding {
     }
 }
 
-/// Reads up to one byte more than `limit`.
+/// Decompresses up to `limit` + 1 bytes. The extra byte tells the caller that the content exceeds
+/// the limit.
 fn read_up_to_limit(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut decompressed = Vec::new();
     decoder.take(limit as u64 + 1).read_to_end(&mut decompressed)?;
     Ok(decompressed)
 }
 
-/// As [`read_up_to_limit`], for a zlib stream. The reader of `flate2` accepts a truncated stream.
+/// Like [`read_up_to_limit`], but for a zlib stream. It does not use the zlib reader of `flate2`,
+/// which accepts a truncated stream.
 fn inflate_up_to_limit(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let (mut inflater, mut decompressed) = (Decompress::new(true), Vec::new());
     loop {
@@ -101,8 +105,8 @@ async fn collect_body(mut body: Payload, limit: usize) -> Result<BytesMut, Paylo
     Ok(collected)
 }
 
-/// Replaces a compressed body by its decompressed content, which is produced when a handler reads
-/// it.
+/// Replaces a compressed request body by its decompressed content. The body is not decompressed
+/// until a handler reads the content.
 pub(in crate::http) fn decompress_body(request: &mut ServiceRequest) {
     let Some(MaxBodyBytes(limit)) = request.app_data::<MaxBodyBytes>().copied() else { return };
     let Some(encoding) = Encoding::of_request(request) else { return };

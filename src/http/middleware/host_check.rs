@@ -1,5 +1,5 @@
-//! Checks host and origin of requests to the admin endpoint, and to a public API that requires no
-//! key, because a page of another site can make a browser send requests.
+//! Checks the host and the origin of requests. A page of another site could make a browser send
+//! requests to the admin endpoint, or to a public API that requires no key.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
@@ -18,7 +18,7 @@ use crate::metrics::{LabeledMetric, RefusalReason};
 /// The endpoint that a [`BrowserGuard`] protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum GuardedEndpoint {
-    /// The public API, if it requires no key. Pages of other origins may be allowed.
+    /// The public API, if it requires no key. The settings can allow pages of other origins.
     Api,
     /// The admin endpoint.
     Admin,
@@ -36,13 +36,14 @@ pub(in crate::http) struct BrowserGuard {
 }
 
 impl BrowserGuard {
-    /// The guard of the admin endpoint. Only pages of the admin endpoint itself may send changes.
+    /// The guard of the admin endpoint. It accepts changes only from pages of the admin endpoint
+    /// itself.
     pub(in crate::http) fn for_admin(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
         Self { endpoint: GuardedEndpoint::Admin, names: to_lower_case(names), origins: Arc::new([]), refused }
     }
 
-    /// The guard of a public API that requires no key. The guard also accepts the hosts of these
-    /// origins.
+    /// The guard of a public API that requires no key. In addition to the host names `names`, it
+    /// accepts the hosts of `origins`.
     pub(in crate::http) fn for_api(
         names: &[String],
         origins: &[String],
@@ -54,16 +55,16 @@ impl BrowserGuard {
         Self { endpoint: GuardedEndpoint::Api, names: to_lower_case(&names), origins: to_lower_case(origins), refused }
     }
 
-    /// Whether a `Host` is accepted. IP addresses are accepted, because in a DNS rebinding attack
-    /// the host is the attacker's domain name.
+    /// Whether requests to this host are accepted. All IP addresses are accepted, because they are
+    /// safe from DNS rebinding: in such an attack, the host is the attacker's domain name.
     fn accepts_host(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         bare_address(&name).is_some() || is_localhost(&name) || self.names.contains(&name)
     }
 
-    /// Whether pages of an origin other than the endpoint's own may send requests. Pages that
-    /// this machine serves may call the API: as long as no key is required, every user of the machine
-    /// is trusted.
+    /// Whether pages of `origin` may send requests. The endpoint's own origin is not checked here.
+    /// Pages that this machine serves may call the API, because an API that requires no key trusts
+    /// every user of the machine.
     fn accepts_origin(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
         if self.origins.iter().any(|allowed| *allowed == origin || allowed == "*") {
@@ -77,8 +78,8 @@ impl BrowserGuard {
 
     fn check(&self, head: &RequestHead) -> Result<(), (RefusalReason, Problem)> {
         let header = |name| head.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
-        // HTTP/2 sends the host in the URI. A browser always sends a host in the URI or in the
-        // `Host` header.
+        // HTTP/2 sends the host in the URI, HTTP/1.1 sends it in the `Host` header. A request
+        // without a host does not come from a browser, so it is accepted.
         let Some(host) = head.uri.authority().map(|authority| authority.as_str()).or_else(|| header(HOST)) else {
             return Ok(());
         };
@@ -90,8 +91,10 @@ impl BrowserGuard {
             ));
         }
         let fetch = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok());
-        // A browser hides the response to a GET from pages of other sites. The API refuses such a
-        // read nevertheless, because it counts as an impression. Scripts and links are allowed.
+        // A page of another site may make a browser send a GET request, because the browser hides
+        // the response from the page. The API nevertheless refuses a GET request for an embedded
+        // resource, such as an image, because a recommendation would be recorded as an impression.
+        // Embedded scripts are allowed.
         let is_embedded =
             is_api && fetch("sec-fetch-mode") == Some("no-cors") && fetch("sec-fetch-dest") != Some("script");
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !is_embedded {
@@ -115,7 +118,8 @@ fn to_lower_case(names: &[String]) -> Arc<[String]> {
     names.iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
-/// The IP address that a host is, with or without the brackets of IPv6.
+/// Parses a host as an IP address, with or without the brackets of IPv6. `None` if the host is a
+/// name.
 fn bare_address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
@@ -126,7 +130,8 @@ fn is_localhost(name: &str) -> bool {
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        // A host with further colons is an IPv6 address, which is in brackets if a port follows.
+        // A host with several colons is an IPv6 address. If a port follows, the address is in
+        // brackets.
         Some((name, port))
             if port.bytes().all(|byte| byte.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) =>
         {
@@ -136,10 +141,10 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Refuses requests that a page of another site made a browser send.
+/// Refuses a request if a page of another site made the browser send it.
 ///
 /// # Errors
-/// The error of `next`.
+/// If `next` returns an error.
 pub(in crate::http) async fn check_host(
     guard: Data<Option<BrowserGuard>>,
     request: ServiceRequest,

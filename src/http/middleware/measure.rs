@@ -18,7 +18,7 @@ use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 /// The id is in the request's log lines and in the response.
 ///
 /// # Errors
-/// The error of `next`.
+/// If `next` returns an error.
 pub(in crate::http) async fn measure_request(
     api: Data<ApiState>,
     request: ServiceRequest,
@@ -41,7 +41,7 @@ pub(in crate::http) async fn measure_request(
     };
     let (endpoint, elapsed) =
         (labels.map_or(Endpoint::Other, |labels| labels.label_of_path(pattern.as_deref())), start.elapsed());
-    // The span has the path pattern, because the path may contain a user id.
+    // The span contains the pattern of the path instead of the path, which may contain a user id.
     trace::finish_request_span(&trace_span, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?elapsed, "answered"));
     let metrics = &api.system.metrics;
@@ -66,7 +66,7 @@ pub(in crate::http) async fn measure_request(
 /// The metric labels of a server's paths.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct EndpointLabels {
-    /// The label of a path in the route table.
+    /// Returns the label of a path in the route table.
     pub(in crate::http) by_path: fn(&str) -> Option<Endpoint>,
     /// The label of any other path.
     pub(in crate::http) default: Endpoint,
@@ -82,7 +82,8 @@ fn is_overload(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// The outcome of a request for recommendations that failed.
+/// The outcome that is counted for a failed request for recommendations. `None` if the status is
+/// not an error.
 fn failed_outcome(status: StatusCode) -> Option<RecommendationOutcome> {
     match status {
         status if is_overload(status) => Some(RecommendationOutcome::Overloaded),

@@ -1,8 +1,8 @@
 //! The longest time that a request waits for a thread of the server.
 //!
-//! A thread handles its requests one after another. Under overload the queue of a thread grows to
-//! seconds; a request that has waited too long is refused at once, so that the others are served in
-//! time.
+//! A thread handles its requests one after another. Under overload, requests wait for seconds in
+//! the queue of a thread. A request that has waited too long is refused at once, so that the thread
+//! serves the other requests in time.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -34,7 +34,7 @@ impl MaxQueueWait {
 /// Refuses a request that waited too long for the thread.
 ///
 /// # Errors
-/// The error of `next`.
+/// If `next` returns an error.
 pub(in crate::http) async fn limit_queue_wait(
     limit: Data<MaxQueueWait>,
     request: ServiceRequest,

@@ -19,8 +19,8 @@ tokio::task_local! {
 pub(in crate::http) struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// The id in a request's header, if it is well-formed: letters, digits and `._:/+=-`, which are
-    /// safe in logs and headers.
+    /// The id that the client sent in a header. `None` if the id is not well-formed: only letters,
+    /// digits and `._:/+=-` are allowed, because they are safe in logs and headers.
     pub(in crate::http) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(REQUEST_ID_HEADER)?.to_str().ok()?;
         let well_formed = (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
@@ -38,7 +38,7 @@ impl RequestId {
         CURRENT_REQUEST_ID.try_with(Clone::clone).ok()
     }
 
-    /// Runs `work` with this id as the current one.
+    /// Runs `work`. Meanwhile, [`Self::current`] returns this id.
     pub(in crate::http) async fn run_as_current<T>(&self, work: impl Future<Output = T>) -> T {
         CURRENT_REQUEST_ID.scope(self.clone(), work).await
     }

@@ -10,8 +10,8 @@ use tracing::field::Empty;
 use crate::http::middleware::request_id::RequestId;
 use crate::telemetry::{self, span};
 
-/// The name of a method; `_OTHER` for an unknown one, because a client can send any word, including
-/// personal data.
+/// The name of a method. An unknown method is recorded as `_OTHER`, because a client can send any
+/// word as a method, including personal data.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -27,8 +27,8 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Starts the span of a request. The span continues the client's trace if the request has a
-/// `traceparent`.
+/// Starts the span of a request. If the request has the header `traceparent`, the span continues
+/// the client's trace.
 pub(in crate::http) fn start_request_span(request: &ServiceRequest, id: &RequestId) -> Span {
     let span = span!(
         "server",

@@ -12,11 +12,11 @@ const SCRIPT_SOURCE: &str = include_str!("capture.js");
 /// The minified script.
 pub(in crate::http) struct BeaconScript {
     text: String,
-    /// The entity tag, derived from the text.
+    /// The value of the `ETag` header, derived from the text.
     tag: String,
 }
 
-/// Registers the script for [`get_beacon_script`].
+/// Makes the minified script available to [`get_beacon_script`].
 pub(in crate::http) fn provide_script(config: &mut ServiceConfig) {
     let text = minify(SCRIPT_SOURCE);
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
@@ -41,8 +41,8 @@ pub(in crate::http) async fn get_beacon_script(script: Data<BeaconScript>, reque
         .and_then(|tag| tag.to_str().ok())
         .is_some_and(|tag| tag.contains(&script.tag));
     let mut response = if is_cached { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    // A page loads the script again after an hour at most, so that it gets the script of a new
-    // version of the daemon.
+    // Browsers keep the script for an hour at most. After an update of the daemon, pages therefore
+    // get the new script within an hour.
     response.insert_header((CACHE_CONTROL, "public, max-age=3600")).insert_header((ETAG, script.tag.as_str()));
     if is_cached {
         return response.finish();

@@ -4,7 +4,7 @@
 //   data-user="..."             on the script: the signed-in user; earlier anonymous events of this browser are merged into this user
 //   data-consent="..."          on the script: the visitor's consent level: "session", "full", or "none"; with "none", nothing is stored or sent
 //   data-key="..."              on the script: the API key, if the daemon requires one; it is visible in the page, so it should have only the scope `write`
-//   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item of this page, which is reported as viewed, again whenever it changes
+//   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item of this page; the script reports a view of the item, and another view whenever the item changes
 //   data-sequor-item="..."      on any other element: the item of a click inside the element
 //   data-sequor-search="field"  on a form: a search, with the query in that field (default `q`)
 //   sequor("cart", "tea", 3)    sends any other event: kind, item, value
@@ -36,7 +36,7 @@ if (!user) {
 } else if (before && nav.sendBeacon(at(`users/${encodeURIComponent(user)}/merge`), JSON.stringify({ from: before }))) {
   storage("remove");
 }
-// A beacon holds 64 KiB, so a long queue is sent in parts, and an event that does not fit alone is dropped.
+// The browser accepts at most 64 KiB per beacon. A long queue is therefore sent in parts, and an event that is too large for one beacon is dropped.
 // If the browser's beacon queue is full, the events stay in the queue until the next flush.
 const flush = () => {
   clearTimeout(timer);

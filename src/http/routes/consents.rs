@@ -31,13 +31,14 @@ pub(in crate::http) struct ConsentRequest {
 pub(in crate::http) struct ConsentState {
     /// The level.
     consent: ConsentBody,
-    /// Whether the user has set this level. Otherwise it is the default level of the settings.
+    /// Whether this level was set for the user. If not, it is the default level of the settings.
     said: bool,
 }
 
 /// Set a user's consent
 ///
-/// Applies to all later events; an event cannot exceed it. Data stored before is kept.
+/// The level applies to all later events of the user. An event can have a lower level, but no
+/// higher one. Data that was stored before is kept.
 #[utoipa::path(put, path = "/v1/users/{user}/consent", operation_id = "say", tag = "users", params(("user" = IdString, Path, description = "The user.")), request_body(content = ConsentRequest),
     responses((status = 200, description = "The receipt. Setting the current level again counts as a duplicate.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn set_consent(

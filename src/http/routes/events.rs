@@ -20,8 +20,8 @@ use crate::metrics::{EventOutcome, RecommendationOutcome};
 use crate::services::ingest::{FullQueuePolicy, count_event_outcomes, ingest};
 use crate::telemetry::span;
 
-/// Query parameters of a request that sends events: how many recommendations to return with the
-/// receipt, and the learner lag from which on the request is refused.
+/// Query parameters of a request that sends events. They can ask for recommendations, and limit the
+/// learner's lag.
 #[derive(Debug, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct IngestQuery {
@@ -30,8 +30,9 @@ struct IngestQuery {
     recommend: Option<usize>,
     /// The user to recommend to. Default: the user of the last event.
     user: Option<String>,
-    /// Answer 503 if the learner is this many entries behind or more. A bulk import sets this limit
-    /// so that it does not run ahead of learning. Default and maximum: server.max_lag_events.
+    /// Respond with 503 if the learner is this many journal entries behind, or more. A bulk import
+    /// sets this limit so that it is not faster than the learner. Default and maximum:
+    /// server.max_lag_events.
     #[param(minimum = 1)]
     max_lag: Option<u64>,
 }
@@ -46,7 +47,7 @@ impl IngestQuery {
                 }
                 "max_lag" => parsed.max_lag = Some(query::parse_integer(name, value)?),
                 "user" => parsed.user = Some(value.clone()),
-                // The API key, which the authorizer reads.
+                // The parameter `key` is the API key, which only the authorizer reads.
                 "key" => {}
                 other => return Err(query::unknown_parameter(other, &["recommend", "user", "max_lag"])),
             }
@@ -67,8 +68,8 @@ fn read_body(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<W
 /// Ingest events
 ///
 /// Returns once the events are durable. Invalid events are reported in `rejected`; the others are
-/// stored. With `recommend`, the receipt includes recommendations for the user of the last event;
-/// this also needs the scope `read`.
+/// stored. With `recommend`, the receipt includes recommendations, by default for the user of the
+/// last event. This also requires the scope `read`.
 #[utoipa::path(post, path = "/v1/events", operation_id = "events", tag = "events", params(IngestQuery),
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event per line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
@@ -165,18 +166,18 @@ pub(in crate::http) async fn validate_events(
 pub(in crate::http) struct IngestInfo {
     /// The kinds of event.
     kinds: Vec<String>,
-    /// The most events in one request.
+    /// The largest number of events in one request.
     max_batch: usize,
-    /// Identifies the journal. Another data directory behind the same address has another id.
+    /// The id of the journal. The id changes if the daemon is started with another data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     journal_id: Option<String>,
 }
 
-/// Show what is accepted
+/// Show which events are accepted
 ///
-/// The kinds of event, the size of a batch, and the id of the journal.
+/// Returns the kinds of event, the largest size of a batch, and the id of the journal.
 #[utoipa::path(get, path = "/v1/events/rules", operation_id = "event_rules", tag = "events",
-    responses((status = 200, description = "What is accepted.", body = IngestInfo), UnavailableResponse))]
+    responses((status = 200, description = "The accepted kinds of event, and the limits.", body = IngestInfo), UnavailableResponse))]
 pub(in crate::http) async fn get_ingest_info(api: Data<ApiState>) -> Json<IngestInfo> {
     Json(IngestInfo {
         kinds: api.rules.kinds.names().map(str::to_owned).collect(),

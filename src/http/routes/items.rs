@@ -23,7 +23,7 @@ use crate::telemetry::span;
 /// Change many items
 ///
 /// Each object has an `item_id`, attributes, and the operation `op`. Invalid objects are reported
-/// in `rejected`.
+/// in `rejected`; the others are stored.
 #[utoipa::path(post, path = "/v1/items", operation_id = "bulk", tag = "catalog",
     request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of items, or one item per line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
@@ -50,7 +50,7 @@ pub(in crate::http) async fn change_items(
 
 /// Put an item
 ///
-/// Replaces all attributes of the item.
+/// Creates the item, or replaces all of its attributes.
 #[utoipa::path(put, path = "/v1/items/{item}", operation_id = "put", tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn put_item(
@@ -109,7 +109,8 @@ pub(in crate::http) async fn get_item(
     Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found }))
 }
 
-/// The attributes of an item that an event or a catalog change has named.
+/// Finds the attributes of an item. An item is unknown if no event or catalog change has named it,
+/// or if it was deleted.
 fn find_item(api: &ApiState, item: &str) -> Result<Item, Problem> {
     let number = api.system.recommender.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
     api.system.recommender.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)

@@ -24,12 +24,13 @@ pub(in crate::http) fn json_lines_response(
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
 }
 
-/// Streams the journal entries that `filter` selects, from `from` to `to` or to the end of the
-/// journal at the time of the call.
+/// Streams the journal entries that `filter` selects, from offset `from` up to, but not including,
+/// offset `to`. Without `to`, the stream ends at the offset that is the journal's end at the time
+/// of the call.
 ///
 /// # Errors
-/// A problem if the journal cannot be read. An error after the response has begun cuts the response
-/// short.
+/// A problem if the journal cannot be read. If reading fails after the response has begun, the
+/// response ends early.
 pub(in crate::http) fn export_journal(
     api: Data<ApiState>,
     from: Option<Offset>,
@@ -52,7 +53,7 @@ pub(in crate::http) fn export_journal(
     }))
 }
 
-/// Reads the next lines, and returns them with the offset after them.
+/// Reads the next entries. Returns them as lines, with the offset of the entry after them.
 fn read_lines(
     api: &ApiState,
     from: Offset,

@@ -15,7 +15,7 @@ use crate::http::state::ApiState;
 use crate::ingest::ValidationErrorCode;
 use crate::services::ingest::{FullQueuePolicy, ingest};
 
-/// The user id to merge.
+/// The request to merge a user id into the user of the path.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Other)]
@@ -27,8 +27,9 @@ pub(in crate::http) struct MergeRequest {
 
 /// Merge two users
 ///
-/// The history of `from` becomes the history of this user. Ids of `events.placeholder_ids` are
-/// never merged. Any content type is accepted, because a beacon cannot set one.
+/// The history of `from` becomes the history of this user. Placeholder ids, which the setting
+/// `events.placeholder_ids` lists, are never merged. Any content type is accepted, because a beacon
+/// cannot set one.
 #[utoipa::path(post, path = "/v1/users/{user}/merge", operation_id = "merge", tag = "events", params(("user" = IdString, Path, description = "The user that remains.")), request_body(content = MergeRequest),
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn merge_users(
@@ -52,8 +53,8 @@ pub(in crate::http) async fn merge_users(
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }
 
-/// Counts merges of placeholder ids. The first one is logged, because it means that a site sends
-/// wrong ids.
+/// Counts refused merges of placeholder ids. The first refused merge is logged, because it means
+/// that a site sends wrong ids.
 pub(in crate::http) fn record_refused_merges(api: &ApiState, count: usize) {
     static FIRST_REFUSED_MERGE: Once = Once::new();
     if count > 0 {

@@ -7,17 +7,18 @@ use actix_web::web::{Bytes, Data};
 use crate::http::middleware::auth::Authorizer;
 use crate::http::schema::responses::UnavailableResponse;
 
-/// The content security policy of the page: it may only fetch the document.
+/// The content security policy of the documentation page. The page has an inline script and style,
+/// and may only fetch resources of the service.
 const DOCS_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Renders the document for an API that requires keys (`true`) or not.
+/// Renders the OpenAPI document. The argument tells whether the API requires keys.
 ///
-/// The router provides it, because the document describes every route.
+/// The router provides this function, because the document describes every route.
 pub(in crate::http) struct DocumentSource(pub(in crate::http) fn(bool) -> Bytes);
 
 /// Get the OpenAPI document
 ///
-/// OpenAPI 3.1.
+/// The document has the format OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "description", tag = "description", responses((status = 200, description = "The document.", body = serde_json::Value), UnavailableResponse))]
 pub(in crate::http) async fn get_description(
     authorizer: Data<Authorizer>,

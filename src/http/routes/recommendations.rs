@@ -21,7 +21,8 @@ use crate::services::recommendation::{PageRequest, to_recommended_item};
 /// The largest number of items in an inline session.
 const MAX_INLINE_ITEMS: usize = 1000;
 
-/// The query for a user's recommendations: a new recommendation or a later page.
+/// The query for a user's recommendations. It asks for a new recommendation, or for a later page of
+/// an earlier one.
 enum RecommendationsQuery {
     New(RecommendationQuery),
     Next(PageRequest),
@@ -63,12 +64,12 @@ impl RecommendationsQuery {
 
 /// Recommend items to a user
 ///
-/// Best first. The list is journalled as an impression. With `recommendation_id`, it returns a
-/// later page of a recent recommendation.
+/// Returns a list of items, best first. The journal records the list as an impression. With
+/// `recommendation_id`, the list is a later page of a recent recommendation.
 #[utoipa::path(get, path = "/v1/users/{user}/recommendations", operation_id = "recommendations", tag = "recommendations",
     params(("user" = IdString, Path, description = "The user. An unknown user gets trending items."), RecommendationQuery,
-        ("recommendation_id" = Option<String>, Query, description = "The recommendation to continue with a later page."),
-        ("offset" = Option<usize>, Query, description = "Offset of the page from the start of that recommendation. Default: right after it.", minimum = 0)),
+        ("recommendation_id" = Option<String>, Query, description = "The id of the recommendation of which to return a later page."),
+        ("offset" = Option<usize>, Query, description = "Position of the first item of the page, counted from the start of that recommendation. Default: the position after its last item.", minimum = 0)),
     responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_recommendations(
     api: Data<ApiState>,
@@ -87,7 +88,7 @@ pub(in crate::http) async fn get_recommendations(
     }
 }
 
-/// A session to recommend from, and the parameters of the list.
+/// A session for which to recommend items, and the parameters of the recommendation.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Inline)]
@@ -103,19 +104,22 @@ pub(in crate::http) struct InlineRequest {
     exclude: Option<Vec<String>>,
     /// Exclude the items of the session.
     exclude_seen: Option<bool>,
-    /// An expression on attributes that every item must satisfy.
+    /// A filter expression on attributes. Every recommended item satisfies it.
     filter: Option<String>,
     /// The largest number of items per category.
     #[schema(minimum = 1, maximum = 1000)]
     diversity: Option<usize>,
-    /// Explain each item: the evidence of every source, and the event that raised its rank most.
+    /// Explain each item by the evidence of every source for it, and by the event that improved its
+    /// rank the most.
     explain: Option<bool>,
-    /// How long a dismissed item is hidden, such as `30d`; `off`: for good.
+    /// How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
+    /// forever.
     dismissed_for: Option<String>,
-    /// How long a purchased item is hidden, such as `1d`; `0s`: not at all.
+    /// How long an item is hidden after the user has purchased it, such as `1d`. `0s` does not hide
+    /// it.
     purchased_for: Option<String>,
-    /// Waits until the model and the sessions include every entry before this offset: the `offset`
-    /// of a receipt.
+    /// Wait until the model and the sessions include every journal entry before this offset. The
+    /// `offset` of a receipt includes the records of that receipt.
     #[schema(value_type = Option<u64>)]
     min_offset: Option<Offset>,
 }
@@ -161,7 +165,8 @@ pub(in crate::http) async fn recommend_for_item_session(
         min_offset: min_offset.unwrap_or_default(),
         consent: None,
     };
-    // The list is computed on this thread, so requests that wait for it are refused in time.
+    // The list is computed on this thread. A request that has waited too long for the thread is
+    // refused before.
     queue_wait.wait_for_turn().await?;
     Ok(Json(api.recommendations.recommend_for_item_session(&items, &query.to_request_after_offset(&api).await?)))
 }
@@ -186,7 +191,7 @@ impl ItemListResponse {
 
 /// List similar items
 ///
-/// The item may be one that was deleted from the catalog.
+/// The request also works for an item that was deleted from the catalog.
 #[utoipa::path(get, path = "/v1/items/{item}/similar", operation_id = "similar", tag = "recommendations",
     params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list. Default: 20.", minimum = 1, maximum = 1000)),
     responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, NotFoundResponse, UnavailableResponse))]

@@ -24,20 +24,20 @@ use crate::telemetry::span;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Success)]
 pub(in crate::http) struct SegmentResponse {
-    /// Whether a message was accepted or ignored.
+    /// Whether the request succeeded. `false` if all messages are invalid.
     success: bool,
     /// The invalid messages, each with its error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<ValidationErrorSchema>)]
     rejected: Vec<ValidationError>,
-    /// Merges skipped because an id is a placeholder, and messages with unmapped event names if the
-    /// query asks for them.
+    /// Merges that were skipped because an id is a placeholder. With `verbose=1`, also messages
+    /// whose event name is not mapped to a kind of event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<ValidationErrorSchema>)]
     warnings: Vec<ValidationError>,
 }
 
-/// One handler per call, so that the OpenAPI document lists each path.
+/// Declares one handler per kind of Segment call, so that the OpenAPI document lists each path.
 macro_rules! calls {
     ($($name:ident, $path:literal, $call:ident, $title:literal;)*) => {$(
         #[doc = $title]
@@ -73,7 +73,7 @@ async fn ingest_call(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct SegmentQuery {
-    /// `1` reports unmapped event names.
+    /// `1` adds a warning for each message whose event name is not mapped to a kind of event.
     verbose: Option<String>,
 }
 
@@ -98,7 +98,7 @@ pub(in crate::http) async fn ingest_segment_batch(
     Ok(HttpResponse::build(if success.success { StatusCode::OK } else { StatusCode::BAD_REQUEST }).json(success))
 }
 
-/// Ingests messages. The response reports no success if all messages are invalid.
+/// Ingests messages. If all messages are invalid, `success` is `false` in the response.
 async fn ingest_messages(
     api: &ApiState,
     messages: ParsedSegmentBatch,

@@ -23,7 +23,7 @@ use crate::telemetry::span;
 /// proxies keep the connection open and the daemon notices a closed connection.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// One open stream. The gauge counts a subscription until the subscription is dropped.
+/// One open stream. The gauge `open_streams` counts the subscription until it is dropped.
 struct StreamSubscription {
     api: Data<ApiState>,
     access: GrantedAccess,
@@ -66,10 +66,11 @@ impl StreamSubscription {
 
 /// Stream a user's recommendations
 ///
-/// Server-sent events: the current list, then a new list after each event of the user. The id of an
-/// event is an offset: the session includes every entry before it. The data is the list. An event
-/// named `problem` reports why there is no list this time. Comments keep the connection open. The
-/// stream ends when the service stops or the key is revoked.
+/// The stream sends the current list at once, and a new list after each event of the user. Each
+/// list is the data of a server-sent event. Its id is a journal offset: the list takes into account
+/// every journal entry before that offset. If a list cannot be computed, the stream sends a
+/// server-sent event named `problem` instead. Comments keep the connection open. The stream ends
+/// when the service stops, or when the API key is revoked or the user token expires.
 #[utoipa::path(get, path = "/v1/users/{user}/recommendations/stream", operation_id = "follow", tag = "recommendations",
     params(("user" = IdString, Path, description = "The user."), RecommendationQuery),
     responses((status = 200, description = "The lists.", body = String, content_type = "text/event-stream"), BadRequestResponse, UnavailableResponse))]
@@ -86,12 +87,13 @@ pub(in crate::http) async fn stream_recommendations(
             return Err(query::unknown_parameter(name, &RecommendationQuery::PARAMETER_NAMES));
         }
     }
-    // Errors in the query become a status code, so they are found before the stream begins.
+    // Errors in the query must become a status code, so the query is checked before the stream
+    // begins.
     query.to_request_after_offset(&api).await?;
     let permit =
         Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
     let mut updates = api.system.recommender.subscribe(user.clone())?;
-    // Sends the current list at once.
+    // The stream sends the current list at once.
     updates.mark_changed();
     let open_streams = api.metrics().streams.clone();
     open_streams.increment(1.0);

@@ -45,11 +45,12 @@ struct UserStepBody<'k> {
 
 /// Export a user's data
 ///
-/// JSON lines: first the user's sequence, if there is one, as `"entry": "user"`; then every journal
-/// entry about the user, in the format of `sequor export`. The request reads the whole journal.
-/// Counts and weights are not included, because they are not stored by user.
+/// Returns JSON lines. If there is a sequence of the user's latest events, it is the first line,
+/// with `"entry": "user"`. All other lines are the journal entries about the user, in the format of
+/// `sequor export`. The request reads the whole journal. Counts and weights are not included,
+/// because they are not stored per user.
 #[utoipa::path(get, path = "/v1/users/{user}", operation_id = "known", tag = "users", params(("user" = IdString, Path, description = "The user.")),
-    responses((status = 200, description = "JSON lines; none for an unknown user.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
+    responses((status = 200, description = "JSON lines. For an unknown user, the response is empty.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
     let ids = api.system.inspection.ids_of_user(&user);
@@ -84,7 +85,7 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct EraseQuery {
-    /// Whether to learn the model again without the user.
+    /// Also learn the model again, without the events of the user.
     unlearn: bool,
 }
 
@@ -95,7 +96,7 @@ pub(in crate::http) struct EraseResponse {
     /// Whether the erasure is complete: the data directory contains no data of the user. Otherwise
     /// the erasure is in progress, and continues after a restart.
     done: bool,
-    /// The journal's next offset after the erasure.
+    /// The journal's next offset after the erasure request.
     offset: Offset,
     /// The number of the user's ids.
     ids: usize,
@@ -127,10 +128,11 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 /// Erase a user
 ///
 /// Erases the user's journal entries, sequence, event ids, sessions and impressions. Blank entries
-/// remain in the journal. Later events under the id belong to a new user. Counts and weights, which
-/// all users share, keep the user's influence. With `unlearn`, the daemon learns the model again
-/// from the journal in the background, and then replaces it in a short restart. Earlier backups
-/// still contain the user: see `sequor restore --erasures`.
+/// remain in the journal in their place. Later events with the same user id belong to a new user.
+/// Counts and weights, which all users share, keep the user's influence. With `unlearn`, the daemon
+/// learns a new model from the journal in the background, and then switches to it in a short
+/// restart. Backups that were made before still contain the user's data: see `sequor restore
+/// --erasures`.
 #[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase", tag = "users", params(("user" = IdString, Path, description = "The user."), EraseQuery),
     responses((status = 200, description = "The erasure is complete.", body = EraseResponse), (status = 202, description = "The erasure is in progress.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn erase_user(

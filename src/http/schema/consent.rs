@@ -5,15 +5,15 @@ use utoipa::ToSchema;
 
 use crate::domain::Consent;
 
-/// A consent level. `none`: nothing of the user is stored. `session`: the events serve the user's
-/// own recommendations only. `full`: the model also learns from them.
+/// A consent level. `none`: nothing of the user is stored. `session`: the user's events are used
+/// only for the recommendations of this user. `full`: the model also learns from the events.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Consent)]
 pub(in crate::http) enum ConsentBody {
     /// Nothing is stored.
     None,
-    /// The events serve the user's own recommendations only.
+    /// The user's events are used only for the recommendations of this user.
     Session,
     /// The model also learns from the events.
     Full,

@@ -1,6 +1,5 @@
-//! Schemas of the domain types that responses contain, for the OpenAPI document. The domain types
-//! do not depend on HTTP, so their schemas are declared here. A test checks that they match the
-//! types.
+//! OpenAPI schemas of the domain types that responses contain. The domain types do not depend on
+//! HTTP, so their schemas are declared here. A test checks that they match the types.
 #![cfg_attr(not(test), expect(dead_code, reason = "the types exist only for the OpenAPI document"))]
 
 use serde::Serialize;
@@ -11,15 +10,15 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Recommendation)]
 pub(in crate::http) struct RecommendationSchema {
-    /// The id of the response in the journal.
+    /// The id of the response. The journal records the response under this id.
     recommendation_id: String,
-    /// The version of the model weights that ranked it.
+    /// The version of the model weights that ranked the items.
     weights_version: u64,
     /// The items, best first.
     items: Vec<RecommendedItemSchema>,
-    /// Why the response is less specific than requested.
+    /// The reason why the response is less personal than requested or has too few ranked items.
     fallback: FallbackSchema,
-    /// Numbers of omitted candidates.
+    /// Numbers of ranked candidates that are missing in the list, by reason.
     removed: RemovalCountsSchema,
 }
 
@@ -29,11 +28,13 @@ pub(in crate::http) struct RecommendationSchema {
 pub(in crate::http) struct RecommendedItemSchema {
     /// The item's id.
     item_id: String,
-    /// The ranking score: higher is better; comparable only within one response.
+    /// The ranking score. A higher score is better. Scores of different responses are not
+    /// comparable.
     score: f32,
-    /// The source of the item.
+    /// The candidate source that generated the item.
     source: SourceNameSchema,
-    /// The predicted value of an interaction with the item, if the model predicts one.
+    /// The predicted event value (rating, seconds played, …) if the user interacts with the item.
+    /// Absent if the model does not predict values.
     #[serde(skip_serializing_if = "Option::is_none")]
     interest: Option<f32>,
     /// The explanation, if the request asks for it.
@@ -41,56 +42,56 @@ pub(in crate::http) struct RecommendedItemSchema {
     explanation: Option<ItemExplanationSchema>,
 }
 
-/// The source of a candidate.
+/// The candidate source that generated an item.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = SourceName)]
 pub(in crate::http) enum SourceNameSchema {
-    /// Scored by the network over the whole catalog.
+    /// The top items of the network over the whole catalog.
     Network,
-    /// Clusters of item embeddings, searched like an inverted file index.
+    /// The newest items of the cluster of item embeddings that contains the user's last item.
     Clusters,
-    /// Item-to-item transition counts.
+    /// Items that often followed the latest items of the session (item-to-item transition counts).
     Transitions,
-    /// Nearest-neighbour sessions.
+    /// Items of the most similar past sessions (session kNN).
     Neighbours,
-    /// Trending items by exponentially decayed counts.
+    /// Trending items, by exponentially decayed counts.
     Trending,
-    /// New items with few interactions.
+    /// The most recently added items.
     New,
     /// Items of the user's current session.
     Session,
 }
 
-/// The reason why a response is less specific than requested.
+/// The reason why a response is less personal than requested or has too few ranked items.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Fallback)]
 pub(in crate::http) enum FallbackSchema {
-    /// No fallback: the response is as requested.
+    /// The response is as requested: personalised, and filled with ranked items.
     None,
     /// The user is unknown. The response is the same for all unknown users.
     UnknownUser,
     /// None of the items in the request is known.
     UnknownItems,
-    /// There are no items.
+    /// The model knows no items.
     EmptyCatalog,
-    /// The rules of the request left too few candidates. The most popular of the remaining items
-    /// fill the list, as far as there are any.
+    /// The rules of the request left too few candidates. The most popular items that satisfy the
+    /// rules fill the rest of the list, if there are any.
     FilteredOut,
-    /// The request has no rule, and yet fewer items than requested can be recommended: the other
-    /// items are unavailable or dismissed.
+    /// The request has no rules, but too few items can be recommended: the others are unavailable,
+    /// or the user dismissed them.
     Unavailable,
 }
 
-/// Numbers of ranked candidates that the response omits, each counted under the first rule that it
-/// breaks.
+/// Numbers of ranked candidates that are missing in the response, by reason. A candidate that
+/// violates several rules counts once, under the first of them.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Removed)]
 pub(in crate::http) struct RemovalCountsSchema {
     /// Excluded by the request.
     excluded: usize,
-    /// Already seen by the user, if the request omits seen items.
+    /// Already seen by the user. Counted only if the request excludes seen items.
     seen: usize,
     /// Rejected by the filter.
     filtered: usize,
@@ -104,13 +105,14 @@ pub(in crate::http) struct RemovalCountsSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Explained)]
 pub(in crate::http) struct ItemExplanationSchema {
-    /// The score of each source that contains the item, in (0, 1].
+    /// The evidence for the item from each source that generated it, in (0, 1]: the item's share of
+    /// the total weight that the source gives to items.
     sources: BTreeMap<&'static str, f32>,
-    /// The event of the session that raised the item's rank the most.
+    /// The event of the session that improved the rank of the item the most.
     moved_by: Option<InfluentialEventSchema>,
 }
 
-/// The event that raised an item's rank.
+/// An event that improved the rank of a recommended item.
 #[derive(Serialize, ToSchema)]
 #[schema(as = MovedBy)]
 pub(in crate::http) struct InfluentialEventSchema {
@@ -119,16 +121,16 @@ pub(in crate::http) struct InfluentialEventSchema {
     /// The event's kind.
     #[serde(rename = "type")]
     kind: String,
-    /// Number of later events in the session.
+    /// Number of events in the session after this event.
     events_back: usize,
     /// The recommended item's rank among all candidates, 1 for the best.
     rank: usize,
-    /// The rank without that event; `None` if the item would not be a candidate.
+    /// The rank that the recommended item would have without this event; `null` if it would not be
+    /// a candidate.
     rank_without: Option<usize>,
 }
 
-/// The catalog attributes of an item. The `ingest` module enforces all limits before it creates an
-/// item.
+/// The catalog attributes of an item.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Item)]
 pub(in crate::http) struct ItemSchema {
@@ -148,8 +150,8 @@ pub(in crate::http) struct ItemSchema {
     expires: Option<i64>,
 }
 
-/// A rejected event or item, or a warning about an accepted one. Serialises as an entry of the
-/// receipt's `rejected` list.
+/// A rejected event or item, or a warning about an accepted one. Receipts list errors in `rejected`
+/// and warnings in `warnings`.
 ///
 /// Reasons never contain an id, because they may be logged.
 #[derive(Serialize, ToSchema)]
@@ -157,10 +159,10 @@ pub(in crate::http) struct ItemSchema {
 pub(in crate::http) struct ValidationErrorSchema {
     /// Position of the record in the request or file, from 0.
     index: u64,
-    /// Line of the record, from 1, if the format has lines.
+    /// Line of the record, from 1. Absent if the format has no lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
-    /// The invalid field, if the error concerns one.
+    /// The invalid field; `null` if the error does not concern a single field.
     field: Option<&'static str>,
     /// Machine-readable code.
     code: ValidationErrorCodeSchema,
@@ -168,7 +170,7 @@ pub(in crate::http) struct ValidationErrorSchema {
     reason: String,
 }
 
-/// Machine-readable error codes. The set is closed.
+/// Machine-readable error codes. There are no other codes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Code)]
@@ -193,8 +195,8 @@ pub(in crate::http) enum ValidationErrorCodeSchema {
     NotFinite,
     /// The timestamp has none of the accepted formats.
     BadTimestamp,
-    /// The timestamp is before 1970, or is a number that would be in 1970 and probably has another
-    /// unit.
+    /// The timestamp is before 1970. Or it is a number that means a time in 1970 when read as
+    /// milliseconds, so it probably has another unit.
     TooEarly,
     /// The timestamp is more than a day after the time of arrival.
     TooLate,
@@ -237,12 +239,14 @@ mod tests {
         object.as_object().unwrap().keys().collect()
     }
 
-    /// Compares the fields of a value whose optional fields are all present.
+    /// Checks that a schema has the fields of `value`. All optional fields of `value` must be
+    /// present.
     fn assert_same_fields<T: PartialSchema>(value: &impl Serialize) {
         assert_eq!(object_keys(&to_value(value).unwrap()), object_keys(&schema_json::<T>()["properties"]));
     }
 
-    /// Compares all variants. The match fails to compile if the list lacks a variant.
+    /// Checks that a schema has all variants of a domain type. If the list of variants is
+    /// incomplete, the `match` does not compile.
     macro_rules! assert_same_variants {
         ($domain:ident, $schema:ident: $($variant:ident)+) => {
             let convert = |value: $domain| match value {

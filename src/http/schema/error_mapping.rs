@@ -8,7 +8,7 @@ use crate::actors::error::{MaintenanceError, RequestError};
 use crate::http::middleware::body_timeout::is_body_timeout;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
 
-/// The problem of a body that could not be received.
+/// The problem response for a body that could not be received.
 pub(in crate::http) fn unreadable_body(error: &Error, max_body_bytes: usize) -> Problem {
     match error.as_error::<PayloadError>() {
         Some(error) => payload_problem(error, max_body_bytes),
@@ -27,7 +27,7 @@ fn payload_problem(error: &PayloadError, max_body_bytes: usize) -> Problem {
     }
 }
 
-/// The problem of a JSON body.
+/// The problem response for a JSON body that could not be received or parsed.
 pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: usize) -> Problem {
     match error {
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
@@ -48,7 +48,7 @@ fn store_problem(error: &StoreError) -> Problem {
     }
 }
 
-/// The problem of a failure that a retry cannot resolve.
+/// Logs a failure that a retry cannot resolve, and returns the problem response.
 fn internal_problem(error: &(dyn std::error::Error + 'static)) -> Problem {
     tracing::error!(error, "a request failed");
     Problem::internal()

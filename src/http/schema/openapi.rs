@@ -9,8 +9,8 @@ use crate::http::schema::security;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Sequor", description = "Real-time recommendations from user events. Request bodies may be compressed with gzip, zstd, br or deflate (`Content-Encoding`); responses are compressed if \
-        `Accept-Encoding` allows it. Every response has an `x-request-id`: the one of the request, or a new one. Errors are `application/problem+json` (RFC 9457). \
-        A service on a loopback address requires no API key unless it is configured to; on any other address it requires a key with the scope that the operation names."),
+        `Accept-Encoding` allows it. Every response has the header `x-request-id`, with the id that the request sent or a new id. Errors are `application/problem+json` (RFC 9457). \
+        A service on a loopback address requires an API key only if the settings say so. On any other address, it requires a key with the scope that the operation names."),
     servers((url = "/", description = "This service.")),
     tags(
         (name = "events", description = "User events."),
@@ -23,8 +23,8 @@ use crate::http::schema::security;
 )]
 struct ApiInfo;
 
-/// The document of `operations`, for an API that requires keys or not. `scope_of` returns the scope
-/// that a path requires; `None` for a public path.
+/// Builds the document from the `operations` of the routes. `requires_key` tells whether the API
+/// requires keys. `scope_of` returns the scope that a path requires, or `None` for a public path.
 pub(in crate::http) fn build_document(
     operations: utoipa::openapi::OpenApi,
     requires_key: bool,

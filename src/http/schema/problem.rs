@@ -20,13 +20,13 @@ pub(in crate::http) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A problem response (RFC 9457).
 ///
 /// `detail` never contains personal data, because it may be logged.
-// A problem is both an error that handlers return and a responder.
+// Handlers can return a problem as an error or as a response.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
     #[schema(schema_with = ProblemType::schema)]
     problem_type: ProblemType,
-    /// A short description of the kind of problem; the same for all problems of a kind.
+    /// A short description of the type of problem. All problems of a type have the same title.
     title: &'static str,
     /// The status of the response.
     #[serde(serialize_with = "serialize_status_as_number")]
@@ -46,7 +46,7 @@ struct ProblemMembers {
     /// The invalid field or parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// The invalid line, from 1.
+    /// The number of the invalid line, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     /// The position of the error in a filter, from 1.
@@ -55,10 +55,10 @@ struct ProblemMembers {
     /// The allowed values, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
-    /// Delay before a retry, in whole seconds, as in the header `Retry-After`.
+    /// The delay before a retry, in whole seconds. The header `Retry-After` has the same value.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
-    /// The id of the request, as in the header `x-request-id`.
+    /// The id of the request. The header `x-request-id` has the same value.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
 }
@@ -92,7 +92,7 @@ impl Problem {
     /// 401: the user token does not grant this access.
     #[must_use]
     pub fn invalid_user_token() -> Self {
-        let detail = "The user token has expired, is of another user, or was signed with a key that is unknown, revoked or without the scope `read-own`; it only gets the recommendations of its user.";
+        let detail = "The user token has expired, belongs to another user, or was signed with a key that is unknown, revoked or without the scope `read-own`. A user token only grants reading the recommendations of its user.";
         Self::new(ProblemType::InvalidKey, detail)
     }
 
@@ -167,14 +167,14 @@ impl Problem {
         Self::new(ProblemType::BodyTooLarge, detail).with_allowed(format!("at most {limit} bytes"))
     }
 
-    /// 413: the body holds more events than the limit of a request.
+    /// 413: the body holds more events than a request may contain.
     #[must_use]
     pub fn too_many_events(events: usize, limit: usize) -> Self {
         let detail = format!("The body holds {events} events; split it.");
         Self::new(ProblemType::TooManyEvents, detail).with_allowed(format!("at most {limit} events"))
     }
 
-    /// 413: the body holds more items than the limit of a request.
+    /// 413: the body holds more items than a request may contain.
     #[must_use]
     pub fn too_many_items(items: usize, limit: usize) -> Self {
         let detail = format!("The body holds {items} items; split it.");
@@ -332,12 +332,12 @@ impl Problem {
         Self::new(ProblemType::Internal, detail)
     }
 
-    /// The kind of problem in words.
+    /// The title: the type of problem in words.
     pub(in crate::http) fn title_text(&self) -> &'static str {
         self.title
     }
 
-    /// The cause of this problem.
+    /// The detail: the cause of this problem, and what to do.
     pub(in crate::http) fn detail_text(&self) -> &str {
         &self.detail
     }
@@ -401,7 +401,7 @@ impl ResponseError for Problem {
         {
             response.insert_header((ALLOW, allowed.as_str()));
         }
-        // RFC 6750, section 3: the reason why the token is rejected.
+        // The header tells why the token is rejected [RFC 6750, section 3].
         if self.status == StatusCode::UNAUTHORIZED {
             let bearer =
                 if self.problem_type == ProblemType::InvalidKey { r#"Bearer error="invalid_token""# } else { "Bearer" };

@@ -84,7 +84,7 @@ impl ProblemType {
         format!("/problems/{}", self.code())
     }
 
-    /// The description of the type, relative to the repository.
+    /// The link to the description of the type, relative to the root of the repository.
     fn documentation_link(self) -> String {
         format!("{DOCUMENTATION_PAGE}#{}", self.code())
     }
@@ -119,7 +119,8 @@ mod tests {
         assert_eq!(codes.len(), ProblemType::ALL.len());
     }
 
-    /// A row of the page is `| anchor and code | status | title | cause and remedy |`.
+    /// A row of the documentation page has the form `| anchor and code | status | title | cause and
+    /// remedy |`.
     #[test]
     fn documentation_page_has_a_row_for_each_type() {
         let page =

@@ -14,7 +14,7 @@ use crate::settings::Period;
 /// Largest number of excluded items in one request.
 const MAX_EXCLUDED_ITEMS: usize = 1000;
 
-/// The pairs of a query. A name that occurs twice yields two pairs.
+/// The name-value pairs of a URL query. A name that occurs twice yields two pairs.
 pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
 
 /// The parameters of a recommendation, parsed from a query or a body.
@@ -30,29 +30,31 @@ pub(in crate::http) struct RecommendationQuery {
     /// Exclude the items of the user's last 50 events.
     #[param(required = false, default = false)]
     pub(in crate::http) exclude_seen: bool,
-    /// An expression on attributes that every item must satisfy.
+    /// A filter expression on attributes. Every recommended item satisfies it.
     #[param(example = "category in (tea, \"green tea\") and price < 10")]
     pub(in crate::http) filter: Option<String>,
     /// The largest number of items per category.
     #[param(minimum = 1, maximum = 1000)]
     pub(in crate::http) diversity: Option<usize>,
-    /// Explain each item: the evidence of every source, and the event that raised its rank most.
+    /// Explain each item by the evidence of every source for it, and by the event that improved its
+    /// rank the most.
     #[param(required = false, default = false)]
     pub(in crate::http) explain: bool,
-    /// How long a dismissed item is hidden, such as `30d`; `off`: for good. Default:
-    /// session.dismissed_for.
+    /// How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
+    /// forever. Default: session.dismissed_for.
     #[param(required = false, value_type = String)]
     pub(in crate::http) dismissed_for: Option<Period>,
-    /// How long a purchased item is hidden, such as `1d`; `0s`: not at all. Default:
-    /// session.purchased_for.
+    /// How long an item is hidden after the user has purchased it, such as `1d`. `0s` does not hide
+    /// it. Default: session.purchased_for.
     #[param(required = false, value_type = String)]
     pub(in crate::http) purchased_for: Option<Period>,
-    /// Waits until the model and the sessions include every entry before this offset: the `offset`
-    /// of a receipt.
+    /// Wait until the model and the sessions include every journal entry before this offset. The
+    /// `offset` of a receipt includes the records of that receipt.
     #[param(required = false, value_type = u64)]
     pub(in crate::http) min_offset: Offset,
-    /// Consent level of this request, limited by the user's level. With `none`, the recommendation
-    /// uses no stored data of the user. Below `full`, it is not journalled as an impression.
+    /// The consent level of this request. If the user's level is lower, the user's level applies.
+    /// With `none`, the recommendation uses no stored data of the user. Below `full`, the journal
+    /// does not record the recommendation as an impression.
     #[param(required = false, value_type = ConsentBody)]
     pub(in crate::http) consent: Option<Consent>,
 }
@@ -89,7 +91,8 @@ impl RecommendationQuery {
         "consent",
     ];
 
-    /// Sets a parameter from a query; `false` if the name is unknown.
+    /// Sets the parameter `name` to a value from a query. Returns `false` if there is no such
+    /// parameter.
     ///
     /// # Errors
     /// 400 if the value cannot be parsed.
@@ -97,7 +100,7 @@ impl RecommendationQuery {
         match name {
             "limit" => self.limit = parse_integer(name, value)?,
             "min_offset" => self.min_offset = parse_integer(name, value)?,
-            // Empty names count towards the limit, although they match no item.
+            // Empty ids count towards the limit of excluded items, although they match no item.
             "exclude" => self.exclude.extend(value.split(',').map(str::to_owned)),
             "exclude_seen" => self.exclude_seen = parse_bool(name, value)?,
             "filter" => self.filter = Some(value.to_owned()),
@@ -111,7 +114,8 @@ impl RecommendationQuery {
         Ok(true)
     }
 
-    /// Waits for `min_offset`, and converts the parameters into a request.
+    /// Converts the parameters into a request, and waits until the model and the sessions include
+    /// every entry before `min_offset`.
     ///
     /// # Errors
     /// 400 if a parameter is out of range or the filter is invalid, 503 if `min_offset` is not

@@ -10,15 +10,16 @@ use crate::http::schema::domain_schemas::{RecommendationSchema, ValidationErrorS
 use crate::ingest::ValidationError;
 use crate::services::ingest::IngestOutcome;
 
-/// The outcome of a request's records.
+/// The outcome of the records in a request, such as events or item changes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Receipt)]
 pub(in crate::http) struct IngestReceipt {
     /// The number of records that are now stored durably.
     accepted: usize,
-    /// The number of records without effect, because their id was seen before.
+    /// The number of duplicate records, which have no effect, such as events whose id was seen
+    /// before.
     duplicates: usize,
-    /// The number of records that the users' consent does not allow to be stored.
+    /// The number of records that were not stored, because the users have not given their consent.
     withheld: usize,
     /// The invalid records, each with its error.
     #[schema(value_type = Vec<ValidationErrorSchema>)]
@@ -30,7 +31,8 @@ pub(in crate::http) struct IngestReceipt {
     /// The journal's next offset after these records; `null` if nothing was stored.
     #[schema(value_type = Option<u64>)]
     offset: Option<Offset>,
-    /// The requested recommendations; `null` if they failed. The records are stored in any case.
+    /// The requested recommendations; `null` if they could not be computed. The records are stored
+    /// in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RecommendationSchema>)]
     pub(in crate::http) recommendations: Option<Option<Recommendation>>,

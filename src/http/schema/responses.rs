@@ -1,5 +1,5 @@
-//! Request bodies and error responses for the OpenAPI document. The module `ingest` parses the
-//! bodies record by record, not through these types.
+//! Request bodies and error responses for the OpenAPI document. These types do not parse any body:
+//! the module `ingest` parses bodies record by record.
 #![expect(dead_code, reason = "the types exist only for the OpenAPI document")]
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use utoipa::{IntoResponses, ToSchema};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
 
-/// One event, or an array of them.
+/// One event, or an array of events.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum EventsBody {
@@ -21,26 +21,27 @@ pub(in crate::http) enum EventsBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event, example = json!({ "user_id": "ann", "type": "view", "item_id": "tea" }))]
 pub(in crate::http) struct EventBody {
-    /// The user: a known id, or one generated for an anonymous visitor.
+    /// The id of the user. It can be an id that was generated for an anonymous visitor.
     user_id: IdString,
     /// `view`, `click`, `search`, `cart`, `purchase`, `like`, `share`, `comment`, `follow`, `rate`,
     /// `play`, `dismiss`, or a configured kind.
     #[serde(rename = "type")]
     kind: String,
-    /// The item; only a search can omit it.
+    /// The item of the event. Only a `search` can omit it.
     item_id: Option<IdString>,
-    /// Makes retries safe: an event whose id was seen before has no effect.
+    /// The id of the event. It makes retries safe, because an event whose id was seen before has no
+    /// effect.
     event_id: Option<IdString>,
-    /// A new id starts a new session.
+    /// The id of the session. A new id starts a new session.
     session_id: Option<IdString>,
-    /// A rating, seconds played, or a price.
+    /// The value of the event: a rating, seconds played, or a price.
     value: Option<f32>,
     /// The time of the event. Default: the time of arrival.
     timestamp: Option<TimestampBody>,
     /// Additional data, at most 16 KiB and 8 levels deep.
     properties: Option<Map<String, Value>>,
-    /// Consent level of this event, limited by the user's level. Default: the user's level, or else
-    /// the level of the settings.
+    /// The consent level of this event. If the user's level is lower, the user's level applies.
+    /// Default: the user's level or, if it was never set, the level of the settings.
     consent: Option<ConsentBody>,
 }
 
@@ -55,14 +56,14 @@ pub(in crate::http) struct IdString(String);
 #[serde(untagged)]
 #[schema(as = Moment)]
 pub(in crate::http) enum TimestampBody {
-    /// RFC 3339, with an offset.
+    /// A date and time in the format of RFC 3339, with the offset from UTC.
     #[schema(format = DateTime)]
     Text(String),
-    /// Milliseconds since 1970, at least 0; fractions are truncated.
+    /// Milliseconds since 1970-01-01 UTC, at least 0. Fractions are truncated.
     Milliseconds(f64),
 }
 
-/// One item change, or an array of them.
+/// One item change, or an array of item changes.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum ItemsBody {
@@ -173,7 +174,7 @@ pub(in crate::http) enum AccessDeniedResponse {
     MissingKey(Problem),
     #[response(
         status = 403,
-        description = "The API key lacks the required scope; the problem names it.",
+        description = "The API key lacks the required scope, which the problem names.",
         content_type = "application/problem+json"
     )]
     InsufficientScope(Problem),

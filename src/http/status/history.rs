@@ -1,4 +1,5 @@
-//! Samples of the status since the start, current rates, and the latest status for subscribers.
+//! Samples of the status since the daemon started, current rates, and the latest status for
+//! subscribers.
 
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -14,8 +15,8 @@ use crate::metrics::MetricsSnapshot;
 pub(in crate::http) const SAMPLING_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of samples that rates and latencies cover.
 const WINDOW_SAMPLES: usize = 10;
-/// The largest number of stored samples. When this number is reached, every other sample is dropped
-/// and the sampling interval doubles.
+/// The largest number of stored samples. When this number is reached, every other sample is
+/// dropped, and the interval at which samples are stored doubles.
 const MAX_STORED_SAMPLES: usize = 360;
 /// The largest number of subscribers.
 const MAX_SUBSCRIBERS: usize = 32;
@@ -40,7 +41,7 @@ pub(in crate::http) struct StatusSample {
     pub(in crate::http) loss: Option<f64>,
 }
 
-/// The counters at one time. Rates are differences of two readings.
+/// The counters at one time. Rates are computed from the difference of two readings.
 #[derive(Debug, Clone, Default)]
 struct CounterReading {
     at: Timestamp,
@@ -67,7 +68,7 @@ pub(in crate::http) struct StatusRates {
 struct StatusHistory {
     latest: VecDeque<CounterReading>,
     samples: Vec<StatusSample>,
-    /// The number of readings per stored sample.
+    /// One of so many readings is stored as a sample.
     readings_per_sample: u64,
     readings: u64,
 }
@@ -82,7 +83,7 @@ pub(in crate::http) struct StatusSampler {
     subscribers: Arc<Semaphore>,
 }
 
-/// Publishes the status to subscribers. Dropping it ends their streams.
+/// Publishes the status to subscribers. Dropping the publisher ends the streams of the subscribers.
 pub(in crate::http) type StatusPublisher = watch::Sender<Arc<str>>;
 
 impl StatusSampler {
@@ -100,8 +101,9 @@ impl StatusSampler {
         )
     }
 
-    /// A receiver that yields the latest status first; `None` if there are too many subscribers.
-    /// The caller holds the permit as long as it is subscribed.
+    /// Subscribes to the status. The receiver yields the latest status at once, and later every new
+    /// status. Returns `None` if there are too many subscribers. The caller must hold the permit as
+    /// long as it uses the receiver.
     pub(in crate::http) fn subscribe(&self) -> Option<(watch::Receiver<Arc<str>>, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.subscribers).try_acquire_owned().ok()?;
         let mut status = self.status.clone();
@@ -109,7 +111,8 @@ impl StatusSampler {
         Some((status, permit))
     }
 
-    /// The stored samples, oldest first. The longer the service runs, the larger their interval.
+    /// The stored samples, oldest first. The longer the service runs, the larger is the interval
+    /// between them.
     pub(in crate::http) fn stored_samples(&self) -> Vec<StatusSample> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).samples.clone()
     }
@@ -124,8 +127,8 @@ impl StatusSampler {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(duration);
     }
 
-    /// The waiting time of the oldest journal entry that the published weights do not include, in
-    /// seconds; 0 if the weights include all entries.
+    /// How long the oldest journal entry that the published weights are not trained on has waited,
+    /// in seconds. 0 if the weights are trained on all entries.
     pub(in crate::http) fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).weights_lag_seconds(progress, now)
     }
@@ -166,9 +169,9 @@ pub(in crate::http) struct LearningProgress {
 }
 
 impl StatusHistory {
-    /// While the learner has entries to apply, the wait lasts until now. After that, the remaining
-    /// entries are trained together with later entries. The wait then ends at the newest entry, so
-    /// that it stays constant while no entry arrives.
+    /// If the learner still has entries to apply, the wait lasts until `now`. If not, the untrained
+    /// entries wait for later entries, with which they will be trained. Their wait then ends at the
+    /// arrival of the newest entry, so that it does not grow if no more entries arrive.
     fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
         let LearningProgress { trained_through, learned_through, end } = progress;
         if end <= trained_through {
@@ -245,7 +248,8 @@ mod tests {
         }
         let at: Vec<_> = history.samples.iter().map(|sample| sample.at).collect();
         assert!((MAX_STORED_SAMPLES / 2..MAX_STORED_SAMPLES).contains(&at.len()), "{}", at.len());
-        // 360 at 1 s are 180 at 2 s, …: after 5,000 s one sample per 16 s remains.
+        // After 360 samples at 1 s, 180 samples at 2 s remain, and so on. After 5,000 s, one sample
+        // per 16 s remains.
         assert!(at[0] == 0 && at.windows(2).all(|pair| pair[1] - pair[0] == 16_000), "{at:?}");
         assert_eq!(history.rates_over_window().events_per_second, 5.0);
     }
@@ -269,7 +273,7 @@ mod tests {
     fn weights_lag_stays_constant_while_no_event_arrives() {
         let mut history = StatusHistory::default();
         for second in 0..60_u32 {
-            // 10 entries a second for 20 seconds, then silence.
+            // 10 entries a second for 20 seconds, and then no more.
             let reading = CounterReading { at: i64::from(second) * 1000, ..CounterReading::default() };
             history.add_reading(reading, u64::from(second.min(20)) * 10, 0, None);
         }

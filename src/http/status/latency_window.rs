@@ -4,7 +4,8 @@
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
-/// The longest duration that is recorded, in microseconds; longer ones count as this one.
+/// The longest duration that is recorded, in microseconds. A longer duration is recorded as this
+/// one.
 const MAX_RECORDED_MICROSECONDS: u64 = 600_000_000;
 
 /// A histogram of durations.
@@ -25,14 +26,15 @@ impl LatencyWindow {
     /// Adds the durations of another window.
     pub(in crate::http) fn merge(&mut self, other: &Self) {
         match (&mut self.0, &other.0) {
-            // Both histograms have the same bounds.
+            // Adding cannot fail, because both histograms have the same bounds.
             (Some(histogram), Some(other)) => drop(histogram.add(other)),
             (None, Some(other)) => self.0 = Some(other.clone()),
             (_, None) => {}
         }
     }
 
-    /// The `share` quantile in seconds; `None` without durations.
+    /// The duration in seconds that the fraction `share` of all durations does not exceed (0.5: the
+    /// median). `None` if there are no durations.
     pub(in crate::http) fn quantile(&self, share: f64) -> Option<f64> {
         let histogram = self.0.as_ref().filter(|histogram| !histogram.is_empty())?;
         Some(histogram.value_at_quantile(share).min(histogram.max()) as f64 / 1e6)

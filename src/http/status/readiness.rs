@@ -6,13 +6,15 @@ use crate::actors::system::System;
 /// The reason why the service is not ready; `None` if it is ready.
 pub(in crate::http) fn not_ready_reason(system: &System, learner: &LearnerStatus) -> Option<&'static str> {
     if learner.has_failed {
-        return Some("learning has stopped with an error and is retried; the log has the error");
+        return Some("learning has stopped with an error; the daemon tries again, and the log has the error");
     }
     if system.ingest.is_draining() {
         return Some("the daemon is draining: it accepts no writes, and recommendations continue");
     }
     if system.store.has_failed() {
-        return Some("the journal accepts no writes after a failed one and is retried; the log has the error");
+        return Some(
+            "the journal accepts no writes, because a write failed; the daemon tries again, and the log has the error",
+        );
     }
     None
 }

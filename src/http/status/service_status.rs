@@ -36,8 +36,9 @@ pub(in crate::http) struct JournalStatus {
 pub(in crate::http) struct LearningStatus {
     pub(in crate::http) next_offset: Offset,
     pub(in crate::http) lag_entries: u64,
-    /// The waiting time of the oldest entry that the published weights are not trained on. While
-    /// the learner lags, the wait lasts until now; otherwise it ends at the newest entry.
+    /// How long the oldest entry that the published weights are not trained on has waited. If the
+    /// learner lags, the wait lasts until now. Otherwise it ends at the arrival of the newest
+    /// entry.
     pub(in crate::http) weights_lag_seconds: f64,
     pub(in crate::http) failed: bool,
     /// Whether learning is paused.
@@ -58,8 +59,8 @@ pub(in crate::http) struct QualityStatus {
     pub(in crate::http) recall_at_20: f64,
     pub(in crate::http) mrr_at_20: f64,
     pub(in crate::http) ndcg_at_20: f64,
-    /// Quality over all evaluated events. The difference of two readings gives the quality between
-    /// them.
+    /// Quality over all evaluated events. The quality between two readings can be computed from
+    /// both readings and their `steps`.
     pub(in crate::http) total: TotalQuality,
 }
 
@@ -139,18 +140,18 @@ impl ServiceStatus {
 /// The history of the service.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct ServiceHistory {
-    /// Samples since the start, oldest first: one per second at first, with a larger interval the
-    /// longer the service runs.
+    /// Samples since the daemon started, oldest first. The interval between them is one second at
+    /// first, and grows the longer the service runs.
     #[serde(rename = "moments")]
     pub(in crate::http) samples: Vec<StatusSample>,
     /// Live quality since the journal's first event.
     pub(in crate::http) quality: Vec<QualityPoint>,
 }
 
-/// Live quality within a range of events, each evaluated before it is learned.
+/// Live quality within a range of events. Each event is evaluated before the model learns it.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct QualityPoint {
-    /// The number of the first event.
+    /// The number of the first event in the range.
     pub(in crate::http) from: u64,
     pub(in crate::http) steps: u64,
     pub(in crate::http) recall_at_20: f64,

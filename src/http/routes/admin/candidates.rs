@@ -11,22 +11,23 @@ use crate::learner::{ItemMapCluster, compute_item_map};
 /// Largest number of items on the map.
 const MAX_MAP_ITEMS: usize = 2000;
 
-/// Candidate sources, clusters and map.
+/// The candidate sources, the clusters of items and the map of the items.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct CandidateSourcesView {
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) sources: Vec<SourceSize>,
     /// The clusters, largest first.
     pub(in crate::http) clusters: Vec<ClusterView>,
-    /// The most popular items, projected on the same plane as the cluster centres.
+    /// The most popular items, projected on the same plane as the centres of the clusters.
     pub(in crate::http) items: Vec<MapItem>,
 }
 
-/// The size of a source. Zero for the network and its clusters, which consist of weights.
+/// The size of a candidate source. The network and its clusters consist of weights, so their size
+/// is reported as zero.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceSize {
     pub(in crate::http) source: SourceName,
-    /// The number of rows, contexts, sessions or items, depending on the source.
+    /// The number of entries: rows, contexts, sessions or items, depending on the source.
     pub(in crate::http) entries: usize,
     pub(in crate::http) bytes: usize,
 }

@@ -10,12 +10,12 @@ use crate::http::state::ApiState;
 use crate::learner::{ItemCounts, RankedItem};
 use crate::services::recommendation::to_recommended_item;
 
-/// The query for items.
+/// The query of an item search.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::http) struct ItemSearchQuery {
     pub(in crate::http) limit: ListLimit,
-    /// A part of the item ids, case-insensitive.
+    /// Text that must occur in the id of an item, case-insensitive.
     pub(in crate::http) query: String,
 }
 
@@ -23,7 +23,7 @@ pub(in crate::http) struct ItemSearchQuery {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ItemSearchResult {
     pub(in crate::http) items: Vec<ItemSummary>,
-    /// The number of all matching items.
+    /// The number of all matching items, of which `items` contains the first ones.
     pub(in crate::http) matching: usize,
 }
 
@@ -31,9 +31,10 @@ pub(in crate::http) struct ItemSearchResult {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ItemSummary {
     pub(in crate::http) item: String,
-    /// Absent for a deleted item.
+    /// The attributes in the catalog; absent for a deleted item.
     pub(in crate::http) attributes: Option<Item>,
-    /// Absent for an item without target events.
+    /// Counts of the item's target events (the events that the model learns to predict); absent if
+    /// it has none.
     pub(in crate::http) counts: Option<ItemCounts>,
 }
 
@@ -75,20 +76,22 @@ impl ItemSearchResult {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ItemView {
     pub(in crate::http) item: String,
-    /// The item number, assigned in the order of first occurrence in the journal.
+    /// The number of the item. Items are numbered in the order of their first occurrence in the
+    /// journal.
     pub(in crate::http) number: ItemIx,
-    /// Absent for a deleted item.
+    /// The attributes in the catalog; absent for a deleted item.
     pub(in crate::http) attributes: Option<Item>,
-    /// Absent for an item without target events.
+    /// Counts of the item's target events (the events that the model learns to predict); absent if
+    /// it has none.
     pub(in crate::http) counts: Option<ItemCounts>,
     /// The nearest cluster.
     pub(in crate::http) cluster: Option<usize>,
-    /// The embedding in the network; absent if the network does not have one yet.
+    /// The embedding of the item in the network; absent if the network has none for it yet.
     pub(in crate::http) embedding: Option<Vec<f32>>,
     pub(in crate::http) similar: Vec<RecommendedItem>,
 }
 
-/// Largest number of similar items.
+/// Largest number of similar items in the response.
 const MAX_SIMILAR_ITEMS: usize = 20;
 
 impl ItemView {

@@ -9,7 +9,7 @@ use crate::auth::{ApiKey, KeyError, KeyId, Scopes};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
-/// A key as JSON, without secret and digest.
+/// An API key as JSON, without its secret and the digest of the secret.
 fn key_to_json(key: &ApiKey) -> Value {
     json!({ "id": key.id, "name": key.name, "scopes": key.scopes, "created": key.created, "rate": key.rate })
 }
@@ -30,7 +30,7 @@ pub(in crate::http) struct NewKeyRequest {
     rate: Option<u32>,
 }
 
-/// The response is the only one that contains the key in clear text.
+/// Creates an API key. Only this response contains the key in clear text.
 pub(in crate::http) async fn create_key(
     api: Data<ApiState>,
     Json(request): Json<NewKeyRequest>,

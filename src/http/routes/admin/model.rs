@@ -20,10 +20,11 @@ pub(in crate::http) struct ModelStatus {
     pub(in crate::http) paused: bool,
     /// Mean loss over all training batches, in nats.
     pub(in crate::http) mean_loss: Option<f64>,
-    /// The current health, compared with the usual values.
+    /// Current averages of ranking quality and loss: short-term averages, and long-term averages to
+    /// compare them with.
     #[serde(rename = "now")]
     pub(in crate::http) current_health: HealthMark,
-    /// Earlier health marks.
+    /// Earlier values of `current_health`.
     #[serde(rename = "marks")]
     pub(in crate::http) health_history: Vec<HealthMark>,
     /// The checkpoints, ascending by offset.
@@ -40,7 +41,7 @@ pub(in crate::http) struct CheckpointView {
     pub(in crate::http) offset: Offset,
     pub(in crate::http) bytes: u64,
     pub(in crate::http) written_at: Timestamp,
-    /// Whether a rollback to an earlier checkpoint discarded it.
+    /// Whether a rollback to an earlier checkpoint has discarded this one.
     pub(in crate::http) discarded: bool,
 }
 
@@ -124,7 +125,8 @@ pub(in crate::http) struct RollbackRequest {
     to: Option<Offset>,
 }
 
-/// Rolls back to the requested checkpoint, or to the newest one that is not discarded.
+/// Rolls back to the requested checkpoint. If the request names none, rolls back to the newest
+/// checkpoint that is not discarded.
 pub(in crate::http) async fn roll_back_model(
     api: Data<ApiState>,
     Json(RollbackRequest { to }): Json<RollbackRequest>,
@@ -170,7 +172,7 @@ pub(in crate::http) async fn recluster_items(api: Data<ApiState>, _: Json<EmptyB
     offset_response(apply_model_operation(&api, ModelOperation::Recluster).await?)
 }
 
-/// Applies an operation that an operator requested.
+/// Applies an operation that an operator requested, and returns its journal offset.
 pub(in crate::http) async fn apply_model_operation(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
     let offset = api.system.model.apply_operation(act, ModelChangeCause::Operator, api.clock.now()).await?;
     tracing::info!(offset, act = act.name(), "an operator changed the model");

@@ -10,8 +10,8 @@ use crate::http::schema::problem::{Problem, RETRY_DELAY};
 use crate::http::state::ApiState;
 use crate::http::status::readiness::not_ready_reason;
 
-/// Longest time that a metrics request waits for the readiness of the learner. After this time, the
-/// service counts as not ready.
+/// Longest time that a metrics request waits for the readiness check. If the check takes longer,
+/// the service is reported as not ready.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(in crate::http) async fn get_metrics(api: Data<ApiState>) -> HttpResponse {
@@ -26,8 +26,9 @@ pub(in crate::http) async fn get_liveness() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
-/// Healthy if the scrub has found no damage in the journal. Damage does not affect readiness: a
-/// damaged entry that was learned long ago does not keep the daemon from serving.
+/// Responds with 200 if the scrub (the background check of the journal) has found no damage. Damage
+/// does not make the service unready, because the daemon can serve without an entry that it learned
+/// long ago.
 pub(in crate::http) async fn get_journal_health(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let report = api.system.scrub.load();
     let Some(first) = report.damaged.first() else {
@@ -42,7 +43,7 @@ pub(in crate::http) async fn get_journal_health(api: Data<ApiState>) -> Result<H
     Err(Problem::not_ready(reason, RETRY_DELAY))
 }
 
-/// Ready if learning works and the journal accepts writes.
+/// Responds with 200 if learning works and the journal accepts writes.
 pub(in crate::http) async fn get_readiness(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     match not_ready_reason(&api.system, &api.system.model.status()) {
         Some(reason) => Err(Problem::not_ready(reason, RETRY_DELAY)),

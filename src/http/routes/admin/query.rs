@@ -9,12 +9,13 @@ const DEFAULT_LIST_LIMIT: usize = 50;
 /// Largest number of entries in a list.
 const MAX_LIST_LIMIT: usize = 1000;
 
-/// An empty JSON object. A JSON body is required, because a form of another site cannot send JSON.
+/// The body of an operation without parameters: an empty JSON object. The operation requires JSON,
+/// because an HTML form on another site cannot send JSON.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct EmptyBody {}
 
-/// The number of entries of a list.
+/// The number of entries that a request for a list asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(in crate::http) struct ListLimit(Option<usize>);

@@ -1,5 +1,5 @@
-//! Lists sessions, and inspects how a user's recommendation is computed, stage by stage. It changes
-//! nothing.
+//! Lists sessions, and inspects how a user's recommendation is computed, stage by stage. These
+//! requests change nothing.
 
 use actix_web::web::{self, Data, Json, Path, Query};
 use rustc_hash::FxHashSet;
@@ -22,7 +22,7 @@ use crate::services::recommendation::to_recommended_item;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::http) struct SessionsQuery {
     pub(in crate::http) limit: ListLimit,
-    /// A prefix of the user ids.
+    /// The text with which the listed user ids must begin.
     pub(in crate::http) user: String,
 }
 
@@ -39,25 +39,27 @@ pub(in crate::http) struct SessionList {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionSummary {
     pub(in crate::http) user: String,
-    /// Seconds since the last use of a session in memory; absent for a stored session.
+    /// Seconds since the last use of the session. Absent if the session is not in memory.
     pub(in crate::http) idle_seconds: Option<u64>,
     /// The number of sessions that the user has had.
     pub(in crate::http) sessions: u32,
-    /// The number of events in the sequence.
+    /// The number of events in the user's sequence, which holds only the latest events.
     pub(in crate::http) events: usize,
     pub(in crate::http) last_item: Option<String>,
     pub(in crate::http) last_at: Option<Timestamp>,
 }
 
 impl SessionList {
-    /// Reads sessions in memory first, the most recently used on top, and then stored sessions by
-    /// user id.
+    /// Lists the sessions in memory first, the most recently used on top. The other stored sessions
+    /// follow in the order of their user ids.
     ///
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>, query: &SessionsQuery) -> Result<Self, Problem> {
         let (limit, mut prefix) = (query.limit.validate()?, query.user.clone());
-        // The prefix may be part of a pseudonym, or a complete id to pseudonymise.
+        // If the daemon pseudonymises ids, the prefix may be the beginning of a pseudonym or a
+        // complete original id. If no stored user id begins with the prefix, it is treated as an
+        // original id.
         let is_pseudonym =
             |prefix: &str| Ok::<_, RequestError>(api.system.store.sessions().iter_prefix(prefix)?.next().is_some());
         if !prefix.is_empty()
@@ -72,8 +74,8 @@ impl SessionList {
             let stored = api.system.store.sessions();
             let mut lines = Vec::new();
             let mut known = FxHashSet::default();
-            // The list skips damaged records. `verify` reports them, and the next event of the user
-            // repairs them.
+            // The list skips damaged records. `sequor verify` reports them, and the next event of
+            // the user repairs them.
             for (user, idle) in live {
                 let session = stored.get(&user).ok().flatten().map(|record| record.sequence).unwrap_or_default();
                 known.insert(user.clone());
@@ -108,17 +110,17 @@ fn session_summary(api: &ApiState, user: String, idle_seconds: Option<u64>, sess
     }
 }
 
-/// A user's session, and the recommendation that it would get.
+/// A user's session, and the stages of computing a recommendation for it.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionInspection {
     pub(in crate::http) user: String,
     /// The number of sessions that the user has had.
     pub(in crate::http) sessions: u32,
-    /// The client's id of the current session.
+    /// The id that the client gave to the current session.
     pub(in crate::http) session_id: Option<String>,
     /// The first journal offset that the session does not include.
     pub(in crate::http) applied: Offset,
-    /// The steps, oldest first.
+    /// The user's latest events, oldest first.
     pub(in crate::http) sequence: Vec<SequenceStep>,
     /// The hidden state of the network; absent without a network.
     pub(in crate::http) hidden: Option<HiddenStateView>,
@@ -129,7 +131,7 @@ pub(in crate::http) struct SessionInspection {
     pub(in crate::http) answer: RecommendationPreview,
 }
 
-/// One step of the sequence.
+/// An event of the sequence.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SequenceStep {
     pub(in crate::http) item: Option<String>,
@@ -137,7 +139,7 @@ pub(in crate::http) struct SequenceStep {
     pub(in crate::http) kind: String,
     pub(in crate::http) at: Timestamp,
     pub(in crate::http) value: f32,
-    /// Whether the step starts a session.
+    /// Whether the event starts a session.
     #[serde(rename = "boundary")]
     pub(in crate::http) starts_session: bool,
 }
@@ -145,15 +147,16 @@ pub(in crate::http) struct SequenceStep {
 /// The hidden state.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct HiddenStateView {
-    /// The version of the weights that computed the state.
+    /// The version of the weights with which the state was computed.
     pub(in crate::http) weights_version: u64,
-    /// The norm of the output o, against which items are scored.
+    /// The norm of the output vector o. An item's score is the product of its embedding and o.
     pub(in crate::http) norm: f32,
-    /// The vectors: h (and c) of each layer, the memory m, the last input x, and the output o.
+    /// The vectors of the state: h of each layer (and c, if the cell has one), the memory m, the
+    /// last input x and the output o.
     pub(in crate::http) vectors: Vec<HiddenVector>,
 }
 
-/// One row of the hidden state.
+/// A named vector of the hidden state.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct HiddenVector {
     pub(in crate::http) name: String,
@@ -161,13 +164,13 @@ pub(in crate::http) struct HiddenVector {
     pub(in crate::http) values: Vec<f32>,
 }
 
-/// The candidates by source.
+/// The candidates of each source.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct CandidatesView {
-    /// The number of candidates before the list was cut to the best ones.
+    /// The number of candidates that the sources generated, of which only the best were kept.
     #[serde(rename = "gathered")]
     pub(in crate::http) generated: usize,
-    /// The number of ranked candidates.
+    /// The number of candidates that were kept and ranked.
     pub(in crate::http) kept: usize,
     pub(in crate::http) sources: Vec<SourceCandidates>,
 }
@@ -186,10 +189,11 @@ pub(in crate::http) struct SourceCandidates {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceCandidate {
     pub(in crate::http) item: String,
-    /// The item's share of the source's evidence, in [0, 1].
+    /// The share of the item in the evidence of the source, in [0, 1]: the item's weight divided by
+    /// the total weight.
     pub(in crate::http) share: f32,
-    /// The item's rank among the ranked candidates; absent if it was not ranked, because only the
-    /// best candidates are.
+    /// The item's rank among all ranked candidates, 1 for the best. Absent if the item was dropped
+    /// before ranking, because the sources generated too many candidates.
     pub(in crate::http) rank: Option<usize>,
 }
 
@@ -199,12 +203,13 @@ pub(in crate::http) struct RankedCandidate {
     pub(in crate::http) item: String,
     pub(in crate::http) score: f32,
     pub(in crate::http) source: SourceName,
-    /// The item's rank in the ranking of each source.
+    /// The item's rank among the candidates of each source.
     pub(in crate::http) ranks: BTreeMap<&'static str, usize>,
-    /// The item's share in each evidence column.
+    /// The item's share in each evidence column. A column contains the weights that one kind of
+    /// evidence gives to items; a share is a weight divided by the total.
     #[serde(rename = "shares")]
     pub(in crate::http) evidence: BTreeMap<&'static str, f32>,
-    /// The feature columns of the ranker.
+    /// The values of the ranker's features for the item.
     #[serde(rename = "facts")]
     pub(in crate::http) features: BTreeMap<&'static str, f32>,
 }
@@ -223,8 +228,8 @@ pub(in crate::http) struct RecommendationPreview {
 const MAX_INSPECTED_ITEMS: usize = 20;
 
 impl SessionInspection {
-    /// Inspects a user's session. The computation runs outside the shards, which only provide the
-    /// session.
+    /// Inspects a user's session. The user's shard only provides the session. The ranking is
+    /// computed on another thread, so that the shard can continue.
     ///
     /// # Errors
     /// A problem if the user is unknown or the session cannot be read.

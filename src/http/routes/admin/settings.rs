@@ -1,4 +1,4 @@
-//! The effective settings, and changes of a running daemon.
+//! Shows the effective settings, and changes settings of the running daemon.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
@@ -48,8 +48,9 @@ fn drain_by_default() -> bool {
     true
 }
 
-/// Starts or ends draining. A draining daemon accepts no writes and has stored everything it has
-/// accepted and learned, so that it can be stopped and restarts quickly.
+/// Starts or ends draining. A draining daemon accepts no writes. Before it responds, it stores
+/// everything that it has accepted and learned. It can then be stopped, and its next start is
+/// quick.
 pub(in crate::http) async fn set_draining(
     api: Data<ApiState>,
     Json(DrainRequest { on }): Json<DrainRequest>,

@@ -1,4 +1,4 @@
-//! The status of the service: now, over time, and as a stream.
+//! The current status of the service, its history, and a stream of the status.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING};

@@ -17,12 +17,12 @@ use crate::http::schema::problem::RETRY_DELAY;
 use crate::http::state::ApiState;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name};
 
-/// A quarantined entry with its content.
+/// A quarantined journal entry, which the daemon skips, with its content.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct QuarantinedEntryView {
     #[serde(flatten)]
     pub(in crate::http) record: QuarantinedEntry,
-    /// Absent if the journal no longer contains the entry.
+    /// The content of the entry; absent if the journal no longer contains it.
     pub(in crate::http) entry: Option<Entry>,
 }
 
@@ -71,7 +71,7 @@ pub(in crate::http) struct StoreView {
     pub(in crate::http) sessions: usize,
 }
 
-/// The range of the journal.
+/// The range of offsets that the journal contains.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct JournalOffsets {
     /// The first offset.
@@ -105,7 +105,7 @@ pub(in crate::http) async fn get_store(api: Data<ApiState>) -> Result<Json<Store
     Ok(Json(StoreView::read(api).await?))
 }
 
-/// The target of a backup.
+/// The request for a backup to the path `target`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct BackupRequest {
@@ -142,7 +142,8 @@ fn maintenance_problem(error: MaintenanceError) -> Problem {
     }
 }
 
-/// Digests of the ids of erased users, as JSON lines for `sequor restore`.
+/// Lists digests of the ids of erased users, as JSON lines. `sequor restore --erasures` reads these
+/// lines to erase the users from a restored backup.
 pub(in crate::http) async fn list_erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let look = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
@@ -153,7 +154,7 @@ pub(in crate::http) async fn list_erasures(api: Data<ApiState>) -> Result<HttpRe
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
 }
 
-/// The entries to export.
+/// Selects the journal entries to export.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct JournalRange {
