@@ -22,8 +22,8 @@ pub(in crate::http) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Runs the periodic tasks until it is aborted: reloads changed keys and certificates, warns
-    /// before the certificate expires, and removes idle rate limiters.
+    /// Reloads changed keys and certificates, warns before the certificate expires, and removes
+    /// idle rate limiters. Repeats this every second until the actix task is aborted.
     pub(in crate::http) async fn run(self) {
         let mut interval = rt::time::interval(TASK_INTERVAL);
         let mut validity = ValidityMonitor::default();
@@ -42,7 +42,7 @@ impl PeriodicTasks {
         }
     }
 
-    /// Logs the result of a reload and counts failures.
+    /// Logs whether a reload changed anything or failed, and counts failures.
     fn report_reload(&self, result: Result<bool, impl Error + 'static>, target: ReloadTarget, name: &str) {
         match result {
             Ok(false) => {}

@@ -23,13 +23,13 @@ const SHARED_LIMITER_COUNT: u64 = 1024;
 /// Configuration of the rate limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimitSettings {
-    /// Events and requests per second that a key may send, if the key has no rate of its own. 0
-    /// means unlimited.
+    /// Number of events and requests per second that a key may send, if the key has no rate of its
+    /// own. 0 means unlimited.
     pub per_key: u32,
-    /// Events and requests per second that a client address may send. 0 means unlimited.
+    /// Number of events and requests per second that a client address may send. 0 means unlimited.
     pub per_address: u32,
-    /// Number of events and requests that may arrive at once: the size of a whole batch. If a rate
-    /// per second is larger, that number may arrive at once.
+    /// Number of events and requests that may arrive at once: the size of a whole batch. If the
+    /// rate per second is larger, that many may arrive at once.
     pub burst: u32,
 }
 
@@ -75,7 +75,8 @@ impl<C: Clock + Clone> RateLimits<C> {
         let limiter = keys
             .get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
-        // `count` does not exceed the burst, because the size of a batch is checked before.
+        // `count` does not exceed the burst, because the size of a batch is checked earlier, and
+        // the burst is at least the largest batch.
         limiter.check_n(count).map_or(Ok(()), |counted| counted.map_err(|until| self.retry_delay(&until)))
     }
 
@@ -157,7 +158,7 @@ mod tests {
     fn admits_the_configured_rate_under_overload() {
         let (limits, clock) = new_limits(50, 0, 100);
         let (key, mut admitted) = (new_key(None), 0);
-        // 500 per second for 20 seconds, in batches of 10.
+        // The client sends 500 events per second for 20 seconds, in batches of 10.
         for _ in 0..1000 {
             clock.advance(Duration::from_millis(20));
             admitted += if limits.check_key(&key, 10).is_ok() { 10 } else { 0 };

@@ -52,7 +52,7 @@ use crate::settings::LiveSettings;
 /// Largest number of connections to the admin endpoint.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
 
-/// Addresses, limits and access of both servers.
+/// The options of both servers: addresses, limits and access rules.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Address of the public API.
@@ -85,8 +85,8 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Largest number of connections to the public API per client address.
     pub max_connections_per_address: usize,
-    /// Largest number of requests that an HTTP/1.1 client may pipeline, which means to send a
-    /// request before the earlier responses are complete.
+    /// Largest number of requests that an HTTP/1.1 client may pipeline (send without waiting for
+    /// the earlier responses).
     pub max_pipelined: usize,
     /// Largest number of requests in progress per HTTP/2 connection.
     pub max_http2_streams: usize,
@@ -100,7 +100,8 @@ pub struct ServerOptions {
     pub write_timeout: Duration,
     /// Time after which an idle connection is closed.
     pub idle_timeout: Duration,
-    /// Origins whose pages can call the public API from a browser; `*`: any.
+    /// Origins whose pages can call the public API from a browser. The entry `*` stands for any
+    /// origin.
     pub cors_origins: Vec<String>,
 }
 
@@ -112,7 +113,7 @@ impl ServerOptions {
     }
 
     /// The options of the admin endpoint. The admin endpoint has its own worker, so that it
-    /// responds even if the API is busy.
+    /// responds even if the public API is busy.
     fn for_admin(&self) -> Self {
         Self {
             workers: 1,
@@ -209,8 +210,8 @@ fn requires_key(settings: &ServerOptions, address: SocketAddr) -> bool {
 }
 
 impl HttpServers {
-    /// Loads the keys of a data directory and checks that each server that requires a key can be
-    /// accessed with one of them. Must be called before the daemon starts.
+    /// Loads the keys of a data directory and checks that, for each server that requires a key, one
+    /// of the keys grants access. Must be called before the daemon starts.
     ///
     /// # Errors
     /// [`ServerError::ReadKeys`], or [`ServerError::MissingKey`].

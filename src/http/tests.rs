@@ -28,7 +28,8 @@ pub(in crate::http) async fn served_paths(routes: RegisterRoutes) -> BTreeSet<St
     let map = call_and_read_body(&app, TestRequest::get().uri("/!").to_request()).await;
     let map = String::from_utf8(map.to_vec()).unwrap();
     let (mut found, mut within, mut last, mut rest) = (BTreeSet::new(), Vec::new(), String::new(), map.as_str());
-    // A scope's own pattern precedes the patterns inside it, which are in brackets.
+    // In the output, the pattern of an actix-web scope precedes the patterns inside the scope,
+    // which are in brackets.
     let marks = ["Single(\"", "nodes: Some([", "}])"];
     while let Some((at, mark)) = marks.iter().filter_map(|mark| Some((rest.find(mark)?, *mark))).min() {
         rest = &rest[at + mark.len()..];
@@ -128,7 +129,8 @@ async fn public_api_checks_the_access_of_the_table() {
 
 #[test]
 fn public_table_grants_the_documented_access() {
-    // Only the script and the description are public; everything else needs the scope of its data.
+    // Only the script and the description are public; every other path requires the scope for its
+    // data.
     let access = required_access(&[PUBLIC_ROUTES], &[]);
     let public: Vec<_> =
         access.iter().filter(|(_, access)| **access == RequiredAccess::Public).map(|(path, _)| path.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The validity of the TLS certificate, and the warnings before it ends.
+//! The validity of the TLS certificate, and warnings before the certificate expires.
 
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ pub(in crate::http) enum ValidityState {
 
 impl CertificateValidity {
     /// Reads the validity of a certificate. `None` if the data is not an X.509 certificate; rustls
-    /// reports that error.
+    /// reports this when the certificate is loaded.
     pub(in crate::http) fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = Certificate::from_der(certificate).ok()?;
         let validity = certificate.tbs_certificate().validity();

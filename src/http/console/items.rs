@@ -12,7 +12,7 @@ use crate::http::routes::admin::items::{ItemSearchQuery, ItemSearchResult, ItemS
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
-/// The path of the item pages.
+/// The path of the list of items. The page of an item is below this path.
 const ITEMS_PATH: &str = "/console/items";
 
 pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<ItemSearchQuery>) -> HttpResponse {

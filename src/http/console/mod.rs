@@ -49,8 +49,8 @@ pub(in crate::http) async fn icon() -> HttpResponse {
     HttpResponse::Ok().content_type("image/svg+xml").body(include_str!("icon.svg"))
 }
 
-/// Responds to an unknown path below `/console`. An authorized client gets a page, any other client
-/// gets the problem that refuses its request.
+/// Responds to an unknown path below `/console`. An authorized client gets an error page; any other
+/// client gets a JSON problem.
 async fn not_found(request: HttpRequest, authorizer: Data<Authorizer>) -> HttpResponse {
     match authorizer.authorize(&request, RequiredAccess::AnyKey) {
         Ok(_) => layout::problem_page(&Problem::unknown_path()),

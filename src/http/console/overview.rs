@@ -1,4 +1,4 @@
-//! The overview page: status and history of the service.
+//! The overview page, which shows the status and the history of the service.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;

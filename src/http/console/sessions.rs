@@ -16,9 +16,9 @@ use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::ingest::IdKind;
 
-/// The path of the session pages.
+/// The path of the list of sessions. The page of a session is below this path.
 const SESSIONS_PATH: &str = "/console/sessions";
-/// Largest number of candidates shown per source.
+/// Largest number of candidates that the page shows per source.
 const MAX_CANDIDATES_PER_SOURCE: usize = 10;
 
 pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<SessionsQuery>) -> HttpResponse {

@@ -41,8 +41,8 @@ impl ConnectionActivity {
         self.in_progress.get() == 0
     }
 
-    /// Whether requests are in progress and none of them still reads its body. The connection then
-    /// need not read from the client.
+    /// Whether requests are in progress and all of them have finished reading their bodies. The
+    /// connection then need not read from the client.
     pub(super) fn needs_no_input(&self) -> bool {
         self.in_progress.get() > 0 && self.reading.get() == 0
     }

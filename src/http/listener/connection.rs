@@ -76,7 +76,7 @@ pub(super) struct Connection {
     /// Number of request heads delivered to the HTTP library since reading last paused.
     delivered_heads: usize,
     /// Set when bytes are delivered while no request is in progress: the number of requests that
-    /// have begun until then. If no further request begins, the head of the next request is still
+    /// have begun until then. As long as no further request begins, the head of the next request is
     /// incomplete.
     partial_request: Option<u64>,
     /// Whether the transport could not accept bytes at the latest write.
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// The counts of the connection's requests, which the connection shares with them.
+    /// The counts that the connection shares with its requests.
     pub(super) fn activity(&self) -> Rc<ConnectionActivity> {
         Rc::clone(&self.activity)
     }

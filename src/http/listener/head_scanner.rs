@@ -6,7 +6,8 @@ const MIN_HEAD_BYTES: usize = 14;
 /// Counts blank lines, each of which may end the head of a request.
 ///
 /// The scanner does not know where bodies begin and end, so it may count too many heads but never
-/// too few. If it counts too many, the connection only reads a body in smaller parts.
+/// too few. The only effect of counting too many is that the connection reads a body in smaller
+/// parts.
 #[derive(Debug, Default)]
 pub(super) struct HeadScanner {
     /// Number of bytes since the end of the last head.

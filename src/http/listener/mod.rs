@@ -65,7 +65,7 @@ struct ConnectionOpener {
     counters: ConnectionCounters,
 }
 
-/// Serves an app on a listener.
+/// Serves an actix-web app on a TCP listener.
 ///
 /// # Errors
 /// If the listener cannot be used.

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Time limit for receiving a whole body.
+/// Longest time that receiving a whole body may take.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct BodyTimeout(pub(in crate::http) Duration);
 

@@ -30,14 +30,14 @@ pub(in crate::http) struct BrowserGuard {
     endpoint: GuardedEndpoint,
     /// The configured names, in lower case.
     names: Arc<[String]>,
-    /// The origins whose pages may send requests; `*`: any.
+    /// The origins whose pages may send requests. The entry `*` stands for any origin.
     origins: Arc<[String]>,
     refused: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
 impl BrowserGuard {
-    /// The guard of the admin endpoint. It accepts changes only from pages of the admin endpoint
-    /// itself.
+    /// The guard of the admin endpoint. If a browser sends a request that changes something, the
+    /// guard accepts it only from a page of the admin endpoint itself.
     pub(in crate::http) fn for_admin(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
         Self { endpoint: GuardedEndpoint::Admin, names: to_lower_case(names), origins: Arc::new([]), refused }
     }

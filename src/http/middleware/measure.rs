@@ -63,7 +63,7 @@ pub(in crate::http) async fn measure_request(
     response
 }
 
-/// The metric labels of a server's paths.
+/// Determines the metric label of a request from its path.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct EndpointLabels {
     /// Returns the label of a path in the route table.

@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
 
-/// The longest wait of a request; `None`: no limit.
+/// The longest time that a request may wait for its thread; `None`: no limit.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct MaxQueueWait(pub(in crate::http) Option<Duration>);
 

@@ -25,7 +25,7 @@ use crate::telemetry::span;
 #[derive(Debug, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct IngestQuery {
-    /// The number of recommendations to return.
+    /// The number of recommendations to return with the receipt.
     #[param(minimum = 1, maximum = 1000)]
     recommend: Option<usize>,
     /// The user to recommend to. Default: the user of the last event.
@@ -47,7 +47,7 @@ impl IngestQuery {
                 }
                 "max_lag" => parsed.max_lag = Some(query::parse_integer(name, value)?),
                 "user" => parsed.user = Some(value.clone()),
-                // The parameter `key` is the API key, which only the authorizer reads.
+                // The parameter `key` is the API key, which is not read here but by the authorizer.
                 "key" => {}
                 other => return Err(query::unknown_parameter(other, &["recommend", "user", "max_lag"])),
             }

@@ -25,8 +25,7 @@ pub(in crate::http) fn json_lines_response(
 }
 
 /// Streams the journal entries that `filter` selects, from offset `from` up to, but not including,
-/// offset `to`. Without `to`, the stream ends at the offset that is the journal's end at the time
-/// of the call.
+/// offset `to`. Without `to`, the stream ends where the journal ended at the time of the call.
 ///
 /// # Errors
 /// A problem if the journal cannot be read. If reading fails after the response has begun, the
@@ -53,7 +52,8 @@ pub(in crate::http) fn export_journal(
     }))
 }
 
-/// Reads the next entries. Returns them as lines, with the offset of the entry after them.
+/// Reads the next entries. Returns them as JSON lines, with the offset at which the next read must
+/// begin.
 fn read_lines(
     api: &ApiState,
     from: Offset,

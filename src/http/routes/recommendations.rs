@@ -118,8 +118,8 @@ pub(in crate::http) struct InlineRequest {
     /// How long an item is hidden after the user has purchased it, such as `1d`. `0s` does not hide
     /// it.
     purchased_for: Option<String>,
-    /// Wait until the model and the sessions include every journal entry before this offset. The
-    /// `offset` of a receipt includes the records of that receipt.
+    /// Wait until the model and the sessions include every journal entry before this offset. With
+    /// the `offset` of a receipt, they include the records of that receipt.
     #[schema(value_type = Option<u64>)]
     min_offset: Option<Offset>,
 }
@@ -165,8 +165,8 @@ pub(in crate::http) async fn recommend_for_item_session(
         min_offset: min_offset.unwrap_or_default(),
         consent: None,
     };
-    // The list is computed on this thread. A request that has waited too long for the thread is
-    // refused before.
+    // This thread computes the list. A request that has already waited too long for the thread is
+    // refused instead.
     queue_wait.wait_for_turn().await?;
     Ok(Json(api.recommendations.recommend_for_item_session(&items, &query.to_request_after_offset(&api).await?)))
 }

@@ -67,10 +67,11 @@ impl StreamSubscription {
 /// Stream a user's recommendations
 ///
 /// The stream sends the current list at once, and a new list after each event of the user. Each
-/// list is the data of a server-sent event. Its id is a journal offset: the list takes into account
-/// every journal entry before that offset. If a list cannot be computed, the stream sends a
-/// server-sent event named `problem` instead. Comments keep the connection open. The stream ends
-/// when the service stops, or when the API key is revoked or the user token expires.
+/// list is the data of a server-sent event. The id of that server-sent event is a journal offset:
+/// the list takes into account every journal entry before the offset. If a list cannot be computed,
+/// the stream sends a server-sent event named `problem` instead. Comments keep the connection open.
+/// The stream ends when the service stops, or when the API key is revoked or the user token
+/// expires.
 #[utoipa::path(get, path = "/v1/users/{user}/recommendations/stream", operation_id = "follow", tag = "recommendations",
     params(("user" = IdString, Path, description = "The user."), RecommendationQuery),
     responses((status = 200, description = "The lists.", body = String, content_type = "text/event-stream"), BadRequestResponse, UnavailableResponse))]
@@ -93,7 +94,7 @@ pub(in crate::http) async fn stream_recommendations(
     let permit =
         Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
     let mut updates = api.system.recommender.subscribe(user.clone())?;
-    // The stream sends the current list at once.
+    // Makes the stream send the current list at once.
     updates.mark_changed();
     let open_streams = api.metrics().streams.clone();
     open_streams.increment(1.0);

@@ -19,7 +19,7 @@ use crate::http::schema::query;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
 
-/// Longest wait for an erasure to complete.
+/// Longest time that the request waits until the erasure is complete.
 const MAX_ERASURE_WAIT: Duration = Duration::from_secs(20);
 
 /// A user's ids and sequence: the first line of an export.
@@ -39,7 +39,7 @@ struct UserStepBody<'k> {
     r#type: &'k str,
     value: f32,
     timestamp: Timestamp,
-    /// Whether the step starts a session.
+    /// Whether the event starts a session.
     boundary: bool,
 }
 
@@ -128,11 +128,11 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 /// Erase a user
 ///
 /// Erases the user's journal entries, sequence, event ids, sessions and impressions. Blank entries
-/// remain in the journal in their place. Later events with the same user id belong to a new user.
-/// Counts and weights, which all users share, keep the user's influence. With `unlearn`, the daemon
-/// learns a new model from the journal in the background, and then switches to it in a short
-/// restart. Backups that were made before still contain the user's data: see `sequor restore
-/// --erasures`.
+/// remain in the journal in place of the erased entries. Later events with the same user id belong
+/// to a new user. Counts and weights, which all users share, keep the user's influence. With
+/// `unlearn`, the daemon learns a new model from the journal in the background, and then switches
+/// to it in a short restart. Backups that were made before still contain the user's data: see
+/// `sequor restore --erasures`.
 #[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase", tag = "users", params(("user" = IdString, Path, description = "The user."), EraseQuery),
     responses((status = 200, description = "The erasure is complete.", body = EraseResponse), (status = 202, description = "The erasure is in progress.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn erase_user(

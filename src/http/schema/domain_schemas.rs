@@ -105,8 +105,8 @@ pub(in crate::http) struct RemovalCountsSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Explained)]
 pub(in crate::http) struct ItemExplanationSchema {
-    /// The evidence for the item from each source that generated it, in (0, 1]: the item's share of
-    /// the total weight that the source gives to items.
+    /// The evidence for the item from each source that generated it, in (0, 1]. It is the item's
+    /// share of the total weight that the source gives to items.
     sources: BTreeMap<&'static str, f32>,
     /// The event of the session that improved the rank of the item the most.
     moved_by: Option<InfluentialEventSchema>,

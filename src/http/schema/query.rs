@@ -21,7 +21,7 @@ pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
 #[derive(Debug, Clone, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct RecommendationQuery {
-    /// The number of items.
+    /// The number of items to recommend.
     #[param(required = false, minimum = 1, maximum = 1000, default = 20)]
     pub(in crate::http) limit: usize,
     /// Items to exclude, separated by commas.
@@ -48,8 +48,8 @@ pub(in crate::http) struct RecommendationQuery {
     /// it. Default: session.purchased_for.
     #[param(required = false, value_type = String)]
     pub(in crate::http) purchased_for: Option<Period>,
-    /// Wait until the model and the sessions include every journal entry before this offset. The
-    /// `offset` of a receipt includes the records of that receipt.
+    /// Wait until the model and the sessions include every journal entry before this offset. With
+    /// the `offset` of a receipt, they include the records of that receipt.
     #[param(required = false, value_type = u64)]
     pub(in crate::http) min_offset: Offset,
     /// The consent level of this request. If the user's level is lower, the user's level applies.

@@ -83,7 +83,7 @@ pub(in crate::http) struct ItemBody {
     attributes: ItemAttributesBody,
 }
 
-/// The operation on an item's attributes.
+/// What an item change does with the attributes of the item.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = Op)]

@@ -18,7 +18,7 @@ const WINDOW_SAMPLES: usize = 10;
 /// The largest number of stored samples. When this number is reached, every other sample is
 /// dropped, and the interval at which samples are stored doubles.
 const MAX_STORED_SAMPLES: usize = 360;
-/// The largest number of subscribers.
+/// The largest number of subscribers to the live status.
 const MAX_SUBSCRIBERS: usize = 32;
 
 /// The measurements at one time.
@@ -26,9 +26,9 @@ const MAX_SUBSCRIBERS: usize = 32;
 pub(in crate::http) struct StatusSample {
     /// The time of the sample.
     pub(in crate::http) at: Timestamp,
-    /// Events accepted since the start.
+    /// Events accepted since the daemon started.
     pub(in crate::http) events: f64,
-    /// Recommendations since the start.
+    /// Recommendations since the daemon started.
     pub(in crate::http) lists: f64,
     /// The journal's next offset.
     pub(in crate::http) journal: Offset,
@@ -60,7 +60,7 @@ pub(in crate::http) struct StatusRates {
     pub(in crate::http) recommendations_per_second: f64,
     /// The median duration of a recommendation, in seconds; absent if there were none.
     pub(in crate::http) latency_p50: Option<f64>,
-    /// The 99th percentile, in seconds.
+    /// The 99th percentile of the duration of a recommendation, in seconds.
     pub(in crate::http) latency_p99: Option<f64>,
 }
 
@@ -68,7 +68,7 @@ pub(in crate::http) struct StatusRates {
 struct StatusHistory {
     latest: VecDeque<CounterReading>,
     samples: Vec<StatusSample>,
-    /// One of so many readings is stored as a sample.
+    /// The number of readings after which one more sample is stored.
     readings_per_sample: u64,
     readings: u64,
 }
@@ -117,7 +117,7 @@ impl StatusSampler {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).samples.clone()
     }
 
-    /// The rates over the latest samples.
+    /// The rates and latencies over the latest samples.
     pub(in crate::http) fn current_rates(&self) -> StatusRates {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).rates_over_window()
     }
@@ -133,8 +133,8 @@ impl StatusSampler {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).weights_lag_seconds(progress, now)
     }
 
-    /// Adds a sample: the metrics at `now`, the journal's next offset, the entries that the learner
-    /// lags behind, and the latest loss.
+    /// Adds a sample: the metrics at `now`, the journal's next offset, the number of entries that
+    /// the learner lags behind, and the latest loss.
     pub(in crate::http) fn add_sample(
         &self,
         metrics: &MetricsSnapshot,

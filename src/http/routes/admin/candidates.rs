@@ -54,7 +54,7 @@ pub(in crate::http) struct MapItem {
 }
 
 impl CandidateSourcesView {
-    /// Reads the sizes and computes the map.
+    /// Reads the sizes of the candidate sources, and computes the map.
     ///
     /// # Errors
     /// A problem if the service is stopping.

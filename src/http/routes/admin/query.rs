@@ -15,7 +15,7 @@ const MAX_LIST_LIMIT: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct EmptyBody {}
 
-/// The number of entries that a request for a list asks for.
+/// The number of entries that a request for a list asks for, or the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(in crate::http) struct ListLimit(Option<usize>);

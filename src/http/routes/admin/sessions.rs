@@ -30,7 +30,7 @@ pub(in crate::http) struct SessionsQuery {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionList {
     pub(in crate::http) sessions: Vec<SessionSummary>,
-    /// Whether more sessions match.
+    /// Whether more sessions match the query than the list contains.
     #[serde(rename = "more")]
     pub(in crate::http) has_more: bool,
 }
@@ -131,7 +131,7 @@ pub(in crate::http) struct SessionInspection {
     pub(in crate::http) answer: RecommendationPreview,
 }
 
-/// An event of the sequence.
+/// An event in the user's sequence.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SequenceStep {
     pub(in crate::http) item: Option<String>,

@@ -48,9 +48,9 @@ fn drain_by_default() -> bool {
     true
 }
 
-/// Starts or ends draining. A draining daemon accepts no writes. Before it responds, it stores
-/// everything that it has accepted and learned. It can then be stopped, and its next start is
-/// quick.
+/// Starts or ends draining. A draining daemon accepts no writes. If draining starts, this request
+/// stores everything that the daemon has accepted and learned, and then responds. The daemon can
+/// then be stopped, and its next start is quick.
 pub(in crate::http) async fn set_draining(
     api: Data<ApiState>,
     Json(DrainRequest { on }): Json<DrainRequest>,

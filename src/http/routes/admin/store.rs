@@ -57,7 +57,7 @@ pub(in crate::http) async fn get_quarantine(api: Data<ApiState>) -> Result<Json<
     Ok(Json(QuarantineView::read(api).await?))
 }
 
-/// The content of the data directory.
+/// What the data directory contains.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct StoreView {
     /// The data directory.
