@@ -1,6 +1,6 @@
 //! Benchmarks of the network: advancing the hidden state by one step, training on a batch, scoring
-//! the whole catalog, and publishing the weights. The id of a benchmark contains the sizes of the
-//! network and the catalog. Throughput counts floating-point operations.
+//! the whole catalog, and publishing the weights as a snapshot. The id of a benchmark contains the
+//! sizes of the network and the catalog. Throughput counts floating-point operations.
 
 #![allow(clippy::expect_used, reason = "a benchmark whose setup fails must stop")]
 
@@ -12,7 +12,8 @@ use std::time::Duration;
 const CELLS_WITH_GATE_COUNT: [(CellKind, &str, u64); 3] =
     [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
 
-/// Returns the pseudo-random item of draw number `draw`. Small item numbers are more frequent.
+/// Returns a pseudo-random item, which depends only on `draw`. Items with small numbers are more
+/// frequent.
 fn skewed_item(draw: u64, items: u64) -> u32 {
     let mixed = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let share = mixed as f64 / (1_u64 << 31) as f64;
@@ -41,8 +42,8 @@ fn windows_of_batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWind
 }
 
 /// Number of floating-point operations of a step. A step computes two matrix products per gate, and
-/// two for the paths that bypass the recurrent layers. A product takes one multiplication and one
-/// addition per matrix element.
+/// one for each of the two paths that bypass the recurrent layers. A product takes one
+/// multiplication and one addition per matrix element.
 fn flops_per_step(gates: u64, hidden: u64) -> u64 {
     2 * hidden * hidden * (2 * gates + 2)
 }
@@ -86,8 +87,8 @@ fn bench_training_batch(criterion: &mut Criterion) {
             let mut trainer = new_trainer(settings, items);
             let batches: Vec<Vec<TrainingWindow>> =
                 (0..64).map(|number| windows_of_batch(number, positions, items)).collect();
-            // Count one forward and two backward products. The true number of operations is
-            // smaller, because an item that is drawn twice is scored once.
+            // Count one product in the forward pass and two in the backward pass. The true number
+            // of operations is smaller, because an item that is drawn twice is scored only once.
             let flops = 3 * positions * (flops_per_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
             let id = format!("hidden={hidden},positions={positions},negatives={negatives},items={items}");

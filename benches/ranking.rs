@@ -25,8 +25,9 @@ impl SyntheticStream {
             self.session += 1;
         }
         let draw = self.random.next_u64();
-        // As in real sessions, the next item is often close to the last one: in seven of ten cases
-        // its number is near. Otherwise it is drawn by popularity.
+        // As in real sessions, consecutive items are often related: in seven of ten cases, the next
+        // item has a number near the last item's number. Otherwise, the next item is drawn by
+        // popularity.
         let by_popularity = (20_000f64.powf((draw >> 11) as f64 / (1u64 << 53) as f64) - 1.0) as ItemIx;
         let item = match self.steps.last().and_then(|step| step.item) {
             Some(last) if draw % 10 < 7 => (last + (draw >> 8) as u32 % 20) % 20_000,

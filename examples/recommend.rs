@@ -4,7 +4,7 @@ use sequor::recommender::{Event, EventKind, LearnerConfig, LearnerError, Recomme
 
 fn main() -> Result<(), LearnerError> {
     let mut recommender = Recommender::new(LearnerConfig::default())?;
-    // Twenty users view fifty items in the same cyclic order. Each user starts at another item.
+    // Twenty users view fifty items in the same cyclic order. Each user starts at a different item.
     for step in 0..5_000_i64 {
         let user = step % 20;
         recommender.learn(&Event {

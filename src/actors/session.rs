@@ -1,8 +1,8 @@
 //! The session actor: the sequence of one active user.
 //!
 //! A session holds no hidden state. Each request computes the hidden state from the user's last
-//! steps, with the weights of the current snapshot. So an answer does not depend on when the
-//! session was started, stored or restored.
+//! steps, with the weights of the current snapshot. Recommendations therefore do not depend on the
+//! times at which the session was started, stored or restored.
 
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
@@ -24,22 +24,22 @@ use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError};
 use crate::telemetry::span;
 
-/// State that the session actors of one shard share. All these actors run on the same thread.
+/// State that all session actors of a shard share. They run on the same thread.
 pub struct SessionContext {
-    /// The last published snapshot.
+    /// The latest snapshot of the model that the learner has published.
     pub published: Arc<ArcSwap<ModelSnapshot>>,
     /// The catalog, including every acknowledged change.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// The idle gap that separates sessions, and the number of steps from which the hidden state is
-    /// computed.
+    /// The idle gap after which a new session starts, and the number of last steps from which the
+    /// hidden state is computed.
     pub sequence_params: SequenceParams,
     /// Scratch memory for scoring.
     pub workspace: RefCell<ScoringWorkspace>,
     /// The item dictionary.
     pub dictionary: Arc<ItemDictionary>,
-    /// The quarantine, which records entries that could not be applied.
+    /// The quarantine: the list of entries that could not be applied.
     pub quarantine: QuarantineTree,
-    /// The metrics in which the actors record.
+    /// The metrics that the actors update.
     pub metrics: Arc<Metrics>,
 }
 
@@ -67,7 +67,7 @@ impl SessionActor {
         Self { sequence: record.map(|record| record.sequence).unwrap_or_default(), applied_through, context }
     }
 
-    /// The record to store.
+    /// Builds the record of the session for the store.
     pub(super) fn to_record(&self) -> SessionRecord {
         SessionRecord {
             applied_through: self.applied_through,
@@ -76,8 +76,8 @@ impl SessionActor {
         }
     }
 
-    /// Applies updates in journal order. A recovery may deliver entries again that the session's
-    /// stored record already contains; the session skips them.
+    /// Applies updates in journal order. After a recovery, the shard may send updates that the
+    /// session's record already contains. The session skips these updates.
     pub(super) fn apply_updates(&mut self, updates: &[SessionUpdate]) {
         for update in updates {
             if update.offset >= self.applied_through {
@@ -120,8 +120,9 @@ impl SessionActor {
         }
     }
 
-    /// Computes recommendations from the session. If the computation panics, computes them as for
-    /// an unknown user. Returns `None` if this second computation panics too.
+    /// Computes recommendations from the session. If this computation panics, computes
+    /// recommendations as for an unknown user. Returns `None` if the second computation panics,
+    /// too.
     pub(super) fn recommend(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
         let context = Rc::clone(&self.context);
         let (snapshot, catalog, params) = (context.published.load(), context.catalog.load(), &context.sequence_params);
@@ -170,8 +171,8 @@ pub enum SessionOp {
     Merge {
         /// The merged user.
         from: String,
-        /// The merged user's sequence up to the merge. The shard fills in this sequence before it
-        /// forwards the update.
+        /// The sequence of the merged user up to the merge. The shard sets this sequence before it
+        /// sends the update to the session.
         sequence: UserSequence,
     },
     /// Clears the sequence, because the user was erased.
@@ -179,7 +180,8 @@ pub enum SessionOp {
 }
 
 impl SessionUpdate {
-    /// Returns the user and the update of an entry; `None` if the entry affects no session.
+    /// Returns the update that an entry makes, and the id of the user whose session it changes;
+    /// `None` if the entry changes no session.
     #[must_use]
     pub fn from_entry(
         offset: Offset,
@@ -217,8 +219,8 @@ impl SessionUpdate {
 pub struct ApplySessionUpdate {
     /// The updates.
     pub updates: Vec<SessionUpdate>,
-    /// The admission permits of the entries. They are released after all sessions have applied
-    /// their entries.
+    /// The admission permits of the entries. The permits are released once all sessions have
+    /// applied their entries.
     pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
@@ -230,13 +232,14 @@ impl Handler<ApplySessionUpdate> for SessionActor {
     }
 }
 
-/// Requests recommendations from a session.
+/// Message: asks a session for recommendations.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RecommendForSession {
     /// The request.
     pub request: RecommendationRequest,
-    /// Receives the answer. If scoring panics twice, the sender is dropped without an answer.
+    /// Receives the answer. If scoring panics twice, this sender is dropped, so the requester gets
+    /// no answer.
     pub reply: oneshot::Sender<RankedAnswer>,
     /// The caller's span.
     pub span: Span,
@@ -257,7 +260,7 @@ impl Handler<RecommendForSession> for SessionActor {
     }
 }
 
-/// Requests the session's record in order to store it.
+/// Message: asks for the session's record, in order to store it.
 #[derive(Debug, Message)]
 #[rtype(result = "SessionRecord")]
 pub struct GetRecordToStore;
@@ -273,8 +276,8 @@ impl Handler<GetRecordToStore> for SessionActor {
 /// Reply with the record of a user's session; `None` if the user is unknown.
 pub type SessionRecordReply = Result<Option<SessionRecord>, Arc<StoreError>>;
 
-/// Requests the session's record for inspection. The record has the same content as a stored
-/// record.
+/// Message: asks for the session's record for an inspection. The record has the same content as a
+/// stored record.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct GetRecordForInspection {
@@ -291,7 +294,7 @@ impl Handler<GetRecordForInspection> for SessionActor {
     }
 }
 
-/// Removes expired steps from the session.
+/// Message: removes expired steps from the session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ExpireSteps {
@@ -307,8 +310,8 @@ impl Handler<ExpireSteps> for SessionActor {
     }
 }
 
-/// Stops the actor. The shard sends this message after the record is stored, or to discard the
-/// session.
+/// Stops the actor. The shard sends this message after it has stored the session's record, or to
+/// discard the session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct StopSession;

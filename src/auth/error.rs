@@ -35,7 +35,7 @@ pub enum KeyError {
     /// The system's random source failed.
     #[error("the system's random source failed: {0}")]
     RandomSource(String),
-    /// The name does not belong to a scope.
+    /// No scope has this name.
     #[error("unknown scope {name:?}; known scopes: {known}")]
     UnknownScope {
         /// The unknown name.

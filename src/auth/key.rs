@@ -1,4 +1,4 @@
-//! An API key: the record that is stored, and the key in clear text, which is shown only at
+//! API keys: the stored record of a key, and the key in clear text, which is shown only at its
 //! creation.
 
 use serde::{Deserialize, Serialize};
@@ -125,8 +125,8 @@ impl Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// Generates a key. Returns the record to store, and the clear text to hand out. `now` is the
-    /// time of creation.
+    /// Generates a key. Creates a key. Returns the record to store, and the key in clear text for
+    /// its user. `now` is the time of creation.
     ///
     /// # Errors
     /// [`KeyError::InvalidName`], or [`KeyError::RandomSource`] if the system's random source

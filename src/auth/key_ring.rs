@@ -12,7 +12,8 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Largest number of keys. Each key can have its own rate limiter, which uses memory.
+    /// Largest number of keys. The number is limited because each key can have a rate limiter,
+    /// which uses memory.
     pub const MAX_KEYS: usize = 10_000;
 
     /// Creates a ring of keys.
@@ -46,8 +47,8 @@ impl KeyRing {
         all
     }
 
-    /// Whether any key grants access to the public API (if `is_public_listener` is set) or to the
-    /// whole admin endpoint (otherwise).
+    /// Whether at least one key grants access: to the public API if `is_public_listener` is set,
+    /// and otherwise to the whole admin endpoint.
     #[must_use]
     pub fn has_key_for_listener(&self, is_public_listener: bool) -> bool {
         let grants = |scope: Scope| if is_public_listener { scope.is_public() } else { scope == Scope::Admin };

@@ -24,8 +24,8 @@ impl KeyStore {
     /// A [`KeyError`] if the file of keys cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
         let file = KeyFile::in_dir(data_dir);
-        // The file's version is read before its content. If the file is replaced in between, the
-        // next check notices it.
+        // The file's version is read before its content. If the file is replaced between the two
+        // steps, the next check notices the change.
         let version = file.version();
         Ok(Self { ring: ArcSwap::from_pointee(file.read_keys()?), last_version: Mutex::new(version), file })
     }
@@ -41,7 +41,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// A [`KeyError`] if the changed file cannot be read. The previous keys then stay valid. The
-    /// same change is not reported again by the next call.
+    /// next call does not report the same change again.
     pub fn reload_if_changed(&self) -> Result<bool, KeyError> {
         let mut last_version = self.last_version.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.file.version();

@@ -18,8 +18,8 @@ pub enum Scope {
     Items,
     /// Export and erase a user's data, and manage consent.
     Users,
-    /// Sign user tokens, each of which gets the recommendations of one user. It grants nothing
-    /// itself.
+    /// Sign user tokens, each of which gets the recommendations of one user. A key with only this
+    /// scope can send no request itself.
     #[serde(rename = "read-own")]
     ReadOwn,
     /// Read the metrics on the admin endpoint.

@@ -1,4 +1,4 @@
-//! User tokens: a signed permission to get the lists of one user until a time.
+//! User tokens. A token is a signed permission to get the lists of one user until an expiry time.
 //!
 //! A site's backend signs a token for a visitor that it knows. The browser sends it instead of a
 //! key. A token has the form `su_<key id>_<expiry>_<signature>`. The expiry is in seconds since
@@ -19,7 +19,7 @@ const PREFIX: &str = "su_";
 /// Length of a signature, in bytes.
 const SIGNATURE_BYTES: usize = 32;
 
-/// A token in parts. Its signature is not checked yet.
+/// The parsed parts of a token, whose signature is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ParsedToken<'t> {
     key: &'t str,
@@ -33,7 +33,7 @@ struct ParsedToken<'t> {
 pub struct UserToken {
     /// The key that signed it.
     pub key: Arc<ApiKey>,
-    /// When it expires, in milliseconds since 1970.
+    /// The time at which it expires, in milliseconds since 1970.
     pub expires: Timestamp,
 }
 
@@ -75,8 +75,9 @@ fn parse(token: &str) -> Option<ParsedToken<'_>> {
 }
 
 impl KeyRing {
-    /// Checks a token for `user`; `None` if it is expired, of another user, changed, or of a key that
-    /// was revoked or lacks the scope `read-own`. The comparison of signatures takes constant time.
+    /// Checks a token for `user`. Returns `None` if the token has expired, was changed or is for
+    /// another user, or if its key was revoked or lacks the scope `read-own`. The comparison of
+    /// signatures takes constant time.
     #[must_use]
     pub fn check_user_token(&self, token: &str, user: &str, now: Timestamp) -> Option<UserToken> {
         let token = parse(token)?;

@@ -8,30 +8,31 @@ use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, Store, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// The replay reads the journal once per pass, and each pass holds the sessions of one part of the
-/// users in memory. There is one pass for this many journal entries.
+/// To limit its memory, the replay splits the users into parts, and reads the whole journal once
+/// per part (a pass). It makes one pass for each of this number of journal entries.
 const ENTRIES_PER_PASS: u64 = 2_000_000;
 
 /// The session of a user, replayed from the journal.
 #[derive(Debug, Default)]
 pub(super) struct ReplayedSession {
-    /// The user's sequence after all events before the offset `stop_at`.
+    /// The user's sequence after all of the user's events before the offset `stop_at`.
     pub(super) sequence: UserSequence,
-    /// The offset after the last applied event; 0 if no event was applied.
+    /// The offset after the last entry that is applied to `sequence`; 0 if no entry is applied.
     pub(super) applied_through: Offset,
-    /// Events from this offset on are not applied to `sequence`.
+    /// `sequence` does not contain events from this offset on.
     stop_at: Offset,
-    /// The offset of the first event at or after `stop_at`.
+    /// The offset of the user's first event at or after `stop_at`.
     pub(super) first_unapplied: Option<Offset>,
-    /// The offset of the last event.
+    /// The offset of the user's last event.
     pub(super) last_offset: Offset,
-    /// The sequence after all events of the journal, if it differs from `sequence`.
+    /// The user's sequence after all events of the journal; `None` if the user has no event at or
+    /// after `stop_at`, so that `sequence` contains all events.
     full_sequence: Option<UserSequence>,
     /// Whether the user was merged into another user, or erased.
     pub(super) is_removed: bool,
 }
 
-/// Maps the user id that a merge removed to the user id that remained.
+/// For each merge of two users: maps the id of the removed user to the id of the remaining user.
 #[derive(Debug, Default)]
 struct UserMergeMap(FxHashMap<String, String>);
 
@@ -66,7 +67,7 @@ impl ReplayedSession {
     }
 }
 
-/// Replays the journal of a store into sessions.
+/// Computes the sessions of all users from the journal of a store.
 pub(super) struct SessionReplayer<'s> {
     pub(super) store: &'s Store,
     pub(super) names: &'s ItemDictionary,
@@ -75,8 +76,9 @@ pub(super) struct SessionReplayer<'s> {
 }
 
 impl SessionReplayer<'_> {
-    /// Replays each user's events before the offset `until(user)`. Calls `visit` once per pass,
-    /// with the users of that pass and a predicate that tells whether a user belongs to it.
+    /// Replays the events of all users. The `stop_at` of a user's session is `until(user)`. A pass
+    /// replays a part of the users. After each pass, calls `visit` with the sessions of its users,
+    /// and a predicate that tells whether a user belongs to the pass.
     pub(super) fn replay_sessions(
         &self,
         label: &'static str,
@@ -100,7 +102,7 @@ impl SessionReplayer<'_> {
         let quarantined =
             store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
         let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
-        // A pass must contain both users of a merge.
+        // Both users of a merge must be in the same pass.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
         let part = |user: &str| shard_of_user(merged.remaining_user(user), passes);
         let progress = ProgressDisplay::new(end * passes as u64, label);
@@ -205,7 +207,8 @@ mod tests {
             let take = |users: FxHashMap<String, ReplayedSession>, is_in_pass: &dyn Fn(&str) -> bool| {
                 for (user, replayed) in users {
                     assert!(is_in_pass(&user), "{user}");
-                    // The replay returns the state at the offset and the state after all events.
+                    // Compare both results of the replay: the session at the offset `stop_at`, and
+                    // the session after all events.
                     let state = (
                         replayed.sequence,
                         replayed.applied_through,

@@ -3,28 +3,28 @@
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The catalog attributes of an item. The `ingest` module enforces all limits before it creates an
-/// item.
+/// The catalog attributes of an item. The `ingest` module has already checked that all values are
+/// within their limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     /// The item's categories.
     pub categories: Vec<String>,
     /// The item's brand or maker.
     pub brand: Option<String>,
-    /// The price in the site's own unit; at least 0.
+    /// The price, at least 0. The site chooses the unit.
     pub price: Option<f64>,
     /// The item's tags.
     pub tags: Vec<String>,
     /// Whether the item is available now. An unavailable item is never recommended.
     pub available: bool,
-    /// The time of publication. The item is not recommended before this time.
+    /// The time from which on the item may be recommended; `None`: no lower limit.
     pub published: Option<Timestamp>,
-    /// The time of expiry. The item is not recommended from this time on.
+    /// The time from which on the item is no longer recommended; `None`: no upper limit.
     pub expires: Option<Timestamp>,
 }
 
 impl Default for Item {
-    /// An available item without categories, brand, price and tags.
+    /// An available item without any other attributes.
     fn default() -> Self {
         Self {
             categories: Vec::new(),
@@ -47,7 +47,7 @@ impl Item {
     }
 }
 
-/// A change of some attributes of an item; `None` leaves an attribute unchanged.
+/// A change of some attributes of an item. A field that is `None` leaves its attribute unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemPatch {
     /// See [`Item::categories`].
@@ -89,18 +89,18 @@ impl ItemPatch {
 pub enum ItemOperation {
     /// Replaces all attributes of the item.
     Put(Item),
-    /// Changes some attributes of the item. A deleted item stays deleted.
+    /// Changes some attributes of the item. If the item is deleted, it stays deleted.
     Patch(ItemPatch),
     /// Deletes the item. A deleted item is not recommended until a `Put` adds it again.
     Delete,
 }
 
-/// The journal entry of a catalog change.
+/// A change of one item, as the journal stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ItemChange {
     /// The item.
     pub item_id: String,
-    /// The time at which the change arrived.
+    /// The time at which the daemon received the change.
     pub timestamp: Timestamp,
     /// The operation.
     #[serde(rename = "act")]

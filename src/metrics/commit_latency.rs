@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crate::domain::Offset;
 
 /// Commits that the learner has not processed yet, oldest first. At most
-/// [`Self::MAX_WAITING_COMMITS`] are kept. If there are more, the second oldest is dropped, and its
-/// latency is not recorded. The oldest always stays, because its age is reported.
+/// [`Self::MAX_WAITING_COMMITS`] are kept. If there are more, the second-oldest commit is dropped,
+/// and its latency is never recorded. The oldest commit always stays, because a metric reports its
+/// age.
 #[derive(Debug, Default)]
 pub(super) struct CommitLatencyTracker {
     commits: Mutex<VecDeque<(Offset, Instant)>>,
@@ -31,8 +32,8 @@ impl CommitLatencyTracker {
         commits.push_back((through, now));
     }
 
-    /// Removes the commits whose entries all lie before `offset`, and passes the latency of each to
-    /// `record`.
+    /// Removes the commits whose entries all have offsets below `offset`, and calls `record` with
+    /// the latency of each.
     pub(super) fn complete_until(&self, offset: Offset, now: Instant, record: impl Fn(Duration)) {
         let mut commits = self.lock_commits();
         while let Some((_, committed_at)) = commits.pop_front_if(|(through, _)| *through <= offset) {
@@ -40,7 +41,8 @@ impl CommitLatencyTracker {
         }
     }
 
-    /// The time since the oldest commit that the learner has not processed; zero if there is none.
+    /// The time since the oldest commit that the learner has not processed; zero if the learner has
+    /// processed all commits.
     pub(super) fn oldest_waiting_time(&self, now: Instant) -> Duration {
         self.lock_commits()
             .front()

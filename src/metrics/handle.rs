@@ -40,7 +40,7 @@ pub enum MetricType {
     Counter,
     /// A value that goes up and down.
     Gauge,
-    /// Counts of samples by bucket.
+    /// Numbers of samples, by bucket.
     Histogram,
 }
 

@@ -1,9 +1,10 @@
 //! The metrics of the daemon. Each metric is declared once, with its name, unit, help text and all
 //! values of its label. All metrics are registered when the daemon starts, so every series exists
-//! from then on, with the value zero.
+//! from the start, with the value zero.
 //!
-//! Registration creates a handle for each series. Values are recorded through this handle, so
-//! recording formats no names and searches no table. Labels never contain users, items or sessions.
+//! Registration creates a handle for each series. Code records values through the handle, which is
+//! fast: no name is formatted, and no table is searched. Labels never contain users, items or
+//! sessions.
 
 mod commit_latency;
 mod handle;
@@ -29,11 +30,11 @@ handle::declare_label! {
     EventOutcome "outcome" {
         /// The event is durable.
         Accepted "accepted",
-        /// The event's id was seen before.
+        /// An event with the same id was accepted before.
         Duplicate "duplicate",
         /// The event broke a validation rule.
         Rejected "rejected",
-        /// The event's user does not consent to storage.
+        /// The user of the event does not consent to storage.
         Withheld "withheld",
     }
 }
@@ -43,7 +44,7 @@ handle::declare_label! {
     SegmentMessageOutcome "outcome" {
         /// The message became a journal entry.
         Accepted "taken",
-        /// The message is of a kind that never becomes a journal entry.
+        /// Messages of this type, or with this event name, never become journal entries.
         Ignored "ignored",
         /// The message's event name is not mapped to a kind of event.
         UnknownEvent "unknown",
@@ -69,14 +70,14 @@ handle::declare_label! {
     RecommendationOutcome "outcome" {
         /// Answered from the user's session.
         Answered "answered",
-        /// Answered without a session: the user is unknown, no item of the session is known, or the
-        /// catalog is empty.
+        /// Answered without a known session: the user is unknown, all items of the session are
+        /// unknown, or the catalog is empty.
         ColdStart "cold",
         /// The request was invalid.
         InvalidRequest "refused",
         /// The request was rejected with 429 or 503.
         Overloaded "overloaded",
-        /// The request failed with another 5xx status.
+        /// The request failed with a 5xx status other than 503.
         Failed "failed",
     }
 }
@@ -118,10 +119,10 @@ handle::declare_label! {
         KeyRate "key_rate",
         /// The client's address exceeded the rate limit.
         AddressRate "address_rate",
-        /// The client's address has the largest allowed number of connections open.
+        /// The client's address already has the largest allowed number of open connections.
         AddressConnections "address_connections",
-        /// The header `Host` contains a name that the admin endpoint, or an API that requires no
-        /// key, does not accept.
+        /// The header `Host` contains a name that is not accepted. Only the admin endpoint and an
+        /// API that requires no key check this header.
         Host "host",
         /// A web page of another origin sent the request to the admin endpoint, or to an API that
         /// requires no key.
@@ -186,7 +187,7 @@ handle::declare_label! {
         Committer "committer",
         /// Committed events that wait for the shards.
         Shards "shards",
-        /// Requests that wait for a session actor or are being served.
+        /// Requests that wait for a session actor, or that a session actor is processing.
         SessionRequests "questions",
     }
 }
@@ -260,7 +261,7 @@ declare_metrics! {
     "sequor_accepted_events_total" Unit::Count accepted_events: EventKindCounters,
     /// Messages of Segment's API, by outcome.
     "sequor_segment_messages_total" Unit::Count segment_messages: LabeledMetric<SegmentMessageOutcome, Counter>,
-    /// Merges refused because an id is a placeholder that many visitors share.
+    /// Merges refused because one of the ids is a placeholder that many visitors share.
     "sequor_refused_merges_total" Unit::Count refused_merges: Counter,
     /// Accepted catalog changes.
     "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
@@ -277,22 +278,22 @@ declare_metrics! {
     /// Requests refused by the checks of API key, rate limit, connections per address, host and
     /// origin, by reason.
     "sequor_refused_requests_total" Unit::Count refused_requests: LabeledMetric<RefusalReason, Counter>,
-    /// Connections closed because the client took no part of a response within
+    /// Connections closed because the client read no part of a response within
     /// `server.write_timeout`.
     "sequor_stalled_connections_total" Unit::Count stalled_connections: Counter,
     /// Failed reloads of a changed key file or certificate. The previous keys or certificate stay
     /// in use.
     "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
-    /// When the TLS certificate expires, in seconds since 1970; 0 without TLS.
+    /// Expiry time of the TLS certificate, in seconds since 1970; 0 without TLS.
     "sequor_tls_certificate_expiry_timestamp_seconds" Unit::Seconds tls_certificate_expiry: Gauge,
-    /// Trace spans for the collector at `telemetry.endpoint`, by outcome.
+    /// Finished trace spans, by outcome of their export to the collector at `telemetry.endpoint`.
     "sequor_spans_total" Unit::Count spans: LabeledMetric<SpanOutcome, Counter>,
     /// 1 while /readyz succeeds: learning works, the journal accepts writes, and the daemon is not
     /// draining.
     "sequor_ready" Unit::None ready: Gauge,
     /// Admitted entries that their sessions have not applied yet.
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
-    /// Limit of `sequor_in_flight_events`. Requests that would exceed it get 503.
+    /// Limit of `sequor_in_flight_events`. Requests that would exceed this limit get 503.
     "sequor_in_flight_events_limit" Unit::Count in_flight_events_limit: Gauge,
     /// Entries in a queue.
     "sequor_queue_depth" Unit::Count queue_depth: LabeledMetric<QueueName, Gauge>,
@@ -318,13 +319,13 @@ declare_metrics! {
     "sequor_sessions_revived_total" Unit::Count sessions_revived: Counter,
 
     // Recovery.
-    /// Panics, by actor. Each actor recovers from the store and the journal.
+    /// Panics, by actor. After a panic, an actor restores its state from the store and the journal.
     "sequor_panics_total" Unit::Count panics: LabeledMetric<ActorKind, Counter>,
     /// Journal entries that the actors skip because processing them failed.
     "sequor_quarantined_entries" Unit::Count quarantined_entries: Gauge,
 
     // The journal and the store.
-    /// Time to make one batch of events durable.
+    /// Duration of a commit, which makes one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
     /// Time that a commit spends on syncing the disk. With `store.durability = "power_loss"`, this
     /// is nearly the whole commit time.
@@ -335,7 +336,7 @@ declare_metrics! {
     "sequor_journal_failed" Unit::None journal_failed: Gauge,
     /// Failed commits.
     "sequor_commit_failures_total" Unit::Count commit_failures: Counter,
-    /// Impressions that were not journalled. Clicks on them are not attributed.
+    /// Impressions that were not journalled. Clicks on their items are not attributed to them.
     "sequor_impressions_lost_total" Unit::Count impressions_lost: Counter,
     /// Offset of the next journal entry.
     "sequor_journal_offset" Unit::Count journal_offset: Gauge,
@@ -343,8 +344,8 @@ declare_metrics! {
     "sequor_journal_begin" Unit::Count journal_begin: Gauge,
     /// Disk usage of the data directory.
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
-    /// Size of the keys and values in the database; 0 until the first checkpoint after the start
-    /// measures it.
+    /// Size of the keys and values in the database, measured at each checkpoint; 0 before the first
+    /// checkpoint after a start.
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
     /// Journal entries removed by retention.
     "sequor_expired_entries_total" Unit::Count expired_entries: Counter,
@@ -356,7 +357,7 @@ declare_metrics! {
     "sequor_journal_damaged_entries" Unit::Count journal_damaged_entries: Gauge,
     /// Compactions of the database.
     "sequor_compactions_total" Unit::Count compactions: Counter,
-    /// Free space for the daemon on the disk of the data directory.
+    /// Space that the daemon can still use on the disk of the data directory.
     "sequor_disk_free_bytes" Unit::Bytes disk_free_bytes: Gauge,
     /// Size of the disk of the data directory.
     "sequor_disk_size_bytes" Unit::Bytes disk_size_bytes: Gauge,
@@ -368,13 +369,13 @@ declare_metrics! {
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// Journal offset of the last checkpoint.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
-    /// Configured number of journal entries between checkpoints; 0 means checkpoints only at
+    /// Configured number of journal entries between checkpoints; 0: checkpoints are written only at
     /// shutdown.
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
-    /// Events that did not count for what other users see, because too few users, or only new users,
-    /// chose the item, by reason.
+    /// Events that the learner held back, by reason. Such an event does not influence the
+    /// recommendations of other users, because a single user or new users chose the item too often.
     "sequor_held_back_events_total" Unit::Count held_back_events: LabeledMetric<HeldBackReason, Counter>,
     /// 1 while learning has stopped because of an error.
     "sequor_learning_failed" Unit::None learning_failed: Gauge,
@@ -382,18 +383,18 @@ declare_metrics! {
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the published snapshot does not include.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
-    /// If the learner lags by at least this many entries, requests with events get 503.
+    /// Lag of the learner, in journal entries, from which on requests with events get 503.
     "sequor_learner_lag_limit_entries" Unit::Count learner_lag_limit_entries: Gauge,
-    /// Share of events on which the model is evaluated and trained; below 1 if learning cannot keep
-    /// up.
+    /// Share of events on which the model is evaluated and trained. The daemon lowers it below 1 if
+    /// learning cannot keep up.
     "sequor_training_share" Unit::Ratio training_share: Gauge,
     /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
     /// the snapshot includes all commits.
     "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
-    /// Journal entries that the weights in use are not yet trained on.
+    /// Journal entries on which the weights in use are not yet trained.
     "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
-    /// Journal entries that the learner has processed. After a restart, replayed entries count
-    /// again.
+    /// Journal entries that the learner has processed. Entries that it replays after a restart
+    /// count again.
     "sequor_learned_entries_total" Unit::Count learned_entries: Counter,
     /// Time from a commit until a published snapshot includes the commit's entries.
     "sequor_event_to_snapshot_seconds" Unit::Seconds event_to_snapshot_seconds: Histogram,
@@ -401,7 +402,7 @@ declare_metrics! {
     "sequor_event_to_weights_seconds" Unit::Seconds event_to_weights_seconds: Histogram,
     /// Users whose state the learner keeps.
     "sequor_users" Unit::Count users: Gauge,
-    /// Training examples, including examples from replayed sessions.
+    /// Training examples, including those from replayed sessions.
     "sequor_training_examples_total" Unit::Count training_examples: Counter,
     /// Mini-batches trained.
     "sequor_training_batches_total" Unit::Count training_batches: Counter,
@@ -431,7 +432,8 @@ declare_metrics! {
     "sequor_recall_clusters" Unit::Count item_clusters: Gauge,
     /// Time to cluster the items.
     "sequor_recall_clustering_seconds" Unit::Seconds clustering_seconds: Histogram,
-    /// Time to compute a recommendation for a known user, without queueing and transport.
+    /// Time to compute a recommendation for a known user, excluding the time in queues and on the
+    /// network.
     "sequor_recommendation_seconds" Unit::Seconds recommendation_seconds: Histogram,
     /// Recommended items, by candidate source.
     "sequor_recommended_items_total" Unit::Count recommended_items: LabeledMetric<SourceName, Counter>,
@@ -451,32 +453,34 @@ declare_metrics! {
     /// in the list.
     "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
-    // Live quality (prequential): each event is evaluated before the model trains on it.
+    // Live quality (prequential evaluation): the model is evaluated on each event before it trains
+    // on it.
     /// Target events on which the model was evaluated. A user's first event is not evaluated.
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
-    /// Evaluated events whose item was among the first 20.
+    /// Evaluated events whose item was among the 20 best-ranked items.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
-    /// Evaluated events whose item was among the first 20, by candidate source.
+    /// Evaluated events whose item was among the 20 best-ranked items, by candidate source of the
+    /// item.
     "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: LabeledMetric<SourceName, Counter>,
-    /// Recall@20 over the latest evaluated events; NaN before the first.
+    /// Recall@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
-    /// Recall@20 of each source's own ranking, over a sample of one in four of the latest evaluated
-    /// events; NaN before the first.
+    /// Recall@20 of a ranking by each source alone, over a sample of the latest evaluated events
+    /// (one in four); NaN before the first evaluated event.
     "sequor_live_recall_at_20_by_source" Unit::Ratio live_recall_at_20_by_source: LabeledMetric<SourceName, Gauge>,
-    /// MRR@20 over the latest evaluated events; NaN before the first.
+    /// MRR@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_mrr_at_20" Unit::Ratio live_mrr_at_20: Gauge,
-    /// MRR@20 of each source's own ranking, over a sample of one in four of the latest evaluated
-    /// events; NaN before the first.
+    /// MRR@20 of a ranking by each source alone, over a sample of the latest evaluated events (one
+    /// in four); NaN before the first evaluated event.
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
-    /// NDCG@20 over the latest evaluated events; NaN before the first.
+    /// NDCG@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
     /// Mean squared error of the interest head over the latest evaluated events; NaN before the
-    /// first.
+    /// first evaluated event.
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bucket bounds of duration histograms, in seconds. They range from the fastest responses to the
-/// learning of an event when there is little traffic.
+/// Bucket bounds of duration histograms, in seconds. The smallest bound fits the fastest responses.
+/// The largest fits the time until an event is learned if there is little traffic.
 const DURATION_BUCKETS_SECONDS: [f64; 19] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
@@ -488,8 +492,8 @@ const BUILD_INFO_NAME: &str = "sequor_build_info";
 const BUILD_INFO_HELP: &str = "Always 1; the label holds the version.";
 
 impl Metrics {
-    /// Registers every metric in a new registry, so that several daemons in one process do not
-    /// share series.
+    /// Creates a registry and registers every metric in it. Each daemon has its own registry, so
+    /// several daemons in one process do not share series.
     ///
     /// # Errors
     /// A [`BuildError`] if the exporter rejects the bucket bounds of a histogram.
@@ -523,7 +527,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Records that all entries with offsets below `through` are durable.
+    /// Records that all entries before offset `through` are durable.
     pub fn record_commit(&self, through: Offset) {
         let now = Instant::now();
         self.snapshot_latency.record_commit(through, now);
@@ -555,8 +559,8 @@ impl Metrics {
         MetricsSnapshot::new(self.exporter.render())
     }
 
-    /// Sorts new histogram samples into their buckets. Samples stay in memory until they are
-    /// sorted, so call this method every few seconds, even if nobody reads the metrics.
+    /// Sorts new histogram samples into their buckets. Unsorted samples accumulate in memory, so
+    /// this method must be called every few seconds, even if nobody reads the metrics.
     pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }

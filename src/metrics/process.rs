@@ -46,8 +46,8 @@ impl ProcessStats {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
-        // The process name is in parentheses and can contain any character, so the last `)` ends
-        // it. The fields after it are numbered from 3 [proc(5)].
+        // The second field, the process name, is in parentheses. It can contain any character, so
+        // the last `)` ends it. The next field has the number 3 [proc(5)].
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
         Some(Self {
@@ -56,7 +56,7 @@ impl ProcessStats {
             cpu_seconds: (field(14)? + field(15)?) / TICKS_PER_SECOND,
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
             start_seconds: number_after(&system, "btime")? as f64 + field(22)? / TICKS_PER_SECOND,
-            // One of the counted descriptors is only open for this call of `read_dir`.
+            // One of the counted descriptors is the one with which `read_dir` reads the directory.
             open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
             // The file says `unlimited` if there is no limit.
             max_fds: number_after(&limits, "Max open files").unwrap_or(u64::MAX),

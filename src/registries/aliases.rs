@@ -1,4 +1,4 @@
-//! Aliases: the ids of merged users, and the user that each id resolves to.
+//! Aliases: the ids of merged users. Each alias resolves to the id of the user that remained.
 
 use crate::domain::{Entry, Offset, UserMerge};
 use rustc_hash::FxHashSet;
@@ -41,7 +41,7 @@ impl AliasChange {
     }
 }
 
-/// Table of aliases: the merged ids, and the id that each resolves to. It is derived from the
+/// Table of aliases: for each merged id, the id that it resolves to. It is derived from the
 /// journal, and keeps the latest [`UserAliases::MAX_ALIASES`] aliases. The committer is the only
 /// writer, and readers take no lock.
 #[derive(Debug, Default)]
@@ -50,8 +50,8 @@ pub struct UserAliases {
 }
 
 impl UserAliases {
-    /// Maximum number of aliases. An alias takes about 150 bytes. If an alias is dropped, later
-    /// events under the merged id belong to a new user.
+    /// Maximum number of aliases. An alias takes about 150 bytes. If an old alias is dropped from
+    /// the table, later events with the merged id belong to a new user.
     pub const MAX_ALIASES: usize = 1_000_000;
 
     /// The user that a merged id resolves to; `None` if the id was not merged.
@@ -139,28 +139,29 @@ impl AliasWriter {
         removed
     }
 
-    /// Starts a batch of entries that are committed together. The batch does not change the table.
+    /// Starts a batch of entries that are committed together. Aliases of the batch do not change
+    /// the table until they are applied.
     #[must_use]
     pub fn begin_batch(&self) -> AliasBatch<'_> {
         AliasBatch { aliases: &self.aliases, into: HashMap::new(), erased: FxHashSet::default(), new: Vec::new() }
     }
 }
 
-/// The alias changes of a batch of entries that is not committed yet. Within the batch, an id
-/// resolves by both the table of aliases and these changes.
+/// The alias changes of a batch of entries that is not committed yet. Within the batch, ids are
+/// resolved with the table of aliases and with these changes.
 #[derive(Debug)]
 pub struct AliasBatch<'l> {
     aliases: &'l UserAliases,
     into: HashMap<Arc<str>, Arc<str>>,
-    /// Ids that the batch erases. The aliases of these ids in the table are ignored.
+    /// Ids of users that the batch erases. The batch ignores the table's aliases of these ids.
     erased: FxHashSet<Arc<str>>,
     new: Vec<AliasChange>,
 }
 
 impl AliasBatch<'_> {
     /// Replaces the user id in the entry by the id that it resolves to. Returns `false` if the
-    /// entry is a merge that must be rejected: its `from` id is already merged, or equals the id to
-    /// merge into.
+    /// entry is a merge that must be rejected: its `from` id is already merged, or both of its ids
+    /// are the same.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
         match entry {
             Entry::Event(event) | Entry::Private(event) => self.resolve_in_place(&mut event.user_id),
@@ -181,7 +182,7 @@ impl AliasBatch<'_> {
         true
     }
 
-    /// All ids of the user whom `id` names: first the id that the others resolve to, then the
+    /// All ids of the user with the id `id`: first the id to which the others resolve, then the
     /// merged ids.
     #[must_use]
     pub fn ids_of_user(&self, id: &str) -> Vec<Arc<str>> {
@@ -226,7 +227,7 @@ impl AliasBatch<'_> {
         found
     }
 
-    /// Resolves an id with the aliases in the table, without those of the batch.
+    /// Resolves an id with the aliases of the table only, without the changes of the batch.
     fn resolve_before_batch(&self, user: &str) -> Option<Arc<str>> {
         if self.erased.contains(user) { None } else { self.aliases.resolve(user) }
     }

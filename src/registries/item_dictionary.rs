@@ -45,7 +45,7 @@ impl ItemDictionary {
     }
 
     /// The watermark: all items in journal entries before this offset have numbers. A reader that
-    /// looks up the item numbers of journal entries must stop at the watermark.
+    /// looks up item numbers of journal entries must read only entries before the watermark.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.through.load(Ordering::Acquire)

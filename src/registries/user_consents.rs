@@ -1,4 +1,4 @@
-//! The consents that users have stated, and the check whether they cover new entries.
+//! The consents that users have stated, and the check of new entries against these consents.
 
 use crate::domain::{Consent, Entry, Offset};
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ pub struct ConsentRecord {
 
 /// Table of the consents that users have stated, derived from the journal. The committer is the
 /// only writer, and readers take no lock. The table takes about 120 bytes per user. The table never
-/// evicts a consent, because the default would then replace the user's choice.
+/// evicts a consent, because the default consent would then replace the user's choice.
 #[derive(Debug, Default)]
 pub struct UserConsents {
     by_user: papaya::HashMap<Arc<str>, (Consent, Offset), rustc_hash::FxBuildHasher>,
@@ -30,7 +30,7 @@ impl UserConsents {
         self.by_user.pin().get(user).map(|(consent, _)| *consent)
     }
 
-    /// Number of users with a stated consent.
+    /// Number of users who have stated a consent.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_user.len()
@@ -76,8 +76,8 @@ impl ConsentWriter {
         Arc::clone(&self.consents)
     }
 
-    /// Applies records in journal order. Ignores a record if the table's consent for this user was
-    /// set by the same or a later entry. So it is harmless to apply a record again.
+    /// Applies records in journal order. A record is ignored if the same or a later entry set the
+    /// user's consent in the table. So it is harmless to apply a record twice.
     pub fn apply(&mut self, records: impl IntoIterator<Item = ConsentRecord>) {
         let of = self.consents.by_user.pin();
         for ConsentRecord { user, consent, offset } in records {
@@ -98,7 +98,8 @@ impl ConsentWriter {
         new
     }
 
-    /// Starts a batch of entries that are committed together. The batch does not change the table.
+    /// Starts a batch of entries that are committed together. Consents of the batch do not change
+    /// the table until they are applied.
     #[must_use]
     pub fn begin_batch(&self) -> ConsentBatch<'_> {
         ConsentBatch { writer: self, changed: HashMap::new(), new: Vec::new() }
@@ -106,8 +107,8 @@ impl ConsentWriter {
 }
 
 /// The consent changes that an entry makes. After a merge, the remaining user has the consent that
-/// either user had stated. If both had stated one, the lower level applies. An erasure removes the
-/// stated consent.
+/// either user had stated. If both users had stated a consent, the lower level applies. An erasure
+/// removes the stated consent.
 fn consent_changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) -> Vec<ConsentRecord> {
     let record = |user: &str, consent| ConsentRecord { user: Arc::from(user), consent, offset };
     match entry {

@@ -5,7 +5,7 @@ use crate::actors::handles::{ConsentedEntries, IngestHandle};
 use crate::domain::{Entry, Offset, WithConsent};
 use crate::metrics::EventOutcome;
 
-/// What to do if the limit of entries in flight is reached.
+/// What an append does if the limit of entries in flight is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FullQueuePolicy {
     /// Return [`RequestError::Busy`] at once. Also return [`RequestError::LearnerBehind`] if the
@@ -15,29 +15,29 @@ pub enum FullQueuePolicy {
     Wait,
 }
 
-/// The numbers of a request's entries, by outcome. All kinds of entries are counted, not only
-/// events.
+/// The numbers of a request's entries, by outcome. Events, catalog changes and all other entries
+/// count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IngestOutcome {
     /// Entries that are now in the journal.
     pub accepted: usize,
-    /// Entries without effect, because the journal already contains their id.
+    /// Duplicates: entries whose id the journal already contains. They have no effect.
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,
-    /// The offset after these entries in the journal; `None` if there was nothing to append.
+    /// The journal offset after the last of these entries; `None` if there was nothing to append.
     pub offset: Option<Offset>,
-    /// The same numbers for the events among the entries.
+    /// The same numbers, for events only.
     pub events: EventOutcomeCounts,
 }
 
-/// The numbers of a request's events, by outcome. `withheld` also counts the other entries that the
-/// consent check dropped before the append.
+/// The numbers of a request's events, by outcome. Only `withheld` also counts entries other than
+/// events: those that the consent check dropped before the append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventOutcomeCounts {
     /// Events that are now in the journal.
     pub accepted: usize,
-    /// Events without effect, because the journal already contains their id.
+    /// Duplicates: events whose id the journal already contains. They have no effect.
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,

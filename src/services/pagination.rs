@@ -13,9 +13,9 @@ const MAX_CACHED_CANDIDATES: usize = 1 << 20;
 
 /// Cache of the rankings of the latest recommendations, by recommendation id.
 ///
-/// A later page continues the ranking of the first page. So no item repeats or is skipped, even if
-/// the model has changed in between. The cache is bounded and not durable: after an eviction or a
-/// restart, the client must request a new recommendation.
+/// A later page continues the ranking of the first page. So no item is repeated or skipped, even if
+/// the model has changed between the two requests. The cache is bounded and not durable: after an
+/// eviction or a restart, the client must request a new recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
     rankings: Mutex<VecDeque<(String, CachedRanking)>>,
@@ -30,21 +30,22 @@ fn evict_until_fits(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize
     }
 }
 
-/// The ranking behind a recommendation, of which the recommendation is one page.
+/// The ranking of a recommendation. Each page of the recommendation is a part of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CachedRanking {
     /// The user.
     pub user: String,
-    /// The request of the first page. If later pages need more candidates, it is ranked again with
-    /// a higher limit.
+    /// The request of the first page. If later pages need more candidates, the service repeats this
+    /// request with a higher limit.
     pub request: Arc<RecommendationRequest>,
-    /// The candidates that are ranked so far, best first.
+    /// The candidates that the ranking contains so far, best first.
     pub ranking: Arc<[Candidate]>,
-    /// Whether no further item can be added to the ranking.
+    /// Whether the ranking is complete: a higher limit would give no further items.
     pub is_complete: bool,
-    /// The position in the ranking where the page starts.
+    /// The position in the ranking at which this page starts.
     pub page_start: usize,
-    /// The number of candidates on the page, including those that the page omits.
+    /// The number of candidates in the page's part of the ranking, including candidates that the
+    /// page omits.
     pub page_len: usize,
     /// The version of the weights that produced the ranking.
     pub weights_version: u64,

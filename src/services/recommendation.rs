@@ -33,8 +33,8 @@ pub struct RecommendationService {
 pub struct PageRequest {
     /// The id of the earlier recommendation.
     pub recommendation_id: String,
-    /// Where the page starts: the number of items after the start of the earlier page. `None` means
-    /// directly after the earlier page.
+    /// The position at which the page starts, counted from the start of the earlier page. `None`:
+    /// the page starts directly after the earlier page.
     pub offset: Option<usize>,
     /// The largest number of items on the page.
     pub limit: usize,
@@ -53,8 +53,8 @@ impl RecommendationService {
 
     /// Recommends to a user, journals the impression and caches the ranking for later pages.
     ///
-    /// If the user does not consent to storage, recommends as for an empty session, and neither
-    /// journals nor caches anything.
+    /// If the user does not consent to storage, recommends as for an empty session, and journals
+    /// and caches nothing.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -98,11 +98,12 @@ impl RecommendationService {
         self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
     }
 
-    /// Decides whether a recommendation may use the user's stored session. Returns `None` if it
-    /// may. Otherwise returns the user's events among `events`, which are all that it may use.
+    /// Decides whether a recommendation may use the user's stored session. If it may, returns
+    /// `None`. Otherwise returns the user's events among `events`, which are the only data that it
+    /// may use.
     ///
-    /// It may not use the stored session if the user, or the sender of one of these events, does
-    /// not consent to storage.
+    /// A recommendation may not use the stored session if the user, or the sender of one of these
+    /// events, does not consent to storage.
     #[must_use]
     pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
         let of_user = || events.iter().filter(|event| event.value.user_id == user);
@@ -116,8 +117,8 @@ impl RecommendationService {
     ///
     /// All pages of a recommendation are parts of one list. If the cached ranking is too short for
     /// the page, the service ranks again with a higher limit and appends the additional items. So
-    /// no item repeats or is skipped. The list ends after [`Self::MAX_RANKING_LEN`] items. The page
-    /// omits items that have since become unavailable, or that the user has since dismissed.
+    /// no item is repeated or skipped. The list ends after [`Self::MAX_RANKING_LEN`] items. The
+    /// page omits items that have since become unavailable, or that the user has since dismissed.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -143,8 +144,8 @@ impl RecommendationService {
         Ok(Some(self.cache_and_journal(page, answer)))
     }
 
-    /// Extends a ranking to at least `end` items, if there are so many: ranks again with a higher
-    /// limit, and appends the items that the ranking does not contain yet.
+    /// Extends a ranking to `end` items or more, unless there are fewer items. To extend it, ranks
+    /// again with a higher limit and appends the items that the ranking does not contain yet.
     async fn extend_ranking(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
         let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_RANKING_LEN);
         let request =
@@ -219,7 +220,7 @@ impl RecommendationService {
 
     /// Appends the impression in the background, so that the response does not wait for it. If the
     /// queue is full, the learner lags too far behind or the append fails, the impression counts as
-    /// lost. Clicks on its items are then not attributed to it.
+    /// lost. In these cases, clicks on its items are not attributed to it.
     fn journal_impression(&self, user_id: String, list: &Recommendation) {
         if list.items.is_empty() {
             return;

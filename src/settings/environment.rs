@@ -4,7 +4,7 @@ use super::layers::VARIABLE_PREFIX;
 use super::{Settings, SettingsLayers};
 use std::fmt;
 
-/// Environment variables that the program reads although they are not settings.
+/// Environment variables that the program reads, but that are not settings.
 const NON_SETTING_VARIABLES: [&str; 4] = ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_FAULT"];
 /// Prefixes of the variables that Kubernetes and Docker set for a service named `sequor`.
 const PLATFORM_PREFIXES: [&str; 2] = ["SEQUOR_SERVICE_", "SEQUOR_PORT"];
@@ -26,8 +26,8 @@ impl fmt::Display for UnknownVariable {
     }
 }
 
-/// The variables among `names` that begin with `SEQUOR_` and are neither settings nor known, in
-/// alphabetical order. An unknown name that contains `__` is not listed, because
+/// Returns the variables among `names` that begin with `SEQUOR_` and that the program does not
+/// read, in alphabetical order. A name that contains `__` is not listed, because
 /// [`SettingsLayers::add_environment`] reports it as an error.
 #[must_use]
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<UnknownVariable> {
@@ -52,8 +52,8 @@ pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<Unknown
     names.into_iter().map(unknown).collect()
 }
 
-/// The known name nearest to `name`, if one differs by at most two letters, not counting
-/// underscores and case.
+/// Returns the known name that is most similar to `name`, if they differ in at most two letters.
+/// Underscores and case do not count.
 fn nearest_variable(name: &str, known: &[String]) -> Option<String> {
     let letters = |name: &str| name.to_ascii_uppercase().replace('_', "");
     let wanted = letters(name);

@@ -30,24 +30,25 @@ impl Default for EventsSettings {
     }
 }
 
-/// Properties of a kind of event. Omitted properties keep their built-in values.
+/// Configured properties of a kind of event. If a property is omitted, a built-in kind keeps its
+/// own value, and a custom kind has the default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KindSettings {
-    /// Whether events of this kind are target events, which the model learns to predict. Default of
-    /// custom kinds: `true`.
+    /// Whether the model learns to predict events of this kind (target events). Default of custom
+    /// kinds: `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<bool>,
     /// Value of an event that is sent without a value, -1000..=1000. Default of custom kinds: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
-    /// An event with a lower value than this is a dislike, 0..=1000. With 0, only negative values
-    /// are dislikes. For ratings from 1 to 5, set 3 for `rate`. Default: 0.
+    /// An event with a value below this number is a dismissal, 0..=1000. With 0, only events with
+    /// negative values are dismissals. For ratings from 1 to 5, set 3 for `rate`. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub midpoint: Option<f32>,
-    /// How long events of this kind are kept, at least 1 min; `off` or omitted: as long as other
-    /// events. Expired events are removed from the journal, from sessions and from the learner's
-    /// history. Counts and weights that were learned from them stay.
+    /// How long events of this kind are kept, at least 1 min. `off` or omitted: they are kept as
+    /// long as other events. Expired events are removed from the journal, from sessions and from
+    /// the learner's history. Counts and weights that were learned from them stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_for: Option<Period>,
 }
@@ -66,7 +67,8 @@ impl EventsSettings {
                 value: settings.value.unwrap_or(rule.value),
                 midpoint: settings.midpoint.unwrap_or(rule.midpoint),
             };
-            // If the table is full, `set` has no effect and `check` reports the kind.
+            // If the table of kinds is full, `set` has no effect, and `check` reports the kind that
+            // does not fit.
             kinds.set_rule(kind, rule);
         }
         kinds
@@ -106,20 +108,21 @@ impl EventsSettings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SegmentSettings {
-    /// Kind of event, or `ignore`, by Segment event name. Names are case-insensitive. The calls
-    /// `page` and `screen` have the names `Page` and `Screen`. Other names keep the default
-    /// mapping, which follows Segment's specifications.
+    /// For each Segment event name, the kind of event that it becomes, or `ignore`. Names are
+    /// case-insensitive. The calls `page` and `screen` have the names `Page` and `Screen`. Names
+    /// that are not listed keep the default mapping, which follows Segment's specifications.
     pub events: BTreeMap<String, String>,
-    /// Maximum consent level of a message whose user refuses a category. The key is the category's
-    /// name in `context.consent.categoryPreferences`. Other categories have no effect.
+    /// Maximum consent level of a message whose user refused a consent category. The key is the
+    /// name of the category in `context.consent.categoryPreferences`. Categories that are not
+    /// listed have no effect.
     pub consent: BTreeMap<String, Consent>,
 }
 
 impl SegmentSettings {
-    /// The mapping value that drops all events of a name.
+    /// The mapping value that drops all events with a name.
     pub const IGNORE_EVENT: &'static str = "ignore";
 
-    /// The configured kind of each event name; `None` ignores the event.
+    /// The configured kind of each event name; `None` if events with this name are ignored.
     pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<EventKind>)> {
         self.events
             .iter()

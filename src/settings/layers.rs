@@ -16,7 +16,7 @@ pub(super) const VARIABLE_PREFIX: &str = "SEQUOR_";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingOrigin {
-    /// The default of the program or the command.
+    /// The default value of the program or of a command.
     Default,
     /// A configuration file.
     File(PathBuf),
@@ -68,7 +68,7 @@ pub enum SettingsError {
         key: String,
         /// The source that set the value.
         origin: SettingOrigin,
-        /// The most similar known key, if one is similar enough.
+        /// The most similar known key, if a known key is similar enough.
         suggestion: Option<String>,
     },
     /// The value has the wrong type.
@@ -127,8 +127,8 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         Ok(Self { tree: defaults.clone(), defaults, settings, origins: BTreeMap::new() })
     }
 
-    /// Replaces defaults of the program by those of a command such as `sequor demo`. Call it before
-    /// the other layers.
+    /// Replaces defaults of the program by the defaults of a command such as `sequor demo`. Call it
+    /// before the other layers.
     ///
     /// # Errors
     /// If a key is unknown or a value has the wrong type.
@@ -217,8 +217,9 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         self.origins.get(key).cloned().unwrap_or(SettingOrigin::Default)
     }
 
-    /// Sets a key from text. The value gets the type of the default. If the key has no default, the
-    /// text is parsed as TOML; text that is not TOML becomes a string.
+    /// Sets a key to a value that is given as text. The value gets the type of the key's default.
+    /// If the key has no default, the text is parsed as TOML; text that is not TOML becomes a
+    /// string.
     fn set_text(self, path: &[String], text: &str, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let as_string = || Value::String(text.to_owned());
         // Text that is not TOML stays a string, so that deserialisation reports the type error.
@@ -267,9 +268,9 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         let distance = |known: &String| {
             let whole = strsim::damerau_levenshtein(known, key);
-            // `listen` in a wrong section most likely means `server.listen`, so the last part alone
-            // can match. Short parts resemble each other easily, so an edit in the last part counts
-            // double.
+            // If the key is in a wrong section, only its last part matches a known key:
+            // `store.listen` most likely means `server.listen`. Because the last parts are short
+            // and often similar, an edit in a last part counts twice.
             whole.min(1 + 2 * strsim::damerau_levenshtein(&last(known), &last(key)))
         };
         self.known_keys()
@@ -304,7 +305,7 @@ fn lookup_default<'a>(defaults: &'a Table, path: &[String]) -> DefaultLookup<'a>
     DefaultLookup::Section
 }
 
-/// Every leaf with its path. A leaf is a value that is not a table, or an empty table.
+/// All leaves with their paths. A leaf is a value that is not a table, or an empty table.
 fn leaf_values(table: &Table) -> Vec<(Vec<String>, Value)> {
     let mut found = Vec::new();
     for (part, value) in table {

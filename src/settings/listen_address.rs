@@ -21,8 +21,8 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let port: u16 = port.parse().map_err(|_| invalid())?;
     let is_host_name =
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    // A text of digits and dots that is not an IP address is rejected as a typing error. A resolver
-    // might accept it: some read `1.2` as 1.0.0.2.
+    // Text of digits and dots that is not an IP address is most likely a typing error, so it is
+    // rejected. Some resolvers would accept it, and read `1.2` as 1.0.0.2.
     if !is_host_name || !host.bytes().any(|byte| byte.is_ascii_alphabetic()) {
         return Err(invalid());
     }

@@ -35,7 +35,7 @@ pub struct ReloadReport {
 
 type SettingsReader = Box<dyn Fn() -> Result<SettingsLayers<Settings>, ReloadError> + Send + Sync>;
 
-/// The effective settings, with the functions that reload and apply them.
+/// The settings that are in effect, and the functions that reload and apply settings.
 pub struct LiveSettings {
     effective: Mutex<Vec<EffectiveSetting>>,
     safety: Arc<ArcSwap<SafetySettings>>,

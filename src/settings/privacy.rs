@@ -12,7 +12,7 @@ pub enum PropertiesPolicy {
     /// Properties are stored unchanged.
     #[default]
     Keep,
-    /// Properties are dropped on arrival.
+    /// Properties are dropped when an event arrives.
     Drop,
 }
 
@@ -25,7 +25,7 @@ pub struct PrivacySettings {
     /// Whether to replace user, session and event ids by keyed hashes.
     pub pseudonymise: bool,
     /// File with the secret, at least 32 bytes. The environment variable `SEQUOR_PRIVACY_SECRET`
-    /// takes precedence; it is required if pseudonyms are on and no file is set.
+    /// takes precedence; it is required if `pseudonymise` is set without a file.
     pub secret_file: PathBuf,
     /// Treatment of the `properties` of events.
     pub properties: PropertiesPolicy,

@@ -12,9 +12,9 @@ pub(super) fn check_at_least_one_minute(key: &str, period: Period) -> Result<(),
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitDurability {
-    /// Failure of the machine: each commit is synced to the disk before it is acknowledged.
+    /// A power loss of the machine. Each commit is synced to the disk before it is acknowledged.
     PowerLoss,
-    /// Failure of the process: each commit is written to the operating system before it is
+    /// A crash of the process. Each commit is written to the operating system before it is
     /// acknowledged.
     ProcessCrash,
 }
@@ -29,7 +29,7 @@ pub struct StoreSettings {
     pub durability: CommitDurability,
     /// Page cache of the store, in bytes, 16 MiB..=1 TiB.
     pub cache_bytes: u64,
-    /// Number of latest event ids remembered to detect duplicates, 0..=1,000,000,000.
+    /// Number of latest event ids that are remembered to detect duplicates, 0..=1,000,000,000.
     pub dedup_window: u64,
     /// Journal entries between two checkpoints, 100..=1,000,000,000. A restart replays at most this
     /// many entries.
@@ -99,7 +99,7 @@ impl StoreSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
     /// Idle gap that ends a session, at least 1 s: an event after a longer gap starts a new
-    /// session. With `off`, only a new `session_id` starts one.
+    /// session. With `off`, only a new `session_id` starts a session.
     pub idle_gap: Period,
     /// Number of event loops (shards) for session actors, 0..=256; 0: one per processor.
     pub shards: usize,
@@ -108,14 +108,14 @@ pub struct SessionSettings {
     pub passivate_after: Period,
     /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. At this number, the
     /// least recently used sessions are moved to the store regardless of `passivate_after`. As long
-    /// as none can be moved, every use of another session reads it from the store and writes it
-    /// back.
+    /// as no session can be moved, every use of a further session reads that session from the store
+    /// and writes it back.
     pub live_max: usize,
-    /// Time for which a dismissed item is not recommended to the user; `off`: until the dismissal
-    /// is no longer among the user's remembered events.
+    /// Time for which a dismissed item is not recommended to the user. `off`: the item is hidden
+    /// until the user's sequence no longer contains the dismissal.
     pub dismissed_for: Period,
-    /// Time for which a purchased item is not recommended to the user; 0 s: it can be recommended
-    /// again at once.
+    /// Time for which a purchased item is not recommended to the user. With 0 s, it can be
+    /// recommended again at once.
     pub purchased_for: Period,
 }
 
@@ -164,7 +164,7 @@ pub enum LogLevel {
     Warn,
     /// Also operational events.
     Info,
-    /// Everything above, and details for debugging.
+    /// All levels above, and details for debugging.
     Debug,
     /// Everything.
     Trace,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiKeyPolicy {
-    /// Only requests to a listener that is not bound to a loopback address.
+    /// Only requests to a listener whose address is not a loopback address.
     Auto,
     /// All requests.
     Required,
@@ -40,10 +40,10 @@ pub struct ServerSettings {
     /// Largest number of events and requests per second for each client address, 0..=1,000,000,000;
     /// 0: unlimited.
     pub rate_per_address: u32,
-    /// Host names accepted by a public API that requires no key, in addition to localhost, IP
-    /// addresses and the hosts of `cors_origins`.
+    /// Host names that a public API without keys accepts, in addition to localhost, IP addresses
+    /// and the hosts of `cors_origins`.
     pub api_hosts: Vec<String>,
-    /// Host names accepted by the admin endpoint, in addition to localhost and IP addresses.
+    /// Host names that the admin endpoint accepts, in addition to localhost and IP addresses.
     pub admin_hosts: Vec<String>,
     /// Origins, such as `https://shop.example`, whose pages can call the public API from a browser;
     /// `*`: any. If the API requires no key, only pages of these origins, of the API's own origin
@@ -67,8 +67,8 @@ pub struct ServerSettings {
     pub head_timeout: Period,
     /// Time limit for receiving the body of a request, 100 ms..=1 h.
     pub body_timeout: Period,
-    /// Longest time for which a client may stop reading a response, 100 ms..=1 h. After this time,
-    /// the connection is closed.
+    /// Longest time for which a client may read nothing of a response, 100 ms..=1 h. After this
+    /// time, the connection is closed.
     pub write_timeout: Period,
     /// Time after which an idle connection is closed, 100 ms..=1 h.
     pub idle_timeout: Period,
@@ -79,12 +79,12 @@ pub struct ServerSettings {
     /// Largest number of events in flight (accepted but not yet acknowledged),
     /// `max_batch`..=16,777,216. Beyond this limit, requests get 503 with `Retry-After`.
     pub max_in_flight_events: usize,
-    /// Largest number of journal entries that the learner may be behind. Beyond it, events are
-    /// rejected. 1024..=1,000,000,000.
+    /// Largest number of journal entries by which the learner may lag, 1024..=1,000,000,000. Beyond
+    /// this lag, events are rejected.
     pub max_lag_events: u64,
-    /// Longest time that a request waits for a thread of the API, and that a recommendation request
-    /// waits for the user's session, at least 1 ms; `off`: no limit. Beyond this limit, requests
-    /// get 503 with `Retry-After`.
+    /// Longest time that a request may wait for a thread of the API, or that a recommendation
+    /// request may wait for the user's session, at least 1 ms; `off`: no limit. After this time,
+    /// the request gets 503 with `Retry-After`.
     pub queue_wait: Period,
     /// Longest time that a read with `min_offset` waits, 0 s..=30 s.
     pub read_wait: Period,

@@ -10,7 +10,8 @@ pub struct TelemetrySettings {
     /// Base URL of the collector, such as `http://localhost:4318`, to which `/v1/traces` is
     /// appended; empty: no export.
     pub endpoint: String,
-    /// Fraction of traces to export, 0..=1. It applies only to traces that start in this process.
+    /// Fraction of traces to export, 0..=1. This setting applies only to traces that start in this
+    /// process.
     pub sample: f64,
 }
 
@@ -34,8 +35,8 @@ impl TelemetrySettings {
     }
 }
 
-/// Whether a text is a URL without credentials, query and fragment. A path can be appended to such
-/// a URL, and the admin endpoint can show it.
+/// Whether a text is a URL without credentials, query or fragment. A path can be appended to such a
+/// URL, and the admin endpoint can show it.
 fn is_base_url(address: &str) -> bool {
     let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://")).unwrap_or_default();
     !rest.is_empty()

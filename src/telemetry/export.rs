@@ -32,7 +32,7 @@ use crate::metrics::{LabeledMetric, SpanOutcome};
 const MAX_QUEUED_SPANS: usize = 2048;
 /// Largest number of spans per export request.
 const MAX_SPANS_PER_BATCH: usize = 512;
-/// A batch that is not full is sent after this time.
+/// Time after which a batch is sent even if it is not full.
 const MAX_BATCH_DELAY: Duration = Duration::from_secs(5);
 /// Time limit of one export request, including retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,9 +49,9 @@ pub struct TelemetryExporter {
 
 impl TelemetryExporter {
     /// Starts exporting the spans that [`Self::layer`] collects, to `{endpoint}/v1/traces`.
-    /// `sample` is the share of traces to export, among those that start in this process. If a
-    /// caller started the trace, the caller has decided whether it is exported. `outcomes` counts
-    /// sent, failed and dropped spans.
+    /// `sample` is the share of traces to export, among those that start in this process. If the
+    /// trace started in the caller of a request, the caller decides whether it is exported.
+    /// `outcomes` counts sent, failed and dropped spans.
     ///
     /// The environment variable `OTEL_EXPORTER_OTLP_HEADERS` adds request headers, such as an API
     /// key. `OTEL_RESOURCE_ATTRIBUTES` adds resource attributes to the service's name and version.
@@ -123,13 +123,13 @@ impl TelemetryExporter {
 pub fn set_remote_parent(span: &Span, traceparent: &str) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParentHeader(traceparent));
     if parent.span().span_context().is_valid() {
-        // Setting the parent fails only for a span that no layer collects.
+        // Setting the parent fails only if no layer collects the span.
         let _ = span.set_parent(parent);
     }
 }
 
-/// The value of a `traceparent` header. The type provides no other header to the code that reads
-/// trace contexts.
+/// The value of a `traceparent` header. Code that reads a trace context from this type finds no
+/// other header.
 struct TraceParentHeader<'a>(&'a str);
 
 impl Extractor for TraceParentHeader<'_> {
@@ -152,7 +152,8 @@ pub fn rename_span(span: &Span, name: impl FnOnce() -> String) {
 }
 
 /// Passes at most [`MAX_QUEUED_SPANS`] spans to the export queue, and counts the others as dropped.
-/// The export queue has the same capacity, so it never drops a span uncounted.
+/// The export queue has the same capacity, so it never drops a span itself, which would not be
+/// counted.
 #[derive(Debug)]
 struct BoundedSpanProcessor {
     queue: BatchSpanProcessor,

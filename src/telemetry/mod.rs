@@ -1,10 +1,10 @@
 //! Trace spans of requests and background work, for an OpenTelemetry collector.
 //!
-//! The macro `span!` creates a span. If no collector is configured, a span costs only the check of
-//! a flag. Spans have their own `tracing` target. The log excludes this target, and the exporter
-//! accepts no other target, so log events of libraries never become part of a span. Like the log, a
-//! span contains no user ids, API keys or request paths. It contains the pattern of the path
-//! instead.
+//! The macro `span!` creates a span. If no collector is configured, creating a span only checks a
+//! flag. Spans have their own `tracing` target. The log excludes this target, and the exporter
+//! accepts only this target. Log events of libraries therefore never become part of a span. Like
+//! the log, a span contains no user ids, API keys or request paths. Instead of the path, it
+//! contains the path's pattern.
 //!
 //! The feature `otel` enables the exporter. A build without the feature needs no OpenTelemetry
 //! dependencies.
@@ -26,8 +26,9 @@ pub const SPAN_TARGET: &str = "sequor_spans";
 /// Creates a span like `tracing::span!`, without a level. Field names follow OpenTelemetry's
 /// semantic conventions or begin with `sequor.`.
 macro_rules! span {
-    // Spans have the level `error`. If the exporter had to enable a more detailed level for spans,
-    // `tracing` would enable this level for all subscribers, and libraries' log lines with it.
+    // Spans have the level `error`. If spans had a more detailed level, the exporter would have to
+    // enable this level. `tracing` would then enable it for all subscribers, and libraries would
+    // also log at this level.
     ($($rest:tt)*) => { tracing::error_span!(target: $crate::telemetry::SPAN_TARGET, $($rest)*) };
 }
 pub(crate) use span;

@@ -6,7 +6,8 @@ use tracing::Span;
 use super::{SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// Stands for the exporter in a build without the feature `otel`. No value of this type can exist.
+/// Placeholder for the exporter in a build without the feature `otel`. No value of this type can
+/// exist.
 #[derive(Debug)]
 pub enum DisabledExporter {}
 
