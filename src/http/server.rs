@@ -70,7 +70,7 @@ pub struct ServerOptions {
     /// Largest number of open recommendation streams.
     pub max_streams: usize,
     /// Whether a server on a loopback address requires an API key. A server on any other address
-    /// always requires one.
+    /// always requires a key.
     pub requires_key: bool,
     /// The certificate files; `None`: no TLS.
     pub tls: Option<TlsFiles>,

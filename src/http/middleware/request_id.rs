@@ -14,7 +14,7 @@ tokio::task_local! {
     static CURRENT_REQUEST_ID: RequestId;
 }
 
-/// The id of a request: the client's own, or a generated one.
+/// The id of a request: the id that the client sent, or a generated id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) struct RequestId(Arc<str>);
 

@@ -37,8 +37,8 @@ pub(in crate::http) struct ConsentState {
 
 /// Set a user's consent
 ///
-/// The level applies to all later events of the user. An event can have a lower level, but no
-/// higher one. Data that was stored before is kept.
+/// The level applies to all later events of the user. An event can have a lower level, but not a
+/// higher level. Data that was stored before is kept.
 #[utoipa::path(put, path = "/v1/users/{user}/consent", operation_id = "say", tag = "users", params(("user" = IdString, Path, description = "The user.")), request_body(content = ConsentRequest),
     responses((status = 200, description = "The receipt. Setting the current level again counts as a duplicate.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn set_consent(

@@ -29,7 +29,7 @@ pub(in crate::http) struct MergeRequest {
 ///
 /// The history of the user id `from` becomes part of the history of the user in the path.
 /// Placeholder ids, which the setting `events.placeholder_ids` lists, are never merged. Any content
-/// type is accepted, because a beacon cannot set one.
+/// type is accepted, because a beacon cannot set the content type.
 #[utoipa::path(post, path = "/v1/users/{user}/merge", operation_id = "merge", tag = "events", params(("user" = IdString, Path, description = "The user that remains.")), request_body(content = MergeRequest),
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn merge_users(

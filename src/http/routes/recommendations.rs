@@ -22,7 +22,7 @@ use crate::services::recommendation::{PageRequest, to_recommended_item};
 const MAX_INLINE_ITEMS: usize = 1000;
 
 /// The query for a user's recommendations. It asks for a new recommendation, or for a later page of
-/// an earlier one.
+/// an earlier recommendation.
 enum RecommendationsQuery {
     New(RecommendationQuery),
     Next(PageRequest),

@@ -127,8 +127,8 @@ impl StatusSampler {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(duration);
     }
 
-    /// How long the oldest journal entry that the published weights are not trained on has waited,
-    /// in seconds. 0 if the weights are trained on all entries.
+    /// How long the oldest untrained journal entry has waited, in seconds; 0 if there is none. An
+    /// entry is untrained if the published weights are not trained on it.
     pub(in crate::http) fn weights_lag_seconds(&self, progress: LearningProgress, now: Timestamp) -> f64 {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).weights_lag_seconds(progress, now)
     }
