@@ -17,7 +17,7 @@ const MAP_SIZE: f32 = 600.0;
 const MAP_MARGIN: f32 = 24.0;
 
 pub(in crate::http) async fn candidates_page(api: Data<ApiState>) -> HttpResponse {
-    page_or_problem("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| page_content(&recall)))
+    page_or_problem("Recall", "Recall", CandidateSourcesView::collect(api).await.map(|recall| page_content(&recall)))
 }
 
 fn page_content(recall: &CandidateSourcesView) -> Markup {

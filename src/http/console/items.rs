@@ -20,7 +20,7 @@ pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<ItemSea
 }
 
 async fn list_content(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, Problem> {
-    let items = ItemSearchResult::read(api, &query).await?;
+    let items = ItemSearchResult::collect(api, &query).await?;
     Ok(html! {
         form.search action=(ITEMS_PATH) method="get" role="search" {
             label for="query" { "Item id contains" }
@@ -78,7 +78,7 @@ fn availability_badge(item: Option<&Item>) -> Markup {
 pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
-    page_or_problem("Items", &title, ItemView::read(api, item).await.map(|view| item_content(&view)))
+    page_or_problem("Items", &title, ItemView::collect(api, item).await.map(|view| item_content(&view)))
 }
 
 fn item_content(view: &ItemView) -> Markup {

@@ -18,7 +18,7 @@ pub(in crate::http) async fn model_page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
-    let (status, history) = (ServiceStatus::read(&api), ServiceHistory::read(&api));
+    let (status, history) = (ServiceStatus::collect(&api), ServiceHistory::collect(&api));
     let model = model_status(&api).await?;
     let learning = &status.learning;
     let loss = |loss: Option<f64>| loss.map_or(NO_VALUE_TEXT.to_owned(), |loss| format!("{loss:.4}"));

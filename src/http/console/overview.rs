@@ -19,7 +19,7 @@ pub(in crate::http) async fn overview_page(api: Data<ApiState>) -> HttpResponse 
 }
 
 async fn page_content(api: &ApiState) -> Result<Markup, Problem> {
-    let (status, history) = (ServiceStatus::read(api), ServiceHistory::read(api));
+    let (status, history) = (ServiceStatus::collect(api), ServiceHistory::collect(api));
     let ServiceStatus { journal, learning, quality, catalog, rates: current, .. } = &status;
     let latency = |value: Option<f64>| value.map_or(NO_VALUE_TEXT.to_owned(), format_seconds);
     Ok(html! {

@@ -26,7 +26,7 @@ pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<Session
 }
 
 async fn list_content(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Problem> {
-    let users = SessionList::read(api, &query).await?;
+    let users = SessionList::collect(api, &query).await?;
     Ok(html! {
         form.search action=(SESSIONS_PATH) method="get" role="search" {
             label for="user" { "User id begins with" }
@@ -82,7 +82,7 @@ pub(in crate::http) async fn session_page(api: Data<ApiState>, user: Path<String
     page_or_problem(
         "Sessions",
         &title,
-        SessionInspection::read(api, user).await.map(|inspection| session_content(&inspection)),
+        SessionInspection::collect(api, user).await.map(|inspection| session_content(&inspection)),
     )
 }
 

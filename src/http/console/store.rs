@@ -15,7 +15,7 @@ pub(in crate::http) async fn store_page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
-    let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, QuarantineView::read(api).await?);
+    let (store, quarantine) = (StoreView::collect(Data::clone(&api)).await?, QuarantineView::collect(api).await?);
     let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
     Ok(html! {
         p.lead { "Data directory: " code { (store.directory.display()) } "." }

@@ -85,7 +85,7 @@ pub(in crate::http) struct AdmissionStatus {
 
 impl ServiceStatus {
     /// Reads the current status.
-    pub(in crate::http) fn read(api: &ApiState) -> Self {
+    pub(in crate::http) fn collect(api: &ApiState) -> Self {
         Self::from_metrics(api, &api.system.inspection.refresh_metrics().snapshot())
     }
 
@@ -160,7 +160,7 @@ pub(in crate::http) struct QualityPoint {
 
 impl ServiceHistory {
     /// Reads the history.
-    pub(in crate::http) fn read(api: &ApiState) -> Self {
+    pub(in crate::http) fn collect(api: &ApiState) -> Self {
         let status = api.system.model.status();
         let points = status.report.curve.points().iter();
         let quality = points

@@ -58,7 +58,7 @@ impl CandidateSourcesView {
     ///
     /// # Errors
     /// A problem if the service is stopping.
-    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
             let map = compute_item_map(&snapshot, MAX_MAP_ITEMS);
@@ -88,5 +88,5 @@ impl CandidateSourcesView {
 }
 
 pub(in crate::http) async fn get_candidate_sources(api: Data<ApiState>) -> Result<Json<CandidateSourcesView>, Problem> {
-    Ok(Json(CandidateSourcesView::read(api).await?))
+    Ok(Json(CandidateSourcesView::collect(api).await?))
 }

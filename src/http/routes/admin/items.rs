@@ -43,7 +43,7 @@ impl ItemSearchResult {
     ///
     /// # Errors
     /// A problem if the limit is out of range.
-    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &ItemSearchQuery) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>, wanted: &ItemSearchQuery) -> Result<Self, Problem> {
         let (limit, query) = (wanted.limit.validate()?, wanted.query.to_lowercase());
         let look = move || {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
@@ -99,7 +99,7 @@ impl ItemView {
     ///
     /// # Errors
     /// A problem if the item is unknown.
-    pub(in crate::http) async fn read(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
         let number = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
         let look = move || {
             let (snapshot, now) = (api.system.recommender.snapshot(), api.clock.now());
@@ -124,9 +124,9 @@ pub(in crate::http) async fn list_items(
     api: Data<ApiState>,
     wanted: Query<ItemSearchQuery>,
 ) -> Result<Json<ItemSearchResult>, Problem> {
-    Ok(Json(ItemSearchResult::read(api, &wanted).await?))
+    Ok(Json(ItemSearchResult::collect(api, &wanted).await?))
 }
 
 pub(in crate::http) async fn get_item_view(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {
-    Ok(Json(ItemView::read(api, item.into_inner()).await?))
+    Ok(Json(ItemView::collect(api, item.into_inner()).await?))
 }

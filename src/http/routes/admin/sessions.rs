@@ -55,7 +55,7 @@ impl SessionList {
     ///
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<ApiState>, query: &SessionsQuery) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>, query: &SessionsQuery) -> Result<Self, Problem> {
         let (limit, mut prefix) = (query.limit.validate()?, query.user.clone());
         // If the daemon pseudonymises ids, the prefix may be the beginning of a pseudonym or a
         // complete original id. If no stored user id begins with the prefix, it is treated as an
@@ -233,7 +233,7 @@ impl SessionInspection {
     ///
     /// # Errors
     /// A problem if the user is unknown or the session cannot be read.
-    pub(in crate::http) async fn read(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
         let user = api.rules.internal_id(IdKind::User, user);
         let record = api.system.inspection.session_record(user.clone()).await.map_err(|error| match error {
             RequestError::Store(reason) => Problem::conflict(format!("{reason}.")),
@@ -344,12 +344,12 @@ pub(in crate::http) async fn list_sessions(
     api: Data<ApiState>,
     query: Query<SessionsQuery>,
 ) -> Result<Json<SessionList>, Problem> {
-    Ok(Json(SessionList::read(api, &query).await?))
+    Ok(Json(SessionList::collect(api, &query).await?))
 }
 
 pub(in crate::http) async fn inspect_session(
     api: Data<ApiState>,
     user: Path<String>,
 ) -> Result<Json<SessionInspection>, Problem> {
-    Ok(Json(SessionInspection::read(api, user.into_inner()).await?))
+    Ok(Json(SessionInspection::collect(api, user.into_inner()).await?))
 }

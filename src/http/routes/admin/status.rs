@@ -10,11 +10,11 @@ use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
 pub(in crate::http) async fn get_history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
-    Ok(Json(ServiceHistory::read(&api)))
+    Ok(Json(ServiceHistory::collect(&api)))
 }
 
 pub(in crate::http) async fn get_status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
-    Ok(Json(ServiceStatus::read(&api)))
+    Ok(Json(ServiceStatus::collect(&api)))
 }
 
 /// Streams the status every second as server-sent events [HTML Living Standard, 9.2]. The stream

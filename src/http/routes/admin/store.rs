@@ -37,7 +37,7 @@ impl QuarantineView {
     ///
     /// # Errors
     /// A problem if the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let store = &api.system.store;
             let entries = store.quarantine().all()?.into_iter().map(|noted| {
@@ -54,7 +54,7 @@ impl QuarantineView {
 }
 
 pub(in crate::http) async fn get_quarantine(api: Data<ApiState>) -> Result<Json<QuarantineView>, Problem> {
-    Ok(Json(QuarantineView::read(api).await?))
+    Ok(Json(QuarantineView::collect(api).await?))
 }
 
 /// What the data directory contains.
@@ -85,7 +85,7 @@ impl StoreView {
     ///
     /// # Errors
     /// A problem if the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
+    pub(in crate::http) async fn collect(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let store = &api.system.store;
             Ok::<_, RequestError>(Self {
@@ -102,7 +102,7 @@ impl StoreView {
 }
 
 pub(in crate::http) async fn get_store(api: Data<ApiState>) -> Result<Json<StoreView>, Problem> {
-    Ok(Json(StoreView::read(api).await?))
+    Ok(Json(StoreView::collect(api).await?))
 }
 
 /// The request for a backup to the path `target`.
