@@ -45,7 +45,7 @@ try {
   await page.click("#nothing");
   await page.click("#cup");
   await page.evaluate(() => window.sequor("cart", "tea", 3));
-  // These two leave the page before the beacon's next regular transfer.
+  // The click and the search leave the page before the beacon's next regular transfer.
   await page.click("#pot");
   await page.waitForURL(`${shopUrl}/pot`);
   await page.fill("input", "green tea");

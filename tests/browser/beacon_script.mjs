@@ -1,13 +1,13 @@
-// The beacon's script in a page that is made up, without a browser: node beacon_script.mjs SCRIPT
+// Tests the beacon script in a simulated page, without a browser: node beacon_script.mjs SCRIPT
 //
-// Ends with 1 at the first thing that is wrong.
+// Exits with 1 at the first failure.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
 
 const source = readFileSync(process.argv[2], "utf8");
 
-/** A page of an item; `beacon` decides whether the browser takes a body. */
+/** A page of an item; `beacon` decides whether the browser accepts a beacon. */
 function page(item, beacon = () => true) {
   const [sent, listeners] = [[], {}];
   let changed;
@@ -15,7 +15,7 @@ function page(item, beacon = () => true) {
   const body = { dataset: { sequorItem: item } };
   const context = {
     navigator: {
-      // The limit of every browser.
+      // Every browser limits the size of a beacon.
       sendBeacon: (url, text) => new Blob([text]).size <= 65_536 && beacon() && !!sent.push(...[JSON.parse(text)].flat()),
     },
     document: { currentScript: { dataset: {}, src: "http://sequor/v1/capture.js" }, body, addEventListener, querySelector: () => null },
@@ -35,42 +35,42 @@ function page(item, beacon = () => true) {
   };
   context.window = context;
   vm.runInNewContext(source, context);
-  const told = () => sent.map((event) => `${event.type} ${event.item_id}`);
+  const sentEvents = () => sent.map((event) => `${event.type} ${event.item_id}`);
   const show = (item) => {
     body.dataset.sequorItem = item;
     changed([]);
   };
-  return { sequor: context.window.sequor, flush: () => listeners.pagehide({}), told, show };
+  return { sequor: context.window.sequor, flush: () => listeners.pagehide({}), sentEvents, show };
 }
 
-// One event over 64 KiB is dropped alone, and many small ones that exceed it together are all sent.
+// A single event over 64 KiB is dropped. If many small events exceed 64 KiB together, all are sent.
 const large = page("tea");
 large.sequor("share", "huge", undefined);
 large.flush();
 large.sequor("cart", "x".repeat(70_000));
 for (let number = 0; number < 18; number += 1) large.sequor("click", `${number}-${"\u00e9".repeat(3000)}`);
 large.flush();
-const told = large.told();
-assert.deepEqual(told.slice(0, 2), ["view tea", "share huge"]);
-assert.equal(told.length, 20);
+const sentEvents = large.sentEvents();
+assert.deepEqual(sentEvents.slice(0, 2), ["view tea", "share huge"]);
+assert.equal(sentEvents.length, 20);
 large.sequor("cart", "cup");
 large.flush();
-assert.equal(large.told().at(-1), "cart cup");
-assert.ok(!large.told().some((one) => one.startsWith("cart x")));
+assert.equal(large.sentEvents().at(-1), "cart cup");
+assert.ok(!large.sentEvents().some((one) => one.startsWith("cart x")));
 
-// What the browser does not take now is sent later, in order and once.
+// If the browser accepts no beacon now, the events are sent later, in order and once.
 let full = true;
 const busy = page("tea", () => !full);
 busy.sequor("cart", "cup");
 busy.flush();
-assert.deepEqual(busy.told(), []);
+assert.deepEqual(busy.sentEvents(), []);
 full = false;
 busy.flush();
 busy.flush();
-assert.deepEqual(busy.told(), ["view tea", "cart cup"]);
+assert.deepEqual(busy.sentEvents(), ["view tea", "cart cup"]);
 
-// A single-page application shows one item after another, and the same one again after another page.
+// A single-page application shows several items one after the other, and later shows an item again.
 const app = page("tea");
 for (const item of ["tea", "cup", "cup", undefined, undefined, "cup"]) app.show(item);
 app.flush();
-assert.deepEqual(app.told(), ["view tea", "view cup", "view cup"]);
+assert.deepEqual(app.sentEvents(), ["view tea", "view cup", "view cup"]);
