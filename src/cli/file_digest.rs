@@ -56,8 +56,8 @@ impl RunningDigest {
 }
 
 impl FileDigest {
-    /// Reads a file to its end, which also shows whether a compressed file is complete. The result
-    /// also has the digest of the first `prefix_bytes` bytes.
+    /// Computes the digest of a file, and the digest of the first `prefix_bytes` bytes of its
+    /// content. Reads the file to its end, so an incomplete compressed file is an error.
     ///
     /// # Errors
     /// If the file cannot be read, or its compressed stream is truncated or damaged.

@@ -45,7 +45,7 @@ impl EventField {
     /// The number of fields.
     pub(super) const FIELD_COUNT: usize = EVENT_FIELD_NAMES.len();
 
-    /// Every field.
+    /// All fields, in the order of their discriminants.
     pub(super) fn all_in_order() -> impl Iterator<Item = Self> {
         EVENT_FIELD_NAMES.into_iter().map(|(field, ..)| field)
     }

@@ -58,7 +58,7 @@ impl JournalRecords {
         Err(damaged)
     }
 
-    /// Reads the next piece and its key.
+    /// Reads the next piece of a record, with its key.
     fn read_record_piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
         Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_piece_key(&key, self.next)?, value))))
     }

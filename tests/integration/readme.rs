@@ -28,7 +28,7 @@ fn documentation_pages() -> Vec<(String, String)> {
     std::iter::once("README.md".to_owned()).chain(listed).map(|name| (name.clone(), read_file(&name))).collect()
 }
 
-/// The fenced blocks of a language.
+/// The contents of a page's fenced code blocks in `language`.
 fn fenced_blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
     page.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }

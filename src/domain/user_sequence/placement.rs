@@ -68,6 +68,7 @@ impl UserSequence {
         }
     }
 
+    /// Places an event that is not older than the last step.
     fn place_in_order(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
         let len = self.steps.len();
         let start = Placement {
@@ -109,6 +110,7 @@ impl UserSequence {
         })
     }
 
+    /// Places an event that is older than the last step.
     fn place_late(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
         let (sessions, is_full) = (self.sessions(), self.steps.len() >= Self::MAX_STEPS);
         let has_id = |after: usize| {
