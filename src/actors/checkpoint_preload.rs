@@ -43,7 +43,7 @@ impl CheckpointPreload {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state_history::StoredStateHistory;
+    use super::super::state_history::StoreBackedStateHistory;
     use super::*;
     use crate::domain::{Entry, Item, ItemChange, ItemOperation};
     use crate::learner::{InlineJobs, Learner, LearnerConfig, LearnerDeps};
@@ -51,7 +51,7 @@ mod tests {
     use std::sync::Arc;
 
     fn write_checkpoint_of_trained_state(store: &Store) -> LearnerState {
-        let history = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
+        let history = StoreBackedStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
         let deps = LearnerDeps {
             training: Box::<InlineJobs<_>>::default(),
             clustering: Box::<InlineJobs<_>>::default(),

@@ -49,8 +49,8 @@ impl SessionSubscribers {
     }
 
     /// Subscribes to the session of the user that `requested` resolves to, now and later. The
-    /// channel holds the offset before which the session contains every entry, at first
-    /// `delivered`. A slow subscriber sees only the latest value.
+    /// channel's value is an offset; the session contains every entry before it. The initial value
+    /// is `delivered`. A slow subscriber sees only the latest value.
     pub fn subscribe(&self, requested: String, delivered: Offset) -> watch::Receiver<Offset> {
         let mut by_user = self.lock();
         let subscriptions = by_user.entry(self.resolve(&requested)).or_default();

@@ -19,13 +19,13 @@ const MAX_RESTORE_POINTS: usize = 8;
 /// state. If none has the requested offset, it applies the journal to the nearest earlier state. It
 /// stores the requested and the current state as restore points, so that a later replay of the same
 /// rollback finds them.
-pub struct StoredStateHistory {
+pub struct StoreBackedStateHistory {
     store: Store,
     dictionary: Arc<ItemDictionary>,
     settings: LearnerConfig,
 }
 
-impl StoredStateHistory {
+impl StoreBackedStateHistory {
     /// Creates the history of the states that a learner with the given settings had at earlier
     /// offsets of the journal in `store`.
     #[must_use]
@@ -73,7 +73,7 @@ impl StoredStateHistory {
     }
 }
 
-impl StateHistory for StoredStateHistory {
+impl StateHistory for StoreBackedStateHistory {
     fn state_at(&mut self, current: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let at = current.next_offset();
         if to > at {

@@ -21,7 +21,7 @@ const SIGNATURE_BYTES: usize = 32;
 
 /// The parsed parts of a token, whose signature is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ParsedToken<'t> {
+struct UnverifiedToken<'t> {
     key: &'t str,
     /// Seconds since 1970, as in the token.
     expires: &'t str,
@@ -61,7 +61,7 @@ fn signer(digest: &[u8; 32], expires: &str, user: &str) -> Option<Hmac<Sha256>> 
     Some(signer)
 }
 
-fn parse(token: &str) -> Option<ParsedToken<'_>> {
+fn parse(token: &str) -> Option<UnverifiedToken<'_>> {
     let (key, rest) = token.strip_prefix(PREFIX)?.split_once('_')?;
     let (expires, digits) = rest.split_once('_')?;
     let mut signature = [0; SIGNATURE_BYTES];
@@ -71,7 +71,7 @@ fn parse(token: &str) -> Option<ParsedToken<'_>> {
     for (byte, index) in signature.iter_mut().zip((0..).step_by(2)) {
         *byte = u8::from_str_radix(digits.get(index..index + 2)?, 16).ok()?;
     }
-    Some(ParsedToken { key, expires, signature })
+    Some(UnverifiedToken { key, expires, signature })
 }
 
 impl KeyRing {

@@ -61,7 +61,7 @@ pub(super) struct Import {
     /// late. `0s` disables sorting [default: 1h; a file with many later events is refused].
     #[arg(long, value_name = "DURATION")]
     window: Option<Period>,
-    /// Sort all events of each file by time, in a temporary file.
+    /// Sort all events of each file by time, with the help of a temporary file.
     #[arg(long, conflicts_with_all = ["window", "items"])]
     sort: bool,
     /// Source of the event ids of rows without one [default: content; row for standard input].

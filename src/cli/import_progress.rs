@@ -175,8 +175,9 @@ impl ImportProgress {
         self.current.through == 0 && self.current.sorted == 0
     }
 
-    /// The number of acknowledged events in the order of time.
-    pub(super) fn acknowledged_sorted_events(&self) -> u64 {
+    /// In an unfinished import with `--sort`: the number of acknowledged events, counted in the
+    /// order of time.
+    pub(super) fn acknowledged_sorted_event_count(&self) -> u64 {
         self.current.sorted
     }
 

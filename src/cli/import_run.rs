@@ -196,7 +196,7 @@ impl ImportRun {
 
     /// Sends the sorted events that an earlier run has not sent.
     fn send_sorted(&mut self, file: &Path, sorter: EventSorter, progress: &mut ImportProgress) -> anyhow::Result<()> {
-        let sent = progress.acknowledged_sorted_events();
+        let sent = progress.acknowledged_sorted_event_count();
         let (mut batch, mut position) = (ImportBatch::default(), 0);
         let display = ProgressDisplay::new(sorter.event_count(), "events imported");
         for event in sorter.into_sorted()? {

@@ -8,7 +8,7 @@ use std::path::Path;
 pub(super) struct PlotLine {
     /// Name in the legend.
     pub(super) name: &'static str,
-    /// Points by ascending x.
+    /// The points `(x, y)`, sorted by x in ascending order.
     pub(super) points: Vec<(f64, f64)>,
 }
 

@@ -16,7 +16,7 @@ use super::session_refresh::session_rules;
 use super::session_replay::{ReplayedSession, SessionReplayer};
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::pretrained::{assign_item_numbers, read_pretrained};
-use crate::actors::state_history::{StoredStateHistory, encode_checkpoint, replay_up_to};
+use crate::actors::state_history::{StoreBackedStateHistory, encode_checkpoint, replay_up_to};
 use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps};
 use crate::metrics::{ActorKind, Metrics};
@@ -194,7 +194,7 @@ pub(super) fn relearn_journal(
             metrics.panics.with_label(ActorKind::Candidates).clone(),
         );
         let pretrained = read_pretrained(&store)?;
-        let state_history = StoredStateHistory::new(store.clone(), Arc::clone(&names), config.clone());
+        let state_history = StoreBackedStateHistory::new(store.clone(), Arc::clone(&names), config.clone());
         let deps = LearnerDeps {
             training: Box::new(training),
             clustering: Box::new(clustering),

@@ -41,7 +41,8 @@ impl UserMergeMap {
         let mut merged = Self::default();
         for entry in store.journal().entries(store.journal().first_offset()?)? {
             if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
-                let (from, into) = (merged.remaining_user(&from).to_owned(), merged.remaining_user(&into).to_owned());
+                let (from, into) =
+                    (merged.user_after_merges(&from).to_owned(), merged.user_after_merges(&into).to_owned());
                 if from != into {
                     merged.0.insert(from, into);
                 }
@@ -50,7 +51,8 @@ impl UserMergeMap {
         Ok(merged)
     }
 
-    fn remaining_user<'u>(&'u self, mut user: &'u str) -> &'u str {
+    /// The user into whom `user` was finally merged; `user` itself if there was no merge.
+    fn user_after_merges<'u>(&'u self, mut user: &'u str) -> &'u str {
         while let Some(into) = self.0.get(user) {
             user = into;
         }
@@ -104,7 +106,7 @@ impl SessionReplayer<'_> {
         let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
         // Both users of a merge must be in the same pass.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
-        let part = |user: &str| shard_of_user(merged.remaining_user(user), passes);
+        let part = |user: &str| shard_of_user(merged.user_after_merges(user), passes);
         let progress = ProgressDisplay::new(end * passes as u64, label);
         for pass in 0..passes {
             let mut users: FxHashMap<String, ReplayedSession> = FxHashMap::default();
@@ -190,7 +192,7 @@ mod tests {
         let mut merged = UserMergeMap::default();
         let mut entries = Vec::new();
         for round in 0..400_i64 {
-            entries.push(view_event(round, merged.remaining_user(&format!("user{}", round * 17 % users))));
+            entries.push(view_event(round, merged.user_after_merges(&format!("user{}", round * 17 % users))));
             // The merges form chains: each user is merged into the next user, who is merged later.
             // The chain ends at every eighth user, who remains.
             let from = round / 10;

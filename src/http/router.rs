@@ -34,7 +34,8 @@ pub(in crate::http) struct RouteInfo {
     pub(in crate::http) access: RequiredAccess,
 }
 
-/// The access that a row names: `Public`, or the scope of the key that the path needs.
+/// The access that a row of the route table names: `Public`, or the scope of the key that the path
+/// needs.
 macro_rules! access {
     (Public) => {
         RequiredAccess::Public
@@ -44,7 +45,7 @@ macro_rules! access {
     };
 }
 
-/// Converts rows to [`RouteInfo`] values.
+/// Converts rows of the route table to [`RouteInfo`] values.
 macro_rules! infos {
     ($( $path:literal $access:ident $label:ident => $first:ident $($head:ident)::+ $(, $method:ident $($handler:ident)::+)*; )*) => {
         &[$( RouteInfo {
@@ -55,8 +56,8 @@ macro_rules! infos {
     };
 }
 
-/// Registers the paths and handlers of rows. `$prefix` is the path of the actix-web scope that
-/// contains them.
+/// Registers the paths and handlers of rows of the route table. `$prefix` is the path of the
+/// actix-web scope that contains the paths.
 macro_rules! register {
     ($config:ident, $prefix:literal, $infos:ident, $( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
         let mut rows = $infos.iter();
@@ -76,7 +77,8 @@ macro_rules! label {
     };
 }
 
-/// Declares the OpenAPI operations of rows. The attributes of the handlers describe the operations.
+/// Declares the OpenAPI operations of rows of the route table. The attributes of the handlers
+/// describe the operations.
 macro_rules! operations {
     ($( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
         /// The operations of the public API.
@@ -184,9 +186,9 @@ route_table! {
     console {
         "/console" Admin Admin => GET console::overview::overview_page;
         "/console/sessions" Admin Admin => GET console::sessions::list_page;
-        "/console/sessions/{user}" Admin Admin => GET console::sessions::session_page;
+        "/console/sessions/{user}" Admin Admin => GET console::sessions::session_detail_page;
         "/console/items" Admin Admin => GET console::items::list_page;
-        "/console/items/{item}" Admin Admin => GET console::items::item_page;
+        "/console/items/{item}" Admin Admin => GET console::items::item_detail_page;
         "/console/model" Admin Admin => GET console::model::model_page;
         "/console/recall" Admin Admin => GET console::candidates::candidates_page;
         "/console/store" Admin Admin => GET console::store::store_page;

@@ -49,8 +49,8 @@ pub(in crate::http) async fn served_paths(routes: RegisterRoutes) -> BTreeSet<St
     found
 }
 
-/// The access that each path of a server requires. For the paths in `routes`, it is the access in
-/// the route table. The paths in `unknown` do not exist and require any key.
+/// The access that each path of a server must require. For each path in `routes`, the expected
+/// access is the one in the route table. The paths in `unknown` do not exist and require any key.
 fn required_access(routes: &[&[RouteInfo]], unknown: &[&str]) -> BTreeMap<String, RequiredAccess> {
     let known = routes.iter().flat_map(|routes| routes.iter()).map(|route| (route.path.to_owned(), route.access));
     known.chain(unknown.iter().map(|path| ((*path).to_owned(), RequiredAccess::AnyKey))).collect()

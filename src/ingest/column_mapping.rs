@@ -42,7 +42,7 @@ const EVENT_FIELD_NAMES: [(EventField, &str, &str); 8] = [
 ];
 
 impl EventField {
-    /// The number of fields.
+    /// The number of fields that an event can have.
     pub(super) const FIELD_COUNT: usize = EVENT_FIELD_NAMES.len();
 
     /// All fields, in the order of their discriminants.

@@ -43,7 +43,7 @@ impl ClusteringSchedule {
 
     /// Does the work that is due at offset `next`: puts the result of the last clustering into use,
     /// starts the next clustering, or both.
-    pub fn start_or_apply_due_clustering(
+    pub fn run_due_work(
         &mut self,
         next: Offset,
         weights: &Arc<Weights>,

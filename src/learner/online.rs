@@ -307,7 +307,7 @@ impl Learner {
                 training.discard_touched_sessions();
             }
         }
-        clustering.start_or_apply_due_clustering(
+        clustering.run_due_work(
             *next,
             training.weights(),
             &settings.clusters,

@@ -35,8 +35,8 @@ impl ReplayHistory {
         self.first = (session + 1).saturating_sub(self.sessions.len() as u64);
     }
 
-    /// Sets the steps of a session for training. Has no effect if the session was dropped.
-    pub fn set_steps(&mut self, session: u64, steps: &[Step]) {
+    /// Replaces the steps of a session. Has no effect if the session was dropped.
+    pub fn replace_session_steps(&mut self, session: u64, steps: &[Step]) {
         if let Some(stored) = self.index_of(session).and_then(|index| self.sessions.get_mut(index)) {
             stored.clear();
             stored.extend_from_slice(steps);
@@ -101,7 +101,7 @@ mod tests {
         for number in 0..sessions {
             history.begin_session(number);
             let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
-            history.set_steps(number, &[step(number as u32), step(number as u32 + 1)]);
+            history.replace_session_steps(number, &[step(number as u32), step(number as u32 + 1)]);
         }
         history
     }

@@ -175,14 +175,14 @@ impl OnlineTraining {
     /// session's user. If `target` is given, the negative sampler counts it.
     pub fn add_touched_session(&mut self, session: u64, steps: &[Step], target: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
-        self.history.set_steps(session, steps.get(first..).unwrap_or_default());
+        self.history.replace_session_steps(session, steps.get(first..).unwrap_or_default());
         self.touched_sessions.push(session);
         self.target_items.extend(target);
     }
 
     /// Removes a session's steps from the replay history.
     pub fn forget_session(&mut self, session: u64) {
-        self.history.set_steps(session, &[]);
+        self.history.replace_session_steps(session, &[]);
     }
 
     /// Removes expired steps from the replay history.

@@ -4,8 +4,8 @@
 use crate::candidates::EVIDENCE_COLUMN_COUNT;
 use serde::{Deserialize, Serialize};
 
-/// How well each evidence column has predicted the target events of a session, as exponential
-/// averages with rate 0.3.
+/// Exponential averages (rate 0.3) over the target events of a session. For each evidence column,
+/// an average tells how well the column has predicted the events.
 ///
 /// The caller stores the affinity with the session.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

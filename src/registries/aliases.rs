@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn admit_rejects_a_merge_of_a_merged_id_and_a_cycle() {
+    fn admit_rejects_cycles_and_merging_an_id_twice() {
         let mut writer = AliasWriter::default();
         let mut batch = writer.begin_batch();
         let mut admit = |offset, from, into| {

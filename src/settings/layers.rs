@@ -37,7 +37,7 @@ impl fmt::Display for SettingOrigin {
     }
 }
 
-/// Errors of reading and validating settings.
+/// Errors that occur while settings are read and validated.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The defaults cannot be serialised as TOML, because a section has an unsupported type.

@@ -10,7 +10,7 @@ fn at_most(elapsed: Duration, interval: Duration) -> f64 {
     (elapsed.as_millis() / interval.as_millis()) as f64 + 2.0
 }
 
-/// Starts a daemon that has learned three events of two users.
+/// Starts a daemon that has learned three events in total, of two users.
 fn start_with_three_events(home: &DaemonHome) -> Daemon {
     let daemon = home.start(&[]);
     daemon.send_events(&[

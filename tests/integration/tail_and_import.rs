@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, report_skipped, sequor_command, wait_for};
 
-const VIEW_RULE: &str = "view=^/product/(?P<item>[^/?]+)";
+/// A value of `--rule`: a request for a product is a view event of the item in the path.
+const PRODUCT_VIEW_RULE: &str = "view=^/product/(?P<item>[^/?]+)";
 
 /// A process that is killed on drop.
 struct KillOnDrop(Child);
@@ -24,7 +25,7 @@ impl Drop for KillOnDrop {
 
 fn start_tail(log: &Path, url: &str) -> KillOnDrop {
     let mut command = sequor_command();
-    command.arg("tail").arg(log).args(["--url", url, "--keep-bots", "--rule", VIEW_RULE]);
+    command.arg("tail").arg(log).args(["--url", url, "--keep-bots", "--rule", PRODUCT_VIEW_RULE]);
     KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
@@ -98,8 +99,16 @@ fn tail_survives_rotations_and_restarts() {
     drop(follower);
     // Without the progress file, all rows are sent again, and the daemon counts them as duplicates.
     fs::remove_file(home.dir().join("access.log.sequor")).unwrap();
-    let second_run =
-        run_command(&["tail", "--once", log.to_str().unwrap(), "--url", &address, "--keep-bots", "--rule", VIEW_RULE]);
+    let second_run = run_command(&[
+        "tail",
+        "--once",
+        log.to_str().unwrap(),
+        "--url",
+        &address,
+        "--keep-bots",
+        "--rule",
+        PRODUCT_VIEW_RULE,
+    ]);
     let stderr = String::from_utf8_lossy(&second_run.stdout).into_owned();
     assert!(
         second_run.status.success() && stderr.contains("duplicates"),
@@ -356,7 +365,8 @@ fn a_truncated_file_is_named_and_nothing_of_it_is_imported() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let mut rows = "user,item,event,timestamp\n".to_owned();
-    // Random users keep the compressor from putting everything into one block.
+    // The user ids are random, so that the data compresses badly and the compressed file has more
+    // than one block.
     let mut random = crate::random::TestRng(3);
     for row in 0..20_000 {
         rows.push_str(&format!("u{},p{row},view,{}\n", random.next_u64(), 1_600_000_000 + row));

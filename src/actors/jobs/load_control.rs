@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::domain::{ModelChangeCause, ModelOperation, Offset};
 use crate::learner::SafetySettings;
 
-/// The time between two decisions whether to change the training share.
+/// The time between two decisions about whether to change the training share.
 const DECISION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Adapts the training share to the learner's lag until the system stops.

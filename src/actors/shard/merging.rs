@@ -59,8 +59,8 @@ impl JournalTail {
         Ok(found)
     }
 
-    /// Drops the updates before offset `through`, which all stored records contain.
-    fn drop_before(&mut self, through: Offset) {
+    /// Drops the cached updates before offset `through`, which all stored records contain.
+    fn drop_updates_before(&mut self, through: Offset) {
         while self.updates.pop_front_if(|(_, update)| update.offset < through).is_some() {}
         self.begin = self.begin.max(through.min(self.end));
     }
@@ -157,7 +157,7 @@ impl ShardActor {
     /// Removes the stored records of merged users. A record stays until the stored records of all
     /// shards contain the merge, because a recovery may need the record until then.
     pub(super) fn remove_merged_records(&mut self) {
-        self.journal_tail.drop_before(self.context.flush_progress.min_watermark());
+        self.journal_tail.drop_updates_before(self.context.flush_progress.min_watermark());
         if self.merged_users.is_empty() {
             return;
         }
@@ -226,7 +226,7 @@ mod tests {
         // The cache also serves other users and smaller ranges within the cached range.
         assert_eq!(offsets(&mut tail, "u1", 1, 70, 400), expected(1, 70, 400));
         assert!(offsets(&mut tail, "u2", 1, 70, 400).is_empty());
-        tail.drop_before(300);
+        tail.drop_updates_before(300);
         assert_eq!(offsets(&mut tail, "u1", 1, 300, 590), expected(1, 300, 590));
         assert_eq!(count.get(), 0);
         // Entries that were dropped from the cache are read again. After the store was reopened,
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(offsets(&mut tail, "u1", 2, 200, 400), expected(1, 200, 400));
         assert_eq!(count.replace(0), 201);
         // If a range begins beyond the end of the cache, the entries between the two are not read.
-        tail.drop_before(2_000);
+        tail.drop_updates_before(2_000);
         assert_eq!(offsets(&mut tail, "u1", 2, 900, 950), expected(1, 900, 950));
         assert_eq!(count.get(), 51);
     }

@@ -9,7 +9,7 @@ use crate::actors::error::StartError;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of_user};
-use crate::actors::state_history::{StoredStateHistory, decode_checkpoint};
+use crate::actors::state_history::{StoreBackedStateHistory, decode_checkpoint};
 use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
 use crate::metrics::{ActorKind, Metrics, QueueName};
@@ -41,7 +41,7 @@ pub(super) fn learner_loader(
         metrics.panics.with_label(ActorKind::Candidates).clone(),
     );
     move || {
-        let history = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
+        let history = StoreBackedStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
         let deps = LearnerDeps {
             training: Box::new(training.new_replacement()),
             clustering: Box::new(clustering.new_replacement()),

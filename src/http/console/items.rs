@@ -75,7 +75,7 @@ fn availability_badge(item: Option<&Item>) -> Markup {
     } }
 }
 
-pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
+pub(in crate::http) async fn item_detail_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
     page_or_problem("Items", &title, ItemView::collect(api, item).await.map(|view| item_content(&view)))

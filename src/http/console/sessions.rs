@@ -76,7 +76,7 @@ fn item_link(item: &str) -> Markup {
     html! { a href=(detail_page_path("/console/items", item)) { (item) } }
 }
 
-pub(in crate::http) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
+pub(in crate::http) async fn session_detail_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
     page_or_problem(

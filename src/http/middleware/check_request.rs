@@ -46,7 +46,7 @@ pub(in crate::http) async fn check_request(
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING) {
         let name = encoding.to_str().unwrap_or_default().trim();
         if !SUPPORTED_ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            let refusal = Problem::unsupported_body(SUPPORTED_ENCODINGS.join(", ")).error_response();
+            let refusal = Problem::unsupported_media_type(SUPPORTED_ENCODINGS.join(", ")).error_response();
             return Ok(request.into_response(refusal).map_into_right_body());
         }
     }

@@ -129,7 +129,7 @@ async fn recommend_for_user(
     Ok(api.recommendations.recommend(user, query.consent, request).await?)
 }
 
-/// The result of a validation. Nothing is stored.
+/// The result of validating a batch of events. Nothing is stored.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Verdict)]
 pub(in crate::http) struct ValidationReport {

@@ -34,7 +34,7 @@ pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: us
             Problem::body_too_large(max_body_bytes)
         }
         JsonPayloadError::Payload(error) => payload_problem(error, max_body_bytes),
-        JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
+        JsonPayloadError::ContentType => Problem::unsupported_media_type("application/json"),
         JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "JSON that matches the API's schema"),
         other => Problem::invalid_body(other.to_string()),
     }

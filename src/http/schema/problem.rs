@@ -204,9 +204,9 @@ impl Problem {
 
     /// 415: the content type or content encoding of the body is not supported.
     #[must_use]
-    pub fn unsupported_body(allowed: impl Into<String>) -> Self {
+    pub fn unsupported_media_type(allowed: impl Into<String>) -> Self {
         let detail = "The content type or content encoding of the body is not supported.";
-        Self::new(ProblemType::UnsupportedBody, detail).with_allowed(allowed)
+        Self::new(ProblemType::UnsupportedMediaType, detail).with_allowed(allowed)
     }
 
     /// 400: a parameter has a value that is not allowed.

@@ -58,7 +58,7 @@ problem_types! {
     InvalidItem: "bad-item", BAD_REQUEST, "The item is invalid";
     InvalidMessage: "bad-message", BAD_REQUEST, "The message is invalid";
     UnknownItem: "unknown-item", NOT_FOUND, "The item is unknown";
-    UnsupportedBody: "unsupported-body", UNSUPPORTED_MEDIA_TYPE, "The body is not supported";
+    UnsupportedMediaType: "unsupported-body", UNSUPPORTED_MEDIA_TYPE, "The body is not supported";
     OutOfRange: "out-of-range", BAD_REQUEST, "A parameter is out of range";
     InvalidParameter: "bad-parameter", BAD_REQUEST, "A parameter cannot be read";
     InvalidFilter: "bad-filter", BAD_REQUEST, "The filter cannot be read";

@@ -34,8 +34,8 @@ pub(in crate::http) struct StatusSample {
     pub(in crate::http) journal: Offset,
     /// Journal entries that the learner has not learned yet.
     pub(in crate::http) lag: u64,
-    /// Median and 99th percentile of the duration of recent recommendations, in seconds; `None` if
-    /// there were none.
+    /// Median and 99th percentile of the duration of recent recommendation requests, in seconds;
+    /// `None` if there were none.
     pub(in crate::http) latency: Option<[f64; 2]>,
     /// The loss of the latest batch, in nats; `None` before the first batch.
     pub(in crate::http) loss: Option<f64>,
@@ -47,7 +47,7 @@ struct CounterReading {
     at: Timestamp,
     events: f64,
     lists: f64,
-    /// The durations of the recommendations since the previous reading.
+    /// The durations of the recommendation requests since the previous reading.
     latency: LatencyWindow,
 }
 
@@ -58,9 +58,9 @@ pub(in crate::http) struct StatusRates {
     pub(in crate::http) events_per_second: f64,
     /// Recommendations per second.
     pub(in crate::http) recommendations_per_second: f64,
-    /// The median duration of a recommendation, in seconds; absent if there were none.
+    /// The median duration of a recommendation request, in seconds; absent if there were none.
     pub(in crate::http) latency_p50: Option<f64>,
-    /// The 99th percentile of the duration of a recommendation, in seconds.
+    /// The 99th percentile of the duration of a recommendation request, in seconds.
     pub(in crate::http) latency_p99: Option<f64>,
 }
 
@@ -77,7 +77,7 @@ struct StatusHistory {
 #[derive(Clone)]
 pub(in crate::http) struct StatusSampler {
     history: Arc<Mutex<StatusHistory>>,
-    /// The durations of the recommendations since the latest sample.
+    /// The durations of the recommendation requests since the latest sample.
     latency: Arc<Mutex<LatencyWindow>>,
     status: watch::Receiver<Arc<str>>,
     subscribers: Arc<Semaphore>,
@@ -122,7 +122,7 @@ impl StatusSampler {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).rates_over_window()
     }
 
-    /// Records the duration of a recommendation.
+    /// Records the duration of a recommendation request.
     pub(in crate::http) fn record_latency(&self, duration: Duration) {
         self.latency.lock().unwrap_or_else(PoisonError::into_inner).record(duration);
     }

@@ -74,7 +74,7 @@ impl TextField {
 }
 
 impl TimeField {
-    fn time_of(self, item: &Item) -> Option<Timestamp> {
+    fn value_of(self, item: &Item) -> Option<Timestamp> {
         match self {
             Self::Published => item.published,
             Self::Expires => item.expires,
@@ -91,12 +91,12 @@ impl FilterExpression {
             Self::Text(field, wanted) => field.values_of(item).iter().any(|value| wanted.contains(value)),
             Self::Number(comparison, number) => item.price.is_some_and(|price| comparison.is_true_for(price, *number)),
             Self::Time(field, comparison, at) => {
-                field.time_of(item).is_some_and(|time| comparison.is_true_for(time, *at))
+                field.value_of(item).is_some_and(|time| comparison.is_true_for(time, *at))
             }
             Self::Available(available) => item.available == *available,
             Self::Has(FilterField::Text(field)) => !field.values_of(item).is_empty(),
             Self::Has(FilterField::Price) => item.price.is_some(),
-            Self::Has(FilterField::Time(field)) => field.time_of(item).is_some(),
+            Self::Has(FilterField::Time(field)) => field.value_of(item).is_some(),
             Self::Has(FilterField::Available) => true,
         }
     }

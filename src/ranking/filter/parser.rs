@@ -209,7 +209,7 @@ impl<'a> FilterParser<'a> {
                 "only price, published and expires have an order; use `=`, `!=` or `in`",
             )),
             FilterField::Text(text) => Ok(FilterExpression::Text(text, vec![self.parse_text_value()?])),
-            FilterField::Available => self.parse_boolean().map(FilterExpression::Available),
+            FilterField::Available => self.parse_boolean_literal().map(FilterExpression::Available),
             FilterField::Price => Ok(FilterExpression::Number(comparison, self.parse_number()?)),
             FilterField::Time(time) => Ok(FilterExpression::Time(time, comparison, self.parse_timestamp()?)),
         }
@@ -285,7 +285,7 @@ impl<'a> FilterParser<'a> {
         }
     }
 
-    fn parse_boolean(&mut self) -> Result<bool, ItemFilterError> {
+    fn parse_boolean_literal(&mut self) -> Result<bool, ItemFilterError> {
         let boolean = self.take_word("true");
         if boolean || self.take_word("false") {
             Ok(boolean)

@@ -101,7 +101,7 @@ fn named_files_exist() {
 
 /// A row of the code map is `| question | file | names in that file |`.
 #[test]
-fn code_map_names_what_its_files_contain() {
+fn names_in_code_map_occur_in_their_files() {
     let page = read_file("docs/internals/code-map.md");
     let mut questions = 0;
     for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("`src/")) {
