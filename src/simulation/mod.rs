@@ -30,7 +30,7 @@ pub struct ShopSettings {
     pub seed: u64,
     /// Time at which the shop opens: the timestamp of the first journal entries.
     pub opens_at: Timestamp,
-    /// Number of items at the start. 40..=100,000.
+    /// Number of items at the start. 40..=2,000,000.
     pub items: usize,
     /// Number of returning customers. One visit in five is by a one-time visitor instead.
     /// 1..=10,000,000.
@@ -67,7 +67,7 @@ impl ShopSettings {
     /// [`ShopSettingsError`] names the first setting that is out of its range.
     pub fn check(&self) -> Result<(), ShopSettingsError> {
         let bounds = [
-            ("items", self.items, 40..=100_000, "40..=100,000"),
+            ("items", self.items, 40..=2_000_000, "40..=2,000,000"),
             ("customers", self.customers, 1..=10_000_000, "1..=10,000,000"),
         ];
         match bounds.into_iter().find(|(_, value, range, _)| !range.contains(value)) {

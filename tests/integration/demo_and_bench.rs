@@ -114,6 +114,31 @@ fn bench_of_a_running_daemon_sends_the_reported_load() {
 }
 
 #[test]
+fn bench_repeats_a_recording() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("visits.csv");
+    // Ten users view two items each.
+    let rows = (0..20).map(|row| format!("visitor-{},view,item-{},{}\n", row / 2, row % 7, 1_700_000_000 + row * 60));
+    fs::write(&file, "user,event,item,timestamp\n".to_owned() + &rows.collect::<String>()).unwrap();
+    let flags = ["bench", "--url", daemon.api_url(), "--file", file.to_str().unwrap(), "--history", "50"];
+    let load = ["--mix", "events", "--rate", "100", "--duration", "500ms", "--warm-up", "0s"];
+    let output = run_sequor(&[&flags[..], &load[..]].concat());
+    assert!(output.status.success(), "{}", utf8_text(&output.stderr));
+    assert!(utf8_text(&output.stdout).contains("64 connections; visits.csv"), "{}", utf8_text(&output.stdout));
+    // 50 events before the measurement, and 50 requests of one event. The rows repeat under new event ids.
+    assert_eq!(daemon.next_offset(), 100);
+    daemon.wait_until_learned(100);
+    let users = (0..10).filter(|user| !daemon.recommended_items(&format!("visitor-{user}")).is_empty());
+    assert_eq!(users.count(), 10, "users and items are those of the file");
+    let empty = run_sequor(&["bench", "--url", daemon.api_url(), "--file", "/dev/null"]);
+    assert!(utf8_text(&empty.stderr).contains("/dev/null"), "{}", utf8_text(&empty.stderr));
+    let both = run_sequor(&["bench", "--catalog", "42k", "--items", "100"]);
+    assert!(utf8_text(&both.stderr).contains("cannot be used with"), "{}", utf8_text(&both.stderr));
+}
+
+#[test]
 fn demo_ends_with_a_summary() {
     let output =
         run_with_small_network("demo", &["--for", "5s", "--json", "--seed", "7", "--rate", "200", "--items", "200"]);

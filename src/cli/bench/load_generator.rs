@@ -1,4 +1,4 @@
-//! Load generator: an endless sequence of requests from a simulated shop.
+//! Load generator: an endless sequence of requests from a simulated shop or from a recording.
 
 use clap::ValueEnum;
 use std::collections::VecDeque;
@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use crate::cli::daemon_client::ApiRequest;
 use crate::clock::Clock;
 use crate::domain::Entry;
-use crate::simulation::ShopSimulator;
 
 /// In the mixed load, this many of every five requests send events; the others request
 /// recommendations.
@@ -35,30 +34,32 @@ pub(super) enum RequestKind {
     Recommendations,
 }
 
-/// Generates requests from a simulated shop.
+/// Generates requests from a stream of catalog changes and events.
 pub(super) struct LoadGenerator {
-    shop: ShopSimulator,
+    entries: Box<dyn Iterator<Item = Entry>>,
     mix: RequestMix,
     batch: usize,
     clock: Clock,
     /// Prefix of the event ids, unique per run. Without the prefix, the daemon would skip the
     /// events as duplicates of an earlier run.
     run_id: String,
+    event_count: u64,
     request_count: u64,
     recent_users: VecDeque<String>,
 }
 
 impl LoadGenerator {
-    pub(super) fn new(shop: ShopSimulator, mix: RequestMix, batch: usize, clock: Clock) -> Self {
+    /// Creates a generator. `entries` starts with the items of the catalog, if there are any, and must not end.
+    pub(super) fn new(entries: Box<dyn Iterator<Item = Entry>>, mix: RequestMix, batch: usize, clock: Clock) -> Self {
         let run_id = format!("bench-{}", clock.now());
-        Self { shop, mix, batch, clock, run_id, request_count: 0, recent_users: VecDeque::new() }
+        Self { entries, mix, batch, clock, run_id, event_count: 0, request_count: 0, recent_users: VecDeque::new() }
     }
 
     /// The requests to send before the measurement: first all items, then at least `events` events.
     pub(super) fn history_requests(&mut self, events: u64) -> anyhow::Result<Vec<ApiRequest>> {
         const ENTRIES_PER_HISTORY_REQUEST: usize = 500;
         let (mut items, mut history) = (Vec::new(), Vec::new());
-        while (history.len() as u64) < events || items.is_empty() {
+        while (history.len() as u64) < events {
             let Some(entry) = self.next_entry() else { break };
             if matches!(entry, Entry::Item(_)) { items.push(entry) } else { history.push(entry) }
         }
@@ -92,12 +93,13 @@ impl LoadGenerator {
         ApiRequest::events_request(&events)
     }
 
-    /// The next entry of the shop, with the current time.
+    /// The next entry, with the current time.
     fn next_entry(&mut self) -> Option<Entry> {
-        let mut entry = self.shop.next()?;
+        let mut entry = self.entries.next()?;
         match &mut entry {
             Entry::Event(event) => {
-                event.event_id = Some(format!("{}-{}", self.run_id, self.shop.event_count()));
+                self.event_count += 1;
+                event.event_id = Some(format!("{}-{}", self.run_id, self.event_count));
                 event.timestamp = self.clock.now();
                 if self.recent_users.len() >= MAX_RECENT_USERS {
                     self.recent_users.pop_front();
@@ -105,7 +107,7 @@ impl LoadGenerator {
                 self.recent_users.push_back(event.user_id.clone());
             }
             Entry::Item(change) => change.timestamp = self.clock.now(),
-            // The shop generates only events and item changes.
+            // The stream contains only events and item changes.
             _ => {}
         }
         Some(entry)

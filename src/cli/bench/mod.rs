@@ -1,6 +1,7 @@
 //! `sequor bench`: measures latency at a constant request rate.
 
 mod bench_report;
+mod bench_workload;
 mod load_generator;
 mod open_loop;
 
@@ -16,8 +17,8 @@ use super::flags::RuntimeFlags;
 use super::serve::shutdown_signal;
 use crate::clock::Clock;
 use crate::settings::Period;
-use crate::simulation::{ShopSettings, ShopSimulator};
 use bench_report::BenchReport;
+use bench_workload::BenchWorkload;
 use load_generator::{LoadGenerator, RequestMix};
 
 /// Arguments of `sequor bench`.
@@ -28,6 +29,8 @@ use load_generator::{LoadGenerator, RequestMix};
     Without --url, the benchmark starts a daemon on a temporary data directory.\n\n\
     Examples:\n  sequor bench\n  \
     sequor bench --mix recommendations --rate 2000 --duration 60s --plot latency.svg\n  \
+    sequor bench --catalog 42k --mix recommendations --rate 300\n  \
+    sequor bench --file sessions.csv.gz --history 200000 --mix recommendations --rate 300\n  \
     sequor bench --url http://127.0.0.1:8080 --admin-url http://127.0.0.1:9090 --json\n\n\
     A running daemon stores and learns the events of the benchmark. Do not use a production daemon."
 )]
@@ -59,21 +62,11 @@ pub(super) struct Bench {
     /// Maximum number of connections, 1 to 10,000.
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<u64>::new().range(1..=10_000))]
     connections: u64,
-    /// Customers of the simulated shop.
-    #[arg(long, default_value_t = 2_000)]
-    users: usize,
-    /// Items of the simulated shop.
-    #[arg(long, default_value_t = 2_000)]
-    items: usize,
+    #[command(flatten)]
+    workload: BenchWorkload,
     /// Events per request, 1 to 1,000.
     #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000))]
     batch: u64,
-    /// Events to send and learn before the measurement, 1 to 1,000,000.
-    #[arg(long, value_name = "EVENTS", default_value_t = 10_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
-    history: u64,
-    /// Seed of the simulation.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -89,14 +82,8 @@ impl Bench {
             bail!("--duration {} at --rate {} gives no request; increase one of them", self.duration, self.rate);
         }
         let clock = Clock::system();
-        let shop = ShopSettings {
-            seed: self.seed,
-            opens_at: clock.now(),
-            items: self.items,
-            customers: self.users,
-            ..ShopSettings::default()
-        };
-        let load = LoadGenerator::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
+        let entries = self.workload.entries(&self.flags, clock.now())?;
+        let load = LoadGenerator::new(entries, self.mix, self.batch as usize, clock);
         let free_ports = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
         let mut child = if self.url.is_some() { None } else { Some(DaemonProcess::start(&self.flags, &free_ports)?) };
         let (api, admin) = match (&child, &self.url) {
@@ -138,8 +125,9 @@ impl Bench {
         mut load: LoadGenerator,
         requests: u64,
     ) -> anyhow::Result<BenchReport> {
-        eprintln!("sending {} items and {} events, and waiting until they are learned", self.items, self.history);
-        for request in load.history_requests(self.history)? {
+        let (history, name) = (self.workload.history(), self.workload.name());
+        eprintln!("sending {history} events of {name}, and waiting until they are learned");
+        for request in load.history_requests(history)? {
             daemon.send_until_accepted(request).await?;
         }
         daemon.wait_until_learned().await?;
@@ -155,8 +143,10 @@ impl Bench {
         let usage = before.zip(daemon.read_process_usage().await?);
         let batch = if self.batch > 1 { format!(", {} events per request", self.batch) } else { String::new() };
         let mix = format!("{:?}", self.mix).to_lowercase();
-        let title =
-            format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);
+        let title = format!(
+            "{mix}: {} requests/s for {}, {} connections{batch}; {name}",
+            self.rate, self.duration, self.connections
+        );
         Ok(BenchReport { figures, title, target_rate: rate, usage })
     }
 }
