@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::admission::AdmissionPermit;
+use super::deferred_entries::DeferredEntries;
 use super::learner::{AdvanceLearner, LearnerActor};
 use super::live_catalog::LiveCatalog;
 use super::panic_guard::{catch_panic, inject_fault};
@@ -24,8 +25,6 @@ pub struct AppendEntries {
     pub entries: Vec<Entry>,
     /// The admission permit of the entries.
     pub permit: AdmissionPermit,
-    /// Whether the commit may wait for further entries, up to `CommitterActor::MAX_COMMIT_DELAY`.
-    pub can_wait: bool,
     /// Receives the receipt after the entries are durable and delivered to the shards.
     pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
 }
@@ -41,6 +40,8 @@ pub struct CommitterActor {
     shards: Vec<Addr<ShardActor>>,
     learner: Addr<LearnerActor>,
     pending: Vec<AppendEntries>,
+    /// Entries that no request waits for. Every commit includes all of them.
+    deferred: Arc<DeferredEntries>,
     /// Whether the actor's mailbox contains a [`CommitPending`] message for the pending requests.
     is_commit_queued: bool,
     /// Every entry before this offset was delivered to its shard.
@@ -54,8 +55,8 @@ pub struct CommitterActor {
 impl CommitterActor {
     /// The longest time between two recovery attempts after a failed commit.
     const MAX_RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-    /// The longest time for which entries that can wait stay in memory before their commit begins.
-    /// A crash within this time loses them.
+    /// The longest time for which deferred entries stay in memory before their commit begins. A
+    /// crash within this time loses them.
     const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
     /// Creates a committer that delivers entries to `shards` and wakes the learner.
@@ -78,6 +79,7 @@ impl CommitterActor {
             shards,
             learner,
             pending: Vec::new(),
+            deferred: Arc::default(),
             is_commit_queued: false,
             delivered,
             failed: false,
@@ -95,6 +97,13 @@ impl CommitterActor {
     #[must_use]
     pub fn delivered_watermark(&self) -> watch::Receiver<Offset> {
         self.delivered.subscribe()
+    }
+
+    /// The queue of entries that no request waits for. After the queue was empty, the caller must
+    /// send [`CommitDeferred`].
+    #[must_use]
+    pub fn deferred_entries(&self) -> Arc<DeferredEntries> {
+        Arc::clone(&self.deferred)
     }
 
     /// Reopens the store if a write has failed, and delivers the entries that the failed commit
@@ -190,20 +199,30 @@ impl Handler<AppendEntries> for CommitterActor {
     type Result = ();
 
     fn handle(&mut self, append: AppendEntries, context: &mut Self::Context) {
-        let (can_wait, is_first) = (append.can_wait, self.pending.is_empty());
         self.pending.push(append);
-        if !can_wait && !self.is_commit_queued {
+        if !self.is_commit_queued {
             // The mailbox delivers this message after the requests that are already queued, so all
             // requests that arrived during the last commit share the next commit.
             self.is_commit_queued = true;
             context.notify(CommitPending);
-        } else if can_wait && is_first {
-            context.run_later(Self::MAX_COMMIT_DELAY, |actor, _| actor.commit_pending());
         }
     }
 }
 
-/// Commits the pending requests now.
+/// Commits the deferred entries at the latest after `CommitterActor::MAX_COMMIT_DELAY`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct CommitDeferred;
+
+impl Handler<CommitDeferred> for CommitterActor {
+    type Result = ();
+
+    fn handle(&mut self, _: CommitDeferred, context: &mut Self::Context) {
+        context.run_later(Self::MAX_COMMIT_DELAY, |actor, _| actor.commit_pending());
+    }
+}
+
+/// Commits the pending requests and the deferred entries now.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct CommitPending;
@@ -219,11 +238,16 @@ impl Handler<CommitPending> for CommitterActor {
 
 impl CommitterActor {
     fn commit_pending(&mut self) {
-        if self.pending.is_empty() {
+        let pending = std::mem::take(&mut self.pending);
+        let (deferred, mut permits) = self.deferred.take_all();
+        if pending.is_empty() && deferred.is_empty() {
             return;
         }
-        let pending = std::mem::take(&mut self.pending);
-        let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        self.metrics.queue_depth.with_label(QueueName::Committer).decrement(deferred.len() as f64);
+        let deferred_count = deferred.len();
+        // Impressions come before the events that may be responses to them.
+        let mut requests = if deferred.is_empty() { Vec::new() } else { vec![deferred] };
+        let (deferred_requests, mut replies) = (requests.len(), Vec::new());
         for append in pending {
             self.metrics.queue_depth.with_label(QueueName::Committer).decrement(append.entries.len() as f64);
             requests.push(append.entries);
@@ -241,7 +265,7 @@ impl CommitterActor {
                 // the gap and read these entries from the journal.
                 let metrics = Arc::clone(&self.metrics);
                 let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver_to_shards(committed, permits));
-                for (reply, receipt) in replies.into_iter().zip(receipts) {
+                for (reply, receipt) in replies.into_iter().zip(receipts.into_iter().skip(deferred_requests)) {
                     let _ = reply.send(Ok(receipt));
                 }
                 if self.core.needs_index_persist()
@@ -259,6 +283,7 @@ impl CommitterActor {
                     "the commit failed; none of its entries was acknowledged"
                 );
                 self.metrics.commit_failures.increment(1);
+                self.metrics.impressions_lost.increment(deferred_count as u64);
                 let error = Arc::new(error);
                 for reply in replies {
                     let _ = reply.send(Err(Arc::clone(&error)));

@@ -29,6 +29,7 @@ pub mod admission;
 pub mod background_worker;
 pub mod checkpoint_preload;
 pub mod committer;
+pub mod deferred_entries;
 pub mod erasure_progress;
 pub mod error;
 pub mod flush_progress;

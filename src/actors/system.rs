@@ -186,6 +186,7 @@ impl System {
         let kinds = learner_config.kinds.clone();
         let committer =
             CommitterActor::new(core, kinds, live_catalog, Arc::clone(&metrics), shards.to_vec(), learner.clone());
+        let deferred = committer.deferred_entries();
         let watermarks = Watermarks { delivered: committer.delivered_watermark(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
 
@@ -208,6 +209,7 @@ impl System {
         let ingest = IngestHandle {
             admission,
             committer,
+            deferred,
             aliases,
             consents,
             default_consent: settings.committer.default_consent,

@@ -1,9 +1,7 @@
 //! Recommendations: consent check, ranking, impression and later pages.
 
-use actix::spawn;
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
-use tracing::Instrument;
 
 use crate::actors::error::RequestError;
 use crate::actors::handles::{IngestHandle, RecommenderHandle};
@@ -16,7 +14,6 @@ use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationReques
 use crate::metrics::RecommendationOutcome;
 use crate::services::id_generator::IdGenerator;
 use crate::services::pagination::{CachedRanking, PaginationCache};
-use crate::telemetry::span;
 
 /// Recommends to users and caches rankings for later pages.
 #[derive(Clone)]
@@ -240,13 +237,7 @@ impl RecommendationService {
                 .map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source })
                 .collect(),
         });
-        let ingest = self.ingest.clone();
-        let append = async move {
-            if ingest.append_lazily(vec![impression], permit).await.is_err() {
-                ingest.metrics().impressions_lost.increment(1);
-            }
-        };
-        spawn(append.instrument(span!("impression")));
+        self.ingest.append_later(impression, permit);
     }
 
     /// Counts a recommendation and its items in the metrics.

@@ -8,7 +8,8 @@ use tracing::Instrument;
 
 use super::recommender::Watermarks;
 use crate::actors::admission::{AdmissionControl, AdmissionPermit};
-use crate::actors::committer::{AppendEntries, CommitterActor};
+use crate::actors::committer::{AppendEntries, CommitDeferred, CommitterActor};
+use crate::actors::deferred_entries::DeferredEntries;
 use crate::actors::error::RequestError;
 use crate::domain::{Consent, Entry, WithConsent};
 use crate::metrics::{Metrics, QueueName};
@@ -30,6 +31,7 @@ pub struct ConsentedEntries {
 pub struct IngestHandle {
     pub(in crate::actors) admission: AdmissionControl,
     pub(in crate::actors) committer: Addr<CommitterActor>,
+    pub(in crate::actors) deferred: Arc<DeferredEntries>,
     pub(in crate::actors) aliases: Arc<UserAliases>,
     pub(in crate::actors) consents: Arc<UserConsents>,
     /// The consent of users who have not recorded a consent.
@@ -65,37 +67,25 @@ impl IngestHandle {
     /// # Errors
     /// [`RequestError::Store`] if the write failed. In this case, no entry is stored.
     pub async fn append(&self, entries: Vec<Entry>, permit: AdmissionPermit) -> Result<CommitReceipt, RequestError> {
-        self.append_with(entries, permit, false).await
-    }
-
-    /// Like [`Self::append`], for entries that no request waits for. The write may begin up to 50
-    /// ms later, so that entries of several calls share one write.
-    ///
-    /// # Errors
-    /// As [`Self::append`].
-    pub async fn append_lazily(
-        &self,
-        entries: Vec<Entry>,
-        permit: AdmissionPermit,
-    ) -> Result<CommitReceipt, RequestError> {
-        self.append_with(entries, permit, true).await
-    }
-
-    async fn append_with(
-        &self,
-        entries: Vec<Entry>,
-        permit: AdmissionPermit,
-        can_wait: bool,
-    ) -> Result<CommitReceipt, RequestError> {
         let (reply, receipt) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
-        self.committer.do_send(AppendEntries { entries, permit, can_wait, reply });
+        self.committer.do_send(AppendEntries { entries, permit, reply });
         receipt
             .instrument(span)
             .await
             .map_err(|_| RequestError::ActorStopped("committer"))?
             .map_err(RequestError::Store)
+    }
+
+    /// Writes an entry that no request waits for. The write may begin up to 50 ms later, so that
+    /// several entries share it. If the write fails, the entry is lost and counts in
+    /// `impressions_lost`.
+    pub fn append_later(&self, entry: Entry, permit: AdmissionPermit) {
+        self.metrics.queue_depth.with_label(QueueName::Committer).increment(1.0);
+        if self.deferred.push(entry, permit) {
+            self.committer.do_send(CommitDeferred);
+        }
     }
 
     /// Rejects events if the learner lags too far behind. `max_lag` is an additional limit that the
