@@ -85,7 +85,8 @@ impl BenchWorkload {
     /// The endless stream of entries.
     ///
     /// # Errors
-    /// A setting of the shop is out of its range, or the recording cannot be read or holds no event.
+    /// A setting of the shop is out of its range, or the recording cannot be read or holds no
+    /// event.
     pub(super) fn entries(
         &self,
         runtime: &RuntimeFlags,

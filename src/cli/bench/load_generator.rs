@@ -49,7 +49,8 @@ pub(super) struct LoadGenerator {
 }
 
 impl LoadGenerator {
-    /// Creates a generator. `entries` starts with the items of the catalog, if there are any, and must not end.
+    /// Creates a generator. `entries` starts with the items of the catalog, if there are any, and
+    /// must not end.
     pub(super) fn new(entries: Box<dyn Iterator<Item = Entry>>, mix: RequestMix, batch: usize, clock: Clock) -> Self {
         let run_id = format!("bench-{}", clock.now());
         Self { entries, mix, batch, clock, run_id, event_count: 0, request_count: 0, recent_users: VecDeque::new() }
