@@ -3,7 +3,7 @@
 
 use crate::domain::{EarlierSession, ExpiryCutoffs, Offset, Step};
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,9 +64,8 @@ impl<M> UserState<M> {
 
 /// Table of users by id. A user without an event for `users_kept` journal entries is dropped. The
 /// hidden state is already dropped after `hidden_kept` entries.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(from = "StoredUserTable<M>", into = "StoredUserTable<M>")]
-#[serde(bound(serialize = "M: Clone + Serialize", deserialize = "M: Deserialize<'de>"))]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "StoredUserTable<M>", bound(deserialize = "M: Deserialize<'de>"))]
 pub struct UserTable<M> {
     users: FxHashMap<Arc<str>, UserState<M>>,
     /// User ids by the offsets of their events, oldest first.
@@ -80,18 +79,26 @@ pub struct UserTable<M> {
 
 /// Serialised form of [`UserTable`]. The users are sorted by the offset of their last event, which
 /// is unique, so that equal tables have equal bytes. Offsets of earlier events are not stored.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct StoredUserTable<M> {
     users: Vec<(Arc<str>, UserState<M>)>,
     hidden_kept: u64,
     users_kept: u64,
 }
 
-impl<M> From<UserTable<M>> for StoredUserTable<M> {
-    fn from(users: UserTable<M>) -> Self {
-        let mut list: Vec<_> = users.users.into_iter().collect();
-        list.sort_unstable_by_key(|(_, user)| user.last_seen);
-        Self { users: list, hidden_kept: users.hidden_kept, users_kept: users.users_kept }
+/// [`StoredUserTable`] for writing. It borrows the users, because a copy of all users is expensive.
+#[derive(Serialize)]
+struct BorrowedUserTable<'a, M> {
+    users: Vec<(&'a Arc<str>, &'a UserState<M>)>,
+    hidden_kept: u64,
+    users_kept: u64,
+}
+
+impl<M: Serialize> Serialize for UserTable<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut users: Vec<_> = self.users.iter().collect();
+        users.sort_unstable_by_key(|(_, user)| user.last_seen);
+        BorrowedUserTable { users, hidden_kept: self.hidden_kept, users_kept: self.users_kept }.serialize(serializer)
     }
 }
 

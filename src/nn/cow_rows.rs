@@ -1,6 +1,7 @@
 //! Copy-on-write table of float rows: a clone shares all unchanged blocks of rows.
 
-use serde::{Deserialize, Serialize};
+use super::float_rows::{FloatSlice, FloatVec};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
 /// Rows per block. A write copies the whole block if a clone still shares it.
@@ -17,7 +18,38 @@ const BLOCKS_PER_PAGE: usize = 64;
 pub(super) struct CowRows {
     width: usize,
     len: usize,
-    pages: Vec<Arc<Vec<Arc<[f32]>>>>,
+    #[serde(serialize_with = "serialize_pages", deserialize_with = "deserialize_pages")]
+    pages: Vec<Page>,
+}
+
+/// Up to [`BLOCKS_PER_PAGE`] blocks of [`ROWS_PER_BLOCK`] rows.
+type Page = Arc<Vec<Arc<[f32]>>>;
+
+fn serialize_pages<S: Serializer>(pages: &[Page], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(pages.iter().map(|page| PageBlocks(page)))
+}
+
+fn deserialize_pages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Page>, D::Error> {
+    let pages = Vec::<DecodedPage>::deserialize(deserializer)?;
+    Ok(pages.into_iter().map(|DecodedPage(page)| page).collect())
+}
+
+struct DecodedPage(Page);
+
+impl<'de> Deserialize<'de> for DecodedPage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let blocks = Vec::<FloatVec>::deserialize(deserializer)?;
+        Ok(Self(Arc::new(blocks.into_iter().map(|FloatVec(block)| block.into()).collect())))
+    }
+}
+
+/// The blocks of a page, for writing.
+struct PageBlocks<'a>(&'a [Arc<[f32]>]);
+
+impl Serialize for PageBlocks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|block| FloatSlice(block)))
+    }
 }
 
 impl CowRows {
@@ -105,5 +137,28 @@ mod tests {
         assert!(Arc::ptr_eq(&table.pages[0], &published.pages[0]));
         assert!(Arc::ptr_eq(&table.pages[1][0], &published.pages[1][0]));
         assert!(table.is_consistent(3));
+    }
+
+    /// The fields of [`CowRows`] with the derived encoding.
+    #[derive(Serialize)]
+    struct ElementwiseRows<'a> {
+        width: usize,
+        len: usize,
+        pages: &'a Vec<Page>,
+    }
+
+    #[test]
+    fn rows_have_the_bytes_of_their_single_floats() {
+        // No page, a partial block, one full page, and a partial second page.
+        for (rows, width) in [(0, 3), (1, 3), (ROWS_PER_BLOCK * BLOCKS_PER_PAGE, 5), (1100, 2)] {
+            let mut table = CowRows::new(width);
+            table.grow(rows, |row, values| values.fill(row as f32 + 0.5));
+            let elementwise = ElementwiseRows { width, len: rows, pages: &table.pages };
+            let bytes = bincode::serde::encode_to_vec(&table, bincode::config::legacy()).unwrap();
+            assert!(bytes == bincode::serde::encode_to_vec(elementwise, bincode::config::legacy()).unwrap());
+            let (decoded, _): (CowRows, _) =
+                bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
+            assert!(decoded.is_consistent(width) && decoded.pages == table.pages);
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! state.
 
 use super::cow_rows::CowRows;
+use super::float_rows::{FloatSlice, FloatVec};
 use super::row_slots::RowSlots;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Rows per chunk. A table grows by whole chunks, so rows never move.
 const ROWS_PER_CHUNK: usize = 1024;
@@ -20,10 +21,20 @@ pub(super) struct EmbeddingTable {
     state_per_weight: usize,
     len: usize,
     /// Chunks of rows; the shape of a chunk is `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`.
+    #[serde(serialize_with = "serialize_chunks", deserialize_with = "deserialize_chunks")]
     chunks: Vec<Vec<f32>>,
     /// Rows written since the last publication.
     #[serde(skip)]
     changed_rows: RowSlots,
+}
+
+fn serialize_chunks<S: Serializer>(chunks: &[Vec<f32>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(chunks.iter().map(|chunk| FloatSlice(chunk)))
+}
+
+fn deserialize_chunks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<f32>>, D::Error> {
+    let chunks = Vec::<FloatVec>::deserialize(deserializer)?;
+    Ok(chunks.into_iter().map(|FloatVec(values)| values).collect())
 }
 
 impl EmbeddingTable {
@@ -139,6 +150,31 @@ impl EmbeddingTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The fields of [`EmbeddingTable`] with the derived encoding.
+    #[derive(Serialize)]
+    struct ElementwiseTable<'a> {
+        width: usize,
+        state_per_weight: usize,
+        len: usize,
+        chunks: &'a Vec<Vec<f32>>,
+    }
+
+    #[test]
+    fn a_table_has_the_bytes_of_its_single_floats() {
+        // No chunk, one chunk with a single row, one full chunk, and two chunks.
+        for (rows, width) in [(0, 3), (1, 3), (ROWS_PER_CHUNK, 2), (1500, 5)] {
+            let mut table = EmbeddingTable::new(width, 1);
+            table.grow(rows, |row, values| values.fill(row as f32 + 0.5));
+            let EmbeddingTable { width, state_per_weight, len, ref chunks, .. } = table;
+            let elementwise = ElementwiseTable { width, state_per_weight, len, chunks };
+            let bytes = bincode::serde::encode_to_vec(&table, bincode::config::legacy()).unwrap();
+            assert!(bytes == bincode::serde::encode_to_vec(elementwise, bincode::config::legacy()).unwrap());
+            let (decoded, _): (EmbeddingTable, _) =
+                bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
+            assert!(decoded.is_consistent(width, 1) && decoded.chunks == *chunks);
+        }
+    }
 
     #[test]
     fn publishing_copies_new_and_changed_rows() {

@@ -17,6 +17,7 @@
 //! - `negative_sampler`: draws negatives by popularity
 //! - `optimiser`: SGD, Adagrad, Adam
 //! - `parameters`, `embedding_table`, `row_slots`: trainable parameters and sparse gradients
+//! - `float_rows`: encoding of long float vectors
 //! - `trainer`: one training step, publication
 //! - `weights`, `cow_rows`, `quantised_index`: snapshots and top-k scoring
 //! - `math`, `matmul`: vector and matrix kernels
@@ -25,6 +26,7 @@ mod batch;
 mod cells;
 mod cow_rows;
 mod embedding_table;
+mod float_rows;
 mod input;
 mod loss;
 mod math;

@@ -1,7 +1,9 @@
 use super::super::testing::event;
 use super::super::{Durability, Store, StoreOptions};
+use super::checkpoint_file::{HEADER_BYTES, IO_BUFFER_BYTES};
 use super::*;
 use proptest::prelude::*;
+use std::io::{Read, Write};
 
 fn checkpoints(keep: usize) -> (tempfile::TempDir, Checkpoints) {
     let dir = tempfile::tempdir().unwrap();
@@ -51,6 +53,40 @@ proptest! {
         std::fs::write(&path, &bytes).unwrap();
         prop_assert_eq!(newest_payload(&checkpoints), Some((7, b"the older one".to_vec())));
     }
+}
+
+#[test]
+fn pieces_of_any_size_give_the_same_file() {
+    let (_dir, checkpoints) = checkpoints(2);
+    let payload: Vec<u8> = (0..3 * IO_BUFFER_BYTES + 5).map(|index| (index % 251) as u8).collect();
+    write_payload(&checkpoints, 1, &payload);
+    let whole = std::fs::read(checkpoints.path(1)).unwrap();
+    for piece_bytes in [1, 4, 1000, IO_BUFFER_BYTES - 1, IO_BUFFER_BYTES, IO_BUFFER_BYTES + 1] {
+        let fill = |writer: &mut CheckpointWriter| {
+            let mut pieces = payload.chunks(piece_bytes);
+            pieces.try_for_each(|piece| writer.write_all(piece)).map_err(StoreError::io("writing", Path::new("")))
+        };
+        assert_eq!(checkpoints.write(1, fill).unwrap(), payload.len() as u64);
+        assert!(std::fs::read(checkpoints.path(1)).unwrap() == whole, "pieces of {piece_bytes} bytes");
+
+        let mut reader = checkpoints.open_at(1).unwrap();
+        let mut piece = vec![0; piece_bytes];
+        for expected in payload.chunks_exact(piece_bytes) {
+            reader.read_exact(&mut piece).unwrap();
+            assert!(piece == expected, "pieces of {piece_bytes} bytes");
+        }
+        assert_eq!(reader.remaining(), (payload.len() % piece_bytes) as u64);
+    }
+}
+
+#[test]
+fn a_read_beyond_the_payload_is_an_error() {
+    let (_dir, checkpoints) = checkpoints(1);
+    write_payload(&checkpoints, 1, b"three");
+    let mut reader = checkpoints.open_at(1).unwrap();
+    assert_eq!(reader.read_exact(&mut [0; 6]).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    reader.read_exact(&mut [0; 4]).unwrap();
+    assert_eq!((reader.remaining(), reader.read(&mut [0; 4]).unwrap(), reader.remaining()), (1, 1, 0));
 }
 
 #[test]
