@@ -22,7 +22,7 @@ use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
-use checkpointing::CheckpointOutcome;
+use checkpointing::{CheckpointOutcome, CheckpointProgress};
 
 /// A function that loads a learner from its newest checkpoint.
 pub type LearnerLoader = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;
@@ -57,10 +57,8 @@ pub struct LearnerActor {
     publish_timer: Option<(Instant, SpawnHandle)>,
     checkpoint_policy: CheckpointPolicy,
     maintenance: StoreMaintenance,
-    /// The offset of the last checkpoint that was started.
-    checkpoint_started_offset: Offset,
-    /// The offset of the last checkpoint that was written to disk.
-    checkpoint_written_offset: Offset,
+    /// Which entries are in a checkpoint.
+    checkpoints: CheckpointProgress,
     /// Writes checkpoints in the background.
     writer: BackgroundWorker<Result<CheckpointOutcome, StoreError>>,
     /// The user after whom the search for stale session records continues; `None` if it starts at
@@ -138,8 +136,7 @@ impl LearnerActor {
             publish_timer: None,
             checkpoint_policy,
             maintenance,
-            checkpoint_started_offset: at,
-            checkpoint_written_offset: at,
+            checkpoints: CheckpointProgress::at_load(at),
             writer,
             examined_through: None,
             uncounted_from,
@@ -194,6 +191,7 @@ impl LearnerActor {
             };
             outcome.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
+            self.checkpoints.record_applied(&entry);
             self.has_visible_change |= !matches!(entry, Entry::Impression(_));
             more = offset + 1 < self.dictionary.watermark();
             if self.is_wanted() || self.published_at.elapsed() >= Self::QUIET_PUBLISH_INTERVAL {
@@ -214,10 +212,7 @@ impl LearnerActor {
                 "the checkpoint could not be written; learning continues, and the next checkpoint is due as usual"
             );
         }
-        if self.checkpoint_policy.interval > 0
-            && self.learner.next_offset() >= self.checkpoint_started_offset + self.checkpoint_policy.interval
-            && !self.writer.is_busy()
-        {
+        if self.checkpoints.is_due(&self.checkpoint_policy) && !self.writer.is_busy() {
             self.begin_background_checkpoint()?;
         }
         Ok(more)
@@ -328,8 +323,8 @@ impl LearnerActor {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.needs_reload = false;
-        (self.current_offset, self.checkpoint_started_offset) =
-            (self.learner.next_offset(), self.learner.next_offset());
+        self.current_offset = self.learner.next_offset();
+        self.checkpoints.record_reload();
         self.last_status = Arc::new(LearnerStatus::new(&self.learner, self.failed));
         Ok(())
     }

@@ -369,6 +369,9 @@ declare_metrics! {
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// Journal offset of the last checkpoint.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
+    /// Journal entries after the last checkpoint, which a restart replays. An impression counts as a
+    /// tenth of an entry.
+    "sequor_checkpoint_pending_entries" Unit::Count checkpoint_pending_entries: Gauge,
     /// Configured number of journal entries between checkpoints; 0: checkpoints are written only at
     /// shutdown.
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,

@@ -74,6 +74,7 @@ impl LearnerActor {
         metrics.item_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);
         metrics.learner_offset.set(self.learner.next_offset() as f64);
+        metrics.checkpoint_pending_entries.set(self.checkpoints.pending_entries());
         self.last_status = status;
     }
 }
