@@ -12,10 +12,10 @@ use super::live_catalog::LiveCatalog;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionOp, SessionUpdate};
 use super::shard::{DeliverEntries, ShardActor, shard_of_user};
-use crate::domain::{Entry, EventKinds, Offset};
+use crate::domain::{Entry, EventKinds, Offset, Origin};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
-use crate::store::{CommitReceipt, CommittedBatch, Committer, StoreError};
+use crate::store::{CommitReceipt, CommitRequest, CommittedBatch, Committer, StoreError};
 
 /// Appends entries to the journal atomically: either all entries or no entry.
 #[derive(Debug, Message)]
@@ -23,6 +23,8 @@ use crate::store::{CommitReceipt, CommittedBatch, Committer, StoreError};
 pub struct AppendEntries {
     /// The entries, in the sender's order.
     pub entries: Vec<Entry>,
+    /// The sender of the entries, if known.
+    pub origin: Option<Origin>,
     /// The admission permit of the entries.
     pub permit: AdmissionPermit,
     /// Receives the receipt after the entries are durable and delivered to the shards.
@@ -118,13 +120,13 @@ impl CommitterActor {
         Ok(())
     }
 
-    fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
+    fn commit(&mut self, requests: Vec<CommitRequest>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.recover()?;
         // A commit that panics may leave entries in the journal. Recovery finds these entries, as
         // it does after a commit that fails with an error.
         let metrics = Arc::clone(&self.metrics);
         let outcome = catch_panic(&metrics, ActorKind::Committer, || {
-            for event in requests.iter().flatten().filter_map(Entry::as_event) {
+            for event in requests.iter().flat_map(|request| &request.entries).filter_map(Entry::as_event) {
                 inject_fault("committer", || event.item_id.as_deref());
             }
             self.core.commit_with_watcher(requests, &mut |sync| {
@@ -246,11 +248,11 @@ impl CommitterActor {
         self.metrics.queue_depth.with_label(QueueName::Committer).decrement(deferred.len() as f64);
         let deferred_count = deferred.len();
         // Impressions come before the events that may be responses to them.
-        let mut requests = if deferred.is_empty() { Vec::new() } else { vec![deferred] };
+        let mut requests = if deferred.is_empty() { Vec::new() } else { vec![CommitRequest::from(deferred)] };
         let (deferred_requests, mut replies) = (requests.len(), Vec::new());
         for append in pending {
             self.metrics.queue_depth.with_label(QueueName::Committer).decrement(append.entries.len() as f64);
-            requests.push(append.entries);
+            requests.push(CommitRequest { entries: append.entries, origin: append.origin });
             permits.push(append.permit);
             replies.push(append.reply);
         }

@@ -201,7 +201,8 @@ impl SessionUpdate {
             | Entry::Model(_)
             | Entry::Consent(_)
             | Entry::Tombstone
-            | Entry::Expire(_) => {
+            | Entry::Expire(_)
+            | Entry::Purge(_) => {
                 return None;
             }
         };

@@ -24,6 +24,14 @@ const MAX_KEY_NAME_CHARS: usize = 64;
 #[serde(try_from = "String")]
 pub struct KeyId(String);
 
+impl KeyId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Display for KeyId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
+use super::error_text::describe_error;
 use super::flags::{self, RuntimeFlags};
 use crate::actors::pretrained::read_pretrained;
+use crate::http::OriginRecorder;
 use crate::ingest::ValidationRules;
-use crate::settings::{Settings, SettingsLayers};
+use crate::settings::{RecordedOrigins, Settings, SettingsLayers};
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// Loads the settings and starts logging.
@@ -51,6 +53,24 @@ pub(super) fn new_journal_id() -> String {
 pub(super) fn ensure_journal_id(store: &Store) {
     if let Err(error) = store.ensure_journal_id(new_journal_id) {
         tracing::warn!(error = &error as &dyn std::error::Error, "imports cannot recognise this data directory");
+    }
+}
+
+/// The recorder of the origins of events. If the store has no key for the hashes of origins, the
+/// function creates one. If the disk accepts no writes, no origins are recorded until the next
+/// start.
+pub(super) fn origin_recorder(store: &Store, recorded: RecordedOrigins) -> OriginRecorder {
+    let mut random = [0; 16];
+    let hasher = match getrandom::fill(&mut random) {
+        Ok(()) => store.origin_hasher(random).map_err(anyhow::Error::from),
+        Err(error) => Err(anyhow::Error::msg(format!("the system's random source failed: {error}"))),
+    };
+    match hasher {
+        Ok(hasher) => OriginRecorder::new(hasher, recorded),
+        Err(error) => {
+            tracing::warn!("the origins of events are not recorded: {}", describe_error(&error));
+            OriginRecorder::disabled()
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::actors::jobs::retention::RetentionPolicy;
 use crate::actors::learner::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
 use crate::domain::{EventKind, PlaceholderIds};
-use crate::http::{RateLimitSettings, ServerOptions, TlsFiles};
+use crate::http::{OriginRecorder, RateLimitSettings, ServerOptions, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
 use crate::learner::{HiddenItems, LearnerConfig, SequenceParams};
 use crate::metrics::Metrics;
@@ -308,6 +308,7 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
         idle_timeout: settings.server.idle_timeout.get().unwrap_or_default(),
         requires_key: settings.server.keys == ApiKeyPolicy::Required,
         cors_origins: settings.server.cors_origins.clone(),
+        event_origins: OriginRecorder::disabled(),
     }
 }
 

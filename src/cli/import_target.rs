@@ -80,7 +80,7 @@ impl DirectoryTarget {
     }
 
     fn append_batch(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
-        let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, FullQueuePolicy::Wait))?;
+        let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, None, FullQueuePolicy::Wait))?;
         Ok(SendReceipt {
             accepted: outcome.accepted as u64,
             duplicates: outcome.duplicates as u64,

@@ -202,11 +202,11 @@ impl Replay {
                 }
             }
             if batch.len() >= EVENTS_PER_BATCH {
-                ingest(&system.ingest, batch.drain(..), FullQueuePolicy::Wait).await?;
+                ingest(&system.ingest, batch.drain(..), None, FullQueuePolicy::Wait).await?;
                 progress.update(system.recommender.snapshot().offset());
             }
         }
-        ingest(&system.ingest, batch.drain(..), FullQueuePolicy::Wait).await?;
+        ingest(&system.ingest, batch.drain(..), None, FullQueuePolicy::Wait).await?;
         let end = system.store.journal().next_offset()?;
         let status = loop {
             let status = system.model.status();

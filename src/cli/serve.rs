@@ -68,7 +68,7 @@ impl Serve {
         let live = Arc::new(LiveSettings::new(&layers, &settings, reload, set_level));
         let must_restart: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
-            let options = flags::server_options(&settings);
+            let mut options = flags::server_options(&settings);
             let keys = HttpServers::load_keys(&options, &data_dir)?;
             let preload = CheckpointPreload::start_reading(&data_dir);
             let store = Store::open_with_reserve(&data_dir, &flags::store_options(&settings))?;
@@ -81,6 +81,7 @@ impl Serve {
             // checkpoint is obsolete.
             let preload = if unlearn::apply_rebuilt_state(&store)? { None } else { Some(preload) };
             data_dir::ensure_journal_id(&store);
+            options.event_origins = data_dir::origin_recorder(&store, settings.privacy.origins);
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
             refresh_sessions(&store, &settings)?;

@@ -1,6 +1,8 @@
 //! The entries of the journal.
 
-use super::{ConsentChange, Event, Expiry, ItemChange, ModelChange, SourceName, Timestamp, UserErasure, UserMerge};
+use super::{
+    ConsentChange, Event, Expiry, ItemChange, ModelChange, Purge, SourceName, Timestamp, UserErasure, UserMerge,
+};
 use serde::{Deserialize, Serialize};
 
 /// One journal entry. All learned and stored state is derived from the entries in journal order.
@@ -29,6 +31,9 @@ pub enum Entry {
     Tombstone,
     /// The removal of entries that are older than their retention period.
     Expire(Expiry),
+    /// The removal of the events and merges of an origin. When the removal is complete, this entry
+    /// is replaced with an [`Entry::Tombstone`], too.
+    Purge(Purge),
 }
 
 impl Entry {
@@ -52,6 +57,12 @@ impl Entry {
         if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
+    /// Whether the journal records the origin of entries of this kind: of events and merges.
+    #[must_use]
+    pub fn can_have_origin(&self) -> bool {
+        matches!(self, Self::Event(_) | Self::Private(_) | Self::Merge(_))
+    }
+
     /// The ids of the users that the entry names: none, one, or the two users of a merge.
     pub fn user_ids(&self) -> impl Iterator<Item = &str> {
         let users: [Option<&str>; 2] = match self {
@@ -60,7 +71,7 @@ impl Entry {
             Self::Merge(merge) => [Some(&merge.from), Some(&merge.into)],
             Self::Consent(change) => [Some(&change.user_id), None],
             Self::Erase(erasure) => [Some(&erasure.user_id), None],
-            Self::Item(_) | Self::Model(_) | Self::Tombstone | Self::Expire(_) => [None, None],
+            Self::Item(_) | Self::Model(_) | Self::Tombstone | Self::Expire(_) | Self::Purge(_) => [None, None],
         };
         users.into_iter().flatten()
     }
@@ -78,6 +89,7 @@ impl Entry {
             Self::Erase(erasure) => erasure.timestamp,
             Self::Tombstone => Timestamp::MIN,
             Self::Expire(expiry) => expiry.timestamp,
+            Self::Purge(purge) => purge.timestamp,
         }
     }
 }

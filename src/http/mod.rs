@@ -18,11 +18,12 @@
 //! - `middleware`: authorization, checks, metrics and traces.
 //! - `schema`: requests, responses, problems and the OpenAPI document.
 //! - `status`: the status of the service over time.
-//! - `state`, `rate_limits`: shared state and rate limits.
+//! - `state`, `origins`, `rate_limits`: shared state, origins of events, and rate limits.
 
 mod console;
 mod listener;
 mod middleware;
+mod origins;
 mod periodic;
 mod rate_limits;
 mod router;
@@ -38,6 +39,7 @@ mod tls_validity;
 #[cfg(test)]
 mod tests;
 
+pub use origins::OriginRecorder;
 pub use rate_limits::RateLimitSettings;
 pub use schema::problem::Problem;
 pub use server::{HttpServers, ListenAddresses, ServerError, ServerOptions};

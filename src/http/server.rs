@@ -23,6 +23,7 @@ use crate::http::middleware::decompress::MaxBodyBytes;
 use crate::http::middleware::host_check::BrowserGuard;
 use crate::http::middleware::measure::EndpointLabels;
 use crate::http::middleware::queue_wait::MaxQueueWait;
+use crate::http::origins::OriginRecorder;
 use crate::http::periodic::PeriodicTasks;
 use crate::http::rate_limits::{RateLimitSettings, RateLimits};
 use crate::http::router::{self, admin_routes, public_routes};
@@ -103,6 +104,8 @@ pub struct ServerOptions {
     /// Origins whose pages can call the public API from a browser. The entry `*` stands for any
     /// origin.
     pub cors_origins: Vec<String>,
+    /// Computes the origins of events and merges that the journal records.
+    pub event_origins: OriginRecorder,
 }
 
 impl ServerOptions {
@@ -256,6 +259,7 @@ impl HttpServers {
             request_ids,
             status_sampler,
             hidden_items: settings.hidden_items,
+            origins: settings.event_origins.clone(),
             max_body_bytes: settings.max_body_bytes,
             read_wait: settings.read_wait,
             stream_permits: Arc::new(Semaphore::new(settings.max_streams)),

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::actors::system::System;
 use crate::auth::KeyStore;
 use crate::clock::Clock;
+use crate::http::origins::OriginRecorder;
 use crate::http::status::history::StatusSampler;
 use crate::ingest::ValidationRules;
 use crate::learner::HiddenItems;
@@ -26,6 +27,7 @@ pub(in crate::http) struct ApiState {
     pub(in crate::http) status_sampler: StatusSampler,
     /// How long dismissed and purchased items are hidden, if a request does not say how long.
     pub(in crate::http) hidden_items: HiddenItems,
+    pub(in crate::http) origins: OriginRecorder,
     pub(in crate::http) max_body_bytes: usize,
     /// Longest time that a read waits until its `min_offset` is reached.
     pub(in crate::http) read_wait: Duration,

@@ -3,15 +3,15 @@
 use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
     Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation,
-    Offset, Timestamp, UserMerge, WithConsent,
+    Offset, OriginHash, Purge, Timestamp, UserMerge, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// The names of the kinds of journal entry, as used in the field `entry`.
-pub const ENTRY_KINDS: [&str; 9] =
-    ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
+pub const ENTRY_KINDS: [&str; 10] =
+    ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire", "purge"];
 
 /// The name of the kind of an entry, one of [`ENTRY_KINDS`].
 #[must_use]
@@ -26,6 +26,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
         Entry::Erase(_) => "erase",
         Entry::Tombstone => "blank",
         Entry::Expire(_) => "expire",
+        Entry::Purge(_) => "purge",
     }
 }
 
@@ -42,6 +43,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 /// | `erase` | the user to erase, until the erasure is complete |
 /// | `blank` | an erased entry |
 /// | `expire` | by kind, the time before which events have expired |
+/// | `purge` | the origin whose events are removed, until the purge is complete |
 ///
 /// # Errors
 /// If the entry cannot be written as JSON. Serialisation succeeds for every entry that a parser
@@ -73,6 +75,7 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Expire(expiry) => {
             write_json_line(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines)
         }
+        Entry::Purge(purge) => write_json_line(ExportLine { offset, entry: name, rest: PurgeLine::new(purge) }, lines),
     }
 }
 
@@ -108,6 +111,26 @@ struct ExportLine<T> {
 /// An erased entry.
 #[derive(Serialize)]
 struct BlankLine {}
+
+/// A purge. Hashes are written as hexadecimal digits, because JSON readers round large numbers.
+#[derive(Serialize)]
+struct PurgeLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_hash: Option<String>,
+    since: Timestamp,
+    until: Timestamp,
+    timestamp: Timestamp,
+}
+
+impl PurgeLine {
+    fn new(purge: &Purge) -> Self {
+        let hex = |hash: OriginHash| format!("{hash:016x}");
+        let Purge { key, address, since, until, timestamp } = *purge;
+        Self { key_hash: key.map(hex), address_hash: address.map(hex), since, until, timestamp }
+    }
+}
 
 #[derive(Serialize)]
 struct ExpiryLine<'e> {

@@ -129,7 +129,7 @@ impl Learner {
             Entry::Merge(merge) => self.merge_users(offset, merge),
             Entry::Erase(erasure) => self.erase_user(&erasure.user_id),
             Entry::Expire(expiry) => self.apply_expiry(expiry),
-            Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone => {}
+            Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Purge(_) => {}
         }
         self.state.next_offset = offset + 1;
         self.run_boundary_work(true)

@@ -2,7 +2,7 @@
 
 use crate::actors::error::RequestError;
 use crate::actors::handles::{ConsentedEntries, IngestHandle};
-use crate::domain::{Entry, Offset, WithConsent};
+use crate::domain::{Entry, Offset, Origin, WithConsent};
 use crate::metrics::EventOutcome;
 
 /// What an append does if the limit of entries in flight is reached.
@@ -44,7 +44,7 @@ pub struct EventOutcomeCounts {
 }
 
 /// Appends the entries that consent allows to the journal, and returns once the entries are
-/// durable.
+/// durable. The journal records `origin`, the sender, for events and merges.
 ///
 /// # Errors
 /// [`RequestError`] if the journal does not accept writes. With [`FullQueuePolicy::Fail`], also if
@@ -52,6 +52,7 @@ pub struct EventOutcomeCounts {
 pub async fn ingest(
     handle: &IngestHandle,
     entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,
+    origin: Option<Origin>,
     when_full: FullQueuePolicy,
 ) -> Result<IngestOutcome, RequestError> {
     let ConsentedEntries { entries, withheld } = handle.apply_consent(entries.into_iter().map(Into::into));
@@ -68,7 +69,7 @@ pub async fn ingest(
         FullQueuePolicy::Fail => handle.try_admit(entries.len())?,
         FullQueuePolicy::Wait => handle.admit(entries.len()).await?,
     };
-    let receipt = handle.append(entries, permit).await?;
+    let receipt = handle.append_from(entries, origin, permit).await?;
     let count_events =
         |positions: &[usize]| positions.iter().filter(|position| is_event.get(**position) == Some(&true)).count();
     let (duplicates, late) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));

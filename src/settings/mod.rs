@@ -29,7 +29,7 @@ pub use events::{EventsSettings, KindSettings, SegmentSettings};
 pub use layers::{SettingOrigin, SettingsError, SettingsLayers};
 pub use live_settings::{EffectiveSetting, LiveSettings, ReloadError, ReloadReport};
 pub use period::Period;
-pub use privacy::{PrivacySettings, PropertiesPolicy};
+pub use privacy::{PrivacySettings, PropertiesPolicy, RecordedOrigins};
 pub use sections::{CommitDurability, LogFormat, LogLevel, LogSettings, SessionSettings, StoreSettings};
 pub use server::{ApiKeyPolicy, ServerSettings};
 pub use telemetry::TelemetrySettings;

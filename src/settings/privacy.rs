@@ -1,4 +1,4 @@
-//! Privacy: consent, pseudonyms and event properties.
+//! Privacy: consent, pseudonyms, event properties and recorded origins.
 
 use super::InvalidSetting;
 use crate::domain::Consent;
@@ -16,7 +16,35 @@ pub enum PropertiesPolicy {
     Drop,
 }
 
-/// Default consent, pseudonymisation and treatment of properties.
+/// What the journal records about the sender of events and merges. The journal holds keyed hashes,
+/// never addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordedOrigins {
+    /// The API key and the client address.
+    #[default]
+    KeyAndAddress,
+    /// Only the API key.
+    Key,
+    /// Nothing: events cannot be purged.
+    None,
+}
+
+impl RecordedOrigins {
+    /// Whether the API key is recorded.
+    #[must_use]
+    pub fn includes_key(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether the client address is recorded.
+    #[must_use]
+    pub fn includes_address(self) -> bool {
+        self == Self::KeyAndAddress
+    }
+}
+
+/// Default consent, pseudonymisation, treatment of properties and recorded origins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrivacySettings {
@@ -29,6 +57,9 @@ pub struct PrivacySettings {
     pub secret_file: PathBuf,
     /// Treatment of the `properties` of events.
     pub properties: PropertiesPolicy,
+    /// What the journal records about the sender of events and merges, so that `sequor admin purge`
+    /// can remove the events of a sender. It records keyed hashes, never addresses.
+    pub origins: RecordedOrigins,
 }
 
 impl PrivacySettings {

@@ -5,6 +5,7 @@
 //! daemon that starts on the backup applies the journal entries after the watermark.
 
 use super::archive::pack_archive;
+use super::origins::JournalBatch;
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
@@ -172,7 +173,7 @@ impl Store {
     }
 
     /// Creates a store in the new directory `dir` with the same pretrained state, pseudonym secret,
-    /// first offset and erased users as this store, and no other data.
+    /// key of the origin hashes, first offset and erased users as this store, and no other data.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] if `dir` exists, or any error of reading this store or writing
@@ -192,6 +193,9 @@ impl Store {
         }
         if let Some(fingerprint) = self.secret_fingerprint()? {
             copy.set_secret_fingerprint(&fingerprint)?;
+        }
+        if let Some(key) = self.origin_key()? {
+            copy.set_origin_key(&key)?;
         }
         copy.journal().set_first_offset(self.journal().first_offset()?)?;
         copy.erasures().record_erased_users(&self.erasures().erased_users()?)?;
@@ -223,20 +227,21 @@ impl Store {
     /// entries before the damage are copied first.
     pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
         let first_offset = copy.journal().first_offset()?;
-        let mut entries = self.journal().entries(first_offset)?;
-        let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(ENTRIES_PER_RECORD), first_offset, Ok(()));
+        let mut entries = self.journal().entries(first_offset)?.with_origins();
+        let (mut batch, mut copied, mut outcome) =
+            (JournalBatch::with_capacity(ENTRIES_PER_RECORD), first_offset, Ok(()));
         while copied < end {
             let batch_len = usize::try_from(end - copied).unwrap_or(ENTRIES_PER_RECORD).min(ENTRIES_PER_RECORD);
             for entry in entries.by_ref().take(batch_len) {
                 match entry {
-                    Ok((_, entry)) => batch.push(entry),
+                    Ok((_, entry, origin)) => batch.push(entry, origin),
                     Err(error) => outcome = Err(error),
                 }
             }
-            if batch.is_empty() {
+            if batch.entries.is_empty() {
                 break;
             }
-            copied = copy.journal().append(&batch, Durability::ProcessCrash)? + batch.len() as u64;
+            copied = copy.journal().append_batch(&batch, Durability::ProcessCrash)? + batch.entries.len() as u64;
             batch.clear();
             observe(copied, end);
         }

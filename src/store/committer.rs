@@ -4,8 +4,8 @@
 mod dedup;
 pub(super) mod event_id_file;
 
-use super::{Durability, JournalWatcher, Store, StoreError};
-use crate::domain::{Consent, Entry, ItemIx, Offset, UserErasure};
+use super::{Durability, JournalBatch, JournalWatcher, Store, StoreError};
+use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, UserErasure};
 use crate::registries::{
     AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases,
     UserConsents,
@@ -34,6 +34,21 @@ impl Default for CommitterSettings {
 /// Number of entries after which the committer stores the indexes. A start reads at most this
 /// number of entries to rebuild the indexes.
 const INDEX_PERSIST_INTERVAL_ENTRIES: Offset = 1_000;
+
+/// The entries of one request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CommitRequest {
+    /// The entries, in the sender's order.
+    pub entries: Vec<Entry>,
+    /// The sender of the entries, if known.
+    pub origin: Option<Origin>,
+}
+
+impl From<Vec<Entry>> for CommitRequest {
+    fn from(entries: Vec<Entry>) -> Self {
+        Self { entries, origin: None }
+    }
+}
 
 /// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,7 +212,7 @@ impl Committer {
     /// After any error except [`StoreError::Codec`], which writes nothing, call
     /// [`Committer::recover`] before the next commit.
     pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
-        self.commit_with_watcher(requests, &mut |sync| sync())
+        self.commit_with_watcher(requests.into_iter().map(CommitRequest::from).collect(), &mut |sync| sync())
     }
 
     /// Like [`Committer::commit`], but calls `watch` to run the journal's sync.
@@ -206,26 +221,26 @@ impl Committer {
     /// As [`Committer::commit`].
     pub fn commit_with_watcher(
         &mut self,
-        requests: Vec<Vec<Entry>>,
+        requests: Vec<CommitRequest>,
         watch: &mut JournalWatcher<'_>,
     ) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         let first = self.next;
         let mut receipts = Vec::with_capacity(requests.len());
-        let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
+        let mut batch = JournalBatch::with_capacity(requests.iter().map(|request| request.entries.len()).sum());
         let mut new_ids = self.dedup.begin_batch();
         let mut new_aliases = self.alias_writer.begin_batch();
         let mut new_consents = self.consent_writer.begin_batch();
         let mut offset = first;
-        for request in requests {
+        for CommitRequest { entries, origin } in requests {
             let mut receipt = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
-            for (index, mut entry) in request.into_iter().enumerate() {
+            for (index, mut entry) in entries.into_iter().enumerate() {
                 if let Entry::Erase(UserErasure { user_id, unlearn, timestamp }) = &entry {
                     let (unlearn, timestamp) = (*unlearn, *timestamp);
                     for id in new_aliases.ids_of_user(user_id) {
                         let mut erasure = Entry::Erase(UserErasure { user_id: (*id).to_owned(), unlearn, timestamp });
                         new_aliases.admit(offset, &mut erasure);
                         new_consents.admit(offset, &mut erasure);
-                        entries.push(erasure);
+                        batch.push(erasure, None);
                         offset += 1;
                     }
                     receipt.accepted += 1;
@@ -245,7 +260,7 @@ impl Committer {
                 {
                     receipt.duplicates.push(index);
                 } else {
-                    entries.push(entry);
+                    batch.push(entry, origin);
                     receipt.accepted += 1;
                     offset += 1;
                 }
@@ -255,16 +270,18 @@ impl Committer {
         }
         let (new_ids, new_aliases, new_consents) =
             (new_ids.into_new_ids(), new_aliases.finish(), new_consents.finish());
-        let first_written = self.store.journal().append_with_watcher(&entries, self.durability, watch)?;
+        let first_written = self.store.journal().append_with_watcher(&batch, self.durability, watch)?;
         debug_assert_eq!(first_written, first, "the committer is the journal's only writer");
         self.dedup.commit_batch(new_ids, offset);
         apply_aliases(&mut self.alias_writer, &mut self.unstored_alias_changes, new_aliases);
         self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.next = offset;
-        self.record_pending_removals(first, &entries);
-        let entries =
-            (first..).zip(entries).map(|(offset, entry)| to_delivered_entry(&self.items, offset, entry)).collect();
+        self.record_pending_removals(first, &batch.entries);
+        let entries = (first..)
+            .zip(batch.entries)
+            .map(|(offset, entry)| to_delivered_entry(&self.items, offset, entry))
+            .collect();
         self.items.advance_watermark(offset);
         Ok((receipts, CommittedBatch { first, entries }))
     }
@@ -369,7 +386,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Records the erasures and expiries among the entries as in progress. If that fails, the next
+    /// Records the erasures, expiries and purges among the entries as in progress. If that fails, the next
     /// start finds them in the tail of the journal.
     fn record_pending_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
@@ -377,7 +394,7 @@ impl Committer {
                 tracing::warn!(
                     offset,
                     error = &error as &dyn std::error::Error,
-                    "an erasure or expiry could not be recorded; it runs after the next start"
+                    "an erasure, expiry or purge could not be recorded; it runs after the next start"
                 );
             }
         }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::origins::JournalBatch;
 use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, ModelChange, ModelOperation, Offset, UserErasure};
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ impl Store {
             states.drop_before(*last + 1)?;
         }
         let mut summary = ErasureSummary::default();
-        self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| {
+        self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry, _| {
             let is_erased = |user: &str| until.get(user).is_some_and(|until| offset <= *until);
             let Some(user) = entry.user_ids().find(|user| is_erased(user)) else { return false };
             let counts = summary.removed_by_user.entry(user.to_owned()).or_default();
@@ -109,10 +110,11 @@ impl Store {
     /// # Errors
     /// Any error of reading this journal or writing the copy.
     pub fn copy_without_tombstones(&self, copy: &Self, shift: &mut OffsetShift, to: Offset) -> Result<(), StoreError> {
-        let mut batch = Vec::with_capacity(ENTRIES_PER_RECORD);
-        let mut entries = self.journal().entries(shift.next.max(self.journal().first_offset()?))?.peekable();
+        let mut batch = JournalBatch::with_capacity(ENTRIES_PER_RECORD);
+        let entries = self.journal().entries(shift.next.max(self.journal().first_offset()?))?;
+        let mut entries = entries.with_origins().peekable();
         while let Some(read) = entries.next() {
-            let (offset, mut entry) = read?;
+            let (offset, mut entry, origin) = read?;
             if offset >= to {
                 break;
             }
@@ -123,14 +125,14 @@ impl Store {
             if entry == Entry::Tombstone {
                 shift.blanks.push(offset);
             } else {
-                batch.push(entry);
+                batch.push(entry, origin);
             }
-            if batch.len() >= ENTRIES_PER_RECORD || entries.peek().is_none() {
-                copy.journal().append(&batch, Durability::ProcessCrash)?;
+            if batch.entries.len() >= ENTRIES_PER_RECORD || entries.peek().is_none() {
+                copy.journal().append_batch(&batch, Durability::ProcessCrash)?;
                 batch.clear();
             }
         }
-        copy.journal().append(&batch, Durability::ProcessCrash).map(drop)
+        copy.journal().append_batch(&batch, Durability::ProcessCrash).map(drop)
     }
 }
 

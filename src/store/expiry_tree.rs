@@ -122,7 +122,7 @@ impl Store {
         let is_expired =
             |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
         let removed =
-            self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| is_expired(offset, entry))?;
+            self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry, _| is_expired(offset, entry))?;
         self.sync(Durability::PowerLoss)?;
         Ok(removed)
     }

@@ -13,8 +13,9 @@ use super::envelope;
 use super::journal_records::{FIRST_OFFSET_KEY, JournalRecords, encode_record, parse_piece_key};
 use super::key_value_iter::KeyValueIter;
 use super::keys::PieceKey;
+use super::origins::{JournalBatch, OriginIter, OriginRuns};
 use super::{Durability, Store, StoreError};
-use crate::domain::{Entry, Offset};
+use crate::domain::{Entry, Offset, Origin};
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -105,16 +106,34 @@ impl Journal {
     /// After any other error, the journal may or may not contain the entries, and the store rejects
     /// writes until [`Store::reopen`].
     pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
-        self.append_with_watcher(entries, durability, &mut |sync| sync())
+        self.append_record(entries, &OriginRuns::default(), durability, &mut |sync| sync())
     }
 
-    /// Like [`Journal::append`], but calls `watch` to run the sync.
+    /// Like [`Journal::append`], but also stores the origins of the entries.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(super) fn append_batch(&self, batch: &JournalBatch, durability: Durability) -> Result<Offset, StoreError> {
+        self.append_with_watcher(batch, durability, &mut |sync| sync())
+    }
+
+    /// Like [`Journal::append_batch`], but calls `watch` to run the sync.
     ///
     /// # Errors
     /// As [`Journal::append`].
     pub fn append_with_watcher(
         &self,
+        batch: &JournalBatch,
+        durability: Durability,
+        watch: &mut JournalWatcher<'_>,
+    ) -> Result<Offset, StoreError> {
+        self.append_record(&batch.entries, &batch.origins, durability, watch)
+    }
+
+    fn append_record(
+        &self,
         entries: &[Entry],
+        origins: &OriginRuns,
         durability: Durability,
         watch: &mut JournalWatcher<'_>,
     ) -> Result<Offset, StoreError> {
@@ -124,7 +143,7 @@ impl Journal {
         if entries.is_empty() {
             return Ok(first);
         }
-        let record = encode_record(first, entries)?;
+        let record = encode_record(first, entries, origins)?;
         remove_leftover_pieces(&engine, first)?;
         write_pieces(&engine, first, &record)?;
         watch(&|| engine.sync(durability))?;
@@ -146,7 +165,7 @@ impl Journal {
     pub fn replace_with_tombstones(
         &self,
         until: Offset,
-        unwanted: &mut dyn FnMut(Offset, &Entry) -> bool,
+        unwanted: &mut dyn FnMut(Offset, &Entry, Option<Origin>) -> bool,
     ) -> Result<u64, StoreError> {
         let mut total = 0;
         let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
@@ -156,14 +175,16 @@ impl Journal {
             // replacements of the same record could be lost.
             let append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
-            let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
-            for (offset, entry) in record? {
-                let replace = offset < until && entry != Entry::Tombstone && unwanted(offset, &entry);
+            let (record, mut batch, mut found) = (record?, JournalBatch::default(), 0_u64);
+            let mut origins = record.origins.into_origins();
+            for (offset, entry) in record.entries {
+                let origin = origins.next_origin();
+                let replace = offset < until && entry != Entry::Tombstone && unwanted(offset, &entry, origin);
                 found += u64::from(replace);
-                entries.push(if replace { Entry::Tombstone } else { entry });
+                batch.push(if replace { Entry::Tombstone } else { entry }, origin);
             }
             if found > 0 {
-                replace_record(&engine, first, &encode_record(first, &entries)?)?;
+                replace_record(&engine, first, &encode_record(first, &batch.entries, &batch.origins)?)?;
                 if first < engine.first_offset.load(Ordering::Acquire) {
                     // In the meantime, retention has removed this part of the journal.
                     remove_record(&engine, first)?;
@@ -171,7 +192,7 @@ impl Journal {
             }
             drop(append_guard);
             total += found;
-            first += entries.len() as Offset;
+            first += batch.entries.len() as Offset;
         }
         Ok(total)
     }
@@ -213,7 +234,7 @@ impl Journal {
             next: start,
             end,
         };
-        Ok(JournalEntries { records, current: Vec::new().into_iter(), from })
+        Ok(JournalEntries { records, current: Vec::new().into_iter(), origins: OriginIter::default(), from })
     }
 }
 
@@ -222,23 +243,43 @@ impl Journal {
 pub struct JournalEntries {
     records: JournalRecords,
     current: std::vec::IntoIter<(Offset, Entry)>,
+    /// The origins of the entries in `current`.
+    origins: OriginIter,
     from: Offset,
+}
+
+impl JournalEntries {
+    /// Iterates over the entries together with their origins.
+    pub fn with_origins(mut self) -> impl Iterator<Item = Result<(Offset, Entry, Option<Origin>), StoreError>> {
+        std::iter::from_fn(move || self.next_with_origin())
+    }
+
+    fn next_with_origin(&mut self) -> Option<Result<(Offset, Entry, Option<Origin>), StoreError>> {
+        loop {
+            match self.current.next() {
+                Some((offset, entry)) => {
+                    let origin = self.origins.next_origin();
+                    if offset >= self.from {
+                        return Some(Ok((offset, entry, origin)));
+                    }
+                }
+                None => match self.records.next()? {
+                    Ok(record) => {
+                        self.current = record.entries.into_iter();
+                        self.origins = record.origins.into_origins();
+                    }
+                    Err(error) => return Some(Err(error)),
+                },
+            }
+        }
+    }
 }
 
 impl Iterator for JournalEntries {
     type Item = Result<(Offset, Entry), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.current.next() {
-                Some((offset, _)) if offset < self.from => {}
-                Some(entry) => return Some(Ok(entry)),
-                None => match self.records.next()? {
-                    Ok(entries) => self.current = entries.into_iter(),
-                    Err(error) => return Some(Err(error)),
-                },
-            }
-        }
+        Some(self.next_with_origin()?.map(|(offset, entry, _)| (offset, entry)))
     }
 }
 

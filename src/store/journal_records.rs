@@ -3,6 +3,7 @@
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
 use super::keys::PieceKey;
+use super::origins::OriginRuns;
 use super::{StoreError, codec};
 use crate::domain::{Entry, Offset};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,15 @@ use std::path::{Path, PathBuf};
 /// Maximum number of times that a reader reads the same record again. A repetition is necessary if
 /// an erasure replaces the record during the read.
 const MAX_REREADS_PER_RECORD: usize = 1000;
+
+/// A decoded journal record.
+#[derive(Debug, Default)]
+pub(super) struct JournalRecord {
+    /// The entries with their offsets.
+    pub(super) entries: Vec<(Offset, Entry)>,
+    /// The origins of the entries.
+    pub(super) origins: OriginRuns,
+}
 
 /// Iterator over the journal's records that assembles their pieces.
 pub(super) struct JournalRecords {
@@ -41,7 +51,7 @@ impl JournalRecords {
     /// Reads the next record again, after it looked damaged. If an erasure replaces a record during
     /// a read, the reader may get pieces of both versions. If a second read fails in the same way,
     /// the record is really damaged.
-    fn reread_record(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    fn reread_record(&mut self, mut damaged: StoreError) -> Result<JournalRecord, StoreError> {
         for _ in 0..MAX_REREADS_PER_RECORD {
             let mut fresh = Self::starting_at(&self.journal, &self.path, self.next);
             let head = match fresh.read_record_piece() {
@@ -64,7 +74,7 @@ impl JournalRecords {
     }
 
     /// Assembles the record that starts with the piece `head`.
-    fn assemble_record(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    fn assemble_record(&mut self, first: Offset, head: &[u8]) -> Result<JournalRecord, StoreError> {
         let damaged = |reason: String| StoreError::DamagedRecord { offset: first, reason };
         let (pieces, head) = head
             .split_first_chunk::<4>()
@@ -82,7 +92,7 @@ impl JournalRecords {
 }
 
 impl Iterator for JournalRecords {
-    type Item = Result<Vec<(Offset, Entry)>, StoreError>;
+    type Item = Result<JournalRecord, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
@@ -102,7 +112,7 @@ impl Iterator for JournalRecords {
                 None => Err(StoreError::MissingEntries { from: self.next, until: self.end }),
             };
             match &record {
-                Ok(entries) => self.next += entries.len() as Offset,
+                Ok(record) => self.next += record.entries.len() as Offset,
                 Err(_) => self.next = self.end,
             }
             return Some(record);
@@ -165,7 +175,7 @@ pub(super) fn parse_piece_key(key: &[u8], near: Offset) -> Result<PieceKey, Stor
     })
 }
 
-pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode_record(first: Offset, entries: &[Entry], origins: &OriginRuns) -> Result<Vec<u8>, StoreError> {
     /// An encoded entry takes at most about this many bytes, so a buffer of this size rarely grows.
     const ESTIMATED_ENTRY_BYTES: usize = 192;
     let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ESTIMATED_ENTRY_BYTES);
@@ -175,10 +185,11 @@ pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>,
     for entry in entries {
         codec::encode_to(entry, payload)?;
     }
+    origins.encode_to(payload);
     Ok(envelope.seal(&first.to_be_bytes()))
 }
 
-pub(super) fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+pub(super) fn decode_record(first: Offset, payload: &[u8]) -> Result<JournalRecord, StoreError> {
     let (count, mut rest) = codec::decode_prefix::<u32>(payload)?;
     let mut entries = Vec::new();
     for offset in (first..).take(count as usize) {
@@ -186,5 +197,5 @@ pub(super) fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset
         entries.push((offset, entry));
         rest = after;
     }
-    if rest.is_empty() { Ok(entries) } else { Err(codec::CodecError::TrailingBytes(rest.len()).into()) }
+    Ok(JournalRecord { entries, origins: OriginRuns::decode(rest, count)? })
 }

@@ -45,6 +45,9 @@ pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 /// Key, in the default tree, of the fingerprint of the pseudonym secret.
 pub const SECRET_FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
+/// Key, in the default tree, of the secret key of the origin hashes.
+pub(super) const ORIGIN_KEY: &[u8] = b"origin-key";
+
 /// Key, in the default tree, of the settings with which the stored sequences were computed.
 pub(super) const SESSION_RULES_KEY: &[u8] = b"session-rules";
 

@@ -5,7 +5,7 @@ use super::{StoreError, journal_records};
 use std::path::Path;
 
 /// The format number that this binary writes.
-pub const STORE_FORMAT: u32 = 5;
+pub const STORE_FORMAT: u32 = 6;
 
 /// Key of the format number in the database's default tree; the value is a little-endian `u32`.
 const FORMAT_KEY: &[u8] = b"format";
@@ -27,12 +27,15 @@ pub(crate) struct Migration {
 ///
 /// - since 4: consent changes and erasures;
 ///
-/// - since 5: expiries.
+/// - since 5: expiries;
+///
+/// - since 6: origins at the end of records, and purges.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, run: store_first_offset },
     Migration { from: 2, run: |_| Ok(()) },
     Migration { from: 3, run: |_| Ok(()) },
     Migration { from: 4, run: |_| Ok(()) },
+    Migration { from: 5, run: |_| Ok(()) },
 ];
 
 /// Migrates format 1 to 2: stores the journal's first offset, because retention can now remove the

@@ -63,6 +63,7 @@ mod journal_records;
 mod key_value_iter;
 pub mod keys;
 mod migrations;
+mod origins;
 mod own_file;
 mod pretrained;
 mod pseudonyms;
@@ -86,7 +87,7 @@ pub use checkpoints::{
     CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint,
 };
 pub use codec::CodecError;
-pub use committer::{CommitReceipt, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
+pub use committer::{CommitReceipt, CommitRequest, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
 pub use compact::CompactionSummary;
 pub use consent_tree::ConsentTree;
 pub use erasure::{ErasedEntryCounts, ErasureSummary, OffsetShift};
@@ -96,6 +97,7 @@ pub use expiry_tree::ExpiryTree;
 pub use item_tree::ItemTree;
 pub use journal::{Journal, JournalEntries, JournalWatcher};
 pub use migrations::STORE_FORMAT;
+pub use origins::JournalBatch;
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use restore::restore;
 pub use retention::JournalRetention;

@@ -55,7 +55,10 @@ impl Store {
             return Ok(true);
         }
         for read in self.journal().entries(self.journal().first_offset()?)? {
-            if !matches!(read?.1, Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_)) {
+            if !matches!(
+                read?.1,
+                Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_) | Entry::Purge(_)
+            ) {
                 return Ok(true);
             }
         }

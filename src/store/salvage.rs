@@ -1,6 +1,7 @@
 //! Salvage of a damaged journal: copies every readable record.
 
-use super::journal_records::{self, JournalRecords};
+use super::journal_records::{self, JournalRecord, JournalRecords};
+use super::origins::JournalBatch;
 use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, Offset};
 use std::ops::Range;
@@ -27,24 +28,26 @@ impl Store {
         let mut next = copy.journal().first_offset()?;
         let end = self.journal().next_offset()?;
         let last = journal_records::find_last_record(journal, path).ok().flatten().unwrap_or(end);
-        let (mut lost, mut batch) = (Vec::new(), Vec::with_capacity(ENTRIES_PER_RECORD));
+        let (mut lost, mut batch) = (Vec::new(), JournalBatch::with_capacity(ENTRIES_PER_RECORD));
         let mut records = JournalRecords::starting_at(journal, path, next);
         while next <= last {
-            if let Some(Ok(entries)) = records.next().filter(|read| !matches!(read, Ok(entries) if entries.is_empty()))
-            {
-                next += entries.len() as Offset;
-                batch.extend(entries.into_iter().map(|(_, entry)| entry));
+            let is_empty =
+                |read: &Result<JournalRecord, _>| read.as_ref().is_ok_and(|record| record.entries.is_empty());
+            if let Some(Ok(record)) = records.next().filter(|read| !is_empty(read)) {
+                next += record.entries.len() as Offset;
+                let mut origins = record.origins.into_origins();
+                record.entries.into_iter().for_each(|(_, entry)| batch.push(entry, origins.next_origin()));
             } else {
                 let Some(resumed) = find_readable_record(journal, path, next + 1, last) else {
                     lost.push(next..end.max(last + 1));
                     break;
                 };
                 lost.push(next..resumed);
-                batch.extend((next..resumed).map(|_| Entry::Tombstone));
+                (next..resumed).for_each(|_| batch.push(Entry::Tombstone, None));
                 next = resumed;
                 records = JournalRecords::starting_at(journal, path, next);
             }
-            if batch.len() >= ENTRIES_PER_RECORD {
+            if batch.entries.len() >= ENTRIES_PER_RECORD {
                 append_batch(copy, &mut batch)?;
                 observe(next);
             }
@@ -74,8 +77,8 @@ impl Store {
     }
 }
 
-fn append_batch(copy: &Store, batch: &mut Vec<Entry>) -> Result<(), StoreError> {
-    copy.journal().append(batch, Durability::ProcessCrash)?;
+fn append_batch(copy: &Store, batch: &mut JournalBatch) -> Result<(), StoreError> {
+    copy.journal().append_batch(batch, Durability::ProcessCrash)?;
     batch.clear();
     Ok(())
 }

@@ -64,7 +64,7 @@ impl JournalScrubber {
         let mut records = records_from(self.next);
         while self.next < until {
             match records.next() {
-                Some(Ok(entries)) if !entries.is_empty() => self.next += entries.len() as Offset,
+                Some(Ok(record)) if !record.entries.is_empty() => self.next += record.entries.len() as Offset,
                 _ => {
                     let readable =
                         find_readable_record(&engine.journal, engine.path(), self.next + 1, end).unwrap_or(end);

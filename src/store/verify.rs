@@ -1,6 +1,7 @@
 //! Verification of a store: checks all checksums, references and counts.
 
 use super::engine::Engine;
+use super::journal_records::JournalRecord;
 use super::key_value_iter::KeyValueIter;
 use super::salvage::find_readable_record;
 use super::{Checkpoints, Store, StoreError, codec, envelope, journal_records, keys, open_checkpoint, session_tree};
@@ -100,12 +101,20 @@ pub struct StoreCounts {
     pub blanks: u64,
     /// Expiries among the entries.
     pub expiries: u64,
+    /// Purges among the entries.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub purges: u64,
     /// Stored item names.
     pub items: u64,
     /// Stored session records.
     pub sessions: u64,
     /// Checkpoint files.
     pub checkpoints: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The result of a verification.
@@ -244,7 +253,7 @@ fn check_journal(
     let mut records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), first_offset);
     while next <= last {
         match records.next() {
-            Some(Ok(entries)) => {
+            Some(Ok(JournalRecord { entries, .. })) => {
                 findings.counts.records += 1;
                 for (offset, entry) in &entries {
                     count_entry(entry, &mut findings.counts);
@@ -293,6 +302,7 @@ fn count_entry(entry: &Entry, counts: &mut StoreCounts) {
         Entry::Erase(_) => counts.erasures += 1,
         Entry::Tombstone => counts.blanks += 1,
         Entry::Expire(_) => counts.expiries += 1,
+        Entry::Purge(_) => counts.purges += 1,
     }
 }
 

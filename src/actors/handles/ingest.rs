@@ -11,7 +11,7 @@ use crate::actors::admission::{AdmissionControl, AdmissionPermit};
 use crate::actors::committer::{AppendEntries, CommitDeferred, CommitterActor};
 use crate::actors::deferred_entries::DeferredEntries;
 use crate::actors::error::RequestError;
-use crate::domain::{Consent, Entry, WithConsent};
+use crate::domain::{Consent, Entry, Origin, WithConsent};
 use crate::metrics::{Metrics, QueueName};
 use crate::registries::{UserAliases, UserConsents};
 use crate::store::CommitReceipt;
@@ -67,10 +67,23 @@ impl IngestHandle {
     /// # Errors
     /// [`RequestError::Store`] if the write failed. In this case, no entry is stored.
     pub async fn append(&self, entries: Vec<Entry>, permit: AdmissionPermit) -> Result<CommitReceipt, RequestError> {
+        self.append_from(entries, None, permit).await
+    }
+
+    /// Like [`Self::append`], for entries of a known origin.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn append_from(
+        &self,
+        entries: Vec<Entry>,
+        origin: Option<Origin>,
+        permit: AdmissionPermit,
+    ) -> Result<CommitReceipt, RequestError> {
         let (reply, receipt) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
-        self.committer.do_send(AppendEntries { entries, permit, reply });
+        self.committer.do_send(AppendEntries { entries, origin, permit, reply });
         receipt
             .instrument(span)
             .await

@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use crate::auth::{ApiKey, KeyStore, Scope, is_user_token};
 use crate::clock::Clock;
-use crate::domain::Timestamp;
+use crate::domain::{Origin, Timestamp};
 use crate::http::middleware::{body_timeout, decompress};
+use crate::http::origins::OriginRecorder;
 use crate::http::rate_limits::{RateExceeded, RateLimits};
 use crate::http::schema::problem::Problem;
 use crate::metrics::{LabeledMetric, RefusalReason};
@@ -218,6 +219,11 @@ impl GrantedAccess {
             .charge_key(self.key.as_deref(), more)
             .and_then(|()| self.authorizer.charge_address(self.address, more));
         outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
+    }
+
+    /// The origin to record for the entries of this request, which arrived at `now`.
+    pub(in crate::http) fn origin(&self, recorder: &OriginRecorder, now: Timestamp) -> Option<Origin> {
+        recorder.origin_of(self.key.as_ref().map(|key| &key.id), self.address, now)
     }
 
     /// Whether the access is still valid: since the request began, the key has not been revoked and

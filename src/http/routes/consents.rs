@@ -53,7 +53,7 @@ pub(in crate::http) async fn set_consent(
         .rules
         .validate_consent(user.into_inner().into(), &consent, api.clock.now())
         .map_err(|error| Problem::invalid_message(&error))?;
-    let outcome = ingest(&api.system.ingest, [Entry::Consent(change)], FullQueuePolicy::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Consent(change)], None, FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }
 

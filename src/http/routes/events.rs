@@ -100,7 +100,8 @@ pub(in crate::http) async fn ingest_events(
     let target = target.map(|(limit, user)| (limit, api.recommendations.events_without_consent(&user, &events), user));
     let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
     api.metrics().events.with_label(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let outcome = ingest(&api.system.ingest, entries, FullQueuePolicy::Fail).await?;
+    let origin = access.origin(&api.origins, api.clock.now());
+    let outcome = ingest(&api.system.ingest, entries, origin, FullQueuePolicy::Fail).await?;
     count_event_outcomes(&api.system.ingest, outcome.events);
     let mut receipt = IngestReceipt::new(outcome, rejected, batch.warnings);
     if let (true, Some((limit, events, user))) = (receipt.is_success(), target) {

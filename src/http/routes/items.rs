@@ -44,7 +44,7 @@ pub(in crate::http) async fn change_items(
             Err(error) => rejected.push(error),
         }
     }
-    let outcome = ingest(&api.system.ingest, entries, FullQueuePolicy::Fail).await?;
+    let outcome = ingest(&api.system.ingest, entries, None, FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, rejected, batch.warnings).into_response())
 }
 
@@ -137,6 +137,6 @@ async fn append_change(
     change: ItemChange,
     warnings: Vec<ValidationError>,
 ) -> Result<HttpResponse, Problem> {
-    let outcome = ingest(&api.system.ingest, [Entry::Item(change)], FullQueuePolicy::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Item(change)], None, FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), warnings).into_response())
 }

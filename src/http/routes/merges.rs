@@ -7,6 +7,7 @@ use std::sync::Once;
 use utoipa::ToSchema;
 
 use crate::domain::Entry;
+use crate::http::middleware::auth::GrantedAccess;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::receipt::IngestReceipt;
@@ -34,6 +35,7 @@ pub(in crate::http) struct MergeRequest {
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn merge_users(
     api: Data<ApiState>,
+    access: GrantedAccess,
     user: Path<String>,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
@@ -49,7 +51,8 @@ pub(in crate::http) async fn merge_users(
             record_refused_merges(&api, usize::from(error.code == ValidationErrorCode::PlaceholderId));
             Problem::invalid_message(&error)
         })?;
-    let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], FullQueuePolicy::Fail).await?;
+    let origin = access.origin(&api.origins, api.clock.now());
+    let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], origin, FullQueuePolicy::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }
 

@@ -6,6 +6,7 @@ use actix_web::{Error, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::domain::Origin;
 use crate::http::middleware::auth::GrantedAccess;
 use crate::http::routes::merges;
 use crate::http::schema::domain_schemas::ValidationErrorSchema;
@@ -43,8 +44,8 @@ macro_rules! calls {
         #[doc = $title]
         #[utoipa::path(post, path = $path, tag = "segment", request_body(content = SegmentMessageBody),
             responses((status = 200, description = "The message was accepted or ignored.", body = SegmentResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-        pub(in crate::http) async fn $name(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-            ingest_call(api, body, SegmentCall::$call).await
+        pub(in crate::http) async fn $name(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+            ingest_call(api, &access, body, SegmentCall::$call).await
         }
     )*};
 }
@@ -60,13 +61,15 @@ calls! {
 
 async fn ingest_call(
     api: Data<ApiState>,
+    access: &GrantedAccess,
     body: Result<Bytes, Error>,
     call: SegmentCall,
 ) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
+    let origin = access.origin(&api.origins, api.clock.now());
     let error = messages.errors.first().map(Problem::invalid_message);
-    let success = ingest_messages(&api, messages, false).await?;
+    let success = ingest_messages(&api, messages, origin, false).await?;
     error.map_or_else(|| Ok(HttpResponse::Ok().json(success)), Err)
 }
 
@@ -94,7 +97,9 @@ pub(in crate::http) async fn ingest_segment_batch(
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
     access.charge_batch(messages.entries.len() + messages.errors.len())?;
-    let success = ingest_messages(&api, messages, matches!(query.verbose.as_deref(), Some("1" | "true"))).await?;
+    let origin = access.origin(&api.origins, api.clock.now());
+    let shows_unmapped = matches!(query.verbose.as_deref(), Some("1" | "true"));
+    let success = ingest_messages(&api, messages, origin, shows_unmapped).await?;
     Ok(HttpResponse::build(if success.success { StatusCode::OK } else { StatusCode::BAD_REQUEST }).json(success))
 }
 
@@ -102,6 +107,7 @@ pub(in crate::http) async fn ingest_segment_batch(
 async fn ingest_messages(
     api: &ApiState,
     messages: ParsedSegmentBatch,
+    origin: Option<Origin>,
     shows_unmapped: bool,
 ) -> Result<SegmentResponse, Problem> {
     let ParsedSegmentBatch { entries, errors, unmapped, mut unmerged, ignored, accepted } = messages;
@@ -109,7 +115,7 @@ async fn ingest_messages(
     let ignored = ignored + unmerged.len() as u64;
     let success = errors.is_empty() || !unmapped.is_empty() || ignored + accepted > 0;
     merges::record_refused_merges(api, unmerged.len());
-    let outcome = ingest(&api.system.ingest, entries, FullQueuePolicy::Fail).await?;
+    let outcome = ingest(&api.system.ingest, entries, origin, FullQueuePolicy::Fail).await?;
     for (outcome, count) in [
         (SegmentMessageOutcome::Accepted, accepted),
         (SegmentMessageOutcome::Ignored, ignored),
