@@ -1,5 +1,5 @@
-//! Unlearning of erased users while a daemon serves. A background thread rebuilds all derived state
-//! next to the store, from a journal without the erased entries. The daemon then restarts itself,
+//! Unlearning of erased users and purged events while a daemon serves. A background thread rebuilds all derived state
+//! next to the store, from a journal without the removed entries. The daemon then restarts itself,
 //! and the rebuilt state replaces the old state.
 
 use anyhow::{Context, bail};
@@ -33,6 +33,9 @@ struct UnlearnManifest {
     shift: OffsetShift,
     /// Number of erased users at the start of the rebuild.
     erased: usize,
+    /// Number of finished purges at the start of the rebuild.
+    #[serde(default)]
+    purged: u64,
 }
 
 fn staging_dir(store: &Store) -> PathBuf {
@@ -80,12 +83,14 @@ fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let stage_dir = staging_dir(store);
     discard_stage_dir(&stage_dir)?;
     std::fs::create_dir(&stage_dir).with_context(|| format!("cannot write {}", stage_dir.display()))?;
-    let erased = store.erasures().erased_users()?.len();
+    let (erased, purged) = (store.erasures().erased_users()?.len(), store.purges().finished_count()?);
     let copy = store.create_copy(&stage_dir.join("data"))?;
     if let Some(pretrained) = read_pretrained(&copy)? {
         assign_item_numbers(&copy, &pretrained)?;
     }
-    tracing::info!("unlearning: rebuilding the learned state without the erased users; requests are served meanwhile");
+    tracing::info!(
+        "unlearning: rebuilding the learned state without the removed events; requests are served meanwhile"
+    );
     let mut shift = OffsetShift::default();
     store.copy_without_tombstones(&copy, &mut shift, store.journal().next_offset()?)?;
     store.copy_quarantine(&copy, |offset| shift.map_offset(offset))?;
@@ -100,7 +105,7 @@ fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     copy.sync(Durability::PowerLoss)?;
     copy.close()?;
     let ready = stage_dir.join(READY_FILE);
-    let text = serde_json::to_vec(&UnlearnManifest { shift, erased })?;
+    let text = serde_json::to_vec(&UnlearnManifest { shift, erased, purged })?;
     let unfinished = stage_dir.join("ready.unfinished");
     std::fs::write(&unfinished, text)
         .and_then(|()| std::fs::File::open(&unfinished)?.sync_all())
@@ -110,18 +115,18 @@ fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Replaces the state of the store by the rebuilt state, if the rebuilt state is complete and no
-/// user was erased since. Returns whether the state was replaced. A crash at any point is safe.
+/// user was erased and no origin purged since. Returns whether the state was replaced. A crash at any point is safe.
 pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
     let stage_dir = staging_dir(store);
     let Ok(text) = std::fs::read(stage_dir.join(READY_FILE)) else {
         discard_stage_dir(&stage_dir)?;
         return Ok(false);
     };
-    let (in_progress, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
+    let is_removing = !store.erasures().in_progress()?.is_empty() || !store.purges().in_progress()?.is_empty();
+    let (erased, purged) = (store.erasures().erased_users()?.len(), store.purges().finished_count()?);
     let ready: Option<UnlearnManifest> = serde_json::from_slice(&text).ok();
-    let Some(UnlearnManifest { mut shift, .. }) =
-        ready.filter(|ready| in_progress.is_empty() && ready.erased == erased)
-    else {
+    let is_current = |ready: &UnlearnManifest| !is_removing && ready.erased == erased && ready.purged == purged;
+    let Some(UnlearnManifest { mut shift, .. }) = ready.filter(is_current) else {
         discard_stage_dir(&stage_dir)?;
         return Ok(false);
     };
@@ -142,9 +147,7 @@ pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
             .with_context(|| format!("cannot move {name}"))?;
     }
     discard_stage_dir(&stage_dir)?;
-    tracing::info!(
-        "unlearning finished: the learned state is that of a journal that never had the users who were erased"
-    );
+    tracing::info!("unlearning finished: the learned state is that of a journal that never had the removed events");
     Ok(true)
 }
 

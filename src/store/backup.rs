@@ -6,7 +6,7 @@
 
 use super::archive::pack_archive;
 use super::origins::JournalBatch;
-use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
+use super::{Durability, PendingTask, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -133,6 +133,7 @@ impl Store {
             .in_progress()?
             .iter()
             .try_for_each(|(offset, expiry)| copy.expiries().record_begun(*offset, expiry))?;
+        self.copy_pending_purges(&copy)?;
 
         let sessions_through = self.sessions().watermark()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSIONS_PER_BATCH));
@@ -203,6 +204,20 @@ impl Store {
             copy.expiries().set_last_begun(&last)?;
         }
         Ok(copy)
+    }
+
+    /// Copies the purges in progress, and whether the copied state has yet to be unlearned.
+    fn copy_pending_purges(&self, copy: &Self) -> Result<(), StoreError> {
+        let in_progress = self.purges().in_progress()?;
+        in_progress.iter().try_for_each(|(offset, purge)| copy.purges().record_begun(*offset, purge))?;
+        match self.purges().finished_count()? {
+            0 => {}
+            finished => copy.purges().set_finished_count(finished)?,
+        }
+        if self.erasures().is_pending(PendingTask::Unlearning)? {
+            copy.erasures().set_pending(PendingTask::Unlearning)?;
+        }
+        Ok(())
     }
 
     /// Copies the quarantined entries to `copy`; `map_offset` maps an offset of this journal to the

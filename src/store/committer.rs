@@ -405,6 +405,7 @@ fn record_pending_removal(store: &Store, offset: Offset, entry: &Entry) -> Resul
     match entry {
         Entry::Erase(erasure) => store.erasures().record_begun(offset, erasure),
         Entry::Expire(expiry) => store.expiries().record_begun(offset, expiry),
+        Entry::Purge(purge) => store.purges().record_begun(offset, purge),
         _ => Ok(()),
     }
 }

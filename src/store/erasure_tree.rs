@@ -137,6 +137,15 @@ impl ErasureTree {
         Ok(engine.get(&engine.erasures, task.task_key())?.is_some())
     }
 
+    /// Records that a task is pending. A copy of a store gets its pending tasks from the original.
+    ///
+    /// # Errors
+    /// Any I/O or database error.
+    pub(super) fn set_pending(&self, task: PendingTask) -> Result<(), StoreError> {
+        let engine = self.store.lock_for_writing()?;
+        engine.insert(&engine.erasures, task.task_key(), &[])
+    }
+
     /// Records that a task is finished.
     ///
     /// # Errors

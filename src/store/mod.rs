@@ -10,7 +10,7 @@
 //!     consents              user id → the user's consent and the offset of its entry
 //!     quarantine            offset of an entry ‖ the reader that skips it → the reason
 //!     links                 offset of a merge → the merged id and its target
-//!     erasures              pending erasures, digests of erased users, expiries
+//!     erasures              pending erasures, digests of erased users, expiries, purges
 //! <data-dir>/checkpoints/   one file per checkpoint, named after the journal offset that it holds
 //! <data-dir>/end            the known end of the journal, which reveals a truncated journal
 //! <data-dir>/ids            the window of event ids, from a clean stop to the next start
@@ -67,6 +67,7 @@ mod origins;
 mod own_file;
 mod pretrained;
 mod pseudonyms;
+mod purge_tree;
 mod quarantine_tree;
 mod reserve;
 mod restore;
@@ -98,6 +99,7 @@ pub use item_tree::ItemTree;
 pub use journal::{Journal, JournalEntries, JournalWatcher};
 pub use migrations::STORE_FORMAT;
 pub use origins::JournalBatch;
+pub use purge_tree::{PurgeSummary, PurgeTree, PurgedEntryCounts};
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use restore::restore;
 pub use retention::JournalRetention;
@@ -411,6 +413,12 @@ impl Store {
     #[must_use]
     pub fn erasures(&self) -> ErasureTree {
         ErasureTree::new(self.clone())
+    }
+
+    /// The purges that are in progress.
+    #[must_use]
+    pub fn purges(&self) -> PurgeTree {
+        PurgeTree::new(self.clone())
     }
 
     /// The expiries that are in progress.
