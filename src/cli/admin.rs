@@ -3,10 +3,14 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
+use std::net::IpAddr;
 
 use super::client_auth::ClientAuth;
 use super::data_dir::AdminClient;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
 use crate::nn::NetworkSettings;
+use crate::settings::Period;
 
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
@@ -80,6 +84,15 @@ enum AdminRequest {
     /// List the quarantined journal entries: the learner or a session failed on them and skips
     /// them. The list has the reasons.
     Quarantine,
+    /// Remove the events and merges of an API key or a client address, and learn again without
+    /// them. Without a selection of time, all of its events are removed.
+    #[command(
+        after_help = "Revoke the key first, so that no further events arrive: `sequor key revoke ID`. Then count with --dry-run, and then purge. The daemon removes the events from the journal, learns the journal again while it serves, and restarts on the new state. Until then, the lists still contain what the events taught.\n\n\
+        If both --from-key and --from-address are given, an event must come from both. The journal records the time of arrival in minutes. A minute that --since or --until divides is purged as a whole.\n\n\
+        Examples:\n  sequor admin purge --from-key 1a2b3c4d --since 2h --dry-run\n  sequor admin purge --from-key 1a2b3c4d --since 2h\n  \
+        sequor admin purge --from-address 203.0.113.7\n  sequor admin purge --status"
+    )]
+    Purge(PurgeFlags),
     /// Show all effective settings and their origins.
     Settings,
     /// Reload the settings, as SIGHUP does.
@@ -95,6 +108,50 @@ enum AdminRequest {
         #[arg(long)]
         off: bool,
     },
+}
+
+/// Which events a purge removes.
+#[derive(Debug, Args)]
+struct PurgeFlags {
+    /// Id or name of the API key that sent the events. A revoked key has only its id.
+    #[arg(long, value_name = "ID|NAME", required_unless_present_any = ["from_address", "status"])]
+    from_key: Option<String>,
+    /// Address of the client that sent the events. For IPv6, the whole /64 network counts.
+    #[arg(long, value_name = "IP")]
+    from_address: Option<IpAddr>,
+    /// Only events that arrived since then: a duration before now such as 2h or 1d, or a time such
+    /// as 2026-01-31T08:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
+    since: Option<Timestamp>,
+    /// Only events that arrived before then, in the same notation.
+    #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
+    until: Option<Timestamp>,
+    /// Only count the events, the merges and their users.
+    #[arg(long)]
+    dry_run: bool,
+    /// Show the progress of purges instead.
+    #[arg(long, conflicts_with_all = ["from_key", "from_address", "since", "until", "dry_run"])]
+    status: bool,
+}
+
+impl PurgeFlags {
+    fn path_and_body(&self) -> (String, Option<Value>) {
+        let Self { from_key, from_address, since, until, dry_run, status } = self;
+        let body =
+            json!({ "key": from_key, "address": from_address, "since": since, "until": until, "dry_run": dry_run });
+        ("/admin/purge".to_owned(), (!status).then_some(body))
+    }
+}
+
+/// Parses a duration before now or a time in the format of RFC 3339.
+fn parse_past_time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(before) = text.parse::<Period>()
+        && before != Period::OFF
+    {
+        return Ok(Clock::system().now().saturating_sub(before.as_millis()));
+    }
+    let time = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
+    time.map_err(|_| "must be a duration such as 2h or 1d, or a time such as 2026-01-31T08:00:00Z".to_owned())
 }
 
 impl AdminRequest {
@@ -123,6 +180,7 @@ impl AdminRequest {
             Self::Store => get("/admin/store"),
             Self::Compact => post("/admin/store/compact", json!({})),
             Self::Quarantine => get("/admin/quarantine"),
+            Self::Purge(flags) => flags.path_and_body(),
             Self::Settings => get("/admin/settings"),
             Self::Reload => post("/admin/settings/reload", json!({})),
             Self::LogLevel { level } => post("/admin/log-level", json!({ "level": level })),
@@ -160,6 +218,14 @@ impl AdminCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_a_purge_are_durations_or_timestamps() {
+        let hour = Clock::system().now() - parse_past_time("1h").unwrap();
+        assert!((3_600_000..3_660_000).contains(&hour), "{hour}");
+        assert_eq!(parse_past_time("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
+        assert!(["", "off", "yesterday", "2"].iter().all(|text| parse_past_time(text).is_err()));
+    }
 
     #[test]
     fn path_segments_are_percent_encoded() {

@@ -176,6 +176,7 @@ route_table! {
         "/admin/backup" Admin Admin => POST admin::store::create_backup;
         "/admin/store/compact" Admin Admin => POST admin::store::compact_store;
         "/admin/erasures" Admin Admin => GET admin::store::list_erasures;
+        "/admin/purge" Admin Admin => GET admin::purge::get_purge_progress, POST admin::purge::purge_origin;
         "/admin/journal" Admin Admin => GET admin::store::export_journal_range;
         "/admin/sessions" Admin Admin => GET admin::sessions::list_sessions;
         "/admin/sessions/{user}" Admin Admin => GET admin::sessions::inspect_session;

@@ -349,6 +349,8 @@ declare_metrics! {
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
     /// Journal entries removed by retention.
     "sequor_expired_entries_total" Unit::Count expired_entries: Counter,
+    /// Journal entries removed by purges.
+    "sequor_purged_entries_total" Unit::Count purged_entries: Counter,
     /// Share of the journal that the current pass of the scrub has read.
     "sequor_scrub_progress_ratio" Unit::None scrub_progress: Gauge,
     /// Complete passes of the scrub over the journal.

@@ -15,7 +15,7 @@ use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::actors::shard::{ExpireSessions, ExpiryScan};
 use crate::actors::shutdown::StopWriting;
-use crate::domain::{Entry, EventKinds, Expiry, Offset, Timestamp, UserErasure};
+use crate::domain::{Entry, EventKinds, Expiry, Offset, Purge, Timestamp, UserErasure};
 use crate::store::{BackupSummary, CompactionSummary, Durability, ErasedEntryCounts, Store};
 
 /// Operates on the store as a whole and removes user data.
@@ -158,13 +158,26 @@ impl MaintenanceHandle {
         Ok(receipt.offset)
     }
 
+    /// Requests the removal of the entries of an origin. When the call returns, the request is in
+    /// the journal and survives a crash. Returns the offset of the request.
+    ///
+    /// # Errors
+    /// The error of the journal, if the request could not be written. In this case, nothing is
+    /// removed.
+    pub async fn request_purge(&self, purge: Purge) -> Result<Offset, RequestError> {
+        let permit = self.ingest.try_admit(1)?;
+        let receipt = self.ingest.append(vec![Entry::Purge(purge)], permit).await?;
+        self.erasure_progress.wake_job();
+        Ok(receipt.offset.saturating_sub(1))
+    }
+
     /// Waits until users are erased under all their ids. Returns the numbers of removed entries, or
     /// `None` if that takes longer than `timeout`.
     pub async fn wait_for_erasure(&self, ids: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
         self.erasure_progress.wait_for_outcomes(ids, timeout).await
     }
 
-    /// Removes the ids of erased events from the deduplication window.
+    /// Removes the ids of erased or purged events from the deduplication window.
     pub(in crate::actors) async fn remove_event_ids(&self, ids: Vec<String>) -> Result<(), RequestError> {
         self.committer.send(RemoveEventIds { ids }).await.map_err(|_| RequestError::ActorStopped("committer"))
     }

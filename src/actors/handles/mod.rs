@@ -21,4 +21,4 @@ pub use model::ModelHandle;
 pub use recommender::{RecommenderHandle, Watermarks};
 pub use shards::ShardRouter;
 
-pub use crate::store::{ErasedEntryCounts, QuarantinedEntry, RestorePoint};
+pub use crate::store::{ErasedEntryCounts, PurgedEntryCounts, QuarantinedEntry, RestorePoint};

@@ -1,6 +1,7 @@
-//! The removal job: erases users on request and removes entries whose retention period has passed.
+//! The removal job: erases users and purges origins on request, and removes entries whose retention
+//! period has passed.
 //!
-//! Erasures and expiries follow the same steps. First, a journal entry requests the removal. Next,
+//! Erasures, purges and expiries follow the same steps. First, a journal entry requests the removal. Next,
 //! the system stores derived state that contains this entry, so that no restart reads earlier
 //! entries. Then the job removes the entries. The store lists pending removals, so the next start
 //! resumes an interrupted removal.
@@ -13,13 +14,13 @@ use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::domain::{Entry, Expiry};
-use crate::store::PendingTask;
+use crate::store::{PendingTask, PurgeSummary, PurgedEntryCounts};
 
 /// The time between two runs of the job if no erasure is requested. A run also waits at most this
 /// long for the learner.
 const RUN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs erasures and expiries for as long as the system runs.
+/// Runs erasures, purges and expiries for as long as the system runs.
 pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock) {
     let mut interval = actix::clock::interval(RUN_INTERVAL);
     let mut last_scan: Option<Instant> = None;
@@ -29,6 +30,9 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
             () = system.maintenance.erasure_progress.wait_for_request() => {}
         }
         if log_failure_and_check_stop(erase_pending(&system).await, "users could not be erased; the job tries again") {
+            return;
+        }
+        if log_failure_and_check_stop(purge_pending(&system).await, "events could not be purged; the job tries again") {
             return;
         }
         let is_due = last_scan.is_none_or(|scan| scan.elapsed() >= policy.scan_interval());
@@ -86,6 +90,21 @@ async fn erase_pending(system: &System) -> Result<(), MaintenanceError> {
     tracing::info!(users, "users were erased");
     system.maintenance.remove_event_ids(summary.event_ids).await?;
     system.maintenance.erasure_progress.publish_outcomes(&summary.removed_by_user);
+    Ok(())
+}
+
+/// Waits until all derived state contains the journal entries of the pending purges, and then
+/// executes the purges. Unlearning follows, because it is pending from then on.
+async fn purge_pending(system: &System) -> Result<(), MaintenanceError> {
+    let store = system.store.clone();
+    let pending = store.purges().in_progress()?;
+    let Some((last, _)) = pending.last() else { return Ok(()) };
+    system.maintenance.persist_derived_state_through(*last, RUN_INTERVAL).await?;
+    let PurgeSummary { removed, event_ids } = run_blocking(move || Ok(store.purge_entries(&pending)?)).await?;
+    let PurgedEntryCounts { events, merges, users } = removed;
+    system.metrics.purged_entries.increment(events + merges);
+    tracing::info!(events, merges, users, "purged entries were removed; unlearning follows");
+    system.maintenance.remove_event_ids(event_ids).await?;
     Ok(())
 }
 

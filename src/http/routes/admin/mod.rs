@@ -5,6 +5,7 @@ pub(in crate::http) mod items;
 pub(in crate::http) mod keys;
 pub(in crate::http) mod model;
 pub(in crate::http) mod probes;
+pub(in crate::http) mod purge;
 mod query;
 pub(in crate::http) mod sessions;
 pub(in crate::http) mod settings;
