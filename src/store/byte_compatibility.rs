@@ -12,8 +12,8 @@
 use super::*;
 use crate::domain::{
     Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
-    ItemOperation, ItemPatch, ModelChange, ModelChangeCause, ModelOperation, SourceName, Step, UserErasure, UserMerge,
-    UserSequence,
+    ItemOperation, ItemPatch, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, Purge, SourceName,
+    Step, UserErasure, UserMerge, UserSequence,
 };
 use crate::registries::{ConsentRecord, UserAlias};
 use std::collections::BTreeMap;
@@ -22,6 +22,10 @@ use std::fmt::Write as _;
 /// Content of the fixture file. Each row has the form `name = hex`; lines that start with `#` are
 /// comments.
 const GOLDEN_FILE: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
+/// Content of the fixture file of format 6: the values that this format added.
+const GOLDEN_FILE_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
+/// The row of the store's format number.
+const FORMAT_ROW: &str = "__sled__default 666f726d6174";
 
 fn owned_text(text: &str) -> String {
     text.to_owned()
@@ -242,36 +246,77 @@ fn write_everything(dir: &Path) -> Store {
     store
 }
 
-/// All keys and values of the database, and all other files of the data directory, by name.
-fn stored_bytes_by_name(store: &Store) -> BTreeMap<String, String> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All keys and values of the database by name.
+fn database_bytes_by_name(store: &Store) -> BTreeMap<String, String> {
     let db = &store.engine().unwrap().db;
     let mut found = BTreeMap::new();
     for tree in db.tree_names() {
         let name = String::from_utf8_lossy(&tree).into_owned();
         for pair in db.open_tree(&tree).unwrap().iter() {
             let (key, value) = pair.unwrap();
-            found.insert(format!("{name} {}", hex(&key)), hex(&value));
+            found.insert(format!("{name} {}", to_hex(&key)), to_hex(&value));
         }
-    }
-    for file in ["end", "ids", "origin", "checkpoints/00000000000000000036.checkpoint"] {
-        found.insert(file.to_owned(), hex(&std::fs::read(store.dir().join(file)).unwrap()));
     }
     found
 }
 
-fn golden_bytes_by_name() -> BTreeMap<String, String> {
-    let rows = GOLDEN_FILE.lines().filter(|line| !line.starts_with('#'));
+/// All keys and values of the database, and all other files of the data directory, by name.
+fn stored_bytes_by_name(store: &Store) -> BTreeMap<String, String> {
+    let mut found = database_bytes_by_name(store);
+    for file in ["end", "ids", "origin", "checkpoints/00000000000000000036.checkpoint"] {
+        found.insert(file.to_owned(), to_hex(&std::fs::read(store.dir().join(file)).unwrap()));
+    }
+    found
+}
+
+fn golden_bytes_by_name(file: &str) -> BTreeMap<String, String> {
+    let rows = file.lines().filter(|line| !line.starts_with('#'));
     rows.map(|row| row.split_once(" = ").unwrap()).map(|(name, bytes)| (name.to_owned(), bytes.to_owned())).collect()
 }
 
 #[test]
 fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
-    let (found, golden) = (stored_bytes_by_name(&write_everything(dir.path())), golden_bytes_by_name());
+    let mut golden = golden_bytes_by_name(GOLDEN_FILE);
+    // Format 6 adds values, which the test below covers. It changes no bytes of older values.
+    golden.insert(FORMAT_ROW.to_owned(), "06000000".to_owned());
+    assert_same_bytes(&stored_bytes_by_name(&write_everything(dir.path())), &golden);
+}
+
+#[test]
+fn bytes_of_origins_and_purges_are_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    store.origin_hasher(SECRET_FINGERPRINT).unwrap();
+    let hash = OriginHash::new;
+    let origin = |key, address, minute| Some(Origin { key, address, minute });
+    let mut batch = JournalBatch::default();
+    let like = event_without_optional_fields;
+    batch.push(Entry::Event(like()), origin(hash(0x0102_0304_0506_0708), hash(0x1112_1314_1516_1718), 0x2122_2324));
+    batch.push(Entry::Private(like()), origin(hash(0x0102_0304_0506_0708), hash(0x1112_1314_1516_1718), 0x2122_2324));
+    batch.push(Entry::Event(like()), origin(hash(0x3132_3334_3536_3738), None, 1));
+    batch.push(Entry::Event(like()), None);
+    batch.push(Entry::Event(like()), origin(None, hash(0x4142_4344_4546_4748), 2));
+    store.journal().append_batch(&batch, Durability::PowerLoss).unwrap();
+    let purge = Purge { key: hash(0x51), address: hash(0x52), since: 0x53, until: 0x54, timestamp: 0x55 };
+    store.journal().append(&[Entry::Purge(purge.clone())], Durability::PowerLoss).unwrap();
+    store.purges().record_begun(5, &purge).unwrap();
+    store.purges().set_finished_count(3).unwrap();
+    assert_same_bytes(&database_bytes_by_name(&store), &golden_bytes_by_name(GOLDEN_FILE_OF_FORMAT_6));
+    let read: Vec<_> = store.journal().entries(0).unwrap().with_origins().map(Result::unwrap).collect();
+    assert_eq!(read[5].1, Entry::Purge(purge.clone()));
+    assert_eq!(read[2].2, origin(hash(0x3132_3334_3536_3738), None, 1));
+    assert_eq!(store.purges().in_progress().unwrap(), [(5, purge)]);
+}
+
+fn assert_same_bytes(found: &BTreeMap<String, String>, golden: &BTreeMap<String, String>) {
     let mut differences = String::new();
     for name in found.keys().chain(golden.keys().filter(|name| !found.contains_key(*name))) {
-        let [is, was] = [&found, &golden].map(|rows| rows.get(name).map_or("absent", String::as_str));
+        let [is, was] = [found, golden].map(|rows| rows.get(name).map_or("absent", String::as_str));
         if is != was {
             writeln!(differences, "{name}\n   is {is}\n  was {was}").unwrap();
         }

@@ -15,7 +15,7 @@ pub(crate) fn create_key(home: &DaemonHome, scopes: &str) -> String {
 }
 
 /// The id part of a key.
-fn key_id(key: &str) -> &str {
+pub(crate) fn key_id(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
 

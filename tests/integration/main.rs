@@ -45,6 +45,7 @@ mod poisoning;
 mod power_loss;
 mod prometheus;
 mod pseudonyms;
+mod purges;
 mod random;
 mod read_your_writes;
 mod readme;

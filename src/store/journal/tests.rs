@@ -177,12 +177,12 @@ proptest! {
         let all = appends.concat();
         let is_replaced = |offset: Offset| offset < until && offset.is_multiple_of(every);
         let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if is_replaced(offset) { Entry::Tombstone } else { entry.clone() }).collect();
-        let replaced = journal.replace_with_tombstones(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap();
+        let replaced = journal.replace_with_tombstones(until, &mut |offset, _, _| offset.is_multiple_of(every)).unwrap();
         prop_assert_eq!(replaced, (0..).zip(&all).filter(|(offset, entry)| is_replaced(*offset) && **entry != Entry::Tombstone).count() as u64);
         prop_assert_eq!(journal.read_entries(0, usize::MAX).unwrap(), with_offsets(&expected, 0, expected.len()));
         store.reopen().unwrap();
         prop_assert_eq!(journal.read_entries(0, usize::MAX).unwrap(), with_offsets(&expected, 0, expected.len()));
-        prop_assert_eq!(journal.replace_with_tombstones(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap(), 0);
+        prop_assert_eq!(journal.replace_with_tombstones(until, &mut |offset, _, _| offset.is_multiple_of(every)).unwrap(), 0);
     }
 }
 
@@ -202,7 +202,7 @@ fn a_concurrent_reader_sees_complete_records() {
         }
     });
     for round in 0..200 {
-        store.journal().replace_with_tombstones(8000, &mut |offset, _| offset % 200 == round).unwrap();
+        store.journal().replace_with_tombstones(8000, &mut |offset, _, _| offset % 200 == round).unwrap();
     }
     reader.join().unwrap();
 }
