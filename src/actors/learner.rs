@@ -16,6 +16,7 @@ use super::background_worker::{BackgroundWorker, lower_thread_priority};
 use super::error::LearnerActorError;
 use super::jobs::maintenance::StoreMaintenance;
 use super::panic_guard::{catch_panic, inject_fault};
+use super::sender_activity::SenderActivity;
 use crate::domain::{Entry, ModelChange, Offset};
 use crate::learner::{Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
 use crate::metrics::{ActorKind, Metrics};
@@ -77,6 +78,9 @@ pub struct LearnerActor {
     /// The learner's status when the metrics were last updated.
     last_status: Arc<LearnerStatus>,
     status: Arc<ArcSwap<LearnerStatus>>,
+    sender_activity: SenderActivity,
+    /// The offset of the first entry that arrived since the start. Earlier entries are not recent.
+    counts_senders_from: Offset,
 }
 
 impl LearnerActor {
@@ -146,6 +150,8 @@ impl LearnerActor {
             is_stopping: false,
             last_status: status.load_full(),
             status,
+            sender_activity: SenderActivity::new(Instant::now()),
+            counts_senders_from: uncounted_from,
         };
         actor.read_quarantine()?;
         Ok(actor)
@@ -169,7 +175,7 @@ impl LearnerActor {
 
     /// Applies the next batch of journal entries. Returns whether more entries are waiting.
     fn learn_batch(&mut self) -> Result<bool, LearnerActorError> {
-        let mut entries = self.store.journal().entries(self.learner.next_offset())?;
+        let mut entries = self.store.journal().entries(self.learner.next_offset())?.with_origins();
         let mut more = false;
         let began = Instant::now();
         loop {
@@ -179,7 +185,8 @@ impl LearnerActor {
                 break;
             }
             let Some(entry) = entries.next() else { break };
-            let (offset, entry) = entry?;
+            let (offset, entry, origin) = entry?;
+            let held_back_before = self.learner.held_back_count();
             self.current_offset = offset;
             let outcome = if self.quarantined.contains(&offset) {
                 self.learner.skip_entry(offset)
@@ -192,6 +199,10 @@ impl LearnerActor {
             outcome.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
             self.checkpoints.record_applied(&entry);
+            if let Some(key) = origin.and_then(|origin| origin.key).filter(|_| offset >= self.counts_senders_from) {
+                let is_held_back = self.learner.held_back_count() > held_back_before;
+                self.sender_activity.record_event(key, is_held_back, began);
+            }
             self.has_visible_change |= !matches!(entry, Entry::Impression(_));
             more = offset + 1 < self.dictionary.watermark();
             if self.is_wanted() || self.published_at.elapsed() >= Self::QUIET_PUBLISH_INTERVAL {
@@ -222,6 +233,12 @@ impl LearnerActor {
     #[must_use]
     pub fn status(&self) -> Arc<ArcSwap<LearnerStatus>> {
         Arc::clone(&self.status)
+    }
+
+    /// The counts of events by API key.
+    #[must_use]
+    pub fn sender_activity(&self) -> SenderActivity {
+        self.sender_activity.clone()
     }
 
     /// Stops learning. A checkpoint can still be written.

@@ -40,6 +40,7 @@ pub mod live_catalog;
 pub mod liveness;
 pub mod panic_guard;
 pub mod pretrained;
+mod sender_activity;
 pub mod session;
 mod session_subscribers;
 pub mod shard;

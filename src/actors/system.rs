@@ -23,6 +23,7 @@ use super::jobs::scrub::SharedScrubReport;
 use super::learner::{CheckpointPolicy, LearnerActor, LearnerStatus};
 use super::live_catalog::LiveCatalog;
 use super::pretrained::{assign_item_numbers, read_pretrained};
+use super::sender_activity::SenderActivity;
 use super::session_subscribers::SessionSubscribers;
 use super::shard::{ShardActor, ShardContext};
 use crate::domain::{Catalog, Offset};
@@ -181,7 +182,7 @@ impl System {
             settings.checkpoints,
         )
         .map_err(Box::new)?;
-        let (learned, status) = (learner.learned_watermark(), learner.status());
+        let (learned, status, activity) = (learner.learned_watermark(), learner.status(), learner.sender_activity());
         let learner = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| learner);
         let kinds = learner_config.kinds.clone();
         let committer =
@@ -218,7 +219,7 @@ impl System {
             metrics: Arc::clone(&metrics),
             draining,
         };
-        Ok(Self::with_handles(store, metrics, ingest, recommender, (learner, status), store_maintenance))
+        Ok(Self::with_handles(store, metrics, ingest, recommender, (learner, status, activity), store_maintenance))
     }
 
     /// Builds the system: creates the remaining handles from the ingest and the recommender handle.
@@ -227,12 +228,13 @@ impl System {
         metrics: Arc<Metrics>,
         ingest: IngestHandle,
         recommender: RecommenderHandle,
-        (learner, status): (Addr<LearnerActor>, Arc<ArcSwap<LearnerStatus>>),
+        (learner, status, sender_activity): (Addr<LearnerActor>, Arc<ArcSwap<LearnerStatus>>, SenderActivity),
         store_maintenance: StoreMaintenance,
     ) -> Self {
         let model = ModelHandle {
             learner: learner.clone(),
             status,
+            sender_activity,
             store: store.clone(),
             ingest: ingest.clone(),
             recommender: recommender.clone(),

@@ -34,6 +34,9 @@ pub(super) struct AdminCommand {
 enum AdminRequest {
     /// Show the status: learning, quality, journal, memory.
     Status,
+    /// List the API keys of whose events the learner has held back some in the last minutes. Fake
+    /// events are held back.
+    Senders,
     /// List users with known sessions.
     Sessions {
         /// Only user ids that start with this prefix.
@@ -161,6 +164,7 @@ impl AdminRequest {
         let post = |path: &str, body: Value| (path.to_owned(), Some(body));
         match self {
             Self::Status => get("/admin/status"),
+            Self::Senders => get("/admin/senders"),
             Self::Sessions { user: None, limit } => get(&format!("/admin/sessions?limit={limit}")),
             Self::Sessions { user: Some(user), limit } => {
                 get(&format!("/admin/sessions?limit={limit}&user={}", encode_path_segment(user)))

@@ -18,6 +18,7 @@
 //! - `middleware`: authorization, checks, metrics and traces.
 //! - `schema`: requests, responses, problems and the OpenAPI document.
 //! - `status`: the status of the service over time.
+//! - `suspicious_senders`: reports API keys of whose events the learner holds back many.
 //! - `state`, `origins`, `rate_limits`: shared state, origins of events, and rate limits.
 
 mod console;
@@ -32,6 +33,7 @@ mod schema;
 mod server;
 mod state;
 mod status;
+mod suspicious_senders;
 mod tls;
 mod tls_message;
 mod tls_validity;

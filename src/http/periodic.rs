@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::http::rate_limits::RateLimits;
 use crate::http::state::ApiState;
+use crate::http::suspicious_senders::SenderMonitor;
 use crate::http::tls::TlsCertificate;
 use crate::http::tls_validity::ValidityMonitor;
 use crate::metrics::ReloadTarget;
@@ -22,11 +23,11 @@ pub(in crate::http) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Reloads changed keys and certificates, warns before the certificate expires, and removes
-    /// idle rate limiters. Repeats this every second until the actix task is aborted.
+    /// Reloads changed keys and certificates, warns before the certificate expires, warns
+    /// about suspicious API keys, and removes idle rate limiters. Repeats this every second until the actix task is aborted.
     pub(in crate::http) async fn run(self) {
         let mut interval = rt::time::interval(TASK_INTERVAL);
-        let mut validity = ValidityMonitor::default();
+        let (mut validity, mut senders) = (ValidityMonitor::default(), SenderMonitor::default());
         loop {
             interval.tick().await;
             self.report_reload(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
@@ -38,6 +39,7 @@ impl PeriodicTasks {
             if let Some(found) = self.certificate.as_ref().and_then(|certificate| certificate.validity()) {
                 validity.check(found, self.api.clock.now(), self.api.metrics());
             }
+            senders.check(&self.api);
             self.limits.evict_idle(&self.api.key_store.key_ring());
         }
     }

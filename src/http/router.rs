@@ -169,6 +169,7 @@ route_table! {
         "/admin/keys" Admin Admin => GET admin::keys::list_keys, POST admin::keys::create_key;
         "/admin/keys/{id}" Admin Admin => DELETE admin::keys::revoke_key;
         "/admin/status" Admin Admin => GET admin::status::get_status, HEAD admin::status::get_status;
+        "/admin/senders" Admin Admin => GET admin::status::list_senders;
         "/admin/history" Admin Admin => GET admin::status::get_history;
         "/admin/stream" Admin Admin => GET admin::status::stream_status;
         "/admin/store" Admin Admin => GET admin::store::get_store;

@@ -112,6 +112,12 @@ impl Learner {
         self.state.next_offset
     }
 
+    /// Number of events that were held back so far.
+    #[must_use]
+    pub fn held_back_count(&self) -> u64 {
+        self.state.influence.held_back().iter().sum()
+    }
+
     /// Applies the journal entry at `offset`.
     ///
     /// # Errors

@@ -179,7 +179,9 @@ impl Store {
         let erased = self.erasures().erased_users().and_then(|done| {
             Ok(!done.is_empty()
                 || !self.erasures().in_progress()?.is_empty()
-                || self.expiries().last_begun()?.is_some())
+                || self.expiries().last_begun()?.is_some()
+                || !self.purges().in_progress()?.is_empty()
+                || self.purges().finished_count()? > 0)
         });
         let has_lost_entries = first_offset > 0
             || erased.unwrap_or_else(|error| {

@@ -18,7 +18,7 @@ use crate::random::random_visits;
 use crate::restore::damaged_data_dir;
 
 /// Every alert, with the test below that triggers it.
-const TEST_OF_ALERT: [(&str, &str); 24] = [
+const TEST_OF_ALERT: [(&str, &str); 25] = [
     ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
     ("SequorNotReady", "unusable_checkpoints_raise_alerts"),
@@ -31,6 +31,7 @@ const TEST_OF_ALERT: [(&str, &str); 24] = [
     ("SequorLearnerLagging", "unusable_checkpoints_raise_alerts"),
     ("SequorLossNotFinite", "too_high_learning_rate_raises_alerts"),
     ("SequorQualityFalling", "changed_behaviour_and_session_thrashing_raise_alerts"),
+    ("SequorEventsHeldBack", "fake_events_raise_an_alert"),
     ("SequorRolledBack", "too_high_learning_rate_raises_alerts"),
     ("SequorLearningPaused", "too_high_learning_rate_raises_alerts"),
     ("SequorPanicked", "actor_faults_and_invalid_events_raise_alerts"),
@@ -323,6 +324,25 @@ fn changed_behaviour_and_session_thrashing_raise_alerts() {
     // Then every view is of a new item.
     prometheus.wait_for_alerts(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
         send_view_of_each_user(&daemon, number, |user| format!("novelty{number}-{user}"));
+        number += 1;
+    });
+}
+
+#[test]
+fn fake_events_raise_an_alert() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
+    prometheus.wait_for_scrapes(&[&daemon]);
+    // The limits on influence compare new users with regular users.
+    for number in 0..60 {
+        send_view_of_each_user(&daemon, number, |user| format!("item{}", (user * 7 + number) % 50));
+    }
+    let mut number = 0;
+    prometheus.wait_for_alerts(&daemon, &["SequorEventsHeldBack"], || {
+        let view = |view| view_event(&format!("fake{number}-{view}"), &format!("f{number}-{view}"), "pushed");
+        let views: Vec<_> = (0..100).map(view).collect();
+        daemon.send_events(&views);
         number += 1;
     });
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::api_keys::{create_key, key_id};
-use crate::daemon::{Daemon, DaemonHome, run_sequor};
+use crate::daemon::{Daemon, DaemonHome, run_sequor, wait_for};
 use crate::purges::wait_until_purged;
 use crate::random::TestRng;
 
@@ -170,6 +170,15 @@ fn a_purge_removes_the_events_of_a_key() {
     assert!(trending.iter().any(|item| item == "pushed"), "the attack has an effect: {trending:?}");
 
     let id = key_id(&key);
+    let senders = daemon.get_admin("/admin/senders").json();
+    let sender = &senders["keys"][0];
+    assert_eq!((&sender["key"], &sender["suspicious"]), (&json!(id), &json!(true)), "{senders}");
+    assert_eq!(senders["keys"].as_array().unwrap().len(), 1, "organic events have no key: {senders}");
+    let warning = wait_for("the warning", || {
+        let log = daemon.read_log();
+        log.lines().find(|line| line.contains("holds back many events")).map(str::to_owned)
+    });
+    assert!(warning.contains(&format!("key=\"{id}\"")) && !warning.contains("127.0.0.1"), "{warning}");
     assert!(run_sequor(&["key", "revoke", id, "--data-dir", home.data_dir().to_str().unwrap()]).status.success());
     let purge = |more: &[&str]| -> Value {
         let arguments = ["admin", "--url", daemon.admin_url(), "purge", "--from-key", id, "--since", "1h"];
@@ -199,8 +208,12 @@ fn a_purge_removes_the_events_of_a_key() {
     clean.terminate();
     assert!(newest_checkpoint(&home) == newest_checkpoint(&never_attacked), "the learned states differ");
     let (purged, clean) = (home.start(&[]), never_attacked.start(&[]));
+    // The model must not learn from the impressions of the lists.
+    for daemon in [&purged, &clean] {
+        assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 200);
+    }
     let lists = all_lists(&purged);
     assert!(lists.iter().flatten().all(|item| item.starts_with("item")), "{lists:?}");
     assert!(lists.iter().all(|list| list.len() == 20));
-    assert_eq!(lists, all_lists(&clean));
+    assert!(lists == all_lists(&clean), "the lists differ");
 }

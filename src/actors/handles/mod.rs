@@ -21,4 +21,5 @@ pub use model::ModelHandle;
 pub use recommender::{RecommenderHandle, Watermarks};
 pub use shards::ShardRouter;
 
+pub use crate::actors::sender_activity::SenderCounts;
 pub use crate::store::{ErasedEntryCounts, PurgedEntryCounts, QuarantinedEntry, RestorePoint};

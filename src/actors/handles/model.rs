@@ -9,6 +9,7 @@ use super::ingest::IngestHandle;
 use super::recommender::RecommenderHandle;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::learner::{LearnerActor, LearnerStatus, WriteCheckpoint};
+use crate::actors::sender_activity::SenderActivity;
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::store::Store;
 
@@ -20,6 +21,7 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct ModelHandle {
     pub(in crate::actors) learner: Addr<LearnerActor>,
     pub(in crate::actors) status: Arc<ArcSwap<LearnerStatus>>,
+    pub(in crate::actors) sender_activity: SenderActivity,
     pub(in crate::actors) store: Store,
     pub(in crate::actors) ingest: IngestHandle,
     pub(in crate::actors) recommender: RecommenderHandle,
@@ -31,6 +33,12 @@ impl ModelHandle {
     #[must_use]
     pub fn status(&self) -> Arc<LearnerStatus> {
         self.status.load_full()
+    }
+
+    /// The recent events of each API key, and how many of them the learner held back.
+    #[must_use]
+    pub fn sender_activity(&self) -> &SenderActivity {
+        &self.sender_activity
     }
 
     /// Journals a model operation and waits up to 30 s until the learner has applied it. Returns

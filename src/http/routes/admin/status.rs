@@ -4,13 +4,20 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING};
 use actix_web::web::{Bytes, Data, Json};
 use futures_util::stream;
+use serde_json::json;
 
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
 use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
+use crate::http::suspicious_senders;
 
 pub(in crate::http) async fn get_history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
     Ok(Json(ServiceHistory::collect(&api)))
+}
+
+/// Lists the API keys of whose events the learner has held back some in the last minutes.
+pub(in crate::http) async fn list_senders(api: Data<ApiState>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "keys": suspicious_senders::list_senders(&api) }))
 }
 
 pub(in crate::http) async fn get_status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
