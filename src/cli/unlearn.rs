@@ -1,6 +1,6 @@
-//! Unlearning of erased users and purged events while a daemon serves. A background thread rebuilds all derived state
-//! next to the store, from a journal without the removed entries. The daemon then restarts itself,
-//! and the rebuilt state replaces the old state.
+//! Unlearning of erased users and purged events while a daemon serves. A background thread rebuilds
+//! all derived state next to the store, from a journal without the removed entries. The daemon then
+//! restarts itself, and the rebuilt state replaces the old state.
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,8 @@ fn rebuild_state(store: &Store, settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Replaces the state of the store by the rebuilt state, if the rebuilt state is complete and no
-/// user was erased and no origin purged since. Returns whether the state was replaced. A crash at any point is safe.
+/// user was erased and no origin purged since. Returns whether the state was replaced. A crash at
+/// any point is safe.
 pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
     let stage_dir = staging_dir(store);
     let Ok(text) = std::fs::read(stage_dir.join(READY_FILE)) else {

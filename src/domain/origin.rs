@@ -1,6 +1,6 @@
 //! Origins of journal entries: hashes of the API key and of the client address that sent an entry.
 
-use super::{Entry, Timestamp};
+use super::Timestamp;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
@@ -94,12 +94,11 @@ pub struct Purge {
 }
 
 impl Purge {
-    /// Whether the purge removes an entry with this origin. An entry that arrived in a minute which
-    /// the period covers only in part is removed as well. A purge without a key and without an
-    /// address removes nothing.
+    /// Whether the purge removes entries with this origin. If the period covers a minute only in
+    /// part, the purge removes all entries that arrived in this minute. A purge without a key and
+    /// without an address removes nothing.
     #[must_use]
-    pub fn removes(&self, entry: &Entry, origin: Option<Origin>) -> bool {
-        let Some(origin) = origin.filter(|_| entry.can_have_origin()) else { return false };
+    pub fn selects(&self, origin: Origin) -> bool {
         let arrived = i64::from(origin.minute) * MINUTE_MS;
         (self.key.is_some() || self.address.is_some())
             && (self.key.is_none() || self.key == origin.key)
@@ -112,11 +111,6 @@ impl Purge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::UserMerge;
-
-    fn merge() -> Entry {
-        Entry::Merge(UserMerge { from: "a".to_owned(), into: "b".to_owned(), timestamp: 0 })
-    }
 
     #[test]
     fn hashes_depend_on_the_secret_key_and_the_kind() {
@@ -135,17 +129,13 @@ mod tests {
         let hash = |number| NonZeroU64::new(number);
         let origin = Origin::new(hash(1), hash(2), 10 * MINUTE_MS + 59_999).unwrap();
         assert_eq!(origin.minute, 10);
-        let purge = |key, address, since, until| {
-            Purge { key, address, since, until, timestamp: 0 }.removes(&merge(), Some(origin))
-        };
+        let purge = |key, address, since, until| Purge { key, address, since, until, timestamp: 0 }.selects(origin);
         let (begin, end) = (10 * MINUTE_MS, 11 * MINUTE_MS);
         assert!(purge(hash(1), None, 0, i64::MAX) && purge(None, hash(2), 0, i64::MAX));
         assert!(purge(hash(1), hash(2), 0, i64::MAX) && !purge(hash(1), hash(3), 0, i64::MAX));
         assert!(!purge(hash(2), None, 0, i64::MAX) && !purge(None, None, 0, i64::MAX));
         assert!(purge(hash(1), None, end - 1, i64::MAX) && !purge(hash(1), None, end, i64::MAX));
         assert!(purge(hash(1), None, 0, begin + 1) && !purge(hash(1), None, 0, begin));
-        let all = Purge { key: hash(1), address: None, since: 0, until: i64::MAX, timestamp: 0 };
-        assert!(!all.removes(&merge(), None) && !all.removes(&Entry::Tombstone, Some(origin)));
         assert_eq!(Origin::new(None, None, 5), None);
     }
 }

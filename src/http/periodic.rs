@@ -23,8 +23,9 @@ pub(in crate::http) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Reloads changed keys and certificates, warns before the certificate expires, warns
-    /// about suspicious API keys, and removes idle rate limiters. Repeats this every second until the actix task is aborted.
+    /// Reloads changed keys and certificates, warns before the certificate expires, warns about
+    /// suspicious API keys, and removes idle rate limiters. Repeats this every second until the
+    /// actix task is aborted.
     pub(in crate::http) async fn run(self) {
         let mut interval = rt::time::interval(TASK_INTERVAL);
         let (mut validity, mut senders) = (ValidityMonitor::default(), SenderMonitor::default());

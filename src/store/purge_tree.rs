@@ -109,6 +109,11 @@ impl PurgeTree {
     }
 }
 
+/// Whether `purge` removes an entry with this origin.
+fn is_removed_by(purge: &Purge, entry: &Entry, origin: Option<Origin>) -> bool {
+    entry.can_have_origin() && origin.is_some_and(|origin| purge.selects(origin))
+}
+
 fn purge_key(offset: Offset) -> Vec<u8> {
     [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
@@ -145,7 +150,7 @@ impl Store {
         let mut counter = PurgeCounter::default();
         for read in self.journal().entries(self.journal().first_offset()?)?.with_origins() {
             let (_, entry, origin) = read?;
-            if purge.removes(&entry, origin) {
+            if is_removed_by(purge, &entry, origin) {
                 counter.add(&entry);
             }
         }
@@ -167,7 +172,7 @@ impl Store {
         }
         let (mut counter, mut event_ids) = (PurgeCounter::default(), Vec::new());
         let is_purged = |offset: Offset, entry: &Entry, origin: Option<Origin>| {
-            due.iter().any(|(until, purge)| offset < *until && purge.removes(entry, origin))
+            due.iter().any(|(until, purge)| offset < *until && is_removed_by(purge, entry, origin))
         };
         self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry, origin| {
             if matches!(entry, Entry::Purge(_)) && due.iter().any(|(purge, _)| *purge == offset) {
