@@ -238,6 +238,9 @@ impl Journal {
     }
 }
 
+/// An entry of the journal with its offset and its origin, if known.
+pub type EntryWithOrigin = (Offset, Entry, Option<Origin>);
+
 /// Iterator over the journal's entries in order. The iterator ends after the first error.
 #[derive(Debug)]
 pub struct JournalEntries {
@@ -250,11 +253,11 @@ pub struct JournalEntries {
 
 impl JournalEntries {
     /// Iterates over the entries together with their origins.
-    pub fn with_origins(mut self) -> impl Iterator<Item = Result<(Offset, Entry, Option<Origin>), StoreError>> {
+    pub fn with_origins(mut self) -> impl Iterator<Item = Result<EntryWithOrigin, StoreError>> {
         std::iter::from_fn(move || self.next_with_origin())
     }
 
-    fn next_with_origin(&mut self) -> Option<Result<(Offset, Entry, Option<Origin>), StoreError>> {
+    fn next_with_origin(&mut self) -> Option<Result<EntryWithOrigin, StoreError>> {
         loop {
             match self.current.next() {
                 Some((offset, entry)) => {

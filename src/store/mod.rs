@@ -96,7 +96,7 @@ pub use erasure_tree::{ErasedUserDigest, ErasureTree, PendingTask};
 pub use error::StoreError;
 pub use expiry_tree::ExpiryTree;
 pub use item_tree::ItemTree;
-pub use journal::{Journal, JournalEntries, JournalWatcher};
+pub use journal::{EntryWithOrigin, Journal, JournalEntries, JournalWatcher};
 pub use migrations::STORE_FORMAT;
 pub use origins::JournalBatch;
 pub use purge_tree::{PurgeSummary, PurgeTree, PurgedEntryCounts};

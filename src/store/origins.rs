@@ -15,7 +15,7 @@ use crate::domain::{Entry, Origin, OriginHash, OriginHasher};
 const RUN_BYTES: usize = 24;
 
 /// Consecutive entries with the same origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct OriginRun {
     entries: u32,
     origin: Option<Origin>,
@@ -81,7 +81,7 @@ impl OriginRuns {
 
     /// Iterates over the origins of the entries, and then endlessly returns `None` as origin.
     pub(super) fn into_origins(self) -> OriginIter {
-        OriginIter { runs: self.runs.into_iter(), current: OriginRun { entries: 0, origin: None } }
+        OriginIter { runs: self.runs.into_iter(), current: OriginRun::default() }
     }
 }
 
@@ -91,12 +91,6 @@ impl OriginRuns {
 pub(super) struct OriginIter {
     runs: std::vec::IntoIter<OriginRun>,
     current: OriginRun,
-}
-
-impl Default for OriginRun {
-    fn default() -> Self {
-        Self { entries: 0, origin: None }
-    }
 }
 
 impl OriginIter {
