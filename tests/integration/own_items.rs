@@ -127,6 +127,36 @@ fn negative_value_of_any_kind_and_low_rating_are_dislikes() {
 }
 
 #[test]
+fn segment_calls_with_low_rating_or_negative_quantity_are_dislikes() {
+    let bad_calls = [
+        ("Product Reviewed", json!({ "product_id": "BAD", "rating": 2 })),
+        ("Product Added", json!({ "product_id": "BAD", "price": 4, "quantity": -1 })),
+        ("Order Completed", json!({ "products": [{ "product_id": "BAD", "price": 4, "quantity": -2 }] })),
+    ];
+    for (name, bad) in bad_calls {
+        let home = DaemonHome::new();
+        let daemon = home.start(&["events.kinds.rate.midpoint=3"]);
+        let call = |user: usize, name: &str, properties: &Value| json!({ "type": "track", "userId": format!("user {user}"), "event": name, "properties": properties });
+        let mut calls = Vec::new();
+        for user in 0..400 {
+            calls.push(call(user, "Product Viewed", &json!({ "product_id": "A" })));
+            calls.push(match user % 4 {
+                0 => call(user, "Product Viewed", &json!({ "product_id": format!("good {}", user % 3) })),
+                _ => call(user, name, &bad),
+            });
+        }
+        for batch in calls.chunks(100) {
+            assert_eq!(daemon.post("/v1/batch", &json!({ "batch": batch }).to_string()).status, 200);
+        }
+        daemon.send_events(&[view_event("new", "fresh", "A")]);
+        daemon.wait_until_learned(calls.len() as u64 + 1);
+        let list = daemon.get("/v1/users/fresh/recommendations?exclude=A").item_ids();
+        let position = |item: &str| list.iter().position(|listed| listed == item).unwrap_or(usize::MAX);
+        assert!((0..3).all(|good| position(&format!("good {good}")) < position("BAD")), "{name}: {list:?}");
+    }
+}
+
+#[test]
 fn dismissed_and_purchased_items_stay_hidden_for_the_configured_time() {
     let home = DaemonHome::new();
     let daemon = home.start(&["session.idle_gap=1m"]);
