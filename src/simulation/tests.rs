@@ -215,6 +215,6 @@ fn visitors_click_some_items_of_the_lists_they_see() {
 #[test]
 fn new_rejects_a_parameter_outside_its_range_and_names_it() {
     let error = ShopSimulator::new(ShopSettings { items: 10, ..ShopSettings::default() }).unwrap_err();
-    assert_eq!(error.to_string(), "invalid `items` of the shop: 10 is not in 40..=100,000");
+    assert_eq!(error.to_string(), "invalid `items` of the shop: 10 is not in 40..=2,000,000");
     assert!(ShopSimulator::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());
 }
