@@ -51,9 +51,7 @@ impl Store {
         let Some((last, _)) = due.last() else { return Ok(ErasureSummary::default()) };
         let until: HashMap<&str, Offset> =
             due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
-        for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
-            states.drop_before(*last + 1)?;
-        }
+        self.drop_learned_states_before(*last + 1)?;
         let mut summary = ErasureSummary::default();
         self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry, _| {
             let is_erased = |user: &str| until.get(user).is_some_and(|until| offset <= *until);

@@ -1,16 +1,13 @@
 //! Stores erasures of users: erasures in progress, digests of erased user ids, and pending
 //! follow-up tasks.
 
-use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
-use super::{Durability, Store, StoreError, codec};
+use super::removal_records::{damaged_value, decode_value, removal_key};
+use super::{Durability, Store, StoreError};
 use crate::domain::{Offset, Timestamp, UserErasure};
 
-/// The name of the tree in error messages.
-const TREE_NAME: &str = "erasures";
 /// Key prefix of an erasure in progress. The offset of the erasure's journal entry follows,
 /// big-endian.
 const IN_PROGRESS_PREFIX: u8 = b'w';
@@ -87,11 +84,7 @@ impl ErasureTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn record_begun(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
-        let engine = self.store.lock_for_writing()?;
-        let key = erasure_key(offset);
-        let mut envelope = ChecksummedEnvelope::with_capacity(64);
-        codec::encode_to(erasure, envelope.payload())?;
-        engine.insert(&engine.erasures, &key, envelope.seal(&key))
+        self.store.put_removal(IN_PROGRESS_PREFIX, offset, erasure)
     }
 
     /// The erasures in progress with the offsets of their journal entries, in journal order.
@@ -99,13 +92,7 @@ impl ErasureTree {
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
-        let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS_PREFIX]), engine.path())
-            .map(|read| {
-                let (key, value) = read?;
-                Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
-            })
-            .collect()
+        self.store.removals_in_progress(IN_PROGRESS_PREFIX)
     }
 
     /// Durably records that erasures are finished. Of each finished erasure, the tree keeps only
@@ -124,7 +111,8 @@ impl ErasureTree {
         if done.iter().any(|(_, erasure)| erasure.unlearn) {
             engine.insert(&engine.erasures, PendingTask::Unlearning.task_key(), &[])?;
         }
-        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &erasure_key(*offset)))?;
+        done.iter()
+            .try_for_each(|(offset, _)| engine.remove(&engine.erasures, &removal_key(IN_PROGRESS_PREFIX, *offset)))?;
         engine.sync(Durability::PowerLoss)
     }
 
@@ -160,14 +148,9 @@ impl ErasureTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn record_erased_users(&self, erased: &[(ErasedUserDigest, Timestamp)]) -> Result<(), StoreError> {
-        let engine = self.store.lock_for_writing()?;
-        for (user, requested_at) in erased {
-            let key = [&[FINISHED_PREFIX], &user.0[..]].concat();
-            let mut envelope = ChecksummedEnvelope::with_capacity(8);
-            codec::encode_to(requested_at, envelope.payload())?;
-            engine.insert(&engine.erasures, &key, envelope.seal(&key))?;
-        }
-        Ok(())
+        erased.iter().try_for_each(|(user, requested_at)| {
+            self.store.put_removal_value(&[&[FINISHED_PREFIX], &user.0[..]].concat(), requested_at)
+        })
     }
 
     /// The digests of all erased users, with the times of the erasure requests.
@@ -187,26 +170,6 @@ impl ErasureTree {
             })
             .collect()
     }
-}
-
-fn erasure_key(offset: Offset) -> Vec<u8> {
-    [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
-}
-
-/// Decodes the offset in a key. The offset follows the prefix, which is one byte.
-pub(super) fn parse_offset_key(key: &[u8]) -> Result<Offset, StoreError> {
-    let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
-    offset.ok_or_else(|| damaged_value(key, "its key is not an offset".to_owned()))
-}
-
-/// Decodes a value of the tree that was stored under `key`.
-pub(super) fn decode_value<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    let payload = envelope::open_value(key, value).map_err(|reason| damaged_value(key, reason))?;
-    codec::decode(payload).map_err(|error| damaged_value(key, error.to_string()))
-}
-
-fn damaged_value(key: &[u8], reason: String) -> StoreError {
-    StoreError::DamagedValue { tree: TREE_NAME, key: format!("{key:?}"), reason }
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Stores expiries, and removes expired journal entries. An expiry is a journal entry that removes
 //! events and impressions older than a time that depends on their kind.
 
-use super::envelope::ChecksummedEnvelope;
-use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
-use super::key_value_iter::KeyValueIter;
-use super::{Durability, Store, StoreError, codec};
+use super::erasure_tree::PendingTask;
+use super::removal_records::{decode_value, removal_key};
+use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, Expiry, Offset};
 
 /// Key prefix of an expiry in progress. The offset of the expiry's journal entry follows,
@@ -32,7 +31,7 @@ impl ExpiryTree {
     /// Any I/O or database error.
     pub fn record_begun(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
         self.set_last_begun(expiry)?;
-        self.put_expiry(&expiry_key(offset), expiry)
+        self.store.put_removal(IN_PROGRESS_PREFIX, offset, expiry)
     }
 
     /// The expiries in progress with the offsets of their journal entries, in journal order.
@@ -40,13 +39,7 @@ impl ExpiryTree {
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
-        let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS_PREFIX]), engine.path())
-            .map(|read| {
-                let (key, value) = read?;
-                Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
-            })
-            .collect()
+        self.store.removals_in_progress(IN_PROGRESS_PREFIX)
     }
 
     /// The expiry that was started last; `None` if there never was one. If there was one, the
@@ -64,14 +57,7 @@ impl ExpiryTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn set_last_begun(&self, expiry: &Expiry) -> Result<(), StoreError> {
-        self.put_expiry(LAST_BEGUN_KEY, expiry)
-    }
-
-    fn put_expiry(&self, key: &[u8], expiry: &Expiry) -> Result<(), StoreError> {
-        let engine = self.store.lock_for_writing()?;
-        let mut envelope = ChecksummedEnvelope::with_capacity(64);
-        codec::encode_to(expiry, envelope.payload())?;
-        engine.insert(&engine.erasures, key, envelope.seal(key))
+        self.store.put_removal_value(LAST_BEGUN_KEY, expiry)
     }
 
     /// Durably records that expiries are finished. Also marks a compaction as pending, because the
@@ -82,13 +68,10 @@ impl ExpiryTree {
     pub fn record_finished(&self, done: &[(Offset, Expiry)]) -> Result<(), StoreError> {
         let engine = self.store.lock_for_writing()?;
         engine.insert(&engine.erasures, PendingTask::Compaction.task_key(), &[])?;
-        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &expiry_key(*offset)))?;
+        done.iter()
+            .try_for_each(|(offset, _)| engine.remove(&engine.erasures, &removal_key(IN_PROGRESS_PREFIX, *offset)))?;
         engine.sync(Durability::PowerLoss)
     }
-}
-
-fn expiry_key(offset: Offset) -> Vec<u8> {
-    [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
 
 impl Store {
@@ -116,9 +99,7 @@ impl Store {
     /// Any read or write error; the expiries stay in progress.
     pub fn remove_expired_entries(&self, due: &[(Offset, Expiry)]) -> Result<u64, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(0) };
-        for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
-            states.drop_before(*last + 1)?;
-        }
+        self.drop_learned_states_before(*last + 1)?;
         let is_expired =
             |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
         let removed =

@@ -69,6 +69,7 @@ mod pretrained;
 mod pseudonyms;
 mod purge_tree;
 mod quarantine_tree;
+mod removal_records;
 mod reserve;
 mod restore;
 mod retention;

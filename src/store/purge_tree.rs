@@ -3,10 +3,9 @@
 
 use rustc_hash::FxHashSet;
 
-use super::envelope::{self, ChecksummedEnvelope};
-use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
-use super::key_value_iter::KeyValueIter;
-use super::{Durability, Store, StoreError, codec};
+use super::erasure_tree::PendingTask;
+use super::removal_records::removal_key;
+use super::{Durability, Store, StoreError, envelope};
 use crate::domain::{Entry, Offset, Origin, Purge};
 
 /// Key prefix of a purge in progress. The offset of the purge's journal entry follows, big-endian.
@@ -53,10 +52,7 @@ impl PurgeTree {
     /// # Errors
     /// Any I/O or database error.
     pub fn record_begun(&self, offset: Offset, purge: &Purge) -> Result<(), StoreError> {
-        let engine = self.store.lock_for_writing()?;
-        let (key, mut envelope) = (purge_key(offset), ChecksummedEnvelope::with_capacity(64));
-        codec::encode_to(purge, envelope.payload())?;
-        engine.insert(&engine.erasures, &key, envelope.seal(&key))
+        self.store.put_removal(IN_PROGRESS_PREFIX, offset, purge)
     }
 
     /// The purges in progress with the offsets of their journal entries, in journal order.
@@ -64,13 +60,7 @@ impl PurgeTree {
     /// # Errors
     /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, Purge)>, StoreError> {
-        let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS_PREFIX]), engine.path())
-            .map(|read| {
-                let (key, value) = read?;
-                Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
-            })
-            .collect()
+        self.store.removals_in_progress(IN_PROGRESS_PREFIX)
     }
 
     /// Number of finished purges since the derived state was last computed from the journal. If it
@@ -104,7 +94,8 @@ impl PurgeTree {
         for task in [PendingTask::Compaction, PendingTask::Unlearning] {
             engine.insert(&engine.erasures, task.task_key(), &[])?;
         }
-        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &purge_key(*offset)))?;
+        done.iter()
+            .try_for_each(|(offset, _)| engine.remove(&engine.erasures, &removal_key(IN_PROGRESS_PREFIX, *offset)))?;
         engine.sync(Durability::PowerLoss)
     }
 }
@@ -112,10 +103,6 @@ impl PurgeTree {
 /// Whether `purge` removes an entry with this origin.
 fn is_removed_by(purge: &Purge, entry: &Entry, origin: Option<Origin>) -> bool {
     entry.can_have_origin() && origin.is_some_and(|origin| purge.selects(origin))
-}
-
-fn purge_key(offset: Offset) -> Vec<u8> {
-    [&[IN_PROGRESS_PREFIX], &offset.to_be_bytes()[..]].concat()
 }
 
 /// Counts entries and their users.
@@ -167,9 +154,7 @@ impl Store {
     /// Any read or write error; the purges stay in progress.
     pub fn purge_entries(&self, due: &[(Offset, Purge)]) -> Result<PurgeSummary, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(PurgeSummary::default()) };
-        for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
-            states.drop_before(*last + 1)?;
-        }
+        self.drop_learned_states_before(*last + 1)?;
         let (mut counter, mut event_ids) = (PurgeCounter::default(), Vec::new());
         let is_purged = |offset: Offset, entry: &Entry, origin: Option<Origin>| {
             due.iter().any(|(until, purge)| offset < *until && is_removed_by(purge, entry, origin))

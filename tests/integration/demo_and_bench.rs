@@ -121,12 +121,15 @@ fn bench_repeats_a_recording() {
     let file = folder.path().join("visits.csv");
     // Ten users view two items each.
     let rows = (0..20).map(|row| format!("visitor-{},view,item-{},{}\n", row / 2, row % 7, 1_700_000_000 + row * 60));
-    fs::write(&file, "user,event,item,timestamp\n".to_owned() + &rows.collect::<String>()).unwrap();
+    fs::write(&file, "user,event,item,timestamp\nann,view,,1700000000\n".to_owned() + &rows.collect::<String>())
+        .unwrap();
     let flags = ["bench", "--url", daemon.api_url(), "--file", file.to_str().unwrap(), "--history", "50"];
     let load = ["--mix", "events", "--rate", "100", "--duration", "500ms", "--warm-up", "0s"];
     let output = run_sequor(&[&flags[..], &load[..]].concat());
     assert!(output.status.success(), "{}", utf8_text(&output.stderr));
     assert!(utf8_text(&output.stdout).contains("64 connections; visits.csv"), "{}", utf8_text(&output.stdout));
+    let messages = utf8_text(&output.stderr);
+    assert!(messages.contains("left out: 1; the first: ") && messages.contains("line 2"), "{messages}");
     // 50 events before the measurement, and 50 requests of one event. The rows repeat under new event ids.
     assert_eq!(daemon.next_offset(), 100);
     daemon.wait_until_learned(100);

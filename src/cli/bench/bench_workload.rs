@@ -1,12 +1,12 @@
 //! The behaviour that a benchmark repeats: a simulated shop, or a recording.
 
-use anyhow::ensure;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 use crate::cli::file_flags::FileFlags;
 use crate::cli::flags::{self, RuntimeFlags};
+use crate::cli::recording::no_event_error;
 use crate::domain::{Entry, Timestamp};
 use crate::ingest::EventFileReader;
 use crate::simulation::{ShopSettings, ShopSimulator};
@@ -82,7 +82,7 @@ impl BenchWorkload {
         self.catalog.map_or((self.items, self.users), |size| (size.dimensions().0, size.dimensions().1))
     }
 
-    /// The endless stream of entries.
+    /// The endless stream of entries. Prints how many rows of a recording are left out as invalid.
     ///
     /// # Errors
     /// A setting of the shop is out of its range, or the recording cannot be read or holds no
@@ -100,11 +100,22 @@ impl BenchWorkload {
         let layers = runtime.settings_layers(&[])?;
         let rules = flags::server_validation_rules(layers.validated_settings()?)?;
         let reader = EventFileReader::open_with_mapping(file, self.format.event_mapping()?, &rules, i64::MAX / 2)?;
-        let mut events = Vec::new();
+        let (mut events, mut rejected, mut first_error) = (Vec::new(), 0, None);
         for event in reader {
-            events.extend(event?.ok().map(|event| Entry::Event(event.value)));
+            match event? {
+                Ok(event) => events.push(Entry::Event(event.value)),
+                Err(error) => {
+                    rejected += 1;
+                    first_error.get_or_insert(error);
+                }
+            }
         }
-        ensure!(!events.is_empty(), "{} holds no valid event", file.display());
+        if let (false, Some(error)) = (events.is_empty(), &first_error) {
+            eprintln!("{}: invalid rows, left out: {rejected}; the first: {error}", file.display());
+        }
+        if events.is_empty() {
+            return Err(no_event_error(file, first_error));
+        }
         Ok(Box::new(events.into_iter().cycle()))
     }
 }
