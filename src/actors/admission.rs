@@ -87,4 +87,21 @@ mod tests {
         drop(one);
         assert_eq!(admission.in_flight(), 0);
     }
+
+    /// Regression test: while too many entries were in flight, load control could not journal its
+    /// operations. It now waits for a permit, so its turn must come.
+    #[test]
+    fn a_waiting_admission_precedes_later_attempts() {
+        actix::System::new().block_on(async {
+            let admission = AdmissionControl::new(1);
+            let held = admission.try_admit(1).unwrap();
+            let other = admission.clone();
+            let waiting = actix::spawn(async move { other.admit(1).await });
+            tokio::task::yield_now().await;
+            drop(held);
+            assert!(admission.try_admit(1).is_err());
+            drop(waiting.await.unwrap().unwrap());
+            assert!(admission.try_admit(1).is_ok());
+        });
+    }
 }

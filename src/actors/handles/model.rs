@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::ingest::IngestHandle;
 use super::recommender::RecommenderHandle;
+use crate::actors::admission::AdmissionPermit;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::learner::{LearnerActor, LearnerStatus, WriteCheckpoint};
 use crate::actors::sender_activity::SenderActivity;
@@ -53,28 +54,52 @@ impl ModelHandle {
         cause: ModelChangeCause,
         now: Timestamp,
     ) -> Result<Offset, MaintenanceError> {
-        if let ModelOperation::Rollback { to } = operation {
-            let points: Vec<_> = self.store.list_restore_points()?.into_iter().map(|point| point.offset).collect();
-            if !points.contains(&to) {
-                return Err(MaintenanceError::NoRestorePoint { to, points });
-            }
-        }
-        let offset = self.journal_operation(operation, cause, now).await?;
-        let _ = self.recommender.wait_for_offset(offset + 1, APPLY_TIMEOUT).await;
-        Ok(offset)
+        // Model operations are allowed while the daemon drains.
+        let permit = self.ingest.admission().try_admit(1).map_err(RequestError::from)?;
+        self.apply_change(ModelChange { timestamp: now, operation, cause }, permit).await
     }
 
-    /// Journals a model operation. Returns its offset.
-    pub(in crate::actors) async fn journal_operation(
+    /// Like [`Self::apply_operation`], for a background job. If too many entries are in flight, the
+    /// call waits for capacity, because an overload is when jobs are needed most.
+    ///
+    /// # Errors
+    /// As [`Self::apply_operation`].
+    pub(in crate::actors) async fn apply_job_operation(
         &self,
         operation: ModelOperation,
         cause: ModelChangeCause,
         now: Timestamp,
     ) -> Result<Offset, MaintenanceError> {
-        let change = Entry::Model(ModelChange { timestamp: now, operation, cause });
-        // Model operations are allowed while the daemon drains.
-        let permit = self.ingest.admission().try_admit(1).map_err(RequestError::from)?;
-        let receipt = self.ingest.append(vec![change], permit).await?;
+        let permit = self.ingest.admit(1).await?;
+        self.apply_change(ModelChange { timestamp: now, operation, cause }, permit).await
+    }
+
+    /// Journals a model operation of a background job. Returns its offset. If too many entries are
+    /// in flight, the call waits for capacity.
+    pub(in crate::actors) async fn journal_job_operation(
+        &self,
+        operation: ModelOperation,
+        cause: ModelChangeCause,
+        now: Timestamp,
+    ) -> Result<Offset, MaintenanceError> {
+        let permit = self.ingest.admit(1).await?;
+        self.journal_change(ModelChange { timestamp: now, operation, cause }, permit).await
+    }
+
+    async fn apply_change(&self, change: ModelChange, permit: AdmissionPermit) -> Result<Offset, MaintenanceError> {
+        if let ModelOperation::Rollback { to } = change.operation {
+            let points: Vec<_> = self.store.list_restore_points()?.into_iter().map(|point| point.offset).collect();
+            if !points.contains(&to) {
+                return Err(MaintenanceError::NoRestorePoint { to, points });
+            }
+        }
+        let offset = self.journal_change(change, permit).await?;
+        let _ = self.recommender.wait_for_offset(offset + 1, APPLY_TIMEOUT).await;
+        Ok(offset)
+    }
+
+    async fn journal_change(&self, change: ModelChange, permit: AdmissionPermit) -> Result<Offset, MaintenanceError> {
+        let receipt = self.ingest.append(vec![Entry::Model(change)], permit).await?;
         Ok(receipt.offset.saturating_sub(1))
     }
 

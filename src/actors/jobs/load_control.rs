@@ -22,6 +22,7 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
     let mut ticks = actix::clock::interval(DECISION_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut controller = LoadController::default();
+    let mut has_failed = false;
     loop {
         ticks.tick().await;
         let status = system.model.status();
@@ -38,11 +39,12 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
         let lag = observed.lag();
         match system
             .model
-            .journal_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now())
+            .journal_job_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now())
             .await
         {
             Ok(offset) => {
                 controller.pending = Some(offset);
+                has_failed = false;
                 tracing::info!(
                     lag,
                     share = 1.0 / f64::from(1_u32 << halvings),
@@ -50,9 +52,14 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
                 );
             }
             Err(MaintenanceError::Request(RequestError::ActorStopped(_))) => return,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the training share could not be changed")
+            // One warning per series of failures.
+            Err(error) if !std::mem::replace(&mut has_failed, true) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the training share could not be changed; load control tries again every second"
+                )
             }
+            Err(_) => {}
         }
     }
 }
@@ -153,6 +160,7 @@ mod tests {
             if let Some(new) =
                 controller.decide_halvings(&LoadObservation { delivered, learned, halvings, max_halvings })
             {
+                assert!(new <= max_halvings, "{new} halvings");
                 controller.pending = Some(delivered);
                 pending.push((delivered, new));
                 delivered += 1;

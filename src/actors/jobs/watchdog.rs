@@ -40,7 +40,7 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
     if status.report.is_paused {
         if let Some((operation, cause)) = safety.decide_trial(status.next_offset, &status.operations) {
             tracing::warn!("learning was paused because the model got worse; it resumes on trial");
-            system.model.apply_operation(operation, cause, clock.now()).await?;
+            system.model.apply_job_operation(operation, cause, clock.now()).await?;
         }
         return Ok(());
     }
@@ -59,7 +59,7 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
             not_finite = health.non_finite_share,
             "the model got worse and is changed"
         );
-        system.model.apply_operation(operation, cause, clock.now()).await?;
+        system.model.apply_job_operation(operation, cause, clock.now()).await?;
     }
     Ok(())
 }
