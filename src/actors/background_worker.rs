@@ -28,18 +28,13 @@ impl Actor for WorkerActor {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct RunJob(Box<dyn FnOnce() + Send>, Counter);
+struct RunJob(Box<dyn FnOnce() + Send>);
 
 impl Handler<RunJob> for WorkerActor {
     type Result = ();
 
-    fn handle(&mut self, RunJob(job, panics): RunJob, _: &mut Self::Context) {
-        // A job that panics drops its result channel, so the receiver gets `JobLost`. The thread
-        // continues with the next job.
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
-            panics.increment(1);
-            tracing::error!("a background job panicked");
-        }
+    fn handle(&mut self, RunJob(job): RunJob, _: &mut Self::Context) {
+        job();
     }
 }
 
@@ -51,7 +46,7 @@ pub struct BackgroundWorker<T> {
     span: fn() -> Span,
     seconds: Histogram,
     panics: Counter,
-    running: Option<Receiver<T>>,
+    running: Option<Receiver<Result<T, JobLost>>>,
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
@@ -91,9 +86,9 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     /// was already taken, or if no job was started.
     pub fn poll_result(&mut self) -> Option<Result<T, JobLost>> {
         let outcome = match self.running.as_ref()?.try_recv() {
-            Ok(result) => Ok(result),
+            Ok(result) => result,
             Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(JobLost),
+            Err(TryRecvError::Disconnected) => Err(JobLost::WorkerStopped),
         };
         self.running = None;
         Some(outcome)
@@ -106,16 +101,58 @@ impl<T: Send + 'static> BackgroundJobs<T> for BackgroundWorker<T> {
         self.running = Some(running);
         // This handle has at most one outstanding job, so the unbounded mailbox cannot accumulate
         // jobs.
-        let (span, seconds) = (self.span, self.seconds.clone());
+        let (span, seconds, panics) = (self.span, self.seconds.clone(), self.panics.clone());
         let run = move || {
             let began = Instant::now();
-            let _ = sender.send(span().in_scope(job));
+            // After a panic, the thread continues with the next job.
+            let outcome = catch_unwind(AssertUnwindSafe(|| span().in_scope(job)));
+            if outcome.is_err() {
+                panics.increment(1);
+                tracing::error!("a background job panicked");
+            }
+            let _ = sender.send(outcome.map_err(|_| JobLost::Panicked));
             seconds.record(began.elapsed());
         };
-        self.worker.do_send(RunJob(Box::new(run), self.panics.clone()));
+        self.worker.do_send(RunJob(Box::new(run)));
     }
 
     fn take_result(&mut self) -> Result<T, JobLost> {
-        self.running.take().ok_or(JobLost)?.recv().map_err(|_| JobLost)
+        // If the worker stops, it drops the job together with the sender.
+        self.running.take().ok_or(JobLost::NotStarted)?.recv().map_err(|_| JobLost::WorkerStopped)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start_worker() -> BackgroundWorker<u32> {
+        BackgroundWorker::start_thread(Span::none, Histogram::noop(), Counter::noop())
+    }
+
+    /// Regression test: if a program ended during a training, the log said that the training had
+    /// panicked.
+    #[test]
+    fn a_stopped_worker_differs_from_a_panic() {
+        let system = actix::System::new();
+        let mut worker = system.block_on(async { start_worker() });
+        assert_eq!(worker.take_result(), Err(JobLost::NotStarted));
+        let run = |worker: &mut BackgroundWorker<u32>, job: BackgroundJob<u32>| {
+            worker.start(job);
+            system.block_on(async {
+                loop {
+                    match worker.poll_result() {
+                        Some(outcome) => return outcome,
+                        None => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+                    }
+                }
+            })
+        };
+        assert_eq!(run(&mut worker, Box::new(|| panic!("for a test"))), Err(JobLost::Panicked));
+        assert_eq!(run(&mut worker, Box::new(|| 7)), Ok(7), "the thread survives a panic");
+        // The system delivers no message any more, and drops this one.
+        worker.start(Box::new(|| 8));
+        drop(system);
+        assert_eq!(worker.take_result(), Err(JobLost::WorkerStopped));
     }
 }

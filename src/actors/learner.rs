@@ -18,7 +18,7 @@ use super::jobs::maintenance::StoreMaintenance;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::sender_activity::SenderActivity;
 use crate::domain::{Entry, ModelChange, Offset};
-use crate::learner::{Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
+use crate::learner::{JobLost, Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
 use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
@@ -301,8 +301,14 @@ impl LearnerActor {
                 self.record_learning_outcome(Ok(()));
                 return more;
             }
-            Ok(Err(LearnerActorError::Learner { source: LearnerError::BackgroundJobLost { begun }, .. })) => {
-                (begun, "the training panicked".to_owned())
+            Ok(Err(LearnerActorError::Learner {
+                source: LearnerError::BackgroundJobLost { begun, source }, ..
+            })) => {
+                if source == JobLost::WorkerStopped {
+                    self.stop_with_program();
+                    return false;
+                }
+                (begun, format!("the training returned no result: {source}"))
             }
             Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
             // Neither the learner nor the entry caused this error, so the learner remains usable.
@@ -316,6 +322,14 @@ impl LearnerActor {
         let recovered = outcome.is_ok();
         self.record_learning_outcome(outcome);
         recovered
+    }
+
+    /// Ends learning without an error, because the background threads have stopped. They stop only
+    /// when the program ends.
+    fn stop_with_program(&mut self) {
+        tracing::debug!("the program ends during a training; the next start repeats the training");
+        // The learner lacks the result of the training, so it must not be written to a checkpoint.
+        (self.is_stopping, self.needs_reload) = (true, true);
     }
 
     /// Loads the learner again from the newest checkpoint. If the same entry has failed twice,

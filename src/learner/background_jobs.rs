@@ -13,14 +13,23 @@ pub trait BackgroundJobs<T>: Send {
     /// Waits for the started job to end and returns its result.
     ///
     /// # Errors
-    /// [`JobLost`] if no job was started or if the job panicked.
+    /// [`JobLost`] if there is no result.
     fn take_result(&mut self) -> Result<T, JobLost>;
 }
 
-/// Error: a background job returned no result, because it panicked or was never started.
+/// The reason why a background job returned no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the background job returned no result: it panicked or was never started")]
-pub struct JobLost;
+pub enum JobLost {
+    /// The job panicked.
+    #[error("the background job panicked")]
+    Panicked,
+    /// No job was started.
+    #[error("no background job was started")]
+    NotStarted,
+    /// The worker ended before it could run the job, because the program ends.
+    #[error("the background worker has stopped")]
+    WorkerStopped,
+}
 
 /// Runs each job on the thread of the caller.
 #[derive(Debug)]
@@ -38,6 +47,6 @@ impl<T: Send> BackgroundJobs<T> for InlineJobs<T> {
     }
 
     fn take_result(&mut self) -> Result<T, JobLost> {
-        self.0.take().ok_or(JobLost)
+        self.0.take().ok_or(JobLost::NotStarted)
     }
 }

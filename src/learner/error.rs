@@ -1,5 +1,6 @@
 //! Errors of the online learner.
 
+use super::background_jobs::JobLost;
 use crate::candidates::CandidateSettingsError;
 use crate::domain::Offset;
 use crate::nn::NetworkSettingsError;
@@ -24,6 +25,9 @@ pub enum LearnerError {
     BackgroundJobLost {
         /// Offset of the last entry before the lost training began.
         begun: Offset,
+        /// Why there is no result.
+        #[source]
+        source: JobLost,
     },
     /// A rollback failed, because the state at an earlier offset cannot be reconstructed.
     #[error("the model cannot be rolled back to offset {to}")]

@@ -11,7 +11,7 @@ use crate::domain::{Entry, Event, Impression, ItemChange, ItemIx, ModelChange, O
 use crate::registries::ItemDictionary;
 use std::sync::Arc;
 
-use super::background_jobs::{BackgroundJobs, JobLost};
+use super::background_jobs::BackgroundJobs;
 use super::clustering::ClusteringResult;
 use super::error::LearnerError;
 use super::model_health::ModelHealth;
@@ -122,7 +122,7 @@ impl Learner {
     ///
     /// # Errors
     /// [`LearnerError::OutOfOrder`] if the entry is not the next entry,
-    /// [`LearnerError::BackgroundJobLost`] if a background job panicked,
+    /// [`LearnerError::BackgroundJobLost`] if a background job returned no result,
     /// [`LearnerError::HistoryUnavailable`] if a rollback needs a state that cannot be
     /// reconstructed.
     pub fn apply(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
@@ -160,14 +160,14 @@ impl Learner {
     /// The learned state, for a checkpoint. Waits for pending background jobs.
     ///
     /// # Errors
-    /// [`LearnerError::BackgroundJobLost`] if a background job panicked.
+    /// [`LearnerError::BackgroundJobLost`] if a background job returned no result.
     pub fn state(&mut self) -> Result<&LearnerState, LearnerError> {
         let LearnerState { training, clustering, .. } = &mut self.state;
         if let Some(training) = training {
             let begun = self.training_begun_after;
             training
                 .finish_pending(self.training.as_mut())
-                .map_err(|JobLost| LearnerError::BackgroundJobLost { begun })?;
+                .map_err(|source| LearnerError::BackgroundJobLost { begun, source })?;
         }
         clustering.finish_pending(self.clustering.as_mut());
         Ok(&self.state)
@@ -301,7 +301,7 @@ impl Learner {
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
             let (boundary, begun) = (*next / settings.learning.interval, self.training_begun_after);
-            let lost = |JobLost| LearnerError::BackgroundJobLost { begun };
+            let lost = |source| LearnerError::BackgroundJobLost { begun, source };
             training.use_finished_weights(self.training.as_mut()).map_err(lost)?;
             health.record_training(training.totals());
             if may_begin {

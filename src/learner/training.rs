@@ -211,7 +211,7 @@ impl OnlineTraining {
     /// previous boundary into use.
     ///
     /// # Errors
-    /// [`JobLost`] if the training job panicked.
+    /// [`JobLost`] if the training job returned no result.
     pub fn use_finished_weights(
         &mut self,
         background: &mut dyn BackgroundJobs<TrainingOutcome>,
@@ -241,7 +241,7 @@ impl OnlineTraining {
         settings: &LearningSettings,
         background: &mut dyn BackgroundJobs<TrainingOutcome>,
     ) -> Result<(), JobLost> {
-        let mut trainer = self.trainer.take().ok_or(JobLost)?;
+        let mut trainer = self.trainer.take().ok_or(JobLost::NotStarted)?;
         let target_items = std::mem::take(&mut self.target_items);
         let changed_attributes = std::mem::take(&mut self.changed_attributes);
         let new_items = std::mem::take(&mut self.new_items);
@@ -281,7 +281,7 @@ impl OnlineTraining {
     /// Waits for the pending training to end. The new weights come into use at the next boundary.
     ///
     /// # Errors
-    /// [`JobLost`] if the training job panicked.
+    /// [`JobLost`] if the training job returned no result.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         if self.trainer.is_none() {
             let result = background.take_result()?;

@@ -5,6 +5,7 @@ use crate::domain::{
     EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, SourceName,
     UserErasure,
 };
+use crate::learner::JobLost;
 use crate::learner::{
     InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory,
     StateHistoryError, recommend,
@@ -355,7 +356,7 @@ fn learning_fails_at_the_boundary_that_needs_a_lost_training_and_can_skip_its_en
     fixture.dictionary.intern("i0");
     let failed =
         journal.iter().enumerate().find_map(|(offset, entry)| match fixture.learner.apply(offset as u64, entry) {
-            Err(LearnerError::BackgroundJobLost { begun }) => Some((offset, begun)),
+            Err(LearnerError::BackgroundJobLost { begun, .. }) => Some((offset, begun)),
             outcome => outcome.map(|()| None).unwrap(),
         });
     assert_eq!(
