@@ -141,6 +141,25 @@ fn bench_repeats_a_recording() {
     assert!(utf8_text(&both.stderr).contains("cannot be used with"), "{}", utf8_text(&both.stderr));
 }
 
+/// Regression test: without `--file`, these flags had no effect, and the simulated shop was used.
+#[test]
+fn flags_of_a_recording_require_the_recording() {
+    let flags = [
+        ["--map", "user=uid"],
+        ["--type", "view"],
+        ["--kind", "buy=purchase"],
+        ["--delimiter", ";"],
+        ["--columns", "user,item"],
+        ["--time-unit", "s"],
+        ["--time-zone", "UTC"],
+    ];
+    for (command, flag) in ["bench", "demo"].iter().flat_map(|command| flags.iter().map(move |flag| (*command, flag))) {
+        let output = run_sequor(&[command, flag[0], flag[1]]);
+        let message = utf8_text(&output.stderr);
+        assert!(output.status.code() == Some(2) && message.contains("--file <FILE>"), "{command} {flag:?}: {message}");
+    }
+}
+
 #[test]
 fn demo_ends_with_a_summary() {
     let output =

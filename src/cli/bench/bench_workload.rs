@@ -13,6 +13,7 @@ use crate::simulation::{ShopSettings, ShopSimulator};
 
 /// Flags that select the behaviour.
 #[derive(Debug, Args)]
+#[command(mut_group("FileFlags", |flags| flags.requires("file")))]
 pub(super) struct BenchWorkload {
     /// Size of the simulated shop: sets the items, the customers and the history.
     #[arg(long, value_enum, conflicts_with_all = ["items", "users", "file"])]

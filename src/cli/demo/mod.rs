@@ -26,6 +26,7 @@ use demo_view::DemoView;
 /// Arguments of `sequor demo`.
 #[derive(Debug, Args)]
 #[command(
+    mut_group("FileFlags", |flags| flags.requires("file")),
     after_help = "Starts a daemon on free ports of this machine and sends it, over HTTP, the events of a simulated shop's visitors. One visitor in five gets recommendations and clicks \
     some of them. The daemon measures Recall@20 and MRR@20 itself: it ranks the items before it learns from each event. New items arrive all the time. From time to time, a few unpopular items \
     start to trend.\n\nExamples:\n  sequor demo\n  sequor demo --for 60s --json > summary.json\n  \
