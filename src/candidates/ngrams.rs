@@ -42,10 +42,10 @@ fn hash_item_into_key(key: u64, item: ItemIx) -> u64 {
 }
 
 impl NgramSource {
-    /// Creates a table for about `capacity` contexts.
+    /// Creates a table for at most `capacity` contexts, rounded down to a power of two.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let buckets = (capacity / CONTEXTS_PER_BUCKET).next_power_of_two();
+        let buckets = 1_usize << (capacity / CONTEXTS_PER_BUCKET).max(1).ilog2();
         let mut table = Self { buckets: PagedVec::default(), mask: buckets as u64 - 1 };
         let empty = Arc::new(Vec::new());
         table.buckets.grow(buckets, || Arc::clone(&empty));
@@ -139,5 +139,31 @@ impl CandidateSource for NgramSource {
             .iter()
             .map(|bucket| bucket.capacity() * size_of::<NgramContext>() + size_of::<Arc<Vec<NgramContext>>>())
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression test: the capacity was rounded up to a power of two, so a table could hold almost
+    /// twice as many contexts as configured.
+    #[test]
+    fn the_table_never_exceeds_its_capacity_and_keeps_the_latest_contexts() {
+        for capacity in [1024, 1040, 2047, 2048] {
+            let mut table = NgramSource::new(capacity);
+            let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
+            let mut largest = 0;
+            // Every step has new contexts: a pair and a triple.
+            for now in 3..10 * capacity as u32 {
+                let steps = [step(now - 3), step(now - 2), step(now - 1)];
+                let query = QueryContext { steps: &steps, session: 0, session_start: 0, now: now.into() };
+                table.learn(&query, &step(now));
+                let keys = NgramSource::context_keys(&query);
+                assert!(keys.iter().all(|key| table.find_context(key.unwrap()).is_some()), "the latest are kept");
+                largest = largest.max(table.entry_count());
+            }
+            assert!((capacity / 4..=capacity).contains(&largest), "{largest} contexts of {capacity}");
+        }
     }
 }

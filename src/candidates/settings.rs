@@ -27,8 +27,8 @@ pub struct CandidateSettings {
     /// Maximum number of items per transition row, 8 to 1,024. A row takes 8 bytes per item, and
     /// every item of the catalog has three rows.
     pub row_items: usize,
-    /// Maximum number of n-gram contexts (two or three items), 1,024 to 2^26. A context takes 88
-    /// bytes.
+    /// Maximum number of n-gram contexts (two or three items), 1,024 to 2^26, rounded down to a
+    /// power of two. A context takes 88 bytes.
     pub contexts: usize,
     /// Maximum number of past sessions, 1,024 to 2^30. A session takes 60 bytes, plus 4 bytes per
     /// step.

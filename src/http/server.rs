@@ -405,9 +405,11 @@ fn serve_endpoint(
             .configure(routes)
             .default_service(web::to(auth::not_found))
     };
+    // Each worker has a limit of its own. Rounding down keeps their sum within the limit.
+    let workers = settings.workers.clamp(1, settings.max_connections.max(1));
     let limits = ConnectionLimits {
-        workers: settings.workers,
-        max_connections_per_worker: settings.max_connections.div_ceil(settings.workers),
+        workers,
+        max_connections_per_worker: settings.max_connections / workers,
         max_connections_per_address: settings.max_connections_per_address,
         max_pipelined: settings.max_pipelined,
         max_streams: settings.max_http2_streams,

@@ -52,7 +52,7 @@ pub struct ServerSettings {
     /// Threads of the public API, 0..=256; 0: one per processor.
     pub workers: usize,
     /// Largest number of open connections to the public API, 1..=1,000,000. Further connections
-    /// wait.
+    /// wait. The number is rounded down to a multiple of `workers`.
     pub connections_max: usize,
     /// Largest number of connections to the public API per client address (IPv6: per /64),
     /// 0..=1,000,000. Further connections are closed. 0: half of `connections_max`.
