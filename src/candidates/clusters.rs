@@ -256,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_clusters_and_of_probed_clusters_are_bounded() {
+        for items in [1, 10, 63, 64, 65, 2_000] {
+            let rows = Array2::from_shape_fn((items, 4), |(item, axis)| ((item * 31 + axis * 17) % 101) as f32);
+            let clusters = Clusters::build(&rows, 8, 3).unwrap();
+            assert!((1..=8).contains(&clusters.len()), "{} clusters of {items} items", clusters.len());
+            for probes in 1..20 {
+                let probed = clusters.nearest_clusters(&[1.0, 2.0, 3.0, 4.0], probes);
+                assert_eq!(probed.len(), probes.min(clusters.len()));
+            }
+        }
+    }
+
+    #[test]
     fn a_single_item_forms_its_own_cluster() {
         let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1).unwrap();
         assert_eq!(clusters.items_in_cluster(0), [0]);

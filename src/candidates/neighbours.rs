@@ -217,3 +217,48 @@ impl CandidateSource for NeighbourSource {
         sessions.sum::<usize>() + holders.sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::candidates::CandidateSet;
+
+    #[test]
+    fn sessions_examined_sessions_and_neighbours_are_bounded() {
+        const CAPACITY: usize = 64;
+        const RECENT: usize = 20;
+        const NEAREST: usize = 4;
+        let mut source = NeighbourSource::new(CAPACITY, RECENT, NEAREST);
+        let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
+        let mut scratch = CandidateSet::default().neighbour_scratch;
+        // Every session contains item 0 and an item of its own.
+        for session in 0..10 * CAPACITY as SessionIx {
+            let (start, own) = (u64::from(session) * 2, 1 + session);
+            let context = |steps, now| QueryContext { steps, session, session_start: start, now };
+            source.learn(&context(&[], start), &step(0));
+            source.learn(&context(&[step(0)], start + 1), &step(own));
+            assert!(source.sessions.len() <= CAPACITY && source.contains_session(session));
+            let holders = source.holders.get(0).unwrap().len();
+            assert!(holders <= RECENT + RECENT / 2, "{holders} sessions of item 0");
+            let other = QueryContext { steps: &[step(0)], session: SessionIx::MAX, session_start: 0, now: start };
+            source.find_similar_sessions(&other, &mut scratch);
+            let similar: Vec<_> = scratch.similar_sessions.iter().map(|similar| similar.session).collect();
+            let newest: Vec<_> = ((session + 1).saturating_sub(NEAREST as u32)..=session).collect();
+            assert_eq!(similar, newest, "the most recent of equally similar sessions");
+            let examined = scratch.session_index.keys().len();
+            assert!(examined <= RECENT, "{examined} sessions were examined");
+        }
+    }
+
+    #[test]
+    fn a_past_session_keeps_its_last_items() {
+        let mut source = NeighbourSource::new(8, 10, 4);
+        let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
+        for item in 0..10 * MAX_ITEMS_PER_PAST_SESSION as ItemIx {
+            let context = QueryContext { steps: &[], session: 3, session_start: 0, now: item.into() };
+            source.learn(&context, &step(item));
+            let items = &source.stored_session(3).unwrap().items;
+            assert!(items.len() <= MAX_ITEMS_PER_PAST_SESSION && items.last() == Some(&item));
+        }
+    }
+}

@@ -133,3 +133,28 @@ impl CandidateSource for TransitionSource {
         self.window.memory_bytes() + self.next.memory_bytes() + self.reverse.memory_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_exceeds_its_capacity_and_the_latest_item_is_kept() {
+        const CAPACITY: usize = 8;
+        let mut source = TransitionSource::new(CAPACITY);
+        let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
+        let mut steps = Vec::new();
+        // Item 0 follows and precedes each of 100 other items.
+        for now in 0..400_u32 {
+            let item = if now.is_multiple_of(2) { 0 } else { 1 + now / 2 % 100 };
+            source.learn(&QueryContext { steps: &steps, session: 0, session_start: 0, now: now.into() }, &step(item));
+            steps.push(step(item));
+            for matrix in [&source.window, &source.next, &source.reverse] {
+                let lengths = (0..=100).filter_map(|item| Some(matrix.row_of(item)?.iter().count()));
+                assert!(lengths.max().unwrap_or(0) <= CAPACITY, "after {now} steps");
+            }
+        }
+        let followers: Vec<_> = source.next.row_of(0).unwrap().iter().map(|(item, _)| item).collect();
+        assert!(followers.len() == CAPACITY && followers.contains(&100), "{followers:?}");
+    }
+}

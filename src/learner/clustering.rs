@@ -100,3 +100,30 @@ fn embedding_matrix(weights: &Weights) -> Array2<f32> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learner::InlineJobs;
+    use crate::nn::{NetworkSettings, Trainer};
+
+    #[test]
+    fn clusters_take_effect_exactly_after_the_lag_and_their_number_is_bounded() {
+        let settings = ClusterSettings { every: 100, lag: 30, most: 4, ..ClusterSettings::default() };
+        let mut trainer = Trainer::new(NetworkSettings { hidden: 4, ..NetworkSettings::default() }, 1, 5).unwrap();
+        trainer.grow_items(1_000);
+        let weights = trainer.publish(1);
+        let (mut schedule, mut jobs) = (ClusteringSchedule::default(), InlineJobs::default());
+        let mut changes = Vec::new();
+        for next in 1..=350 {
+            let before = schedule.current_clusters().cloned();
+            schedule.run_due_work(next, &weights, &settings, 1, &mut jobs);
+            let Some(clusters) = schedule.current_clusters() else { continue };
+            assert!(clusters.len() <= settings.most);
+            if !before.is_some_and(|before| Arc::ptr_eq(&before, clusters)) {
+                changes.push(next);
+            }
+        }
+        assert_eq!(changes, [130, 230, 330]);
+    }
+}

@@ -118,6 +118,19 @@ mod tests {
     }
 
     #[test]
+    fn the_history_never_exceeds_its_limit_and_keeps_the_latest_sessions() {
+        let mut history = ReplayHistory::new(10);
+        let step = Step { item: Some(1), kind: 0, starts_session: true, at: 0, value: 1.0 };
+        for number in 0..100 {
+            history.begin_session(number);
+            history.replace_session_steps(number, &[step]);
+            assert!(history.sessions.len() <= 10, "{} sessions", history.sessions.len());
+            let kept: Vec<_> = (0..=number).filter(|session| history.contains_session(*session)).collect();
+            assert_eq!(kept, (number.saturating_sub(9)..=number).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
     fn only_kept_sessions_are_sampled() {
         let history = history_of_sessions(1_000, 10);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);

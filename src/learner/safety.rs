@@ -356,6 +356,26 @@ mod tests {
     }
 
     #[test]
+    fn no_rule_applies_before_the_warm_up() {
+        let health = simulate_degradation(4_900, 2_000, None, 50.0, 0);
+        let decide = |warm_up| {
+            let settings = SafetySettings { warm_up, ..SafetySettings::default() };
+            decide_with_restore_points(&settings, &health, &[], &[1_500])
+        };
+        assert_eq!(decide(100_000), []);
+        assert_ne!(decide(1_000), []);
+    }
+
+    #[test]
+    fn the_training_share_never_falls_below_its_minimum() {
+        for (training_share_min, halvings) in [(1.0, 0), (0.6, 0), (0.5, 1), (0.3, 1), (0.125, 3), (0.015_625, 6)] {
+            let settings = SafetySettings { training_share_min, ..SafetySettings::default() };
+            settings.check().unwrap();
+            assert_eq!(settings.max_halvings(), halvings, "{training_share_min}");
+        }
+    }
+
+    #[test]
     fn zero_thresholds_disable_the_watchdog() {
         let off = SafetySettings { quality_drop: 0.0, loss_rise: 0.0, ..SafetySettings::default() };
         off.check().unwrap();

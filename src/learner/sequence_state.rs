@@ -133,3 +133,29 @@ impl SequenceState {
 fn is_hidden_state_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{NetworkSettings, Trainer};
+
+    #[test]
+    fn a_hidden_state_is_recomputed_before_its_weights_are_too_old() {
+        let mut trainer = Trainer::new(NetworkSettings { hidden: 4, ..NetworkSettings::default() }, 1, 5).unwrap();
+        trainer.grow_items(4);
+        let params = SequenceParams { refresh_after: 3, ..SequenceParams::default() };
+        let (mut state, mut scratch) = (SequenceState::default(), NetworkScratch::default());
+        let mut ages = Vec::new();
+        for version in 0..30 {
+            let weights = trainer.publish(version);
+            let step = Step { item: Some(1), kind: 0, starts_session: false, at: version as i64, value: 1.0 };
+            state.advance(version, step, None, &params, Some(&weights), &mut scratch);
+            let hidden = state.fresh_hidden_state(&params, &weights, &mut scratch);
+            ages.push(version - hidden.version);
+        }
+        assert!(ages.iter().all(|age| *age < params.refresh_after) && ages.contains(&2), "{ages:?}");
+        // A reader with an older snapshot cannot use a state of newer weights.
+        let older = trainer.publish(5);
+        assert_eq!(state.fresh_hidden_state(&params, &older, &mut scratch).version, 5);
+    }
+}

@@ -234,6 +234,7 @@ impl<M: Default> UserTable<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::HiddenState;
 
     #[test]
     fn a_user_is_dropped_after_users_kept_entries_without_an_event() {
@@ -249,6 +250,23 @@ mod tests {
             "an older sighting does not drop a returning user"
         );
         assert_eq!(users.user_count(), 2);
+    }
+
+    #[test]
+    fn users_hidden_states_and_sightings_never_exceed_their_limits() {
+        const HIDDEN_KEPT: u64 = 20;
+        const USERS_KEPT: u64 = 50;
+        let mut users = UserTable::<()>::new(HIDDEN_KEPT, USERS_KEPT);
+        for now in 0..10 * USERS_KEPT {
+            // Every third event is one of the same user.
+            let id = if now % 3 == 0 { "regular".to_owned() } else { format!("user {now}") };
+            users.get_or_create(&id, now).state.set_hidden_state(Some(HiddenState::default()));
+            let hidden = users.users.values().filter(|user| user.state.cached_hidden_state().is_some()).count() as u64;
+            assert!(hidden <= HIDDEN_KEPT + 1, "{hidden} hidden states");
+            assert!(users.user_count() as u64 <= USERS_KEPT + 1 && users.seen.len() as u64 <= USERS_KEPT + 1);
+            assert!(users.get(&id).is_some());
+        }
+        assert!(users.get("regular").is_some());
     }
 
     #[test]

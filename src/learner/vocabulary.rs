@@ -135,6 +135,21 @@ mod tests {
         let mut restored = AttributeVocabulary::from(StoredVocabulary::from(vocabulary));
         assert_eq!(*restored.attribute_numbers(&item_with("cup", &["tea", "pot"])), [2, 1]);
     }
+
+    #[test]
+    fn the_vocabulary_never_exceeds_its_limit_and_keeps_the_first_values() {
+        const LIMIT: usize = 20;
+        let mut vocabulary = AttributeVocabulary::new(LIMIT);
+        for item in 0..10 * LIMIT {
+            let tags: Vec<_> = (0..3).map(|tag| format!("{item} {tag}")).collect();
+            let tags: Vec<_> = tags.iter().map(String::as_str).collect();
+            let numbers = vocabulary.attribute_numbers(&item_with(&format!("brand {item}"), &tags));
+            vocabulary.record_item(item as ItemIx, &numbers);
+            assert!(vocabulary.numbers.len() <= LIMIT && vocabulary.items_by_value.len() <= LIMIT);
+        }
+        assert_eq!(*vocabulary.attribute_numbers(&item_with("brand 0", &["0 0", "new"])), [0, 1]);
+    }
+
     #[test]
     fn similar_items_are_ordered_by_shared_values() {
         let mut vocabulary = AttributeVocabulary::new(10);

@@ -29,11 +29,12 @@ pub struct StoreSettings {
     pub durability: CommitDurability,
     /// Page cache of the store, in bytes, 16 MiB..=1 TiB.
     pub cache_bytes: u64,
-    /// Number of latest event ids that are remembered to detect duplicates, 0..=1,000,000,000.
+    /// Number of latest journal entries whose event ids are remembered to detect duplicates,
+    /// 0..=1,000,000,000.
     pub dedup_window: u64,
     /// Journal entries between two checkpoints, 100..=1,000,000,000. A restart replays at most this
-    /// many entries. An impression counts as a tenth of an entry, because its replay takes about a
-    /// tenth of the time.
+    /// many entries, and those that arrived while the last checkpoint was written. An impression
+    /// counts as a tenth of an entry, because its replay takes about a tenth of the time.
     pub checkpoint_every: u64,
     /// Number of retained checkpoints, 2..=1000. The minimum is two: if the newest checkpoint is
     /// damaged, an older one is used.

@@ -117,7 +117,8 @@ impl Journal {
         self.append_with_watcher(batch, durability, &mut |sync| sync())
     }
 
-    /// Like [`Journal::append`], but also stores the origins of the entries and calls `watch` to run the sync.
+    /// Like [`Journal::append`], but also stores the origins of the entries and calls `watch` to run
+    /// the sync.
     ///
     /// # Errors
     /// As [`Journal::append`].

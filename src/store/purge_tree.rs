@@ -192,6 +192,18 @@ mod tests {
         Entry::Event(Event { user_id: user.to_owned(), event_id: Some(format!("id{number}")), ..like })
     }
 
+    /// A crash directly after the commit of a purge loses the record that the purge is in progress.
+    #[test]
+    fn a_purge_that_only_the_journal_contains_is_in_progress_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let purge = Purge { key: OriginHash::new(1), address: None, since: 0, until: i64::MAX, timestamp: 10 };
+        store.journal().append(&[event(0), Entry::Purge(purge.clone())], Durability::PowerLoss).unwrap();
+        assert_eq!(store.purges().in_progress().unwrap(), []);
+        Committer::open(store.clone(), CommitterSettings::default()).unwrap();
+        assert_eq!(store.purges().in_progress().unwrap(), [(1, purge)]);
+    }
+
     #[test]
     fn purged_entries_become_tombstones_and_a_restart_continues_the_purge() {
         let dir = tempfile::tempdir().unwrap();

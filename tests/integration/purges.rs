@@ -148,6 +148,32 @@ fn an_interrupted_purge_resumes_after_restart() {
     daemon.assert_healthy();
 }
 
+/// A purge waits for the learner. The daemon is killed while the learner stalls, so the purge is
+/// certain to be unfinished at the restart.
+#[test]
+#[cfg(debug_assertions)]
+fn a_purge_that_was_never_executed_runs_after_restart() {
+    let home = DaemonHome::new();
+    let key = create_key(&home, "write");
+    let stall = ["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()];
+    let daemon = home.start_under_wrapper(&stall, &DAEMON_SETTINGS);
+    daemon.send_events(&events_of("user", 5, 60));
+    post_with_key(&daemon, &key, "/v1/events", &json!(events_of("fake", 10, 40)));
+    daemon.send_events(&[view_event("poison", "user1", "poison")]);
+    let (status, response) = purge(&daemon, &json!({ "key": key_id(&key) }));
+    assert_eq!((status, &response["purge"]), (202, &json!(101)));
+    assert_eq!(daemon.get_admin("/admin/purge").json()["in_progress"].as_array().unwrap().len(), 1);
+    daemon.kill();
+
+    let daemon = home.start(&DAEMON_SETTINGS);
+    wait_until_purged(&home);
+    daemon.terminate();
+    let daemon = home.start(&DAEMON_SETTINGS);
+    assert_eq!((steps_of(&daemon, "fake3"), daemon.next_offset()), (0, 61));
+    let (_, counted) = purge(&daemon, &json!({ "key": key_id(&key), "dry_run": true }));
+    assert_eq!(counted["events"], 0);
+}
+
 #[test]
 fn a_restored_backup_keeps_origins() {
     let home = DaemonHome::new();

@@ -248,3 +248,76 @@ impl AsyncWrite for Connection {
         on_stream!(&self.transport, stream => stream.is_write_vectored())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::listener::activity::RequestInProgress;
+    use futures_util::future::poll_fn;
+    use std::io::Write;
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const MAX_PIPELINED: usize = 3;
+
+    /// A client, and the daemon's end of its connection.
+    fn connect() -> (std::net::TcpStream, Connection) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(stream).unwrap();
+        let hour = Duration::from_secs(3600);
+        let limits = ConnectionLimits {
+            workers: 1,
+            max_connections_per_worker: 1,
+            max_connections_per_address: 1,
+            max_pipelined: MAX_PIPELINED,
+            max_streams: 1,
+            head_timeout: hour,
+            idle_timeout: hour,
+            write_timeout: hour,
+            shutdown_timeout_seconds: 1,
+        };
+        (client, Connection::new(Transport::Plain(stream), false, limits, None, Counter::noop()))
+    }
+
+    /// Reads as the HTTP library does in one turn, until it must wait. Returns the number of
+    /// delivered requests.
+    async fn read_one_turn(connection: &mut Connection) -> usize {
+        tokio::task::yield_now().await;
+        poll_fn(|context| {
+            let mut requests = 0;
+            loop {
+                let mut bytes = [0; 4096];
+                let mut buffer = ReadBuf::new(&mut bytes);
+                match Pin::new(&mut *connection).poll_read(context, &mut buffer) {
+                    Poll::Ready(outcome) => outcome.unwrap(),
+                    Poll::Pending => return Poll::Ready(requests),
+                }
+                requests += String::from_utf8_lossy(buffer.filled()).matches("\r\n\r\n").count();
+            }
+        })
+        .await
+    }
+
+    #[actix_web::test]
+    async fn at_most_the_configured_number_of_requests_is_delivered_at_once() {
+        let (mut client, mut connection) = connect();
+        client.write_all(REQUEST.repeat(10).as_bytes()).unwrap();
+        let mut delivered = 0;
+        while delivered < 10 {
+            let requests = read_one_turn(&mut connection).await;
+            assert!(requests <= MAX_PIPELINED, "{requests} requests");
+            delivered += requests;
+            if requests > 0 {
+                // Further requests stay unread while a request is in progress.
+                let in_progress = RequestInProgress::begin(&connection.activity()).unwrap();
+                for _ in 0..5 {
+                    assert_eq!(read_one_turn(&mut connection).await, 0);
+                }
+                drop(in_progress);
+            }
+        }
+        assert_eq!(delivered, 10);
+    }
+}

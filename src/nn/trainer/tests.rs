@@ -185,6 +185,27 @@ fn every_optimiser_learns_and_resumes_bit_identically() {
 }
 
 #[test]
+fn a_clipped_gradient_never_exceeds_the_limit() {
+    const CLIP: f32 = 0.01;
+    let sgd =
+        NetworkSettings { optimiser: OptimiserKind::Sgd, learning_rate: 1.0, momentum: 0.0, ..all_parts_enabled() };
+    let mut trainer = trainer_of_12_items(NetworkSettings { clip: CLIP, ..sgd });
+    let weights = |trainer: &mut Trainer| {
+        let published = trainer.publish(1);
+        let items: Vec<f32> =
+            (0..ITEM_COUNT as u32).flat_map(|item| published.embedding(item).unwrap().to_vec()).collect();
+        [items, trainer.state.parameters.dense.to_vec()].concat()
+    };
+    for seed in 0..20 {
+        let before = weights(&mut trainer);
+        let report = trainer.train(&training_windows(), seed);
+        assert!(report.gradient_norm > CLIP);
+        let step: f32 = before.iter().zip(weights(&mut trainer)).map(|(before, after)| (after - before).powi(2)).sum();
+        assert!((CLIP / 100.0..CLIP * 1.01).contains(&step.sqrt()), "{}", step.sqrt());
+    }
+}
+
+#[test]
 fn deserialisation_rejects_damaged_bytes() {
     let bytes =
         bincode::serde::encode_to_vec(trainer_of_12_items(all_parts_enabled()), bincode::config::standard()).unwrap();
