@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_clusters_puts_the_cluster_in_the_query_direction_first() {
+    fn nearest_clusters_starts_with_the_cluster_in_the_query_direction() {
         let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1).unwrap();
         let best = clusters.nearest_clusters(&[1.0, 0.1], 1);
         assert_eq!(best, [clusters.cluster_of(0, &[])]);

@@ -34,8 +34,9 @@ pub(super) struct AdminCommand {
 enum AdminRequest {
     /// Show the status: learning, quality, journal, memory.
     Status,
-    /// List the API keys of whose events the learner has held back some in the last minutes. Fake
-    /// events are held back.
+    /// List API keys with events that the learner held back in the last 5 to 10 minutes. It holds
+    /// back events that exceed the limits on the influence of one user or of new users, which fake
+    /// events tend to do.
     Senders,
     /// List users with known sessions.
     Sessions {

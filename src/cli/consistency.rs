@@ -36,7 +36,7 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     }
     // If the journal is damaged, a comparison of the sessions would only report the same damage
     // again.
-    if findings.is_journal_intact()
+    if findings.can_rebuild_fully()
         && let Err(error) = check_sessions(store, &names, settings, &mut findings)
     {
         findings.add_finding("journal", error, DamageRemedy::Restore);

@@ -21,10 +21,11 @@ use crate::settings::Period;
 /// daemon.
 const MAX_HELD_LINES: u64 = 100_000;
 
-/// A file of any size may contain this many rows that are older than the window.
-const MAX_LATE_ROWS: u64 = 100;
+/// Number of late rows that a file of any size may contain. A late row is older than an earlier row
+/// by more than the window.
+const ALWAYS_ALLOWED_LATE_ROWS: u64 = 100;
 
-/// In a larger file, one in this many rows may be older than the window.
+/// In a larger file, one in this many rows may be late.
 const MIN_ROWS_PER_LATE_ROW: u64 = 100;
 
 /// Summary of an import.
@@ -112,7 +113,7 @@ impl ImportRun {
             latest = latest.max(at);
         }
         ensure!(
-            late <= MAX_LATE_ROWS.max(count / MIN_ROWS_PER_LATE_ROW),
+            late <= ALWAYS_ALLOWED_LATE_ROWS.max(count / MIN_ROWS_PER_LATE_ROW),
             "{} is not sorted by time: {late} of {count} rows are more than {} older than a row before them. In this order they would make the recommendations worse. \
              Add --sort, or --window 0s to import the rows in the order of the file",
             file.display(),

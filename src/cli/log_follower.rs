@@ -28,7 +28,8 @@ pub(super) struct LogPosition {
     inode: u64,
     /// Byte offset in the uncompressed content.
     offset: u64,
-    /// Digest of the bytes before the offset, at most [`POSITION_DIGEST_BYTES`].
+    /// Digest of the last [`POSITION_DIGEST_BYTES`] bytes before the offset, or of all of them if
+    /// there are fewer.
     mark: String,
 }
 
@@ -231,7 +232,8 @@ struct LogFileReader {
     inode: u64,
     /// Byte offset of the next line.
     offset: u64,
-    /// The bytes before the offset, at most [`POSITION_DIGEST_BYTES`].
+    /// The last [`POSITION_DIGEST_BYTES`] bytes before the offset, or all of them if there are
+    /// fewer.
     preceding_bytes: Vec<u8>,
     /// The part of the next line that was read so far.
     partial: Vec<u8>,

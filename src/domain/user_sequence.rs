@@ -123,9 +123,9 @@ impl UserSequence {
         self.earlier_sessions = std::mem::take(&mut self.earlier_sessions).into_iter().filter_map(renumbered).collect();
     }
 
-    /// Forgets earlier sessions: those without a step, those that ended more than an idle gap
-    /// before the last step, and all beyond the limit. Sessions that late events started stay up to
-    /// the limit.
+    /// Forgets the earlier sessions without a step. Also forgets those that ended more than an idle
+    /// gap before the last step, except entries that a late event caused. Of the rest, keeps the
+    /// latest [`Self::MAX_EARLIER_SESSIONS`].
     fn prune_earlier_sessions(&mut self, idle_gap_ms: i64) {
         if self.earlier_sessions.is_empty() {
             return;

@@ -49,7 +49,8 @@ pub(in crate::http) struct RateLimits<C: Clock = DefaultClock> {
     /// The limiters of the keys that have a limit and have been used.
     keys: HashMap<KeyId, Arc<GlobalRateLimiter<C>>>,
     addresses: Option<AddressRateLimiter<C>>,
-    /// Whether [`MAX_ADDRESSES_WITH_OWN_LIMITER`] is reached, so that addresses share limiters.
+    /// Whether addresses share limiters, because [`MAX_ADDRESSES_WITH_OWN_LIMITER`] was reached at
+    /// the last eviction.
     shares_limiters: AtomicBool,
     hasher: RandomState,
 }

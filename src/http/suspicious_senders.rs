@@ -1,4 +1,4 @@
-//! Reports API keys of whose events the learner holds back many.
+//! Reports API keys with many events that the learner holds back.
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;

@@ -285,12 +285,12 @@ struct ItemLine<'e> {
     item_id: &'e str,
     timestamp: Timestamp,
     #[serde(flatten)]
-    attributes: ItemAttributesLine<'e>,
+    attributes: ExportedItemAttributes<'e>,
 }
 
 /// Attributes of an item. Unset attributes are absent; removed attributes are `null`.
 #[derive(Default, Serialize)]
-struct ItemAttributesLine<'e> {
+struct ExportedItemAttributes<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     categories: Option<&'e [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -310,15 +310,15 @@ struct ItemAttributesLine<'e> {
 impl<'e> ItemLine<'e> {
     fn new(change: &'e ItemChange) -> Self {
         let (op, attributes) = match &change.operation {
-            ItemOperation::Put(item) => ("put", ItemAttributesLine::from_item(item)),
-            ItemOperation::Patch(patch) => ("patch", ItemAttributesLine::from_patch(patch)),
-            ItemOperation::Delete => ("delete", ItemAttributesLine::default()),
+            ItemOperation::Put(item) => ("put", ExportedItemAttributes::from_item(item)),
+            ItemOperation::Patch(patch) => ("patch", ExportedItemAttributes::from_patch(patch)),
+            ItemOperation::Delete => ("delete", ExportedItemAttributes::default()),
         };
         Self { op, item_id: &change.item_id, timestamp: change.timestamp, attributes }
     }
 }
 
-impl<'e> ItemAttributesLine<'e> {
+impl<'e> ExportedItemAttributes<'e> {
     fn from_item(item: &'e Item) -> Self {
         Self {
             categories: Some(&item.categories),

@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two
-/// fields: the kind of entry and the journal offset.
+/// The fields of an event, in the order of [`EventObject::values`]. The last two are written by
+/// exports: the kind of entry, which must be `event` if present, and the journal offset, which is
+/// ignored.
 const EVENT_FIELDS: [&str; 11] = [
     "event_id",
     "user_id",

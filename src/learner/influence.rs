@@ -202,7 +202,8 @@ pub(super) struct InfluenceLimits {
     long_term: DecayedCounts,
     short_term: DecayedCounts,
     items: PagedVec<ItemInfluence, 64>,
-    /// Items that only new users have chosen.
+    /// Items without events of an established user, or with remembered events of only one user. Set
+    /// only on sites with regular users.
     unproven: ItemFlags,
     /// Number of events held back, by reason, in the order of [`HeldBack::ALL`].
     held_back: [u64; HeldBack::ALL.len()],
@@ -215,7 +216,8 @@ impl InfluenceLimits {
         self.counted
     }
 
-    /// Items that only new users have chosen.
+    /// Items without events of an established user, or with remembered events of only one user. Set
+    /// only on sites with regular users.
     #[must_use]
     pub(super) fn unproven(&self) -> &ItemFlags {
         &self.unproven
@@ -234,7 +236,7 @@ impl InfluenceLimits {
             Ok(()) => self.count(user, item),
             Err(reason) => self.held_back[reason as usize] += 1,
         }
-        self.update_unproven(item);
+        self.update_unproven_flag(item);
         outcome
     }
 
@@ -284,7 +286,7 @@ impl InfluenceLimits {
         1.0 - self.long_term.new_share() >= LEAST_ESTABLISHED
     }
 
-    fn update_unproven(&mut self, item: ItemIx) {
+    fn update_unproven_flag(&mut self, item: ItemIx) {
         let index = item as usize;
         let is_proven = |known: &ItemInfluence| known.counts.established > 0.0 && known.has_several_users();
         let is_unproven = self.has_regulars() && !self.items.get(index).is_some_and(is_proven);
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn new_users_alone_do_not_make_an_item_known() {
+    fn an_item_that_only_new_users_choose_stays_unproven() {
         let mut limits = with_regulars();
         let count = counted(&mut limits, 10_000, |number| (number, 500));
         assert!(count <= NEW_USERS_ALLOWANCE as usize, "{count} of 10,000 events of as many new users count");
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn new_users_do_not_take_over_known_items() {
+    fn new_users_do_not_take_over_proven_items() {
         let mut limits = with_regulars();
         let count = counted(&mut limits, 10_000, |number| (number, number % 100));
         // The allowance of each of the 100 items, and the site's ratio of new users.

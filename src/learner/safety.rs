@@ -16,8 +16,8 @@ pub struct SafetySettings {
     pub quality_drop: f64,
     /// Relative rise of the loss that triggers a rollback. The rule compares the short-term loss
     /// (about the last 10 trainings) with the long-term loss (1,000 trainings). The rule also
-    /// triggers if half of the mini-batches have a loss or gradient that is not finite. 0 or
-    /// 1.1..=100; 0 disables the rule.
+    /// triggers if more than half of the recent mini-batches (mean over about 10 trainings) had a
+    /// loss or gradient that was not finite. 0 or 1.1..=100; 0 disables the rule.
     pub loss_rise: f64,
     /// The quality rule applies after this many tests. The loss rule applies after a hundredth as
     /// many trainings. 100..=1,000,000.

@@ -177,7 +177,7 @@ kernel! {
         }
     }
 
-    /// Computes `out += x · W`. The shape of W, in `weights`, is `(x.len(), out.len())`.
+    /// Computes `out += x · W`. `weights` contains W, whose shape is `(x.len(), out.len())`.
     pub(super) fn add_vector_matrix_product<'a>(out: &'a mut [f32], x: &'a [f32], weights: &'a [f32]) -> () {
         for (x, row) in x.iter().zip(weights.chunks_exact(out.len().max(1))) {
             add_scaled(out, *x, row);

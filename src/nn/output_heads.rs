@@ -67,8 +67,9 @@ impl LogitAdjustments {
     /// has already subtracted the logQ correction from every logit.
     ///
     /// Masks the columns in `targets_only` and applies `rule` to the targets of the same session.
-    /// The logit of the example's own target is not masked. With [`SessionTargetHandling::Certain`]
-    /// its logQ correction is undone.
+    /// The logit of the example's own target is not masked. With
+    /// [`SessionTargetHandling::Certain`], the logQ correction is added back to this logit and to
+    /// those of the session's other targets.
     fn adjust_logits(
         &self,
         rule: SessionTargetHandling,

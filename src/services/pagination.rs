@@ -13,9 +13,10 @@ const MAX_CACHED_CANDIDATES: usize = 1 << 20;
 
 /// Cache of the rankings of the latest recommendations, by recommendation id.
 ///
-/// A later page continues the ranking of the first page. So no item is repeated or skipped, even if
-/// the model has changed between the two requests. The cache is bounded and not durable: after an
-/// eviction or a restart, the client must request a new recommendation.
+/// A later page continues the ranking of the first page. So successive pages neither repeat nor
+/// skip a position of the list, even if the model has changed between the two requests. The cache
+/// is bounded and not durable: after an eviction or a restart, the client must request a new
+/// recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
     rankings: Mutex<VecDeque<(String, CachedRanking)>>,

@@ -21,9 +21,9 @@ use std::fmt::Write as _;
 
 /// Content of the fixture file. Each row has the form `name = hex`; lines that start with `#` are
 /// comments.
-const GOLDEN_FILE: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
+const GOLDEN_ROWS: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
 /// Content of the fixture file of format 6: the values that this format added.
-const GOLDEN_FILE_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
+const GOLDEN_ROWS_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
 /// The row of the store's format number.
 const FORMAT_ROW: &str = "__sled__default 666f726d6174";
 
@@ -281,7 +281,7 @@ fn golden_bytes_by_name(file: &str) -> BTreeMap<String, String> {
 #[test]
 fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
-    let mut golden = golden_bytes_by_name(GOLDEN_FILE);
+    let mut golden = golden_bytes_by_name(GOLDEN_ROWS);
     // Format 6 adds values, which the test below covers. It changes no bytes of older values.
     golden.insert(FORMAT_ROW.to_owned(), "06000000".to_owned());
     assert_same_bytes(&stored_bytes_by_name(&write_everything(dir.path())), &golden);
@@ -306,7 +306,7 @@ fn bytes_of_origins_and_purges_are_unchanged() {
     store.journal().append(&[Entry::Purge(purge.clone())], Durability::PowerLoss).unwrap();
     store.purges().record_begun(5, &purge).unwrap();
     store.purges().set_finished_count(3).unwrap();
-    assert_same_bytes(&database_bytes_by_name(&store), &golden_bytes_by_name(GOLDEN_FILE_OF_FORMAT_6));
+    assert_same_bytes(&database_bytes_by_name(&store), &golden_bytes_by_name(GOLDEN_ROWS_OF_FORMAT_6));
     let read: Vec<_> = store.journal().entries(0).unwrap().with_origins().map(Result::unwrap).collect();
     assert_eq!(read[5].1, Entry::Purge(purge.clone()));
     assert_eq!(read[2].2, origin(hash(0x3132_3334_3536_3738), None, 1));

@@ -109,8 +109,8 @@ fn ensure_restorable(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Removes the leftovers of an interrupted restore from a directory without a store. The caller
-/// holds the lock.
+/// If a restore into this directory was interrupted (a staging folder exists, but no store),
+/// removes its leftovers. The caller holds the lock.
 fn remove_leftovers_of_killed_restore(dir: &Path) -> Result<(), StoreError> {
     let content = list_directory(dir)?;
     if !is_unfinished_restore(dir, &content)? {

@@ -132,10 +132,10 @@ impl VerificationReport {
         self.damages.push(DamageFinding { location: location.into(), reason: reason.to_string(), remedy });
     }
 
-    /// Whether the journal and the pretrained state are intact. Derived state can only be compared
-    /// with an intact journal.
+    /// Whether everything that a rebuild needs is intact: the journal and the pretrained state.
+    /// Derived state can only be compared with an intact journal.
     #[must_use]
-    pub fn is_journal_intact(&self) -> bool {
+    pub fn can_rebuild_fully(&self) -> bool {
         self.damages.iter().all(|damage| !matches!(damage.remedy, DamageRemedy::Restore | DamageRemedy::Backup))
     }
 }
@@ -198,7 +198,7 @@ impl Store {
         // The item numbers depend on the order of all entries, so those from a damaged journal
         // would be wrong.
         let journal_items =
-            JournalItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
+            JournalItems { is_complete: findings.can_rebuild_fully() && !has_lost_entries, ..journal_items };
         check_end_marker(&engine, end, &mut findings);
         if items_through > end {
             findings.add_finding(

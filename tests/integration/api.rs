@@ -111,7 +111,8 @@ fn valid_events_of_a_batch_are_accepted_and_invalid_ones_reported() {
     assert_eq!((&misspelt["accepted"], &misspelt["warnings"][0]["code"]), (&json!(1), &json!("unknown_field")));
 }
 
-/// Sends sessions of two groups that share no items. Item names show which group a list is about.
+/// Sends sessions of two groups that share no items. An item's name begins with its group, so a
+/// list shows its group.
 fn send_two_item_groups(daemon: &crate::daemon::Daemon) {
     for round in 0..20 {
         for group in ["sea", "sky"] {

@@ -99,7 +99,7 @@ fn start_with_data(home: &DaemonHome) -> Daemon {
 }
 
 /// Fills a daemon, stops it and returns its data directory.
-fn data_dir_of_stopped_daemon(home: &DaemonHome) -> PathBuf {
+fn fill_and_stop_daemon(home: &DaemonHome) -> PathBuf {
     assert_eq!(start_with_data(home).terminate().code(), Some(0));
     home.data_dir()
 }
@@ -118,7 +118,7 @@ fn only_checkpoint(data: &Path) -> PathBuf {
 #[test]
 fn verify_reports_damage_with_place_reason_and_remedy() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     // Regression test: a stop must write item names and sessions to disk. Names and sessions once
     // stayed in the database's memory, so every start interned the items of the whole journal
     // again.
@@ -246,8 +246,8 @@ fn online_backup_contains_all_earlier_acknowledged_events() {
         assert!(sender.join().unwrap() > 500);
     });
     daemon.assert_healthy();
-    // A daemon can serve a backup folder as its data directory. New entries follow the last entry of
-    // the backup.
+    // A daemon can serve a backup folder as its data directory. New entries follow the last entry
+    // of the backup.
     let other = DaemonHome::new();
     fs::rename(home.dir().join("folder"), other.data_dir()).unwrap();
     let copy = other.start(&SHORT_INTERVALS);
@@ -282,7 +282,7 @@ fn admin_backup_rejects_invalid_targets() {
 #[test]
 fn offline_backup_is_restored_only_into_an_empty_directory() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     let expected = exported_entries(&data);
     for name in ["folder", "file.tar.gz"] {
         let target = home.dir().join(name);
@@ -377,7 +377,7 @@ impl UsageError for Output {
 #[test]
 fn rebuild_recreates_the_same_bytes() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     let (learned, expected) = (fs::read(only_checkpoint(&data)).unwrap(), exported_entries(&data));
     // Damages all derived state, because a rebuild uses only the journal.
     fs::write(only_checkpoint(&data), "no checkpoint").unwrap();
@@ -452,7 +452,7 @@ fn pretrained_network_is_kept_and_used_by_rebuild() {
 #[test]
 fn lost_entries_are_accepted_only_with_the_flag() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     let other = DaemonHome::new();
     let daemon = other.start(&SHORT_INTERVALS);
     daemon.send_events(&events_with_every_field()[..100]);
@@ -480,7 +480,7 @@ fn lost_entries_are_accepted_only_with_the_flag() {
 #[test]
 fn current_format_needs_no_migration() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     assert!(
         expect_success(run_on_data_dir(&data, &["migrate"]))
             .contains("has format 6, the current one; there is nothing to do")

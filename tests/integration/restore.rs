@@ -100,7 +100,7 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
 }
 
 /// A daemon's data directory with a few hundred events, after a stop.
-fn data_dir_of_stopped_daemon(home: &DaemonHome) -> PathBuf {
+fn fill_and_stop_daemon(home: &DaemonHome) -> PathBuf {
     let daemon = home.start(&[]);
     let events: Vec<_> = (0..300)
         .map(|n| view_event(&format!("e{n}"), &format!("user{}", n % 20), &format!("item{}", n % 30)))
@@ -120,7 +120,7 @@ fn file_names(dir: &Path) -> BTreeSet<String> {
 #[test]
 fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     let backup = home.dir().join("monday.tar.gz");
     let backup = backup.to_str().unwrap();
     expect_success(&run_on_data_dir(&data, &["backup", backup]), "backup");
@@ -181,7 +181,7 @@ fn a_killed_restore_is_not_served_and_the_next_one_replaces_it() {
 #[test]
 fn backups_stay_outside_the_data_directory_and_replace_unfinished_backups() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     let daemon = home.start(&[]);
     std::os::unix::fs::symlink(data.join("store"), home.dir().join("link")).unwrap();
     for target in [
@@ -224,7 +224,7 @@ fn backups_stay_outside_the_data_directory_and_replace_unfinished_backups() {
 #[test]
 fn a_link_in_place_of_a_file_of_the_store_is_refused() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     let target = home.dir().join("target");
     for name in ["end", "lock"] {
         let kept = fs::read(data.join(name)).unwrap();
@@ -332,7 +332,7 @@ fn crafted_archives_are_refused() {
 #[test]
 fn verify_checks_restore_points_and_keys() {
     let home = DaemonHome::new();
-    let data = data_dir_of_stopped_daemon(&home);
+    let data = fill_and_stop_daemon(&home);
     expect_success(&run_on_data_dir(&data, &["verify"]), "intact");
     fs::create_dir_all(data.join("restore-points")).unwrap();
     fs::write(data.join("restore-points/00000000000000000100.checkpoint"), "no state").unwrap();

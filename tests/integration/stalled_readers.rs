@@ -105,7 +105,7 @@ fn one_address_cannot_take_all_connections() {
     other.write_all(b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     assert!(read_until_closed(&mut other).starts_with(b"HTTP/1.1 200"));
     assert_eq!(daemon.metric_value("sequor_refused_requests_total{reason=\"address_connections\"}"), 4.0);
-    // Closed connections free their slots.
+    // After its connections close, the address can connect again.
     drop(attackers);
     wait_for("a place", || {
         let mut again = connect_from(&daemon, "127.0.0.2");

@@ -51,8 +51,8 @@ fn merged_user_takes_over_the_visitors_sequence() {
     }
     assert_eq!(merge_users(&daemon, "ann", "ann").0, 400);
     assert_eq!(merge_users(&daemon, "ann", "").0, 400);
-    // Later events and requests under the other id belong to the merged user, even if they are sent
-    // by Segment's calls.
+    // Later events and requests under a merged id belong to the merged user. Segment's `identify`
+    // and `alias` merge users too.
     daemon.send_events(&[event_at(5, "visitor", "e")]);
     let identify = json!({ "batch": [
         { "type": "identify", "anonymousId": "phone", "userId": "ann" },

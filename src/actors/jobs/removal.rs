@@ -1,10 +1,10 @@
 //! The removal job: erases users and purges origins on request, and removes entries whose retention
 //! period has passed.
 //!
-//! Erasures, purges and expiries follow the same steps. First, a journal entry requests the removal. Next,
-//! the system stores derived state that contains this entry, so that no restart reads earlier
-//! entries. Then the job removes the entries. The store lists pending removals, so the next start
-//! resumes an interrupted removal.
+//! Erasures, purges and expiries follow the same steps. First, a journal entry requests the
+//! removal. Next, the system stores derived state that contains this entry, so that no restart
+//! reads earlier entries. Then the job removes the entries. The store lists pending removals, so
+//! the next start resumes an interrupted removal.
 
 use std::time::{Duration, Instant};
 
@@ -51,8 +51,8 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
     }
 }
 
-/// Logs a failure with `message`, unless the next run can be expected to succeed (for example after
-/// a full queue). Returns whether the system has stopped.
+/// Logs a failure with `message`. A failure that passes by itself, such as a full queue, is not
+/// logged. Returns whether the system has stopped.
 fn log_failure_and_check_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> bool {
     use MaintenanceError::{Request, Running, Stopping};
     match outcome {

@@ -34,7 +34,8 @@ impl RetentionPolicy {
     }
 
     /// The time between two scans: a tenth of the shortest retention period, but at least one
-    /// second and at most one day. An entry may outlive its retention period by this time.
+    /// second and at most one day. An entry may be kept about this long beyond its retention
+    /// period.
     #[must_use]
     pub fn scan_interval(&self) -> Duration {
         let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);

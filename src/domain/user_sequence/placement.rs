@@ -20,12 +20,13 @@ pub struct Placement {
     /// The journal offset that identifies the event's session; `None` if the event starts a
     /// session, or if the offset is no longer known.
     pub session_start: Option<Offset>,
-    /// The index at which the event's session ends in the steps after the insertion.
+    /// The exclusive end of the event's session, as an index into the steps as they are after the
+    /// insertion.
     pub session_end: usize,
-    /// The session of the event, as a range of the steps before the insertion; `None` if the event
-    /// starts a session.
+    /// The session of the event, as a range of the steps as they are before the insertion; `None`
+    /// if the event starts a session.
     session: Option<Range<usize>>,
-    /// The event's index in the steps before the insertion.
+    /// The event's index in the steps as they are before the insertion.
     index: usize,
 }
 

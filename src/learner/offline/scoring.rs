@@ -36,7 +36,7 @@ const STEPS_PER_BATCH: usize = 128;
 /// among all items by exact logits. Each session starts from the initial hidden state.
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
-    let mut table = SessionScoreTable::new(weights);
+    let mut batch = QueryBatch::new(weights);
     let mut scores =
         OfflineScores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
     let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
@@ -53,15 +53,15 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
                 let error = weights.predicted_value(&interest, item).unwrap_or_default() - next.value;
                 *sum += f64::from(error) * f64::from(error);
             }
-            table.add_query(&query, item, &mut scores.metrics);
+            batch.add_query(&query, item, &mut scores.metrics);
         }
     }
-    table.score_pending_queries(&mut scores.metrics);
+    batch.score_pending_queries(&mut scores.metrics);
     scores
 }
 
 /// All item embeddings, and the queries that wait to be scored in one matrix product.
-struct SessionScoreTable {
+struct QueryBatch {
     /// Embedding and bias of every item, `(items, hidden + 1)`.
     items: Array2<f32>,
     /// Pending queries, each followed by a 1 that multiplies the bias, `(STEPS_PER_BATCH, hidden +
@@ -72,18 +72,18 @@ struct SessionScoreTable {
     logits: Array2<f32>,
 }
 
-impl SessionScoreTable {
+impl QueryBatch {
     fn new(weights: &Weights) -> Self {
         let (items, hidden) = (weights.item_count(), weights.dimension());
-        let mut table = Array2::zeros((items, hidden + 1));
+        let mut items_with_bias = Array2::zeros((items, hidden + 1));
         let zero_query = vec![0.0; hidden];
-        for (item, mut row) in (0..).zip(table.rows_mut()) {
+        for (item, mut row) in (0..).zip(items_with_bias.rows_mut()) {
             let values = weights.embedding(item).unwrap_or_default().iter().copied();
             // For a query of zeros, the logit of an item equals its bias.
             row.iter_mut().zip(values.chain([weights.logit(&zero_query, item)])).for_each(|(to, from)| *to = from);
         }
         Self {
-            items: table,
+            items: items_with_bias,
             queries: Array2::ones((STEPS_PER_BATCH, hidden + 1)),
             targets: Vec::with_capacity(STEPS_PER_BATCH),
             logits: Array2::zeros((STEPS_PER_BATCH, items)),

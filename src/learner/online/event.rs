@@ -130,8 +130,8 @@ impl EventPass<'_> {
         let sequence = &self.user.state.sequence;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
         let placement = sequence.place(self.step.at, session_id, idle_gap_ms);
-        // A late event of an earlier session tests nothing: a request would use the current
-        // session.
+        // A late event of an earlier session is not scored. A request for recommendations would be
+        // answered from the current session, so its list says nothing about this event.
         let has_history = !sequence.steps.is_empty() && placement.is_current;
         let is_predictable = self.target.is_some() || self.step.is_dismissal();
         let is_held_back = self.is_held_back(is_predictable);

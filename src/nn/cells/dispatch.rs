@@ -7,7 +7,8 @@ use super::rnn::Rnn;
 use crate::nn::settings::CellKind;
 
 impl CellKind {
-    /// Number of blocks of `hidden` values in the cell's preactivations: one block per gate.
+    /// Number of gate blocks in the cell's preactivations. Each block has one value per hidden
+    /// unit.
     pub(in crate::nn) fn gate_blocks(self) -> usize {
         match self {
             Self::Rnn => Rnn::GATE_BLOCKS,
@@ -16,7 +17,7 @@ impl CellKind {
         }
     }
 
-    /// Number of blocks of `hidden` values in the cell's state.
+    /// Number of blocks in the cell's state. Each block has one value per hidden unit.
     pub fn state_blocks(self) -> usize {
         match self {
             Self::Rnn => Rnn::STATE_BLOCKS,

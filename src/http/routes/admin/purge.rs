@@ -98,7 +98,7 @@ pub(in crate::http) async fn purge_origin(
     let PurgedEntryCounts { events, merges, users } = web::block(count).await.map_err(|_| Problem::internal())??;
     let is_empty = events + merges == 0;
     if is_empty {
-        check_recorded(&api, &request)?;
+        check_origin_is_recorded(&api, &request)?;
     }
     let offset = if request.dry_run || is_empty {
         None
@@ -194,8 +194,9 @@ fn check_complete_journal(api: &ApiState) -> Result<(), Problem> {
     )))
 }
 
-/// Checks that the settings record what a purge without any result asked for.
-fn check_recorded(api: &ApiState, request: &PurgeRequest) -> Result<(), Problem> {
+/// Checks that the settings record the kind of origin (API key, client address) that the request
+/// names. Called if no entry matches a purge.
+fn check_origin_is_recorded(api: &ApiState, request: &PurgeRequest) -> Result<(), Problem> {
     let recorded = api.origins.recorded();
     let missing = match request {
         PurgeRequest { key: Some(_), .. } if !recorded.includes_key() => "API keys",

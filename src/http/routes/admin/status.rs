@@ -15,7 +15,7 @@ pub(in crate::http) async fn get_history(api: Data<ApiState>) -> Result<Json<Ser
     Ok(Json(ServiceHistory::collect(&api)))
 }
 
-/// Lists the API keys of whose events the learner has held back some in the last minutes.
+/// Lists API keys with events that the learner held back in the last 5 to 10 minutes.
 pub(in crate::http) async fn list_senders(api: Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "keys": suspicious_senders::list_senders(&api) }))
 }
