@@ -49,7 +49,7 @@ pub enum RequestError {
     #[error("the request waited too long for its session")]
     QueuedTooLong,
     /// A read with `min_offset` waited too long for its offset.
-    #[error("answers contain the entries before offset {reached} so far, not all before {wanted}")]
+    #[error("answers reflect only the entries before offset {reached} so far, not all entries before offset {wanted}")]
     NotReached {
         /// The requested offset.
         wanted: Offset,
@@ -88,7 +88,7 @@ pub enum MaintenanceError {
     #[error("the learned state could not be written")]
     Checkpoint(#[source] Arc<LearnerActorError>),
     /// No restore point exists at the requested offset.
-    #[error("no state of offset {to} is kept; kept are: {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("no state of offset {to} is stored; the stored states have the offsets {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
     NoRestorePoint {
         /// The requested offset.
         to: Offset,

@@ -10,9 +10,9 @@ use crate::domain::OriginHash;
 const PERIOD: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of keys per period. Further keys are not counted.
 const MAX_KEYS: usize = 1024;
-/// A sender is suspicious if at least this number of its events was held back …
+/// A sender is suspicious only if at least this number of its recent events was held back.
 const SUSPICIOUS_HELD_BACK: u64 = 100;
-/// … and at least one in this number of its events.
+/// A sender is suspicious only if at least one in this number of its recent events was held back.
 const SUSPICIOUS_ONE_IN: u64 = 5;
 
 /// Recent events of one sender.
@@ -20,7 +20,7 @@ const SUSPICIOUS_ONE_IN: u64 = 5;
 pub struct SenderCounts {
     /// Events that the learner applied.
     pub events: u64,
-    /// Events among them that the learner held back.
+    /// Those of `events` that the learner held back.
     pub held_back: u64,
 }
 

@@ -133,7 +133,7 @@ impl Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// Generates a key. Creates a key. Returns the record to store, and the key in clear text for
+    /// Generates a key. Returns the record to store, and the key in clear text for
     /// its user. `now` is the time of creation.
     ///
     /// # Errors

@@ -89,9 +89,9 @@ enum AdminRequest {
     /// them. The list has the reasons.
     Quarantine,
     /// Remove the events and merges of an API key or a client address, and learn again without
-    /// them. Without a selection of time, all of its events are removed.
+    /// them. Without --since and --until, all events and merges of the sender are removed.
     #[command(
-        after_help = "Revoke the key first, so that no further events arrive: `sequor key revoke ID`. Then count with --dry-run, and then purge. The daemon removes the events from the journal, learns the journal again while it serves, and restarts on the new state. Until then, the lists still contain what the events taught.\n\n\
+        after_help = "Revoke the key first, so that no further events arrive: `sequor key revoke ID`. Then count with --dry-run, and then purge. The daemon removes the events from the journal, learns the journal again while it serves, and restarts on the new state. Until then, recommendations still reflect these events.\n\n\
         If both --from-key and --from-address are given, an event must come from both. The journal records the time of arrival in minutes. A minute that --since or --until divides is purged as a whole.\n\n\
         Examples:\n  sequor admin purge --from-key 1a2b3c4d --since 2h --dry-run\n  sequor admin purge --from-key 1a2b3c4d --since 2h\n  \
         sequor admin purge --from-address 203.0.113.7\n  sequor admin purge --status"
@@ -123,11 +123,11 @@ struct PurgeFlags {
     /// Address of the client that sent the events. For IPv6, the whole /64 network counts.
     #[arg(long, value_name = "IP")]
     from_address: Option<IpAddr>,
-    /// Only events that arrived since then: a duration before now such as 2h or 1d, or a time such
-    /// as 2026-01-31T08:00:00Z.
+    /// Only events that arrived at this time or later: a duration before now, such as 2h or 1d, or
+    /// a time, such as 2026-01-31T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
     since: Option<Timestamp>,
-    /// Only events that arrived before then, in the same notation.
+    /// Only events that arrived before this time, in the same notation.
     #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
     until: Option<Timestamp>,
     /// Only count the events, the merges and their users.

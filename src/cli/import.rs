@@ -57,8 +57,9 @@ pub(super) struct Import {
     items: bool,
     #[command(flatten)]
     format: FileFlags,
-    /// Sort events by time within this window. Later events are sent in file order and counted as
-    /// late. `0s` disables sorting [default: 1h; a file with many later events is refused].
+    /// Sort events by time within this window. Events that are late by more than the window are
+    /// sent in file order and counted as late. `0s` disables sorting [default: 1h; a file with many
+    /// late events is refused].
     #[arg(long, value_name = "DURATION")]
     window: Option<Period>,
     /// Sort all events of each file by time, with the help of a temporary file.

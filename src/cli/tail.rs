@@ -23,7 +23,7 @@ use crate::ingest::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLog
 /// Arguments of `sequor tail`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A rule KIND=REGEX is matched against the path of a request; the first matching rule determines the kind of the event. Its named groups item, user, value and query set the \
+    after_help = "A rule KIND=REGEX is matched against the path of a request; the first matching rule determines the kind of the event. The named groups item, user, value and query of the rule set the \
     fields of the event. Only a search needs no item.\n\n\
     A custom format is a regular expression with the named groups time, request (or method and path) and status. Further groups, such as agent, address and cookie, are available to \
     --user field:NAME. If a request lacks the cookie or field, the user is a pseudonym of address and agent under a random key in FILE.sequor.\n\n\

@@ -67,7 +67,8 @@ pub struct RemovalCounts {
     pub seen: usize,
     /// Candidates that the filter of the request rejects.
     pub filtered: usize,
-    /// Candidates that are not recommendable: unavailable, not yet published, expired or deleted.
+    /// Candidates that are not recommendable: unavailable, not yet published, expired or deleted;
+    /// or not in the catalog and chosen by too few users.
     pub unavailable: usize,
     /// Candidates whose category already has the maximum number of items in the list.
     pub diversity: usize,
@@ -103,8 +104,8 @@ pub enum Fallback {
     /// The rules of the request removed so many candidates that too few remained. The most popular
     /// items that satisfy the rules fill the rest of the list, if there are any.
     FilteredOut,
-    /// The request has no rules, but too few items can be recommended: the others are unavailable,
-    /// or the user dismissed them.
+    /// Too few items can be recommended, and no rule of the request is the reason: the other items
+    /// are unavailable, or the user dismissed them.
     Unavailable,
 }
 

@@ -26,7 +26,7 @@ pub enum Entry {
     /// The erasure of a user. When the erasure is complete, this entry is replaced with an
     /// [`Entry::Tombstone`], like the user's other entries.
     Erase(UserErasure),
-    /// Replaces an erased or expired entry, so that other entries keep their offsets.
+    /// Replaces an erased, expired or purged entry, so that other entries keep their offsets.
     #[serde(rename = "Blank")]
     Tombstone,
     /// The removal of entries that are older than their retention period.
@@ -57,7 +57,8 @@ impl Entry {
         if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
-    /// Whether the journal records the origin of entries of this kind: of events and merges.
+    /// Whether the journal records the origin of entries of this kind. It does so for events and
+    /// merges.
     #[must_use]
     pub fn can_have_origin(&self) -> bool {
         matches!(self, Self::Event(_) | Self::Private(_) | Self::Merge(_))

@@ -82,8 +82,8 @@ pub struct KindRule {
     /// The event value that applies if a client sends an event of this kind without a value. The
     /// network's interest head learns to predict event values.
     pub value: f32,
-    /// A value of an event below this one is a dislike; 0: only negative values are. [`EventKinds`]
-    /// stores it.
+    /// An event with a value below this number is a dismissal; 0: only events with negative values
+    /// are dismissals. [`EventKinds`] stores it.
     #[serde(skip)]
     pub midpoint: f32,
 }
@@ -183,7 +183,8 @@ impl EventKinds {
     }
 
     /// The value of a step: the event's value, or the default value of its kind. A value below the
-    /// kind's midpoint becomes its distance from there, which is negative: the step is a dismissal.
+    /// kind's midpoint becomes its difference from the midpoint, which is negative: the step is a
+    /// dismissal.
     #[must_use]
     pub fn step_value(&self, id: KindId, value: Option<f32>) -> f32 {
         let rule = self.rule_of(id);

@@ -14,7 +14,7 @@ const MINUTE_MS: i64 = 60_000;
 pub type OriginHash = NonZeroU64;
 
 /// The sender of an entry and the minute of its arrival. An origin has no effect on what the model
-/// learns or recommends; a purge selects entries by it.
+/// learns or recommends. A purge selects entries by their origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The hash of the API key's id; `None` if the request had no key.

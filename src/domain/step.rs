@@ -15,8 +15,8 @@ pub struct Step {
     pub starts_session: bool,
     /// The time of the event.
     pub at: Timestamp,
-    /// The event's value, or the default value of its kind. Negative if the user dislikes the item,
-    /// see [`EventKinds::step_value`].
+    /// The event's value, or the default value of its kind. Negative for a dismissal, see
+    /// [`EventKinds::step_value`].
     pub value: f32,
 }
 

@@ -29,7 +29,7 @@ pub struct UserSequence {
     /// The steps, at most [`UserSequence::MAX_STEPS`].
     pub steps: Vec<Step>,
     /// Earlier sessions that later events may belong to by their id, and those that late events
-    /// started; most recent first. Encoded apart from the sequence, since its encoding has no room
+    /// started; most recent first. Encoded apart from the other fields, whose encoding has no room
     /// for more fields.
     #[serde(skip)]
     pub earlier_sessions: Vec<EarlierSession>,
@@ -60,8 +60,8 @@ impl UserSequence {
     /// Maximum number of earlier sessions whose ids and offsets are remembered.
     pub const MAX_EARLIER_SESSIONS: usize = 8;
 
-    /// Inserts the event at a journal offset where [`UserSequence::place`] places it. Returns that
-    /// place.
+    /// Inserts the event that has this journal offset, at the place that [`UserSequence::place`]
+    /// finds. Returns the place.
     pub fn push(&mut self, offset: Offset, step: Step, session_id: Option<&str>, idle_gap_ms: i64) -> Placement {
         let placement = self.place(step.at, session_id, idle_gap_ms);
         self.insert(offset, step, session_id, idle_gap_ms, &placement);
@@ -105,14 +105,14 @@ impl UserSequence {
         self.earlier_sessions.iter().find(|earlier| earlier.sessions_after as usize == sessions_after)
     }
 
-    /// Renumbers the earlier sessions before the steps that are not `kept` are removed. Forgets
-    /// sessions that no step is left of.
+    /// Renumbers the earlier sessions, before the steps for which `is_kept` is false are removed.
+    /// Forgets sessions of which no step remains.
     fn renumber_earlier_sessions(&mut self, is_kept: impl Fn(&Step) -> bool) {
         if self.earlier_sessions.is_empty() {
             return;
         }
         let has_kept = |session: Range<usize>| self.steps.get(session).is_some_and(|steps| steps.iter().any(&is_kept));
-        // By the number of sessions after each: whether it stays.
+        // Whether each session stays. The index is the number of sessions after it.
         let stays: Vec<bool> = self.sessions().into_iter().rev().map(has_kept).collect();
         let renumbered = |mut earlier: EarlierSession| {
             let position = earlier.sessions_after as usize;

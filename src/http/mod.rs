@@ -18,7 +18,7 @@
 //! - `middleware`: authorization, checks, metrics and traces.
 //! - `schema`: requests, responses, problems and the OpenAPI document.
 //! - `status`: the status of the service over time.
-//! - `suspicious_senders`: reports API keys of whose events the learner holds back many.
+//! - `suspicious_senders`: reports API keys with many events that the learner holds back.
 //! - `state`, `origins`, `rate_limits`: shared state, origins of events, and rate limits.
 
 mod console;

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::auth::{ApiKey, KeyId, KeyRing};
 
-/// Largest number of client addresses that have a limiter of their own, which takes about 100
-/// bytes. If this number is reached, addresses share [`SHARED_LIMITER_COUNT`] limiters.
+/// Largest number of client addresses that have their own limiter. A limiter takes about 100 bytes.
+/// If this number is reached, addresses share [`SHARED_LIMITER_COUNT`] limiters.
 const MAX_ADDRESSES_WITH_OWN_LIMITER: usize = 100_000;
 /// Number of shared limiters.
 const SHARED_LIMITER_COUNT: u64 = 1024;
@@ -28,8 +28,8 @@ pub struct RateLimitSettings {
     pub per_key: u32,
     /// Number of events and requests per second that a client address may send. 0 means unlimited.
     pub per_address: u32,
-    /// Number of events and requests that may arrive at once: the size of a whole batch. If the
-    /// rate per second is larger, that many may arrive at once.
+    /// Number of events and requests that may arrive at once: the largest size of a batch. If the
+    /// rate per second is larger than this number, the rate applies instead.
     pub burst: u32,
 }
 

@@ -25,7 +25,7 @@ pub(in crate::http) struct SenderView {
     name: Option<String>,
     /// Events in the last five to ten minutes.
     events: u64,
-    /// Events among them that the learner held back.
+    /// Those of `events` that the learner held back.
     held_back: u64,
     /// Whether so many events were held back that an operator should look at the key.
     suspicious: bool,

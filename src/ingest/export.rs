@@ -41,7 +41,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 /// | `merge` | the two merged user ids |
 /// | `consent` | a user's consent level |
 /// | `erase` | the user to erase, until the erasure is complete |
-/// | `blank` | an erased entry |
+/// | `blank` | an erased, expired or purged entry |
 /// | `expire` | by kind, the time before which events have expired |
 /// | `purge` | the origin whose events are removed, until the purge is complete |
 ///
@@ -108,7 +108,7 @@ struct ExportLine<T> {
     rest: T,
 }
 
-/// An erased entry.
+/// An erased, expired or purged entry.
 #[derive(Serialize)]
 struct BlankLine {}
 

@@ -1,7 +1,7 @@
 //! Limits how much a single user, or a crowd of new users, can influence what the model learns.
 //!
 //! The rules check every target event and every dismissal before the model learns from it. A target
-//! event is one of a kind that the model learns to predict; a dismissal rejects a recommended item.
+//! event is one of a kind that the model learns to predict; a dismissal rejects an item.
 //! An event that breaks a rule is held back: it enters its user's own sequence, but no count,
 //! transition or weight that other users share. All other events count. Three rules apply:
 //!
@@ -59,11 +59,11 @@ const NEW_USERS_SLACK: f32 = 0.1;
 /// Why an event is held back from learning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldBack {
-    /// One user has most of the item's recent events.
+    /// The user chose the item too often.
     OneUser,
-    /// The item's recent events come from new users only.
+    /// New users chose the item too often, compared with established users.
     NewUsersOfItem,
-    /// The site's recent events come from far more new users than before.
+    /// New users' share of the site's recent events is far above their long-term share.
     NewUsersOfSite,
 }
 

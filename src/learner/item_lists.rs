@@ -14,12 +14,12 @@ use super::snapshot::ModelSnapshot;
 /// limit bounds the response time.
 const MAX_SCANNED_ITEMS: usize = 1 << 16;
 
-/// Maximum length of each of the three lists that [`similar_items`] combines.
+/// Maximum length of each of the four lists that [`similar_items`] combines.
 const MAX_ITEMS_PER_EVIDENCE_LIST: usize = 200;
 
 /// Calls `next` with each eligible item and its popularity, the most popular item first, until
-/// `next` returns `false`. Skips the items in `visited_items`, and adds every item that it passes
-/// to `next`.
+/// `next` returns `false`. Skips the items in `visited_items`, and adds to them every item that it
+/// passes to `next`.
 pub(super) fn visit_popular_items(
     snapshot: &ModelSnapshot,
     rules: &EligibilityRules<'_>,
@@ -72,10 +72,11 @@ pub fn trending_items(
 
 /// Returns the items most similar to `item`.
 ///
-/// Similarity combines three kinds of evidence: transitions to and from the item, co-occurrence in
-/// neighbouring sessions, and distance between network embeddings. The score of an item is the sum
-/// of its shares in the three lists. The source of an item is the list with its largest share. If
-/// the lists contain too few items, items that share attributes with `item` follow.
+/// Similarity combines four lists: items that follow the item, items that precede it, items in
+/// neighbouring sessions, and items with similar network embeddings. In each list, the shares of
+/// the items add up to 1. The score of an item is the sum of its shares. The source of an item is
+/// the list with its largest share. If the lists contain too few items, items that share attributes
+/// with `item` follow.
 #[must_use]
 pub fn similar_items(
     snapshot: &ModelSnapshot,

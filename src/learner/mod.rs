@@ -10,7 +10,8 @@
 //! - **Target event**: an event with an item, of a kind that the model predicts (view, purchase,
 //!   …), that is not a dismissal. Its item is the **target item**. The settings say which kinds are
 //!   target kinds.
-//! - **Dismissal**: an event with a negative value, of any kind.
+//! - **Dismissal**: an event of any kind with a negative value, or with a value below the midpoint
+//!   of its kind.
 //! - **Test**: the learner ranks candidates just before it learns a target event. The rank of the
 //!   target item measures the model (prequential evaluation).
 //! - **Training boundary**: every `learning.interval` journal entries, the network starts to train

@@ -24,7 +24,8 @@ pub struct ModelSnapshot {
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
     pub(super) affinities: SourceAffinities,
-    /// Items that only new users have chosen; not recommended unless the catalog has them.
+    /// Items without events of an established user, or with remembered events of only one user.
+    /// They are not recommended unless the catalog describes them.
     pub(super) unproven: ItemFlags,
     pub(super) cluster_settings: Arc<ClusterSettings>,
 }

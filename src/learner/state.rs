@@ -119,13 +119,14 @@ pub struct LearnerState {
     /// The latest operations on the model, with their journal offsets.
     pub(super) operations: VecDeque<(Offset, ModelChange)>,
     pub(super) health: ModelHealth,
-    /// Limits on what single users can teach. Checkpoints store it apart.
+    /// The limits on the influence of single users and of new users. Checkpoints store them in the
+    /// extension.
     #[serde(skip)]
     pub(super) influence: InfluenceLimits,
 }
 
-/// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is fixed.
-/// Checkpoints of earlier versions end before it.
+/// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
+/// fixed. Checkpoints of earlier versions end before it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LearnerStateExtension {
     earlier_sessions: EarlierSessions,

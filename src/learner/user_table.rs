@@ -24,7 +24,7 @@ pub struct UserState<M> {
     pub affinity: M,
     /// Recent impressions.
     pub impressions: RecentImpressions,
-    /// What the limits on influence remember of the user. Checkpoints store it apart.
+    /// The user's data for the limits on influence. Checkpoints store them in the extension.
     #[serde(skip)]
     pub history: UserHistory,
     last_seen: Offset,

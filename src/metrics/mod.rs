@@ -58,7 +58,7 @@ handle::declare_label! {
     HeldBackReason "reason" {
         /// One user has chosen the item too often.
         OneUser "one_user",
-        /// The item is chosen by new users only.
+        /// New users chose the item too often, compared with established users.
         NewUsersOfItem "new_users_of_item",
         /// The site has far more events of new users than before.
         NewUsersOfSite "new_users_of_site",
@@ -295,9 +295,9 @@ declare_metrics! {
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
     /// Limit of `sequor_in_flight_events`. Requests that would exceed this limit get 503.
     "sequor_in_flight_events_limit" Unit::Count in_flight_events_limit: Gauge,
-    /// Entries in a queue.
+    /// Entries in a queue; in the queue `questions`, requests.
     "sequor_queue_depth" Unit::Count queue_depth: LabeledMetric<QueueName, Gauge>,
-    /// Capacity of a queue, in entries.
+    /// Capacity of a queue, in entries; for the queue `questions`, in requests.
     "sequor_queue_limit" Unit::Count queue_limit: LabeledMetric<QueueName, Gauge>,
 
     // Sessions.
@@ -371,8 +371,8 @@ declare_metrics! {
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// Journal offset of the last checkpoint.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
-    /// Journal entries after the last checkpoint, which a restart replays. An impression counts as a
-    /// tenth of an entry.
+    /// Journal entries after the last checkpoint, which a restart replays. An impression counts as
+    /// a tenth of an entry.
     "sequor_checkpoint_pending_entries" Unit::Count checkpoint_pending_entries: Gauge,
     /// Configured number of journal entries between checkpoints; 0: checkpoints are written only at
     /// shutdown.
@@ -390,8 +390,8 @@ declare_metrics! {
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
     /// Lag of the learner, in journal entries, from which on requests with events get 503.
     "sequor_learner_lag_limit_entries" Unit::Count learner_lag_limit_entries: Gauge,
-    /// Share of events on which the model is evaluated and trained. The daemon lowers it below 1 if
-    /// learning cannot keep up.
+    /// Share of events on which the model is evaluated and trained. The daemon lowers the share
+    /// below 1 if learning cannot keep up.
     "sequor_training_share" Unit::Ratio training_share: Gauge,
     /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
     /// the snapshot includes all commits.
@@ -437,8 +437,8 @@ declare_metrics! {
     "sequor_recall_clusters" Unit::Count item_clusters: Gauge,
     /// Time to cluster the items.
     "sequor_recall_clustering_seconds" Unit::Seconds clustering_seconds: Histogram,
-    /// Time to compute a recommendation for a known user, excluding the time in queues and on the
-    /// network.
+    /// Time to compute a recommendation for a known user, without the time in queues and without
+    /// the transfer over HTTP.
     "sequor_recommendation_seconds" Unit::Seconds recommendation_seconds: Histogram,
     /// Recommended items, by candidate source.
     "sequor_recommended_items_total" Unit::Count recommended_items: LabeledMetric<SourceName, Counter>,
@@ -459,7 +459,7 @@ declare_metrics! {
     "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
     // Live quality (prequential evaluation): the model is evaluated on each event before it trains
-    // on it.
+    // on that event.
     /// Target events on which the model was evaluated. A user's first event is not evaluated.
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
     /// Evaluated events whose item was among the 20 best-ranked items.

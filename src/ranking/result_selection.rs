@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 pub struct EligibilityRules<'a> {
     /// The catalog. The rules reject items that are not recommendable at time `now`.
     pub catalog: &'a Catalog,
-    /// Items without an entry in the catalog that are not recommended.
+    /// Items that too few users have chosen. They are not recommended unless the catalog describes
+    /// them.
     pub unproven: Option<&'a ItemFlags>,
     /// Time of the request.
     pub now: Timestamp,

@@ -114,8 +114,9 @@ impl RecommendationService {
     ///
     /// All pages of a recommendation are parts of one list. If the cached ranking is too short for
     /// the page, the service ranks again with a higher limit and appends the additional items. So
-    /// no item is repeated or skipped. The list ends after [`Self::MAX_RANKING_LEN`] items. The
-    /// page omits items that have since become unavailable, or that the user has since dismissed.
+    /// successive pages neither repeat nor skip a position of the list. The list ends after
+    /// [`Self::MAX_RANKING_LEN`] items. The page omits items that have since become unavailable, or
+    /// that the user has since dismissed.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.

@@ -67,8 +67,8 @@ impl EventsSettings {
                 value: settings.value.unwrap_or(rule.value),
                 midpoint: settings.midpoint.unwrap_or(rule.midpoint),
             };
-            // If the table of kinds is full, `set` has no effect, and `check` reports the kind that
-            // does not fit.
+            // If the table of kinds is full, `set_rule` has no effect, and `check` reports the kind
+            // that does not fit.
             kinds.set_rule(kind, rule);
         }
         kinds

@@ -74,7 +74,7 @@ impl Journal {
     }
 
     /// Drops the records that lie entirely before `floor`, but always keeps the last record.
-    /// Returns the new first offset. No entry before `floor` may still be needed.
+    /// Returns the new first offset. The caller must not need any entry before `floor`.
     ///
     /// # Errors
     /// Any I/O error. The new first offset is stored durably before records are removed. So a
@@ -117,8 +117,8 @@ impl Journal {
         self.append_with_watcher(batch, durability, &mut |sync| sync())
     }
 
-    /// Like [`Journal::append`], but also stores the origins of the entries and calls `watch` to run
-    /// the sync.
+    /// Like [`Journal::append`], but also stores the origins of the entries and calls `watch` to
+    /// run the sync.
     ///
     /// # Errors
     /// As [`Journal::append`].

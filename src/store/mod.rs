@@ -5,7 +5,7 @@
 //! <data-dir>/store/         the embedded database (sled): one log with the trees below; after a
 //!                           compaction, until the next start, `store.1` or another number
 //!     journal               offset of a record's first entry ‖ piece → a piece of the record
-//!     sessions              user id → steps, hidden state, the first offset that it lacks
+//!     sessions              user id → steps, hidden state, the first offset that they lack
 //!     items                 number of the first name → names
 //!     consents              user id → the user's consent and the offset of its entry
 //!     quarantine            offset of an entry ‖ the reader that skips it → the reason
@@ -33,7 +33,7 @@
 //!   is its position, counted from 0.
 //! - **Record**: the entries that one commit writes to the journal. Long records are stored in
 //!   several **pieces**.
-//! - **Tombstone**: an entry without content. It replaces an erased or expired entry.
+//! - **Tombstone**: an entry without content. It replaces an erased, expired or purged entry.
 //! - **Envelope**: the version byte and the checksum that precede every stored value.
 //! - **Pretrained state**: the learned state from which learning started, if not from random
 //!   weights.

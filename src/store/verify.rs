@@ -97,7 +97,7 @@ pub struct StoreCounts {
     pub consent_changes: u64,
     /// User erasures among the entries.
     pub erasures: u64,
-    /// Tombstones of erased or expired entries.
+    /// Tombstones of erased, expired or purged entries.
     pub blanks: u64,
     /// Expiries among the entries.
     pub expiries: u64,
@@ -153,9 +153,9 @@ struct JournalItems {
 
 impl Store {
     /// Verifies the whole store. `first_names` are the items of the pretrained state, which precede
-    /// the items of the journal. `observe` receives the number of entries verified so far. If it
-    /// finds damage, the verification adds a finding and continues. Returns the findings, and the
-    /// items with their numbers in the journal.
+    /// the items of the journal. `observe` receives the number of entries verified so far. After
+    /// damage, the verification adds a finding and continues. Returns the findings, and the items
+    /// with their numbers in the journal.
     #[must_use]
     pub fn verify(
         &self,

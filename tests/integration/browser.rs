@@ -100,7 +100,7 @@ fn the_beacon_sends_in_parts_and_follows_a_single_page_application() {
     let output =
         Command::new("node").arg(script).arg(root.join("src/http/routes/capture.js")).stdin(Stdio::null()).output();
     let Ok(output) = output else {
-        return crate::daemon::report_skipped("the beacon's script is not tried, since node is not installed");
+        return crate::daemon::report_skipped("the beacon's script is not tested, because node is not installed");
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -154,7 +154,7 @@ fn consent_persists_across_crashes_backup_and_rebuild() {
     let home = DaemonHome::new();
     let daemon = home.start(&DAEMON_SETTINGS);
     assert_eq!(get_consent(&daemon, "ann"), ("full".to_owned(), false));
-    assert_eq!(set_consent(&daemon, "ann", "full")["duplicates"], 1, "it is what holds for everybody");
+    assert_eq!(set_consent(&daemon, "ann", "full")["duplicates"], 1, "the level equals the default");
     daemon.send_events(&[view_at(1, "ann", "a")]);
     assert_eq!(set_consent(&daemon, "ann", "session")["accepted"], 1);
     assert_eq!(set_consent(&daemon, "ann", "session")["duplicates"], 1);

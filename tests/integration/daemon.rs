@@ -23,7 +23,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// quality.
 pub(crate) const SMALL_NETWORK_SETTINGS: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
 
-/// Polls `look` until it returns a value.
+/// Calls `poll` until it returns a value.
 pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

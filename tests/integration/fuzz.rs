@@ -482,7 +482,7 @@ fn fuzz_journal_records(long: bool) {
                 2 => drop(tree.insert(&input[..input.len().min(12)], value.as_slice()).unwrap()),
                 3 => drop(tree.insert(key, input).unwrap()),
                 _ => {
-                    // The first chunk of a record begins with the number of chunks.
+                    // The first piece of a record begins with the number of pieces.
                     let mut corrupted = input.to_vec();
                     let first = key[..8].to_vec();
                     if corrupted.len() > 4 && key[8..] == [0; 4] {

@@ -114,7 +114,7 @@ fn a_type_error_contains_no_rust_type_names() {
 fn a_tls_error_is_described_in_words() {
     let home = DaemonHome::new();
     let Some([cert, key]) = create_certificate(home.dir(), "ca", 2, true) else {
-        return report_skipped("errors of TLS are not tried, since openssl is not installed");
+        return report_skipped("TLS errors are not tested, because openssl is not installed");
     };
     let daemon =
         home.start(&[&format!("server.tls_cert={}", cert.display()), &format!("server.tls_key={}", key.display())]);

@@ -1,4 +1,4 @@
-//! Pages of one list, dislikes, and the items that a user dismissed or purchased.
+//! Pages of one list, dismissals, and the items that a user dismissed or purchased.
 
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ fn a_later_page_omits_items_dismissed_since() {
 }
 
 #[test]
-fn negative_value_of_any_kind_and_low_rating_are_dislikes() {
+fn negative_value_of_any_kind_and_low_rating_are_dismissals() {
     for (kind, values) in
         [("view", [-1.0, -0.5]), ("cart", [-1.0, -3.0]), ("purchase", [-1.0, -20.0]), ("rate", [1.0, 2.0])]
     {
@@ -104,7 +104,7 @@ fn negative_value_of_any_kind_and_low_rating_are_dislikes() {
         let mut events = Vec::new();
         for user in 0..400 {
             events.push(view_event(&format!("a{user}"), &format!("user {user}"), "A"));
-            // Most users dislike the item `BAD`; the others view a good item.
+            // Most users dismiss the item `BAD`; the others view a good item.
             if user % 4 == 0 {
                 events.push(view_event(&format!("g{user}"), &format!("user {user}"), &format!("good {}", user % 3)));
             } else {
@@ -127,7 +127,7 @@ fn negative_value_of_any_kind_and_low_rating_are_dislikes() {
 }
 
 #[test]
-fn segment_calls_with_low_rating_or_negative_quantity_are_dislikes() {
+fn segment_calls_with_low_rating_or_negative_quantity_are_dismissals() {
     let bad_calls = [
         ("Product Reviewed", json!({ "product_id": "BAD", "rating": 2 })),
         ("Product Added", json!({ "product_id": "BAD", "price": 4, "quantity": -1 })),

@@ -41,7 +41,7 @@ fn events_of(prefix: &str, users: u64, count: u64) -> Vec<Value> {
     (0..count).map(event).collect()
 }
 
-/// The items of a user's sequence.
+/// The number of steps in a user's sequence.
 fn steps_of(daemon: &Daemon, user: &str) -> usize {
     let export = daemon.get(&format!("/v1/users/{user}")).body;
     let first: Value = export.lines().next().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());

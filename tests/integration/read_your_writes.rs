@@ -95,7 +95,11 @@ fn read_waits_for_min_offset_up_to_a_timeout() {
         (rejected.status, &rejected.json()["type"], rejected.headers["retry-after"].to_str().unwrap()),
         (503, &json!("/problems/not-yet"), "1")
     );
-    assert!(rejected.json()["detail"].as_str().unwrap().ends_with("not all before 1000."), "{}", rejected.body);
+    assert!(
+        rejected.json()["detail"].as_str().unwrap().ends_with("not all entries before offset 1000."),
+        "{}",
+        rejected.body
+    );
     assert_eq!(
         daemon.get("/v1/users/ann/recommendations?min_offset=3").status,
         200,

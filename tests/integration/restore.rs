@@ -99,7 +99,7 @@ fn every_kind_of_entry_on_unseen_users_can_be_backed_up_and_restored() {
     expect_success(&run_on_data_dir(&home.data_dir(), &["rebuild"]), "rebuild");
 }
 
-/// A daemon's data directory with a few hundred events, after a stop.
+/// Fills a daemon with a few hundred events, stops it and returns its data directory.
 fn fill_and_stop_daemon(home: &DaemonHome) -> PathBuf {
     let daemon = home.start(&[]);
     let events: Vec<_> = (0..300)

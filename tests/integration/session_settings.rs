@@ -37,7 +37,7 @@ fn run_verify(home: &DaemonHome, settings: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Regression test: after a change of the idle gap or of kinds, the stored sequences kept their old
-/// session borders, kinds and values, and `verify` reported damage.
+/// session boundaries, kinds and values, and `verify` reported damage.
 #[test]
 fn stored_sequences_follow_changed_settings_and_are_never_reported_as_damaged() {
     let wish = "events.kinds.wish={ value = 2.0 }";

@@ -2,7 +2,8 @@
 //!
 //! - [`load_control`]: reduces the training share while learning cannot keep up.
 //! - [`maintenance`]: backups and compactions, one at a time.
-//! - [`removal`]: erases users on request and removes entries past their [`retention`].
+//! - [`removal`]: erases users and purges origins on request, and removes entries past their
+//!   [`retention`].
 //! - [`scrub`]: reads the journal in the background, to find damage.
 //! - [`watchdog`]: rolls the model back if its loss or quality gets worse.
 

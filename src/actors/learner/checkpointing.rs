@@ -35,7 +35,8 @@ pub struct CheckpointPolicy {
 }
 
 /// How much of the journal a restart would replay. An impression counts as a tenth of an entry,
-/// because the learner applies it in about a tenth of the time. It depends on the journal alone.
+/// because the learner applies it in about a tenth of the time. The work depends on the journal
+/// alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ReplayWork {
     tenths: u64,
@@ -199,8 +200,8 @@ impl LearnerActor {
     /// Writes a checkpoint of the current state. Does nothing if the current offset already has a
     /// checkpoint, or if the learner must be reloaded.
     ///
-    /// The learner waits for this checkpoint anyway, so this thread writes it. It needs no copy of
-    /// the state, which takes as much memory and time as the state is large.
+    /// The learner waits for this checkpoint anyway, so this thread writes it. So the state is not
+    /// copied, which would take memory and time in proportion to its size.
     pub(super) fn write_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         if self.writer.is_busy() {
             let written = self.writer.take_result();

@@ -1,7 +1,7 @@
 //! Keeps dismissals and purchases after they leave the limited list of a user's latest steps.
 //!
 //! A dismissed or purchased item is hidden for a configured time. An active user's later events can
-//! push it out of that list before the time ends.
+//! push the dismissal or purchase out of that list before the time ends.
 
 use super::UserSequence;
 use crate::domain::{EventKinds, Step};

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn api_without_keys_accepts_the_origins_configured_and_those_of_this_machine() {
+    fn api_without_keys_accepts_configured_origins_and_those_of_this_machine() {
         let names = ["api.example".to_owned()];
         let guard = BrowserGuard::for_api(&names, &["https://Shop.example:8443".to_owned()], refused_requests());
         let post = |headers: &[(&str, &str)]| {

@@ -31,7 +31,7 @@ pub(in crate::http) struct ConsentRequest {
 pub(in crate::http) struct ConsentState {
     /// The level.
     consent: ConsentBody,
-    /// Whether this level was set for the user. If not, it is the default level of the settings.
+    /// Whether this level was set for the user. If not, the level is the default of the settings.
     said: bool,
 }
 

@@ -68,8 +68,8 @@ impl RecommendationsQuery {
 /// `recommendation_id`, the list is a later page of a recent recommendation.
 #[utoipa::path(get, path = "/v1/users/{user}/recommendations", operation_id = "recommendations", tag = "recommendations",
     params(("user" = IdString, Path, description = "The user. An unknown user gets trending items."), RecommendationQuery,
-        ("recommendation_id" = Option<String>, Query, description = "The id of the recommendation of which to return a later page."),
-        ("offset" = Option<usize>, Query, description = "Position of the first item of the page, counted from the start of that recommendation. Default: the position after its last item.", minimum = 0)),
+        ("recommendation_id" = Option<String>, Query, description = "The id of an earlier response. The new response is a later page of the same ranking."),
+        ("offset" = Option<usize>, Query, description = "Position of the first item of the page, counted from the start of the earlier response. Default: the position after the last item of the earlier response.", minimum = 0)),
     responses((status = 200, description = "The list.", body = RecommendationSchema), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_recommendations(
     api: Data<ApiState>,

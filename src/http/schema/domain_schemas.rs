@@ -79,8 +79,8 @@ pub(in crate::http) enum FallbackSchema {
     /// The rules of the request left too few candidates. The most popular items that satisfy the
     /// rules fill the rest of the list, if there are any.
     FilteredOut,
-    /// The request has no rules, but too few items can be recommended: the others are unavailable,
-    /// or the user dismissed them.
+    /// Too few items can be recommended, and no rule of the request is the reason: the other items
+    /// are unavailable, or the user dismissed them.
     Unavailable,
 }
 
@@ -95,7 +95,8 @@ pub(in crate::http) struct RemovalCountsSchema {
     seen: usize,
     /// Rejected by the filter.
     filtered: usize,
-    /// Not recommendable: unavailable, not yet published, expired or deleted.
+    /// Not recommendable: unavailable, not yet published, expired or deleted; or not in the catalog
+    /// and chosen by too few users.
     unavailable: usize,
     /// Omitted because enough items of the same category rank higher.
     diversity: usize,

@@ -149,14 +149,14 @@ impl Problem {
     /// 421: the host is not a name of the public API.
     #[must_use]
     pub fn unknown_api_host() -> Self {
-        let detail = "Without API keys, the API does not accept this host name; use its IP address, or add the name to server.api_hosts.";
+        let detail = "An API that requires no key does not accept this host name; use its IP address, or add the name to server.api_hosts.";
         Self::new(ProblemType::UnknownHost, detail)
     }
 
     /// 403: a page of an origin that is not allowed sent the request.
     #[must_use]
     pub fn unknown_origin() -> Self {
-        let detail = "Without API keys, the API does not accept requests from pages of this origin; add it to server.cors_origins.";
+        let detail = "An API that requires no key does not accept requests from pages of this origin; add the origin to server.cors_origins.";
         Self::new(ProblemType::CrossOrigin, detail)
     }
 

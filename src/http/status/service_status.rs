@@ -36,9 +36,9 @@ pub(in crate::http) struct JournalStatus {
 pub(in crate::http) struct LearningStatus {
     pub(in crate::http) next_offset: Offset,
     pub(in crate::http) lag_entries: u64,
-    /// How long the oldest entry has waited on which the published weights are not trained. If the
-    /// learner lags, the wait lasts until now. Otherwise it ends at the arrival of the newest
-    /// entry.
+    /// How long the oldest untrained entry has waited: the oldest entry on which the published
+    /// weights are not trained. If the learner lags, the wait lasts until now. Otherwise it ends at
+    /// the arrival of the newest entry.
     pub(in crate::http) weights_lag_seconds: f64,
     pub(in crate::http) failed: bool,
     /// Whether learning is paused.

@@ -389,8 +389,8 @@ fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Validati
 }
 
 /// The value of an event: the rating, or price times quantity of a purchase. A negative quantity in
-/// a cart, or of a purchase without price, is itself the value, so that the event counts as a
-/// dislike. Other events carry no value and get the default value of their kind.
+/// a cart, or of a purchase without price, is itself the value, so that the event is a dismissal.
+/// Other events carry no value and get the default value of their kind.
 fn event_value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
         EventKind::Rate => parse_number("rating", object.get("rating")),

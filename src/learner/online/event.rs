@@ -147,7 +147,7 @@ impl EventPass<'_> {
         (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent { rank, is_held_back })
     }
 
-    /// Whether the event exceeds what its user may teach.
+    /// Whether the event exceeds the limits on its user's influence.
     fn is_held_back(&mut self, is_predictable: bool) -> bool {
         if self.user.state.sequence.steps.is_empty() {
             self.user.history.since = self.influence.counted();

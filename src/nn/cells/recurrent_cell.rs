@@ -14,9 +14,9 @@ pub(in crate::nn) struct SavedActivations<'a> {
 
 /// A recurrent cell. The first `hidden` values of the cell state are the output of the layer.
 pub(in crate::nn) trait RecurrentCell {
-    /// Number of blocks of `hidden` values in the preactivations: one block per gate.
+    /// Number of gate blocks in the preactivations. Each block has one value per hidden unit.
     const GATE_BLOCKS: usize;
-    /// Number of blocks of `hidden` values in the state.
+    /// Number of blocks in the state. Each block has one value per hidden unit.
     const STATE_BLOCKS: usize;
 
     /// Computes one time step. `gates` holds the input preactivations A on entry and the activated

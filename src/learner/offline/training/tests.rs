@@ -57,7 +57,8 @@ fn every_position_is_in_exactly_one_slice() {
 fn training_learns_the_ring_and_keeps_the_weights_of_the_best_epoch() {
     let settings = OfflineSettings { epochs: 30, patience: 2, decay: 1.0, ..Default::default() };
     let corpus = ring_corpus(&settings);
-    let mut training = OfflineTraining::new(settings, small_network_settings(), EventKinds::default(), &corpus).unwrap();
+    let mut training =
+        OfflineTraining::new(settings, small_network_settings(), EventKinds::default(), &corpus).unwrap();
     train_until_finished(&mut training, &corpus);
     let best = training.epochs()[training.best_epoch() - 1].scores;
     assert!(training.epochs().iter().all(|epoch| epoch.scores.metrics.recall() <= best.metrics.recall()));
@@ -86,7 +87,9 @@ fn new_rejects_a_corpus_without_two_items_or_without_a_prediction() {
         let mut recording = Recording::new(i64::MAX);
         events.iter().for_each(|(user, item)| recording.add_event(&view_event(user, item, 0), &EventKinds::default()));
         let corpus = recording.into_corpus(&settings);
-        OfflineTraining::new(settings.clone(), small_network_settings(), EventKinds::default(), &corpus).map(|_| ()).unwrap_err()
+        OfflineTraining::new(settings.clone(), small_network_settings(), EventKinds::default(), &corpus)
+            .map(|_| ())
+            .unwrap_err()
     };
     assert!(matches!(new(&[("a", "x"), ("a", "x"), ("b", "x"), ("b", "x")]), OfflineError::TooFewItems(1)));
     let single_event_users: Vec<String> = (0..40).map(|user| format!("user {user}")).collect();
