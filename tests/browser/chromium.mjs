@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
-/** Starts the installed browser, or the one that tests/run downloaded with its libraries and fonts. `more` are additional browser arguments. */
+/** Starts the installed browser. If none is installed, starts the browser that tests/run downloaded together with its libraries and fonts. `more` are additional browser arguments. */
 export function browser(tools, ...more) {
   const { chromium } = createRequire(path.join(tools, "package.json"))("playwright-core");
   const usr = path.join(tools, "../tools/usr");

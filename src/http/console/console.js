@@ -128,14 +128,14 @@ async function submit(form) {
   try {
     const answer = await request(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
     showMessage(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
-    // As long as the message is shown, the part of the page that contains the form is not refreshed. The message is therefore removed after a while.
+    // As long as the message is shown, the part of the page that contains the form is not refreshed. The message is therefore removed after 10 seconds.
     if (form.closest("[data-fresh]")) setTimeout(() => showMessage(output, "good", ""), 10_000);
     refresh();
   } catch (error) {
     showMessage(output, "bad", error.message);
   }
   delete button.dataset.busy;
-  // A button that depends on the status stays disabled until the next status event, which enables it if it applies.
+  // A button that depends on the status stays disabled until the next status event. That event enables the button if its operation makes sense.
   button.disabled = "disabledBy" in button.dataset || "enabledBy" in button.dataset;
 }
 
