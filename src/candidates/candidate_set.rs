@@ -297,9 +297,9 @@ mod tests {
         for (item, weight) in [(9, 4.0), (3, 2.0), (5, 2.0), (7, 1.0)] {
             candidates.add_evidence(item, EvidenceColumn::WindowTransitions, weight);
         }
-        candidates.add_evidence(7, EvidenceColumn::DailyPopularity, 1.0);
+        candidates.add_evidence(7, EvidenceColumn::LongTermPopularity, 1.0);
         candidates.add_column_total(EvidenceColumn::WindowTransitions, 9.0);
-        candidates.add_column_total(EvidenceColumn::DailyPopularity, 100.0);
+        candidates.add_column_total(EvidenceColumn::LongTermPopularity, 100.0);
         candidates
     }
 

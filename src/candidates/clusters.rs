@@ -43,7 +43,12 @@ impl ClusterSettings {
     /// Returns the first setting that is outside its range.
     pub fn check(&self) -> Result<(), ClusterSettingsError> {
         let rules = [
-            (self.every >= 1 && self.lag < self.every, "lag", self.lag as u128, "less than every, which is at least 1"),
+            (
+                self.every >= 1 && self.lag < self.every,
+                "lag",
+                self.lag as u128,
+                "numbers below clusters.every, which is at least 1",
+            ),
             ((1..=4096).contains(&self.most), "most", self.most as u128, "1..=4096"),
             (self.probes >= 1, "probes", self.probes as u128, "1 and above"),
         ];

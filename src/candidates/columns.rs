@@ -37,9 +37,9 @@ pub enum EvidenceColumn {
     /// Items that preceded the user's last item within 10 steps.
     ReverseTransitions,
     /// Popularity with the short half-life (300 entries).
-    HourlyPopularity,
+    ShortTermPopularity,
     /// Popularity with the long half-life (5,000 entries).
-    DailyPopularity,
+    LongTermPopularity,
     /// Items of the user's recent steps; the weight decays with the distance from the last step.
     SessionItems,
     /// Most recently added items.
@@ -64,8 +64,8 @@ impl EvidenceColumn {
         Self::NeighbourCount,
         Self::PreviousItemTransitions,
         Self::ReverseTransitions,
-        Self::HourlyPopularity,
-        Self::DailyPopularity,
+        Self::ShortTermPopularity,
+        Self::LongTermPopularity,
         Self::SessionItems,
         Self::NewItems,
         Self::Network,
@@ -86,8 +86,8 @@ impl EvidenceColumn {
             Self::NeighbourCount => "holders",
             Self::PreviousItemTransitions => "previous",
             Self::ReverseTransitions => "reverse",
-            Self::HourlyPopularity => "rising",
-            Self::DailyPopularity => "popular",
+            Self::ShortTermPopularity => "rising",
+            Self::LongTermPopularity => "popular",
             Self::SessionItems => "own",
             Self::NewItems => "new",
             Self::Network => "network",
@@ -107,7 +107,7 @@ impl EvidenceColumn {
             | Self::PreviousItemTransitions
             | Self::ReverseTransitions => SourceName::Transitions,
             Self::Neighbours | Self::NeighbourSuccessors | Self::NeighbourCount => SourceName::Neighbours,
-            Self::HourlyPopularity | Self::DailyPopularity => SourceName::Trending,
+            Self::ShortTermPopularity | Self::LongTermPopularity => SourceName::Trending,
             Self::SessionItems => SourceName::Session,
             Self::NewItems => SourceName::New,
             Self::Network => SourceName::Network,
@@ -123,7 +123,7 @@ impl EvidenceColumn {
             SourceName::Clusters => Self::Clusters,
             SourceName::Transitions => Self::SessionTransitions,
             SourceName::Neighbours => Self::Neighbours,
-            SourceName::Trending => Self::DailyPopularity,
+            SourceName::Trending => Self::LongTermPopularity,
             SourceName::New => Self::NewItems,
             SourceName::Session => Self::SessionItems,
         }
@@ -141,7 +141,7 @@ impl EvidenceColumn {
             Self::Network | Self::Clusters => 2.0,
             Self::NeighbourCount => 0.0,
             Self::PreviousItemTransitions => 0.3,
-            Self::ReverseTransitions | Self::HourlyPopularity | Self::DailyPopularity | Self::NewItems => 0.5,
+            Self::ReverseTransitions | Self::ShortTermPopularity | Self::LongTermPopularity | Self::NewItems => 0.5,
             _ => 1.0,
         }
     }

@@ -87,7 +87,7 @@ fn neighbours_are_past_sessions_that_share_items() {
     let now = learn_sessions(&mut sources, &[&[1, 2, 10], &[1, 2, 11], &[1, 12], &[7, 13]]);
     let steps = [1, 2].map(|item| step_of_kind(item, EventKind::View, 1.0));
     let found = best_items_by_column(&sources, &steps, now, EvidenceColumn::Neighbours);
-    assert_eq!(&found[..2], [1, 2], "held by three sessions, and by the two most similar");
+    assert_eq!(&found[..2], [1, 2], "three sessions contain item 1, and the two most similar ones contain item 2");
     assert!(found.contains(&10) && found.contains(&11) && found.contains(&12) && !found.contains(&13));
     assert!(
         found.iter().position(|item| *item == 10) < found.iter().position(|item| *item == 12),
@@ -96,7 +96,7 @@ fn neighbours_are_past_sessions_that_share_items() {
     assert_eq!(
         best_items_by_column(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors),
         [10, 11, 12],
-        "ties by the smaller number"
+        "among equal weights, the smaller number comes first"
     );
 }
 
@@ -118,7 +118,7 @@ fn trending_lists_the_items_with_the_highest_decayed_counts() {
     }
     counts.sort_by(|a, b| b.0.total_cmp(&a.0));
     let expected: Vec<_> = counts.iter().take(10).map(|(_, item)| *item).collect();
-    assert_eq!(best_items_by_column(&sources, &[], 4000, EvidenceColumn::HourlyPopularity), expected);
+    assert_eq!(best_items_by_column(&sources, &[], 4000, EvidenceColumn::ShortTermPopularity), expected);
 }
 
 #[test]

@@ -41,8 +41,8 @@ impl TransitionRow {
         }
     }
 
-    /// Adds weight to an item. If the item is new and the row is full (`capacity` items), it
-    /// replaces the item with the smallest weight.
+    /// Adds weight to an item. If the item is new and the row is full (`capacity` items), the new
+    /// item replaces the item with the smallest weight.
     pub fn add_weight(&mut self, item: ItemIx, weight: f32, capacity: usize) {
         let weight = weight * self.unit;
         self.total += weight;

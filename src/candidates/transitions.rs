@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 /// Let i be the item of a target event, and j one of the user's last 10 items, at distance d from
 /// the end (the last item has distance 0). The event adds weight 1 / (d + 1) for i to the window
 /// row of j, and the same weight for j to the reverse row of i. If j is the last item, the event
-/// also adds weight 1 for i to the next row of j. An addition multiplies a window row by 0.99 and a
-/// next row by 0.95. A target event multiplies the reverse row of its item by 0.95.
+/// also adds weight 1 for i to the next row of j. Before each addition, a window row is multiplied
+/// by 0.99, and a next row by 0.95. Before the additions of a target event, the reverse row of its
+/// item is multiplied by 0.95.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionSource {
     window: TransitionMatrix,

@@ -24,9 +24,9 @@ struct DecayedPopularity {
     sessions: u32,
 }
 
-/// Decay factor after `events` journal entries, `2^(−events / half_life)`.
-fn decay_factor(events: f32, half_life: f32) -> f32 {
-    exp(-events * (LN_2 / half_life))
+/// Decay factor after `entries` journal entries, `2^(−entries / half_life)`.
+fn decay_factor(entries: f32, half_life: f32) -> f32 {
+    exp(-entries * (LN_2 / half_life))
 }
 
 impl DecayedPopularity {
@@ -62,9 +62,10 @@ pub struct ItemCounts {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TrendingSource {
     items: PagedVec<DecayedPopularity, 64>,
-    /// The most popular items for each half-life, sorted by `log2(count) + entry / half_life`. All
-    /// counts decay at the same rate, so this order equals the order of the decayed counts at any
-    /// later time.
+    /// The most popular items for each half-life, in no particular order, each with a key. The key
+    /// is `log2(count) + entry / half_life`, where `count` is the count at journal entry `entry`.
+    /// All counts decay at the same rate, so the order of the keys equals the order of the decayed
+    /// counts at any later time.
     top: [Vec<(f64, ItemIx)>; 2],
     totals: [f32; 2],
     now: u64,
@@ -144,7 +145,7 @@ impl CandidateSource for TrendingSource {
             .top
             .iter()
             .zip(HALF_LIVES_IN_ENTRIES)
-            .zip([EvidenceColumn::HourlyPopularity, EvidenceColumn::DailyPopularity])
+            .zip([EvidenceColumn::ShortTermPopularity, EvidenceColumn::LongTermPopularity])
         {
             for &(key, item) in top {
                 candidates.add_evidence(item, column, (key - context.now as f64 / f64::from(half_life)).exp2() as f32);
@@ -152,11 +153,11 @@ impl CandidateSource for TrendingSource {
         }
         let elapsed = context.now.saturating_sub(self.now) as f32;
         candidates.add_column_total(
-            EvidenceColumn::HourlyPopularity,
+            EvidenceColumn::ShortTermPopularity,
             self.totals[0] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[0]),
         );
         candidates.add_column_total(
-            EvidenceColumn::DailyPopularity,
+            EvidenceColumn::LongTermPopularity,
             self.totals[1] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[1]),
         );
     }
@@ -165,8 +166,8 @@ impl CandidateSource for TrendingSource {
         for (item, evidence, features) in candidates.kept_rows_mut() {
             let Some(popularity) = self.items.get(item as usize) else { continue };
             let counts = popularity.decayed_counts_at(context.now);
-            evidence[EvidenceColumn::HourlyPopularity as usize] = counts[0];
-            evidence[EvidenceColumn::DailyPopularity as usize] = counts[1];
+            evidence[EvidenceColumn::ShortTermPopularity as usize] = counts[0];
+            evidence[EvidenceColumn::LongTermPopularity as usize] = counts[1];
             features[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;
             features[FeatureColumn::EventsSinceLastSeen as usize] =
                 context.now.saturating_sub(popularity.updated_at) as f32;

@@ -61,9 +61,11 @@ pub struct Candidate {
 /// violates several rules counts once, under the first of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RemovalCounts {
-    /// Candidates that the request excludes by id.
+    /// Candidates that the request excludes by id. On a later page, also candidates that the user
+    /// dismissed or purchased since the first page.
     pub excluded: usize,
-    /// Candidates that the user has already seen. Counted only if the request excludes seen items.
+    /// Candidates that are hidden because the user dismissed or purchased them. If the request
+    /// excludes seen items, also candidates that the user has already seen.
     pub seen: usize,
     /// Candidates that the filter of the request rejects.
     pub filtered: usize,

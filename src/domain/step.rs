@@ -21,8 +21,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether the step is a dismissal: an event of any kind with a negative
-    /// value, or with one below the midpoint of its kind.
+    /// Whether the step is a dismissal: an event of any kind whose value is negative or below the
+    /// midpoint of the kind.
     #[must_use]
     pub fn is_dismissal(&self) -> bool {
         self.value < 0.0

@@ -48,7 +48,7 @@ pub struct EarlierSession {
     pub session_start: Offset,
     /// The site's own id of the session.
     pub session_id: Option<String>,
-    /// A late event caused this entry.
+    /// Whether a late event caused this entry.
     pub is_late: bool,
 }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Recall@20, MRR@20 and NDCG@20 over the evaluated steps. Every step has exactly one relevant
-/// item, so Recall@k equals the hit rate. Its ideal gain is 1, so the NDCG@k of a step is 1 /
-/// log₂(rank + 1) [Järvelin & Kekäläinen 2002].
+/// item, so Recall@k equals the hit rate. The ideal gain of a step is 1, so the NDCG@k of a step is
+/// 1 / log₂(rank + 1) [Järvelin & Kekäläinen 2002].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RankingMetrics {
     /// Number of evaluated steps.

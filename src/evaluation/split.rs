@@ -13,8 +13,8 @@ pub struct TrainTestSplit {
 }
 
 impl TrainTestSplit {
-    /// Splits sessions that are sorted by their first event. The last `fraction` (0..=1) of the
-    /// sessions is the test set. The number of training sessions is rounded down.
+    /// Splits sessions that are sorted by the times of their first events. The last `fraction`
+    /// (0..=1) of the sessions is the test set. The number of training sessions is rounded down.
     ///
     /// ```
     /// use sequor::evaluation::TrainTestSplit;

@@ -73,7 +73,7 @@ impl RankingFeatures {
         ];
         let evidence = candidates.column_totals().iter().map(|total| ln(1.0 + total) * 0.3);
         let best_shares = self.raw_items.iter().fold([0.0f32; EVIDENCE_COLUMN_COUNT], |mut best_shares, item| {
-            best_shares.iter_mut().zip(item).for_each(|(best_shares, share)| *best_shares = best_shares.max(*share));
+            best_shares.iter_mut().zip(item).for_each(|(best, share)| *best = best.max(*share));
             best_shares
         });
         let features = last

@@ -23,11 +23,11 @@ const BIAS_LEARNING_RATE: f32 = 0.02;
 const INITIAL_SUM_OF_SQUARES: f32 = 0.1;
 /// Number of target events per optimiser step. The step uses the sum of their gradients.
 const EVENTS_PER_OPTIMISER_STEP: u32 = 8;
-/// Training skips candidates whose score gradient is below this value. Their contributions together
-/// are smaller than the rounding error of the others.
+/// Training skips candidates whose score gradient has at most this absolute value. Their
+/// contributions together are smaller than the rounding error of the others.
 const MIN_SCORE_GRADIENT: f32 = 1e-6;
-/// The bias of an item changes only if its score gradient is at least this large, so that an event
-/// changes few biases.
+/// The bias of an item changes only if the absolute value of its score gradient is above this
+/// value, so that an event changes few biases.
 const MIN_SCORE_GRADIENT_FOR_BIAS: f32 = 1e-3;
 /// Number of candidates that are scored together, so that each row of weights is loaded once for
 /// all of them.

@@ -16,7 +16,8 @@ pub struct EligibilityRules<'a> {
     pub now: Timestamp,
     /// Items that the request excludes, in ascending order.
     pub exclude: &'a [ItemIx],
-    /// Items that the user has already seen. Empty if the request allows seen items.
+    /// Hidden items, which the user dismissed or purchased. If the request excludes seen items,
+    /// also the items that the user has already seen.
     pub seen: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
@@ -90,8 +91,8 @@ impl<'a> ResultSelection<'a> {
         }
     }
 
-    /// Adds a ranked candidate. If it violates rules, counts it as removed by the first of them
-    /// instead.
+    /// Adds a ranked candidate. A candidate that violates rules is not added. It counts as removed
+    /// by the first rule that it violates.
     pub fn add_ranked(&mut self, candidate: Candidate) {
         match self.rules.check_rules(candidate.item) {
             Ok(item) => {

@@ -79,14 +79,14 @@ impl ConsentWriter {
     /// Applies records in journal order. A record is ignored if the same or a later entry set the
     /// user's consent in the table. So it is harmless to apply a record twice.
     pub fn apply(&mut self, records: impl IntoIterator<Item = ConsentRecord>) {
-        let of = self.consents.by_user.pin();
+        let by_user = self.consents.by_user.pin();
         for ConsentRecord { user, consent, offset } in records {
-            if of.get(&user).is_some_and(|(_, known)| *known >= offset) {
+            if by_user.get(&user).is_some_and(|(_, known)| *known >= offset) {
                 continue;
             }
             match consent {
-                Some(consent) => of.insert(user, (consent, offset)),
-                None => of.remove(&user),
+                Some(consent) => by_user.insert(user, (consent, offset)),
+                None => by_user.remove(&user),
             };
         }
     }

@@ -72,15 +72,15 @@ pub async fn ingest(
     let receipt = handle.append_from(entries, origin, permit).await?;
     let count_events =
         |positions: &[usize]| positions.iter().filter(|position| is_event.get(**position) == Some(&true)).count();
-    let (duplicates, late) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));
+    let (duplicates, withheld_later) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));
     outcome.accepted = receipt.accepted;
     outcome.duplicates = receipt.duplicates.len();
     outcome.withheld += receipt.withheld.len();
     outcome.offset = Some(receipt.offset);
     outcome.events = EventOutcomeCounts {
-        accepted: is_event.iter().filter(|event| **event).count() - duplicates - late,
+        accepted: is_event.iter().filter(|event| **event).count() - duplicates - withheld_later,
         duplicates,
-        withheld: withheld + late,
+        withheld: withheld + withheld_later,
     };
     Ok(outcome)
 }

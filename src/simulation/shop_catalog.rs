@@ -135,8 +135,8 @@ impl ShopCatalog {
         index
     }
 
-    /// Makes the given items complements of each other: the others become the most probable
-    /// complements of each.
+    /// Makes the given items complements of each other. For each item, the others become its most
+    /// probable complements.
     pub(super) fn link_as_complements(&mut self, items: &[ShopItemIx]) {
         for index in items {
             let Some(item) = self.items.get_mut(*index) else { continue };

@@ -6,9 +6,9 @@ use crate::domain::{Step, Timestamp};
 /// A step, with the data about its session that a merge needs.
 struct MarkedStep {
     step: Step,
-    /// A new `session_id`, not an idle gap, started a session here.
+    /// Whether a new `session_id`, not an idle gap, started a session here.
     by_id: bool,
-    /// The step starts the current session.
+    /// Whether the step starts the current session.
     starts_current: bool,
     /// The session that the step starts, if later events may belong to it.
     session: Option<EarlierSession>,
@@ -35,7 +35,7 @@ impl UserSequence {
     /// - The current `session_id` is that of the last step.
     ///
     /// - If two sessions are joined, the result keeps the offset of the session that started first.
-    ///   If that start is no longer stored, it keeps the smaller offset of the two current
+    ///   If that start is no longer stored, the result keeps the smaller offset of the two current
     ///   sessions.
     pub fn merge(&mut self, other: &Self, idle_gap_ms: i64) {
         if other.steps.is_empty() {
@@ -161,8 +161,8 @@ impl UserSequence {
         })
     }
 
-    /// The steps, each with whether a new `session_id` started a session there, and the session
-    /// that it starts.
+    /// The steps, each with two facts: whether a new `session_id` started a session at the step,
+    /// and which session the step starts.
     fn marked(&self, idle_gap_ms: i64) -> impl Iterator<Item = MarkedStep> {
         let last = self.steps.iter().rposition(|step| step.starts_session);
         let mut after = self.steps.iter().filter(|step| step.starts_session).count();

@@ -99,7 +99,7 @@ impl UserSequence {
         }
     }
 
-    /// The latest earlier session of an id that ended no longer than an idle gap before `at`.
+    /// The latest earlier session of an id that ended at most an idle gap before `at`.
     fn resumable(&self, at: Timestamp, id: &str, idle_gap_ms: i64) -> Option<(&EarlierSession, Range<usize>)> {
         let of_id = || self.earlier_sessions.iter().filter(|earlier| earlier.session_id.as_deref() == Some(id));
         of_id().next()?;
@@ -160,9 +160,9 @@ impl UserSequence {
         }
     }
 
-    /// The end of an earlier session after a step at `at` was inserted at `index`, without that
-    /// step. If the inserted step is the session's new last step, the session moves behind the
-    /// sessions that ended earlier.
+    /// The end of an earlier session after a step at `at` was inserted at `index`. The inserted
+    /// step itself does not count. If the inserted step is the session's new last step, the session
+    /// moves behind the sessions that ended earlier.
     fn end_after_move(&self, sessions: &[Range<usize>], session: &Range<usize>, index: usize, at: Timestamp) -> usize {
         let ends_later = |other: &&Range<usize>| self.span(other).is_some_and(|(_, end)| end > at);
         let next = sessions.iter().filter(|other| other.start >= session.end).find(ends_later);

@@ -133,8 +133,8 @@ fn sequence_of(events: &[(u64, i64)]) -> UserSequence {
     sequence
 }
 
-/// Checks what holds for every sequence.
-fn check(sequence: &UserSequence) {
+/// Checks the invariants of every sequence.
+fn check_invariants(sequence: &UserSequence) {
     let sessions = sessions(sequence);
     assert!(sequence.steps.len() <= UserSequence::MAX_STEPS);
     assert!(sessions.iter().all(|times| times.is_sorted()), "{sessions:?}");
@@ -187,14 +187,14 @@ proptest! {
         }
         let all = |events: &[(u64, i64, bool)]| sequence_of(&events.iter().map(|(offset, at, _)| (*offset, *at)).collect::<Vec<_>>());
         let (one, late) = (all(&in_order), all(&shuffled));
-        check(&late);
+        check_invariants(&late);
         prop_assert_eq!(&one.steps, &late.steps);
         prop_assert_eq!(one.session_number, late.session_number);
         // The same holds for a merge of two users whose events came late.
         let part = |wanted: bool| all(&shuffled.iter().filter(|(.., own)| *own == wanted).copied().collect::<Vec<_>>());
         let mut merged = part(true);
         merged.merge(&part(false), 10);
-        check(&merged);
+        check_invariants(&merged);
         prop_assert_eq!(&one.steps, &merged.steps);
         prop_assert_eq!(one.session_number, merged.session_number);
     }
@@ -222,7 +222,7 @@ proptest! {
                 prop_assert_eq!(&before, &*user);
             }
             match act {
-                0 => { one.merge(&two.clone(), 10); two = UserSequence::default(); check(&one); }
+                0 => { one.merge(&two.clone(), 10); two = UserSequence::default(); check_invariants(&one); }
                 1 => {
                     let cutoffs = crate::domain::Expiry { events: vec![(crate::domain::EventKind::View, now - 15)], ..Default::default() }.cutoffs(&crate::domain::EventKinds::default());
                     one.expire(&cutoffs);
@@ -231,8 +231,8 @@ proptest! {
                 }
                 _ => {}
             }
-            check(&one);
-            check(&two);
+            check_invariants(&one);
+            check_invariants(&two);
         }
     }
 }

@@ -89,9 +89,10 @@ pub(in crate::http) enum FallbackSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Removed)]
 pub(in crate::http) struct RemovalCountsSchema {
-    /// Excluded by the request.
+    /// Excluded by the request. On a later page, also dismissed or purchased since the first page.
     excluded: usize,
-    /// Already seen by the user. Counted only if the request excludes seen items.
+    /// Left out because the user dismissed or purchased the item. If the request excludes seen
+    /// items, also items that the user has already seen.
     seen: usize,
     /// Rejected by the filter.
     filtered: usize,
