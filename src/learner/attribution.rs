@@ -1,5 +1,5 @@
-//! Click attribution: if an item was displayed to a user and the user's target event (view,
-//! purchase, …) names it soon afterwards, the display counts as clicked.
+//! Click attribution: if an item was displayed to a user, and a target event (view, purchase, …) of
+//! the user names the item soon afterwards, the display counts as clicked.
 
 use crate::domain::{ItemIx, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};

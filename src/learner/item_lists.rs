@@ -18,8 +18,8 @@ const MAX_SCANNED_ITEMS: usize = 1 << 16;
 const MAX_ITEMS_PER_EVIDENCE_LIST: usize = 200;
 
 /// Calls `next` with each eligible item and its popularity, the most popular item first, until
-/// `next` returns `false`. Skips the items in `visited_items`, and adds to them every item that it
-/// passes to `next`.
+/// `next` returns `false`. Skips the items in `visited_items`. Adds to them the trending items that
+/// it reaches, and every other item that it passes to `next`.
 pub(super) fn visit_popular_items(
     snapshot: &ModelSnapshot,
     rules: &EligibilityRules<'_>,

@@ -325,34 +325,31 @@ mod tests {
         assert_eq!(settings.decide_trial(39_999, &again), None, "the second trial comes later");
         assert!(settings.decide_trial(40_000, &again).is_some());
         // During a trial the watchdog does not roll back.
-        let is_degraded = simulate_degradation(24_000, 17_000, None, 5.0, 0);
+        let degraded = simulate_degradation(24_000, 17_000, None, 5.0, 0);
         let trial = [(20_000, change(ModelOperation::Resume, ModelChangeCause::Quality))];
-        assert_eq!(decide_with_restore_points(&settings, &is_degraded, &trial, &RESTORE_POINTS), []);
-        assert!(
-            !decide_with_restore_points(&settings, &is_degraded, &[(18_000, trial[0].1)], &RESTORE_POINTS).is_empty()
-        );
+        assert_eq!(decide_with_restore_points(&settings, &degraded, &trial, &RESTORE_POINTS), []);
+        assert!(!decide_with_restore_points(&settings, &degraded, &[(18_000, trial[0].1)], &RESTORE_POINTS).is_empty());
     }
 
     #[test]
     fn repeated_rollback_or_missing_restore_point_pauses_learning() {
         let earlier_rollback =
             |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
-        let is_degraded = simulate_degradation(20_000, 17_000, None, 5.0, 0);
-        let decide_by_default = |past: &[_], points: &[_]| {
-            decide_with_restore_points(&SafetySettings::default(), &is_degraded, past, points)
-        };
+        let degraded = simulate_degradation(20_000, 17_000, None, 5.0, 0);
+        let decide =
+            |past: &[_], points: &[_]| decide_with_restore_points(&SafetySettings::default(), &degraded, past, points);
         let rollback = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
         assert_eq!(
-            decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &RESTORE_POINTS),
+            decide(&[earlier_rollback(ModelChangeCause::Operator)], &RESTORE_POINTS),
             [rollback(5_000)],
             "abandoned states are not restored"
         );
         assert_eq!(
-            decide_by_default(&[earlier_rollback(ModelChangeCause::Loss)], &RESTORE_POINTS),
+            decide(&[earlier_rollback(ModelChangeCause::Loss)], &RESTORE_POINTS),
             [rollback(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]
         );
-        assert_eq!(decide_by_default(&[], &[16_900]), [rollback(16_900)], "a close restore point is better than none");
-        assert_eq!(decide_by_default(&[], &[18_000]), [(ModelOperation::Pause, ModelChangeCause::Quality)]);
+        assert_eq!(decide(&[], &[16_900]), [rollback(16_900)], "a close restore point is better than none");
+        assert_eq!(decide(&[], &[18_000]), [(ModelOperation::Pause, ModelChangeCause::Quality)]);
     }
 
     #[test]

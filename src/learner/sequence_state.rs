@@ -48,7 +48,7 @@ impl SequenceState {
         scratch: &mut NetworkScratch,
     ) -> Placement {
         let placement = self.sequence.push(offset, step, session_id, params.idle_gap_ms);
-        // The learner hides no items.
+        // The learner does not need the kept steps, because it hides no items.
         self.sequence.kept_steps.clear();
         let last = self.sequence.steps.len().saturating_sub(1);
         match (weights, &mut self.hidden) {

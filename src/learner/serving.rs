@@ -151,9 +151,9 @@ impl From<Candidate> for RankedItem {
     }
 }
 
-/// Ranks candidates and adds them to the selection. Calls `rank` with one number of candidates
-/// after the other, until the list is full or there are no more candidates. `ranked` collects the
-/// items, so that each item is added only once.
+/// Ranks candidates and adds them to the selection. Calls `rank` with one number of candidates of
+/// `limits` after the other, until the list is full or there are no more candidates. `ranked`
+/// collects the items, so that each item is added only once.
 fn select_ranked_candidates(
     limits: &[usize],
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
@@ -209,8 +209,8 @@ fn add_popular_items(
         now: snapshot.offset,
     };
     let is_known = !sequence.steps.is_empty();
-    let mut passed = ranked.iter().copied().chain(current.dismissed_items()).collect();
-    visit_popular_items(snapshot, rules, &mut passed, &mut |item, popularity| {
+    let mut visited_items = ranked.iter().copied().chain(current.dismissed_items()).collect();
+    visit_popular_items(snapshot, rules, &mut visited_items, &mut |item, popularity| {
         // Score popular items below all ranked items, because popularity and ranker scores are not
         // comparable.
         let score =

@@ -94,13 +94,11 @@ impl AttributeVocabulary {
             if index >= self.items_by_value.len() {
                 self.items_by_value.resize(index + 1, VecDeque::new());
             }
-            if let Some(items_by_value) =
-                self.items_by_value.get_mut(index).filter(|items_by_value| !items_by_value.contains(&item))
-            {
-                if items_by_value.len() >= Self::MAX_ITEMS_PER_VALUE {
-                    items_by_value.pop_front();
+            if let Some(items) = self.items_by_value.get_mut(index).filter(|items| !items.contains(&item)) {
+                if items.len() >= Self::MAX_ITEMS_PER_VALUE {
+                    items.pop_front();
                 }
-                items_by_value.push_back(item);
+                items.push_back(item);
             }
         }
     }

@@ -214,8 +214,8 @@ impl OfflineTraining {
     /// Whether all epochs are done, or the last `patience` epochs brought no improvement.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        let result = self.epochs.len();
-        result >= self.settings.epochs || result - self.best_epoch() >= self.settings.patience
+        let done = self.epochs.len();
+        done >= self.settings.epochs || done - self.best_epoch() >= self.settings.patience
     }
 
     /// Publishes the weights after the best epoch. The version of the weights is the number of that

@@ -284,7 +284,7 @@ impl EventPass<'_> {
             let session_start = user.state.sequence.session_start;
             return EventSession { number: user.session_ix, session_start, is_new: false };
         }
-        // The neighbours have the latest sessions only.
+        // The neighbour search keeps only the latest sessions.
         let next = *self.next_session;
         let is_remembered =
             |number: &SessionIx| (next.wrapping_sub(*number) as usize) <= self.settings.candidates.sessions;
