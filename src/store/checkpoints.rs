@@ -1,5 +1,5 @@
-//! Checkpoints: the learned state at journal offsets, one file per checkpoint. The offset is part of
-//! the file name. [`checkpoint_file`] reads and writes a file.
+//! Checkpoints: the learned state at journal offsets, one file per checkpoint. The offset is part
+//! of the file name. [`checkpoint_file`] reads and writes a file.
 
 mod checkpoint_file;
 
@@ -82,8 +82,8 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Io`] if a file cannot be removed.
     pub fn keep_only(&self, offset: Offset) -> Result<(), StoreError> {
-        let later = self.offsets()?.into_iter().filter(|other| *other != offset).map(|other| self.path(other));
-        later.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+        let others = self.offsets()?.into_iter().filter(|other| *other != offset).map(|other| self.path(other));
+        others.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
     /// Removes all checkpoints before `offset`.
@@ -139,7 +139,7 @@ impl Checkpoints {
             match open_checkpoint(&path) {
                 Ok(reader) if reader.offset() == offset => return Some(reader),
                 Ok(reader) => {
-                    tracing::warn!(path = %path.display(), offset = reader.offset(), "skipped a checkpoint whose file name has another offset")
+                    tracing::warn!(path = %path.display(), offset = reader.offset(), "skipped a checkpoint whose offset differs from the one in its file name")
                 }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "skipped a damaged checkpoint"),
             }

@@ -60,7 +60,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Opens the database in `path` and migrates it to the current format. `dir` is the data
-    /// directory, and `number` counts the openings of the store. If `lenient` is set, a damaged
+    /// directory, and `generation` counts the openings of the store. If `lenient` is set, a damaged
     /// last journal record is no error.
     ///
     /// # Errors
@@ -69,14 +69,20 @@ impl Engine {
         dir: &Path,
         path: &Path,
         options: &StoreOptions,
-        number: u64,
+        generation: u64,
         lenient: bool,
     ) -> Result<Self, StoreError> {
         let db = open_database(path, options)?;
-        catch_database_panic(path, || Self::from_database(db, dir, path, number, lenient))
+        catch_database_panic(path, || Self::from_database(db, dir, path, generation, lenient))
     }
 
-    fn from_database(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
+    fn from_database(
+        db: sled::Db,
+        dir: &Path,
+        path: &Path,
+        generation: u64,
+        lenient: bool,
+    ) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let tree = |name: &str| {
             db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source })
@@ -115,7 +121,7 @@ impl Engine {
             aliases,
             erasures,
             consents,
-            generation: number,
+            generation,
             end_offset: end,
             first_offset,
             end_marker,

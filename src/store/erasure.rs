@@ -39,11 +39,11 @@ impl ErasedEntryCounts {
 }
 
 impl Store {
-    /// Executes the erasures in `due`: replaces the journal entries of these users before their
-    /// erasure with tombstones. All derived state must already contain the last of these erasures,
-    /// so that no restart has to read earlier entries. The call first removes the checkpoints and
-    /// restore points of earlier offsets, because they still contain the users' data. If the call
-    /// is interrupted, the caller must repeat it.
+    /// Executes the erasures in `due`: replaces these users' journal entries, up to and including
+    /// their erasures, with tombstones. All derived state must already contain the last of these
+    /// erasures, so that no restart has to read earlier entries. The call first removes the
+    /// checkpoints and restore points of earlier offsets, because they still contain the users'
+    /// data. If the call is interrupted, the caller must repeat it.
     ///
     /// # Errors
     /// Any read or write error; the erasures stay in progress.

@@ -11,7 +11,7 @@
 //!     quarantine            offset of an entry ‖ the reader that skips it → the reason
 //!     links                 offset of a merge → the merged id and its target
 //!     erasures              pending erasures, digests of erased users, expiries, purges
-//! <data-dir>/checkpoints/   one file per checkpoint, named after the journal offset that it holds
+//! <data-dir>/checkpoints/   one file per checkpoint, named after its journal offset
 //! <data-dir>/end            the known end of the journal, which reveals a truncated journal
 //! <data-dir>/ids            the window of event ids, from a clean stop to the next start
 //! <data-dir>/reserve        disk space that is released if a start finds the disk full
@@ -298,16 +298,16 @@ impl Store {
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = engine.take() {
-            // A running compaction notices that the number has changed, stops, and releases the
+            // A running compaction notices that this engine has failed, stops, and releases the
             // database.
             old.mark_failed();
         }
-        let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
+        let generation = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
         *engine = Some(Arc::new(Engine::open(
             &shared.dir,
             &switchover::active_database_path(&shared.dir)?,
             &shared.options,
-            number,
+            generation,
             false,
         )?));
         Ok(())

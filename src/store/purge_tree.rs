@@ -144,9 +144,9 @@ impl Store {
         Ok(counter.finish())
     }
 
-    /// Executes the purges in `due`: replaces the journal entries of their origins with tombstones,
-    /// and the entries of the purges as well. All derived state must already contain the last of
-    /// these purges, so that no restart has to read earlier entries. The call first removes the
+    /// Executes the purges in `due`: replaces the journal entries of their origins, and the purges'
+    /// own entries, with tombstones. All derived state must already contain the last of these
+    /// purges, so that no restart has to read earlier entries. The call first removes the
     /// checkpoints and restore points of earlier offsets. If the call is interrupted, the caller
     /// must repeat it.
     ///

@@ -16,7 +16,8 @@ const FILE: &str = "reserve";
 /// The reserve of an empty database, in bytes. For other databases, a part that depends on the size
 /// is added.
 const BASE_BYTES: u64 = 8 << 20;
-/// Largest size of the index that is stored when the database is opened, relative to the database.
+/// Opening the database stores an index. The index takes at most the size of the database divided
+/// by this number.
 const INDEX_DIVISOR: u64 = 32;
 
 /// The reserve of one data directory.

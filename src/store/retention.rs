@@ -36,7 +36,7 @@ impl Store {
     }
 
     /// Returns the offset of the first entry within the period, but at most `floor`. The call reads
-    /// only the entries before the returned offset, the one at it and the last one.
+    /// only the entries up to the returned offset, and the last entry.
     fn first_offset_within_period(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
         let Some((_, last)) = journal.read_entries(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };

@@ -27,8 +27,8 @@ pub struct SessionTree {
     store: Store,
 }
 
-/// The bytes before the earlier sessions in a record. A hidden state of an earlier version begins
-/// with the version of its weights, which is not that large.
+/// The bytes before the earlier sessions in a record. A hidden state begins with the version of its
+/// weights, a number that is never as large as this tag.
 const EARLIER_SESSIONS_TAG: [u8; 8] = *b"\xff\xffearly\x01";
 
 /// The name of the tree in error messages.
@@ -68,20 +68,20 @@ impl SessionTree {
     }
 
     /// Like [`SessionTree::put`], but fails if the store was reopened since [`Store::generation`]
-    /// returned `opening`. The new watermark is only correct if earlier writes still exist, and a
-    /// reopening may have lost them.
+    /// returned `generation`. The new watermark is only correct if earlier writes still exist, and
+    /// a reopening may have lost them.
     ///
     /// # Errors
     /// [`StoreError::Reopened`] if the store was reopened. In this case the call writes nothing.
     /// Otherwise as [`SessionTree::put`].
     pub fn put_if_generation<'r>(
         &self,
-        opening: u64,
+        generation: u64,
         records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
         through: Offset,
     ) -> Result<(), StoreError> {
         let engine = self.store.lock_for_writing()?;
-        if engine.generation != opening {
+        if engine.generation != generation {
             return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
         }
         write_records(&engine, records, through)
@@ -108,11 +108,11 @@ impl SessionTree {
     /// As [`SessionTree::put_if_generation`].
     pub fn put_ahead_if_generation<'r>(
         &self,
-        opening: u64,
+        generation: u64,
         records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
     ) -> Result<(), StoreError> {
         let engine = self.store.lock_for_writing()?;
-        if engine.generation != opening {
+        if engine.generation != generation {
             return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
         }
         records.into_iter().try_for_each(|(user, record)| write_record(&engine, user, record))

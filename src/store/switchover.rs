@@ -130,12 +130,12 @@ impl Store {
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
         activate_database(&shared.dir, &new)?;
         finish_switchover(&shared.dir)?;
-        let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
+        let generation = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
         *engine = Some(Arc::new(Engine::open(
             &shared.dir,
             &active_database_path(&shared.dir)?,
             &shared.options,
-            number,
+            generation,
             false,
         )?));
         Ok(())

@@ -1,10 +1,10 @@
 //! One checkpoint file.
 //!
-//! Layout: `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the
-//! header before it): u32 ‖ payload`, integers little-endian. Payloads are written and read as
-//! streams, because a payload may be as large as the state in memory. A checkpoint is written under
-//! a temporary name, synced, and then renamed. So a file with the final name is complete, unless
-//! the disk has damaged it.
+//! Layout: `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖
+//! preceding header fields): u32 ‖ payload`, integers little-endian. Payloads are written and read
+//! as streams, because a payload may be as large as the state in memory. A checkpoint is written
+//! under a temporary name, synced, and then renamed. So a file with the final name is complete,
+//! unless the disk has damaged it.
 
 use crate::domain::Offset;
 use crate::store::{StoreError, own_file, sync_directory};
@@ -124,8 +124,8 @@ impl Read for CheckpointReader {
         Ok(read)
     }
 
-    // The decoder reads a few bytes at a time. The provided method would make several calls for each
-    // of these reads; this one copies from the buffer.
+    // The decoder reads a few bytes at a time. The provided method would make several calls for
+    // each of these reads; this one copies from the buffer.
     #[inline]
     fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let Some(remaining) = self.remaining.checked_sub(bytes.len() as u64) else {

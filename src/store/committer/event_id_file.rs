@@ -1,5 +1,5 @@
 //! A clean stop stores the deduplication window in a file, which the next start reads. Without the
-//! file, a start reads a million ids from the journal, which takes about a second.
+//! file, a start reads the ids from the journal, which takes about a second per million ids.
 //!
 //! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. A start reads and removes
 //! the file, and uses its content only if the journal ends at the same offset. So it never uses the
