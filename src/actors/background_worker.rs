@@ -9,6 +9,7 @@ use metrics::{Counter, Histogram};
 use tracing::Span;
 
 use crate::learner::{BackgroundJob, BackgroundJobs, JobLost};
+use crate::metrics::ThreadRole;
 
 /// Lowers the scheduling priority of the calling thread, so that learning yields to requests when
 /// the processors are busy. On an idle machine, the priority has no effect. If the system refuses
@@ -53,9 +54,10 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     /// Starts the thread. The thread runs each job in a new `span`, and records the duration of
     /// each job and the number of panics. The caller must be within an actix system.
     #[must_use]
-    pub fn start_thread(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
+    pub fn start_thread(role: ThreadRole, span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
         Self {
-            worker: SyncArbiter::start(1, || {
+            worker: SyncArbiter::start(1, move || {
+                role.name_current_thread();
                 lower_thread_priority();
                 WorkerActor
             }),

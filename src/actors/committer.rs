@@ -11,6 +11,7 @@ use super::learner::{AdvanceLearner, LearnerActor};
 use super::live_catalog::LiveCatalog;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionOp, SessionUpdate};
+use super::session_table::SessionTable;
 use super::shard::{DeliverEntries, ShardActor, shard_of_user};
 use crate::domain::{Entry, EventKinds, Offset, Origin};
 use crate::metrics::{ActorKind, Metrics, QueueName};
@@ -39,7 +40,11 @@ pub struct CommitterActor {
     kinds: EventKinds,
     catalog: LiveCatalog,
     metrics: Arc<Metrics>,
-    shards: Vec<Addr<ShardActor>>,
+    shards: Arc<[Addr<ShardActor>]>,
+    session_table: Arc<SessionTable>,
+    /// Whether a delivery has begun and not ended. At the start of a delivery, this means that a
+    /// panic interrupted the delivery before.
+    is_delivering: bool,
     learner: Addr<LearnerActor>,
     pending: Vec<AppendEntries>,
     /// Entries that no request waits for. Every commit includes all of them.
@@ -68,7 +73,7 @@ impl CommitterActor {
         kinds: EventKinds,
         catalog: LiveCatalog,
         metrics: Arc<Metrics>,
-        shards: Vec<Addr<ShardActor>>,
+        (shards, session_table): (Arc<[Addr<ShardActor>]>, Arc<SessionTable>),
         learner: Addr<LearnerActor>,
     ) -> Self {
         let (dictionary, delivered) = (core.dictionary(), watch::Sender::new(core.next_offset()));
@@ -79,6 +84,8 @@ impl CommitterActor {
             catalog,
             metrics,
             shards,
+            session_table,
+            is_delivering: false,
             learner,
             pending: Vec::new(),
             deferred: Arc::default(),
@@ -141,8 +148,10 @@ impl CommitterActor {
         outcome
     }
 
+    /// Delivers a batch to the shards of its users, and wakes the learner.
     fn deliver_to_shards(&mut self, committed: CommittedBatch, permits: Vec<AdmissionPermit>) {
         let permits = Arc::new(permits);
+        let is_previous_lost = std::mem::replace(&mut self.is_delivering, true);
         let (from, through) = (committed.first, committed.first + committed.entries.len() as u64);
         let changed = self.catalog.apply_batch(&committed);
         self.metrics.catalog_changes.increment(changed);
@@ -158,12 +167,21 @@ impl CommitterActor {
                 events.push((user, update));
             }
         }
-        for (shard, events) in self.shards.iter().zip(by_shard) {
+        for (number, (shard, events)) in self.shards.iter().zip(by_shard).enumerate() {
+            // If the previous delivery was lost, every shard gets a message. It shows a gap, so the
+            // shard reads the lost entries from the journal.
+            let from = if is_previous_lost { from } else { self.session_table.sent(number) };
+            if events.is_empty() && !is_previous_lost {
+                continue;
+            }
+            self.session_table.set_sent(number, through);
             self.metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
             // `do_send` ignores the capacity of the mailbox. Admission control bounds this queue
             // instead: entries hold their permits until their sessions have applied them.
             shard.do_send(DeliverEntries { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
+        self.is_delivering = false;
+        self.session_table.set_all_sent(through);
         self.delivered.send_replace(through);
         // A full mailbox already contains a wake-up message.
         let _ = self.learner.try_send(AdvanceLearner);

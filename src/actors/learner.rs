@@ -19,7 +19,7 @@ use super::panic_guard::{catch_panic, inject_fault};
 use super::sender_activity::SenderActivity;
 use crate::domain::{Entry, ModelChange, Offset};
 use crate::learner::{JobLost, Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
-use crate::metrics::{ActorKind, Metrics};
+use crate::metrics::{ActorKind, Metrics, ThreadRole};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
@@ -118,6 +118,7 @@ impl LearnerActor {
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
         let writer = BackgroundWorker::start_thread(
+            ThreadRole::Checkpoints,
             || span!("checkpoint"),
             metrics.checkpoint_seconds.clone(),
             metrics.panics.with_label(ActorKind::Learner).clone(),

@@ -7,6 +7,9 @@
 //!    the [`learner`] and acknowledges the event.
 //! 3. The user's session applies the event. The learner reads the event from the journal.
 //!
+//! The path of a request for recommendations: [`session_table`] returns a copy of the user's
+//! sequence, and [`answering`] ranks items for it on the thread of the request.
+//!
 //! An acknowledged event is already delivered to its session, so the next recommendation takes it
 //! into account. The API of the running [`system`] is in [`handles`].
 //!
@@ -26,6 +29,7 @@
 //! - **Training share**: the share of events on which the model is evaluated and trained.
 
 pub mod admission;
+pub mod answering;
 pub mod background_worker;
 pub mod checkpoint_preload;
 pub mod committer;
@@ -43,6 +47,7 @@ pub mod pretrained;
 mod sender_activity;
 pub mod session;
 mod session_subscribers;
+pub mod session_table;
 pub mod shard;
 pub mod shutdown;
 pub mod state_history;

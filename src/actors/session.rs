@@ -3,38 +3,27 @@
 //! A session holds no hidden state. Each request computes the hidden state from the user's last
 //! steps, with the weights of the current snapshot. Recommendations therefore do not depend on the
 //! times at which the session was started, stored or restored.
+//!
+//! The actor only changes the sequence. Requests read it from the [`SharedSession`].
 
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult};
-use arc_swap::ArcSwap;
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::oneshot;
-use tracing::Span;
 
 use super::admission::AdmissionPermit;
 use super::panic_guard::{catch_panic, inject_fault};
-use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, Offset, Step, UserSequence};
-use crate::learner::{
-    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
-};
+use super::session_table::SharedSession;
+use crate::domain::{Entry, EventKinds, ExpiryCutoffs, Offset, Step, UserSequence};
+use crate::learner::SequenceParams;
 use crate::metrics::{ActorKind, Metrics};
 use crate::registries::ItemDictionary;
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError};
-use crate::telemetry::span;
 
 /// State that all session actors of a shard share. They run on the same thread.
 pub struct SessionContext {
-    /// The latest snapshot of the model that the learner has published.
-    pub published: Arc<ArcSwap<ModelSnapshot>>,
-    /// The catalog, including every acknowledged change.
-    pub catalog: Arc<ArcSwap<Catalog>>,
-    /// The idle gap after which a new session starts, and the number of last steps from which the
-    /// hidden state is computed.
+    /// The idle gap after which a new session starts.
     pub sequence_params: SequenceParams,
-    /// Scratch memory for scoring.
-    pub workspace: RefCell<ScoringWorkspace>,
     /// The item dictionary.
     pub dictionary: Arc<ItemDictionary>,
     /// The quarantine: the list of entries that could not be applied.
@@ -53,59 +42,49 @@ impl SessionContext {
 
 /// The session of one active user.
 pub struct SessionActor {
-    sequence: UserSequence,
-    /// The session has applied every entry of the user before this offset.
-    applied_through: Offset,
+    session: Arc<SharedSession>,
     context: Rc<SessionContext>,
 }
 
 impl SessionActor {
-    /// Creates a session from its stored record, or an empty session for a new user.
+    /// Creates the actor of a session.
     #[must_use]
-    pub fn new(record: Option<SessionRecord>, context: Rc<SessionContext>) -> Self {
-        let applied_through = record.as_ref().map_or(0, |record| record.applied_through);
-        Self { sequence: record.map(|record| record.sequence).unwrap_or_default(), applied_through, context }
-    }
-
-    /// Builds the record of the session for the store.
-    pub(super) fn to_record(&self) -> SessionRecord {
-        SessionRecord {
-            applied_through: self.applied_through,
-            sequence: self.sequence.clone(),
-            hidden_state: Vec::new(),
-        }
+    pub fn new(session: Arc<SharedSession>, context: Rc<SessionContext>) -> Self {
+        Self { session, context }
     }
 
     /// Applies updates in journal order. After a recovery, the shard may send updates that the
     /// session's record already contains. The session skips these updates.
     pub(super) fn apply_updates(&mut self, updates: &[SessionUpdate]) {
+        let session = Arc::clone(&self.session);
+        let mut state = session.state();
         for update in updates {
-            if update.offset >= self.applied_through {
+            if update.offset >= state.applied_through {
                 self.context.metrics.session_events.increment(1);
-                self.apply_update(update);
-                self.applied_through = update.offset + 1;
+                self.apply_update(&mut state.sequence, update);
+                state.applied_through = update.offset + 1;
             }
         }
     }
 
     /// Applies one update. If the update panics, quarantines the entry and restores the previous
     /// sequence.
-    fn apply_update(&mut self, update: &SessionUpdate) {
-        let context = Rc::clone(&self.context);
-        let before = self.sequence.clone();
+    fn apply_update(&self, sequence: &mut UserSequence, update: &SessionUpdate) {
+        let context = &self.context;
+        let before = sequence.clone();
         let outcome = catch_panic(&context.metrics, ActorKind::Session, || {
             inject_fault("session", || context.item_id_of_update(update));
             let idle_gap_ms = context.sequence_params.idle_gap_ms;
             match &update.op {
                 SessionOp::Step { step, session_id } => {
-                    self.sequence.push(update.offset, *step, session_id.as_deref(), idle_gap_ms);
+                    sequence.push(update.offset, *step, session_id.as_deref(), idle_gap_ms);
                 }
-                SessionOp::Merge { sequence, .. } => self.sequence.merge(sequence, idle_gap_ms),
-                SessionOp::Forget => self.sequence = UserSequence::default(),
+                SessionOp::Merge { sequence: merged, .. } => sequence.merge(merged, idle_gap_ms),
+                SessionOp::Forget => *sequence = UserSequence::default(),
             }
         });
         if let Err(panic) = outcome {
-            self.sequence = before;
+            *sequence = before;
             let quarantined = context.quarantine.put(&QuarantinedEntry {
                 offset: update.offset,
                 reader: QuarantineReader::Session,
@@ -118,29 +97,6 @@ impl SessionActor {
                 );
             }
         }
-    }
-
-    /// Computes recommendations from the session. If this computation panics, computes
-    /// recommendations as for an unknown user. Returns `None` if the second computation panics,
-    /// too.
-    pub(super) fn recommend(&self, request: &RecommendationRequest) -> Option<RankedAnswer> {
-        let context = Rc::clone(&self.context);
-        let (snapshot, catalog, params) = (context.published.load(), context.catalog.load(), &context.sequence_params);
-        let began = Instant::now();
-        let try_recommend = |sequence: &UserSequence| {
-            catch_panic(&context.metrics, ActorKind::Session, || {
-                let mut workspace = context.workspace.borrow_mut();
-                recommend_for_sequence(&snapshot, &catalog, sequence, params, request, &mut workspace)
-            })
-        };
-        let answer = try_recommend(&self.sequence)
-            .or_else(|_| {
-                context.workspace.replace(ScoringWorkspace::default());
-                try_recommend(&UserSequence::default())
-            })
-            .ok();
-        context.metrics.recommendation_seconds.record(began.elapsed());
-        answer
     }
 }
 
@@ -233,30 +189,21 @@ impl Handler<ApplySessionUpdate> for SessionActor {
     }
 }
 
-/// Message: asks a session for recommendations.
+/// Message: asks for the session's sequence, after the updates that were sent before.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct RecommendForSession {
-    /// The request.
-    pub request: RecommendationRequest,
-    /// Receives the answer. If scoring panics twice, this sender is dropped, so the requester gets
-    /// no answer.
-    pub reply: oneshot::Sender<RankedAnswer>,
-    /// The caller's span.
-    pub span: Span,
+pub struct GetSequence {
+    /// Receives the sequence.
+    pub reply: oneshot::Sender<UserSequence>,
 }
 
-impl Handler<RecommendForSession> for SessionActor {
+impl Handler<GetSequence> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, RecommendForSession { request, reply, span }: RecommendForSession, _: &mut Self::Context) {
-        if reply.is_closed() {
-            return;
-        }
-        let answer = span!(parent: &span, "answer").in_scope(|| self.recommend(&request));
-        if let Some(answer) = answer {
+    fn handle(&mut self, GetSequence { reply }: GetSequence, _: &mut Self::Context) {
+        if !reply.is_closed() {
             // The caller may have stopped waiting.
-            let _ = reply.send(answer);
+            let _ = reply.send(self.session.state().sequence.clone());
         }
     }
 }
@@ -270,7 +217,7 @@ impl Handler<GetRecordToStore> for SessionActor {
     type Result = MessageResult<GetRecordToStore>;
 
     fn handle(&mut self, _: GetRecordToStore, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.to_record())
+        MessageResult(self.session.to_record())
     }
 }
 
@@ -291,7 +238,7 @@ impl Handler<GetRecordForInspection> for SessionActor {
 
     fn handle(&mut self, GetRecordForInspection { reply }: GetRecordForInspection, _: &mut Self::Context) {
         // The caller may have stopped waiting.
-        let _ = reply.send(Ok(Some(self.to_record())));
+        let _ = reply.send(Ok(Some(self.session.to_record())));
     }
 }
 
@@ -307,7 +254,7 @@ impl Handler<ExpireSteps> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, ExpireSteps { cutoffs }: ExpireSteps, _: &mut Self::Context) {
-        self.sequence.expire(&cutoffs);
+        self.session.state().sequence.expire(&cutoffs);
     }
 }
 

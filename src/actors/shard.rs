@@ -2,15 +2,12 @@
 //! determines the shard.
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
-use std::cell::RefCell;
 use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tracing::Span;
 
 mod expiry;
 mod flushing;
@@ -28,8 +25,9 @@ use super::flush_progress::FlushProgress;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionActor, SessionContext, SessionUpdate};
 use super::session_subscribers::SessionSubscribers;
-use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, Offset};
-use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams};
+use super::session_table::{SessionTable, SharedSession, TableEntry};
+use crate::domain::{EventKinds, ExpiryCutoffs, Offset, UserSequence};
+use crate::learner::SequenceParams;
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
 use crate::store::Store;
@@ -44,13 +42,14 @@ pub fn shard_of_user(user: &str, shards: usize) -> usize {
 
 struct ActiveSession {
     actor: Addr<SessionActor>,
+    session: Arc<SharedSession>,
+    /// Makes the session readable for requests until it stops.
+    _entry: TableEntry,
     is_dirty: bool,
     /// Whether a running flush is writing the session's record.
     is_saving: bool,
     /// Whether the last update erased the user. The session then stops after its next flush.
     is_erased: bool,
-    /// The tick in which the last event or request arrived.
-    last_tick: u64,
 }
 
 impl ActiveSession {
@@ -69,16 +68,13 @@ pub struct ShardContext {
     pub store: Store,
     /// The metrics in which the shard records.
     pub metrics: Arc<Metrics>,
-    /// The last published snapshot.
-    pub published: Arc<ArcSwap<ModelSnapshot>>,
-    /// The catalog, including every acknowledged change.
-    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The live sessions, for requests.
+    pub session_table: Arc<SessionTable>,
     /// The item dictionary.
     pub dictionary: Arc<ItemDictionary>,
     /// The event kinds.
     pub kinds: EventKinds,
-    /// The idle gap that separates sessions, and the number of steps from which the hidden state is
-    /// computed.
+    /// The idle gap that separates sessions.
     pub sequence_params: SequenceParams,
     /// The offset up to which each shard's sessions are stored.
     pub flush_progress: Arc<FlushProgress>,
@@ -136,10 +132,7 @@ impl ShardActor {
     #[must_use]
     pub fn new(context: ShardContext) -> Self {
         let session_context = Rc::new(SessionContext {
-            published: Arc::clone(&context.published),
-            catalog: Arc::clone(&context.catalog),
             sequence_params: context.sequence_params,
-            workspace: RefCell::new(ScoringWorkspace::default()),
             quarantine: context.store.quarantine(),
             dictionary: Arc::clone(&context.dictionary),
             metrics: Arc::clone(&context.metrics),
@@ -175,6 +168,7 @@ impl ShardActor {
             return;
         }
         self.tick += 1;
+        self.context.session_table.set_tick(self.context.number.0, self.tick);
         self.stop_idle_sessions();
         self.remove_merged_records();
         self.context.subscribers.drop_closed();
@@ -266,28 +260,26 @@ impl Handler<DeliverEntries> for ShardActor {
                 .for_each(|(_, update)| inject_fault("shard", || shard.session_context.item_id_of_update(update)));
             shard.deliver_updates(events, permits.as_ref());
         });
+        self.context.session_table.set_delivered(self.context.number.0, through);
     }
 }
 
-/// Requests recommendations for a user.
+/// Requests the sequence of a user, after the entries that were sent to the shard before. Starts
+/// the session of a known user.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct RecommendForUser {
+pub struct GetUserSequence {
     /// The user.
     pub user: String,
-    /// The request.
-    pub request: RecommendationRequest,
-    /// Receives the answer. If the session's mailbox is full, the sender is dropped without an
-    /// answer.
-    pub reply: oneshot::Sender<RankedAnswer>,
-    /// The caller's span.
-    pub span: Span,
+    /// Receives the sequence; an unknown user has an empty sequence. If the session's mailbox is
+    /// full, the sender is dropped without an answer.
+    pub reply: oneshot::Sender<UserSequence>,
 }
 
-impl Handler<RecommendForUser> for ShardActor {
+impl Handler<GetUserSequence> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, message: RecommendForUser, _: &mut Self::Context) {
-        self.run_and_recover(|shard| shard.recommend(message));
+    fn handle(&mut self, message: GetUserSequence, _: &mut Self::Context) {
+        self.run_and_recover(|shard| shard.send_sequence(message));
     }
 }

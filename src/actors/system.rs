@@ -3,13 +3,14 @@
 
 mod recovery;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr, Arbiter, Context};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::admission::AdmissionControl;
+use super::answering::Answerer;
 use super::checkpoint_preload::CheckpointPreload;
 use super::committer::CommitterActor;
 use super::erasure_progress::ErasureProgress;
@@ -25,11 +26,10 @@ use super::live_catalog::LiveCatalog;
 use super::pretrained::{assign_item_numbers, read_pretrained};
 use super::sender_activity::SenderActivity;
 use super::session_subscribers::SessionSubscribers;
+use super::session_table::SessionTable;
 use super::shard::{ShardActor, ShardContext};
-use crate::domain::{Catalog, Offset};
-use crate::learner::{LearnerConfig, ModelSnapshot};
-use crate::metrics::{Metrics, QueueName};
-use crate::registries::ItemDictionary;
+use crate::learner::LearnerConfig;
+use crate::metrics::{Metrics, QueueName, ThreadRole};
 use crate::store::{Committer, CommitterSettings, Store};
 use recovery::{deliver_journal_tail, learner_loader};
 
@@ -78,36 +78,48 @@ pub struct System {
     pub scrub: SharedScrubReport,
 }
 
-/// Starts one shard actor per arbiter.
+/// Starts an actor on its own thread.
+fn start_on_thread<A>(role: ThreadRole, create: impl FnOnce() -> A + Send + 'static) -> Addr<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    A::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+        role.name_current_thread();
+        create()
+    })
+}
+
+/// Starts one shard actor per arbiter, and delivers the journal's tail to the sessions.
 fn start_shards(
     store: &Store,
     metrics: &Arc<Metrics>,
-    published: &Arc<ArcSwap<ModelSnapshot>>,
-    catalog: &Arc<ArcSwap<Catalog>>,
-    dictionary: &Arc<ItemDictionary>,
+    core: &Committer,
     settings: &SystemSettings,
-    (flushed_through, subscribers): (Offset, &Arc<SessionSubscribers>),
-) -> Vec<Addr<ShardActor>> {
-    let shards = settings.shards;
+) -> Result<ShardRouter, StartError> {
+    let (shards, dictionary, aliases) = (settings.shards, core.dictionary(), core.aliases());
+    let flushed_through = store.sessions().watermark()?.min(core.next_offset());
+    let (subscribers, session_table) =
+        (Arc::new(SessionSubscribers::new(Arc::clone(&aliases))), Arc::new(SessionTable::new(shards)));
     let flush_progress = Arc::new(FlushProgress::new(shards, flushed_through));
     let start = |number| {
         let context = ShardContext {
             number: (number, shards),
             store: store.clone(),
             metrics: Arc::clone(metrics),
-            published: Arc::clone(published),
-            catalog: Arc::clone(catalog),
-            dictionary: Arc::clone(dictionary),
+            session_table: Arc::clone(&session_table),
+            dictionary: Arc::clone(&dictionary),
             kinds: settings.learner.kinds.clone(),
             sequence_params: settings.learner.sequence,
             flush_progress: Arc::clone(&flush_progress),
-            subscribers: Arc::clone(subscribers),
+            subscribers: Arc::clone(&subscribers),
             idle_timeout: settings.idle_timeout,
             max_live_sessions: share_of(settings.max_live_sessions, number, shards),
         };
-        ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(context))
+        start_on_thread(ThreadRole::Shard, move || ShardActor::new(context))
     };
-    (0..shards).map(start).collect()
+    let router = ShardRouter { shards: (0..shards).map(start).collect(), aliases, subscribers, session_table };
+    deliver_journal_tail(store, &dictionary, &settings.learner.kinds, &router, metrics, flushed_through)?;
+    Ok(router)
 }
 
 /// Divides a limit among `shards` shards: returns the part of shard `number`. The parts add up to
@@ -152,8 +164,7 @@ impl System {
     ) -> Result<Self, StartError> {
         read_pretrained(&store)?.map_or(Ok(()), |pretrained| assign_item_numbers(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
-        let (dictionary, aliases, consents, end) =
-            (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
+        let (dictionary, aliases, consents) = (core.dictionary(), core.aliases(), core.consents());
         let learner_config = Arc::new(settings.learner.clone());
         let mut load =
             learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
@@ -162,12 +173,7 @@ impl System {
         let live_catalog = LiveCatalog::from_store(&store, &dictionary, Arc::clone(&published))?;
         let catalog = live_catalog.published_catalog();
 
-        let flushed_through = store.sessions().watermark()?.min(end);
-        let subscribers = Arc::new(SessionSubscribers::new(Arc::clone(&aliases)));
-        let sessions = (flushed_through, &subscribers);
-        let shards: Arc<[_]> =
-            start_shards(&store, &metrics, &published, &catalog, &dictionary, &settings, sessions).into();
-        deliver_journal_tail(&store, &dictionary, &learner_config, &shards, &metrics, flushed_through)?;
+        let router = start_shards(&store, &metrics, &core, &settings)?;
         publish_limits(&metrics, &settings);
 
         let store_maintenance = StoreMaintenance::new(store.clone(), Arc::clone(&metrics));
@@ -183,21 +189,22 @@ impl System {
         )
         .map_err(Box::new)?;
         let (learned, status, activity) = (learner.learned_watermark(), learner.status(), learner.sender_activity());
-        let learner = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| learner);
+        let learner = start_on_thread(ThreadRole::Learner, move || learner);
         let kinds = learner_config.kinds.clone();
+        let receivers = (Arc::clone(&router.shards), Arc::clone(&router.session_table));
         let committer =
-            CommitterActor::new(core, kinds, live_catalog, Arc::clone(&metrics), shards.to_vec(), learner.clone());
+            CommitterActor::new(core, kinds, live_catalog, Arc::clone(&metrics), receivers, learner.clone());
         let deferred = committer.deferred_entries();
         let watermarks = Watermarks { delivered: committer.delivered_watermark(), learned };
-        let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
+        let committer = start_on_thread(ThreadRole::Committer, move || committer);
 
         let (admission, max_lag) = (AdmissionControl::new(settings.max_in_flight), settings.max_lag);
-        let router = ShardRouter { shards, aliases: Arc::clone(&aliases), subscribers };
+        let sequence_params = learner_config.sequence;
+        let answerer = Answerer { published, catalog, sequence_params, metrics: Arc::clone(&metrics) };
         let draining = Arc::<AtomicBool>::default();
         let recommender = RecommenderHandle {
             router,
-            published,
-            catalog,
+            answerer,
             dictionary,
             learner_config,
             watermarks: watermarks.clone(),

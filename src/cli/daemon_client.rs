@@ -16,6 +16,7 @@ use super::error_text::tls_error_in_io_error;
 use crate::domain::{Entry, WithConsent};
 use crate::http::describe_tls_error;
 use crate::ingest::{write_entry, write_entry_with_consent};
+use crate::metrics::ThreadRole;
 
 /// Time limit for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,6 +140,8 @@ pub(super) struct QualityMeans {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProcessUsage {
     pub(super) cpu_seconds: f64,
+    /// The part of each role of threads, in the order of [`ThreadRole::ALL`].
+    pub(super) role_cpu_seconds: [f64; ThreadRole::ALL.len()],
     pub(super) peak_rss_bytes: u64,
 }
 
@@ -236,7 +239,11 @@ impl DaemonClient {
         let text = String::from_utf8_lossy(&text);
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
         let (cpu, peak) = (value("process_cpu_seconds_total "), value("process_peak_resident_memory_bytes "));
-        Ok(cpu.zip(peak).map(|(cpu_seconds, peak)| ProcessUsage { cpu_seconds, peak_rss_bytes: peak as u64 }))
+        let role_cpu_seconds = ThreadRole::ALL.map(|role| {
+            value(&format!("sequor_thread_cpu_seconds_total{{role=\"{}\"}} ", role.as_str())).unwrap_or_default()
+        });
+        let usage = |(cpu_seconds, peak)| ProcessUsage { cpu_seconds, role_cpu_seconds, peak_rss_bytes: peak as u64 };
+        Ok(cpu.zip(peak).map(usage))
     }
 }
 

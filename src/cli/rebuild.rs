@@ -19,7 +19,7 @@ use crate::actors::pretrained::{assign_item_numbers, read_pretrained};
 use crate::actors::state_history::{StoreBackedStateHistory, encode_checkpoint, replay_up_to};
 use crate::domain::Offset;
 use crate::learner::{Learner, LearnerConfig, LearnerDeps};
-use crate::metrics::{ActorKind, Metrics};
+use crate::metrics::{ActorKind, Metrics, ThreadRole};
 use crate::registries::ItemDictionary;
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError};
@@ -184,11 +184,13 @@ pub(super) fn relearn_journal(
 ) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
         let training = BackgroundWorker::start_thread(
+            ThreadRole::Training,
             || span!("training"),
             metrics.training_seconds.clone(),
             metrics.panics.with_label(ActorKind::Training).clone(),
         );
         let clustering = BackgroundWorker::start_thread(
+            ThreadRole::Clustering,
             || span!("clustering"),
             metrics.clustering_seconds.clone(),
             metrics.panics.with_label(ActorKind::Candidates).clone(),

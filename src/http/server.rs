@@ -47,7 +47,7 @@ use crate::http::middleware::measure;
 use crate::http::middleware::queue_wait;
 use crate::ingest::ValidationRules;
 use crate::learner::HiddenItems;
-use crate::metrics::{Endpoint, RefusalReason};
+use crate::metrics::{Endpoint, RefusalReason, ThreadRole};
 use crate::settings::LiveSettings;
 
 /// Largest number of connections to the admin endpoint.
@@ -372,7 +372,10 @@ fn serve_endpoint(
     let queue_wait = MaxQueueWait(settings.queue_wait);
     let (max_body, shared, origins, body_timeout) =
         (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
+    let role = if default_endpoint == Endpoint::Admin { ThreadRole::Admin } else { ThreadRole::Api };
     let app = move || {
+        // Every worker thread builds its own app.
+        role.name_current_thread();
         App::new()
             .app_data(Data::clone(&shared))
             .app_data(EndpointLabels { by_path: router::endpoint_label, default: default_endpoint })

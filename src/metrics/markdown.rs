@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::handle::{MetricDeclaration, MetricType, MetricUnit};
-use super::{BUILD_INFO_HELP, BUILD_INFO_NAME, Metrics, process};
+use super::{BUILD_INFO_HELP, BUILD_INFO_NAME, Metrics, ThreadRole, process, threads};
 
 impl Metrics {
     /// Renders all metrics as the Markdown page `ops/METRICS.md`.
@@ -44,6 +44,9 @@ impl Metrics {
             };
             append_row(&mut page, name, kind, unit.as_str(), "", help);
         }
+        let roles = ThreadRole::ALL.map(|role| format!("`{}`", role.as_str())).join(", ");
+        let (kind, unit) = (MetricType::Counter.as_str(), MetricUnit::Seconds.as_str());
+        append_row(&mut page, threads::NAME, kind, unit, &format!("`role`: {roles}"), threads::HELP);
         page
     }
 }

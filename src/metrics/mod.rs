@@ -11,12 +11,14 @@ mod handle;
 mod markdown;
 mod process;
 mod snapshot;
+mod threads;
 
 pub use handle::{
     EventKindCounters, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
 };
 pub use process::ProcessStats;
 pub use snapshot::MetricsSnapshot;
+pub use threads::ThreadRole;
 
 use crate::domain::{EventKinds, ModelChangeCause, Offset, SourceName};
 use commit_latency::CommitLatencyTracker;
@@ -555,6 +557,7 @@ impl Metrics {
         if let Some(process) = ProcessStats::read_proc() {
             process.render(&mut text);
         }
+        threads::render(&mut text);
         text
     }
 

@@ -3,7 +3,7 @@
 use super::recommender::RecommenderHandle;
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::domain::{Entry, Event, EventKind, Fallback, Step, UserSequence};
-use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, recommend_for_sequence};
+use crate::learner::{RankedAnswer, RecommendationRequest};
 use crate::telemetry::span;
 
 impl RecommenderHandle {
@@ -44,13 +44,11 @@ impl RecommenderHandle {
         request: &RecommendationRequest,
     ) -> RankedAnswer {
         let _span = span!("answer").entered();
-        let (snapshot, catalog, mut workspace) =
-            (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
-        let params = &self.learner_config.sequence;
+        let idle_gap_ms = self.learner_config.sequence.idle_gap_ms;
         let mut sequence = UserSequence::default();
         for (step, session_id) in steps {
-            sequence.push(0, step, session_id.as_deref(), params.idle_gap_ms);
+            sequence.push(0, step, session_id.as_deref(), idle_gap_ms);
         }
-        recommend_for_sequence(&snapshot, &catalog, &sequence, params, request, &mut workspace)
+        self.answerer.answer(&sequence, request)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::ingest::IngestHandle;
 use super::recommender::RecommenderHandle;
+use crate::actors::answering::Answerer;
 use crate::actors::error::RequestError;
 use crate::actors::learner::LearnerActor;
 use crate::actors::liveness::LivenessPing;
@@ -40,7 +41,8 @@ impl InspectionHandle {
     /// takes about as long as ten recommendations, on the calling thread.
     #[must_use]
     pub fn inspect_ranking(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
-        let RecommenderHandle { published, catalog, learner_config, .. } = &self.recommender;
+        let RecommenderHandle { answerer, learner_config, .. } = &self.recommender;
+        let Answerer { published, catalog, .. } = answerer;
         inspect(&published.load(), &catalog.load(), &record.sequence, &learner_config.sequence, request)
     }
 
@@ -90,7 +92,7 @@ impl InspectionHandle {
         let admission = self.ingest.admission();
         metrics.in_flight_events.set(admission.in_flight() as f64);
         metrics.in_flight_events_limit.set(admission.limit() as f64);
-        let published = self.recommender.published.load();
+        let published = self.recommender.answerer.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
         metrics.weights_lag_entries.set(end - published.trained_through() as f64);
         published

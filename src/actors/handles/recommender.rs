@@ -1,7 +1,6 @@
 //! Recommendations, similar and trending items, session subscriptions.
 
 use actix::Addr;
-use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,10 +9,11 @@ use tracing::Instrument;
 
 use super::shards::ShardRouter;
 use crate::actors::admission::AdmissionFull;
+use crate::actors::answering::Answerer;
 use crate::actors::error::RequestError;
 use crate::actors::learner::{LearnerActor, PublishThrough};
-use crate::actors::shard::{GetSessionView, RecommendForUser};
-use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp};
+use crate::actors::shard::{GetSessionView, GetUserSequence, ShardActor};
+use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp, UserSequence};
 use crate::learner::{
     HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items,
 };
@@ -44,8 +44,7 @@ impl Watermarks {
 #[derive(Clone)]
 pub struct RecommenderHandle {
     pub(in crate::actors) router: ShardRouter,
-    pub(in crate::actors) published: Arc<ArcSwap<ModelSnapshot>>,
-    pub(in crate::actors) catalog: Arc<ArcSwap<Catalog>>,
+    pub(in crate::actors) answerer: Answerer,
     pub(in crate::actors) dictionary: Arc<ItemDictionary>,
     pub(in crate::actors) learner_config: Arc<LearnerConfig>,
     pub(in crate::actors) watermarks: Watermarks,
@@ -58,25 +57,37 @@ pub struct RecommenderHandle {
 }
 
 impl RecommenderHandle {
-    /// Ranks items for a user's current session.
+    /// Ranks items for a user's current session, on the calling thread.
     ///
     /// # Errors
     /// [`RequestError::Busy`] if the mailbox of the user's shard is full,
-    /// [`RequestError::QueuedTooLong`] if the answer takes longer than the limit.
+    /// [`RequestError::QueuedTooLong`] if the shard's answer takes longer than the limit.
     pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, RequestError> {
-        let (user, shard) = self.router.route(user)?;
-        let (reply, answer) = oneshot::channel();
-        let busy = || RequestError::Busy(AdmissionFull { limit: self.admission_limit });
-        let _pending = PendingRequestGuard::increment(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
         let span = span!("recommend");
-        shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
-        let answer = answer.instrument(span);
-        let answer = match self.queue_wait {
-            // The actors skip a request whose receiver was dropped.
-            Some(limit) => actix::clock::timeout(limit, answer).await.map_err(|_| RequestError::QueuedTooLong)?,
-            None => answer.await,
+        let (user, number, shard) = self.router.route(user)?;
+        let sequence = match self.router.session_table.current_sequence(number, &user) {
+            Some(sequence) => sequence,
+            None => self.request_sequence(user, shard).instrument(span.clone()).await?,
         };
-        answer.map_err(|_| busy())
+        let answer = span!(parent: &span, "answer").in_scope(|| self.answerer.answer_user(&sequence, &request));
+        answer.ok_or_else(|| self.busy())
+    }
+
+    /// Asks the shard for a user's sequence.
+    async fn request_sequence(&self, user: String, shard: &Addr<ShardActor>) -> Result<UserSequence, RequestError> {
+        let (reply, sequence) = oneshot::channel();
+        let _pending = PendingRequestGuard::increment(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
+        shard.try_send(GetUserSequence { user, reply }).map_err(|_| self.busy())?;
+        let sequence = match self.queue_wait {
+            // The actors skip a request whose receiver was dropped.
+            Some(limit) => actix::clock::timeout(limit, sequence).await.map_err(|_| RequestError::QueuedTooLong)?,
+            None => sequence.await,
+        };
+        sequence.map_err(|_| self.busy())
+    }
+
+    fn busy(&self) -> RequestError {
+        RequestError::Busy(AdmissionFull { limit: self.admission_limit })
     }
 
     /// The items of a user's stored steps that must not be recommended at `now`, for example
@@ -99,22 +110,28 @@ impl RecommenderHandle {
     /// store.
     pub(super) async fn session_record(&self, user: String) -> Result<Option<SessionRecord>, RequestError> {
         let (reply, record) = oneshot::channel();
-        let busy = || RequestError::Busy(AdmissionFull { limit: self.admission_limit });
-        let (user, shard) = self.router.route(user)?;
-        shard.try_send(GetSessionView { user, reply }).map_err(|_| busy())?;
-        record.await.map_err(|_| busy())?.map_err(RequestError::Store)
+        let (user, _, shard) = self.router.route(user)?;
+        shard.try_send(GetSessionView { user, reply }).map_err(|_| self.busy())?;
+        record.await.map_err(|_| self.busy())?.map_err(RequestError::Store)
     }
 
     /// Items similar to one item.
     #[must_use]
     pub fn similar_items(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
-        similar_items(&self.published.load(), &self.catalog.load(), item, limit, &self.learner_config.sequence, now)
+        similar_items(
+            &self.answerer.published.load(),
+            &self.answerer.catalog.load(),
+            item,
+            limit,
+            &self.learner_config.sequence,
+            now,
+        )
     }
 
     /// Trending items, of one category or of the whole catalog.
     #[must_use]
     pub fn trending_items(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
-        trending_items(&self.published.load(), &self.catalog.load(), category, limit, now)
+        trending_items(&self.answerer.published.load(), &self.answerer.catalog.load(), category, limit, now)
     }
 
     /// The dictionary of item ids and numbers.
@@ -126,13 +143,13 @@ impl RecommenderHandle {
     /// The catalog, including every acknowledged change.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.load_full()
+        self.answerer.catalog.load_full()
     }
 
     /// The published snapshot of the model.
     #[must_use]
     pub fn snapshot(&self) -> Arc<ModelSnapshot> {
-        self.published.load_full()
+        self.answerer.published.load_full()
     }
 
     /// The configured event kinds.

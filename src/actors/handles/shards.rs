@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::actors::error::RequestError;
 use crate::actors::session_subscribers::SessionSubscribers;
+use crate::actors::session_table::SessionTable;
 use crate::actors::shard::{FlushSessions, ShardActor, shard_of_user};
 use crate::registries::UserAliases;
 
@@ -14,15 +15,16 @@ pub struct ShardRouter {
     pub(in crate::actors) shards: Arc<[Addr<ShardActor>]>,
     pub(in crate::actors) aliases: Arc<UserAliases>,
     pub(in crate::actors) subscribers: Arc<SessionSubscribers>,
+    pub(in crate::actors) session_table: Arc<SessionTable>,
 }
 
 impl ShardRouter {
-    /// The canonical id of a user and the address of its shard.
-    pub(super) fn route(&self, user: String) -> Result<(String, &Addr<ShardActor>), RequestError> {
+    /// The canonical id of a user, and the number and the address of its shard.
+    pub(super) fn route(&self, user: String) -> Result<(String, usize, &Addr<ShardActor>), RequestError> {
         let user = self.aliases.resolve(&user).map_or(user, |canonical| (*canonical).to_owned());
-        let shard =
-            self.shards.get(shard_of_user(&user, self.shards.len())).ok_or(RequestError::ActorStopped("shard"))?;
-        Ok((user, shard))
+        let number = shard_of_user(&user, self.shards.len());
+        let shard = self.shards.get(number).ok_or(RequestError::ActorStopped("shard"))?;
+        Ok((user, number, shard))
     }
 
     /// Stores every session that changed since its last write.

@@ -16,6 +16,7 @@ impl ShardActor {
     pub(super) fn flush_changed_sessions(
         &mut self,
     ) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
+        self.delivered = self.context.session_table.delivered_through(self.context.number.0, self.delivered);
         let ready = self.recover_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
         for (user, active) in self.active_sessions.iter_mut().filter(|_| ready.is_ok()) {

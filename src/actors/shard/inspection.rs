@@ -26,7 +26,7 @@ impl ShardActor {
     fn live_sessions(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
         let matching = self.active_sessions.iter().filter(|(user, _)| user.starts_with(prefix));
         let mut list: Vec<_> =
-            matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();
+            matching.map(|(user, active)| (self.tick.saturating_sub(active.session.last_tick()), user)).collect();
         if limit < list.len() {
             list.select_nth_unstable(limit);
             list.truncate(limit);

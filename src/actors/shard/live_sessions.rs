@@ -11,13 +11,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::expiry::remove_expired_steps;
-use super::{ActiveSession, RecommendForUser, ShardActor};
+use super::{ActiveSession, GetUserSequence, ShardActor};
 use crate::actors::admission::AdmissionPermit;
-use crate::actors::session::{
-    ApplySessionUpdate, RecommendForSession, SessionActor, SessionOp, SessionUpdate, StopSession,
-};
+use crate::actors::session::{ApplySessionUpdate, GetSequence, SessionActor, SessionOp, SessionUpdate, StopSession};
+use crate::actors::session_table::SharedSession;
 use crate::store::{SessionRecord, StoreError};
-use crate::telemetry::span;
 
 /// At the limit, the shard stops one in this many sessions together, so that it rarely has to
 /// search for the least recently used ones.
@@ -58,7 +56,7 @@ impl ShardActor {
         let tick = self.tick;
         Ok(match self.active_sessions.get_mut(user) {
             Some(active) => {
-                active.last_tick = tick;
+                active.session.set_last_tick(tick);
                 FoundSession::Live(active)
             }
             None => FoundSession::Unknown,
@@ -90,8 +88,11 @@ impl ShardActor {
 
     fn start_session(&mut self, user: &str, record: Option<SessionRecord>, is_dirty: bool) {
         self.context.metrics.live_sessions.increment(1.0);
-        let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
-        let active = ActiveSession { actor, is_dirty, is_saving: false, is_erased: false, last_tick: self.tick };
+        let session = Arc::new(SharedSession::new(record));
+        session.set_last_tick(self.tick);
+        let actor = SessionActor::new(Arc::clone(&session), Rc::clone(&self.session_context)).start();
+        let entry = self.context.session_table.add(self.context.number.0, user, &session);
+        let active = ActiveSession { actor, session, _entry: entry, is_dirty, is_saving: false, is_erased: false };
         self.active_sessions.insert(user.to_owned(), active);
     }
 
@@ -123,7 +124,7 @@ impl ShardActor {
             .values()
             .filter(|_| surplus > 0)
             .filter(|active| active.is_stored())
-            .map(|active| active.last_tick)
+            .map(|active| active.session.last_tick())
             .collect();
         // All sessions stop that were last used before the cutoff tick. If this is not enough, some
         // of the sessions that were last used in the cutoff tick stop too.
@@ -131,9 +132,9 @@ impl ShardActor {
         surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < cutoff).count());
         let before = self.active_sessions.len();
         self.active_sessions.retain(|_, active| {
-            let at_cutoff = Some(active.last_tick) == cutoff && surplus > 0;
-            let stops =
-                active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
+            let last_tick = active.session.last_tick();
+            let at_cutoff = Some(last_tick) == cutoff && surplus > 0;
+            let stops = active.is_stored() && (last_tick < oldest || Some(last_tick) < cutoff || at_cutoff);
             if stops {
                 surplus -= usize::from(at_cutoff);
                 active.actor.do_send(StopSession);
@@ -171,13 +172,12 @@ impl ShardActor {
             match self.find_or_start_session(&user, true) {
                 Ok(FoundSession::Live(active)) => {
                     (active.is_dirty, active.is_erased) = (true, is_erased);
+                    active.session.set_sent_through(through);
                     // Admission control bounds this queue, see the committer.
                     active.actor.do_send(ApplySessionUpdate { updates, permits: permits.map(Arc::clone) });
                 }
                 Ok(FoundSession::Stored(record)) => {
-                    let mut session = SessionActor::new(record, Rc::clone(&self.session_context));
-                    session.apply_updates(&updates);
-                    stored.push((user.clone(), session.to_record()));
+                    stored.push((user.clone(), self.apply_to_record(record, &updates)));
                 }
                 Ok(FoundSession::Unknown) => continue,
                 Err(error) => {
@@ -212,16 +212,22 @@ impl ShardActor {
         }
     }
 
+    /// Applies updates to a record, without a session actor.
+    pub(super) fn apply_to_record(&self, record: Option<SessionRecord>, updates: &[SessionUpdate]) -> SessionRecord {
+        let session = Arc::new(SharedSession::new(record));
+        SessionActor::new(Arc::clone(&session), Rc::clone(&self.session_context)).apply_updates(updates);
+        session.to_record()
+    }
+
     /// Forwards a request to the user's session, unless its caller has stopped waiting. If the
     /// session cannot be loaded, the user is treated as unknown.
-    pub(super) fn recommend(&mut self, message: RecommendForUser) {
-        if message.reply.is_closed() {
+    pub(super) fn send_sequence(&mut self, GetUserSequence { user, reply }: GetUserSequence) {
+        if reply.is_closed() {
             return;
         }
-        let record = match self.find_or_start_session(&message.user, false) {
+        let record = match self.find_or_start_session(&user, false) {
             Ok(FoundSession::Live(active)) => {
-                let RecommendForUser { request, reply, span, .. } = message;
-                let _ = active.actor.try_send(RecommendForSession { request, reply, span });
+                let _ = active.actor.try_send(GetSequence { reply });
                 return;
             }
             Ok(FoundSession::Stored(record)) => record,
@@ -234,12 +240,8 @@ impl ShardActor {
                 None
             }
         };
-        let session = SessionActor::new(record, Rc::clone(&self.session_context));
-        let answer = span!(parent: &message.span, "answer").in_scope(|| session.recommend(&message.request));
-        if let Some(answer) = answer {
-            // The caller may have stopped waiting.
-            let _ = message.reply.send(answer);
-        }
+        // The caller may have stopped waiting.
+        let _ = reply.send(record.map(|record| record.sequence).unwrap_or_default());
     }
 }
 

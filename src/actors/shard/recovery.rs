@@ -1,11 +1,8 @@
 //! Recovery of a shard from the stored records and the journal's tail.
 
-use std::rc::Rc;
-
 use super::{ShardActor, shard_of_user};
-use crate::actors::session::{SessionActor, SessionUpdate, StopSession};
+use crate::actors::session::{SessionUpdate, StopSession};
 use crate::domain::Offset;
-use crate::learner::ScoringWorkspace;
 use crate::store::{SessionRecord, StoreError};
 
 impl ShardActor {
@@ -17,9 +14,7 @@ impl ShardActor {
         for update in &mut updates {
             self.attach_merged_sequence(update, Some(begin))?;
         }
-        let mut session = SessionActor::new(None, Rc::clone(&self.session_context));
-        session.apply_updates(&updates);
-        Ok(session.to_record())
+        Ok(self.apply_to_record(None, &updates))
     }
 
     /// Reads from the journal the updates from offset `from` on that were delivered to this shard,
@@ -68,7 +63,6 @@ impl ShardActor {
         self.context.metrics.live_sessions.decrement(self.active_sessions.len() as f64);
         self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(StopSession));
         self.is_full = false;
-        self.session_context.workspace.replace(ScoringWorkspace::default());
         let (own, shards) = self.context.number;
         match self
             .updates_since(self.context.flush_progress.shard_watermark(own), |user| shard_of_user(user, shards) == own)

@@ -1,18 +1,18 @@
 //! Recovery: loads the learner from its newest checkpoint and replays the journal's tail.
 
-use actix::Addr;
 use std::sync::Arc;
 
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::error::StartError;
+use crate::actors::handles::ShardRouter;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
-use crate::actors::shard::{DeliverEntries, ShardActor, shard_of_user};
+use crate::actors::shard::{DeliverEntries, shard_of_user};
 use crate::actors::state_history::{StoreBackedStateHistory, decode_checkpoint};
-use crate::domain::Offset;
+use crate::domain::{EventKinds, Offset};
 use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
-use crate::metrics::{ActorKind, Metrics, QueueName};
+use crate::metrics::{ActorKind, Metrics, QueueName, ThreadRole};
 use crate::registries::ItemDictionary;
 use crate::store::Store;
 use crate::telemetry::span;
@@ -31,11 +31,13 @@ pub(super) fn learner_loader(
 ) -> impl FnMut() -> Result<Learner, StartError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
     let training = BackgroundWorker::start_thread(
+        ThreadRole::Training,
         || span!("training"),
         metrics.training_seconds.clone(),
         metrics.panics.with_label(ActorKind::Training).clone(),
     );
     let clustering = BackgroundWorker::start_thread(
+        ThreadRole::Clustering,
         || span!("clustering"),
         metrics.clustering_seconds.clone(),
         metrics.panics.with_label(ActorKind::Candidates).clone(),
@@ -79,26 +81,29 @@ fn load_newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Re
 pub(super) fn deliver_journal_tail(
     store: &Store,
     dictionary: &ItemDictionary,
-    config: &LearnerConfig,
-    shards: &[Addr<ShardActor>],
+    kinds: &EventKinds,
+    router: &ShardRouter,
     metrics: &Metrics,
     flushed_through: Offset,
 ) -> Result<(), StartError> {
+    let ShardRouter { shards, session_table, .. } = router;
     let mut next = flushed_through;
     loop {
+        (0..shards.len()).for_each(|number| session_table.set_sent(number, next));
         let entries = store.journal().read_entries(next, 4096)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
         let from = std::mem::replace(&mut next, last + 1);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = shards.iter().map(|_| Vec::new()).collect();
         for (offset, entry) in entries {
-            if let Some((user, update)) = SessionUpdate::from_entry(offset, entry, dictionary, &config.kinds)
+            if let Some((user, update)) = SessionUpdate::from_entry(offset, entry, dictionary, kinds)
                 && let Some(events) = by_shard.get_mut(shard_of_user(&user, shards.len()))
             {
                 events.push((user, update));
             }
         }
-        for (shard, events) in shards.iter().zip(by_shard) {
+        for (number, (shard, events)) in shards.iter().zip(by_shard).enumerate() {
             metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
+            session_table.set_sent(number, next);
             shard.do_send(DeliverEntries { events, from, through: next, permits: None });
         }
     }

@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::load_generator::RequestKind;
 use crate::cli::daemon_client::ProcessUsage;
 use crate::cli::plot::{self, PlotLine};
+use crate::metrics::ThreadRole;
 
 /// Upper bound of the latency histograms, in microseconds.
 const MAX_LATENCY_US: u64 = 600_000_000;
@@ -94,6 +96,8 @@ pub(super) struct BenchReportJson {
     errors: u64,
     latency_ms: LatencyQuantiles,
     server_cpu_us_per_request: Option<f64>,
+    /// The CPU time by the role of the server's threads.
+    server_cpu_us_per_request_by_role: BTreeMap<&'static str, f64>,
     server_peak_rss_bytes: Option<u64>,
 }
 
@@ -115,6 +119,19 @@ impl BenchReport {
         Some((after.cpu_seconds - before.cpu_seconds) * 1e6 / self.figures.all.requests.max(1) as f64)
     }
 
+    /// The CPU time per request of each role of threads, without roles that used none. Empty if the
+    /// usage is not known.
+    fn cpu_us_by_role(&self) -> Vec<(&'static str, f64)> {
+        let Some((before, after)) = self.usage else { return Vec::new() };
+        let requests = self.figures.all.requests.max(1) as f64;
+        let seconds = before.role_cpu_seconds.into_iter().zip(after.role_cpu_seconds);
+        let per_request = ThreadRole::ALL
+            .into_iter()
+            .zip(seconds)
+            .map(|(role, (before, after))| (role.as_str(), (after - before) * 1e6 / requests));
+        per_request.filter(|(_, cpu)| *cpu > 0.0).collect()
+    }
+
     pub(super) fn to_json(&self) -> BenchReportJson {
         let all = &self.figures.all;
         BenchReportJson {
@@ -129,6 +146,7 @@ impl BenchReport {
                 p999: all.latency_milliseconds(99.9),
             },
             server_cpu_us_per_request: self.cpu_us_per_request(),
+            server_cpu_us_per_request_by_role: self.cpu_us_by_role().into_iter().collect(),
             server_peak_rss_bytes: self.usage.map(|(_, after)| after.peak_rss_bytes),
         }
     }
@@ -174,6 +192,11 @@ impl fmt::Display for BenchReport {
         if let (Some(cpu), Some((_, after))) = (self.cpu_us_per_request(), self.usage) {
             let peak = after.peak_rss_bytes as f64 / 1_048_576.0;
             writeln!(out, "  server       {cpu:.0} µs of CPU per request, including learning; peak RSS {peak:.0} MiB")?;
+            let roles: Vec<_> =
+                self.cpu_us_by_role().into_iter().map(|(role, cpu)| format!("{role} {cpu:.0} µs")).collect();
+            if !roles.is_empty() {
+                writeln!(out, "  threads      {}", roles.join(", "))?;
+            }
         }
         write!(
             out,

@@ -1,0 +1,59 @@
+//! Computes recommendations on the calling thread.
+
+use arc_swap::ArcSwap;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::panic_guard::catch_panic;
+use crate::domain::{Catalog, UserSequence};
+use crate::learner::{
+    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
+};
+use crate::metrics::{ActorKind, Metrics};
+
+thread_local! {
+    /// Scratch memory for scoring. Each thread that answers requests has its own.
+    static WORKSPACE: RefCell<ScoringWorkspace> = RefCell::default();
+}
+
+/// Recommends items from the published snapshot and the catalog.
+#[derive(Clone)]
+pub struct Answerer {
+    /// The latest snapshot of the model that the learner has published.
+    pub published: Arc<ArcSwap<ModelSnapshot>>,
+    /// The catalog, including every acknowledged change.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The number of last steps from which the hidden state is computed.
+    pub sequence_params: SequenceParams,
+    /// The metrics in which answers are recorded.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Answerer {
+    /// Recommends items for a sequence.
+    #[must_use]
+    pub fn answer(&self, sequence: &UserSequence, request: &RecommendationRequest) -> RankedAnswer {
+        let (snapshot, catalog) = (self.published.load(), self.catalog.load());
+        WORKSPACE.with_borrow_mut(|workspace| {
+            recommend_for_sequence(&snapshot, &catalog, sequence, &self.sequence_params, request, workspace)
+        })
+    }
+
+    /// Recommends items for the sequence of a user, and records the time that this takes. If the
+    /// computation panics, recommends as for an unknown user. Returns `None` if that panics, too.
+    #[must_use]
+    pub fn answer_user(&self, sequence: &UserSequence, request: &RecommendationRequest) -> Option<RankedAnswer> {
+        let began = Instant::now();
+        let try_answer =
+            |sequence: &UserSequence| catch_panic(&self.metrics, ActorKind::Session, || self.answer(sequence, request));
+        let answer = try_answer(sequence)
+            .or_else(|_| {
+                WORKSPACE.set(ScoringWorkspace::default());
+                try_answer(&UserSequence::default())
+            })
+            .ok();
+        self.metrics.recommendation_seconds.record(began.elapsed());
+        answer
+    }
+}
