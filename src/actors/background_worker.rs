@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn start_worker() -> BackgroundWorker<u32> {
-        BackgroundWorker::start_thread(Span::none, Histogram::noop(), Counter::noop())
+        BackgroundWorker::start_thread(ThreadRole::Other, Span::none, Histogram::noop(), Counter::noop())
     }
 
     /// Regression test: if a program ended during a training, the log said that the training had

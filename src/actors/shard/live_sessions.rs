@@ -17,9 +17,9 @@ use crate::actors::session::{ApplySessionUpdate, GetSequence, SessionActor, Sess
 use crate::actors::session_table::SharedSession;
 use crate::store::{SessionRecord, StoreError};
 
-/// At the limit, the shard stops one in this many sessions together, so that it rarely has to
-/// search for the least recently used ones.
-const STOPPED_SHARE: usize = 64;
+/// A shard with the maximum number of live sessions makes room by stopping 1/64 of this maximum at
+/// once. So it rarely has to search for the least recently used ones.
+const STOPPED_SHARE_DIVISOR: usize = 64;
 
 /// The session of a user.
 enum FoundSession<'s> {
@@ -106,7 +106,7 @@ impl ShardActor {
             return false;
         }
         let surplus = self.active_sessions.len() + 1 - most;
-        self.stop_sessions(surplus.max(most / STOPPED_SHARE), 0);
+        self.stop_sessions(surplus.max(most / STOPPED_SHARE_DIVISOR), 0);
         self.is_full = self.active_sessions.len() >= most;
         !self.is_full
     }
