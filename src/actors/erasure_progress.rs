@@ -79,3 +79,21 @@ impl ErasureProgress {
         self.shared.finished.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_outcomes_is_bounded_and_the_latest_are_kept() {
+        let progress = ErasureProgress::default();
+        for number in 0..10 * MAX_KEPT_OUTCOMES {
+            let counts = ErasedEntryCounts { events: number as u64, ..ErasedEntryCounts::default() };
+            progress.publish_outcomes(&HashMap::from([(format!("user {number}"), counts)]));
+            let kept = progress.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            assert!(kept.len() <= MAX_KEPT_OUTCOMES && kept.back().unwrap().1 == counts);
+        }
+        let kept = |number: usize| progress.take_outcome(&format!("user {number}")).is_some();
+        assert!(kept(9 * MAX_KEPT_OUTCOMES) && !kept(9 * MAX_KEPT_OUTCOMES - 1));
+    }
+}

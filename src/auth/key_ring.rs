@@ -79,6 +79,13 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_keys_is_bounded() {
+        let keys = vec![generate(Scope::Write, 0).0; KeyRing::MAX_KEYS + 1];
+        assert!(KeyRing::new(keys[1..].to_vec()).is_ok());
+        assert_eq!(KeyRing::new(keys).unwrap_err().to_string(), KeyError::TooManyKeys(KeyRing::MAX_KEYS).to_string());
+    }
+
+    #[test]
     fn a_key_counts_only_for_the_listener_that_its_scope_belongs_to() {
         let ring = |scope| KeyRing::new(vec![generate(scope, 0).0]).unwrap();
         assert!(ring(Scope::Read).has_key_for_listener(true) && !ring(Scope::Read).has_key_for_listener(false));

@@ -135,3 +135,20 @@ impl ModelHealth {
         self.marks.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_marks_is_bounded_and_the_latest_are_kept() {
+        let mut health = ModelHealth::default();
+        for next in 1..=10 * ModelHealth::MAX_MARKS as Offset * ModelHealth::ENTRIES_PER_MARK {
+            health.advance_to(next);
+            assert!(health.marks.len() <= ModelHealth::MAX_MARKS);
+            let latest = next - next % ModelHealth::ENTRIES_PER_MARK;
+            assert_eq!(health.marks.back().map_or(0, |mark| mark.offset), latest);
+        }
+        assert_eq!(health.marks.len(), ModelHealth::MAX_MARKS);
+    }
+}

@@ -86,11 +86,10 @@ impl PaginationCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::SourceName;
 
-    #[test]
-    fn a_full_cache_evicts_the_oldest_ranking() {
-        let cache = PaginationCache::default();
-        let ranking = |page_start| CachedRanking {
+    fn empty_ranking(page_start: usize) -> CachedRanking {
+        CachedRanking {
             user: "ann".to_owned(),
             request: Arc::new(RecommendationRequest::new(1, 0)),
             is_complete: false,
@@ -99,7 +98,25 @@ mod tests {
             page_len: 0,
             weights_version: 0,
             consent: Consent::Full,
-        };
+        }
+    }
+
+    #[test]
+    fn the_number_of_cached_candidates_is_bounded() {
+        let cache = PaginationCache::default();
+        let candidate = Candidate { item: 1, score: 0.5, source: SourceName::Network };
+        let ranking: Arc<[_]> = vec![candidate; 10_000].into();
+        for number in 0..300 {
+            cache.insert(number.to_string(), CachedRanking { ranking: Arc::clone(&ranking), ..empty_ranking(number) });
+            let rankings = cache.rankings.lock().unwrap_or_else(PoisonError::into_inner);
+            let candidates: usize = rankings.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
+            assert!(candidates <= MAX_CACHED_CANDIDATES && rankings.back().unwrap().1.page_start == number);
+        }
+    }
+
+    #[test]
+    fn a_full_cache_evicts_the_oldest_ranking() {
+        let (cache, ranking) = (PaginationCache::default(), empty_ranking);
         (0..=MAX_CACHED_RANKINGS).for_each(|number| cache.insert(format!("r{number}"), ranking(number)));
         assert_eq!(cache.get("r0", "ann"), None, "the oldest was evicted");
         assert_eq!((cache.get("r1", "ann"), cache.get("r1", "bob")), (Some(ranking(1)), None));

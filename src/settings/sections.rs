@@ -27,7 +27,7 @@ pub struct StoreSettings {
     pub data_dir: PathBuf,
     /// The kind of failure that an acknowledged event survives.
     pub durability: CommitDurability,
-    /// Page cache of the store, in bytes, 16 MiB..=1 TiB.
+    /// Target size of the store's page cache, in bytes, 16 MiB..=1 TiB.
     pub cache_bytes: u64,
     /// Number of latest journal entries whose event ids are remembered to detect duplicates,
     /// 0..=1,000,000,000.

@@ -434,6 +434,19 @@ fn items_newer_than_the_restored_state_have_embeddings_after_a_rollback() {
 }
 
 #[test]
+fn the_number_of_recorded_operations_is_bounded_and_the_training_share_in_force_is_kept() {
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    fixture.apply(&[model_change_entry(ModelOperation::TrainingShare { halvings: 3 })]);
+    for number in 1..=640 {
+        fixture.apply(&[model_change_entry(ModelOperation::LearningRate { value: number as f32 / 1000.0 })]);
+        let offsets: Vec<_> = fixture.learner.model_operations().map(|(at, _)| *at).collect();
+        assert!(offsets.len() <= 64, "{} operations", offsets.len());
+        assert_eq!((offsets.first(), offsets.last()), (Some(&0), Some(&number)));
+    }
+    assert_eq!(fixture.learner.training_share_halvings(), 3);
+}
+
+#[test]
 fn paused_learner_does_not_learn() {
     let journal = ring_journal(600);
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
