@@ -12,7 +12,7 @@
 //! - `source`, `sources`: the trait, and all counting sources behind one type
 //! - `transitions`, `transition_matrix`: item-to-item transitions
 //! - `ngrams`: what follows the last two or three items
-//! - `neighbours`: session kNN (VMIS-kNN)
+//! - `neighbours`, `past_session`: session kNN (VMIS-kNN)
 //! - `trending`: decayed popularity
 //! - `new_items`: recently added items
 //! - `repeats`: items of the session, repeat rates
@@ -29,6 +29,7 @@ mod dense_index;
 mod neighbours;
 mod new_items;
 mod ngrams;
+mod past_session;
 mod pca;
 mod query_context;
 mod repeats;

@@ -16,9 +16,10 @@
 
 use super::candidate_set::{CandidateSet, NeighbourScratch, SimilarSession};
 use super::columns::EvidenceColumn;
+use super::past_session::PastSession;
 use super::query_context::{QueryContext, SessionIx};
 use super::source::CandidateSource;
-use crate::domain::{ItemIx, Offset, PagedVec, SourceName, Step};
+use crate::domain::{PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NeighbourSource {
     /// Ring buffer of sessions: the session with number `n` is at index `n % capacity`.
-    sessions: PagedVec<Arc<PastSession>, 64>,
+    sessions: PagedVec<PastSession, 64>,
     /// For each item, the sessions that contain it, in the order in which they first contained it.
     /// A query examines the last `recent` of them.
     holders: PagedVec<Arc<Vec<SessionIx>>, 16>,
@@ -38,16 +39,6 @@ pub struct NeighbourSource {
     nearest: usize,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct PastSession {
-    number: SessionIx,
-    /// Journal offset of the first event of the session.
-    session_start: Offset,
-    items: Vec<ItemIx>,
-}
-
-/// Maximum number of items per past session. The oldest items are dropped.
-const MAX_ITEMS_PER_PAST_SESSION: usize = 50;
 /// The source looks for past sessions that contain one of this many latest items of the user.
 const MAX_MATCHED_ITEMS: usize = 10;
 
@@ -108,18 +99,18 @@ impl NeighbourSource {
         if self.stored_session(session).is_some()
             && let Some(past) = self.sessions.get_mut(session as usize % self.capacity)
         {
-            *past = Arc::default();
+            *past = PastSession::default();
         }
     }
 
     /// Whether the index contains items of a session.
     #[cfg(test)]
     pub(super) fn contains_session(&self, session: SessionIx) -> bool {
-        self.stored_session(session).is_some_and(|past| !past.items.is_empty())
+        self.stored_session(session).is_some_and(|past| !past.items().is_empty())
     }
 
     fn stored_session(&self, session: SessionIx) -> Option<&PastSession> {
-        self.sessions.get(session as usize % self.capacity).map(Arc::as_ref).filter(|past| past.number == session)
+        self.sessions.get(session as usize % self.capacity).filter(|past| past.number() == session)
     }
 }
 
@@ -131,20 +122,13 @@ impl CandidateSource for NeighbourSource {
     fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
         let slot = context.session as usize % self.capacity;
-        if slot >= self.sessions.len() {
-            self.sessions.grow(slot + 1, Arc::default);
+        self.sessions.grow(slot + 1, PastSession::default);
+        let Some(past) = self.sessions.get_mut(slot) else { return };
+        if past.number() != context.session || past.items().is_empty() {
+            *past = PastSession::new(context.session, context.session_start);
         }
-        let Some(past) = self.sessions.get_mut(slot).map(Arc::make_mut) else { return };
-        if past.number != context.session || past.items.is_empty() {
-            past.number = context.session;
-            past.session_start = context.session_start;
-            past.items.clear();
-        }
-        let new = !past.items.contains(&item);
-        if past.items.len() >= MAX_ITEMS_PER_PAST_SESSION {
-            past.items.remove(0);
-        }
-        past.items.push(item);
+        let new = !past.items().contains(&item);
+        past.push(item);
         if new {
             let index = item as usize;
             if index >= self.holders.len() {
@@ -161,21 +145,23 @@ impl CandidateSource for NeighbourSource {
     }
 
     fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        self.find_similar_sessions(context, &mut candidates.neighbour_scratch);
+        let scratch = &mut candidates.neighbour_scratch;
+        self.find_similar_sessions(context, scratch);
+        let similar_count = scratch.similar_sessions.len();
+        // Drop overwritten sessions and the current session. Compare start offsets, because readers
+        // do not know the number of the current session. This loop has little work per session, so
+        // the CPU reads many sessions from memory at the same time.
+        scratch.similar_sessions.retain(|similar| {
+            self.stored_session(similar.session).is_some_and(|past| past.session_start() != context.session_start)
+        });
         let (mut total_votes, mut total_successor_votes) = (0.0, 0.0);
         for neighbour in 0..candidates.neighbour_scratch.similar_sessions.len() {
             let SimilarSession { session, similarity, anchor, distance_from_end: distance } =
                 candidates.neighbour_scratch.similar_sessions[neighbour];
-            // Exclude the current session. Compare start offsets, because readers do not know the
-            // number of the current session.
-            let Some(past) = self.stored_session(session).filter(|past| past.session_start != context.session_start)
-            else {
-                continue;
-            };
+            let Some(items) = self.stored_session(session).map(PastSession::items) else { continue };
             let vote = similarity * match_weight(distance);
-            let anchor_position = past.items.iter().rposition(|item| *item == anchor);
-            let (before, after) =
-                past.items.split_at(anchor_position.map_or(past.items.len(), |position| position + 1));
+            let anchor_position = items.iter().rposition(|item| *item == anchor);
+            let (before, after) = items.split_at(anchor_position.map_or(items.len(), |position| position + 1));
             for &item in before {
                 candidates.add_evidence_in_columns(
                     item,
@@ -194,14 +180,11 @@ impl CandidateSource for NeighbourSource {
                 );
                 total_successor_votes += successor_vote;
             }
-            total_votes += vote * past.items.len() as f32;
+            total_votes += vote * items.len() as f32;
         }
         candidates.add_column_total(EvidenceColumn::Neighbours, total_votes);
         candidates.add_column_total(EvidenceColumn::NeighbourSuccessors, total_successor_votes);
-        candidates.add_column_total(
-            EvidenceColumn::NeighbourCount,
-            candidates.neighbour_scratch.similar_sessions.len() as f32,
-        );
+        candidates.add_column_total(EvidenceColumn::NeighbourCount, similar_count as f32);
     }
 
     fn entry_count(&self) -> usize {
@@ -209,10 +192,7 @@ impl CandidateSource for NeighbourSource {
     }
 
     fn memory_bytes(&self) -> usize {
-        let sessions = self
-            .sessions
-            .iter()
-            .map(|past| size_of::<PastSession>() + 24 + past.items.capacity() * size_of::<ItemIx>());
+        let sessions = self.sessions.iter().map(|past| size_of::<PastSession>() + past.heap_bytes());
         let holders = self.holders.iter().map(|holders| 48 + holders.capacity() * size_of::<SessionIx>());
         sessions.sum::<usize>() + holders.sum::<usize>()
     }
@@ -220,8 +200,10 @@ impl CandidateSource for NeighbourSource {
 
 #[cfg(test)]
 mod tests {
+    use super::super::past_session::MAX_ITEMS_PER_PAST_SESSION;
     use super::*;
     use crate::candidates::CandidateSet;
+    use crate::domain::ItemIx;
 
     #[test]
     fn sessions_examined_sessions_and_neighbours_are_bounded() {
@@ -257,7 +239,7 @@ mod tests {
         for item in 0..10 * MAX_ITEMS_PER_PAST_SESSION as ItemIx {
             let context = QueryContext { steps: &[], session: 3, session_start: 0, now: item.into() };
             source.learn(&context, &step(item));
-            let items = &source.stored_session(3).unwrap().items;
+            let items = &source.stored_session(3).unwrap().items();
             assert!(items.len() <= MAX_ITEMS_PER_PAST_SESSION && items.last() == Some(&item));
         }
     }

@@ -30,8 +30,8 @@ pub struct CandidateSettings {
     /// Maximum number of n-gram contexts (two or three items), 1,024 to 2^26, rounded down to a
     /// power of two. A context takes 88 bytes.
     pub contexts: usize,
-    /// Maximum number of past sessions, 1,024 to 2^30. A session takes 60 bytes, plus 4 bytes per
-    /// step.
+    /// Maximum number of past sessions, 1,024 to 2^30. A session takes 64 bytes, or 104 bytes plus 4
+    /// bytes per step if it has more than 10 steps.
     pub sessions: usize,
     /// Number of most recent sessions that a query examines per item, 10 to 10,000.
     pub sessions_per_item: usize,

@@ -17,7 +17,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(serialize = "T: Serialize", deserialize = "T: Deserialize<'de>"))]
 pub struct PagedVec<T, const VALUES_PER_PAGE: usize> {
-    pages: Vec<Arc<Vec<T>>>,
+    /// Every page except the last has `VALUES_PER_PAGE` values. A page is one allocation, so a read
+    /// follows a single pointer.
+    pages: Vec<Arc<[T]>>,
     len: usize,
 }
 
@@ -34,31 +36,25 @@ impl<T: Clone, const VALUES_PER_PAGE: usize> PagedVec<T, VALUES_PER_PAGE> {
     /// Grows the vector to at least `len` values. `fill` creates the new values.
     pub fn grow(&mut self, len: usize, mut fill: impl FnMut() -> T) {
         while self.len < len {
-            self.push(fill());
+            let used = self.len % VALUES_PER_PAGE;
+            let added = (len - self.len).min(VALUES_PER_PAGE - used);
+            let partial_page = if used == 0 { None } else { self.pages.pop() };
+            let values = partial_page.as_deref().unwrap_or_default().iter().cloned();
+            self.pages.push(values.chain(std::iter::repeat_with(&mut fill).take(added)).collect());
+            self.len += added;
         }
-    }
-
-    /// Appends one value.
-    pub fn push(&mut self, value: T) {
-        match self.pages.last_mut() {
-            Some(page) if !self.len.is_multiple_of(VALUES_PER_PAGE) => Arc::make_mut(page).push(value),
-            _ => {
-                let mut page = Vec::with_capacity(VALUES_PER_PAGE);
-                page.push(value);
-                self.pages.push(Arc::new(page));
-            }
-        }
-        self.len += 1;
     }
 
     /// The value at an index.
     #[must_use]
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
         self.pages.get(index / VALUES_PER_PAGE)?.get(index % VALUES_PER_PAGE)
     }
 
     /// The value at an index, for writing. If a clone still shares the value's page, the page is
     /// copied first.
+    #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         Arc::make_mut(self.pages.get_mut(index / VALUES_PER_PAGE)?).get_mut(index % VALUES_PER_PAGE)
     }
@@ -77,7 +73,7 @@ impl<T: Clone, const VALUES_PER_PAGE: usize> PagedVec<T, VALUES_PER_PAGE> {
 
     /// The pages, in order. Every page except the last has `VALUES_PER_PAGE` values.
     pub fn pages(&self) -> impl Iterator<Item = &[T]> {
-        self.pages.iter().map(|page| page.as_slice())
+        self.pages.iter().map(|page| &**page)
     }
 
     /// The values, in order.
