@@ -53,7 +53,7 @@ pub enum RequestError {
     NotReached {
         /// The requested offset.
         wanted: Offset,
-        /// The offset up to which answers contained the journal when the wait ended.
+        /// When the wait ended, answers contained every entry before this offset.
         reached: Offset,
     },
     /// The learner lags too far behind, so the system accepts no more events.

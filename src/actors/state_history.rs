@@ -133,8 +133,8 @@ pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result
     codec::encode_to(&state.extension(), sink)
 }
 
-/// Decodes a checkpoint. If this build cannot read the checkpoint, logs the
-/// error and returns `None`.
+/// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
+/// `None`.
 pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
     let mut decode = || -> Result<LearnerState, CodecError> {

@@ -48,7 +48,7 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
                 tracing::info!(
                     lag,
                     share = 1.0 / f64::from(1_u32 << halvings),
-                    "the share of events that are trained on changes"
+                    "the training share was changed"
                 );
             }
             Err(MaintenanceError::Request(RequestError::ActorStopped(_))) => return,

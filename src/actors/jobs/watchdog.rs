@@ -39,7 +39,7 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
     }
     if status.report.is_paused {
         if let Some((operation, cause)) = safety.decide_trial(status.next_offset, &status.operations) {
-            tracing::warn!("learning was paused because the model got worse; it resumes later for a trial");
+            tracing::warn!("learning was paused because the model got worse; it now resumes for a trial");
             system.model.apply_job_operation(operation, cause, clock.now()).await?;
         }
         return Ok(());
