@@ -123,7 +123,7 @@ fn bench_publication(criterion: &mut Criterion) {
     let mut trainer = new_trainer(NetworkSettings::default(), 100_000);
     let mut published = trainer.publish(0);
     let mut number = 0;
-    group.bench_function(BenchmarkId::new("after_one_batch", "hidden=100,negatives=1024,items=100000"), |bencher| {
+    group.bench_function(BenchmarkId::new("after_one_batch", "hidden=64,negatives=512,items=100000"), |bencher| {
         bencher.iter_custom(|rounds| {
             (0..rounds)
                 .map(|_| {

@@ -88,7 +88,7 @@ impl TrainingBatch {
     /// The time steps of the batch, earliest first.
     pub(super) fn time_steps(&self) -> impl DoubleEndedIterator<Item = BatchStep> + '_ {
         self.offsets.windows(2).enumerate().map(|(step, pair)| {
-            let previous_first = step.checked_sub(1).map(|previous_first| self.offsets[previous_first]);
+            let previous_first = step.checked_sub(1).map(|previous| self.offsets[previous]);
             BatchStep { previous_first, first: pair[0], rows: pair[1] - pair[0] }
         })
     }

@@ -297,7 +297,7 @@ impl Weights {
         row.map_or(f32::NEG_INFINITY, |row| dot_dispatched(query, &row[..hidden]) + row[hidden])
     }
 
-    /// Finds the `k` items of the catalogue with the largest logits.
+    /// Finds the `k` items of the catalog with the largest logits.
     ///
     /// Selects `k` + 16 items by their quantised logits, then computes the exact logits of these
     /// items. [`TopItems::log_partition`] is computed from the quantised logits of all items.
