@@ -53,7 +53,7 @@ pub enum KeyError {
     #[error("invalid key name: it must have 1 to 64 characters and no control characters")]
     InvalidName,
     /// The text does not have the form of a key.
-    #[error("this is no key; a key has the form sq_…, as `sequor key create` prints it")]
+    #[error("this is not an API key; a key has the form sq_…, as `sequor key create` prints it")]
     InvalidKey,
     /// No key has this id.
     #[error("there is no key {0}; `sequor key list` lists the keys")]

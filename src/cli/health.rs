@@ -35,7 +35,7 @@ impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (path, state) = match (self.alive, self.journal) {
             (true, _) => ("/healthz", "alive"),
-            (_, true) => ("/healthz/journal", "intact in its journal"),
+            (_, true) => ("/healthz/journal", "free of known journal damage"),
             _ => ("/readyz", "ready"),
         };
         AdminClient::with_timeout(&self.url, &self.auth, Duration::from_secs(self.timeout))?.get(path)?;

@@ -196,13 +196,12 @@ impl Import {
             );
         }
         if summary.late > 0 {
-            eprintln!(
-                "{} rows came out of order, later than the window; --sort sorts a whole file by time",
-                summary.late
-            );
+            eprintln!("{} rows were late by more than the window; --sort sorts a whole file by time", summary.late);
         }
         if has_forgotten_rejects {
-            eprintln!("the progress file cannot hold all of them: some count as done until it is removed");
+            eprintln!(
+                "the progress file cannot hold all rejected rows; the others are skipped until the file is removed"
+            );
         }
         rejects.ensure_no_rejects(summary.taken + summary.duplicates + summary.withheld + summary.skipped)
     }

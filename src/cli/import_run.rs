@@ -39,7 +39,7 @@ pub(super) struct ImportSummary {
     pub(super) withheld: u64,
     /// Rows that an earlier run had completed. These rows were not sent again.
     pub(super) skipped: u64,
-    /// Rows that came later than the sorting window allows.
+    /// Rows that are late by more than the sorting window.
     pub(super) late: u64,
     pub(super) faulty: u64,
 }

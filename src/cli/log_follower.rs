@@ -1,8 +1,8 @@
 //! Follows a log file line by line through its rotations, from a position that survives restarts.
 //!
 //! A position consists of the inode, the byte offset, and a digest of the bytes before the offset.
-//! By the digest, the follower finds the file again after it was renamed, copied or compressed. It
-//! also notices that a file was truncated and rewritten.
+//! With the digest, the follower finds the file again after it was renamed, copied or compressed,
+//! and notices that a file was truncated and rewritten.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};

@@ -123,8 +123,8 @@ impl Serve {
     }
 }
 
-/// Sets disk space aside for the next start. Without it, the daemon accepts no writes until there is
-/// space.
+/// Reserves disk space for the next start. If the disk has none left, the daemon accepts no writes
+/// until there is space.
 fn keep_reserve(store: &Store) {
     if let Err(error) = store.keep_reserve() {
         tracing::warn!(

@@ -64,6 +64,6 @@ fn status_text(system: &System, endpoints: &str) -> String {
     let entries = system.store.journal().next_offset().unwrap_or_default();
     let lag = entries.saturating_sub(system.recommender.snapshot().offset());
     let write_state =
-        if system.store.has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
+        if system.store.has_failed() { "the journal accepts no writes" } else { "the journal accepts writes" };
     format!("{endpoints}; {entries} entries, {lag} yet to be learned; {write_state}")
 }

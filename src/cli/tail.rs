@@ -371,4 +371,4 @@ impl TailSummary {
 
 /// The beginning of the message about a JSON log with other field names.
 const OTHER_FIELDS_MESSAGE: &str =
-    "no line has the fields of a request; name them with --field, such as --field path=http.url. Expected are";
+    "no line has the fields of a request; name them with --field, such as --field path=http.url. Expected fields";

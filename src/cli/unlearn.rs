@@ -148,7 +148,7 @@ pub(super) fn apply_rebuilt_state(store: &Store) -> anyhow::Result<bool> {
             .with_context(|| format!("cannot move {name}"))?;
     }
     discard_stage_dir(&stage_dir)?;
-    tracing::info!("unlearning finished: the learned state is that of a journal that never had the removed events");
+    tracing::info!("unlearning finished: the learned state is that of a journal without the removed events");
     Ok(true)
 }
 

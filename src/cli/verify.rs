@@ -41,7 +41,7 @@ impl Verify {
             Err(error) if error.is_access_failure() => {
                 let dir = settings.store.data_dir.display();
                 return Err(anyhow::Error::from(error).context(format!(
-                    "cannot verify {dir}, which says nothing about its data; opening the database writes to it: verify as its owner, or verify a writable copy"
+                    "cannot verify {dir}; its data may be intact. Opening the database writes to it, so verify as its owner, or verify a writable copy"
                 )));
             }
             Err(error) => ConsistencyReport::from_open_error(&settings.store.data_dir, &error),

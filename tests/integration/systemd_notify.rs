@@ -57,7 +57,8 @@ fn notifications_are_sent_and_a_stop_under_load_loses_nothing() {
         supervisor.received_lines().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned"))
     });
     assert!(
-        status.starts_with(&format!("STATUS=API {}", daemon.api_url())) && status.ends_with("the journal takes writes"),
+        status.starts_with(&format!("STATUS=API {}", daemon.api_url()))
+            && status.ends_with("the journal accepts writes"),
         "{status}"
     );
 

@@ -45,11 +45,7 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
             Ok(offset) => {
                 controller.pending = Some(offset);
                 has_failed = false;
-                tracing::info!(
-                    lag,
-                    share = 1.0 / f64::from(1_u32 << halvings),
-                    "the training share was changed"
-                );
+                tracing::info!(lag, share = 1.0 / f64::from(1_u32 << halvings), "the training share was changed");
             }
             Err(MaintenanceError::Request(RequestError::ActorStopped(_))) => return,
             // One warning per series of failures.

@@ -163,8 +163,8 @@ impl DemoStats {
     pub(super) fn metrics_curve(&self) -> Vec<DemoMetrics> {
         let start = DemoMetricSums::default();
         let earlier =
-            |look: usize| look.checked_sub(POLLS_PER_WINDOW).and_then(|look| self.sums.get(look)).unwrap_or(&start);
-        self.sums.iter().enumerate().filter_map(|(look, sums)| sums.metrics_since(earlier(look))).collect()
+            |poll: usize| poll.checked_sub(POLLS_PER_WINDOW).and_then(|poll| self.sums.get(poll)).unwrap_or(&start);
+        self.sums.iter().enumerate().filter_map(|(poll, sums)| sums.metrics_since(earlier(poll))).collect()
     }
 
     /// Current events per second.
@@ -175,7 +175,7 @@ impl DemoStats {
             .event_counts
             .len()
             .checked_sub(1 + POLLS_PER_WINDOW)
-            .and_then(|look| self.event_counts.get(look))
+            .and_then(|poll| self.event_counts.get(poll))
             .unwrap_or(&start);
         (events - before) as f64 / now.saturating_sub(*then).as_secs_f64().max(1e-9)
     }
@@ -192,7 +192,7 @@ impl DemoStats {
         let at = |steps: f64| {
             let after = self.sums.partition_point(|sums| sums.steps < steps);
             let later = self.sums.get(after).copied().unwrap_or_default();
-            let earlier = after.checked_sub(1).and_then(|look| self.sums.get(look)).copied().unwrap_or_default();
+            let earlier = after.checked_sub(1).and_then(|poll| self.sums.get(poll)).copied().unwrap_or_default();
             let share = (steps - earlier.steps) / (later.steps - earlier.steps).max(1e-9);
             let mean = |earlier: f64, later: f64| earlier + (later - earlier) * share;
             DemoMetricSums {

@@ -258,7 +258,7 @@ fn recommendation_section(answer: &RecommendationPreview) -> Markup {
     html! {
         section.card {
             h2 { "5. Recommendation" }
-            p.note { "The recommendation that this user would get now" @if removed > 0 { "; " (removed) " ranked candidates are unavailable" } "." }
+            p.note { "The recommendation that this user would get now" @if removed > 0 { "; " (removed) " ranked candidates were left out" } "." }
             ol.answer { @for item in &answer.items { li { (item_link(&item.item_id)) span.reason { (recommendation_reason(item)) } } } }
         }
     }

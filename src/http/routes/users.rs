@@ -138,9 +138,9 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 pub(in crate::http) async fn erase_user(
     api: Data<ApiState>,
     user: Path<String>,
-    how: Query<EraseQuery>,
+    options: Query<EraseQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let (user, unlearn) = (query::validate_user_id(&api, user.into_inner())?, how.unlearn);
+    let (user, unlearn) = (query::validate_user_id(&api, user.into_inner())?, options.unlearn);
     let begin = api.system.store.journal().first_offset().map_err(RequestError::from)?;
     if unlearn && begin > 0 {
         let detail = format!(

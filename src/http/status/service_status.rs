@@ -90,22 +90,22 @@ impl ServiceStatus {
     }
 
     /// Builds the status from a snapshot of the metrics.
-    pub(in crate::http) fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Self {
-        let standing = api.system.model.status();
-        let (report, store) = (&standing.report, &api.system.store);
+    pub(in crate::http) fn from_metrics(api: &ApiState, metrics: &MetricsSnapshot) -> Self {
+        let learner = api.system.model.status();
+        let (report, store) = (&learner.report, &api.system.store);
         let end = store.journal().next_offset().unwrap_or_default();
         let trained_through = api.system.recommender.snapshot().trained_through();
-        let progress = LearningProgress { trained_through, learned_through: standing.next_offset, end };
-        let loss = reading.series_value("sequor_training_loss");
+        let progress = LearningProgress { trained_through, learned_through: learner.next_offset, end };
+        let loss = metrics.series_value("sequor_training_loss");
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            ready: not_ready_reason(&api.system, &standing).is_none(),
+            ready: not_ready_reason(&api.system, &learner).is_none(),
             journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
             learning: LearningStatus {
-                next_offset: standing.next_offset,
-                lag_entries: end.saturating_sub(standing.next_offset),
+                next_offset: learner.next_offset,
+                lag_entries: end.saturating_sub(learner.next_offset),
                 weights_lag_seconds: api.status_sampler.weights_lag_seconds(progress, api.clock.now()),
-                failed: standing.has_failed,
+                failed: learner.has_failed,
                 paused: report.is_paused,
                 weights_version: api.system.recommender.snapshot().weights_version(),
                 batches: report.training.batches,

@@ -59,7 +59,7 @@ impl CandidateSourcesView {
     /// # Errors
     /// A problem if the service is stopping.
     pub(in crate::http) async fn collect(api: Data<ApiState>) -> Result<Self, Problem> {
-        let look = move || {
+        let read = move || {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
             let map = compute_item_map(&snapshot, MAX_MAP_ITEMS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
@@ -83,7 +83,7 @@ impl CandidateSourcesView {
                     .collect(),
             }
         };
-        web::block(look).await.map_err(|_| Problem::internal())
+        web::block(read).await.map_err(|_| Problem::internal())
     }
 }
 

@@ -43,9 +43,9 @@ impl ItemSearchResult {
     ///
     /// # Errors
     /// A problem if the limit is out of range.
-    pub(in crate::http) async fn collect(api: Data<ApiState>, wanted: &ItemSearchQuery) -> Result<Self, Problem> {
-        let (limit, query) = (wanted.limit.validate()?, wanted.query.to_lowercase());
-        let look = move || {
+    pub(in crate::http) async fn collect(api: Data<ApiState>, search: &ItemSearchQuery) -> Result<Self, Problem> {
+        let (limit, query) = (search.limit.validate()?, search.query.to_lowercase());
+        let read = move || {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
             let numbers = (0..dictionary.len()).filter_map(|number| ItemIx::try_from(number).ok());
             let mut found: Vec<(f32, ItemIx)> = numbers
@@ -62,13 +62,13 @@ impl ItemSearchResult {
             }
             found.sort_unstable_by(best_first);
             let catalog = api.system.recommender.catalog();
-            let line = |item| {
+            let summary = |item| {
                 let (attributes, counts) = (catalog.get(item).cloned(), snapshot.item_counts(item));
                 Some(ItemSummary { item: dictionary.name(item)?.to_string(), attributes, counts })
             };
-            Self { items: found.into_iter().filter_map(|(_, item)| line(item)).collect(), matching }
+            Self { items: found.into_iter().filter_map(|(_, item)| summary(item)).collect(), matching }
         };
-        web::block(look).await.map_err(|_| Problem::internal())
+        web::block(read).await.map_err(|_| Problem::internal())
     }
 }
 
@@ -101,7 +101,7 @@ impl ItemView {
     /// A problem if the item is unknown.
     pub(in crate::http) async fn collect(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
         let number = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-        let look = move || {
+        let read = move || {
             let (snapshot, now) = (api.system.recommender.snapshot(), api.clock.now());
             let similar = api.system.recommender.similar_items(number, MAX_SIMILAR_ITEMS, now).into_iter();
             Self {
@@ -116,15 +116,15 @@ impl ItemView {
                     .collect(),
             }
         };
-        web::block(look).await.map_err(|_| Problem::internal())
+        web::block(read).await.map_err(|_| Problem::internal())
     }
 }
 
 pub(in crate::http) async fn list_items(
     api: Data<ApiState>,
-    wanted: Query<ItemSearchQuery>,
+    search: Query<ItemSearchQuery>,
 ) -> Result<Json<ItemSearchResult>, Problem> {
-    Ok(Json(ItemSearchResult::collect(api, &wanted).await?))
+    Ok(Json(ItemSearchResult::collect(api, &search).await?))
 }
 
 pub(in crate::http) async fn get_item_view(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {

@@ -134,9 +134,9 @@ pub(in crate::http) async fn roll_back_model(
     let to = match to {
         Some(to) => to,
         None => {
-            let known = model_status(&api).await?.checkpoints;
+            let checkpoints = model_status(&api).await?.checkpoints;
             let newest =
-                known.iter().rev().find(|checkpoint| !checkpoint.discarded).map(|checkpoint| checkpoint.offset);
+                checkpoints.iter().rev().find(|checkpoint| !checkpoint.discarded).map(|checkpoint| checkpoint.offset);
             newest.ok_or_else(|| Problem::conflict("There is no checkpoint to roll back to yet."))?
         }
     };
@@ -173,9 +173,12 @@ pub(in crate::http) async fn recluster_items(api: Data<ApiState>, _: Json<EmptyB
 }
 
 /// Applies an operation that an operator requested, and returns its journal offset.
-pub(in crate::http) async fn apply_model_operation(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
-    let offset = api.system.model.apply_operation(act, ModelChangeCause::Operator, api.clock.now()).await?;
-    tracing::info!(offset, act = act.name(), "an operator changed the model");
+pub(in crate::http) async fn apply_model_operation(
+    api: &ApiState,
+    operation: ModelOperation,
+) -> Result<Offset, Problem> {
+    let offset = api.system.model.apply_operation(operation, ModelChangeCause::Operator, api.clock.now()).await?;
+    tracing::info!(offset, operation = operation.name(), "an operator changed the model");
     Ok(offset)
 }
 

@@ -204,7 +204,7 @@ fn check_origin_is_recorded(api: &ApiState, request: &PurgeRequest) -> Result<()
         _ => return Ok(()),
     };
     Err(Problem::conflict(format!(
-        "The journal does not record the {missing} of events: see the setting privacy.origins. The journal has no entries to purge."
+        "The journal does not record the {missing} of events: see the setting privacy.origins. There are no entries to purge."
     )))
 }
 

@@ -72,27 +72,27 @@ impl SessionList {
         let live = api.system.inspection.live_sessions(&prefix, limit + 1).await?;
         let read = web::block(move || {
             let stored = api.system.store.sessions();
-            let mut lines = Vec::new();
-            let mut known = FxHashSet::default();
+            let mut summaries = Vec::new();
+            let mut listed = FxHashSet::default();
             // The list skips damaged records. `sequor verify` reports them, and the next event of
             // the user repairs them.
             for (user, idle) in live {
                 let session = stored.get(&user).ok().flatten().map(|record| record.sequence).unwrap_or_default();
-                known.insert(user.clone());
-                lines.push(session_summary(&api, user, Some(idle.as_secs()), &session));
+                listed.insert(user.clone());
+                summaries.push(session_summary(&api, user, Some(idle.as_secs()), &session));
             }
             for read in stored.iter_prefix(&prefix)? {
-                if lines.len() > limit {
+                if summaries.len() > limit {
                     break;
                 }
                 let Ok((user, record)) = read else { continue };
-                if !known.contains(&user) {
-                    lines.push(session_summary(&api, user, None, &record.sequence));
+                if !listed.contains(&user) {
+                    summaries.push(session_summary(&api, user, None, &record.sequence));
                 }
             }
-            let has_more = lines.len() > limit;
-            lines.truncate(limit);
-            Ok::<_, RequestError>(Self { sessions: lines, has_more })
+            let has_more = summaries.len() > limit;
+            summaries.truncate(limit);
+            Ok::<_, RequestError>(Self { sessions: summaries, has_more })
         });
         Ok(read.await.map_err(|_| Problem::internal())??)
     }
@@ -242,11 +242,11 @@ impl SessionInspection {
         let record = record.ok_or_else(Problem::unknown_user)?;
         let request =
             RecommendationRequest { explain: true, ..RecommendationRequest::new(MAX_INSPECTED_ITEMS, api.clock.now()) };
-        let look = move || {
+        let inspect = move || {
             let (session, applied) = (record.sequence.clone(), record.applied_through);
             Self::new(&api, user, session, applied, api.system.inspection.inspect_ranking(record, &request))
         };
-        web::block(look).await.map_err(|_| Problem::internal())
+        web::block(inspect).await.map_err(|_| Problem::internal())
     }
 
     fn new(
@@ -256,8 +256,7 @@ impl SessionInspection {
         applied: Offset,
         inspection: RankingInspection,
     ) -> Self {
-        let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } =
-            inspection;
+        let RankingInspection { hidden_version, hidden, generated, retained, sources, ranking, answer } = inspection;
         let vectors: Vec<_> = hidden
             .into_iter()
             .map(|(name, values)| HiddenVector { name, norm: euclidean_norm(&values), values })
@@ -267,14 +266,14 @@ impl SessionInspection {
             norm: vectors.last().map_or(0.0, |vector| vector.norm),
             vectors,
         });
-        let listed = |(source, places): (SourceName, Vec<InspectedPosition>)| SourceCandidates {
+        let source_candidates = |(source, positions): (SourceName, Vec<InspectedPosition>)| SourceCandidates {
             source,
             candidate_count: SourceName::ALL
                 .into_iter()
                 .zip(answer.candidates_by_source)
                 .find(|(other, _)| *other == source)
                 .map_or(0, |(_, count)| count),
-            items: places
+            items: positions
                 .into_iter()
                 .filter_map(|InspectedPosition { item, share, rank }| {
                     Some(SourceCandidate { item: item_name(api, item)?, share, rank })
@@ -289,9 +288,9 @@ impl SessionInspection {
             sequence: session.steps.iter().map(|step| sequence_step(api, step)).collect(),
             hidden,
             candidates: CandidatesView {
-                generated: gathered,
-                kept,
-                sources: sources.into_iter().map(listed).collect(),
+                generated,
+                kept: retained,
+                sources: sources.into_iter().map(source_candidates).collect(),
             },
             ranking: ranking.into_iter().filter_map(|candidate| ranked_candidate(api, candidate)).collect(),
             answer: RecommendationPreview {
@@ -328,15 +327,15 @@ fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
 
 fn ranked_candidate(
     api: &ApiState,
-    InspectedCandidate { candidate, ranks, evidence: shares, features: facts }: InspectedCandidate,
+    InspectedCandidate { candidate, ranks, evidence, features }: InspectedCandidate,
 ) -> Option<RankedCandidate> {
     Some(RankedCandidate {
         item: item_name(api, candidate.item)?,
         score: candidate.score,
         source: candidate.source,
         ranks: ranks.into_iter().map(|(source, rank)| (source.as_str(), rank)).collect(),
-        evidence: shares.into_iter().collect(),
-        features: facts.into_iter().collect(),
+        evidence: evidence.into_iter().collect(),
+        features: features.into_iter().collect(),
     })
 }
 

@@ -38,18 +38,18 @@ impl QuarantineView {
     /// # Errors
     /// A problem if the store cannot be read.
     pub(in crate::http) async fn collect(api: Data<ApiState>) -> Result<Self, Problem> {
-        let look = move || {
+        let read = move || {
             let store = &api.system.store;
-            let entries = store.quarantine().all()?.into_iter().map(|noted| {
-                let held = store.journal().read_entries(noted.offset, 1).ok().and_then(|mut read| read.pop());
+            let entries = store.quarantine().all()?.into_iter().map(|quarantined| {
+                let held = store.journal().read_entries(quarantined.offset, 1).ok().and_then(|mut read| read.pop());
                 QuarantinedEntryView {
-                    entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry),
-                    record: noted,
+                    entry: held.filter(|(offset, _)| *offset == quarantined.offset).map(|(_, entry)| entry),
+                    record: quarantined,
                 }
             });
             Ok::<_, RequestError>(Self { entries: entries.collect() })
         };
-        Ok(web::block(look).await.map_err(|_| Problem::internal())??)
+        Ok(web::block(read).await.map_err(|_| Problem::internal())??)
     }
 }
 
@@ -86,7 +86,7 @@ impl StoreView {
     /// # Errors
     /// A problem if the store cannot be read.
     pub(in crate::http) async fn collect(api: Data<ApiState>) -> Result<Self, Problem> {
-        let look = move || {
+        let read = move || {
             let store = &api.system.store;
             Ok::<_, RequestError>(Self {
                 directory: store.dir().to_owned(),
@@ -97,7 +97,7 @@ impl StoreView {
                 sessions: store.sessions().count()?,
             })
         };
-        Ok(web::block(look).await.map_err(|_| Problem::internal())??)
+        Ok(web::block(read).await.map_err(|_| Problem::internal())??)
     }
 }
 
@@ -145,8 +145,8 @@ fn maintenance_problem(error: MaintenanceError) -> Problem {
 /// Lists digests of the ids of erased users, as JSON lines. `sequor restore --erasures` reads these
 /// lines to erase the users from a restored backup.
 pub(in crate::http) async fn list_erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let look = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
-    let done = web::block(look).await.map_err(|_| Problem::internal())??;
+    let read = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
+    let done = web::block(read).await.map_err(|_| Problem::internal())??;
     let lines: String = done
         .iter()
         .map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.to_hex(), "asked": asked })))
