@@ -50,6 +50,7 @@ fn bench_of_its_own_daemon_reports_metrics_without_errors() {
         "latency_ms",
         "requests",
         "server_cpu_us_per_request",
+        "server_cpu_us_per_request_by_role",
         "server_peak_rss_bytes",
         "target_rate",
     ];
@@ -60,6 +61,8 @@ fn bench_of_its_own_daemon_reports_metrics_without_errors() {
         (&json!(50.0), &json!(100), &json!(0))
     );
     let number = |value: &Value| value.as_f64().unwrap();
+    let roles = figures["server_cpu_us_per_request_by_role"].as_object().unwrap();
+    assert!(number(&roles["api"]) > 0.0 && number(&roles["learner"]) > 0.0, "{figures}");
     assert!(number(&figures["achieved_rate"]) > 0.0 && number(&figures["achieved_rate"]) <= 50.0, "{figures}");
     let latencies: Vec<_> = ["p50", "p90", "p99", "p999"].map(|name| number(&figures["latency_ms"][name])).to_vec();
     assert!(latencies[0] > 0.0 && latencies.is_sorted(), "{figures}");

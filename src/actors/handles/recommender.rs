@@ -3,8 +3,9 @@
 use actix::Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
+use tokio::task::yield_now;
 use tracing::Instrument;
 
 use super::shards::ShardRouter;
@@ -50,7 +51,8 @@ pub struct RecommenderHandle {
     pub(in crate::actors) watermarks: Watermarks,
     pub(in crate::actors) learner: Addr<LearnerActor>,
     pub(in crate::actors) admission_limit: usize,
-    /// The longest time that a request waits for its session's answer; `None` means no limit.
+    /// The longest time that a request waits for its session, and for its thread; `None` means no
+    /// limit.
     pub(in crate::actors) queue_wait: Option<Duration>,
     pub(in crate::actors) metrics: Arc<Metrics>,
     pub(in crate::actors) draining: Arc<AtomicBool>,
@@ -61,7 +63,8 @@ impl RecommenderHandle {
     ///
     /// # Errors
     /// [`RequestError::Busy`] if the mailbox of the user's shard is full,
-    /// [`RequestError::QueuedTooLong`] if the shard's answer takes longer than the limit.
+    /// [`RequestError::QueuedTooLong`] if the wait for the shard or for the thread takes longer than
+    /// the limit.
     pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, RequestError> {
         let span = span!("recommend");
         let (user, number, shard) = self.router.route(user)?;
@@ -69,6 +72,7 @@ impl RecommenderHandle {
             Some(sequence) => sequence,
             None => self.request_sequence(user, shard).instrument(span.clone()).await?,
         };
+        self.wait_for_turn().await?;
         let answer = span!(parent: &span, "answer").in_scope(|| self.answerer.answer_user(&sequence, &request));
         answer.ok_or_else(|| self.busy())
     }
@@ -84,6 +88,15 @@ impl RecommenderHandle {
             None => sequence.await,
         };
         sequence.map_err(|_| self.busy())
+    }
+
+    /// Lets the other requests of this thread go first. If that takes too long, the thread has more
+    /// requests than it can serve, and this one is refused.
+    async fn wait_for_turn(&self) -> Result<(), RequestError> {
+        let Some(limit) = self.queue_wait else { return Ok(()) };
+        let began = Instant::now();
+        yield_now().await;
+        if began.elapsed() > limit { Err(RequestError::QueuedTooLong) } else { Ok(()) }
     }
 
     fn busy(&self) -> RequestError {
