@@ -84,10 +84,10 @@ impl Scorer<'_> {
         };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
+                let near = self.items_of_last_item_cluster(weights, query, user);
                 // Use the approximate logits of the catalog scan, to avoid reading an embedding for
                 // every candidate.
                 let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.logit(query, item));
-                let near = self.items_of_last_item_cluster(weights, user, &logit);
                 let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
                 ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
             }
@@ -112,17 +112,12 @@ impl Scorer<'_> {
 
     /// Returns the newest items of the cluster of the user's last item, with their logits. Among
     /// them are items with few events, which no counting source generates.
-    fn items_of_last_item_cluster(
-        &self,
-        weights: &Weights,
-        user: &SequenceState,
-        logit: &dyn Fn(ItemIx) -> f32,
-    ) -> Vec<(ItemIx, f32)> {
+    fn items_of_last_item_cluster(&self, weights: &Weights, query: &[f32], user: &SequenceState) -> Vec<(ItemIx, f32)> {
         let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
         let members =
             clusters.items_in_cluster(clusters.cluster_of(last, embedding)).iter().rev().take(MAX_NETWORK_CANDIDATES);
-        members.map(|&item| (item, logit(item))).collect()
+        members.map(|&item| (item, weights.logit(query, item))).collect()
     }
 }

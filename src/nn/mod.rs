@@ -20,7 +20,6 @@
 //! - `float_rows`: encoding of long float vectors
 //! - `trainer`: one training step, publication
 //! - `weights`, `cow_rows`, `quantised_index`: snapshots and top-k scoring
-//! - `recomputation`: hidden state from the latest steps
 //! - `math`, `matmul`: vector and matrix kernels
 
 mod batch;
@@ -38,7 +37,6 @@ mod optimiser;
 mod output_heads;
 mod parameters;
 mod quantised_index;
-mod recomputation;
 mod row_slots;
 mod settings;
 mod trainer;

@@ -18,7 +18,7 @@ use std::ops::Range;
 #[serde(into = "StoredWeights", try_from = "StoredWeights")]
 pub struct Weights {
     version: u64,
-    pub(super) parameters: NetworkParameters<CowRows>,
+    parameters: NetworkParameters<CowRows>,
     values: ValueScale,
     index: QuantisedIndex,
 }
@@ -59,7 +59,7 @@ pub struct HiddenState {
     /// Version of the weights with which the computation of this hidden state began.
     pub version: u64,
     /// The layer states, `(layers, state · hidden)`, then m and x, `(hidden)` each.
-    pub(super) values: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl HiddenState {
@@ -77,25 +77,11 @@ pub struct NetworkScratch {
     gates: Vec<f32>,
     recurrent: Vec<f32>,
     next: Vec<f32>,
-    pub(super) recomputation: RecomputationBuffers,
     quantised_query: QuantisedQuery,
     scores: Vec<f32>,
     chunk_maxima: Vec<f32>,
     order: Vec<f32>,
     selected: Vec<(f32, ItemIx)>,
-}
-
-/// Buffers for the recomputation of a hidden state.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RecomputationBuffers {
-    /// Input of the current layer at every step, `(steps, hidden)`.
-    pub(super) below: Vec<f32>,
-    /// Preactivations of the current layer at every step, `(steps, gates · hidden)`.
-    pub(super) gates: Vec<f32>,
-    /// Recurrent preactivations of one step, `(gates · hidden)`.
-    pub(super) recurrent: Vec<f32>,
-    /// Layer state after one step, `(state · hidden)`.
-    pub(super) next: Vec<f32>,
 }
 
 impl NetworkScratch {
@@ -231,7 +217,7 @@ impl Weights {
         HiddenState { version: self.version, values: vec![0.0; self.state_len()] }
     }
 
-    pub(super) fn dense_parameters(&self, range: &Range<usize>) -> &[f32] {
+    fn dense_parameters(&self, range: &Range<usize>) -> &[f32] {
         self.parameters.dense.get(range.clone()).unwrap_or_default()
     }
 
@@ -253,6 +239,15 @@ impl Weights {
             self.advance_layer(layer, below, layout, scratch);
             below = &layer[..hidden];
         }
+    }
+
+    /// Computes the hidden state after `inputs`, which are given oldest first, starting from the
+    /// initial state. Used to recompute a user's hidden state with newer weights.
+    #[must_use]
+    pub fn hidden_state_after(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
+        let mut state = self.initial_state();
+        inputs.iter().for_each(|input| self.advance(&mut state, input, scratch));
+        state
     }
 
     fn advance_layer(&self, layer: &mut [f32], below: &[f32], layout: &LayerLayout, scratch: &mut NetworkScratch) {
