@@ -183,7 +183,7 @@ impl CommitterActor {
         self.is_delivering = false;
         self.session_table.set_all_sent(through);
         self.delivered.send_replace(through);
-        // A full mailbox already contains a wake-up message.
+        // If the learner's mailbox is full, a message that wakes the learner is already in it.
         let _ = self.learner.try_send(AdvanceLearner);
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct RetryFlags {
     give_up_after: Period,
 }
 
-/// Interval of messages while the daemon is unavailable.
+/// Shortest time between two messages on standard error that the daemon is unavailable.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Client that sends batches of entries to the API of a daemon.

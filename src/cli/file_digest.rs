@@ -16,8 +16,8 @@ pub(super) struct FileDigest {
     pub(super) content_bytes: u64,
     /// Size on the disk.
     pub(super) disk_bytes: u64,
-    /// Digest of the first `prefix_bytes` bytes of the content. `None` if these bytes do not end at
-    /// the end of a line.
+    /// Digest of the first `prefix_bytes` bytes of the content; see [`FileDigest::of_file`]. `None`
+    /// if no content follows these bytes, or if they do not end at the end of a line.
     pub(super) prefix_digest: Option<String>,
 }
 

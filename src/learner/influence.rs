@@ -202,8 +202,8 @@ pub(super) struct InfluenceLimits {
     long_term: DecayedCounts,
     short_term: DecayedCounts,
     items: PagedVec<ItemInfluence, 64>,
-    /// Items without events of an established user, or with remembered events of only one user. Set
-    /// only on sites with regular users.
+    /// Flags of items without events of an established user, or with remembered events of only one
+    /// user. Flags are set only while enough of the site's events come from established users.
     unproven: ItemFlags,
     /// Number of events held back, by reason, in the order of [`HeldBack::ALL`].
     held_back: [u64; HeldBack::ALL.len()],
@@ -216,8 +216,8 @@ impl InfluenceLimits {
         self.counted
     }
 
-    /// Items without events of an established user, or with remembered events of only one user. Set
-    /// only on sites with regular users.
+    /// Flags of items without events of an established user, or with remembered events of only one
+    /// user. Flags are set only while enough of the site's events come from established users.
     #[must_use]
     pub(super) fn unproven(&self) -> &ItemFlags {
         &self.unproven

@@ -63,7 +63,7 @@ impl<M> UserState<M> {
 }
 
 /// Table of users by id. A user without an event for `users_kept` journal entries is dropped. The
-/// hidden state is already dropped after `hidden_kept` entries.
+/// user's hidden state is dropped earlier, after `hidden_kept` entries without an event.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "StoredUserTable<M>", bound(deserialize = "M: Deserialize<'de>"))]
 pub struct UserTable<M> {

@@ -26,7 +26,8 @@ const SEASON_AMPLITUDE: f64 = 0.7;
 const SEASON_UPDATE_INTERVAL_MS: Timestamp = 60_000;
 /// Share of visits by one-time visitors.
 const ONE_TIME_VISIT_SHARE: f64 = 0.2;
-/// Share of a customer's visits that go to a preferred category.
+/// Of a customer's visits that start neither at a trending nor at a new item, the share whose
+/// category is drawn from the preferred ones.
 const PREFERRED_CATEGORY_VISIT_SHARE: f64 = 0.75;
 /// Weights of the three preferred categories of a customer, in descending order.
 const PREFERENCE_WEIGHTS: [f64; 3] = [0.6, 0.25, 0.15];

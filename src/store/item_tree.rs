@@ -25,8 +25,9 @@ impl ItemTree {
     }
 
     /// Stores the names of `dictionary` from number `first` on, then the watermark `through`. The
-    /// stored names then include all items of entries before `through`. Returns the number of
-    /// stored items. The writes become durable with the next commit or [`Store::sync`].
+    /// stored names then include all items of entries before `through`. Returns the number of the
+    /// first name that is not stored yet, which is the `first` of the next call. The writes become
+    /// durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
     /// Any I/O or database error. The watermark is then unchanged.

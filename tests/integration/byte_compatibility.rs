@@ -1,5 +1,5 @@
-//! Byte compatibility: data of an earlier build with the same format must be readable, and writing
-//! it again must give the same bytes.
+//! Byte compatibility: data that an earlier build of format 5 wrote must be readable, and writing it
+//! again must give the same bytes.
 //!
 //! `migrations/fixtures/full-5` holds a data directory of format 5 as `data.tar.gz`. The build that
 //! wrote this directory had other names for most types, fields and modules. The journal holds
@@ -13,7 +13,7 @@
 //! | `recording.csv` | input of `sequor train` and `sequor import` |
 //! | `access.log` | input of `sequor tail` |
 //! | `keys.json`, `keys-after-revocation.json` | API keys, before and after one was revoked |
-//! | `verify.json` | the report of its `sequor verify` |
+//! | `verify.json` | the report of that build's `sequor verify` on the data directory |
 //! | `sha256.txt` | digests of that build's output for these files |
 //!
 //! If two fields of the same type swap places, a file keeps its length and still decodes. So the

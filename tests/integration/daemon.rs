@@ -187,7 +187,7 @@ impl DaemonHome {
         Daemon { child, api: address("api"), admin: address("admin"), agent, log }
     }
 
-    /// Starts a daemon and kills it after a delay, at any stage of the start.
+    /// Starts a daemon and kills it after a delay, whatever stage the start has reached.
     pub(crate) fn kill_during_start(&self, settings: &[&str], after: Duration) {
         let mut child = self.serve_command(settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(after);

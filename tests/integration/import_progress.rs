@@ -137,8 +137,8 @@ fn unchanged_rows_of_a_changed_file_are_recognised_if_the_ids_come_from_the_rows
     assert!(row_counts(&summary) == [3, 0, 0, 0] && error.contains("--id-from row"), "{summary} {error}");
 }
 
-/// Regression test: the progress file named only the URL, so another daemon behind the same URL got
-/// no rows.
+/// Regression test: the progress file identified its target by the URL alone. If another journal was
+/// behind the same URL, the import took all rows for already sent.
 #[test]
 fn another_journal_behind_the_same_address_gets_every_row() {
     let home = DaemonHome::new();

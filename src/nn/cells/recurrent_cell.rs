@@ -20,7 +20,8 @@ pub(in crate::nn) trait RecurrentCell {
     const STATE_BLOCKS: usize;
 
     /// Computes one time step. `gates` holds the input preactivations A on entry and the activated
-    /// gates on return. The new state is written to `state`.
+    /// gates on return. `recurrent` holds the recurrent preactivations R. The new state is written to
+    /// `state`.
     fn forward(hidden: usize, gates: &mut [f32], recurrent: &[f32], previous: &[f32], state: &mut [f32]);
 
     /// Backpropagates through one time step.

@@ -3,7 +3,8 @@
 use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, tanh};
 
-/// `h = tanh(A + R)`. The cell has one gate block, whose activated values are the state h.
+/// `h = tanh(A + R)`, with A and R as in [`RecurrentCell::forward`]. The cell has one gate block,
+/// whose activated values are the state h.
 pub(in crate::nn) struct Rnn;
 
 impl RecurrentCell for Rnn {
