@@ -265,7 +265,8 @@ impl CommitterActor {
         }
         self.metrics.queue_depth.with_label(QueueName::Committer).decrement(deferred.len() as f64);
         let deferred_count = deferred.len();
-        // Impressions come before the events that may be responses to them.
+        // The deferred entries are impressions. They are committed first, because pending events may
+        // be responses to them.
         let mut requests = if deferred.is_empty() { Vec::new() } else { vec![CommitRequest::from(deferred)] };
         let (deferred_requests, mut replies) = (requests.len(), Vec::new());
         for append in pending {

@@ -39,7 +39,8 @@ pub struct NeighbourSource {
     nearest: usize,
 }
 
-/// The source looks for past sessions that contain one of this many latest items of the user.
+/// The source looks for past sessions that share an item with the user's latest items, at most this
+/// many.
 const MAX_MATCHED_ITEMS: usize = 10;
 
 /// Weight of a shared item by its distance from the user's last item: 1 for the last item, 0.1 for

@@ -69,7 +69,7 @@ impl DirectoryTarget {
         Ok(Self { runner, system, rules })
     }
 
-    /// The validation rules of the data directory.
+    /// The validation rules of the directory's settings, including its pseudonyms.
     pub(super) fn validation_rules(&self) -> &ValidationRules {
         &self.rules
     }

@@ -23,7 +23,7 @@ const STAGING_DIR: &str = "unlearned";
 const READY_FILE: &str = "ready";
 /// Poll interval for pending unlearning.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Delay before a retry.
+/// Delay before a failed rebuild is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// Description of the rebuilt state.

@@ -66,7 +66,7 @@ pub struct ServerOptions {
     pub max_body_bytes: usize,
     /// How long dismissed and purchased items are hidden, if a request does not say how long.
     pub hidden_items: HiddenItems,
-    /// Longest time that a read waits until its `min_offset` is reached.
+    /// Longest time that a read waits for its `min_offset`.
     pub read_wait: Duration,
     /// Largest number of open recommendation streams.
     pub max_streams: usize,

@@ -29,7 +29,7 @@ pub(in crate::http) struct ApiState {
     pub(in crate::http) hidden_items: HiddenItems,
     pub(in crate::http) origins: OriginRecorder,
     pub(in crate::http) max_body_bytes: usize,
-    /// Longest time that a read waits until its `min_offset` is reached.
+    /// Longest time that a read waits for its `min_offset`.
     pub(in crate::http) read_wait: Duration,
     /// One permit per open stream.
     pub(in crate::http) stream_permits: Arc<Semaphore>,

@@ -14,8 +14,8 @@ pub(super) const EXAMPLES_PER_VECTOR: usize = 16;
 /// Logit of an excluded negative. The exponential of this logit is exactly zero.
 pub(super) const MASKED_LOGIT: f32 = -1e30;
 
-/// Smaller logits are raised to this value. A logit at or below it counts as masked. The square of
-/// the value is finite.
+/// BPR-max raises smaller logits, among them [`MASKED_LOGIT`], to this value, because its square is
+/// finite. If no negative of an example has a logit above this value, all of them are masked.
 const MIN_LOGIT: f32 = -1e15;
 
 /// Returns the sum of the losses of a block of examples and replaces `logits` by `scale` times the

@@ -1,4 +1,4 @@
-//! Online feature normalisation to zero mean and equal variance.
+//! Online feature normalisation to zero mean and the same variance for every feature.
 
 use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 use serde::{Deserialize, Serialize};

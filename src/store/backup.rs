@@ -102,8 +102,8 @@ impl Store {
         Ok(copied)
     }
 
-    /// Refuses a target in the data directory. The daemon removes unknown files from the data
-    /// directory. Moreover, a backup on the same disk does not survive a failure of the disk.
+    /// Refuses a target in the data directory, because the daemon removes unknown files there.
+    /// Moreover, a backup on the same disk does not survive a failure of the disk.
     fn ensure_outside_data_dir(&self, target: &Path, folder: &Path) -> Result<(), StoreError> {
         let canonical = |path: &Path| path.canonicalize().map_err(StoreError::io("writing to", path));
         if canonical(folder)?.starts_with(canonical(self.dir())?) {

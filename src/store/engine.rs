@@ -97,7 +97,7 @@ impl Engine {
         let (quarantine, aliases, consents, erasures) =
             (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
         let end_marker = EndMarker::open(dir)?;
-        // The database writes its configuration file once and never syncs it.
+        // The database writes its configuration file once and never syncs it, so it is synced here.
         let conf = path.join("conf");
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
         // An earlier process may have died before it synced its writes. Readers must not see data

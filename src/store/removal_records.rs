@@ -30,8 +30,8 @@ impl Store {
         engine.insert(&engine.erasures, key, envelope.seal(key))
     }
 
-    /// The stored removals with this prefix and the offsets of their journal entries, in journal
-    /// order.
+    /// The removals in progress of one kind (`prefix`), each with the offset of its journal entry, in
+    /// journal order.
     pub(super) fn removals_in_progress<T: DeserializeOwned>(&self, prefix: u8) -> Result<Vec<(Offset, T)>, StoreError> {
         let engine = self.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([prefix]), engine.path())

@@ -27,8 +27,9 @@ pub struct SessionTree {
     store: Store,
 }
 
-/// The bytes before the earlier sessions in a record. A hidden state begins with the version of its
-/// weights, a number that is never as large as this tag.
+/// The bytes before the earlier sessions in a record. They tell these sessions from a hidden state,
+/// which records of earlier versions may hold instead. A hidden state begins with the version of its
+/// weights (u64 LE), and no version is as large as these bytes read as a u64.
 const EARLIER_SESSIONS_TAG: [u8; 8] = *b"\xff\xffearly\x01";
 
 /// The name of the tree in error messages.

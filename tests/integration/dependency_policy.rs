@@ -16,7 +16,7 @@ fn project_root() -> &'static Path {
 fn host_packages() -> Vec<Value> {
     let rustc = String::from_utf8(Command::new("rustc").arg("-vV").output().unwrap().stdout).unwrap();
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // The dependencies of a feature are available offline only if it was built.
+    // Cargo has the dependencies of a feature offline only if the feature has been built.
     let features: &[&str] = if cfg!(feature = "otel") { &["--features", "otel"] } else { &[] };
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])

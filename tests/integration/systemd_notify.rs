@@ -16,7 +16,8 @@ use crate::journal_dump::JournalDump;
 struct NotifySocket(UnixDatagram);
 
 impl NotifySocket {
-    /// Starts a daemon that must send a watchdog ping at least every `limit`.
+    /// Starts a daemon that notifies the returned socket. With a `limit`, the daemon must send a
+    /// watchdog ping at least that often.
     fn start_supervised_daemon(home: &DaemonHome, limit: Option<Duration>, settings: &[&str]) -> (Self, Daemon) {
         let path = home.dir().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();

@@ -131,7 +131,7 @@ impl UserSequence {
             Some((_, session)) => session
                 .clone()
                 .rev()
-                .find(|index| self.is_at_or_before(*index, at))
+                .find(|index| self.step_is_at_or_before(*index, at))
                 .map_or(session.start, |index| index + 1),
             // Before the first session that ended later.
             None => sessions
@@ -169,7 +169,8 @@ impl UserSequence {
         if index == session.end { next.map_or(index, |next| next.start) } else { session.end }
     }
 
-    fn is_at_or_before(&self, index: usize, at: Timestamp) -> bool {
+    /// Whether the step with this index exists and is not later than `at`.
+    fn step_is_at_or_before(&self, index: usize, at: Timestamp) -> bool {
         self.steps.get(index).is_some_and(|step| step.at <= at)
     }
 
