@@ -42,8 +42,8 @@ pub struct CommitterActor {
     metrics: Arc<Metrics>,
     shards: Arc<[Addr<ShardActor>]>,
     session_table: Arc<SessionTable>,
-    /// Whether a delivery has begun and not ended. At the start of a delivery, this means that a
-    /// panic interrupted the delivery before.
+    /// Whether a delivery has begun and not ended. If this is set at the start of a delivery, a panic
+    /// interrupted the previous one.
     is_delivering: bool,
     learner: Addr<LearnerActor>,
     pending: Vec<AppendEntries>,

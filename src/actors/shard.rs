@@ -138,6 +138,8 @@ impl ShardActor {
             metrics: Arc::clone(&context.metrics),
         });
         let delivered = context.flush_progress.shard_watermark(context.number.0);
+        // Without this, requests would ask the shard until its first delivery after a start.
+        context.session_table.set_delivered(context.number.0, delivered);
         let store_generation = context.store.generation().unwrap_or_default();
         let idle_ticks = context.idle_timeout.as_secs().max(1) / Self::TICK_INTERVAL.as_secs();
         Self {
