@@ -299,7 +299,6 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
             0 => settings.server.connections_max.div_ceil(2),
             set => set,
         },
-        max_pipelined: settings.server.pipelined_max,
         max_http2_streams: settings.server.http2_streams_max,
         queue_wait: settings.server.queue_wait.get(),
         write_timeout: settings.server.write_timeout.get().unwrap_or_default(),

@@ -86,9 +86,6 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Largest number of connections to the public API per client address.
     pub max_connections_per_address: usize,
-    /// Largest number of requests that an HTTP/1.1 client may pipeline (send without waiting for
-    /// the earlier responses).
-    pub max_pipelined: usize,
     /// Largest number of requests in progress per HTTP/2 connection.
     pub max_http2_streams: usize,
     /// Time limit for the head of a request.
@@ -414,7 +411,6 @@ fn serve_endpoint(
         workers,
         max_connections_per_worker: settings.max_connections / workers,
         max_connections_per_address: settings.max_connections_per_address,
-        max_pipelined: settings.max_pipelined,
         max_streams: settings.max_http2_streams,
         head_timeout: settings.head_timeout,
         idle_timeout: settings.idle_timeout,

@@ -57,9 +57,6 @@ pub struct ServerSettings {
     /// Largest number of connections to the public API per client address (IPv6: per /64),
     /// 0..=1,000,000. Further connections are closed. 0: half of `connections_max`.
     pub connections_per_address: usize,
-    /// Largest number of pipelined requests on one HTTP/1.1 connection, 1..=1000. Further requests
-    /// stay unread until earlier ones are answered.
-    pub pipelined_max: usize,
     /// Largest number of concurrent requests on one HTTP/2 connection, 1..=10,000. Beyond this
     /// limit, requests get 503 with `Retry-After`.
     pub http2_streams_max: usize,
@@ -108,7 +105,6 @@ impl Default for ServerSettings {
             workers: 0,
             connections_max: 10_000,
             connections_per_address: 0,
-            pipelined_max: 16,
             http2_streams_max: 100,
             head_timeout: Period::from_seconds(5),
             body_timeout: Period::from_seconds(30),
@@ -157,7 +153,6 @@ impl ServerSettings {
         }
         InvalidSetting::check_range("server.connections_max", self.connections_max, 1..=1_000_000)?;
         InvalidSetting::check_range("server.connections_per_address", self.connections_per_address, 0..=1_000_000)?;
-        InvalidSetting::check_range("server.pipelined_max", self.pipelined_max, 1..=1000)?;
         InvalidSetting::check_range("server.http2_streams_max", self.http2_streams_max, 1..=10_000)?;
         for (key, timeout) in [
             ("server.head_timeout", self.head_timeout),

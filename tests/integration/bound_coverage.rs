@@ -15,7 +15,6 @@ const BOUNDS: &[(&str, &[&str])] = &[
     ("server.rate_per_address", &["rate_limit_per_address_does_not_apply_to_the_admin_endpoint"]),
     ("server.connections_max", &["connections_are_limited", "connections_of_all_threads_never_exceed_the_limit"]),
     ("server.connections_per_address", &["one_address_cannot_take_all_connections"]),
-    ("server.pipelined_max", &["at_most_the_configured_number_of_requests_is_delivered_at_once"]),
     ("server.http2_streams_max", &["unread_http2_streams_are_limited_and_end_the_connection"]),
     ("server.head_timeout", &["slow_requests_time_out", "the_head_timeout_applies_to_later_requests"]),
     ("server.body_timeout", &["slow_requests_time_out"]),

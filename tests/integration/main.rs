@@ -42,6 +42,7 @@ mod openapi;
 mod ops_assets;
 mod overload;
 mod own_items;
+mod pipelining;
 mod poisoning;
 mod power_loss;
 mod prometheus;

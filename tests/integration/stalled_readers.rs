@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
+use crate::daemon::{Daemon, DaemonHome, wait_for};
 
 /// A timeout that only a hang exceeds.
 const HANG_TIMEOUT: Duration = Duration::from_secs(120);
@@ -124,39 +124,6 @@ fn the_head_timeout_applies_to_later_requests() {
     assert!(stream.read(&mut part).unwrap() > 0);
     stream.write_all(b"GET /v1/tren").unwrap();
     read_until_closed(&mut stream);
-}
-
-#[test]
-fn pipelined_requests_are_all_answered_in_order() {
-    let home = DaemonHome::new();
-    let daemon = home.start(&["server.pipelined_max=3"]);
-    let mut requests = String::new();
-    for number in 0..40 {
-        // A body with blank lines, which the daemon cannot tell from the end of a head until it
-        // parses the request.
-        let body = view_event(&format!("e{number}"), "ann", "tea").to_string().replace(',', ",\r\n\r\n\n\n\n");
-        requests +=
-            &format!("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        requests += &get_request("/v1/trending?limit=1");
-        let chunk = view_event(&format!("c{number}"), "ann", "tea").to_string();
-        requests += &format!(
-            "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{chunk}\r\n0\r\n\r\n",
-            chunk.len()
-        );
-    }
-    requests += "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    for size in [1 << 20, 1000, 7] {
-        let mut stream = connect(&daemon);
-        let mut reading = stream.try_clone().unwrap();
-        let reader = std::thread::spawn(move || read_until_closed(&mut reading));
-        for part in requests.as_bytes().chunks(size) {
-            stream.write_all(part).unwrap();
-        }
-        let received = String::from_utf8(reader.join().unwrap()).unwrap();
-        assert_eq!(received.matches("HTTP/1.1 200").count(), 120, "parts of {size}");
-        assert_eq!(received.matches("HTTP/1.1 404").count(), 1);
-    }
-    assert_eq!(daemon.next_offset(), 80);
 }
 
 /// A frame of HTTP/2 [RFC 9113, section 4.1].

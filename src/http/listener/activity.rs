@@ -5,8 +5,11 @@
 //! read the responses.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
+
+use super::request_body::RequestBody;
 
 /// Counts of a connection's requests, and of the parts of their responses.
 #[derive(Default)]
@@ -14,6 +17,11 @@ pub(super) struct ConnectionActivity {
     max_requests: usize,
     /// Number of requests that have begun since the connection was opened.
     begun: Cell<u64>,
+    /// Body of the latest request, until the connection takes it.
+    begun_body: Cell<Option<RequestBody>>,
+    /// Whether the connection holds bytes after a head that it has just delivered. It delivers them
+    /// at its next turn, for which its task has been woken.
+    holds_input: Cell<bool>,
     /// Number of requests whose response is not complete.
     in_progress: Cell<usize>,
     /// Number of requests whose body is still being read.
@@ -37,14 +45,23 @@ impl ConnectionActivity {
         self.begun.get()
     }
 
+    /// Takes the body of the latest request. `None` if no request has begun since the last call.
+    pub(super) fn take_begun_body(&self) -> Option<RequestBody> {
+        self.begun_body.take()
+    }
+
+    /// Records whether the connection holds bytes after a head that it has just delivered.
+    pub(super) fn set_holds_input(&self, holds_input: bool) {
+        self.holds_input.set(holds_input);
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.in_progress.get() == 0
     }
 
-    /// Whether requests are in progress and all of them have finished reading their bodies. The
-    /// connection then need not read from the client.
-    pub(super) fn needs_no_input(&self) -> bool {
-        self.in_progress.get() > 0 && self.reading.get() == 0
+    /// Whether a request reads its body.
+    pub(super) fn is_reading_body(&self) -> bool {
+        self.reading.get() > 0
     }
 
     /// The number of response parts that the client has read. `None` if no other part waits for the
@@ -93,10 +110,11 @@ impl Drop for CountGuard {
 pub(super) struct RequestInProgress(CountGuard);
 
 impl RequestInProgress {
-    /// Counts a new request. Returns `None` if the connection already has `max_requests` requests
-    /// in progress.
-    pub(super) fn begin(activity: &Rc<ConnectionActivity>) -> Option<Self> {
+    /// Counts a new request with the given body. Returns `None` if the connection already has
+    /// `max_requests` requests in progress.
+    pub(super) fn begin(activity: &Rc<ConnectionActivity>, body: RequestBody) -> Option<Self> {
         activity.begun.set(activity.begun.get() + 1);
+        activity.begun_body.set(Some(body));
         let has_room = activity.in_progress.get() < activity.max_requests;
         has_room.then(|| Self(CountGuard::new(activity, |activity| &activity.in_progress)))
     }
@@ -104,6 +122,14 @@ impl RequestInProgress {
     /// Counts the request's body as being read, until the returned guard is dropped.
     pub(super) fn begin_body(&self) -> BodyInProgress {
         BodyInProgress(CountGuard::new(&self.0.activity, |activity| &activity.reading))
+    }
+
+    /// Waits until the part of the request's body that is already here has been delivered to the
+    /// HTTP library. If a body is incomplete at the time of the response, the library closes the
+    /// connection.
+    pub(super) async fn wait_for_held_body(&self) {
+        // No waker is needed: the connection's task, which has been woken, also polls the response.
+        poll_fn(|_| if self.0.activity.holds_input.get() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Counts a response part that waits for the client, until the returned guard is dropped.

@@ -1,8 +1,13 @@
 //! Reads and writes the bytes of a connection, within its limits.
 //!
-//! The daemon reads further HTTP/1.1 requests only if the client reads the responses and only a few
-//! requests wait. The memory of a connection is therefore bounded, whatever the client does. A
-//! connection ends if its client does not read a response, or does not complete the head of a
+//! The connection delivers the requests of an HTTP/1.1 client to the HTTP library one at a time. The
+//! library gets no byte of the next request before the response is complete. There are two reasons:
+//!
+//! - The memory of a connection is bounded, whatever the client does.
+//! - The HTTP library closes a connection after a response if a request body is incomplete. It does
+//!   not distinguish the body of the answered request from the body of a later request.
+//!
+//! A connection ends if its client does not read a response, or does not complete the head of a
 //! request, within a time limit.
 
 use actix_web::rt::net::TcpStream;
@@ -14,15 +19,15 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::activity::ConnectionActivity;
 use super::address_share::ConnectionSlot;
-use super::head_scanner::HeadScanner;
 use super::limits::ConnectionLimits;
+use super::request_scanner::{RequestScanner, ScannedPart};
 
 /// The byte stream that a connection reads and writes, with or without TLS.
 pub(super) enum Transport {
@@ -68,16 +73,16 @@ impl StallTimer {
 pub(super) struct Connection {
     transport: Transport,
     is_http2: bool,
-    max_pipelined: usize,
     activity: Rc<ConnectionActivity>,
-    scanner: HeadScanner,
-    /// Bytes that were read from the client but are not delivered to the HTTP library yet.
+    scanner: RequestScanner,
+    /// Bytes that were read from the client but are not delivered to the HTTP library yet: at most
+    /// the bytes of one read.
     held: BytesMut,
-    /// Number of request heads delivered to the HTTP library since reading last paused.
-    delivered_heads: usize,
-    /// Set when bytes are delivered while no request is in progress: the number of requests that
-    /// have begun until then. As long as no further request begins, the head of the next request is
-    /// incomplete.
+    /// Whether the HTTP library has got a head and may not have parsed it yet. It parses the head
+    /// after this turn's reads.
+    awaits_parsing: bool,
+    /// Set when bytes of a head are delivered: the number of requests that have begun until then. As
+    /// long as no further request begins, the head is incomplete.
     partial_request: Option<u64>,
     /// Whether the transport could not accept bytes at the latest write.
     is_write_blocked: bool,
@@ -98,17 +103,15 @@ impl Connection {
         place: Option<ConnectionSlot>,
         stalled: Counter,
     ) -> Self {
-        // The requests of an HTTP/1.1 connection run one after another. Their number is limited by
-        // pausing reads (`max_pipelined`).
+        // An HTTP/1.1 connection delivers one request at a time.
         let max_requests = if is_http2 { limits.max_streams } else { usize::MAX };
         Self {
             transport,
             is_http2,
-            max_pipelined: limits.max_pipelined,
             activity: ConnectionActivity::new(max_requests),
-            scanner: HeadScanner::default(),
+            scanner: RequestScanner::default(),
             held: BytesMut::new(),
-            delivered_heads: 0,
+            awaits_parsing: false,
             partial_request: None,
             is_write_blocked: false,
             writes: 0,
@@ -125,7 +128,8 @@ impl Connection {
         Rc::clone(&self.activity)
     }
 
-    /// Fails if the client does not read a response or does not complete a request head in time.
+    /// Fails if the client does not read a response or does not complete a request head in time. The
+    /// time limit of heads also applies to the rest of a body whose request has ended.
     fn check_timers(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let write = self.is_write_blocked.then_some(self.writes);
         let response = self.activity.read_parts_if_any_waits();
@@ -133,56 +137,80 @@ impl Connection {
             self.stalled.increment(1);
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let head =
-            self.partial_request.filter(|begun| *begun == self.activity.begun_requests() && self.activity.is_idle());
+        let begun = self.activity.begun_requests();
+        let is_partial = self.partial_request == Some(begun) || !self.scanner.is_body_complete();
+        let head = (is_partial && self.activity.is_idle()).then_some(begun);
         if self.head_timer.has_expired(head, context) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
-    /// Whether reading from an HTTP/1.1 client must pause. If so, the connection's task is woken
-    /// when reading can continue.
-    fn must_pause(&mut self, context: &mut Context<'_>) -> bool {
-        if self.is_write_blocked || self.activity.needs_no_input() {
-            return true;
+    /// Reads the next part of an HTTP/1.1 request: the rest of a body, or bytes up to the end of a
+    /// head.
+    fn poll_read_part(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(body) = self.activity.take_begun_body() {
+            self.scanner.begin_body(body);
+            self.awaits_parsing = false;
         }
-        let is_full = self.delivered_heads >= self.max_pipelined;
-        if is_full {
-            // Pauses until the task is polled again, so that the delivered requests begin before
-            // further requests are delivered.
-            self.delivered_heads = 0;
-            context.waker().wake_by_ref();
+        // The connection's task is woken when a write succeeds, a body has been read, or a response
+        // is complete.
+        let is_idle = self.activity.is_idle();
+        if self.is_write_blocked || (!is_idle && self.scanner.is_body_complete()) {
+            return Poll::Pending;
         }
-        is_full
-    }
-
-    /// Reads bytes and delivers those that contain no more request heads than `max_pipelined`
-    /// allows. Keeps the other bytes for later reads.
-    fn poll_read_heads(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = self.max_pipelined.saturating_sub(self.delivered_heads);
-        let (length, heads);
-        if self.held.is_empty() {
-            let before = buffer.filled().len();
-            let outcome = on_stream!(&mut self.transport, stream => Pin::new(stream).poll_read(context, buffer));
-            if outcome.is_pending() {
-                self.delivered_heads = 0;
-                return outcome;
-            }
-            let read = buffer.filled().get(before..).unwrap_or_default();
-            (length, heads) = self.scanner.scan(read, room);
-            self.held.extend_from_slice(read.get(length..).unwrap_or_default());
-            buffer.set_filled(before + length);
-            if !matches!(outcome, Poll::Ready(Ok(()))) {
-                return outcome;
-            }
-        } else {
-            let next = self.held.get(..self.held.len().min(buffer.remaining())).unwrap_or_default();
-            (length, heads) = self.scanner.scan(next, room);
-            buffer.put_slice(&self.held.split_to(length));
+        if mem::take(&mut self.awaits_parsing) {
+            return self.poll_read_ahead(context, buffer);
         }
-        self.delivered_heads += heads;
-        if length > 0 && self.activity.is_idle() {
+        // A request that does not read its body gets only the bytes that are already here.
+        if self.held.is_empty() && !is_idle && !self.activity.is_reading_body() {
+            return Poll::Pending;
+        }
+        let is_head = self.scanner.is_body_complete();
+        let part = ready!(self.poll_deliver(context, buffer))?;
+        self.awaits_parsing = part.completes_head;
+        if part.length > 0 && is_head {
             self.partial_request = Some(self.activity.begun_requests());
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Delivers the next part of a request, from the held bytes or from the transport.
+    fn poll_deliver(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<ScannedPart>> {
+        self.activity.set_holds_input(false);
+        if !self.held.is_empty() {
+            let next = self.held.get(..self.held.len().min(buffer.remaining())).unwrap_or_default();
+            let part = self.scanner.scan(next);
+            buffer.put_slice(&self.held.split_to(part.length));
+            return Poll::Ready(Ok(part));
+        }
+        let before = buffer.filled().len();
+        ready!(self.poll_transport(context, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        let part = self.scanner.scan(read);
+        self.held.extend_from_slice(read.get(part.length..).unwrap_or_default());
+        buffer.set_filled(before + part.length);
+        Poll::Ready(Ok(part))
+    }
+
+    /// Ends this turn's reads, so that the HTTP library parses the delivered head. If further bytes
+    /// are here, the connection's task is woken for another turn.
+    fn poll_read_ahead(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            let before = buffer.filled().len();
+            ready!(self.poll_transport(context, buffer))?;
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                // The client sends nothing more.
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(read);
+            buffer.set_filled(before);
+        }
+        self.activity.set_holds_input(true);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_transport(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_stream!(&mut self.transport, stream => Pin::new(stream).poll_read(context, buffer))
     }
 
     /// Records whether a write succeeded or is blocked. A write that is blocked for too long fails.
@@ -213,9 +241,9 @@ impl AsyncRead for Connection {
         this.activity.register_waker(context);
         this.check_timers(context)?;
         if this.is_http2 {
-            return on_stream!(&mut this.transport, stream => Pin::new(stream).poll_read(context, buffer));
+            return this.poll_transport(context, buffer);
         }
-        if this.must_pause(context) { Poll::Pending } else { this.poll_read_heads(context, buffer) }
+        this.poll_read_part(context, buffer)
     }
 }
 
@@ -253,11 +281,11 @@ impl AsyncWrite for Connection {
 mod tests {
     use super::*;
     use crate::http::listener::activity::RequestInProgress;
+    use crate::http::listener::request_body::RequestBody;
     use futures_util::future::poll_fn;
     use std::io::Write;
 
     const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    const MAX_PIPELINED: usize = 3;
 
     /// A client, and the daemon's end of its connection.
     fn connect() -> (std::net::TcpStream, Connection) {
@@ -271,7 +299,6 @@ mod tests {
             workers: 1,
             max_connections_per_worker: 1,
             max_connections_per_address: 1,
-            max_pipelined: MAX_PIPELINED,
             max_streams: 1,
             head_timeout: hour,
             idle_timeout: hour,
@@ -281,43 +308,83 @@ mod tests {
         (client, Connection::new(Transport::Plain(stream), false, limits, None, Counter::noop()))
     }
 
-    /// Reads as the HTTP library does in one turn, until it must wait. Returns the number of
-    /// delivered requests.
-    async fn read_one_turn(connection: &mut Connection) -> usize {
+    /// Reads as the HTTP library does in one turn, until it must wait. Returns the delivered bytes.
+    async fn read_one_turn(connection: &mut Connection) -> String {
         tokio::task::yield_now().await;
         poll_fn(|context| {
-            let mut requests = 0;
+            let mut delivered = Vec::new();
             loop {
                 let mut bytes = [0; 4096];
                 let mut buffer = ReadBuf::new(&mut bytes);
                 match Pin::new(&mut *connection).poll_read(context, &mut buffer) {
                     Poll::Ready(outcome) => outcome.unwrap(),
-                    Poll::Pending => return Poll::Ready(requests),
+                    Poll::Pending => return Poll::Ready(String::from_utf8(delivered.clone()).unwrap()),
                 }
-                requests += String::from_utf8_lossy(buffer.filled()).matches("\r\n\r\n").count();
+                delivered.extend_from_slice(buffer.filled());
             }
         })
         .await
     }
 
-    #[actix_web::test]
-    async fn at_most_the_configured_number_of_requests_is_delivered_at_once() {
-        let (mut client, mut connection) = connect();
-        client.write_all(REQUEST.repeat(10).as_bytes()).unwrap();
-        let mut delivered = 0;
-        while delivered < 10 {
-            let requests = read_one_turn(&mut connection).await;
-            assert!(requests <= MAX_PIPELINED, "{requests} requests");
-            delivered += requests;
-            if requests > 0 {
-                // Further requests stay unread while a request is in progress.
-                let in_progress = RequestInProgress::begin(&connection.activity()).unwrap();
-                for _ in 0..5 {
-                    assert_eq!(read_one_turn(&mut connection).await, 0);
-                }
-                drop(in_progress);
+    /// Reads until something is delivered.
+    async fn read_some(connection: &mut Connection) -> String {
+        loop {
+            let delivered = read_one_turn(connection).await;
+            if !delivered.is_empty() {
+                return delivered;
             }
         }
-        assert_eq!(delivered, 10);
+    }
+
+    /// Checks that nothing is delivered, although bytes may be here.
+    async fn assert_paused(connection: &mut Connection) {
+        for _ in 0..5 {
+            assert_eq!(read_one_turn(connection).await, "");
+        }
+    }
+
+    #[actix_web::test]
+    async fn requests_are_delivered_one_at_a_time() {
+        let (mut client, mut connection) = connect();
+        client.write_all(REQUEST.repeat(10).as_bytes()).unwrap();
+        for _ in 0..10 {
+            assert_eq!(read_some(&mut connection).await, REQUEST);
+            let in_progress = RequestInProgress::begin(&connection.activity(), RequestBody::Complete).unwrap();
+            assert_paused(&mut connection).await;
+            drop(in_progress);
+        }
+    }
+
+    #[actix_web::test]
+    async fn bodies_are_delivered_to_their_end() {
+        let (mut client, mut connection) = connect();
+        let chunked = "2\r\n\n\n\r\n0\r\n\r\n";
+        client.write_all([REQUEST, "hello", REQUEST, chunked, REQUEST].concat().as_bytes()).unwrap();
+        for (body, text) in [(RequestBody::with_length(5), "hello"), (RequestBody::chunked(), chunked)] {
+            assert_eq!(read_some(&mut connection).await, REQUEST);
+            let in_progress = RequestInProgress::begin(&connection.activity(), body).unwrap();
+            let reading = in_progress.begin_body();
+            assert_eq!(read_some(&mut connection).await, text);
+            assert_paused(&mut connection).await;
+            drop(reading);
+            assert_paused(&mut connection).await;
+        }
+        assert_eq!(read_some(&mut connection).await, REQUEST);
+    }
+
+    #[actix_web::test]
+    async fn the_rest_of_a_body_is_delivered_after_its_request_has_ended() {
+        let (mut client, mut connection) = connect();
+        client.write_all(REQUEST.as_bytes()).unwrap();
+        assert_eq!(read_some(&mut connection).await, REQUEST);
+        let in_progress = RequestInProgress::begin(&connection.activity(), RequestBody::with_length(5)).unwrap();
+        client.write_all(["hello", REQUEST].concat().as_bytes()).unwrap();
+        assert_paused(&mut connection).await;
+        drop(in_progress);
+        let mut delivered = String::new();
+        while delivered.len() < 5 + REQUEST.len() {
+            delivered += &read_one_turn(&mut connection).await;
+        }
+        assert_eq!(delivered, ["hello", REQUEST].concat());
     }
 }

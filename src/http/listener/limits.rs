@@ -10,9 +10,6 @@ pub(in crate::http) struct ConnectionLimits {
     pub(in crate::http) max_connections_per_worker: usize,
     /// Largest number of connections per client address.
     pub(in crate::http) max_connections_per_address: usize,
-    /// Largest number of requests that an HTTP/1.1 client may pipeline (send without waiting for
-    /// the earlier responses).
-    pub(in crate::http) max_pipelined: usize,
     /// Largest number of requests in progress per HTTP/2 connection.
     pub(in crate::http) max_streams: usize,
     pub(in crate::http) head_timeout: Duration,

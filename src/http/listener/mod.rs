@@ -1,7 +1,8 @@
 //! A server for HTTP/1.1 and HTTP/2, with or without TLS, whose connections have bounded memory.
 //!
-//! The server works like `HttpServer` of actix-web, but has two more limits: the time for which a
-//! client may stop reading a response, and the number of requests that a client may pipeline.
+//! The server works like `HttpServer` of actix-web, with two differences. It limits the time for
+//! which a client may stop reading a response. It processes the requests of an HTTP/1.1 connection
+//! one at a time: further requests stay unread until the response is complete.
 //!
 //! Imports point down this list.
 //!
@@ -9,15 +10,17 @@
 //! - `requests`: counts the requests of a connection and divides their responses into parts.
 //! - `connection`: reads and writes the bytes of a connection, within its limits.
 //! - `activity`: the progress of a connection's requests.
-//! - `head_scanner`: counts the heads of pipelined requests.
+//! - `request_scanner`: divides the bytes of a connection into heads and bodies.
+//! - `request_body`: finds the end of a request's body.
 //! - `address_share`: counts the connections of each client address.
 //! - `limits`: threads, limits and timeouts.
 
 mod activity;
 mod address_share;
 mod connection;
-mod head_scanner;
 mod limits;
+mod request_body;
+mod request_scanner;
 mod requests;
 
 use actix_http::body::MessageBody;

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::activity::{BodyInProgress, ConnectionActivity, RequestInProgress, UntakenResponsePart};
+use super::request_body::RequestBody;
 
 /// Size of the largest response part, in bytes. The write buffer of a connection holds a few parts.
 const MAX_RESPONSE_PART_BYTES: usize = 16 * 1024;
@@ -27,8 +28,9 @@ where
     S::Response: Into<Response<B>>,
     B: MessageBody + 'static,
 {
+    let body = RequestBody::of_request(&request);
     let activity = request.conn_data::<Rc<ConnectionActivity>>();
-    let admitted = activity.map(|activity| RequestInProgress::begin(activity).ok_or(()));
+    let admitted = activity.map(|activity| RequestInProgress::begin(activity, body).ok_or(()));
     let response = match &admitted {
         Some(Err(())) => None,
         Some(Ok(in_progress)) => {
@@ -41,6 +43,9 @@ where
         let Some(response) = response else { return Ok(too_many_streams()) };
         let response = response.await?.into();
         let in_progress = admitted.and_then(Result::ok);
+        if let Some(in_progress) = in_progress.as_ref().filter(|_| !body.is_complete()) {
+            in_progress.wait_for_held_body().await;
+        }
         Ok(response.map_body(|_, body| match body.size() {
             BodySize::None | BodySize::Sized(0) => BoxBody::new(body),
             _ => BoxBody::new(CountedBody { body: BoxBody::new(body), rest: Bytes::new(), untaken: None, in_progress }),
@@ -126,7 +131,7 @@ mod tests {
     #[actix_web::test]
     async fn bodies_are_offered_in_parts() {
         let activity = ConnectionActivity::new(1);
-        let in_progress = RequestInProgress::begin(&activity);
+        let in_progress = RequestInProgress::begin(&activity, RequestBody::Complete);
         let body = Bytes::from(vec![7; 2 * MAX_RESPONSE_PART_BYTES + 1]);
         let mut body = CountedBody { body: BoxBody::new(body), rest: Bytes::new(), untaken: None, in_progress };
         assert_eq!(activity.read_parts_if_any_waits(), None);
@@ -137,8 +142,9 @@ mod tests {
         }
         assert_eq!(lengths, [MAX_RESPONSE_PART_BYTES, MAX_RESPONSE_PART_BYTES, 1]);
         assert_eq!(activity.read_parts_if_any_waits(), None);
-        assert!(RequestInProgress::begin(&activity).is_none() && activity.needs_no_input());
+        let begin = || RequestInProgress::begin(&activity, RequestBody::Complete);
+        assert!(begin().is_none() && !activity.is_idle());
         drop(body);
-        assert!(activity.is_idle() && RequestInProgress::begin(&activity).is_some());
+        assert!(activity.is_idle() && begin().is_some());
     }
 }
