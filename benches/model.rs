@@ -1,12 +1,15 @@
 //! Benchmarks of the network: advancing the hidden state by one step, training on a batch, scoring
-//! the whole catalog, and publishing the weights as a snapshot. The id of a benchmark contains the
+//! the catalog, and publishing the weights as a snapshot. The id of a benchmark contains the
 //! sizes of the network and the catalog. Throughput counts floating-point operations.
 
 #![allow(clippy::expect_used, reason = "a benchmark whose setup fails must stop")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sequor::nn::{CellKind, NetworkScratch, NetworkSettings, StepInput, Trainer, TrainingPosition, TrainingWindow};
+use sequor::nn::{
+    CellKind, NetworkScratch, NetworkSettings, RowOrder, StepInput, Trainer, TrainingPosition, TrainingWindow,
+};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 const CELLS_WITH_GATE_COUNT: [(CellKind, &str, u64); 3] =
@@ -104,15 +107,29 @@ fn bench_training_batch(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Scores the whole catalog, and the items of 64 of √items clusters.
 fn bench_top_items(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("whole_catalog");
-    for (hidden, items) in [(64, 100_000), (100, 3_000), (100, 42_000)] {
-        let weights = new_trainer(NetworkSettings { hidden: hidden as usize, ..Default::default() }, items).publish(1);
-        let query: Vec<f32> = (0..hidden).map(|dimension| (dimension % 7) as f32 / 3.0 - 1.0).collect();
+    let mut group = criterion.benchmark_group("top_items");
+    for items in [10_000, 42_000, 100_000, 1_000_000_u64] {
+        let clusters = items.isqrt() as u32;
+        let members: Vec<Vec<u32>> =
+            (0..clusters).map(|cluster| (cluster..items as u32).step_by(clusters as usize).collect()).collect();
+        let weights = new_trainer(NetworkSettings::default(), items)
+            .publish(1)
+            .with_row_order(Some(Arc::new(RowOrder::new(members.iter().map(Vec::as_slice)))));
+        let query: Vec<f32> = (0..weights.dimension()).map(|dimension| (dimension % 7) as f32 / 3.0 - 1.0).collect();
         let mut scratch = NetworkScratch::default();
-        group.throughput(Throughput::Elements(2 * hidden * items));
-        group.bench_function(BenchmarkId::new("top20", format!("hidden={hidden},items={items}")), |bencher| {
-            bencher.iter(|| black_box(weights.top_items(&query, 20, &mut scratch)));
+        let mut first = 0;
+        group.bench_function(BenchmarkId::new("whole catalog", format!("items={items}")), |bencher| {
+            bencher.iter(|| black_box(weights.top_items(&query, 40, None, &mut scratch)));
+        });
+        group.bench_function(BenchmarkId::new("64 clusters", format!("items={items}")), |bencher| {
+            bencher.iter(|| {
+                // Other clusters in every iteration, so that their rows are not in the nearest cache.
+                first += 64;
+                let probed: Vec<usize> = (first..first + 64).map(|number| number % clusters as usize).collect();
+                black_box(weights.top_items(&query, 40, Some(&probed), &mut scratch))
+            });
         });
     }
     group.finish();

@@ -19,10 +19,15 @@ pub struct CandidateSet {
     evidence: Vec<[f32; EVIDENCE_COLUMN_COUNT]>,
     /// For each added item, a bit mask of the columns in which it has evidence.
     column_bits: Vec<u16>,
-    features: Vec<[f32; FEATURE_COLUMN_COUNT]>,
     totals: [f32; EVIDENCE_COLUMN_COUNT],
     order: Vec<(f32, u32)>,
+    /// Positions of the kept candidates among the added items, in ascending order.
     kept: Vec<u32>,
+    /// Item number, evidence and features of each kept candidate. The evidence is a copy, so that
+    /// later passes over the kept candidates read contiguous memory.
+    kept_items: Vec<ItemIx>,
+    kept_evidence: Vec<[f32; EVIDENCE_COLUMN_COUNT]>,
+    features: Vec<[f32; FEATURE_COLUMN_COUNT]>,
     pub(super) neighbour_scratch: NeighbourScratch,
 }
 
@@ -52,10 +57,12 @@ impl Default for CandidateSet {
             items: DenseIndex::new(MAX_GATHERED_ITEMS),
             evidence: Vec::new(),
             column_bits: Vec::new(),
-            features: Vec::new(),
             totals: [0.0; EVIDENCE_COLUMN_COUNT],
             order: Vec::new(),
             kept: Vec::new(),
+            kept_items: Vec::new(),
+            kept_evidence: Vec::new(),
+            features: Vec::new(),
             neighbour_scratch: NeighbourScratch {
                 session_index: DenseIndex::new(1 << 14),
                 similar_sessions: Vec::new(),
@@ -64,15 +71,31 @@ impl Default for CandidateSet {
     }
 }
 
+/// A block of kept candidates, see [`CandidateSet::kept_blocks_mut`]. The slices have equal lengths.
+#[derive(Debug)]
+pub struct CandidateBlock<'a> {
+    /// Item numbers.
+    pub items: &'a [ItemIx],
+    /// Evidence of each item.
+    pub evidence: &'a mut [[f32; EVIDENCE_COLUMN_COUNT]],
+    /// Features of each item.
+    pub features: &'a mut [[f32; FEATURE_COLUMN_COUNT]],
+}
+
 impl CandidateSet {
+    /// Maximum number of candidates in a block of [`CandidateSet::kept_blocks_mut`].
+    pub const BLOCK: usize = 16;
+
     /// Removes all candidates, before a new query.
     pub fn clear(&mut self) {
         self.items.clear();
         self.evidence.clear();
         self.column_bits.clear();
-        self.features.clear();
         self.totals = [0.0; EVIDENCE_COLUMN_COUNT];
         self.kept.clear();
+        self.kept_items.clear();
+        self.kept_evidence.clear();
+        self.features.clear();
     }
 
     /// Adds evidence for an item in one column. Any evidence makes the item a candidate.
@@ -128,13 +151,11 @@ impl CandidateSet {
         }
         let items = self.items.keys();
         self.order.clear();
-        for (position, evidence) in self.evidence.iter().enumerate() {
-            let mut lanes = [0.0f32; EVIDENCE_COLUMN_COUNT];
-            for ((lane, evidence), scale) in lanes.iter_mut().zip(evidence).zip(&scale) {
-                *lane = evidence * scale;
-            }
-            self.order.push((lanes.iter().sum(), position as u32));
-        }
+        pulp::Arch::new().dispatch(WeightedSumKernel {
+            evidence: &self.evidence,
+            scale: &scale,
+            order: &mut self.order,
+        });
         for dismissed in context.dismissed_items() {
             if let Some(position) = self.items.find(dismissed) {
                 self.order.retain(|&(_, other)| other as usize != position);
@@ -150,6 +171,10 @@ impl CandidateSet {
         self.kept.clear();
         self.kept.extend(self.order.iter().map(|&(_, position)| position));
         self.kept.sort_unstable();
+        self.kept_items.clear();
+        self.kept_items.extend(self.kept.iter().map(|&position| items[position as usize]));
+        self.kept_evidence.clear();
+        self.kept_evidence.extend(self.kept.iter().map(|&position| self.evidence[position as usize]));
         self.features.clear();
         self.features.resize(self.kept.len(), [0.0; FEATURE_COLUMN_COUNT]);
     }
@@ -168,8 +193,7 @@ impl CandidateSet {
 
     /// Item numbers of the kept candidates.
     pub fn kept_items(&self) -> impl ExactSizeIterator<Item = ItemIx> {
-        let items = self.items.keys();
-        self.kept.iter().map(move |&position| items[position as usize])
+        self.kept_items.iter().copied()
     }
 
     /// Position of an item among the kept candidates; `None` if it was not kept.
@@ -183,10 +207,9 @@ impl CandidateSet {
     pub fn kept_rows(
         &self,
     ) -> impl ExactSizeIterator<Item = (&[f32; EVIDENCE_COLUMN_COUNT], &[f32; FEATURE_COLUMN_COUNT], u32)> {
-        let positions = self.kept.iter().map(|&position| position as usize);
-        positions
-            .zip(&self.features)
-            .map(|(position, features)| (&self.evidence[position], features, self.column_bits[position].count_ones()))
+        let column_counts = self.kept.iter().map(|&position| self.column_bits[position as usize].count_ones());
+        let rows = self.kept_evidence.iter().zip(&self.features).zip(column_counts);
+        rows.map(|((evidence, features), column_count)| (evidence, features, column_count))
     }
 
     /// Source of a kept candidate. If several sources generated the item, this is the first of them
@@ -217,21 +240,22 @@ impl CandidateSet {
         counts
     }
 
+    /// The kept candidates in blocks of at most [`CandidateSet::BLOCK`]: item numbers, evidence and
+    /// writable features. A source that reads its table once per candidate first reads all entries
+    /// of a block, so that their cache misses overlap.
+    pub fn kept_blocks_mut(&mut self) -> impl Iterator<Item = CandidateBlock<'_>> {
+        let evidence = self.kept_evidence.chunks_mut(Self::BLOCK);
+        let features = self.features.chunks_mut(Self::BLOCK);
+        let blocks = self.kept_items.chunks(Self::BLOCK).zip(evidence).zip(features);
+        blocks.map(|((items, evidence), features)| CandidateBlock { items, evidence, features })
+    }
+
     /// The kept candidates: item number, evidence and writable features of each.
     pub fn kept_rows_mut(
         &mut self,
     ) -> impl Iterator<Item = (ItemIx, &mut [f32; EVIDENCE_COLUMN_COUNT], &mut [f32; FEATURE_COLUMN_COUNT])> {
-        // The kept positions are in ascending order, so one pass over the evidence visits all of
-        // them.
-        let mut kept = self.kept.iter().copied().peekable();
-        let mut features = self.features.iter_mut();
-        self.items.keys().iter().zip(&mut self.evidence).enumerate().filter_map(move |(position, (&item, evidence))| {
-            if kept.peek() != Some(&(position as u32)) {
-                return None;
-            }
-            kept.next();
-            features.next().map(|features| (item, evidence, features))
-        })
+        let rows = self.kept_items.iter().zip(&mut self.kept_evidence).zip(&mut self.features);
+        rows.map(|((&item, evidence), features)| (item, evidence, features))
     }
 
     /// For each source, in the order of [`SourceName::ALL`]: the rank of `item` among all items
@@ -280,6 +304,33 @@ impl CandidateSet {
         list.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list.truncate(limit);
         list
+    }
+}
+
+/// Appends the weighted sum of evidence of each added item to `order`, with the item's position.
+struct WeightedSumKernel<'a> {
+    evidence: &'a [[f32; EVIDENCE_COLUMN_COUNT]],
+    scale: &'a [f32; EVIDENCE_COLUMN_COUNT],
+    order: &'a mut Vec<(f32, u32)>,
+}
+
+impl pulp::NullaryFnOnce for WeightedSumKernel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { evidence, scale, order } = self;
+        order.extend(evidence.iter().zip(0..).map(|(evidence, position)| {
+            let mut lanes: [f32; EVIDENCE_COLUMN_COUNT] =
+                std::array::from_fn(|column| evidence[column] * scale[column]);
+            // Add halves, which vector instructions do in four steps.
+            for half in [8, 4, 2, 1] {
+                for lane in 0..half {
+                    lanes[lane] += lanes[lane + half];
+                }
+            }
+            (lanes[0], position)
+        }));
     }
 }
 

@@ -32,7 +32,7 @@ pub struct ClusterSettings {
 
 impl Default for ClusterSettings {
     fn default() -> Self {
-        Self { every: 16_384, lag: 4_096, most: 1_024, probes: 64, exact_up_to: 150_000 }
+        Self { every: 16_384, lag: 4_096, most: 1_024, probes: 64, exact_up_to: 20_000 }
     }
 }
 
@@ -182,6 +182,11 @@ impl Clusters {
     #[must_use]
     pub fn items_in_cluster(&self, cluster: usize) -> &[ItemIx] {
         self.members.get(cluster).map_or(&[], Vec::as_slice)
+    }
+
+    /// The items of each cluster, in ascending order.
+    pub fn items_by_cluster(&self) -> impl Iterator<Item = &[ItemIx]> + Clone {
+        self.members.iter().map(Vec::as_slice)
     }
 
     /// Centroid of a cluster, `(dimension)`.

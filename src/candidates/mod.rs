@@ -41,7 +41,7 @@ mod transition_matrix;
 mod transitions;
 mod trending;
 
-pub use candidate_set::CandidateSet;
+pub use candidate_set::{CandidateBlock, CandidateSet};
 pub use clusters::{ClusterError, ClusterSettings, ClusterSettingsError, Clusters};
 pub use columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn};
 pub use dense_index::DenseIndex;

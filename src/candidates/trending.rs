@@ -1,6 +1,6 @@
 //! The source of trending items: exponentially decayed item counts.
 
-use super::candidate_set::CandidateSet;
+use super::candidate_set::{CandidateBlock, CandidateSet};
 use super::columns::{EvidenceColumn, FeatureColumn};
 use super::query_context::QueryContext;
 use super::simd_math::exp;
@@ -25,6 +25,7 @@ struct DecayedPopularity {
 }
 
 /// Decay factor after `entries` journal entries, `2^(−entries / half_life)`.
+#[inline(always)]
 fn decay_factor(entries: f32, half_life: f32) -> f32 {
     exp(-entries * (LN_2 / half_life))
 }
@@ -36,6 +37,34 @@ impl DecayedPopularity {
             self.counts[0] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[0]),
             self.counts[1] * decay_factor(elapsed, HALF_LIVES_IN_ENTRIES[1]),
         ]
+    }
+}
+
+/// Popularity counts of a block of candidates.
+#[derive(Default)]
+struct PopularityBlock {
+    /// Number of journal entries since the last update of the counts.
+    elapsed: [f32; CandidateSet::BLOCK],
+    /// Counts with the short and the long half-life.
+    counts: [[f32; CandidateSet::BLOCK]; 2],
+}
+
+/// Decays the counts of a block of candidates like [`DecayedPopularity::decayed_counts_at`].
+struct DecayKernel<'a> {
+    block: &'a mut PopularityBlock,
+}
+
+impl pulp::NullaryFnOnce for DecayKernel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let PopularityBlock { elapsed, counts } = self.block;
+        for (counts, half_life) in counts.iter_mut().zip(HALF_LIVES_IN_ENTRIES) {
+            for (count, elapsed) in counts.iter_mut().zip(&*elapsed) {
+                *count *= decay_factor(*elapsed, half_life);
+            }
+        }
     }
 }
 
@@ -163,17 +192,29 @@ impl CandidateSource for TrendingSource {
     }
 
     fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        for (item, evidence, features) in candidates.kept_rows_mut() {
-            let Some(popularity) = self.items.get(item as usize) else { continue };
-            let counts = popularity.decayed_counts_at(context.now);
-            evidence[EvidenceColumn::ShortTermPopularity as usize] = counts[0];
-            evidence[EvidenceColumn::LongTermPopularity as usize] = counts[1];
-            features[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;
-            features[FeatureColumn::EventsSinceLastSeen as usize] =
-                context.now.saturating_sub(popularity.updated_at) as f32;
-            features[FeatureColumn::EventsSinceFirstSeen as usize] =
-                context.now.saturating_sub(popularity.first) as f32;
-            features[FeatureColumn::PopularityTrend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
+        let unknown = DecayedPopularity::default();
+        for CandidateBlock { items, evidence, features } in candidates.kept_blocks_mut() {
+            let mut entries = [&unknown; CandidateSet::BLOCK];
+            let mut block = PopularityBlock::default();
+            for (position, (item, entry)) in items.iter().zip(&mut entries).enumerate() {
+                *entry = self.items.get(*item as usize).unwrap_or(&unknown);
+                block.elapsed[position] = context.now.saturating_sub(entry.updated_at) as f32;
+                block.counts[0][position] = entry.counts[0];
+                block.counts[1][position] = entry.counts[1];
+            }
+            pulp::Arch::new().dispatch(DecayKernel { block: &mut block });
+            for (position, ((entry, evidence), features)) in entries.iter().zip(evidence).zip(features).enumerate() {
+                if std::ptr::eq(*entry, &unknown) {
+                    continue;
+                }
+                let counts = [block.counts[0][position], block.counts[1][position]];
+                evidence[EvidenceColumn::ShortTermPopularity as usize] = counts[0];
+                evidence[EvidenceColumn::LongTermPopularity as usize] = counts[1];
+                features[FeatureColumn::SessionCount as usize] = entry.sessions as f32;
+                features[FeatureColumn::EventsSinceLastSeen as usize] = block.elapsed[position];
+                features[FeatureColumn::EventsSinceFirstSeen as usize] = context.now.saturating_sub(entry.first) as f32;
+                features[FeatureColumn::PopularityTrend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
+            }
         }
     }
 

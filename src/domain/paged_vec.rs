@@ -1,6 +1,7 @@
 //! A growable vector whose clones share unchanged pages.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A vector stored in pages behind `Arc`s. Cloning copies only the list of pages. A write to a page
@@ -74,6 +75,17 @@ impl<T: Clone, const VALUES_PER_PAGE: usize> PagedVec<T, VALUES_PER_PAGE> {
     /// The pages, in order. Every page except the last has `VALUES_PER_PAGE` values.
     pub fn pages(&self) -> impl Iterator<Item = &[T]> {
         self.pages.iter().map(|page| &**page)
+    }
+
+    /// The values in a range of indices, as slices of pages.
+    pub fn slices(&self, range: Range<usize>) -> impl Iterator<Item = &[T]> {
+        let first_page = range.start / VALUES_PER_PAGE;
+        let pages = self.pages.iter().enumerate().skip(first_page);
+        pages.take(range.end.div_ceil(VALUES_PER_PAGE).saturating_sub(first_page)).map(move |(number, page)| {
+            let begin = number * VALUES_PER_PAGE;
+            let within = range.start.saturating_sub(begin)..(range.end - begin).min(page.len());
+            page.get(within).unwrap_or_default()
+        })
     }
 
     /// The values, in order.

@@ -7,7 +7,7 @@ mod steering;
 mod user_lifecycle;
 
 use crate::candidates::ClusterSettings;
-use crate::domain::{Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, Step};
+use crate::domain::{Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
 use crate::registries::ItemDictionary;
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ impl Learner {
         };
         let monitoring = MonitoredCounters::new(state.settings.learning.live_window);
         let workspace = ScoringWorkspace::default();
-        Ok(Self {
+        let mut learner = Self {
             state,
             dictionary,
             cluster_settings,
@@ -103,7 +103,9 @@ impl Learner {
             training_begun_after: 0,
             monitoring,
             workspace,
-        })
+        };
+        learner.order_rows_by_cluster();
+        Ok(learner)
     }
 
     /// The offset of the next entry to apply.
@@ -320,7 +322,18 @@ impl Learner {
             settings.learning.seed,
             self.clustering.as_mut(),
         );
+        self.order_rows_by_cluster();
         Ok(())
+    }
+
+    /// Orders the rows of the network's quantised index by the clusters in use, if the catalog is
+    /// large and the clusters are enabled. Does nothing if the rows already have this order.
+    fn order_rows_by_cluster(&mut self) {
+        let LearnerState { settings, training, clustering, .. } = &mut self.state;
+        let Some(training) = training else { return };
+        let is_enabled = training.weights().item_count() > settings.clusters.exact_up_to
+            && !settings.candidates.without.contains(&SourceName::Clusters);
+        training.order_rows(clustering.current_clusters().filter(|_| is_enabled));
     }
 }
 

@@ -84,10 +84,11 @@ impl Scorer<'_> {
         };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
-                let near = self.items_of_last_item_cluster(weights, query, user);
                 // Use the approximate logits of the catalog scan, to avoid reading an embedding for
                 // every candidate.
-                let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.logit(query, item));
+                let logit =
+                    |item| weights.approximate_logit(item, network).unwrap_or_else(|| weights.logit(query, item));
+                let near = self.items_of_last_item_cluster(weights, user, &logit);
                 let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
                 ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
             }
@@ -99,25 +100,24 @@ impl Scorer<'_> {
     /// catalog, scores only the items of the clusters nearest to the query and the items newer than
     /// the clustering.
     fn network_top_items(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
-        match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
-            None => weights.top_items(query, MAX_NETWORK_CANDIDATES, scratch),
-            Some(clusters) => {
-                let probed = clusters.nearest_clusters(query, self.cluster_settings.probes);
-                let members = probed.iter().flat_map(|cluster| clusters.items_in_cluster(*cluster).iter().copied());
-                let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
-                weights.top_items_among(query, members.chain(newer), MAX_NETWORK_CANDIDATES, scratch)
-            }
-        }
+        let clusters = self.clusters.filter(|_| weights.row_order().is_some());
+        let probed = clusters.map(|clusters| clusters.nearest_clusters(query, self.cluster_settings.probes));
+        weights.top_items(query, MAX_NETWORK_CANDIDATES, probed.as_deref(), scratch)
     }
 
     /// Returns the newest items of the cluster of the user's last item, with their logits. Among
     /// them are items with few events, which no counting source generates.
-    fn items_of_last_item_cluster(&self, weights: &Weights, query: &[f32], user: &SequenceState) -> Vec<(ItemIx, f32)> {
+    fn items_of_last_item_cluster(
+        &self,
+        weights: &Weights,
+        user: &SequenceState,
+        logit: &dyn Fn(ItemIx) -> f32,
+    ) -> Vec<(ItemIx, f32)> {
         let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
         let members =
             clusters.items_in_cluster(clusters.cluster_of(last, embedding)).iter().rev().take(MAX_NETWORK_CANDIDATES);
-        members.map(|&item| (item, weights.logit(query, item))).collect()
+        members.map(|&item| (item, logit(item))).collect()
     }
 }

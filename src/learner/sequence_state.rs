@@ -78,13 +78,9 @@ impl SequenceState {
         }
         let steps = &self.sequence.steps;
         self.hidden.get_or_insert_with(|| {
-            let mut state = weights.initial_state();
-            for index in steps.len().saturating_sub(params.window)..steps.len() {
-                if let Some(input) = step_input(steps, index) {
-                    weights.advance(&mut state, &input, scratch);
-                }
-            }
-            state
+            let recent = steps.len().saturating_sub(params.window)..steps.len();
+            let inputs: Vec<_> = recent.filter_map(|index| step_input(steps, index)).collect();
+            weights.hidden_state_after(&inputs, scratch)
         })
     }
 

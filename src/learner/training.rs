@@ -1,8 +1,9 @@
 //! Online training of the network: selects the sessions to train on, starts trainings at
 //! boundaries, and puts their weights into use.
 
+use crate::candidates::Clusters;
 use crate::domain::{EventKinds, ExpiryCutoffs, ItemIx, Step};
-use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
+use crate::nn::{NetworkSettings, NetworkSettingsError, RowOrder, Trainer, TrainingWindow, Weights};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rustc_hash::FxHashSet;
@@ -83,6 +84,9 @@ pub struct OnlineTraining {
     version_offset: u64,
     /// Totals of all finished trainings.
     totals: TrainingReport,
+    /// The clusters by which the items of the quantised index are ordered, and this order.
+    #[serde(skip)]
+    row_order: Option<(Arc<Clusters>, Arc<RowOrder>)>,
 }
 
 impl OnlineTraining {
@@ -114,6 +118,7 @@ impl OnlineTraining {
             learning_rate,
             version_offset: 0,
             totals: TrainingReport::default(),
+            row_order: None,
         }
     }
 
@@ -207,6 +212,20 @@ impl OnlineTraining {
         self.new_items.push((item, similar));
     }
 
+    /// Orders the items in the quantised index of the weights in use by their clusters; by their
+    /// numbers if `clusters` is `None`. Does nothing if they already have this order.
+    pub fn order_rows(&mut self, clusters: Option<&Arc<Clusters>>) {
+        let ordered_by = self.row_order.as_ref().map(|(clusters, _)| Arc::as_ptr(clusters));
+        if ordered_by != clusters.map(Arc::as_ptr) {
+            let order = |clusters: &Arc<Clusters>| Arc::new(RowOrder::new(clusters.items_by_cluster()));
+            self.row_order = clusters.map(|clusters| (Arc::clone(clusters), order(clusters)));
+        }
+        let order = self.row_order.as_ref().map(|(_, order)| order);
+        if self.current_weights.row_order().map(Arc::as_ptr) != order.map(Arc::as_ptr) {
+            self.current_weights = Arc::new(self.current_weights.with_row_order(order.cloned()));
+        }
+    }
+
     /// First step at a training boundary: puts the weights of the training that began at the
     /// previous boundary into use.
     ///
@@ -249,7 +268,9 @@ impl OnlineTraining {
         let windows = self.sample_windows(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
         let (learning_rate, version) = (self.learning_rate, boundary + self.version_offset);
+        let row_order = self.row_order.as_ref().map(|(_, order)| Arc::clone(order));
         background.start(Box::new(move || {
+            trainer.set_row_order(row_order);
             trainer.grow_items(items);
             trainer.set_learning_rate(learning_rate);
             for (item, attributes) in changed_attributes {

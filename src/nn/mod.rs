@@ -19,7 +19,8 @@
 //! - `parameters`, `embedding_table`, `row_slots`: trainable parameters and sparse gradients
 //! - `float_rows`: encoding of long float vectors
 //! - `trainer`: one training step, publication
-//! - `weights`, `cow_rows`, `quantised_index`: snapshots and top-k scoring
+//! - `weights`, `cow_rows`, `quantised_index`, `row_order`: snapshots and top-k scoring
+//! - `recomputation`: hidden state from the latest steps
 //! - `math`, `matmul`: vector and matrix kernels
 
 mod batch;
@@ -37,6 +38,8 @@ mod optimiser;
 mod output_heads;
 mod parameters;
 mod quantised_index;
+mod recomputation;
+mod row_order;
 mod row_slots;
 mod settings;
 mod trainer;
@@ -44,6 +47,7 @@ mod value_scale;
 mod weights;
 
 pub use input::{GAP_BUCKETS, ItemAttributeLists, StepInput, TrainingPosition, TrainingWindow, gap_bucket};
+pub use row_order::RowOrder;
 pub use settings::{
     CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind,
     SessionTargetHandling,

@@ -1,19 +1,23 @@
-//! Approximate scoring of the whole catalogue with output embeddings quantised to 8 bits, with one
-//! scale per item.
+//! Approximate scoring of items with output embeddings quantised to 8 bits, with one scale per item.
+//!
+//! In a large catalog, only the items of a few clusters are scored. For this, the index stores the
+//! items of each cluster in contiguous rows.
 //!
 //! The codes of sixteen rows are interleaved: one vector register holds four dimensions of eight
 //! rows. A dot product therefore never sums values within a register, which would be slow.
 
 use super::cow_rows::CowRows;
 use super::math::kernel;
-use crate::domain::PagedVec;
+use super::row_order::RowOrder;
+use crate::domain::{ItemIx, PagedVec};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Number of rows whose codes are interleaved and that are scored together.
 const ROWS_PER_GROUP: usize = 16;
 /// Rows per block. A larger block suits the hardware prefetcher; a smaller block makes the copy
 /// after a changed row cheaper.
-const ROWS_PER_BLOCK: usize = 4 * ROWS_PER_GROUP;
+pub(super) const ROWS_PER_BLOCK: usize = 4 * ROWS_PER_GROUP;
 /// Rows per half of a group. One vector register holds the running sums of this many rows.
 const ROWS_PER_HALF: usize = ROWS_PER_GROUP / 2;
 
@@ -31,9 +35,40 @@ struct QuantisedBlock {
 }
 
 /// Quantised copy of the output table. Clones share unchanged blocks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct QuantisedIndex {
     blocks: PagedVec<Arc<QuantisedBlock>, 16>,
+    /// Order of the rows. `None`: the row of an item is its number.
+    order: Option<Arc<RowOrder>>,
+}
+
+/// Approximate logits of the scored blocks of an index.
+#[derive(Debug, Clone, Default)]
+pub(super) struct BlockScores {
+    /// Ranges of the scored blocks, in the order of their scores.
+    ranges: Vec<Range<usize>>,
+    /// Block of each [`ROWS_PER_BLOCK`] logits.
+    blocks: Vec<u32>,
+    /// For each block of the index, its position in `blocks`; [`u32::MAX`] if it was not scored.
+    positions: Vec<u32>,
+    /// Logit of each row of the scored blocks; −∞ for a row without an item.
+    pub(super) logits: Vec<f32>,
+}
+
+impl BlockScores {
+    /// Prepares buffers for the logits of the blocks in `self.ranges`.
+    fn allocate(&mut self, block_count: usize) {
+        self.blocks.clear();
+        self.positions.clear();
+        self.positions.resize(block_count, u32::MAX);
+        for block in self.ranges.iter().cloned().flatten() {
+            if let Some(position) = self.positions.get_mut(block) {
+                *position = self.blocks.len() as u32;
+                self.blocks.push(block as u32);
+            }
+        }
+        self.logits.resize(self.blocks.len() * ROWS_PER_BLOCK, 0.0);
+    }
 }
 
 kernel! {
@@ -183,34 +218,77 @@ fn score_blocks(blocks: &[Arc<QuantisedBlock>], query: &QuantisedQuery, out: &mu
 }
 
 impl QuantisedIndex {
+    /// Creates an index without items.
+    pub(super) fn new(order: Option<Arc<RowOrder>>) -> Self {
+        Self { blocks: PagedVec::default(), order }
+    }
+
     /// Quantises the listed rows of `table` again. The first `hidden` values of a row are the
     /// embedding; the bias follows.
     pub(super) fn encode_rows(&mut self, table: &CowRows, hidden: usize, rows: &[u32]) {
-        self.blocks.grow(table.len().div_ceil(ROWS_PER_BLOCK), || Arc::new(QuantisedBlock::new(hidden)));
-        for row in rows.iter().map(|row| *row as usize) {
-            if let (Some(values), Some(block)) = (table.row(row), self.blocks.get_mut(row / ROWS_PER_BLOCK)) {
+        let row_count = self.order.as_ref().map_or(table.len(), |order| order.row_count(table.len()));
+        self.blocks.grow(row_count.div_ceil(ROWS_PER_BLOCK), || Arc::new(QuantisedBlock::new(hidden)));
+        for &item in rows {
+            let row = self.row_of(item);
+            if let (Some(values), Some(block)) = (table.row(item as usize), self.blocks.get_mut(row / ROWS_PER_BLOCK)) {
                 encode_row(Arc::make_mut(block), row % ROWS_PER_BLOCK, &values[..hidden], values[hidden]);
             }
         }
     }
 
     /// Quantises all rows of a table.
-    pub(super) fn from_table(table: &CowRows, hidden: usize) -> Self {
-        let mut index = Self::default();
+    pub(super) fn from_table(table: &CowRows, hidden: usize, order: Option<Arc<RowOrder>>) -> Self {
+        let mut index = Self::new(order);
         index.encode_rows(table, hidden, &(0..table.len() as u32).collect::<Vec<_>>());
         index
     }
 
-    /// Writes the approximate logit of every item to `out`, padded with −∞ to a multiple of the
-    /// block size.
-    pub(super) fn score_all_rows(&self, query: &QuantisedQuery, out: &mut Vec<f32>) {
-        out.resize(self.blocks.len() * ROWS_PER_BLOCK, 0.0);
-        let mut rest = out.as_mut_slice();
-        for page in self.blocks.pages() {
-            let (current, later) = rest.split_at_mut((page.len() * ROWS_PER_BLOCK).min(rest.len()));
-            score_blocks(page, query, current);
-            rest = later;
+    /// Order of the rows. `None`: the row of an item is its number.
+    pub(super) fn order(&self) -> Option<&Arc<RowOrder>> {
+        self.order.as_ref()
+    }
+
+    fn row_of(&self, item: ItemIx) -> usize {
+        self.order.as_ref().map_or(item as usize, |order| order.row_of(item))
+    }
+
+    /// Computes the approximate logits of the items of the given clusters and of the items newer
+    /// than the clusters. If `clusters` is `None` or the index has no [`RowOrder`], computes the
+    /// logits of all items.
+    pub(super) fn score_rows(&self, query: &QuantisedQuery, clusters: Option<&[usize]>, scores: &mut BlockScores) {
+        scores.ranges.clear();
+        match (&self.order, clusters) {
+            (Some(order), Some(clusters)) => {
+                scores.ranges.extend(clusters.iter().map(|cluster| order.blocks_of_cluster(*cluster)));
+                scores.ranges.push(order.first_block_of_newer_items()..self.blocks.len());
+            }
+            _ => scores.ranges.push(0..self.blocks.len()),
         }
+        scores.allocate(self.blocks.len());
+        let mut rest = scores.logits.as_mut_slice();
+        for range in &scores.ranges {
+            for blocks in self.blocks.slices(range.clone()) {
+                let (current, later) = rest.split_at_mut((blocks.len() * ROWS_PER_BLOCK).min(rest.len()));
+                score_blocks(blocks, query, current);
+                rest = later;
+            }
+        }
+    }
+
+    /// The approximate logit of an item from the last [`QuantisedIndex::score_rows`] call; `None` if
+    /// that call did not score the item.
+    #[inline]
+    pub(super) fn score_of(&self, item: ItemIx, scores: &BlockScores) -> Option<f32> {
+        let row = self.row_of(item);
+        let position = *scores.positions.get(row / ROWS_PER_BLOCK)?;
+        scores.logits.get(position as usize * ROWS_PER_BLOCK + row % ROWS_PER_BLOCK).copied()
+    }
+
+    /// The item of the logit at `position` in the logits of `scores`.
+    pub(super) fn item_at(&self, position: usize, scores: &BlockScores) -> Option<ItemIx> {
+        let block = *scores.blocks.get(position / ROWS_PER_BLOCK)?;
+        let row = block as usize * ROWS_PER_BLOCK + position % ROWS_PER_BLOCK;
+        Some(self.order.as_ref().map_or(row as ItemIx, |order| order.item_at(row)))
     }
 }
 
@@ -229,11 +307,12 @@ mod tests {
                     .for_each(|(i, value)| *value = ((row * 31 + i * 17) % 41) as f32 / 20.0 - 1.0)
             });
             let query: Vec<f32> = (0..hidden).map(|i| (i % 5) as f32 - 2.0).collect();
-            let (mut quantised_query, mut scores) = (QuantisedQuery::default(), Vec::new());
+            let (mut quantised_query, mut scores) = (QuantisedQuery::default(), BlockScores::default());
             quantised_query.quantise(&query);
-            QuantisedIndex::from_table(&table, hidden).score_all_rows(&quantised_query, &mut scores);
+            let index = QuantisedIndex::from_table(&table, hidden, None);
+            index.score_rows(&quantised_query, None, &mut scores);
+            let scores = scores.logits;
             assert_eq!(scores.len(), ROWS_PER_BLOCK);
-            let index = QuantisedIndex::from_table(&table, hidden);
             let mut portable = vec![0.0; ROWS_PER_BLOCK];
             index.blocks.pages().for_each(|page| score_portable(page, &quantised_query, &mut portable));
             assert_eq!(scores, portable, "the portable and the vector version agree");

@@ -12,6 +12,7 @@ use super::optimiser::OptimiserStep;
 use super::output_heads::{HeadGradients, OutputHeads};
 use super::parameters::NetworkParameters;
 use super::quantised_index::QuantisedIndex;
+use super::row_order::RowOrder;
 use super::row_slots::RowGradients;
 use super::settings::{CorruptNetworkError, NetworkSettings, NetworkSettingsError};
 use super::value_scale::ValueScale;
@@ -96,13 +97,21 @@ pub struct Trainer {
     /// The last published parameters and quantised index, which [`Trainer::publish`] updates in
     /// place.
     published: Option<(NetworkParameters<CowRows>, QuantisedIndex)>,
+    /// Order of the items in the quantised index.
+    row_order: Option<Arc<RowOrder>>,
     attributes_changed: bool,
     workspace: TrainerWorkspace,
 }
 
 impl From<TrainerState> for Trainer {
     fn from(state: TrainerState) -> Self {
-        Self { state, published: None, attributes_changed: false, workspace: TrainerWorkspace::default() }
+        Self {
+            state,
+            published: None,
+            row_order: None,
+            attributes_changed: false,
+            workspace: TrainerWorkspace::default(),
+        }
     }
 }
 
@@ -299,11 +308,26 @@ impl Trainer {
         update(&mut parameters.attribute_rows, &workspace.attributes);
     }
 
+    /// Sets the order of the items in the quantised index of the weights that are published from now
+    /// on. If the order changes, the index is built again.
+    pub fn set_row_order(&mut self, order: Option<Arc<RowOrder>>) {
+        if order.as_ref().map(Arc::as_ptr) == self.row_order.as_ref().map(Arc::as_ptr) {
+            return;
+        }
+        if let Some((copy, index)) = &mut self.published {
+            *index = QuantisedIndex::from_table(copy.output_table(), copy.settings.hidden, order.clone());
+        }
+        self.row_order = order;
+    }
+
     /// Publishes an immutable copy of the current weights. The cost is proportional to the number
     /// of rows that changed since the last call.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
-        let Self { state: TrainerState { parameters, value_scale, .. }, published, attributes_changed, .. } = self;
-        let (copy, index) = published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::default()));
+        let Self {
+            state: TrainerState { parameters, value_scale, .. }, published, row_order, attributes_changed, ..
+        } = self;
+        let (copy, index) =
+            published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::new(row_order.clone())));
         let hidden = copy.settings.hidden;
         parameters.publish_into(copy, std::mem::take(attributes_changed), |rows, changed| {
             index.encode_rows(rows, hidden, changed)

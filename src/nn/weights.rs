@@ -5,12 +5,14 @@ use super::cow_rows::CowRows;
 use super::input::StepInput;
 use super::math::{add_vector_matrix_product, dot_dispatched, kernel, max_value, sum_of_exponentials};
 use super::parameters::{LayerLayout, NetworkParameters};
-use super::quantised_index::{QuantisedIndex, QuantisedQuery};
+use super::quantised_index::{BlockScores, QuantisedIndex, QuantisedQuery};
+use super::row_order::RowOrder;
 use super::settings::{CorruptNetworkError, NetworkSettings};
 use super::value_scale::ValueScale;
 use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// An immutable snapshot of the network. An unknown item has logit −∞, no embedding and no
 /// predicted value.
@@ -18,7 +20,7 @@ use std::ops::Range;
 #[serde(into = "StoredWeights", try_from = "StoredWeights")]
 pub struct Weights {
     version: u64,
-    parameters: NetworkParameters<CowRows>,
+    pub(super) parameters: NetworkParameters<CowRows>,
     values: ValueScale,
     index: QuantisedIndex,
 }
@@ -45,7 +47,8 @@ impl TryFrom<StoredWeights> for Weights {
         if !stored.parameters.is_consistent_snapshot() {
             return Err(CorruptNetworkError);
         }
-        let index = QuantisedIndex::from_table(stored.parameters.output_table(), stored.parameters.settings.hidden);
+        let index =
+            QuantisedIndex::from_table(stored.parameters.output_table(), stored.parameters.settings.hidden, None);
         Ok(Self::new(stored.version, stored.parameters, stored.values, index))
     }
 }
@@ -59,7 +62,7 @@ pub struct HiddenState {
     /// Version of the weights with which the computation of this hidden state began.
     pub version: u64,
     /// The layer states, `(layers, state · hidden)`, then m and x, `(hidden)` each.
-    values: Vec<f32>,
+    pub(super) values: Vec<f32>,
 }
 
 impl HiddenState {
@@ -77,20 +80,25 @@ pub struct NetworkScratch {
     gates: Vec<f32>,
     recurrent: Vec<f32>,
     next: Vec<f32>,
+    pub(super) recomputation: RecomputationBuffers,
     quantised_query: QuantisedQuery,
-    scores: Vec<f32>,
+    scores: BlockScores,
     chunk_maxima: Vec<f32>,
     order: Vec<f32>,
     selected: Vec<(f32, ItemIx)>,
 }
 
-impl NetworkScratch {
-    /// The approximate logit of an item from the last [`Weights::top_items`] call with this
-    /// scratch; `None` if that call did not score the item.
-    #[must_use]
-    pub fn approximate_logit(&self, item: ItemIx) -> Option<f32> {
-        self.scores.get(item as usize).copied()
-    }
+/// Buffers for the recomputation of a hidden state.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RecomputationBuffers {
+    /// Input of the current layer at every step, `(steps, hidden)`.
+    pub(super) below: Vec<f32>,
+    /// Preactivations of the current layer at every step, `(steps, gates · hidden)`.
+    pub(super) gates: Vec<f32>,
+    /// Recurrent preactivations of one step, `(gates · hidden)`.
+    pub(super) recurrent: Vec<f32>,
+    /// Layer state after one step, `(state · hidden)`.
+    pub(super) next: Vec<f32>,
 }
 
 /// The k items with the largest logits.
@@ -200,6 +208,20 @@ impl Weights {
         self.parameters.items.len()
     }
 
+    /// Order of the items in the quantised index. `None`: in the order of their numbers.
+    #[must_use]
+    pub fn row_order(&self) -> Option<&Arc<RowOrder>> {
+        self.index.order()
+    }
+
+    /// The same weights with another order of the items in the quantised index. Quantises all items
+    /// again.
+    #[must_use]
+    pub fn with_row_order(&self, order: Option<Arc<RowOrder>>) -> Self {
+        let index = QuantisedIndex::from_table(self.parameters.output_table(), self.dimension(), order);
+        Self { version: self.version, parameters: self.parameters.clone(), values: self.values, index }
+    }
+
     /// Dimension of queries and embeddings.
     #[must_use]
     pub fn dimension(&self) -> usize {
@@ -217,7 +239,7 @@ impl Weights {
         HiddenState { version: self.version, values: vec![0.0; self.state_len()] }
     }
 
-    fn dense_parameters(&self, range: &Range<usize>) -> &[f32] {
+    pub(super) fn dense_parameters(&self, range: &Range<usize>) -> &[f32] {
         self.parameters.dense.get(range.clone()).unwrap_or_default()
     }
 
@@ -239,15 +261,6 @@ impl Weights {
             self.advance_layer(layer, below, layout, scratch);
             below = &layer[..hidden];
         }
-    }
-
-    /// Computes the hidden state after `inputs`, which are given oldest first, starting from the
-    /// initial state. Used to recompute a user's hidden state with newer weights.
-    #[must_use]
-    pub fn hidden_state_after(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
-        let mut state = self.initial_state();
-        inputs.iter().for_each(|input| self.advance(&mut state, input, scratch));
-        state
     }
 
     fn advance_layer(&self, layer: &mut [f32], below: &[f32], layout: &LayerLayout, scratch: &mut NetworkScratch) {
@@ -292,45 +305,40 @@ impl Weights {
         row.map_or(f32::NEG_INFINITY, |row| dot_dispatched(query, &row[..hidden]) + row[hidden])
     }
 
-    /// Finds the `k` items of the catalog with the largest logits.
+    /// Finds the `k` items with the largest logits among the items of `clusters` and the items newer
+    /// than the clusters. Cluster numbers refer to [`Weights::row_order`]. If `clusters` is `None`,
+    /// finds the top items of the whole catalog.
     ///
     /// Selects `k` + 16 items by their quantised logits, then computes the exact logits of these
-    /// items. [`TopItems::log_partition`] is computed from the quantised logits of all items.
+    /// items. [`TopItems::log_partition`] is computed from the quantised logits of all scored items.
     #[must_use]
-    pub fn top_items(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {
+    pub fn top_items(
+        &self,
+        query: &[f32],
+        k: usize,
+        clusters: Option<&[usize]>,
+        scratch: &mut NetworkScratch,
+    ) -> TopItems {
         let NetworkScratch { quantised_query, scores, chunk_maxima, order, selected, .. } = scratch;
         quantised_query.quantise(query);
-        self.index.score_all_rows(quantised_query, scores);
-        find_chunk_maxima(scores, chunk_maxima);
-        select_top(scores, chunk_maxima, order, EXTRA_ITEMS_TO_RESCORE + k, selected);
-        let log_partition = log_sum_exp(scores, chunk_maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let mut items: Vec<(ItemIx, f32)> =
-            selected.iter().map(|(_, item)| (*item, self.logit(query, *item))).collect();
+        self.index.score_rows(quantised_query, clusters, scores);
+        find_chunk_maxima(&scores.logits, chunk_maxima);
+        select_top(&scores.logits, chunk_maxima, order, EXTRA_ITEMS_TO_RESCORE + k, selected);
+        let maximum = chunk_maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let log_partition = log_sum_exp(&scores.logits, maximum);
+        let selected_items = selected.iter().filter_map(|(_, position)| self.index.item_at(*position as usize, scores));
+        let mut items: Vec<(ItemIx, f32)> = selected_items.map(|item| (item, self.logit(query, item))).collect();
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         TopItems { items, log_partition }
     }
 
-    /// Finds the `k` items with the largest exact logits among `items`. [`TopItems::log_partition`]
-    /// covers only `items`.
+    /// The approximate logit of an item from the last [`Weights::top_items`] call with this scratch;
+    /// `None` if that call did not score the item.
     #[must_use]
-    pub fn top_items_among(
-        &self,
-        query: &[f32],
-        items: impl Iterator<Item = ItemIx>,
-        k: usize,
-        scratch: &mut NetworkScratch,
-    ) -> TopItems {
-        let NetworkScratch { scores, order, .. } = scratch;
-        scores.clear();
-        let mut items: Vec<(ItemIx, f32)> =
-            items.map(|item| (item, self.logit(query, item))).filter(|(_, score)| score.is_finite()).collect();
-        order.clear();
-        order.extend(items.iter().map(|(_, score)| *score));
-        let log_partition = log_sum_exp(order, order.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        items.truncate(k);
-        TopItems { items, log_partition }
+    #[inline]
+    pub fn approximate_logit(&self, item: ItemIx, scratch: &NetworkScratch) -> Option<f32> {
+        self.index.score_of(item, &scratch.scores)
     }
 
     /// Output embedding of an item, without the biases, `(hidden)`; `None` for an unknown item.

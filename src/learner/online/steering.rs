@@ -80,6 +80,7 @@ impl Learner {
         }
         health.restart_after_rollback(to);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
+        self.order_rows_by_cluster();
         Ok(())
     }
 }

@@ -386,6 +386,32 @@ fn apply_rejects_an_entry_that_is_not_the_next() {
     assert_eq!(fixture.learner.next_offset(), 1);
 }
 
+/// A restart builds the quantised index again, in the order of the clusters in use. The cluster
+/// changes of this journal fall between training boundaries.
+#[test]
+fn a_restart_does_not_change_what_is_learned_with_items_ordered_by_cluster() {
+    let clusters = ClusterSettings { every: 90, lag: 27, probes: 2, exact_up_to: 8, ..ClusterSettings::default() };
+    let settings = LearnerConfig { clusters, ..small_settings() };
+    let journal = ring_journal(420);
+    let apply = |restarts: &[usize]| {
+        let mut fixture = LearnerFixture::new(settings.clone(), Arc::default(), None);
+        let mut applied = 0;
+        for &restart in restarts {
+            fixture.apply(&journal[applied..restart]);
+            fixture = fixture.decode_and_continue();
+            applied = restart;
+        }
+        fixture.apply(&journal[applied..]);
+        assert!(fixture.learner.snapshot().weights().unwrap().row_order().is_some());
+        fixture.learned_parts()
+    };
+    let expected = apply(&[]);
+    for restart in (100..400).step_by(7).chain([117, 128, 207, 208, 297]) {
+        assert!(apply(&[restart]) == expected, "restart at {restart}");
+    }
+    assert!(apply(&[110, 118, 119, 206, 300]) == expected);
+}
+
 #[test]
 fn a_rollback_restores_an_earlier_model_and_can_be_undone() {
     let journal = ring_journal(900);

@@ -279,6 +279,17 @@ fn snapshot_inference_matches_the_batch_forward_pass() {
                 "{cell:?}: {query:?} is not {expected:?}"
             );
         }
+        for steps in 0..=training_windows()[1].positions.len() {
+            let inputs: Vec<_> =
+                training_windows()[1].positions[..steps].iter().map(|position| position.input).collect();
+            let mut expected = weights.initial_state();
+            inputs.iter().for_each(|input| weights.advance(&mut expected, input, &mut scratch));
+            let state = weights.hidden_state_after(&inputs, &mut scratch);
+            let pairs = state.values().iter().zip(expected.values());
+            assert!(
+                state.values().len() == expected.values().len() && pairs.clone().all(|(a, b)| (a - b).abs() < 1e-5)
+            );
+        }
     }
 }
 
@@ -296,8 +307,8 @@ fn a_snapshot_does_not_change_when_training_continues() {
     let decoded = Trainer::from(trainer.state.clone()).publish(2);
     let (mut scratch, query) = (NetworkScratch::default(), [0.3, -0.2, 0.9, 0.1, -0.5]);
     assert_eq!(
-        second.top_items(&query, 40, &mut scratch),
-        decoded.top_items(&query, 40, &mut scratch),
+        second.top_items(&query, 40, None, &mut scratch),
+        decoded.top_items(&query, 40, None, &mut scratch),
         "incremental and full publication give the same index"
     );
 }
@@ -312,11 +323,48 @@ fn the_top_items_equal_those_of_exact_scoring() {
     let partition = expected.iter().map(|(_, score)| f64::from(*score).exp()).sum::<f64>().ln();
     expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     expected.truncate(20);
-    let top = weights.top_items(&query, 20, &mut NetworkScratch::default());
+    let top = weights.top_items(&query, 20, None, &mut NetworkScratch::default());
     assert_eq!(top.items, expected);
     assert!((f64::from(top.log_partition) - partition).abs() < 1e-2);
-    assert_eq!(weights.top_items(&query, 5000, &mut NetworkScratch::default()).items.len(), 3000);
+    assert_eq!(weights.top_items(&query, 5000, None, &mut NetworkScratch::default()).items.len(), 3000);
     assert_eq!(weights.logit(&query, 3000), f32::NEG_INFINITY);
+}
+
+#[test]
+fn the_top_items_of_clusters_equal_those_of_exact_scoring() {
+    let mut trainer = trainer_of_12_items(NetworkSettings { hidden: 33, ..all_parts_enabled() });
+    trainer.grow_items(3000);
+    trainer.publish(1);
+    let clusters: Vec<Vec<u32>> =
+        (0..20).map(|cluster| (0..2900).filter(|item| item * 7 % 20 == cluster).collect()).collect();
+    let order = Arc::new(RowOrder::new(clusters.iter().map(Vec::as_slice)));
+    trainer.set_row_order(Some(Arc::clone(&order)));
+    trainer.train(&training_windows(), 1);
+    trainer.grow_items(3100);
+    let weights = trainer.publish(2);
+    let query: Vec<f32> = (0..33).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
+    let mut scratch = NetworkScratch::default();
+    let by_number = weights.with_row_order(None);
+    assert_eq!(
+        weights.top_items(&query, 40, None, &mut scratch).items,
+        by_number.top_items(&query, 40, None, &mut scratch).items
+    );
+    let top = weights.top_items(&query, 20, Some(&[3, 17, 5]), &mut scratch);
+    let is_probed = |item: u32| item >= 2900 || [3, 17, 5].contains(&(item * 7 % 20));
+    let mut expected: Vec<(u32, f32)> =
+        (0..3100).filter(|item| is_probed(*item)).map(|item| (item, weights.logit(&query, item))).collect();
+    let partition = expected.iter().map(|(_, score)| f64::from(*score).exp()).sum::<f64>().ln();
+    for item in 0..3100 {
+        let logit = weights.approximate_logit(item, &scratch);
+        assert_eq!(logit.is_some(), is_probed(item), "item {item}");
+        assert!(logit.is_none_or(|logit| (logit - weights.logit(&query, item)).abs() < 0.2), "item {item}");
+    }
+    expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    expected.truncate(20);
+    assert_eq!(top.items, expected);
+    assert!((f64::from(top.log_partition) - partition).abs() < 1e-2);
+    let rebuilt = weights.with_row_order(Some(order));
+    assert_eq!(rebuilt.top_items(&query, 20, Some(&[3, 17, 5]), &mut NetworkScratch::default()), top);
 }
 
 #[test]
@@ -326,8 +374,8 @@ fn a_decoded_snapshot_gives_the_same_scores() {
     let (decoded, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
     let query = [1.0, 0.5, -0.5, 0.2, 0.0];
     assert_eq!(
-        decoded.top_items(&query, 5, &mut NetworkScratch::default()),
-        weights.top_items(&query, 5, &mut NetworkScratch::default())
+        decoded.top_items(&query, 5, None, &mut NetworkScratch::default()),
+        weights.top_items(&query, 5, None, &mut NetworkScratch::default())
     );
     assert_eq!((decoded.version(), decoded.initial_state()), (7, weights.initial_state()));
 }
