@@ -15,7 +15,8 @@
 //! - [`recommender`]: all of the above as a library, without actors, store or HTTP. **Start here to
 //!   embed Sequor.**
 //! - [`ingest`]: parses and validates input formats. [`store`]: journal, session records,
-//!   checkpoints, backups. [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
+//!   checkpoints, backups. [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`],
+//!   [`simd`].
 //! - [`actors`]: the running system: admission, committer, shards, sessions, learner, jobs.
 //! - [`services`]: accepting events and recommending items: the rules that the native API and the
 //!   Segment API share.
@@ -39,6 +40,7 @@ pub mod recommender;
 pub mod registries;
 pub mod services;
 pub mod settings;
+pub mod simd;
 pub mod simulation;
 pub mod store;
 pub mod telemetry;

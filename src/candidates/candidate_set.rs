@@ -151,7 +151,7 @@ impl CandidateSet {
         }
         let items = self.items.keys();
         self.order.clear();
-        pulp::Arch::new().dispatch(WeightedSumKernel {
+        crate::simd::arch().dispatch(WeightedSumKernel {
             evidence: &self.evidence,
             scale: &scale,
             order: &mut self.order,

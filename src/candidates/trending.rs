@@ -202,7 +202,7 @@ impl CandidateSource for TrendingSource {
                 block.counts[0][position] = entry.counts[0];
                 block.counts[1][position] = entry.counts[1];
             }
-            pulp::Arch::new().dispatch(DecayKernel { block: &mut block });
+            crate::simd::arch().dispatch(DecayKernel { block: &mut block });
             for (position, ((entry, evidence), features)) in entries.iter().zip(evidence).zip(features).enumerate() {
                 if std::ptr::eq(*entry, &unknown) {
                     continue;

@@ -53,6 +53,8 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
+use crate::simd::{SIMD_VARIABLE, limit_simd};
+
 pub use error_text::describe_error;
 pub use rejects::RejectedRowsError;
 
@@ -125,6 +127,9 @@ impl Cli {
             // Files with users' data are readable by their owner only, whatever the umask of the
             // caller is.
             rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        }
+        if let Some(level) = std::env::var_os(SIMD_VARIABLE) {
+            limit_simd(level.to_string_lossy().parse()?);
         }
         // `serve` is left out: the daemon writes these warnings to its log.
         if !matches!(self.command, Command::Serve(_)) {

@@ -23,7 +23,7 @@ macro_rules! kernel {
                     $body
                 }
             }
-            pulp::Arch::new().dispatch(Kernel { $($argument),* })
+            crate::simd::arch().dispatch(Kernel { $($argument),* })
         }
     )*};
 }

@@ -64,7 +64,7 @@ pub(super) fn matmul(out: &mut [f32], stride: usize, a: MatrixView<'_>, b: Matri
     if !add && b.rows == 0 {
         out.chunks_mut(stride).take(a.rows).for_each(|row| row[..b.columns].fill(0.0));
     }
-    pulp::Arch::new().dispatch(MatmulKernel { out, stride, a, b, add });
+    crate::simd::arch().dispatch(MatmulKernel { out, stride, a, b, add });
 }
 
 /// The arguments of [`matmul`], bundled so that the product can be compiled for several instruction

@@ -211,7 +211,7 @@ impl pulp::NullaryFnOnce for Avx2ScoreKernel<'_> {
 /// supports.
 fn score_blocks(blocks: &[Arc<QuantisedBlock>], query: &QuantisedQuery, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
+    if let Some(simd) = crate::simd::avx2() {
         return simd.vectorize(Avx2ScoreKernel { simd, blocks, query, out });
     }
     score_portable(blocks, query, out);

@@ -54,7 +54,7 @@ impl RankingFeatures {
         affinity: &SourceAffinity,
         best_log_probability: Option<f32>,
     ) {
-        pulp::Arch::new().dispatch(ItemFeatureKernel { raw: &mut self.raw_items, candidates });
+        crate::simd::arch().dispatch(ItemFeatureKernel { raw: &mut self.raw_items, candidates });
         let mut recent = context.recent_items();
         let (last, previous) = (recent.next(), recent.next());
         let gap_seconds = match context.steps {

@@ -88,7 +88,7 @@ impl Default for FeatureNormaliser {
 impl FeatureNormaliser {
     /// Computes the normalised features from the raw features.
     pub fn normalise_features(&self, features: &mut RankingFeatures) {
-        pulp::Arch::new().dispatch(NormaliseKernel { normaliser: self, features });
+        crate::simd::arch().dispatch(NormaliseKernel { normaliser: self, features });
     }
 
     /// Updates the means and variances with the raw features of a query.
@@ -98,7 +98,7 @@ impl FeatureNormaliser {
         }
         self.updates += 1;
         let rate = (1.0 / self.updates as f32).max(MIN_AVERAGING_RATE);
-        pulp::Arch::new().dispatch(StatisticsKernel { normaliser: self, features, rate });
+        crate::simd::arch().dispatch(StatisticsKernel { normaliser: self, features, rate });
     }
 }
 

@@ -128,7 +128,7 @@ impl Ranker {
         scores.clear();
         scores.extend(items.iter().map(|item| self.biases.get(*item as usize).map_or(0.0, |(bias, _)| *bias)));
         hidden.resize(items.len(), [0.0; HIDDEN_UNIT_COUNT]);
-        pulp::Arch::new().dispatch(RankerForwardKernel { weights: &self.weights, features, hidden, scores });
+        crate::simd::arch().dispatch(RankerForwardKernel { weights: &self.weights, features, hidden, scores });
     }
 
     /// Trains the ranker with the candidate at index `target` as the target item, and returns the
@@ -150,11 +150,11 @@ impl Ranker {
         *probability -= 1.0;
         self.normaliser.update_statistics(features);
         let Self { weights, squares, gradient, events_summed, .. } = self;
-        pulp::Arch::new().dispatch(RankerBackwardKernel { weights, features, hidden, deltas: scores, gradient });
+        crate::simd::arch().dispatch(RankerBackwardKernel { weights, features, hidden, deltas: scores, gradient });
         *events_summed += 1;
         if *events_summed >= EVENTS_PER_OPTIMISER_STEP {
             *events_summed = 0;
-            pulp::Arch::new().dispatch(RankerAdagradKernel { weights, squares, gradient });
+            crate::simd::arch().dispatch(RankerAdagradKernel { weights, squares, gradient });
         }
         for (&item, &delta) in
             items.iter().zip(scores.iter()).filter(|(_, delta)| delta.abs() > MIN_SCORE_GRADIENT_FOR_BIAS)

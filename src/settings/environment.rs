@@ -5,7 +5,8 @@ use super::{Settings, SettingsLayers};
 use std::fmt;
 
 /// Environment variables that the program reads, but that are not settings.
-const NON_SETTING_VARIABLES: [&str; 4] = ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_FAULT"];
+const NON_SETTING_VARIABLES: [&str; 5] =
+    ["SEQUOR_KEY", "SEQUOR_CA", "SEQUOR_PRIVACY_SECRET", "SEQUOR_SIMD", "SEQUOR_FAULT"];
 /// Prefixes of the variables that Kubernetes and Docker set for a service named `sequor`.
 const PLATFORM_PREFIXES: [&str; 2] = ["SEQUOR_SERVICE_", "SEQUOR_PORT"];
 

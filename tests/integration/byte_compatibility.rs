@@ -187,15 +187,17 @@ fn daemon_continues_from_the_checkpoint_of_the_earlier_build() {
 #[test]
 fn rebuild_gives_the_recorded_checkpoints() {
     let expected = REBUILD_SETTINGS.map(|(name, _)| (name, golden_digest(&format!("rebuild {name}"))));
-    let digests = REBUILD_SETTINGS.map(|(name, settings)| (name, digest_of_rebuilt_state(settings)));
-    assert_eq!(digests, expected);
+    for level in ["best", "avx2", "portable"] {
+        let digests = REBUILD_SETTINGS.map(|(name, settings)| (name, digest_of_rebuilt_state(settings, level)));
+        assert_eq!(digests, expected, "SEQUOR_SIMD = {level}");
+    }
 }
 
 /// Learns the journal of the fixture again. Returns the digest of the learned state.
-fn digest_of_rebuilt_state(settings: &[&str]) -> String {
+fn digest_of_rebuilt_state(settings: &[&str], simd_level: &str) -> String {
     let home = home_from_fixture();
     let mut command = sequor_command();
-    command.args(["rebuild", "--data-dir", path_text(&home.data_dir())]);
+    command.args(["rebuild", "--data-dir", path_text(&home.data_dir())]).env("SEQUOR_SIMD", simd_level);
     command.args(["--config", path_text(&fixture_path("settings.toml"))]);
     command.args(settings.iter().chain(&[FORMER_DEFAULT]).flat_map(|setting| ["--set", *setting]));
     let output = command.output().unwrap();

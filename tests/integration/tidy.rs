@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level folder (layer) of `src` and the folders that it may import, as in
 /// ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("registries", &["domain"]),
     ("clock", &["domain"]),
+    ("simd", &[]),
     ("metrics", &["domain"]),
     ("telemetry", &["metrics"]),
     ("ingest", &["domain"]),
@@ -16,9 +17,9 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("auth", &["domain"]),
     ("store", &["domain", "registries"]),
     ("evaluation", &["domain"]),
-    ("nn", &["domain"]),
-    ("candidates", &["domain", "nn"]),
-    ("ranking", &["domain", "nn", "candidates"]),
+    ("nn", &["domain", "simd"]),
+    ("candidates", &["domain", "simd", "nn"]),
+    ("ranking", &["domain", "simd", "nn", "candidates"]),
     ("learner", &["domain", "registries", "nn", "candidates", "ranking", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
@@ -47,6 +48,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
             "actors",
             "http",
             "clock",
+            "simd",
             "metrics",
             "telemetry",
         ],
