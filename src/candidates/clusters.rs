@@ -93,22 +93,30 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Maximum number of k-means (Lloyd) iterations. The clusters need to be of similar size, but
-    /// not optimal.
+    /// Maximum number of k-means (Lloyd) iterations from random items. The clusters need to be of
+    /// similar size, but not optimal.
     const MAX_KMEANS_ITERATIONS: u64 = 6;
+    /// Maximum number of k-means iterations from the centroids of an earlier clustering. The
+    /// embeddings have changed little since then.
+    const MAX_UPDATE_ITERATIONS: u64 = 2;
     /// k-means runs on a sample of this many items per cluster. A larger sample hardly changes the
     /// centroids.
     const SAMPLED_ITEMS_PER_CLUSTER: usize = 24;
 
     /// Clusters the items by their embeddings, `(items, dimension)`, into at most `most` clusters.
     ///
-    /// Runs the k-means [Lloyd 1982] of linfa on a random sample of the items; the first sampled
-    /// embeddings are the initial centroids. Then assigns every item to its nearest centroid. The
-    /// result depends only on the arguments.
+    /// Runs the k-means [Lloyd 1982] of linfa on a random sample of the items. The initial centroids
+    /// are those of the `previous` clusters, and the first sampled embeddings for further clusters.
+    /// Then assigns every item to its nearest centroid. The result depends only on the arguments.
     ///
     /// # Errors
     /// [`ClusterError::KMeans`] if linfa rejects the sample.
-    pub fn build(embeddings: &Array2<f32>, most: usize, seed: u64) -> Result<Self, ClusterError> {
+    pub fn build(
+        embeddings: &Array2<f32>,
+        most: usize,
+        seed: u64,
+        previous: Option<&Self>,
+    ) -> Result<Self, ClusterError> {
         let (items, dimension) = embeddings.dim();
         let count = (items as f64).sqrt().ceil().clamp(1.0, most as f64) as usize;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -119,11 +127,19 @@ impl Clusters {
             order.swap(position, other);
         }
         let sample = embeddings.select(Axis(0), order.get(..sample_size).unwrap_or_default());
-        let initial_centroids = sample.select(Axis(0), &(0..count.min(sample_size)).collect::<Vec<_>>());
+        let mut initial_centroids = sample.select(Axis(0), &(0..count.min(sample_size)).collect::<Vec<_>>());
+        let previous = previous.filter(|previous| previous.dimension == dimension);
+        let previous_centroids = previous.map_or(&[][..], |previous| &previous.centroids);
+        for (mut to, from) in
+            initial_centroids.rows_mut().into_iter().zip(previous_centroids.chunks_exact(dimension.max(1)))
+        {
+            to.assign(&ArrayView1::from(from));
+        }
+        let iterations = if previous.is_some() { Self::MAX_UPDATE_ITERATIONS } else { Self::MAX_KMEANS_ITERATIONS };
         let fitted = KMeans::params_with_rng(initial_centroids.nrows(), rng)
             .init_method(KMeansInit::Precomputed(initial_centroids))
             .n_runs(1)
-            .max_n_iterations(Self::MAX_KMEANS_ITERATIONS)
+            .max_n_iterations(iterations)
             .tolerance(1e-3)
             .fit(&DatasetBase::from(sample))
             .map_err(ClusterError::KMeans)?;
@@ -239,7 +255,7 @@ mod tests {
 
     #[test]
     fn similar_items_share_a_cluster_and_every_item_has_one() {
-        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1).unwrap();
+        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1, None).unwrap();
         assert_eq!(clusters.len(), 2);
         let even = clusters.cluster_of(0, &[]);
         assert!((0..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) == even));
@@ -249,7 +265,7 @@ mod tests {
 
     #[test]
     fn nearest_clusters_starts_with_the_cluster_in_the_query_direction() {
-        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1).unwrap();
+        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1, None).unwrap();
         let best = clusters.nearest_clusters(&[1.0, 0.1], 1);
         assert_eq!(best, [clusters.cluster_of(0, &[])]);
         assert_eq!(
@@ -262,14 +278,36 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_clusters() {
         let rows = Array2::from_shape_fn((500, 8), |(item, axis)| ((item * 31 + axis * 17) % 101) as f32 / 10.0);
-        assert_eq!(Clusters::build(&rows, 64, 7).unwrap(), Clusters::build(&rows, 64, 7).unwrap());
+        assert_eq!(Clusters::build(&rows, 64, 7, None).unwrap(), Clusters::build(&rows, 64, 7, None).unwrap());
+    }
+
+    #[test]
+    fn a_clustering_continues_from_the_previous_clusters() {
+        let group = |item: usize| item % 4;
+        let rows = |items| {
+            Array2::from_shape_fn((items, 4), |(item, axis)| {
+                f32::from(u8::from(group(item) == axis)) * 10.0 + (item * 31 % 7) as f32 / 10.0
+            })
+        };
+        let before = Clusters::build(&rows(16), 8, 1, None).unwrap();
+        for seed in 0..20 {
+            let after = Clusters::build(&rows(81), 8, seed, Some(&before)).unwrap();
+            assert_eq!((before.len(), after.len()), (4, 8), "further clusters are added");
+            for cluster in 0..4 {
+                let Some(&item) = before.items_in_cluster(cluster).first() else { continue };
+                let members = after.items_in_cluster(cluster);
+                assert!(members.iter().all(|other| group(*other as usize) == group(item as usize)), "seed {seed}");
+            }
+        }
+        let other_dimension = Array2::ones((16, 3));
+        assert_eq!(Clusters::build(&other_dimension, 8, 1, Some(&before)).unwrap().len(), 4);
     }
 
     #[test]
     fn the_numbers_of_clusters_and_of_probed_clusters_are_bounded() {
         for items in [1, 10, 63, 64, 65, 2_000] {
             let rows = Array2::from_shape_fn((items, 4), |(item, axis)| ((item * 31 + axis * 17) % 101) as f32);
-            let clusters = Clusters::build(&rows, 8, 3).unwrap();
+            let clusters = Clusters::build(&rows, 8, 3, None).unwrap();
             assert!((1..=8).contains(&clusters.len()), "{} clusters of {items} items", clusters.len());
             for probes in 1..20 {
                 let probed = clusters.nearest_clusters(&[1.0, 2.0, 3.0, 4.0], probes);
@@ -280,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_single_item_forms_its_own_cluster() {
-        let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1).unwrap();
+        let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1, None).unwrap();
         assert_eq!(clusters.items_in_cluster(0), [0]);
     }
 }

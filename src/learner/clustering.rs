@@ -61,8 +61,10 @@ impl ClusteringSchedule {
         if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.is_requested)) && weights.item_count() > 0 {
             self.finish_pending(background);
             self.apply_at = Some(next + settings.lag);
-            let (weights, max_clusters) = (Arc::clone(weights), settings.most);
-            background.start(Box::new(move || Clusters::build(&embedding_matrix(&weights), max_clusters, seed ^ next)));
+            let (weights, max_clusters, previous) = (Arc::clone(weights), settings.most, self.current.clone());
+            background.start(Box::new(move || {
+                Clusters::build(&embedding_matrix(&weights), max_clusters, seed ^ next, previous.as_deref())
+            }));
             self.is_running = true;
         }
     }
