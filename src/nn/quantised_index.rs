@@ -8,16 +8,14 @@
 
 use super::cow_rows::CowRows;
 use super::math::kernel;
-use super::row_order::RowOrder;
+use super::row_order::{ROWS_PER_BLOCK, RowOrder};
 use crate::domain::{ItemIx, PagedVec};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Number of rows whose codes are interleaved and that are scored together.
+/// Number of rows whose codes are interleaved and that are scored together. Divides
+/// [`ROWS_PER_BLOCK`].
 const ROWS_PER_GROUP: usize = 16;
-/// Rows per block. A larger block suits the hardware prefetcher; a smaller block makes the copy
-/// after a changed row cheaper.
-pub(super) const ROWS_PER_BLOCK: usize = 4 * ROWS_PER_GROUP;
 /// Rows per half of a group. One vector register holds the running sums of this many rows.
 const ROWS_PER_HALF: usize = ROWS_PER_GROUP / 2;
 

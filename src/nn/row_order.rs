@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
-use super::quantised_index::ROWS_PER_BLOCK;
 use crate::domain::ItemIx;
+
+/// Rows per block of the quantised index. A larger block suits the hardware prefetcher; a smaller
+/// block makes the copy after a changed row cheaper.
+pub(super) const ROWS_PER_BLOCK: usize = 64;
 
 /// An order of rows in which the items of each cluster are contiguous (inverted file [Sivic &
 /// Zisserman 2003]).
