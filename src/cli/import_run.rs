@@ -56,12 +56,12 @@ pub(super) struct ImportOptions {
 }
 
 /// The method that sorts the events of a file by time.
-enum RowOrder {
+enum ImportOrder {
     Window(ReorderBuffer),
     Sorted(EventSorter),
 }
 
-impl RowOrder {
+impl ImportOrder {
     fn new(options: &ImportOptions) -> anyhow::Result<Self> {
         if options.sort {
             return Ok(Self::Sorted(EventSorter::new()?));
@@ -132,7 +132,7 @@ impl ImportRun {
     ) -> anyhow::Result<()> {
         let rules = self.rules.clone();
         let mut rows = self.open_rows(file, &rules)?;
-        let mut order = RowOrder::new(&self.options)?;
+        let mut order = ImportOrder::new(&self.options)?;
         let mut batch = ImportBatch::default();
         let display = ProgressDisplay::new(size, if self.options.sort { "bytes sorted" } else { "bytes imported" });
         while let Some(row) = rows.next() {
@@ -169,8 +169,8 @@ impl ImportRun {
         }
         display.finish();
         match order {
-            RowOrder::Window(reorder) => self.send_remaining(file, reorder, batch, &mut progress)?,
-            RowOrder::Sorted(sorter) => self.send_sorted(file, sorter, &mut progress)?,
+            ImportOrder::Window(reorder) => self.send_remaining(file, reorder, batch, &mut progress)?,
+            ImportOrder::Sorted(sorter) => self.send_sorted(file, sorter, &mut progress)?,
         }
         progress.write_finished(rows.line_number())?;
         self.has_forgotten_rejects |= progress.has_forgotten_rejects();
