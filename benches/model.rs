@@ -1,6 +1,6 @@
 //! Benchmarks of the network: advancing the hidden state by one step, training on a batch, scoring
 //! the catalog, and publishing the weights as a snapshot. The id of a benchmark contains the
-//! sizes of the network and the catalog. Throughput counts floating-point operations.
+//! sizes of the network and the catalog. Throughput, if any, counts floating-point operations.
 
 #![allow(clippy::expect_used, reason = "a benchmark whose setup fails must stop")]
 

@@ -84,7 +84,7 @@ pub struct CandidateBlock<'a> {
 
 impl CandidateSet {
     /// Maximum number of candidates in a block of [`CandidateSet::kept_blocks_mut`].
-    pub const BLOCK: usize = 16;
+    pub const BLOCK_LEN: usize = 16;
 
     /// Removes all candidates, before a new query.
     pub fn clear(&mut self) {
@@ -240,13 +240,13 @@ impl CandidateSet {
         counts
     }
 
-    /// The kept candidates in blocks of at most [`CandidateSet::BLOCK`]: item numbers, evidence and
+    /// The kept candidates in blocks of at most [`CandidateSet::BLOCK_LEN`]: item numbers, evidence and
     /// writable features. A source that reads its table once per candidate first reads all entries
     /// of a block, so that their cache misses overlap.
     pub fn kept_blocks_mut(&mut self) -> impl Iterator<Item = CandidateBlock<'_>> {
-        let evidence = self.kept_evidence.chunks_mut(Self::BLOCK);
-        let features = self.features.chunks_mut(Self::BLOCK);
-        let blocks = self.kept_items.chunks(Self::BLOCK).zip(evidence).zip(features);
+        let evidence = self.kept_evidence.chunks_mut(Self::BLOCK_LEN);
+        let features = self.features.chunks_mut(Self::BLOCK_LEN);
+        let blocks = self.kept_items.chunks(Self::BLOCK_LEN).zip(evidence).zip(features);
         blocks.map(|((items, evidence), features)| CandidateBlock { items, evidence, features })
     }
 

@@ -44,9 +44,9 @@ impl DecayedPopularity {
 #[derive(Default)]
 struct PopularityBlock {
     /// Number of journal entries since the last update of the counts.
-    elapsed: [f32; CandidateSet::BLOCK],
+    elapsed: [f32; CandidateSet::BLOCK_LEN],
     /// Counts with the short and the long half-life.
-    counts: [[f32; CandidateSet::BLOCK]; 2],
+    counts: [[f32; CandidateSet::BLOCK_LEN]; 2],
 }
 
 /// Decays the counts of a block of candidates like [`DecayedPopularity::decayed_counts_at`].
@@ -192,21 +192,19 @@ impl CandidateSource for TrendingSource {
     }
 
     fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
-        let unknown = DecayedPopularity::default();
         for CandidateBlock { items, evidence, features } in candidates.kept_blocks_mut() {
-            let mut entries = [&unknown; CandidateSet::BLOCK];
+            let mut entries = [None; CandidateSet::BLOCK_LEN];
             let mut block = PopularityBlock::default();
             for (position, (item, entry)) in items.iter().zip(&mut entries).enumerate() {
-                *entry = self.items.get(*item as usize).unwrap_or(&unknown);
-                block.elapsed[position] = context.now.saturating_sub(entry.updated_at) as f32;
-                block.counts[0][position] = entry.counts[0];
-                block.counts[1][position] = entry.counts[1];
+                let Some(known) = self.items.get(*item as usize) else { continue };
+                *entry = Some(known);
+                block.elapsed[position] = context.now.saturating_sub(known.updated_at) as f32;
+                block.counts[0][position] = known.counts[0];
+                block.counts[1][position] = known.counts[1];
             }
             crate::simd::arch().dispatch(DecayKernel { block: &mut block });
             for (position, ((entry, evidence), features)) in entries.iter().zip(evidence).zip(features).enumerate() {
-                if std::ptr::eq(*entry, &unknown) {
-                    continue;
-                }
+                let Some(entry) = entry else { continue };
                 let counts = [block.counts[0][position], block.counts[1][position]];
                 evidence[EvidenceColumn::ShortTermPopularity as usize] = counts[0];
                 evidence[EvidenceColumn::LongTermPopularity as usize] = counts[1];

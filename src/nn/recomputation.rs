@@ -4,7 +4,7 @@ use super::input::StepInput;
 use super::math::add_vector_matrix_product;
 use super::matmul::{MatrixView, matmul};
 use super::network::{resize_without_clearing, resize_zeroed};
-use super::weights::{HiddenState, NetworkScratch, RecomputationBuffers, Weights};
+use super::weights::{HiddenState, NetworkScratch, Weights};
 
 impl Weights {
     /// Computes the hidden state after `inputs`, which are given oldest first, starting from the
@@ -15,7 +15,7 @@ impl Weights {
     /// calls of [`Weights::advance`].
     #[must_use]
     pub fn hidden_state_after(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
-        let RecomputationBuffers { below, gates, recurrent, next } = &mut scratch.recomputation;
+        let NetworkScratch { below, gates, recurrent, next, .. } = scratch;
         let (settings, layout) = (self.settings(), &self.parameters.layout);
         let (hidden, cell, steps) = (settings.hidden, settings.cell, inputs.len());
         let (gate_width, state_width) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());

@@ -77,20 +77,6 @@ impl HiddenState {
 /// Buffers for inference, one per reader. Calls reuse the buffers, so later calls allocate nothing.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkScratch {
-    gates: Vec<f32>,
-    recurrent: Vec<f32>,
-    next: Vec<f32>,
-    pub(super) recomputation: RecomputationBuffers,
-    quantised_query: QuantisedQuery,
-    scores: BlockScores,
-    chunk_maxima: Vec<f32>,
-    order: Vec<f32>,
-    selected: Vec<(f32, ItemIx)>,
-}
-
-/// Buffers for the recomputation of a hidden state.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RecomputationBuffers {
     /// Input of the current layer at every step, `(steps, hidden)`.
     pub(super) below: Vec<f32>,
     /// Preactivations of the current layer at every step, `(steps, gates · hidden)`.
@@ -99,6 +85,11 @@ pub(super) struct RecomputationBuffers {
     pub(super) recurrent: Vec<f32>,
     /// Layer state after one step, `(state · hidden)`.
     pub(super) next: Vec<f32>,
+    quantised_query: QuantisedQuery,
+    scores: BlockScores,
+    chunk_maxima: Vec<f32>,
+    order: Vec<f32>,
+    selected: Vec<(f32, ItemIx)>,
 }
 
 /// The k items with the largest logits.

@@ -19,10 +19,10 @@
 //! If two fields of the same type swap places, a file keeps its length and still decodes. So the
 //! tests also learn the journal again and compare the checkpoint's digest.
 //!
-//! The digests hold for all vector instructions. The numeric kernels sum in a fixed number of lanes for
-//! every vector width, and use fused multiply-add in every version. The case `counts` omits the network
-//! and the ranker's training, so it needs no vector arithmetic. If this case holds and the other
-//! cases fail, then the arithmetic has changed rather than the layout.
+//! The digests hold for all vector instructions. The numeric kernels sum in a fixed number of lanes
+//! for every vector width, and use fused multiply-add in every version. The case `counts` omits the
+//! network and the ranker's training, so it needs no vector arithmetic. If this case holds and the
+//! other cases fail, then the arithmetic has changed rather than the layout.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
