@@ -95,7 +95,7 @@ impl LearnerActor {
     /// the last snapshot can change an answer.
     const QUIET_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
     /// The shortest time between two snapshots, unless a reader waits for the next one.
-    const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
+    const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
     /// Creates the actor for a learner that was loaded from its checkpoint. After a failure, the
     /// actor calls `load` to get a replacement.

@@ -26,6 +26,8 @@ const GOLDEN_ROWS: &str = include_str!("../../migrations/fixtures/bytes/store.tx
 const GOLDEN_ROWS_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
 /// The row of the store's format number.
 const FORMAT_ROW: &str = "__sled__default 666f726d6174";
+/// The current format number, as stored.
+const FORMAT_VALUE: &str = "07000000";
 
 fn owned_text(text: &str) -> String {
     text.to_owned()
@@ -282,8 +284,9 @@ fn golden_bytes_by_name(file: &str) -> BTreeMap<String, String> {
 fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let mut golden = golden_bytes_by_name(GOLDEN_ROWS);
-    // Format 6 adds values, which the test below covers. It changes no bytes of older values.
-    golden.insert(FORMAT_ROW.to_owned(), "06000000".to_owned());
+    // Format 6 adds values, which the test below covers, and format 7 adds the commit log. They
+    // change no bytes of older values.
+    golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
     assert_same_bytes(&stored_bytes_by_name(&write_everything(dir.path())), &golden);
 }
 
@@ -306,7 +309,9 @@ fn bytes_of_origins_and_purges_are_unchanged() {
     store.journal().append(&[Entry::Purge(purge.clone())], Durability::PowerLoss).unwrap();
     store.purges().record_begun(5, &purge).unwrap();
     store.purges().set_finished_count(3).unwrap();
-    assert_same_bytes(&database_bytes_by_name(&store), &golden_bytes_by_name(GOLDEN_ROWS_OF_FORMAT_6));
+    let mut golden = golden_bytes_by_name(GOLDEN_ROWS_OF_FORMAT_6);
+    golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
+    assert_same_bytes(&database_bytes_by_name(&store), &golden);
     let read: Vec<_> = store.journal().entries(0).unwrap().with_origins().map(Result::unwrap).collect();
     assert_eq!(read[5].1, Entry::Purge(purge.clone()));
     assert_eq!(read[2].2, origin(hash(0x3132_3334_3536_3738), None, 1));

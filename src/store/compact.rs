@@ -11,7 +11,7 @@
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
 use super::write_tracker::WritePosition;
-use super::{Durability, Store, StoreError, switchover};
+use super::{Durability, Store, StoreError, journal_recovery, switchover};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -134,7 +134,7 @@ impl Store {
         observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<CompactionOutcome, CompactionAborted> {
         let shared = &self.shared;
-        let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.generation, false)?);
+        let new = Arc::new(journal_recovery::open_engine(&shared.dir, path, &shared.options, old.generation, false)?);
         count_live_bytes(&new)?;
         let mut copy = DatabaseCopier { old, new: &new, copied: 0, synced: 0, total, observe };
         // If the database splits or merges pages during the first pass, its iterator may miss

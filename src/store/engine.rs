@@ -1,6 +1,7 @@
 //! Opens, reads, writes and syncs the embedded database. After a failed write, the
 //! engine rejects further writes.
 
+use super::commit_log::{CommitLog, LoggedRecord};
 use super::end_marker::EndMarker;
 use super::key_value_iter::{catch_database_panic, convert_database_error, panic_error};
 use super::write_tracker::WriteTracker;
@@ -50,6 +51,9 @@ pub(crate) struct Engine {
     /// A second handle of the database's log file. The engine calls `fdatasync` on this handle,
     /// because the database offers no such call.
     file: File,
+    /// The records that the database may not have synced yet. Whoever syncs the database holds this
+    /// lock, so that no commit is lost when the log is cleared.
+    commit_log: Mutex<CommitLog>,
     /// The overflow files that the engine has already synced. The database writes overflow files
     /// without a sync.
     synced_overflow_files: Mutex<BTreeSet<OsString>>,
@@ -61,7 +65,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Opens the database in `path` and migrates it to the current format. `dir` is the data
     /// directory, and `generation` counts the openings of the store. If `lenient` is set, a damaged
-    /// last journal record is no error.
+    /// last journal record is no error. Also returns the records of the commit log.
     ///
     /// # Errors
     /// As [`super::Store::open`].
@@ -71,7 +75,7 @@ impl Engine {
         options: &StoreOptions,
         generation: u64,
         lenient: bool,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Vec<LoggedRecord>), StoreError> {
         let db = open_database(path, options)?;
         catch_database_panic(path, || Self::from_database(db, dir, path, generation, lenient))
     }
@@ -82,7 +86,7 @@ impl Engine {
         path: &Path,
         generation: u64,
         lenient: bool,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Vec<LoggedRecord>), StoreError> {
         let path = path.to_owned();
         let tree = |name: &str| {
             db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source })
@@ -110,10 +114,9 @@ impl Engine {
             Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
             end => end?,
         };
-        let end = AtomicU64::new(end.max(first_offset));
-        let first_offset = AtomicU64::new(first_offset);
-        let failed = AtomicBool::new(false);
-        Ok(Self {
+        let (commit_log, logged) = CommitLog::open(&path)?;
+        sync_directory(&path)?;
+        let engine = Self {
             journal,
             sessions,
             items,
@@ -122,8 +125,8 @@ impl Engine {
             erasures,
             consents,
             generation,
-            end_offset: end,
-            first_offset,
+            end_offset: AtomicU64::new(end.max(first_offset)),
+            first_offset: AtomicU64::new(first_offset),
             end_marker,
             format_at_open,
             append_lock: Mutex::default(),
@@ -131,9 +134,32 @@ impl Engine {
             write_tracker: WriteTracker::default(),
             path,
             file,
+            commit_log: Mutex::new(commit_log),
             synced_overflow_files,
-            failed,
-        })
+            failed: AtomicBool::new(false),
+        };
+        Ok((engine, logged))
+    }
+
+    /// Makes a record durable that was just written to the journal: appends it to the commit log
+    /// or, if the log is full, syncs the database.
+    ///
+    /// # Errors
+    /// Any I/O error; the engine then counts as failed.
+    pub(crate) fn sync_record(
+        &self,
+        first: Offset,
+        entries: usize,
+        record: &[u8],
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let mut log = self.commit_log.lock().unwrap_or_else(PoisonError::into_inner);
+        match u32::try_from(entries) {
+            Ok(entries) if !log.is_full(record.len()) => {
+                log.append(first, entries, record, durability).inspect_err(|_| self.mark_failed())
+            }
+            _ => self.sync_and_clear(&mut log, Durability::PowerLoss),
+        }
     }
 
     /// Makes all earlier writes durable.
@@ -141,10 +167,21 @@ impl Engine {
     /// # Errors
     /// Any I/O error; the engine then counts as failed.
     pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
+        let mut log = self.commit_log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sync_and_clear(&mut log, durability)
+    }
+
+    /// Syncs the database. After a sync to the disk, clears the commit log, because the database
+    /// has all its records.
+    fn sync_and_clear(&self, log: &mut CommitLog, durability: Durability) -> Result<(), StoreError> {
         let synced = catch_database_panic(&self.path, || {
             sync_database(&self.db, &self.path, &self.file, &self.synced_overflow_files, durability)
         });
-        synced.inspect_err(|_| self.mark_failed())
+        let cleared = match durability {
+            Durability::PowerLoss => synced.and_then(|()| log.clear()),
+            Durability::ProcessCrash => synced,
+        };
+        cleared.inspect_err(|_| self.mark_failed())
     }
 
     /// Writes one value.

@@ -5,7 +5,7 @@ use super::{StoreError, journal_records};
 use std::path::Path;
 
 /// The format number that this binary writes.
-pub const STORE_FORMAT: u32 = 6;
+pub const STORE_FORMAT: u32 = 7;
 
 /// Key of the format number in the database's default tree; the value is a little-endian `u32`.
 const FORMAT_KEY: &[u8] = b"format";
@@ -21,7 +21,7 @@ pub(crate) struct Migration {
 
 /// All migration steps, in order. To add a step, see migrations/README.md. The steps from format 2
 /// on change only the format number. Older binaries then refuse to open the store, whose journal
-/// may contain entries that they cannot read:
+/// may contain entries that they cannot read or find:
 ///
 /// - since 3: model operations;
 ///
@@ -29,13 +29,16 @@ pub(crate) struct Migration {
 ///
 /// - since 5: expiries;
 ///
-/// - since 6: origins at the end of records, and purges.
+/// - since 6: origins at the end of records, and purges;
+///
+/// - since 7: entries that are only in the commit log.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, run: store_first_offset },
     Migration { from: 2, run: |_| Ok(()) },
     Migration { from: 3, run: |_| Ok(()) },
     Migration { from: 4, run: |_| Ok(()) },
     Migration { from: 5, run: |_| Ok(()) },
+    Migration { from: 6, run: |_| Ok(()) },
 ];
 
 /// Migrates format 1 to 2: stores the journal's first offset, because retention can now remove the

@@ -11,6 +11,7 @@
 //!     quarantine            offset of an entry ‖ the reader that skips it → the reason
 //!     links                 offset of a merge → the merged id and its target
 //!     erasures              pending erasures, digests of erased users, expiries, purges
+//! <data-dir>/store/commits  the commit log: journal records that the database may not have synced
 //! <data-dir>/checkpoints/   one file per checkpoint, named after its journal offset
 //! <data-dir>/end            the known end of the journal, which reveals a truncated journal
 //! <data-dir>/ids            the window of event ids, from a clean stop to the next start
@@ -25,7 +26,9 @@
 //!
 //! All trees share one log. After a crash, the database contains the writes up to some point of
 //! this log. A write of derived state stores the values first and the watermark last, so it needs
-//! no transaction.
+//! no transaction. A commit syncs only its journal record, through the commit log. The opening after
+//! a crash appends the records that the database lost, and derived state catches up from its
+//! watermark.
 //!
 //! Further terms:
 //!
@@ -45,6 +48,7 @@ mod archive;
 mod backup;
 mod checkpoints;
 pub mod codec;
+mod commit_log;
 mod committer;
 mod compact;
 mod consent_tree;
@@ -59,7 +63,9 @@ mod expiry_tree;
 mod item_tree;
 mod journal;
 mod journal_id;
+mod journal_pieces;
 mod journal_records;
+mod journal_recovery;
 mod key_value_iter;
 pub mod keys;
 mod migrations;
@@ -258,7 +264,7 @@ impl Store {
         let lock = DataDirLock::acquire(dir)?;
         restore::remove_stage_of_finished_restore(dir)?;
         switchover::finish_switchover(dir)?;
-        let engine = Engine::open(dir, &switchover::active_database_path(dir)?, options, 0, lenient)?;
+        let engine = journal_recovery::open_engine(dir, &switchover::active_database_path(dir)?, options, 0, lenient)?;
         let shared = StoreShared {
             dir: dir.to_owned(),
             options: options.clone(),
@@ -303,7 +309,7 @@ impl Store {
             old.mark_failed();
         }
         let generation = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(
+        *engine = Some(Arc::new(journal_recovery::open_engine(
             &shared.dir,
             &switchover::active_database_path(&shared.dir)?,
             &shared.options,

@@ -64,7 +64,7 @@ fn arbitrary_operations() -> impl Strategy<Value = Vec<ModelTestOp>> {
     proptest::collection::vec(operation, 1..24)
 }
 
-/// The derived state of a store. Writes to it become durable only with a later commit or sync.
+/// The derived state of a store. Writes to it become durable only with a later sync.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct DerivedState {
     sessions: BTreeMap<String, SessionRecord>,
@@ -346,7 +346,6 @@ impl StoreAndReference {
         let (receipts, committed) = self.committer.commit(requests.clone()).unwrap();
         let (model, mut new_ids) = (&mut self.model, Vec::new());
         assert_eq!(committed.first, model.end());
-        let before = model.entries.len();
         for (request, receipt) in requests.into_iter().zip(receipts) {
             let mut expected = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset: 0 };
             for (index, entry) in request.into_iter().enumerate() {
@@ -371,9 +370,6 @@ impl StoreAndReference {
         model.ids.extend(new_ids);
         let end = model.end();
         model.ids.retain(|(offset, _)| *offset >= end.saturating_sub(DEDUP_WINDOW_ENTRIES as Offset));
-        if model.entries.len() > before {
-            model.mark_synced();
-        }
     }
 
     /// Finds out how many of the unsynced writes survived a crash. A crash may lose the latest

@@ -287,7 +287,7 @@ pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, S
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{event, flip_bit};
+    use super::super::testing::flip_bit;
     use super::super::{Durability, StoreOptions};
     use super::*;
     use crate::domain::{EarlierSession, Step};
@@ -341,12 +341,12 @@ mod tests {
     }
 
     #[test]
-    fn a_later_commit_makes_session_records_durable() {
+    fn a_later_sync_makes_session_records_durable() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let ann = sample_record(1, 3, 64);
         store.sessions().put([("ann", &ann)], 0).unwrap();
-        store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
+        store.sync(Durability::PowerLoss).unwrap();
         // A crash leaves the files as they are now, so a copy of the files stands for the state
         // after a crash.
         let copy = super::super::testing::copy_directory(dir.path());

@@ -8,8 +8,8 @@
 
 use super::committer::event_id_file;
 use super::end_marker::EndMarker;
-use super::engine::{Engine, wait_until_closed};
-use super::{Store, StoreError, sync_directory};
+use super::engine::wait_until_closed;
+use super::{Store, StoreError, journal_recovery, sync_directory};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -131,7 +131,7 @@ impl Store {
         activate_database(&shared.dir, &new)?;
         finish_switchover(&shared.dir)?;
         let generation = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(
+        *engine = Some(Arc::new(journal_recovery::open_engine(
             &shared.dir,
             &active_database_path(&shared.dir)?,
             &shared.options,

@@ -12,8 +12,10 @@ use crate::journal_dump::{JournalDump, copy_dir};
 use crate::random::TestRng;
 use crate::syscall_trace::{SystemCall, is_strace_available, read_trace, strace_command};
 
-/// The database's log, which holds the journal.
-const DATABASE_LOG: &str = "/store/db";
+/// The commit log, which a commit syncs.
+const COMMIT_LOG: &str = "/store/commits";
+/// The files that hold the journal: the database's log, and the commit log with the newest records.
+const JOURNAL_FILES: [&str; 2] = ["/store/db", COMMIT_LOG];
 
 /// Runs a traced daemon under `load`, kills it and returns its system calls.
 fn trace_daemon(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
@@ -51,25 +53,30 @@ fn acknowledgement_is_sent_after_the_sync_of_its_events() {
         let written = calls
             .iter()
             .filter(between)
-            .filter(|call| call.is_write_to(DATABASE_LOG) && call.data_contains(&id))
+            .filter(|call| call.is_write_to(COMMIT_LOG) && call.data_contains(&id))
             .map(|call| call.end_line)
             .max();
         let written = written.unwrap_or_else(|| panic!("event {number} was acknowledged before it was written"));
         let synced = calls
             .iter()
             .filter(between)
-            .any(|call| call.name == "fdatasync" && call.is_sync_of(DATABASE_LOG) && call.start_line > written);
+            .any(|call| call.name == "fdatasync" && call.is_sync_of(COMMIT_LOG) && call.start_line > written);
         assert!(synced, "event {number} was acknowledged before it was synced");
     }
 }
 
-/// The log on a simulated disk: synced bytes and unsynced writes.
-#[derive(Default)]
-struct SimulatedDisk {
+/// A change of a file: the bytes written at a position, or the file's new length.
+enum FileChange {
+    Write(u64, Vec<u8>),
+    Truncate(u64),
+}
+
+/// A file on a simulated disk: the synced bytes and the later changes.
+struct SimulatedFile {
+    name: &'static str,
     synced: Vec<u8>,
-    /// Unsynced writes: the trace line at which the call ended, the position in the file, and the
-    /// bytes.
-    unsynced: Vec<(usize, u64, Vec<u8>)>,
+    /// The trace line at which the call ended, and the change.
+    unsynced: Vec<(usize, FileChange)>,
 }
 
 fn write_at(image: &mut Vec<u8>, position: u64, bytes: &[u8]) {
@@ -78,38 +85,50 @@ fn write_at(image: &mut Vec<u8>, position: u64, bytes: &[u8]) {
     image[begin..end].copy_from_slice(bytes);
 }
 
-impl SimulatedDisk {
+impl SimulatedFile {
+    fn new(name: &'static str) -> Self {
+        Self { name, synced: Vec::new(), unsynced: Vec::new() }
+    }
+
     fn apply_call(&mut self, call: &SystemCall) {
-        if call.is_write_to(DATABASE_LOG) {
+        if call.is_write_to(self.name) {
             assert!(call.result == call.data.len() as i64 || call.end_line == usize::MAX, "a partial write");
-            self.unsynced.push((call.end_line, call.offset, call.data.clone()));
-        } else if call.name == "ftruncate" && call.path.ends_with(DATABASE_LOG) {
-            assert!(
-                call.offset as usize >= self.synced.len(),
-                "the simulated disk does not support shortening the log"
-            );
-        } else if call.is_sync_of(DATABASE_LOG) {
-            let (synced, unsynced) =
-                std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
+            self.unsynced.push((call.end_line, FileChange::Write(call.offset, call.data.clone())));
+        } else if call.name == "ftruncate" && call.path.ends_with(self.name) {
+            self.unsynced.push((call.end_line, FileChange::Truncate(call.offset)));
+        } else if call.is_sync_of(self.name) {
+            let (synced, unsynced): (Vec<_>, _) =
+                std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, _)| *ended < call.start_line);
             self.unsynced = unsynced;
-            let synced: Vec<(usize, u64, Vec<u8>)> = synced;
-            synced.iter().for_each(|(_, position, bytes)| write_at(&mut self.synced, *position, bytes));
+            for (_, change) in synced {
+                match change {
+                    FileChange::Write(position, bytes) => write_at(&mut self.synced, position, &bytes),
+                    FileChange::Truncate(length) => self.synced.resize(length as usize, 0),
+                }
+            }
         }
     }
 
-    /// The log after a power loss. Each sector of the unsynced writes is present with a probability
-    /// of `chance` per cent.
-    fn log_after_power_loss(&self, chance: u64, random: &mut TestRng) -> Vec<u8> {
+    /// The file after a power loss. Each sector of the unsynced writes, and each unsynced
+    /// truncation, is present with a probability of `chance` per cent.
+    fn after_power_loss(&self, chance: u64, random: &mut TestRng) -> Vec<u8> {
         const SECTOR_BYTES: u64 = 512;
         let mut image = self.synced.clone();
-        for (_, position, bytes) in &self.unsynced {
-            let mut at = 0;
-            while at < bytes.len() {
-                let end = bytes.len().min(at + (SECTOR_BYTES - (position + at as u64) % SECTOR_BYTES) as usize);
-                if random.number_below(100) < chance {
-                    write_at(&mut image, position + at as u64, &bytes[at..end]);
+        for (_, change) in &self.unsynced {
+            match change {
+                FileChange::Truncate(length) if random.number_below(100) < chance => image.resize(*length as usize, 0),
+                FileChange::Truncate(_) => {}
+                FileChange::Write(position, bytes) => {
+                    let mut at = 0;
+                    while at < bytes.len() {
+                        let to_sector_end = SECTOR_BYTES - (position + at as u64) % SECTOR_BYTES;
+                        let end = bytes.len().min(at + to_sector_end as usize);
+                        if random.number_below(100) < chance {
+                            write_at(&mut image, position + at as u64, &bytes[at..end]);
+                        }
+                        at = end;
+                    }
                 }
-                at = end;
             }
         }
         image
@@ -163,14 +182,14 @@ fn acknowledged_events_survive_power_loss() {
     });
     let final_journal = JournalDump::read_from_copy(&home.data_dir());
     let mut random = TestRng(3);
-    let mut disk = SimulatedDisk::default();
+    let mut disk = JOURNAL_FILES.map(SimulatedFile::new);
     let (mut receipts, mut simulated) = (0, 0);
     // A receipt takes effect when its system call starts; every other call takes effect when it
     // ends.
     calls.sort_by_key(|call| if call.acknowledged_offset().is_some() { call.start_line } else { call.end_line });
     for call in &calls {
         let Some(offset) = call.acknowledged_offset() else {
-            disk.apply_call(call);
+            disk.iter_mut().for_each(|file| file.apply_call(call));
             continue;
         };
         receipts += 1;
@@ -178,7 +197,7 @@ fn acknowledged_events_survive_power_loss() {
             continue;
         }
         for chance in [0, 50, 100] {
-            let found = journal_after_restart(files.path(), &disk.log_after_power_loss(chance, &mut random));
+            let found = journal_after_restart(files.path(), &disk, chance, &mut random);
             assert!(
                 found.entries.len() as u64 >= offset,
                 "{} entries remain, but {offset} were acknowledged; unsynced sectors written: {chance} %",
@@ -194,10 +213,12 @@ fn acknowledged_events_survive_power_loss() {
     assert!(receipts >= 160 && simulated > 30, "{receipts} receipts, {simulated} power losses");
 }
 
-/// The journal that a start would find with this log.
-fn journal_after_restart(files: &Path, log: &[u8]) -> JournalDump {
+/// The journal that a start would find after a power loss.
+fn journal_after_restart(files: &Path, disk: &[SimulatedFile], chance: u64, random: &mut TestRng) -> JournalDump {
     let data = tempfile::tempdir().unwrap();
     copy_dir(files, &data.path().join("store"));
-    fs::write(data.path().join("store/db"), log).unwrap();
+    for file in disk {
+        fs::write(data.path().join(file.name.trim_start_matches('/')), file.after_power_loss(chance, random)).unwrap();
+    }
     JournalDump::read_from_copy(data.path())
 }

@@ -2,7 +2,7 @@ use super::super::testing::{copy_directory, event};
 use super::super::{QuarantineReader, QuarantinedEntry, SessionRecord, StoreOptions};
 use super::*;
 use crate::domain::{Entry, UserSequence};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
 fn temp_store() -> (tempfile::TempDir, Store) {
@@ -97,12 +97,18 @@ fn live_bytes_are_counted_once_and_then_tracked_on_every_write() {
 fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
     let (dir, store) = temp_store();
     let stop = AtomicBool::new(false);
+    // Appends are faster than compactions, so this limit keeps the journal short.
+    let append_limit = AtomicU64::new(1000);
     let (appended, put) = thread::scope(|scope| {
         let appender = scope.spawn(|| {
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
-                store.journal().append(&[event(count)], Durability::ProcessCrash).unwrap();
-                count += 1;
+                if count < append_limit.load(Ordering::Relaxed) {
+                    store.journal().append(&[event(count)], Durability::ProcessCrash).unwrap();
+                    count += 1;
+                } else {
+                    thread::yield_now();
+                }
             }
             count
         });
@@ -134,10 +140,12 @@ fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
             store
                 .compact(&mut |_, _| {
                     observed += 1;
+                    append_limit.fetch_add(20, Ordering::Relaxed);
                     ControlFlow::Continue(())
                 })
                 .unwrap()
                 .unwrap();
+            append_limit.fetch_add(200, Ordering::Relaxed);
             // Waits until the writers have made progress, however slow the machine is.
             while store.journal().next_offset().unwrap() < before + 100 {
                 thread::yield_now();
