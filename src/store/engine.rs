@@ -51,8 +51,8 @@ pub(crate) struct Engine {
     /// A second handle of the database's log file. The engine calls `fdatasync` on this handle,
     /// because the database offers no such call.
     file: File,
-    /// The records that the database may not have synced yet. Whoever syncs the database holds this
-    /// lock, so that no commit is lost when the log is cleared.
+    /// The records that the database may not have synced yet. A sync of the database holds this
+    /// lock until it has cleared the log, so that no record is lost.
     commit_log: Mutex<CommitLog>,
     /// The overflow files that the engine has already synced. The database writes overflow files
     /// without a sync.

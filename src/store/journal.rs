@@ -1,12 +1,7 @@
 //! The journal: the ordered, durable entries from which all other state is derived.
 //!
-//! An append writes one record: `envelope(count of entries: u32 ‖ entries)`. A record is split into
-//! pieces of at most `journal_pieces::MAX_PIECE_BYTES` bytes, because the database handles large values badly: it
-//! keeps sixteen neighbouring values in a page, and moves pages over 128 KiB to separate files,
-//! slowly and without a sync. The first piece also contains the number of pieces (`pieces: u32 ‖
-//! bytes`) and is written last. After a crash, the database contains the writes up to some point in
-//! time. So if it contains the first piece of a record, it contains the whole record. Pieces
-//! without a first piece belong to an unfinished append.
+//! An append writes one record, `envelope(count of entries: u32 ‖ entries ‖ origins)`, in pieces (see
+//! [`super::journal_pieces`]), and makes it durable through the commit log.
 
 use super::envelope;
 use super::journal_pieces::{remove_leftover_pieces, remove_record, replace_record, write_pieces};

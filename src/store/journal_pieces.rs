@@ -1,4 +1,11 @@
 //! Writes journal records to the database in pieces.
+//!
+//! A record is split into pieces of at most [`MAX_PIECE_BYTES`] bytes, because the database handles
+//! large values badly: it keeps sixteen neighbouring values in a page, and moves pages over 128 KiB
+//! to separate files, slowly and without a sync. The first piece also contains the number of pieces
+//! (`pieces: u32 ‖ bytes`) and is written last. After a crash, the database contains the writes up
+//! to some point in time. So if it contains the first piece of a record, it contains the whole
+//! record. Pieces without a first piece belong to an unfinished append.
 
 use super::StoreError;
 use super::engine::Engine;
