@@ -47,7 +47,8 @@ pub(super) struct ApiRequest {
 const MAX_LEARNER_LAG_OF_IMPORT: u64 = 1024;
 
 impl ApiRequest {
-    fn get(path: &str) -> Self {
+    /// A GET request for a path, which may contain a query.
+    pub(super) fn get(path: &str) -> Self {
         Self { method: Method::GET, path: path.to_owned(), body: Vec::new() }
     }
 

@@ -46,22 +46,25 @@ impl ProcessStats {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
-        // The second field, the process name, is in parentheses. It can contain any character, so
-        // the last `)` ends it. The next field has the number 3 [proc(5)].
-        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
         Some(Self {
             resident_bytes: number_after(&status, "VmRSS:")? * 1024,
             peak_resident_bytes: number_after(&status, "VmHWM:")? * 1024,
-            cpu_seconds: (field(14)? + field(15)?) / TICKS_PER_SECOND,
+            cpu_seconds: cpu_seconds_in_stat(&stat)?,
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
-            start_seconds: number_after(&system, "btime")? as f64 + field(22)? / TICKS_PER_SECOND,
+            start_seconds: number_after(&system, "btime")? as f64 + stat_field(&stat, 22)? / TICKS_PER_SECOND,
             // One of the counted descriptors is the one with which `read_dir` reads the directory.
             open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
             // The file says `unlimited` if there is no limit.
             max_fds: number_after(&limits, "Max open files").unwrap_or(u64::MAX),
             threads: number_after(&status, "Threads:")?,
         })
+    }
+
+    /// Reads the CPU time, user and system, of another process in seconds; `None` if there is no
+    /// such process or `/proc` is not available.
+    #[must_use]
+    pub fn read_cpu_seconds_of(process_id: u32) -> Option<f64> {
+        cpu_seconds_in_stat(&fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?)
     }
 
     /// Appends the process metrics to `text` in Prometheus' text format.
@@ -81,6 +84,17 @@ impl ProcessStats {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
         }
     }
+}
+
+/// The field with this number in the file `stat` of a process [proc(5)].
+fn stat_field(stat: &str, number: usize) -> Option<f64> {
+    // The second field, the process name, is in parentheses. It can contain any character, so the
+    // last `)` ends it. The next field has the number 3.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn cpu_seconds_in_stat(stat: &str) -> Option<f64> {
+    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
 }
 
 /// The number after `name` in the line that begins with `name`.

@@ -144,6 +144,34 @@ fn bench_repeats_a_recording() {
     assert!(utf8_text(&both.stderr).contains("cannot be used with"), "{}", utf8_text(&both.stderr));
 }
 
+#[test]
+fn bench_sends_the_same_recommendation_requests_to_a_compared_server() {
+    let (home, other_home) = (DaemonHome::new(), DaemonHome::new());
+    let (daemon, other) = (home.start(&[]), other_home.start(&[]));
+    let url = format!("{}/v1/users/{{user}}/recommendations?limit=20&exclude={{item}}", other.api_url());
+    let load = ["--items", "60", "--history", "40", "--warm-up", "0s", "--rate", "100", "--duration", "500ms"];
+    let bench = |mix: &str, compare: &[&str]| {
+        run_sequor(&[&["bench", "--url", daemon.api_url(), "--mix", mix], &load[..], compare].concat())
+    };
+    let process = other.process_id().to_string();
+    let output = bench("recommendations", &["--json", "--compare", &url, "--compare-pid", &process]);
+    let figures = json_output(&output);
+    let compared = &figures["compared"];
+    assert_eq!((&figures["requests"], &compared["requests"], &compared["errors"]), (&json!(50), &json!(50), &json!(0)));
+    assert!(compared["latency_ms"]["p50"].as_f64().unwrap() > 0.0 && compared["cpu_us_per_request"].is_number());
+    let table = utf8_text(&bench("mixed", &["--compare", &url]).stdout);
+    assert!(table.contains("compared server") && !table.contains("  compared  "), "{table}");
+    for (mix, flags, message) in [
+        ("events", ["--compare", url.as_str()].as_slice(), "--mix recommendations"),
+        ("mixed", &["--compare", "localhost:80"], "starts with http://"),
+        ("mixed", &["--compare-pid", "1"], "--compare <URL>"),
+        ("mixed", &["--compare", &url, "--compare-pid", "4294967295"], "no such process"),
+    ] {
+        let error = utf8_text(&bench(mix, flags).stderr);
+        assert!(error.contains(message), "{flags:?}: {error}");
+    }
+}
+
 /// Regression test: without `--file`, these flags had no effect, and the simulated shop was used.
 #[test]
 fn flags_of_a_recording_require_the_recording() {

@@ -30,6 +30,24 @@ impl ResponseStats {
         Ok(Self { requests: 0, errors: 0, latency: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)? })
     }
 
+    /// Records a request with its latency in microseconds; `None` if it failed.
+    fn record(&mut self, latency: Option<u64>) {
+        self.requests += 1;
+        match latency {
+            Some(latency) => self.latency.saturating_record(latency),
+            None => self.errors += 1,
+        }
+    }
+
+    fn latency_quantiles(&self) -> LatencyQuantiles {
+        LatencyQuantiles {
+            p50: self.latency_milliseconds(50.0),
+            p90: self.latency_milliseconds(90.0),
+            p99: self.latency_milliseconds(99.0),
+            p999: self.latency_milliseconds(99.9),
+        }
+    }
+
     fn latency_milliseconds(&self, percentile: f64) -> f64 {
         self.latency.value_at_percentile(percentile) as f64 / 1_000.0
     }
@@ -41,6 +59,8 @@ pub(super) struct BenchFigures {
     all: ResponseStats,
     events: ResponseStats,
     recommendations: ResponseStats,
+    /// The requests to the compared server. They do not count as requests of the load.
+    compared: ResponseStats,
     /// Delay of requests relative to their scheduled departure, in microseconds.
     departure_delay: Histogram<u64>,
     /// Time from the first departure to the last response, but at least the planned duration.
@@ -54,6 +74,7 @@ impl BenchFigures {
             all: ResponseStats::new()?,
             events: ResponseStats::new()?,
             recommendations: ResponseStats::new()?,
+            compared: ResponseStats::new()?,
             departure_delay,
             elapsed: Duration::ZERO,
         })
@@ -64,15 +85,13 @@ impl BenchFigures {
     pub(super) fn record_request(&mut self, kind: RequestKind, is_success: bool, delay: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.departure_delay.saturating_record(microseconds(delay));
-        let of_kind = if kind == RequestKind::Events { &mut self.events } else { &mut self.recommendations };
-        for stats in [&mut self.all, of_kind] {
-            stats.requests += 1;
-            if is_success {
-                stats.latency.saturating_record(microseconds(latency));
-            } else {
-                stats.errors += 1;
-            }
+        let latency = is_success.then(|| microseconds(latency));
+        match kind {
+            RequestKind::Events => self.events.record(latency),
+            RequestKind::Recommendations => self.recommendations.record(latency),
+            RequestKind::Compared => return self.compared.record(latency),
         }
+        self.all.record(latency);
     }
 }
 
@@ -85,6 +104,8 @@ pub(super) struct BenchReport {
     pub(super) target_rate: f64,
     /// Resource usage of the daemon before and after the run.
     pub(super) usage: Option<(ProcessUsage, ProcessUsage)>,
+    /// CPU time that the compared server used in the run, in seconds.
+    pub(super) compared_cpu_seconds: Option<f64>,
 }
 
 /// The report as JSON.
@@ -99,6 +120,17 @@ pub(super) struct BenchReportJson {
     /// The CPU time by the role of the server's threads.
     server_cpu_us_per_request_by_role: BTreeMap<&'static str, f64>,
     server_peak_rss_bytes: Option<u64>,
+    /// The figures of the compared server; absent without `--compare`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<ComparedServerJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct ComparedServerJson {
+    requests: u64,
+    errors: u64,
+    latency_ms: LatencyQuantiles,
+    cpu_us_per_request: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +151,10 @@ impl BenchReport {
         Some((after.cpu_seconds - before.cpu_seconds) * 1e6 / self.figures.all.requests.max(1) as f64)
     }
 
+    fn compared_cpu_us_per_request(&self) -> Option<f64> {
+        Some(self.compared_cpu_seconds? * 1e6 / self.figures.compared.requests.max(1) as f64)
+    }
+
     /// The CPU time per request of each role of threads, without roles that used none. Empty if the
     /// usage is not known.
     fn cpu_us_by_role(&self) -> Vec<(&'static str, f64)> {
@@ -133,28 +169,29 @@ impl BenchReport {
     }
 
     pub(super) fn to_json(&self) -> BenchReportJson {
-        let all = &self.figures.all;
+        let BenchFigures { all, compared, .. } = &self.figures;
         BenchReportJson {
             target_rate: self.target_rate,
             achieved_rate: self.achieved_rate(),
             requests: all.requests,
             errors: all.errors,
-            latency_ms: LatencyQuantiles {
-                p50: all.latency_milliseconds(50.0),
-                p90: all.latency_milliseconds(90.0),
-                p99: all.latency_milliseconds(99.0),
-                p999: all.latency_milliseconds(99.9),
-            },
+            latency_ms: all.latency_quantiles(),
             server_cpu_us_per_request: self.cpu_us_per_request(),
             server_cpu_us_per_request_by_role: self.cpu_us_by_role().into_iter().collect(),
             server_peak_rss_bytes: self.usage.map(|(_, after)| after.peak_rss_bytes),
+            compared: (compared.requests > 0).then(|| ComparedServerJson {
+                requests: compared.requests,
+                errors: compared.errors,
+                latency_ms: compared.latency_quantiles(),
+                cpu_us_per_request: self.compared_cpu_us_per_request(),
+            }),
         }
     }
 
     /// Plots the latency at each percentile. The percentile axis counts nines (90 %, 99 %, 99.9 %),
     /// so that the slowest requests are visible.
     pub(super) fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
-        let BenchFigures { events, recommendations, .. } = &self.figures;
+        let BenchFigures { events, recommendations, compared, .. } = &self.figures;
         let line = |name, stats: &ResponseStats| {
             let points = stats.latency.iter_quantiles(8).map(|point| {
                 let slower = (1.0 - point.quantile_iterated_to()).max(1.0 / stats.latency.len().max(1) as f64);
@@ -162,7 +199,8 @@ impl BenchReport {
             });
             PlotLine { name, points: points.collect() }
         };
-        let lines = [line("events", events), line("recommendations", recommendations)];
+        let lines =
+            [line("events", events), line("recommendations", recommendations), line("compared server", compared)];
         let lines: Vec<_> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
         plot::draw_line_plot(file, &self.title, "nines: 1 is p90, 2 is p99, 3 is p99.9", "latency in ms", &lines)
     }
@@ -170,10 +208,11 @@ impl BenchReport {
 
 impl fmt::Display for BenchReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BenchFigures { all, events, recommendations, departure_delay, .. } = &self.figures;
+        let BenchFigures { all, events, recommendations, compared, departure_delay, .. } = &self.figures;
         let columns: Vec<_> = [("all", all), ("events", events), ("recommendations", recommendations)]
             .into_iter()
             .filter(|(name, stats)| *name == "all" || (stats.requests > 0 && stats.requests < all.requests))
+            .chain((compared.requests > 0).then_some(("compared server", compared)))
             .collect();
         writeln!(out, "{}", self.title)?;
         let mut row = |name: &str, cell: &dyn Fn(&str, &ResponseStats) -> String| {
@@ -197,6 +236,9 @@ impl fmt::Display for BenchReport {
             if !roles.is_empty() {
                 writeln!(out, "  threads      {}", roles.join(", "))?;
             }
+        }
+        if let Some(cpu) = self.compared_cpu_us_per_request() {
+            writeln!(out, "  compared     {cpu:.0} µs of CPU per request of the compared server")?;
         }
         write!(
             out,

@@ -11,7 +11,7 @@ use crate::domain::Entry;
 /// recommendations.
 const EVENT_REQUESTS_PER_FIVE_REQUESTS: u64 = 4;
 /// Recommendations are requested for this many of the most recent visitors.
-const MAX_RECENT_USERS: usize = 1_024;
+const MAX_RECENT_VISITORS: usize = 1_024;
 /// Consecutive requests use visitors this far apart in the list of recent visitors, so that the
 /// requests spread over all of them.
 const VISITOR_STRIDE: usize = 617;
@@ -32,6 +32,24 @@ pub(super) enum RequestMix {
 pub(super) enum RequestKind {
     Events,
     Recommendations,
+    /// Recommendations of the compared server.
+    Compared,
+}
+
+/// A visitor of the most recent events.
+#[derive(Debug, Clone)]
+pub(super) struct RecentVisitor {
+    pub(super) user: String,
+    /// The item of the visitor's event, if it has one.
+    pub(super) item: Option<String>,
+}
+
+/// A request of the load.
+pub(super) struct BenchRequest {
+    pub(super) kind: RequestKind,
+    pub(super) request: ApiRequest,
+    /// The visitor for whom recommendations are requested.
+    pub(super) visitor: Option<RecentVisitor>,
 }
 
 /// Generates requests from a stream of catalog changes and events.
@@ -45,7 +63,7 @@ pub(super) struct LoadGenerator {
     run_id: String,
     event_count: u64,
     request_count: u64,
-    recent_users: VecDeque<String>,
+    recent_visitors: VecDeque<RecentVisitor>,
 }
 
 impl LoadGenerator {
@@ -53,7 +71,7 @@ impl LoadGenerator {
     /// must not end.
     pub(super) fn new(entries: Box<dyn Iterator<Item = Entry>>, mix: RequestMix, batch: usize, clock: Clock) -> Self {
         let run_id = format!("bench-{}", clock.now());
-        Self { entries, mix, batch, clock, run_id, event_count: 0, request_count: 0, recent_users: VecDeque::new() }
+        Self { entries, mix, batch, clock, run_id, event_count: 0, request_count: 0, recent_visitors: VecDeque::new() }
     }
 
     /// The requests to send before the measurement: first all items, then at least `events` events.
@@ -69,7 +87,7 @@ impl LoadGenerator {
     }
 
     /// The next request.
-    pub(super) fn next_request(&mut self) -> anyhow::Result<(RequestKind, ApiRequest)> {
+    pub(super) fn next_request(&mut self) -> anyhow::Result<BenchRequest> {
         let number = self.request_count;
         self.request_count += 1;
         let sends_events = match self.mix {
@@ -77,10 +95,13 @@ impl LoadGenerator {
             RequestMix::Recommendations => false,
             RequestMix::Mixed => number % 5 < EVENT_REQUESTS_PER_FIVE_REQUESTS,
         };
-        let user_index = (number as usize).wrapping_mul(VISITOR_STRIDE) % self.recent_users.len().max(1);
-        match self.recent_users.get(user_index).filter(|_| !sends_events) {
-            Some(user) => Ok((RequestKind::Recommendations, ApiRequest::recommendations_request(user, 20))),
-            None => Ok((RequestKind::Events, self.event_request()?)),
+        let index = (number as usize).wrapping_mul(VISITOR_STRIDE) % self.recent_visitors.len().max(1);
+        match self.recent_visitors.get(index).filter(|_| !sends_events).cloned() {
+            Some(visitor) => {
+                let request = ApiRequest::recommendations_request(&visitor.user, 20);
+                Ok(BenchRequest { kind: RequestKind::Recommendations, request, visitor: Some(visitor) })
+            }
+            None => Ok(BenchRequest { kind: RequestKind::Events, request: self.event_request()?, visitor: None }),
         }
     }
 
@@ -102,10 +123,11 @@ impl LoadGenerator {
                 self.event_count += 1;
                 event.event_id = Some(format!("{}-{}", self.run_id, self.event_count));
                 event.timestamp = self.clock.now();
-                if self.recent_users.len() >= MAX_RECENT_USERS {
-                    self.recent_users.pop_front();
+                if self.recent_visitors.len() >= MAX_RECENT_VISITORS {
+                    self.recent_visitors.pop_front();
                 }
-                self.recent_users.push_back(event.user_id.clone());
+                let (user, item) = (event.user_id.clone(), event.item_id.clone());
+                self.recent_visitors.push_back(RecentVisitor { user, item });
             }
             Entry::Item(change) => change.timestamp = self.clock.now(),
             // The stream contains only events and item changes.

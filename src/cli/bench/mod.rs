@@ -2,6 +2,7 @@
 
 mod bench_report;
 mod bench_workload;
+mod compared_server;
 mod load_generator;
 mod open_loop;
 
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::settings::Period;
 use bench_report::BenchReport;
 use bench_workload::BenchWorkload;
+use compared_server::{CompareFlags, ComparedServer};
 use load_generator::{LoadGenerator, RequestMix};
 
 /// Arguments of `sequor bench`.
@@ -31,7 +33,8 @@ use load_generator::{LoadGenerator, RequestMix};
     sequor bench --mix recommendations --rate 2000 --duration 60s --plot latency.svg\n  \
     sequor bench --catalog 42k --mix recommendations --rate 300\n  \
     sequor bench --file sessions.csv.gz --history 200000 --mix recommendations --rate 300\n  \
-    sequor bench --url http://127.0.0.1:8080 --admin-url http://127.0.0.1:9090 --json\n\n\
+    sequor bench --url http://127.0.0.1:8080 --admin-url http://127.0.0.1:9090 --json\n  \
+    sequor bench --file sessions.csv --mix recommendations --compare 'http://127.0.0.1:8081/v1/recommend?session_id={user}&item_id={item}'\n\n\
     A running daemon stores and learns the events of the benchmark. Do not use a production daemon."
 )]
 pub(super) struct Bench {
@@ -64,6 +67,8 @@ pub(super) struct Bench {
     connections: u64,
     #[command(flatten)]
     workload: BenchWorkload,
+    #[command(flatten)]
+    compare: CompareFlags,
     /// Events per request, 1 to 1,000.
     #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000))]
     batch: u64,
@@ -81,6 +86,9 @@ impl Bench {
         if requests == 0 {
             bail!("--duration {} at --rate {} gives no request; increase one of them", self.duration, self.rate);
         }
+        if self.compare.is_set() && self.mix == RequestMix::Events {
+            bail!("--compare needs recommendation requests; use --mix recommendations or --mix mixed");
+        }
         let clock = Clock::system();
         let entries = self.workload.entries(&self.flags, clock.now())?;
         let load = LoadGenerator::new(entries, self.mix, self.batch as usize, clock);
@@ -92,10 +100,11 @@ impl Bench {
         };
         let report = actix::System::new().block_on(async {
             let daemon = DaemonClient::new(api, admin, self.connections as usize, &self.auth)?;
+            let compared = self.compare.server(self.connections as usize)?;
             let stopped = shutdown_signal()?;
             tokio::select! {
                 () = stopped => bail!("interrupted"),
-                report = self.measure_latency(&daemon, load, requests) => report,
+                report = self.measure_latency(&daemon, compared.as_ref(), load, requests) => report,
             }
         });
         let report = match &mut child {
@@ -122,6 +131,7 @@ impl Bench {
     async fn measure_latency(
         &self,
         daemon: &DaemonClient,
+        compared: Option<&ComparedServer>,
         mut load: LoadGenerator,
         requests: u64,
     ) -> anyhow::Result<BenchReport> {
@@ -134,10 +144,12 @@ impl Bench {
         let rate = self.rate as f64;
         let warm_up = self.request_count(self.warm_up)?;
         eprintln!("warming up for {}, then measuring for {}", self.warm_up, self.duration);
-        open_loop::run_open_loop(daemon, &mut load, rate, warm_up).await?;
+        open_loop::run_open_loop(daemon, compared, &mut load, rate, warm_up).await?;
         daemon.wait_until_learned().await?;
         let before = daemon.read_process_usage().await?;
-        let figures = open_loop::run_open_loop(daemon, &mut load, rate, requests).await?;
+        let compared_before = compared.and_then(ComparedServer::cpu_seconds);
+        let figures = open_loop::run_open_loop(daemon, compared, &mut load, rate, requests).await?;
+        let compared_after = compared.and_then(ComparedServer::cpu_seconds);
         eprintln!("waiting until all events are learned");
         daemon.wait_until_learned().await?;
         let usage = before.zip(daemon.read_process_usage().await?);
@@ -147,6 +159,7 @@ impl Bench {
             "{mix}: {} requests/s for {}, {} connections{batch}; {name}",
             self.rate, self.duration, self.connections
         );
-        Ok(BenchReport { figures, title, target_rate: rate, usage })
+        let compared_cpu_seconds = compared_before.zip(compared_after).map(|(before, after)| after - before);
+        Ok(BenchReport { figures, title, target_rate: rate, usage, compared_cpu_seconds })
     }
 }

@@ -11,29 +11,42 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::bench_report::BenchFigures;
-use super::load_generator::LoadGenerator;
+use super::compared_server::ComparedServer;
+use super::load_generator::{BenchRequest, LoadGenerator, RequestKind};
 use crate::cli::daemon_client::DaemonClient;
 
-/// Sends `count` requests at `rate` per second and waits for all responses.
+/// Sends `count` requests at `rate` per second and waits for all responses. If a server is compared,
+/// each recommendation request also goes to that server, half an interval later.
 pub(super) async fn run_open_loop(
     daemon: &DaemonClient,
+    compared: Option<&ComparedServer>,
     load: &mut LoadGenerator,
     rate: f64,
     count: u64,
 ) -> anyhow::Result<BenchFigures> {
-    let mut schedule = scheduled_departures(rate, count);
+    let departures_per_request = if compared.is_some() { 2 } else { 1 };
+    let mut schedule = scheduled_departures(rate * departures_per_request as f64, count * departures_per_request);
     let (outcomes, mut received) = mpsc::unbounded_channel();
     let start = Instant::now();
     let mut figures = BenchFigures::new()?;
     let send = async {
-        while let Some(scheduled) = schedule.recv().await {
-            let (kind, request) = load.next_request()?;
-            let (daemon, outcomes, delay) = (daemon.clone(), outcomes.clone(), scheduled.elapsed());
+        let send_scheduled = |client: &DaemonClient, kind, request, scheduled: Instant| {
+            let (client, outcomes, delay) = (client.clone(), outcomes.clone(), scheduled.elapsed());
             actix::spawn(async move {
-                let is_success = daemon.send_request(request).await.is_ok_and(|(status, _)| status.is_success());
+                let is_success = client.send_request(request).await.is_ok_and(|(status, _)| status.is_success());
                 // Sending never fails: the receiver lives until the last response has arrived.
                 let _ = outcomes.send((kind, is_success, delay, scheduled.elapsed()));
             });
+        };
+        while let Some(scheduled) = schedule.recv().await {
+            let BenchRequest { kind, request, visitor } = load.next_request()?;
+            send_scheduled(daemon, kind, request, scheduled);
+            if let Some(server) = compared {
+                let Some(scheduled) = schedule.recv().await else { break };
+                if let Some(visitor) = visitor {
+                    send_scheduled(&server.client, RequestKind::Compared, server.request_for(&visitor), scheduled);
+                }
+            }
         }
         drop(outcomes);
         anyhow::Ok(())
