@@ -68,6 +68,16 @@ impl CommitLog {
         Ok((Self { file, path, used: used as u64, length: bytes.len() as u64 }, records))
     }
 
+    /// Path of the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Whether the log has no room for a record of `record_bytes` bytes.
     pub(super) fn is_full(&self, record_bytes: usize) -> bool {
         self.used + (HEADER_BYTES + record_bytes) as u64 > MAX_LOG_BYTES

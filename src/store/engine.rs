@@ -54,6 +54,8 @@ pub(crate) struct Engine {
     /// The records that the database may not have synced yet. A sync of the database holds this
     /// lock until it has cleared the log, so that no record is lost.
     commit_log: Mutex<CommitLog>,
+    /// The database's log and the commit log, as the engine opened them.
+    open_files: [(PathBuf, FileIdentity); 2],
     /// The overflow files that the engine has already synced. The database writes overflow files
     /// without a sync.
     synced_overflow_files: Mutex<BTreeSet<OsString>>,
@@ -133,6 +135,7 @@ impl Engine {
             db,
             write_tracker: WriteTracker::default(),
             path,
+            open_files: [file_identity(log, &file)?, file_identity(commit_log.path().to_owned(), commit_log.file())?],
             file,
             commit_log: Mutex::new(commit_log),
             synced_overflow_files,
@@ -272,22 +275,22 @@ impl Engine {
         })
     }
 
-    /// Checks that the log file in the directory is still the file that the engine has open. If it
-    /// is another file, the engine counts as failed, because its writes would go to a removed file.
+    /// Checks that the database's log and the commit log in the directory are still the files that
+    /// the engine has open. If one of them is another file, the engine counts as failed, because
+    /// its writes would go to a removed file.
     ///
     /// # Errors
     /// [`StoreError::FilesRemoved`].
     pub(crate) fn check_files(&self) -> Result<(), StoreError> {
-        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
-        let in_directory = std::fs::metadata(self.path.join("db")).map(identity);
-        match (in_directory, self.file.metadata().map(identity)) {
-            (Ok(found), Ok(open)) if found == open => Ok(()),
-            (Err(error), _) if error.kind() != std::io::ErrorKind::NotFound => Ok(()),
-            _ => {
-                self.mark_failed();
-                Err(StoreError::FilesRemoved { path: self.path.clone() })
-            }
+        let is_replaced = |(path, open): &(PathBuf, FileIdentity)| match std::fs::metadata(path) {
+            Ok(found) => FileIdentity::of(&found) != *open,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if self.open_files.iter().any(is_replaced) {
+            self.mark_failed();
+            return Err(StoreError::FilesRemoved { path: self.path.clone() });
         }
+        Ok(())
     }
 
     /// Whether a write or a sync failed.
@@ -304,6 +307,24 @@ impl Engine {
     pub(crate) fn journal_end(&self) -> Offset {
         self.end_offset.load(Ordering::Acquire)
     }
+}
+
+/// Device and inode of a file. A file that replaces it under the same path has others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+fn file_identity(path: PathBuf, file: &File) -> Result<(PathBuf, FileIdentity), StoreError> {
+    let metadata = file.metadata().map_err(StoreError::io("reading", &path))?;
+    Ok((path, FileIdentity::of(&metadata)))
 }
 
 /// Removes the unfinished snapshots of its log that a killed process leaves. Otherwise the database

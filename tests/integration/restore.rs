@@ -294,6 +294,22 @@ fn a_daemon_whose_files_are_removed_is_not_ready() {
     expect_failure(&home.start_expecting_failure(&[]), &["2 entries were in it"]);
 }
 
+#[test]
+fn a_daemon_whose_commit_log_is_replaced_is_not_ready() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let log = home.data_dir().join("store/commits");
+    let copy = home.dir().join("commits");
+    daemon.send_events(&[view_event("e1", "ann", "tea")]);
+    fs::copy(&log, &copy).unwrap();
+    fs::rename(&copy, &log).unwrap();
+    wait_for("the failed readiness", || (daemon.get_admin("/readyz").status == 503).then_some(()));
+    assert!(daemon.read_log().contains("were removed while it was in use"), "{}", daemon.read_log());
+    daemon.kill();
+    let daemon = home.start(&[]);
+    assert_eq!((daemon.next_offset(), daemon.get_admin("/readyz").status), (1, 200));
+}
+
 /// Regression test: an archive without a store was restored as an empty store without damage, and
 /// an archive of three megabytes was unpacked to three gigabytes.
 #[test]
