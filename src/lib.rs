@@ -9,6 +9,7 @@
 //! - [`candidates`]: candidate generation from transitions, similar sessions, trending items, item
 //!   clusters, …
 //! - [`ranking`]: features and the online ranker.
+//! - [`interest`]: online regression of the value (for example the rating) of a user, item and time.
 //! - [`evaluation`]: Recall@k, MRR@k, NDCG@k.
 //! - [`learner`]: the online learner, which tests the model on each event and then trains on the
 //!   event; also recommendations from the model, and offline training.
@@ -32,6 +33,7 @@ pub mod domain;
 pub mod evaluation;
 pub mod http;
 pub mod ingest;
+pub mod interest;
 pub mod learner;
 pub mod metrics;
 pub mod nn;

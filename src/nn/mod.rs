@@ -53,4 +53,5 @@ pub use settings::{
     SessionTargetHandling,
 };
 pub use trainer::{BatchReport, Trainer};
+pub(crate) use value_scale::ValueScale;
 pub use weights::{HiddenState, NetworkScratch, TopItems, Weights};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The interest head learns standardised values, so it does not depend on the unit of the values
 /// (stars, seconds).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct ValueScale {
+pub(crate) struct ValueScale {
     /// Number of values added, at most [`ValueScale::MAX_AVERAGED_VALUES`].
     count: f64,
     mean: f64,
@@ -30,7 +30,7 @@ impl ValueScale {
     const MAX_STANDARD_DEVIATIONS: f32 = 10.0;
 
     /// Updates the mean and the variance with a value. Values that are not finite are ignored.
-    pub(super) fn add_value(&mut self, value: f32) {
+    pub(crate) fn add_value(&mut self, value: f32) {
         if !value.is_finite() {
             return;
         }
@@ -47,19 +47,19 @@ impl ValueScale {
 
     /// Standardises a value: (value − mean) / standard deviation, clamped to ±
     /// [`ValueScale::MAX_STANDARD_DEVIATIONS`].
-    pub(super) fn standardise(&self, value: f32) -> f32 {
+    pub(crate) fn standardise(&self, value: f32) -> f32 {
         (((f64::from(value) - self.mean) / self.standard_deviation()) as f32)
             .clamp(-Self::MAX_STANDARD_DEVIATIONS, Self::MAX_STANDARD_DEVIATIONS)
     }
 
     /// Converts a standardised value back to a value: the inverse of [`ValueScale::standardise`].
-    pub(super) fn unstandardise(&self, standardised: f32) -> f32 {
+    pub(crate) fn unstandardise(&self, standardised: f32) -> f32 {
         (f64::from(standardised) * self.standard_deviation() + self.mean) as f32
     }
 
     /// Converts a mean squared error of standardised values to one in the square of the values'
     /// unit.
-    pub(super) fn unstandardise_squared(&self, error: f64) -> f64 {
+    pub(crate) fn unstandardise_squared(&self, error: f64) -> f64 {
         error * self.standard_deviation() * self.standard_deviation()
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level folder (layer) of `src` and the folders that it may import, as in
 /// ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 21] = [
+const LAYERS: [(&str, &[&str]); 22] = [
     ("domain", &[]),
     ("registries", &["domain"]),
     ("clock", &["domain"]),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("nn", &["domain", "simd"]),
     ("candidates", &["domain", "simd", "nn"]),
     ("ranking", &["domain", "simd", "nn", "candidates"]),
+    ("interest", &["domain", "nn"]),
     ("learner", &["domain", "registries", "nn", "candidates", "ranking", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),

@@ -1,0 +1,109 @@
+//! The interest model: an online regression of the value of (user, item, time), for example of a
+//! rating from 1 to 5.
+//!
+//! The model receives ratings in order. It predicts each rating before it learns from it, so its
+//! error is prequential. It has no clock and no random source: equal ratings in equal order give
+//! equal models.
+//!
+//! # Formulae
+//!
+//! Values are standardised by their running mean and standard deviation. All variances below are
+//! in units of the variance of the values, so the model does not depend on the values' unit. The
+//! standardised value of user u, item i is
+//!
+//! ```text
+//! r = b_i + x_u · h_i + ε,      h_i = (1, b_i, m, q_i),      ε ~ N(0, R)
+//! ```
+//!
+//! - `b_i` is the item's bias: a Gaussian with a mean and a variance. A Kalman update refines both
+//!   with each rating of the item.
+//! - `q_i` are the item's [`FACTORS`] factors. Stochastic gradient descent learns them from the new
+//!   rating and from a few replayed ratings of the same user. The rate is `0.03 / (1 + 0.01 n)`
+//!   after n ratings of the item.
+//! - `x_u` are the user's coefficients: bias, deviation of the slope on the item bias (a user who
+//!   uses the whole scale has a positive one), mood, and one coefficient per factor. **They are not
+//!   stored.** Each prediction computes their Gaussian posterior from the user's latest ratings
+//!   and the current item parameters (Bayesian ridge regression). Old ratings profit from what the
+//!   model has learned about their items since then.
+//! - `m` is the mood feature of a past rating: `exp(-a / 5)`, with a the number of ratings of the
+//!   user since then. It is 1 for the rating to predict. Its coefficient follows recent ratings.
+//! - The noise of a past rating is `(R + variance of b_i) (1 + a / 100 + days / 100)`: old ratings
+//!   count less.
+//! - `R` is the running mean of the squared error that the uncertainty of the parameters does not
+//!   explain.
+//! - The prior variance of each coefficient of `x_u` ascends the gradient of the log-likelihood of
+//!   the next rating (automatic relevance determination). Factors that do not help lose their
+//!   prior variance, so the effective rank follows the data.
+//!
+//! The variance of a prediction is `h · P h + (1 + slope)² variance of b_i + R`, with P the
+//! posterior covariance of `x_u`.
+//!
+//! The **baseline** is `mean + b_u + b_i` by stochastic gradient descent with rate 0.02 and L2
+//! penalty 0.05. [`InterestMetrics`] always reports it for the same ratings.
+//!
+//! # Cost and accuracy
+//!
+//! Learning a rating of MovieLens 100k takes 5 to 8 µs on average. The coefficients of a user take
+//! about 2 µs for 20 ratings; each predicted item then takes 0.15 µs.
+//!
+//! On the 100,000 ratings of MovieLens 100k in the order of time, the mean squared error over the
+//! second half (users with an earlier rating) is 0.853. The baseline has 0.949, the plain mean has
+//! 1.315. Mean of squared error / predicted variance: 1.007. The table shows what each
+//! part of the model earns:
+//!
+//! | model | mean squared error |
+//! |---|---|
+//! | Kalman item biases, user biases from the latest 128 ratings | 0.918 |
+//! | + slope on the item bias | 0.905 |
+//! | + mood | 0.884 |
+//! | + 8 factors with fixed prior variances | 0.865 |
+//! | + learned prior variances | 0.853 |
+//!
+//! The constants were chosen with a view to these ratings. MovieLens latest-small (100,004 ratings,
+//! edition of 2016) had no part in the choice: 0.682, the baseline has 0.751, and the mean of
+//! squared error / predicted variance is 1.06.
+//!
+//! # Parts
+//!
+//! - `settings`: [`InterestSettings`] and their checks; `error`: [`InterestError`]
+//! - `item_parameters`: [`ItemParameters`], the learned state of one item
+//! - `user_ratings`: [`UserRatings`], the latest ratings of one user
+//! - `rated_users`: [`RatedUsers`], a bounded table of users
+//! - `linear_regression`: Bayesian ridge regression with a fixed number of coefficients
+//! - `parameters`: [`InterestParameters`], everything that predictions need except the users.
+//!   Clones share unchanged pages of items, so a snapshot holds a clone.
+//! - `model`: [`InterestModel`], which tests and then trains
+//! - `metrics`: [`InterestMetrics`]
+//!
+//! # Sources
+//!
+//! - Y. Koren, "Collaborative filtering with temporal dynamics", KDD 2009: biases that drift, moods
+//!   of a day.
+//! - S. Rendle, "Factorization machines", ICDM 2010: biases and factors as one linear model per
+//!   coordinate.
+//! - R. Salakhutdinov and A. Mnih, "Bayesian probabilistic matrix factorization using Markov chain
+//!   Monte Carlo", ICML 2008: Gaussian posteriors of factors, learned priors.
+//! - D. Agarwal, B.-C. Chen and P. Elango, "Fast online learning through offline initialization for
+//!   time-sensitive recommendation", KDD 2010: online Kalman regression on given item factors.
+//! - R. Neal, "Bayesian learning for neural networks", 1996: automatic relevance determination.
+
+mod error;
+mod item_parameters;
+mod linear_regression;
+mod metrics;
+mod model;
+mod parameters;
+mod rated_users;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod user_ratings;
+
+pub use error::InterestError;
+pub use item_parameters::{FACTORS, ItemParameters};
+pub use metrics::InterestMetrics;
+pub use model::InterestModel;
+pub use parameters::{InterestParameters, InterestPrediction, UserInterest};
+pub use rated_users::RatedUsers;
+pub use settings::{InterestSettings, InterestSettingsError};
+pub use user_ratings::{RatedItem, UserRatings};

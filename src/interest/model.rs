@@ -1,0 +1,136 @@
+//! The interest model: predicts each rating, and then learns from it.
+
+use crate::domain::{ItemIx, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::error::InterestError;
+use super::metrics::InterestMetrics;
+use super::parameters::{InterestParameters, InterestPrediction};
+use super::rated_users::RatedUsers;
+use super::settings::{InterestSettings, InterestSettingsError};
+use super::user_ratings::{RatedItem, UserRatings};
+
+/// An online regression of the value of (user, item, time). See the [module](super) for the
+/// formulae.
+///
+/// ```
+/// use sequor::interest::{InterestModel, InterestSettings};
+///
+/// let mut model = InterestModel::new(InterestSettings::default())?;
+/// for (user, item, rating) in [("ann", 0, 5.0), ("ann", 1, 2.0), ("bob", 0, 4.0), ("bob", 1, 1.0)] {
+///     model.learn(user, item, rating, 1_700_000_000_000)?;
+/// }
+/// let [liked, disliked] = [0, 1].map(|item| model.predict("cyd", item, 1_700_000_000_000).mean);
+/// assert!(liked > disliked);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InterestModel {
+    settings: InterestSettings,
+    parameters: InterestParameters,
+    users: RatedUsers,
+    metrics: InterestMetrics,
+}
+
+impl InterestModel {
+    /// Largest absolute value of a rating.
+    const MAX_VALUE: f32 = 1e15;
+
+    /// Creates a model without ratings.
+    ///
+    /// # Errors
+    /// Returns the first setting that is outside its range.
+    pub fn new(settings: InterestSettings) -> Result<Self, InterestSettingsError> {
+        settings.check()?;
+        Ok(Self {
+            settings,
+            parameters: InterestParameters::default(),
+            users: RatedUsers::default(),
+            metrics: InterestMetrics::default(),
+        })
+    }
+
+    /// Predicts the value of a user, item and time. An unknown user has the coefficients of the
+    /// prior. To predict many items for one user, call [`InterestParameters::user_interest`] once.
+    #[must_use]
+    pub fn predict(&self, user: &str, item: ItemIx, at: Timestamp) -> InterestPrediction {
+        let unknown = UserRatings::default();
+        let user = self.users.get(user).unwrap_or(&unknown);
+        self.parameters.predict(&self.parameters.user_interest(user, at), item)
+    }
+
+    /// Predicts a rating, then learns from it. If the user has an earlier rating, the prediction
+    /// counts in the metrics. Returns the prediction.
+    ///
+    /// # Errors
+    /// Refuses a value that is not finite or larger than 1e15, and an item number above the
+    /// limit. A refused rating changes nothing.
+    pub fn learn(
+        &mut self,
+        user: &str,
+        item: ItemIx,
+        value: f32,
+        at: Timestamp,
+    ) -> Result<InterestPrediction, InterestError> {
+        let InterestSettings { ratings_kept, users_kept, items_max, replayed_ratings, learning_rate } = self.settings;
+        if !value.is_finite() || value.abs() > Self::MAX_VALUE {
+            return Err(InterestError::InvalidValue(value));
+        }
+        if item >= items_max {
+            return Err(InterestError::ItemOutOfRange { item, items_max });
+        }
+        let rating = RatedItem { item, value, at };
+        let user = self.users.get_or_create(user, self.parameters.ratings, users_kept);
+        let interest = self.parameters.user_interest(user, at);
+        let item_parameters = self.parameters.item(item);
+        let standardised = self.parameters.predict_standardised(&interest, &item_parameters);
+        let prediction = self.parameters.unstandardise(&standardised, &interest, &item_parameters);
+        if !user.is_empty() {
+            self.metrics.record(&prediction, value);
+        }
+        let interest = self.parameters.learn(interest, &standardised, user, rating);
+        user.push(rating, ratings_kept);
+        self.parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
+        Ok(prediction)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &InterestSettings {
+        &self.settings
+    }
+
+    /// Everything that predictions need, except for the users. Snapshots hold a clone.
+    #[must_use]
+    pub fn parameters(&self) -> &InterestParameters {
+        &self.parameters
+    }
+
+    /// The users.
+    #[must_use]
+    pub fn users(&self) -> &RatedUsers {
+        &self.users
+    }
+
+    /// Prequential error of ratings of users with an earlier rating.
+    #[must_use]
+    pub fn metrics(&self) -> &InterestMetrics {
+        &self.metrics
+    }
+
+    /// Removes a user with all ratings. Item parameters keep what they learned from the ratings.
+    /// Returns whether the user was known.
+    pub fn remove_user(&mut self, user: &str) -> bool {
+        self.users.remove(user).is_some()
+    }
+
+    /// Merges the ratings of a user into another user. Has no effect if `from` is unknown.
+    pub fn merge_users(&mut self, from: &str, into: &str) {
+        self.users.merge(from, into, self.settings.ratings_kept);
+    }
+
+    /// Removes the ratings of users before a time, and users without ratings.
+    pub fn expire_ratings(&mut self, before: Timestamp) {
+        self.users.expire(before);
+    }
+}

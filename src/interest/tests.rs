@@ -1,0 +1,203 @@
+//! Tests of the interest model on generated ratings.
+
+use super::*;
+
+/// Deterministic generator of pseudo-random numbers.
+struct Draws(u64);
+
+impl Draws {
+    /// A uniform number in 0..1.
+    fn uniform(&mut self) -> f64 {
+        self.0 += 1;
+        (item_parameters::split_mix(self.0) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn index(&mut self, len: usize) -> usize {
+        (self.uniform() * len as f64) as usize
+    }
+
+    /// A Gaussian number (Box-Muller transform).
+    fn gaussian(&mut self, deviation: f64) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        deviation * radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
+/// Numbers of users and items, rank, and drift of user biases per rating.
+const USERS: usize = 200;
+const ITEMS: usize = 200;
+const RATINGS: usize = 24_000;
+const NOISE: f64 = 0.9;
+const DRIFT: f64 = 0.02;
+
+/// A generated rating: user, item, value, the value's noise.
+type GeneratedRating = (String, u32, f32, f64);
+
+/// Ratings `3.5 + b_u + b_i + p_u · q_i + ε`. User biases drift by a random walk.
+fn generate_ratings(seed: u64, rank: usize) -> Vec<GeneratedRating> {
+    let mut draws = Draws(seed << 32);
+    let mut user_biases: Vec<_> = (0..USERS).map(|_| draws.gaussian(0.5)).collect();
+    let item_biases: Vec<_> = (0..ITEMS).map(|_| draws.gaussian(0.6)).collect();
+    let mut factors = |count: usize, deviation: f64| -> Vec<Vec<f64>> {
+        (0..count).map(|_| (0..rank).map(|_| draws.gaussian(deviation)).collect()).collect()
+    };
+    let (user_factors, item_factors) = (factors(USERS, 1.0), factors(ITEMS, 0.7 / (rank.max(1) as f64).sqrt()));
+    (0..RATINGS)
+        .map(|_| {
+            let (user, item) = (draws.index(USERS), draws.index(ITEMS));
+            user_biases[user] += draws.gaussian(DRIFT);
+            let noise = draws.gaussian(NOISE);
+            let product: f64 = user_factors[user].iter().zip(&item_factors[item]).map(|(p, q)| p * q).sum();
+            let value = 3.5 + user_biases[user] + item_biases[item] + product + noise;
+            (format!("user {user}"), item as u32, value as f32, noise)
+        })
+        .collect()
+}
+
+fn model_of(settings: InterestSettings) -> InterestModel {
+    InterestModel::new(settings).unwrap()
+}
+
+fn learn_all(model: &mut InterestModel, ratings: &[GeneratedRating]) {
+    for (minute, (user, item, value, _)) in (0..).zip(ratings) {
+        model.learn(user, *item, *value, minute * 60_000).unwrap();
+    }
+}
+
+/// Prequential metrics and mean squared noise of the second half of the ratings.
+fn second_half(ratings: &[GeneratedRating]) -> (InterestMetrics, f64) {
+    let mut model = model_of(InterestSettings::default());
+    let (first, second) = ratings.split_at(RATINGS / 2);
+    learn_all(&mut model, first);
+    let half = *model.metrics();
+    learn_all(&mut model, second);
+    let floor = second.iter().map(|(.., noise)| noise * noise).sum::<f64>() / second.len() as f64;
+    (model.metrics().since(&half), floor)
+}
+
+/// The excess error of an efficient estimator over the second half. The d = 1 + rank parameters of
+/// each user and of each item cost σ² d / n after n of its ratings. The mean number of earlier
+/// ratings is 3/4 of all ratings. The steady-state variance of a random walk with the step
+/// variance w, observed with noise, is about √(w σ²).
+fn estimation_error(rank: usize) -> f64 {
+    let parameters = ((1 + rank) * (USERS + ITEMS)) as f64;
+    NOISE * NOISE * parameters / (0.75 * RATINGS as f64) + DRIFT * NOISE
+}
+
+#[test]
+fn error_is_near_the_noise_floor_of_generated_ratings() {
+    for (seed, rank) in [(1, 2), (2, 2), (3, 2), (4, 0)] {
+        let (metrics, floor) = second_half(&generate_ratings(seed, rank));
+        let [mse, baseline, calibration] =
+            [metrics.mse(), metrics.baseline_mse(), metrics.calibration()].map(Option::unwrap);
+        let bound = 1.03 * (floor + estimation_error(rank));
+        assert!(mse <= bound, "seed {seed}: MSE {mse}, floor {floor}, bound {bound}");
+        // Without factors, the baseline itself is near the noise floor.
+        let ratio = if rank == 0 { 1.0 } else { 0.97 };
+        assert!(mse <= ratio * baseline, "seed {seed}: MSE {mse}, baseline {baseline}");
+        assert!((calibration - 1.0).abs() < 0.05, "seed {seed}: calibration {calibration}");
+    }
+}
+
+#[test]
+fn equal_ratings_give_equal_models_and_survive_serialisation() {
+    let ratings = generate_ratings(5, 2);
+    let (first, second) = ratings[..3_000].split_at(2_000);
+    let mut model = model_of(InterestSettings { users_kept: 50, ..InterestSettings::default() });
+    learn_all(&mut model, first);
+    let stored = serde_json::to_string(&model).unwrap();
+    let mut restored: InterestModel = serde_json::from_str(&stored).unwrap();
+    assert_eq!(serde_json::to_string(&restored).unwrap(), stored);
+    let snapshot = model.clone();
+    learn_all(&mut model, second);
+    learn_all(&mut restored, second);
+    assert_eq!(serde_json::to_string(&restored).unwrap(), serde_json::to_string(&model).unwrap());
+    assert_eq!(serde_json::to_string(&snapshot).unwrap(), stored, "a clone does not change");
+}
+
+#[test]
+fn predictions_do_not_depend_on_the_unit_of_values() {
+    let ratings = &generate_ratings(6, 1)[..2_000];
+    let scaled: Vec<_> =
+        ratings.iter().map(|(user, item, value, noise)| (user.clone(), *item, 64.0 * value, *noise)).collect();
+    let [mut model, mut scaled_model] = [(); 2].map(|()| model_of(InterestSettings::default()));
+    learn_all(&mut model, ratings);
+    learn_all(&mut scaled_model, &scaled);
+    let (one, other) = (model.predict("user 3", 5, 0), scaled_model.predict("user 3", 5, 0));
+    assert!((one.mean * 64.0 - other.mean).abs() < 0.1, "{one:?} {other:?}");
+    assert!((one.variance * 4_096.0 / other.variance - 1.0).abs() < 0.01, "{one:?} {other:?}");
+}
+
+#[test]
+fn users_and_their_ratings_are_bounded() {
+    let mut model =
+        model_of(InterestSettings { users_kept: 3, ratings_kept: 8, replayed_ratings: 0, ..Default::default() });
+    for round in 0..20 {
+        model.learn("regular", round % 4, 4.0, i64::from(round)).unwrap();
+        model.learn(&format!("visitor {round}"), 1, 2.0, i64::from(round)).unwrap();
+        assert!(model.users().len() <= 3);
+    }
+    assert_eq!(model.users().get("regular").map(UserRatings::len), Some(8));
+    let ids: Vec<_> = model.users().iter().map(|(id, _)| id.to_string()).collect();
+    assert_eq!(ids, ["visitor 18", "regular", "visitor 19"]);
+}
+
+#[test]
+fn users_can_be_removed_merged_and_expired() {
+    let mut model = model_of(InterestSettings::default());
+    for (user, item, at) in [("ann", 0, 10), ("bob", 1, 5), ("ann", 2, 20), ("cyd", 3, 30)] {
+        model.learn(user, item, 4.0, at).unwrap();
+    }
+    let items = |model: &InterestModel, user: &str| -> Option<Vec<_>> {
+        Some(model.users().get(user)?.iter().map(|rating| rating.item).collect())
+    };
+    model.merge_users("bob", "ann");
+    model.merge_users("bob", "ann");
+    model.merge_users("ann", "ann");
+    assert_eq!((items(&model, "ann"), items(&model, "bob")), (Some(vec![1, 0, 2]), None));
+    model.expire_ratings(20);
+    assert_eq!(items(&model, "ann"), Some(vec![2]));
+    assert!(model.remove_user("ann") && !model.remove_user("ann"));
+    assert_eq!(items(&model, "cyd"), Some(vec![3]));
+    model.expire_ratings(31);
+    assert!(model.users().is_empty() && model.users().iter().next().is_none());
+}
+
+#[test]
+fn refused_ratings_change_nothing() {
+    let mut model = model_of(InterestSettings { items_max: 10, ..Default::default() });
+    model.learn("ann", 1, 3.0, 0).unwrap();
+    let before = serde_json::to_string(&model).unwrap();
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e16] {
+        assert!(matches!(model.learn("bob", 1, value, 1), Err(InterestError::InvalidValue(_))));
+    }
+    assert_eq!(model.learn("bob", 10, 3.0, 1), Err(InterestError::ItemOutOfRange { item: 10, items_max: 10 }));
+    assert_eq!(serde_json::to_string(&model).unwrap(), before);
+    let unknown = model.predict("bob", u32::MAX, i64::MIN);
+    assert!(unknown.mean.is_finite() && unknown.variance > 0.0);
+}
+
+#[test]
+fn extreme_values_and_times_give_finite_predictions() {
+    let mut model = model_of(InterestSettings::default());
+    for round in 0..200_u32 {
+        let value = [1e15, -1e15, 1e-30, 3.0][round as usize % 4];
+        let at = [i64::MIN, i64::MAX, 0][round as usize % 3];
+        let prediction = model.learn(&format!("{}", round % 5), round % 7, value, at).unwrap();
+        assert!(prediction.mean.is_finite() && prediction.variance.is_finite(), "{round}: {prediction:?}");
+    }
+    let mut constant = model_of(InterestSettings::default());
+    for round in 0..500 {
+        constant.learn(["ann", "bob"][round as usize % 2], round % 9, 4.0, i64::from(round)).unwrap();
+    }
+    let prediction = constant.predict("ann", 3, 500);
+    assert!((prediction.mean - 4.0).abs() < 1e-3 && prediction.variance.is_finite(), "{prediction:?}");
+}
+
+#[test]
+fn settings_are_checked() {
+    assert!(InterestSettings::default().check().is_ok());
+    let wrong = InterestSettings { learning_rate: f64::NAN, ..Default::default() };
+    let error = InterestModel::new(wrong).err().map(|error| error.to_string());
+    assert_eq!(error.as_deref(), Some("interest.learning_rate = NaN: allowed are 0.001..=0.5"));
+}
