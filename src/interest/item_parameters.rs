@@ -1,6 +1,8 @@
 //! The learned state of one item.
 
 use crate::domain::ItemIx;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 /// Number of factors of an item.
@@ -62,10 +64,7 @@ impl ItemParameters {
     }
 }
 
-/// The SplitMix64 hash: equal inputs give equal outputs on every machine.
-pub(super) fn split_mix(input: u64) -> u64 {
-    let mut bits = input.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
+/// The first number of the SplitMix64 generator with this seed, as a hash of the seed.
+pub(super) fn split_mix(seed: u64) -> u64 {
+    SplitMix64::seed_from_u64(seed).next_u64()
 }

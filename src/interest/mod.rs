@@ -3,7 +3,7 @@
 //!
 //! The model receives ratings in order. It predicts each rating before it learns from it, so its
 //! error is prequential. It has no clock and no random source: equal ratings in equal order give
-//! equal models.
+//! equal models. The learner does not use the model yet.
 //!
 //! # Formulae
 //!

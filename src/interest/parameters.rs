@@ -245,9 +245,10 @@ impl InterestParameters {
         replayed: usize,
         learning_rate: f64,
     ) {
-        let draws = (0..replayed as u64).map(|draw| split_mix(self.ratings << 8 | draw) % user.len().max(1) as u64);
-        let ages: Vec<_> = std::iter::once(0).chain(draws.map(|age| age as usize)).collect();
-        for (age, rating) in ages.into_iter().filter_map(|age| Some((age, user.by_age(age)?))) {
+        let (learned, ratings) = (self.ratings, user.len().max(1) as u64);
+        let draws = (0..replayed as u64).map(|draw| split_mix(learned << 8 | draw) % ratings);
+        for age in std::iter::once(0).chain(draws.map(|age| age as usize)) {
+            let Some(rating) = user.by_age(age) else { continue };
             let Some(item) = self.items.get_mut(rating.item as usize) else { continue };
             let features = features_of(item, mood_after(age));
             let predicted = f64::from(item.bias) + dot(&features, &interest.posterior.mean);

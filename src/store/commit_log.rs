@@ -20,6 +20,7 @@
 use super::{Durability, StoreError, own_file};
 use crate::domain::Offset;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -63,9 +64,16 @@ impl CommitLog {
     pub(super) fn open(directory: &Path) -> Result<(Self, Vec<LoggedRecord>), StoreError> {
         let path = directory.join(COMMIT_LOG_FILE);
         let file = own_file::open(File::options().create(true).truncate(false).read(true).write(true), &path)?;
-        let bytes = std::fs::read(&path).map_err(StoreError::io("reading", &path))?;
+        let mut bytes = Vec::new();
+        (&file).take(MAX_LOG_BYTES).read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
         let (records, used) = read_frames(&bytes);
-        Ok((Self { file, path, used: used as u64, length: bytes.len() as u64 }, records))
+        let mut log = Self { file, path, used: used as u64, length: bytes.len() as u64 };
+        if records.is_empty() {
+            // An interrupted append may have left bytes. The next appends must not make a later part
+            // of them valid again.
+            log.clear()?;
+        }
+        Ok((log, records))
     }
 
     /// Path of the file.
@@ -222,6 +230,21 @@ mod tests {
                 prop_assert_eq!(&read_frames(&damaged).0, &records[..whole_frames_in(bit / 8)]);
             }
         }
+    }
+
+    #[test]
+    fn an_opening_removes_the_rest_of_an_interrupted_append() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(COMMIT_LOG_FILE);
+        let frames = [encode_frame(0, 1, b"first"), encode_frame(1, 1, b"second")];
+        let mut bytes = frames.concat();
+        bytes[HEADER_BYTES] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (mut log, found) = CommitLog::open(dir.path()).unwrap();
+        assert_eq!((found, std::fs::metadata(&path).unwrap().len()), (Vec::new(), 0));
+        // Without the removal, the second frame would follow this one.
+        append(&mut log, &logged(0, 1, b"other".to_vec()));
+        assert_eq!(CommitLog::open(dir.path()).unwrap().1, [logged(0, 1, b"other".to_vec())]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::load_generator::RecentVisitor;
+use super::load_generator::{RecentVisitor, RequestMix};
 use crate::cli::client_auth::ClientAuth;
 use crate::cli::daemon_client::{ApiRequest, DaemonClient};
 use crate::metrics::ProcessStats;
@@ -23,21 +23,29 @@ pub(super) struct CompareFlags {
 }
 
 impl CompareFlags {
-    /// Whether the flags name a server.
-    pub(super) fn is_set(&self) -> bool {
-        self.compare.is_some()
+    /// Checks the flags, before a daemon starts.
+    ///
+    /// # Errors
+    /// The URL is not an HTTP URL, the process does not exist, or the mix has no recommendation
+    /// requests.
+    pub(super) fn check(&self, mix: RequestMix) -> anyhow::Result<()> {
+        let Some(url) = &self.compare else { return Ok(()) };
+        if mix == RequestMix::Events {
+            bail!("--compare needs recommendation requests; use --mix recommendations or --mix mixed");
+        }
+        if let Some(process_id) = self.compare_pid {
+            ProcessStats::read_cpu_seconds_of(process_id)
+                .with_context(|| format!("--compare-pid {process_id}: there is no such process on this machine"))?;
+        }
+        split_url(url).map(drop)
     }
 
     /// The other server, if the flags name one.
     ///
     /// # Errors
-    /// The URL is not an HTTP URL, or the process does not exist.
+    /// As [`CompareFlags::check`].
     pub(super) fn server(&self, connections: usize) -> anyhow::Result<Option<ComparedServer>> {
         let Some(url) = &self.compare else { return Ok(None) };
-        if let Some(process_id) = self.compare_pid {
-            ProcessStats::read_cpu_seconds_of(process_id)
-                .with_context(|| format!("--compare-pid {process_id}: there is no such process on this machine"))?;
-        }
         let (address, path) = split_url(url)?;
         // The other server gets no API key of the daemon.
         let client = DaemonClient::new(address, None, connections, &ClientAuth::default())?;
@@ -59,7 +67,6 @@ fn split_url(url: &str) -> anyhow::Result<(&str, &str)> {
 }
 
 /// The other server.
-#[derive(Clone)]
 pub(super) struct ComparedServer {
     pub(super) client: DaemonClient,
     /// Path and query, with the placeholders.

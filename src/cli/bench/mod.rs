@@ -86,9 +86,7 @@ impl Bench {
         if requests == 0 {
             bail!("--duration {} at --rate {} gives no request; increase one of them", self.duration, self.rate);
         }
-        if self.compare.is_set() && self.mix == RequestMix::Events {
-            bail!("--compare needs recommendation requests; use --mix recommendations or --mix mixed");
-        }
+        self.compare.check(self.mix)?;
         let clock = Clock::system();
         let entries = self.workload.entries(&self.flags, clock.now())?;
         let load = LoadGenerator::new(entries, self.mix, self.batch as usize, clock);
