@@ -304,7 +304,8 @@ fn a_daemon_whose_commit_log_is_replaced_is_not_ready() {
     fs::copy(&log, &copy).unwrap();
     fs::rename(&copy, &log).unwrap();
     wait_for("the failed readiness", || (daemon.get_admin("/readyz").status == 503).then_some(()));
-    assert!(daemon.read_log().contains("were removed while it was in use"), "{}", daemon.read_log());
+    // The log follows the readiness.
+    wait_for("the reason", || daemon.read_log().contains("were removed while it was in use").then_some(()));
     daemon.kill();
     let daemon = home.start(&[]);
     assert_eq!((daemon.next_offset(), daemon.get_admin("/readyz").status), (1, 200));
