@@ -31,22 +31,31 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Recommends items for a sequence.
+    /// Recommends items for a sequence. Without user id, event values are predicted for an average
+    /// user.
     #[must_use]
-    pub fn answer(&self, sequence: &UserSequence, request: &RecommendationRequest) -> RankedAnswer {
+    pub fn answer(&self, user: Option<&str>, sequence: &UserSequence, request: &RecommendationRequest) -> RankedAnswer {
         let (snapshot, catalog) = (self.published.load(), self.catalog.load());
-        WORKSPACE.with_borrow_mut(|workspace| {
+        let mut answer = WORKSPACE.with_borrow_mut(|workspace| {
             recommend_for_sequence(&snapshot, &catalog, sequence, &self.sequence_params, request, workspace)
-        })
+        });
+        answer.predict_interest(snapshot.interests(), user, request.now);
+        answer
     }
 
     /// Recommends items for the sequence of a user, and records the time that this takes. If the
     /// computation panics, recommends as for an unknown user. Returns `None` if that panics, too.
     #[must_use]
-    pub fn answer_user(&self, sequence: &UserSequence, request: &RecommendationRequest) -> Option<RankedAnswer> {
+    pub fn answer_user(
+        &self,
+        user: &str,
+        sequence: &UserSequence,
+        request: &RecommendationRequest,
+    ) -> Option<RankedAnswer> {
         let began = Instant::now();
-        let try_answer =
-            |sequence: &UserSequence| catch_panic(&self.metrics, ActorKind::Session, || self.answer(sequence, request));
+        let try_answer = |sequence: &UserSequence| {
+            catch_panic(&self.metrics, ActorKind::Session, || self.answer(Some(user), sequence, request))
+        };
         let answer = try_answer(sequence)
             .or_else(|_| {
                 WORKSPACE.set(ScoringWorkspace::default());

@@ -130,7 +130,8 @@ pub fn replay_up_to(
 /// [`CodecError::Encode`] if the sink fails.
 pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result<(), CodecError> {
     codec::encode_to(state, sink)?;
-    codec::encode_to(&state.extension(), sink)
+    codec::encode_to(&state.extension(), sink)?;
+    codec::encode_to(state.supplement(), sink)
 }
 
 /// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
@@ -139,10 +140,14 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
     let length = checkpoint.remaining();
     let mut decode = || -> Result<LearnerState, CodecError> {
         let mut state: LearnerState = codec::decode_from(&mut checkpoint, length)?;
-        // Checkpoints of earlier versions end here.
+        // Checkpoints of earlier versions end here, or after the extension.
         let length = checkpoint.remaining();
         if length > 0 {
             state.set_extension(codec::decode_from(&mut checkpoint, length)?);
+        }
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state.set_supplement(codec::decode_from(&mut checkpoint, length)?);
         }
         Ok(state)
     };

@@ -17,7 +17,8 @@ pub struct QueryContext<'a> {
     /// Journal offset of the session's first event. Readers do not know the session number, so they
     /// use this offset to exclude the current session from the neighbouring sessions.
     pub session_start: Offset,
-    /// Journal offset of the next event. All ages and half-lives are measured in journal entries.
+    /// The time of the sources, in journal entries. It stands still while learning is paused. All ages
+    /// and half-lives are measured in this time.
     pub now: u64,
 }
 

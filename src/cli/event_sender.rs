@@ -65,7 +65,8 @@ impl IngestInfo {
     pub(super) fn add_kinds(&self, kinds: &mut EventKinds) {
         for kind in self.kinds.iter().map(|name| EventKind::from_name(name)) {
             if kinds.id_of(&kind).is_none() {
-                kinds.set_rule(kind, KindRule { target: false, value: 1.0, midpoint: 0.0 });
+                let rule = KindRule::new(&kind, false, 1.0);
+                kinds.set_rule(kind, rule);
             }
         }
     }

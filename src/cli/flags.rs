@@ -217,6 +217,7 @@ pub(super) fn learner_config(settings: &Settings) -> LearnerConfig {
         evaluate_from: 0,
         evaluate_sources: false,
         freeze_from: None,
+        interest: settings.interest,
     }
 }
 

@@ -182,6 +182,7 @@ impl Replay {
             );
         }
         store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.fingerprint()))?;
+        let kinds = config.kinds.clone();
         let mut system_settings = flags::system_settings(settings, config);
         // The metrics must not depend on the speed of the machine.
         system_settings.queue_wait = None;
@@ -222,6 +223,6 @@ impl Replay {
         let elapsed = start.elapsed();
         progress.finish();
         let journal_bytes = system.store.size_on_disk()?;
-        Ok(ReplayReport::new(&self.file, &status.report, events, rejected, elapsed, journal_bytes))
+        Ok(ReplayReport::new(&self.file, &status.report, &kinds, events, rejected, elapsed, journal_bytes))
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::plot::{self, PlotLine};
-use crate::domain::SourceName;
+use crate::domain::{EventKinds, InterestScale, SourceName};
 use crate::evaluation::CurvePoint;
-use crate::learner::LearningReport;
+use crate::learner::{InterestReport, LearningReport};
 use crate::metrics::ProcessStats;
 
 /// Quality and cost of a replay.
@@ -23,8 +23,11 @@ pub(super) struct ReplayReport {
     ndcg_at_20: f64,
     /// Ranking quality if each candidate source ranked alone, over the same steps.
     sources: Vec<SourceQualityReport>,
-    /// Mean squared error of the interest head; `None` if the head is disabled.
+    /// Mean squared error of the interest model of the kind with the most tests; `None` without
+    /// tests.
     interest_mse: Option<f64>,
+    /// Errors of the interest models, one per kind of events that carry values.
+    interest: Vec<InterestQualityReport>,
     items: usize,
     users: usize,
     training_examples: u64,
@@ -48,16 +51,53 @@ struct SourceQualityReport {
     ndcg_at_20: f64,
 }
 
+/// Prequential error of the interest model of one kind, over the values of users with an earlier
+/// value.
+#[derive(Debug, Clone, Serialize)]
+struct InterestQualityReport {
+    kind: String,
+    /// The scale of the values. On the scale `logarithmic`, the errors are errors of logarithms.
+    scale: InterestScale,
+    tests: u64,
+    mse: f64,
+    rmse: f64,
+    mae: f64,
+    /// Mean of squared error / predicted variance; 1 is calibrated.
+    calibration: f64,
+    /// Mean squared error of mean + bias of the user + bias of the item.
+    baseline_mse: f64,
+}
+
+impl InterestQualityReport {
+    /// `None` without tests.
+    fn new(report: &InterestReport, kinds: &EventKinds) -> Option<Self> {
+        let metrics = &report.evaluated;
+        Some(Self {
+            kind: kinds.name_of(report.kind)?.to_owned(),
+            scale: kinds.rule_of(report.kind).interest,
+            tests: metrics.ratings,
+            mse: metrics.mse()?,
+            rmse: metrics.rmse()?,
+            mae: metrics.mae()?,
+            calibration: metrics.calibration()?,
+            baseline_mse: metrics.baseline_mse()?,
+        })
+    }
+}
+
 impl ReplayReport {
     pub(super) fn new(
         file: &Path,
         learning: &LearningReport,
+        kinds: &EventKinds,
         events: u64,
         rejected: u64,
         elapsed: Duration,
         journal_bytes: u64,
     ) -> Self {
         let process = ProcessStats::read_proc();
+        let interest: Vec<_> =
+            learning.interest.iter().filter_map(|report| InterestQualityReport::new(report, kinds)).collect();
         Self {
             file: file.display().to_string(),
             events,
@@ -76,7 +116,8 @@ impl ReplayReport {
                     ndcg_at_20: quality.ndcg(),
                 })
                 .collect(),
-            interest_mse: learning.interest_error.mean(),
+            interest_mse: interest.iter().max_by_key(|report| report.tests).map(|report| report.mse),
+            interest,
             items: learning.items,
             users: learning.users,
             training_examples: learning.training.examples,
@@ -108,8 +149,16 @@ impl fmt::Display for ReplayReport {
                 source.recall_at_20, source.mrr_at_20
             )?;
         }
-        if let Some(error) = self.interest_mse {
-            writeln!(out, "  interest MSE      {error:>12.4}")?;
+        for interest in &self.interest {
+            let unit = if interest.scale == InterestScale::Logarithmic { " (of logarithms)" } else { "" };
+            writeln!(out, "  values of {:<8}  {:>11}   predicted{unit}", interest.kind, interest.tests)?;
+            writeln!(
+                out,
+                "    MSE             {:>12.4}   mean + user bias + item bias alone: {:.4}",
+                interest.mse, interest.baseline_mse
+            )?;
+            writeln!(out, "    RMSE / MAE      {:>12.4} / {:.4}", interest.rmse, interest.mae)?;
+            writeln!(out, "    calibration     {:>12.4}   squared error / predicted variance", interest.calibration)?;
         }
         writeln!(out, "  items             {:>12}", self.items)?;
         writeln!(

@@ -111,6 +111,18 @@ pub enum Fallback {
     Unavailable,
 }
 
+/// The predicted value of an event of a user with an item.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PredictedInterest {
+    /// The predicted value. On a logarithmic scale, it is the median of the predicted distribution.
+    pub value: f32,
+    /// One standard deviation below the predicted value, on the scale of the kind. About two thirds
+    /// of the actual values are between `low` and `high`.
+    pub low: f32,
+    /// One standard deviation above the predicted value, on the scale of the kind.
+    pub high: f32,
+}
+
 /// One recommended item of a response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecommendedItem {
@@ -121,10 +133,10 @@ pub struct RecommendedItem {
     pub score: f32,
     /// The source that generated the item.
     pub source: SourceName,
-    /// The predicted event value (rating, seconds played, …) if the user interacts with the item.
-    /// Absent if the model does not predict values.
+    /// The predicted value (rating, seconds played, …) of an event of the user with the item. Absent
+    /// before the first event with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub interest: Option<f32>,
+    pub interest: Option<PredictedInterest>,
     /// The explanation, if the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<ItemExplanation>,
@@ -170,4 +182,8 @@ pub struct Recommendation {
     pub fallback: Fallback,
     /// Numbers of ranked candidates that are missing in the list, by reason.
     pub removed: RemovalCounts,
+    /// The kind of the events whose values `interest` predicts: the kind with the most values.
+    /// Absent before the first event with a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interest_kind: Option<String>,
 }

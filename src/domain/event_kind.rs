@@ -73,23 +73,90 @@ impl EventKind {
     }
 }
 
+/// The scale on which the interest model predicts the values of a kind of events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterestScale {
+    /// The values are not predicted.
+    #[default]
+    Off,
+    /// The values themselves, for example ratings from 1 to 5.
+    Linear,
+    /// The logarithm of 1 + value, for values of very different sizes, for example seconds. A
+    /// negative value has the negative of the result for its absolute value.
+    Logarithmic,
+}
+
+impl InterestScale {
+    /// All scales. Their positions are their stored numbers.
+    const ALL: [Self; 3] = [Self::Off, Self::Linear, Self::Logarithmic];
+
+    /// The scale of a kind of events unless the settings say otherwise. Prices and quantities say
+    /// little about interest, so kinds that commonly carry them have the scale `off`.
+    #[must_use]
+    pub fn default_of(kind: &EventKind) -> Self {
+        match kind {
+            EventKind::Search | EventKind::Cart | EventKind::Purchase | EventKind::Dismiss => Self::Off,
+            EventKind::Play => Self::Logarithmic,
+            _ => Self::Linear,
+        }
+    }
+
+    /// Converts a value to this scale.
+    #[must_use]
+    pub fn scaled(self, value: f32) -> f32 {
+        match self {
+            Self::Off | Self::Linear => value,
+            Self::Logarithmic => value.abs().ln_1p().copysign(value),
+        }
+    }
+
+    /// Converts a number on this scale to a value: the inverse of [`InterestScale::scaled`].
+    ///
+    /// ```
+    /// use sequor::domain::InterestScale;
+    /// let seconds = InterestScale::Logarithmic.value(InterestScale::Logarithmic.scaled(200.0));
+    /// assert!((seconds - 200.0).abs() < 0.01);
+    /// ```
+    #[must_use]
+    pub fn value(self, scaled: f32) -> f32 {
+        match self {
+            Self::Off | Self::Linear => scaled,
+            Self::Logarithmic => scaled.abs().exp_m1().copysign(scaled),
+        }
+    }
+}
+
 /// How the model learns from events of a kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindRule {
     /// Whether the model learns to predict events of this kind (target events). Events of other
     /// kinds are only inputs of the model.
     pub target: bool,
-    /// The event value that applies if a client sends an event of this kind without a value. The
-    /// network's interest head learns to predict event values.
+    /// The event value that applies if a client sends an event of this kind without a value.
     pub value: f32,
     /// An event with a value below this number is a dismissal; 0: only events with negative values
     /// are dismissals. [`EventKinds`] stores it.
     #[serde(skip)]
     pub midpoint: f32,
+    /// The scale on which the values of events are predicted. [`EventKinds`] stores it.
+    #[serde(skip)]
+    pub interest: InterestScale,
+}
+
+impl KindRule {
+    /// The rule of a kind with this target flag and default value, without midpoint and with the
+    /// default scale of the kind.
+    #[must_use]
+    pub fn new(kind: &EventKind, target: bool, value: f32) -> Self {
+        Self { target, value, midpoint: 0.0, interest: InterestScale::default_of(kind) }
+    }
 }
 
 /// Marks the stored entry that holds a kind's midpoint. No name of a kind contains it.
 const MIDPOINT_MARK: &str = "<";
+/// Marks the stored entry that holds the position of a kind's scale in [`InterestScale::ALL`].
+const SCALE_MARK: &str = "~";
 
 /// The table of active kinds: the built-in kinds, then the custom kinds in the order of the
 /// settings.
@@ -99,38 +166,47 @@ pub struct EventKinds {
     rules: Vec<(EventKind, KindRule)>,
 }
 
-/// The stored form of [`EventKinds`]. Each midpoint follows as an entry of its own, so that tables
-/// without midpoints keep their bytes.
+/// The stored form of [`EventKinds`]. Each midpoint, and each scale that is not the default of its
+/// kind, follows as an entry of its own, so that tables without them keep their bytes.
 #[derive(Serialize, Deserialize)]
 struct StoredKinds {
     rules: Vec<(EventKind, KindRule)>,
 }
 
+/// An entry of [`StoredKinds`] that holds a number of a kind.
+fn stored_number(kind: &EventKind, mark: &str, value: f32) -> (EventKind, KindRule) {
+    let entry = EventKind::Custom(format!("{}{mark}", kind.name()));
+    let rule = KindRule::new(&entry, false, value);
+    (entry, rule)
+}
+
 impl From<EventKinds> for StoredKinds {
     fn from(EventKinds { mut rules }: EventKinds) -> Self {
-        let midpoints: Vec<_> = rules
-            .iter()
-            .filter(|(_, rule)| rule.midpoint != 0.0)
-            .map(|(kind, rule)| {
-                let entry = KindRule { target: false, value: rule.midpoint, midpoint: 0.0 };
-                (EventKind::Custom(format!("{}{MIDPOINT_MARK}", kind.name())), entry)
-            })
-            .collect();
-        rules.extend(midpoints);
+        let midpoints = rules.iter().filter(|(_, rule)| rule.midpoint != 0.0);
+        let midpoints = midpoints.map(|(kind, rule)| stored_number(kind, MIDPOINT_MARK, rule.midpoint));
+        let scales = rules.iter().filter(|(kind, rule)| rule.interest != InterestScale::default_of(kind));
+        let number = |scale| InterestScale::ALL.iter().position(|other| *other == scale).unwrap_or_default() as f32;
+        let scales = scales.map(|(kind, rule)| stored_number(kind, SCALE_MARK, number(rule.interest)));
+        let entries: Vec<_> = midpoints.chain(scales).collect();
+        rules.extend(entries);
         Self { rules }
     }
 }
 
 impl From<StoredKinds> for EventKinds {
     fn from(StoredKinds { rules }: StoredKinds) -> Self {
-        let (midpoints, mut rules): (Vec<_>, Vec<_>) =
-            rules.into_iter().partition(|(kind, _)| kind.name().ends_with(MIDPOINT_MARK));
+        let (entries, mut rules): (Vec<_>, Vec<_>) = rules
+            .into_iter()
+            .partition(|(kind, _)| [MIDPOINT_MARK, SCALE_MARK].iter().any(|mark| kind.name().ends_with(mark)));
         for (kind, rule) in &mut rules {
-            let stored = midpoints
-                .iter()
-                .find(|(entry, _)| entry.name().strip_suffix(MIDPOINT_MARK) == Some(kind.name()))
-                .map(|(_, entry)| entry.value);
-            rule.midpoint = stored.unwrap_or_default();
+            let stored = |mark| {
+                let of_kind =
+                    |(entry, _): &&(EventKind, KindRule)| entry.name().strip_suffix(mark) == Some(kind.name());
+                entries.iter().find(of_kind).map(|(_, entry)| entry.value)
+            };
+            rule.midpoint = stored(MIDPOINT_MARK).unwrap_or_default();
+            let scale = stored(SCALE_MARK).and_then(|number| InterestScale::ALL.get(number as usize));
+            rule.interest = scale.copied().unwrap_or_else(|| InterestScale::default_of(kind));
         }
         Self { rules }
     }
@@ -143,9 +219,8 @@ impl EventKinds {
 
 impl Default for EventKinds {
     fn default() -> Self {
-        let rules = BUILT_IN_KINDS
-            .iter()
-            .map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value, midpoint: 0.0 }));
+        let rules =
+            BUILT_IN_KINDS.iter().map(|(kind, _, target, value)| (kind.clone(), KindRule::new(kind, *target, *value)));
         Self { rules: rules.collect() }
     }
 }
@@ -177,9 +252,8 @@ impl EventKinds {
     /// The rule of a kind. The rule of an unknown kind says that it is not a target kind.
     #[must_use]
     pub fn rule_of(&self, id: KindId) -> KindRule {
-        self.rules
-            .get(usize::from(id))
-            .map_or(KindRule { target: false, value: 0.0, midpoint: 0.0 }, |(_, rule)| rule.clone())
+        let unknown = KindRule { target: false, value: 0.0, midpoint: 0.0, interest: InterestScale::Off };
+        self.rules.get(usize::from(id)).map_or(unknown, |(_, rule)| rule.clone())
     }
 
     /// The value of a step: the event's value, or the default value of its kind. A value below the
@@ -207,6 +281,12 @@ impl EventKinds {
         self.rules.is_empty()
     }
 
+    /// The name of a kind; `None` for an unknown kind.
+    #[must_use]
+    pub fn name_of(&self, id: KindId) -> Option<&str> {
+        self.rules.get(usize::from(id)).map(|(kind, _)| kind.name())
+    }
+
     /// The names of the kinds, in the order of their ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|(kind, _)| kind.name())
@@ -220,7 +300,8 @@ mod tests {
     #[test]
     fn a_value_below_the_midpoint_is_negative() {
         let mut kinds = EventKinds::default();
-        kinds.set_rule(EventKind::Rate, KindRule { target: true, value: 3.0, midpoint: 3.0 });
+        let rule = KindRule { midpoint: 3.0, ..KindRule::new(&EventKind::Rate, true, 3.0) };
+        kinds.set_rule(EventKind::Rate, rule);
         let value = |kind: EventKind, value| kinds.step_value(kinds.id_of(&kind).unwrap(), value);
         let ratings = [1.0, 2.0, 2.5, 3.0, 5.0].map(|rating| value(EventKind::Rate, Some(rating)));
         assert_eq!(ratings, [-2.0, -1.0, -0.5, 3.0, 5.0]);
@@ -229,17 +310,36 @@ mod tests {
     }
 
     #[test]
-    fn stored_tables_have_an_entry_for_each_midpoint() {
+    fn stored_tables_have_an_entry_for_each_midpoint_and_each_changed_scale() {
         let mut kinds = EventKinds::default();
         let stored = serde_json::to_string(&kinds).unwrap();
         let wish = EventKind::Custom("wish".to_owned());
-        for (kind, midpoint) in [(EventKind::Rate, 3.0), (EventKind::Play, 30.0), (wish, 0.0)] {
-            kinds.set_rule(kind, KindRule { target: true, value: 3.0, midpoint });
+        let changes = [
+            (EventKind::Rate, 3.0, InterestScale::Linear),
+            (EventKind::Play, 30.0, InterestScale::Off),
+            (EventKind::Purchase, 0.0, InterestScale::Logarithmic),
+            (wish, 0.0, InterestScale::Linear),
+        ];
+        for (kind, midpoint, interest) in changes {
+            let rule = KindRule { midpoint, interest, ..KindRule::new(&kind, true, 3.0) };
+            kinds.set_rule(kind, rule);
         }
         let changed = serde_json::to_string(&kinds).unwrap();
         let rules = |text: &str| serde_json::from_str::<StoredKinds>(text).unwrap().rules;
-        assert_eq!((rules(&stored).len(), rules(&changed).len()), (BUILT_IN_KINDS.len(), BUILT_IN_KINDS.len() + 3));
+        // The kind `wish`, two midpoints and two scales.
+        assert_eq!((rules(&stored).len(), rules(&changed).len()), (BUILT_IN_KINDS.len(), BUILT_IN_KINDS.len() + 5));
         assert_eq!(serde_json::from_str::<EventKinds>(&stored).unwrap(), EventKinds::default());
         assert_eq!(serde_json::from_str::<EventKinds>(&changed).unwrap(), kinds);
+    }
+
+    #[test]
+    fn scaled_values_convert_back_with_their_sign() {
+        for scale in InterestScale::ALL {
+            for value in [-1e6_f32, -3.0, -0.5, 0.0, 0.5, 1.0, 5.0, 3_600.0, 1e6] {
+                let back = scale.value(scale.scaled(value));
+                assert!((back - value).abs() <= 1e-5 * value.abs(), "{scale:?} {value}: {back}");
+            }
+        }
+        assert_eq!(InterestScale::Logarithmic.scaled(-1.0), -2.0_f32.ln());
     }
 }

@@ -46,6 +46,12 @@ impl ExpiryCutoffs {
         self.before.get(usize::from(kind)).is_some_and(|before| at < *before)
     }
 
+    /// Events of a kind before this time are removed.
+    #[must_use]
+    pub fn cutoff(&self, kind: KindId) -> Timestamp {
+        self.before.get(usize::from(kind)).copied().unwrap_or(Timestamp::MIN)
+    }
+
     /// Removes expired steps from a sequence. If a removed step started a session, the next
     /// remaining step of the session becomes its start. Returns whether any step was removed.
     pub fn remove_expired(&self, steps: &mut Vec<Step>) -> bool {

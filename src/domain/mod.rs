@@ -21,14 +21,15 @@ mod type_error;
 mod user_sequence;
 
 pub use candidate::{
-    Candidate, Fallback, InfluentialEvent, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName,
+    Candidate, Fallback, InfluentialEvent, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
+    RemovalCounts, SourceName,
 };
 pub use catalog::Catalog;
 pub use consent::{Consent, ConsentChange, WithConsent};
 pub use entry::{Entry, Impression, ImpressionItem};
 pub use erasure::UserErasure;
 pub use event::Event;
-pub use event_kind::{EventKind, EventKinds, KindRule};
+pub use event_kind::{EventKind, EventKinds, InterestScale, KindRule};
 pub use expiry::{Expiry, ExpiryCutoffs};
 pub use ids::{ItemIx, KindId, Offset, Timestamp};
 pub use item::{Item, ItemChange, ItemOperation, ItemPatch};

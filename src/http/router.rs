@@ -19,7 +19,7 @@ use crate::http::console;
 use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
 use crate::http::routes::{
-    admin, beacon, consents, events, items, merges, openapi, recommendations, segment, stream, users,
+    admin, beacon, consents, events, items, merges, openapi, predictions, recommendations, segment, stream, users,
 };
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
@@ -131,6 +131,7 @@ route_table! {
         "/v1/users/{user}/recommendations" Read Recommendations => GET recommendations::get_recommendations;
         "/v1/users/{user}/recommendations/stream" Read Streams => GET stream::stream_recommendations;
         "/v1/recommendations" Read InlineRecommendations => POST recommendations::recommend_for_item_session;
+        "/v1/predict" Read Predictions => POST predictions::predict_interest;
         "/v1/items/{item}/similar" Read NonPersonalised => GET recommendations::get_similar_items;
         "/v1/trending" Read NonPersonalised => GET recommendations::get_trending_items;
         "/v1/items" Items Items => POST items::change_items;

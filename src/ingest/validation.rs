@@ -395,9 +395,8 @@ mod tests {
         let search = RawEvent { kind: Some("search".into()), item_id: None, ..valid_event() };
         assert_eq!(ValidationRules::default().validate_event(search, NOW).unwrap().value.item_id, None);
         let mut rules = ValidationRules::default();
-        rules
-            .kinds
-            .set_rule(EventKind::Custom("wishlist".into()), KindRule { target: true, value: 2.0, midpoint: 0.0 });
+        let wishlist = EventKind::Custom("wishlist".into());
+        rules.kinds.set_rule(wishlist.clone(), KindRule::new(&wishlist, true, 2.0));
         let event =
             rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..valid_event() }, NOW).unwrap().value;
         assert_eq!(event.kind, EventKind::Custom("wishlist".into()));

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::parameters::InterestPrediction;
 
 /// Prequential error of the interest model, and the error of the baseline for the same ratings.
-/// All sums only grow, so [`InterestMetrics::since`] gives the error over a part of the ratings.
+/// [`InterestMetrics::record`] only adds to the sums, so that [`InterestMetrics::since`] gives the
+/// error over a part of the ratings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct InterestMetrics {
     /// Number of tested ratings.
@@ -25,6 +26,19 @@ impl InterestMetrics {
         self.absolute += error.abs();
         self.relative_squared += error * error / f64::from(prediction.variance).max(f64::MIN_POSITIVE);
         self.baseline_squared += (f64::from(value) - f64::from(prediction.baseline_mean)).powi(2);
+    }
+
+    /// Adds a prediction and the actual value. After `window` ratings, the means become exponential
+    /// averages over about the latest `window` ratings.
+    pub fn record_recent(&mut self, prediction: &InterestPrediction, value: f32, window: usize) {
+        let window = window.max(1) as u64;
+        if self.ratings >= window {
+            self.ratings = window - 1;
+            let kept = self.ratings as f64 / window as f64;
+            let sums = [&mut self.squared, &mut self.absolute, &mut self.relative_squared, &mut self.baseline_squared];
+            sums.into_iter().for_each(|sum| *sum *= kept);
+        }
+        self.record(prediction, value);
     }
 
     /// The metrics of the ratings that were added after the earlier state.

@@ -3,7 +3,7 @@
 //!
 //! The model receives ratings in order. It predicts each rating before it learns from it, so its
 //! error is prequential. It has no clock and no random source: equal ratings in equal order give
-//! equal models. The learner does not use the model yet.
+//! equal models.
 //!
 //! # Formulae
 //!
@@ -71,8 +71,9 @@
 //! - `rated_users`: [`RatedUsers`], a bounded table of users
 //! - `linear_regression`: Bayesian ridge regression with a fixed number of coefficients
 //! - `parameters`: [`InterestParameters`], everything that predictions need except the users.
-//!   Clones share unchanged pages of items, so a snapshot holds a clone.
+//!   Clones share unchanged pages of items
 //! - `model`: [`InterestModel`], which tests and then trains
+//! - `snapshot`: [`InterestSnapshot`], an immutable copy of the model for predictions
 //! - `metrics`: [`InterestMetrics`]
 //!
 //! # Sources
@@ -95,6 +96,7 @@ mod model;
 mod parameters;
 mod rated_users;
 mod settings;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod user_ratings;
@@ -106,4 +108,5 @@ pub use model::InterestModel;
 pub use parameters::{InterestParameters, InterestPrediction, UserInterest};
 pub use rated_users::RatedUsers;
 pub use settings::{InterestSettings, InterestSettingsError};
+pub use snapshot::InterestSnapshot;
 pub use user_ratings::{RatedItem, UserRatings};

@@ -2,12 +2,14 @@
 
 use crate::domain::{ItemIx, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::error::InterestError;
 use super::metrics::InterestMetrics;
 use super::parameters::{InterestParameters, InterestPrediction};
 use super::rated_users::RatedUsers;
 use super::settings::{InterestSettings, InterestSettingsError};
+use super::snapshot::InterestSnapshot;
 use super::user_ratings::{RatedItem, UserRatings};
 
 /// An online regression of the value of (user, item, time). See the [module](super) for the
@@ -27,7 +29,7 @@ use super::user_ratings::{RatedItem, UserRatings};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InterestModel {
     settings: InterestSettings,
-    parameters: InterestParameters,
+    parameters: Arc<InterestParameters>,
     users: RatedUsers,
     metrics: InterestMetrics,
 }
@@ -44,7 +46,7 @@ impl InterestModel {
         settings.check()?;
         Ok(Self {
             settings,
-            parameters: InterestParameters::default(),
+            parameters: Arc::default(),
             users: RatedUsers::default(),
             metrics: InterestMetrics::default(),
         })
@@ -59,8 +61,8 @@ impl InterestModel {
         self.parameters.predict(&self.parameters.user_interest(user, at), item)
     }
 
-    /// Predicts a rating, then learns from it. If the user has an earlier rating, the prediction
-    /// counts in the metrics. Returns the prediction.
+    /// Predicts a rating, then learns from it. Returns the prediction if it counts as a test: if the
+    /// user has an earlier rating. Tests count in the metrics.
     ///
     /// # Errors
     /// Refuses a value that is not finite or larger than 1e15, and an item number above the
@@ -71,27 +73,66 @@ impl InterestModel {
         item: ItemIx,
         value: f32,
         at: Timestamp,
-    ) -> Result<InterestPrediction, InterestError> {
+    ) -> Result<Option<InterestPrediction>, InterestError> {
+        self.add_rating(user, RatedItem { item, value, at }, true)
+    }
+
+    /// Predicts a rating, then adds it to the user's ratings, but does not change what the model has
+    /// learned about items. For ratings that must not train the model.
+    ///
+    /// # Errors
+    /// As [`InterestModel::learn`].
+    pub fn observe(
+        &mut self,
+        user: &str,
+        item: ItemIx,
+        value: f32,
+        at: Timestamp,
+    ) -> Result<Option<InterestPrediction>, InterestError> {
+        self.add_rating(user, RatedItem { item, value, at }, false)
+    }
+
+    fn add_rating(
+        &mut self,
+        user: &str,
+        rating: RatedItem,
+        is_learned: bool,
+    ) -> Result<Option<InterestPrediction>, InterestError> {
         let InterestSettings { ratings_kept, users_kept, items_max, replayed_ratings, learning_rate } = self.settings;
+        let RatedItem { item, value, at } = rating;
         if !value.is_finite() || value.abs() > Self::MAX_VALUE {
             return Err(InterestError::InvalidValue(value));
         }
         if item >= items_max {
             return Err(InterestError::ItemOutOfRange { item, items_max });
         }
-        let rating = RatedItem { item, value, at };
-        let user = self.users.get_or_create(user, self.parameters.ratings, users_kept);
+        let (id, mut known) = self.users.take(user);
+        let user = Arc::make_mut(&mut known);
         let interest = self.parameters.user_interest(user, at);
         let item_parameters = self.parameters.item(item);
         let standardised = self.parameters.predict_standardised(&interest, &item_parameters);
         let prediction = self.parameters.unstandardise(&standardised, &interest, &item_parameters);
-        if !user.is_empty() {
+        let is_test = !user.is_empty();
+        if is_test {
             self.metrics.record(&prediction, value);
         }
-        let interest = self.parameters.learn(interest, &standardised, user, rating);
-        user.push(rating, ratings_kept);
-        self.parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
-        Ok(prediction)
+        if is_learned {
+            let parameters = Arc::make_mut(&mut self.parameters);
+            let interest = parameters.learn(interest, &standardised, user, rating);
+            user.push(rating, ratings_kept);
+            parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
+        } else {
+            user.push(rating, ratings_kept);
+        }
+        self.users.put_back(id, known, users_kept);
+        Ok(is_test.then_some(prediction))
+    }
+
+    /// An immutable copy for predictions. The copy shares its data with the model; the model copies
+    /// a part before it changes that part.
+    #[must_use]
+    pub fn snapshot(&self) -> InterestSnapshot {
+        InterestSnapshot { parameters: Arc::clone(&self.parameters), users: self.users.map().clone() }
     }
 
     /// The settings.
@@ -100,7 +141,7 @@ impl InterestModel {
         &self.settings
     }
 
-    /// Everything that predictions need, except for the users. Snapshots hold a clone.
+    /// Everything that predictions need, except for the users.
     #[must_use]
     pub fn parameters(&self) -> &InterestParameters {
         &self.parameters
@@ -121,12 +162,18 @@ impl InterestModel {
     /// Removes a user with all ratings. Item parameters keep what they learned from the ratings.
     /// Returns whether the user was known.
     pub fn remove_user(&mut self, user: &str) -> bool {
-        self.users.remove(user).is_some()
+        self.users.remove(user)
     }
 
     /// Merges the ratings of a user into another user. Has no effect if `from` is unknown.
     pub fn merge_users(&mut self, from: &str, into: &str) {
         self.users.merge(from, into, self.settings.ratings_kept);
+    }
+
+    /// Restores what an earlier state of the model had learned about items. The users keep their
+    /// ratings.
+    pub fn restore_parameters(&mut self, earlier: &Self) {
+        self.parameters = Arc::clone(&earlier.parameters);
     }
 
     /// Removes the ratings of users before a time, and users without ratings.

@@ -39,7 +39,8 @@ const MIN_NOISE: f64 = 1e-4;
 /// The predicted value of a user, item and time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InterestPrediction {
-    /// Predicted value, in the unit of the values.
+    /// Predicted value, in the unit of the values. It is between the smallest and the largest value
+    /// that the model has learned.
     pub mean: f32,
     /// Predicted variance of the value around the mean, in the squared unit of the values. It
     /// contains the noise of ratings.
@@ -74,6 +75,8 @@ pub struct InterestParameters {
     /// Number of learned ratings, and their plain mean for the baseline.
     pub(super) ratings: u64,
     baseline_mean: f64,
+    /// Smallest and largest learned value. Predictions stay between them.
+    value_range: (f32, f32),
     /// Variance of ε.
     noise: f64,
     prior_variances: [f64; COEFFICIENTS],
@@ -87,6 +90,7 @@ impl Default for InterestParameters {
             scale: ValueScale::default(),
             ratings: 0,
             baseline_mean: 0.0,
+            value_range: (f32::MAX, f32::MIN),
             noise: INITIAL_NOISE,
             prior_variances: std::array::from_fn(|index| INITIAL_PRIORS.get(index).copied().unwrap_or(factor_prior)),
             items: PagedVec::default(),
@@ -169,10 +173,16 @@ impl InterestParameters {
         item: &ItemParameters,
     ) -> InterestPrediction {
         InterestPrediction {
-            mean: self.scale.unstandardise(prediction.mean as f32),
+            mean: self.within_range(self.scale.unstandardise(prediction.mean as f32)),
             variance: self.scale.unstandardise_squared(prediction.variance) as f32,
             baseline_mean: self.baseline_mean as f32 + user.baseline_bias + item.baseline_bias,
         }
+    }
+
+    /// The value nearest to `value` that is not outside the learned values.
+    fn within_range(&self, value: f32) -> f32 {
+        let (smallest, largest) = self.value_range;
+        if self.ratings == 0 { value } else { value.max(smallest).min(largest) }
     }
 
     /// Learns a rating. `interest` and `prediction` are those of just before the rating. Updates
@@ -187,6 +197,7 @@ impl InterestParameters {
     ) -> UserInterest {
         self.add_items(rating.item);
         self.scale.add_value(rating.value);
+        self.value_range = (self.value_range.0.min(rating.value), self.value_range.1.max(rating.value));
         let error = f64::from(self.scale.standardise(rating.value)) - prediction.mean;
         if !user.is_empty() {
             self.adapt_variances(&interest, prediction, error);

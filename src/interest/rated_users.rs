@@ -1,99 +1,135 @@
 //! A bounded table of users with their ratings.
 
 use crate::domain::Timestamp;
-use rustc_hash::FxHashMap;
+use rpds::HashTrieMapSync;
+use rustc_hash::FxHasher;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::user_ratings::UserRatings;
 
+/// Users by id. A clone shares all users that do not change after it, so a snapshot holds a clone.
+pub(super) type UserMap = HashTrieMapSync<Arc<str>, Arc<UserRatings>, BuildHasherDefault<FxHasher>>;
+
 /// Table of users by id. If the table is full, a new user replaces the user without a rating for
 /// the longest time.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(from = "Vec<(Arc<str>, UserRatings)>")]
+#[serde(from = "StoredUsers")]
 pub struct RatedUsers {
-    users: FxHashMap<Arc<str>, UserRatings>,
+    users: UserMap,
     /// User ids by the numbers of their last ratings.
     by_last_rating: BTreeMap<u64, Arc<str>>,
+    /// Number of ratings of all users so far.
+    ratings: u64,
 }
 
-/// The serialised form is a list of users in the order of their last ratings, so that equal tables
-/// have equal bytes.
+/// Serialised form of [`RatedUsers`]: the users in the order of their last ratings, so that equal
+/// tables have equal bytes.
+#[derive(Deserialize)]
+struct StoredUsers {
+    users: Vec<(Arc<str>, Arc<UserRatings>)>,
+    ratings: u64,
+}
+
+/// [`StoredUsers`] for writing, without a copy of the users.
+#[derive(Serialize)]
+struct BorrowedUsers<'a> {
+    users: Vec<(&'a Arc<str>, &'a Arc<UserRatings>)>,
+    ratings: u64,
+}
+
 impl Serialize for RatedUsers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter().collect::<Vec<_>>())
+        BorrowedUsers { users: self.entries().collect(), ratings: self.ratings }.serialize(serializer)
     }
 }
 
-impl From<Vec<(Arc<str>, UserRatings)>> for RatedUsers {
-    fn from(stored: Vec<(Arc<str>, UserRatings)>) -> Self {
+impl From<StoredUsers> for RatedUsers {
+    fn from(StoredUsers { users: stored, ratings }: StoredUsers) -> Self {
         let by_last_rating = stored.iter().map(|(id, user)| (user.last_rating, Arc::clone(id))).collect();
-        Self { users: stored.into_iter().collect(), by_last_rating }
+        let mut users = UserMap::default();
+        stored.into_iter().for_each(|(id, user)| users.insert_mut(id, user));
+        Self { users, by_last_rating, ratings }
     }
 }
 
 impl RatedUsers {
-    /// Returns a user for writing, and creates an unknown user. Records that the user has the
-    /// rating with this number. Then drops users beyond `kept`.
-    pub(super) fn get_or_create(&mut self, id: &str, rating: u64, kept: usize) -> &mut UserRatings {
-        let id = match self.users.get_key_value(id) {
-            Some((known, user)) => {
-                self.by_last_rating.remove(&user.last_rating);
-                Arc::clone(known)
-            }
-            None => Arc::from(id),
-        };
+    /// Removes a user from the table for a change; an unknown user has no ratings.
+    /// [`RatedUsers::put_back`] returns the user to the table.
+    pub(super) fn take(&mut self, id: &str) -> (Arc<str>, Arc<UserRatings>) {
+        let known = self.users.get_key_value(id).map(|(id, user)| (Arc::clone(id), Arc::clone(user)));
+        self.remove(id);
+        known.unwrap_or_else(|| (Arc::from(id), Arc::default()))
+    }
+
+    /// Returns a user to the table after a new rating. Drops users beyond `kept`.
+    pub(super) fn put_back(&mut self, id: Arc<str>, mut user: Arc<UserRatings>, kept: usize) {
         while self.by_last_rating.len() >= kept.max(1) {
             if let Some((_, oldest)) = self.by_last_rating.pop_first() {
-                self.users.remove(&oldest);
+                self.users.remove_mut(&oldest);
             }
         }
-        self.by_last_rating.insert(rating, Arc::clone(&id));
-        let user = self.users.entry(id).or_default();
-        user.last_rating = rating;
-        user
+        Arc::make_mut(&mut user).last_rating = self.ratings;
+        self.ratings += 1;
+        self.insert(id, user);
+    }
+
+    fn insert(&mut self, id: Arc<str>, user: Arc<UserRatings>) {
+        self.by_last_rating.insert(user.last_rating, Arc::clone(&id));
+        self.users.insert_mut(id, user);
     }
 
     /// Returns a user.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UserRatings> {
-        self.users.get(id)
+        self.users.get(id).map(Arc::as_ref)
     }
 
-    /// Removes a user.
-    pub(super) fn remove(&mut self, id: &str) -> Option<UserRatings> {
-        let user = self.users.remove(id)?;
+    /// Removes a user. Returns whether the user was known.
+    pub(super) fn remove(&mut self, id: &str) -> bool {
+        let Some(user) = self.users.get(id) else { return false };
         self.by_last_rating.remove(&user.last_rating);
-        Some(user)
+        self.users.remove_mut(id)
     }
 
     /// Merges a user into another user. Keeps the latest `kept` ratings.
     pub(super) fn merge(&mut self, from: &str, into: &str, kept: usize) {
-        if from == into {
+        if from == into || self.get(from).is_none() {
             return;
         }
-        let Some(merged) = self.remove(from) else { return };
-        let mut user = self.remove(into).unwrap_or_default();
-        user.last_rating = user.last_rating.max(merged.last_rating);
-        user.merge(merged, kept);
-        let id: Arc<str> = Arc::from(into);
-        self.by_last_rating.insert(user.last_rating, Arc::clone(&id));
-        self.users.insert(id, user);
+        let (_, merged) = self.take(from);
+        let (id, mut user) = self.take(into);
+        let target = Arc::make_mut(&mut user);
+        target.last_rating = target.last_rating.max(merged.last_rating);
+        target.merge(&merged, kept);
+        self.insert(id, user);
     }
 
     /// Removes the ratings before a time, and users without ratings.
     pub(super) fn expire(&mut self, before: Timestamp) {
-        self.users.values_mut().for_each(|user| user.expire(before));
-        self.users.retain(|_, user| !user.is_empty());
-        let users = &self.users;
-        self.by_last_rating.retain(|_, id| users.contains_key(id));
+        let has_expired = |user: &UserRatings| user.iter().any(|rating| rating.at < before);
+        let changed: Vec<_> =
+            self.entries().filter(|(_, user)| has_expired(user)).map(|(id, _)| Arc::clone(id)).collect();
+        for id in changed {
+            let (id, mut user) = self.take(&id);
+            Arc::make_mut(&mut user).expire(before);
+            if !user.is_empty() {
+                self.insert(id, user);
+            }
+        }
+    }
+
+    /// The users by id, for a snapshot.
+    pub(super) fn map(&self) -> &UserMap {
+        &self.users
     }
 
     /// Number of users.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.users.len()
+        self.users.size()
     }
 
     /// Whether the table has no users.
@@ -103,7 +139,11 @@ impl RatedUsers {
     }
 
     /// The users in the order of their last ratings, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &UserRatings)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &UserRatings)> {
+        self.entries().map(|(id, user)| (&**id, &**user))
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<UserRatings>)> {
         self.by_last_rating.values().filter_map(|id| self.users.get_key_value(id))
     }
 }

@@ -29,7 +29,7 @@ impl Default for InterestSettings {
 
 /// Error: a setting of the interest model is outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("interest.{key} = {value}: allowed are {allowed}")]
+#[error("interest.{key} = {value}: must be {allowed}")]
 pub struct InterestSettingsError {
     /// The key within `interest`.
     pub key: &'static str,
@@ -46,15 +46,15 @@ impl InterestSettings {
     /// Returns the first setting that is outside its range.
     pub fn check(&self) -> Result<(), InterestSettingsError> {
         let rules = [
-            ((8..=1_024).contains(&self.ratings_kept), "ratings_kept", self.ratings_kept.to_string(), "8..=1024"),
-            ((1..=10_000_000).contains(&self.users_kept), "users_kept", self.users_kept.to_string(), "1..=10000000"),
-            ((1..=100_000_000).contains(&self.items_max), "items_max", self.items_max.to_string(), "1..=100000000"),
-            (self.replayed_ratings <= 64, "replayed_ratings", self.replayed_ratings.to_string(), "0..=64"),
+            ((8..=1_024).contains(&self.ratings_kept), "ratings_kept", self.ratings_kept.to_string(), "8 to 1024"),
+            ((1..=10_000_000).contains(&self.users_kept), "users_kept", self.users_kept.to_string(), "1 to 10000000"),
+            ((1..=100_000_000).contains(&self.items_max), "items_max", self.items_max.to_string(), "1 to 100000000"),
+            (self.replayed_ratings <= 64, "replayed_ratings", self.replayed_ratings.to_string(), "0 to 64"),
             (
                 (0.001..=0.5).contains(&self.learning_rate),
                 "learning_rate",
                 self.learning_rate.to_string(),
-                "0.001..=0.5",
+                "0.001 to 0.5",
             ),
         ];
         match rules.into_iter().find(|(is_valid, ..)| !is_valid) {

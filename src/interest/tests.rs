@@ -184,7 +184,8 @@ fn extreme_values_and_times_give_finite_predictions() {
         let value = [1e15, -1e15, 1e-30, 3.0][round as usize % 4];
         let at = [i64::MIN, i64::MAX, 0][round as usize % 3];
         let prediction = model.learn(&format!("{}", round % 5), round % 7, value, at).unwrap();
-        assert!(prediction.mean.is_finite() && prediction.variance.is_finite(), "{round}: {prediction:?}");
+        let is_finite = |prediction: InterestPrediction| prediction.mean.is_finite() && prediction.variance.is_finite();
+        assert!(prediction.is_none_or(is_finite), "{round}: {prediction:?}");
     }
     let mut constant = model_of(InterestSettings::default());
     for round in 0..500 {
@@ -199,5 +200,62 @@ fn settings_are_checked() {
     assert!(InterestSettings::default().check().is_ok());
     let wrong = InterestSettings { learning_rate: f64::NAN, ..Default::default() };
     let error = InterestModel::new(wrong).err().map(|error| error.to_string());
-    assert_eq!(error.as_deref(), Some("interest.learning_rate = NaN: allowed are 0.001..=0.5"));
+    assert_eq!(error.as_deref(), Some("interest.learning_rate = NaN: must be 0.001 to 0.5"));
+}
+
+#[test]
+fn an_observed_rating_is_tested_and_kept_but_changes_no_item() {
+    let mut model = model_of(InterestSettings::default());
+    learn_all(&mut model, &generate_ratings(7, 1)[..2_000]);
+    let parameters = |model: &InterestModel| serde_json::to_string(model.parameters()).unwrap();
+    let (before, tested) = (parameters(&model), model.metrics().ratings);
+    let expected = model.predict("user 3", 5, 0);
+    assert_eq!(model.observe("user 3", 5, 1.0, 0), Ok(Some(expected)));
+    assert_eq!((parameters(&model), model.metrics().ratings), (before, tested + 1));
+    let latest = model.users().get("user 3").and_then(|user| user.iter().next_back().copied());
+    assert_eq!(latest, Some(RatedItem { item: 5, value: 1.0, at: 0 }));
+    assert!(model.predict("user 3", 5, 0).mean < expected.mean);
+}
+
+#[test]
+fn a_snapshot_does_not_change_and_predicts_like_the_model() {
+    let ratings = &generate_ratings(8, 1)[..3_000];
+    let mut model = model_of(InterestSettings { users_kept: 150, ..Default::default() });
+    learn_all(&mut model, &ratings[..2_000]);
+    let snapshot = model.snapshot();
+    let users = || (0..USERS).map(|user| format!("user {user}"));
+    let of_model: Vec<_> = users().map(|user| model.predict(&user, 7, 0)).collect();
+    let of_snapshot =
+        || -> Vec<_> { users().map(|user| snapshot.predict(&snapshot.user_interest(Some(&user), 0), 7)).collect() };
+    assert_eq!(of_snapshot(), of_model);
+    learn_all(&mut model, &ratings[2_000..]);
+    model.remove_user("user 3");
+    assert_eq!(of_snapshot(), of_model);
+    assert_eq!(snapshot.user_interest(None, 0), snapshot.user_interest(Some("nobody"), 0));
+}
+
+#[test]
+fn predictions_stay_within_the_learned_values() {
+    let mut model = model_of(InterestSettings::default());
+    for round in 0..300 {
+        let value = if round % 2 == 0 { 1.0 } else { 5.0 };
+        model.learn(["harsh", "kind"][round % 2], round as u32 % 7, value, 0).unwrap();
+    }
+    for user in ["harsh", "kind", "new"] {
+        for item in 0..8 {
+            let mean = model.predict(user, item, 0).mean;
+            assert!((1.0..=5.0).contains(&mean), "{user} {item}: {mean}");
+        }
+    }
+}
+
+#[test]
+fn recent_metrics_follow_the_latest_ratings() {
+    let prediction = InterestPrediction { mean: 3.0, variance: 1.0, baseline_mean: 3.0 };
+    let mut metrics = InterestMetrics::default();
+    (0..10).for_each(|_| metrics.record_recent(&prediction, 5.0, 10));
+    assert_eq!((metrics.ratings, metrics.mse(), metrics.mae()), (10, Some(4.0), Some(2.0)));
+    (0..200).for_each(|_| metrics.record_recent(&prediction, 4.0, 10));
+    assert_eq!(metrics.ratings, 10);
+    assert!((metrics.mse().unwrap() - 1.0).abs() < 1e-6 && (metrics.rmse().unwrap() - 1.0).abs() < 1e-6);
 }

@@ -22,7 +22,7 @@ pub struct UserRatings {
     ratings: VecDeque<RatedItem>,
     /// The user's bias in the baseline, in the unit of the values.
     pub(super) baseline_bias: f32,
-    /// The number of the user's last rating among all ratings that the model has learned.
+    /// The number of the user's last rating among all ratings of all users.
     pub(super) last_rating: u64,
 }
 
@@ -45,8 +45,8 @@ impl UserRatings {
     }
 
     /// Merges the ratings of another user into this user by time. Keeps the latest `kept` ratings.
-    pub(super) fn merge(&mut self, other: Self, kept: usize) {
-        self.ratings.extend(other.ratings);
+    pub(super) fn merge(&mut self, other: &Self, kept: usize) {
+        self.ratings.extend(&other.ratings);
         self.ratings.make_contiguous().sort_by_key(|rating| rating.at);
         self.drop_oldest(kept);
     }

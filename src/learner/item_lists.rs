@@ -26,14 +26,14 @@ pub(super) fn visit_popular_items(
     visited_items: &mut FxHashSet<ItemIx>,
     next: &mut dyn FnMut(ItemIx, f32) -> bool,
 ) {
-    for (item, popularity) in snapshot.sources.trending_items(snapshot.offset) {
+    for (item, popularity) in snapshot.sources.trending_items(snapshot.source_time) {
         if visited_items.insert(item) && rules.is_eligible(item) && !next(item, popularity) {
             return;
         }
     }
     let mut others: Vec<(f32, ItemIx)> = newest_items(snapshot)
         .filter(|item| !visited_items.contains(item) && rules.is_eligible(*item))
-        .map(|item| (snapshot.sources.popularity(item, snapshot.offset), item))
+        .map(|item| (snapshot.sources.popularity(item, snapshot.source_time), item))
         .collect();
     others.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     for (popularity, item) in others {
@@ -168,7 +168,7 @@ fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: I
         .filter_map(|other| Some((shared_attribute_count(known, catalog.get(other)?), other)))
         .filter(|(shared_attribute_count, _)| *shared_attribute_count > 0)
         .map(|(shared_attribute_count, other)| {
-            (shared_attribute_count, snapshot.sources.popularity(other, snapshot.offset), other)
+            (shared_attribute_count, snapshot.sources.popularity(other, snapshot.source_time), other)
         })
         .collect();
     others.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));

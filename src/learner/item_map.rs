@@ -38,7 +38,7 @@ const TOP_ITEMS_PER_CLUSTER: usize = 5;
 #[must_use]
 pub fn compute_item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap {
     let Some(weights) = snapshot.weights() else { return ItemMap::default() };
-    let popularity = |item: ItemIx| snapshot.sources.popularity(item, snapshot.offset);
+    let popularity = |item: ItemIx| snapshot.sources.popularity(item, snapshot.source_time);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     let best = |items: &mut dyn Iterator<Item = ItemIx>, count: usize| {
         let mut items: Vec<(f32, ItemIx)> = items.map(|item| (popularity(item), item)).collect();

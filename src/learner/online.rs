@@ -129,6 +129,7 @@ impl Learner {
     /// reconstructed.
     pub fn apply(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
         self.check_order(offset)?;
+        let is_frozen = self.state.is_frozen();
         match entry {
             Entry::Event(event) => self.learn_event(offset, event),
             Entry::Impression(impression) => self.record_impression(offset, impression),
@@ -139,6 +140,7 @@ impl Learner {
             Entry::Expire(expiry) => self.apply_expiry(expiry),
             Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Purge(_) => {}
         }
+        self.state.supplement.frozen_entries += u64::from(is_frozen);
         self.state.next_offset = offset + 1;
         self.run_boundary_work(true)
     }
@@ -150,6 +152,7 @@ impl Learner {
     /// As [`Learner::apply`].
     pub fn skip_entry(&mut self, offset: Offset) -> Result<(), LearnerError> {
         self.check_order(offset)?;
+        self.state.supplement.frozen_entries += u64::from(self.state.is_frozen());
         self.state.next_offset = offset + 1;
         self.run_boundary_work(false)
     }
@@ -210,6 +213,8 @@ impl Learner {
             ranker: state.ranker.clone(),
             affinities: state.affinities.clone(),
             unproven: state.influence.unproven().clone(),
+            interests: state.supplement.interests.snapshot(),
+            source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }
     }

@@ -2,7 +2,7 @@
 //! the learner to test and train the model.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
-use crate::domain::{ItemIx, Offset};
+use crate::domain::ItemIx;
 use crate::nn::{NetworkScratch, TopItems, Weights};
 use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
@@ -20,7 +20,6 @@ pub struct ScoringWorkspace {
     /// Buffers of the network.
     pub network: NetworkScratch,
     query: Vec<f32>,
-    interest: Vec<f32>,
     /// Buffers of the ranker, with the last scored candidates.
     pub ranking: RankingWorkspace,
 }
@@ -30,18 +29,8 @@ impl Default for ScoringWorkspace {
         Self {
             network: NetworkScratch::default(),
             query: Vec::new(),
-            interest: Vec::new(),
             ranking: RankingWorkspace::new(DEFAULT_CANDIDATE_LIMIT),
         }
-    }
-}
-
-impl ScoringWorkspace {
-    /// Returns the event value that the interest head predicts if the last scored user selects
-    /// `item`. `None` if the head is disabled or the network does not know the item.
-    #[must_use]
-    pub fn predicted_value(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
-        if self.interest.is_empty() { None } else { weights.predicted_value(&self.interest, item) }
     }
 }
 
@@ -53,7 +42,8 @@ pub struct Scorer<'a> {
     pub(super) sources: &'a CandidateSources,
     pub(super) ranker: &'a Ranker,
     pub(super) cluster_settings: &'a ClusterSettings,
-    pub(super) now: Offset,
+    /// The time of the candidate sources, in journal entries.
+    pub(super) now: u64,
 }
 
 impl Scorer<'_> {
@@ -68,12 +58,11 @@ impl Scorer<'_> {
         params: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
-        let ScoringWorkspace { network, query, interest, ranking } = workspace;
+        let ScoringWorkspace { network, query, ranking } = workspace;
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
             weights.compute_query(user.fresh_hidden_state(params, weights, network), query);
-            weights.compute_interest_query(query, interest);
             self.network_top_items(weights, query, network)
         });
         let context = QueryContext {

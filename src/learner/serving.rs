@@ -2,14 +2,15 @@
 
 use crate::candidates::{QueryContext, SessionIx};
 use crate::domain::{
-    Candidate, Catalog, Fallback, ItemIx, KindId, RemovalCounts, SourceName, Step, Timestamp, UserSequence,
+    Candidate, Catalog, Fallback, ItemIx, KindId, PredictedInterest, RemovalCounts, SourceName, Step, Timestamp,
+    UserSequence,
 };
-use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
 
 use rustc_hash::FxHashSet;
 
 use super::explain::{Explanation, explain};
+use super::interests::InterestPredictor;
 use super::item_lists::visit_popular_items;
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
@@ -131,6 +132,21 @@ pub struct RankedAnswer {
     /// The reason why the list is not personalised or not full; [`Fallback::None`] if it is
     /// personalised and full.
     pub fallback: Fallback,
+    /// The kind of the events whose values are predicted; `None` if no values are predicted.
+    pub interest_kind: Option<KindId>,
+}
+
+impl RankedAnswer {
+    /// Predicts the value of an event of the user with each item of the list, for the kind with the
+    /// most learned values. Without user id, predicts for an average user.
+    pub fn predict_interest(&mut self, predictor: &InterestPredictor, user: Option<&str>, at: Timestamp) {
+        self.interest_kind = predictor.main_kind();
+        let items = self.items.iter().map(|ranked| ranked.candidate.item);
+        let Some(predicted) = self.interest_kind.and_then(|kind| predictor.predict(kind, user, items, at)) else {
+            return;
+        };
+        self.items.iter_mut().zip(predicted).for_each(|(item, predicted)| item.interest = Some(predicted));
+    }
 }
 
 /// One recommended item.
@@ -138,9 +154,8 @@ pub struct RankedAnswer {
 pub struct RankedItem {
     /// The item with its score and source.
     pub candidate: Candidate,
-    /// The event value that the network predicts if the user selects the item; `None` if the
-    /// network predicts no values.
-    pub interest: Option<f32>,
+    /// The predicted value of an event of the user with the item; `None` if no values are predicted.
+    pub interest: Option<PredictedInterest>,
     /// The explanation, if requested.
     pub explanation: Option<Explanation>,
 }
@@ -206,7 +221,7 @@ fn add_popular_items(
         steps: sequence.current_session(),
         session: SessionIx::MAX,
         session_start: sequence.session_start,
-        now: snapshot.offset,
+        now: snapshot.source_time,
     };
     let is_known = !sequence.steps.is_empty();
     let mut visited_items = ranked.iter().copied().chain(current.dismissed_items()).collect();
@@ -286,21 +301,15 @@ pub fn recommend_for_sequence(
     let removed = selection.removal_counts();
     let fallback = fallback_reason(snapshot.item_count, is_known, is_short, &selection);
     let (selected, remainder) = selection.into_parts();
-    let interest = |item| {
-        snapshot
-            .weights()
-            .filter(|weights| is_known && Weights::item_count(weights) > 0)
-            .and_then(|weights| workspace.predicted_value(weights, item))
-    };
-    let interests: Vec<_> = selected.iter().map(|candidate| interest(candidate.item)).collect();
     let explanations = if request.explain && is_known {
         explain(&scorer, &selected, user, &affinity, params, workspace)
     } else {
         vec![None; selected.len()]
     };
-    let selected_items = selected.into_iter().zip(interests).zip(explanations);
-    let items = selected_items
-        .map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation })
+    let items = selected
+        .into_iter()
+        .zip(explanations)
+        .map(|(candidate, explanation)| RankedItem { candidate, interest: None, explanation })
         .collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
@@ -309,5 +318,6 @@ pub fn recommend_for_sequence(
         removed,
         candidates_by_source,
         fallback,
+        interest_kind: None,
     }
 }

@@ -7,6 +7,7 @@ use crate::nn::Weights;
 use crate::ranking::Ranker;
 use std::sync::Arc;
 
+use super::interests::InterestPredictor;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
 
@@ -27,6 +28,9 @@ pub struct ModelSnapshot {
     /// Items without events of an established user, or with remembered events of only one user.
     /// They are not recommended unless the catalog describes them.
     pub(super) unproven: ItemFlags,
+    pub(super) interests: InterestPredictor,
+    /// The time of the candidate sources, in journal entries.
+    pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,
 }
 
@@ -70,7 +74,7 @@ impl ModelSnapshot {
     /// The counts of an item; `None` if no target event has named the item.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx) -> Option<ItemCounts> {
-        self.sources.item_counts(item, self.offset)
+        self.sources.item_counts(item, self.source_time)
     }
 
     /// Number of known items.
@@ -86,6 +90,12 @@ impl ModelSnapshot {
         Some(self.clusters.as_deref()?.cluster_of(item, self.weights()?.embedding(item)?))
     }
 
+    /// Predicts event values, for example ratings.
+    #[must_use]
+    pub fn interests(&self) -> &InterestPredictor {
+        &self.interests
+    }
+
     /// Creates a scorer that borrows from this snapshot.
     #[must_use]
     pub fn scorer(&self) -> Scorer<'_> {
@@ -95,7 +105,7 @@ impl ModelSnapshot {
             sources: &self.sources,
             ranker: &self.ranker,
             cluster_settings: &self.cluster_settings,
-            now: self.offset,
+            now: self.source_time,
         }
     }
 }

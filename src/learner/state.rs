@@ -3,6 +3,7 @@
 use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
 use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
 use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics, SquaredError};
+use crate::interest::InterestSettings;
 use crate::nn::NetworkSettings;
 use crate::ranking::{Ranker, SourceAffinity};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::error::LearnerError;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::clustering::ClusteringSchedule;
 use crate::learner::influence::{HeldBack, InfluenceLimits, UserHistory};
+use crate::learner::interests::{InterestModels, InterestReport};
 use crate::learner::model_health::ModelHealth;
 use crate::learner::pretrained::PretrainedNetwork;
 use crate::learner::sequence_state::SequenceParams;
@@ -45,6 +47,9 @@ pub struct LearnerConfig {
     /// From the event with this number on, learning is frozen: user sequences still advance, but
     /// the model does not change. Published benchmarks evaluate a frozen model in this way.
     pub freeze_from: Option<u64>,
+    /// Settings of the interest models. Checkpoints store them with the models.
+    #[serde(skip)]
+    pub interest: InterestSettings,
 }
 
 /// Measurements and training totals so far.
@@ -74,9 +79,8 @@ pub struct LearningReport {
     /// Ranking metrics of each source alone over the same tests as `evaluated`, in the order of
     /// [`SourceName::ALL`]. Empty unless `evaluate_sources` is set.
     pub by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// Squared error of the interest head over the same tests as `evaluated`. Empty if the head is
-    /// disabled.
-    pub interest_error: SquaredError,
+    /// Errors of the interest models, in the order of the kinds. Kinds without values are absent.
+    pub interest: Vec<InterestReport>,
     /// Numbers of displayed and of clicked items.
     pub clickthrough: ClickThrough,
     /// Ranking metrics for consecutive intervals of the event stream.
@@ -112,7 +116,8 @@ pub struct LearnerState {
     pub(super) live: SlidingRankingMetrics,
     pub(super) evaluated: RankingMetrics,
     pub(super) by_source: [RankingMetrics; SourceName::ALL.len()],
-    pub(super) interest_error: SquaredError,
+    /// No longer measured, but part of the encoding.
+    pub(super) unused_error: SquaredError,
     pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
     pub(super) is_paused: bool,
@@ -123,6 +128,9 @@ pub struct LearnerState {
     /// extension.
     #[serde(skip)]
     pub(super) influence: InfluenceLimits,
+    /// The newer parts. Checkpoints store them after the extension.
+    #[serde(skip)]
+    pub(super) supplement: LearnerStateSupplement,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -135,7 +143,29 @@ pub struct LearnerStateExtension {
     histories: Vec<UserHistory>,
 }
 
+/// The part of the state that checkpoints store after the [`LearnerStateExtension`]. Checkpoints of
+/// earlier versions end before it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LearnerStateSupplement {
+    /// The interest models.
+    pub(super) interests: InterestModels,
+    /// Number of entries that were applied while learning was paused or frozen.
+    pub(super) frozen_entries: u64,
+}
+
 impl LearnerState {
+    /// The time of the candidate sources, in journal entries: the number of entries before the next
+    /// entry, without those that arrived while learning was paused or frozen. While nothing is
+    /// learned, the sources therefore do not age.
+    pub(super) fn source_time(&self) -> u64 {
+        self.next_offset.saturating_sub(self.supplement.frozen_entries)
+    }
+
+    /// Whether learning is paused or frozen.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.is_paused || self.settings.freeze_from.is_some_and(|from| self.event_count >= from)
+    }
+
     /// The part that checkpoints store after this state.
     #[must_use]
     pub fn extension(&self) -> LearnerStateExtension {
@@ -152,6 +182,18 @@ impl LearnerState {
         self.users.restore_earlier_sessions(earlier_sessions);
         self.influence = influence;
         self.users.set_histories(&histories);
+    }
+
+    /// The part that checkpoints store after the extension.
+    #[must_use]
+    pub fn supplement(&self) -> &LearnerStateSupplement {
+        &self.supplement
+    }
+
+    /// Restores the part that checkpoints store after the extension.
+    pub fn set_supplement(&mut self, supplement: LearnerStateSupplement) {
+        self.settings.interest = *supplement.interests.settings();
+        self.supplement = supplement;
     }
 
     /// Whether the state was learned with these settings. Only then can a learner continue from the
@@ -200,13 +242,14 @@ impl LearnerState {
             live: SlidingRankingMetrics::new(learning.live_window),
             evaluated: RankingMetrics::default(),
             by_source: Default::default(),
-            interest_error: SquaredError::default(),
+            unused_error: SquaredError::default(),
             clickthrough: ClickThrough::default(),
             curve: LearningCurve::new(1000),
             is_paused: false,
             operations: VecDeque::new(),
             health: ModelHealth::default(),
             influence: InfluenceLimits::default(),
+            supplement: LearnerStateSupplement { interests: InterestModels::new(settings.interest), frozen_entries: 0 },
             settings,
         })
     }
@@ -225,7 +268,7 @@ impl LearnerState {
             live: state.live.metrics(),
             evaluated: state.evaluated,
             by_source: state.by_source,
-            interest_error: state.interest_error,
+            interest: state.supplement.interests.reports(),
             clickthrough: state.clickthrough,
             curve: state.curve.clone(),
             training: state.training.as_ref().map(|training| *training.totals()).unwrap_or_default(),

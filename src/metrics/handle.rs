@@ -186,29 +186,27 @@ impl<L: MetricLabel, H: SeriesHandle> MetricHandle for LabeledMetric<L, H> {
     }
 }
 
-/// One counter per configured kind of event.
+/// One series per configured kind of event.
 #[derive(Debug, Clone)]
-pub struct EventKindCounters {
-    series: Vec<Counter>,
-    fallback: Counter,
+pub struct EventKindMetric<H> {
+    series: Vec<H>,
+    fallback: H,
 }
 
-impl EventKindCounters {
-    /// The counter of a kind of event.
-    pub fn with_label(&self, kind: KindId) -> &Counter {
+impl<H> EventKindMetric<H> {
+    /// The series of a kind of event.
+    pub fn with_label(&self, kind: KindId) -> &H {
         self.series.get(usize::from(kind)).unwrap_or(&self.fallback)
     }
 }
 
-impl MetricHandle for EventKindCounters {
-    const TYPE: MetricType = MetricType::Counter;
+impl<H: SeriesHandle> MetricHandle for EventKindMetric<H> {
+    const TYPE: MetricType = H::TYPE;
     const LABEL_NAME: Option<&'static str> = Some("kind");
     fn register(recorder: &dyn Recorder, name: &'static str, kinds: &EventKinds) -> Self {
-        let series = kinds
-            .names()
-            .map(|kind| Counter::register_series(recorder, &series_key(name, &[("kind", kind)])))
-            .collect();
-        Self { series, fallback: Counter::noop() }
+        let series =
+            kinds.names().map(|kind| H::register_series(recorder, &series_key(name, &[("kind", kind)]))).collect();
+        Self { series, fallback: H::noop() }
     }
 }
 

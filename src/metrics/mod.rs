@@ -14,7 +14,7 @@ mod snapshot;
 mod threads;
 
 pub use handle::{
-    EventKindCounters, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
+    EventKindMetric, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
 };
 pub use process::ProcessStats;
 pub use snapshot::MetricsSnapshot;
@@ -95,6 +95,8 @@ handle::declare_label! {
         Recommendations "recommendations",
         /// Recommendations for a session in the request.
         InlineRecommendations "inline_recommendations",
+        /// Predictions of event values.
+        Predictions "predictions",
         /// Recommendation streams, until the stream begins.
         Streams "streams",
         /// Trending and similar items.
@@ -260,7 +262,7 @@ declare_metrics! {
     /// Received events, by outcome.
     "sequor_events_total" Unit::Count events: LabeledMetric<EventOutcome, Counter>,
     /// Accepted events, by kind.
-    "sequor_accepted_events_total" Unit::Count accepted_events: EventKindCounters,
+    "sequor_accepted_events_total" Unit::Count accepted_events: EventKindMetric<Counter>,
     /// Messages of Segment's API, by outcome.
     "sequor_segment_messages_total" Unit::Count segment_messages: LabeledMetric<SegmentMessageOutcome, Counter>,
     /// Merges refused because one of the ids is a placeholder that many visitors share.
@@ -481,9 +483,19 @@ declare_metrics! {
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// NDCG@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
-    /// Mean squared error of the interest head over the latest evaluated events; NaN before the
-    /// first evaluated event.
-    "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
+    // Errors of the interest models over the latest events with a value, of users with an earlier
+    // value. They are prequential. On a logarithmic scale, they are errors of logarithms. NaN before
+    // the first such event.
+    /// Mean squared error of predicted event values, by kind.
+    "sequor_live_interest_mse" Unit::None live_interest_mse: EventKindMetric<Gauge>,
+    /// Mean squared error of the baseline (mean + bias of the user + bias of the item), by kind. A
+    /// useful interest model has a smaller error.
+    "sequor_live_interest_baseline_mse" Unit::None live_interest_baseline_mse: EventKindMetric<Gauge>,
+    /// Mean absolute error of predicted event values, by kind.
+    "sequor_live_interest_mae" Unit::None live_interest_mae: EventKindMetric<Gauge>,
+    /// Mean of squared error / predicted variance, by kind. 1 is calibrated; above 1, the model is
+    /// too certain.
+    "sequor_live_interest_calibration" Unit::Ratio live_interest_calibration: EventKindMetric<Gauge>,
 }
 
 /// Bucket bounds of duration histograms, in seconds. The smallest bound fits the fastest responses.
@@ -523,9 +535,17 @@ impl Metrics {
             &metrics.live_recall_at_20,
             &metrics.live_mrr_at_20,
             &metrics.live_ndcg_at_20,
-            &metrics.live_interest_mse,
         ] {
             gauge.set(f64::NAN);
+        }
+        let by_kind = [
+            &metrics.live_interest_mse,
+            &metrics.live_interest_baseline_mse,
+            &metrics.live_interest_mae,
+            &metrics.live_interest_calibration,
+        ];
+        for kind in (0..).take(kinds.len()) {
+            by_kind.iter().for_each(|metric| metric.with_label(kind).set(f64::NAN));
         }
         for source in SourceName::ALL {
             metrics.live_recall_at_20_by_source.with_label(source).set(f64::NAN);

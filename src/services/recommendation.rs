@@ -8,7 +8,7 @@ use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
     Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx,
-    Recommendation, RecommendedItem, RemovalCounts, SourceName, WithConsent,
+    KindId, PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, SourceName, WithConsent,
 };
 use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
@@ -95,6 +95,22 @@ impl RecommendationService {
         self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
     }
 
+    /// Predicts the values of events of a user with items, for a kind of events, or for the kind with
+    /// the most values. `None` if no value of the kind was learned.
+    ///
+    /// Without user, or if the user does not consent to storage, predicts for an average user.
+    #[must_use]
+    pub fn predict_interest(
+        &self,
+        user: Option<&str>,
+        sender: Option<Consent>,
+        kind: Option<KindId>,
+        items: &[ItemIx],
+    ) -> Option<(KindId, Vec<PredictedInterest>)> {
+        let user = user.filter(|user| self.ingest.effective_consent(user, sender) != Consent::None);
+        self.recommender.predict_interest(user, kind, items.iter().copied(), self.clock.now())
+    }
+
     /// Decides whether a recommendation may use the user's stored session. If it may, returns
     /// `None`. Otherwise returns the user's events among `events`, which are the only data that it
     /// may use.
@@ -138,7 +154,9 @@ impl RecommendationService {
         }
         let page_len = items.len() + removed.unavailable + removed.excluded;
         let page = CachedRanking { page_start: page_start.min(first.ranking.len()), page_len, ..first };
-        let answer = RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
+        let mut answer =
+            RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
+        self.recommender.add_interest(&mut answer, user, now);
         Ok(Some(self.cache_and_journal(page, answer)))
     }
 
@@ -213,7 +231,9 @@ impl RecommendationService {
         }
         let items = answer.items.into_iter().filter_map(|item| to_recommended_item(&self.recommender, item));
         let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
-        Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
+        let kinds = self.recommender.kinds();
+        let interest_kind = answer.interest_kind.and_then(|kind| kinds.name_of(kind)).map(str::to_owned);
+        Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed, interest_kind }
     }
 
     /// Appends the impression in the background, so that the response does not wait for it. If the

@@ -2,7 +2,7 @@
 
 use super::sections::check_at_least_one_minute;
 use super::{InvalidSetting, Period};
-use crate::domain::{Consent, EventKind, EventKinds, KindRule, PlaceholderIds};
+use crate::domain::{Consent, EventKind, EventKinds, InterestScale, KindRule, PlaceholderIds};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,6 +46,11 @@ pub struct KindSettings {
     /// negative values are dismissals. For ratings from 1 to 5, set 3 for `rate`. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub midpoint: Option<f32>,
+    /// The scale on which the interest model predicts the values of these events: `linear`,
+    /// `logarithmic` or `off`. Default: `logarithmic` for `play`; `off` for `search`, `cart`,
+    /// `purchase` and `dismiss`; `linear` for other kinds. Events without a value teach nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interest: Option<InterestScale>,
     /// How long events of this kind are kept, at least 1 min. `off` or omitted: they are kept as
     /// long as other events. Expired events are removed from the journal, from sessions and from
     /// the learner's history. Counts and weights that were learned from them stay.
@@ -60,12 +65,12 @@ impl EventsSettings {
         let mut kinds = EventKinds::default();
         for (name, settings) in &self.kinds {
             let kind = EventKind::from_name(name);
-            let rule =
-                kinds.id_of(&kind).map_or(KindRule { target: true, value: 1.0, midpoint: 0.0 }, |id| kinds.rule_of(id));
+            let rule = kinds.id_of(&kind).map_or_else(|| KindRule::new(&kind, true, 1.0), |id| kinds.rule_of(id));
             let rule = KindRule {
                 target: settings.target.unwrap_or(rule.target),
                 value: settings.value.unwrap_or(rule.value),
                 midpoint: settings.midpoint.unwrap_or(rule.midpoint),
+                interest: settings.interest.unwrap_or(rule.interest),
             };
             // If the table of kinds is full, `set_rule` has no effect, and `check` reports the kind
             // that does not fit.
@@ -180,7 +185,14 @@ mod tests {
             kinds: [
                 ("view".to_owned(), KindSettings { value: Some(0.5), ..KindSettings::default() }),
                 ("dismiss".to_owned(), KindSettings { target: Some(true), ..KindSettings::default() }),
-                ("play".to_owned(), KindSettings { midpoint: Some(20.0), ..KindSettings::default() }),
+                (
+                    "play".to_owned(),
+                    KindSettings {
+                        midpoint: Some(20.0),
+                        interest: Some(InterestScale::Off),
+                        ..KindSettings::default()
+                    },
+                ),
                 ("wishlist".to_owned(), KindSettings::default()),
             ]
             .into(),
@@ -188,11 +200,14 @@ mod tests {
         };
         let kinds = settings.resolved_kinds();
         let rule = |name: &str| kinds.rule_of(kinds.id_of(&EventKind::from_name(name)).unwrap());
-        let expected = |target, value, midpoint| KindRule { target, value, midpoint };
-        assert_eq!(rule("view"), expected(true, 0.5, 0.0));
-        assert_eq!(rule("dismiss"), expected(true, -1.0, 0.0));
-        assert_eq!(rule("wishlist"), expected(true, 1.0, 0.0));
-        assert_eq!(rule("cart"), expected(true, 3.0, 0.0));
-        assert_eq!((rule("rate"), rule("play")), (expected(true, 3.0, 0.0), expected(true, 2.0, 20.0)));
+        let expected = |target, value, midpoint, interest| KindRule { target, value, midpoint, interest };
+        assert_eq!(rule("view"), expected(true, 0.5, 0.0, InterestScale::Linear));
+        assert_eq!(rule("dismiss"), expected(true, -1.0, 0.0, InterestScale::Off));
+        assert_eq!(rule("wishlist"), expected(true, 1.0, 0.0, InterestScale::Linear));
+        assert_eq!(rule("cart"), expected(true, 3.0, 0.0, InterestScale::Off));
+        assert_eq!(
+            (rule("rate"), rule("play")),
+            (expected(true, 3.0, 0.0, InterestScale::Linear), expected(true, 2.0, 20.0, InterestScale::Off))
+        );
     }
 }

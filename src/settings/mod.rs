@@ -35,7 +35,7 @@ pub use server::{ApiKeyPolicy, ServerSettings};
 pub use telemetry::TelemetrySettings;
 
 use crate::candidates::{CandidateSettings, CandidateSettingsError, ClusterSettings};
-use crate::learner::{LearningSettings, OfflineSettings, SafetySettings};
+use crate::learner::{InterestSettings, LearningSettings, OfflineSettings, SafetySettings};
 use crate::nn::NetworkSettings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -61,6 +61,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// Online learning from the journal.
     pub learning: LearningSettings,
+    /// Prediction of event values, for example of ratings.
+    pub interest: InterestSettings,
     /// Offline training from a recording (`sequor train`).
     pub train: OfflineSettings,
     /// Count-based candidate sources.
@@ -99,6 +101,9 @@ impl Validate for Settings {
         self.learning
             .check()
             .map_err(|error| InvalidSetting::new(format!("learning.{}", error.key), error.value, error.allowed))?;
+        self.interest
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("interest.{}", error.key), error.value, error.allowed))?;
         self.safety
             .check()
             .map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;

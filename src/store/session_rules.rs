@@ -50,8 +50,9 @@ impl SessionRules {
                 .map_or(0.0, |(_, midpoint)| *midpoint)
         };
         for (name, value) in self.kinds.iter().filter(|(name, _)| !name.ends_with(MIDPOINT_MARK)) {
-            let rule = KindRule { target: true, value: *value, midpoint: midpoint(name) };
-            kinds.set_rule(EventKind::from_name(name), rule);
+            let kind = EventKind::from_name(name);
+            let rule = KindRule { midpoint: midpoint(name), ..KindRule::new(&kind, true, *value) };
+            kinds.set_rule(kind, rule);
         }
         kinds
     }

@@ -18,7 +18,7 @@ use crate::random::random_visits;
 use crate::restore::damaged_data_dir;
 
 /// Every alert, with the test below that triggers it.
-const TEST_OF_ALERT: [(&str, &str); 25] = [
+const TEST_OF_ALERT: [(&str, &str); 26] = [
     ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
     ("SequorNotReady", "unusable_checkpoints_raise_alerts"),
@@ -31,6 +31,7 @@ const TEST_OF_ALERT: [(&str, &str); 25] = [
     ("SequorLearnerLagging", "unusable_checkpoints_raise_alerts"),
     ("SequorLossNotFinite", "too_high_learning_rate_raises_alerts"),
     ("SequorQualityFalling", "changed_behaviour_and_session_thrashing_raise_alerts"),
+    ("SequorSourceBeatsRanking", "changed_behaviour_and_session_thrashing_raise_alerts"),
     ("SequorEventsHeldBack", "fake_events_raise_an_alert"),
     ("SequorRolledBack", "too_high_learning_rate_raises_alerts"),
     ("SequorLearningPaused", "too_high_learning_rate_raises_alerts"),
@@ -305,6 +306,8 @@ fn changed_behaviour_and_session_thrashing_raise_alerts() {
             ("sequor_evaluated_steps_total[1h]", "sequor_evaluated_steps_total[15s]"),
             ("sequor_evaluated_hits_total[1d]", "sequor_evaluated_hits_total[10m]"),
             ("sequor_evaluated_steps_total[1d]", "sequor_evaluated_steps_total[10m]"),
+            // The sources of a healthy daemon do not beat the ranking.
+            ("sequor_live_mrr_at_20 > 0.02", "sequor_live_mrr_at_20 > -1"),
             ("sequor_sessions_revived_total[10m]", "sequor_sessions_revived_total[15s]"),
             ("(sequor_session_events_total[10m]) > 10", "(sequor_session_events_total[15s]) > 1"),
         ] {
@@ -322,10 +325,14 @@ fn changed_behaviour_and_session_thrashing_raise_alerts() {
         (daemon.metric_value("sequor_evaluated_hits_total") > 500.0).then_some(())
     });
     // Then every view is of a new item.
-    prometheus.wait_for_alerts(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
-        send_view_of_each_user(&daemon, number, |user| format!("novelty{number}-{user}"));
-        number += 1;
-    });
+    prometheus.wait_for_alerts(
+        &daemon,
+        &["SequorQualityFalling", "SequorSourceBeatsRanking", "SequorSessionsThrash"],
+        || {
+            send_view_of_each_user(&daemon, number, |user| format!("novelty{number}-{user}"));
+            number += 1;
+        },
+    );
 }
 
 #[test]

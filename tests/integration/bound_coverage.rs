@@ -68,6 +68,9 @@ const BOUNDS: &[(&str, &[&str])] = &[
     ("clusters.probes", &["the_numbers_of_clusters_and_of_probed_clusters_are_bounded"]),
     ("train.epochs", &["evaluated_steps_follow_the_protocol_and_the_checkpoint_reproduces_the_metrics"]),
     ("train.patience", &["training_learns_the_ring_and_keeps_the_weights_of_the_best_epoch"]),
+    ("interest.ratings_kept", &["users_and_their_ratings_are_bounded"]),
+    ("interest.users_kept", &["users_and_their_ratings_are_bounded"]),
+    ("interest.items_max", &["refused_ratings_change_nothing"]),
     ("safety.quality_drop", &["each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault"]),
     ("safety.loss_rise", &["each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault"]),
     ("safety.warm_up", &["no_rule_applies_before_the_warm_up"]),
@@ -98,6 +101,8 @@ const NOT_BOUNDS: &[&str] = &[
     "train.validation",
     "train.warmup",
     // Hyperparameters.
+    "interest.learning_rate",
+    "interest.replayed_ratings",
     "learning.seed",
     "network.beta1",
     "network.beta2",

@@ -470,3 +470,10 @@ fn read_response(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>
 pub(crate) fn view_event(id: &str, user: &str, item: &str) -> Value {
     json!({ "event_id": id, "user_id": user, "type": "view", "item_id": item })
 }
+
+/// An event of a kind, with an event id.
+pub(crate) fn event_of_kind(id: &str, user: &str, item: &str, kind: &str) -> Value {
+    let mut typed = view_event(id, user, item);
+    typed["type"] = json!(kind);
+    typed
+}

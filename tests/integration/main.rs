@@ -33,6 +33,7 @@ mod import_cycles;
 mod import_order;
 mod import_progress;
 mod impressions;
+mod interest;
 mod journal_dump;
 mod journal_retention;
 mod messages;

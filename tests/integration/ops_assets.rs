@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use sequor::metrics::Metrics;
 use sequor::settings::{Settings, SettingsLayers};
@@ -80,11 +80,13 @@ fn send_traffic(daemon: &Daemon, round: usize) {
     let user = |number: usize| format!("user{}", number % 7);
     let batch: Vec<_> = (0..40)
         .map(|number| {
-            view_event(
-                &format!("{round}-{number}"),
-                &user(number),
-                &format!("item{}", (number * 3 + number / 7 + round) % 30),
-            )
+            let item = format!("item{}", (number * 3 + number / 7 + round) % 30);
+            let mut event = view_event(&format!("{round}-{number}"), &user(number), &item);
+            if number % 4 == 0 {
+                event["type"] = json!("rate");
+                event["value"] = json!(1 + number % 5);
+            }
+            event
         })
         .collect();
     daemon.send_events(&batch);
@@ -118,7 +120,7 @@ fn rule_and_dashboard_expressions_have_data() {
         "store.checkpoint_every=100",
         "session.passivate_after=1s",
     ];
-    let daemon = home.start(&[&settings[..], &["network.interest_weight=0.1"]].concat());
+    let daemon = home.start(&settings);
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| rules) else { return };
     let recorded = prometheus_rules()
         .into_iter()

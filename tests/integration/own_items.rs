@@ -2,13 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, run_sequor, view_event};
-
-fn event_of_kind(id: &str, user: &str, item: &str, kind: &str) -> Value {
-    let mut typed = view_event(id, user, item);
-    typed["type"] = json!(kind);
-    typed
-}
+use crate::daemon::{Daemon, DaemonHome, event_of_kind, run_sequor, view_event};
 
 fn send_in_batches(daemon: &Daemon, events: &[Value]) {
     for batch in events.chunks(500) {

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("candidates", &["domain", "simd", "nn"]),
     ("ranking", &["domain", "simd", "nn", "candidates"]),
     ("interest", &["domain", "nn"]),
-    ("learner", &["domain", "registries", "nn", "candidates", "ranking", "evaluation"]),
+    ("learner", &["domain", "registries", "nn", "candidates", "ranking", "interest", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
     ("actors", &["domain", "registries", "nn", "learner", "store", "clock", "metrics", "telemetry"]),

@@ -49,6 +49,6 @@ impl RecommenderHandle {
         for (step, session_id) in steps {
             sequence.push(0, step, session_id.as_deref(), idle_gap_ms);
         }
-        self.answerer.answer(&sequence, request)
+        self.answerer.answer(None, &sequence, request)
     }
 }

@@ -14,7 +14,9 @@ use crate::actors::answering::Answerer;
 use crate::actors::error::RequestError;
 use crate::actors::learner::{LearnerActor, PublishThrough};
 use crate::actors::shard::{GetSessionView, GetUserSequence, ShardActor};
-use crate::domain::{Candidate, Catalog, EventKinds, ItemIx, Offset, Timestamp, UserSequence};
+use crate::domain::{
+    Candidate, Catalog, EventKinds, ItemIx, KindId, Offset, PredictedInterest, Timestamp, UserSequence,
+};
 use crate::learner::{
     HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items,
 };
@@ -70,10 +72,10 @@ impl RecommenderHandle {
         let (user, number, shard) = self.router.route(user)?;
         let sequence = match self.router.session_table.current_sequence(number, &user) {
             Some(sequence) => sequence,
-            None => self.request_sequence(user, shard).instrument(span.clone()).await?,
+            None => self.request_sequence(user.clone(), shard).instrument(span.clone()).await?,
         };
         self.wait_for_turn().await?;
-        let answer = span!(parent: &span, "answer").in_scope(|| self.answerer.answer_user(&sequence, &request));
+        let answer = span!(parent: &span, "answer").in_scope(|| self.answerer.answer_user(&user, &sequence, &request));
         answer.ok_or_else(|| self.busy())
     }
 
@@ -126,6 +128,30 @@ impl RecommenderHandle {
         let (user, _, shard) = self.router.route(user)?;
         shard.try_send(GetSessionView { user, reply }).map_err(|_| self.busy())?;
         record.await.map_err(|_| self.busy())?.map_err(RequestError::Store)
+    }
+
+    /// Predicts the values of events of a user with items, for a kind of events, or for the kind
+    /// with the most values. Without user, predicts for an average user. Returns the kind and one
+    /// prediction per item; `None` if no value of the kind was learned.
+    #[must_use]
+    pub fn predict_interest(
+        &self,
+        user: Option<&str>,
+        kind: Option<KindId>,
+        items: impl IntoIterator<Item = ItemIx>,
+        now: Timestamp,
+    ) -> Option<(KindId, Vec<PredictedInterest>)> {
+        let snapshot = self.answerer.published.load();
+        let canonical = user.and_then(|user| self.router.canonical(user));
+        let kind = kind.or_else(|| snapshot.interests().main_kind())?;
+        Some((kind, snapshot.interests().predict(kind, canonical.as_deref().or(user), items, now)?))
+    }
+
+    /// Adds the predicted event values of a user to the items of a list.
+    pub fn add_interest(&self, answer: &mut RankedAnswer, user: &str, now: Timestamp) {
+        let canonical = self.router.canonical(user);
+        let user = canonical.as_deref().unwrap_or(user);
+        answer.predict_interest(self.answerer.published.load().interests(), Some(user), now);
     }
 
     /// Items similar to one item.

@@ -21,10 +21,15 @@ pub struct ShardRouter {
 impl ShardRouter {
     /// The canonical id of a user, and the number and the address of its shard.
     pub(super) fn route(&self, user: String) -> Result<(String, usize, &Addr<ShardActor>), RequestError> {
-        let user = self.aliases.resolve(&user).map_or(user, |canonical| (*canonical).to_owned());
+        let user = self.canonical(&user).map_or(user, |canonical| (*canonical).to_owned());
         let number = shard_of_user(&user, self.shards.len());
         let shard = self.shards.get(number).ok_or(RequestError::ActorStopped("shard"))?;
         Ok((user, number, shard))
+    }
+
+    /// The id into which a user id was merged; `None` if it was not merged.
+    pub(super) fn canonical(&self, user: &str) -> Option<Arc<str>> {
+        self.aliases.resolve(user)
     }
 
     /// Stores every session that changed since its last write.

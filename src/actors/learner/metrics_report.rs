@@ -2,8 +2,9 @@
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
-use crate::learner::POSITION_BUCKETS;
-use crate::metrics::{HeldBackReason, ListPosition};
+use crate::learner::{InterestReport, POSITION_BUCKETS};
+use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition};
+use metrics::Gauge;
 
 /// Counts by source and list position.
 type CountsBySourceAndPosition = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
@@ -32,8 +33,14 @@ impl LearnerActor {
             metrics.live_mrr_at_20.set(report.live.mrr());
             metrics.live_ndcg_at_20.set(report.live.ndcg());
         }
-        if let Some(error) = report.interest_error.recent_mean() {
-            metrics.live_interest_mse.set(error);
+        for InterestReport { kind, live, .. } in report.interest.iter().filter(|report| report.live.ratings > 0) {
+            let set = |metric: &EventKindMetric<Gauge>, value: Option<f64>| {
+                metric.with_label(*kind).set(value.unwrap_or(f64::NAN));
+            };
+            set(&metrics.live_interest_mse, live.mse());
+            set(&metrics.live_interest_baseline_mse, live.baseline_mse());
+            set(&metrics.live_interest_mae, live.mae());
+            set(&metrics.live_interest_calibration, live.calibration());
         }
         let (new, old) = (&report.clickthrough, &last.clickthrough);
         for (row, source) in SourceName::ALL.into_iter().enumerate() {

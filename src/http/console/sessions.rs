@@ -276,7 +276,9 @@ fn recommendation_reason(item: &RecommendedItem) -> Markup {
             " moved it to #" (moved.rank)
             @match moved.rank_without { Some(without) => { " from #" (without) }, None => { ": without it, the item would not be a candidate" } }
         }
-        @if let Some(interest) = item.interest { "; predicted value " (format!("{interest:.2}")) }
+        @if let Some(interest) = item.interest {
+            "; predicted value " (format!("{:.2} ({:.2} to {:.2})", interest.value, interest.low, interest.high))
+        }
         "."
         span.tags { @for (source, share) in shares { span.tag { (source) " " (format!("{share:.3}")) } } }
     }

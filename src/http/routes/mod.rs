@@ -10,6 +10,7 @@ pub(in crate::http) mod items;
 mod journal_export;
 pub(in crate::http) mod merges;
 pub(in crate::http) mod openapi;
+pub(in crate::http) mod predictions;
 pub(in crate::http) mod recommendations;
 pub(in crate::http) mod segment;
 pub(in crate::http) mod stream;

@@ -20,6 +20,23 @@ pub(in crate::http) struct RecommendationSchema {
     fallback: FallbackSchema,
     /// Numbers of ranked candidates that are missing in the list, by reason.
     removed: RemovalCountsSchema,
+    /// The kind of the events whose values `interest` predicts: the kind with the most values.
+    /// Absent before the first event with a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interest_kind: Option<String>,
+}
+
+/// The predicted value of an event of a user with an item.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PredictedInterest)]
+pub(in crate::http) struct PredictedInterestSchema {
+    /// The predicted value. On a logarithmic scale, it is the median of the predicted distribution.
+    value: f32,
+    /// One standard deviation below the predicted value, on the scale of the kind. About two thirds
+    /// of the actual values are between `low` and `high`.
+    low: f32,
+    /// One standard deviation above the predicted value, on the scale of the kind.
+    high: f32,
 }
 
 /// One recommended item of a response.
@@ -33,10 +50,10 @@ pub(in crate::http) struct RecommendedItemSchema {
     score: f32,
     /// The candidate source that generated the item.
     source: SourceNameSchema,
-    /// The predicted event value (rating, seconds played, …) if the user interacts with the item.
-    /// Absent if the model does not predict values.
+    /// The predicted value (rating, seconds played, …) of an event of the user with the item. Absent
+    /// before the first event with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    interest: Option<f32>,
+    interest: Option<PredictedInterestSchema>,
     /// The explanation, if the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ItemExplanationSchema>,
@@ -226,7 +243,8 @@ pub(in crate::http) enum ValidationErrorCodeSchema {
 mod tests {
     use super::*;
     use crate::domain::{
-        Fallback, InfluentialEvent, Item, ItemExplanation, Recommendation, RecommendedItem, RemovalCounts, SourceName,
+        Fallback, InfluentialEvent, Item, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
+        RemovalCounts, SourceName,
     };
     use crate::ingest::{ValidationError, ValidationErrorCode};
     use serde_json::{Value, to_value};
@@ -269,11 +287,13 @@ mod tests {
         assert_same_fields::<InfluentialEventSchema>(&moved_by);
         let explanation = ItemExplanation { sources: BTreeMap::new(), moved_by: Some(moved_by) };
         assert_same_fields::<ItemExplanationSchema>(&explanation);
+        let interest = PredictedInterest { value: 4.0, low: 3.0, high: 5.0 };
+        assert_same_fields::<PredictedInterestSchema>(&interest);
         let item = RecommendedItem {
             item_id: "tea".to_owned(),
             score: 1.0,
             source: SourceName::New,
-            interest: Some(1.0),
+            interest: Some(interest),
             explanation: Some(explanation),
         };
         assert_same_fields::<RecommendedItemSchema>(&item);
@@ -285,6 +305,7 @@ mod tests {
             items: vec![item],
             fallback: Fallback::None,
             removed,
+            interest_kind: Some("rate".to_owned()),
         };
         assert_same_fields::<RecommendationSchema>(&recommendation);
         assert_same_fields::<ItemSchema>(&Item::default());

@@ -1,5 +1,5 @@
-//! Learning of one event, in five steps: attribute a click, score the candidates, measure the
-//! prediction, train the ranker, update the state.
+//! Learning of one event, in six steps: attribute a click, score the candidates, measure the
+//! prediction, train the ranker, learn the event's value, update the state.
 //!
 //! The order is that of prequential evaluation (test, then train). The candidates are scored and
 //! the prediction is measured before any part of the model learns from the event.
@@ -7,9 +7,10 @@
 use super::{Learner, is_sampled};
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{Event, ItemIx, Offset, Placement, SourceName, Step};
-use crate::evaluation::{RankingMetrics, SquaredError};
+use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
+use crate::learner::interests::{InterestModels, ValuedEvent};
 use crate::learner::online::monitoring::MonitoredCounters;
 use crate::learner::scorer::{Scorer, ScoringWorkspace};
 use crate::learner::session_owners::SessionOwnerIndex;
@@ -33,6 +34,8 @@ struct EventPass<'l> {
     target: Option<ItemIx>,
     /// Whether learning is paused or frozen. User sequences still advance, but nothing is trained.
     is_frozen: bool,
+    /// The time of the candidate sources.
+    source_time: u64,
     /// Whether the event is in the sample of events on which the model is tested.
     is_tested: bool,
     /// Whether the event is among the share of events to train on (the training share). If so, the
@@ -52,7 +55,7 @@ struct EventPass<'l> {
     ranker: &'l mut Ranker,
     training: &'l mut Option<OnlineTraining>,
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
-    interest: &'l mut SquaredError,
+    interests: &'l mut InterestModels,
     clickthrough: &'l mut ClickThrough,
     influence: &'l mut InfluenceLimits,
     monitoring: &'l mut MonitoredCounters,
@@ -98,7 +101,8 @@ impl Learner {
             number,
             step,
             target,
-            is_frozen: state.is_paused || settings.freeze_from.is_some_and(|from| number >= from),
+            is_frozen: state.is_frozen(),
+            source_time: state.source_time(),
             is_tested: is_sampled(offset, reduced_by_training_share(settings.learning.evaluate_every)),
             is_in_training_share: is_sampled(offset, reduced_by_training_share(1)),
             trains_ranker: is_sampled(offset, reduced_by_training_share(settings.learning.teach_every)),
@@ -114,7 +118,7 @@ impl Learner {
             ranker: &mut state.ranker,
             training: &mut state.training,
             by_source: &mut state.by_source,
-            interest: &mut state.interest_error,
+            interests: &mut state.supplement.interests,
             clickthrough: &mut state.clickthrough,
             influence: &mut state.influence,
             monitoring: &mut self.monitoring,
@@ -143,6 +147,7 @@ impl EventPass<'_> {
             rank = self.measure_prediction(item);
             self.train_ranker(item);
         }
+        self.learn_interest(is_held_back);
         self.update_state(&placement, is_held_back);
         (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent { rank, is_held_back })
     }
@@ -181,7 +186,7 @@ impl EventPass<'_> {
             sources: self.sources,
             ranker: self.ranker,
             cluster_settings: self.cluster_settings,
-            now: self.offset,
+            now: self.source_time,
         };
         scorer.score(&mut user.state, user.session_ix, &user.affinity, &self.settings.sequence, self.workspace);
         if let Some(hidden) = hidden {
@@ -189,17 +194,10 @@ impl EventPass<'_> {
         }
     }
 
-    /// Measures how well the ranking, each source and the interest head predicted the event.
-    /// Returns the rank of the target item.
+    /// Measures how well the ranking and each source predicted the event. Returns the rank of the
+    /// target item.
     fn measure_prediction(&mut self, item: ItemIx) -> Option<usize> {
         let is_counted = self.number >= self.settings.evaluate_from;
-        if self.is_tested
-            && is_counted
-            && let Some(predicted) =
-                self.weights.as_deref().and_then(|weights| self.workspace.predicted_value(weights, item))
-        {
-            self.interest.record_prediction(predicted, self.step.value, self.settings.learning.live_window);
-        }
         self.target?;
         if self.is_tested {
             self.measure_sources(item, is_counted && self.settings.evaluate_sources);
@@ -245,6 +243,23 @@ impl EventPass<'_> {
         }
     }
 
+    /// Tests the interest model of the event's kind on the value that the event carries, and trains
+    /// it.
+    fn learn_interest(&mut self, is_held_back: bool) {
+        let (Some(item), Some(value)) = (self.step.item, self.event.value) else { return };
+        let event = ValuedEvent {
+            user: &self.event.user_id,
+            item,
+            kind: self.step.kind,
+            scale: self.settings.kinds.rule_of(self.step.kind).interest,
+            value,
+            at: self.event.timestamp,
+            is_learned: !self.is_frozen && !is_held_back,
+            is_evaluated: self.number >= self.settings.evaluate_from,
+        };
+        self.interests.learn_event(&event, self.settings.learning.live_window);
+    }
+
     /// Updates the candidate sources, the user's sequence and hidden state, and the sessions for
     /// the next training.
     fn update_state(&mut self, placement: &Placement, is_held_back: bool) {
@@ -253,7 +268,7 @@ impl EventPass<'_> {
         self.session_owners.record_step(number, &self.step);
         if !self.is_frozen && !is_held_back {
             let steps = placement.preceding(&user.state.sequence);
-            let context = QueryContext { steps, session: number, session_start, now: self.offset };
+            let context = QueryContext { steps, session: number, session_start, now: self.source_time };
             self.sources.learn(&context, &self.step);
         }
         if placement.is_kept {

@@ -52,7 +52,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Restores the network, the ranker and the clusters from the state before entry `to`. Then
+    /// Restores the network, the ranker, the clusters and what the interest models know about items
+    /// from the state before entry `to`. Then
     /// sets the attributes of all items again, because the restored network does not know the
     /// attributes of items that were added after `to`.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
@@ -79,6 +80,7 @@ impl Learner {
             }
         }
         health.restart_after_rollback(to);
+        self.state.supplement.interests.roll_back(&earlier.supplement.interests);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
         self.order_rows_by_cluster();
         Ok(())

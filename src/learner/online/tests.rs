@@ -5,7 +5,7 @@ mod steering;
 use super::*;
 use crate::domain::{
     EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, SourceName,
-    UserErasure,
+    UserErasure, UserMerge,
 };
 use crate::learner::JobLost;
 use crate::learner::{
@@ -19,21 +19,21 @@ use serde::Serialize;
 use std::sync::Mutex;
 
 /// Builds a journal of 40 users who walk around a ring of 12 items. A user usually moves to the
-/// next item of the ring. Some events have a kind that is not a target, and some follow a gap of an
-/// hour.
+/// next item of the ring. Some events have a kind that is not a target, some are ratings, and some
+/// follow a gap of an hour.
 fn ring_journal(len: u64) -> Vec<Entry> {
     (0..len)
         .map(|n| {
             let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             let (user, round) = (n % 40, n / 40);
             let item = if random.is_multiple_of(5) { random % 12 } else { (user + round) % 12 };
-            let kind = if random.is_multiple_of(17) { "search" } else { "view" };
-            Entry::Event(event_of_user(
-                &format!("u{user}"),
-                kind,
-                &format!("i{item}"),
-                (n * 1_000 + round / 3 % 2 * 3_600_000) as i64,
-            ))
+            let (kind, value) = match random {
+                _ if random.is_multiple_of(17) => ("search", None),
+                _ if random.is_multiple_of(7) => ("rate", Some(1.0 + ((item + user) % 5) as f32)),
+                _ => ("view", None),
+            };
+            let timestamp = (n * 1_000 + round / 3 % 2 * 3_600_000) as i64;
+            Entry::Event(Event { value, ..event_of_user(&format!("u{user}"), kind, &format!("i{item}"), timestamp) })
         })
         .collect()
 }
@@ -121,7 +121,16 @@ impl LearnerFixture {
     }
 
     fn state_bytes(&mut self) -> Vec<u8> {
-        encode(self.learner.state().unwrap())
+        let state = self.learner.state().unwrap();
+        [encode(state), encode(state.supplement())].concat()
+    }
+
+    /// The predicted rating of an item.
+    fn predicted_rating(&self, user: &str, item: &str) -> Option<f32> {
+        let kind = self.learner.state.settings.kinds.id_of(&EventKind::Rate)?;
+        let item = self.dictionary.get(item)?;
+        let predicted = self.learner.snapshot().interests().predict(kind, Some(user), [item], 0)?;
+        predicted.first().map(|predicted| predicted.value)
     }
 
     /// Encodes the parts of the learned state, without the measurements.
@@ -145,6 +154,7 @@ impl LearnerFixture {
         let mut state: LearnerState =
             bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
         state.set_extension(self.learner.state.extension());
+        state.set_supplement(self.learner.state.supplement().clone());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }
@@ -155,6 +165,88 @@ fn model_change_entry(operation: ModelOperation) -> Entry {
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+#[test]
+fn predicted_values_follow_merges_expiries_and_erasures_of_users() {
+    let rating = |user: &str, item: &str, value, timestamp| {
+        Entry::Event(Event { value: Some(value), ..event_of_user(user, "rate", item, timestamp) })
+    };
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    for round in 0..60 {
+        let (user, item) = (format!("u{}", round % 9), format!("i{}", round % 4));
+        fixture.apply(&[rating(&user, &item, 3.0, round)]);
+    }
+    let stranger = fixture.predicted_rating("nobody", "i1").unwrap();
+    let harsh: Vec<_> = (0..20).map(|number| rating("harsh", &format!("i{}", number % 4), 1.0, 1_000)).collect();
+    fixture.apply(&harsh);
+    let harsh = fixture.predicted_rating("harsh", "i1").unwrap();
+    assert!((1.0..2.0).contains(&harsh) && stranger > 2.5, "{harsh} {stranger}");
+    let timestamp = 2_000;
+    fixture.apply(&[Entry::Merge(UserMerge { from: "harsh".to_owned(), into: "ann".to_owned(), timestamp })]);
+    let stranger = fixture.predicted_rating("nobody", "i1");
+    assert_eq!(fixture.predicted_rating("ann", "i1"), Some(harsh));
+    assert_eq!(fixture.predicted_rating("harsh", "i1"), stranger);
+    fixture.apply(&[rating("bob", "i2", 1.0, 3_000)]);
+    let bob = fixture.predicted_rating("bob", "i1");
+    fixture.apply(&[Entry::Expire(Expiry { events: vec![(EventKind::Rate, 2_500)], impressions: None, timestamp })]);
+    let stranger = fixture.predicted_rating("nobody", "i1");
+    assert_eq!(fixture.predicted_rating("ann", "i1"), stranger);
+    assert_eq!(fixture.predicted_rating("bob", "i1"), bob);
+    fixture.apply(&[Entry::Erase(UserErasure { user_id: "bob".to_owned(), timestamp, unlearn: false })]);
+    assert_eq!(fixture.predicted_rating("bob", "i1"), stranger);
+    assert_ne!(bob, stranger);
+}
+
+#[test]
+fn while_learning_is_paused_or_frozen_the_sources_do_not_age() {
+    let (journal, frozen_from) = (ring_journal(1_200), 600);
+    let counts = |fixture: &LearnerFixture| {
+        let snapshot = fixture.learner.snapshot();
+        (0..12).map(|item| snapshot.item_counts(item)).collect::<Vec<_>>()
+    };
+    let live = LearnerFixture::new(small_settings(), Arc::default(), None);
+    let frozen = LearnerConfig { freeze_from: Some(frozen_from as u64), ..small_settings() };
+    let frozen = LearnerFixture::new(frozen, Arc::default(), None);
+    for (mut fixture, is_paused) in [(live, true), (frozen, false)] {
+        let (first, second) = journal.split_at(frozen_from);
+        fixture.apply(first);
+        let before = counts(&fixture);
+        if is_paused {
+            fixture.apply(&[model_change_entry(ModelOperation::Pause)]);
+        }
+        // The pause itself is an entry.
+        let paused = counts(&fixture);
+        fixture.apply(second);
+        assert_eq!(counts(&fixture), paused);
+        if is_paused {
+            let mut fixture = fixture.decode_and_continue();
+            assert_eq!(counts(&fixture), paused);
+            fixture.apply(&[model_change_entry(ModelOperation::Resume)]);
+            fixture.apply(second);
+            assert_ne!(counts(&fixture), paused);
+        } else {
+            assert_eq!(paused, before);
+        }
+    }
+}
+
+#[test]
+fn without_learning_the_values_of_users_advance_and_the_items_do_not_change() {
+    let rating = |user: &str, item: &str, value| {
+        Entry::Event(Event { value: Some(value), ..event_of_user(user, "rate", item, 0) })
+    };
+    let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
+    for round in 0..60 {
+        fixture.apply(&[rating(&format!("u{}", round % 9), &format!("i{}", round % 4), 1.0 + (round % 4) as f32)]);
+    }
+    let stranger = fixture.predicted_rating("nobody", "i1");
+    let known = fixture.predicted_rating("u1", "i1").unwrap();
+    fixture.apply(&[model_change_entry(ModelOperation::Pause)]);
+    (0..10).for_each(|_| fixture.apply(&[rating("u1", "i0", 4.0)]));
+    assert_eq!(fixture.predicted_rating("nobody", "i1"), stranger);
+    assert!(fixture.predicted_rating("u1", "i1").unwrap() > known);
+    assert!(fixture.learner.report().interest[0].evaluated.ratings > 60);
 }
 
 #[test]

@@ -10,7 +10,8 @@ impl Learner {
     /// Merges two users: their sequences become one sequence. Counts and trained weights do not
     /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities, .. } = &mut self.state;
+        let LearnerState { settings, users, affinities, supplement, .. } = &mut self.state;
+        supplement.interests.merge_users(&merge.from, &merge.into);
         let removed = users.remove(&merge.from);
         let user = users.get_or_create(&merge.into, offset);
         if let Some(removed) = removed {
@@ -23,9 +24,11 @@ impl Learner {
     /// weights do not change; the influence of the user's events on them decays as new events
     /// arrive.
     pub(super) fn erase_user(&mut self, user: &str) {
-        let LearnerState { users, affinities, session_owners: owners, sources, training, influence, .. } =
-            &mut self.state;
+        let LearnerState {
+            users, affinities, session_owners: owners, sources, training, influence, supplement, ..
+        } = &mut self.state;
         users.erase(user);
+        supplement.interests.remove_user(user);
         influence.forget_user(hash_user(user));
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
@@ -39,9 +42,11 @@ impl Learner {
     /// Removes expired events from user sequences and sessions. If an expired event of a session
     /// has an item, the whole session leaves the neighbour search.
     pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
-        let LearnerState { settings, users, session_owners: owners, sources, training, .. } = &mut self.state;
+        let LearnerState { settings, users, session_owners: owners, sources, training, supplement, .. } =
+            &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
+        supplement.interests.expire(&expired);
         owners.expire(&expired).into_iter().for_each(|session| sources.forget_session(session));
         if let Some(training) = training {
             training.expire(&expired);
