@@ -54,8 +54,8 @@ pub struct LearnerActor {
     wanted_offset: Offset,
     /// Whether an entry that can change an answer was applied since the last snapshot.
     has_visible_change: bool,
-    /// When the next snapshot is due, and the timer that wakes the actor then.
-    publish_timer: Option<(Instant, SpawnHandle)>,
+    /// When the next turn is due without a further entry, and the timer that wakes the actor then.
+    turn_timer: Option<(Instant, SpawnHandle)>,
     checkpoint_policy: CheckpointPolicy,
     maintenance: StoreMaintenance,
     /// Which entries are in a checkpoint.
@@ -94,6 +94,8 @@ impl LearnerActor {
     /// The shortest time between two snapshots if the learner is catching up, or if no entry since
     /// the last snapshot can change an answer.
     const QUIET_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+    /// Time between two turns while a checkpoint is written and no entries arrive.
+    const CHECKPOINT_POLL_INTERVAL: Duration = Duration::from_millis(100);
     /// The shortest time between two snapshots, unless a reader waits for the next one.
     const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -138,7 +140,7 @@ impl LearnerActor {
             published_at: Instant::now(),
             wanted_offset: 0,
             has_visible_change: false,
-            publish_timer: None,
+            turn_timer: None,
             checkpoint_policy,
             maintenance,
             checkpoints: CheckpointProgress::at_load(at),
@@ -398,24 +400,32 @@ impl LearnerActor {
         if self.learn_batch_or_recover() {
             self.schedule_turn(context);
         } else {
-            self.schedule_publication(context);
+            self.schedule_due_turn(context);
         }
     }
 
-    /// Schedules a turn for the time at which the next snapshot is due.
-    fn schedule_publication(&mut self, context: &mut Context<Self>) {
-        let Some(due) = self.publication_due() else { return };
-        match self.publish_timer.take() {
-            Some(timer) if timer.0 <= due => self.publish_timer = Some(timer),
+    /// The time of the next turn if no entry arrives earlier: the time at which the next snapshot is
+    /// due. While a checkpoint is written, there is a turn soon, so that its end is noticed, and a
+    /// checkpoint that became due in the meantime begins.
+    fn next_turn_due(&self) -> Option<Instant> {
+        let poll = self.writer.is_busy().then(|| Instant::now() + Self::CHECKPOINT_POLL_INTERVAL);
+        self.publication_due().into_iter().chain(poll).min()
+    }
+
+    /// Schedules a turn for the time at which it is due without a further entry.
+    fn schedule_due_turn(&mut self, context: &mut Context<Self>) {
+        let Some(due) = self.next_turn_due() else { return };
+        match self.turn_timer.take() {
+            Some(timer) if timer.0 <= due => self.turn_timer = Some(timer),
             earlier => {
                 if let Some((_, timer)) = earlier {
                     context.cancel_future(timer);
                 }
                 let timer = context.run_later(due.saturating_duration_since(Instant::now()), |actor, context| {
-                    actor.publish_timer = None;
+                    actor.turn_timer = None;
                     actor.schedule_turn(context);
                 });
-                self.publish_timer = Some((due, timer));
+                self.turn_timer = Some((due, timer));
             }
         }
     }
@@ -440,7 +450,7 @@ impl Actor for LearnerActor {
             if actor.retry_after_failure() {
                 actor.schedule_turn(context);
             } else {
-                actor.schedule_publication(context);
+                actor.schedule_due_turn(context);
             }
         });
     }

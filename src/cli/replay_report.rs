@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::plot::{self, PlotLine};
 use crate::domain::{EventKinds, InterestScale, SourceName};
 use crate::evaluation::CurvePoint;
-use crate::learner::{InterestReport, LearningReport};
+use crate::learner::{InterestErrors, LearningReport};
 use crate::metrics::ProcessStats;
 
 /// Quality and cost of a replay.
@@ -27,7 +27,7 @@ pub(super) struct ReplayReport {
     /// tests.
     interest_mse: Option<f64>,
     /// Errors of the interest models, one per kind of events that carry values.
-    interest: Vec<InterestQualityReport>,
+    interest: Vec<InterestErrors>,
     items: usize,
     users: usize,
     training_examples: u64,
@@ -51,40 +51,6 @@ struct SourceQualityReport {
     ndcg_at_20: f64,
 }
 
-/// Prequential error of the interest model of one kind, over the values of users with an earlier
-/// value.
-#[derive(Debug, Clone, Serialize)]
-struct InterestQualityReport {
-    kind: String,
-    /// The scale of the values. On the scale `logarithmic`, the errors are errors of logarithms.
-    scale: InterestScale,
-    tests: u64,
-    mse: f64,
-    rmse: f64,
-    mae: f64,
-    /// Mean of squared error / predicted variance; 1 is calibrated.
-    calibration: f64,
-    /// Mean squared error of mean + bias of the user + bias of the item.
-    baseline_mse: f64,
-}
-
-impl InterestQualityReport {
-    /// `None` without tests.
-    fn new(report: &InterestReport, kinds: &EventKinds) -> Option<Self> {
-        let metrics = &report.evaluated;
-        Some(Self {
-            kind: kinds.name_of(report.kind)?.to_owned(),
-            scale: kinds.rule_of(report.kind).interest,
-            tests: metrics.ratings,
-            mse: metrics.mse()?,
-            rmse: metrics.rmse()?,
-            mae: metrics.mae()?,
-            calibration: metrics.calibration()?,
-            baseline_mse: metrics.baseline_mse()?,
-        })
-    }
-}
-
 impl ReplayReport {
     pub(super) fn new(
         file: &Path,
@@ -96,8 +62,7 @@ impl ReplayReport {
         journal_bytes: u64,
     ) -> Self {
         let process = ProcessStats::read_proc();
-        let interest: Vec<_> =
-            learning.interest.iter().filter_map(|report| InterestQualityReport::new(report, kinds)).collect();
+        let interest: Vec<_> = learning.interest.iter().filter_map(|report| report.evaluated_errors(kinds)).collect();
         Self {
             file: file.display().to_string(),
             events,

@@ -29,6 +29,8 @@ impl ItemParameters {
     /// Standard deviation of the initial factors. Factors must differ from zero, because the
     /// gradient of a factor is zero while both sides are zero.
     const INITIAL_FACTOR: f64 = 0.02;
+    /// Number of unrated items that count in the initial parameters of an item with similar items.
+    const INITIAL_WEIGHT: f32 = 2.0;
     /// L2 penalty of the factors.
     const DECAY: f64 = 0.05;
     /// The learning rate halves after this many ratings of the item.
@@ -44,6 +46,25 @@ impl ItemParameters {
             (sum * 3_f64.sqrt() * Self::INITIAL_FACTOR) as f32
         });
         Self { bias: 0.0, bias_variance: Self::PRIOR_VARIANCE, factors, baseline_bias: 0.0, ratings: 0 }
+    }
+
+    /// The parameters of an item without ratings that is similar to other items: the mean of those
+    /// of them that have ratings, shrunk towards [`ItemParameters::initial`] as if
+    /// [`ItemParameters::INITIAL_WEIGHT`] of them were unrated. The variance of the bias is that of an
+    /// unrated item, so that the first ratings count as much. `None` if none of them has ratings.
+    pub(super) fn initial_like(item: ItemIx, similar: &[Self]) -> Option<Self> {
+        let rated: Vec<_> = similar.iter().filter(|other| other.ratings > 0).collect();
+        if rated.is_empty() {
+            return None;
+        }
+        let initial = Self::initial(item);
+        let weight = 1.0 / (rated.len() as f32 + Self::INITIAL_WEIGHT);
+        let bias = weight * rated.iter().map(|other| other.bias).sum::<f32>();
+        let mut factors = initial.factors;
+        for (index, factor) in factors.iter_mut().enumerate() {
+            *factor += weight * rated.iter().filter_map(|other| other.factors.get(index)).sum::<f32>();
+        }
+        Some(Self { bias, factors, ..initial })
     }
 
     /// Kalman update of the bias. `error` is the error of the prediction, `variance` is its

@@ -17,6 +17,7 @@
 //!
 //! - `b_i` is the item's bias: a Gaussian with a mean and a variance. A Kalman update refines both
 //!   with each rating of the item.
+//!   A new item that shares attributes with known items begins with the mean of their parameters.
 //! - `q_i` are the item's [`FACTORS`] factors. Stochastic gradient descent learns them from the new
 //!   rating and from a few replayed ratings of the same user. The rate is `0.03 / (1 + 0.01 n)`
 //!   after n ratings of the item.

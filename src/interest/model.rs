@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::error::InterestError;
+use super::item_parameters::ItemParameters;
 use super::metrics::InterestMetrics;
 use super::parameters::{InterestParameters, InterestPrediction};
 use super::rated_users::RatedUsers;
@@ -126,6 +127,18 @@ impl InterestModel {
         }
         self.users.put_back(id, known, users_kept);
         Ok(is_test.then_some(prediction))
+    }
+
+    /// Sets the initial parameters of a new item to the mean of the items that are similar to it. An
+    /// item that the model has already learned about keeps its parameters, and so does one without
+    /// similar items.
+    pub fn add_new_item(&mut self, item: ItemIx, similar: &[ItemIx]) {
+        if item < self.settings.items_max && self.parameters.item(item).ratings == 0 {
+            let known: Vec<_> = similar.iter().map(|other| self.parameters.item(*other)).collect();
+            if let Some(initial) = ItemParameters::initial_like(item, &known) {
+                Arc::make_mut(&mut self.parameters).set_item(item, initial);
+            }
+        }
     }
 
     /// An immutable copy for predictions. The copy shares its data with the model; the model copies

@@ -218,6 +218,14 @@ impl InterestParameters {
         self.items.grow(item as usize + 1, || new_items.next().unwrap_or_else(|| ItemParameters::initial(item)));
     }
 
+    /// Replaces the parameters of an item.
+    pub(super) fn set_item(&mut self, item: ItemIx, parameters: ItemParameters) {
+        self.add_items(item);
+        if let Some(stored) = self.items.get_mut(item as usize) {
+            *stored = parameters;
+        }
+    }
+
     /// Updates the noise, and ascends the gradient of the log-likelihood of the rating by the
     /// logarithms of the prior variances v_a. With the posterior covariance P and the mean x, the
     /// mean changes by `(P h)_a x_a / v_a` and the variance by `(P h)_a² / v_a`.

@@ -259,3 +259,28 @@ fn recent_metrics_follow_the_latest_ratings() {
     assert_eq!(metrics.ratings, 10);
     assert!((metrics.mse().unwrap() - 1.0).abs() < 1e-6 && (metrics.rmse().unwrap() - 1.0).abs() < 1e-6);
 }
+
+#[test]
+fn a_new_item_begins_like_similar_items() {
+    // Items of two categories: ratings of even items are around 2, those of odd items around 4.
+    let (mut model, mut draws) = (model_of(InterestSettings::default()), Draws(9 << 32));
+    for round in 0..4_000 {
+        let (user, item) = (draws.index(50), draws.index(40) as u32);
+        let value = 2.0 + 2.0 * (item % 2) as f64 + draws.gaussian(0.5);
+        model.learn(&format!("user {user}"), item, value as f32, round).unwrap();
+    }
+    let similar = |category: u32| (0..8).map(|number| 2 * number + category).collect::<Vec<_>>();
+    let without = model.predict("user 1", 100, 5_000).mean;
+    model.add_new_item(100, &similar(0));
+    model.add_new_item(101, &similar(1));
+    model.add_new_item(102, &[200, 201]);
+    let [low, high, unknown] = [100, 101, 102].map(|item| model.predict("user 1", item, 5_000));
+    assert!((without - 3.0).abs() < 0.3 && (unknown.mean - without).abs() < 0.1, "{without} {unknown:?}");
+    assert!((low.mean - 2.0).abs() < 0.4 && (high.mean - 4.0).abs() < 0.4, "{low:?} {high:?}");
+    assert!((low.variance / unknown.variance - 1.0).abs() < 0.1, "{low:?} {unknown:?}");
+    // A rated item keeps its parameters, and item numbers above the limit have none.
+    let before = serde_json::to_string(&model).unwrap();
+    model.add_new_item(1, &similar(0));
+    model.add_new_item(u32::MAX, &similar(0));
+    assert_eq!(serde_json::to_string(&model).unwrap(), before);
+}

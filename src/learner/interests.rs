@@ -1,6 +1,6 @@
 //! The interest models of the learner: one for each kind of events whose values are predicted.
 
-use crate::domain::{ExpiryCutoffs, InterestScale, ItemIx, KindId, PredictedInterest, Timestamp};
+use crate::domain::{EventKinds, ExpiryCutoffs, InterestScale, ItemIx, KindId, PredictedInterest, Timestamp};
 use crate::interest::{InterestMetrics, InterestModel, InterestSettings, InterestSnapshot};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,6 +49,55 @@ pub struct InterestReport {
     pub live: InterestMetrics,
 }
 
+/// The errors of one kind's interest model, over values of users with an earlier value. On a
+/// logarithmic scale, they are errors of logarithms.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InterestErrors {
+    /// The name of the kind.
+    pub kind: String,
+    /// The scale of the values.
+    pub scale: InterestScale,
+    /// Number of tested values.
+    pub tests: u64,
+    /// Mean squared error.
+    pub mse: f64,
+    /// Root of the mean squared error.
+    pub rmse: f64,
+    /// Mean absolute error.
+    pub mae: f64,
+    /// Mean of squared error / predicted variance; 1 is calibrated.
+    pub calibration: f64,
+    /// Mean squared error of mean + bias of the user + bias of the item, for the same values.
+    pub baseline_mse: f64,
+}
+
+impl InterestReport {
+    /// The errors of [`InterestReport::evaluated`]; `None` without tests.
+    #[must_use]
+    pub fn evaluated_errors(&self, kinds: &EventKinds) -> Option<InterestErrors> {
+        self.errors(&self.evaluated, kinds)
+    }
+
+    /// The errors of [`InterestReport::live`]; `None` without tests.
+    #[must_use]
+    pub fn live_errors(&self, kinds: &EventKinds) -> Option<InterestErrors> {
+        self.errors(&self.live, kinds)
+    }
+
+    fn errors(&self, metrics: &InterestMetrics, kinds: &EventKinds) -> Option<InterestErrors> {
+        Some(InterestErrors {
+            kind: kinds.name_of(self.kind)?.to_owned(),
+            scale: kinds.rule_of(self.kind).interest,
+            tests: metrics.ratings,
+            mse: metrics.mse()?,
+            rmse: metrics.rmse()?,
+            mae: metrics.mae()?,
+            calibration: metrics.calibration()?,
+            baseline_mse: metrics.baseline_mse()?,
+        })
+    }
+}
+
 impl InterestModels {
     /// Creates an empty table. `settings` apply to each model.
     pub(super) fn new(settings: InterestSettings) -> Self {
@@ -87,6 +136,11 @@ impl InterestModels {
                 kind.evaluated.record(&prediction, value);
             }
         }
+    }
+
+    /// Sets the initial parameters of a new item to the mean of similar items.
+    pub(super) fn add_new_item(&mut self, item: ItemIx, similar: &[ItemIx]) {
+        self.by_kind.values_mut().for_each(|kind| kind.model.add_new_item(item, similar));
     }
 
     /// Removes a user from all models.

@@ -68,7 +68,7 @@ pub use error::{LearnerError, StateHistoryError};
 pub use explain::{EventInfluence, Explanation};
 pub use influence::{HeldBack, UserHistory};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
-pub use interests::{InterestModels, InterestPredictor, InterestReport};
+pub use interests::{InterestErrors, InterestModels, InterestPredictor, InterestReport};
 pub use item_lists::{similar_items, trending_items};
 pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};

@@ -240,7 +240,8 @@ impl Learner {
     /// attributes.
     fn apply_item_change(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
-        let LearnerState { item_count: items, catalog, vocabulary, sources, training, .. } = &mut self.state;
+        let LearnerState { item_count: items, catalog, vocabulary, sources, training, supplement, .. } =
+            &mut self.state;
         catalog.apply(item, &change.operation);
         let is_new = item as usize >= *items;
         *items = (*items).max(item as usize + 1);
@@ -251,6 +252,7 @@ impl Learner {
         let values = vocabulary.attribute_numbers(known);
         let similar = vocabulary.similar_items(&values);
         vocabulary.record_item(item, &values);
+        supplement.interests.add_new_item(item, &similar);
         if let Some(training) = training {
             if is_new && !similar.is_empty() {
                 training.add_new_item(item, similar);

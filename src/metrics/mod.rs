@@ -491,6 +491,8 @@ declare_metrics! {
     /// Mean squared error of the baseline (mean + bias of the user + bias of the item), by kind. A
     /// useful interest model has a smaller error.
     "sequor_live_interest_baseline_mse" Unit::None live_interest_baseline_mse: EventKindMetric<Gauge>,
+    /// Root of the mean squared error of predicted event values, by kind.
+    "sequor_live_interest_rmse" Unit::None live_interest_rmse: EventKindMetric<Gauge>,
     /// Mean absolute error of predicted event values, by kind.
     "sequor_live_interest_mae" Unit::None live_interest_mae: EventKindMetric<Gauge>,
     /// Mean of squared error / predicted variance, by kind. 1 is calibrated; above 1, the model is
@@ -541,6 +543,7 @@ impl Metrics {
         let by_kind = [
             &metrics.live_interest_mse,
             &metrics.live_interest_baseline_mse,
+            &metrics.live_interest_rmse,
             &metrics.live_interest_mae,
             &metrics.live_interest_calibration,
         ];

@@ -39,6 +39,7 @@ impl LearnerActor {
             };
             set(&metrics.live_interest_mse, live.mse());
             set(&metrics.live_interest_baseline_mse, live.baseline_mse());
+            set(&metrics.live_interest_rmse, live.rmse());
             set(&metrics.live_interest_mae, live.mae());
             set(&metrics.live_interest_calibration, live.calibration());
         }

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
+use crate::domain::InterestScale;
 use crate::http::console::chart::{ChartLine, TimeChart};
 use crate::http::console::format::{NO_VALUE_TEXT, format_bytes, format_count, format_seconds, format_timestamp};
 use crate::http::console::layout::{operation_form, page_or_problem, value_tile};
@@ -12,6 +13,7 @@ use crate::http::routes::admin::model::{ModelStatus, model_status};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
+use crate::learner::InterestErrors;
 
 pub(in crate::http) async fn model_page(api: Data<ApiState>) -> HttpResponse {
     page_or_problem("Model", "Model", page_content(api).await)
@@ -42,6 +44,7 @@ async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
             (value_tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "wait of the oldest untrained entry"))
         }
         div.charts { (chart.render()) (control_section(&model)) }
+        (interest_section(&status.quality.interest))
         section.card {
             h2 { "Checkpoints" }
             p.note { "A rollback replaces the model by the state of a checkpoint. It is recorded in the journal, so that every replay repeats it. To undo a rollback, roll back to a later checkpoint." }
@@ -68,6 +71,34 @@ async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
         }
         (operations_section(&model))
     })
+}
+
+/// The errors of the predicted event values.
+fn interest_section(kinds: &[InterestErrors]) -> Markup {
+    html! {
+        section.card {
+            h2 { "Predicted values" }
+            p.note { "Errors over the latest events with a value. The baseline knows only the mean, and how much the user and the item deviate from it. The calibration is squared error / predicted variance: 1 means that the stated uncertainty is right." }
+            div id="interest" data-fresh {
+                @if kinds.is_empty() { p.empty { "No user has sent a second event with a value yet." } } @else {
+                    div.scroll tabindex="0" role="region" aria-label="Predicted values" {
+                        table {
+                            thead { tr { th scope="col" { "Kind" } th.number scope="col" { "Events" } th.number scope="col" { "MSE" } th.number scope="col" { "Baseline MSE" } th.number scope="col" { "RMSE" } th.number scope="col" { "MAE" } th.number scope="col" { "Calibration" } } }
+                            tbody {
+                                @for kind in kinds {
+                                    tr {
+                                        th scope="row" { (kind.kind) @if kind.scale == InterestScale::Logarithmic { " (logarithms)" } }
+                                        td.number { (format_count(kind.tests)) }
+                                        @for error in [kind.mse, kind.baseline_mse, kind.rmse, kind.mae, kind.calibration] { td.number { (format!("{error:.3}")) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn rollback_form(offset: u64) -> Markup {

@@ -6,6 +6,7 @@ use crate::domain::Offset;
 use crate::http::state::ApiState;
 use crate::http::status::history::{LearningProgress, StatusRates, StatusSample};
 use crate::http::status::readiness::not_ready_reason;
+use crate::learner::InterestErrors;
 use crate::metrics::MetricsSnapshot;
 
 /// The status of the service.
@@ -62,6 +63,9 @@ pub(in crate::http) struct QualityStatus {
     /// Quality over all evaluated events. The quality between two readings can be computed from
     /// both readings and their `steps`.
     pub(in crate::http) total: TotalQuality,
+    /// Errors of the predicted event values over the latest events with a value, one element per
+    /// kind. Empty until events carry values.
+    pub(in crate::http) interest: Vec<InterestErrors>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -97,6 +101,7 @@ impl ServiceStatus {
         let trained_through = api.system.recommender.snapshot().trained_through();
         let progress = LearningProgress { trained_through, learned_through: learner.next_offset, end };
         let loss = metrics.series_value("sequor_training_loss");
+        let kinds = api.system.recommender.kinds();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: not_ready_reason(&api.system, &learner).is_none(),
@@ -124,6 +129,7 @@ impl ServiceStatus {
                     mrr_at_20: report.total.mrr(),
                     ndcg_at_20: report.total.ndcg(),
                 },
+                interest: report.interest.iter().filter_map(|report| report.live_errors(kinds)).collect(),
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,
