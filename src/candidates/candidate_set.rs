@@ -9,6 +9,22 @@ use crate::domain::{ItemIx, SourceName};
 /// Maximum number of items that the sources can add to a set. Further items are dropped.
 const MAX_GATHERED_ITEMS: usize = 8192;
 
+/// For each source, in the order of [`SourceName::ALL`], a bit mask of its columns.
+const COLUMNS_BY_SOURCE: [u16; SourceName::ALL.len()] = {
+    let mut columns = [0; SourceName::ALL.len()];
+    let (mut source, mut column) = (0, 0);
+    while source < columns.len() {
+        while column < EVIDENCE_COLUMN_COUNT {
+            if EvidenceColumn::ALL[column].source() as usize == SourceName::ALL[source] as usize {
+                columns[source] |= 1 << EvidenceColumn::ALL[column] as u16;
+            }
+            column += 1;
+        }
+        (source, column) = (source + 1, 0);
+    }
+    columns
+};
+
 /// The candidates of one query. First the sources add items with evidence. Then the set keeps the
 /// best items. Finally the sources add features to the kept items.
 ///
@@ -218,24 +234,22 @@ impl CandidateSet {
     pub fn source_at(&self, position: usize) -> SourceName {
         let column_bits =
             self.kept.get(position).and_then(|&position| self.column_bits.get(position as usize)).copied().unwrap_or(0);
-        EvidenceColumn::ALL
-            .into_iter()
-            .filter(|column| column_bits >> *column as u16 & 1 == 1)
-            .map(EvidenceColumn::source)
-            .min()
+        let sources = SourceName::ALL.into_iter().zip(COLUMNS_BY_SOURCE);
+        sources
+            .filter(|(_, columns)| column_bits & columns != 0)
+            .map(|(source, _)| source)
+            .next()
             .unwrap_or(SourceName::Session)
     }
 
     /// Number of kept candidates that each source generated, in the order of [`SourceName::ALL`].
     #[must_use]
     pub fn counts_by_source(&self) -> [usize; SourceName::ALL.len()] {
-        let columns = SourceName::ALL.map(|source| {
-            let of_source = EvidenceColumn::ALL.into_iter().filter(|column| column.source() == source);
-            of_source.fold(0_u16, |bits, column| bits | 1 << column as u16)
-        });
         let mut counts = [0; SourceName::ALL.len()];
         for column_bits in self.kept.iter().filter_map(|&position| self.column_bits.get(position as usize)) {
-            counts.iter_mut().zip(columns).for_each(|(count, bits)| *count += usize::from(column_bits & bits != 0));
+            for (count, columns) in counts.iter_mut().zip(COLUMNS_BY_SOURCE) {
+                *count += usize::from(column_bits & columns != 0);
+            }
         }
         counts
     }

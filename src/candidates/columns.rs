@@ -97,7 +97,7 @@ impl EvidenceColumn {
 
     /// Source that writes the column.
     #[must_use]
-    pub fn source(self) -> SourceName {
+    pub const fn source(self) -> SourceName {
         match self {
             Self::WindowTransitions
             | Self::SessionTransitions

@@ -84,36 +84,71 @@ fn reciprocal_rank_and_gain(rank: Option<usize>) -> Option<(f64, f64)> {
 
 /// [`RankingMetrics`] over a sliding window of the last steps, for the live metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredSlidingMetrics")]
 pub struct SlidingRankingMetrics {
+    /// Rank of each step in the window, the oldest first; 0 for a rank beyond the top 20.
     ranks: VecDeque<u8>,
     window: usize,
+    /// Number of steps in the window by rank. The metrics follow from these numbers, so that their
+    /// cost does not depend on the length of the window.
+    #[serde(skip)]
+    steps_by_rank: [u32; METRIC_CUTOFF + 1],
+}
+
+/// Serialised form of [`SlidingRankingMetrics`].
+#[derive(Deserialize)]
+struct StoredSlidingMetrics {
+    ranks: VecDeque<u8>,
+    window: usize,
+}
+
+impl From<StoredSlidingMetrics> for SlidingRankingMetrics {
+    fn from(StoredSlidingMetrics { ranks, window }: StoredSlidingMetrics) -> Self {
+        let mut metrics = Self { ranks: VecDeque::new(), window: window.max(1), steps_by_rank: Default::default() };
+        ranks.iter().for_each(|rank| metrics.record_rank(Some(usize::from(*rank))));
+        metrics
+    }
 }
 
 impl SlidingRankingMetrics {
     /// Creates metrics over the last `window` steps.
     #[must_use]
     pub fn new(window: usize) -> Self {
-        Self { ranks: VecDeque::with_capacity(window.min(4096)), window: window.max(1) }
+        Self {
+            ranks: VecDeque::with_capacity(window.min(4096)),
+            window: window.max(1),
+            steps_by_rank: Default::default(),
+        }
     }
 
     /// Adds a step like [`RankingMetrics::record_rank`]. If the window is full, drops the oldest
     /// step.
     pub fn record_rank(&mut self, rank: Option<usize>) {
-        if self.ranks.len() >= self.window {
-            self.ranks.pop_front();
+        if self.ranks.len() >= self.window
+            && let Some(oldest) = self.ranks.pop_front()
+            && let Some(steps) = self.steps_by_rank.get_mut(usize::from(oldest))
+        {
+            *steps = steps.saturating_sub(1);
         }
-        let rank = rank.filter(|rank| (1..=METRIC_CUTOFF).contains(rank)).and_then(|rank| u8::try_from(rank).ok());
-        self.ranks.push_back(rank.unwrap_or(0));
+        let rank = rank.filter(|rank| (1..=METRIC_CUTOFF).contains(rank)).unwrap_or(0);
+        self.ranks.push_back(u8::try_from(rank).unwrap_or(0));
+        if let Some(steps) = self.steps_by_rank.get_mut(rank) {
+            *steps += 1;
+        }
     }
 
     /// Computes the metrics over the steps in the window.
     #[must_use]
     pub fn metrics(&self) -> RankingMetrics {
-        let mut quality = RankingMetrics::default();
-        for &rank in &self.ranks {
-            quality.record_rank((rank > 0).then_some(usize::from(rank)));
+        let mut metrics = RankingMetrics { steps: self.ranks.len() as u64, ..RankingMetrics::default() };
+        for (rank, &steps) in self.steps_by_rank.iter().enumerate().filter(|(_, steps)| **steps > 0) {
+            if let Some((reciprocal, gain)) = reciprocal_rank_and_gain(Some(rank)) {
+                metrics.hits += u64::from(steps);
+                metrics.reciprocal_ranks += reciprocal * f64::from(steps);
+                metrics.gains += gain * f64::from(steps);
+            }
         }
-        quality
+        metrics
     }
 }
 
@@ -142,5 +177,26 @@ mod tests {
         assert_eq!(sliding.metrics().steps, 2);
         assert_eq!(sliding.metrics().recall(), 0.5);
         assert_eq!(sliding.metrics().mrr(), 0.25);
+    }
+
+    #[test]
+    fn the_sliding_metrics_equal_those_of_the_last_steps_and_survive_a_restart() {
+        let (mut sliding, mut ranks) = (SlidingRankingMetrics::new(50), Vec::new());
+        for step in 0..400_usize {
+            let rank = Some(step * 7 % 31).filter(|rank| *rank > 0);
+            sliding.record_rank(rank);
+            ranks.push(rank);
+            let mut expected = RankingMetrics::default();
+            ranks.iter().rev().take(50).for_each(|rank| expected.record_rank(*rank));
+            let found = sliding.metrics();
+            assert_eq!((found.steps, found.hits()), (expected.steps, expected.hits()));
+            assert!((found.mrr() - expected.mrr()).abs() < 1e-12 && (found.ndcg() - expected.ndcg()).abs() < 1e-12);
+        }
+        let bytes = bincode::serde::encode_to_vec(&sliding, bincode::config::legacy()).unwrap();
+        let (decoded, _): (SlidingRankingMetrics, _) =
+            bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
+        assert_eq!(decoded, sliding);
+        let stored: (VecDeque<u8>, usize) = (sliding.ranks.clone(), 50);
+        assert_eq!(bytes, bincode::serde::encode_to_vec(&stored, bincode::config::legacy()).unwrap());
     }
 }

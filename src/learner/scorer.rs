@@ -75,10 +75,10 @@ impl Scorer<'_> {
             (Some(weights), Some(top)) => {
                 // Use the approximate logits of the catalog scan, to avoid reading an embedding for
                 // every candidate.
-                let logit =
-                    |item| weights.approximate_logit(item, network).unwrap_or_else(|| weights.logit(query, item));
-                let near = self.items_of_last_item_cluster(weights, user, &logit);
-                let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
+                let logits = |items: &[ItemIx], out: &mut Vec<f32>| weights.logits_of(query, items, network, out);
+                let near = self.items_of_last_item_cluster(weights, user, &logits);
+                let network_scores =
+                    NetworkScores { top: &top.items, log_partition: top.log_partition, logits: &logits };
                 ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
             }
             _ => ranking.score_candidates(self.sources, self.ranker, &context, affinity, None, &[]),
@@ -100,13 +100,15 @@ impl Scorer<'_> {
         &self,
         weights: &Weights,
         user: &SequenceState,
-        logit: &dyn Fn(ItemIx) -> f32,
+        logits: &dyn Fn(&[ItemIx], &mut Vec<f32>),
     ) -> Vec<(ItemIx, f32)> {
         let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
-        let members =
-            clusters.items_in_cluster(clusters.cluster_of(last, embedding)).iter().rev().take(MAX_NETWORK_CANDIDATES);
-        members.map(|&item| (item, logit(item))).collect()
+        let members = clusters.items_in_cluster(clusters.cluster_of(last, embedding));
+        let newest = members.get(members.len().saturating_sub(MAX_NETWORK_CANDIDATES)..).unwrap_or_default();
+        let mut of_newest = Vec::with_capacity(newest.len());
+        logits(newest, &mut of_newest);
+        newest.iter().copied().zip(of_newest).rev().collect()
     }
 }

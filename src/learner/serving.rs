@@ -167,8 +167,8 @@ impl From<Candidate> for RankedItem {
 }
 
 /// Ranks candidates and adds them to the selection. Calls `rank` with one number of candidates of
-/// `limits` after the other, until the list is full or there are no more candidates. `ranked`
-/// collects the items, so that each item is added only once.
+/// `limits` after the other, until the list is full or there are no more candidates. If the list is
+/// still not full, `ranked` collects the items, so that each item is added only once.
 fn select_ranked_candidates(
     limits: &[usize],
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
@@ -177,13 +177,16 @@ fn select_ranked_candidates(
 ) {
     let mut batch = Vec::new();
     for limit in limits {
-        batch.clear();
         rank(*limit, &mut batch);
         batch
             .iter()
-            .filter(|candidate| ranked.insert(candidate.item))
+            .filter(|candidate| !ranked.contains(&candidate.item))
             .for_each(|candidate| selection.add_ranked(*candidate));
-        if batch.len() < *limit || !selection.needs_more() {
+        if !selection.needs_more() {
+            return;
+        }
+        ranked.extend(batch.iter().map(|candidate| candidate.item));
+        if batch.len() < *limit {
             return;
         }
     }

@@ -177,9 +177,20 @@ kernel! {
         }
     }
 
-    /// Computes `out += x · W`. `weights` contains W, whose shape is `(x.len(), out.len())`.
+    /// Computes `out += x · W`. `weights` contains W, whose shape is `(x.len(), out.len())`. Adds four
+    /// rows of W in one pass over `out`, because a pass per row would be limited by the stores to
+    /// `out`. The sums are those of a pass per row.
     pub(super) fn add_vector_matrix_product<'a>(out: &'a mut [f32], x: &'a [f32], weights: &'a [f32]) -> () {
-        for (x, row) in x.iter().zip(weights.chunks_exact(out.len().max(1))) {
+        let width = out.len().max(1);
+        let (quads, rest) = x.as_chunks::<4>();
+        let mut rows = weights.chunks_exact(width);
+        for [x0, x1, x2, x3] in quads {
+            let (Some(a), Some(b), Some(c), Some(d)) = (rows.next(), rows.next(), rows.next(), rows.next()) else { return };
+            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *out = d.mul_add(*x3, c.mul_add(*x2, b.mul_add(*x1, a.mul_add(*x0, *out))));
+            }
+        }
+        for (x, row) in rest.iter().zip(rows) {
             add_scaled(out, *x, row);
         }
     }
@@ -230,5 +241,20 @@ mod tests {
             assert_eq!(sum_of_exponentials(&vec![1.0; len], 1.0), len as f32);
         }
         assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
+    }
+
+    #[test]
+    fn a_vector_matrix_product_equals_the_sum_of_scaled_rows() {
+        for (terms, width) in [(0, 3), (1, 1), (3, 17), (4, 100), (7, 33), (100, 400)] {
+            let x: Vec<f32> = (0..terms).map(|i| (i * 7 % 11) as f32 / 3.0 - 1.5).collect();
+            let weights: Vec<f32> = (0..terms * width).map(|i| (i * 31 % 101) as f32 / 13.0 - 4.0).collect();
+            let mut out: Vec<f32> = (0..width).map(|i| i as f32 / 7.0).collect();
+            let mut expected = out.clone();
+            for (x, row) in x.iter().zip(weights.chunks_exact(width)) {
+                add_scaled_dispatched(&mut expected, *x, row);
+            }
+            add_vector_matrix_product(&mut out, &x, &weights);
+            assert_eq!(out, expected, "{terms} rows of {width}");
+        }
     }
 }

@@ -324,6 +324,36 @@ impl Weights {
         TopItems { items, log_partition }
     }
 
+    /// Writes the logits of `items` to `out`: the approximate logit if the last
+    /// [`Weights::top_items`] call with this scratch scored the item, else the exact logit.
+    ///
+    /// The embeddings of a block of items are read before they are multiplied, so that their cache
+    /// misses overlap.
+    pub fn logits_of(&self, query: &[f32], items: &[ItemIx], scratch: &NetworkScratch, out: &mut Vec<f32>) {
+        const ITEMS_PER_BLOCK: usize = 16;
+        const VALUES_PER_CACHE_LINE: usize = 16;
+        let (hidden, table) = (self.dimension(), self.parameters.output_table());
+        out.clear();
+        for items in items.chunks(ITEMS_PER_BLOCK) {
+            let (mut rows, mut touched, first) = ([None; ITEMS_PER_BLOCK], 0.0, out.len());
+            for (item, row) in items.iter().zip(&mut rows) {
+                out.push(self.approximate_logit(*item, scratch).unwrap_or_else(|| {
+                    *row = table.row(*item as usize);
+                    f32::NEG_INFINITY
+                }));
+            }
+            for row in rows.iter().flatten() {
+                touched += row.iter().step_by(VALUES_PER_CACHE_LINE).sum::<f32>();
+            }
+            std::hint::black_box(touched);
+            for (row, logit) in rows.iter().zip(out.iter_mut().skip(first)) {
+                if let Some(row) = row {
+                    *logit = dot_dispatched(query, &row[..hidden]) + row[hidden];
+                }
+            }
+        }
+    }
+
     /// The approximate logit of an item from the last [`Weights::top_items`] call with this scratch;
     /// `None` if that call did not score the item.
     #[must_use]

@@ -184,7 +184,10 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
     let network = NetworkScores {
         top: &[(500, 3.0), (501, 2.0)],
         log_partition: 4.0,
-        logit: &|item| if item >= 500 { 3.0 } else { -9.0 },
+        logits: &|items, logits| {
+            logits.clear();
+            logits.extend(items.iter().map(|item| if *item >= 500 { 3.0 } else { -9.0 }));
+        },
     };
     simulation.workspace.score_candidates(
         &simulation.sources,

@@ -15,8 +15,8 @@ pub struct NetworkScores<'a> {
     /// Logarithm of the softmax denominator, `ln Σ exp(logit)` over all items. A logit minus this
     /// number is the log-probability of the item.
     pub log_partition: f32,
-    /// Logit of any item.
-    pub logit: &'a dyn Fn(ItemIx) -> f32,
+    /// Writes the logits of any items to a vector, in the order of the items.
+    pub logits: &'a dyn Fn(&[ItemIx], &mut Vec<f32>),
 }
 
 /// Log-probabilities of the network below this value are raised to it.
@@ -29,10 +29,22 @@ pub struct RankingWorkspace {
     candidates: CandidateSet,
     features: RankingFeatures,
     items: Vec<ItemIx>,
+    logits: Vec<f32>,
     scores: Vec<f32>,
     hidden: Vec<super::ranker::HiddenActivations>,
-    order: Vec<(f32, usize)>,
+    /// Key of each eligible candidate, see [`best_first_key`], with its position.
+    order: Vec<(u64, u32)>,
     limit: usize,
+}
+
+/// A key whose ascending order is the order of a ranked list: the largest score first, in the order
+/// of [`f32::total_cmp`]. Among equal scores, the smaller item number comes first.
+fn best_first_key(score: f32, item: ItemIx) -> u64 {
+    let bits = score.to_bits();
+    // As integers, the bits of negative floats are in descending order and above those of positive
+    // floats. The bits of positive floats without the sign are inverted to descend too.
+    let descending = if bits >> 31 == 0 { !bits ^ 1 << 31 } else { bits };
+    u64::from(descending) << 32 | u64::from(item)
 }
 
 impl RankingWorkspace {
@@ -43,6 +55,7 @@ impl RankingWorkspace {
             candidates: CandidateSet::default(),
             features: RankingFeatures::default(),
             items: Vec::new(),
+            logits: Vec::new(),
             scores: Vec::new(),
             hidden: Vec::new(),
             order: Vec::new(),
@@ -86,9 +99,12 @@ impl RankingWorkspace {
         sources.add_features(context, &mut self.candidates);
         let best_log_probability =
             network.and_then(|network| network.top.first().map(|(_, logit)| logit - network.log_partition));
+        self.items.clear();
+        self.items.extend(self.candidates.kept_items());
         if let Some(network) = network {
-            for (item, evidence, features) in self.candidates.kept_rows_mut() {
-                let log_probability = ((network.logit)(item) - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0);
+            (network.logits)(&self.items, &mut self.logits);
+            for ((_, evidence, features), logit) in self.candidates.kept_rows_mut().zip(&self.logits) {
+                let log_probability = (logit - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0);
                 features[FeatureColumn::IsInNetworkTop as usize] =
                     f32::from(evidence[EvidenceColumn::Network as usize] > 0.0);
                 features[FeatureColumn::NetworkLogProbability as usize] = log_probability - MIN_LOG_PROBABILITY;
@@ -98,8 +114,6 @@ impl RankingWorkspace {
             }
         }
         self.features.compute_raw_features(&self.candidates, context, affinity, best_log_probability);
-        self.items.clear();
-        self.items.extend(self.candidates.kept_items());
         ranker.normalise(&mut self.features);
         ranker.score(&self.features, &self.items, &mut self.hidden, &mut self.scores);
     }
@@ -124,20 +138,17 @@ impl RankingWorkspace {
     pub fn best_candidates(&mut self, limit: usize, is_eligible: impl Fn(ItemIx) -> bool, out: &mut Vec<Candidate>) {
         let Self { items, scores, order, candidates, .. } = self;
         order.clear();
-        order.extend(
-            scores
-                .iter()
-                .copied()
-                .enumerate()
-                .map(|(position, score)| (score, position))
-                .filter(|&(_, position)| is_eligible(items[position])),
-        );
-        order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| items[a.1].cmp(&items[b.1])));
+        for (position, (&item, &score)) in (0_u32..).zip(items.iter().zip(scores.iter())) {
+            if is_eligible(item) {
+                order.push((best_first_key(score, item), position));
+            }
+        }
+        order.sort_unstable();
         out.clear();
-        out.extend(order.iter().take(limit).map(|&(score, position)| Candidate {
-            item: items[position],
-            score,
-            source: candidates.source_at(position),
+        out.extend(order.iter().take(limit).filter_map(|&(_, position)| {
+            let position = position as usize;
+            let (item, score) = (*items.get(position)?, *scores.get(position)?);
+            Some(Candidate { item, score, source: candidates.source_at(position) })
         }));
     }
 
@@ -168,6 +179,21 @@ impl RankingWorkspace {
     pub fn train_dismissal(&mut self, ranker: &mut Ranker, item: ItemIx) {
         if let Some(position) = self.candidates.position_of(item) {
             ranker.train_dismissal(&self.scores, position, item);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_order_of_keys_is_the_order_of_a_ranked_list(a in any::<(f32, ItemIx)>(), b in any::<(f32, ItemIx)>()) {
+            let expected = b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+            prop_assert_eq!(best_first_key(a.0, a.1).cmp(&best_first_key(b.0, b.1)), expected);
+            prop_assert_eq!(best_first_key(a.0, a.1).cmp(&best_first_key(a.0, b.1)), a.1.cmp(&b.1));
         }
     }
 }

@@ -19,15 +19,24 @@ const MAX_CACHED_CANDIDATES: usize = 1 << 20;
 /// recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
-    rankings: Mutex<VecDeque<(String, CachedRanking)>>,
+    rankings: Mutex<CachedRankings>,
 }
 
-/// Evicts the oldest rankings until a ranking of `len` candidates fits.
-fn evict_until_fits(rankings: &mut VecDeque<(String, CachedRanking)>, len: usize) {
-    let mut total: usize = rankings.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
-    while rankings.len() >= MAX_CACHED_RANKINGS || total + len > MAX_CACHED_CANDIDATES {
-        let Some((_, evicted)) = rankings.pop_front() else { return };
-        total -= evicted.ranking.len();
+#[derive(Debug, Default)]
+struct CachedRankings {
+    /// The rankings with their recommendation ids, the oldest first.
+    queue: VecDeque<(String, CachedRanking)>,
+    /// Number of candidates in all rankings together.
+    candidate_count: usize,
+}
+
+impl CachedRankings {
+    /// Evicts the oldest rankings until a ranking of `len` candidates fits.
+    fn evict_until_fits(&mut self, len: usize) {
+        while self.queue.len() >= MAX_CACHED_RANKINGS || self.candidate_count + len > MAX_CACHED_CANDIDATES {
+            let Some((_, evicted)) = self.queue.pop_front() else { return };
+            self.candidate_count -= evicted.ranking.len();
+        }
     }
 }
 
@@ -58,16 +67,16 @@ impl PaginationCache {
     /// Stores a ranking. A full cache evicts its oldest ranking.
     pub fn insert(&self, recommendation_id: String, ranking: CachedRanking) {
         let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
-        evict_until_fits(&mut rankings, ranking.ranking.len());
-        rankings.push_back((recommendation_id, ranking));
+        rankings.evict_until_fits(ranking.ranking.len());
+        rankings.candidate_count += ranking.ranking.len();
+        rankings.queue.push_back((recommendation_id, ranking));
     }
 
     /// Removes the rankings of users.
     pub fn remove_users(&self, ids: &[String]) {
-        self.rankings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(_, ranking)| !ids.contains(&ranking.user));
+        let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
+        rankings.queue.retain(|(_, ranking)| !ids.contains(&ranking.user));
+        rankings.candidate_count = rankings.queue.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
     }
 
     /// Returns the ranking of a recommendation, if the recommendation was for this user and is
@@ -76,6 +85,7 @@ impl PaginationCache {
     pub fn get(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
         let rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
         rankings
+            .queue
             .iter()
             .rev()
             .find(|(id, ranking)| id == recommendation_id && ranking.user == user)
@@ -109,8 +119,9 @@ mod tests {
         for number in 0..300 {
             cache.insert(number.to_string(), CachedRanking { ranking: Arc::clone(&ranking), ..empty_ranking(number) });
             let rankings = cache.rankings.lock().unwrap_or_else(PoisonError::into_inner);
-            let candidates: usize = rankings.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
-            assert!(candidates <= MAX_CACHED_CANDIDATES && rankings.back().unwrap().1.page_start == number);
+            let candidates: usize = rankings.queue.iter().map(|(_, ranking)| ranking.ranking.len()).sum();
+            assert!(candidates <= MAX_CACHED_CANDIDATES && rankings.queue.back().unwrap().1.page_start == number);
+            assert_eq!(candidates, rankings.candidate_count);
         }
     }
 

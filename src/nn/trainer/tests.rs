@@ -354,8 +354,11 @@ fn the_top_items_of_clusters_equal_those_of_exact_scoring() {
     let mut expected: Vec<(u32, f32)> =
         (0..3100).filter(|item| is_probed(*item)).map(|item| (item, weights.logit(&query, item))).collect();
     let partition = expected.iter().map(|(_, score)| f64::from(*score).exp()).sum::<f64>().ln();
+    let (mut logits, all) = (Vec::new(), (0..3100).collect::<Vec<_>>());
+    weights.logits_of(&query, &all, &scratch, &mut logits);
     for item in 0..3100 {
         let logit = weights.approximate_logit(item, &scratch);
+        assert_eq!(logits[item as usize], logit.unwrap_or_else(|| weights.logit(&query, item)), "item {item}");
         assert_eq!(logit.is_some(), is_probed(item), "item {item}");
         assert!(logit.is_none_or(|logit| (logit - weights.logit(&query, item)).abs() < 0.2), "item {item}");
     }
@@ -365,6 +368,8 @@ fn the_top_items_of_clusters_equal_those_of_exact_scoring() {
     assert!((f64::from(top.log_partition) - partition).abs() < 1e-2);
     let rebuilt = weights.with_row_order(Some(order));
     assert_eq!(rebuilt.top_items(&query, 20, Some(&[3, 17, 5]), &mut NetworkScratch::default()), top);
+    weights.logits_of(&query, &[9_999], &scratch, &mut logits);
+    assert_eq!(logits, [f32::NEG_INFINITY], "an unknown item");
 }
 
 #[test]
