@@ -65,6 +65,9 @@ impl InterestModel {
     /// Predicts a rating, then learns from it. Returns the prediction if it counts as a test: if the
     /// user has an earlier rating. Tests count in the metrics.
     ///
+    /// After the first 20 ratings, a value that is more than 5 standard deviations from the mean
+    /// counts as 5 standard deviations, in the metrics too, so that one rating cannot spoil the model.
+    ///
     /// # Errors
     /// Refuses a value that is not finite or larger than 1e15, and an item number above the
     /// limit. A refused rating changes nothing.
@@ -107,6 +110,8 @@ impl InterestModel {
         if item >= items_max {
             return Err(InterestError::ItemOutOfRange { item, items_max });
         }
+        let value = self.parameters.limited_value(value);
+        let rating = RatedItem { item, value, at };
         let (id, mut known) = self.users.take(user);
         let user = Arc::make_mut(&mut known);
         let interest = self.parameters.user_interest(user, at);
@@ -120,10 +125,10 @@ impl InterestModel {
         if is_learned {
             let parameters = Arc::make_mut(&mut self.parameters);
             let interest = parameters.learn(interest, &standardised, user, rating);
-            user.push(rating, ratings_kept);
+            user.insert(rating, ratings_kept);
             parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
         } else {
-            user.push(rating, ratings_kept);
+            user.insert(rating, ratings_kept);
         }
         self.users.put_back(id, known, users_kept);
         Ok(is_test.then_some(prediction))

@@ -33,6 +33,9 @@ const MAX_PRIOR_STEP: f64 = 0.1;
 const MAX_RELATIVE_SQUARED_ERROR: f64 = 9.0;
 /// Smallest and largest prior variance; the smallest noise variance is [`MIN_NOISE`].
 const PRIOR_RANGE: (f64, f64) = (1e-4, 10.0);
+/// Values further from the mean than this many standard deviations count as that many, so that a
+/// single event cannot spoil the model.
+const MAX_DEVIATIONS: f64 = 5.0;
 /// Smallest noise variance. Values without noise would otherwise make the regression singular.
 const MIN_NOISE: f64 = 1e-4;
 
@@ -177,6 +180,12 @@ impl InterestParameters {
             variance: self.scale.unstandardise_squared(prediction.variance) as f32,
             baseline_mean: self.baseline_mean as f32 + user.baseline_bias + item.baseline_bias,
         }
+    }
+
+    /// The value that counts instead of `value`: an outlier counts as
+    /// [`MAX_DEVIATIONS`] standard deviations.
+    pub(super) fn limited_value(&self, value: f32) -> f32 {
+        self.scale.limited(value, MAX_DEVIATIONS)
     }
 
     /// The value nearest to `value` that is not outside the learned values.

@@ -59,7 +59,8 @@ fn model_of(settings: InterestSettings) -> InterestModel {
 }
 
 fn learn_all(model: &mut InterestModel, ratings: &[GeneratedRating]) {
-    for (minute, (user, item, value, _)) in (0..).zip(ratings) {
+    let first_minute = model.parameters().ratings as i64;
+    for (minute, (user, item, value, _)) in (first_minute..).zip(ratings) {
         model.learn(user, *item, *value, minute * 60_000).unwrap();
     }
 }
@@ -209,12 +210,13 @@ fn an_observed_rating_is_tested_and_kept_but_changes_no_item() {
     learn_all(&mut model, &generate_ratings(7, 1)[..2_000]);
     let parameters = |model: &InterestModel| serde_json::to_string(model.parameters()).unwrap();
     let (before, tested) = (parameters(&model), model.metrics().ratings);
-    let expected = model.predict("user 3", 5, 0);
-    assert_eq!(model.observe("user 3", 5, 1.0, 0), Ok(Some(expected)));
+    let at = 2_000 * 60_000;
+    let expected = model.predict("user 3", 5, at);
+    assert_eq!(model.observe("user 3", 5, 1.0, at), Ok(Some(expected)));
     assert_eq!((parameters(&model), model.metrics().ratings), (before, tested + 1));
     let latest = model.users().get("user 3").and_then(|user| user.iter().next_back().copied());
-    assert_eq!(latest, Some(RatedItem { item: 5, value: 1.0, at: 0 }));
-    assert!(model.predict("user 3", 5, 0).mean < expected.mean);
+    assert_eq!(latest, Some(RatedItem { item: 5, value: 1.0, at }));
+    assert!(model.predict("user 3", 5, at).mean < expected.mean);
 }
 
 #[test]
@@ -283,4 +285,46 @@ fn a_new_item_begins_like_similar_items() {
     model.add_new_item(1, &similar(0));
     model.add_new_item(u32::MAX, &similar(0));
     assert_eq!(serde_json::to_string(&model).unwrap(), before);
+}
+
+#[test]
+fn one_outlier_does_not_spoil_the_model() {
+    let mut model = model_of(InterestSettings::default());
+    let mut draws = Draws(10 << 32);
+    for round in 0..1_000 {
+        let (user, item) = (draws.index(50), draws.index(30) as u32);
+        let value = (1.0 + 4.0 * f64::from(item) / 29.0 + draws.gaussian(0.4)).clamp(1.0, 5.0);
+        model.learn(&format!("user {user}"), item, value as f32, round).unwrap();
+    }
+    let predicted =
+        |model: &InterestModel| (0..30).map(|item| model.predict("user 1", item, 1_000)).collect::<Vec<_>>();
+    let before = predicted(&model);
+    for outlier in [1e6, -1e15] {
+        let mut spoilt = model.clone();
+        spoilt.learn("troll", 3, outlier, 1_000).unwrap();
+        spoilt.learn("troll", 4, outlier, 1_000).unwrap();
+        for (before, after) in before.iter().zip(predicted(&spoilt)) {
+            assert!((after.mean - before.mean).abs() < 0.5, "{outlier}: {before:?} {after:?}");
+            assert!(after.variance < 2.0 * before.variance, "{outlier}: {before:?} {after:?}");
+        }
+        assert!(spoilt.metrics().mse().unwrap() < 1.5 * model.metrics().mse().unwrap(), "{outlier}");
+    }
+}
+
+#[test]
+fn late_ratings_take_their_place_in_time() {
+    let mut in_order = model_of(InterestSettings { ratings_kept: 8, ..Default::default() });
+    learn_all(&mut in_order, &generate_ratings(11, 1)[..500]);
+    let mut late = in_order.clone();
+    let ratings: Vec<(u32, f32, i64)> =
+        (0..12).map(|day| (day as u32, 1.0 + (day % 5) as f32, day * 86_400_000)).collect();
+    for (item, value, at) in &ratings {
+        in_order.observe("ann", *item, *value, *at).unwrap();
+    }
+    for (item, value, at) in ratings.iter().rev() {
+        late.observe("ann", *item, *value, *at).unwrap();
+    }
+    assert!(in_order.users().get("ann").unwrap().iter().eq(late.users().get("ann").unwrap().iter()));
+    assert_eq!(in_order.users().get("ann").map(UserRatings::len), Some(8));
+    assert_eq!(in_order.predict("ann", 3, 2_000_000_000), late.predict("ann", 3, 2_000_000_000));
 }

@@ -32,9 +32,11 @@ impl UserRatings {
         Self { ratings: ratings.into_iter().collect(), baseline_bias: 0.0, last_rating: 0 }
     }
 
-    /// Adds the latest rating. Drops the oldest ratings beyond `kept`.
-    pub(super) fn push(&mut self, rating: RatedItem, kept: usize) {
-        self.ratings.push_back(rating);
+    /// Adds a rating at its place in time, after ratings of the same time. Drops the oldest ratings
+    /// beyond `kept`.
+    pub(super) fn insert(&mut self, rating: RatedItem, kept: usize) {
+        let later = self.ratings.iter().rev().take_while(|other| other.at > rating.at).count();
+        self.ratings.insert(self.ratings.len() - later, rating);
         self.drop_oldest(kept);
     }
 

@@ -29,6 +29,9 @@ impl ValueScale {
     /// training.
     const MAX_STANDARD_DEVIATIONS: f32 = 10.0;
 
+    /// Values are limited by [`ValueScale::limited`] after this many values.
+    const MIN_COUNT_TO_LIMIT: f64 = 20.0;
+
     /// Updates the mean and the variance with a value. Values that are not finite are ignored.
     pub(crate) fn add_value(&mut self, value: f32) {
         if !value.is_finite() {
@@ -39,6 +42,19 @@ impl ValueScale {
         let rate = 1.0 / self.count;
         self.mean += rate * from_mean;
         self.variance += rate * (from_mean * (f64::from(value) - self.mean) - self.variance);
+    }
+
+    /// The value nearest to `value` that is at most `deviations` standard deviations away from the
+    /// mean. A standard deviation below a quarter of the absolute mean counts as a quarter, so that
+    /// nearly constant values can change. Before [`ValueScale::MIN_COUNT_TO_LIMIT`] values, and as
+    /// long as all values are 0, returns `value`.
+    pub(crate) fn limited(&self, value: f32, deviations: f64) -> f32 {
+        let deviation = self.variance.max(0.0).sqrt().max(0.25 * self.mean.abs());
+        if self.count < Self::MIN_COUNT_TO_LIMIT || deviation == 0.0 {
+            return value;
+        }
+        let distance = deviations * deviation;
+        f64::from(value).clamp(self.mean - distance, self.mean + distance) as f32
     }
 
     fn standard_deviation(&self) -> f64 {
@@ -67,6 +83,26 @@ impl ValueScale {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outliers_are_limited_and_the_scale_can_still_move_to_other_values() {
+        let mut scale = ValueScale::default();
+        for round in 0..20 {
+            assert_eq!(scale.limited(1e9, 5.0), 1e9, "after {round} values");
+            scale.add_value([1.0, 5.0][round % 2]);
+        }
+        assert_eq!([1.0, 5.0, 1e9, -1e9].map(|value| scale.limited(value, 5.0)), [1.0, 5.0, 13.0, -7.0]);
+        for constant in [0.0, 1.0, 1e6] {
+            let mut scale = ValueScale::default();
+            (0..100).for_each(|_| scale.add_value(constant));
+            let mut values = 0;
+            while scale.limited(1e4, 5.0) != 1e4 {
+                scale.add_value(scale.limited(1e4, 5.0));
+                values += 1;
+                assert!(values < 2_000, "{constant}: {scale:?}");
+            }
+        }
+    }
 
     #[test]
     fn unstandardise_inverts_standardise() {

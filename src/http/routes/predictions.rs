@@ -70,7 +70,10 @@ fn predicted_kind(kinds: &EventKinds, name: &str) -> Result<KindId, Problem> {
     id.filter(|id| kinds.rule_of(*id).interest != InterestScale::Off).ok_or_else(|| {
         let has_scale = |id: &KindId| kinds.rule_of(*id).interest != InterestScale::Off;
         let names = (0..).zip(kinds.names()).filter(|(id, _)| has_scale(id)).map(|(_, name)| name);
-        let allowed = format!("a kind whose values are predicted: {}", names.collect::<Vec<_>>().join(", "));
+        let allowed = format!(
+            "a kind whose values are predicted (setting `events.kinds.KIND.interest`): {}",
+            names.collect::<Vec<_>>().join(", ")
+        );
         Problem::out_of_range("type", format!("`{name}`"), allowed)
     })
 }
