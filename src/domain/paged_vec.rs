@@ -11,6 +11,8 @@ const PAGES_PER_GROUP: usize = 8;
 
 /// One allocation for the values of a page.
 type Page<T> = Arc<[T]>;
+/// Pages that are shared together.
+type PageGroup<T> = Arc<[Page<T>]>;
 
 /// A vector stored in groups of pages behind `Arc`s. Cloning copies only the list of groups. A
 /// write to a page that a clone still shares copies the page and the list of pages of its group.
@@ -30,11 +32,11 @@ pub struct PagedVec<T, const VALUES_PER_PAGE: usize> {
     /// Every group except the last has [`PAGES_PER_GROUP`] pages, and every page except the last has
     /// `VALUES_PER_PAGE` values. The stored form is the list of all pages.
     #[serde(rename = "pages", serialize_with = "serialize_pages", deserialize_with = "deserialize_pages")]
-    groups: Vec<Arc<[Page<T>]>>,
+    groups: Vec<PageGroup<T>>,
     len: usize,
 }
 
-fn serialize_pages<T: Serialize, S: Serializer>(groups: &[Arc<[Page<T>]>], serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_pages<T: Serialize, S: Serializer>(groups: &[PageGroup<T>], serializer: S) -> Result<S::Ok, S::Error> {
     let mut pages = serializer.serialize_seq(Some(groups.iter().map(|group| group.len()).sum()))?;
     groups.iter().flat_map(|group| group.iter()).try_for_each(|page| pages.serialize_element(page))?;
     pages.end()
@@ -42,7 +44,7 @@ fn serialize_pages<T: Serialize, S: Serializer>(groups: &[Arc<[Page<T>]>], seria
 
 fn deserialize_pages<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Vec<Arc<[Page<T>]>>, D::Error> {
+) -> Result<Vec<PageGroup<T>>, D::Error> {
     let pages = Vec::<Page<T>>::deserialize(deserializer)?;
     Ok(pages.chunks(PAGES_PER_GROUP).map(Arc::from).collect())
 }
