@@ -8,8 +8,9 @@ use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
 use super::sequence_state::{SequenceParams, SequenceState};
 
-/// Maximum number of ranked candidates, unless a request sets another limit.
-const DEFAULT_CANDIDATE_LIMIT: usize = 256;
+/// Number of candidates that the learner ranks, and the first number of a request. Fewer cost less;
+/// see docs/internals/learning-algorithm.md for their effect on quality.
+pub(super) const DEFAULT_CANDIDATE_LIMIT: usize = 128;
 /// Number of top items of the network that become candidates.
 const MAX_NETWORK_CANDIDATES: usize = 40;
 

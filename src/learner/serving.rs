@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
 use super::item_lists::visit_popular_items;
-use super::scorer::ScoringWorkspace;
+use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
@@ -105,13 +105,11 @@ impl RecommendationRequest {
         if self.filter.is_some() || self.max_per_category.is_some() {
             &[MAX_CANDIDATE_LIMIT]
         } else {
-            &[INITIAL_CANDIDATE_LIMIT, MAX_CANDIDATE_LIMIT]
+            &[DEFAULT_CANDIDATE_LIMIT, 2 * DEFAULT_CANDIDATE_LIMIT, MAX_CANDIDATE_LIMIT]
         }
     }
 }
 
-/// Number of candidates in the first ranking.
-const INITIAL_CANDIDATE_LIMIT: usize = 256;
 /// Largest number of candidates in a ranking.
 const MAX_CANDIDATE_LIMIT: usize = 2048;
 

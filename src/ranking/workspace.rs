@@ -48,7 +48,7 @@ fn best_first_key(score: f32, item: ItemIx) -> u64 {
 }
 
 impl RankingWorkspace {
-    /// Creates a workspace for at most `limit` candidates per query. A good limit is 256.
+    /// Creates a workspace for at most `limit` candidates per query. A good limit is 128.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
