@@ -182,7 +182,7 @@ pub struct Recommendation {
     pub fallback: Fallback,
     /// Numbers of ranked candidates that are missing in the list, by reason.
     pub removed: RemovalCounts,
-    /// The kind of the events whose values `interest` predicts: the kind with the most values.
+    /// The kind of the events whose values `interest` predicts: the kind with the most learned values.
     /// Absent before the first event with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest_kind: Option<String>,

@@ -4,12 +4,10 @@
 mod learning_curve;
 mod ranking_metrics;
 mod split;
-mod squared_error;
 
 pub use learning_curve::{CurvePoint, LearningCurve};
 pub use ranking_metrics::{RankingMetrics, SlidingRankingMetrics};
 pub use split::{TrainTestSplit, rank_by_score};
-pub use squared_error::SquaredError;
 
 /// The k of all ranking metrics: they look at the first 20 items of a ranked list.
 pub const METRIC_CUTOFF: usize = 20;

@@ -2,7 +2,7 @@
 
 use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
 use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
-use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics, SquaredError};
+use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics};
 use crate::interest::InterestSettings;
 use crate::nn::NetworkSettings;
 use crate::ranking::{Ranker, SourceAffinity};
@@ -116,8 +116,8 @@ pub struct LearnerState {
     pub(super) live: SlidingRankingMetrics,
     pub(super) evaluated: RankingMetrics,
     pub(super) by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// No longer measured, but part of the encoding.
-    pub(super) unused_error: SquaredError,
+    /// An error that earlier versions measured. It is part of the encoding.
+    pub(super) unused_error: (u64, f64, f64),
     pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
     pub(super) is_paused: bool,
@@ -242,7 +242,7 @@ impl LearnerState {
             live: SlidingRankingMetrics::new(learning.live_window),
             evaluated: RankingMetrics::default(),
             by_source: Default::default(),
-            unused_error: SquaredError::default(),
+            unused_error: Default::default(),
             clickthrough: ClickThrough::default(),
             curve: LearningCurve::new(1000),
             is_paused: false,

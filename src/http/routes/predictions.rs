@@ -30,7 +30,7 @@ pub(in crate::http) struct PredictionRequest {
     #[schema(min_items = 1, max_items = 1000)]
     items: Vec<String>,
     /// The kind of the events whose values to predict, such as `rate`. Default: the kind with the
-    /// most values.
+    /// most learned values.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// The consent level of this request. If the user's level is lower, the user's level applies.

@@ -20,7 +20,7 @@ pub(in crate::http) struct RecommendationSchema {
     fallback: FallbackSchema,
     /// Numbers of ranked candidates that are missing in the list, by reason.
     removed: RemovalCountsSchema,
-    /// The kind of the events whose values `interest` predicts: the kind with the most values.
+    /// The kind of the events whose values `interest` predicts: the kind with the most learned values.
     /// Absent before the first event with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     interest_kind: Option<String>,
