@@ -48,6 +48,7 @@ impl SyntheticStream {
             session: self.session,
             session_start: u64::from(self.session),
             now: self.now,
+            ..QueryContext::default()
         }
     }
 
@@ -76,6 +77,7 @@ fn bench_ranking(criterion: &mut Criterion) {
         session: stream.session,
         session_start: u64::from(stream.session),
         now: stream.now,
+        ..QueryContext::default()
     };
     let mut candidates = CandidateSet::default();
     criterion.bench_function("ranking/generate candidates", |bench| {

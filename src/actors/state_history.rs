@@ -131,7 +131,8 @@ pub fn replay_up_to(
 pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result<(), CodecError> {
     codec::encode_to(state, sink)?;
     codec::encode_to(&state.extension(), sink)?;
-    codec::encode_to(state.supplement(), sink)
+    codec::encode_to(state.supplement(), sink)?;
+    codec::encode_to(&state.profiles_part(), sink)
 }
 
 /// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
@@ -140,7 +141,7 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
     let length = checkpoint.remaining();
     let mut decode = || -> Result<LearnerState, CodecError> {
         let mut state: LearnerState = codec::decode_from(&mut checkpoint, length)?;
-        // Checkpoints of earlier versions end here, or after the extension.
+        // Checkpoints of earlier versions end here, or after one of the next parts.
         let length = checkpoint.remaining();
         if length > 0 {
             state.set_extension(codec::decode_from(&mut checkpoint, length)?);
@@ -148,6 +149,10 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
         let length = checkpoint.remaining();
         if length > 0 {
             state.set_supplement(codec::decode_from(&mut checkpoint, length)?);
+        }
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state.set_profiles_part(codec::decode_from(&mut checkpoint, length)?);
         }
         Ok(state)
     };

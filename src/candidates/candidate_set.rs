@@ -10,13 +10,13 @@ use crate::domain::{ItemIx, SourceName};
 const MAX_GATHERED_ITEMS: usize = 8192;
 
 /// For each source, in the order of [`SourceName::ALL`], a bit mask of its columns.
-const COLUMNS_BY_SOURCE: [u16; SourceName::ALL.len()] = {
+const COLUMNS_BY_SOURCE: [u32; SourceName::ALL.len()] = {
     let mut columns = [0; SourceName::ALL.len()];
     let (mut source, mut column) = (0, 0);
     while source < columns.len() {
         while column < EVIDENCE_COLUMN_COUNT {
             if EvidenceColumn::ALL[column].source() as usize == SourceName::ALL[source] as usize {
-                columns[source] |= 1 << EvidenceColumn::ALL[column] as u16;
+                columns[source] |= 1 << EvidenceColumn::ALL[column] as u32;
             }
             column += 1;
         }
@@ -34,7 +34,7 @@ pub struct CandidateSet {
     items: DenseIndex,
     evidence: Vec<[f32; EVIDENCE_COLUMN_COUNT]>,
     /// For each added item, a bit mask of the columns in which it has evidence.
-    column_bits: Vec<u16>,
+    column_bits: Vec<u32>,
     totals: [f32; EVIDENCE_COLUMN_COUNT],
     order: Vec<(f32, u32)>,
     /// Positions of the kept candidates among the added items, in ascending order.
@@ -131,7 +131,7 @@ impl CandidateSet {
             let (evidence, column_bits) = (&mut self.evidence[position], &mut self.column_bits[position]);
             for (column, weight) in weights {
                 evidence[column as usize] += weight;
-                *column_bits |= 1 << column as u16;
+                *column_bits |= 1 << column as u32;
             }
         }
     }
@@ -313,13 +313,16 @@ impl CandidateSet {
             .iter()
             .zip(&self.evidence)
             .zip(&self.column_bits)
-            .filter(|(_, column_bits)| **column_bits >> column as u16 & 1 == 1);
+            .filter(|(_, column_bits)| **column_bits >> column as u32 & 1 == 1);
         let mut list: Vec<_> = with_evidence.map(|((&item, evidence), _)| (item, evidence[column as usize])).collect();
         list.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list.truncate(limit);
         list
     }
 }
+
+/// Number of columns that [`WeightedSumKernel`] multiplies side by side. A power of two.
+const SUMMED_LANES: usize = 16;
 
 /// Appends the weighted sum of evidence of each added item to `order`, with the item's position.
 struct WeightedSumKernel<'a> {
@@ -335,8 +338,10 @@ impl pulp::NullaryFnOnce for WeightedSumKernel<'_> {
     fn call(self) {
         let Self { evidence, scale, order } = self;
         order.extend(evidence.iter().zip(0..).map(|(evidence, position)| {
-            let mut lanes: [f32; EVIDENCE_COLUMN_COUNT] =
-                std::array::from_fn(|column| evidence[column] * scale[column]);
+            let mut lanes: [f32; SUMMED_LANES] = std::array::from_fn(|column| evidence[column] * scale[column]);
+            for (column, lane) in (SUMMED_LANES..EVIDENCE_COLUMN_COUNT).zip(&mut lanes) {
+                *lane += evidence[column] * scale[column];
+            }
             // Add halves, which vector instructions do in four steps.
             for half in [8, 4, 2, 1] {
                 for lane in 0..half {
@@ -371,7 +376,10 @@ mod tests {
     #[test]
     fn the_candidates_with_the_largest_shares_are_kept_and_ties_go_to_the_smaller_item() {
         let mut candidates = candidates_of_four_items();
-        candidates.keep_top_candidates(2, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
+        candidates.keep_top_candidates(
+            2,
+            &QueryContext { steps: &[], session: 0, session_start: 0, now: 0, ..QueryContext::default() },
+        );
         assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [9, 3]);
         assert_eq!(candidates.position_of(3), Some(1));
         assert_eq!(candidates.position_of(5), None);
@@ -408,6 +416,7 @@ mod tests {
                 session: 0,
                 session_start: 0,
                 now: 0,
+                ..QueryContext::default()
             },
         );
         assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [9, 5, 7]);
@@ -416,7 +425,10 @@ mod tests {
     #[test]
     fn a_candidate_is_attributed_to_its_first_source() {
         let mut candidates = candidates_of_four_items();
-        candidates.keep_top_candidates(10, &QueryContext { steps: &[], session: 0, session_start: 0, now: 0 });
+        candidates.keep_top_candidates(
+            10,
+            &QueryContext { steps: &[], session: 0, session_start: 0, now: 0, ..QueryContext::default() },
+        );
         assert_eq!(
             candidates.position_of(7).map(|position| candidates.source_at(position)),
             Some(SourceName::Transitions)

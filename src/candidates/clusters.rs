@@ -190,7 +190,7 @@ impl Clusters {
     pub fn cluster_of(&self, item: ItemIx, embedding: &[f32]) -> usize {
         match self.of_item.get(item as usize) {
             Some(&cluster) => cluster as usize,
-            None => argmax(self.inner_products(embedding)),
+            None => argmax(self.inner_products(embedding).into_iter()),
         }
     }
 
@@ -215,7 +215,7 @@ impl Clusters {
     /// largest first.
     #[must_use]
     pub fn nearest_clusters(&self, query: &[f32], probes: usize) -> Vec<usize> {
-        let products: Vec<f32> = self.inner_products(query).collect();
+        let products = self.inner_products(query);
         let mut order: Vec<usize> = (0..products.len()).collect();
         let by_product = |a: &usize, b: &usize| {
             let of = |position: &usize| products.get(*position).copied().unwrap_or(f32::NEG_INFINITY);
@@ -229,11 +229,41 @@ impl Clusters {
         order
     }
 
-    fn inner_products<'a>(&'a self, query: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
-        let query = ArrayView1::from(query);
-        self.centroids.chunks_exact(self.dimension.max(1)).map(move |centroid| {
-            if centroid.len() == query.len() { ArrayView1::from(centroid).dot(&query) } else { f32::NEG_INFINITY }
-        })
+    /// The inner product of a query and each centroid.
+    fn inner_products(&self, query: &[f32]) -> Vec<f32> {
+        let mut products = vec![f32::NEG_INFINITY; self.members.len()];
+        if query.len() == self.dimension {
+            crate::simd::arch().dispatch(CentroidKernel { centroids: &self.centroids, query, products: &mut products });
+        }
+        products
+    }
+}
+
+/// Writes the inner product of the query and each centroid to `products`.
+struct CentroidKernel<'a> {
+    centroids: &'a [f32],
+    query: &'a [f32],
+    products: &'a mut [f32],
+}
+
+impl pulp::NullaryFnOnce for CentroidKernel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { centroids, query, products } = self;
+        let (query_chunks, query_rest) = query.as_chunks::<16>();
+        for (product, centroid) in products.iter_mut().zip(centroids.chunks_exact(query.len().max(1))) {
+            let (chunks, rest) = centroid.as_chunks::<16>();
+            let mut sums = [0.0_f32; 16];
+            for (a, b) in chunks.iter().zip(query_chunks) {
+                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                    *sum = a.mul_add(*b, *sum);
+                }
+            }
+            let tail: f32 = rest.iter().zip(query_rest).map(|(a, b)| a * b).sum();
+            *product = sums.iter().sum::<f32>() + tail;
+        }
     }
 }
 

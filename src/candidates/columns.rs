@@ -5,9 +5,9 @@
 use crate::domain::SourceName;
 
 /// Number of evidence columns.
-pub const EVIDENCE_COLUMN_COUNT: usize = 16;
+pub const EVIDENCE_COLUMN_COUNT: usize = 18;
 /// Number of feature columns.
-pub const FEATURE_COLUMN_COUNT: usize = 16;
+pub const FEATURE_COLUMN_COUNT: usize = 20;
 
 /// An evidence column: one kind of evidence, which gives every item a non-negative weight. Ranking
 /// uses the share of the item in the total weight of the column.
@@ -49,6 +49,11 @@ pub enum EvidenceColumn {
     /// Newest items of the embedding cluster of the user's last item; the weight is the softmax
     /// probability of the network.
     Clusters,
+    /// Items of the user's earlier sessions, with decayed counts of their events.
+    ProfileItems,
+    /// Items that followed items of the user's earlier sessions within 10 steps, if the next event
+    /// begins a session.
+    ProfileTransitions,
 }
 
 impl EvidenceColumn {
@@ -70,6 +75,8 @@ impl EvidenceColumn {
         Self::NewItems,
         Self::Network,
         Self::Clusters,
+        Self::ProfileItems,
+        Self::ProfileTransitions,
     ];
 
     /// Name in the inspection API. The strings are part of the wire format.
@@ -92,6 +99,8 @@ impl EvidenceColumn {
             Self::NewItems => "new",
             Self::Network => "network",
             Self::Clusters => "clusters",
+            Self::ProfileItems => "profile",
+            Self::ProfileTransitions => "profile window",
         }
     }
 
@@ -112,6 +121,7 @@ impl EvidenceColumn {
             Self::NewItems => SourceName::New,
             Self::Network => SourceName::Network,
             Self::Clusters => SourceName::Clusters,
+            Self::ProfileItems | Self::ProfileTransitions => SourceName::Profile,
         }
     }
 
@@ -126,6 +136,7 @@ impl EvidenceColumn {
             SourceName::Trending => Self::LongTermPopularity,
             SourceName::New => Self::NewItems,
             SourceName::Session => Self::SessionItems,
+            SourceName::Profile => Self::ProfileItems,
         }
     }
 
@@ -138,7 +149,7 @@ impl EvidenceColumn {
     pub fn selection_weight(self) -> f32 {
         match self {
             Self::SessionItems => 100.0,
-            Self::Network | Self::Clusters => 2.0,
+            Self::Network | Self::Clusters | Self::ProfileItems => 2.0,
             Self::NeighbourCount => 0.0,
             Self::PreviousItemTransitions => 0.3,
             Self::ReverseTransitions | Self::ShortTermPopularity | Self::LongTermPopularity | Self::NewItems => 0.5,
@@ -147,7 +158,7 @@ impl EvidenceColumn {
     }
 }
 
-/// A feature column: a non-negative property of a candidate other than its evidence.
+/// A feature column: a property of a candidate other than its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureColumn {
     /// Number of target events on the item, not counting events of users whose recent steps already
@@ -185,6 +196,16 @@ pub enum FeatureColumn {
     NetworkMargin,
     /// Number of occurrences of the candidate in neighbouring sessions.
     NeighbourCount,
+    /// 1 / (number of the user's finished sessions since the latest one with the candidate,
+    /// including that one); 0 if the user's profile does not contain the candidate.
+    ProfileRecency,
+    /// The part of the network's logit that depends on the last event only.
+    NetworkInputLogit,
+    /// The candidate's bias in the network's logit.
+    NetworkBias,
+    /// Cosine of the angle between the network's embeddings of the candidate and the user's last
+    /// item.
+    LastItemSimilarity,
 }
 
 impl FeatureColumn {
@@ -206,6 +227,10 @@ impl FeatureColumn {
         Self::ColumnCount,
         Self::NetworkMargin,
         Self::NeighbourCount,
+        Self::ProfileRecency,
+        Self::NetworkInputLogit,
+        Self::NetworkBias,
+        Self::LastItemSimilarity,
     ];
 
     /// Name in the inspection API. The strings are part of the wire format.
@@ -228,17 +253,25 @@ impl FeatureColumn {
             Self::ColumnCount => "named",
             Self::NetworkMargin => "below",
             Self::NeighbourCount => "holders",
+            Self::ProfileRecency => "profile recency",
+            Self::NetworkInputLogit => "input logit",
+            Self::NetworkBias => "bias",
+            Self::LastItemSimilarity => "similarity",
         }
     }
 
-    /// Factors `(a, b)` that turn a raw value x into the feature `a·x + b·ln(1 + x)`. Unbounded
+    /// Factors `(a, b)` that turn a raw value x into the feature `a·x + b·ln(1 + max(x, 0))`. Unbounded
     /// counts use the logarithmic term, all other values the linear term.
     #[must_use]
     pub fn scaling_factors(self) -> (f32, f32) {
         match self {
             Self::SessionCount | Self::EventsSinceLastSeen | Self::EventsSinceFirstSeen => (0.0, 0.1),
             Self::PopularityTrend | Self::CountInSession => (0.0, 0.5),
-            Self::NetworkLogProbability | Self::ColumnCount | Self::NetworkMargin | Self::NeighbourCount => (0.1, 0.0),
+            Self::NetworkLogProbability
+            | Self::ColumnCount
+            | Self::NetworkMargin
+            | Self::NeighbourCount
+            | Self::NetworkInputLogit => (0.1, 0.0),
             _ => (1.0, 0.0),
         }
     }

@@ -16,6 +16,7 @@
 //! - `trending`: decayed popularity
 //! - `new_items`: recently added items
 //! - `repeats`: items of the session, repeat rates
+//! - `profile_source`, `user_profile`, `user_profiles`: items of a user's earlier sessions
 //! - `clusters`: k-means clusters of item embeddings, searched as an inverted file
 //! - `candidate_set`, `columns`, `query_context`: the data that sources exchange
 //! - `dense_index`, `simd_math`: scratch map and vectorised math
@@ -31,6 +32,7 @@ mod new_items;
 mod ngrams;
 mod past_session;
 mod pca;
+mod profile_source;
 mod query_context;
 mod repeats;
 mod settings;
@@ -40,6 +42,8 @@ mod sources;
 mod transition_matrix;
 mod transitions;
 mod trending;
+mod user_profile;
+mod user_profiles;
 
 pub use candidate_set::{CandidateBlock, CandidateSet};
 pub use clusters::{ClusterError, ClusterSettings, ClusterSettingsError, Clusters};
@@ -49,6 +53,7 @@ pub use neighbours::NeighbourSource;
 pub use new_items::NewItemSource;
 pub use ngrams::NgramSource;
 pub use pca::PcaProjection;
+pub use profile_source::ProfileSource;
 pub use query_context::{QueryContext, SessionIx};
 pub use repeats::RepeatSource;
 pub use settings::{CandidateSettings, CandidateSettingsError};
@@ -57,6 +62,8 @@ pub use sources::CandidateSources;
 pub use transition_matrix::{TransitionMatrix, TransitionRow};
 pub use transitions::TransitionSource;
 pub use trending::{ItemCounts, TrendingSource};
+pub use user_profile::{ProfileItem, UserProfile};
+pub use user_profiles::{ProfileSettings, ProfileSettingsError, UserProfiles};
 
 #[cfg(test)]
 mod tests;

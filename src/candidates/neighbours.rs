@@ -217,13 +217,20 @@ mod tests {
         // Every session contains item 0 and an item of its own.
         for session in 0..10 * CAPACITY as SessionIx {
             let (start, own) = (u64::from(session) * 2, 1 + session);
-            let context = |steps, now| QueryContext { steps, session, session_start: start, now };
+            let context =
+                |steps, now| QueryContext { steps, session, session_start: start, now, ..QueryContext::default() };
             source.learn(&context(&[], start), &step(0));
             source.learn(&context(&[step(0)], start + 1), &step(own));
             assert!(source.sessions.len() <= CAPACITY && source.contains_session(session));
             let holders = source.holders.get(0).unwrap().len();
             assert!(holders <= RECENT + RECENT / 2, "{holders} sessions of item 0");
-            let other = QueryContext { steps: &[step(0)], session: SessionIx::MAX, session_start: 0, now: start };
+            let other = QueryContext {
+                steps: &[step(0)],
+                session: SessionIx::MAX,
+                session_start: 0,
+                now: start,
+                ..QueryContext::default()
+            };
             source.find_similar_sessions(&other, &mut scratch);
             let similar: Vec<_> = scratch.similar_sessions.iter().map(|similar| similar.session).collect();
             let newest: Vec<_> = ((session + 1).saturating_sub(NEAREST as u32)..=session).collect();
@@ -238,7 +245,8 @@ mod tests {
         let mut source = NeighbourSource::new(8, 10, 4);
         let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
         for item in 0..10 * MAX_ITEMS_PER_PAST_SESSION as ItemIx {
-            let context = QueryContext { steps: &[], session: 3, session_start: 0, now: item.into() };
+            let context =
+                QueryContext { steps: &[], session: 3, session_start: 0, now: item.into(), ..QueryContext::default() };
             source.learn(&context, &step(item));
             let items = &source.stored_session(3).unwrap().items();
             assert!(items.len() <= MAX_ITEMS_PER_PAST_SESSION && items.last() == Some(&item));

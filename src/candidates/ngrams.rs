@@ -157,7 +157,13 @@ mod tests {
             // Every step has new contexts: a pair and a triple.
             for now in 3..10 * capacity as u32 {
                 let steps = [step(now - 3), step(now - 2), step(now - 1)];
-                let query = QueryContext { steps: &steps, session: 0, session_start: 0, now: now.into() };
+                let query = QueryContext {
+                    steps: &steps,
+                    session: 0,
+                    session_start: 0,
+                    now: now.into(),
+                    ..QueryContext::default()
+                };
                 table.learn(&query, &step(now));
                 let keys = NgramSource::context_keys(&query);
                 assert!(keys.iter().all(|key| table.find_context(key.unwrap()).is_some()), "the latest are kept");

@@ -1,13 +1,14 @@
 //! The query context: the user's recent history, from which a source generates candidates or learns
 //! what followed it.
 
+use super::user_profile::UserProfile;
 use crate::domain::{ItemIx, Offset, Step};
 
 /// Session number. Every step that starts a session gets the next number.
 pub type SessionIx = u32;
 
 /// A user's recent history before the next event.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct QueryContext<'a> {
     /// The user's steps, oldest first, across session boundaries.
     pub steps: &'a [Step],
@@ -20,6 +21,10 @@ pub struct QueryContext<'a> {
     /// The time of the sources, in journal entries. It stands still while learning is paused. All ages
     /// and half-lives are measured in this time.
     pub now: u64,
+    /// The user's long-term profile; `None` if the user has no earlier session.
+    pub profile: Option<&'a UserProfile>,
+    /// Whether the next event begins a session. The steps are then those of the session before.
+    pub begins_session: bool,
 }
 
 impl<'a> QueryContext<'a> {

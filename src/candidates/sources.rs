@@ -4,6 +4,7 @@ use super::candidate_set::CandidateSet;
 use super::neighbours::NeighbourSource;
 use super::new_items::NewItemSource;
 use super::ngrams::NgramSource;
+use super::profile_source::ProfileSource;
 use super::query_context::{QueryContext, SessionIx};
 use super::repeats::RepeatSource;
 use super::settings::{CandidateSettings, CandidateSettingsError};
@@ -51,8 +52,15 @@ impl CandidateSources {
     }
 
     fn enabled_sources(&self) -> impl Iterator<Item = &dyn CandidateSource> {
-        let sources: [&dyn CandidateSource; 6] =
-            [&self.transitions, &self.ngrams, &self.neighbours, &self.trending, &self.new_items, &self.repeats];
+        let sources: [&dyn CandidateSource; 7] = [
+            &self.transitions,
+            &self.ngrams,
+            &self.neighbours,
+            &self.trending,
+            &self.new_items,
+            &self.repeats,
+            &ProfileSource,
+        ];
         sources.into_iter().filter(|source| !self.disabled.contains(&source.name()))
     }
 
@@ -121,10 +129,18 @@ impl CandidateSources {
         self.trending.popularity(item, now)
     }
 
+    fn are_profile_transitions_enabled(&self) -> bool {
+        [SourceName::Profile, SourceName::Transitions].iter().all(|source| !self.disabled.contains(source))
+    }
+
     /// Clears `candidates`, then adds the candidates of all enabled sources.
     pub fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         candidates.clear();
         self.enabled_sources().for_each(|source| source.generate(context, candidates));
+        let profile = context.profile.filter(|_| context.begins_session && self.are_profile_transitions_enabled());
+        if let Some(profile) = profile {
+            self.transitions.add_profile_transitions(profile, candidates);
+        }
     }
 
     /// Adds the features of all enabled sources to the kept candidates.

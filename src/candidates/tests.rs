@@ -26,6 +26,7 @@ fn learn_sessions(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64
                     session: session as u32,
                     session_start: session as u64,
                     now,
+                    ..QueryContext::default()
                 },
                 arrival,
             );
@@ -37,7 +38,10 @@ fn learn_sessions(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64
 
 fn best_items_by_column(sources: &CandidateSources, steps: &[Step], now: u64, column: EvidenceColumn) -> Vec<ItemIx> {
     let mut candidates = CandidateSet::default();
-    sources.generate(&QueryContext { steps, session: 1_000, session_start: 1_000, now }, &mut candidates);
+    sources.generate(
+        &QueryContext { steps, session: 1_000, session_start: 1_000, now, ..QueryContext::default() },
+        &mut candidates,
+    );
     candidates.best_by_column(column, 10).into_iter().map(|(item, _)| item).collect()
 }
 
@@ -58,7 +62,10 @@ fn learn_random_events(sources: &mut CandidateSources, seed: u64, events: u64) {
         } else {
             step_of_kind(item, EventKind::View, 1.0)
         };
-        sources.learn(&QueryContext { steps: &steps, session, session_start: u64::from(session), now }, &arrival);
+        sources.learn(
+            &QueryContext { steps: &steps, session, session_start: u64::from(session), now, ..QueryContext::default() },
+            &arrival,
+        );
         steps.push(arrival);
     }
 }
@@ -108,7 +115,13 @@ fn trending_lists_the_items_with_the_highest_decayed_counts() {
         (0..4000).map(|_| ((rng.next_u64() % 400) * (rng.next_u64() % 400) / 400) as ItemIx).collect();
     for (now, &item) in events.iter().enumerate() {
         sources.learn(
-            &QueryContext { steps: &[], session: now as u32, session_start: now as u64, now: now as u64 },
+            &QueryContext {
+                steps: &[],
+                session: now as u32,
+                session_start: now as u64,
+                now: now as u64,
+                ..QueryContext::default()
+            },
             &step_of_kind(item, EventKind::View, 1.0),
         );
     }
@@ -134,7 +147,7 @@ fn only_target_events_train_and_dismissals_reduce_weights() {
     let mut sources = new_sources(CandidateSettings::default());
     learn_sessions(&mut sources, &[&[1, 2], &[1, 3]]);
     let steps = [step_of_kind(1, EventKind::View, 1.0)];
-    let context = QueryContext { steps: &steps, session: 9, session_start: 9, now: 4 };
+    let context = QueryContext { steps: &steps, session: 9, session_start: 9, now: 4, ..QueryContext::default() };
     let before = encode_bytes(&sources);
     sources.learn(&context, &step_of_kind(5, EventKind::Search, 0.0));
     assert_eq!(encode_bytes(&sources), before, "a search trains nothing");

@@ -6,6 +6,7 @@ use super::columns::EvidenceColumn;
 use super::query_context::QueryContext;
 use super::source::CandidateSource;
 use super::transition_matrix::{TransitionMatrix, TransitionRow};
+use super::user_profile::UserProfile;
 use crate::domain::{ItemIx, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub struct TransitionSource {
 
 /// The item of a target event counts as a follower of this many latest items.
 const WINDOW_ITEMS: usize = 10;
+/// Followers are added for this many items of a user's profile.
+const PROFILE_ITEMS: usize = 10;
 /// In a sum over the user's latest items, each item counts this factor times as much as the item
 /// after it.
 const DECAY_PER_STEP_BACK: f32 = 0.8;
@@ -42,6 +45,19 @@ impl TransitionSource {
             next: TransitionMatrix::default(),
             reverse: TransitionMatrix::default(),
             capacity,
+        }
+    }
+}
+
+impl TransitionSource {
+    /// Adds the items that followed the most frequent items of a profile within the window. Each item
+    /// of the profile adds its decayed count, which its followers share in proportion to their
+    /// weights.
+    pub(super) fn add_profile_transitions(&self, profile: &UserProfile, candidates: &mut CandidateSet) {
+        for (item, count) in profile.heaviest_items(PROFILE_ITEMS) {
+            let row = self.window.row_of(item).filter(|row| row.total_weight() > 0.0);
+            let factor = row.map_or(0.0, |row| count / row.total_weight());
+            add_row_as_evidence(row, [(EvidenceColumn::ProfileTransitions, factor)], candidates);
         }
     }
 }
@@ -148,7 +164,16 @@ mod tests {
         // Item 0 follows and precedes each of 100 other items.
         for now in 0..400_u32 {
             let item = if now.is_multiple_of(2) { 0 } else { 1 + now / 2 % 100 };
-            source.learn(&QueryContext { steps: &steps, session: 0, session_start: 0, now: now.into() }, &step(item));
+            source.learn(
+                &QueryContext {
+                    steps: &steps,
+                    session: 0,
+                    session_start: 0,
+                    now: now.into(),
+                    ..QueryContext::default()
+                },
+                &step(item),
+            );
             steps.push(step(item));
             for matrix in [&source.window, &source.next, &source.reverse] {
                 let lengths = (0..=100).filter_map(|item| Some(matrix.row_of(item)?.iter().count()));

@@ -218,6 +218,7 @@ pub(super) fn learner_config(settings: &Settings) -> LearnerConfig {
         evaluate_sources: false,
         freeze_from: None,
         interest: settings.interest,
+        profiles: settings.profiles,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::plot::{self, PlotLine};
 use crate::domain::{EventKinds, InterestScale, SourceName};
-use crate::evaluation::CurvePoint;
+use crate::evaluation::{CurvePoint, RankingMetrics};
 use crate::learner::{InterestErrors, LearningReport};
 use crate::metrics::ProcessStats;
 
@@ -21,6 +21,10 @@ pub(super) struct ReplayReport {
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
+    /// Ranking quality over the steps that begin a session of a returning user.
+    first_events: QualityReport,
+    /// Ranking quality over the other steps.
+    later_events: QualityReport,
     /// Ranking quality if each candidate source ranked alone, over the same steps.
     sources: Vec<SourceQualityReport>,
     /// Mean squared error of the interest model of the kind with the most tests; `None` without
@@ -40,6 +44,26 @@ pub(super) struct ReplayReport {
     journal_bytes: u64,
     #[serde(skip)]
     curve: Vec<CurvePoint>,
+}
+
+/// Ranking quality over some of the evaluated steps.
+#[derive(Debug, Clone, Serialize)]
+struct QualityReport {
+    steps: u64,
+    recall_at_20: f64,
+    mrr_at_20: f64,
+    ndcg_at_20: f64,
+}
+
+impl From<RankingMetrics> for QualityReport {
+    fn from(quality: RankingMetrics) -> Self {
+        Self {
+            steps: quality.steps,
+            recall_at_20: quality.recall(),
+            mrr_at_20: quality.mrr(),
+            ndcg_at_20: quality.ndcg(),
+        }
+    }
 }
 
 /// Ranking quality of a candidate source alone.
@@ -71,6 +95,8 @@ impl ReplayReport {
             recall_at_20: learning.evaluated.recall(),
             mrr_at_20: learning.evaluated.mrr(),
             ndcg_at_20: learning.evaluated.ndcg(),
+            first_events: learning.evaluated_first_events.into(),
+            later_events: learning.evaluated.without(&learning.evaluated_first_events).into(),
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learning.by_source)
@@ -106,6 +132,15 @@ impl fmt::Display for ReplayReport {
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
         writeln!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
+        if self.first_events.steps > 0 {
+            for (name, part) in [("first events", &self.first_events), ("later events", &self.later_events)] {
+                writeln!(
+                    out,
+                    "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of {} steps",
+                    part.recall_at_20, part.mrr_at_20, part.steps
+                )?;
+            }
+        }
         for source in &self.sources {
             let name = source.source.as_str();
             writeln!(

@@ -22,13 +22,23 @@ pub enum SourceName {
     New,
     /// Items of the user's current session.
     Session,
+    /// Items of the user's earlier sessions, and items that often followed them.
+    Profile,
 }
 
 impl SourceName {
     /// All sources. If several sources generated an item, responses name the first of them in this
     /// order.
-    pub const ALL: [Self; 7] =
-        [Self::Network, Self::Clusters, Self::Transitions, Self::Neighbours, Self::Trending, Self::New, Self::Session];
+    pub const ALL: [Self; 8] = [
+        Self::Network,
+        Self::Clusters,
+        Self::Transitions,
+        Self::Neighbours,
+        Self::Trending,
+        Self::New,
+        Self::Session,
+        Self::Profile,
+    ];
 
     /// The name of the source in responses, settings and metric labels.
     #[must_use]
@@ -41,6 +51,7 @@ impl SourceName {
             Self::Trending => "trending",
             Self::New => "new",
             Self::Session => "session",
+            Self::Profile => "profile",
         }
     }
 }

@@ -8,7 +8,7 @@ mod tests;
 
 pub use placement::Placement;
 
-use super::{ExpiryCutoffs, Offset, Step, Timestamp};
+use super::{ExpiryCutoffs, ItemIx, Offset, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -77,6 +77,12 @@ impl UserSequence {
             self.session_id = None;
         }
         removed
+    }
+
+    /// The item of the latest step with an item.
+    #[must_use]
+    pub fn last_item(&self) -> Option<ItemIx> {
+        self.steps.iter().rev().find_map(|step| step.item)
     }
 
     /// The steps of the current session alone, oldest first.

@@ -61,6 +61,17 @@ impl RankingMetrics {
         self.mean_per_step(self.gains)
     }
 
+    /// The steps that are not among the steps of `part`, all of which this accumulator contains.
+    #[must_use]
+    pub fn without(&self, part: &Self) -> Self {
+        Self {
+            steps: self.steps.saturating_sub(part.steps),
+            hits: self.hits.saturating_sub(part.hits),
+            reciprocal_ranks: self.reciprocal_ranks - part.reciprocal_ranks,
+            gains: self.gains - part.gains,
+        }
+    }
+
     /// Adds all steps of another accumulator.
     pub fn merge(&mut self, other: &Self) {
         self.steps += other.steps;

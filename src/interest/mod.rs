@@ -69,7 +69,6 @@
 //! - `settings`: [`InterestSettings`] and their checks; `error`: [`InterestError`]
 //! - `item_parameters`: [`ItemParameters`], the learned state of one item
 //! - `user_ratings`: [`UserRatings`], the latest ratings of one user
-//! - `rated_users`: [`RatedUsers`], a bounded table of users
 //! - `linear_regression`: Bayesian ridge regression with a fixed number of coefficients
 //! - `parameters`: [`InterestParameters`], everything that predictions need except the users.
 //!   Clones share unchanged pages of items
@@ -95,7 +94,6 @@ mod linear_regression;
 mod metrics;
 mod model;
 mod parameters;
-mod rated_users;
 mod settings;
 mod snapshot;
 #[cfg(test)]
@@ -107,7 +105,6 @@ pub use item_parameters::{FACTORS, ItemParameters};
 pub use metrics::InterestMetrics;
 pub use model::InterestModel;
 pub use parameters::{InterestParameters, InterestPrediction, UserInterest};
-pub use rated_users::RatedUsers;
 pub use settings::{InterestSettings, InterestSettingsError};
 pub use snapshot::InterestSnapshot;
 pub use user_ratings::{RatedItem, UserRatings};

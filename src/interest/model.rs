@@ -1,6 +1,6 @@
 //! The interest model: predicts each rating, and then learns from it.
 
-use crate::domain::{ItemIx, Timestamp};
+use crate::domain::{ItemIx, RecentUser, RecentUsers, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use super::error::InterestError;
 use super::item_parameters::ItemParameters;
 use super::metrics::InterestMetrics;
 use super::parameters::{InterestParameters, InterestPrediction};
-use super::rated_users::RatedUsers;
 use super::settings::{InterestSettings, InterestSettingsError};
 use super::snapshot::InterestSnapshot;
 use super::user_ratings::{RatedItem, UserRatings};
@@ -31,7 +30,7 @@ use super::user_ratings::{RatedItem, UserRatings};
 pub struct InterestModel {
     settings: InterestSettings,
     parameters: Arc<InterestParameters>,
-    users: RatedUsers,
+    users: RecentUsers<UserRatings>,
     metrics: InterestMetrics,
 }
 
@@ -48,7 +47,7 @@ impl InterestModel {
         Ok(Self {
             settings,
             parameters: Arc::default(),
-            users: RatedUsers::default(),
+            users: RecentUsers::default(),
             metrics: InterestMetrics::default(),
         })
     }
@@ -167,7 +166,7 @@ impl InterestModel {
 
     /// The users.
     #[must_use]
-    pub fn users(&self) -> &RatedUsers {
+    pub fn users(&self) -> &RecentUsers<UserRatings> {
         &self.users
     }
 
@@ -185,7 +184,8 @@ impl InterestModel {
 
     /// Merges the ratings of a user into another user. Has no effect if `from` is unknown.
     pub fn merge_users(&mut self, from: &str, into: &str) {
-        self.users.merge(from, into, self.settings.ratings_kept);
+        let kept = self.settings.ratings_kept;
+        self.users.merge(from, into, |user, merged| user.merge(merged, kept));
     }
 
     /// Restores what an earlier state of the model had learned about items. The users keep their
@@ -196,6 +196,7 @@ impl InterestModel {
 
     /// Removes the ratings of users before a time, and users without ratings.
     pub fn expire_ratings(&mut self, before: Timestamp) {
-        self.users.expire(before);
+        let has_expired = |user: &UserRatings| user.iter().any(|rating| rating.at < before);
+        self.users.change_users(has_expired, |user| user.expire(before));
     }
 }

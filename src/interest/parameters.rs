@@ -1,6 +1,6 @@
 //! Everything that predictions need, except for the users.
 
-use crate::domain::{ItemIx, PagedVec, Timestamp};
+use crate::domain::{ItemIx, PagedVec, RecentUser, Timestamp};
 use crate::nn::ValueScale;
 use serde::{Deserialize, Serialize};
 
@@ -273,7 +273,7 @@ impl InterestParameters {
         replayed: usize,
         learning_rate: f64,
     ) {
-        let (learned, ratings) = (self.ratings, user.len().max(1) as u64);
+        let (learned, ratings) = (self.ratings, user.count().max(1) as u64);
         let draws = (0..replayed as u64).map(|draw| split_mix(learned << 8 | draw) % ratings);
         for age in std::iter::once(0).chain(draws.map(|age| age as usize)) {
             let Some(rating) = user.by_age(age) else { continue };

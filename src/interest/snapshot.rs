@@ -1,17 +1,16 @@
 //! Immutable copies of the model for predictions.
 
-use crate::domain::{ItemIx, Timestamp};
+use crate::domain::{ItemIx, SharedUsers, Timestamp};
 use std::sync::Arc;
 
 use super::parameters::{InterestParameters, InterestPrediction, UserInterest};
-use super::rated_users::UserMap;
 use super::user_ratings::UserRatings;
 
 /// An immutable copy of an interest model. Clones share their data.
 #[derive(Debug, Clone)]
 pub struct InterestSnapshot {
     pub(super) parameters: Arc<InterestParameters>,
-    pub(super) users: UserMap,
+    pub(super) users: SharedUsers<UserRatings>,
 }
 
 impl InterestSnapshot {

@@ -138,7 +138,7 @@ fn users_and_their_ratings_are_bounded() {
         model.learn(&format!("visitor {round}"), 1, 2.0, i64::from(round)).unwrap();
         assert!(model.users().len() <= 3);
     }
-    assert_eq!(model.users().get("regular").map(UserRatings::len), Some(8));
+    assert_eq!(model.users().get("regular").map(UserRatings::count), Some(8));
     let ids: Vec<_> = model.users().iter().map(|(id, _)| id.to_string()).collect();
     assert_eq!(ids, ["visitor 18", "regular", "visitor 19"]);
 }
@@ -325,6 +325,6 @@ fn late_ratings_take_their_place_in_time() {
         late.observe("ann", *item, *value, *at).unwrap();
     }
     assert!(in_order.users().get("ann").unwrap().iter().eq(late.users().get("ann").unwrap().iter()));
-    assert_eq!(in_order.users().get("ann").map(UserRatings::len), Some(8));
+    assert_eq!(in_order.users().get("ann").map(UserRatings::count), Some(8));
     assert_eq!(in_order.predict("ann", 3, 2_000_000_000), late.predict("ann", 3, 2_000_000_000));
 }

@@ -1,6 +1,6 @@
 //! The latest ratings of one user.
 
-use crate::domain::{ItemIx, Timestamp};
+use crate::domain::{ItemIx, RecentUser, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -23,7 +23,21 @@ pub struct UserRatings {
     /// The user's bias in the baseline, in the unit of the values.
     pub(super) baseline_bias: f32,
     /// The number of the user's last rating among all ratings of all users.
-    pub(super) last_rating: u64,
+    last_rating: u64,
+}
+
+impl RecentUser for UserRatings {
+    fn last_change(&self) -> u64 {
+        self.last_rating
+    }
+
+    fn set_last_change(&mut self, number: u64) {
+        self.last_rating = number;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ratings.is_empty()
+    }
 }
 
 impl UserRatings {
@@ -60,14 +74,8 @@ impl UserRatings {
 
     /// Number of ratings.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.ratings.len()
-    }
-
-    /// Whether the user has no ratings.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ratings.is_empty()
     }
 
     /// The ratings, oldest first.

@@ -13,9 +13,11 @@ pub const POSITION_BUCKETS: [&str; 4] = ["1", "2-3", "4-10", "11+"];
 pub struct ClickThrough {
     /// Number of displayed items, indexed in the order of [`SourceName::ALL`], then of
     /// [`POSITION_BUCKETS`].
+    #[serde(with = "super::encoded_sources")]
     pub displayed: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
     /// Number of displayed items whose display was followed by a target event on the item within
     /// the attribution window. Indexed like `displayed`.
+    #[serde(with = "super::encoded_sources")]
     pub clicked: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
 }
 

@@ -1,10 +1,9 @@
 //! Explanations of recommended items: the evidence and the most influential event.
 
-use crate::candidates::{CandidateSet, EvidenceColumn, SessionIx};
+use crate::candidates::{CandidateSet, EvidenceColumn};
 use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
-use crate::ranking::SourceAffinity;
 
-use super::scorer::{Scorer, ScoringWorkspace};
+use super::scorer::{ScoredUser, Scorer, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 
 /// The explanation of one recommended item.
@@ -43,7 +42,7 @@ pub(super) fn explain(
     scorer: &Scorer<'_>,
     items: &[Candidate],
     user: &SequenceState,
-    affinity: &SourceAffinity,
+    about: &ScoredUser<'_>,
     params: &SequenceParams,
     workspace: &mut ScoringWorkspace,
 ) -> Vec<Option<Explanation>> {
@@ -57,7 +56,7 @@ pub(super) fn explain(
     for (back, step) in current.iter().rev().enumerate().take(MAX_OMITTED_EVENTS) {
         let index = user.sequence.steps.len() - 1 - back;
         let mut other = SequenceState::restore(sequence_without_event(&user.sequence, index), None);
-        scorer.score(&mut other, SessionIx::MAX, affinity, params, workspace);
+        scorer.score(&mut other, about, params, workspace);
         for ((candidate, rank), explanation) in items.iter().zip(&ranks).zip(&mut explanations) {
             let Some(rank) = *rank else { continue };
             let without = workspace.ranking.rank_of(candidate.item);

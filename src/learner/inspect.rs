@@ -1,12 +1,12 @@
 //! Recommends items and reports the intermediate results of every stage, for the admin pages.
 
-use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
+use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, UserProfile};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName, UserSequence};
 use crate::ranking::SourceAffinity;
 
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
-use super::serving::{RankedAnswer, RecommendationRequest, recommend_for_sequence};
+use super::serving::{RankedAnswer, RecommendationRequest, recommend_for_sequence, scored_user};
 use super::snapshot::ModelSnapshot;
 
 /// The intermediate results of one recommendation request, stage by stage.
@@ -64,13 +64,15 @@ pub fn inspect(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     sequence: &UserSequence,
+    profile: Option<&UserProfile>,
     params: &SequenceParams,
     request: &RecommendationRequest,
 ) -> RankingInspection {
     let (mut user, mut workspace) = (SequenceState::restore(sequence.clone(), None), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden_state_vectors(snapshot, &mut user, params, &mut workspace);
     let affinity: SourceAffinity = snapshot.affinities.affinity_of_session(sequence.session_start);
-    snapshot.scorer().score(&mut user, SessionIx::MAX, &affinity, params, &mut workspace);
+    let about = scored_user(sequence, &affinity, profile, request.now, params);
+    snapshot.scorer().score(&mut user, &about, params, &mut workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best_candidates(request.limit, |_| true, &mut ranked);
     let ranking_workspace = &workspace.ranking;
@@ -89,7 +91,7 @@ pub fn inspect(
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| inspect_candidate(candidates, candidate)).collect();
     let (generated, retained) = (candidates.gathered_count(), candidates.len());
-    let answer = recommend_for_sequence(snapshot, catalog, sequence, params, request, &mut workspace);
+    let answer = recommend_for_sequence(snapshot, catalog, sequence, profile, params, request, &mut workspace);
     RankingInspection { hidden_version, hidden, generated, retained, sources, ranking, answer }
 }
 

@@ -6,7 +6,7 @@ use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::scorer::ScoringWorkspace;
+use super::scorer::{ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
@@ -90,7 +90,13 @@ pub fn similar_items(
     let mut user = SequenceState::default();
     let step = Step { item: Some(item), kind: 0, starts_session: false, at: now, value: 0.0 };
     user.advance(0, step, None, params, None, &mut workspace.network);
-    snapshot.scorer().score(&mut user, SessionIx::MAX, &SourceAffinity::default(), params, &mut workspace);
+    let about = ScoredUser {
+        session: SessionIx::MAX,
+        affinity: &SourceAffinity::default(),
+        profile: None,
+        begins_session: false,
+    };
+    snapshot.scorer().score(&mut user, &about, params, &mut workspace);
 
     let mut shares: FxHashMap<ItemIx, (f32, f32, SourceName)> = FxHashMap::default();
     let mut add_shares = |list: Vec<(ItemIx, f32)>, source: SourceName| {

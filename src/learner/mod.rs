@@ -34,6 +34,7 @@
 mod attribution;
 mod background_jobs;
 mod clustering;
+mod encoded_sources;
 mod error;
 mod explain;
 mod influence;

@@ -214,6 +214,7 @@ impl Learner {
             affinities: state.affinities.clone(),
             unproven: state.influence.unproven().clone(),
             interests: state.supplement.interests.snapshot(),
+            profiles: state.profiles.map().clone(),
             source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }
@@ -286,7 +287,7 @@ impl Learner {
 
     /// Adds the test of event `number` to the metrics. The live metrics and the watchdog ignore events
     /// that were held back, because the model is not meant to predict them.
-    fn record_test(&mut self, number: u64, TestedEvent { rank, is_held_back }: TestedEvent) {
+    fn record_test(&mut self, number: u64, TestedEvent { rank, is_held_back, begins_session }: TestedEvent) {
         let state = &mut self.state;
         state.total.record_rank(rank);
         if !is_held_back {
@@ -296,6 +297,9 @@ impl Learner {
         state.curve.record_step(number, rank);
         if number >= state.settings.evaluate_from {
             state.evaluated.record_rank(rank);
+            if begins_session {
+                state.first_events.record_rank(rank);
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! The scorer: scores candidates for a user's next event. Session actors use it to recommend items,
 //! the learner to test and train the model.
 
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfile};
 use crate::domain::ItemIx;
-use crate::nn::{NetworkScratch, TopItems, Weights};
+use crate::nn::{ItemRelation, NetworkScratch, RelationQuery, TopItems, Weights};
 use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
 use super::sequence_state::{SequenceParams, SequenceState};
@@ -11,8 +11,11 @@ use super::sequence_state::{SequenceParams, SequenceState};
 /// Number of candidates that the learner ranks, and the first number of a request. Fewer cost less;
 /// see docs/internals/learning-algorithm.md for their effect on quality.
 pub(super) const DEFAULT_CANDIDATE_LIMIT: usize = 128;
-/// Number of top items of the network that become candidates.
-const MAX_NETWORK_CANDIDATES: usize = 40;
+/// Number of top items of the network by their approximate logits that become candidates. They
+/// contain at least 99 % of the top 40 by exact logits.
+const MAX_NETWORK_CANDIDATES: usize = 48;
+/// Number of newest items of the last item's cluster that become candidates.
+const MAX_CLUSTER_CANDIDATES: usize = 40;
 
 /// Buffers for scoring. Each thread has its own workspace and reuses its buffers, so later calls
 /// allocate nothing.
@@ -20,7 +23,7 @@ const MAX_NETWORK_CANDIDATES: usize = 40;
 pub struct ScoringWorkspace {
     /// Buffers of the network.
     pub network: NetworkScratch,
-    query: Vec<f32>,
+    query: RelationQuery,
     /// Buffers of the ranker, with the last scored candidates.
     pub ranking: RankingWorkspace,
 }
@@ -29,10 +32,23 @@ impl Default for ScoringWorkspace {
     fn default() -> Self {
         Self {
             network: NetworkScratch::default(),
-            query: Vec::new(),
+            query: RelationQuery::default(),
             ranking: RankingWorkspace::new(DEFAULT_CANDIDATE_LIMIT),
         }
     }
+}
+
+/// What the scorer knows of a user apart from the sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoredUser<'a> {
+    /// Number of the user's current session, or [`SessionIx::MAX`] if the caller does not know it.
+    pub session: SessionIx,
+    /// How well each source has predicted the current session so far.
+    pub affinity: &'a SourceAffinity,
+    /// The long-term profile; `None` if the user has no earlier session.
+    pub profile: Option<&'a UserProfile>,
+    /// Whether the next event begins a session.
+    pub begins_session: bool,
 }
 
 /// The parts of the model that scoring needs, borrowed from the learner or from a snapshot.
@@ -48,14 +64,11 @@ pub struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// Generates and scores candidates for the user's next event in the workspace. `session` is the
-    /// number of the current session of the user, or [`SessionIx::MAX`] if the caller does not know
-    /// it.
+    /// Generates and scores candidates for the user's next event in the workspace.
     pub fn score(
         &self,
         user: &mut SequenceState,
-        session: SessionIx,
-        affinity: &SourceAffinity,
+        about: &ScoredUser<'_>,
         params: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
@@ -63,26 +76,34 @@ impl Scorer<'_> {
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
-            weights.compute_query(user.fresh_hidden_state(params, weights, network), query);
-            self.network_top_items(weights, query, network)
+            let last = user.sequence.last_item();
+            weights.compute_relation_query(user.fresh_hidden_state(params, weights, network), last, query);
+            self.network_top_items(weights, query.output(), network)
         });
         let context = QueryContext {
             steps: user.sequence.current_session(),
-            session,
+            session: about.session,
             session_start: user.sequence.session_start,
             now: self.now,
+            profile: about.profile,
+            begins_session: about.begins_session,
         };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
-                // Use the approximate logits of the catalog scan, to avoid reading an embedding for
-                // every candidate.
-                let logits = |items: &[ItemIx], out: &mut Vec<f32>| weights.logits_of(query, items, network, out);
-                let near = self.items_of_last_item_cluster(weights, user, &logits);
+                let near = self.items_of_last_item_cluster(weights, user, query.output(), network);
+                let relate = |items: &[ItemIx], out: &mut Vec<ItemRelation>| weights.relate_items(query, items, out);
                 let network_scores =
-                    NetworkScores { top: &top.items, log_partition: top.log_partition, logits: &logits };
-                ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
+                    NetworkScores { top: &top.items, log_partition: top.log_partition, relate: &relate };
+                ranking.score_candidates(
+                    self.sources,
+                    self.ranker,
+                    &context,
+                    about.affinity,
+                    Some(&network_scores),
+                    &near,
+                );
             }
-            _ => ranking.score_candidates(self.sources, self.ranker, &context, affinity, None, &[]),
+            _ => ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, None, &[]),
         }
     }
 
@@ -92,24 +113,27 @@ impl Scorer<'_> {
     fn network_top_items(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
         let clusters = self.clusters.filter(|_| weights.row_order().is_some());
         let probed = clusters.map(|clusters| clusters.nearest_clusters(query, self.cluster_settings.probes));
-        weights.top_items(query, MAX_NETWORK_CANDIDATES, probed.as_deref(), scratch)
+        weights.approximate_top_items(query, MAX_NETWORK_CANDIDATES, probed.as_deref(), scratch)
     }
 
     /// Returns the newest items of the cluster of the user's last item, with their logits. Among
     /// them are items with few events, which no counting source generates.
+    ///
+    /// The logits are those of the last scan if it scored the items, to avoid reading their
+    /// embeddings.
     fn items_of_last_item_cluster(
         &self,
         weights: &Weights,
         user: &SequenceState,
-        logits: &dyn Fn(&[ItemIx], &mut Vec<f32>),
+        query: &[f32],
+        scratch: &NetworkScratch,
     ) -> Vec<(ItemIx, f32)> {
-        let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
-        let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
+        let (Some(clusters), Some(last)) = (self.clusters, user.sequence.last_item()) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
         let members = clusters.items_in_cluster(clusters.cluster_of(last, embedding));
-        let newest = members.get(members.len().saturating_sub(MAX_NETWORK_CANDIDATES)..).unwrap_or_default();
+        let newest = members.get(members.len().saturating_sub(MAX_CLUSTER_CANDIDATES)..).unwrap_or_default();
         let mut of_newest = Vec::with_capacity(newest.len());
-        logits(newest, &mut of_newest);
+        weights.logits_of(query, newest, scratch, &mut of_newest);
         newest.iter().copied().zip(of_newest).rev().collect()
     }
 }

@@ -1,18 +1,18 @@
 //! Serving: recommends items from a model snapshot.
 
-use crate::candidates::{QueryContext, SessionIx};
+use crate::candidates::{QueryContext, SessionIx, UserProfile};
 use crate::domain::{
     Candidate, Catalog, Fallback, ItemIx, KindId, PredictedInterest, RemovalCounts, SourceName, Step, Timestamp,
     UserSequence,
 };
-use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
+use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
 
 use rustc_hash::FxHashSet;
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
 use super::item_lists::visit_popular_items;
-use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoringWorkspace};
+use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
@@ -223,6 +223,7 @@ fn add_popular_items(
         session: SessionIx::MAX,
         session_start: sequence.session_start,
         now: snapshot.source_time,
+        ..QueryContext::default()
     };
     let is_known = !sequence.steps.is_empty();
     let mut visited_items = ranked.iter().copied().chain(current.dismissed_items()).collect();
@@ -236,21 +237,36 @@ fn add_popular_items(
     });
 }
 
+/// What the scorer needs to know of a user at time `now`. If the user's last event is longer ago than
+/// an idle gap, the next event begins a session.
+pub(super) fn scored_user<'a>(
+    sequence: &UserSequence,
+    affinity: &'a SourceAffinity,
+    profile: Option<&'a UserProfile>,
+    now: Timestamp,
+    params: &SequenceParams,
+) -> ScoredUser<'a> {
+    let is_idle = |last: &Step| now.saturating_sub(last.at) > params.idle_gap_ms;
+    ScoredUser { session: SessionIx::MAX, affinity, profile, begins_session: sequence.steps.last().is_none_or(is_idle) }
+}
+
 /// Recommends items from a snapshot. `catalog` says which items can be recommended at the time of
 /// the request. If too few candidates are eligible, the most popular eligible items fill up the
 /// list.
 ///
-/// The list depends only on the user's sequence, the snapshot, the catalog and the request. The
+/// The list depends only on the user's sequence and profile, the snapshot, the catalog and the
+/// request. The
 /// cached hidden state of `user` is not used, see [`recommend_for_sequence`].
 pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     user: &SequenceState,
+    profile: Option<&UserProfile>,
     params: &SequenceParams,
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
 ) -> RankedAnswer {
-    recommend_for_sequence(snapshot, catalog, &user.sequence, params, request, workspace)
+    recommend_for_sequence(snapshot, catalog, &user.sequence, profile, params, request, workspace)
 }
 
 /// Recommends items for a sequence, like [`recommend`]. Computes the hidden state from the last
@@ -260,6 +276,7 @@ pub fn recommend_for_sequence(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     sequence: &UserSequence,
+    profile: Option<&UserProfile>,
     params: &SequenceParams,
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
@@ -282,13 +299,14 @@ pub fn recommend_for_sequence(
         ..EligibilityRules::new(catalog, request.now)
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
-    // Without a step there is no query to rank by, so the list contains popular items.
-    let is_known = !steps.is_empty();
+    // Without a step or a profile there is no query to rank by, so the list contains popular items.
+    let is_known = !steps.is_empty() || profile.is_some();
+    let about = scored_user(sequence, &affinity, profile, request.now, params);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
     if is_known {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit);
-            scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
+            scorer.score(user, &about, params, workspace);
             workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
             candidates_by_source = workspace.ranking.candidates().counts_by_source();
         };
@@ -303,7 +321,7 @@ pub fn recommend_for_sequence(
     let fallback = fallback_reason(snapshot.item_count, is_known, is_short, &selection);
     let (selected, remainder) = selection.into_parts();
     let explanations = if request.explain && is_known {
-        explain(&scorer, &selected, user, &affinity, params, workspace)
+        explain(&scorer, &selected, user, &about, params, workspace)
     } else {
         vec![None; selected.len()]
     };

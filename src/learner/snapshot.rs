@@ -1,8 +1,8 @@
 //! Immutable snapshots of the model. Requests are answered from the latest snapshot, so they never
 //! wait for the learner.
 
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts};
-use crate::domain::{Catalog, ItemFlags, ItemIx, Offset, SourceName};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts, UserProfile};
+use crate::domain::{Catalog, ItemFlags, ItemIx, Offset, SharedUsers, SourceName};
 use crate::nn::Weights;
 use crate::ranking::Ranker;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub struct ModelSnapshot {
     /// They are not recommended unless the catalog describes them.
     pub(super) unproven: ItemFlags,
     pub(super) interests: InterestPredictor,
+    pub(super) profiles: SharedUsers<UserProfile>,
     /// The time of the candidate sources, in journal entries.
     pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,
@@ -94,6 +95,12 @@ impl ModelSnapshot {
     #[must_use]
     pub fn interests(&self) -> &InterestPredictor {
         &self.interests
+    }
+
+    /// The long-term profile of a user; `None` if the user has no earlier session.
+    #[must_use]
+    pub fn profile_of(&self, user: &str) -> Option<&UserProfile> {
+        self.profiles.get(user).map(Arc::as_ref)
     }
 
     /// Creates a scorer that borrows from this snapshot.

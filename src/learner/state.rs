@@ -1,6 +1,8 @@
 //! The learner's state, its configuration and its report.
 
-use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
+use crate::candidates::{
+    CandidateSettings, CandidateSources, ClusterSettings, ProfileSettings, SessionIx, UserProfiles,
+};
 use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
 use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics};
 use crate::interest::InterestSettings;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 use super::error::LearnerError;
-use crate::learner::attribution::ClickThrough;
+use crate::learner::attribution::{ClickThrough, POSITION_BUCKETS};
 use crate::learner::clustering::ClusteringSchedule;
 use crate::learner::influence::{HeldBack, InfluenceLimits, UserHistory};
 use crate::learner::interests::{InterestModels, InterestReport};
@@ -50,6 +52,9 @@ pub struct LearnerConfig {
     /// Settings of the interest models. Checkpoints store them with the models.
     #[serde(skip)]
     pub interest: InterestSettings,
+    /// Settings of the long-term profiles. Checkpoints store them with the profiles.
+    #[serde(skip)]
+    pub profiles: ProfileSettings,
 }
 
 /// Measurements and training totals so far.
@@ -76,6 +81,8 @@ pub struct LearningReport {
     pub live: RankingMetrics,
     /// Ranking metrics over the tests from event `evaluate_from` on.
     pub evaluated: RankingMetrics,
+    /// Ranking metrics over those of these tests whose event begins a session of a returning user.
+    pub evaluated_first_events: RankingMetrics,
     /// Ranking metrics of each source alone over the same tests as `evaluated`, in the order of
     /// [`SourceName::ALL`]. Empty unless `evaluate_sources` is set.
     pub by_source: [RankingMetrics; SourceName::ALL.len()],
@@ -115,6 +122,7 @@ pub struct LearnerState {
     pub(super) total: RankingMetrics,
     pub(super) live: SlidingRankingMetrics,
     pub(super) evaluated: RankingMetrics,
+    #[serde(with = "super::encoded_sources")]
     pub(super) by_source: [RankingMetrics; SourceName::ALL.len()],
     /// An error that earlier versions measured. It is part of the encoding.
     pub(super) unused_error: (u64, f64, f64),
@@ -131,6 +139,12 @@ pub struct LearnerState {
     /// The newer parts. Checkpoints store them after the extension.
     #[serde(skip)]
     pub(super) supplement: LearnerStateSupplement,
+    /// The long-term profiles. Checkpoints store them after the supplement.
+    #[serde(skip)]
+    pub(super) profiles: UserProfiles,
+    /// Metrics of the first events of sessions. Checkpoints store them with the profiles.
+    #[serde(skip)]
+    pub(super) first_events: RankingMetrics,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -151,6 +165,18 @@ pub struct LearnerStateSupplement {
     pub(super) interests: InterestModels,
     /// Number of entries that were applied while learning was paused or frozen.
     pub(super) frozen_entries: u64,
+}
+
+/// The part of the state that checkpoints store after the [`LearnerStateSupplement`]. Checkpoints of
+/// earlier versions end before it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LearnerStateProfiles {
+    profiles: UserProfiles,
+    first_events: RankingMetrics,
+    /// [`LearnerState::by_source`] of the profiles.
+    profile_source: RankingMetrics,
+    /// Displayed and clicked items of the profiles, see [`ClickThrough`].
+    profile_clicks: [[u64; POSITION_BUCKETS.len()]; 2],
 }
 
 impl LearnerState {
@@ -194,6 +220,28 @@ impl LearnerState {
     pub fn set_supplement(&mut self, supplement: LearnerStateSupplement) {
         self.settings.interest = *supplement.interests.settings();
         self.supplement = supplement;
+    }
+
+    /// The part that checkpoints store after the supplement.
+    #[must_use]
+    pub fn profiles_part(&self) -> LearnerStateProfiles {
+        LearnerStateProfiles {
+            profiles: self.profiles.clone(),
+            first_events: self.first_events,
+            profile_source: self.by_source[SourceName::Profile as usize],
+            profile_clicks: [&self.clickthrough.displayed, &self.clickthrough.clicked]
+                .map(|counts| counts[SourceName::Profile as usize]),
+        }
+    }
+
+    /// Restores the part that checkpoints store after the supplement.
+    pub fn set_profiles_part(&mut self, part: LearnerStateProfiles) {
+        self.settings.profiles = *part.profiles.settings();
+        (self.profiles, self.first_events) = (part.profiles, part.first_events);
+        self.by_source[SourceName::Profile as usize] = part.profile_source;
+        let [displayed, clicked] = part.profile_clicks;
+        self.clickthrough.displayed[SourceName::Profile as usize] = displayed;
+        self.clickthrough.clicked[SourceName::Profile as usize] = clicked;
     }
 
     /// Whether the state was learned with these settings. Only then can a learner continue from the
@@ -250,6 +298,8 @@ impl LearnerState {
             health: ModelHealth::default(),
             influence: InfluenceLimits::default(),
             supplement: LearnerStateSupplement { interests: InterestModels::new(settings.interest), frozen_entries: 0 },
+            profiles: UserProfiles::new(settings.profiles),
+            first_events: RankingMetrics::default(),
             settings,
         })
     }
@@ -267,6 +317,7 @@ impl LearnerState {
             live_by_source: Default::default(),
             live: state.live.metrics(),
             evaluated: state.evaluated,
+            evaluated_first_events: state.first_events,
             by_source: state.by_source,
             interest: state.supplement.interests.reports(),
             clickthrough: state.clickthrough,

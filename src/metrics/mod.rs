@@ -250,7 +250,7 @@ impl MetricLabel for ModelChangeCause {
 impl MetricLabel for SourceName {
     const LABEL_NAME: &'static str = "source";
     const LABEL_VALUES: &'static [&'static str] =
-        &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
+        &["network", "clusters", "transitions", "neighbours", "trending", "new", "session", "profile"];
 
     fn index(self) -> usize {
         Self::ALL.iter().position(|source| *source == self).unwrap_or_default()

@@ -21,6 +21,7 @@
 //! - `trainer`: one training step, publication
 //! - `weights`, `cow_rows`, `quantised_index`, `row_order`: snapshots and top-k scoring
 //! - `recomputation`: hidden state from the latest steps
+//! - `item_relation`: how an item relates to a hidden state, for the ranker
 //! - `math`, `matmul`: vector and matrix kernels
 
 mod batch;
@@ -29,6 +30,7 @@ mod cow_rows;
 mod embedding_table;
 mod float_rows;
 mod input;
+mod item_relation;
 mod loss;
 mod math;
 mod matmul;
@@ -47,6 +49,7 @@ mod value_scale;
 mod weights;
 
 pub use input::{GAP_BUCKETS, ItemAttributeLists, StepInput, TrainingPosition, TrainingWindow, gap_bucket};
+pub use item_relation::{ItemRelation, RelationQuery};
 pub use row_order::RowOrder;
 pub use settings::{
     CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind,

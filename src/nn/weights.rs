@@ -165,6 +165,12 @@ fn select_top(
     }
 }
 
+/// Sorts items by their logits, the largest first. Among equal logits, the smaller item number comes
+/// first.
+fn sort_best_first(items: &mut [(ItemIx, f32)]) {
+    items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+}
+
 impl Weights {
     pub(super) fn new(
         version: u64,
@@ -288,6 +294,18 @@ impl Weights {
         add_vector_matrix_product(out, memory, self.dense_parameters(&layout.input_memory));
     }
 
+    /// The last input x of a hidden state; `None` if the state was computed by a network of another
+    /// size.
+    pub(super) fn last_input<'s>(&self, state: &'s HiddenState) -> Option<&'s [f32]> {
+        let start = self.state_len().checked_sub(self.dimension())?;
+        state.values.get(start..).filter(|_| state.values.len() == self.state_len())
+    }
+
+    /// The matrix W_s from the last input to the query, `(hidden, hidden)`.
+    pub(super) fn input_to_output(&self) -> &[f32] {
+        self.dense_parameters(&self.parameters.layout.input_to_output)
+    }
+
     /// Exact logit of an item, including the bias; −∞ for an unknown item.
     #[must_use]
     pub fn logit(&self, query: &[f32], item: ItemIx) -> f32 {
@@ -310,17 +328,35 @@ impl Weights {
         clusters: Option<&[usize]>,
         scratch: &mut NetworkScratch,
     ) -> TopItems {
+        let approximate = self.approximate_top_items(query, k + EXTRA_ITEMS_TO_RESCORE, clusters, scratch);
+        let mut items: Vec<_> =
+            approximate.items.into_iter().map(|(item, _)| (item, self.logit(query, item))).collect();
+        sort_best_first(&mut items);
+        items.truncate(k);
+        TopItems { items, log_partition: approximate.log_partition }
+    }
+
+    /// Finds the `k` items with the largest quantised logits, with these logits. Otherwise like
+    /// [`Weights::top_items`].
+    #[must_use]
+    pub fn approximate_top_items(
+        &self,
+        query: &[f32],
+        k: usize,
+        clusters: Option<&[usize]>,
+        scratch: &mut NetworkScratch,
+    ) -> TopItems {
         let NetworkScratch { quantised_query, scores, chunk_maxima, order, selected, .. } = scratch;
         quantised_query.quantise(query);
         self.index.score_rows(quantised_query, clusters, scores);
         find_chunk_maxima(&scores.logits, chunk_maxima);
-        select_top(&scores.logits, chunk_maxima, order, EXTRA_ITEMS_TO_RESCORE + k, selected);
+        select_top(&scores.logits, chunk_maxima, order, k, selected);
         let maximum = chunk_maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let log_partition = log_sum_exp(&scores.logits, maximum);
-        let selected_items = selected.iter().filter_map(|(_, position)| self.index.item_at(*position as usize, scores));
-        let mut items: Vec<(ItemIx, f32)> = selected_items.map(|item| (item, self.logit(query, item))).collect();
-        items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        items.truncate(k);
+        let with_item =
+            |(logit, position): &(f32, ItemIx)| Some((self.index.item_at(*position as usize, scores)?, *logit));
+        let mut items: Vec<(ItemIx, f32)> = selected.iter().filter_map(with_item).collect();
+        sort_best_first(&mut items);
         TopItems { items, log_partition }
     }
 

@@ -2,20 +2,37 @@
 //! which are the same for all candidates.
 
 use super::SourceAffinity;
+use super::source_affinity::AFFINITY_COLUMN_COUNT;
 use crate::candidates::simd_math::ln;
 use crate::candidates::{
     CandidateSet, EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn, QueryContext,
 };
 
-/// Number of features per candidate: the log share and the log weight of each evidence column, then
-/// the feature columns.
-pub const ITEM_FEATURE_COUNT: usize = 2 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT;
-/// Number of features of the query context. Three features per evidence column: the log total
-/// weight, the largest share feature of a candidate, and the session's [`SourceAffinity`]. After
-/// these come the feature columns of the user's last item, and the features of the session.
-pub const CONTEXT_FEATURE_COUNT: usize = 3 * EVIDENCE_COLUMN_COUNT + FEATURE_COLUMN_COUNT + SESSION_FEATURE_COUNT;
+/// Parts of the features of a candidate, with their lengths: the log share and the log weight of each
+/// evidence column, then the feature columns.
+pub(super) const ITEM_FEATURE_PARTS: [usize; 3] = [EVIDENCE_COLUMN_COUNT, EVIDENCE_COLUMN_COUNT, FEATURE_COLUMN_COUNT];
+/// Parts of the features of the query context, with their lengths: the log total weight of each
+/// evidence column, the largest share feature of a candidate in each column, the session's
+/// [`SourceAffinity`], the feature columns of the user's last item, and the features of the session.
+pub(super) const CONTEXT_FEATURE_PARTS: [usize; 5] =
+    [EVIDENCE_COLUMN_COUNT, EVIDENCE_COLUMN_COUNT, AFFINITY_COLUMN_COUNT, FEATURE_COLUMN_COUNT, SESSION_FEATURE_COUNT];
+/// Number of features per candidate: those of all parts, and zeros up to a multiple of 16.
+pub const ITEM_FEATURE_COUNT: usize = sum_of(&ITEM_FEATURE_PARTS).next_multiple_of(16);
+/// Number of features of the query context.
+pub const CONTEXT_FEATURE_COUNT: usize = sum_of(&CONTEXT_FEATURE_PARTS);
 /// Number of context features that describe the session.
-const SESSION_FEATURE_COUNT: usize = 8;
+const SESSION_FEATURE_COUNT: usize = 10;
+/// Position of the first feature column among the features of a candidate.
+const FIRST_FEATURE_COLUMN: usize = 2 * EVIDENCE_COLUMN_COUNT;
+
+const fn sum_of(lengths: &[usize]) -> usize {
+    let (mut sum, mut position) = (0, 0);
+    while position < lengths.len() {
+        sum += lengths[position];
+        position += 1;
+    }
+    sum
+}
 
 /// Features of one query. Later queries reuse the buffers.
 #[derive(Debug, Clone)]
@@ -70,6 +87,8 @@ impl RankingFeatures {
             affinity.hit_rate,
             best_log_probability.map_or(0.0, |log_probability| (log_probability.max(-12.0) + 12.0) / 12.0),
             f32::from(context.steps.last().is_some_and(|step| step.starts_session)),
+            f32::from(context.begins_session),
+            context.profile.map_or(0.0, |profile| ln(1.0 + profile.session_count() as f32) * 0.3),
         ];
         let evidence = candidates.column_totals().iter().map(|total| ln(1.0 + total) * 0.3);
         let best_shares = self.raw_items.iter().fold([0.0f32; EVIDENCE_COLUMN_COUNT], |mut best_shares, item| {
@@ -77,7 +96,9 @@ impl RankingFeatures {
             best_shares
         });
         let features = last
-            .and_then(|last| self.raw_items.get(candidates.position_of(last)?)?.last_chunk())
+            .and_then(|last| {
+                self.raw_items.get(candidates.position_of(last)?)?.get(FIRST_FEATURE_COLUMN..)?.first_chunk()
+            })
             .copied()
             .unwrap_or([0.0; FEATURE_COLUMN_COUNT]);
         for (out, x) in self
@@ -121,7 +142,8 @@ impl pulp::NullaryFnOnce for ItemFeatureKernel<'_> {
             features[FeatureColumn::ColumnCount as usize] = column_count as f32;
             features[FeatureColumn::NeighbourCount as usize] = evidence[EvidenceColumn::NeighbourCount as usize];
             for i in 0..FEATURE_COLUMN_COUNT {
-                out[2 * EVIDENCE_COLUMN_COUNT + i] = plain[i] * features[i] + logarithmic[i] * ln(1.0 + features[i]);
+                out[FIRST_FEATURE_COLUMN + i] =
+                    plain[i] * features[i] + logarithmic[i] * ln(1.0 + features[i].max(0.0));
             }
         }
     }

@@ -19,6 +19,7 @@ mod normaliser;
 mod ranker;
 mod result_selection;
 mod source_affinity;
+mod stored_ranker;
 mod workspace;
 
 pub use features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};

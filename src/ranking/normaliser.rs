@@ -1,6 +1,7 @@
 //! Online feature normalisation to zero mean and the same variance for every feature.
 
 use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
+use super::stored_ranker::{FeatureCountError, context_feature_values, item_feature_values};
 use serde::{Deserialize, Serialize};
 
 /// Running mean and variance of every feature, over the candidates of the queries on which the
@@ -86,6 +87,21 @@ impl Default for FeatureNormaliser {
 }
 
 impl FeatureNormaliser {
+    /// Adds the features that an earlier version lacks, with the mean and the variance of a new
+    /// normaliser.
+    pub(super) fn with_all_features(self) -> Result<Self, FeatureCountError> {
+        let FeatureNormaliser { item, context, updates } = self;
+        let item = FeatureStatistics {
+            mean: item_feature_values(item.mean, &0.0)?,
+            variance: item_feature_values(item.variance, &1.0)?,
+        };
+        let context = FeatureStatistics {
+            mean: context_feature_values(context.mean, &0.0)?,
+            variance: context_feature_values(context.variance, &1.0)?,
+        };
+        Ok(Self { item, context, updates })
+    }
+
     /// Computes the normalised features from the raw features.
     pub fn normalise_features(&self, features: &mut RankingFeatures) {
         crate::simd::arch().dispatch(NormaliseKernel { normaliser: self, features });

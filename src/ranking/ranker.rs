@@ -3,6 +3,7 @@
 
 use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 use super::normaliser::FeatureNormaliser;
+use super::stored_ranker::{FeatureCountError, context_feature_values, item_feature_values};
 use crate::candidates::simd_math::exp;
 use crate::domain::{ItemIx, PagedVec};
 use pulp::Simd;
@@ -59,6 +60,17 @@ impl RankerWeights {
         }
     }
 
+    /// Adds the features that an earlier version lacks, with the value `new`.
+    fn with_all_features(self, new: f32) -> Result<Self, FeatureCountError> {
+        let units = [new; HIDDEN_UNIT_COUNT];
+        Ok(Self {
+            linear: item_feature_values(self.linear, &new)?,
+            item: item_feature_values(self.item, &units)?,
+            context: context_feature_values(self.context, &units)?,
+            ..self
+        })
+    }
+
     fn parameter_slices(&mut self) -> [&mut [f32]; 5] {
         [&mut self.linear, self.item.as_flattened_mut(), self.context.as_flattened_mut(), &mut self.base, &mut self.out]
     }
@@ -75,6 +87,7 @@ impl RankerWeights {
 /// each source is in a given context. The linear part does not use them: its term would be the same
 /// for every candidate, so it would not change the softmax.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "StoredRanker")]
 pub struct Ranker {
     weights: RankerWeights,
     squares: RankerWeights,
@@ -84,6 +97,33 @@ pub struct Ranker {
     normaliser: FeatureNormaliser,
     /// The bias of each item with the Adagrad sum of its squared gradients.
     biases: PagedVec<(f32, f32), 64>,
+}
+
+/// Serialised form of [`Ranker`]. Rankers of earlier versions have fewer features.
+#[derive(Deserialize)]
+struct StoredRanker {
+    weights: RankerWeights,
+    squares: RankerWeights,
+    gradient: RankerWeights,
+    events_summed: u32,
+    normaliser: FeatureNormaliser,
+    biases: PagedVec<(f32, f32), 64>,
+}
+
+impl TryFrom<StoredRanker> for Ranker {
+    type Error = FeatureCountError;
+
+    fn try_from(stored: StoredRanker) -> Result<Self, FeatureCountError> {
+        let StoredRanker { weights, squares, gradient, events_summed, normaliser, biases } = stored;
+        Ok(Self {
+            weights: weights.with_all_features(0.0)?,
+            squares: squares.with_all_features(INITIAL_SUM_OF_SQUARES)?,
+            gradient: gradient.with_all_features(0.0)?,
+            events_summed,
+            normaliser: normaliser.with_all_features()?,
+            biases,
+        })
+    }
 }
 
 impl Ranker {

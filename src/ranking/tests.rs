@@ -3,6 +3,7 @@
 use super::*;
 use crate::candidates::{CandidateSettings, CandidateSources, QueryContext};
 use crate::domain::{Candidate, EventKinds, ItemIx, Step};
+use crate::nn::ItemRelation;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
@@ -41,6 +42,7 @@ impl RankerSimulation {
             session: self.session,
             session_start: u64::from(self.session),
             now: self.now,
+            ..QueryContext::default()
         };
         self.workspace.score_candidates(&self.sources, &self.ranker, &context, &self.affinity, None, &[]);
     }
@@ -63,6 +65,7 @@ impl RankerSimulation {
                 session: self.session,
                 session_start: u64::from(self.session),
                 now: self.now,
+                ..QueryContext::default()
             },
             &step_on_item(item, 1.0),
         );
@@ -180,13 +183,16 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
         session: simulation.session,
         session_start: u64::from(simulation.session),
         now: simulation.now,
+        ..QueryContext::default()
     };
     let network = NetworkScores {
         top: &[(500, 3.0), (501, 2.0)],
         log_partition: 4.0,
-        logits: &|items, logits| {
-            logits.clear();
-            logits.extend(items.iter().map(|item| if *item >= 500 { 3.0 } else { -9.0 }));
+        relate: &|items, relations| {
+            let logit = |item: &ItemIx| if *item >= 500 { 3.0 } else { -9.0 };
+            let relation = |logit| ItemRelation { logit, input_logit: 0.0, bias: 0.0, last_item_similarity: 0.0 };
+            relations.clear();
+            relations.extend(items.iter().map(logit).map(relation));
         },
     };
     simulation.workspace.score_candidates(

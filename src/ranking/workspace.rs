@@ -1,11 +1,11 @@
 //! The ranking workspace: gathers the candidates of a query, keeps the best ones, computes their
 //! features and scores them.
 
+use super::source_affinity::AFFINITY_COLUMN_COUNT;
 use super::{Ranker, RankingFeatures, SourceAffinity};
-use crate::candidates::{
-    CandidateSet, CandidateSources, EVIDENCE_COLUMN_COUNT, EvidenceColumn, FeatureColumn, QueryContext,
-};
+use crate::candidates::{CandidateSet, CandidateSources, EvidenceColumn, FeatureColumn, QueryContext};
 use crate::domain::{Candidate, ItemIx, SourceName};
+use crate::nn::ItemRelation;
 
 /// Logits of the network for one query.
 #[derive(Clone, Copy)]
@@ -15,8 +15,8 @@ pub struct NetworkScores<'a> {
     /// Logarithm of the softmax denominator, `ln Σ exp(logit)` over all items. A logit minus this
     /// number is the log-probability of the item.
     pub log_partition: f32,
-    /// Writes the logits of any items to a vector, in the order of the items.
-    pub logits: &'a dyn Fn(&[ItemIx], &mut Vec<f32>),
+    /// Writes the relations of any items to a vector, in the order of the items.
+    pub relate: &'a dyn Fn(&[ItemIx], &mut Vec<ItemRelation>),
 }
 
 /// Log-probabilities of the network below this value are raised to it.
@@ -29,7 +29,7 @@ pub struct RankingWorkspace {
     candidates: CandidateSet,
     features: RankingFeatures,
     items: Vec<ItemIx>,
-    logits: Vec<f32>,
+    relations: Vec<ItemRelation>,
     scores: Vec<f32>,
     hidden: Vec<super::ranker::HiddenActivations>,
     /// Key of each eligible candidate, see [`best_first_key`], with its position.
@@ -55,7 +55,7 @@ impl RankingWorkspace {
             candidates: CandidateSet::default(),
             features: RankingFeatures::default(),
             items: Vec::new(),
-            logits: Vec::new(),
+            relations: Vec::new(),
             scores: Vec::new(),
             hidden: Vec::new(),
             order: Vec::new(),
@@ -102,14 +102,17 @@ impl RankingWorkspace {
         self.items.clear();
         self.items.extend(self.candidates.kept_items());
         if let Some(network) = network {
-            (network.logits)(&self.items, &mut self.logits);
-            for ((_, evidence, features), logit) in self.candidates.kept_rows_mut().zip(&self.logits) {
-                let log_probability = (logit - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0);
+            (network.relate)(&self.items, &mut self.relations);
+            for ((_, evidence, features), relation) in self.candidates.kept_rows_mut().zip(&self.relations) {
+                let log_probability = (relation.logit - network.log_partition).clamp(MIN_LOG_PROBABILITY, 0.0);
                 features[FeatureColumn::IsInNetworkTop as usize] =
                     f32::from(evidence[EvidenceColumn::Network as usize] > 0.0);
                 features[FeatureColumn::NetworkLogProbability as usize] = log_probability - MIN_LOG_PROBABILITY;
                 features[FeatureColumn::NetworkMargin as usize] =
                     (best_log_probability.unwrap_or(0.0) - log_probability).max(0.0);
+                features[FeatureColumn::NetworkInputLogit as usize] = relation.input_logit;
+                features[FeatureColumn::NetworkBias as usize] = relation.bias;
+                features[FeatureColumn::LastItemSimilarity as usize] = relation.last_item_similarity;
                 evidence[EvidenceColumn::Network as usize] = log_probability.exp();
             }
         }
@@ -161,7 +164,7 @@ impl RankingWorkspace {
     /// Share features of an item, for [`SourceAffinity::update`]; `None` if the item is not a
     /// candidate.
     #[must_use]
-    pub fn share_features_of(&self, item: ItemIx) -> Option<&[f32; EVIDENCE_COLUMN_COUNT]> {
+    pub fn share_features_of(&self, item: ItemIx) -> Option<&[f32; AFFINITY_COLUMN_COUNT]> {
         self.features.raw_items.get(self.candidates.position_of(item)?)?.first_chunk()
     }
 

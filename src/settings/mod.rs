@@ -34,7 +34,7 @@ pub use sections::{CommitDurability, LogFormat, LogLevel, LogSettings, SessionSe
 pub use server::{ApiKeyPolicy, ServerSettings};
 pub use telemetry::TelemetrySettings;
 
-use crate::candidates::{CandidateSettings, CandidateSettingsError, ClusterSettings};
+use crate::candidates::{CandidateSettings, CandidateSettingsError, ClusterSettings, ProfileSettings};
 use crate::learner::{InterestSettings, LearningSettings, OfflineSettings, SafetySettings};
 use crate::nn::NetworkSettings;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,8 @@ pub struct Settings {
     pub learning: LearningSettings,
     /// Prediction of event values, for example of ratings.
     pub interest: InterestSettings,
+    /// Long-term profiles of users.
+    pub profiles: ProfileSettings,
     /// Offline training from a recording (`sequor train`).
     pub train: OfflineSettings,
     /// Count-based candidate sources.
@@ -104,6 +106,9 @@ impl Validate for Settings {
         self.interest
             .check()
             .map_err(|error| InvalidSetting::new(format!("interest.{}", error.key), error.value, error.allowed))?;
+        self.profiles
+            .check()
+            .map_err(|error| InvalidSetting::new(format!("profiles.{}", error.key), error.value, error.allowed))?;
         self.safety
             .check()
             .map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;

@@ -79,8 +79,10 @@ fn events_of_every_kind() -> Vec<Entry> {
 }
 
 fn sample_impression() -> Entry {
+    // The sources of the first version.
     let items = SourceName::ALL
         .iter()
+        .filter(|source| **source != SourceName::Profile)
         .map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
     Entry::Impression(Impression {
         recommendation_id: owned_text("recommendation"),

@@ -71,6 +71,8 @@ const BOUNDS: &[(&str, &[&str])] = &[
     ("interest.ratings_kept", &["users_and_their_ratings_are_bounded"]),
     ("interest.users_kept", &["users_and_their_ratings_are_bounded"]),
     ("interest.items_max", &["refused_ratings_change_nothing"]),
+    ("profiles.items_kept", &["profiles_are_bounded_and_follow_erasure_merges_and_expiry"]),
+    ("profiles.users_kept", &["profiles_are_bounded_and_follow_erasure_merges_and_expiry"]),
     ("safety.quality_drop", &["each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault"]),
     ("safety.loss_rise", &["each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault"]),
     ("safety.warm_up", &["no_rule_applies_before_the_warm_up"]),

@@ -37,13 +37,21 @@ impl InspectionHandle {
         self.recommender.session_record(user).await
     }
 
-    /// Ranks items for a session, and returns the result of every stage of the ranking. The call
+    /// Ranks items for the session of a user, and returns the result of every stage of the ranking. The call
     /// takes about as long as ten recommendations, on the calling thread.
     #[must_use]
-    pub fn inspect_ranking(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
+    pub fn inspect_ranking(
+        &self,
+        user: &str,
+        record: &SessionRecord,
+        request: &RecommendationRequest,
+    ) -> RankingInspection {
         let RecommenderHandle { answerer, learner_config, .. } = &self.recommender;
         let Answerer { published, catalog, .. } = answerer;
-        inspect(&published.load(), &catalog.load(), &record.sequence, &learner_config.sequence, request)
+        let canonical = self.recommender.router.canonical(user);
+        let snapshot = published.load();
+        let profile = snapshot.profile_of(canonical.as_deref().unwrap_or(user));
+        inspect(&snapshot, &catalog.load(), &record.sequence, profile, &learner_config.sequence, request)
     }
 
     /// The live sessions of users whose id starts with `prefix`, each with the time since its last

@@ -78,6 +78,8 @@ pub(in crate::http) enum SourceNameSchema {
     New,
     /// Items of the user's current session.
     Session,
+    /// Items of the user's earlier sessions, and items that often followed them.
+    Profile,
 }
 
 /// The reason why a response is less personal than requested or has too few ranked items.
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn schemas_have_the_values_of_the_domain_types() {
-        assert_same_variants!(SourceName, SourceNameSchema: Network Clusters Transitions Neighbours Trending New Session);
+        assert_same_variants!(SourceName, SourceNameSchema: Network Clusters Transitions Neighbours Trending New Session Profile);
         assert_same_variants!(Fallback, FallbackSchema: None UnknownUser UnknownItems EmptyCatalog FilteredOut Unavailable);
         assert_same_variants!(
             ValidationErrorCode, ValidationErrorCodeSchema:

@@ -5,14 +5,14 @@
 //! the prediction is measured before any part of the model learns from the event.
 
 use super::{Learner, is_sampled};
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles};
 use crate::domain::{Event, ItemIx, Offset, Placement, SourceName, Step};
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
 use crate::learner::interests::{InterestModels, ValuedEvent};
 use crate::learner::online::monitoring::MonitoredCounters;
-use crate::learner::scorer::{Scorer, ScoringWorkspace};
+use crate::learner::scorer::{ScoredUser, Scorer, ScoringWorkspace};
 use crate::learner::session_owners::SessionOwnerIndex;
 use crate::learner::source_affinities::SourceAffinities;
 use crate::learner::state::LearnerConfig;
@@ -56,6 +56,7 @@ struct EventPass<'l> {
     training: &'l mut Option<OnlineTraining>,
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
     interests: &'l mut InterestModels,
+    profiles: &'l mut UserProfiles,
     clickthrough: &'l mut ClickThrough,
     influence: &'l mut InfluenceLimits,
     monitoring: &'l mut MonitoredCounters,
@@ -68,6 +69,8 @@ pub(super) struct TestedEvent {
     pub(super) rank: Option<usize>,
     /// Whether the event was held back from learning.
     pub(super) is_held_back: bool,
+    /// Whether the event begins a session.
+    pub(super) begins_session: bool,
 }
 
 impl Learner {
@@ -119,6 +122,7 @@ impl Learner {
             training: &mut state.training,
             by_source: &mut state.by_source,
             interests: &mut state.supplement.interests,
+            profiles: &mut state.profiles,
             clickthrough: &mut state.clickthrough,
             influence: &mut state.influence,
             monitoring: &mut self.monitoring,
@@ -143,13 +147,18 @@ impl EventPass<'_> {
         let is_scored = has_history && is_predictable && (self.is_tested || self.trains_ranker);
         let mut rank = None;
         if let Some(item) = self.step.item.filter(|_| is_scored) {
-            self.score_candidates();
+            self.score_candidates(placement.starts_session());
             rank = self.measure_prediction(item);
             self.train_ranker(item);
         }
         self.learn_interest(is_held_back);
         self.update_state(&placement, is_held_back);
-        (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent { rank, is_held_back })
+        let begins_session = placement.starts_session();
+        (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent {
+            rank,
+            is_held_back,
+            begins_session,
+        })
     }
 
     /// Whether the event exceeds the limits on its user's influence.
@@ -177,7 +186,7 @@ impl EventPass<'_> {
     /// Scores candidates for the user, as a request just before the event would. If the ranker does
     /// not train on the event, restores the cached hidden state afterwards, so that tests do not
     /// affect learning.
-    fn score_candidates(&mut self) {
+    fn score_candidates(&mut self, begins_session: bool) {
         let user = &mut *self.user;
         let hidden = (!self.trains_ranker).then(|| user.state.cached_hidden_state().cloned());
         let scorer = Scorer {
@@ -188,7 +197,13 @@ impl EventPass<'_> {
             cluster_settings: self.cluster_settings,
             now: self.source_time,
         };
-        scorer.score(&mut user.state, user.session_ix, &user.affinity, &self.settings.sequence, self.workspace);
+        let about = ScoredUser {
+            session: user.session_ix,
+            affinity: &user.affinity,
+            profile: self.profiles.get(&self.event.user_id),
+            begins_session,
+        };
+        scorer.score(&mut user.state, &about, &self.settings.sequence, self.workspace);
         if let Some(hidden) = hidden {
             user.state.set_hidden_state(hidden);
         }
@@ -268,7 +283,13 @@ impl EventPass<'_> {
         self.session_owners.record_step(number, &self.step);
         if !self.is_frozen && !is_held_back {
             let steps = placement.preceding(&user.state.sequence);
-            let context = QueryContext { steps, session: number, session_start, now: self.source_time };
+            let context = QueryContext {
+                steps,
+                session: number,
+                session_start,
+                now: self.source_time,
+                ..QueryContext::default()
+            };
             self.sources.learn(&context, &self.step);
         }
         if placement.is_kept {
@@ -315,6 +336,13 @@ impl EventPass<'_> {
             self.session_owners.begin_session(session.number, self.offset, &self.event.user_id);
         }
         if placement.is_current {
+            if session.is_new {
+                // The session before is finished.
+                let finished = user.state.sequence.current_session().iter();
+                let kinds = &self.settings.kinds;
+                let targets = finished.filter_map(|step| Some((step.target_item(kinds)?, step.kind, step.at)));
+                self.profiles.add_session(&self.event.user_id, targets);
+            }
             user.session_ix = session.number;
             user.affinity = match placement.starts_session() {
                 true => SourceAffinity::default(),

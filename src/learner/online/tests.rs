@@ -1,5 +1,6 @@
 //! Tests of the learner on a small synthetic journal.
 
+mod profiles;
 mod steering;
 
 use super::*;
@@ -122,7 +123,7 @@ impl LearnerFixture {
 
     fn state_bytes(&mut self) -> Vec<u8> {
         let state = self.learner.state().unwrap();
-        [encode(state), encode(state.supplement())].concat()
+        [encode(state), encode(state.supplement()), encode(&state.profiles_part())].concat()
     }
 
     /// The predicted rating of an item.
@@ -135,7 +136,7 @@ impl LearnerFixture {
 
     /// Encodes the parts of the learned state, without the measurements.
     fn learned_parts(&mut self) -> Vec<Vec<u8>> {
-        let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, .. } =
+        let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, profiles, .. } =
             self.learner.state().unwrap();
         vec![
             encode(catalog),
@@ -145,6 +146,7 @@ impl LearnerFixture {
             encode(ranker),
             encode(training),
             encode(clustering),
+            encode(profiles),
         ]
     }
 
@@ -155,6 +157,7 @@ impl LearnerFixture {
             bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
         state.set_extension(self.learner.state.extension());
         state.set_supplement(self.learner.state.supplement().clone());
+        state.set_profiles_part(self.learner.state.profiles_part());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }
@@ -380,7 +383,7 @@ fn restart_does_not_change_recommendations() {
             );
         }
         let request = RecommendationRequest::new(12, 0);
-        recommend(&snapshot, snapshot.catalog(), &user, &SequenceParams::default(), &request, &mut workspace)
+        recommend(&snapshot, snapshot.catalog(), &user, None, &SequenceParams::default(), &request, &mut workspace)
     };
     let expected = recommended(&whole);
     assert_eq!(expected.items.len(), 12);

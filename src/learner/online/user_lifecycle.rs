@@ -10,8 +10,9 @@ impl Learner {
     /// Merges two users: their sequences become one sequence. Counts and trained weights do not
     /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities, supplement, .. } = &mut self.state;
+        let LearnerState { settings, users, affinities, supplement, profiles, .. } = &mut self.state;
         supplement.interests.merge_users(&merge.from, &merge.into);
+        profiles.merge_users(&merge.from, &merge.into);
         let removed = users.remove(&merge.from);
         let user = users.get_or_create(&merge.into, offset);
         if let Some(removed) = removed {
@@ -25,10 +26,19 @@ impl Learner {
     /// arrive.
     pub(super) fn erase_user(&mut self, user: &str) {
         let LearnerState {
-            users, affinities, session_owners: owners, sources, training, influence, supplement, ..
+            users,
+            affinities,
+            session_owners: owners,
+            sources,
+            training,
+            influence,
+            supplement,
+            profiles,
+            ..
         } = &mut self.state;
         users.erase(user);
         supplement.interests.remove_user(user);
+        profiles.remove_user(user);
         influence.forget_user(hash_user(user));
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
@@ -42,11 +52,12 @@ impl Learner {
     /// Removes expired events from user sequences and sessions. If an expired event of a session
     /// has an item, the whole session leaves the neighbour search.
     pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
-        let LearnerState { settings, users, session_owners: owners, sources, training, supplement, .. } =
+        let LearnerState { settings, users, session_owners: owners, sources, training, supplement, profiles, .. } =
             &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
         supplement.interests.expire(&expired);
+        profiles.expire(&expired);
         owners.expire(&expired).into_iter().for_each(|session| sources.forget_session(session));
         if let Some(training) = training {
             training.expire(&expired);

@@ -330,6 +330,24 @@ fn the_top_items_equal_those_of_exact_scoring() {
     assert_eq!(weights.logit(&query, 3000), f32::NEG_INFINITY);
 }
 
+/// The ranker takes 48 items by their approximate logits instead of 40 by their exact logits.
+#[test]
+fn the_approximate_top_items_contain_the_exact_ones() {
+    let mut trainer = trainer_of_12_items(NetworkSettings { hidden: 100, ..all_parts_enabled() });
+    trainer.grow_items(20_000);
+    let (weights, mut scratch) = (trainer.publish(1), NetworkScratch::default());
+    let (mut found, queries) = (0, 50);
+    for query in 0..queries {
+        let query: Vec<f32> = (0..100).map(|i| ((i * 7 + query * 13) % 37) as f32 / 18.0 - 1.0).collect();
+        let mut exact: Vec<(u32, f32)> = (0..20_000).map(|item| (item, weights.logit(&query, item))).collect();
+        exact.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let approximate = weights.approximate_top_items(&query, 48, None, &mut scratch).items;
+        assert!(approximate.len() == 48 && approximate.is_sorted_by(|a, b| a.1 >= b.1));
+        found += exact.iter().take(40).filter(|(item, _)| approximate.iter().any(|(other, _)| other == item)).count();
+    }
+    assert!(found * 100 >= 99 * 40 * queries, "{found} of {}", 40 * queries);
+}
+
 #[test]
 fn the_top_items_of_clusters_equal_those_of_exact_scoring() {
     let mut trainer = trainer_of_12_items(NetworkSettings { hidden: 33, ..all_parts_enabled() });

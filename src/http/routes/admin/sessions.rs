@@ -244,7 +244,8 @@ impl SessionInspection {
             RecommendationRequest { explain: true, ..RecommendationRequest::new(MAX_INSPECTED_ITEMS, api.clock.now()) };
         let inspect = move || {
             let (session, applied) = (record.sequence.clone(), record.applied_through);
-            Self::new(&api, user, session, applied, api.system.inspection.inspect_ranking(record, &request))
+            let inspection = api.system.inspection.inspect_ranking(&user, &record, &request);
+            Self::new(&api, user, session, applied, inspection)
         };
         web::block(inspect).await.map_err(|_| Problem::internal())
     }

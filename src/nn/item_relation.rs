@@ -1,0 +1,103 @@
+//! How an item relates to a user's hidden state: the numbers that the ranker uses of the network.
+
+use super::math::{add_vector_matrix_product, dot, kernel};
+use super::weights::{HiddenState, Weights};
+use crate::domain::ItemIx;
+
+/// The vectors of a user with which [`Weights::relate_items`] multiplies item embeddings. Later
+/// queries reuse the buffers.
+#[derive(Debug, Clone, Default)]
+pub struct RelationQuery {
+    /// The query o, see [`Weights::compute_query`].
+    output: Vec<f32>,
+    /// The part `W_s x` of the query, which depends on the last event only.
+    from_input: Vec<f32>,
+    /// The embedding of the last item, scaled to length 1; empty without such an embedding.
+    last_item: Vec<f32>,
+}
+
+impl RelationQuery {
+    /// The query o, `(hidden)`.
+    #[must_use]
+    pub fn output(&self) -> &[f32] {
+        &self.output
+    }
+}
+
+/// How an item relates to a user's hidden state.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ItemRelation {
+    /// The exact logit; −∞ for an item that the network does not know.
+    pub logit: f32,
+    /// The part of the logit that depends on the last event only, `x·W_s·e`.
+    pub input_logit: f32,
+    /// The bias in the logit.
+    pub bias: f32,
+    /// Cosine of the angle between the embeddings of the item and the last item, −1 to 1; 0 without a
+    /// last item.
+    pub last_item_similarity: f32,
+}
+
+impl ItemRelation {
+    const UNKNOWN: Self = Self { logit: f32::NEG_INFINITY, input_logit: 0.0, bias: 0.0, last_item_similarity: 0.0 };
+}
+
+/// Items whose embeddings are read together.
+const ITEMS_PER_BLOCK: usize = 16;
+/// Number of values in a cache line.
+const VALUES_PER_CACHE_LINE: usize = 16;
+
+kernel! {
+    /// Appends the relation of each row to `out`.
+    fn relate_rows<'a>(query: &'a RelationQuery, rows: &'a [Option<&'a [f32]>], out: &'a mut Vec<ItemRelation>) -> () {
+        let hidden = query.output.len();
+        for row in rows {
+            let Some((embedding, bias)) = row.and_then(|row| Some((row.get(..hidden)?, *row.get(hidden)?))) else {
+                out.push(ItemRelation::UNKNOWN);
+                continue;
+            };
+            let length = dot(embedding, embedding).sqrt().max(f32::MIN_POSITIVE);
+            out.push(ItemRelation {
+                logit: dot(&query.output, embedding) + bias,
+                input_logit: dot(&query.from_input, embedding),
+                bias,
+                last_item_similarity: if query.last_item.is_empty() { 0.0 } else { dot(&query.last_item, embedding) / length },
+            });
+        }
+    }
+}
+
+impl Weights {
+    /// Computes the vectors of a user whose last item is `last_item`, for [`Weights::relate_items`].
+    pub fn compute_relation_query(&self, state: &HiddenState, last_item: Option<ItemIx>, out: &mut RelationQuery) {
+        let RelationQuery { output, from_input, last_item: last } = out;
+        self.compute_query(state, output);
+        from_input.clear();
+        from_input.resize(output.len(), 0.0);
+        if let Some(input) = self.last_input(state) {
+            add_vector_matrix_product(from_input, input, self.input_to_output());
+        }
+        last.clear();
+        last.extend_from_slice(last_item.and_then(|item| self.embedding(item)).unwrap_or_default());
+        let scale = 1.0 / dot(last, last).sqrt().max(f32::MIN_POSITIVE);
+        last.iter_mut().for_each(|value| *value *= scale);
+    }
+
+    /// Writes the relation of each item to `out`.
+    pub fn relate_items(&self, query: &RelationQuery, items: &[ItemIx], out: &mut Vec<ItemRelation>) {
+        let table = self.parameters.output_table();
+        out.clear();
+        for items in items.chunks(ITEMS_PER_BLOCK) {
+            let (mut rows, mut touched) = ([None; ITEMS_PER_BLOCK], 0.0);
+            for (item, row) in items.iter().zip(&mut rows) {
+                *row = table.row(*item as usize);
+            }
+            // Read a value of each cache line of the block first, so that the cache misses overlap.
+            for row in rows.iter().flatten() {
+                touched += row.iter().step_by(VALUES_PER_CACHE_LINE).sum::<f32>();
+            }
+            std::hint::black_box(touched);
+            relate_rows(query, rows.get(..items.len()).unwrap_or_default(), out);
+        }
+    }
+}
