@@ -46,6 +46,7 @@ mod own_items;
 mod pipelining;
 mod poisoning;
 mod power_loss;
+mod profiles;
 mod prometheus;
 mod pseudonyms;
 mod purges;
