@@ -39,8 +39,8 @@ impl ProfileItem {
 /// let mut profile = UserProfile::default();
 /// profile.add_session([(7, 0, 1_000), (3, 0, 2_000), (7, 0, 3_000)], 50);
 /// profile.add_session([(3, 0, 90_000)], 50);
-/// let weights: Vec<_> = profile.weighted_items().map(|(item, weight)| (item, (weight * 10.0).round())).collect();
-/// assert_eq!(weights, [(3, 19.0), (7, 18.0)]);
+/// let rounded = |(item, weight): (u32, f32)| (item, (weight * 10.0).round());
+/// assert_eq!(profile.weighted_items().map(rounded).collect::<Vec<_>>(), [(3, 19.0), (7, 18.0)]);
 /// assert_eq!(profile.sessions_since(7), Some(2));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
