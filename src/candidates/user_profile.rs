@@ -169,6 +169,14 @@ impl UserProfile {
         self.items.retain(|known| !expired.is_expired(known.kind, known.at));
     }
 
+    /// Approximate memory use in bytes, with the entry in the table of users.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        /// Bytes of the entry: nodes of the two maps, the user id and the reference counts.
+        const ENTRY_BYTES: usize = 160;
+        ENTRY_BYTES + size_of::<Self>() + self.items.capacity() * size_of::<ProfileItem>()
+    }
+
     /// Number of items.
     #[must_use]
     pub fn item_count(&self) -> usize {

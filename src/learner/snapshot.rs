@@ -69,7 +69,11 @@ impl ModelSnapshot {
 
     /// For each candidate source, its number of entries and its approximate memory in bytes.
     pub fn source_sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
-        self.sources.memory_usage()
+        let profile_bytes = || self.profiles.values().map(|profile| profile.memory_bytes()).sum();
+        self.sources.memory_usage().map(move |(source, entries, bytes)| match source {
+            SourceName::Profile => (source, self.profiles.size(), profile_bytes()),
+            _ => (source, entries, bytes),
+        })
     }
 
     /// The counts of an item; `None` if no target event has named the item.

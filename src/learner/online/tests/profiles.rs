@@ -61,6 +61,9 @@ fn profiles_are_bounded_and_follow_erasure_merges_and_expiry() {
     for user in [6, 7] {
         assert!(has_own_items(user, &profile_items(&fixture, &format!("u{user}"))));
     }
+    let sizes = fixture.learner.snapshot();
+    let size = sizes.source_sizes().find(|(source, ..)| *source == SourceName::Profile).unwrap();
+    assert!(size.1 == 4 && (1_000..4_000).contains(&size.2), "{size:?}");
     let timestamp = 0;
     fixture.apply(&[Entry::Merge(UserMerge { from: "u7".to_owned(), into: "u6".to_owned(), timestamp })]);
     assert!(profile_items(&fixture, "u7").is_empty());
