@@ -215,6 +215,7 @@ fn add_popular_items(
     snapshot: &ModelSnapshot,
     sequence: &UserSequence,
     rules: &EligibilityRules<'_>,
+    is_known: bool,
     ranked: &FxHashSet<ItemIx>,
     selection: &mut ResultSelection<'_>,
 ) {
@@ -225,7 +226,6 @@ fn add_popular_items(
         now: snapshot.source_time,
         ..QueryContext::default()
     };
-    let is_known = !sequence.steps.is_empty();
     let mut visited_items = ranked.iter().copied().chain(current.dismissed_items()).collect();
     visit_popular_items(snapshot, rules, &mut visited_items, &mut |item, popularity| {
         // Score popular items below all ranked items, because popularity and ranker scores are not
@@ -255,8 +255,7 @@ pub(super) fn scored_user<'a>(
 /// list.
 ///
 /// The list depends only on the user's sequence and profile, the snapshot, the catalog and the
-/// request. The
-/// cached hidden state of `user` is not used, see [`recommend_for_sequence`].
+/// request. The cached hidden state of `user` is not used, see [`recommend_for_sequence`].
 pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
@@ -314,7 +313,7 @@ pub fn recommend_for_sequence(
     }
     let is_short = selection.needs_more();
     if is_short {
-        add_popular_items(snapshot, sequence, &rules, &ranked, &mut selection);
+        add_popular_items(snapshot, sequence, &rules, is_known, &ranked, &mut selection);
     }
 
     let removed = selection.removal_counts();

@@ -1,6 +1,6 @@
 //! How an item relates to a user's hidden state: the numbers that the ranker uses of the network.
 
-use super::math::{add_vector_matrix_product, dot, kernel};
+use super::math::{add_vector_matrix_product, dot, dot_dispatched, kernel};
 use super::weights::{HiddenState, Weights};
 use crate::domain::ItemIx;
 
@@ -79,7 +79,7 @@ impl Weights {
         }
         last.clear();
         last.extend_from_slice(last_item.and_then(|item| self.embedding(item)).unwrap_or_default());
-        let scale = 1.0 / dot(last, last).sqrt().max(f32::MIN_POSITIVE);
+        let scale = 1.0 / dot_dispatched(last, last).sqrt().max(f32::MIN_POSITIVE);
         last.iter_mut().for_each(|value| *value *= scale);
     }
 

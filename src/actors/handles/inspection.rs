@@ -37,8 +37,8 @@ impl InspectionHandle {
         self.recommender.session_record(user).await
     }
 
-    /// Ranks items for the session of a user, and returns the result of every stage of the ranking. The call
-    /// takes about as long as ten recommendations, on the calling thread.
+    /// Ranks items for the session of a user, and returns the result of every stage of the ranking.
+    /// The call takes about as long as ten recommendations, on the calling thread.
     #[must_use]
     pub fn inspect_ranking(
         &self,

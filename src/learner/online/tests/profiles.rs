@@ -98,15 +98,13 @@ fn a_returning_user_gets_items_of_earlier_sessions() {
             found += usize::from(answer.items.iter().any(|item| Some(item.candidate.item) == own));
         }
         let nobody = SequenceState::default();
-        let answer = recommend(
-            &snapshot,
-            snapshot.catalog(),
-            &nobody,
-            snapshot.profile_of("u3"),
-            &params,
-            &request,
-            &mut workspace,
-        );
+        let mut answer = |request: &RecommendationRequest| {
+            let profile = snapshot.profile_of("u3");
+            recommend(&snapshot, snapshot.catalog(), &nobody, profile, &params, request, &mut workspace)
+        };
+        let long = answer(&RecommendationRequest::new(1_000, 100 * HOUR_MS));
+        assert!(long.items.is_sorted_by(|a, b| a.candidate.score >= b.candidate.score), "popular items follow");
+        let answer = answer(&request);
         let own = fixture.dictionary.get(&own_item(3, SESSIONS));
         (found, answer.items.iter().any(|item| Some(item.candidate.item) == own), answer.fallback)
     };
