@@ -145,7 +145,8 @@ pub fn similar_items(
 fn nearest_items_by_embedding(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
     let Some(embedding) = weights.embedding(item) else { return Vec::new() };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    let top = weights.top_items(embedding, 2 * MAX_ITEMS_PER_EVIDENCE_LIST, None, &mut workspace.network);
+    let query = weights.to_query(embedding);
+    let top = weights.top_items(&query, 2 * MAX_ITEMS_PER_EVIDENCE_LIST, None, &mut workspace.network);
     let length = product(embedding, embedding).sqrt();
     let mut near: Vec<(ItemIx, f32)> = top
         .items

@@ -115,14 +115,24 @@ impl EmbeddingTable {
         }
     }
 
-    /// Copies the rows that are new or were written since the last publication into `copy`. Then
-    /// calls `on_change` with the copy and the numbers of the changed rows.
-    pub(super) fn publish_into(&mut self, copy: &mut CowRows, mut on_change: impl FnMut(&CowRows, &[u32])) {
+    /// Writes the rows that are new or were written since the last publication into `copy`, with
+    /// `write(row of the copy, row)`. Then calls `on_change` with the copy and the numbers of the
+    /// changed rows.
+    pub(super) fn publish_into(
+        &mut self,
+        copy: &mut CowRows,
+        write: impl Fn(&mut [f32], &[f32]),
+        mut on_change: impl FnMut(&CowRows, &[u32]),
+    ) {
         let known = copy.len();
-        copy.grow(self.len, |row, values| values.copy_from_slice(self.row(row).unwrap_or_default()));
+        copy.grow(self.len, |row, values| {
+            if let Some(row) = self.row(row) {
+                write(values, row);
+            }
+        });
         for row in self.changed_rows.rows().iter().map(|row| *row as usize).filter(|row| *row < known) {
             if let (Some(new), Some(old)) = (self.row(row), copy.row_mut(row)) {
-                old.copy_from_slice(new);
+                write(old, new);
             }
         }
         (known..self.len).for_each(|row| {
@@ -180,7 +190,7 @@ mod tests {
     fn publishing_copies_new_and_changed_rows() {
         let (mut table, mut copy) = (EmbeddingTable::new(3, 1), CowRows::new(3));
         table.grow(1500, |row, values| values.fill(row as f32));
-        table.publish_into(&mut copy, |_, rows| assert_eq!(rows.len(), 1500));
+        table.publish_into(&mut copy, <[f32]>::copy_from_slice, |_, rows| assert_eq!(rows.len(), 1500));
         assert_eq!(copy.row(1400).unwrap(), [1400.0; 3]);
         table.grow(1501, |_, values| values.fill(-1.0));
         table.update_rows(&[7, 1500], &[1.0; 6], |values, state, gradient| {
@@ -188,7 +198,7 @@ mod tests {
             values.iter_mut().for_each(|value| *value *= 2.0);
         });
         let old = copy.clone();
-        table.publish_into(&mut copy, |_, rows| assert_eq!(rows, [7, 1500]));
+        table.publish_into(&mut copy, <[f32]>::copy_from_slice, |_, rows| assert_eq!(rows, [7, 1500]));
         assert_eq!((copy.row(7).unwrap(), copy.row(1500).unwrap()), (&[14.0; 3][..], &[-2.0; 3][..]));
         assert_eq!((old.row(7).unwrap(), old.row(1500)), (&[7.0; 3][..], None));
         assert!(table.is_consistent(3, 1) && !table.is_consistent(3, 2));

@@ -10,7 +10,7 @@ use crate::domain::ItemIx;
 pub struct RelationQuery {
     /// The query o, see [`Weights::compute_query`].
     output: Vec<f32>,
-    /// The part `W_s x` of the query, which depends on the last event only.
+    /// The part of the query from `W_s x`, which depends on the last event only.
     from_input: Vec<f32>,
     /// The embedding of the last item, scaled to length 1; empty without such an embedding.
     last_item: Vec<f32>,
@@ -71,11 +71,12 @@ impl Weights {
     /// Computes the vectors of a user whose last item is `last_item`, for [`Weights::relate_items`].
     pub fn compute_relation_query(&self, state: &HiddenState, last_item: Option<ItemIx>, out: &mut RelationQuery) {
         let RelationQuery { output, from_input, last_item: last } = out;
-        self.compute_query(state, output);
+        let scale = self.compute_query(state, output);
         from_input.clear();
         from_input.resize(output.len(), 0.0);
         if let Some(input) = self.last_input(state) {
             add_vector_matrix_product(from_input, input, self.input_to_output());
+            from_input.iter_mut().for_each(|value| *value *= scale);
         }
         last.clear();
         last.extend_from_slice(last_item.and_then(|item| self.embedding(item)).unwrap_or_default());

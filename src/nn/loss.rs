@@ -33,7 +33,7 @@ pub(super) fn next_item_loss(
     scale: f32,
 ) -> f64 {
     match kind {
-        LossKind::CrossEntropy => cross_entropy(logits, lanes, target_columns, scale),
+        LossKind::CrossEntropy | LossKind::NormalisedSoftmax => cross_entropy(logits, lanes, target_columns, scale),
         LossKind::BprMax => bpr_max(logits, lanes, target_columns, regularisation, scale),
     }
 }

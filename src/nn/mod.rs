@@ -45,6 +45,7 @@ mod row_order;
 mod row_slots;
 mod settings;
 mod trainer;
+mod unit_vectors;
 mod value_scale;
 mod weights;
 

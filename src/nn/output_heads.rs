@@ -14,6 +14,7 @@ use super::network::{resize_without_clearing, resize_zeroed};
 use super::parameters::{NetworkParameters, output_row_width};
 use super::row_slots::{RowGradients, RowSlots};
 use super::settings::{LossKind, SessionTargetHandling};
+use super::unit_vectors::{rows_backward, scale_rows_to_length};
 use super::value_scale::ValueScale;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -34,6 +35,10 @@ pub(super) struct OutputHeads {
     adjustments: LogitAdjustments,
     /// Output rows of the columns, `(columns, row width)`.
     weights: Vec<f32>,
+    /// With the normalised softmax, the factors that scaled the rows of `weights`.
+    weight_factors: Vec<f32>,
+    /// The same for the rows of `queries`.
+    query_factors: Vec<f32>,
     /// Transposed copy of a block of queries, `(hidden + 1, lanes)`.
     transposed: Vec<f32>,
     /// The query (o, 1, 0, …) of each example, `(examples, row width)`. The 1 multiplies the bias
@@ -163,11 +168,14 @@ impl OutputHeads {
                 weights.copy_from_slice(row);
             }
         }
+        if settings.query_length().is_some() {
+            scale_rows_to_length(&mut self.weights, width, settings.hidden, 1.0, &mut self.weight_factors);
+        }
         self.adjustments.corrections.clear();
         self.adjustments
             .corrections
             .extend(slots.rows().iter().map(|item| sampler.expected_count(*item, settings.negatives, examples)));
-        let weight = if settings.loss == LossKind::CrossEntropy { settings.logq } else { 0.0 };
+        let weight = if settings.loss == LossKind::BprMax { 0.0 } else { settings.logq };
         to_logq_corrections(&mut self.adjustments.corrections, weight);
     }
 
@@ -189,6 +197,9 @@ impl OutputHeads {
             query[..hidden].copy_from_slice(&outputs[target.row * hidden..][..hidden]);
             query[hidden] = 1.0;
         }
+        if let Some(length) = settings.query_length() {
+            scale_rows_to_length(&mut self.queries, width, hidden, length, &mut self.query_factors);
+        }
         resize_without_clearing(&mut self.d_queries, examples * width);
         // The matrix product writes the gradient rows of the columns up to the bias. The remaining
         // values of these rows and the rows of all other slots start at zero.
@@ -202,6 +213,10 @@ impl OutputHeads {
         };
         if settings.interest_weight > 0.0 {
             self.interest_loss_and_gradients(parameters, batch, scale, written, dense, &mut loss);
+        }
+        if let Some(length) = settings.query_length() {
+            rows_backward(written, &self.weights, width, hidden, 1.0, &self.weight_factors);
+            rows_backward(&mut self.d_queries, &self.queries, width, hidden, length, &self.query_factors);
         }
         resize_zeroed(d_outputs, outputs.len());
         for (target, gradient) in batch.targets.iter().zip(self.d_queries.chunks_exact(width)) {

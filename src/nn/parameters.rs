@@ -6,6 +6,7 @@ use super::embedding_table::EmbeddingTable;
 use super::input::{GAP_BUCKETS, ItemAttributeLists, StepInput};
 use super::math::add_scaled_dispatched;
 use super::settings::NetworkSettings;
+use super::unit_vectors::scale_to_length;
 use crate::domain::EventKinds;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -102,17 +103,24 @@ fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
 
 /// Looks up rows in a table of embeddings: the trainer's mutable table or a published copy.
 pub(super) trait EmbeddingLookup {
+    /// Whether the item embeddings in the table have length 1 if the settings scale queries.
+    const HAS_SCALED_ROWS: bool;
+
     /// The row with number `row`, or `None` beyond the end of the table.
     fn row(&self, row: usize) -> Option<&[f32]>;
 }
 
 impl EmbeddingLookup for EmbeddingTable {
+    const HAS_SCALED_ROWS: bool = false;
+
     fn row(&self, row: usize) -> Option<&[f32]> {
         self.row(row)
     }
 }
 
 impl EmbeddingLookup for CowRows {
+    const HAS_SCALED_ROWS: bool = true;
+
     fn row(&self, row: usize) -> Option<&[f32]> {
         self.row(row)
     }
@@ -250,13 +258,20 @@ impl NetworkParameters<EmbeddingTable> {
         if attributes_changed {
             copy.attributes = self.attributes.clone();
         }
-        self.attribute_rows.publish_into(&mut copy.attribute_rows, |_, _| {});
+        let (hidden, is_scaled) = (self.settings.hidden, self.settings.query_length().is_some());
+        let write = |to: &mut [f32], from: &[f32]| {
+            to.copy_from_slice(from);
+            if is_scaled {
+                scale_to_length(&mut to[..hidden], 1.0);
+            }
+        };
+        self.attribute_rows.publish_into(&mut copy.attribute_rows, <[f32]>::copy_from_slice, |_, _| {});
         match (&mut self.outputs, &mut copy.outputs) {
             (Some(outputs), Some(copy_of_outputs)) => {
-                self.items.publish_into(&mut copy.items, |_, _| {});
-                outputs.publish_into(copy_of_outputs, on_change);
+                self.items.publish_into(&mut copy.items, write, |_, _| {});
+                outputs.publish_into(copy_of_outputs, write, on_change);
             }
-            _ => self.items.publish_into(&mut copy.items, on_change),
+            _ => self.items.publish_into(&mut copy.items, write, on_change),
         }
     }
 
@@ -337,7 +352,12 @@ impl<T: EmbeddingLookup> NetworkParameters<T> {
         let attributes = input.item.map_or(&[][..], |item| self.attributes_of(item));
         let attributes = attributes.iter().filter_map(|id| self.attribute_rows.row(*id as usize));
         match item {
-            Some(row) => out.copy_from_slice(&row[..out.len()]),
+            Some(row) => {
+                out.copy_from_slice(&row[..out.len()]);
+                if !T::HAS_SCALED_ROWS && self.settings.query_length().is_some() {
+                    scale_to_length(out, 1.0);
+                }
+            }
             None => out.fill(0.0),
         }
         for part in parts.into_iter().flatten().chain(attributes) {

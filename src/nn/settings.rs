@@ -16,6 +16,9 @@ pub enum CellKind {
     Gru,
 }
 
+/// The length of a query with the normalised softmax: the inverse temperature of the softmax.
+const NORMALISED_QUERY_LENGTH: f32 = 12.0;
+
 /// The loss of the next-item head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,6 +27,10 @@ pub enum LossKind {
     CrossEntropy,
     /// BPR-max with score regularisation [Hidasi & Karatzoglou 2018].
     BprMax,
+    /// Cross-entropy of vectors of fixed length: the logit of an item is 12 times the cosine of the
+    /// query and the item embedding, plus the bias [Gupta et al. 2019, NISER]. Frequent items thus
+    /// gain no advantage by longer embeddings. Inputs of the network are embeddings of length 1.
+    NormalisedSoftmax,
 }
 
 /// Whether training treats the other targets of an example's session as negatives of the example.
@@ -153,7 +160,7 @@ impl Default for NetworkSettings {
             gaps: false,
             attributes: true,
             attributes_max: 100_000,
-            loss: LossKind::CrossEntropy,
+            loss: LossKind::NormalisedSoftmax,
             bpr_regularisation: 1.0,
             negatives: 512,
             negatives_alpha: 0.5,
@@ -202,6 +209,12 @@ fn check_range<T: PartialOrd + std::fmt::Display>(
 }
 
 impl NetworkSettings {
+    /// The length to which queries are scaled; item embeddings are then scaled to length 1. `None`
+    /// if the vectors keep their lengths.
+    pub(super) fn query_length(&self) -> Option<f32> {
+        (self.loss == LossKind::NormalisedSoftmax).then_some(NORMALISED_QUERY_LENGTH)
+    }
+
     /// The range of allowed learning rates, in words.
     pub const ALLOWED_LEARNING_RATES: &'static str = "above 0 and at most 10";
 

@@ -15,6 +15,7 @@ use super::quantised_index::QuantisedIndex;
 use super::row_order::RowOrder;
 use super::row_slots::RowGradients;
 use super::settings::{CorruptNetworkError, NetworkSettings, NetworkSettingsError};
+use super::unit_vectors::add_gradient_before_scaling;
 use super::value_scale::ValueScale;
 use super::weights::Weights;
 use crate::domain::ItemIx;
@@ -351,7 +352,13 @@ fn embeddings_backward(
     attributes.values.clear();
     for (input, gradient) in batch.inputs.iter().zip(d_inputs.chunks_exact(hidden)) {
         if let Some(slot) = input.item.and_then(|item| items.slots.slot_of(item)) {
-            add_scaled_dispatched(&mut items.values[slot * width..][..hidden], 1.0, gradient);
+            let sum = &mut items.values[slot * width..][..hidden];
+            match input.item.and_then(|item| parameters.items.row(item as usize)) {
+                Some(embedding) if parameters.settings.query_length().is_some() => {
+                    add_gradient_before_scaling(sum, &embedding[..hidden], gradient)
+                }
+                _ => add_scaled_dispatched(sum, 1.0, gradient),
+            }
         }
         let boundary = input.starts_session.then(|| parameters.layout.session_start.clone());
         for range in

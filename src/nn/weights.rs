@@ -8,6 +8,7 @@ use super::parameters::{LayerLayout, NetworkParameters};
 use super::quantised_index::{BlockScores, QuantisedIndex, QuantisedQuery};
 use super::row_order::RowOrder;
 use super::settings::{CorruptNetworkError, NetworkSettings};
+use super::unit_vectors::scale_to_length;
 use super::value_scale::ValueScale;
 use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
@@ -277,14 +278,15 @@ impl Weights {
 
     /// Writes the query `o = h + W_s x + W_m m`, `(hidden)`: the vector whose inner product with an
     /// item embedding gives the logit. If the state was computed by a network of another size, the
-    /// query is zero.
-    pub fn compute_query(&self, state: &HiddenState, out: &mut Vec<f32>) {
+    /// query is zero. With the normalised softmax, the query is scaled to a fixed length. Returns
+    /// the factor of the scaling.
+    pub fn compute_query(&self, state: &HiddenState, out: &mut Vec<f32>) -> f32 {
         let hidden = self.dimension();
         let width = hidden * self.settings().cell.state_blocks();
         out.clear();
         if state.values.len() != self.state_len() {
             out.resize(hidden, 0.0);
-            return;
+            return 1.0;
         }
         let (layers, rest) = state.values.split_at(self.settings().layers * width);
         let (memory, x) = rest.split_at(hidden);
@@ -292,6 +294,7 @@ impl Weights {
         let layout = &self.parameters.layout;
         add_vector_matrix_product(out, x, self.dense_parameters(&layout.input_to_output));
         add_vector_matrix_product(out, memory, self.dense_parameters(&layout.input_memory));
+        self.settings().query_length().map_or(1.0, |length| scale_to_length(out, length))
     }
 
     /// The last input x of a hidden state; `None` if the state was computed by a network of another
@@ -398,10 +401,21 @@ impl Weights {
         self.index.score_of(item, &scratch.scores)
     }
 
-    /// Output embedding of an item, without the biases, `(hidden)`; `None` for an unknown item.
+    /// Output embedding of an item, without the biases, `(hidden)`; of length 1 with the normalised
+    /// softmax. `None` for an unknown item.
     #[must_use]
     pub fn embedding(&self, item: ItemIx) -> Option<&[f32]> {
         self.parameters.output_table().row(item as usize).and_then(|row| row.get(..self.dimension()))
+    }
+
+    /// An item embedding as a query for similar items: with the length of queries.
+    #[must_use]
+    pub fn to_query(&self, embedding: &[f32]) -> Vec<f32> {
+        let mut query = embedding.to_vec();
+        if let Some(length) = self.settings().query_length() {
+            scale_to_length(&mut query, length);
+        }
+        query
     }
 
     /// Writes `query · M`, where M is the matrix of the interest head, `(hidden)`. The result is

@@ -54,6 +54,11 @@ fn all_parts_enabled() -> NetworkSettings {
     }
 }
 
+/// Returns network settings with every optional part enabled and embeddings that are not scaled.
+fn embeddings_of_any_length() -> NetworkSettings {
+    NetworkSettings { loss: LossKind::CrossEntropy, ..all_parts_enabled() }
+}
+
 /// Value of the training objective, whose gradient the trainer computes.
 fn objective_value(trainer: &Trainer) -> f64 {
     let mut copy = trainer.clone();
@@ -122,7 +127,7 @@ fn relative_gradient_error(settings: NetworkSettings) -> f64 {
 #[test]
 fn gradients_match_finite_differences_for_every_cell_loss_and_head() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
-        for loss in [LossKind::CrossEntropy, LossKind::BprMax] {
+        for loss in [LossKind::CrossEntropy, LossKind::BprMax, LossKind::NormalisedSoftmax] {
             for (layers, tied, in_batch, session_targets) in [
                 (1, true, true, SessionTargetHandling::Masked),
                 (2, false, true, SessionTargetHandling::Certain),
@@ -187,8 +192,12 @@ fn every_optimiser_learns_and_resumes_bit_identically() {
 #[test]
 fn a_clipped_gradient_never_exceeds_the_limit() {
     const CLIP: f32 = 0.01;
-    let sgd =
-        NetworkSettings { optimiser: OptimiserKind::Sgd, learning_rate: 1.0, momentum: 0.0, ..all_parts_enabled() };
+    let sgd = NetworkSettings {
+        optimiser: OptimiserKind::Sgd,
+        learning_rate: 1.0,
+        momentum: 0.0,
+        ..embeddings_of_any_length()
+    };
     let mut trainer = trainer_of_12_items(NetworkSettings { clip: CLIP, ..sgd });
     let weights = |trainer: &mut Trainer| {
         let published = trainer.publish(1);
@@ -257,9 +266,15 @@ fn a_batch_without_targets_leaves_the_step_count_unchanged() {
 
 #[test]
 fn snapshot_inference_matches_the_batch_forward_pass() {
-    for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
+    for (cell, loss, tied) in [
+        (CellKind::Rnn, LossKind::CrossEntropy, true),
+        (CellKind::Lstm, LossKind::NormalisedSoftmax, true),
+        (CellKind::Gru, LossKind::NormalisedSoftmax, false),
+    ] {
         let mut trainer = trainer_of_12_items(NetworkSettings {
             cell,
+            loss,
+            tied,
             layers: 2,
             input_dropout: 0.0,
             hidden_dropout: 0.0,
@@ -273,9 +288,10 @@ fn snapshot_inference_matches_the_batch_forward_pass() {
             training_windows()[1].positions.iter().zip(trainer.workspace.pass.outputs.chunks_exact(5))
         {
             weights.advance(&mut state, &position.input, &mut scratch);
-            weights.compute_query(&state, &mut query);
+            let factor = weights.compute_query(&state, &mut query);
+            let expected: Vec<f32> = expected.iter().map(|value| factor * value).collect();
             assert!(
-                query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
+                query.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5),
                 "{cell:?}: {query:?} is not {expected:?}"
             );
         }
@@ -289,6 +305,29 @@ fn snapshot_inference_matches_the_batch_forward_pass() {
             assert!(
                 state.values().len() == expected.values().len() && pairs.clone().all(|(a, b)| (a - b).abs() < 1e-5)
             );
+        }
+    }
+}
+
+#[test]
+fn the_normalised_softmax_scales_queries_and_published_embeddings() {
+    let length = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    for tied in [true, false] {
+        let mut trainer = trainer_of_12_items(NetworkSettings { tied, ..all_parts_enabled() });
+        (0..5).for_each(|seed| {
+            trainer.train(&training_windows(), seed);
+        });
+        let weights = trainer.publish(1);
+        let (mut state, mut query) = (weights.initial_state(), Vec::new());
+        weights.advance(&mut state, &training_windows()[0].positions[0].input, &mut NetworkScratch::default());
+        weights.compute_query(&state, &mut query);
+        assert!((length(&query) - 12.0).abs() < 1e-4, "tied {tied}: {query:?}");
+        for item in 0..ITEM_COUNT as u32 {
+            let embedding = weights.embedding(item).unwrap();
+            assert!((length(embedding) - 1.0).abs() < 1e-5, "tied {tied}: {embedding:?}");
+            assert!((length(&weights.to_query(embedding)) - 12.0).abs() < 1e-4);
+            let bias = weights.logit(&[0.0; 5], item);
+            assert!((weights.logit(&query, item) - bias).abs() <= 12.001, "12 times a cosine");
         }
     }
 }
@@ -406,7 +445,7 @@ fn a_decoded_snapshot_gives_the_same_scores() {
 #[test]
 fn a_new_item_starts_at_the_mean_of_similar_trained_items() {
     for tied in [true, false] {
-        let mut trainer = trainer_of_12_items(NetworkSettings { tied, ..all_parts_enabled() });
+        let mut trainer = trainer_of_12_items(NetworkSettings { tied, ..embeddings_of_any_length() });
         trainer.publish(1);
         trainer.grow_items(ITEM_COUNT + 2);
         let before = trainer.publish(2);
