@@ -194,6 +194,12 @@ impl Clusters {
         }
     }
 
+    /// Cluster of an item; `None` for an item newer than the clustering.
+    #[must_use]
+    pub fn assigned_cluster(&self, item: ItemIx) -> Option<usize> {
+        self.of_item.get(item as usize).map(|cluster| *cluster as usize)
+    }
+
     /// Items of a cluster, in ascending order.
     #[must_use]
     pub fn items_in_cluster(&self, cluster: usize) -> &[ItemIx] {

@@ -5,9 +5,9 @@
 use crate::domain::SourceName;
 
 /// Number of evidence columns.
-pub const EVIDENCE_COLUMN_COUNT: usize = 18;
+pub const EVIDENCE_COLUMN_COUNT: usize = 19;
 /// Number of feature columns.
-pub const FEATURE_COLUMN_COUNT: usize = 20;
+pub const FEATURE_COLUMN_COUNT: usize = 21;
 
 /// An evidence column: one kind of evidence, which gives every item a non-negative weight. Ranking
 /// uses the share of the item in the total weight of the column.
@@ -54,6 +54,9 @@ pub enum EvidenceColumn {
     /// Items that followed items of the user's earlier sessions within 10 steps, if the next event
     /// begins a session.
     ProfileTransitions,
+    /// Popular items of the clusters of the user's earlier sessions, if the next event begins a
+    /// session: the weight of the cluster, times the item's share in its long-term popularity.
+    ProfileClusters,
 }
 
 impl EvidenceColumn {
@@ -77,6 +80,7 @@ impl EvidenceColumn {
         Self::Clusters,
         Self::ProfileItems,
         Self::ProfileTransitions,
+        Self::ProfileClusters,
     ];
 
     /// Name in the inspection API. The strings are part of the wire format.
@@ -101,6 +105,7 @@ impl EvidenceColumn {
             Self::Clusters => "clusters",
             Self::ProfileItems => "profile",
             Self::ProfileTransitions => "profile window",
+            Self::ProfileClusters => "profile clusters",
         }
     }
 
@@ -121,7 +126,7 @@ impl EvidenceColumn {
             Self::NewItems => SourceName::New,
             Self::Network => SourceName::Network,
             Self::Clusters => SourceName::Clusters,
-            Self::ProfileItems | Self::ProfileTransitions => SourceName::Profile,
+            Self::ProfileItems | Self::ProfileTransitions | Self::ProfileClusters => SourceName::Profile,
         }
     }
 
@@ -206,6 +211,8 @@ pub enum FeatureColumn {
     /// Cosine of the angle between the network's embeddings of the candidate and the user's last
     /// item.
     LastItemSimilarity,
+    /// Share of the candidate's cluster in the user's earlier sessions.
+    ProfileClusterShare,
 }
 
 impl FeatureColumn {
@@ -231,6 +238,7 @@ impl FeatureColumn {
         Self::NetworkInputLogit,
         Self::NetworkBias,
         Self::LastItemSimilarity,
+        Self::ProfileClusterShare,
     ];
 
     /// Name in the inspection API. The strings are part of the wire format.
@@ -257,6 +265,7 @@ impl FeatureColumn {
             Self::NetworkInputLogit => "input logit",
             Self::NetworkBias => "bias",
             Self::LastItemSimilarity => "similarity",
+            Self::ProfileClusterShare => "profile cluster",
         }
     }
 

@@ -24,6 +24,7 @@
 //! - `settings`: memory bounds
 
 mod candidate_set;
+mod cluster_affinity;
 mod clusters;
 mod columns;
 mod dense_index;

@@ -1,6 +1,7 @@
 //! The source of the user's long-term profile: items of earlier sessions.
 
 use super::candidate_set::CandidateSet;
+use super::cluster_affinity::ClusterAffinity;
 use super::columns::{EvidenceColumn, FeatureColumn};
 use super::query_context::QueryContext;
 use super::source::CandidateSource;
@@ -30,7 +31,11 @@ impl CandidateSource for ProfileSource {
 
     fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let Some(profile) = context.profile else { return };
+        let affinity = ClusterAffinity::of(context);
         for (item, evidence, features) in candidates.kept_rows_mut() {
+            if let Some(cluster) = context.clusters.and_then(|clusters| clusters.assigned_cluster(item)) {
+                features[FeatureColumn::ProfileClusterShare as usize] = affinity.share_of(cluster);
+            }
             if evidence[EvidenceColumn::ProfileItems as usize] > 0.0 {
                 features[FeatureColumn::ProfileRecency as usize] =
                     profile.sessions_since(item).map_or(0.0, |sessions| 1.0 / sessions as f32);

@@ -1,6 +1,7 @@
 //! The query context: the user's recent history, from which a source generates candidates or learns
 //! what followed it.
 
+use super::clusters::Clusters;
 use super::user_profile::UserProfile;
 use crate::domain::{ItemIx, Offset, Step};
 
@@ -23,6 +24,8 @@ pub struct QueryContext<'a> {
     pub now: u64,
     /// The user's long-term profile; `None` if the user has no earlier session.
     pub profile: Option<&'a UserProfile>,
+    /// Clusters of the items, for the profile; `None` before the first clustering.
+    pub clusters: Option<&'a Clusters>,
     /// Whether the next event begins a session. The steps are then those of the session before.
     pub begins_session: bool,
 }

@@ -129,17 +129,21 @@ impl CandidateSources {
         self.trending.popularity(item, now)
     }
 
-    fn are_profile_transitions_enabled(&self) -> bool {
-        [SourceName::Profile, SourceName::Transitions].iter().all(|source| !self.disabled.contains(source))
+    fn is_enabled(&self, source: SourceName) -> bool {
+        !self.disabled.contains(&source)
     }
 
     /// Clears `candidates`, then adds the candidates of all enabled sources.
     pub fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         candidates.clear();
         self.enabled_sources().for_each(|source| source.generate(context, candidates));
-        let profile = context.profile.filter(|_| context.begins_session && self.are_profile_transitions_enabled());
-        if let Some(profile) = profile {
+        let is_profile_used = context.begins_session && self.is_enabled(SourceName::Profile);
+        let Some(profile) = context.profile.filter(|_| is_profile_used) else { return };
+        if self.is_enabled(SourceName::Transitions) {
             self.transitions.add_profile_transitions(profile, candidates);
+        }
+        if self.is_enabled(SourceName::Trending) {
+            self.trending.add_profile_clusters(context, candidates);
         }
     }
 

@@ -221,3 +221,53 @@ fn new_rejects_a_setting_outside_its_range() {
     .unwrap_err();
     assert_eq!(error.to_string(), "recall.row_items = 2 is not in 8..=1024");
 }
+
+/// Clusters of the items 0 to 39: the even items, and the odd items.
+fn even_and_odd_clusters() -> Clusters {
+    let embeddings = ndarray::Array2::from_shape_fn((40, 2), |(item, axis)| f32::from(item % 2 == axis));
+    Clusters::build(&embeddings, 2, 1, None).unwrap()
+}
+
+#[test]
+fn a_session_begins_with_popular_items_of_the_clusters_of_earlier_sessions() {
+    let mut sources = new_sources(CandidateSettings::default());
+    let (clusters, mut profile) = (even_and_odd_clusters(), UserProfile::default());
+    // Of the even items, item 2 has two of three views. Of the odd items, item 9 has all five.
+    let now = learn_sessions(&mut sources, &[&[2, 4], &[2, 9, 9], &[9], &[9], &[9]]);
+    // Item 60 is newer than the clusters.
+    profile.add_session([(6, 0, 1), (8, 0, 2), (11, 0, 3), (60, 0, 4)], 50);
+    let steps = [step_of_kind(13, EventKind::View, 1.0)];
+    let mut candidates = CandidateSet::default();
+    let mut column = |begins_session: bool, clusters: Option<&Clusters>| {
+        let context = QueryContext {
+            steps: &steps,
+            session: 1_000,
+            now,
+            profile: Some(&profile),
+            clusters,
+            begins_session,
+            ..QueryContext::default()
+        };
+        sources.generate(&context, &mut candidates);
+        let total = candidates.column_totals()[EvidenceColumn::ProfileClusters as usize];
+        let shares: Vec<_> = candidates
+            .best_by_column(EvidenceColumn::ProfileClusters, 10)
+            .into_iter()
+            .map(|(item, weight)| (item, (100.0 * weight / total).round()))
+            .collect();
+        candidates.keep_top_candidates(100, &context);
+        sources.add_features(&context, &mut candidates);
+        let share = |item| {
+            let row = candidates.kept_rows().nth(candidates.position_of(item)?)?;
+            Some((100.0 * row.1[FeatureColumn::ProfileClusterShare as usize]).round())
+        };
+        (shares, [share(9), share(2), share(60)])
+    };
+    // Each cluster has two items of the profile and of the session before: 50 %.
+    let (shares, of_clusters) = column(true, Some(&clusters));
+    assert_eq!(shares, [(9, 50.0), (2, 33.0), (4, 17.0)]);
+    assert_eq!(of_clusters, [Some(50.0), Some(50.0), Some(0.0)]);
+    // Within a session, only the profile counts, and only as a feature.
+    assert_eq!(column(false, Some(&clusters)), (vec![], [Some(33.0), Some(67.0), Some(0.0)]));
+    assert_eq!(column(true, None), (vec![], [Some(0.0); 3]));
+}

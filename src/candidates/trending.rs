@@ -1,6 +1,7 @@
 //! The source of trending items: exponentially decayed item counts.
 
 use super::candidate_set::{CandidateBlock, CandidateSet};
+use super::cluster_affinity::ClusterAffinity;
 use super::columns::{EvidenceColumn, FeatureColumn};
 use super::query_context::QueryContext;
 use super::simd_math::exp;
@@ -13,6 +14,12 @@ use std::f32::consts::LN_2;
 const HALF_LIVES_IN_ENTRIES: [f32; 2] = [300.0, 5_000.0];
 /// Maximum number of items in a list of the most popular items.
 const MAX_TOP_ITEMS: usize = 50;
+/// Number of clusters of a profile whose popular items become candidates.
+const MAX_PROFILE_CLUSTERS: usize = 4;
+/// Number of popular items of such a cluster that become candidates.
+const MAX_ITEMS_PER_PROFILE_CLUSTER: usize = 20;
+/// Of a larger cluster, only this many newest items are compared.
+const MAX_ITEMS_SEARCHED_PER_CLUSTER: usize = 1_024;
 
 /// Popularity counts of one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -122,6 +129,31 @@ impl TrendingSource {
         let mut ranked: Vec<_> = self.top[1].iter().map(|&(_, item)| (item, self.popularity(item, now))).collect();
         ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         ranked
+    }
+}
+
+impl TrendingSource {
+    /// Adds the most popular items of the clusters in which the user was most in earlier sessions.
+    pub(super) fn add_profile_clusters(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
+        let Some(clusters) = context.clusters else { return };
+        let affinity = ClusterAffinity::of(context);
+        let mut popular = Vec::new();
+        for (cluster, weight) in affinity.heaviest_clusters(MAX_PROFILE_CLUSTERS) {
+            let items = clusters.items_in_cluster(cluster);
+            let newest = items.get(items.len().saturating_sub(MAX_ITEMS_SEARCHED_PER_CLUSTER)..).unwrap_or_default();
+            popular.clear();
+            popular.extend(newest.iter().map(|item| (self.popularity(*item, context.now), *item)));
+            let total: f32 = popular.iter().map(|(popularity, _)| popularity).sum();
+            let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+            if popular.len() > MAX_ITEMS_PER_PROFILE_CLUSTER {
+                popular.select_nth_unstable_by(MAX_ITEMS_PER_PROFILE_CLUSTER, best_first);
+                popular.truncate(MAX_ITEMS_PER_PROFILE_CLUSTER);
+            }
+            for (popularity, item) in popular.iter().filter(|(popularity, _)| *popularity > 0.0) {
+                candidates.add_evidence(*item, EvidenceColumn::ProfileClusters, weight * popularity / total);
+            }
+        }
+        candidates.add_column_total(EvidenceColumn::ProfileClusters, affinity.total());
     }
 }
 

@@ -86,6 +86,7 @@ impl Scorer<'_> {
             session_start: user.sequence.session_start,
             now: self.now,
             profile: about.profile,
+            clusters: self.clusters,
             begins_session: about.begins_session,
         };
         match (weights, &top) {

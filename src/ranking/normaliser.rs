@@ -1,7 +1,7 @@
 //! Online feature normalisation to zero mean and the same variance for every feature.
 
 use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
-use super::stored_ranker::{FeatureCountError, context_feature_values, item_feature_values};
+use super::stored_ranker::{FeatureCountError, FeatureVersion};
 use serde::{Deserialize, Serialize};
 
 /// Running mean and variance of every feature, over the candidates of the queries on which the
@@ -91,13 +91,14 @@ impl FeatureNormaliser {
     /// normaliser.
     pub(super) fn with_all_features(self) -> Result<Self, FeatureCountError> {
         let FeatureNormaliser { item, context, updates } = self;
+        let version = FeatureVersion::of_counts(item.mean.len(), context.mean.len())?;
         let item = FeatureStatistics {
-            mean: item_feature_values(item.mean, &0.0)?,
-            variance: item_feature_values(item.variance, &1.0)?,
+            mean: version.item_values(item.mean, &0.0),
+            variance: version.item_values(item.variance, &1.0),
         };
         let context = FeatureStatistics {
-            mean: context_feature_values(context.mean, &0.0)?,
-            variance: context_feature_values(context.variance, &1.0)?,
+            mean: version.context_values(context.mean, &0.0),
+            variance: version.context_values(context.variance, &1.0),
         };
         Ok(Self { item, context, updates })
     }

@@ -3,7 +3,7 @@
 
 use super::features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 use super::normaliser::FeatureNormaliser;
-use super::stored_ranker::{FeatureCountError, context_feature_values, item_feature_values};
+use super::stored_ranker::{FeatureCountError, FeatureVersion};
 use crate::candidates::simd_math::exp;
 use crate::domain::{ItemIx, PagedVec};
 use pulp::Simd;
@@ -63,10 +63,11 @@ impl RankerWeights {
     /// Adds the features that an earlier version lacks, with the value `new`.
     fn with_all_features(self, new: f32) -> Result<Self, FeatureCountError> {
         let units = [new; HIDDEN_UNIT_COUNT];
+        let version = FeatureVersion::of_counts(self.item.len(), self.context.len())?;
         Ok(Self {
-            linear: item_feature_values(self.linear, &new)?,
-            item: item_feature_values(self.item, &units)?,
-            context: context_feature_values(self.context, &units)?,
+            linear: version.item_values(self.linear, &new),
+            item: version.item_values(self.item, &units),
+            context: version.context_values(self.context, &units),
             ..self
         })
     }
