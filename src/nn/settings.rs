@@ -108,7 +108,7 @@ pub struct NetworkSettings {
     pub negatives: usize,
     /// Exponent α of the negative sampling distribution count^α, in [0, 1].
     pub negatives_alpha: f32,
-    /// Weight of the logQ correction of cross-entropy, in [0, 1]. BPR-max does not use it.
+    /// Weight of the logQ correction, in [0, 1]. BPR-max does not use it.
     pub logq: f32,
     /// Whether the targets of the other examples of a batch are negatives of an example.
     pub in_batch: bool,
@@ -167,8 +167,8 @@ impl Default for NetworkSettings {
             logq: 1.0,
             in_batch: true,
             session_targets: SessionTargetHandling::Masked,
-            input_dropout: 0.5,
-            hidden_dropout: 0.5,
+            input_dropout: 0.3,
+            hidden_dropout: 0.3,
             optimiser: OptimiserKind::Adagrad,
             learning_rate: 0.1,
             momentum: 0.9,

@@ -43,15 +43,22 @@ use crate::daemon::{DaemonHome, run_sequor, sequor_command};
 /// Number of journal entries in the fixture.
 const ENTRY_COUNT: u64 = 356;
 
-/// The settings of learning are part of the learned state. The default of this setting has changed.
-const FORMER_DEFAULT: &str = "clusters.exact_up_to=150000";
+/// The settings of learning are part of the learned state. The defaults of these settings have
+/// changed.
+const FORMER_DEFAULTS: [&str; 4] = [
+    "clusters.exact_up_to=150000",
+    "network.loss=cross_entropy",
+    "network.input_dropout=0.5",
+    "network.hidden_dropout=0.5",
+];
 
 /// Settings under which the journal is learned again. Together these settings use every type of
 /// network cell, every optimiser and every loss function.
-const REBUILD_SETTINGS: [(&str, &[&str]); 5] = [
+const REBUILD_SETTINGS: [(&str, &[&str]); 6] = [
     ("counts", &["recall.without=[\"network\"]", "learning.teach_every=1000000"]),
     ("counts-and-ranker", &["recall.without=[\"network\"]"]),
     ("lstm-adagrad", &[]),
+    ("normalised-softmax", &["network.loss=normalised_softmax"]),
     (
         "gru-adam",
         &[
@@ -174,7 +181,7 @@ fn daemon_continues_from_the_checkpoint_of_the_earlier_build() {
     let addresses: Value = serde_json::from_slice(&fs::read(home.data_dir().join("addresses.json")).unwrap()).unwrap();
     assert_eq!(addresses, json!({ "api": "http://127.0.0.1:38825", "admin": "http://127.0.0.1:40655" }));
     let config = format!("--config={}", path_text(&fixture_path("settings.toml")));
-    let settings = ["network.hidden=2", "network.negatives=8", FORMER_DEFAULT, &config];
+    let settings = [&["network.hidden=2", "network.negatives=8", &config], &FORMER_DEFAULTS[..]].concat();
     let daemon = home.start(&settings);
     daemon.wait_until_learned(ENTRY_COUNT);
     assert!(!daemon.recommended_items("user0").is_empty());
@@ -201,7 +208,7 @@ fn digest_of_rebuilt_state(settings: &[&str], simd_level: &str) -> String {
     let mut command = sequor_command();
     command.args(["rebuild", "--data-dir", path_text(&home.data_dir())]).env("SEQUOR_SIMD", simd_level);
     command.args(["--config", path_text(&fixture_path("settings.toml"))]);
-    command.args(settings.iter().chain(&[FORMER_DEFAULT]).flat_map(|setting| ["--set", *setting]));
+    command.args(FORMER_DEFAULTS.iter().chain(settings).flat_map(|setting| ["--set", *setting]));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let payload = checkpoint_payload(&checkpoint_path(&home));
@@ -219,7 +226,7 @@ fn digest_of_rebuilt_state(settings: &[&str], simd_level: &str) -> String {
 fn training_and_pretrained_network_equal_those_of_the_earlier_build() {
     let home = DaemonHome::new();
     let trained = home.dir().join("trained");
-    let training = ["train.epochs=3", "train.validation=0.2", "train.batch=8"];
+    let training = [&["train.epochs=3", "train.validation=0.2", "train.batch=8"], &FORMER_DEFAULTS[..]].concat();
     run_successfully(
         &["train", path_text(&fixture_path("recording.csv")), "--checkpoint", path_text(&trained)],
         &training,
@@ -228,8 +235,9 @@ fn training_and_pretrained_network_equal_those_of_the_earlier_build() {
     assert_eq!(sha256_hex(&fs::read(&trained).unwrap()), golden_digest("training"));
 
     let config = format!("--config={}", path_text(&fixture_path("settings.toml")));
+    let checkpoint = format!("--checkpoint={}", path_text(&trained));
     let settings =
-        [&config, "network.hidden=2", "network.negatives=8", &format!("--checkpoint={}", path_text(&trained))];
+        [&[config.as_str(), "network.hidden=2", "network.negatives=8", &checkpoint], &FORMER_DEFAULTS[..]].concat();
     assert_eq!(home.start(&settings).terminate().code(), Some(0));
     let origin = home.data_dir().join("origin");
     assert_round_trip::<PretrainedNetwork>(&checkpoint_payload(&origin));
