@@ -17,6 +17,7 @@
 //! - `new_items`: recently added items
 //! - `repeats`: items of the session, repeat rates
 //! - `profile_source`, `user_profile`, `user_profiles`: items of a user's earlier sessions
+//! - `cluster_affinity`: clusters of a user's earlier sessions
 //! - `clusters`: k-means clusters of item embeddings, searched as an inverted file
 //! - `candidate_set`, `columns`, `query_context`: the data that sources exchange
 //! - `dense_index`, `simd_math`: scratch map and vectorised math

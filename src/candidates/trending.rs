@@ -130,9 +130,7 @@ impl TrendingSource {
         ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         ranked
     }
-}
 
-impl TrendingSource {
     /// Adds the most popular items of the clusters in which the user was most in earlier sessions.
     pub(super) fn add_profile_clusters(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let Some(clusters) = context.clusters else { return };

@@ -5,8 +5,9 @@
 //! The input x of a step is the sum of the embeddings of the item, its attributes, the event kind,
 //! the time gap and the session start. The recurrent layers compute h. The output, also called the
 //! query, is `o = h + W_s x + W_m m`, with the decayed memory of earlier inputs `m_t = γ m_{t-1} +
-//! x_{t-1}`. The logit of an item is the inner product of the item's output embedding and o, plus
-//! the item's bias. [`Trainer`] is the only writer. Readers use the [`Weights`] that it publishes.
+//! x_{t-1}`. The logit of an item is the inner product of the item's output embedding and o, both
+//! scaled to a fixed length by default, plus the item's bias. [`Trainer`] is the only writer.
+//! Readers use the [`Weights`] that it publishes.
 //!
 //! - `settings`: [`NetworkSettings`] and their checks
 //! - `input`: steps, training windows, item attributes
@@ -14,6 +15,7 @@
 //! - `cells`: `rnn`, `lstm`, `gru`
 //! - `network`: forward and backward pass of the layers
 //! - `output_heads`, `loss`, `value_scale`: next-item head, interest head, losses
+//! - `unit_vectors`: vectors of fixed length and the gradient through the scaling
 //! - `negative_sampler`: draws negatives by popularity
 //! - `optimiser`: SGD, Adagrad, Adam
 //! - `parameters`, `embedding_table`, `row_slots`: trainable parameters and sparse gradients
