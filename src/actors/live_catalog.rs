@@ -18,6 +18,8 @@ pub struct LiveCatalog {
     snapshot: Arc<ArcSwap<ModelSnapshot>>,
     /// The offset after the last catalog change.
     changed_through: Offset,
+    /// Whether the current catalog shares the memory of the learner's catalog.
+    is_shared: bool,
 }
 
 impl LiveCatalog {
@@ -40,7 +42,12 @@ impl LiveCatalog {
                 changed_through = offset + 1;
             }
         }
-        Ok(Self { current: Arc::new(ArcSwap::from_pointee(catalog)), snapshot: published, changed_through })
+        Ok(Self {
+            current: Arc::new(ArcSwap::from_pointee(catalog)),
+            snapshot: published,
+            changed_through,
+            is_shared: false,
+        })
     }
 
     /// The current catalog.
@@ -51,6 +58,7 @@ impl LiveCatalog {
 
     /// Applies the catalog changes of a committed batch. Returns their number.
     pub fn apply_batch(&mut self, committed: &CommittedBatch) -> u64 {
+        self.share_learned_catalog();
         let changes = || {
             committed.entries.iter().filter_map(|entry| match (&entry.entry, entry.item) {
                 (Entry::Item(change), Some(item)) => Some((entry.offset, item, &change.operation)),
@@ -59,17 +67,24 @@ impl LiveCatalog {
         };
         let count = changes().count() as u64;
         if count > 0 {
-            let snapshot = self.snapshot.load();
-            // If the learner has caught up, its catalog has the same content, and the clone shares
-            // the memory of that catalog.
-            let caught_up = snapshot.offset() >= self.changed_through;
-            let mut catalog = if caught_up { snapshot.catalog().clone() } else { Catalog::clone(&self.current.load()) };
+            let mut catalog = Catalog::clone(&self.current.load());
             for (offset, item, operation) in changes() {
                 catalog.apply(item, operation);
                 self.changed_through = offset + 1;
             }
             self.current.store(Arc::new(catalog));
+            self.is_shared = false;
         }
         count
+    }
+
+    /// If the learner has applied all changes, its catalog has the same content, and replaces the
+    /// current catalog. So each item is in memory once.
+    fn share_learned_catalog(&mut self) {
+        let snapshot = self.snapshot.load();
+        if !self.is_shared && snapshot.offset() >= self.changed_through {
+            self.current.store(Arc::new(snapshot.catalog().clone()));
+            self.is_shared = true;
+        }
     }
 }

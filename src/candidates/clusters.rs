@@ -15,10 +15,11 @@ use crate::domain::ItemIx;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSettings {
-    /// Number of journal entries between the starts of two clusterings. At least 1.
+    /// Number of journal entries between the starts of two clusterings. At least 1. A multiple of it
+    /// applies to a large catalog, see [`ClusterSettings::interval_factor`].
     pub every: u64,
     /// Number of journal entries from the start of a clustering until the learner uses its
-    /// clusters. Less than `every`.
+    /// clusters. Less than `every`. The same multiple applies.
     pub lag: u64,
     /// Maximum number of clusters, 1..=4096. The number of clusters is the square root of the
     /// number of items, but at most this maximum.
@@ -37,6 +38,18 @@ impl Default for ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// In a large catalog, a clustering starts at most once for this many items per journal entry,
+    /// because its cost grows with the catalog.
+    const ITEMS_PER_ENTRY: u64 = 8;
+
+    /// The factor by which `every` and `lag` grow in a catalog of `items` items: the smallest power
+    /// of two with which at least one entry per [`Self::ITEMS_PER_ENTRY`] items arrives between two
+    /// clusterings.
+    #[must_use]
+    pub fn interval_factor(&self, items: usize) -> u64 {
+        (items as u64).div_ceil(Self::ITEMS_PER_ENTRY).div_ceil(self.every.max(1)).max(1).next_power_of_two()
+    }
+
     /// Checks every setting against its range.
     ///
     /// # Errors
@@ -79,6 +92,29 @@ pub enum ClusterError {
     KMeans(#[source] linfa_clustering::KMeansError),
 }
 
+/// The embeddings to cluster.
+pub struct ClusterInput<'a> {
+    /// Number of items.
+    pub items: usize,
+    /// Length of an embedding.
+    pub dimension: usize,
+    /// Copies the embedding of an item.
+    pub copy_embedding: &'a dyn Fn(ItemIx, &mut [f32]),
+}
+
+impl ClusterInput<'_> {
+    /// Copies the embeddings of `items` into a matrix, `(items, dimension)`.
+    fn select(&self, items: impl ExactSizeIterator<Item = usize>) -> Array2<f32> {
+        let mut rows = Array2::zeros((items.len(), self.dimension));
+        for (item, mut row) in items.zip(rows.rows_mut()) {
+            if let Some(row) = row.as_slice_mut() {
+                (self.copy_embedding)(item as ItemIx, row);
+            }
+        }
+        rows
+    }
+}
+
 /// Clusters of item embeddings: the centroids and the items nearest to each centroid. A query
 /// selects the clusters whose centroids have the largest inner products with it, and scores their
 /// items (inverted file [Sivic & Zisserman 2003]).
@@ -103,7 +139,7 @@ impl Clusters {
     /// centroids.
     const SAMPLED_ITEMS_PER_CLUSTER: usize = 24;
 
-    /// Clusters the items by their embeddings, `(items, dimension)`, into at most `most` clusters.
+    /// Clusters the items by their embeddings into at most `most` clusters.
     ///
     /// Runs the k-means [Lloyd 1982] of linfa on a random sample of the items. The initial centroids
     /// are those of the `previous` clusters, and the first sampled embeddings for further clusters.
@@ -112,21 +148,22 @@ impl Clusters {
     /// # Errors
     /// [`ClusterError::KMeans`] if linfa rejects the sample.
     pub fn build(
-        embeddings: &Array2<f32>,
+        input: &ClusterInput<'_>,
         most: usize,
         seed: u64,
         previous: Option<&Self>,
     ) -> Result<Self, ClusterError> {
-        let (items, dimension) = embeddings.dim();
+        let (items, dimension) = (input.items, input.dimension);
         let count = (items as f64).sqrt().ceil().clamp(1.0, most as f64) as usize;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let sample_size = items.min(count * Self::SAMPLED_ITEMS_PER_CLUSTER);
-        let mut order: Vec<usize> = (0..items).collect();
+        let mut order: Vec<ItemIx> = (0..items as ItemIx).collect();
         for position in 0..sample_size {
             let other = position + (rng.next_u64() % (items - position) as u64) as usize;
             order.swap(position, other);
         }
-        let sample = embeddings.select(Axis(0), order.get(..sample_size).unwrap_or_default());
+        let sampled = order.get(..sample_size).unwrap_or_default();
+        let sample = input.select(sampled.iter().map(|item| *item as usize));
         let mut initial_centroids = sample.select(Axis(0), &(0..count.min(sample_size)).collect::<Vec<_>>());
         let previous = previous.filter(|previous| previous.dimension == dimension);
         let previous_centroids = previous.map_or(&[][..], |previous| &previous.centroids);
@@ -143,16 +180,18 @@ impl Clusters {
             .tolerance(1e-3)
             .fit(&DatasetBase::from(sample))
             .map_err(ClusterError::KMeans)?;
-        Ok(Self::assign_items(embeddings, fitted.centroids(), dimension))
+        Ok(Self::assign_items(input, fitted.centroids()))
     }
 
-    fn assign_items(embeddings: &Array2<f32>, centroids: &Array2<f32>, dimension: usize) -> Self {
+    fn assign_items(input: &ClusterInput<'_>, centroids: &Array2<f32>) -> Self {
+        const ITEMS_PER_BLOCK: usize = 1024;
         let half_norms: Array1<f32> = centroids.map_axis(Axis(1), |row| row.dot(&row) / 2.0);
         let mut members = vec![Vec::new(); centroids.nrows()];
-        let mut of_item = Vec::with_capacity(embeddings.nrows());
+        let mut of_item = Vec::with_capacity(input.items);
         // The nearest centroid c of an embedding e has the largest e·c − ‖c‖²/2. One matrix product
         // computes e·c for a block of items.
-        for block in embeddings.axis_chunks_iter(Axis(0), 1024) {
+        for first in (0..input.items).step_by(ITEMS_PER_BLOCK) {
+            let block = input.select(first..input.items.min(first + ITEMS_PER_BLOCK));
             let products = block.dot(&centroids.t());
             for row in products.rows() {
                 let nearest = argmax(row.iter().zip(&half_norms).map(|(product, half_norm)| product - half_norm));
@@ -162,7 +201,7 @@ impl Clusters {
                 of_item.push(nearest as u32);
             }
         }
-        Self { centroids: centroids.iter().copied().collect(), dimension, members, of_item }
+        Self { centroids: centroids.iter().copied().collect(), dimension: input.dimension, members, of_item }
     }
 
     /// Number of clusters.
@@ -284,6 +323,19 @@ fn argmax(values: impl Iterator<Item = f32>) -> usize {
 mod tests {
     use super::*;
 
+    fn build_clusters(rows: &Array2<f32>, most: usize, seed: u64, previous: Option<&Clusters>) -> Clusters {
+        let copy = |item: ItemIx, out: &mut [f32]| out.copy_from_slice(rows.row(item as usize).as_slice().unwrap());
+        let input = ClusterInput { items: rows.nrows(), dimension: rows.ncols(), copy_embedding: &copy };
+        Clusters::build(&input, most, seed, previous).unwrap()
+    }
+
+    #[test]
+    fn clusterings_become_rarer_from_131072_items_on() {
+        let settings = ClusterSettings::default();
+        let factor = |items| settings.interval_factor(items);
+        assert_eq!([0, 42_000, 131_072, 131_073, 262_144, 1_000_000].map(factor), [1, 1, 1, 2, 2, 8]);
+    }
+
     /// Embeddings in two groups: even items near (10, 0) and odd items near (0, 10).
     fn two_groups_of_embeddings() -> Array2<f32> {
         Array2::from_shape_fn((40, 2), |(item, axis)| if item % 2 == axis { 10.0 + item as f32 / 100.0 } else { 0.0 })
@@ -291,7 +343,7 @@ mod tests {
 
     #[test]
     fn similar_items_share_a_cluster_and_every_item_has_one() {
-        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1, None).unwrap();
+        let clusters = build_clusters(&two_groups_of_embeddings(), 2, 1, None);
         assert_eq!(clusters.len(), 2);
         let even = clusters.cluster_of(0, &[]);
         assert!((0..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) == even));
@@ -301,7 +353,7 @@ mod tests {
 
     #[test]
     fn nearest_clusters_starts_with_the_cluster_in_the_query_direction() {
-        let clusters = Clusters::build(&two_groups_of_embeddings(), 2, 1, None).unwrap();
+        let clusters = build_clusters(&two_groups_of_embeddings(), 2, 1, None);
         let best = clusters.nearest_clusters(&[1.0, 0.1], 1);
         assert_eq!(best, [clusters.cluster_of(0, &[])]);
         assert_eq!(
@@ -314,7 +366,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_clusters() {
         let rows = Array2::from_shape_fn((500, 8), |(item, axis)| ((item * 31 + axis * 17) % 101) as f32 / 10.0);
-        assert_eq!(Clusters::build(&rows, 64, 7, None).unwrap(), Clusters::build(&rows, 64, 7, None).unwrap());
+        assert_eq!(build_clusters(&rows, 64, 7, None), build_clusters(&rows, 64, 7, None));
     }
 
     #[test]
@@ -325,9 +377,9 @@ mod tests {
                 f32::from(u8::from(group(item) == axis)) * 10.0 + (item * 31 % 7) as f32 / 10.0
             })
         };
-        let before = Clusters::build(&rows(16), 8, 1, None).unwrap();
+        let before = build_clusters(&rows(16), 8, 1, None);
         for seed in 0..20 {
-            let after = Clusters::build(&rows(81), 8, seed, Some(&before)).unwrap();
+            let after = build_clusters(&rows(81), 8, seed, Some(&before));
             assert_eq!((before.len(), after.len()), (4, 8), "further clusters are added");
             for cluster in 0..4 {
                 let Some(&item) = before.items_in_cluster(cluster).first() else { continue };
@@ -336,14 +388,14 @@ mod tests {
             }
         }
         let other_dimension = Array2::ones((16, 3));
-        assert_eq!(Clusters::build(&other_dimension, 8, 1, Some(&before)).unwrap().len(), 4);
+        assert_eq!(build_clusters(&other_dimension, 8, 1, Some(&before)).len(), 4);
     }
 
     #[test]
     fn the_numbers_of_clusters_and_of_probed_clusters_are_bounded() {
         for items in [1, 10, 63, 64, 65, 2_000] {
             let rows = Array2::from_shape_fn((items, 4), |(item, axis)| ((item * 31 + axis * 17) % 101) as f32);
-            let clusters = Clusters::build(&rows, 8, 3, None).unwrap();
+            let clusters = build_clusters(&rows, 8, 3, None);
             assert!((1..=8).contains(&clusters.len()), "{} clusters of {items} items", clusters.len());
             for probes in 1..20 {
                 let probed = clusters.nearest_clusters(&[1.0, 2.0, 3.0, 4.0], probes);
@@ -354,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_single_item_forms_its_own_cluster() {
-        let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1, None).unwrap();
+        let clusters = build_clusters(&Array2::ones((1, 4)), 8, 1, None);
         assert_eq!(clusters.items_in_cluster(0), [0]);
     }
 }

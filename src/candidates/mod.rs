@@ -48,7 +48,7 @@ mod user_profile;
 mod user_profiles;
 
 pub use candidate_set::{CandidateBlock, CandidateSet};
-pub use clusters::{ClusterError, ClusterSettings, ClusterSettingsError, Clusters};
+pub use clusters::{ClusterError, ClusterInput, ClusterSettings, ClusterSettingsError, Clusters};
 pub use columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn};
 pub use dense_index::DenseIndex;
 pub use neighbours::NeighbourSource;

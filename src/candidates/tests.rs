@@ -224,8 +224,11 @@ fn new_rejects_a_setting_outside_its_range() {
 
 /// Clusters of the items 0 to 39: the even items, and the odd items.
 fn even_and_odd_clusters() -> Clusters {
-    let embeddings = ndarray::Array2::from_shape_fn((40, 2), |(item, axis)| f32::from(item % 2 == axis));
-    Clusters::build(&embeddings, 2, 1, None).unwrap()
+    let copy_embedding = |item: ItemIx, out: &mut [f32]| {
+        (0..).zip(out).for_each(|(axis, value)| *value = f32::from(item % 2 == axis));
+    };
+    let input = ClusterInput { items: 40, dimension: 2, copy_embedding: &copy_embedding };
+    Clusters::build(&input, 2, 1, None).unwrap()
 }
 
 #[test]

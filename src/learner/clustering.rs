@@ -1,10 +1,9 @@
 //! The clustering schedule: at which offset a clustering starts, and from which offset the learner
 //! uses its clusters.
 
-use crate::candidates::{ClusterError, ClusterSettings, Clusters};
-use crate::domain::Offset;
+use crate::candidates::{ClusterError, ClusterInput, ClusterSettings, Clusters};
+use crate::domain::{ItemIx, Offset};
 use crate::nn::Weights;
-use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -15,7 +14,8 @@ pub type ClusteringResult = Result<Clusters, ClusterError>;
 
 /// Schedules the clusterings of item embeddings. A clustering starts every `clusters.every` journal
 /// entries, from the embeddings at that offset. The learner uses the new clusters `clusters.lag`
-/// entries later.
+/// entries later. In a large catalog, both numbers are multiplied by
+/// [`ClusterSettings::interval_factor`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ClusteringSchedule {
     current: Option<Arc<Clusters>>,
@@ -41,6 +41,16 @@ impl ClusteringSchedule {
         self.is_requested = true;
     }
 
+    /// Whether the schedule starts a clustering at offset `next`. In a large catalog, the interval is
+    /// longer; it is cut short if a ninth of the items is newer than the clusters, because a query
+    /// scores all newer items.
+    fn is_due(&self, next: Offset, items: usize, settings: &ClusterSettings) -> bool {
+        let clustered = self.current.as_ref().map_or(0, |clusters| clusters.item_count());
+        let has_grown = self.apply_at.is_none() && items - items / 9 > clustered;
+        next.is_multiple_of(settings.every * settings.interval_factor(items))
+            || (next.is_multiple_of(settings.every) && has_grown)
+    }
+
     /// Does the work that is due at offset `next`: puts the result of the last clustering into use,
     /// starts the next clustering, or both.
     pub fn run_due_work(
@@ -58,12 +68,15 @@ impl ClusteringSchedule {
                 self.current = Some(ready);
             }
         }
-        if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.is_requested)) && weights.item_count() > 0 {
+        let items = weights.item_count();
+        if (self.is_due(next, items, settings) || std::mem::take(&mut self.is_requested)) && items > 0 {
             self.finish_pending(background);
-            self.apply_at = Some(next + settings.lag);
+            self.apply_at = Some(next + settings.lag * settings.interval_factor(items));
             let (weights, max_clusters, previous) = (Arc::clone(weights), settings.most, self.current.clone());
             background.start(Box::new(move || {
-                Clusters::build(&embedding_matrix(&weights), max_clusters, seed ^ next, previous.as_deref())
+                let copy_embedding = |item: ItemIx, out: &mut [f32]| weights.copy_embedding(item, out);
+                let input = ClusterInput { items, dimension: weights.dimension(), copy_embedding: &copy_embedding };
+                Clusters::build(&input, max_clusters, seed ^ next, previous.as_deref())
             }));
             self.is_running = true;
         }
@@ -92,17 +105,6 @@ impl ClusteringSchedule {
     }
 }
 
-/// Copies all item embeddings into a matrix of shape `(items, dimension)`.
-fn embedding_matrix(weights: &Weights) -> Array2<f32> {
-    let mut rows = Array2::zeros((weights.item_count(), weights.dimension()));
-    for (item, mut row) in rows.rows_mut().into_iter().enumerate() {
-        if let Some(embedding) = weights.embedding(item as u32) {
-            row.iter_mut().zip(embedding).for_each(|(to, from)| *to = *from);
-        }
-    }
-    rows
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +115,7 @@ mod tests {
     fn clusters_take_effect_exactly_after_the_lag_and_their_number_is_bounded() {
         let settings = ClusterSettings { every: 100, lag: 30, most: 4, ..ClusterSettings::default() };
         let mut trainer = Trainer::new(NetworkSettings { hidden: 4, ..NetworkSettings::default() }, 1, 5).unwrap();
-        trainer.grow_items(1_000);
+        trainer.grow_items(800);
         let weights = trainer.publish(1);
         let (mut schedule, mut jobs) = (ClusteringSchedule::default(), InlineJobs::default());
         let mut changes = Vec::new();
@@ -127,5 +129,33 @@ mod tests {
             }
         }
         assert_eq!(changes, [130, 230, 330]);
+    }
+
+    #[test]
+    fn a_large_catalog_is_clustered_less_often_unless_it_grows() {
+        let settings = ClusterSettings { every: 10, lag: 5, most: 4, ..ClusterSettings::default() };
+        let mut trainer = Trainer::new(NetworkSettings { hidden: 4, ..NetworkSettings::default() }, 1, 5).unwrap();
+        let (mut schedule, mut jobs) = (ClusteringSchedule::default(), InlineJobs::default());
+        let mut item_counts = Vec::new();
+        for next in 1..=500 {
+            // The catalog is complete at offset 100, and gets further items at offset 331.
+            match next {
+                1..=100 => trainer.grow_items(10 * next as usize),
+                331 => trainer.grow_items(1_200),
+                _ => {}
+            }
+            schedule.run_due_work(next, &trainer.publish(next), &settings, 1, &mut jobs);
+            let Some(clusters) = schedule.current_clusters() else { continue };
+            if item_counts.last().is_none_or(|(_, items)| *items != clusters.item_count()) {
+                item_counts.push((next, clusters.item_count()));
+            }
+        }
+        // An interval has at least one entry per 8 items.
+        let factor = |items| settings.interval_factor(items);
+        assert_eq!([80, 81, 160, 161, 1_000, 1_200].map(factor), [1, 2, 2, 4, 16, 16]);
+        // While the catalog grows, a clustering begins when the one before takes effect. Later, one
+        // begins every 160 entries and takes effect 80 entries later. The items of offset 331 are
+        // too many to wait for the clustering at offset 480, so one begins at 400.
+        assert_eq!(item_counts, [(20, 100), (40, 200), (80, 400), (160, 800), (240, 1_000), (480, 1_200)]);
     }
 }

@@ -66,10 +66,10 @@ pub fn compute_item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap 
     }
     let item_numbers = (0..weights.item_count()).filter_map(|item| ItemIx::try_from(item).ok());
     let shown = best(&mut item_numbers.into_iter(), max_points - clusters_by_size.len());
-    let items: Vec<_> = shown.into_iter().filter_map(|item| Some((item, weights.embedding(item)?))).collect();
+    let items: Vec<_> = shown.into_iter().filter_map(|item| Some((item, weights.scaled_embedding(item)?))).collect();
 
     let rows: Vec<&[f32]> =
-        clusters_by_size.iter().map(|(.., centroid)| *centroid).chain(items.iter().map(|(_, row)| *row)).collect();
+        clusters_by_size.iter().map(|(.., centroid)| *centroid).chain(items.iter().map(|(_, row)| &**row)).collect();
     let value_at =
         |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
     let projection = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), value_at).view());

@@ -104,6 +104,9 @@ impl Learner {
             monitoring,
             workspace,
         };
+        if let Some(training) = &mut learner.state.training {
+            training.share_rows();
+        }
         learner.order_rows_by_cluster();
         Ok(learner)
     }

@@ -212,6 +212,14 @@ impl OnlineTraining {
         self.new_items.push((item, similar));
     }
 
+    /// Makes decoded weights share memory with the trainer.
+    pub fn share_rows(&mut self) {
+        let Some(trainer) = &self.trainer else { return };
+        for weights in [&mut self.current_weights].into_iter().chain(&mut self.next_weights) {
+            trainer.share_rows_with(Arc::make_mut(weights));
+        }
+    }
+
     /// Orders the items in the quantised index of the weights in use by their clusters; by their
     /// numbers if `clusters` is `None`. Does nothing if they already have this order.
     pub fn order_rows(&mut self, clusters: Option<&Arc<Clusters>>) {

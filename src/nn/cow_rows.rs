@@ -57,6 +57,10 @@ impl CowRows {
         Self { width, len: 0, pages: Vec::new() }
     }
 
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -64,19 +68,28 @@ impl CowRows {
     /// Grows the table to at least `len` rows. `fill` initialises each new row; it receives the row
     /// number and the zeroed row.
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
-        while self.len < len {
-            let row = self.len;
-            if row.is_multiple_of(ROWS_PER_BLOCK * BLOCKS_PER_PAGE) {
-                self.pages.push(Arc::new(Vec::with_capacity(BLOCKS_PER_PAGE)));
-            }
-            if let (0, Some(page)) = (row % ROWS_PER_BLOCK, self.pages.last_mut()) {
-                Arc::make_mut(page).push(vec![0.0; ROWS_PER_BLOCK * self.width].into());
-            }
-            self.len += 1;
+        let first = self.len;
+        self.grow_zeroed(len);
+        for row in first..self.len {
             if let Some(values) = self.row_mut(row) {
                 fill(row, values);
             }
         }
+    }
+
+    /// Grows the table to at least `len` rows. New rows are zero. Their blocks share memory until a
+    /// row is written.
+    pub(super) fn grow_zeroed(&mut self, len: usize) {
+        let zeros: Arc<[f32]> = vec![0.0; ROWS_PER_BLOCK * self.width].into();
+        for block in self.len.div_ceil(ROWS_PER_BLOCK)..len.div_ceil(ROWS_PER_BLOCK) {
+            if block.is_multiple_of(BLOCKS_PER_PAGE) {
+                self.pages.push(Arc::new(Vec::with_capacity(BLOCKS_PER_PAGE)));
+            }
+            if let Some(page) = self.pages.last_mut() {
+                Arc::make_mut(page).push(Arc::clone(&zeros));
+            }
+        }
+        self.len = self.len.max(len);
     }
 
     /// The row with number `row`, or `None` beyond the end of the table.
@@ -110,6 +123,19 @@ impl CowRows {
         self.block_mut(row / ROWS_PER_BLOCK)?.get_mut(start..start + width)
     }
 
+    /// Shares the memory of all blocks whose bits equal those of `other`. Changes no value.
+    pub(super) fn share_equal_blocks(&mut self, other: &Self) {
+        let equal =
+            |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+        for (page, others) in self.pages.iter_mut().zip(&other.pages) {
+            for (block, other) in Arc::make_mut(page).iter_mut().zip(others.iter()) {
+                if equal(block, other) {
+                    *block = Arc::clone(other);
+                }
+            }
+        }
+    }
+
     /// Whether the rows are `width` values wide, and every block and page has the length that
     /// follows from the number of rows. Deserialisation checks this.
     pub(super) fn is_consistent(&self, width: usize) -> bool {
@@ -124,6 +150,35 @@ impl CowRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeroed_blocks_share_memory_until_a_row_is_written() {
+        let mut table = CowRows::new(3);
+        table.grow_zeroed(50);
+        assert!(Arc::ptr_eq(&table.pages[0][0], &table.pages[0][3]));
+        table.row_mut(49).unwrap().fill(1.0);
+        assert!(Arc::ptr_eq(&table.pages[0][0], &table.pages[0][2]));
+        assert_eq!((table.row(48).unwrap(), table.row(49).unwrap()), (&[0.0; 3][..], &[1.0; 3][..]));
+        table.grow(52, |row, values| values.fill(row as f32));
+        assert_eq!((table.row(49).unwrap(), table.row(51).unwrap()), (&[1.0; 3][..], &[51.0; 3][..]));
+        table.grow_zeroed(7);
+        assert!(table.len() == 52 && table.is_consistent(3));
+    }
+
+    #[test]
+    fn equal_blocks_are_shared_and_others_keep_their_bits() {
+        let new = |value: f32| {
+            let mut table = CowRows::new(2);
+            table.grow(40, |row, values| values.fill(row as f32));
+            table.row_mut(20).unwrap().fill(value);
+            table
+        };
+        let (mut table, other) = (new(-0.0), new(0.0));
+        table.share_equal_blocks(&other);
+        let shares = |block: usize| Arc::ptr_eq(&table.pages[0][block], &other.pages[0][block]);
+        assert_eq!([shares(0), shares(1), shares(2)], [true, false, true]);
+        assert!(table.row(20).unwrap().iter().all(|value| value.is_sign_negative()));
+    }
 
     #[test]
     fn a_clone_keeps_its_rows_and_shares_unchanged_blocks() {

@@ -1,99 +1,168 @@
-//! The trainer's own, mutable embedding tables. Each row is stored together with its optimiser
-//! state.
+//! The trainer's embedding tables: each row with its optimiser state.
 
 use super::cow_rows::CowRows;
 use super::float_rows::{FloatSlice, FloatVec};
 use super::row_slots::RowSlots;
+use super::settings::CorruptNetworkError;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Rows per chunk. A table grows by whole chunks, so rows never move.
+/// Rows per chunk of the stored form.
 const ROWS_PER_CHUNK: usize = 1024;
 
-/// A growing table of embeddings with their optimiser state. Only the trainer reads and writes it.
+/// A growing table of embeddings with their optimiser state. Only the trainer writes it.
 ///
-/// A row and its optimiser state are adjacent in memory because a weight update needs both. The
-/// table shares no memory with readers, so a write needs no atomic operation.
-/// [`EmbeddingTable::publish_into`] maintains the copy-on-write table that readers use.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Weights and optimiser state are copy-on-write tables. Published weights and the copy of the
+/// trainer that a checkpoint encodes share all rows that have not changed since.
+#[derive(Debug, Clone)]
 pub(super) struct EmbeddingTable {
-    width: usize,
     /// Number of optimiser state values per weight.
     state_per_weight: usize,
-    len: usize,
-    /// Chunks of rows; the shape of a chunk is `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`.
-    #[serde(serialize_with = "serialize_chunks", deserialize_with = "deserialize_chunks")]
-    chunks: Vec<Vec<f32>>,
+    /// `(rows, width)`.
+    weights: CowRows,
+    /// `(rows, state_per_weight · width)`.
+    state: CowRows,
     /// Rows written since the last publication.
-    #[serde(skip)]
     changed_rows: RowSlots,
 }
 
-fn serialize_chunks<S: Serializer>(chunks: &[Vec<f32>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(chunks.iter().map(|chunk| FloatSlice(chunk)))
+/// The stored form of a table.
+#[derive(Serialize)]
+#[serde(rename = "EmbeddingTable")]
+struct TableForm<'a> {
+    width: usize,
+    state_per_weight: usize,
+    len: usize,
+    chunks: TableChunks<'a>,
 }
 
-fn deserialize_chunks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<f32>>, D::Error> {
-    let chunks = Vec::<FloatVec>::deserialize(deserializer)?;
-    Ok(chunks.into_iter().map(|FloatVec(values)| values).collect())
+/// All rows of a table in chunks of [`ROWS_PER_CHUNK`] rows. The shape of a chunk is
+/// `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`: each row is followed by its optimiser state.
+/// Rows beyond the end of the table are zero.
+struct TableChunks<'a>(&'a EmbeddingTable);
+
+/// The chunk of a table that begins with row `first`.
+struct TableChunk<'a> {
+    table: &'a EmbeddingTable,
+    first: usize,
+}
+
+impl Serialize for EmbeddingTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (width, state_per_weight, len) = (self.width(), self.state_per_weight, self.len());
+        TableForm { width, state_per_weight, len, chunks: TableChunks(self) }.serialize(serializer)
+    }
+}
+
+impl Serialize for TableChunks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let firsts = (0..self.0.len().div_ceil(ROWS_PER_CHUNK)).map(|chunk| chunk * ROWS_PER_CHUNK);
+        serializer.collect_seq(firsts.map(|first| TableChunk { table: self.0, first }))
+    }
+}
+
+impl Serialize for TableChunk<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let len = ROWS_PER_CHUNK * self.table.values_per_row();
+        let mut values = Vec::with_capacity(len);
+        for row in self.first..self.first + ROWS_PER_CHUNK {
+            values.extend_from_slice(self.table.weights.row(row).unwrap_or_default());
+            values.extend_from_slice(self.table.state.row(row).unwrap_or_default());
+        }
+        values.resize(len, 0.0);
+        FloatSlice(&values).serialize(serializer)
+    }
+}
+
+/// [`TableForm`] for reading.
+#[derive(Deserialize)]
+#[serde(rename = "EmbeddingTable")]
+struct DecodedTable {
+    width: usize,
+    state_per_weight: usize,
+    len: usize,
+    chunks: Vec<FloatVec>,
+}
+
+impl<'de> Deserialize<'de> for EmbeddingTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let DecodedTable { width, state_per_weight, len, chunks } = DecodedTable::deserialize(deserializer)?;
+        let values_per_row = state_per_weight.checked_add(1).and_then(|values| values.checked_mul(width));
+        let values_per_chunk = values_per_row.and_then(|values| values.checked_mul(ROWS_PER_CHUNK));
+        let is_consistent = chunks.len() == len.div_ceil(ROWS_PER_CHUNK)
+            && chunks.iter().all(|FloatVec(chunk)| Some(chunk.len()) == values_per_chunk);
+        let Some(values_per_row) = values_per_row.filter(|_| is_consistent) else {
+            return Err(D::Error::custom(CorruptNetworkError));
+        };
+        let mut table = Self::new(width, state_per_weight);
+        for (first, FloatVec(chunk)) in (0..len).step_by(ROWS_PER_CHUNK).zip(chunks) {
+            let end = len.min(first + ROWS_PER_CHUNK);
+            let row_in_chunk = |row: usize| {
+                chunk.get((row - first) * values_per_row..).and_then(|values| values.get(..values_per_row))
+            };
+            table.weights.grow(end, |row, weights| {
+                weights.copy_from_slice(row_in_chunk(row).and_then(|row| row.get(..width)).unwrap_or_default());
+            });
+            table.state.grow_zeroed(end);
+            for row in first..end {
+                let state = row_in_chunk(row).and_then(|row| row.get(width..)).unwrap_or_default();
+                // Blocks of zeros, those of items without training, share memory.
+                if state.iter().any(|value| value.to_bits() != 0)
+                    && let Some(to) = table.state.row_mut(row)
+                {
+                    to.copy_from_slice(state);
+                }
+            }
+        }
+        Ok(table)
+    }
 }
 
 impl EmbeddingTable {
     pub(super) fn new(width: usize, state_per_weight: usize) -> Self {
-        Self { width, state_per_weight, len: 0, chunks: Vec::new(), changed_rows: RowSlots::default() }
+        Self {
+            state_per_weight,
+            weights: CowRows::new(width),
+            state: CowRows::new(width * state_per_weight),
+            changed_rows: RowSlots::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.weights.len()
     }
 
     pub(super) fn width(&self) -> usize {
-        self.width
+        self.weights.width()
     }
 
     fn values_per_row(&self) -> usize {
-        self.width * (1 + self.state_per_weight)
+        self.width() * (1 + self.state_per_weight)
     }
 
     /// Grows the table to at least `len` rows. `fill` initialises each new row; it receives the row
     /// number and the zeroed row.
-    pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
-        let chunk = ROWS_PER_CHUNK * self.values_per_row();
-        self.chunks.resize_with(len.max(self.len).div_ceil(ROWS_PER_CHUNK), || vec![0.0; chunk]);
-        for row in self.len..len {
-            self.len = row + 1;
-            if let Some((values, _)) = self.row_mut(row) {
-                fill(row, values);
-            }
-        }
-        self.changed_rows.reserve(self.len);
+    pub(super) fn grow(&mut self, len: usize, fill: impl FnMut(usize, &mut [f32])) {
+        self.weights.grow(len, fill);
+        self.state.grow_zeroed(len);
+        self.changed_rows.reserve(self.len());
     }
 
     /// The row with number `row`, or `None` beyond the end of the table.
     #[inline]
     pub(super) fn row(&self, row: usize) -> Option<&[f32]> {
-        if row >= self.len {
-            return None;
-        }
-        let start = row % ROWS_PER_CHUNK * self.values_per_row();
-        self.chunks.get(row / ROWS_PER_CHUNK)?.get(start..start + self.width)
+        self.weights.row(row)
     }
 
-    /// The row with number `row` and its optimiser state for writing, or `None` beyond the end of
-    /// the table.
-    #[inline]
-    fn row_mut(&mut self, row: usize) -> Option<(&mut [f32], &mut [f32])> {
-        if row >= self.len {
-            return None;
-        }
-        let (stride, width) = (self.values_per_row(), self.width);
-        let start = row % ROWS_PER_CHUNK * stride;
-        self.chunks.get_mut(row / ROWS_PER_CHUNK)?.get_mut(start..start + stride).map(|row| row.split_at_mut(width))
+    /// All rows, without their optimiser state.
+    pub(super) fn weights(&self) -> &CowRows {
+        &self.weights
     }
 
     /// Replaces the weights of a row and keeps its optimiser state. Does nothing if the row does
     /// not exist or the width differs.
     pub(super) fn overwrite_row(&mut self, row: u32, new: &[f32]) {
-        if let Some((values, _)) = self.row_mut(row as usize).filter(|(values, _)| values.len() == new.len()) {
+        if let Some(values) = self.weights.row_mut(row as usize).filter(|values| values.len() == new.len()) {
             values.copy_from_slice(new);
             self.changed_rows.get_or_assign(row);
         }
@@ -107,53 +176,41 @@ impl EmbeddingTable {
         gradients: &[f32],
         step: impl Fn(&mut [f32], &mut [f32], &[f32]),
     ) {
-        for (row, gradient) in rows.iter().zip(gradients.chunks_exact(self.width.max(1))) {
-            if let Some((values, state)) = self.row_mut(*row as usize) {
+        for (row, gradient) in rows.iter().zip(gradients.chunks_exact(self.width().max(1))) {
+            if let (Some(values), Some(state)) =
+                (self.weights.row_mut(*row as usize), self.state.row_mut(*row as usize))
+            {
                 step(values, state, gradient);
             }
             self.changed_rows.get_or_assign(*row);
         }
     }
 
-    /// Writes the rows that are new or were written since the last publication into `copy`, with
-    /// `write(row of the copy, row)`. Then calls `on_change` with the copy and the numbers of the
-    /// changed rows.
-    pub(super) fn publish_into(
-        &mut self,
-        copy: &mut CowRows,
-        write: impl Fn(&mut [f32], &[f32]),
-        mut on_change: impl FnMut(&CowRows, &[u32]),
-    ) {
+    /// Replaces `copy` by the present weights; the two share memory. Then calls `on_change` with the
+    /// copy and the numbers of the rows that are new or were written since the last publication.
+    pub(super) fn publish_into(&mut self, copy: &mut CowRows, mut on_change: impl FnMut(&CowRows, &[u32])) {
         let known = copy.len();
-        copy.grow(self.len, |row, values| {
-            if let Some(row) = self.row(row) {
-                write(values, row);
-            }
-        });
-        for row in self.changed_rows.rows().iter().map(|row| *row as usize).filter(|row| *row < known) {
-            if let (Some(new), Some(old)) = (self.row(row), copy.row_mut(row)) {
-                write(old, new);
-            }
-        }
-        (known..self.len).for_each(|row| {
+        *copy = self.weights.clone();
+        (known..self.len()).for_each(|row| {
             self.changed_rows.get_or_assign(row as u32);
         });
         on_change(copy, self.changed_rows.rows());
-        self.changed_rows.reset(self.len);
+        self.changed_rows.reset(self.len());
     }
 
-    /// Whether the table has the given width and number of optimiser state values, and every chunk
+    /// Whether the table has the given width and number of optimiser state values, and every block
     /// has the size that follows from them. Deserialisation checks this.
     pub(super) fn is_consistent(&self, width: usize, state_per_weight: usize) -> bool {
-        (self.width, self.state_per_weight) == (width, state_per_weight)
-            && self.chunks.len() == self.len.div_ceil(ROWS_PER_CHUNK)
-            && self.chunks.iter().all(|chunk| chunk.len() == ROWS_PER_CHUNK * self.values_per_row())
+        self.state_per_weight == state_per_weight
+            && self.weights.is_consistent(width)
+            && self.state.is_consistent(width * state_per_weight)
+            && self.weights.len() == self.state.len()
     }
 
     /// Allocates the list of changed rows, which is not serialised. The caller must call this after
     /// deserialisation.
     pub(super) fn allocate_change_tracking(&mut self) {
-        self.changed_rows.reserve(self.len);
+        self.changed_rows.reserve(self.len());
     }
 }
 
@@ -161,13 +218,16 @@ impl EmbeddingTable {
 mod tests {
     use super::*;
 
-    /// The fields of [`EmbeddingTable`] with the derived encoding.
-    #[derive(Serialize)]
-    struct ElementwiseTable<'a> {
-        width: usize,
-        state_per_weight: usize,
-        len: usize,
-        chunks: &'a Vec<Vec<f32>>,
+    /// Encodes a table with one call for each float, as a list of chunks of rows.
+    fn elementwise_bytes(table: &EmbeddingTable) -> Vec<u8> {
+        let values_of = |row: usize| -> Vec<f32> {
+            let Some(weights) = table.row(row) else { return vec![0.0; table.values_per_row()] };
+            [weights, table.state.row(row).unwrap()].concat()
+        };
+        let chunk = |chunk: usize| (chunk * ROWS_PER_CHUNK..(chunk + 1) * ROWS_PER_CHUNK).flat_map(values_of).collect();
+        let chunks: Vec<Vec<f32>> = (0..table.len().div_ceil(ROWS_PER_CHUNK)).map(chunk).collect();
+        let fields = (table.width(), table.state_per_weight, table.len(), chunks);
+        bincode::serde::encode_to_vec(fields, bincode::config::legacy()).unwrap()
     }
 
     #[test]
@@ -176,31 +236,51 @@ mod tests {
         for (rows, width) in [(0, 3), (1, 3), (ROWS_PER_CHUNK, 2), (1500, 5)] {
             let mut table = EmbeddingTable::new(width, 1);
             table.grow(rows, |row, values| values.fill(row as f32 + 0.5));
-            let EmbeddingTable { width, state_per_weight, len, ref chunks, .. } = table;
-            let elementwise = ElementwiseTable { width, state_per_weight, len, chunks };
+            let all: Vec<u32> = (0..rows as u32).collect();
+            let gradients: Vec<f32> = (0..rows * width).map(|value| value as f32).collect();
+            table.update_rows(&all, &gradients, |_, state, gradient| state.copy_from_slice(gradient));
             let bytes = bincode::serde::encode_to_vec(&table, bincode::config::legacy()).unwrap();
-            assert!(bytes == bincode::serde::encode_to_vec(elementwise, bincode::config::legacy()).unwrap());
+            assert!(bytes == elementwise_bytes(&table), "{rows} rows of {width} values");
             let (decoded, _): (EmbeddingTable, _) =
                 bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
-            assert!(decoded.is_consistent(width, 1) && decoded.chunks == *chunks);
+            assert!(decoded.is_consistent(width, 1) && decoded.len() == rows);
+            assert!(elementwise_bytes(&decoded) == bytes);
         }
     }
 
     #[test]
-    fn publishing_copies_new_and_changed_rows() {
+    fn a_table_with_chunks_of_another_size_is_an_error() {
+        let row = |values: usize| vec![0.5_f32; values];
+        for (width, state_per_weight, len, chunks) in [
+            (3_usize, 1_usize, 5_usize, vec![]),
+            (3, 1, 5, vec![row(6 * ROWS_PER_CHUNK - 1)]),
+            (3, 1, 5, vec![row(6 * ROWS_PER_CHUNK); 2]),
+            (usize::MAX, 1, 5, vec![row(6 * ROWS_PER_CHUNK)]),
+            (3, usize::MAX, 5, vec![row(6 * ROWS_PER_CHUNK)]),
+        ] {
+            let fields = (width, state_per_weight, len, chunks);
+            let bytes = bincode::serde::encode_to_vec(fields, bincode::config::legacy()).unwrap();
+            assert!(bincode::serde::decode_from_slice::<EmbeddingTable, _>(&bytes, bincode::config::legacy()).is_err());
+        }
+    }
+
+    #[test]
+    fn publishing_shares_the_rows_and_names_the_new_and_changed_ones() {
         let (mut table, mut copy) = (EmbeddingTable::new(3, 1), CowRows::new(3));
         table.grow(1500, |row, values| values.fill(row as f32));
-        table.publish_into(&mut copy, <[f32]>::copy_from_slice, |_, rows| assert_eq!(rows.len(), 1500));
+        table.publish_into(&mut copy, |_, rows| assert_eq!(rows.len(), 1500));
         assert_eq!(copy.row(1400).unwrap(), [1400.0; 3]);
         table.grow(1501, |_, values| values.fill(-1.0));
         table.update_rows(&[7, 1500], &[1.0; 6], |values, state, gradient| {
             state.copy_from_slice(gradient);
             values.iter_mut().for_each(|value| *value *= 2.0);
         });
+        assert_eq!(copy.row(7).unwrap(), [7.0; 3], "a copy does not change with the table");
         let old = copy.clone();
-        table.publish_into(&mut copy, <[f32]>::copy_from_slice, |_, rows| assert_eq!(rows, [7, 1500]));
+        table.publish_into(&mut copy, |_, rows| assert_eq!(rows, [7, 1500]));
         assert_eq!((copy.row(7).unwrap(), copy.row(1500).unwrap()), (&[14.0; 3][..], &[-2.0; 3][..]));
         assert_eq!((old.row(7).unwrap(), old.row(1500)), (&[7.0; 3][..], None));
+        assert_eq!(copy.row(1400).unwrap().as_ptr(), table.row(1400).unwrap().as_ptr());
         assert!(table.is_consistent(3, 1) && !table.is_consistent(3, 2));
     }
 }

@@ -1,6 +1,7 @@
 //! How an item relates to a user's hidden state: the numbers that the ranker uses of the network.
 
 use super::math::{add_vector_matrix_product, dot, dot_dispatched, kernel};
+use super::unit_vectors::scale_factor;
 use super::weights::{HiddenState, Weights};
 use crate::domain::ItemIx;
 
@@ -48,13 +49,22 @@ const ITEMS_PER_BLOCK: usize = 16;
 const VALUES_PER_CACHE_LINE: usize = 16;
 
 kernel! {
-    /// Appends the relation of each row to `out`.
-    fn relate_rows<'a>(query: &'a RelationQuery, rows: &'a [Option<&'a [f32]>], out: &'a mut Vec<ItemRelation>) -> () {
+    /// Appends the relation of each row to `out`. If `is_scaled` is set, embeddings are scaled to
+    /// length 1, in `unit`.
+    fn relate_rows<'a>(query: &'a RelationQuery, rows: &'a [Option<&'a [f32]>], is_scaled: bool, unit: &'a mut Vec<f32>, out: &'a mut Vec<ItemRelation>) -> () {
         let hidden = query.output.len();
         for row in rows {
             let Some((embedding, bias)) = row.and_then(|row| Some((row.get(..hidden)?, *row.get(hidden)?))) else {
                 out.push(ItemRelation::UNKNOWN);
                 continue;
+            };
+            let embedding = if is_scaled {
+                let factor = scale_factor(embedding, 1.0);
+                unit.clear();
+                unit.extend(embedding.iter().map(|value| factor * value));
+                &**unit
+            } else {
+                embedding
             };
             let length = dot(embedding, embedding).sqrt().max(f32::MIN_POSITIVE);
             out.push(ItemRelation {
@@ -79,14 +89,18 @@ impl Weights {
             from_input.iter_mut().for_each(|value| *value *= scale);
         }
         last.clear();
-        last.extend_from_slice(last_item.and_then(|item| self.embedding(item)).unwrap_or_default());
+        if let Some(item) = last_item.filter(|item| self.embedding(*item).is_some()) {
+            last.resize(self.dimension(), 0.0);
+            self.copy_embedding(item, last);
+        }
         let scale = 1.0 / dot_dispatched(last, last).sqrt().max(f32::MIN_POSITIVE);
         last.iter_mut().for_each(|value| *value *= scale);
     }
 
     /// Writes the relation of each item to `out`.
     pub fn relate_items(&self, query: &RelationQuery, items: &[ItemIx], out: &mut Vec<ItemRelation>) {
-        let table = self.parameters.output_table();
+        let (table, is_scaled) = (self.parameters.output_table(), self.has_scaled_rows());
+        let mut unit = Vec::with_capacity(self.dimension());
         out.clear();
         for items in items.chunks(ITEMS_PER_BLOCK) {
             let (mut rows, mut touched) = ([None; ITEMS_PER_BLOCK], 0.0);
@@ -98,7 +112,7 @@ impl Weights {
                 touched += row.iter().step_by(VALUES_PER_CACHE_LINE).sum::<f32>();
             }
             std::hint::black_box(touched);
-            relate_rows(query, rows.get(..items.len()).unwrap_or_default(), out);
+            relate_rows(query, rows.get(..items.len()).unwrap_or_default(), is_scaled, &mut unit, out);
         }
     }
 }

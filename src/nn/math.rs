@@ -89,7 +89,7 @@ const PARTIAL_SUMS: usize = 16;
 /// Sums over the pairs of values of two slices: `f(sum, x, y)` returns the sum after the pair (x,
 /// y). Uses [`PARTIAL_SUMS`] partial sums.
 #[inline(always)]
-fn reduce_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+pub(super) fn reduce_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; PARTIAL_SUMS];
     let (a_chunks, b_chunks) = (a.chunks_exact(PARTIAL_SUMS), b.chunks_exact(PARTIAL_SUMS));
     let tail = a_chunks.remainder().iter().zip(b_chunks.remainder()).fold(0.0, |sum, (x, y)| f(sum, *x, *y));

@@ -103,24 +103,17 @@ fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
 
 /// Looks up rows in a table of embeddings: the trainer's mutable table or a published copy.
 pub(super) trait EmbeddingLookup {
-    /// Whether the item embeddings in the table have length 1 if the settings scale queries.
-    const HAS_SCALED_ROWS: bool;
-
     /// The row with number `row`, or `None` beyond the end of the table.
     fn row(&self, row: usize) -> Option<&[f32]>;
 }
 
 impl EmbeddingLookup for EmbeddingTable {
-    const HAS_SCALED_ROWS: bool = false;
-
     fn row(&self, row: usize) -> Option<&[f32]> {
         self.row(row)
     }
 }
 
 impl EmbeddingLookup for CowRows {
-    const HAS_SCALED_ROWS: bool = true;
-
     fn row(&self, row: usize) -> Option<&[f32]> {
         self.row(row)
     }
@@ -258,20 +251,13 @@ impl NetworkParameters<EmbeddingTable> {
         if attributes_changed {
             copy.attributes = self.attributes.clone();
         }
-        let (hidden, is_scaled) = (self.settings.hidden, self.settings.query_length().is_some());
-        let write = |to: &mut [f32], from: &[f32]| {
-            to.copy_from_slice(from);
-            if is_scaled {
-                scale_to_length(&mut to[..hidden], 1.0);
-            }
-        };
-        self.attribute_rows.publish_into(&mut copy.attribute_rows, <[f32]>::copy_from_slice, |_, _| {});
+        self.attribute_rows.publish_into(&mut copy.attribute_rows, |_, _| {});
         match (&mut self.outputs, &mut copy.outputs) {
             (Some(outputs), Some(copy_of_outputs)) => {
-                self.items.publish_into(&mut copy.items, write, |_, _| {});
-                outputs.publish_into(copy_of_outputs, write, on_change);
+                self.items.publish_into(&mut copy.items, |_, _| {});
+                outputs.publish_into(copy_of_outputs, on_change);
             }
-            _ => self.items.publish_into(&mut copy.items, write, on_change),
+            _ => self.items.publish_into(&mut copy.items, on_change),
         }
     }
 
@@ -291,6 +277,15 @@ impl NetworkParameters<EmbeddingTable> {
 }
 
 impl NetworkParameters<CowRows> {
+    /// Shares the memory of all rows that equal those of `trained`. Changes no value.
+    pub(super) fn share_equal_rows(&mut self, trained: &NetworkParameters<EmbeddingTable>) {
+        self.items.share_equal_blocks(trained.items.weights());
+        self.attribute_rows.share_equal_blocks(trained.attribute_rows.weights());
+        if let (Some(outputs), Some(trained)) = (&mut self.outputs, &trained.outputs) {
+            outputs.share_equal_blocks(trained.weights());
+        }
+    }
+
     /// Same check as [`NetworkParameters::is_consistent`], but derives the number of event kinds
     /// from the layout.
     pub(super) fn is_consistent_snapshot(&self) -> bool {
@@ -354,7 +349,7 @@ impl<T: EmbeddingLookup> NetworkParameters<T> {
         match item {
             Some(row) => {
                 out.copy_from_slice(&row[..out.len()]);
-                if !T::HAS_SCALED_ROWS && self.settings.query_length().is_some() {
+                if self.settings.query_length().is_some() {
                     scale_to_length(out, 1.0);
                 }
             }

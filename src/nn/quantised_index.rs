@@ -9,6 +9,8 @@
 use super::cow_rows::CowRows;
 use super::math::kernel;
 use super::row_order::{ROWS_PER_BLOCK, RowOrder};
+use super::settings::NetworkSettings;
+use super::unit_vectors::scale_factor;
 use crate::domain::{ItemIx, PagedVec};
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,6 +38,10 @@ struct QuantisedBlock {
 #[derive(Debug, Clone)]
 pub(super) struct QuantisedIndex {
     blocks: PagedVec<Arc<QuantisedBlock>, 16>,
+    /// Dimension of the embeddings.
+    hidden: usize,
+    /// Whether embeddings are scaled to length 1 before they are quantised.
+    is_scaled: bool,
     /// Order of the rows. `None`: the row of an item is its number.
     order: Option<Arc<RowOrder>>,
 }
@@ -70,11 +76,13 @@ impl BlockScores {
 }
 
 kernel! {
-    /// Quantises one row of a block to symmetric 8-bit codes with the scale `max |x| / 127`.
-    fn encode_row<'a>(block: &'a mut QuantisedBlock, row: usize, embedding: &'a [f32], bias: f32) -> () {
+    /// Quantises one row of a block to symmetric 8-bit codes with the scale `max |x| / 127`. If
+    /// `is_scaled` is set, the embedding is first scaled to length 1.
+    fn encode_row<'a>(block: &'a mut QuantisedBlock, row: usize, embedding: &'a [f32], bias: f32, is_scaled: bool) -> () {
+        let unit = if is_scaled { scale_factor(embedding, 1.0) } else { 1.0 };
         let mut largest = 0.0_f32;
         for value in embedding {
-            largest = largest.max(value.abs());
+            largest = largest.max((unit * value).abs());
         }
         let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         let (group, half, offset) = (row / ROWS_PER_GROUP, row % ROWS_PER_GROUP / ROWS_PER_HALF, row % ROWS_PER_HALF * 4);
@@ -82,7 +90,7 @@ kernel! {
         let mut sum = 0;
         for (codes, values) in block.codes[group * quads..].iter_mut().zip(embedding.chunks(4)) {
             for (code, value) in codes[half][offset..].iter_mut().zip(values) {
-                *code = (value * factor).round_ties_even() as i8;
+                *code = (unit * value * factor).round_ties_even() as i8;
                 sum += i32::from(*code);
             }
         }
@@ -217,27 +225,30 @@ fn score_blocks(blocks: &[Arc<QuantisedBlock>], query: &QuantisedQuery, out: &mu
 
 impl QuantisedIndex {
     /// Creates an index without items.
-    pub(super) fn new(order: Option<Arc<RowOrder>>) -> Self {
-        Self { blocks: PagedVec::default(), order }
+    pub(super) fn new(settings: &NetworkSettings, order: Option<Arc<RowOrder>>) -> Self {
+        let is_scaled = settings.query_length().is_some();
+        Self { blocks: PagedVec::default(), hidden: settings.hidden, is_scaled, order }
     }
 
     /// Quantises the listed rows of `table` again. The first `hidden` values of a row are the
     /// embedding; the bias follows.
-    pub(super) fn encode_rows(&mut self, table: &CowRows, hidden: usize, rows: &[u32]) {
+    pub(super) fn encode_rows(&mut self, table: &CowRows, rows: &[u32]) {
+        let (hidden, is_scaled) = (self.hidden, self.is_scaled);
         let row_count = self.order.as_ref().map_or(table.len(), |order| order.row_count(table.len()));
         self.blocks.grow(row_count.div_ceil(ROWS_PER_BLOCK), || Arc::new(QuantisedBlock::new(hidden)));
         for &item in rows {
             let row = self.row_of(item);
             if let (Some(values), Some(block)) = (table.row(item as usize), self.blocks.get_mut(row / ROWS_PER_BLOCK)) {
-                encode_row(Arc::make_mut(block), row % ROWS_PER_BLOCK, &values[..hidden], values[hidden]);
+                let block = Arc::make_mut(block);
+                encode_row(block, row % ROWS_PER_BLOCK, &values[..hidden], values[hidden], is_scaled);
             }
         }
     }
 
     /// Quantises all rows of a table.
-    pub(super) fn from_table(table: &CowRows, hidden: usize, order: Option<Arc<RowOrder>>) -> Self {
-        let mut index = Self::new(order);
-        index.encode_rows(table, hidden, &(0..table.len() as u32).collect::<Vec<_>>());
+    pub(super) fn from_table(table: &CowRows, settings: &NetworkSettings, order: Option<Arc<RowOrder>>) -> Self {
+        let mut index = Self::new(settings, order);
+        index.encode_rows(table, &(0..table.len() as u32).collect::<Vec<_>>());
         index
     }
 
@@ -293,6 +304,7 @@ impl QuantisedIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::LossKind;
 
     #[test]
     fn quantised_logits_approximate_the_exact_logits() {
@@ -307,7 +319,8 @@ mod tests {
             let query: Vec<f32> = (0..hidden).map(|i| (i % 5) as f32 - 2.0).collect();
             let (mut quantised_query, mut scores) = (QuantisedQuery::default(), BlockScores::default());
             quantised_query.quantise(&query);
-            let index = QuantisedIndex::from_table(&table, hidden, None);
+            let settings = NetworkSettings { hidden, loss: LossKind::CrossEntropy, ..NetworkSettings::default() };
+            let index = QuantisedIndex::from_table(&table, &settings, None);
             index.score_rows(&quantised_query, None, &mut scores);
             let scores = scores.logits;
             assert_eq!(scores.len(), ROWS_PER_BLOCK);

@@ -316,9 +316,15 @@ impl Trainer {
             return;
         }
         if let Some((copy, index)) = &mut self.published {
-            *index = QuantisedIndex::from_table(copy.output_table(), copy.settings.hidden, order.clone());
+            *index = QuantisedIndex::from_table(copy.output_table(), &copy.settings, order.clone());
         }
         self.row_order = order;
+    }
+
+    /// Makes `weights` share the memory of all rows that equal the trainer's, as published weights do.
+    /// Decoded weights do not share any.
+    pub fn share_rows_with(&self, weights: &mut Weights) {
+        weights.parameters.share_equal_rows(&self.state.parameters);
     }
 
     /// Publishes an immutable copy of the current weights. The cost is proportional to the number
@@ -327,12 +333,11 @@ impl Trainer {
         let Self {
             state: TrainerState { parameters, value_scale, .. }, published, row_order, attributes_changed, ..
         } = self;
-        let (copy, index) =
-            published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::new(row_order.clone())));
-        let hidden = copy.settings.hidden;
-        parameters.publish_into(copy, std::mem::take(attributes_changed), |rows, changed| {
-            index.encode_rows(rows, hidden, changed)
+        let (copy, index) = published.get_or_insert_with(|| {
+            (parameters.empty_snapshot(), QuantisedIndex::new(&parameters.settings, row_order.clone()))
         });
+        parameters
+            .publish_into(copy, std::mem::take(attributes_changed), |rows, changed| index.encode_rows(rows, changed));
         Arc::new(Weights::new(version, copy.clone(), *value_scale, index.clone()))
     }
 }

@@ -1,18 +1,30 @@
 //! Scaling of vectors to a fixed length, and the gradient through it, for the normalised softmax
 //! [Gupta et al. 2019, NISER, arXiv 1909.04276].
 
-use super::math::{add_scaled, dot, kernel};
+use super::math::{add_scaled, dot, kernel, reduce_pairs};
 
 /// Added to the squared length of a vector, so that a zero vector can be scaled.
 const MIN_SQUARED_LENGTH: f32 = 1e-12;
 
 /// The factor that scales a vector to length `length`.
 #[inline(always)]
-fn scale_factor(vector: &[f32], length: f32) -> f32 {
+pub(super) fn scale_factor(vector: &[f32], length: f32) -> f32 {
     length / (dot(vector, vector) + MIN_SQUARED_LENGTH).sqrt()
 }
 
+/// Inner product of `a` and the vector `factor · b`, for use inside a kernel: always inlined. The
+/// result has the bits of the inner product of `a` and a stored vector `factor · b`.
+#[inline(always)]
+pub(super) fn scaled_dot(a: &[f32], b: &[f32], factor: f32) -> f32 {
+    reduce_pairs(a, b, |sum, x, y| x.mul_add(factor * y, sum))
+}
+
 kernel! {
+    /// Inner product of `a` and the row `b`, scaled to length 1 if `is_scaled` is set.
+    pub(super) fn row_product<'a>(a: &'a [f32], b: &'a [f32], is_scaled: bool) -> f32 {
+        scaled_dot(a, b, if is_scaled { scale_factor(b, 1.0) } else { 1.0 })
+    }
+
     /// Scales a vector to length `length` and returns the factor by which it multiplied the vector.
     pub(super) fn scale_to_length<'a>(vector: &'a mut [f32], length: f32) -> f32 {
         let factor = scale_factor(vector, length);

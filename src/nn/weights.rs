@@ -3,12 +3,12 @@
 
 use super::cow_rows::CowRows;
 use super::input::StepInput;
-use super::math::{add_vector_matrix_product, dot_dispatched, kernel, max_value, sum_of_exponentials};
+use super::math::{add_vector_matrix_product, kernel, max_value, sum_of_exponentials};
 use super::parameters::{LayerLayout, NetworkParameters};
 use super::quantised_index::{BlockScores, QuantisedIndex, QuantisedQuery};
 use super::row_order::RowOrder;
 use super::settings::{CorruptNetworkError, NetworkSettings};
-use super::unit_vectors::scale_to_length;
+use super::unit_vectors::{row_product, scale_to_length};
 use super::value_scale::ValueScale;
 use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
@@ -48,8 +48,7 @@ impl TryFrom<StoredWeights> for Weights {
         if !stored.parameters.is_consistent_snapshot() {
             return Err(CorruptNetworkError);
         }
-        let index =
-            QuantisedIndex::from_table(stored.parameters.output_table(), stored.parameters.settings.hidden, None);
+        let index = QuantisedIndex::from_table(stored.parameters.output_table(), &stored.parameters.settings, None);
         Ok(Self::new(stored.version, stored.parameters, stored.values, index))
     }
 }
@@ -216,7 +215,7 @@ impl Weights {
     /// again.
     #[must_use]
     pub fn with_row_order(&self, order: Option<Arc<RowOrder>>) -> Self {
-        let index = QuantisedIndex::from_table(self.parameters.output_table(), self.dimension(), order);
+        let index = QuantisedIndex::from_table(self.parameters.output_table(), self.settings(), order);
         Self { version: self.version, parameters: self.parameters.clone(), values: self.values, index }
     }
 
@@ -314,7 +313,7 @@ impl Weights {
     pub fn logit(&self, query: &[f32], item: ItemIx) -> f32 {
         let hidden = self.dimension();
         let row = self.parameters.output_table().row(item as usize);
-        row.map_or(f32::NEG_INFINITY, |row| dot_dispatched(query, &row[..hidden]) + row[hidden])
+        row.map_or(f32::NEG_INFINITY, |row| row_product(query, &row[..hidden], self.has_scaled_rows()) + row[hidden])
     }
 
     /// Finds the `k` items with the largest logits among the items of `clusters` and the items newer
@@ -372,6 +371,7 @@ impl Weights {
         const ITEMS_PER_BLOCK: usize = 16;
         const VALUES_PER_CACHE_LINE: usize = 16;
         let (hidden, table) = (self.dimension(), self.parameters.output_table());
+        let is_scaled = self.has_scaled_rows();
         out.clear();
         for items in items.chunks(ITEMS_PER_BLOCK) {
             let (mut rows, mut touched, first) = ([None; ITEMS_PER_BLOCK], 0.0, out.len());
@@ -387,7 +387,7 @@ impl Weights {
             std::hint::black_box(touched);
             for (row, logit) in rows.iter().zip(out.iter_mut().skip(first)) {
                 if let Some(row) = row {
-                    *logit = dot_dispatched(query, &row[..hidden]) + row[hidden];
+                    *logit = row_product(query, &row[..hidden], is_scaled) + row[hidden];
                 }
             }
         }
@@ -401,8 +401,34 @@ impl Weights {
         self.index.score_of(item, &scratch.scores)
     }
 
+    /// Whether logits use the output embeddings scaled to length 1, as the normalised softmax does.
+    pub(super) fn has_scaled_rows(&self) -> bool {
+        self.settings().query_length().is_some()
+    }
+
+    /// Copies the output embedding of an item, without the biases, to `out`, `(hidden)`. With the
+    /// normalised softmax, the copy is scaled to length 1. Writes zeros for an unknown item.
+    pub fn copy_embedding(&self, item: ItemIx, out: &mut [f32]) {
+        match self.embedding(item).filter(|embedding| embedding.len() == out.len()) {
+            Some(embedding) => out.copy_from_slice(embedding),
+            None => return out.fill(0.0),
+        }
+        if self.has_scaled_rows() {
+            scale_to_length(out, 1.0);
+        }
+    }
+
     /// Output embedding of an item, without the biases, `(hidden)`; of length 1 with the normalised
     /// softmax. `None` for an unknown item.
+    #[must_use]
+    pub fn scaled_embedding(&self, item: ItemIx) -> Option<Vec<f32>> {
+        let mut embedding = self.embedding(item)?.to_vec();
+        self.copy_embedding(item, &mut embedding);
+        Some(embedding)
+    }
+
+    /// Output embedding of an item as trained, without the biases, `(hidden)`. With the normalised
+    /// softmax, only its direction counts. `None` for an unknown item.
     #[must_use]
     pub fn embedding(&self, item: ItemIx) -> Option<&[f32]> {
         self.parameters.output_table().row(item as usize).and_then(|row| row.get(..self.dimension()))
@@ -435,6 +461,7 @@ impl Weights {
         let hidden = self.dimension();
         let bias = self.dense_parameters(&self.parameters.layout.interest_bias).first()?;
         let row = self.parameters.output_table().row(item as usize)?;
-        Some(self.values.unstandardise(dot_dispatched(interest_query, &row[..hidden]) + row[hidden + 1] + bias))
+        let product = row_product(interest_query, &row[..hidden], self.has_scaled_rows());
+        Some(self.values.unstandardise(product + row[hidden + 1] + bias))
     }
 }

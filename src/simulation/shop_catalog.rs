@@ -43,6 +43,7 @@ struct ShopCategory {
     items_by_popularity: Vec<ShopItemIx>,
     /// Number of items that already have a name. Item names end with consecutive numbers.
     named_items: usize,
+    /// Draws a position in `items_by_popularity`.
     popularity: WeightedSampler,
 }
 
@@ -61,7 +62,11 @@ impl ShopCatalog {
         // category.
         let count = (items / 20).clamp(1, CATEGORY_NAMES.len());
         let categories = (0..count)
-            .map(|_| ShopCategory { items_by_popularity: Vec::new(), named_items: 0, popularity: zipf_sampler(0) })
+            .map(|_| ShopCategory {
+                items_by_popularity: Vec::new(),
+                named_items: 0,
+                popularity: WeightedSampler::new(std::iter::empty()),
+            })
             .collect();
         let mut catalog = Self { items: Vec::with_capacity(items), categories, by_id: FxHashMap::default() };
         for index in 0..items {
@@ -154,7 +159,7 @@ impl ShopCatalog {
         shop_category.named_items += 1;
         let id = format!("{name}-{}", shop_category.named_items);
         shop_category.items_by_popularity.insert(rank.min(shop_category.items_by_popularity.len()), index);
-        shop_category.popularity = zipf_sampler(shop_category.items_by_popularity.len());
+        shop_category.popularity.push(zipf_weight(shop_category.items_by_popularity.len()));
         // The logarithm of the price is uniformly distributed; prices range from 2 to 200.
         let price = 2.0 * 100.0_f64.powf(random.r#gen());
         let brand = BRAND_NAMES.get(random.gen_range(0..BRAND_NAMES.len())).copied().unwrap_or_default();
@@ -191,7 +196,7 @@ impl ShopCatalog {
     }
 }
 
-/// Creates a sampler of popularity ranks, counted from 0, whose weights follow Zipf's law.
-fn zipf_sampler(items: usize) -> WeightedSampler {
-    WeightedSampler::new((1..=items).map(|rank| (rank as f64).powf(-ZIPF_EXPONENT)))
+/// The weight of a popularity rank, counted from 1, by Zipf's law.
+fn zipf_weight(rank: usize) -> f64 {
+    (rank as f64).powf(-ZIPF_EXPONENT)
 }

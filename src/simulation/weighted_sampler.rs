@@ -12,11 +12,14 @@ pub(super) struct WeightedSampler {
 impl WeightedSampler {
     /// Creates a sampler from weights, which must not be negative.
     pub(super) fn new(weights: impl Iterator<Item = f64>) -> Self {
-        let cumulative_weights = weights.scan(0.0, |sum, weight| {
-            *sum += weight;
-            Some(*sum)
-        });
-        Self { cumulative_weights: cumulative_weights.collect() }
+        let mut sampler = Self { cumulative_weights: Vec::new() };
+        weights.for_each(|weight| sampler.push(weight));
+        sampler
+    }
+
+    /// Adds an index with the given weight, which must not be negative.
+    pub(super) fn push(&mut self, weight: f64) {
+        self.cumulative_weights.push(self.cumulative_weights.last().copied().unwrap_or(0.0) + weight);
     }
 
     /// Draws an index; 0 if there are no weights.

@@ -76,11 +76,12 @@ impl QueryBatch {
     fn new(weights: &Weights) -> Self {
         let (items, hidden) = (weights.item_count(), weights.dimension());
         let mut items_with_bias = Array2::zeros((items, hidden + 1));
-        let zero_query = vec![0.0; hidden];
+        let (zero_query, mut embedding) = (vec![0.0; hidden], vec![0.0; hidden]);
         for (item, mut row) in (0..).zip(items_with_bias.rows_mut()) {
-            let values = weights.embedding(item).unwrap_or_default().iter().copied();
+            weights.copy_embedding(item, &mut embedding);
             // For a query of zeros, the logit of an item equals its bias.
-            row.iter_mut().zip(values.chain([weights.logit(&zero_query, item)])).for_each(|(to, from)| *to = from);
+            let values = embedding.iter().copied().chain([weights.logit(&zero_query, item)]);
+            row.iter_mut().zip(values).for_each(|(to, from)| *to = from);
         }
         Self {
             items: items_with_bias,

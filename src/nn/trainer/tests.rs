@@ -310,7 +310,7 @@ fn snapshot_inference_matches_the_batch_forward_pass() {
 }
 
 #[test]
-fn the_normalised_softmax_scales_queries_and_published_embeddings() {
+fn the_normalised_softmax_scales_queries_and_embeddings() {
     let length = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     for tied in [true, false] {
         let mut trainer = trainer_of_12_items(NetworkSettings { tied, ..all_parts_enabled() });
@@ -323,9 +323,9 @@ fn the_normalised_softmax_scales_queries_and_published_embeddings() {
         weights.compute_query(&state, &mut query);
         assert!((length(&query) - 12.0).abs() < 1e-4, "tied {tied}: {query:?}");
         for item in 0..ITEM_COUNT as u32 {
-            let embedding = weights.embedding(item).unwrap();
-            assert!((length(embedding) - 1.0).abs() < 1e-5, "tied {tied}: {embedding:?}");
-            assert!((length(&weights.to_query(embedding)) - 12.0).abs() < 1e-4);
+            let embedding = weights.scaled_embedding(item).unwrap();
+            assert!((length(&embedding) - 1.0).abs() < 1e-5, "tied {tied}: {embedding:?}");
+            assert!((length(&weights.to_query(&embedding)) - 12.0).abs() < 1e-4);
             let bias = weights.logit(&[0.0; 5], item);
             assert!((weights.logit(&query, item) - bias).abs() <= 12.001, "12 times a cosine");
         }

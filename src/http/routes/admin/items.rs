@@ -110,7 +110,7 @@ impl ItemView {
                 attributes: api.system.recommender.catalog().get(number).cloned(),
                 counts: snapshot.item_counts(number),
                 cluster: snapshot.cluster_of(number),
-                embedding: snapshot.weights().and_then(|weights| weights.embedding(number)).map(<[f32]>::to_vec),
+                embedding: snapshot.weights().and_then(|weights| weights.scaled_embedding(number)),
                 similar: similar
                     .filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)))
                     .collect(),
