@@ -33,7 +33,7 @@ pub struct ClusterSettings {
 
 impl Default for ClusterSettings {
     fn default() -> Self {
-        Self { every: 16_384, lag: 4_096, most: 1_024, probes: 64, exact_up_to: 20_000 }
+        Self { every: 16_384, lag: 4_096, most: 1_024, probes: 32, exact_up_to: 20_000 }
     }
 }
 

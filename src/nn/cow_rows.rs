@@ -1,54 +1,129 @@
 //! Copy-on-write table of float rows: a clone shares all unchanged blocks of rows.
 
 use super::float_rows::{FloatSlice, FloatVec};
+use super::settings::CorruptNetworkError;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
-/// Rows per block. A write copies the whole block if a clone still shares it.
-pub(super) const ROWS_PER_BLOCK: usize = 16;
+/// Rows per block. A write copies the whole block if a clone still shares it, so a block is small.
+const ROWS_PER_BLOCK: usize = 4;
 /// Blocks per page; the table is a list of pages of blocks.
 const BLOCKS_PER_PAGE: usize = 64;
+/// Rows per block and blocks per page of the stored form.
+const ROWS_PER_STORED_BLOCK: usize = 16;
+const BLOCKS_PER_STORED_PAGE: usize = 64;
+const ROWS_PER_STORED_PAGE: usize = ROWS_PER_STORED_BLOCK * BLOCKS_PER_STORED_PAGE;
 
 /// Rows of `width` floats, stored in pages of blocks of [`ROWS_PER_BLOCK`] rows.
 ///
 /// Cloning copies only the list of pages. Before a write to a row, the row's block and page are
 /// copied if a clone shares them. The cost of publishing a snapshot is therefore proportional to
 /// the number of changed rows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct CowRows {
     width: usize,
     len: usize,
-    #[serde(serialize_with = "serialize_pages", deserialize_with = "deserialize_pages")]
     pages: Vec<Page>,
 }
 
-/// Up to [`BLOCKS_PER_PAGE`] blocks of [`ROWS_PER_BLOCK`] rows.
+/// Up to [`BLOCKS_PER_PAGE`] blocks of [`ROWS_PER_BLOCK`] rows. Rows beyond the end of the table are
+/// zero.
 type Page = Arc<Vec<Arc<[f32]>>>;
 
-fn serialize_pages<S: Serializer>(pages: &[Page], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(pages.iter().map(|page| PageBlocks(page)))
+/// The stored form of a table.
+#[derive(Serialize)]
+#[serde(rename = "CowRows")]
+struct RowsForm<'a> {
+    width: usize,
+    len: usize,
+    pages: StoredPages<'a>,
 }
 
-fn deserialize_pages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Page>, D::Error> {
-    let pages = Vec::<DecodedPage>::deserialize(deserializer)?;
-    Ok(pages.into_iter().map(|DecodedPage(page)| page).collect())
+/// All rows of a table in pages of [`BLOCKS_PER_STORED_PAGE`] blocks.
+struct StoredPages<'a>(&'a CowRows);
+
+/// The stored page of a table that begins with row `first`.
+struct StoredPage<'a> {
+    table: &'a CowRows,
+    first: usize,
 }
 
-struct DecodedPage(Page);
+/// The stored block of a table that begins with row `first`. It has [`ROWS_PER_STORED_BLOCK`] rows;
+/// rows beyond the end of the table are zero.
+struct StoredBlock<'a> {
+    table: &'a CowRows,
+    first: usize,
+}
 
-impl<'de> Deserialize<'de> for DecodedPage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let blocks = Vec::<FloatVec>::deserialize(deserializer)?;
-        Ok(Self(Arc::new(blocks.into_iter().map(|FloatVec(block)| block.into()).collect())))
+impl Serialize for CowRows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RowsForm { width: self.width, len: self.len, pages: StoredPages(self) }.serialize(serializer)
     }
 }
 
-/// The blocks of a page, for writing.
-struct PageBlocks<'a>(&'a [Arc<[f32]>]);
-
-impl Serialize for PageBlocks<'_> {
+impl Serialize for StoredPages<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|block| FloatSlice(block)))
+        let firsts = (0..self.0.len).step_by(ROWS_PER_STORED_PAGE);
+        serializer.collect_seq(firsts.map(|first| StoredPage { table: self.0, first }))
+    }
+}
+
+impl Serialize for StoredPage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let end = self.table.len.min(self.first + ROWS_PER_STORED_PAGE);
+        let firsts = (self.first..end).step_by(ROWS_PER_STORED_BLOCK);
+        serializer.collect_seq(firsts.map(|first| StoredBlock { table: self.table, first }))
+    }
+}
+
+impl Serialize for StoredBlock<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let len = ROWS_PER_STORED_BLOCK * self.table.width;
+        let mut values = Vec::with_capacity(len);
+        for row in self.first..self.first + ROWS_PER_STORED_BLOCK {
+            values.extend_from_slice(self.table.row(row).unwrap_or_default());
+        }
+        values.resize(len, 0.0);
+        FloatSlice(&values).serialize(serializer)
+    }
+}
+
+/// [`RowsForm`] for reading.
+#[derive(Deserialize)]
+#[serde(rename = "CowRows")]
+struct DecodedRows {
+    width: usize,
+    len: usize,
+    pages: Vec<Vec<FloatVec>>,
+}
+
+impl DecodedRows {
+    /// Whether every block and page has the length that follows from the numbers of rows and values.
+    fn is_consistent(&self) -> bool {
+        let blocks = self.len.div_ceil(ROWS_PER_STORED_BLOCK);
+        let values_per_block = self.width.checked_mul(ROWS_PER_STORED_BLOCK);
+        self.pages.iter().map(Vec::len).sum::<usize>() == blocks
+            && self.pages.iter().rev().skip(1).all(|page| page.len() == BLOCKS_PER_STORED_PAGE)
+            && self.pages.iter().flatten().all(|FloatVec(block)| Some(block.len()) == values_per_block)
+    }
+}
+
+impl<'de> Deserialize<'de> for CowRows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let decoded = DecodedRows::deserialize(deserializer)?;
+        if !decoded.is_consistent() {
+            return Err(D::Error::custom(CorruptNetworkError));
+        }
+        let mut table = Self::new(decoded.width);
+        let blocks = decoded.pages.into_iter().flatten();
+        for (first, FloatVec(block)) in (0..decoded.len).step_by(ROWS_PER_STORED_BLOCK).zip(blocks) {
+            table.grow(decoded.len.min(first + ROWS_PER_STORED_BLOCK), |row, values| {
+                let stored = block.get((row - first) * values.len()..).and_then(|rest| rest.get(..values.len()));
+                values.copy_from_slice(stored.unwrap_or_default());
+            });
+        }
+        Ok(table)
     }
 }
 
@@ -98,15 +173,8 @@ impl CowRows {
         if row >= self.len {
             return None;
         }
-        let start = row % ROWS_PER_BLOCK * self.width;
-        self.block(row / ROWS_PER_BLOCK)?.get(start..start + self.width)
-    }
-
-    /// The block with number `block`, of [`ROWS_PER_BLOCK`] rows. Rows beyond the end of the table
-    /// are zero.
-    #[inline]
-    pub(super) fn block(&self, block: usize) -> Option<&[f32]> {
-        self.pages.get(block / BLOCKS_PER_PAGE)?.get(block % BLOCKS_PER_PAGE).map(|block| &**block)
+        let (block, start) = (row / ROWS_PER_BLOCK, row % ROWS_PER_BLOCK * self.width);
+        self.pages.get(block / BLOCKS_PER_PAGE)?.get(block % BLOCKS_PER_PAGE)?.get(start..start + self.width)
     }
 
     fn block_mut(&mut self, block: usize) -> Option<&mut [f32]> {
@@ -137,7 +205,7 @@ impl CowRows {
     }
 
     /// Whether the rows are `width` values wide, and every block and page has the length that
-    /// follows from the number of rows. Deserialisation checks this.
+    /// follows from the number of rows.
     pub(super) fn is_consistent(&self, width: usize) -> bool {
         let blocks = self.len.div_ceil(ROWS_PER_BLOCK);
         self.width == width
@@ -176,7 +244,7 @@ mod tests {
         let (mut table, other) = (new(-0.0), new(0.0));
         table.share_equal_blocks(&other);
         let shares = |block: usize| Arc::ptr_eq(&table.pages[0][block], &other.pages[0][block]);
-        assert_eq!([shares(0), shares(1), shares(2)], [true, false, true]);
+        assert_eq!([shares(4), shares(5), shares(6)], [true, false, true]);
         assert!(table.row(20).unwrap().iter().all(|value| value.is_sign_negative()));
     }
 
@@ -194,26 +262,44 @@ mod tests {
         assert!(table.is_consistent(3));
     }
 
-    /// The fields of [`CowRows`] with the derived encoding.
-    #[derive(Serialize)]
-    struct ElementwiseRows<'a> {
-        width: usize,
-        len: usize,
-        pages: &'a Vec<Page>,
+    /// Encodes a table with one call for each float, as pages of blocks of rows.
+    fn elementwise_bytes(table: &CowRows) -> Vec<u8> {
+        let rows: Vec<usize> = (0..table.len.next_multiple_of(ROWS_PER_STORED_BLOCK)).collect();
+        let block = |rows: &[usize]| -> Vec<f32> {
+            let zeros = vec![0.0; table.width];
+            rows.iter().flat_map(|row| table.row(*row).unwrap_or(&zeros).to_vec()).collect()
+        };
+        let blocks: Vec<_> = rows.chunks(ROWS_PER_STORED_BLOCK).map(block).collect();
+        let pages: Vec<_> = blocks.chunks(BLOCKS_PER_STORED_PAGE).map(<[Vec<f32>]>::to_vec).collect();
+        bincode::serde::encode_to_vec((table.width, table.len, pages), bincode::config::legacy()).unwrap()
     }
 
     #[test]
     fn rows_have_the_bytes_of_their_single_floats() {
         // No page, a partial block, one full page, and a partial second page.
-        for (rows, width) in [(0, 3), (1, 3), (ROWS_PER_BLOCK * BLOCKS_PER_PAGE, 5), (1100, 2)] {
+        for (rows, width) in [(0, 3), (1, 3), (ROWS_PER_STORED_PAGE, 5), (1100, 2)] {
             let mut table = CowRows::new(width);
             table.grow(rows, |row, values| values.fill(row as f32 + 0.5));
-            let elementwise = ElementwiseRows { width, len: rows, pages: &table.pages };
             let bytes = bincode::serde::encode_to_vec(&table, bincode::config::legacy()).unwrap();
-            assert!(bytes == bincode::serde::encode_to_vec(elementwise, bincode::config::legacy()).unwrap());
+            assert!(bytes == elementwise_bytes(&table), "{rows} rows of {width} values");
             let (decoded, _): (CowRows, _) =
                 bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
             assert!(decoded.is_consistent(width) && decoded.pages == table.pages);
+        }
+    }
+
+    #[test]
+    fn rows_in_blocks_or_pages_of_another_size_are_an_error() {
+        let block = |values: usize| vec![0.5_f32; values];
+        for (width, len, pages) in [
+            (3_usize, 5_usize, vec![]),
+            (3, 5, vec![vec![block(3 * ROWS_PER_STORED_BLOCK - 1)]]),
+            (3, 5, vec![vec![block(3 * ROWS_PER_STORED_BLOCK); 2]]),
+            (3, 40, vec![vec![block(3 * ROWS_PER_STORED_BLOCK)], vec![block(3 * ROWS_PER_STORED_BLOCK); 2]]),
+            (usize::MAX, 5, vec![vec![block(3 * ROWS_PER_STORED_BLOCK)]]),
+        ] {
+            let bytes = bincode::serde::encode_to_vec((width, len, pages), bincode::config::legacy()).unwrap();
+            assert!(bincode::serde::decode_from_slice::<CowRows, _>(&bytes, bincode::config::legacy()).is_err());
         }
     }
 }
