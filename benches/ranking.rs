@@ -2,7 +2,7 @@
 //! 42,000 and 1,000,000 items. The popularity of the items is proportional to 1/rank.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use sequor::candidates::{CandidateSet, CandidateSettings, CandidateSources, QueryContext};
@@ -72,7 +72,7 @@ fn bench_ranking(criterion: &mut Criterion) {
 
 /// Runs the benchmarks with a catalog of `items` items after `events` events.
 fn bench_catalog(criterion: &mut Criterion, items: u32, events: usize) {
-    let id = |stage: &str| BenchmarkId::new(format!("ranking/{stage}"), format!("items={items}"));
+    let id = |stage: &str| format!("ranking/{stage}/items={items}");
     let random = Xoshiro256PlusPlus::seed_from_u64(1);
     let mut stream = SyntheticStream { items, random, steps: Vec::new(), session: 0, now: 0 };
     let mut sources = CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap();
@@ -94,30 +94,30 @@ fn bench_catalog(criterion: &mut Criterion, items: u32, events: usize) {
         ..QueryContext::default()
     };
     let mut candidates = CandidateSet::default();
-    criterion.bench_function(id("generate candidates"), |bench| {
+    criterion.bench_function(&id("generate candidates"), |bench| {
         bench.iter(|| sources.generate(black_box(&context), &mut candidates))
     });
-    criterion.bench_function(id("keep top and add features"), |bench| {
+    criterion.bench_function(&id("keep top and add features"), |bench| {
         bench.iter(|| {
             candidates.keep_top_candidates(CANDIDATES, &context);
             sources.add_features(&context, &mut candidates);
         });
     });
     let (mut workspace, mut ranker) = (RankingWorkspace::new(CANDIDATES), Ranker::new(1));
-    criterion.bench_function(id("score candidates"), |bench| {
+    criterion.bench_function(&id("score candidates"), |bench| {
         bench.iter(|| workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]))
     });
     let item = workspace.candidates().kept_items().nth(7).unwrap();
-    criterion.bench_function(id("rank of each source alone"), |bench| {
+    criterion.bench_function(&id("rank of each source alone"), |bench| {
         bench.iter(|| workspace.candidates().source_ranks(black_box(item)))
     });
-    criterion.bench_function(id("score candidates and train"), |bench| {
+    criterion.bench_function(&id("score candidates and train"), |bench| {
         bench.iter(|| {
             workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]);
             workspace.train_ranker(&mut ranker, item)
         });
     });
-    criterion.bench_function(id("sources learn"), |bench| {
+    criterion.bench_function(&id("sources learn"), |bench| {
         bench.iter(|| {
             let step = stream.next_step();
             sources.learn(&stream.query_context(), &step);
@@ -125,7 +125,7 @@ fn bench_catalog(criterion: &mut Criterion, items: u32, events: usize) {
         });
     });
     let mut published = sources.clone();
-    criterion.bench_function(id("256 events learned and published"), |bench| {
+    criterion.bench_function(&id("256 events learned and published"), |bench| {
         bench.iter(|| {
             for _ in 0..256 {
                 let step = stream.next_step();
