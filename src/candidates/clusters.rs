@@ -43,8 +43,7 @@ impl ClusterSettings {
     const ITEMS_PER_ENTRY: u64 = 8;
 
     /// The factor by which `every` and `lag` grow in a catalog of `items` items: the smallest power
-    /// of two with which at least one entry per [`Self::ITEMS_PER_ENTRY`] items arrives between two
-    /// clusterings.
+    /// of two with which at least one entry per 8 items arrives between two clusterings.
     #[must_use]
     pub fn interval_factor(&self, items: usize) -> u64 {
         (items as u64).div_ceil(Self::ITEMS_PER_ENTRY).div_ceil(self.every.max(1)).max(1).next_power_of_two()

@@ -193,9 +193,8 @@ impl CandidateSource for NeighbourSource {
     }
 
     fn memory_bytes(&self) -> usize {
-        let sessions = self.sessions.iter().map(|past| size_of::<PastSession>() + past.heap_bytes());
-        let holders = self.holders.iter().map(|holders| 48 + holders.capacity() * size_of::<SessionIx>());
-        sessions.sum::<usize>() + holders.sum::<usize>()
+        self.sessions.estimate_sum(|past| size_of::<PastSession>() + past.heap_bytes())
+            + self.holders.estimate_sum(|holders| 48 + holders.capacity() * size_of::<SessionIx>())
     }
 }
 

@@ -124,12 +124,8 @@ impl TransitionMatrix {
     /// Approximate memory use of all rows in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.rows
-            .iter()
-            .map(|row| {
-                size_of::<Arc<TransitionRow>>() + 2 * size_of::<usize>() + size_of::<TransitionRow>() + row.heap_bytes()
-            })
-            .sum()
+        let row_bytes = size_of::<Arc<TransitionRow>>() + 2 * size_of::<usize>() + size_of::<TransitionRow>();
+        self.rows.estimate_sum(|row| row_bytes + row.heap_bytes())
     }
 }
 

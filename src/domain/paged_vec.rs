@@ -110,6 +110,17 @@ impl<T: Clone, const VALUES_PER_PAGE: usize> PagedVec<T, VALUES_PER_PAGE> {
         self.len == 0
     }
 
+    /// Sum of `measure` over all values. In a vector of more than 4,096 values, extrapolated from
+    /// evenly spaced values, so that the cost is bounded.
+    #[must_use]
+    pub fn estimate_sum(&self, measure: impl Fn(&T) -> usize) -> usize {
+        const MAX_MEASURED: usize = 4_096;
+        let stride = self.len.div_ceil(MAX_MEASURED).max(1);
+        let measured = self.len.div_ceil(stride).max(1);
+        let sum: usize = (0..self.len).step_by(stride).filter_map(|index| self.get(index)).map(measure).sum();
+        sum * self.len / measured
+    }
+
     /// The pages, in order. Every page except the last has `VALUES_PER_PAGE` values.
     pub fn pages(&self) -> impl Iterator<Item = &[T]> {
         self.groups.iter().flat_map(|group| group.iter()).map(|page| &**page)
@@ -176,6 +187,21 @@ mod tests {
                 prop_assert!(decoded.iter().eq(&values) && decoded.len() == len);
                 table = decoded;
             }
+        }
+    }
+
+    #[test]
+    fn a_sum_is_exact_up_to_4096_values_and_close_beyond() {
+        for len in [0, 1, 4_096, 4_097, 100_000] {
+            let mut values = PagedVec::<usize, 64>::default();
+            let mut next = 0;
+            values.grow(len, || {
+                next += 1;
+                1_000 + next % 7
+            });
+            let (sum, estimate) = (values.iter().sum::<usize>(), values.estimate_sum(|value| *value));
+            let bound = if len <= 4_096 { 0 } else { sum / 100 };
+            assert!(sum.abs_diff(estimate) <= bound, "{len} values: {estimate} is not {sum}");
         }
     }
 }
