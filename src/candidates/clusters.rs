@@ -38,8 +38,8 @@ impl Default for ClusterSettings {
 }
 
 impl ClusterSettings {
-    /// In a large catalog, a clustering starts at most once for this many items per journal entry,
-    /// because its cost grows with the catalog.
+    /// At least one journal entry per this many items arrives between two clusterings, because the
+    /// cost of a clustering grows with the catalog.
     const ITEMS_PER_ENTRY: u64 = 8;
 
     /// The factor by which `every` and `lag` grow in a catalog of `items` items: the smallest power

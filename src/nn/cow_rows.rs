@@ -31,15 +31,6 @@ pub(super) struct CowRows {
 /// zero.
 type Page = Arc<Vec<Arc<[f32]>>>;
 
-/// The stored form of a table.
-#[derive(Serialize)]
-#[serde(rename = "CowRows")]
-struct RowsForm<'a> {
-    width: usize,
-    len: usize,
-    pages: StoredPages<'a>,
-}
-
 /// All rows of a table in pages of [`BLOCKS_PER_STORED_PAGE`] blocks.
 struct StoredPages<'a>(&'a CowRows);
 
@@ -56,9 +47,10 @@ struct StoredBlock<'a> {
     first: usize,
 }
 
+/// The stored form is the width, the number of rows, and the rows in pages.
 impl Serialize for CowRows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RowsForm { width: self.width, len: self.len, pages: StoredPages(self) }.serialize(serializer)
+        (self.width, self.len, StoredPages(self)).serialize(serializer)
     }
 }
 
@@ -89,36 +81,25 @@ impl Serialize for StoredBlock<'_> {
     }
 }
 
-/// [`RowsForm`] for reading.
-#[derive(Deserialize)]
-#[serde(rename = "CowRows")]
-struct DecodedRows {
-    width: usize,
-    len: usize,
-    pages: Vec<Vec<FloatVec>>,
-}
-
-impl DecodedRows {
-    /// Whether every block and page has the length that follows from the numbers of rows and values.
-    fn is_consistent(&self) -> bool {
-        let blocks = self.len.div_ceil(ROWS_PER_STORED_BLOCK);
-        let values_per_block = self.width.checked_mul(ROWS_PER_STORED_BLOCK);
-        self.pages.iter().map(Vec::len).sum::<usize>() == blocks
-            && self.pages.iter().rev().skip(1).all(|page| page.len() == BLOCKS_PER_STORED_PAGE)
-            && self.pages.iter().flatten().all(|FloatVec(block)| Some(block.len()) == values_per_block)
-    }
+/// Whether every stored block and page has the length that follows from the numbers of rows and
+/// values.
+fn has_consistent_pages(width: usize, len: usize, pages: &[Vec<FloatVec>]) -> bool {
+    let values_per_block = width.checked_mul(ROWS_PER_STORED_BLOCK);
+    pages.iter().map(Vec::len).sum::<usize>() == len.div_ceil(ROWS_PER_STORED_BLOCK)
+        && pages.iter().rev().skip(1).all(|page| page.len() == BLOCKS_PER_STORED_PAGE)
+        && pages.iter().flatten().all(|FloatVec(block)| Some(block.len()) == values_per_block)
 }
 
 impl<'de> Deserialize<'de> for CowRows {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let decoded = DecodedRows::deserialize(deserializer)?;
-        if !decoded.is_consistent() {
+        let (width, len, pages) = <(usize, usize, Vec<Vec<FloatVec>>)>::deserialize(deserializer)?;
+        if !has_consistent_pages(width, len, &pages) {
             return Err(D::Error::custom(CorruptNetworkError));
         }
-        let mut table = Self::new(decoded.width);
-        let blocks = decoded.pages.into_iter().flatten();
-        for (first, FloatVec(block)) in (0..decoded.len).step_by(ROWS_PER_STORED_BLOCK).zip(blocks) {
-            table.grow(decoded.len.min(first + ROWS_PER_STORED_BLOCK), |row, values| {
+        let mut table = Self::new(width);
+        let blocks = pages.into_iter().flatten();
+        for (first, FloatVec(block)) in (0..len).step_by(ROWS_PER_STORED_BLOCK).zip(blocks) {
+            table.grow(len.min(first + ROWS_PER_STORED_BLOCK), |row, values| {
                 let stored = block.get((row - first) * values.len()..).and_then(|rest| rest.get(..values.len()));
                 values.copy_from_slice(stored.unwrap_or_default());
             });

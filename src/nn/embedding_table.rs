@@ -26,16 +26,6 @@ pub(super) struct EmbeddingTable {
     changed_rows: RowSlots,
 }
 
-/// The stored form of a table.
-#[derive(Serialize)]
-#[serde(rename = "EmbeddingTable")]
-struct TableForm<'a> {
-    width: usize,
-    state_per_weight: usize,
-    len: usize,
-    chunks: TableChunks<'a>,
-}
-
 /// All rows of a table in chunks of [`ROWS_PER_CHUNK`] rows. The shape of a chunk is
 /// `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`: each row is followed by its optimiser state.
 /// Rows beyond the end of the table are zero.
@@ -47,10 +37,11 @@ struct TableChunk<'a> {
     first: usize,
 }
 
+/// The stored form is the width, the number of optimiser state values per weight, the number of rows,
+/// and the rows in chunks.
 impl Serialize for EmbeddingTable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (width, state_per_weight, len) = (self.width(), self.state_per_weight, self.len());
-        TableForm { width, state_per_weight, len, chunks: TableChunks(self) }.serialize(serializer)
+        (self.width(), self.state_per_weight, self.len(), TableChunks(self)).serialize(serializer)
     }
 }
 
@@ -74,19 +65,9 @@ impl Serialize for TableChunk<'_> {
     }
 }
 
-/// [`TableForm`] for reading.
-#[derive(Deserialize)]
-#[serde(rename = "EmbeddingTable")]
-struct DecodedTable {
-    width: usize,
-    state_per_weight: usize,
-    len: usize,
-    chunks: Vec<FloatVec>,
-}
-
 impl<'de> Deserialize<'de> for EmbeddingTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let DecodedTable { width, state_per_weight, len, chunks } = DecodedTable::deserialize(deserializer)?;
+        let (width, state_per_weight, len, chunks) = <(usize, usize, usize, Vec<FloatVec>)>::deserialize(deserializer)?;
         let values_per_row = state_per_weight.checked_add(1).and_then(|values| values.checked_mul(width));
         let values_per_chunk = values_per_row.and_then(|values| values.checked_mul(ROWS_PER_CHUNK));
         let is_consistent = chunks.len() == len.div_ceil(ROWS_PER_CHUNK)

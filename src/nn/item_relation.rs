@@ -1,7 +1,7 @@
 //! How an item relates to a user's hidden state: the numbers that the ranker uses of the network.
 
-use super::math::{add_vector_matrix_product, dot, dot_dispatched, kernel};
-use super::unit_vectors::scale_factor;
+use super::math::{add_vector_matrix_product, dot_dispatched, kernel};
+use super::unit_vectors::{row_factor, scaled_dot, scaled_length};
 use super::weights::{HiddenState, Weights};
 use crate::domain::ItemIx;
 
@@ -50,28 +50,21 @@ const VALUES_PER_CACHE_LINE: usize = 16;
 
 kernel! {
     /// Appends the relation of each row to `out`. If `is_scaled` is set, embeddings are scaled to
-    /// length 1, in `unit`.
-    fn relate_rows<'a>(query: &'a RelationQuery, rows: &'a [Option<&'a [f32]>], is_scaled: bool, unit: &'a mut Vec<f32>, out: &'a mut Vec<ItemRelation>) -> () {
+    /// length 1.
+    fn relate_rows<'a>(query: &'a RelationQuery, rows: &'a [Option<&'a [f32]>], is_scaled: bool, out: &'a mut Vec<ItemRelation>) -> () {
         let hidden = query.output.len();
         for row in rows {
             let Some((embedding, bias)) = row.and_then(|row| Some((row.get(..hidden)?, *row.get(hidden)?))) else {
                 out.push(ItemRelation::UNKNOWN);
                 continue;
             };
-            let embedding = if is_scaled {
-                let factor = scale_factor(embedding, 1.0);
-                unit.clear();
-                unit.extend(embedding.iter().map(|value| factor * value));
-                &**unit
-            } else {
-                embedding
-            };
-            let length = dot(embedding, embedding).sqrt().max(f32::MIN_POSITIVE);
+            let factor = row_factor(embedding, is_scaled);
+            let length = scaled_length(embedding, factor).max(f32::MIN_POSITIVE);
             out.push(ItemRelation {
-                logit: dot(&query.output, embedding) + bias,
-                input_logit: dot(&query.from_input, embedding),
+                logit: scaled_dot(&query.output, embedding, factor) + bias,
+                input_logit: scaled_dot(&query.from_input, embedding, factor),
                 bias,
-                last_item_similarity: if query.last_item.is_empty() { 0.0 } else { dot(&query.last_item, embedding) / length },
+                last_item_similarity: if query.last_item.is_empty() { 0.0 } else { scaled_dot(&query.last_item, embedding, factor) / length },
             });
         }
     }
@@ -100,7 +93,6 @@ impl Weights {
     /// Writes the relation of each item to `out`.
     pub fn relate_items(&self, query: &RelationQuery, items: &[ItemIx], out: &mut Vec<ItemRelation>) {
         let (table, is_scaled) = (self.parameters.output_table(), self.has_scaled_rows());
-        let mut unit = Vec::with_capacity(self.dimension());
         out.clear();
         for items in items.chunks(ITEMS_PER_BLOCK) {
             let (mut rows, mut touched) = ([None; ITEMS_PER_BLOCK], 0.0);
@@ -112,7 +104,7 @@ impl Weights {
                 touched += row.iter().step_by(VALUES_PER_CACHE_LINE).sum::<f32>();
             }
             std::hint::black_box(touched);
-            relate_rows(query, rows.get(..items.len()).unwrap_or_default(), is_scaled, &mut unit, out);
+            relate_rows(query, rows.get(..items.len()).unwrap_or_default(), is_scaled, out);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::cow_rows::CowRows;
 use super::math::kernel;
 use super::row_order::{ROWS_PER_BLOCK, RowOrder};
 use super::settings::NetworkSettings;
-use super::unit_vectors::scale_factor;
+use super::unit_vectors::row_factor;
 use crate::domain::{ItemIx, PagedVec};
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ kernel! {
     /// Quantises one row of a block to symmetric 8-bit codes with the scale `max |x| / 127`. If
     /// `is_scaled` is set, the embedding is first scaled to length 1.
     fn encode_row<'a>(block: &'a mut QuantisedBlock, row: usize, embedding: &'a [f32], bias: f32, is_scaled: bool) -> () {
-        let unit = if is_scaled { scale_factor(embedding, 1.0) } else { 1.0 };
+        let unit = row_factor(embedding, is_scaled);
         let mut largest = 0.0_f32;
         for value in embedding {
             largest = largest.max((unit * value).abs());

@@ -8,8 +8,14 @@ const MIN_SQUARED_LENGTH: f32 = 1e-12;
 
 /// The factor that scales a vector to length `length`.
 #[inline(always)]
-pub(super) fn scale_factor(vector: &[f32], length: f32) -> f32 {
+fn scale_factor(vector: &[f32], length: f32) -> f32 {
     length / (dot(vector, vector) + MIN_SQUARED_LENGTH).sqrt()
+}
+
+/// The factor that scales a row to length 1 if `is_scaled` is set, else 1.
+#[inline(always)]
+pub(super) fn row_factor(row: &[f32], is_scaled: bool) -> f32 {
+    if is_scaled { scale_factor(row, 1.0) } else { 1.0 }
 }
 
 /// Inner product of `a` and the vector `factor · b`, for use inside a kernel: always inlined. The
@@ -19,10 +25,16 @@ pub(super) fn scaled_dot(a: &[f32], b: &[f32], factor: f32) -> f32 {
     reduce_pairs(a, b, |sum, x, y| x.mul_add(factor * y, sum))
 }
 
+/// Length of the vector `factor · b`, for use inside a kernel: always inlined.
+#[inline(always)]
+pub(super) fn scaled_length(b: &[f32], factor: f32) -> f32 {
+    reduce_pairs(b, b, |sum, x, y| (factor * x).mul_add(factor * y, sum)).sqrt()
+}
+
 kernel! {
     /// Inner product of `a` and the row `b`, scaled to length 1 if `is_scaled` is set.
     pub(super) fn row_product<'a>(a: &'a [f32], b: &'a [f32], is_scaled: bool) -> f32 {
-        scaled_dot(a, b, if is_scaled { scale_factor(b, 1.0) } else { 1.0 })
+        scaled_dot(a, b, row_factor(b, is_scaled))
     }
 
     /// Scales a vector to length `length` and returns the factor by which it multiplied the vector.

@@ -423,7 +423,9 @@ impl Weights {
     #[must_use]
     pub fn scaled_embedding(&self, item: ItemIx) -> Option<Vec<f32>> {
         let mut embedding = self.embedding(item)?.to_vec();
-        self.copy_embedding(item, &mut embedding);
+        if self.has_scaled_rows() {
+            scale_to_length(&mut embedding, 1.0);
+        }
         Some(embedding)
     }
 
