@@ -131,14 +131,12 @@ impl CandidateSource for NgramSource {
     }
 
     fn entry_count(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.len()).sum()
+        self.buckets.estimate_sum(|bucket| bucket.len())
     }
 
     fn memory_bytes(&self) -> usize {
         self.buckets
-            .iter()
-            .map(|bucket| bucket.capacity() * size_of::<NgramContext>() + size_of::<Arc<Vec<NgramContext>>>())
-            .sum()
+            .estimate_sum(|bucket| bucket.capacity() * size_of::<NgramContext>() + size_of::<Arc<Vec<NgramContext>>>())
     }
 }
 

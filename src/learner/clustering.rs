@@ -3,14 +3,23 @@
 
 use crate::candidates::{ClusterError, ClusterInput, ClusterSettings, Clusters};
 use crate::domain::{ItemIx, Offset};
-use crate::nn::Weights;
+use crate::nn::{RowOrder, Weights};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::background_jobs::BackgroundJobs;
 
 /// The result of a clustering job.
-pub type ClusteringResult = Result<Clusters, ClusterError>;
+pub type ClusteringResult = Result<ClusteringOutcome, ClusterError>;
+
+/// New clusters.
+#[derive(Debug)]
+pub struct ClusteringOutcome {
+    clusters: Clusters,
+    /// The weights that were clustered, with their items in the order of the clusters; `None` in a
+    /// catalog of at most [`ClusterSettings::exact_up_to`] items.
+    ordered: Option<Weights>,
+}
 
 /// Schedules the clusterings of item embeddings. A clustering starts every `clusters.every` journal
 /// entries, from the embeddings at that offset. The learner uses the new clusters `clusters.lag`
@@ -21,6 +30,11 @@ pub struct ClusteringSchedule {
     current: Option<Arc<Clusters>>,
     /// The result of a finished clustering that is not yet in use.
     ready: Option<Arc<Clusters>>,
+    /// [`ClusteringOutcome::ordered`] of `ready` and of `current`.
+    #[serde(skip)]
+    ready_weights: Option<Weights>,
+    #[serde(skip)]
+    current_weights: Option<Weights>,
     #[serde(skip)]
     is_running: bool,
     /// The offset from which the learner uses the result of the pending clustering.
@@ -34,6 +48,12 @@ impl ClusteringSchedule {
     #[must_use]
     pub fn current_clusters(&self) -> Option<&Arc<Clusters>> {
         self.current.as_ref()
+    }
+
+    /// Takes the weights that the clusters in use were computed from, with their items in the order
+    /// of these clusters. `None` if they were taken before or are not known.
+    pub fn take_ordered_weights(&mut self) -> Option<Weights> {
+        self.current_weights.take()
     }
 
     /// Requests a clustering at the next offset, regardless of the schedule.
@@ -65,7 +85,7 @@ impl ClusteringSchedule {
             self.apply_at = None;
             self.finish_pending(background);
             if let Some(ready) = self.ready.take() {
-                self.current = Some(ready);
+                (self.current, self.current_weights) = (Some(ready), self.ready_weights.take());
             }
         }
         let items = weights.item_count();
@@ -73,10 +93,14 @@ impl ClusteringSchedule {
             self.finish_pending(background);
             self.apply_at = Some(next + settings.lag * settings.interval_factor(items));
             let (weights, max_clusters, previous) = (Arc::clone(weights), settings.most, self.current.clone());
+            let needs_order = items > settings.exact_up_to;
             background.start(Box::new(move || {
                 let copy_embedding = |item: ItemIx, out: &mut [f32]| weights.copy_embedding(item, out);
                 let input = ClusterInput { items, dimension: weights.dimension(), copy_embedding: &copy_embedding };
-                Clusters::build(&input, max_clusters, seed ^ next, previous.as_deref())
+                let clusters = Clusters::build(&input, max_clusters, seed ^ next, previous.as_deref())?;
+                let order = needs_order.then(|| Arc::new(RowOrder::new(clusters.items_by_cluster())));
+                let ordered = order.map(|order| weights.with_row_order(Some(order)));
+                Ok(ClusteringOutcome { clusters, ordered })
             }));
             self.is_running = true;
         }
@@ -87,7 +111,9 @@ impl ClusteringSchedule {
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
         if std::mem::take(&mut self.is_running) {
             match background.take_result() {
-                Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),
+                Ok(Ok(ClusteringOutcome { clusters, ordered })) => {
+                    (self.ready, self.ready_weights) = (Some(Arc::new(clusters)), ordered);
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,

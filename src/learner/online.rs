@@ -347,7 +347,8 @@ impl Learner {
         let Some(training) = training else { return };
         let is_enabled = training.weights().item_count() > settings.clusters.exact_up_to
             && !settings.candidates.without.contains(&SourceName::Clusters);
-        training.order_rows(clustering.current_clusters().filter(|_| is_enabled));
+        let ordered = clustering.take_ordered_weights();
+        training.order_rows(clustering.current_clusters().filter(|_| is_enabled), ordered);
     }
 }
 

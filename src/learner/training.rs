@@ -222,15 +222,26 @@ impl OnlineTraining {
 
     /// Orders the items in the quantised index of the weights in use by their clusters; by their
     /// numbers if `clusters` is `None`. Does nothing if they already have this order.
-    pub fn order_rows(&mut self, clusters: Option<&Arc<Clusters>>) {
+    ///
+    /// `ordered` may contain earlier weights that have this order. Then only the items are quantised
+    /// again that have changed since.
+    pub fn order_rows(&mut self, clusters: Option<&Arc<Clusters>>, ordered: Option<Weights>) {
         let ordered_by = self.row_order.as_ref().map(|(clusters, _)| Arc::as_ptr(clusters));
         if ordered_by != clusters.map(Arc::as_ptr) {
-            let order = |clusters: &Arc<Clusters>| Arc::new(RowOrder::new(clusters.items_by_cluster()));
+            let prepared = ordered.as_ref().and_then(Weights::row_order);
+            let order = |clusters: &Arc<Clusters>| match prepared {
+                Some(prepared) => Arc::clone(prepared),
+                None => Arc::new(RowOrder::new(clusters.items_by_cluster())),
+            };
             self.row_order = clusters.map(|clusters| (Arc::clone(clusters), order(clusters)));
         }
         let order = self.row_order.as_ref().map(|(_, order)| order);
-        if self.current_weights.row_order().map(Arc::as_ptr) != order.map(Arc::as_ptr) {
-            self.current_weights = Arc::new(self.current_weights.with_row_order(order.cloned()));
+        let has_order = |weights: &Weights| weights.row_order().map(Arc::as_ptr) == order.map(Arc::as_ptr);
+        if !has_order(&self.current_weights) {
+            self.current_weights = Arc::new(match ordered.filter(has_order) {
+                Some(ordered) => self.current_weights.with_row_order_of(ordered),
+                None => self.current_weights.with_row_order(order.cloned()),
+            });
         }
     }
 
@@ -245,7 +256,12 @@ impl OnlineTraining {
     ) -> Result<(), JobLost> {
         self.finish_pending(background)?;
         if let Some(weights) = self.next_weights.take() {
-            self.current_weights = weights;
+            let order_of = |weights: &Weights| weights.row_order().map(Arc::as_ptr);
+            let previous = std::mem::replace(&mut self.current_weights, weights);
+            if order_of(&previous) != order_of(&self.current_weights) {
+                let previous = Arc::unwrap_or_clone(previous);
+                self.current_weights = Arc::new(self.current_weights.with_row_order_of(previous));
+            }
         }
         Ok(())
     }
@@ -276,9 +292,10 @@ impl OnlineTraining {
         let windows = self.sample_windows(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
         let (learning_rate, version) = (self.learning_rate, boundary + self.version_offset);
-        let row_order = self.row_order.as_ref().map(|(_, order)| Arc::clone(order));
+        let ordered = Arc::clone(&self.current_weights);
         background.start(Box::new(move || {
-            trainer.set_row_order(row_order);
+            trainer.set_row_order_of(&ordered);
+            drop(ordered);
             trainer.grow_items(items);
             trainer.set_learning_rate(learning_rate);
             for (item, attributes) in changed_attributes {

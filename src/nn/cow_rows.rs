@@ -172,6 +172,32 @@ impl CowRows {
         self.block_mut(row / ROWS_PER_BLOCK)?.get_mut(start..start + width)
     }
 
+    /// The rows whose blocks are not shared with `other`, in ascending order. All rows that differ
+    /// from those of `other` are among them.
+    pub(super) fn rows_not_shared_with(&self, other: &Self) -> Vec<u32> {
+        let mut rows = Vec::new();
+        for (number, page) in self.pages.iter().enumerate() {
+            let of_other = other.pages.get(number);
+            if of_other.is_some_and(|of_other| Arc::ptr_eq(page, of_other)) {
+                continue;
+            }
+            let of_other = of_other.map_or(&[][..], |page| page.as_slice());
+            for (position, block) in page.iter().enumerate() {
+                if !of_other.get(position).is_some_and(|of_other| Arc::ptr_eq(block, of_other)) {
+                    let first = (number * BLOCKS_PER_PAGE + position) * ROWS_PER_BLOCK;
+                    rows.extend(first as u32..self.len.min(first + ROWS_PER_BLOCK) as u32);
+                }
+            }
+        }
+        // A block with rows beyond the end of `other` may be shared.
+        if other.len < self.len {
+            let first_of_others = rows.partition_point(|row| (*row as usize) < other.len);
+            rows.truncate(first_of_others);
+            rows.extend(other.len as u32..self.len as u32);
+        }
+        rows
+    }
+
     /// Shares the memory of all blocks whose bits equal those of `other`. Changes no value.
     pub(super) fn share_equal_blocks(&mut self, other: &Self) {
         let equal =
@@ -212,6 +238,26 @@ mod tests {
         assert_eq!((table.row(49).unwrap(), table.row(51).unwrap()), (&[1.0; 3][..], &[51.0; 3][..]));
         table.grow_zeroed(7);
         assert!(table.len() == 52 && table.is_consistent(3));
+    }
+
+    #[test]
+    fn rows_that_are_not_shared_include_the_changed_and_the_new_ones() {
+        let mut table = CowRows::new(3);
+        table.grow(1_000, |row, values| values.fill(row as f32));
+        let earlier = table.clone();
+        assert!(table.rows_not_shared_with(&earlier).is_empty());
+        table.row_mut(600).unwrap().fill(0.0);
+        assert_eq!(table.rows_not_shared_with(&earlier), [600, 601, 602, 603]);
+        assert_eq!(earlier.rows_not_shared_with(&table), [600, 601, 602, 603]);
+        let before_growth = table.clone();
+        table.grow_zeroed(1_006);
+        assert_eq!(table.rows_not_shared_with(&before_growth), [1_000, 1_001, 1_002, 1_003, 1_004, 1_005]);
+        let mut partial = CowRows::new(3);
+        partial.grow_zeroed(6);
+        let earlier = partial.clone();
+        partial.grow_zeroed(7);
+        assert_eq!(partial.rows_not_shared_with(&earlier), [6]);
+        assert_eq!(partial.rows_not_shared_with(&CowRows::new(3)), [0, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

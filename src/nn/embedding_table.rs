@@ -10,24 +10,60 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Rows per chunk of the stored form.
 const ROWS_PER_CHUNK: usize = 1024;
 
+/// The optimiser state of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowState {
+    /// This number of values per weight.
+    PerWeight(usize),
+    /// [`RowState::VALUES_PER_ROW`] values: one for the embedding, one for the biases that follow.
+    PerRow,
+}
+
+impl RowState {
+    const VALUES_PER_ROW: usize = 2;
+
+    /// Number of values of a row of `width` weights.
+    pub(super) fn len(self, width: usize) -> usize {
+        self.checked_len(width).unwrap_or(usize::MAX)
+    }
+
+    fn checked_len(self, width: usize) -> Option<usize> {
+        match self {
+            Self::PerWeight(values) => values.checked_mul(width),
+            Self::PerRow => Some(Self::VALUES_PER_ROW),
+        }
+    }
+
+    /// The stored form: the number of values per weight; 0 for [`RowState::PerRow`].
+    fn to_stored(self) -> usize {
+        match self {
+            Self::PerWeight(values) => values,
+            Self::PerRow => 0,
+        }
+    }
+
+    fn from_stored(stored: usize) -> Self {
+        if stored == 0 { Self::PerRow } else { Self::PerWeight(stored) }
+    }
+}
+
 /// A growing table of embeddings with their optimiser state. Only the trainer writes it.
 ///
 /// Weights and optimiser state are copy-on-write tables. Published weights and the copy of the
 /// trainer that a checkpoint encodes share all rows that have not changed since.
 #[derive(Debug, Clone)]
 pub(super) struct EmbeddingTable {
-    /// Number of optimiser state values per weight.
-    state_per_weight: usize,
+    row_state: RowState,
     /// `(rows, width)`.
     weights: CowRows,
-    /// `(rows, state_per_weight · width)`.
+    /// `(rows, row_state.len(width))`.
     state: CowRows,
     /// Rows written since the last publication.
     changed_rows: RowSlots,
 }
 
 /// All rows of a table in chunks of [`ROWS_PER_CHUNK`] rows. The shape of a chunk is
-/// `(ROWS_PER_CHUNK, (1 + state_per_weight) · width)`: each row is followed by its optimiser state.
+/// `(ROWS_PER_CHUNK, width + row_state.len(width))`: each row is followed by its optimiser state.
 /// Rows beyond the end of the table are zero.
 struct TableChunks<'a>(&'a EmbeddingTable);
 
@@ -37,11 +73,11 @@ struct TableChunk<'a> {
     first: usize,
 }
 
-/// The stored form is the width, the number of optimiser state values per weight, the number of rows,
-/// and the rows in chunks.
+/// The stored form is the width, the stored form of [`RowState`], the number of rows, and the rows in
+/// chunks.
 impl Serialize for EmbeddingTable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.width(), self.state_per_weight, self.len(), TableChunks(self)).serialize(serializer)
+        (self.width(), self.row_state.to_stored(), self.len(), TableChunks(self)).serialize(serializer)
     }
 }
 
@@ -67,15 +103,16 @@ impl Serialize for TableChunk<'_> {
 
 impl<'de> Deserialize<'de> for EmbeddingTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (width, state_per_weight, len, chunks) = <(usize, usize, usize, Vec<FloatVec>)>::deserialize(deserializer)?;
-        let values_per_row = state_per_weight.checked_add(1).and_then(|values| values.checked_mul(width));
+        let (width, row_state, len, chunks) = <(usize, usize, usize, Vec<FloatVec>)>::deserialize(deserializer)?;
+        let row_state = RowState::from_stored(row_state);
+        let values_per_row = row_state.checked_len(width).and_then(|values| values.checked_add(width));
         let values_per_chunk = values_per_row.and_then(|values| values.checked_mul(ROWS_PER_CHUNK));
         let is_consistent = chunks.len() == len.div_ceil(ROWS_PER_CHUNK)
             && chunks.iter().all(|FloatVec(chunk)| Some(chunk.len()) == values_per_chunk);
         let Some(values_per_row) = values_per_row.filter(|_| is_consistent) else {
             return Err(D::Error::custom(CorruptNetworkError));
         };
-        let mut table = Self::new(width, state_per_weight);
+        let mut table = Self::new(width, row_state);
         for (first, FloatVec(chunk)) in (0..len).step_by(ROWS_PER_CHUNK).zip(chunks) {
             let end = len.min(first + ROWS_PER_CHUNK);
             let row_in_chunk = |row: usize| {
@@ -100,11 +137,11 @@ impl<'de> Deserialize<'de> for EmbeddingTable {
 }
 
 impl EmbeddingTable {
-    pub(super) fn new(width: usize, state_per_weight: usize) -> Self {
+    pub(super) fn new(width: usize, row_state: RowState) -> Self {
         Self {
-            state_per_weight,
+            row_state,
             weights: CowRows::new(width),
-            state: CowRows::new(width * state_per_weight),
+            state: CowRows::new(row_state.len(width)),
             changed_rows: RowSlots::default(),
         }
     }
@@ -118,7 +155,7 @@ impl EmbeddingTable {
     }
 
     fn values_per_row(&self) -> usize {
-        self.width() * (1 + self.state_per_weight)
+        self.width() + self.state.width()
     }
 
     /// Grows the table to at least `len` rows. `fill` initialises each new row; it receives the row
@@ -179,12 +216,12 @@ impl EmbeddingTable {
         self.changed_rows.reset(self.len());
     }
 
-    /// Whether the table has the given width and number of optimiser state values, and every block
-    /// has the size that follows from them. Deserialisation checks this.
-    pub(super) fn is_consistent(&self, width: usize, state_per_weight: usize) -> bool {
-        self.state_per_weight == state_per_weight
+    /// Whether the table has the given width and optimiser state, and every block has the size that
+    /// follows from them. Deserialisation checks this.
+    pub(super) fn is_consistent(&self, width: usize, row_state: RowState) -> bool {
+        self.row_state == row_state
             && self.weights.is_consistent(width)
-            && self.state.is_consistent(width * state_per_weight)
+            && self.state.is_consistent(row_state.len(width))
             && self.weights.len() == self.state.len()
     }
 
@@ -207,7 +244,7 @@ mod tests {
         };
         let chunk = |chunk: usize| (chunk * ROWS_PER_CHUNK..(chunk + 1) * ROWS_PER_CHUNK).flat_map(values_of).collect();
         let chunks: Vec<Vec<f32>> = (0..table.len().div_ceil(ROWS_PER_CHUNK)).map(chunk).collect();
-        let fields = (table.width(), table.state_per_weight, table.len(), chunks);
+        let fields = (table.width(), table.row_state.to_stored(), table.len(), chunks);
         bincode::serde::encode_to_vec(fields, bincode::config::legacy()).unwrap()
     }
 
@@ -215,31 +252,35 @@ mod tests {
     fn a_table_has_the_bytes_of_its_single_floats() {
         // No chunk, one chunk with a single row, one full chunk, and two chunks.
         for (rows, width) in [(0, 3), (1, 3), (ROWS_PER_CHUNK, 2), (1500, 5)] {
-            let mut table = EmbeddingTable::new(width, 1);
-            table.grow(rows, |row, values| values.fill(row as f32 + 0.5));
-            let all: Vec<u32> = (0..rows as u32).collect();
-            let gradients: Vec<f32> = (0..rows * width).map(|value| value as f32).collect();
-            table.update_rows(&all, &gradients, |_, state, gradient| state.copy_from_slice(gradient));
-            let bytes = bincode::serde::encode_to_vec(&table, bincode::config::legacy()).unwrap();
-            assert!(bytes == elementwise_bytes(&table), "{rows} rows of {width} values");
-            let (decoded, _): (EmbeddingTable, _) =
-                bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
-            assert!(decoded.is_consistent(width, 1) && decoded.len() == rows);
-            assert!(elementwise_bytes(&decoded) == bytes);
+            for row_state in [RowState::PerWeight(1), RowState::PerWeight(2), RowState::PerRow] {
+                let mut table = EmbeddingTable::new(width, row_state);
+                table.grow(rows, |row, values| values.fill(row as f32 + 0.5));
+                let all: Vec<u32> = (0..rows as u32).collect();
+                let gradients: Vec<f32> = (0..rows * width).map(|value| value as f32).collect();
+                table.update_rows(&all, &gradients, |_, state, gradient| state.fill(gradient[0] + 0.25));
+                let bytes = bincode::serde::encode_to_vec(&table, bincode::config::legacy()).unwrap();
+                assert!(bytes == elementwise_bytes(&table), "{rows} rows of {width} values");
+                let (decoded, _): (EmbeddingTable, _) =
+                    bincode::serde::decode_from_slice(&bytes, bincode::config::legacy()).unwrap();
+                assert!(decoded.is_consistent(width, row_state) && decoded.len() == rows);
+                assert!(elementwise_bytes(&decoded) == bytes);
+            }
         }
     }
 
     #[test]
     fn a_table_with_chunks_of_another_size_is_an_error() {
         let row = |values: usize| vec![0.5_f32; values];
-        for (width, state_per_weight, len, chunks) in [
+        for (width, row_state, len, chunks) in [
             (3_usize, 1_usize, 5_usize, vec![]),
             (3, 1, 5, vec![row(6 * ROWS_PER_CHUNK - 1)]),
             (3, 1, 5, vec![row(6 * ROWS_PER_CHUNK); 2]),
             (usize::MAX, 1, 5, vec![row(6 * ROWS_PER_CHUNK)]),
             (3, usize::MAX, 5, vec![row(6 * ROWS_PER_CHUNK)]),
+            (3, 0, 5, vec![row(6 * ROWS_PER_CHUNK)]),
+            (usize::MAX, 0, 5, vec![row(5 * ROWS_PER_CHUNK)]),
         ] {
-            let fields = (width, state_per_weight, len, chunks);
+            let fields = (width, row_state, len, chunks);
             let bytes = bincode::serde::encode_to_vec(fields, bincode::config::legacy()).unwrap();
             assert!(bincode::serde::decode_from_slice::<EmbeddingTable, _>(&bytes, bincode::config::legacy()).is_err());
         }
@@ -247,7 +288,7 @@ mod tests {
 
     #[test]
     fn publishing_shares_the_rows_and_names_the_new_and_changed_ones() {
-        let (mut table, mut copy) = (EmbeddingTable::new(3, 1), CowRows::new(3));
+        let (mut table, mut copy) = (EmbeddingTable::new(3, RowState::PerWeight(1)), CowRows::new(3));
         table.grow(1500, |row, values| values.fill(row as f32));
         table.publish_into(&mut copy, |_, rows| assert_eq!(rows.len(), 1500));
         assert_eq!(copy.row(1400).unwrap(), [1400.0; 3]);
@@ -262,6 +303,6 @@ mod tests {
         assert_eq!((copy.row(7).unwrap(), copy.row(1500).unwrap()), (&[14.0; 3][..], &[-2.0; 3][..]));
         assert_eq!((old.row(7).unwrap(), old.row(1500)), (&[7.0; 3][..], None));
         assert_eq!(copy.row(1400).unwrap().as_ptr(), table.row(1400).unwrap().as_ptr());
-        assert!(table.is_consistent(3, 1) && !table.is_consistent(3, 2));
+        assert!(table.is_consistent(3, RowState::PerWeight(1)) && !table.is_consistent(3, RowState::PerRow));
     }
 }

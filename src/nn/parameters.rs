@@ -156,7 +156,7 @@ impl NetworkParameters<EmbeddingTable> {
         for (range, diagonal) in [(&layout.input_to_output, 1.0), (&layout.input_memory, 0.2)] {
             dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
         }
-        let table = |width| EmbeddingTable::new(width, settings.optimiser.state_values_per_parameter());
+        let table = |width| EmbeddingTable::new(width, settings.optimiser.row_state());
         let (items, outputs) = if settings.tied {
             (table(output_row_width(hidden)), None)
         } else {
@@ -216,18 +216,18 @@ impl NetworkParameters<EmbeddingTable> {
 
     /// Whether every part has the size that follows from the settings. Deserialisation checks this.
     pub(super) fn is_consistent(&self, kinds: usize) -> bool {
-        let (hidden, state_per_weight) = (self.settings.hidden, self.settings.optimiser.state_values_per_parameter());
+        let (hidden, row_state) = (self.settings.hidden, self.settings.optimiser.row_state());
         let items = if self.settings.tied { output_row_width(hidden) } else { hidden };
         let outputs = |table: &EmbeddingTable| {
-            table.is_consistent(output_row_width(hidden), state_per_weight) && table.len() == self.items.len()
+            table.is_consistent(output_row_width(hidden), row_state) && table.len() == self.items.len()
         };
         self.settings.check().is_ok()
             && *self.layout == ParameterLayout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
             && self.outputs.is_none() == self.settings.tied
             && self.outputs.as_ref().is_none_or(outputs)
-            && self.items.is_consistent(items, state_per_weight)
-            && self.attribute_rows.is_consistent(hidden, state_per_weight)
+            && self.items.is_consistent(items, row_state)
+            && self.attribute_rows.is_consistent(hidden, row_state)
     }
 
     /// Allocates the lists of changed rows of all tables. The lists are not serialised, so this

@@ -63,6 +63,10 @@ pub enum OptimiserKind {
     /// Adam [Kingma & Ba 2015]. The update of embeddings is lazy: a batch updates only the
     /// embedding rows that it uses.
     Adam,
+    /// Adagrad with one learning rate per embedding instead of one per weight [Gupta et al. 2014,
+    /// Naumov et al. 2019]. Other parameters have one learning rate per weight. An embedding needs
+    /// 8 bytes of optimiser state instead of 4 bytes per weight.
+    RowAdagrad,
 }
 
 /// Settings of the network and its training.
@@ -169,7 +173,7 @@ impl Default for NetworkSettings {
             session_targets: SessionTargetHandling::Masked,
             input_dropout: 0.3,
             hidden_dropout: 0.3,
-            optimiser: OptimiserKind::Adagrad,
+            optimiser: OptimiserKind::RowAdagrad,
             learning_rate: 0.1,
             momentum: 0.9,
             beta1: 0.9,

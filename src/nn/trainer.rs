@@ -297,7 +297,7 @@ impl Trainer {
         step.update_weights(dense, optimiser_state, &workspace.dense);
         let update = |table: &mut EmbeddingTable, gradients: &RowGradients| {
             table.update_rows(gradients.slots.rows(), &gradients.values, |weights, optimiser_state, gradient| {
-                step.update_weights(weights, optimiser_state, gradient)
+                step.update_row(weights, optimiser_state, gradient, settings.hidden)
             });
         };
         if let Some(table) = &mut parameters.outputs {
@@ -310,15 +310,17 @@ impl Trainer {
     }
 
     /// Sets the order of the items in the quantised index of the weights that are published from now
-    /// on. If the order changes, the index is built again.
-    pub fn set_row_order(&mut self, order: Option<Arc<RowOrder>>) {
-        if order.as_ref().map(Arc::as_ptr) == self.row_order.as_ref().map(Arc::as_ptr) {
+    /// on: that of `ordered`, earlier weights of the same network. If the order changes, the index
+    /// is copied from these weights. Items that have changed since are quantised again.
+    pub fn set_row_order_of(&mut self, ordered: &Weights) {
+        let order = ordered.row_order();
+        if order.map(Arc::as_ptr) == self.row_order.as_ref().map(Arc::as_ptr) {
             return;
         }
         if let Some((copy, index)) = &mut self.published {
-            *index = QuantisedIndex::from_table(copy.output_table(), &copy.settings, order.clone());
+            *index = ordered.clone().into_index_of(copy.output_table());
         }
-        self.row_order = order;
+        self.row_order = order.cloned();
     }
 
     /// Makes `weights` share the memory of all rows that equal the trainer's, as published weights do.

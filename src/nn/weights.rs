@@ -216,7 +216,25 @@ impl Weights {
     #[must_use]
     pub fn with_row_order(&self, order: Option<Arc<RowOrder>>) -> Self {
         let index = QuantisedIndex::from_table(self.parameters.output_table(), self.settings(), order);
-        Self { version: self.version, parameters: self.parameters.clone(), values: self.values, index }
+        Self { index, ..self.clone() }
+    }
+
+    /// The same weights with the order of the items of `ordered`, earlier or later weights of the
+    /// same network. Quantises only the items again that have changed between the two.
+    #[must_use]
+    pub fn with_row_order_of(&self, ordered: Self) -> Self {
+        Self { index: ordered.into_index_of(self.parameters.output_table()), ..self.clone() }
+    }
+
+    /// The quantised index of these weights, changed into the index of `table`.
+    pub(super) fn into_index_of(self, table: &CowRows) -> QuantisedIndex {
+        let Self { parameters, mut index, .. } = self;
+        let known = parameters.output_table();
+        if known.len() > table.len() {
+            return QuantisedIndex::from_table(table, &parameters.settings, index.order().cloned());
+        }
+        index.encode_rows(table, &table.rows_not_shared_with(known));
+        index
     }
 
     /// Dimension of queries and embeddings.

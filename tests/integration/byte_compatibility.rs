@@ -45,20 +45,22 @@ const ENTRY_COUNT: u64 = 356;
 
 /// The settings of learning are part of the learned state. The defaults of these settings have
 /// changed.
-const FORMER_DEFAULTS: [&str; 4] = [
+const FORMER_DEFAULTS: [&str; 5] = [
     "clusters.exact_up_to=150000",
     "network.loss=cross_entropy",
     "network.input_dropout=0.5",
     "network.hidden_dropout=0.5",
+    "network.optimiser=adagrad",
 ];
 
 /// Settings under which the journal is learned again. Together these settings use every type of
 /// network cell, every optimiser and every loss function.
-const REBUILD_SETTINGS: [(&str, &[&str]); 6] = [
+const REBUILD_SETTINGS: [(&str, &[&str]); 7] = [
     ("counts", &["recall.without=[\"network\"]", "learning.teach_every=1000000"]),
     ("counts-and-ranker", &["recall.without=[\"network\"]"]),
     ("lstm-adagrad", &[]),
     ("normalised-softmax", &["network.loss=normalised_softmax"]),
+    ("row-adagrad", &["network.loss=normalised_softmax", "network.optimiser=row_adagrad"]),
     (
         "gru-adam",
         &[

@@ -162,9 +162,12 @@ fn gradients_match_finite_differences_with_parts_disabled() {
 #[test]
 fn every_optimiser_learns_and_resumes_bit_identically() {
     let bytes = |trainer: &Trainer| bincode::serde::encode_to_vec(trainer, bincode::config::standard()).unwrap();
-    for (optimiser, learning_rate) in
-        [(OptimiserKind::Sgd, 0.05), (OptimiserKind::Adagrad, 0.2), (OptimiserKind::Adam, 0.02)]
-    {
+    for (optimiser, learning_rate) in [
+        (OptimiserKind::Sgd, 0.05),
+        (OptimiserKind::Adagrad, 0.2),
+        (OptimiserKind::Adam, 0.02),
+        (OptimiserKind::RowAdagrad, 0.2),
+    ] {
         for tied in [true, false] {
             let plain = NetworkSettings { input_dropout: 0.0, hidden_dropout: 0.0, ..all_parts_enabled() };
             let mut trainer =
@@ -239,7 +242,7 @@ fn a_batch_with_a_non_finite_loss_changes_no_weight() {
 
 #[test]
 fn weights_stay_finite_at_a_diverging_learning_rate() {
-    for optimiser in [OptimiserKind::Sgd, OptimiserKind::Adagrad, OptimiserKind::Adam] {
+    for optimiser in [OptimiserKind::Sgd, OptimiserKind::Adagrad, OptimiserKind::Adam, OptimiserKind::RowAdagrad] {
         let mut trainer =
             trainer_of_12_items(NetworkSettings { optimiser, learning_rate: 10.0, ..all_parts_enabled() });
         (0..200).for_each(|seed| {
@@ -395,7 +398,8 @@ fn the_top_items_of_clusters_equal_those_of_exact_scoring() {
     let clusters: Vec<Vec<u32>> =
         (0..20).map(|cluster| (0..2900).filter(|item| item * 7 % 20 == cluster).collect()).collect();
     let order = Arc::new(RowOrder::new(clusters.iter().map(Vec::as_slice)));
-    trainer.set_row_order(Some(Arc::clone(&order)));
+    let ordered = trainer.publish(1).with_row_order(Some(Arc::clone(&order)));
+    trainer.set_row_order_of(&ordered);
     trainer.train(&training_windows(), 1);
     trainer.grow_items(3100);
     let weights = trainer.publish(2);
@@ -427,6 +431,40 @@ fn the_top_items_of_clusters_equal_those_of_exact_scoring() {
     assert_eq!(rebuilt.top_items(&query, 20, Some(&[3, 17, 5]), &mut NetworkScratch::default()), top);
     weights.logits_of(&query, &[9_999], &scratch, &mut logits);
     assert_eq!(logits, [f32::NEG_INFINITY], "an unknown item");
+}
+
+#[test]
+fn an_index_that_takes_the_row_order_of_other_weights_equals_a_rebuilt_one() {
+    let mut trainer = trainer_of_12_items(NetworkSettings { hidden: 33, ..all_parts_enabled() });
+    trainer.grow_items(300);
+    let order_of = |items: u32, count: u32| {
+        let clusters: Vec<Vec<u32>> =
+            (0..count).map(|cluster| (0..items).filter(|item| item % count == cluster).collect()).collect();
+        Some(Arc::new(RowOrder::new(clusters.iter().map(Vec::as_slice))))
+    };
+    let query: Vec<f32> = (0..33).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
+    let scores = |weights: &Weights| {
+        weights.approximate_top_items(&query, 400, Some(&[0, 3, 4]), &mut NetworkScratch::default())
+    };
+    let expect_rebuilt = |weights: &Weights, order: &Option<Arc<RowOrder>>| {
+        assert_eq!(weights.row_order().map(Arc::as_ptr), order.as_ref().map(Arc::as_ptr));
+        assert_eq!(scores(weights), scores(&weights.with_row_order(order.clone())));
+    };
+    let order = order_of(300, 5);
+    let ordered = trainer.publish(1).with_row_order(order.clone());
+    trainer.train(&training_windows(), 1);
+    trainer.grow_items(350);
+    let later = trainer.publish(2);
+    assert_ne!(scores(&later.with_row_order(order.clone())), scores(&ordered));
+    expect_rebuilt(&later.with_row_order_of(ordered.clone()), &order);
+    trainer.set_row_order_of(&ordered);
+    trainer.train(&training_windows(), 2);
+    let trained = trainer.publish(3);
+    expect_rebuilt(&trained, &order);
+    // The order of weights with more items, and the order of weights without clusters.
+    let order = order_of(350, 7);
+    expect_rebuilt(&ordered.with_row_order_of(trained.with_row_order(order.clone())), &order);
+    expect_rebuilt(&trained.with_row_order_of(trained.with_row_order(None)), &None);
 }
 
 #[test]
