@@ -8,7 +8,8 @@ use std::time::Instant;
 use super::panic_guard::catch_panic;
 use crate::domain::{Catalog, UserSequence};
 use crate::learner::{
-    ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, recommend_for_sequence,
+    ListScores, ListScoringRequest, ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace,
+    SequenceParams, recommend_for_sequence, score_list,
 };
 use crate::metrics::{ActorKind, Metrics};
 
@@ -42,6 +43,28 @@ impl Answerer {
         });
         answer.predict_interest(snapshot.interests(), user, request.now);
         answer
+    }
+
+    /// Scores the items of a list for a sequence. Without user id, as for a user without profile.
+    /// Returns `None` if that panics.
+    #[must_use]
+    pub fn score_list(
+        &self,
+        user: Option<&str>,
+        sequence: &UserSequence,
+        request: &ListScoringRequest,
+    ) -> Option<ListScores> {
+        let score = || {
+            let snapshot = self.published.load();
+            let mut scores = WORKSPACE.with_borrow_mut(|workspace| {
+                let profile = user.and_then(|user| snapshot.profile_of(user));
+                score_list(&snapshot, sequence, profile, &self.sequence_params, request, workspace)
+            });
+            scores.predict_interest(snapshot.interests(), user, request);
+            scores
+        };
+        let scores = catch_panic(&self.metrics, ActorKind::Session, score);
+        scores.inspect_err(|_| WORKSPACE.set(ScoringWorkspace::default())).ok()
     }
 
     /// Recommends items for the sequence of a user, and records the time that this takes. If the

@@ -397,7 +397,10 @@ impl LearnerActor {
         if self.failed || self.is_stopping {
             return;
         }
-        if self.learn_batch_or_recover() {
+        let began = Instant::now();
+        let has_more = self.learn_batch_or_recover();
+        self.metrics.learner_turn_seconds.record(began.elapsed());
+        if has_more {
             self.schedule_turn(context);
         } else {
             self.schedule_due_turn(context);

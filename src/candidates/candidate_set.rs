@@ -187,6 +187,21 @@ impl CandidateSet {
         self.kept.clear();
         self.kept.extend(self.order.iter().map(|&(_, position)| position));
         self.kept.sort_unstable();
+        self.copy_kept_rows();
+    }
+
+    /// Keeps exactly the given items, which become candidates even without evidence.
+    pub fn keep_items(&mut self, items: &[ItemIx]) {
+        items.iter().for_each(|item| self.add_evidence_in_columns(*item, []));
+        self.kept.clear();
+        self.kept.extend(items.iter().filter_map(|item| self.items.find(*item)).map(|position| position as u32));
+        self.kept.sort_unstable();
+        self.kept.dedup();
+        self.copy_kept_rows();
+    }
+
+    fn copy_kept_rows(&mut self) {
+        let items = self.items.keys();
         self.kept_items.clear();
         self.kept_items.extend(self.kept.iter().map(|&position| items[position as usize]));
         self.kept_evidence.clear();
@@ -229,17 +244,12 @@ impl CandidateSet {
     }
 
     /// Source of a kept candidate. If several sources generated the item, this is the first of them
-    /// in [`SourceName::ALL`].
+    /// in [`SourceName::ALL`]. `None` if no source generated it.
     #[must_use]
-    pub fn source_at(&self, position: usize) -> SourceName {
-        let column_bits =
-            self.kept.get(position).and_then(|&position| self.column_bits.get(position as usize)).copied().unwrap_or(0);
-        let sources = SourceName::ALL.into_iter().zip(COLUMNS_BY_SOURCE);
-        sources
-            .filter(|(_, columns)| column_bits & columns != 0)
-            .map(|(source, _)| source)
-            .next()
-            .unwrap_or(SourceName::Session)
+    pub fn source_at(&self, position: usize) -> Option<SourceName> {
+        let column_bits = *self.column_bits.get(*self.kept.get(position)? as usize)?;
+        let mut sources = SourceName::ALL.into_iter().zip(COLUMNS_BY_SOURCE);
+        sources.find(|(_, columns)| column_bits & columns != 0).map(|(source, _)| source)
     }
 
     /// Number of kept candidates that each source generated, in the order of [`SourceName::ALL`].
@@ -423,6 +433,19 @@ mod tests {
     }
 
     #[test]
+    fn exactly_the_given_items_are_kept_even_dismissed_ones_and_those_without_evidence() {
+        let mut candidates = candidates_of_four_items();
+        candidates.keep_items(&[42, 7, 3, 42]);
+        assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [3, 7, 42]);
+        let weights: Vec<f32> =
+            candidates.kept_rows().map(|(evidence, ..)| evidence[EvidenceColumn::WindowTransitions as usize]).collect();
+        assert_eq!(weights, [2.0, 1.0, 0.0]);
+        let source_of = |item| candidates.source_at(candidates.position_of(item).unwrap());
+        assert_eq!((source_of(3), source_of(42)), (Some(SourceName::Transitions), None));
+        assert_eq!(candidates.position_of(9), None);
+    }
+
+    #[test]
     fn a_candidate_is_attributed_to_its_first_source() {
         let mut candidates = candidates_of_four_items();
         candidates.keep_top_candidates(
@@ -430,7 +453,7 @@ mod tests {
             &QueryContext { steps: &[], session: 0, session_start: 0, now: 0, ..QueryContext::default() },
         );
         assert_eq!(
-            candidates.position_of(7).map(|position| candidates.source_at(position)),
+            candidates.position_of(7).and_then(|position| candidates.source_at(position)),
             Some(SourceName::Transitions)
         );
         let counts: Vec<_> =

@@ -64,7 +64,7 @@ pub use sources::CandidateSources;
 pub use transition_matrix::{TransitionMatrix, TransitionRow};
 pub use transitions::TransitionSource;
 pub use trending::{ItemCounts, TrendingSource};
-pub use user_profile::{ProfileItem, UserProfile};
+pub use user_profile::{ProfileCount, ProfileItem, UserProfile};
 pub use user_profiles::{ProfileSettings, ProfileSettingsError, UserProfiles};
 
 #[cfg(test)]

@@ -30,6 +30,21 @@ impl ProfileItem {
     }
 }
 
+/// What a profile holds about an item.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProfileCount {
+    /// The item.
+    pub item: ItemIx,
+    /// Number of target events on the item. The count halves with every 8 sessions of the user.
+    pub count: f32,
+    /// Number of sessions since the latest session with the item, including that session.
+    pub sessions_ago: u32,
+    /// Kind of the latest event on the item.
+    pub kind: KindId,
+    /// Time of the latest event on the item.
+    pub at: Timestamp,
+}
+
 /// The items of a user's earlier sessions, with decayed counts. The current session is not part of
 /// the profile; it enters the profile when the next session begins.
 ///
@@ -42,6 +57,7 @@ impl ProfileItem {
 /// let rounded = |(item, weight): (u32, f32)| (item, (weight * 10.0).round());
 /// assert_eq!(profile.weighted_items().map(rounded).collect::<Vec<_>>(), [(3, 19.0), (7, 18.0)]);
 /// assert_eq!(profile.sessions_since(7), Some(2));
+/// assert!(profile.counts().all(|known| Some(known.sessions_ago) == profile.sessions_since(known.item)));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UserProfile {
@@ -107,6 +123,17 @@ impl UserProfile {
     /// The items with their decayed counts, in the order of the item numbers.
     pub fn weighted_items(&self) -> impl Iterator<Item = (ItemIx, f32)> {
         self.items.iter().map(|known| (known.item, known.decayed_weight(self.sessions)))
+    }
+
+    /// Everything that the profile holds, in the order of the item numbers.
+    pub fn counts(&self) -> impl Iterator<Item = ProfileCount> {
+        self.items.iter().map(|known| ProfileCount {
+            item: known.item,
+            count: known.decayed_weight(self.sessions),
+            sessions_ago: self.sessions.saturating_sub(known.session) + 1,
+            kind: known.kind,
+            at: known.at,
+        })
     }
 
     /// The `count` items with the largest decayed counts, in descending order. Among equal counts, the

@@ -19,7 +19,8 @@ use crate::http::console;
 use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
 use crate::http::routes::{
-    admin, beacon, consents, events, items, merges, openapi, predictions, recommendations, segment, stream, users,
+    admin, beacon, consents, events, items, merges, openapi, predictions, rankings, recommendations, segment, stream,
+    users,
 };
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
@@ -132,6 +133,7 @@ route_table! {
         "/v1/users/{user}/recommendations/stream" Read Streams => GET stream::stream_recommendations;
         "/v1/recommendations" Read InlineRecommendations => POST recommendations::recommend_for_item_session;
         "/v1/predict" Read Predictions => POST predictions::predict_interest;
+        "/v1/rank" Read ListRankings => POST rankings::rank_list;
         "/v1/items/{item}/similar" Read NonPersonalised => GET recommendations::get_similar_items;
         "/v1/trending" Read NonPersonalised => GET recommendations::get_trending_items;
         "/v1/items" Items Items => POST items::change_items;

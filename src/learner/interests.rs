@@ -204,6 +204,15 @@ impl InterestPredictor {
         most.filter(|(_, _, model)| model.ratings() > 0).map(|(kind, ..)| *kind)
     }
 
+    /// The latest values of a user's events from which values are predicted, by kind and then oldest
+    /// first: kind, item, value and time of each.
+    pub fn ratings_of<'a>(&'a self, user: &'a str) -> impl Iterator<Item = (KindId, ItemIx, f32, Timestamp)> + use<'a> {
+        self.kinds.iter().flat_map(move |(kind, scale, model)| {
+            let ratings = model.user_ratings(user).into_iter().flat_map(|ratings| ratings.iter());
+            ratings.map(|rating| (*kind, rating.item, scale.value(rating.value), rating.at))
+        })
+    }
+
     /// Predicts the values of events of a kind. A user without id or without values is predicted as
     /// an average user. Returns one prediction per item; `None` if no value of the kind was
     /// learned.

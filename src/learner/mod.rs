@@ -42,6 +42,7 @@ mod inspect;
 mod interests;
 mod item_lists;
 mod item_map;
+mod list_scoring;
 mod model_health;
 mod offline;
 mod online;
@@ -72,6 +73,7 @@ pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, insp
 pub use interests::{InterestErrors, InterestModels, InterestPredictor, InterestReport};
 pub use item_lists::{similar_items, trending_items};
 pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
+pub use list_scoring::{ListScores, ListScoringRequest, ScoredListItem, score_list};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,

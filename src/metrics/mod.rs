@@ -97,6 +97,8 @@ handle::declare_label! {
         InlineRecommendations "inline_recommendations",
         /// Predictions of event values.
         Predictions "predictions",
+        /// Rankings of a list in the request.
+        ListRankings "list_rankings",
         /// Recommendation streams, until the stream begins.
         Streams "streams",
         /// Trending and similar items.
@@ -433,6 +435,8 @@ declare_metrics! {
     "sequor_weights_version" Unit::None weights_version: Gauge,
     /// Time to publish a snapshot.
     "sequor_snapshot_publish_seconds" Unit::Seconds snapshot_publish_seconds: Histogram,
+    /// Duration of the learner's turns. Between two turns, the learner handles other requests.
+    "sequor_learner_turn_seconds" Unit::Seconds learner_turn_seconds: Histogram,
 
     // Candidates and recommendations.
     /// Known items.

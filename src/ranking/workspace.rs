@@ -34,7 +34,16 @@ pub struct RankingWorkspace {
     hidden: Vec<super::ranker::HiddenActivations>,
     /// Key of each eligible candidate, see [`best_first_key`], with its position.
     order: Vec<(u64, u32)>,
-    limit: usize,
+    selection: CandidateSelection,
+}
+
+/// The items that a query ranks.
+#[derive(Debug, Clone)]
+enum CandidateSelection {
+    /// The best candidates, at most this number.
+    Best(usize),
+    /// These items.
+    Listed(Vec<ItemIx>),
 }
 
 /// A key whose ascending order is the order of a ranked list: the largest score first, in the order
@@ -59,13 +68,18 @@ impl RankingWorkspace {
             scores: Vec::new(),
             hidden: Vec::new(),
             order: Vec::new(),
-            limit: limit.max(1),
+            selection: CandidateSelection::Best(limit.max(1)),
         }
     }
 
     /// Sets the maximum number of candidates of later queries.
     pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit.max(1);
+        self.selection = CandidateSelection::Best(limit.max(1));
+    }
+
+    /// Makes later queries rank exactly these items.
+    pub fn select_items(&mut self, items: &[ItemIx]) {
+        self.selection = CandidateSelection::Listed(items.to_vec());
     }
 
     /// Gathers the candidates of a query, keeps the best ones, computes their features and scores
@@ -95,7 +109,10 @@ impl RankingWorkspace {
                 self.candidates.add_column_total(column, 1.0);
             }
         }
-        self.candidates.keep_top_candidates(self.limit, context);
+        match &self.selection {
+            CandidateSelection::Best(limit) => self.candidates.keep_top_candidates(*limit, context),
+            CandidateSelection::Listed(items) => self.candidates.keep_items(items),
+        }
         sources.add_features(context, &mut self.candidates);
         let best_log_probability =
             network.and_then(|network| network.top.first().map(|(_, logit)| logit - network.log_partition));
@@ -130,10 +147,16 @@ impl RankingWorkspace {
         Some(1 + self.items.iter().zip(&self.scores).filter(|pair| better(*pair)).count())
     }
 
-    /// Source of a candidate; `None` if the item is not a candidate.
+    /// Score of an item; `None` if the item is not a candidate.
+    #[must_use]
+    pub fn score_of(&self, item: ItemIx) -> Option<f32> {
+        self.scores.get(self.candidates.position_of(item)?).copied()
+    }
+
+    /// Source of a candidate; `None` if the item is not a candidate, or if no source generated it.
     #[must_use]
     pub fn source_of(&self, item: ItemIx) -> Option<SourceName> {
-        Some(self.candidates.source_at(self.candidates.position_of(item)?))
+        self.candidates.source_at(self.candidates.position_of(item)?)
     }
 
     /// Writes the best `limit` candidates that `is_eligible` accepts to `out`, best first. Among
@@ -151,7 +174,7 @@ impl RankingWorkspace {
         out.extend(order.iter().take(limit).filter_map(|&(_, position)| {
             let position = position as usize;
             let (item, score) = (*items.get(position)?, *scores.get(position)?);
-            Some(Candidate { item, score, source: candidates.source_at(position) })
+            Some(Candidate { item, score, source: candidates.source_at(position)? })
         }));
     }
 

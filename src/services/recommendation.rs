@@ -10,7 +10,7 @@ use crate::domain::{
     Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx,
     KindId, PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, SourceName, WithConsent,
 };
-use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationRequest};
+use crate::learner::{Explanation, ListScores, ListScoringRequest, RankedAnswer, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
 use crate::services::id_generator::IdGenerator;
 use crate::services::pagination::{CachedRanking, PaginationCache};
@@ -35,6 +35,20 @@ pub struct PageRequest {
     pub offset: Option<usize>,
     /// The largest number of items on the page.
     pub limit: usize,
+}
+
+/// For whom to score a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListOwner {
+    /// A user.
+    User {
+        /// The id of the user.
+        user: String,
+        /// The consent that the sender of the request states.
+        consent: Option<Consent>,
+    },
+    /// A session that consists of views of these items, oldest first.
+    Session(Vec<String>),
 }
 
 impl RecommendationService {
@@ -93,6 +107,22 @@ impl RecommendationService {
     #[must_use]
     pub fn recommend_for_item_session(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
         self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
+    }
+
+    /// Scores the items of a list. The service stores nothing.
+    ///
+    /// If the user does not consent to storage, scores as for an empty session.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the user's shard does not answer.
+    pub async fn score_list(&self, owner: ListOwner, request: ListScoringRequest) -> Result<ListScores, RequestError> {
+        match owner {
+            ListOwner::User { user, consent } if self.ingest.effective_consent(&user, consent) != Consent::None => {
+                self.recommender.score_list(user, request).await
+            }
+            ListOwner::User { .. } => self.recommender.score_list_for_items(&[], &request),
+            ListOwner::Session(items) => self.recommender.score_list_for_items(&items, &request),
+        }
     }
 
     /// Predicts the values of events of a user with items, for a kind of events, or for the kind with
@@ -286,7 +316,9 @@ pub fn to_recommended_item(
     Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })
 }
 
-fn to_item_explanation(recommender: &RecommenderHandle, explanation: &Explanation) -> ItemExplanation {
+/// Converts an explanation: replaces item and kind numbers by ids.
+#[must_use]
+pub fn to_item_explanation(recommender: &RecommenderHandle, explanation: &Explanation) -> ItemExplanation {
     let dictionary = recommender.dictionary();
     let moved_by = explanation.influence.map(|moved| InfluentialEvent {
         item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),

@@ -67,11 +67,17 @@ fn erased_user_leaves_no_trace_and_others_are_unchanged() {
     let home = DaemonHome::new();
     let daemon = home.start(&DAEMON_SETTINGS);
     send_activity(&daemon);
+    daemon.wait_until_learned(daemon.next_offset());
     let before = export_user(&daemon, "visitor-5f3a");
     assert_eq!(before[0]["entry"], "user");
     assert_eq!(before[0]["ids"], json!(["ann@example.org", "visitor-5f3a"]));
     assert_eq!(before[0]["sequence"].as_array().unwrap().len(), 50, "a sequence holds the last fifty steps");
     assert_eq!(before.iter().filter(|line| line["entry"] == "event").count(), 60);
+    assert_eq!(before[1]["entry"], "profile");
+    assert!(before[1]["sessions"].as_u64().unwrap() > 1, "{}", before[1]);
+    let profile_counts: Vec<f64> =
+        before[1]["items"].as_array().unwrap().iter().map(|item| item["count"].as_f64().unwrap()).collect();
+    assert!(!profile_counts.is_empty() && profile_counts.is_sorted_by(|a, b| a >= b), "{}", before[1]);
     assert_eq!(export_user(&daemon, "nobody"), [] as [Value; 0]);
     daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
     assert!(ERASED_TEXTS.iter().all(|secret| dir_contains(&home.data_dir(), secret)));

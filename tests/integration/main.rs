@@ -36,6 +36,7 @@ mod impressions;
 mod interest;
 mod journal_dump;
 mod journal_retention;
+mod list_ranking;
 mod messages;
 mod metrics;
 mod model_control;

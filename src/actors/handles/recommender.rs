@@ -18,7 +18,8 @@ use crate::domain::{
     Candidate, Catalog, EventKinds, ItemIx, KindId, Offset, PredictedInterest, Timestamp, UserSequence,
 };
 use crate::learner::{
-    HiddenItems, LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items,
+    HiddenItems, LearnerConfig, ListScores, ListScoringRequest, ModelSnapshot, RankedAnswer, RecommendationRequest,
+    similar_items, trending_items,
 };
 use crate::metrics::{Metrics, QueueName};
 use crate::registries::ItemDictionary;
@@ -79,6 +80,23 @@ impl RecommenderHandle {
         answer.ok_or_else(|| self.busy())
     }
 
+    /// Scores the items of a list for a user's current session, on the calling thread.
+    ///
+    /// # Errors
+    /// As [`RecommenderHandle::recommend`].
+    pub async fn score_list(&self, user: String, request: ListScoringRequest) -> Result<ListScores, RequestError> {
+        let span = span!("score_list");
+        let (user, number, shard) = self.router.route(user)?;
+        let sequence = match self.router.session_table.current_sequence(number, &user) {
+            Some(sequence) => sequence,
+            None => self.request_sequence(user.clone(), shard).instrument(span.clone()).await?,
+        };
+        self.wait_for_turn().await?;
+        let scores =
+            span!(parent: &span, "answer").in_scope(|| self.answerer.score_list(Some(&user), &sequence, &request));
+        scores.ok_or_else(|| self.busy())
+    }
+
     /// Asks the shard for a user's sequence.
     async fn request_sequence(&self, user: String, shard: &Addr<ShardActor>) -> Result<UserSequence, RequestError> {
         let (reply, sequence) = oneshot::channel();
@@ -101,7 +119,7 @@ impl RecommenderHandle {
         if began.elapsed() > limit { Err(RequestError::QueuedTooLong) } else { Ok(()) }
     }
 
-    fn busy(&self) -> RequestError {
+    pub(super) fn busy(&self) -> RequestError {
         RequestError::Busy(AdmissionFull { limit: self.admission_limit })
     }
 

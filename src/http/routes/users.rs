@@ -14,6 +14,7 @@ use crate::actors::error::RequestError;
 use crate::actors::handles::ErasedEntryCounts;
 use crate::domain::{Entry, Offset, Timestamp};
 use crate::http::routes::journal_export;
+use crate::http::routes::learned_user::LearnedUserBody;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
@@ -46,9 +47,10 @@ struct UserStepBody<'k> {
 /// Export a user's data
 ///
 /// Returns JSON lines. If there is a sequence of the user's latest events, it is the first line,
-/// with `"entry": "user"`. All other lines are the journal entries about the user, in the format of
-/// `sequor export`. The request reads the whole journal. Counts and weights are not included,
-/// because they are not stored per user.
+/// with `"entry": "user"`. If the published model holds a long-term profile or event values of the
+/// user, they follow with `"entry": "profile"`. All other lines are the journal entries about the
+/// user, in the format of `sequor export`. The request reads the whole journal. Other counts and
+/// weights are not included, because they are not stored per user.
 #[utoipa::path(get, path = "/v1/users/{user}", operation_id = "known", tag = "users", params(("user" = IdString, Path, description = "The user.")),
     responses((status = 200, description = "JSON lines. For an unknown user, the response is empty.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
@@ -73,6 +75,10 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
             sequence: steps.collect(),
         };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
+        first.push(b'\n');
+    }
+    if let Some(learned) = ids.first().and_then(|user| LearnedUserBody::read(&api, user)) {
+        serde_json::to_writer(&mut first, &learned).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }
     let wanted = move |entry: &Entry| entry.user_ids().any(|user| ids.iter().any(|id| id == user));

@@ -1,0 +1,203 @@
+//! Ranking of a list that the request contains.
+
+use actix_web::Error;
+use actix_web::web::{Bytes, Data, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{Consent, ItemExplanation, ItemIx, Offset, PredictedInterest, SourceName};
+use crate::http::middleware::queue_wait::MaxQueueWait;
+use crate::http::schema::consent::ConsentBody;
+use crate::http::schema::domain_schemas::{ItemExplanationSchema, PredictedInterestSchema, SourceNameSchema};
+use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::problem::Problem;
+use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
+use crate::http::state::ApiState;
+use crate::learner::{ListScoringRequest, ScoredListItem};
+use crate::services::recommendation::{ListOwner, to_item_explanation};
+
+/// The largest number of items in a list, and in a session of the request.
+const MAX_ITEMS: usize = 1000;
+
+/// A list of items to rank, and the user or the session for which to rank it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RankRequest, example = json!({ "user_id": "ann", "items": [{ "item_id": "tea" }, { "item_id": "coffee" }] }))]
+pub(in crate::http) struct RankRequest {
+    /// The items, in the order of the site.
+    #[schema(min_items = 1, max_items = 1000)]
+    items: Vec<ListedItem>,
+    /// The user for whom to rank the list.
+    #[schema(value_type = Option<IdString>)]
+    user_id: Option<String>,
+    /// Instead of a user: the items of a session, oldest first.
+    #[schema(max_items = 1000)]
+    items_in_session: Option<Vec<String>>,
+    /// Explain each item by the evidence of every source for it, and by the event that improved its
+    /// rank the most.
+    explain: Option<bool>,
+    /// The consent level of this request. If the user's level is lower, the user's level applies.
+    #[schema(value_type = Option<ConsentBody>)]
+    consent: Option<Consent>,
+    /// Wait until the model and the sessions include every journal entry before this offset. With
+    /// the `offset` of a receipt, they include the records of that receipt.
+    #[schema(value_type = Option<u64>)]
+    min_offset: Option<Offset>,
+}
+
+/// An item to rank.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ListedItem)]
+pub(in crate::http) struct ListedItem {
+    /// The item's id.
+    item_id: String,
+}
+
+/// What the model knows of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ListedItemStatus)]
+pub(in crate::http) enum ListedItemStatus {
+    /// The model has learned from events with the item.
+    Learned,
+    /// The item has no events yet. Its score depends on its attributes alone.
+    New,
+    /// No event and no change of the catalog has named the item. It has no score, and follows all
+    /// other items.
+    Unknown,
+}
+
+/// A ranked list.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RankedList)]
+pub(in crate::http) struct RankedListResponse {
+    /// The version of the weights that scored the items.
+    weights_version: u64,
+    /// Whether the order depends on the user. Without an event of the user, the items are in the
+    /// order of their popularity.
+    is_personalised: bool,
+    /// The items of the request, best first. Among equal scores, and among unknown items, in the
+    /// order of the request.
+    items: Vec<RankedListItem>,
+}
+
+/// An item of a ranked list.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RankedListItem)]
+pub(in crate::http) struct RankedListItem {
+    /// The item's id.
+    item_id: String,
+    /// The position of the item in the request, counted from 0.
+    position: usize,
+    /// The score. A higher score is better. Scores of different responses are not comparable. `null`
+    /// for an unknown item.
+    score: Option<f32>,
+    /// What the model knows of the item.
+    status: ListedItemStatus,
+    /// Whether the item can be recommended now: whether it is available, published and not expired.
+    /// An item that cannot be recommended keeps its place.
+    is_available: bool,
+    /// The candidate source that generates the item for the user. Absent if none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<SourceNameSchema>)]
+    source: Option<SourceName>,
+    /// The predicted value (rating, seconds played, …) of an event of the user with the item. Absent
+    /// before the first event with a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<PredictedInterestSchema>)]
+    interest: Option<PredictedInterest>,
+    /// The explanation, if the request asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ItemExplanationSchema>)]
+    explanation: Option<ItemExplanation>,
+}
+
+impl RankRequest {
+    /// The user or the session for which to rank the list.
+    fn owner(&mut self, api: &ApiState) -> Result<ListOwner, Problem> {
+        match (self.user_id.take(), self.items_in_session.take()) {
+            (Some(_), Some(_)) => Err(Problem::invalid_parameter(
+                "items_in_session",
+                "The list is ranked either for a user or for the items of a session; send only one of `user_id` and `items_in_session`.",
+            )),
+            (Some(user), None) => {
+                let user = api.rules.validate_user_id("user_id", user);
+                let user = user.map_err(|error| Problem::invalid_parameter("user_id", format!("{}.", error.reason)))?;
+                Ok(ListOwner::User { user, consent: self.consent })
+            }
+            (None, Some(session)) if session.len() > MAX_ITEMS => {
+                let given = format!("a list of {}", session.len());
+                Err(Problem::out_of_range("items_in_session", given, "a list of at most 1000"))
+            }
+            (None, session) => Ok(ListOwner::Session(session.unwrap_or_default())),
+        }
+    }
+}
+
+/// Rank a list
+///
+/// Orders the items of the request for a user, for example the results of a search. Every item of
+/// the request is in the response. Nothing is stored. Any content type is accepted.
+#[utoipa::path(post, path = "/v1/rank", operation_id = "rank", tag = "recommendations", request_body = RankRequest,
+    responses((status = 200, description = "The ranked list.", body = RankedListResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn rank_list(
+    api: Data<ApiState>,
+    queue_wait: Data<MaxQueueWait>,
+    body: Result<Bytes, Error>,
+) -> Result<Json<RankedListResponse>, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let mut request: RankRequest = serde_json::from_slice(&body)
+        .map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
+    if !(1..=MAX_ITEMS).contains(&request.items.len()) {
+        let given = format!("a list of {}", request.items.len());
+        return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));
+    }
+    let owner = request.owner(&api)?;
+    let recommender = &api.system.recommender;
+    recommender.wait_for_offset(request.min_offset.unwrap_or_default(), api.read_wait).await?;
+    // This thread computes the scores. A request that has already waited too long for the thread is
+    // refused instead.
+    queue_wait.wait_for_turn().await?;
+    let numbers: Vec<_> = request.items.iter().map(|listed| recommender.dictionary().get(&listed.item_id)).collect();
+    let scoring = ListScoringRequest {
+        items: numbers.iter().flatten().copied().collect(),
+        now: api.clock.now(),
+        explain: request.explain.unwrap_or_default(),
+    };
+    let now = scoring.now;
+    let scores = api.recommendations.score_list(owner, scoring).await?;
+    let (catalog, mut scored) = (recommender.catalog(), scores.items.into_iter());
+    let to_item = |(position, (listed, number)): (usize, (ListedItem, Option<ItemIx>))| {
+        let known = number.and_then(|number| Some((number, scored.next()?)));
+        let is_available = known.as_ref().is_none_or(|(number, _)| catalog.get_recommendable(*number, now).is_some());
+        let status = match &known {
+            None => ListedItemStatus::Unknown,
+            Some((_, ScoredListItem { is_new: true, .. })) => ListedItemStatus::New,
+            Some(_) => ListedItemStatus::Learned,
+        };
+        let scored = known.map(|(_, scored)| scored);
+        RankedListItem {
+            item_id: listed.item_id,
+            position,
+            score: scored.as_ref().map(|scored| scored.score),
+            status,
+            is_available,
+            source: scored.as_ref().and_then(|scored| scored.source),
+            interest: scored.as_ref().and_then(|scored| scored.interest),
+            explanation: scored
+                .and_then(|scored| scored.explanation)
+                .map(|explanation| to_item_explanation(recommender, &explanation)),
+        }
+    };
+    let mut items: Vec<_> = request.items.into_iter().zip(numbers).enumerate().map(to_item).collect();
+    items.sort_by(|a, b| match (a.score, b.score) {
+        (Some(a), Some(b)) => b.total_cmp(&a),
+        (a, b) => b.is_some().cmp(&a.is_some()),
+    });
+    Ok(Json(RankedListResponse {
+        weights_version: scores.weights_version,
+        is_personalised: scores.is_personalised,
+        items,
+    }))
+}

@@ -1,0 +1,115 @@
+//! Scores the items of a given list, for example the results of a site's search.
+
+use crate::domain::{Candidate, ItemIx, PredictedInterest, SourceName, Timestamp, UserSequence};
+
+use super::explain::{Explanation, explain};
+use super::interests::InterestPredictor;
+use super::scorer::ScoringWorkspace;
+use super::sequence_state::{SequenceParams, SequenceState};
+use super::serving::scored_user;
+use super::snapshot::ModelSnapshot;
+use crate::candidates::UserProfile;
+
+/// A request to score the items of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListScoringRequest {
+    /// The items, in any order.
+    pub items: Vec<ItemIx>,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// Whether to explain the scores.
+    pub explain: bool,
+}
+
+/// The scores of the items of a list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ListScores {
+    /// The version of the weights that scored the items.
+    pub weights_version: u64,
+    /// One score for each item of the request, in the same order.
+    pub items: Vec<ScoredListItem>,
+    /// Whether the scores depend on the user. Without an event of the user, the score of an item is
+    /// its popularity.
+    pub is_personalised: bool,
+}
+
+impl ListScores {
+    /// Predicts the value of an event of the user with each item of the list, for the kind with the
+    /// most learned values. Without user id, predicts for an average user.
+    pub fn predict_interest(
+        &mut self,
+        predictor: &InterestPredictor,
+        user: Option<&str>,
+        request: &ListScoringRequest,
+    ) {
+        let items = || request.items.iter().copied();
+        let predict = |kind| predictor.predict(kind, user, items(), request.now);
+        let predicted = predictor.main_kind().and_then(predict).unwrap_or_default();
+        self.items.iter_mut().zip(predicted).for_each(|(item, predicted)| item.interest = Some(predicted));
+    }
+}
+
+/// The score of one item of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredListItem {
+    /// The score. A higher score is better. Scores of different requests are not comparable.
+    pub score: f32,
+    /// The candidate source that generates the item for the user; `None` if none does.
+    pub source: Option<SourceName>,
+    /// Whether no target event has named the item. Its score depends on its attributes alone.
+    pub is_new: bool,
+    /// The predicted value of an event of the user with the item; `None` if no values are predicted.
+    pub interest: Option<PredictedInterest>,
+    /// The explanation, if requested.
+    pub explanation: Option<Explanation>,
+}
+
+/// Scores the items of a list for a sequence, as [`recommend_for_sequence`](super::recommend_for_sequence)
+/// scores candidates: an item that is in both gets the same score. Applies no rule, so the list may
+/// contain items that are unavailable or that the user has dismissed.
+///
+/// Cost: that of a recommendation, plus that of one more candidate per item.
+pub fn score_list(
+    snapshot: &ModelSnapshot,
+    sequence: &UserSequence,
+    profile: Option<&UserProfile>,
+    params: &SequenceParams,
+    request: &ListScoringRequest,
+    workspace: &mut ScoringWorkspace,
+) -> ListScores {
+    let is_personalised = !sequence.steps.is_empty() || profile.is_some();
+    let user = &mut SequenceState::restore(sequence.clone(), None);
+    let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
+    let about = scored_user(sequence, &affinity, profile, request.now, params);
+    let scorer = snapshot.scorer();
+    if is_personalised {
+        workspace.ranking.select_items(&request.items);
+        scorer.score(user, &about, params, workspace);
+    }
+    let mut items: Vec<_> = request
+        .items
+        .iter()
+        .map(|&item| {
+            let popularity = snapshot.sources.popularity(item, snapshot.source_time);
+            let score = if is_personalised { workspace.ranking.score_of(item) } else { Some(popularity) };
+            ScoredListItem {
+                score: score.unwrap_or(f32::MIN),
+                source: if is_personalised { workspace.ranking.source_of(item) } else { None },
+                is_new: snapshot.item_counts(item).is_none(),
+                interest: None,
+                explanation: None,
+            }
+        })
+        .collect();
+    if request.explain && is_personalised {
+        let to_candidate = |(item, scored): (&ItemIx, &ScoredListItem)| Candidate {
+            item: *item,
+            score: scored.score,
+            source: scored.source.unwrap_or(SourceName::Session),
+        };
+        let candidates: Vec<_> = request.items.iter().zip(&items).map(to_candidate).collect();
+        let explanations = explain(&scorer, &candidates, user, &about, params, workspace);
+        items.iter_mut().zip(explanations).for_each(|(item, explanation)| item.explanation = explanation);
+    }
+    ListScores { weights_version: snapshot.weights_version(), items, is_personalised }
+}

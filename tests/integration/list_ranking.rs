@@ -1,0 +1,126 @@
+//! Ranking of a given list: `/v1/rank`.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, DaemonHome, view_event};
+
+/// Twenty users who view the items of one of two groups: even or odd numbers.
+fn start_with_views(home: &DaemonHome) -> Daemon {
+    let daemon = home.start(&["learning.interval=60000"]);
+    for round in 0..10 {
+        let event = |user: usize| {
+            let item = (user * 3 + round) % 10 * 2 + user % 2;
+            view_event(&format!("e{round}-{user}"), &format!("u{user}"), &format!("i{item}"))
+        };
+        daemon.send_events(&(0..20).map(event).collect::<Vec<_>>());
+    }
+    daemon.wait_until_learned(200);
+    daemon
+}
+
+fn list_of(ids: &[&str]) -> Value {
+    ids.iter().map(|id| json!({ "item_id": id })).collect()
+}
+
+fn rank(daemon: &Daemon, request: &Value) -> Value {
+    let response = daemon.post("/v1/rank", &request.to_string());
+    assert_eq!(response.status, 200, "{request}: {}", response.body);
+    response.json()
+}
+
+fn scores(list: &Value) -> Vec<(String, f64)> {
+    let score = |item: &Value| Some((item["item_id"].as_str().unwrap().to_owned(), item["score"].as_f64()?));
+    list["items"].as_array().unwrap().iter().filter_map(score).collect()
+}
+
+#[test]
+fn a_list_is_ordered_by_the_scores_of_recommendations_and_stores_nothing() {
+    let home = DaemonHome::new();
+    let daemon = start_with_views(&home);
+    let for_user = daemon.get("/v1/users/u4/recommendations?limit=12").json();
+    let session = json!({ "items": ["i3", "i5"], "limit": 12 }).to_string();
+    let for_session = daemon.post("/v1/recommendations", &session).json();
+    let end = daemon.next_offset();
+    for (recommended, owner) in
+        [(for_user, json!({ "user_id": "u4" })), (for_session, json!({ "items_in_session": ["i3", "i5"] }))]
+    {
+        let expected = scores(&recommended);
+        assert!(expected.len() >= 10, "{recommended}");
+        let mut shuffled: Vec<&str> = expected.iter().map(|(id, _)| id.as_str()).collect();
+        shuffled.reverse();
+        shuffled.swap(0, 4);
+        let mut request = owner;
+        request["items"] = list_of(&shuffled);
+        let ranked = rank(&daemon, &request);
+        assert_eq!(scores(&ranked), expected);
+        assert_eq!(ranked["is_personalised"], true);
+        for item in ranked["items"].as_array().unwrap() {
+            assert_eq!(shuffled[item["position"].as_u64().unwrap() as usize], item["item_id"].as_str().unwrap());
+            assert_eq!((&item["status"], &item["is_available"]), (&json!("learned"), &json!(true)));
+            assert!(item["source"].is_string() && item.get("explanation").is_none(), "{item}");
+        }
+        request["explain"] = json!(true);
+        let explained = rank(&daemon, &request);
+        assert_eq!(scores(&explained), expected);
+        assert!(explained["items"][0]["explanation"]["sources"].is_object(), "{explained}");
+    }
+    assert_eq!(daemon.next_offset(), end);
+}
+
+#[test]
+fn every_item_of_the_request_is_returned_and_marked() {
+    let home = DaemonHome::new();
+    let daemon = start_with_views(&home);
+    for (item, attributes) in [("fresh", json!({ "categories": ["even"] })), ("i2", json!({ "available": false }))] {
+        assert_eq!(daemon.request("PUT", &format!("/v1/items/{item}"), &attributes.to_string()).status, 200);
+    }
+    daemon.wait_until_learned(202);
+    let ids = ["nowhere", "i2", "fresh", "i4", "i4", "elsewhere"];
+    for owner in [json!({ "user_id": "u2" }), json!({ "user_id": "stranger" }), json!({})] {
+        let mut request = owner;
+        request["items"] = list_of(&ids);
+        let ranked = rank(&daemon, &request);
+        let items = ranked["items"].as_array().unwrap();
+        let mut returned: Vec<_> = items.iter().map(|item| item["position"].as_u64().unwrap()).collect();
+        assert_eq!(returned[4..], [0, 5], "unknown items come last, in the order of the request: {ranked}");
+        returned.sort_unstable();
+        assert_eq!(returned, [0, 1, 2, 3, 4, 5]);
+        let at = |position: u64| items.iter().find(|item| item["position"] == position).unwrap();
+        assert_eq!((&at(0)["status"], &at(0)["score"]), (&json!("unknown"), &Value::Null));
+        assert_eq!((&at(2)["status"], &at(2)["is_available"]), (&json!("new"), &json!(true)));
+        assert_eq!((&at(1)["status"], &at(1)["is_available"]), (&json!("learned"), &json!(false)));
+        assert_eq!(at(3)["score"], at(4)["score"]);
+        let is_known = request["user_id"] == "u2";
+        assert_eq!(ranked["is_personalised"], is_known);
+        if !is_known {
+            assert!(scores(&ranked).is_sorted_by(|a, b| a.1 >= b.1), "{ranked}");
+            assert_eq!(at(2)["score"], 0.0, "an item without events has no popularity");
+        }
+    }
+    // Without consent to storage, the list is that of a stranger.
+    let request = json!({ "user_id": "u2", "consent": "none", "items": list_of(&ids) });
+    assert_eq!(rank(&daemon, &request)["is_personalised"], false);
+}
+
+#[test]
+fn invalid_requests_name_the_field_and_the_allowed_range() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let items = list_of(&["tea"]);
+    let many = json!(vec![json!({ "item_id": "tea" }); 1001]);
+    for (request, field, detail) in [
+        (json!({ "items": [] }), "items", "a list of 1 to 1000"),
+        (json!({ "items": many }), "items", "a list of 1001"),
+        (json!({ "items": items, "user_id": "a", "items_in_session": [] }), "items_in_session", "only one of"),
+        (json!({ "items": items, "items_in_session": vec!["tea"; 1001] }), "items_in_session", "at most 1000"),
+        (json!({ "items": items, "user_id": "" }), "user_id", "empty"),
+    ] {
+        let response = daemon.post("/v1/rank", &request.to_string());
+        let problem = response.json();
+        assert_eq!((response.status, &problem["field"]), (400, &json!(field)), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+    }
+    for request in [json!({}), json!({ "items": ["tea"] }), json!({ "items": items, "limit": 3 })] {
+        assert_eq!(daemon.post("/v1/rank", &request.to_string()).status, 400, "{request}");
+    }
+}
