@@ -45,4 +45,4 @@ pub use placeholder_ids::PlaceholderIds;
 pub use recent_users::{RecentUser, RecentUsers, SharedUsers};
 pub use step::Step;
 pub use type_error::describe_type_error;
-pub use user_sequence::{EarlierSession, Placement, UserSequence};
+pub use user_sequence::{EarlierSession, PackedSequence, Placement, UserSequence};
