@@ -46,7 +46,7 @@ pub mod panic_guard;
 pub mod pretrained;
 mod sender_activity;
 pub mod session;
-mod session_subscribers;
+pub mod session_subscribers;
 pub mod session_table;
 pub mod shard;
 pub mod shutdown;

@@ -55,16 +55,16 @@ impl SessionActor {
 
     /// Applies updates in journal order. After a recovery, the shard may send updates that the
     /// session's record already contains. The session skips these updates.
-    pub(super) fn apply_updates(&mut self, updates: &[SessionUpdate]) {
-        let session = Arc::clone(&self.session);
-        let mut state = session.state();
-        for update in updates {
-            if update.offset >= state.applied_through {
-                self.context.metrics.session_events.increment(1);
-                self.apply_update(&mut state.sequence, update);
-                state.applied_through = update.offset + 1;
+    pub(super) fn apply_updates(&self, updates: &[SessionUpdate]) {
+        self.session.update(|state| {
+            for update in updates {
+                if update.offset >= state.applied_through {
+                    self.context.metrics.session_events.increment(1);
+                    self.apply_update(&mut state.sequence, update);
+                    state.applied_through = update.offset + 1;
+                }
             }
-        }
+        });
     }
 
     /// Applies one update. If the update panics, quarantines the entry and restores the previous
@@ -203,7 +203,7 @@ impl Handler<GetSequence> for SessionActor {
     fn handle(&mut self, GetSequence { reply }: GetSequence, _: &mut Self::Context) {
         if !reply.is_closed() {
             // The caller may have stopped waiting.
-            let _ = reply.send(self.session.state().sequence.clone());
+            let _ = reply.send(self.session.sequence());
         }
     }
 }
@@ -254,7 +254,9 @@ impl Handler<ExpireSteps> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, ExpireSteps { cutoffs }: ExpireSteps, _: &mut Self::Context) {
-        self.session.state().sequence.expire(&cutoffs);
+        self.session.update(|state| {
+            state.sequence.expire(&cutoffs);
+        });
     }
 }
 

@@ -7,9 +7,9 @@
 
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
-use crate::domain::{Offset, UserSequence};
+use crate::domain::{Offset, PackedSequence, UserSequence};
 use crate::store::SessionRecord;
 
 /// The state of a session.
@@ -21,10 +21,24 @@ pub struct SessionState {
     pub applied_through: Offset,
 }
 
-/// A session that its actor writes and other threads read.
+/// The state of a session as it stays in memory.
+#[derive(Debug, Default)]
+struct PackedState {
+    sequence: PackedSequence,
+    applied_through: Offset,
+}
+
+impl From<&SessionState> for PackedState {
+    fn from(state: &SessionState) -> Self {
+        Self { sequence: PackedSequence::from(&state.sequence), applied_through: state.applied_through }
+    }
+}
+
+/// A session that its actor writes and other threads read. The sequence is packed, because many
+/// sessions are in memory and few of them change at the same time.
 #[derive(Debug, Default)]
 pub struct SharedSession {
-    state: Mutex<SessionState>,
+    state: Mutex<PackedState>,
     /// Every update of the user before this offset was sent to the session actor.
     sent_through: AtomicU64,
     /// The shard's tick in which the last event or request arrived.
@@ -39,22 +53,34 @@ impl SharedSession {
             sequence: record.sequence,
             applied_through: record.applied_through,
         });
-        Self { state: Mutex::new(state), ..Self::default() }
+        Self { state: Mutex::new(PackedState::from(&state)), ..Self::default() }
     }
 
-    /// Locks the state. A panic of an update is caught before it reaches the lock, so the state is
-    /// never half-written.
-    pub fn state(&self) -> MutexGuard<'_, SessionState> {
+    fn lock(&self) -> MutexGuard<'_, PackedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The user's sequence.
+    #[must_use]
+    pub fn sequence(&self) -> UserSequence {
+        self.lock().sequence.unpack()
+    }
+
+    /// Changes the state. If `change` panics, the state stays as it was.
+    pub fn update(&self, change: impl FnOnce(&mut SessionState)) {
+        let mut packed = self.lock();
+        let mut state = SessionState { sequence: packed.sequence.unpack(), applied_through: packed.applied_through };
+        change(&mut state);
+        *packed = PackedState::from(&state);
     }
 
     /// Builds the record of the session for the store.
     #[must_use]
     pub fn to_record(&self) -> SessionRecord {
-        let state = self.state();
+        let state = self.lock();
         SessionRecord {
             applied_through: state.applied_through,
-            sequence: state.sequence.clone(),
+            sequence: state.sequence.unpack(),
             hidden_state: Vec::new(),
         }
     }
@@ -78,15 +104,18 @@ impl SharedSession {
     /// The sequence, if the session has applied every update that was sent to its actor.
     fn current_sequence(&self) -> Option<UserSequence> {
         let sent = self.sent_through.load(Ordering::Acquire);
-        let state = self.state();
-        (state.applied_through >= sent).then(|| state.sequence.clone())
+        let state = self.lock();
+        (state.applied_through >= sent).then(|| state.sequence.unpack())
     }
 }
+
+/// Sessions by user.
+type SessionsByUser = FxHashMap<Arc<str>, Arc<SharedSession>>;
 
 /// The live sessions of one shard.
 #[derive(Debug, Default)]
 struct ShardSessions {
-    sessions: RwLock<FxHashMap<Arc<str>, Arc<SharedSession>>>,
+    sessions: RwLock<SessionsByUser>,
     /// The offset after the last entry that the committer has sent to the shard.
     sent: AtomicU64,
     /// The offset after the last entry that the shard has sent to its sessions.
@@ -95,10 +124,16 @@ struct ShardSessions {
     tick: AtomicU64,
 }
 
+impl ShardSessions {
+    fn lock_for_writing(&self) -> RwLockWriteGuard<'_, SessionsByUser> {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The live sessions of all shards.
 #[derive(Debug)]
 pub struct SessionTable {
-    shards: Box<[ShardSessions]>,
+    shards: Box<[Arc<ShardSessions>]>,
     /// Every entry before this offset was sent to its shard.
     all_sent: AtomicU64,
 }
@@ -107,7 +142,7 @@ impl SessionTable {
     /// Creates the table of `shards` shards without sessions.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        Self { shards: (0..shards).map(|_| ShardSessions::default()).collect(), all_sent: AtomicU64::new(0) }
+        Self { shards: (0..shards).map(|_| Arc::default()).collect(), all_sent: AtomicU64::new(0) }
     }
 
     /// Returns a copy of the user's sequence if it contains every entry that was sent to the shard.
@@ -169,30 +204,25 @@ impl SessionTable {
         }
     }
 
-    /// Adds a user's session. The session is removed when the returned guard is dropped.
-    pub(super) fn add(self: &Arc<Self>, shard: usize, user: &str, session: &Arc<SharedSession>) -> TableEntry {
-        let user = Arc::<str>::from(user);
-        if let Some(shard) = self.shards.get(shard) {
-            let mut sessions = shard.sessions.write().unwrap_or_else(PoisonError::into_inner);
-            sessions.insert(Arc::clone(&user), Arc::clone(session));
-        }
-        TableEntry { table: Arc::clone(self), shard, user }
+    /// Adds a user's session. The session is removed when the returned guard is dropped. `None` if
+    /// there is no such shard.
+    pub(super) fn add(&self, shard: usize, user: &Arc<str>, session: &Arc<SharedSession>) -> Option<TableEntry> {
+        let shard = Arc::clone(self.shards.get(shard)?);
+        shard.lock_for_writing().insert(Arc::clone(user), Arc::clone(session));
+        Some(TableEntry { shard, user: Arc::clone(user) })
     }
 }
 
 /// An entry of the table. Dropping it removes the session from the table.
 #[derive(Debug)]
 pub struct TableEntry {
-    table: Arc<SessionTable>,
-    shard: usize,
+    shard: Arc<ShardSessions>,
     user: Arc<str>,
 }
 
 impl Drop for TableEntry {
     fn drop(&mut self) {
-        if let Some(shard) = self.table.shards.get(self.shard) {
-            shard.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&self.user);
-        }
+        self.shard.lock_for_writing().remove(&self.user);
     }
 }
 
@@ -200,9 +230,9 @@ impl Drop for TableEntry {
 mod tests {
     use super::*;
 
-    fn table_with_session() -> (Arc<SessionTable>, Arc<SharedSession>, TableEntry) {
-        let (table, session) = (Arc::new(SessionTable::new(2)), Arc::new(SharedSession::new(None)));
-        let entry = table.add(1, "ann", &session);
+    fn table_with_session() -> (SessionTable, Arc<SharedSession>, TableEntry) {
+        let (table, session) = (SessionTable::new(2), Arc::new(SharedSession::new(None)));
+        let entry = table.add(1, &Arc::from("ann"), &session).unwrap();
         (table, session, entry)
     }
 
@@ -225,7 +255,7 @@ mod tests {
         session.set_sent_through(6);
         table.set_delivered(1, 7);
         assert!(table.current_sequence(1, "ann").is_none(), "the session has not applied its entry");
-        session.state().applied_through = 6;
+        session.update(|state| state.applied_through = 6);
         assert!(table.current_sequence(1, "ann").is_some());
     }
 

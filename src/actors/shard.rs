@@ -44,7 +44,7 @@ struct ActiveSession {
     actor: Addr<SessionActor>,
     session: Arc<SharedSession>,
     /// Makes the session readable for requests until it stops.
-    _entry: TableEntry,
+    _entry: Option<TableEntry>,
     is_dirty: bool,
     /// Whether a running flush is writing the session's record.
     is_saving: bool,
@@ -96,7 +96,8 @@ pub struct ShardContext {
 pub struct ShardActor {
     context: ShardContext,
     session_context: Rc<SessionContext>,
-    active_sessions: FxHashMap<String, ActiveSession>,
+    /// The sessions by user. They are boxed, because the map doubles its room when it is full.
+    active_sessions: FxHashMap<Arc<str>, Box<ActiveSession>>,
     /// Every entry before this offset was delivered to this shard.
     delivered: Offset,
     /// The generation of the store that the flush progress refers to.

@@ -1,8 +1,7 @@
 //! The catalog: the attributes of each item.
 
-use super::{Item, ItemIx, ItemOperation, PagedVec, Timestamp};
+use super::{CatalogItem, Item, ItemIx, ItemOperation, ItemPatch, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// What the catalog knows about one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -11,7 +10,7 @@ enum CatalogSlot {
     #[default]
     Blank,
     /// The item has attributes.
-    Described(Arc<Item>),
+    Described(CatalogItem),
     /// The item was deleted.
     Deleted,
 }
@@ -26,7 +25,7 @@ enum CatalogSlot {
 /// catalog.apply(7, &ItemOperation::Put(Item { price: Some(2.5), ..Item::default() }));
 /// let published = catalog.clone();
 /// catalog.apply(7, &ItemOperation::Delete);
-/// assert_eq!(published.get(7).and_then(|item| item.price), Some(2.5));
+/// assert_eq!(published.get(7).and_then(|item| item.price()), Some(2.5));
 /// assert!(catalog.get(7).is_none());
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -36,15 +35,7 @@ pub struct Catalog {
 }
 
 /// The attributes of an item for which the catalog has none.
-static ITEM_WITHOUT_ATTRIBUTES: Item = Item {
-    categories: Vec::new(),
-    brand: None,
-    price: None,
-    tags: Vec::new(),
-    available: true,
-    published: None,
-    expires: None,
-};
+static ITEM_WITHOUT_ATTRIBUTES: CatalogItem = CatalogItem::WITHOUT_ATTRIBUTES;
 
 impl Catalog {
     /// Applies a catalog operation to an item. If an item has no attributes, a patch applies to the
@@ -53,14 +44,14 @@ impl Catalog {
         self.slots.grow(item as usize + 1, CatalogSlot::default);
         let Some(slot) = self.slots.get_mut(item as usize) else { return };
         let was = matches!(slot, CatalogSlot::Described(_));
-        match (operation, &mut *slot) {
-            (ItemOperation::Put(new), _) => *slot = CatalogSlot::Described(Arc::new(new.clone())),
+        match (operation, &*slot) {
+            (ItemOperation::Put(new), _) => *slot = CatalogSlot::Described(CatalogItem::from(new)),
             (ItemOperation::Delete, _) => *slot = CatalogSlot::Deleted,
-            (ItemOperation::Patch(patch), CatalogSlot::Described(known)) => patch.apply(Arc::make_mut(known)),
+            (ItemOperation::Patch(patch), CatalogSlot::Described(known)) => {
+                *slot = CatalogSlot::Described(patched(Item::from(known), patch));
+            }
             (ItemOperation::Patch(patch), CatalogSlot::Blank) => {
-                let mut new = Item::default();
-                patch.apply(&mut new);
-                *slot = CatalogSlot::Described(Arc::new(new));
+                *slot = CatalogSlot::Described(patched(Item::default(), patch));
             }
             (ItemOperation::Patch(_), CatalogSlot::Deleted) => {}
         }
@@ -71,7 +62,7 @@ impl Catalog {
     /// The attributes of an item; `None` for a deleted item. An item without attributes in the
     /// catalog gets the default attributes: no categories, brand, price or tags, and available.
     #[must_use]
-    pub fn get(&self, item: ItemIx) -> Option<&Item> {
+    pub fn get(&self, item: ItemIx) -> Option<&CatalogItem> {
         match self.slots.get(item as usize) {
             None | Some(CatalogSlot::Blank) => Some(&ITEM_WITHOUT_ATTRIBUTES),
             Some(CatalogSlot::Described(known)) => Some(known),
@@ -87,7 +78,7 @@ impl Catalog {
 
     /// The attributes of an item if it can be recommended at time `now`, else `None`.
     #[must_use]
-    pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
+    pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&CatalogItem> {
         self.get(item).filter(|known| known.is_recommendable(now))
     }
 
@@ -98,10 +89,19 @@ impl Catalog {
     }
 }
 
+fn patched(mut item: Item, patch: &ItemPatch) -> CatalogItem {
+    patch.apply(&mut item);
+    CatalogItem::from(&item)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ItemPatch;
+
+    #[test]
+    fn an_item_without_new_texts_takes_40_bytes() {
+        assert_eq!(size_of::<CatalogSlot>(), 40);
+    }
 
     #[test]
     fn a_deleted_item_stays_deleted_until_it_is_put_again() {
@@ -113,10 +113,10 @@ mod tests {
         catalog.apply(3, &patch);
         assert_eq!((catalog.described_count(), catalog.get(3)), (0, None));
         catalog.apply(3, &ItemOperation::Put(Item::default()));
-        assert_eq!((catalog.described_count(), catalog.get(3)), (1, Some(&Item::default())));
+        assert_eq!((catalog.described_count(), catalog.get(3)), (1, Some(&CatalogItem::WITHOUT_ATTRIBUTES)));
         assert_eq!(
             (catalog.get(2), catalog.get(99)),
-            (Some(&Item::default()), Some(&Item::default())),
+            (Some(&ITEM_WITHOUT_ATTRIBUTES), Some(&ITEM_WITHOUT_ATTRIBUTES)),
             "an item without attributes is blank"
         );
     }

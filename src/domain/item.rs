@@ -38,15 +38,6 @@ impl Default for Item {
     }
 }
 
-impl Item {
-    /// Whether the item can be recommended at time `now`: it is available, published and not
-    /// expired.
-    #[must_use]
-    pub fn is_recommendable(&self, now: Timestamp) -> bool {
-        self.available && self.published.is_none_or(|from| from <= now) && self.expires.is_none_or(|until| now < until)
-    }
-}
-
 /// A change of some attributes of an item. A field that is `None` leaves its attribute unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemPatch {
@@ -110,15 +101,6 @@ pub struct ItemChange {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_item_is_recommendable_from_publication_to_expiry() {
-        let item = Item { published: Some(10), expires: Some(20), ..Item::default() };
-        let recommendable: Vec<_> = [9, 10, 19, 20].into_iter().filter(|now| item.is_recommendable(*now)).collect();
-        assert_eq!(recommendable, [10, 19]);
-        assert!(Item::default().is_recommendable(i64::MIN));
-        assert!(!Item { available: false, ..item }.is_recommendable(15));
-    }
 
     #[test]
     fn a_patch_changes_only_its_attributes() {

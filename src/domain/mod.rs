@@ -3,6 +3,7 @@
 
 mod candidate;
 mod catalog;
+mod catalog_item;
 mod consent;
 mod entry;
 mod erasure;
@@ -10,6 +11,7 @@ mod event;
 mod event_kind;
 mod expiry;
 mod ids;
+mod intern_table;
 mod item;
 mod merge;
 mod model_change;
@@ -26,6 +28,7 @@ pub use candidate::{
     RemovalCounts, SourceName,
 };
 pub use catalog::Catalog;
+pub use catalog_item::CatalogItem;
 pub use consent::{Consent, ConsentChange, WithConsent};
 pub use entry::{Entry, Impression, ImpressionItem};
 pub use erasure::UserErasure;
@@ -42,4 +45,4 @@ pub use placeholder_ids::PlaceholderIds;
 pub use recent_users::{RecentUser, RecentUsers, SharedUsers};
 pub use step::Step;
 pub use type_error::describe_type_error;
-pub use user_sequence::{EarlierSession, Placement, UserSequence};
+pub use user_sequence::{EarlierSession, PackedSequence, Placement, UserSequence};

@@ -2,10 +2,12 @@
 
 mod kept_steps;
 mod merge;
+mod packed;
 mod placement;
 #[cfg(test)]
 mod tests;
 
+pub use packed::PackedSequence;
 pub use placement::Placement;
 
 use super::{ExpiryCutoffs, ItemIx, Offset, Step, Timestamp};

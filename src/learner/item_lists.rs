@@ -1,10 +1,11 @@
 //! Non-personalised lists: trending items and similar items.
 
 use crate::candidates::{EvidenceColumn, SessionIx};
-use crate::domain::{Candidate, Catalog, Item, ItemIx, SourceName, Step, Timestamp};
+use crate::domain::{Candidate, Catalog, CatalogItem, ItemIx, SourceName, Step, Timestamp};
 use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
 
 use super::scorer::{ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
@@ -168,7 +169,7 @@ fn nearest_items_by_embedding(weights: &Weights, item: ItemIx, workspace: &mut S
 /// comes first; among equal numbers, the more popular item.
 fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
     let Some(known) = catalog.get(item) else { return Vec::new() };
-    if known.categories.is_empty() && known.tags.is_empty() && known.brand.is_none() {
+    if known.categories().is_empty() && known.tags().is_empty() && known.brand().is_none() {
         return Vec::new();
     }
     let mut others: Vec<(usize, f32, ItemIx)> = newest_items(snapshot)
@@ -183,9 +184,9 @@ fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: I
 }
 
 /// Counts the categories, tags and brands that two items have in common.
-fn shared_attribute_count(a: &Item, b: &Item) -> usize {
-    let common = |a: &[String], b: &[String]| a.iter().filter(|value| b.contains(value)).count();
-    common(&a.categories, &b.categories)
-        + common(&a.tags, &b.tags)
-        + usize::from(a.brand.is_some() && a.brand == b.brand)
+fn shared_attribute_count(a: &CatalogItem, b: &CatalogItem) -> usize {
+    let common = |a: &[Arc<str>], b: &[Arc<str>]| a.iter().filter(|value| b.contains(value)).count();
+    common(a.categories(), b.categories())
+        + common(a.tags(), b.tags())
+        + usize::from(a.brand().is_some() && a.brand() == b.brand())
 }

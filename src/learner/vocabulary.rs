@@ -1,7 +1,7 @@
 //! The attribute vocabulary: assigns numbers to the brands, categories and tags of items, for the
 //! network's attribute embeddings.
 
-use crate::domain::{Item, ItemIx};
+use crate::domain::{CatalogItem, ItemIx};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -63,10 +63,10 @@ impl AttributeVocabulary {
 
     /// Returns the numbers of the brand, the categories and the tags of an item. Assigns numbers to
     /// new values.
-    pub fn attribute_numbers(&mut self, item: &Item) -> Box<[u32]> {
-        let brand = item.brand.iter().map(|value| ("brand", value));
-        let categories = item.categories.iter().map(|value| ("category", value));
-        let tags = item.tags.iter().map(|value| ("tag", value));
+    pub fn attribute_numbers(&mut self, item: &CatalogItem) -> Box<[u32]> {
+        let brand = item.brand().into_iter().map(|value| ("brand", value));
+        let categories = item.categories().iter().map(|value| ("category", value));
+        let tags = item.tags().iter().map(|value| ("tag", value));
         brand
             .chain(categories)
             .chain(tags)
@@ -116,13 +116,14 @@ impl AttributeVocabulary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Item;
 
-    fn item_with(brand: &str, tags: &[&str]) -> Item {
-        Item {
+    fn item_with(brand: &str, tags: &[&str]) -> CatalogItem {
+        CatalogItem::from(&Item {
             brand: Some(brand.to_owned()),
             tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
             ..Item::default()
-        }
+        })
     }
 
     #[test]

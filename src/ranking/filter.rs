@@ -21,7 +21,7 @@ mod parser;
 
 pub use error::ItemFilterError;
 
-use crate::domain::Item;
+use crate::domain::CatalogItem;
 use expression::{FilterExpression, TextField};
 
 /// A parsed filter expression.
@@ -31,12 +31,12 @@ use expression::{FilterExpression, TextField};
 /// comparison is false. The exception is `!=`, which is always the negation of `=`.
 ///
 /// ```
-/// use sequor::domain::Item;
+/// use sequor::domain::{CatalogItem, Item};
 /// use sequor::ranking::ItemFilter;
 ///
 /// let filter = ItemFilter::parse("category in (tea, coffee) and not price > 10")?;
 /// let tea = Item { categories: vec!["tea".to_owned()], price: Some(4.5), ..Item::default() };
-/// assert!(filter.matches(&tea));
+/// assert!(filter.matches(&CatalogItem::from(&tea)));
 /// assert_eq!(ItemFilter::parse("prise < 10").unwrap_err().column, 1);
 /// # Ok::<(), sequor::ranking::ItemFilterError>(())
 /// ```
@@ -65,7 +65,7 @@ impl ItemFilter {
 
     /// Whether the item satisfies the filter.
     #[must_use]
-    pub fn matches(&self, item: &Item) -> bool {
+    pub fn matches(&self, item: &CatalogItem) -> bool {
         self.0.matches_item(item)
     }
 }

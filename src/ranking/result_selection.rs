@@ -1,8 +1,9 @@
 //! Eligibility rules, and the selection of the result list from ranked candidates.
 
 use super::ItemFilter;
-use crate::domain::{Candidate, Catalog, Item, ItemFlags, ItemIx, RemovalCounts, Timestamp};
+use crate::domain::{Candidate, Catalog, CatalogItem, ItemFlags, ItemIx, RemovalCounts, Timestamp};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Rules that an item must satisfy to be recommended.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +43,7 @@ impl<'a> EligibilityRules<'a> {
         Self { catalog, unproven: None, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
     }
 
-    fn check_rules(&self, item: ItemIx) -> Result<&'a Item, RemovalReason> {
+    fn check_rules(&self, item: ItemIx) -> Result<&'a CatalogItem, RemovalReason> {
         if self.exclude.binary_search(&item).is_ok() {
             return Err(RemovalReason::Excluded);
         }
@@ -119,18 +120,17 @@ impl<'a> ResultSelection<'a> {
 
     /// Adds the candidate if the selection has room. Returns `false` only if a category of the
     /// candidate already has the maximum number of items.
-    fn try_add(&mut self, candidate: Candidate, item: &'a Item) -> bool {
+    fn try_add(&mut self, candidate: Candidate, item: &'a CatalogItem) -> bool {
         if let Some(max) = self.rules.max_per_category {
-            let is_full =
-                |category: &String| self.by_category.get(category.as_str()).is_some_and(|count| *count >= max);
-            if item.categories.iter().any(is_full) {
+            let is_full = |category: &Arc<str>| self.by_category.get(&**category).is_some_and(|count| *count >= max);
+            if item.categories().iter().any(is_full) {
                 return false;
             }
         }
         if self.selected.len() < self.max_total {
             self.selected.push(candidate);
             if self.rules.max_per_category.is_some() {
-                item.categories.iter().for_each(|category| *self.by_category.entry(category).or_default() += 1);
+                item.categories().iter().for_each(|category| *self.by_category.entry(category).or_default() += 1);
             }
         }
         true
@@ -165,7 +165,7 @@ impl<'a> ResultSelection<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ItemOperation, SourceName};
+    use crate::domain::{Item, ItemOperation, SourceName};
     use proptest::prelude::*;
 
     fn candidate_of_item(item: ItemIx) -> Candidate {

@@ -1,5 +1,6 @@
 //! Item names and their numbers.
 
+use super::number_table::NumberTable;
 use crate::domain::{ItemIx, Offset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// ```
 #[derive(Debug, Default)]
 pub struct ItemDictionary {
-    numbers: papaya::HashMap<Arc<str>, ItemIx, rustc_hash::FxBuildHasher>,
     names: boxcar::Vec<Arc<str>>,
+    numbers: NumberTable,
     through: AtomicU64,
 }
 
@@ -32,9 +33,8 @@ impl ItemDictionary {
         if let Some(known) = self.get(name) {
             return known;
         }
-        let name: Arc<str> = Arc::from(name);
-        let number = ItemIx::try_from(self.names.push(Arc::clone(&name))).unwrap_or(ItemIx::MAX);
-        self.numbers.pin().insert(name, number);
+        let number = ItemIx::try_from(self.names.push(Arc::from(name))).unwrap_or(ItemIx::MAX);
+        self.numbers.insert(name, number);
         number
     }
 
@@ -54,7 +54,7 @@ impl ItemDictionary {
     /// The number of an item; `None` if the item is unknown.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<ItemIx> {
-        self.numbers.pin().get(name).copied()
+        self.numbers.find(name, |number| self.names.get(number as usize).is_some_and(|known| **known == *name))
     }
 
     /// The name of the item with this number.

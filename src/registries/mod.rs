@@ -6,6 +6,7 @@
 
 mod aliases;
 mod item_dictionary;
+mod number_table;
 mod user_consents;
 
 pub use aliases::{AliasBatch, AliasChange, AliasWriter, UserAlias, UserAliases};

@@ -28,9 +28,9 @@ impl ShardActor {
         let page = sessions.read_page(after.as_deref(), RECORDS_PER_PAGE)?;
         let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == RECORDS_PER_PAGE);
         // Live sessions are excluded, because the next flush stores their records.
-        let inactive = page
-            .into_iter()
-            .filter(|(user, _)| shard_of_user(user, shards) == own && !self.active_sessions.contains_key(user));
+        let inactive = page.into_iter().filter(|(user, _)| {
+            shard_of_user(user, shards) == own && !self.active_sessions.contains_key(user.as_str())
+        });
         // Skips damaged records. Sessions with a damaged record are rebuilt from the journal, which
         // no longer contains the expired entries.
         let inactive = inactive.filter_map(|(user, record)| Some((user, record?)));

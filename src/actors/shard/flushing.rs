@@ -15,15 +15,15 @@ impl ShardActor {
     /// has died, the flush does not advance the flush progress.
     pub(super) fn flush_changed_sessions(
         &mut self,
-    ) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
+    ) -> impl Future<Output = (Vec<Arc<str>>, Result<usize, StoreError>)> + use<> {
         self.delivered = self.context.session_table.delivered_through(self.context.number.0, self.delivered);
         let ready = self.recover_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
         for (user, active) in self.active_sessions.iter_mut().filter(|_| ready.is_ok()) {
             if std::mem::take(&mut active.is_dirty) {
                 active.is_saving = true;
-                saves.push((user.clone(), active.actor.send(GetRecordToStore)));
-                users.push(user.clone());
+                saves.push((Arc::clone(user), active.actor.send(GetRecordToStore)));
+                users.push(Arc::clone(user));
             }
         }
         let generation = self.store_generation;
@@ -48,7 +48,7 @@ impl ShardActor {
             };
             store.sessions().put_if_generation(
                 generation,
-                records.iter().map(|(user, record)| (user.as_str(), record)),
+                records.iter().map(|(user, record)| (&**user, record)),
                 through,
             )?;
             if gone == 0 {
@@ -62,7 +62,7 @@ impl ShardActor {
     /// Records the outcome of a flush. If the flush failed, its sessions count as changed again, so
     /// the next flush stores them.
     /// Otherwise the sessions of erased users stop, so that the shard no longer holds their ids.
-    pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
+    pub(super) fn finish_flush(&mut self, users: &[Arc<str>], outcome: &Result<usize, StoreError>) {
         self.is_full = false;
         for user in users {
             let Some(active) = self.active_sessions.get_mut(user) else { continue };

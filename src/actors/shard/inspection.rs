@@ -12,7 +12,7 @@ impl ShardActor {
     /// Sends the record of a live or stored session. The call starts no session actor, and does not
     /// prolong the session's stay in memory.
     fn send_session_view(&self, GetSessionView { user, reply }: GetSessionView) {
-        match self.active_sessions.get(&user) {
+        match self.active_sessions.get(user.as_str()) {
             Some(active) => {
                 let _ = active.actor.try_send(GetRecordForInspection { reply });
             }
@@ -33,7 +33,9 @@ impl ShardActor {
         }
         list.sort_unstable();
         list.into_iter()
-            .map(|(ticks, user)| (user.clone(), Self::TICK_INTERVAL * u32::try_from(ticks).unwrap_or(u32::MAX)))
+            .map(|(ticks, user)| {
+                (String::from(&**user), Self::TICK_INTERVAL * u32::try_from(ticks).unwrap_or(u32::MAX))
+            })
             .collect()
     }
 }

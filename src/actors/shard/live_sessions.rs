@@ -91,9 +91,10 @@ impl ShardActor {
         let session = Arc::new(SharedSession::new(record));
         session.set_last_tick(self.tick);
         let actor = SessionActor::new(Arc::clone(&session), Rc::clone(&self.session_context)).start();
-        let entry = self.context.session_table.add(self.context.number.0, user, &session);
+        let user = Arc::<str>::from(user);
+        let entry = self.context.session_table.add(self.context.number.0, &user, &session);
         let active = ActiveSession { actor, session, _entry: entry, is_dirty, is_saving: false, is_erased: false };
-        self.active_sessions.insert(user.to_owned(), active);
+        self.active_sessions.insert(user, Box::new(active));
     }
 
     /// Makes room for one more live session. Returns `false` if no session can stop.

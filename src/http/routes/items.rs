@@ -113,7 +113,7 @@ pub(in crate::http) async fn get_item(
 /// or if it was deleted.
 fn find_item(api: &ApiState, item: &str) -> Result<Item, Problem> {
     let number = api.system.recommender.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
-    api.system.recommender.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
+    api.system.recommender.catalog().get(number).map(Item::from).ok_or_else(Problem::unknown_item)
 }
 
 type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;

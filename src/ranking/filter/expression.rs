@@ -1,7 +1,8 @@
 //! The syntax tree of a filter expression, and its evaluation.
 
-use crate::domain::{Item, Timestamp};
+use crate::domain::{CatalogItem, Timestamp};
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A node of the syntax tree: a condition on an item.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,38 +65,42 @@ impl Comparison {
 }
 
 impl TextField {
-    fn values_of(self, item: &Item) -> &[String] {
+    fn values_of(self, item: &CatalogItem) -> &[Arc<str>] {
         match self {
-            Self::Category => &item.categories,
-            Self::Brand => item.brand.as_slice(),
-            Self::Tags => &item.tags,
+            Self::Category => item.categories(),
+            Self::Brand => item.brand().map_or(&[], std::slice::from_ref),
+            Self::Tags => item.tags(),
         }
     }
 }
 
 impl TimeField {
-    fn value_of(self, item: &Item) -> Option<Timestamp> {
+    fn value_of(self, item: &CatalogItem) -> Option<Timestamp> {
         match self {
-            Self::Published => item.published,
-            Self::Expires => item.expires,
+            Self::Published => item.published(),
+            Self::Expires => item.expires(),
         }
     }
 }
 
 impl FilterExpression {
-    pub(super) fn matches_item(&self, item: &Item) -> bool {
+    pub(super) fn matches_item(&self, item: &CatalogItem) -> bool {
         match self {
             Self::Any(parts) => parts.iter().any(|part| part.matches_item(item)),
             Self::All(parts) => parts.iter().all(|part| part.matches_item(item)),
             Self::Not(part) => !part.matches_item(item),
-            Self::Text(field, wanted) => field.values_of(item).iter().any(|value| wanted.contains(value)),
-            Self::Number(comparison, number) => item.price.is_some_and(|price| comparison.is_true_for(price, *number)),
+            Self::Text(field, wanted) => {
+                field.values_of(item).iter().any(|value| wanted.iter().any(|wanted| **wanted == **value))
+            }
+            Self::Number(comparison, number) => {
+                item.price().is_some_and(|price| comparison.is_true_for(price, *number))
+            }
             Self::Time(field, comparison, at) => {
                 field.value_of(item).is_some_and(|time| comparison.is_true_for(time, *at))
             }
-            Self::Available(available) => item.available == *available,
+            Self::Available(available) => item.is_available() == *available,
             Self::Has(FilterField::Text(field)) => !field.values_of(item).is_empty(),
-            Self::Has(FilterField::Price) => item.price.is_some(),
+            Self::Has(FilterField::Price) => item.price().is_some(),
             Self::Has(FilterField::Time(field)) => field.value_of(item).is_some(),
             Self::Has(FilterField::Available) => true,
         }

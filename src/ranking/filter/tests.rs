@@ -1,8 +1,9 @@
 use super::*;
+use crate::domain::Item;
 use proptest::prelude::*;
 
-fn tea_item() -> Item {
-    Item {
+fn tea_item() -> CatalogItem {
+    CatalogItem::from(&Item {
         categories: vec!["tea".to_owned(), "green tea".to_owned()],
         brand: Some("it's".to_owned()),
         price: Some(4.5),
@@ -10,7 +11,7 @@ fn tea_item() -> Item {
         available: true,
         published: Some(1_396_314_941_000),
         expires: None,
-    }
+    })
 }
 
 #[test]
@@ -48,7 +49,7 @@ fn every_operator_matches_as_documented() {
         assert!(ItemFilter::parse(text).unwrap().matches(&tea_item()), "{text}");
         assert!(!ItemFilter::parse(&format!("not ({text})")).unwrap().matches(&tea_item()), "not ({text})");
     }
-    let nothing = Item::default();
+    let nothing = CatalogItem::from(&Item::default());
     for text in [
         "price < 5",
         "price >= 0",

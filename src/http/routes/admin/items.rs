@@ -63,7 +63,7 @@ impl ItemSearchResult {
             found.sort_unstable_by(best_first);
             let catalog = api.system.recommender.catalog();
             let summary = |item| {
-                let (attributes, counts) = (catalog.get(item).cloned(), snapshot.item_counts(item));
+                let (attributes, counts) = (catalog.get(item).map(Item::from), snapshot.item_counts(item));
                 Some(ItemSummary { item: dictionary.name(item)?.to_string(), attributes, counts })
             };
             Self { items: found.into_iter().filter_map(|(_, item)| summary(item)).collect(), matching }
@@ -107,7 +107,7 @@ impl ItemView {
             Self {
                 item,
                 number,
-                attributes: api.system.recommender.catalog().get(number).cloned(),
+                attributes: api.system.recommender.catalog().get(number).map(Item::from),
                 counts: snapshot.item_counts(number),
                 cluster: snapshot.cluster_of(number),
                 embedding: snapshot.weights().and_then(|weights| weights.scaled_embedding(number)),
