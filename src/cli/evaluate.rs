@@ -103,8 +103,6 @@ pub(super) struct EvaluationFigures {
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
-    /// Mean squared error of the interest head; `None` if the head is disabled.
-    interest_mse: Option<f64>,
 }
 
 impl EvaluationFigures {
@@ -115,7 +113,6 @@ impl EvaluationFigures {
             recall_at_20: quality.recall(),
             mrr_at_20: quality.mrr(),
             ndcg_at_20: quality.ndcg(),
-            interest_mse: scores.interest_mse(),
         }
     }
 }
@@ -142,10 +139,6 @@ impl fmt::Display for EvaluationFigures {
         writeln!(out, "  evaluated steps   {:>12}", self.evaluated_steps)?;
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
-        write!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
-        match self.interest_mse {
-            Some(mse) => write!(out, "\n  interest MSE      {mse:>12.4}"),
-            None => Ok(()),
-        }
+        write!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)
     }
 }

@@ -176,7 +176,6 @@ fn ensure_folder_exists(file: &Path) -> anyhow::Result<()> {
 /// or prints progress periodically elsewhere.
 struct EpochTable {
     bar: Option<ProgressBar>,
-    with_interest: bool,
     last_printed_at: Instant,
     rows: Vec<EpochRow>,
 }
@@ -210,12 +209,10 @@ impl EpochTable {
             "{} items; {training_sessions} sessions to train on, {validation_sessions} to validate on, {test_sessions} to test on",
             corpus.item_names.len()
         );
-        let with_interest = training.network_settings().interest_weight > 0.0;
-        let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
+        let mut table = Self { bar, last_printed_at: Instant::now(), rows: Vec::new() };
         let evaluated_on = if corpus.validation.is_empty() { "test" } else { "validation" };
-        let interest = if with_interest { "  interest MSE" } else { "" };
         table.print_line(&format!(
-            "epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({evaluated_on})"
+            "epoch    loss  Recall@20  MRR@20  NDCG@20  examples/s  skipped    ({evaluated_on})"
         ));
         for (index, report) in training.epochs().iter().enumerate() {
             table.add_row(index + 1, report, None);
@@ -253,14 +250,9 @@ impl EpochTable {
             examples_per_second: training_time.map(|time| report.examples as f64 / time.as_secs_f64().max(1e-9)),
         };
         let quality = &report.scores.metrics;
-        let interest = if self.with_interest {
-            format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN))
-        } else {
-            String::new()
-        };
         let speed = row.examples_per_second.map_or("-".to_owned(), |speed| format!("{speed:.0}"));
         self.print_line(&format!(
-            "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}{interest}  {speed:>10}  {:>7}",
+            "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}  {speed:>10}  {:>7}",
             report.loss,
             quality.recall(),
             quality.mrr(),

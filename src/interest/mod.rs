@@ -69,6 +69,7 @@
 //! - `settings`: [`InterestSettings`] and their checks; `error`: [`InterestError`]
 //! - `item_parameters`: [`ItemParameters`], the learned state of one item
 //! - `user_ratings`: [`UserRatings`], the latest ratings of one user
+//! - `value_scale`: standardisation of values
 //! - `linear_regression`: Bayesian ridge regression with a fixed number of coefficients
 //! - `parameters`: [`InterestParameters`], everything that predictions need except the users.
 //!   Clones share unchanged pages of items
@@ -99,6 +100,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod user_ratings;
+mod value_scale;
 
 pub use error::InterestError;
 pub use item_parameters::{FACTORS, ItemParameters};

@@ -1,12 +1,12 @@
 //! Everything that predictions need, except for the users.
 
 use crate::domain::{ItemIx, PagedVec, RecentUser, Timestamp};
-use crate::nn::ValueScale;
 use serde::{Deserialize, Serialize};
 
 use super::item_parameters::{FACTORS, ItemParameters, split_mix};
 use super::linear_regression::{LinearPosterior, LinearRegression, dot};
 use super::user_ratings::{RatedItem, UserRatings};
+use super::value_scale::ValueScale;
 
 /// Number of coefficients of a user: bias, slope, mood, factors.
 const COEFFICIENTS: usize = 3 + FACTORS;
