@@ -75,7 +75,7 @@ pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,
-    OfflineTraining, Recording, score_sessions,
+    OfflineTraining, Recording, score_sessions, score_values,
 };
 pub use online::{Learner, LearnerDeps};
 pub use pretrained::PretrainedNetwork;

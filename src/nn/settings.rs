@@ -312,4 +312,26 @@ mod tests {
         let bad = NetworkSettings { hidden: 0, ..Default::default() };
         assert_eq!(bad.check().unwrap_err().key, "hidden");
     }
+
+    #[test]
+    fn the_former_interest_weight_is_stored_but_not_shown() {
+        let config = bincode::config::standard();
+        let defaults = NetworkSettings::default();
+        let mut bytes = bincode::serde::encode_to_vec(&defaults, config).unwrap();
+        let decode = |bytes: &[u8]| bincode::serde::decode_from_slice::<NetworkSettings, _>(bytes, config).unwrap().0;
+        assert_eq!(decode(&bytes), defaults);
+        // The number before the last one.
+        let place = bytes.len() - 8..bytes.len() - 4;
+        assert_eq!(bytes[place.clone()], 0_f32.to_le_bytes());
+        bytes[place].copy_from_slice(&0.5_f32.to_le_bytes());
+        let former = decode(&bytes);
+        assert!(former.has_former_interest_head() && !defaults.has_former_interest_head() && former != defaults);
+        assert_eq!(bincode::serde::encode_to_vec(&former, config).unwrap(), bytes);
+
+        assert!(!toml::to_string(&former).unwrap().contains("interest_weight"));
+        let json = serde_json::to_string(&defaults).unwrap();
+        assert_eq!(serde_json::from_str::<NetworkSettings>(&json).unwrap(), defaults);
+        let error = toml::from_str::<NetworkSettings>("interest_weight = 0.5").unwrap_err();
+        assert!(error.to_string().contains("the setting `interest_weight` was removed"), "{error}");
+    }
 }

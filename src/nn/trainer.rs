@@ -323,9 +323,7 @@ impl Trainer {
     /// Publishes an immutable copy of the current weights. The cost is proportional to the number
     /// of rows that changed since the last call.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
-        let Self {
-            state: TrainerState { parameters, .. }, published, row_order, attributes_changed, ..
-        } = self;
+        let Self { state: TrainerState { parameters, .. }, published, row_order, attributes_changed, .. } = self;
         let (copy, index) = published.get_or_insert_with(|| {
             (parameters.empty_snapshot(), QuantisedIndex::new(&parameters.settings, row_order.clone()))
         });

@@ -38,10 +38,8 @@ impl fmt::Display for SettingOrigin {
 }
 
 /// Settings of earlier versions, each with a description of what replaced it.
-const REMOVED_SETTINGS: [(&str, &str); 1] = [(
-    "network.interest_weight",
-    "the interest models ([interest], and `interest` in [events.kinds]) replaced it",
-)];
+const REMOVED_SETTINGS: [(&str, &str); 1] =
+    [("network.interest_weight", "the interest models ([interest], and `interest` in [events.kinds]) replaced it")];
 
 /// Errors that occur while settings are read and validated.
 #[derive(Debug, thiserror::Error)]

@@ -252,8 +252,7 @@ fn weights_stay_finite_at_a_diverging_learning_rate() {
 fn a_batch_without_targets_leaves_the_step_count_unchanged() {
     let mut trainer = trainer_of_12_items(all_parts_enabled());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
-    let unknown =
-        TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901) };
+    let unknown = TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901) };
     assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
     assert_eq!(trainer.step_count(), 0);
 }
