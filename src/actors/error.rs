@@ -28,6 +28,13 @@ pub enum StartError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Learning in the data directory started from a pretrained network with the former interest
+    /// head.
+    #[error("{} started with a pretrained network that also predicts event values (`network.interest_weight`), which networks no longer do; start with an empty data directory and a network that was trained again, and import the events of `sequor export`", dir.display())]
+    PretrainedInterestHead {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// The store assigns other item numbers than the pretrained network.
     #[error("the item numbers in {} differ from those of the pretrained network that it started with", dir.display())]
     PretrainedItemsMismatch {

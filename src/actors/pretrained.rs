@@ -11,11 +11,16 @@ use crate::store::{Durability, Store, StoreError, codec};
 /// Reads the pretrained network of this store; `None` if learning starts from an untrained network.
 ///
 /// # Errors
-/// [`StartError::Store`] if the network cannot be read.
+/// [`StartError::Store`] if the network cannot be read, [`StartError::PretrainedInterestHead`] if it
+/// has the former interest head.
 pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, StartError> {
     let Some(mut file) = store.pretrained_state()? else { return Ok(None) };
     let length = file.remaining();
-    Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
+    let pretrained: PretrainedNetwork = codec::decode_from(&mut file, length).map_err(StoreError::from)?;
+    if pretrained.network_settings().has_former_interest_head() {
+        return Err(StartError::PretrainedInterestHead { dir: store.dir().to_owned() });
+    }
+    Ok(Some(pretrained))
 }
 
 /// Stores the pretrained network. If the store already has the same network, the call has no

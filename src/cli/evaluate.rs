@@ -7,8 +7,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::file_flags::FileFlags;
+use super::interest_lines::InterestLines;
 use super::{recording, training_checkpoint};
-use crate::learner::{OfflineScores, score_sessions};
+use crate::learner::{InterestErrors, InterestSettings, OfflineScores, score_sessions, score_values};
 use crate::settings::Period;
 
 /// Arguments of `sequor evaluate`.
@@ -49,8 +50,9 @@ impl Evaluate {
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
         let mapping = self.format.event_mapping()?;
         let read = recording::read_recording(&self.file, mapping, training.kinds(), idle_gap_ms)?;
-        let test =
-            read.recording.into_test_sessions(self.test.unwrap_or(training.settings().test), training.item_names());
+        let share = self.test.unwrap_or(training.settings().test);
+        let interest = score_values(&read.recording, share, InterestSettings::default(), training.kinds());
+        let test = read.recording.into_test_sessions(share, training.item_names());
         if test.is_empty() {
             bail!(
                 "{} has no session to test on: no held-out session has two events on known items; try a larger --test",
@@ -65,6 +67,7 @@ impl Evaluate {
             items: training.item_names().len(),
             test_sessions: test.len(),
             figures: EvaluationFigures::new(&scores),
+            interest,
         };
         println!("{evaluation}");
         self.json.as_deref().map_or(Ok(()), |file| write_json(file, &evaluation))
@@ -86,13 +89,17 @@ struct EvaluationReport {
     test_sessions: usize,
     #[serde(flatten)]
     figures: EvaluationFigures,
+    /// Errors of the interest models, one per kind of events that carry values.
+    interest: Vec<InterestErrors>,
 }
 
 impl fmt::Display for EvaluationReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}", self.file)?;
         writeln!(out, "  checkpoint        {}, epoch {}, {} items", self.checkpoint, self.epoch, self.items)?;
-        write!(out, "{}", self.figures)
+        writeln!(out, "{}", self.figures)?;
+        write!(out, "{}", InterestLines(&self.interest))?;
+        write!(out, "  test sessions     {:>12}", self.test_sessions)
     }
 }
 
@@ -103,8 +110,6 @@ pub(super) struct EvaluationFigures {
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
-    /// Mean squared error of the interest head; `None` if the head is disabled.
-    interest_mse: Option<f64>,
 }
 
 impl EvaluationFigures {
@@ -115,7 +120,6 @@ impl EvaluationFigures {
             recall_at_20: quality.recall(),
             mrr_at_20: quality.mrr(),
             ndcg_at_20: quality.ndcg(),
-            interest_mse: scores.interest_mse(),
         }
     }
 }
@@ -142,10 +146,6 @@ impl fmt::Display for EvaluationFigures {
         writeln!(out, "  evaluated steps   {:>12}", self.evaluated_steps)?;
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
-        write!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
-        match self.interest_mse {
-            Some(mse) => write!(out, "\n  interest MSE      {mse:>12.4}"),
-            None => Ok(()),
-        }
+        write!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)
     }
 }

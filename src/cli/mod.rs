@@ -27,6 +27,7 @@ mod import_progress;
 mod import_rows;
 mod import_run;
 mod import_target;
+mod interest_lines;
 mod key;
 mod line_set;
 mod log_follower;

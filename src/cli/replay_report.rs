@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::interest_lines::InterestLines;
 use super::plot::{self, PlotLine};
-use crate::domain::{EventKinds, InterestScale, SourceName};
+use crate::domain::{EventKinds, SourceName};
 use crate::evaluation::{CurvePoint, RankingMetrics};
 use crate::learner::{InterestErrors, LearningReport};
 use crate::metrics::ProcessStats;
@@ -149,17 +150,7 @@ impl fmt::Display for ReplayReport {
                 source.recall_at_20, source.mrr_at_20
             )?;
         }
-        for interest in &self.interest {
-            let unit = if interest.scale == InterestScale::Logarithmic { " (of logarithms)" } else { "" };
-            writeln!(out, "  values of {:<8}  {:>11}   predicted{unit}", interest.kind, interest.tests)?;
-            writeln!(
-                out,
-                "    MSE             {:>12.4}   mean + user bias + item bias alone: {:.4}",
-                interest.mse, interest.baseline_mse
-            )?;
-            writeln!(out, "    RMSE / MAE      {:>12.4} / {:.4}", interest.rmse, interest.mae)?;
-            writeln!(out, "    calibration     {:>12.4}   squared error / predicted variance", interest.calibration)?;
-        }
+        write!(out, "{}", InterestLines(&self.interest))?;
         writeln!(out, "  items             {:>12}", self.items)?;
         writeln!(
             out,

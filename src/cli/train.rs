@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use super::evaluate::{EvaluationFigures, write_json};
 use super::file_flags::FileFlags;
 use super::flags::{self, SettingFlags};
+use super::interest_lines::InterestLines;
 use super::plot::{self, PlotLine};
 use super::{recording, training_checkpoint};
-use crate::learner::{Corpus, EpochProgress, EpochReport, OfflineTraining, score_sessions};
+use crate::learner::{
+    Corpus, EpochProgress, EpochReport, InterestErrors, OfflineTraining, score_sessions, score_values,
+};
 use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 
@@ -96,7 +99,7 @@ impl Train {
             .flatten()
             .try_for_each(|file| ensure_folder_exists(file))?;
         let start = Instant::now();
-        let (mut training, corpus, rejected) = self.start_or_resume(&layers)?;
+        let StartedTraining { mut training, corpus, interest, rejected } = self.start_or_resume(&layers)?;
         let mut table = EpochTable::new(&training, &corpus);
         while !training.is_finished() {
             // The training time ends here: the evaluation at the end of the epoch does not count.
@@ -116,7 +119,7 @@ impl Train {
             &training,
             &corpus,
             rejected,
-            EvaluationFigures::new(&scores),
+            (EvaluationFigures::new(&scores), interest),
             table,
             start.elapsed(),
         );
@@ -130,19 +133,19 @@ impl Train {
         Ok(())
     }
 
-    /// Starts a training, or resumes the training of the checkpoint. Returns the training with its
-    /// corpus and the number of rejected rows.
-    fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
+    /// Starts a training, or resumes the training of the checkpoint.
+    fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<StartedTraining> {
         let settings = layers.validated_settings()?;
         let gap = self.idle_gap.map(Period::as_millis);
         let mapping = self.format.event_mapping()?;
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
             let kinds = settings.events.resolved_kinds();
             let read = recording::read_recording(&self.file, mapping, &kinds, gap.unwrap_or(i64::MAX))?;
+            let interest = score_values(&read.recording, settings.train.test, settings.interest, &kinds);
             let corpus = read.recording.into_corpus(&settings.train);
             let training = OfflineTraining::new(settings.train.clone(), settings.network.clone(), kinds, &corpus)
                 .with_context(|| format!("cannot train on {}", self.file.display()))?;
-            return Ok((training, corpus, read.rejected));
+            return Ok(StartedTraining { training, corpus, interest, rejected: read.rejected });
         };
         let mut training = training_checkpoint::read_training_checkpoint(file)?;
         flags::ensure_compatible(layers, "train", &settings.train, training.settings(), &["epochs"])?;
@@ -154,14 +157,25 @@ impl Train {
             bail!("--idle-gap differs from the one that the checkpoint was made with");
         }
         let read = recording::read_recording(&self.file, mapping, training.kinds(), training.idle_gap_ms())?;
+        let interest = score_values(&read.recording, training.settings().test, settings.interest, training.kinds());
         let corpus = read.recording.into_corpus(training.settings());
         let epochs = match layers.origin_of_key("train.epochs") {
             SettingOrigin::Default => training.settings().epochs,
             _ => settings.train.epochs,
         };
         training.resume(epochs, &corpus)?;
-        Ok((training, corpus, read.rejected))
+        Ok(StartedTraining { training, corpus, interest, rejected: read.rejected })
     }
+}
+
+/// A training that is about to begin or to continue.
+struct StartedTraining {
+    training: OfflineTraining,
+    corpus: Corpus,
+    /// Errors of the interest models on the test set.
+    interest: Vec<InterestErrors>,
+    /// Number of rejected rows of the recording.
+    rejected: u64,
 }
 
 fn ensure_folder_exists(file: &Path) -> anyhow::Result<()> {
@@ -176,7 +190,6 @@ fn ensure_folder_exists(file: &Path) -> anyhow::Result<()> {
 /// or prints progress periodically elsewhere.
 struct EpochTable {
     bar: Option<ProgressBar>,
-    with_interest: bool,
     last_printed_at: Instant,
     rows: Vec<EpochRow>,
 }
@@ -210,13 +223,10 @@ impl EpochTable {
             "{} items; {training_sessions} sessions to train on, {validation_sessions} to validate on, {test_sessions} to test on",
             corpus.item_names.len()
         );
-        let with_interest = training.network_settings().interest_weight > 0.0;
-        let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
+        let mut table = Self { bar, last_printed_at: Instant::now(), rows: Vec::new() };
         let evaluated_on = if corpus.validation.is_empty() { "test" } else { "validation" };
-        let interest = if with_interest { "  interest MSE" } else { "" };
-        table.print_line(&format!(
-            "epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({evaluated_on})"
-        ));
+        table
+            .print_line(&format!("epoch    loss  Recall@20  MRR@20  NDCG@20  examples/s  skipped    ({evaluated_on})"));
         for (index, report) in training.epochs().iter().enumerate() {
             table.add_row(index + 1, report, None);
         }
@@ -253,14 +263,9 @@ impl EpochTable {
             examples_per_second: training_time.map(|time| report.examples as f64 / time.as_secs_f64().max(1e-9)),
         };
         let quality = &report.scores.metrics;
-        let interest = if self.with_interest {
-            format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN))
-        } else {
-            String::new()
-        };
         let speed = row.examples_per_second.map_or("-".to_owned(), |speed| format!("{speed:.0}"));
         self.print_line(&format!(
-            "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}{interest}  {speed:>10}  {:>7}",
+            "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}  {speed:>10}  {:>7}",
             report.loss,
             quality.recall(),
             quality.mrr(),
@@ -293,6 +298,8 @@ struct TrainReport {
     best_epoch: usize,
     #[serde(flatten)]
     figures: EvaluationFigures,
+    /// Errors of the interest models on the test set, one per kind of events that carry values.
+    interest: Vec<InterestErrors>,
     elapsed_seconds: f64,
     cpu_seconds: f64,
     peak_rss_bytes: u64,
@@ -305,7 +312,7 @@ impl TrainReport {
         training: &OfflineTraining,
         corpus: &Corpus,
         rejected: u64,
-        figures: EvaluationFigures,
+        (figures, interest): (EvaluationFigures, Vec<InterestErrors>),
         table: EpochTable,
         elapsed: Duration,
     ) -> Self {
@@ -324,6 +331,7 @@ impl TrainReport {
             skipped_batches: training.epochs().iter().map(|epoch| epoch.skipped).sum(),
             best_epoch: training.best_epoch(),
             figures,
+            interest,
             elapsed_seconds: elapsed.as_secs_f64(),
             cpu_seconds: process.map_or(0.0, |process| process.cpu_seconds),
             peak_rss_bytes: process.map_or(0, |process| process.peak_resident_bytes),
@@ -356,6 +364,7 @@ impl fmt::Display for TrainReport {
         writeln!(out, "{}", self.file)?;
         writeln!(out, "  best epoch        {:>12}   of {}", self.best_epoch, self.epochs.len())?;
         writeln!(out, "{}", self.figures)?;
+        write!(out, "{}", InterestLines(&self.interest))?;
         writeln!(
             out,
             "  trained on        {:>12}   positions ({} batches skipped)",

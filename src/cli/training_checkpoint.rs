@@ -26,8 +26,14 @@ pub(super) fn read_training_checkpoint(file: &Path) -> anyhow::Result<OfflineTra
     if tag != FORMAT_TAG {
         bail!("{} is not a training checkpoint, or another version of sequor wrote it", file.display());
     }
-    let training =
+    let training: OfflineTraining =
         codec::decode_from(&mut source, length).with_context(|| format!("{} cannot be used", file.display()))?;
+    if training.network_settings().has_former_interest_head() {
+        bail!(
+            "{} cannot be used: its network also predicts event values (`network.interest_weight`), which networks no longer do: the interest models replaced it. Train a network on the recording again",
+            file.display()
+        );
+    }
     if source.remaining() > 0 {
         bail!("{} cannot be used: it contains extra bytes after the training", file.display());
     }

@@ -24,11 +24,18 @@ impl TrainTestSplit {
     /// ```
     #[must_use]
     pub fn split_by_time(mut sessions: Vec<Vec<Step>>, fraction: f64) -> Self {
+        let later = sessions.split_off(Self::training_count(sessions.len(), fraction));
+        Self { train: sessions, test: later }
+    }
+
+    /// The number of training sessions if the last `fraction` (0..=1) of the sessions is the test
+    /// set.
+    #[must_use]
+    pub fn training_count(sessions: usize, fraction: f64) -> usize {
         // Round down. Without the constant 1e-6, float errors (as in 1 − 0.9) could round an exact
         // result down by one.
-        let earlier = (sessions.len() as f64 * (1.0 - fraction) + 1e-6) as usize;
-        let later = sessions.split_off(earlier.min(sessions.len()));
-        Self { train: sessions, test: later }
+        let earlier = (sessions as f64 * (1.0 - fraction) + 1e-6) as usize;
+        earlier.min(sessions)
     }
 
     /// Removes events on unknown items from the test sessions. Then removes test sessions with

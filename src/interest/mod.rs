@@ -31,7 +31,10 @@
 //! - The noise of a past rating is `(R + variance of b_i) (1 + a / 100 + days / 100)`: old ratings
 //!   count less.
 //! - `R` is the running mean of the squared error that the uncertainty of the parameters does not
-//!   explain.
+//!   explain. Outliers count fully, so that the predicted variance is honest for heavy-tailed noise.
+//! - In the updates of an item, an outlier counts less: with z the error in standard deviations, the
+//!   weight of a rating is `w = (8 + 1) / (8 + z²)`, as for noise with Student's t distribution. The
+//!   Kalman update has the noise `R / w`; the gradient step multiplies the error by `min(w, 1)`.
 //! - The prior variance of each coefficient of `x_u` ascends the gradient of the log-likelihood of
 //!   the next rating (automatic relevance determination). Factors that do not help lose their
 //!   prior variance, so the effective rank follows the data.
@@ -60,15 +63,40 @@
 //! | + 8 factors with fixed prior variances | 0.865 |
 //! | + learned prior variances | 0.853 |
 //!
+//! These figures are from a build without weights for outliers. On generated ratings with Gaussian
+//! noise, the weights change the mean squared error by less than 0.5 % in both directions.
+//!
 //! The constants were chosen with a view to these ratings. MovieLens latest-small (100,004 ratings,
 //! edition of 2016) had no part in the choice: 0.682, the baseline has 0.751, and the mean of
 //! squared error / predicted variance is 1.06.
+//!
+//! ## Heavy tails
+//!
+//! Second half of 24,000 generated ratings with two factors and drifting biases, and of 30music10
+//! (152,505 tests, logarithms of played seconds). "Outside" is the share of values outside
+//! the central 90 % interval of a normal distribution with the predicted mean and variance. "Before" is
+//! the build without weights, whose noise variance followed squared errors cut at 9 times their
+//! expectation.
+//!
+//! | noise | MSE | baseline | calibration | outside | before: MSE, calibration |
+//! |---|---|---|---|---|---|
+//! | Gaussian, deviation 0.9 | 0.901 | 1.371 | 0.996 | 10.1 % | 0.897, 1.003 |
+//! | Student's t, 5 degrees, 0.9 | 0.885 | 1.350 | 1.001 | 9.2 % | 0.903, 1.068 |
+//! | Student's t, 3 degrees, 0.9 | 0.796 | 1.289 | 1.006 | 7.9 % | 0.811, 1.215 |
+//! | 5 % of deviation 2.7, else 0.6 | 0.764 | 1.250 | 1.005 | 6.2 % | 0.780, 1.323 |
+//! | 2 % of deviation 5, else 0.5 | 0.631 | 1.138 | 0.999 | 3.5 % | 0.666, 1.704 |
+//! | 30music10 | 0.0707 | 0.0986 | 1.000 | 6.6 % | 0.0722, 1.966 |
+//!
+//! The weights need no state and no measurable time. A weight for each past rating of the user, by a
+//! second regression on the residuals of the first, was 0.2 to 2 % better on heavy-tailed noise, but
+//! 3 % worse on 30music10, and doubled the cost; it is left out.
 //!
 //! # Parts
 //!
 //! - `settings`: [`InterestSettings`] and their checks; `error`: [`InterestError`]
 //! - `item_parameters`: [`ItemParameters`], the learned state of one item
 //! - `user_ratings`: [`UserRatings`], the latest ratings of one user
+//! - `value_scale`: standardisation of values
 //! - `linear_regression`: Bayesian ridge regression with a fixed number of coefficients
 //! - `parameters`: [`InterestParameters`], everything that predictions need except the users.
 //!   Clones share unchanged pages of items
@@ -99,6 +127,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod user_ratings;
+mod value_scale;
 
 pub use error::InterestError;
 pub use item_parameters::{FACTORS, ItemParameters};

@@ -81,7 +81,8 @@ impl InterestModel {
     }
 
     /// Predicts a rating, then adds it to the user's ratings, but does not change what the model has
-    /// learned about items. For ratings that must not train the model.
+    /// learned about items. For ratings that must not train the model. The bias of the user in the
+    /// baseline learns from the rating.
     ///
     /// # Errors
     /// As [`InterestModel::learn`].
@@ -127,6 +128,7 @@ impl InterestModel {
             user.insert(rating, ratings_kept);
             parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
         } else {
+            self.parameters.learn_baseline_of_user(user, rating);
             user.insert(rating, ratings_kept);
         }
         self.users.put_back(id, known, users_kept);

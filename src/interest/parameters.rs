@@ -1,12 +1,12 @@
 //! Everything that predictions need, except for the users.
 
 use crate::domain::{ItemIx, PagedVec, RecentUser, Timestamp};
-use crate::nn::ValueScale;
 use serde::{Deserialize, Serialize};
 
 use super::item_parameters::{FACTORS, ItemParameters, split_mix};
 use super::linear_regression::{LinearPosterior, LinearRegression, dot};
 use super::user_ratings::{RatedItem, UserRatings};
+use super::value_scale::ValueScale;
 
 /// Number of coefficients of a user: bias, slope, mood, factors.
 const COEFFICIENTS: usize = 3 + FACTORS;
@@ -29,8 +29,10 @@ const PRIOR_RATE: f64 = 0.05;
 /// A rating changes the logarithm of a prior variance by at most this much.
 const MAX_PRIOR_STEP: f64 = 0.1;
 /// Squared errors above this multiple of their expectation count as this multiple in the updates of
-/// the noise and of the prior variances, so that an outlier does not dominate them.
+/// the prior variances, so that an outlier does not dominate them.
 const MAX_RELATIVE_SQUARED_ERROR: f64 = 9.0;
+/// Degrees of freedom ν of Student's t distribution, by which the updates of items weight a rating.
+const OUTLIER_DEGREES: f64 = 8.0;
 /// Smallest and largest prior variance; the smallest noise variance is [`MIN_NOISE`].
 const PRIOR_RANGE: (f64, f64) = (1e-4, 10.0);
 /// Values further from the mean than this many standard deviations count as that many, so that a
@@ -109,6 +111,12 @@ fn features_of(item: &ItemParameters, mood: f64) -> [f64; COEFFICIENTS] {
         2 => mood,
         _ => item.factors.get(index - FIRST_FACTOR).copied().map_or(0.0, f64::from),
     })
+}
+
+/// The weight of a rating in the updates of its item, `(ν + 1) / (ν + z²)`: the expected precision of
+/// its noise if the noise has Student's t distribution. z is the error in standard deviations.
+fn outlier_weight(squared_deviations: f64) -> f64 {
+    (OUTLIER_DEGREES + 1.0) / (OUTLIER_DEGREES + squared_deviations)
 }
 
 /// The mood feature of a rating after `age` later ratings of the user.
@@ -212,11 +220,13 @@ impl InterestParameters {
             self.adapt_variances(&interest, prediction, error);
         }
 
-        let gain = error / prediction.variance;
+        let weight = outlier_weight(error * error / prediction.variance);
+        let variance = prediction.variance + self.noise * (weight.recip() - 1.0);
+        let gain = error / variance;
         interest.posterior.mean.iter_mut().zip(&prediction.covariance).for_each(|(mean, c)| *mean += gain * c);
         self.learn_baseline(user, rating);
         if let Some(item) = self.items.get_mut(rating.item as usize) {
-            item.update_bias(error, prediction.variance, prediction.slope);
+            item.update_bias(error, variance, prediction.slope);
         }
         self.ratings += 1;
         interest
@@ -240,8 +250,8 @@ impl InterestParameters {
     /// mean changes by `(P h)_a x_a / v_a` and the variance by `(P h)_a² / v_a`.
     fn adapt_variances(&mut self, interest: &UserInterest, prediction: &StandardisedPrediction, error: f64) {
         let variance = prediction.variance;
+        self.noise = (self.noise + (error * error - variance) / NOISE_WINDOW).max(MIN_NOISE);
         let squared = (error * error).min(MAX_RELATIVE_SQUARED_ERROR * variance);
-        self.noise = (self.noise + (squared - variance) / NOISE_WINDOW).max(MIN_NOISE);
         let coefficients = interest.posterior.mean.iter().zip(&prediction.covariance);
         for (prior, (mean, covariance)) in self.prior_variances.iter_mut().zip(coefficients) {
             let mean_change = covariance * mean / *prior;
@@ -258,10 +268,22 @@ impl InterestParameters {
         if let Some(item) = self.items.get_mut(rating.item as usize) {
             let error = rating.value - (self.baseline_mean as f32 + user.baseline_bias + item.baseline_bias);
             for bias in [&mut user.baseline_bias, &mut item.baseline_bias] {
-                *bias += Self::BASELINE_RATE * (error - Self::BASELINE_PENALTY * *bias);
+                Self::step_baseline_bias(bias, error);
             }
         }
         self.baseline_mean += (f64::from(rating.value) - self.baseline_mean) / (self.ratings + 1) as f64;
+    }
+
+    fn step_baseline_bias(bias: &mut f32, error: f32) {
+        *bias += Self::BASELINE_RATE * (error - Self::BASELINE_PENALTY * *bias);
+    }
+
+    /// The step of the baseline for a rating that must not train the model. It changes only the bias
+    /// of the user, so that the baseline knows as much about the user as the model.
+    pub(super) fn learn_baseline_of_user(&self, user: &mut UserRatings, rating: RatedItem) {
+        let item = self.item(rating.item);
+        let error = rating.value - (self.baseline_mean as f32 + user.baseline_bias + item.baseline_bias);
+        Self::step_baseline_bias(&mut user.baseline_bias, error);
     }
 
     /// Trains the factors of the user's latest item, and of `replayed` other ratings of the user.
@@ -281,8 +303,9 @@ impl InterestParameters {
             let features = features_of(item, mood_after(age));
             let predicted = f64::from(item.bias) + dot(&features, &interest.posterior.mean);
             let error = f64::from(self.scale.standardise(rating.value)) - predicted;
+            let weighted = error * outlier_weight(error * error / self.noise).min(1.0);
             let (_, coefficients) = interest.posterior.mean.split_at(FIRST_FACTOR);
-            item.update_factors(error, coefficients, learning_rate);
+            item.update_factors(weighted, coefficients, learning_rate);
         }
     }
 }

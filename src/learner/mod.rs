@@ -77,7 +77,7 @@ pub use list_scoring::{ListScores, ListScoringRequest, ScoredListItem, score_lis
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,
-    OfflineTraining, Recording, score_sessions,
+    OfflineTraining, Recording, score_sessions, score_values,
 };
 pub use online::{Learner, LearnerDeps};
 pub use pretrained::PretrainedNetwork;

@@ -7,11 +7,13 @@
 //! between two epochs and deserialised later continues with identical results.
 
 mod corpus;
+mod interest_scoring;
 mod scoring;
 mod settings;
 mod training;
 
 pub use corpus::{Corpus, Recording};
+pub use interest_scoring::score_values;
 pub use scoring::{OfflineScores, score_sessions};
 pub use settings::{OfflineSettings, OfflineSettingsError};
 pub use training::{EpochProgress, EpochReport, OfflineError, OfflineTraining};

@@ -29,7 +29,7 @@ pub(super) fn training_window(
         .filter_map(|index| {
             let next = steps.get(index + 1)?;
             let target = next.target_item(kinds);
-            Some(TrainingPosition { input: step_input(steps, index)?, target, value: next.value })
+            Some(TrainingPosition { input: step_input(steps, index)?, target })
         })
         .collect();
     positions.iter().any(|position| position.target.is_some()).then_some(TrainingWindow { session, positions })

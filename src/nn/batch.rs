@@ -16,8 +16,6 @@ pub(super) struct BatchTarget {
     pub(super) window: usize,
     /// Item of the next target event: the class to predict.
     pub(super) item: ItemIx,
-    /// Value of the target event; NaN if the event has no value.
-    pub(super) value: f32,
 }
 
 /// The rows of one time step.
@@ -68,7 +66,7 @@ impl TrainingBatch {
                 let row = self.inputs.len();
                 self.inputs.push(position.input);
                 if let Some(item) = position.target.filter(|item| (*item as usize) < items) {
-                    self.targets.push(BatchTarget { row, window, item, value: position.value });
+                    self.targets.push(BatchTarget { row, window, item });
                 }
             }
             self.offsets.push(self.inputs.len());
@@ -103,7 +101,6 @@ mod tests {
         let position = |pair: &[u32]| TrainingPosition {
             input: StepInput { item: Some(pair[0]), ..Default::default() },
             target: Some(pair[1]),
-            value: f32::NAN,
         };
         TrainingWindow { session, positions: items.windows(2).map(position).collect() }
     }

@@ -41,8 +41,6 @@ pub struct TrainingPosition {
     pub input: StepInput,
     /// Item of the next target event; `None` if this position has no target.
     pub target: Option<ItemIx>,
-    /// Value of the target event, which the interest head predicts; NaN if the event has no value.
-    pub value: f32,
 }
 
 /// A training window: the last positions of one session.

@@ -1,6 +1,5 @@
 //! The sequence network: a recurrent network that reads a user's steps and predicts the next item
-//! [Hidasi et al. 2016]. An optional second output, the interest head, predicts the value of the
-//! next event (rating, seconds played, …).
+//! [Hidasi et al. 2016].
 //!
 //! The input x of a step is the sum of the embeddings of the item, its attributes, the event kind,
 //! the time gap and the session start. The recurrent layers compute h. The output, also called the
@@ -14,7 +13,7 @@
 //! - `batch`: mini-batch layout
 //! - `cells`: `rnn`, `lstm`, `gru`
 //! - `network`: forward and backward pass of the layers
-//! - `output_heads`, `loss`, `value_scale`: next-item head, interest head, losses
+//! - `next_item_head`, `loss`: the output and its losses
 //! - `unit_vectors`: vectors of fixed length and the gradient through the scaling
 //! - `negative_sampler`: draws negatives by popularity
 //! - `optimiser`: SGD, Adagrad, Adam
@@ -38,8 +37,8 @@ mod math;
 mod matmul;
 mod negative_sampler;
 mod network;
+mod next_item_head;
 mod optimiser;
-mod output_heads;
 mod parameters;
 mod quantised_index;
 mod recomputation;
@@ -48,7 +47,6 @@ mod row_slots;
 mod settings;
 mod trainer;
 mod unit_vectors;
-mod value_scale;
 mod weights;
 
 pub use input::{GAP_BUCKETS, ItemAttributeLists, StepInput, TrainingPosition, TrainingWindow, gap_bucket};
@@ -56,8 +54,7 @@ pub use item_relation::{ItemRelation, RelationQuery};
 pub use row_order::RowOrder;
 pub use settings::{
     CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind,
-    SessionTargetHandling,
+    SessionTargetHandling, UnusedInterestWeight,
 };
 pub use trainer::{BatchReport, Trainer};
-pub(crate) use value_scale::ValueScale;
 pub use weights::{HiddenState, NetworkScratch, TopItems, Weights};

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Width of an item's row in the output table: the embedding, the next-item bias, the interest
-/// bias, and zero padding to a multiple of 16.
+/// Width of an item's row in the output table: the embedding, the bias, an unused value, and zero
+/// padding to a multiple of 16. The unused value keeps the width of stored rows.
 pub(super) const fn output_row_width(hidden: usize) -> usize {
     (hidden + 2).next_multiple_of(16)
 }
@@ -40,10 +40,11 @@ pub(super) struct ParameterLayout {
     pub(super) input_to_output: Range<usize>,
     /// `W_m`, the weights of the direct path from the memory to the output, `(hidden, hidden)`.
     pub(super) input_memory: Range<usize>,
-    /// Matrix of the interest head, `(hidden, hidden)`.
-    pub(super) interest: Range<usize>,
-    /// Global bias of the interest head, one value.
-    pub(super) interest_bias: Range<usize>,
+    /// Parameters of the former interest head, a matrix `(hidden, hidden)` and a bias. They are
+    /// empty, except in a stored network that has the head
+    /// ([`NetworkSettings::has_former_interest_head`]).
+    unused_matrix: Range<usize>,
+    unused_bias: Range<usize>,
     /// Embeddings of the event kinds, `(kinds, hidden)`.
     pub(super) kinds: Range<usize>,
     /// Embeddings of the gap buckets, `(GAP_BUCKETS, hidden)`.
@@ -64,7 +65,7 @@ impl ParameterLayout {
         };
         let (hidden, gate_width) = (settings.hidden, settings.hidden * settings.cell.gate_blocks());
         let square = hidden * hidden;
-        let interest = settings.interest_weight > 0.0;
+        let former_head = settings.has_former_interest_head();
         let layers = (0..settings.layers)
             .map(|_| LayerLayout {
                 input: take(hidden * gate_width, true),
@@ -76,8 +77,8 @@ impl ParameterLayout {
             layers,
             input_to_output: take(square, settings.input_to_output),
             input_memory: take(square, settings.input_memory),
-            interest: take(square, interest),
-            interest_bias: take(1, interest),
+            unused_matrix: take(square, former_head),
+            unused_bias: take(1, former_head),
             kinds: take(kinds.min(EventKinds::MAX_KINDS) * hidden, settings.kinds),
             gaps: take(GAP_BUCKETS * hidden, settings.gaps),
             session_start: take(hidden, true),

@@ -1,6 +1,7 @@
 //! Network settings: architecture, loss, sampling and optimiser, with range checks.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,31 @@ pub enum OptimiserKind {
     /// Naumov et al. 2019]. Other parameters have one learning rate per weight. An embedding needs
     /// 8 bytes of optimiser state instead of 4 bytes per weight.
     RowAdagrad,
+}
+
+/// The weight of the loss of the former interest head, a second output of the network that
+/// predicted event values. The setting no longer exists; the interest models replaced the head.
+/// Binary encodings keep the number, which is not 0 only in a stored network that has the head.
+/// Formats for people, such as TOML, omit it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct UnusedInterestWeight(f32);
+
+impl Serialize for UnusedInterestWeight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.serialize_none() } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for UnusedInterestWeight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return f32::deserialize(deserializer).map(Self);
+        }
+        match Option::<IgnoredAny>::deserialize(deserializer)? {
+            None => Ok(Self::default()),
+            Some(_) => Err(D::Error::custom("the setting `interest_weight` was removed")),
+        }
+    }
 }
 
 /// Settings of the network and its training.
@@ -141,9 +167,9 @@ pub struct NetworkSettings {
     /// Maximum Euclidean norm of the whole gradient of a batch, 0..=1e6. The value 0 disables
     /// clipping.
     pub clip: f32,
-    /// Weight of the interest head's squared error relative to the next-item loss, 0..=100. 0
-    /// disables the head.
-    pub interest_weight: f32,
+    /// A former setting. It is part of the encoding.
+    #[serde(rename = "interest_weight")]
+    pub unused_interest_weight: UnusedInterestWeight,
     /// Largest absolute value of an initial embedding value, in (0, 1]. The initial values are
     /// drawn uniformly.
     pub initial_scale: f32,
@@ -180,7 +206,7 @@ impl Default for NetworkSettings {
             beta2: 0.999,
             epsilon: 1e-6,
             clip: 0.0,
-            interest_weight: 0.0,
+            unused_interest_weight: UnusedInterestWeight::default(),
             initial_scale: 0.05,
         }
     }
@@ -217,6 +243,13 @@ impl NetworkSettings {
     /// if the vectors keep their lengths.
     pub(super) fn query_length(&self) -> Option<f32> {
         (self.loss == LossKind::NormalisedSoftmax).then_some(NORMALISED_QUERY_LENGTH)
+    }
+
+    /// Whether these are the settings of a stored network with the former interest head. Such a
+    /// network can be decoded, but not be used.
+    #[must_use]
+    pub fn has_former_interest_head(&self) -> bool {
+        self.unused_interest_weight != UnusedInterestWeight::default()
     }
 
     /// The range of allowed learning rates, in words.
@@ -263,12 +296,6 @@ impl NetworkSettings {
         check_range("epsilon", s.epsilon, (1e-12..=1.0).contains(&s.epsilon), "1e-12 to 1")?;
         check_range("clip", s.clip, (0.0..=1e6).contains(&s.clip), "0 (off) to 1000000")?;
         check_range(
-            "interest_weight",
-            s.interest_weight,
-            (0.0..=100.0).contains(&s.interest_weight),
-            "0 (off) to 100",
-        )?;
-        check_range(
             "initial_scale",
             s.initial_scale,
             s.initial_scale > 0.0 && s.initial_scale <= 1.0,
@@ -288,5 +315,27 @@ mod tests {
         assert_eq!(bad.check().unwrap_err().to_string(), "learning_rate = NaN: must be above 0 and at most 10");
         let bad = NetworkSettings { hidden: 0, ..Default::default() };
         assert_eq!(bad.check().unwrap_err().key, "hidden");
+    }
+
+    #[test]
+    fn the_former_interest_weight_is_stored_but_not_shown() {
+        let config = bincode::config::standard();
+        let defaults = NetworkSettings::default();
+        let mut bytes = bincode::serde::encode_to_vec(&defaults, config).unwrap();
+        let decode = |bytes: &[u8]| bincode::serde::decode_from_slice::<NetworkSettings, _>(bytes, config).unwrap().0;
+        assert_eq!(decode(&bytes), defaults);
+        // The number before the last one.
+        let place = bytes.len() - 8..bytes.len() - 4;
+        assert_eq!(bytes[place.clone()], 0_f32.to_le_bytes());
+        bytes[place].copy_from_slice(&0.5_f32.to_le_bytes());
+        let former = decode(&bytes);
+        assert!(former.has_former_interest_head() && !defaults.has_former_interest_head() && former != defaults);
+        assert_eq!(bincode::serde::encode_to_vec(&former, config).unwrap(), bytes);
+
+        assert!(!toml::to_string(&former).unwrap().contains("interest_weight"));
+        let json = serde_json::to_string(&defaults).unwrap();
+        assert_eq!(serde_json::from_str::<NetworkSettings>(&json).unwrap(), defaults);
+        let error = toml::from_str::<NetworkSettings>("interest_weight = 0.5").unwrap_err();
+        assert!(error.to_string().contains("the setting `interest_weight` was removed"), "{error}");
     }
 }

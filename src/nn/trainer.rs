@@ -8,15 +8,14 @@ use super::input::TrainingWindow;
 use super::math::{add_scaled_dispatched, sum_of_squares};
 use super::negative_sampler::NegativeSampler;
 use super::network::{NetworkPass, resize_zeroed};
+use super::next_item_head::{HeadGradients, NextItemHead};
 use super::optimiser::OptimiserStep;
-use super::output_heads::{HeadGradients, OutputHeads};
 use super::parameters::NetworkParameters;
 use super::quantised_index::QuantisedIndex;
 use super::row_order::RowOrder;
 use super::row_slots::RowGradients;
 use super::settings::{CorruptNetworkError, NetworkSettings, NetworkSettingsError};
 use super::unit_vectors::add_gradient_before_scaling;
-use super::value_scale::ValueScale;
 use super::weights::Weights;
 use crate::domain::ItemIx;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -34,9 +33,6 @@ const MAX_GRADIENT_NORM: f64 = 1e15;
 pub struct BatchReport {
     /// Mean next-item loss of the examples, with the weights before the optimiser step.
     pub loss: f64,
-    /// Mean squared error of the interest head, in squared value units, over the examples with a
-    /// value; 0 if no example has a value.
-    pub interest_loss: f64,
     /// Number of positions with a target.
     pub examples: usize,
     /// Euclidean norm of the whole gradient, before clipping.
@@ -51,7 +47,7 @@ pub struct BatchReport {
 struct TrainerWorkspace {
     batch: TrainingBatch,
     pass: NetworkPass,
-    heads: OutputHeads,
+    head: NextItemHead,
     dense: Vec<f32>,
     /// Gradients of the rows of the output table. With tied embeddings, the output table is the
     /// only item table.
@@ -73,7 +69,8 @@ struct TrainerState {
     /// Number of batches that changed the weights.
     steps: u64,
     sampler: NegativeSampler,
-    value_scale: ValueScale,
+    /// Scale of event values that a former part of the network learned. It is part of the encoding.
+    unused_scale: [f64; 3],
 }
 
 impl TrainerState {
@@ -151,7 +148,7 @@ impl Trainer {
             ],
             steps: 0,
             sampler: NegativeSampler::new(f64::from(parameters.settings.negatives_alpha)),
-            value_scale: ValueScale::default(),
+            unused_scale: Default::default(),
             parameters,
         }))
     }
@@ -239,20 +236,17 @@ impl Trainer {
 
     /// Computes the losses of a batch and writes the gradients to the workspace.
     fn compute_gradients(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
-        let Self { state: TrainerState { parameters, sampler, value_scale, .. }, workspace, .. } = self;
-        let TrainerWorkspace { batch, pass, heads, dense, outputs, inputs, attributes } = workspace;
+        let Self { state: TrainerState { parameters, sampler, .. }, workspace, .. } = self;
+        let TrainerWorkspace { batch, pass, head, dense, outputs, inputs, attributes } = workspace;
         let settings = &*parameters.settings;
         batch.pack_windows(windows, settings.window, parameters.items.len());
         if batch.targets.is_empty() {
             return BatchReport::default();
         }
-        if settings.interest_weight > 0.0 {
-            batch.targets.iter().for_each(|target| value_scale.add_value(target.value));
-        }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let items = parameters.items.len();
         outputs.slots.reset(items);
-        heads.select_columns(parameters, batch, sampler, &mut rng, &mut outputs.slots);
+        head.select_columns(parameters, batch, sampler, &mut rng, &mut outputs.slots);
         let table = if settings.tied {
             &mut *outputs
         } else {
@@ -264,8 +258,8 @@ impl Trainer {
         });
         pass.forward(parameters, batch, &mut rng);
         resize_zeroed(dense, parameters.dense.len());
-        let gradients = HeadGradients { columns: &mut *outputs, outputs: &mut pass.d_outputs, dense };
-        let loss = heads.loss_and_gradients(parameters, batch, value_scale, &pass.outputs, gradients);
+        let gradients = HeadGradients { columns: &mut *outputs, outputs: &mut pass.d_outputs };
+        let loss = head.loss_and_gradients(parameters, batch, &pass.outputs, gradients);
         pass.backward(parameters, batch, dense);
         if !settings.tied {
             resize_zeroed(&mut inputs.values, inputs.slots.rows().len() * settings.hidden);
@@ -275,11 +269,10 @@ impl Trainer {
         let tables = [&*outputs, &*inputs, &*attributes].into_iter().map(|rows| &rows.values);
         let squares: f64 = sum_of_squares(dense) + tables.map(|values| sum_of_squares(values)).sum::<f64>();
         let examples = batch.targets.len();
-        let mean_loss = loss.next_item / examples as f64;
+        let mean_loss = loss / examples as f64;
         let norm = squares.sqrt();
         BatchReport {
             loss: mean_loss,
-            interest_loss: value_scale.unstandardise_squared(loss.interest / loss.valued_examples.max(1) as f64),
             examples,
             gradient_norm: norm as f32,
             skipped: !(norm < MAX_GRADIENT_NORM && mean_loss.is_finite()),
@@ -332,15 +325,13 @@ impl Trainer {
     /// Publishes an immutable copy of the current weights. The cost is proportional to the number
     /// of rows that changed since the last call.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
-        let Self {
-            state: TrainerState { parameters, value_scale, .. }, published, row_order, attributes_changed, ..
-        } = self;
+        let Self { state: TrainerState { parameters, .. }, published, row_order, attributes_changed, .. } = self;
         let (copy, index) = published.get_or_insert_with(|| {
             (parameters.empty_snapshot(), QuantisedIndex::new(&parameters.settings, row_order.clone()))
         });
         parameters
             .publish_into(copy, std::mem::take(attributes_changed), |rows, changed| index.encode_rows(rows, changed));
-        Arc::new(Weights::new(version, copy.clone(), *value_scale, index.clone()))
+        Arc::new(Weights::new(version, copy.clone(), index.clone()))
     }
 }
 

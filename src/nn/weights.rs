@@ -9,20 +9,17 @@ use super::quantised_index::{BlockScores, QuantisedIndex, QuantisedQuery};
 use super::row_order::RowOrder;
 use super::settings::{CorruptNetworkError, NetworkSettings};
 use super::unit_vectors::{row_product, scale_to_length};
-use super::value_scale::ValueScale;
 use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// An immutable snapshot of the network. An unknown item has logit −∞, no embedding and no
-/// predicted value.
+/// An immutable snapshot of the network. An unknown item has logit −∞ and no embedding.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "StoredWeights", try_from = "StoredWeights")]
 pub struct Weights {
     version: u64,
     pub(super) parameters: NetworkParameters<CowRows>,
-    values: ValueScale,
     index: QuantisedIndex,
 }
 
@@ -32,12 +29,13 @@ pub struct Weights {
 struct StoredWeights {
     version: u64,
     parameters: NetworkParameters<CowRows>,
-    values: ValueScale,
+    /// Scale of event values that a former part of the network learned. It is part of the encoding.
+    unused_scale: [f64; 3],
 }
 
 impl From<Weights> for StoredWeights {
     fn from(weights: Weights) -> Self {
-        Self { version: weights.version, parameters: weights.parameters, values: weights.values }
+        Self { version: weights.version, parameters: weights.parameters, unused_scale: Default::default() }
     }
 }
 
@@ -49,7 +47,7 @@ impl TryFrom<StoredWeights> for Weights {
             return Err(CorruptNetworkError);
         }
         let index = QuantisedIndex::from_table(stored.parameters.output_table(), &stored.parameters.settings, None);
-        Ok(Self::new(stored.version, stored.parameters, stored.values, index))
+        Ok(Self::new(stored.version, stored.parameters, index))
     }
 }
 
@@ -172,13 +170,8 @@ fn sort_best_first(items: &mut [(ItemIx, f32)]) {
 }
 
 impl Weights {
-    pub(super) fn new(
-        version: u64,
-        parameters: NetworkParameters<CowRows>,
-        values: ValueScale,
-        index: QuantisedIndex,
-    ) -> Self {
-        Self { version, parameters, values, index }
+    pub(super) fn new(version: u64, parameters: NetworkParameters<CowRows>, index: QuantisedIndex) -> Self {
+        Self { version, parameters, index }
     }
 
     /// The version number that these weights got when they were published or restored.
@@ -462,26 +455,5 @@ impl Weights {
             scale_to_length(&mut query, length);
         }
         query
-    }
-
-    /// Writes `query · M`, where M is the matrix of the interest head, `(hidden)`. The result is
-    /// computed once per request and used for all items. It is empty if the head is disabled.
-    pub fn compute_interest_query(&self, query: &[f32], out: &mut Vec<f32>) {
-        out.clear();
-        if !self.parameters.layout.interest.is_empty() {
-            out.resize(self.dimension(), 0.0);
-            add_vector_matrix_product(out, query, self.dense_parameters(&self.parameters.layout.interest));
-        }
-    }
-
-    /// The event value that the interest head predicts for an item, given the result of
-    /// [`Weights::compute_interest_query`]. `None` if the head is disabled or the item is unknown.
-    #[must_use]
-    pub fn predicted_value(&self, interest_query: &[f32], item: ItemIx) -> Option<f32> {
-        let hidden = self.dimension();
-        let bias = self.dense_parameters(&self.parameters.layout.interest_bias).first()?;
-        let row = self.parameters.output_table().row(item as usize)?;
-        let product = row_product(interest_query, &row[..hidden], self.has_scaled_rows());
-        Some(self.values.unstandardise(product + row[hidden + 1] + bias))
     }
 }

@@ -37,6 +37,10 @@ impl fmt::Display for SettingOrigin {
     }
 }
 
+/// Settings of earlier versions, each with a description of what replaced it.
+const REMOVED_SETTINGS: [(&str, &str); 1] =
+    [("network.interest_weight", "the interest models ([interest], and `interest` in [events.kinds]) replaced it")];
+
 /// Errors that occur while settings are read and validated.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -70,6 +74,16 @@ pub enum SettingsError {
         origin: SettingOrigin,
         /// The most similar known key, if a known key is similar enough.
         suggestion: Option<String>,
+    },
+    /// The setting existed in an earlier version.
+    #[error("the setting {key} was removed (from {origin}): {replacement}; delete it")]
+    Removed {
+        /// The key.
+        key: String,
+        /// The source that set the value.
+        origin: SettingOrigin,
+        /// What replaced the setting.
+        replacement: &'static str,
     },
     /// The value has the wrong type.
     #[error("{key} = {value}: {reason} (from {origin})")]
@@ -241,6 +255,9 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
 
     fn set_value(mut self, path: &[String], value: Value, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let key = path.join(".");
+        if let Some((_, replacement)) = REMOVED_SETTINGS.iter().find(|(removed, _)| *removed == key) {
+            return Err(SettingsError::Removed { key, origin: origin.clone(), replacement });
+        }
         if matches!(lookup_default(&self.defaults, path), DefaultLookup::NotFound) {
             return Err(SettingsError::UnknownKey { suggestion: self.nearest_key(&key), key, origin: origin.clone() });
         }
@@ -385,6 +402,22 @@ mod tests {
             (SettingOrigin::Flag, SettingOrigin::Default)
         );
         assert!(SettingsLayers::<Settings>::new().unwrap().override_defaults(&[("network.hiden", "1")]).is_err());
+    }
+
+    #[test]
+    fn a_removed_setting_is_refused_with_its_replacement() {
+        let errors = [
+            layers_from_file("[network]\ninterest_weight = 0.0\n"),
+            layers_from_environment("SEQUOR_NETWORK__INTEREST_WEIGHT", "0.5"),
+            default_layers().add_flag("network.interest_weight", "1"),
+        ]
+        .map(|layers| layers.unwrap_err().to_string());
+        for error in errors {
+            assert!(error.starts_with("the setting network.interest_weight was removed (from "), "{error}");
+            assert!(error.contains("[interest], and `interest` in [events.kinds]"), "{error}");
+        }
+        assert!(default_layers().known_keys().iter().all(|key| key != "network.interest_weight"));
+        assert!(toml::from_str::<Settings>("network.interest_weight = 0.0").is_err());
     }
 
     #[test]

@@ -114,7 +114,6 @@ const NOT_BOUNDS: &[&str] = &[
     "network.hidden_dropout",
     "network.initial_scale",
     "network.input_dropout",
-    "network.interest_weight",
     "network.layers",
     "network.learning_rate",
     "network.logq",

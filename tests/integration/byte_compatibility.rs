@@ -9,12 +9,19 @@
 //!
 //! | File | Content |
 //! |---|---|
-//! | `settings.toml` | settings of the daemon, with a small network |
+//! | `settings.toml` | settings of the daemon, with a small network, without its `interest_weight = 0.5` |
 //! | `recording.csv` | input of `sequor train` and `sequor import` |
 //! | `access.log` | input of `sequor tail` |
 //! | `keys.json`, `keys-after-revocation.json` | API keys, before and after one was revoked |
 //! | `verify.json` | the report of that build's `sequor verify` on the data directory |
 //! | `sha256.txt` | digests of that build's output for these files |
+//! | `training-with-interest-head.gz` | a checkpoint of `sequor train` with `network.interest_weight = 0.5` |
+//! | `origin-with-interest-head.gz` | the pretrained network that a data directory got from that checkpoint |
+//!
+//! That build's network had a second output, the interest head, which later builds removed. A daemon
+//! therefore does not continue from the checkpoint, but learns the journal again. The digests are
+//! those of a network without this head; the last build that had the head gives the same digests if
+//! the head is disabled.
 //!
 //! If two fields of the same type swap places, a file keeps its length and still decodes. So the
 //! tests also learn the journal again and compare the checkpoint's digest.
@@ -177,20 +184,20 @@ fn checkpoint_and_hidden_states_round_trip() {
 }
 
 #[test]
-fn daemon_continues_from_the_checkpoint_of_the_earlier_build() {
+fn daemon_learns_again_if_the_checkpoint_has_an_interest_head() {
     let home = home_from_fixture();
-    let before = fs::read(checkpoint_path(&home)).unwrap();
     let addresses: Value = serde_json::from_slice(&fs::read(home.data_dir().join("addresses.json")).unwrap()).unwrap();
     assert_eq!(addresses, json!({ "api": "http://127.0.0.1:38825", "admin": "http://127.0.0.1:40655" }));
     let config = format!("--config={}", path_text(&fixture_path("settings.toml")));
     let settings = [&["network.hidden=2", "network.negatives=8", &config], &FORMER_DEFAULTS[..]].concat();
     let daemon = home.start(&settings);
     daemon.wait_until_learned(ENTRY_COUNT);
-    assert!(!daemon.recommended_items("user0").is_empty());
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
-    // A state learned again would lack the user who was erased without unlearning.
-    assert!(fs::read(checkpoint_path(&home)).unwrap() == before, "the checkpoint was not used");
+    let learned = fs::read(checkpoint_path(&home)).unwrap();
+    let rebuilt = home_from_fixture();
+    run_successfully(&["rebuild", "--data-dir", path_text(&rebuilt.data_dir())], &FORMER_DEFAULTS);
+    assert!(learned == fs::read(checkpoint_path(&rebuilt)).unwrap(), "the state differs from that of a rebuild");
 }
 
 /// A change of these digests means that the same journal is learned to other bytes. Such a change
@@ -244,6 +251,32 @@ fn training_and_pretrained_network_equal_those_of_the_earlier_build() {
     let origin = home.data_dir().join("origin");
     assert_round_trip::<PretrainedNetwork>(&checkpoint_payload(&origin));
     assert_eq!(sha256_hex(&fs::read(&origin).unwrap()), golden_digest("origin"));
+}
+
+#[test]
+fn networks_with_an_interest_head_are_refused() {
+    let home = home_from_fixture();
+    let unpack = |name: &str, to: &Path| {
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(File::open(fixture_path(name)).unwrap()).read_to_end(&mut bytes).unwrap();
+        fs::write(to, bytes).unwrap();
+    };
+    let trained = home.dir().join("trained");
+    unpack("training-with-interest-head.gz", &trained);
+    let recording = fixture_path("recording.csv");
+    for command in ["evaluate", "train"] {
+        let mut arguments = vec![command, path_text(&recording), "--checkpoint", path_text(&trained)];
+        arguments.extend((command == "train").then_some("--resume"));
+        let output = run_sequor(&arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("`network.interest_weight`") && stderr.contains("Train a network"), "{stderr}");
+    }
+    unpack("origin-with-interest-head.gz", &home.data_dir().join("origin"));
+    let output = home.start_expecting_failure(&[]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("started with a pretrained network that also predicts event values"), "{stderr}");
 }
 
 #[test]

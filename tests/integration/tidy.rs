@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("nn", &["domain", "simd"]),
     ("candidates", &["domain", "simd", "nn"]),
     ("ranking", &["domain", "simd", "nn", "candidates"]),
-    ("interest", &["domain", "nn"]),
+    ("interest", &["domain"]),
     ("learner", &["domain", "registries", "nn", "candidates", "ranking", "interest", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),

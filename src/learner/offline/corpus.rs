@@ -1,11 +1,12 @@
 //! Sessions from recorded events, and their split into training, validation and test sets.
 
-use crate::domain::{Event, EventKinds, ItemIx, Step, UserSequence};
+use crate::domain::{Event, EventKinds, InterestScale, ItemIx, Step, UserSequence};
 use crate::evaluation::TrainTestSplit;
 use crate::registries::ItemDictionary;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
+use super::interest_scoring::RecordedValue;
 use super::settings::OfflineSettings;
 
 /// A recording of events, grouped into sessions in the order of their first events.
@@ -18,6 +19,10 @@ pub struct Recording {
     sessions: Vec<Vec<Step>>,
     /// The number of the first event of each session.
     session_starts: Vec<u64>,
+    /// The values that the interest models predict, in the order of the events.
+    values: Vec<RecordedValue>,
+    /// Ids of the users with such values.
+    valued_users: FxHashSet<Arc<str>>,
     events: u64,
 }
 
@@ -40,18 +45,34 @@ impl Recording {
         }
         if let Some(user) = self.users.get_mut(&event.user_id) {
             let placement = user.push(self.events, step, event.session_id.as_deref(), self.idle_gap_ms);
-            self.add_step(step, placement.session_start);
+            let session = self.add_step(step, placement.session_start);
+            self.add_value(event, &step, session, kinds);
         }
         self.events += 1;
     }
 
-    /// Adds a step to the session that began with event number `start`, or to a new session.
-    fn add_step(&mut self, mut step: Step, start: Option<u64>) {
+    /// Keeps the value of an event if an interest model predicts the values of its kind.
+    fn add_value(&mut self, event: &Event, step: &Step, session: usize, kinds: &EventKinds) {
+        let Step { item: Some(item), kind, at, .. } = *step else { return };
+        let Some(value) = event.value.filter(|_| kinds.rule_of(kind).interest != InterestScale::Off) else { return };
+        let user = self.valued_users.get(event.user_id.as_str()).cloned().unwrap_or_else(|| {
+            let user: Arc<str> = event.user_id.as_str().into();
+            self.valued_users.insert(Arc::clone(&user));
+            user
+        });
+        self.values.push(RecordedValue { user, item, kind, value, at, session });
+    }
+
+    /// Adds a step to the session that began with event number `start`, or to a new session. Returns
+    /// the index of the session.
+    fn add_step(&mut self, mut step: Step, start: Option<u64>) -> usize {
         let known = start.and_then(|start| self.session_starts.binary_search(&start).ok());
-        let Some(session) = known.and_then(|index| self.sessions.get_mut(index)) else {
+        let number = known.unwrap_or(self.sessions.len());
+        let Some(session) = self.sessions.get_mut(number) else {
             step.starts_session = true;
             self.sessions.push(vec![step]);
-            return self.session_starts.push(self.events);
+            self.session_starts.push(self.events);
+            return number;
         };
         let index = session.partition_point(|other| other.at <= step.at);
         if index == 0
@@ -60,6 +81,11 @@ impl Recording {
             (step.starts_session, first.starts_session) = (first.starts_session, false);
         }
         session.insert(index, step);
+        number
+    }
+
+    pub(super) fn values(&self) -> &[RecordedValue] {
+        &self.values
     }
 
     /// The number of events added.

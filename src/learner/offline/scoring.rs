@@ -13,20 +13,10 @@ use super::super::training_window::step_input;
 /// The evaluation results over all evaluated steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct OfflineScores {
-    /// Ranking metrics of the next-item head.
+    /// Ranking metrics.
     pub metrics: RankingMetrics,
-    /// Sum of the squared errors of the interest head, which predicts the value of each target
-    /// event; `None` if the head is disabled.
-    interest: Option<f64>,
-}
-
-impl OfflineScores {
-    /// Mean squared error of the interest head, in squared value units; `None` if the head is
-    /// disabled or no step was evaluated.
-    #[must_use]
-    pub fn interest_mse(&self) -> Option<f64> {
-        self.interest.filter(|_| self.metrics.steps > 0).map(|sum| sum / self.metrics.steps as f64)
-    }
+    /// An error that earlier versions measured. It is part of the encoding.
+    unused_error: Option<f64>,
 }
 
 /// Number of steps that one matrix product scores together.
@@ -37,9 +27,8 @@ const STEPS_PER_BATCH: usize = 128;
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
     let mut batch = QueryBatch::new(weights);
-    let mut scores =
-        OfflineScores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
-    let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
+    let mut scores = OfflineScores::default();
+    let (mut scratch, mut query) = (NetworkScratch::default(), Vec::new());
     for session in sessions {
         let mut state = weights.initial_state();
         for (number, next) in session.iter().enumerate().skip(1) {
@@ -48,11 +37,6 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
             }
             let Some(item) = next.target_item(kinds) else { continue };
             weights.compute_query(&state, &mut query);
-            if let Some(sum) = &mut scores.interest {
-                weights.compute_interest_query(&query, &mut interest);
-                let error = weights.predicted_value(&interest, item).unwrap_or_default() - next.value;
-                *sum += f64::from(error) * f64::from(error);
-            }
             batch.add_query(&query, item, &mut scores.metrics);
         }
     }
@@ -121,7 +105,7 @@ mod tests {
     #[test]
     fn batched_scores_equal_stepwise_scores() {
         let kinds = EventKinds::default();
-        let network = NetworkSettings { hidden: 12, interest_weight: 1.0, initial_scale: 1.0, ..Default::default() };
+        let network = NetworkSettings { hidden: 12, initial_scale: 1.0, ..Default::default() };
         let mut trainer = Trainer::new(network, kinds.len(), 5).unwrap();
         trainer.grow_items(50);
         let weights = trainer.publish(1);
@@ -138,8 +122,8 @@ mod tests {
             (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
         let found = score_sessions(&weights, &sessions, &kinds);
 
-        let (mut quality, mut errors) = (RankingMetrics::default(), Vec::new());
-        let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
+        let mut quality = RankingMetrics::default();
+        let (mut scratch, mut query) = (NetworkScratch::default(), Vec::new());
         for session in &sessions {
             let mut state = weights.initial_state();
             for (number, pair) in session.windows(2).enumerate() {
@@ -151,13 +135,9 @@ mod tests {
                     other_score > score || (other_score == score && *other < item)
                 };
                 quality.record_rank(Some(1 + (0..50).filter(better).count()));
-                weights.compute_interest_query(&query, &mut interest);
-                errors.push(f64::from(weights.predicted_value(&interest, item).unwrap() - pair[1].value).powi(2));
             }
         }
         assert!(quality.steps > 128);
         assert_eq!(found.metrics, quality);
-        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-        assert!((found.interest_mse().unwrap() - mean).abs() < 1e-9 * mean);
     }
 }

@@ -8,7 +8,7 @@ const ITEM_COUNT: usize = 12;
 /// Builds training windows of several lengths. Two of the windows belong to the same session.
 ///
 /// The inputs include unknown and missing items, session starts, kinds, gaps, and positions without
-/// a target or a value.
+/// a target.
 fn training_windows() -> Vec<TrainingWindow> {
     let position = |n: usize| TrainingPosition {
         input: StepInput {
@@ -18,7 +18,6 @@ fn training_windows() -> Vec<TrainingWindow> {
             starts_session: n.is_multiple_of(3),
         },
         target: (n % 6 != 5).then_some((n * 5 % 13) as u32),
-        value: if n.is_multiple_of(4) { f32::NAN } else { (n % 7) as f32 * 30.0 },
     };
     let window = |session: u64, from: usize, len: usize| TrainingWindow {
         session,
@@ -47,7 +46,6 @@ fn all_parts_enabled() -> NetworkSettings {
         negatives: 6,
         input_dropout: 0.3,
         hidden_dropout: 0.3,
-        interest_weight: 0.5,
         initial_scale: 0.8,
         bpr_regularisation: 0.3,
         ..Default::default()
@@ -62,9 +60,7 @@ fn embeddings_of_any_length() -> NetworkSettings {
 /// Value of the training objective, whose gradient the trainer computes.
 fn objective_value(trainer: &Trainer) -> f64 {
     let mut copy = trainer.clone();
-    let report = copy.compute_gradients(&training_windows(), 9);
-    let interest = report.interest_loss / copy.state.value_scale.unstandardise_squared(1.0);
-    report.loss + f64::from(copy.settings().interest_weight) * interest
+    copy.compute_gradients(&training_windows(), 9).loss
 }
 
 /// Central difference of the objective along one parameter. `nudge` adds a number to that
@@ -125,7 +121,7 @@ fn relative_gradient_error(settings: NetworkSettings) -> f64 {
 }
 
 #[test]
-fn gradients_match_finite_differences_for_every_cell_loss_and_head() {
+fn gradients_match_finite_differences_for_every_cell_and_loss() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
         for loss in [LossKind::CrossEntropy, LossKind::BprMax, LossKind::NormalisedSoftmax] {
             for (layers, tied, in_batch, session_targets) in [
@@ -144,14 +140,13 @@ fn gradients_match_finite_differences_for_every_cell_loss_and_head() {
 
 #[test]
 fn gradients_match_finite_differences_with_parts_disabled() {
-    for part in 0..6 {
+    for part in 0..5 {
         let mut settings = all_parts_enabled();
         match part {
             0 => settings.input_to_output = false,
             1 => settings.input_memory = false,
             2 => (settings.kinds, settings.gaps, settings.attributes) = (false, false, false),
-            3 => settings.interest_weight = 0.0,
-            4 => (settings.input_dropout, settings.hidden_dropout) = (0.0, 0.0),
+            3 => (settings.input_dropout, settings.hidden_dropout) = (0.0, 0.0),
             _ => (settings.negatives, settings.logq) = (0, 0.0),
         }
         let error = relative_gradient_error(settings);
@@ -186,7 +181,6 @@ fn every_optimiser_learns_and_resumes_bit_identically() {
             assert_eq!(bytes(&trainer), bytes(&resumed));
             let last = trainer.train(&training_windows(), 60);
             assert!(last.loss < 0.7 * first.loss, "{optimiser:?}: {} after {}", last.loss, first.loss);
-            assert!(last.interest_loss < first.interest_loss);
             assert_ne!(bytes(&after_one_batch), bytes(&trainer));
         }
     }
@@ -261,8 +255,7 @@ fn weights_stay_finite_at_a_diverging_learning_rate() {
 fn a_batch_without_targets_leaves_the_step_count_unchanged() {
     let mut trainer = trainer_of_12_items(all_parts_enabled());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
-    let unknown =
-        TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
+    let unknown = TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901) };
     assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
     assert_eq!(trainer.step_count(), 0);
 }

@@ -1,13 +1,10 @@
-//! Training of the output heads.
-//!
-//! - Next-item head: sampled softmax with logQ correction [Bengio & Senécal 2008; Yi et al. 2019],
-//!   or BPR-max. All examples of a batch share the same candidate items (columns).
-//! - Interest head: squared error of a bilinear form that predicts the standardised event value.
+//! Training of the next-item head: sampled softmax with logQ correction [Bengio & Senécal 2008; Yi
+//! et al. 2019], or BPR-max. All examples of a batch share the same candidate items (columns).
 
-use super::batch::{BatchTarget, TrainingBatch};
+use super::batch::TrainingBatch;
 use super::embedding_table::EmbeddingTable;
 use super::loss::{EXAMPLES_PER_VECTOR, MASKED_LOGIT, next_item_loss};
-use super::math::{add_scaled_dispatched, dot_dispatched, exp, kernel, ln};
+use super::math::{exp, kernel, ln};
 use super::matmul::{MatrixView, matmul, transpose_copy};
 use super::negative_sampler::NegativeSampler;
 use super::network::{resize_without_clearing, resize_zeroed};
@@ -15,7 +12,6 @@ use super::parameters::{NetworkParameters, output_row_width};
 use super::row_slots::{RowGradients, RowSlots};
 use super::settings::{LossKind, SessionTargetHandling};
 use super::unit_vectors::{rows_backward, scale_rows_to_length};
-use super::value_scale::ValueScale;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Examples per block. A block of logits of this size fits into the cache.
@@ -26,7 +22,7 @@ const EXAMPLES_PER_BLOCK: usize = 64;
 /// The columns are the targets of the batch, then the drawn negatives. Each item has one column.
 /// The index of a column is the slot of its gradient row.
 #[derive(Debug, Clone, Default)]
-pub(super) struct OutputHeads {
+pub(super) struct NextItemHead {
     negatives: Vec<u32>,
     /// Number of columns.
     columns: usize,
@@ -48,10 +44,6 @@ pub(super) struct OutputHeads {
     logits: Vec<f32>,
     /// Gradients of the queries, `(examples, row width)`.
     d_queries: Vec<f32>,
-    /// The product o · M of each example, where M is the matrix of the interest head, `(examples,
-    /// hidden)`.
-    interest_queries: Vec<f32>,
-    d_interest_queries: Vec<f32>,
 }
 
 /// Adjustments of the logits: masks and logQ corrections.
@@ -103,30 +95,16 @@ impl LogitAdjustments {
     }
 }
 
-/// Losses summed over the examples of a batch.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct HeadsLoss {
-    /// Next-item loss.
-    pub(super) next_item: f64,
-    /// Squared error of the interest head, in standardised values.
-    pub(super) interest: f64,
-    /// Number of examples whose target event has a value, so that the interest head can learn from
-    /// them.
-    pub(super) valued_examples: usize,
-}
-
-/// Buffers for the gradients of the output heads.
+/// Buffers for the gradients of the next-item head.
 pub(super) struct HeadGradients<'a> {
     /// Gradients of the rows of the output table, by slot. Slots that are not columns of the loss
     /// have a zero gradient.
     pub(super) columns: &'a mut RowGradients,
     /// Gradient of the network outputs o, `(rows, hidden)`.
     pub(super) outputs: &'a mut Vec<f32>,
-    /// Gradients of the dense parameters. The heads write only the gradients of the interest head.
-    pub(super) dense: &'a mut [f32],
 }
 
-impl OutputHeads {
+impl NextItemHead {
     /// Selects the columns of the batch and assigns a gradient slot to each. `slots` must be empty
     /// on entry.
     pub(super) fn select_columns(
@@ -179,19 +157,18 @@ impl OutputHeads {
         to_logq_corrections(&mut self.adjustments.corrections, weight);
     }
 
-    /// Computes the next-item loss, the interest loss and their gradients. `outputs` holds the
-    /// network output o of each row, `(rows, hidden)`.
+    /// Computes the loss, summed over the examples, and its gradients. `outputs` holds the network
+    /// output o of each row, `(rows, hidden)`.
     pub(super) fn loss_and_gradients(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
         batch: &TrainingBatch,
-        scale: &ValueScale,
         outputs: &[f32],
         gradients: HeadGradients<'_>,
-    ) -> HeadsLoss {
+    ) -> f64 {
         let settings = &*parameters.settings;
         let (hidden, width, examples) = (settings.hidden, output_row_width(settings.hidden), batch.targets.len());
-        let HeadGradients { columns, outputs: d_outputs, dense } = gradients;
+        let HeadGradients { columns, outputs: d_outputs } = gradients;
         resize_zeroed(&mut self.queries, examples * width);
         for (target, query) in batch.targets.iter().zip(self.queries.chunks_exact_mut(width)) {
             query[..hidden].copy_from_slice(&outputs[target.row * hidden..][..hidden]);
@@ -207,13 +184,7 @@ impl OutputHeads {
         let (written, non_columns) = columns.values.split_at_mut(self.columns * width);
         non_columns.fill(0.0);
         written.chunks_exact_mut(width).for_each(|row| row[hidden + 1..].fill(0.0));
-        let mut loss = HeadsLoss {
-            next_item: self.next_item_loss_and_gradients(parameters, batch, written),
-            ..Default::default()
-        };
-        if settings.interest_weight > 0.0 {
-            self.interest_loss_and_gradients(parameters, batch, scale, written, dense, &mut loss);
-        }
+        let loss = self.logit_loss_and_gradients(parameters, batch, written);
         if let Some(length) = settings.query_length() {
             rows_backward(written, &self.weights, width, hidden, 1.0, &self.weight_factors);
             rows_backward(&mut self.d_queries, &self.queries, width, hidden, length, &self.query_factors);
@@ -225,7 +196,8 @@ impl OutputHeads {
         loss
     }
 
-    fn next_item_loss_and_gradients(
+    /// Computes the logits block by block, their loss, and the gradients of queries and columns.
+    fn logit_loss_and_gradients(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
         batch: &TrainingBatch,
@@ -269,55 +241,6 @@ impl OutputHeads {
             matmul(d_weights, width, gradient, queries, block > 0);
         }
         loss
-    }
-
-    fn interest_loss_and_gradients(
-        &mut self,
-        parameters: &NetworkParameters<EmbeddingTable>,
-        batch: &TrainingBatch,
-        scale: &ValueScale,
-        d_weights: &mut [f32],
-        dense: &mut [f32],
-        loss: &mut HeadsLoss,
-    ) {
-        let settings = &*parameters.settings;
-        let (hidden, width, examples) = (settings.hidden, output_row_width(settings.hidden), batch.targets.len());
-        loss.valued_examples = batch.targets.iter().filter(|target| target.value.is_finite()).count();
-        if loss.valued_examples == 0 {
-            return;
-        }
-        let layout = &*parameters.layout;
-        let (matrix, bias) = (&parameters.dense[layout.interest.clone()], parameters.dense[layout.interest_bias.start]);
-        let (matrix, queries) = (
-            MatrixView::new(matrix, hidden, hidden),
-            MatrixView::from_strided_rows(&self.queries, examples, hidden, width),
-        );
-        resize_without_clearing(&mut self.interest_queries, examples * hidden);
-        resize_zeroed(&mut self.d_interest_queries, examples * hidden);
-        matmul(&mut self.interest_queries, hidden, queries, matrix, false);
-        let step = 2.0 * settings.interest_weight / loss.valued_examples as f32;
-        let interest_queries =
-            self.interest_queries.chunks_exact(hidden).zip(self.d_interest_queries.chunks_exact_mut(hidden));
-        for ((BatchTarget { value, .. }, target_column), (interest_query, d_interest_query)) in
-            batch.targets.iter().zip(&self.target_columns).zip(interest_queries)
-        {
-            if !value.is_finite() {
-                continue;
-            }
-            let weights = &self.weights[target_column * width..][..width];
-            let d_weights = &mut d_weights[target_column * width..][..width];
-            let error = dot_dispatched(interest_query, &weights[..hidden]) + weights[hidden + 1] + bias
-                - scale.standardise(*value);
-            loss.interest += f64::from(error) * f64::from(error);
-            add_scaled_dispatched(&mut d_weights[..hidden], step * error, interest_query);
-            add_scaled_dispatched(d_interest_query, step * error, &weights[..hidden]);
-            d_weights[hidden + 1] += step * error;
-            dense[layout.interest_bias.start] += step * error;
-        }
-        let d_interest_queries = MatrixView::new(&self.d_interest_queries, examples, hidden);
-        matmul(&mut dense[layout.interest.clone()], hidden, queries.transposed(), d_interest_queries, false);
-        let matrix = transpose_copy(&mut self.transposed, matrix, hidden);
-        matmul(&mut self.d_queries, width, d_interest_queries, matrix, true);
     }
 }
 

@@ -1,14 +1,14 @@
-//! Standardisation of event values. The interest head predicts standardised values.
+//! Standardisation of values. The interest model predicts standardised values.
 
 use serde::{Deserialize, Serialize};
 
-/// Running mean and variance of event values, computed by Welford's update. A new value has at
+/// Running mean and variance of values, computed by Welford's update. A new value has at
 /// least the weight 1 / [`ValueScale::MAX_AVERAGED_VALUES`].
 ///
-/// The interest head learns standardised values, so it does not depend on the unit of the values
+/// The interest model learns standardised values, so it does not depend on the unit of the values
 /// (stars, seconds).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ValueScale {
+pub(super) struct ValueScale {
     /// Number of values added, at most [`ValueScale::MAX_AVERAGED_VALUES`].
     count: f64,
     mean: f64,
@@ -33,7 +33,7 @@ impl ValueScale {
     const MIN_COUNT_TO_LIMIT: f64 = 20.0;
 
     /// Updates the mean and the variance with a value. Values that are not finite are ignored.
-    pub(crate) fn add_value(&mut self, value: f32) {
+    pub(super) fn add_value(&mut self, value: f32) {
         if !value.is_finite() {
             return;
         }
@@ -48,7 +48,7 @@ impl ValueScale {
     /// mean. A standard deviation below a quarter of the absolute mean counts as a quarter, so that
     /// nearly constant values can change. Before [`ValueScale::MIN_COUNT_TO_LIMIT`] values, and as
     /// long as all values are 0, returns `value`.
-    pub(crate) fn limited(&self, value: f32, deviations: f64) -> f32 {
+    pub(super) fn limited(&self, value: f32, deviations: f64) -> f32 {
         let deviation = self.variance.max(0.0).sqrt().max(0.25 * self.mean.abs());
         if self.count < Self::MIN_COUNT_TO_LIMIT || deviation == 0.0 {
             return value;
@@ -63,19 +63,19 @@ impl ValueScale {
 
     /// Standardises a value: (value − mean) / standard deviation, clamped to ±
     /// [`ValueScale::MAX_STANDARD_DEVIATIONS`].
-    pub(crate) fn standardise(&self, value: f32) -> f32 {
+    pub(super) fn standardise(&self, value: f32) -> f32 {
         (((f64::from(value) - self.mean) / self.standard_deviation()) as f32)
             .clamp(-Self::MAX_STANDARD_DEVIATIONS, Self::MAX_STANDARD_DEVIATIONS)
     }
 
     /// Converts a standardised value back to a value: the inverse of [`ValueScale::standardise`].
-    pub(crate) fn unstandardise(&self, standardised: f32) -> f32 {
+    pub(super) fn unstandardise(&self, standardised: f32) -> f32 {
         (f64::from(standardised) * self.standard_deviation() + self.mean) as f32
     }
 
     /// Converts a mean squared error of standardised values to one in the square of the values'
     /// unit.
-    pub(crate) fn unstandardise_squared(&self, error: f64) -> f64 {
+    pub(super) fn unstandardise_squared(&self, error: f64) -> f64 {
         error * self.standard_deviation() * self.standard_deviation()
     }
 }
