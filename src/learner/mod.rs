@@ -43,6 +43,7 @@ mod interests;
 mod item_lists;
 mod item_map;
 mod model_health;
+mod new_item_tests;
 mod offline;
 mod online;
 mod pretrained;
