@@ -132,7 +132,8 @@ pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result
     codec::encode_to(state, sink)?;
     codec::encode_to(&state.extension(), sink)?;
     codec::encode_to(state.supplement(), sink)?;
-    codec::encode_to(&state.profiles_part(), sink)
+    codec::encode_to(&state.profiles_part(), sink)?;
+    codec::encode_to(state.new_items_part(), sink)
 }
 
 /// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
@@ -154,6 +155,9 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
         if length > 0 {
             state.set_profiles_part(codec::decode_from(&mut checkpoint, length)?);
         }
+        let length = checkpoint.remaining();
+        let new_items = if length > 0 { Some(codec::decode_from(&mut checkpoint, length)?) } else { None };
+        state.set_new_items_part(new_items);
         Ok(state)
     };
     let state = decode();

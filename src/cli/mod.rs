@@ -40,6 +40,7 @@ mod rebuild;
 mod recording;
 mod rejects;
 mod replay;
+mod replay_catalog;
 mod replay_report;
 mod restore;
 mod serve;

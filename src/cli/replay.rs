@@ -11,6 +11,7 @@ use super::file_flags::FileFlags;
 use super::flags::{self, RuntimeFlags};
 use super::progress_display::ProgressDisplay;
 use super::recording;
+use super::replay_catalog::ReplayCatalog;
 use super::replay_report::{ReplayReport, write_plot};
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName};
@@ -26,7 +27,7 @@ use crate::store::Store;
 #[command(
     after_help = "Each event is ranked before it is learned (prequential evaluation). The report contains Recall@20, MRR@20 and NDCG@20 of the ranking and of each candidate source, \
     and the cost. The replay uses a temporary data directory unless --data-dir names an empty one.\n\n\
-    Examples:\n  sequor replay clicks.csv.gz\n  sequor replay clicks.csv.gz --idle-gap 30m --without network --json report.json\n  sequor replay clicks.csv.gz --set network.hidden=100 --plot curve.svg"
+    Examples:\n  sequor replay clicks.csv.gz\n  sequor replay clicks.csv.gz --idle-gap 30m --without network --json report.json\n  sequor replay clicks.csv.gz --set network.hidden=100 --plot curve.svg\n  sequor replay clicks.csv.gz --items catalog.csv"
 )]
 pub(super) struct Replay {
     /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
@@ -51,6 +52,11 @@ pub(super) struct Replay {
     /// published results.
     #[arg(long, value_name = "EVENT")]
     freeze_from: Option<u64>,
+    /// Catalog of the items, in the format of `sequor import --items`. An item with a `published`
+    /// time is added before the first event at or after this time, every other item before the
+    /// first event.
+    #[arg(long, value_name = "FILE")]
+    items: Option<PathBuf>,
     /// Write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -113,13 +119,14 @@ impl Replay {
         );
         let rules = flags::server_validation_rules(&settings)?;
         let events = self.count_events(&rules)?;
+        let catalog = self.items.as_deref().map(ReplayCatalog::read).transpose()?.unwrap_or_default();
         let mut config = flags::learner_config(&settings);
         config.sequence.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         config.evaluate_from = self.first_evaluated_event(events)?;
         config.evaluate_sources = true;
         config.freeze_from = self.freeze_from;
         config.candidates.without.extend(&self.without);
-        let report = actix::System::new().block_on(self.replay_events(&settings, config, &rules, events, metrics))?;
+        let report = actix::System::new().block_on(self.replay_events(&settings, config, &rules, (events, catalog), metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -171,7 +178,7 @@ impl Replay {
         settings: &Settings,
         config: LearnerConfig,
         rules: &ValidationRules,
-        events: u64,
+        (events, mut catalog): (u64, ReplayCatalog),
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<ReplayReport> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
@@ -194,7 +201,12 @@ impl Replay {
         let mut batch = Vec::with_capacity(EVENTS_PER_BATCH);
         for event in self.open_events(rules)? {
             match event? {
-                Ok(event) => batch.push(event.map(Entry::Event)),
+                Ok(event) => {
+                    while let Some(change) = catalog.pop_due(event.value.timestamp) {
+                        batch.push(Entry::Item(change).into());
+                    }
+                    batch.push(event.map(Entry::Event));
+                }
                 Err(error) => {
                     rejected += 1;
                     if rejected <= 10 {

@@ -26,6 +26,9 @@ pub(super) struct ReplayReport {
     first_events: QualityReport,
     /// Ranking quality over the other steps.
     later_events: QualityReport,
+    /// Ranking quality over the steps whose item was new: fewer than 5 of its target events had
+    /// been learned.
+    new_items: QualityReport,
     /// Ranking quality if each candidate source ranked alone, over the same steps.
     sources: Vec<SourceQualityReport>,
     /// Mean squared error of the interest model of the kind with the most tests; `None` without
@@ -98,6 +101,7 @@ impl ReplayReport {
             ndcg_at_20: learning.evaluated.ndcg(),
             first_events: learning.evaluated_first_events.into(),
             later_events: learning.evaluated.without(&learning.evaluated_first_events).into(),
+            new_items: learning.evaluated_new_items.into(),
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learning.by_source)
@@ -133,14 +137,17 @@ impl fmt::Display for ReplayReport {
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
         writeln!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
-        if self.first_events.steps > 0 {
-            for (name, part) in [("first events", &self.first_events), ("later events", &self.later_events)] {
-                writeln!(
-                    out,
-                    "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of {} steps",
-                    part.recall_at_20, part.mrr_at_20, part.steps
-                )?;
-            }
+        let parts = [
+            ("first events", &self.first_events, self.first_events.steps),
+            ("later events", &self.later_events, self.first_events.steps),
+            ("new items", &self.new_items, self.new_items.steps),
+        ];
+        for (name, part, _) in parts.into_iter().filter(|(_, _, steps)| *steps > 0) {
+            writeln!(
+                out,
+                "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of {} steps",
+                part.recall_at_20, part.mrr_at_20, part.steps
+            )?;
         }
         for source in &self.sources {
             let name = source.source.as_str();

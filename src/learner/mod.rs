@@ -44,6 +44,7 @@ mod item_lists;
 mod item_map;
 mod list_scoring;
 mod model_health;
+mod new_item_tests;
 mod offline;
 mod online;
 mod pretrained;

@@ -290,18 +290,25 @@ impl Learner {
 
     /// Adds the test of event `number` to the metrics. The live metrics and the watchdog ignore events
     /// that were held back, because the model is not meant to predict them.
-    fn record_test(&mut self, number: u64, TestedEvent { rank, is_held_back, begins_session }: TestedEvent) {
+    fn record_test(&mut self, number: u64, test: TestedEvent) {
+        let TestedEvent { rank, is_held_back, begins_session, is_new_item } = test;
         let state = &mut self.state;
         state.total.record_rank(rank);
         if !is_held_back {
             state.live.record_rank(rank);
             state.health.record_test(rank);
+            if is_new_item {
+                state.new_items.live.record_rank(rank);
+            }
         }
         state.curve.record_step(number, rank);
         if number >= state.settings.evaluate_from {
             state.evaluated.record_rank(rank);
             if begins_session {
                 state.first_events.record_rank(rank);
+            }
+            if is_new_item {
+                state.new_items.evaluated.record_rank(rank);
             }
         }
     }

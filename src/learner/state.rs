@@ -17,6 +17,7 @@ use crate::learner::clustering::ClusteringSchedule;
 use crate::learner::influence::{HeldBack, InfluenceLimits, UserHistory};
 use crate::learner::interests::{InterestModels, InterestReport};
 use crate::learner::model_health::ModelHealth;
+use crate::learner::new_item_tests::NewItemTests;
 use crate::learner::pretrained::PretrainedNetwork;
 use crate::learner::sequence_state::SequenceParams;
 use crate::learner::session_owners::SessionOwnerIndex;
@@ -83,6 +84,11 @@ pub struct LearningReport {
     pub evaluated: RankingMetrics,
     /// Ranking metrics over those of these tests whose event begins a session of a returning user.
     pub evaluated_first_events: RankingMetrics,
+    /// Ranking metrics over those of these tests whose target item was new: fewer than 5 of its
+    /// target events had been learned.
+    pub evaluated_new_items: RankingMetrics,
+    /// Ranking metrics over the latest tests whose target item was new (live metrics).
+    pub live_new_items: RankingMetrics,
     /// Ranking metrics of each source alone over the same tests as `evaluated`, in the order of
     /// [`SourceName::ALL`]. Empty unless `evaluate_sources` is set.
     pub by_source: [RankingMetrics; SourceName::ALL.len()],
@@ -145,6 +151,9 @@ pub struct LearnerState {
     /// Metrics of the first events of sessions. Checkpoints store them with the profiles.
     #[serde(skip)]
     pub(super) first_events: RankingMetrics,
+    /// Metrics of new items. Checkpoints store them after the profiles.
+    #[serde(skip)]
+    pub(super) new_items: NewItemTests,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -244,6 +253,20 @@ impl LearnerState {
         self.clickthrough.clicked[SourceName::Profile as usize] = clicked;
     }
 
+    /// The part that checkpoints store after the profiles.
+    #[must_use]
+    pub fn new_items_part(&self) -> &NewItemTests {
+        &self.new_items
+    }
+
+    /// Restores the part that checkpoints store after the profiles. `None` for a checkpoint of an
+    /// earlier version: the counts of events are then estimated.
+    pub fn set_new_items_part(&mut self, part: Option<NewItemTests>) {
+        let live_window = self.settings.learning.live_window;
+        self.new_items =
+            part.unwrap_or_else(|| NewItemTests::from_sources(&self.sources, self.item_count, live_window));
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -300,6 +323,7 @@ impl LearnerState {
             supplement: LearnerStateSupplement { interests: InterestModels::new(settings.interest), frozen_entries: 0 },
             profiles: UserProfiles::new(settings.profiles),
             first_events: RankingMetrics::default(),
+            new_items: NewItemTests::new(settings.learning.live_window),
             settings,
         })
     }
@@ -318,6 +342,8 @@ impl LearnerState {
             live: state.live.metrics(),
             evaluated: state.evaluated,
             evaluated_first_events: state.first_events,
+            evaluated_new_items: state.new_items.evaluated,
+            live_new_items: state.new_items.live.metrics(),
             by_source: state.by_source,
             interest: state.supplement.interests.reports(),
             clickthrough: state.clickthrough,

@@ -487,6 +487,11 @@ declare_metrics! {
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// NDCG@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
+    /// Recall@20 over the latest evaluated events on new items; NaN before the first such event. An
+    /// item is new while fewer than 5 of its target events have been learned.
+    "sequor_live_new_item_recall_at_20" Unit::Ratio live_new_item_recall_at_20: Gauge,
+    /// MRR@20 over the latest evaluated events on new items; NaN before the first such event.
+    "sequor_live_new_item_mrr_at_20" Unit::Ratio live_new_item_mrr_at_20: Gauge,
     // Errors of the interest models over the latest events with a value, of users with an earlier
     // value. They are prequential. On a logarithmic scale, they are errors of logarithms. NaN before
     // the first such event.
@@ -541,6 +546,8 @@ impl Metrics {
             &metrics.live_recall_at_20,
             &metrics.live_mrr_at_20,
             &metrics.live_ndcg_at_20,
+            &metrics.live_new_item_recall_at_20,
+            &metrics.live_new_item_mrr_at_20,
         ] {
             gauge.set(f64::NAN);
         }

@@ -33,6 +33,10 @@ impl LearnerActor {
             metrics.live_mrr_at_20.set(report.live.mrr());
             metrics.live_ndcg_at_20.set(report.live.ndcg());
         }
+        if report.live_new_items.steps > 0 {
+            metrics.live_new_item_recall_at_20.set(report.live_new_items.recall());
+            metrics.live_new_item_mrr_at_20.set(report.live_new_items.mrr());
+        }
         for InterestReport { kind, live, .. } in report.interest.iter().filter(|report| report.live.ratings > 0) {
             let set = |metric: &EventKindMetric<Gauge>, value: Option<f64>| {
                 metric.with_label(*kind).set(value.unwrap_or(f64::NAN));

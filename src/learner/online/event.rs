@@ -11,6 +11,7 @@ use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
 use crate::learner::interests::{InterestModels, ValuedEvent};
+use crate::learner::new_item_tests::NewItemTests;
 use crate::learner::online::monitoring::MonitoredCounters;
 use crate::learner::scorer::{ScoredUser, Scorer, ScoringWorkspace};
 use crate::learner::session_owners::SessionOwnerIndex;
@@ -57,6 +58,7 @@ struct EventPass<'l> {
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
     interests: &'l mut InterestModels,
     profiles: &'l mut UserProfiles,
+    new_items: &'l mut NewItemTests,
     clickthrough: &'l mut ClickThrough,
     influence: &'l mut InfluenceLimits,
     monitoring: &'l mut MonitoredCounters,
@@ -71,6 +73,8 @@ pub(super) struct TestedEvent {
     pub(super) is_held_back: bool,
     /// Whether the event begins a session.
     pub(super) begins_session: bool,
+    /// Whether the target item was new.
+    pub(super) is_new_item: bool,
 }
 
 impl Learner {
@@ -123,6 +127,7 @@ impl Learner {
             by_source: &mut state.by_source,
             interests: &mut state.supplement.interests,
             profiles: &mut state.profiles,
+            new_items: &mut state.new_items,
             clickthrough: &mut state.clickthrough,
             influence: &mut state.influence,
             monitoring: &mut self.monitoring,
@@ -151,6 +156,7 @@ impl EventPass<'_> {
             rank = self.measure_prediction(item);
             self.train_ranker(item);
         }
+        let is_new_item = self.target.is_some_and(|item| self.new_items.is_new(item));
         self.learn_interest(is_held_back);
         self.update_state(&placement, is_held_back);
         let begins_session = placement.starts_session();
@@ -158,6 +164,7 @@ impl EventPass<'_> {
             rank,
             is_held_back,
             begins_session,
+            is_new_item,
         })
     }
 
@@ -291,6 +298,7 @@ impl EventPass<'_> {
                 ..QueryContext::default()
             };
             self.sources.learn(&context, &self.step);
+            self.target.into_iter().for_each(|item| self.new_items.count_event(item));
         }
         if placement.is_kept {
             user.history.add_step(is_held_back, placement.is_appended);

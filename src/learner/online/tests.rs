@@ -123,7 +123,8 @@ impl LearnerFixture {
 
     fn state_bytes(&mut self) -> Vec<u8> {
         let state = self.learner.state().unwrap();
-        [encode(state), encode(state.supplement()), encode(&state.profiles_part())].concat()
+        let parts = [encode(state.supplement()), encode(&state.profiles_part()), encode(state.new_items_part())];
+        [encode(state), parts.concat()].concat()
     }
 
     /// The predicted rating of an item.
@@ -158,6 +159,7 @@ impl LearnerFixture {
         state.set_extension(self.learner.state.extension());
         state.set_supplement(self.learner.state.supplement().clone());
         state.set_profiles_part(self.learner.state.profiles_part());
+        state.set_new_items_part(Some(self.learner.state.new_items_part().clone()));
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }
