@@ -81,8 +81,8 @@ impl LearnedUserBody {
         let counts = || profile.into_iter().flat_map(|profile| profile.counts());
         let described = || counts().filter_map(|known| Some((catalog.get(known.item)?, known.count)));
         let categories = described()
-            .flat_map(|(item, count)| item.categories.iter().map(move |category| (category.to_string(), count)));
-        let brands = described().filter_map(|(item, count)| Some((item.brand.as_ref()?.to_string(), count)));
+            .flat_map(|(item, count)| item.categories().iter().map(move |category| (category.to_string(), count)));
+        let brands = described().filter_map(|(item, count)| Some((item.brand()?.to_string(), count)));
         let mut items: Vec<_> = counts()
             .filter_map(|known| {
                 Some(ProfileItemBody {
