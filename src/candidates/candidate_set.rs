@@ -190,10 +190,9 @@ impl CandidateSet {
         self.copy_kept_rows();
     }
 
-    /// Keeps exactly the given items, which become candidates even without evidence.
-    pub fn keep_items(&mut self, items: &[ItemIx]) {
+    /// Also keeps the given items, even those without evidence and those that the user dismissed.
+    pub fn keep_also(&mut self, items: &[ItemIx]) {
         items.iter().for_each(|item| self.add_evidence_in_columns(*item, []));
-        self.kept.clear();
         self.kept.extend(items.iter().filter_map(|item| self.items.find(*item)).map(|position| position as u32));
         self.kept.sort_unstable();
         self.kept.dedup();
@@ -433,16 +432,18 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_given_items_are_kept_even_dismissed_ones_and_those_without_evidence() {
+    fn given_items_are_kept_too_even_dismissed_ones_and_those_without_evidence() {
         let mut candidates = candidates_of_four_items();
-        candidates.keep_items(&[42, 7, 3, 42]);
-        assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [3, 7, 42]);
+        let dismissal = [step_on_item(3, -1.0)];
+        candidates.keep_top_candidates(1, &QueryContext { steps: &dismissal, ..QueryContext::default() });
+        candidates.keep_also(&[42, 7, 9, 3, 42]);
+        assert_eq!(candidates.kept_items().collect::<Vec<_>>(), [9, 3, 7, 42]);
         let weights: Vec<f32> =
             candidates.kept_rows().map(|(evidence, ..)| evidence[EvidenceColumn::WindowTransitions as usize]).collect();
-        assert_eq!(weights, [2.0, 1.0, 0.0]);
+        assert_eq!(weights, [4.0, 2.0, 1.0, 0.0]);
         let source_of = |item| candidates.source_at(candidates.position_of(item).unwrap());
         assert_eq!((source_of(3), source_of(42)), (Some(SourceName::Transitions), None));
-        assert_eq!(candidates.position_of(9), None);
+        assert_eq!(candidates.position_of(5), None);
     }
 
     #[test]

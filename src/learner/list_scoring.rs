@@ -4,7 +4,7 @@ use crate::domain::{Candidate, ItemIx, PredictedInterest, SourceName, Timestamp,
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
-use super::scorer::ScoringWorkspace;
+use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::scored_user;
 use super::snapshot::ModelSnapshot;
@@ -64,11 +64,11 @@ pub struct ScoredListItem {
     pub explanation: Option<Explanation>,
 }
 
-/// Scores the items of a list for a sequence, as [`recommend_for_sequence`](super::recommend_for_sequence)
-/// scores candidates: an item that is in both gets the same score. Applies no rule, so the list may
-/// contain items that are unavailable or that the user has dismissed.
+/// Scores the items of a list for a sequence, together with the user's candidates, as
+/// [`recommend_for_sequence`](super::recommend_for_sequence) scores these. Applies no rule, so the
+/// list may contain items that are unavailable or that the user has dismissed.
 ///
-/// Cost: that of a recommendation, plus that of one more candidate per item.
+/// Cost: that of a recommendation, plus that of one more candidate for each item.
 pub fn score_list(
     snapshot: &ModelSnapshot,
     sequence: &UserSequence,
@@ -83,7 +83,7 @@ pub fn score_list(
     let about = scored_user(sequence, &affinity, profile, request.now, params);
     let scorer = snapshot.scorer();
     if is_personalised {
-        workspace.ranking.select_items(&request.items);
+        workspace.ranking.set_limit(DEFAULT_CANDIDATE_LIMIT, &request.items);
         scorer.score(user, &about, params, workspace);
     }
     let mut items: Vec<_> = request

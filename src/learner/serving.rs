@@ -304,7 +304,7 @@ pub fn recommend_for_sequence(
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
     if is_known {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
-            workspace.ranking.set_limit(limit);
+            workspace.ranking.set_limit(limit, &[]);
             scorer.score(user, &about, params, workspace);
             workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
             candidates_by_source = workspace.ranking.candidates().counts_by_source();

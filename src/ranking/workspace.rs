@@ -34,16 +34,9 @@ pub struct RankingWorkspace {
     hidden: Vec<super::ranker::HiddenActivations>,
     /// Key of each eligible candidate, see [`best_first_key`], with its position.
     order: Vec<(u64, u32)>,
-    selection: CandidateSelection,
-}
-
-/// The items that a query ranks.
-#[derive(Debug, Clone)]
-enum CandidateSelection {
-    /// The best candidates, at most this number.
-    Best(usize),
-    /// These items.
-    Listed(Vec<ItemIx>),
+    limit: usize,
+    /// Items that are ranked beyond the limit, even if they are not candidates.
+    also_ranked: Vec<ItemIx>,
 }
 
 /// A key whose ascending order is the order of a ranked list: the largest score first, in the order
@@ -68,18 +61,17 @@ impl RankingWorkspace {
             scores: Vec::new(),
             hidden: Vec::new(),
             order: Vec::new(),
-            selection: CandidateSelection::Best(limit.max(1)),
+            limit: limit.max(1),
+            also_ranked: Vec::new(),
         }
     }
 
-    /// Sets the maximum number of candidates of later queries.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.selection = CandidateSelection::Best(limit.max(1));
-    }
-
-    /// Makes later queries rank exactly these items.
-    pub fn select_items(&mut self, items: &[ItemIx]) {
-        self.selection = CandidateSelection::Listed(items.to_vec());
+    /// Sets the maximum number of candidates of later queries, and the items that they rank beyond
+    /// this number, even if they are not candidates.
+    pub fn set_limit(&mut self, limit: usize, also_ranked: &[ItemIx]) {
+        self.limit = limit.max(1);
+        self.also_ranked.clear();
+        self.also_ranked.extend_from_slice(also_ranked);
     }
 
     /// Gathers the candidates of a query, keeps the best ones, computes their features and scores
@@ -109,9 +101,9 @@ impl RankingWorkspace {
                 self.candidates.add_column_total(column, 1.0);
             }
         }
-        match &self.selection {
-            CandidateSelection::Best(limit) => self.candidates.keep_top_candidates(*limit, context),
-            CandidateSelection::Listed(items) => self.candidates.keep_items(items),
+        self.candidates.keep_top_candidates(self.limit, context);
+        if !self.also_ranked.is_empty() {
+            self.candidates.keep_also(&self.also_ranked);
         }
         sources.add_features(context, &mut self.candidates);
         let best_log_probability =
