@@ -229,11 +229,43 @@ impl Drop for TableEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Step;
 
     fn table_with_session() -> (SessionTable, Arc<SharedSession>, TableEntry) {
         let (table, session) = (SessionTable::new(2), Arc::new(SharedSession::new(None)));
         let entry = table.add(1, &Arc::from("ann"), &session).unwrap();
         (table, session, entry)
+    }
+
+    #[test]
+    fn a_session_takes_48_bytes_and_its_packed_sequence() {
+        assert_eq!(size_of::<SharedSession>(), 48);
+        let session = SharedSession::new(None);
+        let steps = UserSequence::MAX_STEPS as u64;
+        session.update(|state| {
+            for number in 0..steps {
+                let (item, at) = (Some(number as u32 * 7_919), 1_700_000_000_000 + number as i64 * 20_000);
+                let step = Step { item, kind: 0, starts_session: false, at, value: 1.0 };
+                state.sequence.push(number, step, None, 1_800_000);
+            }
+        });
+        assert_eq!(session.sequence().steps.len() as u64, steps);
+        let packed_bytes = session.lock().sequence.byte_len() as u64;
+        assert!(packed_bytes <= 8 * steps, "{packed_bytes}");
+    }
+
+    #[test]
+    fn a_change_that_panics_leaves_the_session_as_it_was() {
+        let session = SharedSession::new(None);
+        session.update(|state| state.applied_through = 3);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            session.update(|state| {
+                state.applied_through = 4;
+                panic!("a change that panics");
+            });
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(session.to_record().applied_through, 3);
     }
 
     #[test]

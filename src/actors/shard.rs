@@ -286,3 +286,13 @@ impl Handler<GetUserSequence> for ShardActor {
         self.run_and_recover(|shard| shard.send_sequence(message));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shard_holds_64_bytes_for_each_live_session() {
+        assert_eq!(size_of::<ActiveSession>(), 64);
+    }
+}

@@ -14,7 +14,7 @@ const MIN_SWEEP_LEN: usize = 64;
 
 /// One part of a table.
 #[derive(Debug)]
-struct TablePart<T: ?Sized> {
+struct InternPart<T: ?Sized> {
     values: HashSet<Arc<T>>,
     /// Number of values at which the next sweep removes the unused values.
     sweep_at: usize,
@@ -27,13 +27,13 @@ struct TablePart<T: ?Sized> {
 /// The order of the values is never observable, so the table affects no result.
 #[derive(Debug)]
 pub(super) struct InternTable<T: ?Sized> {
-    parts: [Mutex<TablePart<T>>; PARTS],
+    parts: [Mutex<InternPart<T>>; PARTS],
     hasher: RandomState,
 }
 
 impl<T: ?Sized> Default for InternTable<T> {
     fn default() -> Self {
-        let new_part = || Mutex::new(TablePart { values: HashSet::new(), sweep_at: MIN_SWEEP_LEN });
+        let new_part = || Mutex::new(InternPart { values: HashSet::new(), sweep_at: MIN_SWEEP_LEN });
         Self { parts: std::array::from_fn(|_| new_part()), hasher: RandomState::new() }
     }
 }

@@ -16,7 +16,7 @@ const MIN_SLOTS: usize = 8;
 /// two, and at most 3/4 of the slots are used. A slot is 0 if it is empty. Otherwise its upper half
 /// is the lower half of the name's hash, and its lower half is the number plus 1.
 #[derive(Debug, Default)]
-struct TablePart {
+struct NumberPart {
     slots: ArcSwap<Box<[AtomicU64]>>,
     /// Number of used slots. The writer holds this lock.
     used: Mutex<usize>,
@@ -26,19 +26,19 @@ struct TablePart {
 /// the name of a number that the table finds.
 #[derive(Debug)]
 pub(super) struct NumberTable {
-    parts: Box<[TablePart]>,
+    parts: Box<[NumberPart]>,
     hasher: RandomState,
 }
 
 impl Default for NumberTable {
     fn default() -> Self {
-        Self { parts: (0..PARTS).map(|_| TablePart::default()).collect(), hasher: RandomState::new() }
+        Self { parts: (0..PARTS).map(|_| NumberPart::default()).collect(), hasher: RandomState::new() }
     }
 }
 
 impl NumberTable {
     /// The part of a name, and the lower half of the name's hash.
-    fn locate(&self, name: &str) -> Option<(&TablePart, u32)> {
+    fn locate(&self, name: &str) -> Option<(&NumberPart, u32)> {
         let hash = self.hasher.hash_one(name);
         Some((self.parts.get((hash >> 32) as usize % PARTS)?, hash as u32))
     }

@@ -60,7 +60,7 @@ impl Default for StoreSettings {
         Self {
             data_dir: PathBuf::from("./sequor-data"),
             durability: CommitDurability::PowerLoss,
-            cache_bytes: 128 * 1024 * 1024,
+            cache_bytes: 64 * 1024 * 1024,
             dedup_window: 1_000_000,
             checkpoint_every: 20_000,
             checkpoints_kept: 3,

@@ -60,7 +60,8 @@ impl From<&UserSequence> for PackedSequence {
         let expected = 64 + 8 * (sequence.steps.len() + sequence.kept_steps.len());
         let mut packer = Packer { bytes: Vec::with_capacity(expected) };
         packer.sequence(sequence);
-        Self { bytes: packer.bytes.into_boxed_slice() }
+        // A copy has the exact size. Allocators shrink a block in place, and keep what is cut off.
+        Self { bytes: Box::from(packer.bytes.as_slice()) }
     }
 }
 
