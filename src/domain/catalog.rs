@@ -1,6 +1,6 @@
 //! The catalog: the attributes of each item.
 
-use super::{Item, ItemIx, ItemOperation, PagedVec, Timestamp};
+use super::{Item, ItemIx, ItemOperation, ItemVectors, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +33,9 @@ enum CatalogSlot {
 pub struct Catalog {
     slots: PagedVec<CatalogSlot, 64>,
     described: usize,
+    /// The vectors of the items. Checkpoints store them in a later part of the learned state.
+    #[serde(skip)]
+    vectors: ItemVectors,
 }
 
 /// The attributes of an item for which the catalog has none.
@@ -54,16 +57,22 @@ impl Catalog {
         let Some(slot) = self.slots.get_mut(item as usize) else { return };
         let was = matches!(slot, CatalogSlot::Described(_));
         match (operation, &mut *slot) {
-            (ItemOperation::Put(new), _) => *slot = CatalogSlot::Described(Arc::new(new.clone())),
+            (ItemOperation::Put(new) | ItemOperation::PutWithVectors(new, _), _) => {
+                *slot = CatalogSlot::Described(Arc::new(new.clone()));
+            }
             (ItemOperation::Delete, _) => *slot = CatalogSlot::Deleted,
-            (ItemOperation::Patch(patch), CatalogSlot::Described(known)) => patch.apply(Arc::make_mut(known)),
-            (ItemOperation::Patch(patch), CatalogSlot::Blank) => {
+            (
+                ItemOperation::Patch(patch) | ItemOperation::PatchWithVectors(patch, _),
+                CatalogSlot::Described(known),
+            ) => patch.apply(Arc::make_mut(known)),
+            (ItemOperation::Patch(patch) | ItemOperation::PatchWithVectors(patch, _), CatalogSlot::Blank) => {
                 let mut new = Item::default();
                 patch.apply(&mut new);
                 *slot = CatalogSlot::Described(Arc::new(new));
             }
-            (ItemOperation::Patch(_), CatalogSlot::Deleted) => {}
+            (ItemOperation::Patch(_) | ItemOperation::PatchWithVectors(..), CatalogSlot::Deleted) => return,
         }
+        self.vectors.apply(item, operation);
         let is = matches!(slot, CatalogSlot::Described(_));
         self.described = self.described + usize::from(is) - usize::from(was);
     }
@@ -89,6 +98,17 @@ impl Catalog {
     #[must_use]
     pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
         self.get(item).filter(|known| known.is_recommendable(now))
+    }
+
+    /// The vectors of the items.
+    #[must_use]
+    pub fn vectors(&self) -> &ItemVectors {
+        &self.vectors
+    }
+
+    /// Replaces the vectors of all items by those of a checkpoint.
+    pub fn set_vectors(&mut self, vectors: ItemVectors) {
+        self.vectors = vectors;
     }
 
     /// Number of items that have attributes in the catalog.
