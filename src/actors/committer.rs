@@ -269,11 +269,13 @@ impl CommitterActor {
         // be responses to them.
         let mut requests = if deferred.is_empty() { Vec::new() } else { vec![CommitRequest::from(deferred)] };
         let (deferred_requests, mut replies) = (requests.len(), Vec::new());
-        for append in pending {
-            self.metrics.queue_depth.with_label(QueueName::Committer).decrement(append.entries.len() as f64);
-            requests.push(CommitRequest { entries: append.entries, origin: append.origin });
-            permits.push(append.permit);
-            replies.push(append.reply);
+        let mut vectors = self.catalog.begin_vector_checks();
+        for AppendEntries { entries, origin, permit, reply } in pending {
+            self.metrics.queue_depth.with_label(QueueName::Committer).decrement(entries.len() as f64);
+            let (entries, rejected) = vectors.split_rejected(entries);
+            requests.push(CommitRequest { entries, origin });
+            permits.push(permit);
+            replies.push((reply, rejected));
         }
         let began = Instant::now();
         match self.commit(requests) {
@@ -286,8 +288,10 @@ impl CommitterActor {
                 // the gap and read these entries from the journal.
                 let metrics = Arc::clone(&self.metrics);
                 let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver_to_shards(committed, permits));
-                for (reply, receipt) in replies.into_iter().zip(receipts.into_iter().skip(deferred_requests)) {
-                    let _ = reply.send(Ok(receipt));
+                for ((reply, rejected), receipt) in
+                    replies.into_iter().zip(receipts.into_iter().skip(deferred_requests))
+                {
+                    let _ = reply.send(Ok(rejected.add_to(receipt)));
                 }
                 if self.core.needs_index_persist()
                     && let Err(error) = self.core.persist_indexes()
@@ -306,7 +310,7 @@ impl CommitterActor {
                 self.metrics.commit_failures.increment(1);
                 self.metrics.impressions_lost.increment(deferred_count as u64);
                 let error = Arc::new(error);
-                for reply in replies {
+                for (reply, _) in replies {
                     let _ = reply.send(Err(Arc::clone(&error)));
                 }
             }

@@ -4,6 +4,7 @@
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
+use super::vector_checks::VectorChecks;
 use crate::domain::{Catalog, Entry, Offset};
 use crate::learner::ModelSnapshot;
 use crate::registries::ItemDictionary;
@@ -54,6 +55,12 @@ impl LiveCatalog {
     #[must_use]
     pub fn published_catalog(&self) -> Arc<ArcSwap<Catalog>> {
         Arc::clone(&self.current)
+    }
+
+    /// Begins to check the vectors of the item changes of one commit.
+    #[must_use]
+    pub fn begin_vector_checks(&self) -> VectorChecks {
+        VectorChecks::new(self.current.load_full())
     }
 
     /// Applies the catalog changes of a committed batch. Returns their number.

@@ -52,3 +52,4 @@ pub mod shard;
 pub mod shutdown;
 pub mod state_history;
 pub mod system;
+mod vector_checks;

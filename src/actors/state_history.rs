@@ -133,7 +133,8 @@ pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result
     codec::encode_to(&state.extension(), sink)?;
     codec::encode_to(state.supplement(), sink)?;
     codec::encode_to(&state.profiles_part(), sink)?;
-    codec::encode_to(state.new_items_part(), sink)
+    codec::encode_to(state.new_items_part(), sink)?;
+    codec::encode_to(&state.vectors_part(), sink)
 }
 
 /// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
@@ -158,6 +159,10 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
         let length = checkpoint.remaining();
         let new_items = if length > 0 { Some(codec::decode_from(&mut checkpoint, length)?) } else { None };
         state.set_new_items_part(new_items);
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state.set_vectors_part(codec::decode_from(&mut checkpoint, length)?);
+        }
         Ok(state)
     };
     let state = decode();

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::client_auth::ClientAuth;
 use super::daemon_client::{ApiRequest, DaemonClient, NoAnswerError};
 use super::error_text::describe_error;
-use crate::domain::{Entry, EventKind, EventKinds, KindRule, WithConsent};
+use crate::domain::{Entry, EventKind, EventKinds, KindRule, VectorError, WithConsent};
+use crate::ingest::ValidationError;
 use crate::settings::Period;
 
 /// First delay before a retry. Each further delay is twice as long.
@@ -80,6 +81,15 @@ pub(super) struct SendRejection {
     pub(super) field: Option<String>,
     pub(super) code: String,
     pub(super) reason: String,
+}
+
+impl SendRejection {
+    /// The rejection of an item change at a position of the batch, because of its vectors.
+    pub(super) fn from_vector_error((index, error): &(usize, VectorError)) -> Self {
+        let ValidationError { field, code, reason, .. } = ValidationError::from_vector_error(error);
+        let code = serde_json::to_value(code).ok().and_then(|code| code.as_str().map(str::to_owned));
+        Self { index: *index, field: field.map(str::to_owned), code: code.unwrap_or_default(), reason }
+    }
 }
 
 /// Whether a problem response says that the learner is behind.

@@ -4,7 +4,7 @@ use actix::SystemRunner;
 use std::sync::Arc;
 
 use super::data_dir;
-use super::event_sender::{EventSender, SendReceipt};
+use super::event_sender::{EventSender, SendReceipt, SendRejection};
 use super::flags::{self, RuntimeFlags};
 use super::session_refresh::refresh_sessions;
 use crate::actors::system::System;
@@ -85,7 +85,7 @@ impl DirectoryTarget {
             accepted: outcome.accepted as u64,
             duplicates: outcome.duplicates as u64,
             withheld: outcome.withheld as u64,
-            rejected: Vec::new(),
+            rejected: outcome.rejected.iter().map(SendRejection::from_vector_error).collect(),
         })
     }
 }

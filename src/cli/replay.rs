@@ -14,7 +14,7 @@ use super::recording;
 use super::replay_catalog::ReplayCatalog;
 use super::replay_report::{ReplayReport, write_plot};
 use crate::actors::system::System;
-use crate::domain::{Entry, SourceName};
+use crate::domain::{Entry, SourceName, WithConsent};
 use crate::ingest::{EventFileReader, STANDARD_INPUT_NAME, ValidationRules};
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
@@ -216,11 +216,11 @@ impl Replay {
                 }
             }
             if batch.len() >= EVENTS_PER_BATCH {
-                ingest(&system.ingest, batch.drain(..), None, FullQueuePolicy::Wait).await?;
+                append_batch(&system, &mut batch).await?;
                 progress.update(system.recommender.snapshot().offset());
             }
         }
-        ingest(&system.ingest, batch.drain(..), None, FullQueuePolicy::Wait).await?;
+        append_batch(&system, &mut batch).await?;
         let end = system.store.journal().next_offset()?;
         let status = loop {
             let status = system.model.status();
@@ -237,5 +237,17 @@ impl Replay {
         progress.finish();
         let journal_bytes = system.store.size_on_disk()?;
         Ok(ReplayReport::new(&self.file, &status.report, &kinds, events, rejected, elapsed, journal_bytes))
+    }
+}
+
+/// Appends a batch to the journal and empties it.
+///
+/// # Errors
+/// If the journal does not accept the batch, or the vectors of an item do not fit those of others.
+async fn append_batch(system: &System, batch: &mut Vec<WithConsent<Entry>>) -> anyhow::Result<()> {
+    let outcome = ingest(&system.ingest, batch.drain(..), None, FullQueuePolicy::Wait).await?;
+    match outcome.rejected.into_iter().next() {
+        Some((_, error)) => Err(error).context("the catalog is invalid"),
+        None => Ok(()),
     }
 }

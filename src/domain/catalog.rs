@@ -1,6 +1,6 @@
 //! The catalog: the attributes of each item.
 
-use super::{CatalogItem, Item, ItemIx, ItemOperation, ItemPatch, PagedVec, Timestamp};
+use super::{CatalogItem, Item, ItemIx, ItemOperation, ItemPatch, ItemVectors, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What the catalog knows about one item.
@@ -32,6 +32,9 @@ enum CatalogSlot {
 pub struct Catalog {
     slots: PagedVec<CatalogSlot, 64>,
     described: usize,
+    /// The vectors of the items. Checkpoints store them in a later part of the learned state.
+    #[serde(skip)]
+    vectors: ItemVectors,
 }
 
 /// The attributes of an item for which the catalog has none.
@@ -45,16 +48,20 @@ impl Catalog {
         let Some(slot) = self.slots.get_mut(item as usize) else { return };
         let was = matches!(slot, CatalogSlot::Described(_));
         match (operation, &*slot) {
-            (ItemOperation::Put(new), _) => *slot = CatalogSlot::Described(CatalogItem::from(new)),
-            (ItemOperation::Delete, _) => *slot = CatalogSlot::Deleted,
-            (ItemOperation::Patch(patch), CatalogSlot::Described(known)) => {
-                *slot = CatalogSlot::Described(patched(Item::from(known), patch));
+            (ItemOperation::Put(new) | ItemOperation::PutWithVectors(new, _), _) => {
+                *slot = CatalogSlot::Described(CatalogItem::from(new));
             }
-            (ItemOperation::Patch(patch), CatalogSlot::Blank) => {
+            (ItemOperation::Delete, _) => *slot = CatalogSlot::Deleted,
+            (
+                ItemOperation::Patch(patch) | ItemOperation::PatchWithVectors(patch, _),
+                CatalogSlot::Described(known),
+            ) => *slot = CatalogSlot::Described(patched(Item::from(known), patch)),
+            (ItemOperation::Patch(patch) | ItemOperation::PatchWithVectors(patch, _), CatalogSlot::Blank) => {
                 *slot = CatalogSlot::Described(patched(Item::default(), patch));
             }
-            (ItemOperation::Patch(_), CatalogSlot::Deleted) => {}
+            (ItemOperation::Patch(_) | ItemOperation::PatchWithVectors(..), CatalogSlot::Deleted) => return,
         }
+        self.vectors.apply(item, operation);
         let is = matches!(slot, CatalogSlot::Described(_));
         self.described = self.described + usize::from(is) - usize::from(was);
     }
@@ -80,6 +87,17 @@ impl Catalog {
     #[must_use]
     pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&CatalogItem> {
         self.get(item).filter(|known| known.is_recommendable(now))
+    }
+
+    /// The vectors of the items.
+    #[must_use]
+    pub fn vectors(&self) -> &ItemVectors {
+        &self.vectors
+    }
+
+    /// Replaces the vectors of all items by those of a checkpoint.
+    pub fn set_vectors(&mut self, vectors: ItemVectors) {
+        self.vectors = vectors;
     }
 
     /// Number of items that have attributes in the catalog.

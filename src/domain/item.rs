@@ -1,6 +1,6 @@
 //! Item attributes and their changes.
 
-use super::Timestamp;
+use super::{ItemVector, Timestamp, VectorPatch};
 use serde::{Deserialize, Serialize};
 
 /// The catalog attributes of an item. The `ingest` module has already checked that all values are
@@ -75,7 +75,8 @@ impl ItemPatch {
     }
 }
 
-/// A catalog operation on an item.
+/// A catalog operation on an item. New variants must be added at the end, because the encoding
+/// numbers variants by position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ItemOperation {
     /// Replaces all attributes of the item.
@@ -84,6 +85,23 @@ pub enum ItemOperation {
     Patch(ItemPatch),
     /// Deletes the item. A deleted item is not recommended until a `Put` adds it again.
     Delete,
+    /// Like [`ItemOperation::Put`], for an item with vectors. `Put` removes the vectors of an item.
+    PutWithVectors(Item, Vec<ItemVector>),
+    /// Like [`ItemOperation::Patch`], and changes the vectors of the item.
+    PatchWithVectors(ItemPatch, VectorPatch),
+}
+
+impl ItemOperation {
+    /// The vectors that the operation sets, each with its name and values.
+    pub fn vectors(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        let (put, changed) = match self {
+            Self::PutWithVectors(_, vectors) => (vectors.as_slice(), [].as_slice()),
+            Self::PatchWithVectors(_, VectorPatch::Change(changes)) => ([].as_slice(), changes.as_slice()),
+            _ => ([].as_slice(), [].as_slice()),
+        };
+        let put = put.iter().map(|vector| (vector.name.as_str(), vector.values.as_slice()));
+        put.chain(changed.iter().filter_map(|(name, values)| Some((name.as_str(), values.as_deref()?))))
+    }
 }
 
 /// A change of one item, as the journal stores it.

@@ -3,7 +3,7 @@
 use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
     Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation,
-    Offset, OriginHash, Purge, Timestamp, UserMerge, WithConsent,
+    Offset, OriginHash, Purge, Timestamp, UserMerge, VectorPatch, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -305,6 +305,8 @@ struct ExportedItemAttributes<'e> {
     published: Option<Option<ApiTimestamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Option<ApiTimestamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vectors: Option<Option<BTreeMap<&'e str, Option<Vec<RoundTripFloat>>>>>,
 }
 
 impl<'e> ItemLine<'e> {
@@ -313,6 +315,17 @@ impl<'e> ItemLine<'e> {
             ItemOperation::Put(item) => ("put", ExportedItemAttributes::from_item(item)),
             ItemOperation::Patch(patch) => ("patch", ExportedItemAttributes::from_patch(patch)),
             ItemOperation::Delete => ("delete", ExportedItemAttributes::default()),
+            ItemOperation::PutWithVectors(item, vectors) => {
+                let vectors = vectors.iter().map(|vector| (vector.name.as_str(), Some(vector.values.as_slice())));
+                ("put", ExportedItemAttributes::from_item(item).with_vectors(vectors))
+            }
+            ItemOperation::PatchWithVectors(patch, VectorPatch::RemoveAll) => {
+                ("patch", ExportedItemAttributes { vectors: Some(None), ..ExportedItemAttributes::from_patch(patch) })
+            }
+            ItemOperation::PatchWithVectors(patch, VectorPatch::Change(changes)) => {
+                let vectors = changes.iter().map(|(name, values)| (name.as_str(), values.as_deref()));
+                ("patch", ExportedItemAttributes::from_patch(patch).with_vectors(vectors))
+            }
         };
         Self { op, item_id: &change.item_id, timestamp: change.timestamp, attributes }
     }
@@ -328,7 +341,15 @@ impl<'e> ExportedItemAttributes<'e> {
             available: Some(item.available),
             published: item.published.map(ApiTimestamp::new).map(Some),
             expires: item.expires.map(ApiTimestamp::new).map(Some),
+            vectors: None,
         }
+    }
+
+    /// Adds vectors by name; a vector without values is removed.
+    fn with_vectors(self, vectors: impl Iterator<Item = (&'e str, Option<&'e [f32]>)>) -> Self {
+        let numbers = |values: &[f32]| values.iter().copied().map(RoundTripFloat::new).collect();
+        let vectors = vectors.map(|(name, values)| (name, values.map(numbers)));
+        Self { vectors: Some(Some(vectors.collect())), ..self }
     }
 
     fn from_patch(patch: &'e ItemPatch) -> Self {
@@ -340,6 +361,7 @@ impl<'e> ExportedItemAttributes<'e> {
             available: patch.available,
             published: patch.published.map(|at| at.map(ApiTimestamp::new)),
             expires: patch.expires.map(|at| at.map(ApiTimestamp::new)),
+            vectors: None,
         }
     }
 }
@@ -348,7 +370,7 @@ impl<'e> ExportedItemAttributes<'e> {
 mod tests {
     use super::super::{ValidationRules, read_events, read_items};
     use super::*;
-    use crate::domain::{EventKind, ImpressionItem, SourceName};
+    use crate::domain::{EventKind, ImpressionItem, ItemVector, SourceName};
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
@@ -382,8 +404,9 @@ mod tests {
 
         #[test]
         fn round_trips_item_changes(
-            item_id in any_name(), operation in 0..3, names in proptest::collection::hash_set(any_name(), 0..4), text in proptest::option::of(any_name()),
+            item_id in any_name(), operation in 0..6, names in proptest::collection::hash_set(any_name(), 0..4), text in proptest::option::of(any_name()),
             price in proptest::option::of(0.0..1e12_f64), available in any::<bool>(), at in proptest::option::of(0..NOW), is_set in any::<bool>(),
+            values in proptest::collection::vec(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO, 1..9),
         ) {
             let names: Vec<String> = names.into_iter().collect();
             let operation = match operation {
@@ -392,6 +415,15 @@ mod tests {
                     categories: is_set.then_some(names), brand: is_set.then_some(text), price: Some(price), tags: None, available: Some(available),
                     published: is_set.then_some(at), expires: None,
                 }),
+                2 => ItemOperation::PutWithVectors(
+                    Item { price, ..Item::default() },
+                    vec![ItemVector { name: "image".to_owned(), values: values.clone() }, ItemVector { name: "text_2".to_owned(), values }],
+                ),
+                3 => ItemOperation::PatchWithVectors(
+                    ItemPatch::default(),
+                    VectorPatch::Change(vec![("image".to_owned(), None), ("text".to_owned(), Some(values))]),
+                ),
+                4 => ItemOperation::PatchWithVectors(ItemPatch::default(), VectorPatch::RemoveAll),
                 _ => ItemOperation::Delete,
             };
             let change = ItemChange { item_id, timestamp: NOW, operation };

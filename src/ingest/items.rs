@@ -5,7 +5,10 @@ use super::record_batch::{ParsedBatch, read_records};
 use super::timestamp::{self, TimeFormat};
 use super::validation::{missing_field_error, printable_excerpt, validate_id};
 use super::validation_error::{ValidationError, ValidationErrorCode};
-use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};
+use crate::domain::{
+    Item, ItemChange, ItemOperation, ItemPatch, ItemVector, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES,
+    MAX_VECTOR_NAMES, Timestamp, VectorPatch,
+};
 use serde_json::{Map, Value};
 
 /// Largest number of categories of an item.
@@ -19,7 +22,7 @@ pub const MAX_TAGS: usize = 64;
 /// # Errors
 /// The first error of the record; the caller adds its position.
 pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
-    put_operation(parse_attributes(parse_object(text)?, None, warn)?)
+    Ok(put_operation(parse_attributes(parse_object(text)?, None, warn)?))
 }
 
 /// Parses a JSON merge patch (RFC 7396) of one item: absent attributes stay, a `null` removes an
@@ -28,7 +31,7 @@ pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<I
 /// # Errors
 /// The first error of the record; the caller adds its position.
 pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
-    parse_attributes(parse_object(text)?, None, warn).map(ItemOperation::Patch)
+    Ok(patch_operation(parse_attributes(parse_object(text)?, None, warn)?))
 }
 
 /// Parses a request body of item changes: one JSON object, an array of objects, or one object per
@@ -76,10 +79,10 @@ pub(super) fn item_change_from_object(
             .into(),
     )?;
     let op = parse_string("op", fields.remove("op").unwrap_or_default())?;
-    let patch = parse_attributes(fields, time, warn)?;
+    let changes = parse_attributes(fields, time, warn)?;
     let operation = match op.as_deref() {
-        None | Some("put") => put_operation(patch)?,
-        Some("patch") => ItemOperation::Patch(patch),
+        None | Some("put") => put_operation(changes),
+        Some("patch") => patch_operation(changes),
         Some("delete") => ItemOperation::Delete,
         Some(other) => {
             let reason = format!("unknown `op` `{}`; it must be put, patch or delete", printable_excerpt(other));
@@ -107,10 +110,23 @@ fn remove_export_fields(fields: &mut Map<String, Value>) -> Result<(), Validatio
     Ok(())
 }
 
-fn put_operation(patch: ItemPatch) -> Result<ItemOperation, ValidationError> {
+/// The attributes and vectors that a record names.
+type AttributeChanges = (ItemPatch, Option<VectorPatch>);
+
+fn put_operation((patch, vectors): AttributeChanges) -> ItemOperation {
     let mut item = Item::default();
     patch.apply(&mut item);
-    Ok(ItemOperation::Put(item))
+    let changes = if let Some(VectorPatch::Change(changes)) = vectors { changes } else { Vec::new() };
+    let vectors: Vec<_> =
+        changes.into_iter().filter_map(|(name, values)| Some(ItemVector { name, values: values? })).collect();
+    if vectors.is_empty() { ItemOperation::Put(item) } else { ItemOperation::PutWithVectors(item, vectors) }
+}
+
+fn patch_operation((patch, vectors): AttributeChanges) -> ItemOperation {
+    match vectors {
+        None => ItemOperation::Patch(patch),
+        Some(vectors) => ItemOperation::PatchWithVectors(patch, vectors),
+    }
 }
 
 /// Parses a text as a JSON object.
@@ -131,8 +147,8 @@ fn parse_attributes(
     fields: Map<String, Value>,
     time: Option<&TimeFormat>,
     warn: &mut dyn FnMut(ValidationError),
-) -> Result<ItemPatch, ValidationError> {
-    let mut patch = ItemPatch::default();
+) -> Result<AttributeChanges, ValidationError> {
+    let (mut patch, mut vectors) = (ItemPatch::default(), None);
     for (name, value) in fields {
         match name.as_str() {
             "categories" => patch.categories = Some(parse_string_list("categories", value, MAX_CATEGORIES)?),
@@ -145,6 +161,7 @@ fn parse_attributes(
             "available" => patch.available = Some(parse_available(&value)?),
             "published" => patch.published = Some(item_timestamp("published", &value, time)?),
             "expires" => patch.expires = Some(item_timestamp("expires", &value, time)?),
+            "vectors" => vectors = Some(parse_vectors(value)?),
             other => warn(ValidationError::new(
                 None,
                 ValidationErrorCode::UnknownField,
@@ -152,7 +169,64 @@ fn parse_attributes(
             )),
         }
     }
-    Ok(patch)
+    Ok((patch, vectors))
+}
+
+/// Vectors by name. A `null` removes the vector of a name, or all vectors.
+fn parse_vectors(value: Value) -> Result<VectorPatch, ValidationError> {
+    let named = match value {
+        Value::Null => return Ok(VectorPatch::RemoveAll),
+        Value::Object(named) => named,
+        _ => return Err(wrong_type_error("vectors", "an object of lists of numbers, such as {\"text\": [0.1, -0.2]}")),
+    };
+    if named.len() > MAX_VECTOR_NAMES {
+        return Err(ValidationError::new(
+            "vectors",
+            ValidationErrorCode::TooMany,
+            format!("`vectors` has {} names; at most {MAX_VECTOR_NAMES} are allowed", named.len()),
+        ));
+    }
+    let changes = named.into_iter().map(|(name, values)| {
+        let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if !(1..=MAX_VECTOR_NAME_BYTES).contains(&name.len()) || !name.bytes().all(is_valid) {
+            return Err(ValidationError::new(
+                "vectors",
+                ValidationErrorCode::OutOfRange,
+                format!(
+                    "`vectors` has the name `{}`; a name consists of 1 to {MAX_VECTOR_NAME_BYTES} characters a-z, 0-9 and _",
+                    printable_excerpt(&name)
+                ),
+            ));
+        }
+        let values = parse_vector_values(&name, value_or_none(values))?;
+        Ok((name, values))
+    });
+    Ok(VectorPatch::Change(changes.collect::<Result<_, _>>()?))
+}
+
+fn value_or_none(value: Value) -> Option<Value> {
+    Some(value).filter(|value| !value.is_null())
+}
+
+fn parse_vector_values(name: &str, value: Option<Value>) -> Result<Option<Vec<f32>>, ValidationError> {
+    let invalid = |code, reason: &str| ValidationError::new("vectors", code, format!("`vectors.{name}` {reason}"));
+    let values = match value {
+        None => return Ok(None),
+        Some(Value::Array(values)) => values,
+        Some(_) => return Err(invalid(ValidationErrorCode::WrongType, "must be a list of numbers, or null")),
+    };
+    if !(1..=MAX_VECTOR_DIMENSION).contains(&values.len()) {
+        let reason = format!("has {} values; 1 to {MAX_VECTOR_DIMENSION} are allowed", values.len());
+        return Err(invalid(ValidationErrorCode::OutOfRange, &reason));
+    }
+    let number = |value: &Value| {
+        let number = value.as_f64().ok_or_else(|| invalid(ValidationErrorCode::WrongType, "must be a list of numbers"));
+        #[expect(clippy::cast_possible_truncation, reason = "vectors have single precision")]
+        let number = number? as f32;
+        let not_finite = || invalid(ValidationErrorCode::NotFinite, "has a value beyond ±3.4e38");
+        Some(number).filter(|number| number.is_finite()).ok_or_else(not_finite)
+    };
+    values.iter().map(number).collect::<Result<_, _>>().map(Some)
 }
 
 fn wrong_type_error(field: &'static str, expected: &str) -> ValidationError {
@@ -271,6 +345,47 @@ mod tests {
         };
         assert_eq!(read_item(text.as_bytes(), &mut |_| {}), Ok(ItemOperation::Put(item)));
         assert_eq!(read_item(b"{}", &mut |_| {}), Ok(ItemOperation::Put(Item::default())));
+    }
+
+    #[test]
+    fn reads_vectors_and_their_removal() {
+        let text = br#"{"vectors":{"text":[0.5,-1],"image":null}}"#;
+        let vectors = vec![ItemVector { name: "text".to_owned(), values: vec![0.5, -1.0] }];
+        assert_eq!(read_item(text, &mut |_| {}), Ok(ItemOperation::PutWithVectors(Item::default(), vectors)));
+        let changes = vec![("image".to_owned(), None), ("text".to_owned(), Some(vec![0.5, -1.0]))];
+        let patch = |vectors| Ok(ItemOperation::PatchWithVectors(ItemPatch::default(), vectors));
+        assert_eq!(read_item_patch(text, &mut |_| {}), patch(VectorPatch::Change(changes)));
+        assert_eq!(read_item_patch(br#"{"vectors":null}"#, &mut |_| {}), patch(VectorPatch::RemoveAll));
+        assert_eq!(read_item(br#"{"vectors":{}}"#, &mut |_| {}), Ok(ItemOperation::Put(Item::default())));
+    }
+
+    #[test]
+    fn names_the_limits_of_invalid_vectors() {
+        let error = |vectors: Value| {
+            let error = read_item(serde_json::json!({ "vectors": vectors }).to_string().as_bytes(), &mut |_| {});
+            let error = error.unwrap_err();
+            assert_eq!(error.field, Some("vectors"));
+            (error.code, error.reason)
+        };
+        let out_of_range = |reason: &str| (ValidationErrorCode::OutOfRange, reason.to_owned());
+        let long = serde_json::json!({ "text": vec![0.5; 1025] });
+        assert_eq!(error(long), out_of_range("`vectors.text` has 1025 values; 1 to 1024 are allowed"));
+        assert_eq!(
+            error(serde_json::json!({ "t": [] })),
+            out_of_range("`vectors.t` has 0 values; 1 to 1024 are allowed")
+        );
+        let name = "`vectors` has the name `Text`; a name consists of 1 to 32 characters a-z, 0-9 and _";
+        assert_eq!(error(serde_json::json!({ "Text": [1] })), out_of_range(name));
+        assert_eq!(error(serde_json::json!({ "": [1] })).0, ValidationErrorCode::OutOfRange);
+        assert_eq!(error(serde_json::json!({ "t": [1e39] })).0, ValidationErrorCode::NotFinite);
+        assert_eq!(error(serde_json::json!({ "t": [1, "2"] })).0, ValidationErrorCode::WrongType);
+        assert_eq!(error(serde_json::json!({ "t": 1 })).0, ValidationErrorCode::WrongType);
+        assert_eq!(error(serde_json::json!([1])).0, ValidationErrorCode::WrongType);
+        let five = serde_json::json!({ "a": [1], "b": [1], "c": [1], "d": [1], "e": [1] });
+        assert_eq!(
+            error(five),
+            (ValidationErrorCode::TooMany, "`vectors` has 5 names; at most 4 are allowed".to_owned())
+        );
     }
 
     #[test]

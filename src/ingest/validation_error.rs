@@ -1,5 +1,6 @@
 //! Validation errors of single events and items, for the sender.
 
+use crate::domain::VectorError;
 use serde::Serialize;
 use std::fmt;
 
@@ -55,7 +56,7 @@ pub enum ValidationErrorCode {
 /// A rejected event or item, or a warning about an accepted one. Serialises as an entry of the
 /// receipt's `rejected` list.
 ///
-/// Reasons never contain an id, because they may be logged.
+/// Reasons never contain the id of a user, a session or an event, because they may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ValidationError {
     /// Position of the record in the request or file, from 0.
@@ -82,8 +83,21 @@ impl ValidationError {
     }
 
     /// Returns the error with a position.
-    pub(super) fn with_position(self, index: u64, line: Option<u64>) -> Self {
+    #[must_use]
+    pub fn with_position(self, index: u64, line: Option<u64>) -> Self {
         Self { index, line, ..self }
+    }
+}
+
+impl ValidationError {
+    /// The error of an item change that was refused because of its vectors, without a position.
+    #[must_use]
+    pub fn from_vector_error(error: &VectorError) -> Self {
+        let code = match error {
+            VectorError::OtherDimension { .. } => ValidationErrorCode::OutOfRange,
+            VectorError::TooManyNames { .. } => ValidationErrorCode::TooMany,
+        };
+        Self::new("vectors", code, error.to_string())
     }
 }
 

@@ -62,6 +62,7 @@ mod state_history;
 mod training;
 mod training_window;
 mod user_table;
+mod vector_projections;
 mod vocabulary;
 
 pub use attribution::{ClickThrough, POSITION_BUCKETS, RecentImpressions};

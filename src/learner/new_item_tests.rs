@@ -71,6 +71,11 @@ impl NewItemTests {
         }
     }
 
+    /// Whether no target event of the item has been learned.
+    pub(super) fn has_no_event(&self, item: ItemIx) -> bool {
+        self.event_counts.count_of(item) == 0
+    }
+
     /// Whether fewer than 5 target events of the item have been learned.
     pub(super) fn is_new(&self, item: ItemIx) -> bool {
         self.event_counts.count_of(item) < Self::NEW_BELOW

@@ -241,10 +241,10 @@ impl Learner {
 
     /// Applies a catalog change. Adds a new item to the candidate sources and the network. The
     /// initial embedding of a new item is the mean of the embeddings of the items that share its
-    /// attributes.
+    /// attributes, and the embedding predicted from its vectors.
     fn apply_item_change(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
-        let LearnerState { item_count: items, catalog, vocabulary, sources, training, supplement, .. } =
+        let LearnerState { item_count: items, catalog, vocabulary, sources, training, supplement, new_items, .. } =
             &mut self.state;
         catalog.apply(item, &change.operation);
         let is_new = item as usize >= *items;
@@ -258,7 +258,8 @@ impl Learner {
         vocabulary.record_item(item, &values);
         supplement.interests.add_new_item(item, &similar);
         if let Some(training) = training {
-            if is_new && !similar.is_empty() {
+            let gets_vectors = change.operation.vectors().next().is_some() && new_items.has_no_event(item);
+            if gets_vectors || is_new && !similar.is_empty() {
                 training.add_new_item(item, similar);
             }
             training.set_attributes(item, values);
@@ -318,8 +319,17 @@ impl Learner {
     /// boundary into use. Then begins the next training, if `may_begin` is true. Also does the
     /// clustering work that is due.
     fn run_boundary_work(&mut self, may_begin: bool) -> Result<(), LearnerError> {
-        let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } =
-            &mut self.state;
+        let LearnerState {
+            settings,
+            next_offset: next,
+            item_count: items,
+            catalog,
+            training,
+            clustering,
+            health,
+            projections,
+            ..
+        } = &mut self.state;
         health.advance_to(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
@@ -327,10 +337,11 @@ impl Learner {
             let lost = |source| LearnerError::BackgroundJobLost { begun, source };
             training.use_finished_weights(self.training.as_mut()).map_err(lost)?;
             health.record_training(training.totals());
+            projections.learn_touched_items(catalog.vectors(), training.weights());
             if may_begin {
-                training
-                    .begin_training(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut())
-                    .map_err(lost)?;
+                let predict_row = |item| projections.predict_row(catalog.vectors().vectors_of(item));
+                let (kinds, learning, jobs) = (&settings.kinds, &settings.learning, self.training.as_mut());
+                training.begin_training(boundary, *items, kinds, learning, predict_row, jobs).map_err(lost)?;
                 self.training_begun_after = next.saturating_sub(1);
             } else {
                 training.discard_touched_sessions();

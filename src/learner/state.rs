@@ -3,7 +3,7 @@
 use crate::candidates::{
     CandidateSettings, CandidateSources, ClusterSettings, ProfileSettings, SessionIx, UserProfiles,
 };
-use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
+use crate::domain::{Catalog, EventKinds, ItemVectors, ModelChange, Offset, SourceName};
 use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics};
 use crate::interest::InterestSettings;
 use crate::nn::NetworkSettings;
@@ -25,6 +25,7 @@ use crate::learner::settings::LearningSettings;
 use crate::learner::source_affinities::SourceAffinities;
 use crate::learner::training::{OnlineTraining, TrainingReport};
 use crate::learner::user_table::{EarlierSessions, UserTable};
+use crate::learner::vector_projections::VectorProjections;
 use crate::learner::vocabulary::AttributeVocabulary;
 
 /// The configuration of the learner: all settings on which the learned state depends.
@@ -154,6 +155,10 @@ pub struct LearnerState {
     /// Metrics of new items. Checkpoints store them after the profiles.
     #[serde(skip)]
     pub(super) new_items: NewItemTests,
+    /// The projections of item vectors. Checkpoints store them with the vectors, after the new
+    /// items.
+    #[serde(skip)]
+    pub(super) projections: VectorProjections,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -186,6 +191,15 @@ pub struct LearnerStateProfiles {
     profile_source: RankingMetrics,
     /// Displayed and clicked items of the profiles, see [`ClickThrough`].
     profile_clicks: [[u64; POSITION_BUCKETS.len()]; 2],
+}
+
+/// The part of the state that checkpoints store after the [`NewItemTests`]. Checkpoints of earlier
+/// versions end before it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LearnerStateVectors {
+    /// The vectors of the [`LearnerState::catalog`].
+    vectors: ItemVectors,
+    projections: VectorProjections,
 }
 
 impl LearnerState {
@@ -267,6 +281,18 @@ impl LearnerState {
             part.unwrap_or_else(|| NewItemTests::from_sources(&self.sources, self.item_count, live_window));
     }
 
+    /// The part that checkpoints store after the new items.
+    #[must_use]
+    pub fn vectors_part(&self) -> LearnerStateVectors {
+        LearnerStateVectors { vectors: self.catalog.vectors().clone(), projections: self.projections.clone() }
+    }
+
+    /// Restores the part that checkpoints store after the new items.
+    pub fn set_vectors_part(&mut self, part: LearnerStateVectors) {
+        self.catalog.set_vectors(part.vectors);
+        self.projections = part.projections;
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -324,6 +350,7 @@ impl LearnerState {
             profiles: UserProfiles::new(settings.profiles),
             first_events: RankingMetrics::default(),
             new_items: NewItemTests::new(settings.learning.live_window),
+            projections: VectorProjections::default(),
             settings,
         })
     }

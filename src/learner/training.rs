@@ -54,6 +54,10 @@ impl TrainingReport {
     }
 }
 
+/// The weight of the embedding predicted from the vectors of a new item, if items with the same
+/// attributes initialise the embedding too.
+const PREDICTION_SHARE: f32 = 0.5;
+
 /// The state of online training: the trainer, the current weights, and the sessions for the next
 /// training.
 ///
@@ -272,7 +276,8 @@ impl OnlineTraining {
     }
 
     /// Second step at a training boundary: begins a training on the sessions with events since the
-    /// previous boundary. `items` is the number of items in the catalog.
+    /// previous boundary. `items` is the number of items in the catalog. `predict_row` predicts the
+    /// embedding and the bias of a new item from its vectors.
     ///
     /// # Errors
     /// [`JobLost`] if the result of the previous training is missing.
@@ -282,12 +287,16 @@ impl OnlineTraining {
         items: usize,
         kinds: &EventKinds,
         settings: &LearningSettings,
+        predict_row: impl Fn(ItemIx) -> Option<Vec<f32>>,
         background: &mut dyn BackgroundJobs<TrainingOutcome>,
     ) -> Result<(), JobLost> {
         let mut trainer = self.trainer.take().ok_or(JobLost::NotStarted)?;
         let target_items = std::mem::take(&mut self.target_items);
         let changed_attributes = std::mem::take(&mut self.changed_attributes);
-        let new_items = std::mem::take(&mut self.new_items);
+        let new_items: Vec<_> = std::mem::take(&mut self.new_items)
+            .into_iter()
+            .map(|(item, similar)| (item, similar, predict_row(item)))
+            .collect();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ boundary.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let windows = self.sample_windows(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
@@ -301,8 +310,12 @@ impl OnlineTraining {
             for (item, attributes) in changed_attributes {
                 trainer.set_attributes(item, &attributes);
             }
-            for (item, similar) in new_items {
-                trainer.init_from_similar(item, &similar);
+            for (item, similar, predicted) in new_items {
+                let is_initialised = trainer.init_from_similar(item, &similar);
+                if let Some(predicted) = predicted {
+                    let share = if is_initialised { PREDICTION_SHARE } else { 1.0 };
+                    trainer.init_from_prediction(item, &predicted, share);
+                }
             }
             for item in target_items {
                 trainer.count_target(item);

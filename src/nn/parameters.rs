@@ -4,7 +4,7 @@
 use super::cow_rows::CowRows;
 use super::embedding_table::EmbeddingTable;
 use super::input::{GAP_BUCKETS, ItemAttributeLists, StepInput};
-use super::math::add_scaled_dispatched;
+use super::math::{add_scaled_dispatched, dot_dispatched};
 use super::settings::NetworkSettings;
 use super::unit_vectors::scale_to_length;
 use crate::domain::EventKinds;
@@ -200,6 +200,23 @@ impl NetworkParameters<EmbeddingTable> {
             }
             table.overwrite_row(item, &mean);
         }
+    }
+
+    /// Moves the output embedding and the bias of an item to `predicted`, `(hidden + 1)`, by the
+    /// share `share` of the way. The embedding gets the length of the predicted one.
+    pub(super) fn move_output_row(&mut self, item: u32, predicted: &[f32], share: f32) {
+        let table = self.outputs.as_mut().unwrap_or(&mut self.items);
+        let Some(mut row) = table.row(item as usize).map(<[f32]>::to_vec) else { return };
+        let hidden = self.settings.hidden;
+        let (Some(predicted_embedding), Some(embedding)) = (predicted.get(..hidden), row.get_mut(..hidden)) else {
+            return;
+        };
+        let length = dot_dispatched(predicted_embedding, predicted_embedding).sqrt();
+        scale_to_length(embedding, length);
+        for (value, predicted) in row.iter_mut().zip(predicted) {
+            *value += share * (predicted - *value);
+        }
+        table.overwrite_row(item, &row);
     }
 
     /// Sets the attributes of an item and adds embedding rows for new attribute ids. Attribute ids

@@ -188,14 +188,22 @@ impl Trainer {
     /// embeddings.
     ///
     /// Similar items without a target event are ignored, because their embeddings are untrained. If
-    /// no similar item remains, the new item keeps its random embeddings.
-    pub fn init_from_similar(&mut self, item: ItemIx, similar: &[ItemIx]) {
+    /// no similar item remains, the new item keeps its random embeddings. Returns whether a similar
+    /// item remained.
+    pub fn init_from_similar(&mut self, item: ItemIx, similar: &[ItemIx]) -> bool {
         let TrainerState { parameters, sampler, .. } = &mut self.state;
         let trained: Vec<ItemIx> =
             similar.iter().copied().filter(|other| *other != item && sampler.target_count(*other) > 0).collect();
         if !trained.is_empty() {
             parameters.set_rows_to_mean(item, &trained);
         }
+        !trained.is_empty()
+    }
+
+    /// Initialises the output embedding and the bias of a new item from a prediction, `(hidden + 1)`.
+    /// `share` is the weight of the prediction against the present embedding, 0 to 1.
+    pub fn init_from_prediction(&mut self, item: ItemIx, predicted: &[f32], share: f32) {
+        self.state.parameters.move_output_row(item, predicted, share);
     }
 
     /// Counts a target event on `item` for the negative sampling distribution. Items without

@@ -447,6 +447,14 @@ impl Weights {
         self.parameters.output_table().row(item as usize).and_then(|row| row.get(..self.dimension()))
     }
 
+    /// Output embedding of an item as trained, `(hidden)`, and its bias. `None` for an unknown item.
+    #[must_use]
+    pub fn embedding_and_bias(&self, item: ItemIx) -> Option<(&[f32], f32)> {
+        let (embedding, rest) =
+            self.parameters.output_table().row(item as usize)?.split_at_checked(self.dimension())?;
+        Some((embedding, *rest.first()?))
+    }
+
     /// An item embedding as a query for similar items: with the length of queries.
     #[must_use]
     pub fn to_query(&self, embedding: &[f32]) -> Vec<f32> {

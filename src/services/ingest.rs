@@ -2,7 +2,7 @@
 
 use crate::actors::error::RequestError;
 use crate::actors::handles::{ConsentedEntries, IngestHandle};
-use crate::domain::{Entry, Offset, Origin, WithConsent};
+use crate::domain::{Entry, Offset, Origin, VectorError, WithConsent};
 use crate::metrics::EventOutcome;
 
 /// What an append does if the limit of entries in flight is reached.
@@ -17,7 +17,7 @@ pub enum FullQueuePolicy {
 
 /// The numbers of a request's entries, by outcome. Events, catalog changes and all other entries
 /// count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IngestOutcome {
     /// Entries that are now in the journal.
     pub accepted: usize,
@@ -25,6 +25,8 @@ pub struct IngestOutcome {
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,
+    /// Refused item changes, each with its position among the entries.
+    pub rejected: Vec<(usize, VectorError)>,
     /// The journal offset after the last of these entries; `None` if there was nothing to append.
     pub offset: Option<Offset>,
     /// The same numbers, for events only.
@@ -76,7 +78,8 @@ pub async fn ingest(
     outcome.accepted = receipt.accepted;
     outcome.duplicates = receipt.duplicates.len();
     outcome.withheld += receipt.withheld.len();
-    outcome.offset = Some(receipt.offset);
+    outcome.offset = (receipt.rejected.len() < is_event.len()).then_some(receipt.offset);
+    outcome.rejected = receipt.rejected;
     outcome.events = EventOutcomeCounts {
         accepted: is_event.iter().filter(|event| **event).count() - duplicates - withheld_later,
         duplicates,

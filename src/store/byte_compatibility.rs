@@ -12,8 +12,8 @@
 use super::*;
 use crate::domain::{
     Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
-    ItemOperation, ItemPatch, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, Purge, SourceName,
-    Step, UserErasure, UserMerge, UserSequence,
+    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, Purge,
+    SourceName, Step, UserErasure, UserMerge, UserSequence, VectorPatch,
 };
 use crate::registries::{ConsentRecord, UserAlias};
 use std::collections::BTreeMap;
@@ -24,10 +24,12 @@ use std::fmt::Write as _;
 const GOLDEN_ROWS: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
 /// Content of the fixture file of format 6: the values that this format added.
 const GOLDEN_ROWS_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
+/// Content of the fixture file of format 8: the values that this format added.
+const GOLDEN_ROWS_OF_FORMAT_8: &str = include_str!("../../migrations/fixtures/bytes/vectors.txt");
 /// The row of the store's format number.
 const FORMAT_ROW: &str = "__sled__default 666f726d6174";
 /// The current format number, as stored.
-const FORMAT_VALUE: &str = "07000000";
+const FORMAT_VALUE: &str = "08000000";
 
 fn owned_text(text: &str) -> String {
     text.to_owned()
@@ -286,8 +288,8 @@ fn golden_bytes_by_name(file: &str) -> BTreeMap<String, String> {
 fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let mut golden = golden_bytes_by_name(GOLDEN_ROWS);
-    // Format 6 adds values, which the test below covers, and format 7 adds the commit log. They
-    // change no bytes of older values.
+    // Formats 6 and 8 add values, which the tests below cover, and format 7 adds the commit log.
+    // They change no bytes of older values.
     golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
     assert_same_bytes(&stored_bytes_by_name(&write_everything(dir.path())), &golden);
 }
@@ -318,6 +320,30 @@ fn bytes_of_origins_and_purges_are_unchanged() {
     assert_eq!(read[5].1, Entry::Purge(purge.clone()));
     assert_eq!(read[2].2, origin(hash(0x3132_3334_3536_3738), None, 1));
     assert_eq!(store.purges().in_progress().unwrap(), [(5, purge)]);
+}
+
+#[test]
+fn bytes_of_item_vectors_are_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let vector = |name, values| ItemVector { name: owned_text(name), values };
+    let item = Item { price: Some(2.5), ..Item::default() };
+    let changes = vec![(owned_text("text"), Some(vec![0.25])), (owned_text("image"), None)];
+    let operations = [
+        ItemOperation::PutWithVectors(item, vec![vector("image", vec![1.5, -2.5]), vector("text", vec![3.5])]),
+        ItemOperation::PatchWithVectors(ItemPatch::default(), VectorPatch::RemoveAll),
+        ItemOperation::PatchWithVectors(ItemPatch::default(), VectorPatch::Change(changes)),
+    ];
+    let change = |(number, operation): (i64, ItemOperation)| {
+        Entry::Item(ItemChange { item_id: format!("item{number}"), timestamp: 1_700_000_000_200 + number, operation })
+    };
+    let entries: Vec<_> = (1..).zip(operations).map(change).collect();
+    store.journal().append(&entries, Durability::PowerLoss).unwrap();
+    let mut golden = golden_bytes_by_name(GOLDEN_ROWS_OF_FORMAT_8);
+    golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
+    assert_same_bytes(&database_bytes_by_name(&store), &golden);
+    let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
+    assert_eq!(read, entries);
 }
 
 fn assert_same_bytes(found: &BTreeMap<String, String>, golden: &BTreeMap<String, String>) {

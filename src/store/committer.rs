@@ -5,7 +5,7 @@ mod dedup;
 pub(super) mod event_id_file;
 
 use super::{Durability, JournalBatch, JournalWatcher, Store, StoreError};
-use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, UserErasure};
+use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, UserErasure, VectorError};
 use crate::registries::{
     AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases,
     UserConsents,
@@ -60,6 +60,9 @@ pub struct CommitReceipt {
     /// Positions in the request of the entries that were dropped because the user's consent does
     /// not cover them.
     pub withheld: Vec<usize>,
+    /// Positions in the request of the item changes that were refused, because their vectors do not
+    /// fit those of other items.
+    pub rejected: Vec<(usize, VectorError)>,
     /// The offset after the last accepted entry. Derived state whose watermark is at least this
     /// offset contains the whole request.
     pub offset: Offset,
@@ -232,7 +235,13 @@ impl Committer {
         let mut new_consents = self.consent_writer.begin_batch();
         let mut offset = first;
         for CommitRequest { entries, origin } in requests {
-            let mut receipt = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
+            let mut receipt = CommitReceipt {
+                accepted: 0,
+                duplicates: Vec::new(),
+                withheld: Vec::new(),
+                rejected: Vec::new(),
+                offset,
+            };
             for (index, mut entry) in entries.into_iter().enumerate() {
                 if let Entry::Erase(UserErasure { user_id, unlearn, timestamp }) = &entry {
                     let (unlearn, timestamp) = (*unlearn, *timestamp);

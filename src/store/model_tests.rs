@@ -347,7 +347,13 @@ impl StoreAndReference {
         let (model, mut new_ids) = (&mut self.model, Vec::new());
         assert_eq!(committed.first, model.end());
         for (request, receipt) in requests.into_iter().zip(receipts) {
-            let mut expected = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset: 0 };
+            let mut expected = CommitReceipt {
+                accepted: 0,
+                duplicates: Vec::new(),
+                withheld: Vec::new(),
+                rejected: Vec::new(),
+                offset: 0,
+            };
             for (index, entry) in request.into_iter().enumerate() {
                 let Entry::Event(event) = &entry else { unreachable!("only events are committed") };
                 if let Some(id) = &event.event_id {

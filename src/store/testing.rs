@@ -2,7 +2,8 @@
 
 use crate::domain::{
     Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
-    ItemOperation, ItemPatch, ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure, UserMerge,
+    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure,
+    UserMerge, VectorPatch,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -67,7 +68,14 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
         });
     let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()))
         .prop_map(|(brand, available)| ItemOperation::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
-    let change = (".{1,12}", any::<i64>(), prop_oneof![put, patch, Just(ItemOperation::Delete)])
+    let vector = proptest::collection::vec(-1e6_f32..1e6, 1..20);
+    let vectors = proptest::collection::vec(("[a-z0-9_]{1,9}", vector), 1..4).prop_map(|vectors| {
+        let vector = |(name, values): (String, Vec<f32>)| ItemVector { name, values };
+        ItemOperation::PutWithVectors(Item::default(), vectors.into_iter().map(vector).collect())
+    });
+    let without_vectors = ItemOperation::PatchWithVectors(ItemPatch::default(), VectorPatch::RemoveAll);
+    let operations = prop_oneof![put, patch, Just(ItemOperation::Delete), vectors, Just(without_vectors)];
+    let change = (".{1,12}", any::<i64>(), operations)
         .prop_map(|(item_id, timestamp, operation)| Entry::Item(ItemChange { item_id, timestamp, operation }));
     let operation = prop_oneof![
         any::<u64>().prop_map(|to| ModelOperation::Rollback { to }),

@@ -105,6 +105,50 @@ fn catalog_survives_restarts() {
     assert_eq!(daemon.get("/v1/items/cup").status, 404);
 }
 
+#[test]
+fn vectors_are_stored_patched_and_checked_against_other_items() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    put_item(&daemon, "tea", &json!({ "brand": "leaf", "vectors": { "text": [0.5, -1.0], "image": [2.0] } }));
+    let vectors_of = |daemon: &Daemon, item: &str| daemon.get(&format!("/v1/items/{item}")).json()["vectors"].clone();
+    let text: Vec<f64> = serde_json::from_value(vectors_of(&daemon, "tea")["text"].clone()).unwrap();
+    assert!(text.len() == 2 && text.iter().zip([0.5, -1.0]).all(|(found, sent)| (found - sent).abs() < 0.005));
+
+    let rejected = daemon.request("PUT", "/v1/items/cup", r#"{"vectors":{"text":[1.0,2.0,3.0]}}"#);
+    assert_eq!((rejected.status, &rejected.json()["field"]), (400, &json!("vectors")));
+    let detail = rejected.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail
+            .contains("the vector `text` of item `cup` has 3 values, but the vectors `text` of the other items have 2"),
+        "{detail}"
+    );
+    assert_eq!(daemon.get("/v1/items/cup").status, 404, "nothing was stored");
+    let batch = json!([
+        { "item_id": "a", "vectors": { "text": [1] } },
+        { "item_id": "b", "vectors": { "new": [1, 2] } },
+        { "item_id": "c", "price": -1 },
+        { "item_id": "d", "vectors": { "new": [1] } },
+        { "item_id": "e", "vectors": { "text": [1, 1] } },
+    ]);
+    let receipt = daemon.request("POST", "/v1/items", &batch.to_string()).json();
+    let indexes: Vec<_> = receipt["rejected"].as_array().unwrap().iter().map(|error| error["index"].clone()).collect();
+    assert_eq!((&receipt["accepted"], indexes), (&json!(2), vec![json!(0), json!(2), json!(3)]), "{receipt}");
+
+    assert_eq!(daemon.request("PATCH", "/v1/items/tea", r#"{"vectors":{"image":null}}"#).status, 200);
+    daemon.wait_until_learned(4);
+    daemon.terminate();
+    let daemon = home.start(&[]);
+    assert_eq!(vectors_of(&daemon, "tea").as_object().unwrap().keys().collect::<Vec<_>>(), ["text"]);
+    assert_eq!(daemon.request("PATCH", "/v1/items/tea", r#"{"vectors":null}"#).status, 200);
+    daemon.kill();
+    let daemon = home.start(&[]);
+    assert_eq!((vectors_of(&daemon, "tea"), vectors_of(&daemon, "e")), (Value::Null, json!({ "text": [1.0, 1.0] })));
+    assert_eq!(daemon.get("/v1/items/tea").json()["brand"], json!("leaf"));
+    let export = daemon.get_admin("/admin/journal?only=item").body;
+    assert!(export.contains(r#""vectors":{"image":[2.0],"text":[0.5,-1.0]}"#), "{export}");
+    assert!(export.contains(r#""vectors":{"image":null}"#) && export.contains(r#""vectors":null"#), "{export}");
+}
+
 /// Creates twelve items: two thirds tea, one third cups; the price is the item number. Four users
 /// have viewed them in order.
 fn create_shop(daemon: &Daemon) {

@@ -9,8 +9,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use sequor::domain::{
-    Entry, Event, EventKind, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch, SourceName, Step,
-    UserSequence,
+    Entry, Event, EventKind, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch, ItemVector,
+    SourceName, Step, UserSequence, VectorPatch,
 };
 use sequor::ingest::{EventFileReader, ValidationRules, read_events, read_item, read_item_patch, read_items};
 use sequor::store::{Durability, Store, StoreOptions, codec};
@@ -253,16 +253,27 @@ fn item_operation_to_json(operation: &ItemOperation) -> Map<String, Value> {
         fields
     };
     let mut fields = match operation {
-        ItemOperation::Put(item) => match json!(item) {
+        ItemOperation::Put(item) | ItemOperation::PutWithVectors(item, _) => match json!(item) {
             Value::Object(fields) => fields,
             other => panic!("{other}"),
         },
-        ItemOperation::Patch(patch) => all(patch),
+        ItemOperation::Patch(patch) | ItemOperation::PatchWithVectors(patch, _) => all(patch),
         ItemOperation::Delete => Map::new(),
     };
+    let vectors = match operation {
+        ItemOperation::PutWithVectors(_, vectors) => {
+            Some(vectors.iter().map(|vector| (vector.name.clone(), json!(vector.values))).collect())
+        }
+        ItemOperation::PatchWithVectors(_, VectorPatch::Change(changes)) => {
+            Some(changes.iter().map(|(name, values)| (name.clone(), json!(values))).collect())
+        }
+        ItemOperation::PatchWithVectors(_, VectorPatch::RemoveAll) => Some(Value::Null),
+        _ => None,
+    };
+    fields.extend(vectors.map(|vectors| ("vectors".to_owned(), vectors)));
     let op = match operation {
-        ItemOperation::Put(_) => "put",
-        ItemOperation::Patch(_) => "patch",
+        ItemOperation::Put(_) | ItemOperation::PutWithVectors(..) => "put",
+        ItemOperation::Patch(_) | ItemOperation::PatchWithVectors(..) => "patch",
         ItemOperation::Delete => "delete",
     };
     fields.insert("op".to_owned(), json!(op));
@@ -274,6 +285,7 @@ fn fuzz_item_parser(long: bool) {
         r#"{"item_id":"tea","categories":["green","loose"],"brand":"b","price":4.5,"tags":["t"],"available":true,"published":1700000000000,"expires":null}"#,
         r#"[{"item_id":"cup","op":"patch","price":null,"available":false},{"item_id":"pot","op":"delete"}]"#,
         "{\"item_id\":\"a\",\"price\":0.1}\n{\"item_id\":\"b\",\"expires\":\"2030-01-01T00:00:00Z\"}",
+        r#"[{"item_id":"a","vectors":{"text":[0.5,-1e-3]}},{"item_id":"b","op":"patch","vectors":{"text":null,"image_2":[1]}},{"item_id":"c","op":"patch","vectors":null}]"#,
     ]);
     run_fuzz("items", corpus, JSON_TOKENS, long, 4_000, |input| {
         let _ = (read_item(input, &mut |_| {}), read_item_patch(input, &mut |_| {}));
@@ -368,6 +380,7 @@ fn one_entry_of_each_kind() -> Vec<Entry> {
         items: vec![shown("tea", SourceName::Clusters), shown("cup", SourceName::Trending)],
     };
     let change = |operation| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation });
+    let vector = ItemVector { name: "text".to_owned(), values: vec![0.5, -1.0] };
     let item = Item { categories: vec!["a".to_owned()], price: Some(2.0), published: Some(NOW), ..Item::default() };
     vec![
         Entry::Event(event(Some("e1"), EventKind::View)),
@@ -376,6 +389,8 @@ fn one_entry_of_each_kind() -> Vec<Entry> {
         change(ItemOperation::Put(item)),
         change(ItemOperation::Patch(ItemPatch { brand: Some(None), available: Some(true), ..ItemPatch::default() })),
         change(ItemOperation::Delete),
+        change(ItemOperation::PutWithVectors(Item::default(), vec![vector])),
+        change(ItemOperation::PatchWithVectors(ItemPatch::default(), VectorPatch::RemoveAll)),
     ]
 }
 

@@ -3,9 +3,10 @@
 use actix_web::web::{Bytes, Data, Json, Path};
 use actix_web::{Error, HttpResponse};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-use crate::domain::{Entry, Item, ItemChange, ItemOperation};
+use crate::domain::{Entry, Item, ItemChange, ItemIx, ItemOperation};
 use crate::http::middleware::auth::GrantedAccess;
 use crate::http::schema::domain_schemas::ItemSchema;
 use crate::http::schema::error_mapping::unreadable_body;
@@ -38,13 +39,22 @@ pub(in crate::http) async fn change_items(
     let batch = span!("capture").in_scope(|| read_items(&body, api.rules.max_events, api.clock.now()))?;
     access.charge_batch(batch.records.len())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(batch.records.len()), Vec::new());
-    for change in batch.records {
+    let mut indexes = Vec::with_capacity(batch.records.len());
+    for (index, change) in (0_u64..).zip(batch.records) {
         match change {
-            Ok(change) => entries.push(Entry::Item(change)),
+            Ok(change) => {
+                indexes.push(index);
+                entries.push(Entry::Item(change));
+            }
             Err(error) => rejected.push(error),
         }
     }
     let outcome = ingest(&api.system.ingest, entries, None, FullQueuePolicy::Fail).await?;
+    let refused = outcome.rejected.iter().filter_map(|(position, error)| {
+        Some(ValidationError::from_vector_error(error).with_position(*indexes.get(*position)?, None))
+    });
+    rejected.extend(refused);
+    rejected.sort_by_key(|error| error.index);
     Ok(IngestReceipt::new(outcome, rejected, batch.warnings).into_response())
 }
 
@@ -96,6 +106,9 @@ pub(in crate::http) struct CatalogItemBody {
     #[serde(flatten)]
     #[schema(value_type = ItemSchema)]
     item: Item,
+    /// The vectors by name, rounded to 8 bits. Absent without vectors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    vectors: BTreeMap<String, Vec<f32>>,
 }
 
 /// Get an item
@@ -105,15 +118,18 @@ pub(in crate::http) async fn get_item(
     api: Data<ApiState>,
     item: Path<String>,
 ) -> Result<Json<CatalogItemBody>, Problem> {
-    let found = find_item(&api, &item)?;
-    Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found }))
+    let (number, catalog) = (find_item(&api, &item)?, api.system.recommender.catalog());
+    let found = catalog.get(number).map(Item::from).ok_or_else(Problem::unknown_item)?;
+    let vectors = catalog.vectors().vectors_of(number);
+    let vectors = vectors.map(|(name, vector)| (name.to_owned(), vector.values().collect())).collect();
+    Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found, vectors }))
 }
 
-/// Finds the attributes of an item. An item is unknown if no event or catalog change has named it,
-/// or if it was deleted.
-fn find_item(api: &ApiState, item: &str) -> Result<Item, Problem> {
+/// Finds an item. An item is unknown if no event or catalog change has named it, or if it was
+/// deleted.
+fn find_item(api: &ApiState, item: &str) -> Result<ItemIx, Problem> {
     let number = api.system.recommender.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
-    api.system.recommender.catalog().get(number).map(Item::from).ok_or_else(Problem::unknown_item)
+    api.system.recommender.catalog().get(number).map(|_| number).ok_or_else(Problem::unknown_item)
 }
 
 type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
@@ -138,5 +154,8 @@ async fn append_change(
     warnings: Vec<ValidationError>,
 ) -> Result<HttpResponse, Problem> {
     let outcome = ingest(&api.system.ingest, [Entry::Item(change)], None, FullQueuePolicy::Fail).await?;
+    if let Some((_, error)) = outcome.rejected.first() {
+        return Err(Problem::invalid_item(&ValidationError::from_vector_error(error)));
+    }
     Ok(IngestReceipt::new(outcome, Vec::new(), warnings).into_response())
 }

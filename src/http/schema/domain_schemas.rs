@@ -174,7 +174,7 @@ pub(in crate::http) struct ItemSchema {
 /// A rejected event or item, or a warning about an accepted one. Receipts list errors in `rejected`
 /// and warnings in `warnings`.
 ///
-/// Reasons never contain an id, because they may be logged.
+/// Reasons never contain the id of a user, a session or an event, because they may be logged.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Fault)]
 pub(in crate::http) struct ValidationErrorSchema {

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::http::schema::consent::ConsentBody;
@@ -115,6 +116,10 @@ pub(in crate::http) struct ItemAttributesBody {
     published: Option<TimestampBody>,
     /// The item is not recommended from this time on.
     expires: Option<TimestampBody>,
+    /// Vectors by name, such as embeddings of texts or images: at most 4 names of `a-z`, `0-9` and
+    /// `_`, and 1 to 1,024 numbers each. All vectors of a name have the same length. In a patch,
+    /// `null` removes a vector.
+    vectors: Option<BTreeMap<String, Option<Vec<f32>>>>,
 }
 
 /// A message of Segment's specification, as its libraries send it.

@@ -6,7 +6,7 @@
 
 use super::{Learner, is_sampled};
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles};
-use crate::domain::{Event, ItemIx, Offset, Placement, SourceName, Step};
+use crate::domain::{Event, ItemIx, ItemVectors, Offset, Placement, SourceName, Step};
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
@@ -19,6 +19,7 @@ use crate::learner::source_affinities::SourceAffinities;
 use crate::learner::state::LearnerConfig;
 use crate::learner::training::OnlineTraining;
 use crate::learner::user_table::UserState;
+use crate::learner::vector_projections::VectorProjections;
 use crate::nn::Weights;
 use crate::ranking::{Ranker, SourceAffinity};
 use std::sync::Arc;
@@ -59,6 +60,8 @@ struct EventPass<'l> {
     interests: &'l mut InterestModels,
     profiles: &'l mut UserProfiles,
     new_items: &'l mut NewItemTests,
+    vectors: &'l ItemVectors,
+    projections: &'l mut VectorProjections,
     clickthrough: &'l mut ClickThrough,
     influence: &'l mut InfluenceLimits,
     monitoring: &'l mut MonitoredCounters,
@@ -128,6 +131,8 @@ impl Learner {
             interests: &mut state.supplement.interests,
             profiles: &mut state.profiles,
             new_items: &mut state.new_items,
+            vectors: state.catalog.vectors(),
+            projections: &mut state.projections,
             clickthrough: &mut state.clickthrough,
             influence: &mut state.influence,
             monitoring: &mut self.monitoring,
@@ -298,7 +303,12 @@ impl EventPass<'_> {
                 ..QueryContext::default()
             };
             self.sources.learn(&context, &self.step);
-            self.target.into_iter().for_each(|item| self.new_items.count_event(item));
+            if let Some(item) = self.target {
+                self.new_items.count_event(item);
+                if !self.new_items.is_new(item) && self.vectors.vectors_of(item).next().is_some() {
+                    self.projections.add_touched_item(item);
+                }
+            }
         }
         if placement.is_kept {
             user.history.add_step(is_held_back, placement.is_appended);

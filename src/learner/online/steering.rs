@@ -82,6 +82,7 @@ impl Learner {
         health.restart_after_rollback(to);
         self.state.supplement.interests.roll_back(&earlier.supplement.interests);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
+        self.state.projections = earlier.projections;
         self.order_rows_by_cluster();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod profiles;
 mod steering;
+mod vectors;
 
 use super::*;
 use crate::domain::{
@@ -124,7 +125,7 @@ impl LearnerFixture {
     fn state_bytes(&mut self) -> Vec<u8> {
         let state = self.learner.state().unwrap();
         let parts = [encode(state.supplement()), encode(&state.profiles_part()), encode(state.new_items_part())];
-        [encode(state), parts.concat()].concat()
+        [encode(state), parts.concat(), encode(&state.vectors_part())].concat()
     }
 
     /// The predicted rating of an item.
@@ -160,6 +161,7 @@ impl LearnerFixture {
         state.set_supplement(self.learner.state.supplement().clone());
         state.set_profiles_part(self.learner.state.profiles_part());
         state.set_new_items_part(Some(self.learner.state.new_items_part().clone()));
+        state.set_vectors_part(self.learner.state.vectors_part());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }

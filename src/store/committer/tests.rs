@@ -41,6 +41,7 @@ impl Model {
                 accepted: request.len() - duplicates.len(),
                 duplicates,
                 withheld: Vec::new(),
+                rejected: Vec::new(),
                 offset,
             });
         }
@@ -125,7 +126,10 @@ fn a_repeated_batch_changes_nothing() {
     let batch: Vec<_> = (0..5).map(event).collect();
     committer.commit(vec![batch.clone()]).unwrap();
     let (receipts, committed) = committer.commit(vec![batch]).unwrap();
-    assert_eq!(receipts, [CommitReceipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], withheld: vec![], offset: 5 }]);
+    assert_eq!(
+        receipts,
+        [CommitReceipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], withheld: vec![], rejected: vec![], offset: 5 }]
+    );
     assert_eq!(committed, CommittedBatch { first: 5, entries: Vec::new() });
 }
 
@@ -141,7 +145,10 @@ fn recovery_finds_the_entries_of_a_failed_commit() {
     assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);
     assert_eq!((recovered.first, committer.next_offset()), (1, 3));
     let (receipts, _) = committer.commit(vec![vec![event(12), event(3)]]).unwrap();
-    assert_eq!(receipts, [CommitReceipt { accepted: 1, duplicates: vec![0], withheld: vec![], offset: 4 }]);
+    assert_eq!(
+        receipts,
+        [CommitReceipt { accepted: 1, duplicates: vec![0], withheld: vec![], rejected: vec![], offset: 4 }]
+    );
 }
 
 #[test]
