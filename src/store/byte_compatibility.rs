@@ -24,8 +24,8 @@ use std::fmt::Write as _;
 const GOLDEN_ROWS: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
 /// Content of the fixture file of format 6: the values that this format added.
 const GOLDEN_ROWS_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
-/// Content of the fixture file of format 8: the values that this format added.
-const GOLDEN_ROWS_OF_FORMAT_8: &str = include_str!("../../migrations/fixtures/bytes/vectors.txt");
+/// The fixture file of format 8: the values that this format added.
+const FIXTURE_OF_FORMAT_8: &str = "migrations/fixtures/bytes/vectors.txt";
 /// The row of the store's format number.
 const FORMAT_ROW: &str = "__sled__default 666f726d6174";
 /// The current format number, as stored.
@@ -339,7 +339,8 @@ fn bytes_of_item_vectors_are_unchanged() {
     };
     let entries: Vec<_> = (1..).zip(operations).map(change).collect();
     store.journal().append(&entries, Durability::PowerLoss).unwrap();
-    let mut golden = golden_bytes_by_name(GOLDEN_ROWS_OF_FORMAT_8);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE_OF_FORMAT_8);
+    let mut golden = golden_bytes_by_name(&std::fs::read_to_string(fixture).unwrap());
     golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
     assert_same_bytes(&database_bytes_by_name(&store), &golden);
     let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
