@@ -126,7 +126,8 @@ impl Replay {
         config.evaluate_sources = true;
         config.freeze_from = self.freeze_from;
         config.candidates.without.extend(&self.without);
-        let report = actix::System::new().block_on(self.replay_events(&settings, config, &rules, (events, catalog), metrics))?;
+        let report =
+            actix::System::new().block_on(self.replay_events(&settings, config, &rules, (events, catalog), metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)? + "\n";

@@ -49,15 +49,11 @@ mod tests {
     fn items_are_due_when_they_are_published() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("items.csv");
-        std::fs::write(
-            &file,
-            "item_id,published\nlate,2100000000000\nknown,\nnew,2000000000000\nalso known,\n",
-        )
-        .unwrap();
+        std::fs::write(&file, "item_id,published\nlate,2100000000000\nknown,\nnew,2000000000000\nalso known,\n")
+            .unwrap();
         let mut catalog = ReplayCatalog::read(&file).unwrap();
         let mut due = |time| {
-            let ids: Vec<_> =
-                std::iter::from_fn(|| catalog.pop_due(time)).map(|change| change.item_id).collect();
+            let ids: Vec<_> = std::iter::from_fn(|| catalog.pop_due(time)).map(|change| change.item_id).collect();
             ids.join(" ")
         };
         assert_eq!(
