@@ -32,9 +32,9 @@ pub(super) struct RecordedValue {
 }
 
 /// Learns the interest models from the values of the earlier sessions of a recording. Returns their
-/// errors on the values of the latest sessions, by kind. `test` is the share of test sessions, 0 to
-/// 1. Only values of users with an earlier value are tested. A kind without values to learn from or
-/// without values to test on is absent.
+/// errors on the values of the latest sessions, by kind. `test` is the share (0 to 1) of test
+/// sessions. Only values of users with an earlier value are tested. A kind without values to learn
+/// from or without values to test on is absent.
 ///
 /// A call takes about 10 µs for each value.
 #[must_use]
