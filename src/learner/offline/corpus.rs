@@ -1,13 +1,24 @@
 //! Sessions from recorded events, and their split into training, validation and test sets.
 
-use crate::domain::{Event, EventKinds, InterestScale, ItemIx, Step, UserSequence};
+use crate::domain::{Event, EventKinds, InterestScale, ItemIx, KindId, Step, Timestamp, UserSequence};
 use crate::evaluation::TrainTestSplit;
 use crate::registries::ItemDictionary;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
-use super::interest_scoring::RecordedValue;
 use super::settings::OfflineSettings;
+
+/// A value that an event of a recording carries.
+#[derive(Debug)]
+pub(super) struct RecordedValue {
+    pub(super) user: Arc<str>,
+    pub(super) item: ItemIx,
+    pub(super) kind: KindId,
+    pub(super) value: f32,
+    pub(super) at: Timestamp,
+    /// Index of the event's session.
+    pub(super) session: usize,
+}
 
 /// A recording of events, grouped into sessions in the order of their first events.
 #[derive(Debug, Default)]

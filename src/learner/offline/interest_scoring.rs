@@ -10,31 +10,18 @@
 //! from earlier steps. The bias of the user in the baseline learns too, so that both have the same
 //! information. `sequor replay` reports the errors of models that keep learning.
 
-use crate::domain::{EventKinds, ItemIx, KindId, Timestamp};
+use crate::domain::{EventKinds, KindId};
 use crate::evaluation::TrainTestSplit;
 use crate::interest::InterestSettings;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::super::interests::{InterestErrors, InterestModels, ValuedEvent};
-use super::corpus::Recording;
-
-/// A value that an event of a recording carries.
-#[derive(Debug)]
-pub(super) struct RecordedValue {
-    pub(super) user: Arc<str>,
-    pub(super) item: ItemIx,
-    pub(super) kind: KindId,
-    pub(super) value: f32,
-    pub(super) at: Timestamp,
-    /// Index of the event's session.
-    pub(super) session: usize,
-}
+use super::corpus::{RecordedValue, Recording};
 
 /// Learns the interest models from the values of the earlier sessions of a recording. Returns their
-/// errors on the values of the latest sessions, by kind. `test` is the share of test sessions, 0 to
-/// 1. Only values of users with an earlier value are tested. A kind without values to learn from or
-/// without values to test on is absent.
+/// errors on the values of the latest sessions, by kind. `test` is the share (0 to 1) of test
+/// sessions. Only values of users with an earlier value are tested. A kind without values to learn
+/// from or without values to test on is absent.
 ///
 /// A call takes about 10 µs for each value.
 #[must_use]
