@@ -1,34 +1,8 @@
 //! Vectors that a site gives its items, such as embeddings of texts or images.
 
-use super::{ItemIx, ItemOperation, PagedVec};
+use super::{ItemIx, ItemOperation, MAX_VECTOR_NAMES, PagedVec, VectorPatch};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Largest number of vector names in a catalog.
-pub const MAX_VECTOR_NAMES: usize = 4;
-/// Largest length of a vector name, in bytes.
-pub const MAX_VECTOR_NAME_BYTES: usize = 32;
-/// Largest number of values of a vector.
-pub const MAX_VECTOR_DIMENSION: usize = 1024;
-
-/// A named vector of an item, in a catalog change. The `ingest` module has already checked the
-/// name and the number of values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ItemVector {
-    /// The name, such as `text`.
-    pub name: String,
-    /// The values, all finite.
-    pub values: Vec<f32>,
-}
-
-/// A change of the vectors of an item.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum VectorPatch {
-    /// Removes all vectors.
-    RemoveAll,
-    /// Sets the vectors of these names, or removes those without values. The other vectors stay.
-    Change(Vec<(String, Option<Vec<f32>>)>),
-}
 
 /// Why a vector does not fit the vectors of the other items.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -230,7 +204,7 @@ impl ItemVectors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Item, ItemPatch};
+    use crate::domain::{Item, ItemPatch, ItemVector};
 
     fn put(vectors: &[(&str, &[f32])]) -> ItemOperation {
         let vector = |(name, values): &(&str, &[f32])| ItemVector { name: (*name).to_owned(), values: values.to_vec() };

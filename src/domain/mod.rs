@@ -13,6 +13,7 @@ mod expiry;
 mod ids;
 mod intern_table;
 mod item;
+mod item_vector;
 mod item_vectors;
 mod merge;
 mod model_change;
@@ -38,10 +39,8 @@ pub use event_kind::{EventKind, EventKinds, InterestScale, KindRule};
 pub use expiry::{Expiry, ExpiryCutoffs};
 pub use ids::{ItemIx, KindId, Offset, Timestamp};
 pub use item::{Item, ItemChange, ItemOperation, ItemPatch};
-pub use item_vectors::{
-    ItemVector, ItemVectors, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES, MAX_VECTOR_NAMES, QuantisedVector,
-    VectorError, VectorPatch,
-};
+pub use item_vector::{ItemVector, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES, MAX_VECTOR_NAMES, VectorPatch};
+pub use item_vectors::{ItemVectors, QuantisedVector, VectorError};
 pub use merge::UserMerge;
 pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
 pub use origin::{Origin, OriginHash, OriginHasher, Purge};

@@ -338,7 +338,8 @@ fn changed_behaviour_and_session_thrashing_raise_alerts() {
 #[test]
 fn fake_events_raise_an_alert() {
     let home = DaemonHome::new();
-    let daemon = home.start(&[]);
+    // A slow machine learns the events more slowly than they arrive.
+    let daemon = home.start(&["server.max_lag_events=1000000"]);
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
     prometheus.wait_for_scrapes(&[&daemon]);
     // The limits on influence compare new users with regular users.

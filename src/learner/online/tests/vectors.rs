@@ -26,14 +26,14 @@ fn put_with_vector(item: u64) -> Entry {
     item_change(&format!("i{item}"), operation)
 }
 
-/// Sessions of eight views of items of one group.
+/// Sessions of five views of items of one group.
 fn journal_of_groups(sessions: std::ops::Range<u64>) -> Vec<Entry> {
     let view = |number: u64| {
-        let (session, at) = (number / 8, number as i64 * 1_000);
+        let (session, at) = (number / 5, number as i64 * 1_000);
         let item = number_below(ITEMS / 2, number) * 2 + session % 2;
         Entry::Event(event_of_user(&format!("u{session}"), "view", &format!("i{item}"), at))
     };
-    (sessions.start * 8..sessions.end * 8).map(view).collect()
+    (sessions.start * 5..sessions.end * 5).map(view).collect()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
@@ -58,7 +58,7 @@ fn similarity_to_group_0(fixture: &LearnerFixture, name: &str) -> f32 {
 fn new_items_start_near_items_with_similar_vectors_even_after_a_restart() {
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     fixture.apply(&(0..ITEMS).map(put_with_vector).collect::<Vec<_>>());
-    fixture.apply(&journal_of_groups(0..400));
+    fixture.apply(&journal_of_groups(0..640));
     let mut fixture = fixture.decode_and_continue();
     let put = |group| ItemOperation::PutWithVectors(Item::default(), vec![vector_of(1_000 + group, group)]);
     let patch = VectorPatch::Change(vec![("text".to_owned(), Some(vector_of(2_000, 0).values))]);
@@ -70,7 +70,7 @@ fn new_items_start_near_items_with_similar_vectors_even_after_a_restart() {
     ]);
     fixture.apply(&[item_change("later", ItemOperation::PatchWithVectors(ItemPatch::default(), patch))]);
     // Two training intervals. None of the events is on the new items.
-    fixture.apply(&journal_of_groups(400..404));
+    fixture.apply(&journal_of_groups(640..648));
     let [near, far, later, plain] = ["near", "far", "later", "plain"].map(|name| similarity_to_group_0(&fixture, name));
     assert!(near > 0.3 && far < -0.3 && later > 0.3, "{near} {far} {later}; without a vector {plain}");
 }
