@@ -288,6 +288,9 @@ struct ItemLine<'e> {
     attributes: ExportedItemAttributes<'e>,
 }
 
+/// The values of each changed vector by name; `None` for a removed vector.
+type ChangedVectors<'e> = BTreeMap<&'e str, Option<Vec<RoundTripFloat>>>;
+
 /// Attributes of an item. Unset attributes are absent; removed attributes are `null`.
 #[derive(Default, Serialize)]
 struct ExportedItemAttributes<'e> {
@@ -306,7 +309,7 @@ struct ExportedItemAttributes<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Option<ApiTimestamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    vectors: Option<Option<BTreeMap<&'e str, Option<Vec<RoundTripFloat>>>>>,
+    vectors: Option<Option<ChangedVectors<'e>>>,
 }
 
 impl<'e> ItemLine<'e> {

@@ -210,9 +210,12 @@ fn check_command(page: &str, line: &str) {
             "cargo build --release --features otel" => assert!(manifest.contains("\notel = ")),
             "git clone REPOSITORY sequor && cd sequor" => assert!(manifest.contains("name = \"sequor\"")),
             _ => {
-                let bench = line.strip_prefix("cargo bench --bench ").and_then(|rest| rest.split(' ').next());
-                let is_declared = bench.is_some_and(|name| manifest.contains(&format!("[[bench]]\nname = \"{name}\"")));
-                assert!(is_declared, "{page}: the test does not know the command `{line}`");
+                let name_after = |prefix: &str| line.strip_prefix(prefix)?.split(' ').next().map(str::to_owned);
+                let bench = name_after("cargo bench --bench ");
+                let example = name_after("cargo run --release --example ");
+                let is_known = bench.is_some_and(|name| manifest.contains(&format!("[[bench]]\nname = \"{name}\"")))
+                    || example.is_some_and(|name| project_root().join(format!("examples/{name}.rs")).exists());
+                assert!(is_known, "{page}: the test does not know the command `{line}`");
             }
         }
         return;
