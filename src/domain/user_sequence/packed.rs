@@ -16,8 +16,7 @@ const BEFORE_FIRST: Step = Step { item: None, kind: 0, starts_session: false, at
 
 /// A [`UserSequence`] in one allocation without spare capacity: about 8 bytes a step, where a
 /// [`Step`] takes 24. Items are varints, times are varints of the difference to the preceding step,
-/// and a kind or value is left out if it equals that of the preceding step. Packing and unpacking
-/// takes a fraction of a microsecond.
+/// and a kind or value is left out if it equals that of the preceding step.
 ///
 /// The form exists in memory only. It is not the stored form.
 ///
