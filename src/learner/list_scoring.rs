@@ -90,11 +90,14 @@ pub fn score_list(
         .items
         .iter()
         .map(|&item| {
-            let popularity = snapshot.sources.popularity(item, snapshot.source_time);
-            let score = if is_personalised { workspace.ranking.score_of(item) } else { Some(popularity) };
+            let (score, source) = if is_personalised {
+                (workspace.ranking.score_of(item).unwrap_or(f32::MIN), workspace.ranking.source_of(item))
+            } else {
+                (snapshot.sources.popularity(item, snapshot.source_time), None)
+            };
             ScoredListItem {
-                score: score.unwrap_or(f32::MIN),
-                source: if is_personalised { workspace.ranking.source_of(item) } else { None },
+                score,
+                source,
                 is_new: snapshot.item_counts(item).is_none(),
                 interest: None,
                 explanation: None,

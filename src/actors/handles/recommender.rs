@@ -70,11 +70,7 @@ impl RecommenderHandle {
     /// the limit.
     pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, RequestError> {
         let span = span!("recommend");
-        let (user, number, shard) = self.router.route(user)?;
-        let sequence = match self.router.session_table.current_sequence(number, &user) {
-            Some(sequence) => sequence,
-            None => self.request_sequence(user.clone(), shard).instrument(span.clone()).await?,
-        };
+        let (user, sequence) = self.current_sequence(user).instrument(span.clone()).await?;
         self.wait_for_turn().await?;
         let answer = span!(parent: &span, "answer").in_scope(|| self.answerer.answer_user(&user, &sequence, &request));
         answer.ok_or_else(|| self.busy())
@@ -86,15 +82,22 @@ impl RecommenderHandle {
     /// As [`RecommenderHandle::recommend`].
     pub async fn score_list(&self, user: String, request: ListScoringRequest) -> Result<ListScores, RequestError> {
         let span = span!("score_list");
-        let (user, number, shard) = self.router.route(user)?;
-        let sequence = match self.router.session_table.current_sequence(number, &user) {
-            Some(sequence) => sequence,
-            None => self.request_sequence(user.clone(), shard).instrument(span.clone()).await?,
-        };
+        let (user, sequence) = self.current_sequence(user).instrument(span.clone()).await?;
         self.wait_for_turn().await?;
         let scores =
             span!(parent: &span, "answer").in_scope(|| self.answerer.score_list(Some(&user), &sequence, &request));
         scores.ok_or_else(|| self.busy())
+    }
+
+    /// The id into which the user was merged, and the user's sequence: from the session table, or
+    /// from the shard if the session is not live or not current.
+    async fn current_sequence(&self, user: String) -> Result<(String, UserSequence), RequestError> {
+        let (user, number, shard) = self.router.route(user)?;
+        let sequence = match self.router.session_table.current_sequence(number, &user) {
+            Some(sequence) => sequence,
+            None => self.request_sequence(user.clone(), shard).await?,
+        };
+        Ok((user, sequence))
     }
 
     /// Asks the shard for a user's sequence.

@@ -9,7 +9,7 @@ use crate::domain::{Consent, EventKind, EventKinds, InterestScale, KindId, Offse
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::domain_schemas::PredictedInterestSchema;
-use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
@@ -89,9 +89,7 @@ pub(in crate::http) async fn predict_interest(
     queue_wait: Data<MaxQueueWait>,
     body: Result<Bytes, Error>,
 ) -> Result<Json<PredictionsResponse>, Problem> {
-    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
-    let request: PredictionRequest = serde_json::from_slice(&body)
-        .map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
+    let request: PredictionRequest = parse_json_body(body, api.max_body_bytes)?;
     if !(1..=MAX_ITEMS).contains(&request.items.len()) {
         let given = format!("a list of {}", request.items.len());
         return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
-use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
 use crate::http::schema::responses::{
@@ -134,9 +134,7 @@ pub(in crate::http) async fn recommend_for_item_session(
     queue_wait: Data<MaxQueueWait>,
     body: Result<Bytes, Error>,
 ) -> Result<Json<Recommendation>, Problem> {
-    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
-    let request = serde_json::from_slice(&body)
-        .map_err(|error| Problem::invalid_json(&error, "JSON that matches the API's schema"))?;
+    let request = parse_json_body(body, api.max_body_bytes)?;
     let InlineRequest {
         items,
         limit,

@@ -2,11 +2,16 @@
 
 use actix_web::Error;
 use actix_web::error::{JsonPayloadError, PayloadError};
+use actix_web::web::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::actors::error::StoreError;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::http::middleware::body_timeout::is_body_timeout;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
+
+/// What a body must be that does not match the schema of its request.
+const JSON_OF_THE_SCHEMA: &str = "JSON that matches the API's schema";
 
 /// The problem response for a body that could not be received.
 pub(in crate::http) fn unreadable_body(error: &Error, max_body_bytes: usize) -> Problem {
@@ -14,6 +19,18 @@ pub(in crate::http) fn unreadable_body(error: &Error, max_body_bytes: usize) -> 
         Some(error) => payload_problem(error, max_body_bytes),
         None => Problem::invalid_body(error.to_string()),
     }
+}
+
+/// Parses the JSON body of a request of any content type.
+///
+/// # Errors
+/// 400, 408 or 413 if the body cannot be received or does not match the schema.
+pub(in crate::http) fn parse_json_body<T: DeserializeOwned>(
+    body: Result<Bytes, Error>,
+    max_body_bytes: usize,
+) -> Result<T, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, max_body_bytes))?;
+    serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, JSON_OF_THE_SCHEMA))
 }
 
 fn payload_problem(error: &PayloadError, max_body_bytes: usize) -> Problem {
@@ -35,7 +52,7 @@ pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: us
         }
         JsonPayloadError::Payload(error) => payload_problem(error, max_body_bytes),
         JsonPayloadError::ContentType => Problem::unsupported_media_type("application/json"),
-        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "JSON that matches the API's schema"),
+        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, JSON_OF_THE_SCHEMA),
         other => Problem::invalid_body(other.to_string()),
     }
 }
