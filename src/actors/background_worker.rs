@@ -2,8 +2,8 @@
 
 use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Histogram};
 use tracing::Span;
@@ -48,6 +48,8 @@ pub struct BackgroundWorker<T> {
     seconds: Histogram,
     panics: Counter,
     running: Option<Receiver<Result<T, JobLost>>>,
+    /// The result of a finished job that was not taken yet.
+    finished: Option<Result<T, JobLost>>,
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
@@ -65,6 +67,7 @@ impl<T: Send + 'static> BackgroundWorker<T> {
             seconds,
             panics,
             running: None,
+            finished: None,
         }
     }
 
@@ -73,7 +76,7 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     #[must_use]
     pub fn new_replacement(&self) -> Self {
         let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());
-        Self { worker, span: self.span, seconds, panics, running: None }
+        Self { worker, span: self.span, seconds, panics, running: None, finished: None }
     }
 }
 
@@ -81,19 +84,24 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     /// Whether a job is running, or its result has not been taken yet.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.running.is_some()
+        self.running.is_some() || self.finished.is_some()
     }
 
     /// Takes the result of the last job. Returns `None` if the job is still running, if its result
     /// was already taken, or if no job was started.
     pub fn poll_result(&mut self) -> Option<Result<T, JobLost>> {
-        let outcome = match self.running.as_ref()?.try_recv() {
-            Ok(result) => result,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(JobLost::WorkerStopped),
-        };
-        self.running = None;
-        Some(outcome)
+        if let Some(running) = &self.running {
+            match running.try_recv() {
+                Ok(result) => self.record_finished(result),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.record_finished(Err(JobLost::WorkerStopped)),
+            }
+        }
+        self.finished.take()
+    }
+
+    fn record_finished(&mut self, result: Result<T, JobLost>) {
+        (self.running, self.finished) = (None, Some(result));
     }
 }
 
@@ -118,7 +126,20 @@ impl<T: Send + 'static> BackgroundJobs<T> for BackgroundWorker<T> {
         self.worker.do_send(RunJob(Box::new(run)));
     }
 
+    fn wait(&mut self, longest: Duration) -> bool {
+        let Some(running) = &self.running else { return true };
+        match running.recv_timeout(longest) {
+            Ok(result) => self.record_finished(result),
+            Err(RecvTimeoutError::Timeout) => return false,
+            Err(RecvTimeoutError::Disconnected) => self.record_finished(Err(JobLost::WorkerStopped)),
+        }
+        true
+    }
+
     fn take_result(&mut self) -> Result<T, JobLost> {
+        if let Some(finished) = self.finished.take() {
+            return finished;
+        }
         // If the worker stops, it drops the job together with the sender.
         self.running.take().ok_or(JobLost::NotStarted)?.recv().map_err(|_| JobLost::WorkerStopped)?
     }
@@ -152,6 +173,17 @@ mod tests {
         };
         assert_eq!(run(&mut worker, Box::new(|| panic!("for a test"))), Err(JobLost::Panicked));
         assert_eq!(run(&mut worker, Box::new(|| 7)), Ok(7), "the thread survives a panic");
+        assert!(worker.wait(Duration::ZERO), "no job is running");
+        let (release, released) = sync_channel::<()>(1);
+        worker.start(Box::new(move || released.recv().map_or(0, |()| 9)));
+        system.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        assert!(!worker.wait(Duration::from_millis(1)), "the job waits for its release");
+        release.send(()).unwrap();
+        assert!(worker.wait(Duration::from_secs(60)));
+        assert!(worker.is_busy(), "the result was not taken yet");
+        assert!(worker.wait(Duration::ZERO), "a second call does not lose the result");
+        assert_eq!(worker.take_result(), Ok(9));
+        assert!(!worker.is_busy());
         // The system delivers no message any more, and drops this one.
         worker.start(Box::new(|| 8));
         drop(system);

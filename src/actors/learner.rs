@@ -187,6 +187,11 @@ impl LearnerActor {
             if self.learner.next_offset() >= self.dictionary.watermark() {
                 break;
             }
+            // While a background job delays the next entry, the actor still handles its other messages.
+            if !self.learner.wait_for_due_jobs(Self::TURN_DURATION.saturating_sub(began.elapsed())) {
+                more = true;
+                break;
+            }
             let Some(entry) = entries.next() else { break };
             let (offset, entry, origin) = entry?;
             let held_back_before = self.learner.held_back_count();
@@ -227,6 +232,9 @@ impl LearnerActor {
             );
         }
         if self.checkpoints.is_due(&self.checkpoint_policy) && !self.writer.is_busy() {
+            if !self.learner.wait_for_all_jobs(Self::TURN_DURATION.saturating_sub(began.elapsed())) {
+                return Ok(true);
+            }
             self.begin_background_checkpoint()?;
         }
         Ok(more)

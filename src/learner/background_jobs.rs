@@ -1,6 +1,8 @@
 //! Background jobs. The learner applies the result of a job at a journal offset that is fixed in
 //! advance, however long the job takes.
 
+use std::time::Duration;
+
 /// A background job: a closure that owns its inputs and returns its result.
 pub type BackgroundJob<T> = Box<dyn FnOnce() -> T + Send>;
 
@@ -9,6 +11,10 @@ pub type BackgroundJob<T> = Box<dyn FnOnce() -> T + Send>;
 pub trait BackgroundJobs<T>: Send {
     /// Starts a job. The caller must have taken the result of the previous job.
     fn start(&mut self, job: BackgroundJob<T>);
+
+    /// Waits at most `longest` for the started job to end. Returns whether no job is running any more;
+    /// [`BackgroundJobs::take_result`] then does not wait.
+    fn wait(&mut self, longest: Duration) -> bool;
 
     /// Waits for the started job to end and returns its result.
     ///
@@ -44,6 +50,10 @@ impl<T> Default for InlineJobs<T> {
 impl<T: Send> BackgroundJobs<T> for InlineJobs<T> {
     fn start(&mut self, job: BackgroundJob<T>) {
         self.0 = Some(job());
+    }
+
+    fn wait(&mut self, _: Duration) -> bool {
+        true
     }
 
     fn take_result(&mut self) -> Result<T, JobLost> {

@@ -106,6 +106,14 @@ impl ClusteringSchedule {
         }
     }
 
+    /// Whether [`ClusteringSchedule::run_due_work`] at offset `next` waits for the pending clustering,
+    /// or may wait for it.
+    #[must_use]
+    pub fn needs_result_at(&self, next: Offset, settings: &ClusterSettings) -> bool {
+        let may_start = next.is_multiple_of(settings.every) || self.is_requested;
+        self.is_running && (self.apply_at == Some(next) || may_start)
+    }
+
     /// Waits for the pending clustering to end and keeps its result until the offset at which the
     /// learner uses it. If the clustering fails, the current clusters stay in use.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {

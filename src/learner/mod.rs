@@ -57,12 +57,14 @@ mod session_owners;
 mod settings;
 mod snapshot;
 mod source_affinities;
+mod sightings;
 mod state;
 mod state_history;
 mod training;
 mod training_window;
 mod user_table;
 mod vector_projections;
+mod user_map;
 mod vocabulary;
 
 pub use attribution::{ClickThrough, POSITION_BUCKETS, RecentImpressions};

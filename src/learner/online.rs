@@ -10,6 +10,7 @@ use crate::candidates::ClusterSettings;
 use crate::domain::{Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
 use crate::registries::ItemDictionary;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::background_jobs::BackgroundJobs;
 use super::clustering::ClusteringResult;
@@ -121,6 +122,26 @@ impl Learner {
     #[must_use]
     pub fn held_back_count(&self) -> u64 {
         self.state.influence.held_back().iter().sum()
+    }
+
+    /// Waits for the background jobs whose results [`Learner::apply`] needs at the next entry: at most
+    /// `longest` for each of the two kinds of jobs. Returns whether the entry can be applied without
+    /// waiting.
+    pub fn wait_for_due_jobs(&mut self, longest: Duration) -> bool {
+        let LearnerState { settings, next_offset, training, clustering, .. } = &self.state;
+        if training.is_none() {
+            return true;
+        }
+        let next = next_offset + 1;
+        let needs_training = next.is_multiple_of(settings.learning.interval);
+        let needs_clustering = clustering.needs_result_at(next, &settings.clusters);
+        (!needs_training || self.training.wait(longest)) && (!needs_clustering || self.clustering.wait(longest))
+    }
+
+    /// Waits for all background jobs: at most `longest` for each of the two kinds of jobs. Returns
+    /// whether [`Learner::state`] does not wait.
+    pub fn wait_for_all_jobs(&mut self, longest: Duration) -> bool {
+        self.training.wait(longest) && self.clustering.wait(longest)
     }
 
     /// Applies the journal entry at `offset`.

@@ -2,15 +2,15 @@
 //! dropped.
 
 use crate::domain::{EarlierSession, ExpiryCutoffs, Offset, Step};
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::attribution::RecentImpressions;
 use super::influence::UserHistory;
 use super::sequence_state::{SequenceParams, SequenceState};
+use super::sightings::Sightings;
+use super::user_map::UserMap;
 use crate::candidates::SessionIx;
 
 /// The state of one user in the learner.
@@ -64,12 +64,15 @@ impl<M> UserState<M> {
 
 /// Table of users by id. A user without an event for `users_kept` journal entries is dropped. The
 /// user's hidden state is dropped earlier, after `hidden_kept` entries without an event.
+///
+/// A clone shares all users that do not change after it. So the learner can hand a copy to the
+/// checkpoint writer without a pause, however many users there are.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "StoredUserTable<M>", bound(deserialize = "M: Deserialize<'de>"))]
 pub struct UserTable<M> {
-    users: FxHashMap<Arc<str>, UserState<M>>,
+    users: UserMap<UserState<M>>,
     /// User ids by the offsets of their events, oldest first.
-    seen: VecDeque<(Offset, Arc<str>)>,
+    seen: Sightings,
     /// Number of elements at the front of `seen` that are already older than `hidden_kept`, so that
     /// the hidden states of their users were dropped.
     dropped_hidden_states: usize,
@@ -81,7 +84,7 @@ pub struct UserTable<M> {
 /// is unique, so that equal tables have equal bytes. Offsets of earlier events are not stored.
 #[derive(Deserialize)]
 struct StoredUserTable<M> {
-    users: Vec<(Arc<str>, UserState<M>)>,
+    users: Vec<(Arc<str>, Arc<UserState<M>>)>,
     hidden_kept: u64,
     users_kept: u64,
 }
@@ -115,7 +118,7 @@ impl<M> From<StoredUserTable<M>> for UserTable<M> {
     }
 }
 
-impl<M> UserTable<M> {
+impl<M: Clone> UserTable<M> {
     /// The earlier sessions that later events may belong to, of each user who has some.
     pub(super) fn earlier_sessions(&self) -> EarlierSessions {
         let has_some = |(_, user): &(&Arc<str>, &UserState<M>)| !user.state.sequence.earlier_sessions.is_empty();
@@ -128,7 +131,7 @@ impl<M> UserTable<M> {
     /// Restores the earlier sessions of users.
     pub(super) fn restore_earlier_sessions(&mut self, earlier_sessions: EarlierSessions) {
         for (id, sessions) in earlier_sessions {
-            if let Some(user) = self.users.get_mut(&id) {
+            if let Some(user) = self.get_mut(&id) {
                 user.state.sequence.earlier_sessions = sessions;
             }
         }
@@ -138,27 +141,7 @@ impl<M> UserTable<M> {
 /// Users with the earlier sessions of each.
 pub(super) type EarlierSessions = Vec<(Arc<str>, Vec<EarlierSession>)>;
 
-impl<M: Default> UserTable<M> {
-    /// Creates an empty table.
-    #[must_use]
-    pub fn new(hidden_kept: u64, users_kept: u64) -> Self {
-        Self { users: FxHashMap::default(), seen: VecDeque::new(), dropped_hidden_states: 0, hidden_kept, users_kept }
-    }
-
-    /// Returns a user; creates an empty entry for an unknown user. Records that the user has an
-    /// event at offset `now`.
-    pub fn get_or_create(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
-        self.drop_inactive(now);
-        let id: Arc<str> = match self.users.get_key_value(id) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::from(id),
-        };
-        self.seen.push_back((now, Arc::clone(&id)));
-        let user = self.users.entry(id).or_default();
-        user.last_seen = now;
-        user
-    }
-
+impl<M: Clone> UserTable<M> {
     /// Returns a user, without recording an event.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UserState<M>> {
@@ -174,32 +157,57 @@ impl<M: Default> UserTable<M> {
     pub fn remove(&mut self, id: &str) -> Option<UserState<M>> {
         self.users.remove(id)
     }
+}
+
+impl<M: Clone + Default> UserTable<M> {
+    /// Creates an empty table.
+    #[must_use]
+    pub fn new(hidden_kept: u64, users_kept: u64) -> Self {
+        Self {
+            users: UserMap::default(),
+            seen: Sightings::default(),
+            dropped_hidden_states: 0,
+            hidden_kept,
+            users_kept,
+        }
+    }
+
+    /// Returns a user; creates an empty entry for an unknown user. Records that the user has an
+    /// event at offset `now`.
+    pub fn get_or_create(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
+        self.drop_inactive(now);
+        let id = self.users.shared_id(id).unwrap_or_else(|| Arc::from(id));
+        self.seen.push_back((now, Arc::clone(&id)));
+        let user = self.users.get_or_default(id);
+        user.last_seen = now;
+        user
+    }
 
     /// Removes a user and its id, also from the list of sightings. Scans that list.
     pub fn erase(&mut self, id: &str) {
         self.users.remove(id);
         let dropped = self.seen.iter().take(self.dropped_hidden_states).filter(|(_, seen)| **seen != *id).count();
-        self.seen.retain(|(_, seen)| **seen != *id);
+        self.seen.remove_user(id);
         self.dropped_hidden_states = dropped;
     }
 
     /// The histories of all users, in the order in which the table is stored.
     pub(super) fn histories(&self) -> Vec<UserHistory> {
-        let mut users: Vec<_> = self.users.values().collect();
+        let mut users: Vec<_> = self.users.iter().map(|(_, user)| user).collect();
         users.sort_unstable_by_key(|user| user.last_seen);
         users.into_iter().map(|user| user.history).collect()
     }
 
     /// Sets the histories of all users, in the order in which the table is stored.
     pub(super) fn set_histories(&mut self, histories: &[UserHistory]) {
-        let mut users: Vec<_> = self.users.values_mut().collect();
+        let mut users: Vec<_> = self.users.iter_mut().collect();
         users.sort_unstable_by_key(|user| user.last_seen);
         users.into_iter().zip(histories).for_each(|(user, history)| user.history = *history);
     }
 
     /// Removes expired steps and impressions from all users.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
-        for user in self.users.values_mut() {
+        for user in self.users.iter_mut() {
             user.state.expire(expired);
             user.impressions.expire(expired.impressions);
         }
@@ -215,14 +223,19 @@ impl<M: Default> UserTable<M> {
         while let Some((at, id)) =
             self.seen.get(self.dropped_hidden_states).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept)
         {
-            if let Some(user) = self.users.get_mut(id).filter(|user| user.last_seen == *at) {
+            if self
+                .users
+                .get(id)
+                .is_some_and(|user| user.last_seen == *at && user.state.cached_hidden_state().is_some())
+                && let Some(user) = self.users.get_mut(id)
+            {
                 user.state.drop_hidden_state();
             }
             self.dropped_hidden_states += 1;
         }
-        while self.seen.front().is_some_and(|(at, _)| now.saturating_sub(*at) > self.users_kept) {
+        while self.seen.get(0).is_some_and(|(at, _)| now.saturating_sub(*at) > self.users_kept) {
             if let Some((at, id)) = self.seen.pop_front()
-                && self.users.get(&id).is_some_and(|user| user.last_seen == at)
+                && self.get(&id).is_some_and(|user| user.last_seen == at)
             {
                 self.users.remove(&id);
             }
@@ -261,9 +274,10 @@ mod tests {
             // Every third event is one of the same user.
             let id = if now % 3 == 0 { "regular".to_owned() } else { format!("user {now}") };
             users.get_or_create(&id, now).state.set_hidden_state(Some(HiddenState::default()));
-            let hidden = users.users.values().filter(|user| user.state.cached_hidden_state().is_some()).count() as u64;
+            let hidden =
+                users.users.iter().filter(|(_, user)| user.state.cached_hidden_state().is_some()).count() as u64;
             assert!(hidden <= HIDDEN_KEPT + 1, "{hidden} hidden states");
-            assert!(users.user_count() as u64 <= USERS_KEPT + 1 && users.seen.len() as u64 <= USERS_KEPT + 1);
+            assert!(users.user_count() as u64 <= USERS_KEPT + 1 && users.seen.iter().count() as u64 <= USERS_KEPT + 1);
             assert!(users.get(&id).is_some());
         }
         assert!(users.get("regular").is_some());

@@ -1,5 +1,6 @@
 //! Tests of the learner on a small synthetic journal.
 
+mod jobs;
 mod profiles;
 mod steering;
 mod vectors;
@@ -19,6 +20,7 @@ use crate::ranking::Ranker;
 use proptest::prelude::*;
 use serde::Serialize;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Builds a journal of 40 users who walk around a ring of 12 items. A user usually moves to the
 /// next item of the ring. Some events have a kind that is not a target, some are ratings, and some
@@ -456,6 +458,10 @@ impl BackgroundJobs<TrainingOutcome> for JobsLosingOneResult {
 #[test]
 fn learning_fails_at_the_boundary_that_needs_a_lost_training_and_can_skip_its_entry() {
     let journal = ring_journal(200);
+    fn wait(&mut self, longest: Duration) -> bool {
+        self.jobs.wait(longest)
+    }
+
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     fixture.learner.training = Box::new(JobsLosingOneResult { jobs: InlineJobs::default(), begun: 0, lost: 5 });
     fixture.dictionary.intern("i0");
