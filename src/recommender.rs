@@ -126,9 +126,9 @@ impl Recommender {
     pub fn recommend(&mut self, user: &str, request: &RecommendationRequest) -> Vec<(Arc<str>, f32)> {
         let snapshot = self.snapshot();
         let state = self.learner.sequence_state(user).cloned().unwrap_or_default();
-        let profile = snapshot.profile_of(user);
+        let memory = snapshot.memory_of(user);
         let answer =
-            recommend(&snapshot, snapshot.catalog(), &state, profile, &self.sequence, request, &mut self.workspace);
+            recommend(&snapshot, snapshot.catalog(), &state, memory, &self.sequence, request, &mut self.workspace);
         let named = |ranked: crate::learner::RankedItem| {
             Some((self.dictionary.name(ranked.candidate.item)?, ranked.candidate.score))
         };

@@ -38,8 +38,8 @@ impl Answerer {
     pub fn answer(&self, user: Option<&str>, sequence: &UserSequence, request: &RecommendationRequest) -> RankedAnswer {
         let (snapshot, catalog) = (self.published.load(), self.catalog.load());
         let mut answer = WORKSPACE.with_borrow_mut(|workspace| {
-            let profile = user.and_then(|user| snapshot.profile_of(user));
-            recommend_for_sequence(&snapshot, &catalog, sequence, profile, &self.sequence_params, request, workspace)
+            let memory = user.map(|user| snapshot.memory_of(user)).unwrap_or_default();
+            recommend_for_sequence(&snapshot, &catalog, sequence, memory, &self.sequence_params, request, workspace)
         });
         answer.predict_interest(snapshot.interests(), user, request.now);
         answer

@@ -76,8 +76,11 @@ pub struct RemovalCounts {
     /// dismissed or purchased since the first page.
     pub excluded: usize,
     /// Candidates that are hidden because the user dismissed or purchased them. If the request
-    /// excludes seen items, also candidates that the user has already seen.
+    /// excludes seen items or kinds of events, also candidates that the user has seen or that have
+    /// such events.
     pub seen: usize,
+    /// Candidates that were shown to the user too often, see the parameter `max_impressions`.
+    pub fatigued: usize,
     /// Candidates that the filter of the request rejects.
     pub filtered: usize,
     /// Candidates that are not recommendable: unavailable, not yet published, expired or deleted;
@@ -97,7 +100,7 @@ impl RemovalCounts {
     /// The number of candidates that the rules of the request removed.
     #[must_use]
     pub fn removed_by_request(&self) -> usize {
-        self.excluded + self.seen + self.filtered + self.diversity
+        self.excluded + self.seen + self.fatigued + self.filtered + self.diversity
     }
 }
 

@@ -1,9 +1,10 @@
 //! Recommends items and reports the intermediate results of every stage, for the admin pages.
 
-use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, UserProfile};
+use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName, UserSequence};
 use crate::ranking::SourceAffinity;
 
+use super::item_exclusions::UserMemory;
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::{RankedAnswer, RecommendationRequest, recommend_for_sequence, scored_user};
@@ -64,14 +65,14 @@ pub fn inspect(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     sequence: &UserSequence,
-    profile: Option<&UserProfile>,
+    memory: UserMemory<'_>,
     params: &SequenceParams,
     request: &RecommendationRequest,
 ) -> RankingInspection {
     let (mut user, mut workspace) = (SequenceState::restore(sequence.clone(), None), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden_state_vectors(snapshot, &mut user, params, &mut workspace);
     let affinity: SourceAffinity = snapshot.affinities.affinity_of_session(sequence.session_start);
-    let about = scored_user(sequence, &affinity, profile, request.now, params);
+    let about = scored_user(sequence, &affinity, memory.profile, request.now, params);
     snapshot.scorer().score(&mut user, &about, params, &mut workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best_candidates(request.limit, |_| true, &mut ranked);
@@ -91,7 +92,7 @@ pub fn inspect(
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| inspect_candidate(candidates, candidate)).collect();
     let (generated, retained) = (candidates.gathered_count(), candidates.len());
-    let answer = recommend_for_sequence(snapshot, catalog, sequence, profile, params, request, &mut workspace);
+    let answer = recommend_for_sequence(snapshot, catalog, sequence, memory, params, request, &mut workspace);
     RankingInspection { hidden_version, hidden, generated, retained, sources, ranking, answer }
 }
 

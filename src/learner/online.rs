@@ -239,6 +239,7 @@ impl Learner {
             unproven: state.influence.unproven().clone(),
             interests: state.supplement.interests.snapshot(),
             profiles: state.profiles.map().clone(),
+            item_histories: state.item_histories.map().clone(),
             source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }
@@ -289,7 +290,9 @@ impl Learner {
 
     /// Records the displayed items, for click attribution. Impressions do not train the model.
     fn record_impression(&mut self, offset: Offset, impression: &Impression) {
-        let LearnerState { users, clickthrough, .. } = &mut self.state;
+        let LearnerState { users, clickthrough, item_histories, .. } = &mut self.state;
+        let shown = impression.items.iter().filter_map(|shown| self.dictionary.get(&shown.item_id));
+        item_histories.record_shown(&impression.user_id, shown, impression.timestamp);
         let impressions = &mut users.get_or_create(&impression.user_id, offset).impressions;
         for (position, shown) in impression.items.iter().enumerate() {
             if let Some(item) = self.dictionary.get(&shown.item_id) {

@@ -11,6 +11,7 @@ use rustc_hash::FxHashSet;
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
+use super::item_exclusions::{ItemExclusions, UserMemory};
 use super::item_lists::visit_popular_items;
 use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
@@ -35,6 +36,8 @@ pub struct RecommendationRequest {
     pub explain: bool,
     /// For how long dismissed and purchased items are hidden.
     pub hidden: HiddenItems,
+    /// Items that are excluded by the user's item history.
+    pub exclusions: ItemExclusions,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -94,6 +97,7 @@ impl RecommendationRequest {
             max_per_category: None,
             explain: false,
             hidden: HiddenItems::default(),
+            exclusions: ItemExclusions::default(),
         }
     }
 
@@ -254,18 +258,18 @@ pub(super) fn scored_user<'a>(
 /// the request. If too few candidates are eligible, the most popular eligible items fill up the
 /// list.
 ///
-/// The list depends only on the user's sequence and profile, the snapshot, the catalog and the
+/// The list depends only on the user's sequence and memory, the snapshot, the catalog and the
 /// request. The cached hidden state of `user` is not used, see [`recommend_for_sequence`].
 pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     user: &SequenceState,
-    profile: Option<&UserProfile>,
+    memory: UserMemory<'_>,
     params: &SequenceParams,
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
 ) -> RankedAnswer {
-    recommend_for_sequence(snapshot, catalog, &user.sequence, profile, params, request, workspace)
+    recommend_for_sequence(snapshot, catalog, &user.sequence, memory, params, request, workspace)
 }
 
 /// Recommends items for a sequence, like [`recommend`]. Computes the hidden state from the last
@@ -275,7 +279,7 @@ pub fn recommend_for_sequence(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     sequence: &UserSequence,
-    profile: Option<&UserProfile>,
+    memory: UserMemory<'_>,
     params: &SequenceParams,
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
@@ -288,10 +292,15 @@ pub fn recommend_for_sequence(
     if request.exclude_seen {
         seen.extend(steps.iter().filter_map(|step| step.item));
     }
+    let exclusions = &request.exclusions;
+    exclusions.add_items_with_events(sequence, memory.item_history, request.now, &mut seen);
+    seen.sort_unstable();
+    let fatigued = exclusions.fatigued_items(memory.item_history, request.now);
     let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
     let rules = EligibilityRules {
         exclude,
         seen: &seen,
+        fatigued: &fatigued,
         filter,
         max_per_category: request.max_per_category,
         unproven: Some(&snapshot.unproven),
@@ -299,8 +308,8 @@ pub fn recommend_for_sequence(
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
-    let is_known = !steps.is_empty() || profile.is_some();
-    let about = scored_user(sequence, &affinity, profile, request.now, params);
+    let is_known = !steps.is_empty() || memory.profile.is_some();
+    let about = scored_user(sequence, &affinity, memory.profile, request.now, params);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
     if is_known {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {

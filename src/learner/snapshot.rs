@@ -8,6 +8,8 @@ use crate::ranking::Ranker;
 use std::sync::Arc;
 
 use super::interests::InterestPredictor;
+use super::item_exclusions::UserMemory;
+use super::item_history::ItemHistory;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
 
@@ -30,6 +32,7 @@ pub struct ModelSnapshot {
     pub(super) unproven: ItemFlags,
     pub(super) interests: InterestPredictor,
     pub(super) profiles: SharedUsers<UserProfile>,
+    pub(super) item_histories: SharedUsers<ItemHistory>,
     /// The time of the candidate sources, in journal entries.
     pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,
@@ -105,6 +108,12 @@ impl ModelSnapshot {
     #[must_use]
     pub fn profile_of(&self, user: &str) -> Option<&UserProfile> {
         self.profiles.get(user).map(Arc::as_ref)
+    }
+
+    /// What the snapshot holds of a user beyond the user's sequence.
+    #[must_use]
+    pub fn memory_of(&self, user: &str) -> UserMemory<'_> {
+        UserMemory { profile: self.profile_of(user), item_history: self.item_histories.get(user).map(Arc::as_ref) }
     }
 
     /// Creates a scorer that borrows from this snapshot.

@@ -16,6 +16,7 @@ use crate::learner::attribution::{ClickThrough, POSITION_BUCKETS};
 use crate::learner::clustering::ClusteringSchedule;
 use crate::learner::influence::{HeldBack, InfluenceLimits, UserHistory};
 use crate::learner::interests::{InterestModels, InterestReport};
+use crate::learner::item_history::ItemHistories;
 use crate::learner::model_health::ModelHealth;
 use crate::learner::new_item_tests::NewItemTests;
 use crate::learner::pretrained::PretrainedNetwork;
@@ -159,6 +160,9 @@ pub struct LearnerState {
     /// items.
     #[serde(skip)]
     pub(super) projections: VectorProjections,
+    /// The item histories of the users. Checkpoints store them after the vectors.
+    #[serde(skip)]
+    pub(super) item_histories: ItemHistories,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -293,6 +297,17 @@ impl LearnerState {
         self.projections = part.projections;
     }
 
+    /// The part that checkpoints store after the vectors.
+    #[must_use]
+    pub fn item_histories_part(&self) -> &ItemHistories {
+        &self.item_histories
+    }
+
+    /// Restores the part that checkpoints store after the vectors.
+    pub fn set_item_histories_part(&mut self, part: ItemHistories) {
+        self.item_histories = part;
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -351,6 +366,7 @@ impl LearnerState {
             first_events: RankingMetrics::default(),
             new_items: NewItemTests::new(settings.learning.live_window),
             projections: VectorProjections::default(),
+            item_histories: ItemHistories::default(),
             settings,
         })
     }

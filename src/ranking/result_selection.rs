@@ -17,9 +17,12 @@ pub struct EligibilityRules<'a> {
     pub now: Timestamp,
     /// Items that the request excludes, in ascending order.
     pub exclude: &'a [ItemIx],
-    /// Hidden items, which the user dismissed or purchased. If the request excludes seen items,
-    /// also the items that the user has already seen.
+    /// Hidden items, which the user dismissed or purchased, in ascending order. If the request
+    /// excludes seen items or kinds of events, also the items that the user has seen or that have
+    /// such events.
     pub seen: &'a [ItemIx],
+    /// Items that were shown to the user too often, in ascending order.
+    pub fatigued: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
     /// Maximum number of items per category in the list. An item with several categories counts in
@@ -32,6 +35,7 @@ pub struct EligibilityRules<'a> {
 enum RemovalReason {
     Excluded,
     Seen,
+    Fatigued,
     Unavailable,
     Filtered,
 }
@@ -40,15 +44,27 @@ impl<'a> EligibilityRules<'a> {
     /// Creates rules that accept every item that is recommendable at time `now`.
     #[must_use]
     pub fn new(catalog: &'a Catalog, now: Timestamp) -> Self {
-        Self { catalog, unproven: None, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
+        Self {
+            catalog,
+            unproven: None,
+            now,
+            exclude: &[],
+            seen: &[],
+            fatigued: &[],
+            filter: None,
+            max_per_category: None,
+        }
     }
 
     fn check_rules(&self, item: ItemIx) -> Result<&'a CatalogItem, RemovalReason> {
         if self.exclude.binary_search(&item).is_ok() {
             return Err(RemovalReason::Excluded);
         }
-        if self.seen.contains(&item) {
+        if self.seen.binary_search(&item).is_ok() {
             return Err(RemovalReason::Seen);
+        }
+        if self.fatigued.binary_search(&item).is_ok() {
+            return Err(RemovalReason::Fatigued);
         }
         let is_unproven = || self.unproven.and_then(|flags| flags.get(item as usize)) == Some(&true);
         if is_unproven() && !self.catalog.is_described(item) {
@@ -106,6 +122,7 @@ impl<'a> ResultSelection<'a> {
             }
             Err(RemovalReason::Excluded) => self.removed.excluded += 1,
             Err(RemovalReason::Seen) => self.removed.seen += 1,
+            Err(RemovalReason::Fatigued) => self.removed.fatigued += 1,
             Err(RemovalReason::Unavailable) => self.removed.unavailable += 1,
             Err(RemovalReason::Filtered) => self.removed.filtered += 1,
         }
@@ -206,7 +223,7 @@ mod tests {
         // and 9 are too high.
         assert_eq!(
             selection.removal_counts(),
-            RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, diversity: 0 }
+            RemovalCounts { excluded: 2, seen: 1, fatigued: 0, unavailable: 2, filtered: 3, diversity: 0 }
         );
         let items: Vec<_> = selection.selected().iter().map(|selected| selected.item).collect();
         assert_eq!(items, [4, 5]);
@@ -233,15 +250,23 @@ mod tests {
         fn the_selection_satisfies_every_rule(
             order in Just((0..30).collect::<Vec<ItemIx>>()).prop_shuffle(),
             exclude in proptest::collection::btree_set(0..30_u32, 0..8),
-            seen in proptest::collection::vec(0..30_u32, 0..8),
+            seen in proptest::collection::btree_set(0..30_u32, 0..8),
+            fatigued in proptest::collection::btree_set(0..30_u32, 0..4),
             price in proptest::option::of(0..30_u32),
             diversity in proptest::option::of(1..4_usize),
             limit in 1..20_usize,
         ) {
             let catalog = catalog_of_30_items();
-            let exclude: Vec<_> = exclude.into_iter().collect();
+            let [exclude, seen, fatigued] = [exclude, seen, fatigued].map(|items| items.into_iter().collect::<Vec<_>>());
             let filter = price.map(|price| ItemFilter::parse(&format!("price < {price}")).unwrap());
-            let rules = EligibilityRules { catalog: &catalog, unproven: None, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
+            let rules = EligibilityRules {
+                exclude: &exclude,
+                seen: &seen,
+                fatigued: &fatigued,
+                filter: filter.as_ref(),
+                max_per_category: diversity,
+                ..EligibilityRules::new(&catalog, 0)
+            };
             let mut selection = ResultSelection::new(rules, limit, 25);
             order.iter().for_each(|item| selection.add_ranked(candidate_of_item(*item)));
             let removed = selection.removal_counts();
@@ -249,7 +274,7 @@ mod tests {
             let all: Vec<ItemIx> = answer.iter().chain(&rest).map(|selected| selected.item).collect();
             prop_assert!(answer.len() <= limit && all.len() <= 25 && (rest.is_empty() || answer.len() == limit));
             for item in &all {
-                prop_assert!(!exclude.contains(item) && !seen.contains(item) && item % 7 != 0);
+                prop_assert!(!exclude.contains(item) && !seen.contains(item) && !fatigued.contains(item) && item % 7 != 0);
                 prop_assert!(price.is_none_or(|price| *item < price));
             }
             for (category, members) in [("a", [0, 2]), ("b", [1, 2])] {
@@ -259,7 +284,7 @@ mod tests {
             let positions: Vec<_> = all.iter().map(|item| order.iter().position(|other| other == item).unwrap()).collect();
             prop_assert!(positions.is_sorted(), "the order is kept");
             if diversity.is_none() {
-                let (kept, lost) = (all.len(), removed.excluded + removed.seen + removed.unavailable + removed.filtered);
+                let (kept, lost) = (all.len(), removed.total() - removed.diversity);
                 prop_assert!(kept + lost == 30 || kept == 25);
             }
         }

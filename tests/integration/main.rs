@@ -34,6 +34,7 @@ mod import_order;
 mod import_progress;
 mod impressions;
 mod interest;
+mod item_exclusions;
 mod journal_dump;
 mod journal_retention;
 mod list_ranking;

@@ -50,8 +50,8 @@ impl InspectionHandle {
         let Answerer { published, catalog, .. } = answerer;
         let canonical = self.recommender.router.canonical(user);
         let snapshot = published.load();
-        let profile = snapshot.profile_of(canonical.as_deref().unwrap_or(user));
-        inspect(&snapshot, &catalog.load(), &record.sequence, profile, &learner_config.sequence, request)
+        let memory = snapshot.memory_of(canonical.as_deref().unwrap_or(user));
+        inspect(&snapshot, &catalog.load(), &record.sequence, memory, &learner_config.sequence, request)
     }
 
     /// The live sessions of users whose id starts with `prefix`, each with the time since its last

@@ -161,7 +161,8 @@ pub(in crate::http) async fn recommend_for_item_session(
         dismissed_for: dismissed_for.map(|value| query::parse_period("dismissed_for", &value)).transpose()?,
         purchased_for: purchased_for.map(|value| query::parse_period("purchased_for", &value)).transpose()?,
         min_offset: min_offset.unwrap_or_default(),
-        consent: None,
+        // A session in the request has no stored history.
+        ..default
     };
     // This thread computes the list. A request that has already waited too long for the thread is
     // refused instead.

@@ -111,8 +111,10 @@ pub(in crate::http) struct RemovalCountsSchema {
     /// Excluded by the request. On a later page, also dismissed or purchased since the first page.
     excluded: usize,
     /// Left out because the user dismissed or purchased the item. If the request excludes seen
-    /// items, also items that the user has already seen.
+    /// items or kinds of events, also items that the user has seen or that have such events.
     seen: usize,
+    /// Left out because the item was shown to the user too often, see `max_impressions`.
+    fatigued: usize,
     /// Rejected by the filter.
     filtered: usize,
     /// Not recommendable: unavailable, not yet published, expired or deleted; or not in the catalog

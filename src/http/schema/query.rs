@@ -4,15 +4,21 @@ use actix_web::web::Query;
 use std::str::FromStr;
 use utoipa::IntoParams;
 
-use crate::domain::{Consent, ItemIx, Offset};
+use crate::domain::{Consent, EventKind, ItemIx, Offset};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
-use crate::learner::{HiddenItems, ItemFilter, RecommendationRequest};
+use crate::learner::{EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, RecommendationRequest};
 use crate::settings::Period;
 
 /// Largest number of excluded items in one request.
 const MAX_EXCLUDED_ITEMS: usize = 1000;
+
+/// Largest number of kinds of events by which one request excludes items.
+const MAX_EXCLUDED_KINDS: usize = 16;
+
+/// Largest number of impressions in `max_impressions`.
+const MAX_IMPRESSION_COUNT: usize = 100;
 
 /// The name-value pairs of a URL query. A name that occurs twice yields two pairs.
 pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
@@ -48,6 +54,15 @@ pub(in crate::http) struct RecommendationQuery {
     /// it. Default: session.purchased_for.
     #[param(required = false, value_type = String)]
     pub(in crate::http) purchased_for: Option<Period>,
+    /// Exclude the items with an event of these kinds within a period, such as
+    /// `purchase:365d,dismiss:30d`. At most 16 kinds. For each kind, the model remembers the latest 100
+    /// items of a user.
+    #[param(required = false, value_type = String)]
+    pub(in crate::http) exclude_events: Vec<(String, Period)>,
+    /// Exclude the items that were shown to the user this number of times within a period without a
+    /// later event on them, such as `3/24h`. The model remembers the latest 300 shown items of a user.
+    #[param(required = false, value_type = String)]
+    pub(in crate::http) max_impressions: Option<ImpressionLimit>,
     /// Wait until the model and the sessions include every journal entry before this offset. With
     /// the `offset` of a receipt, they include the records of that receipt.
     #[param(required = false, value_type = u64)]
@@ -70,6 +85,8 @@ impl Default for RecommendationQuery {
             explain: false,
             dismissed_for: None,
             purchased_for: None,
+            exclude_events: Vec::new(),
+            max_impressions: None,
             min_offset: 0,
             consent: None,
         }
@@ -78,7 +95,7 @@ impl Default for RecommendationQuery {
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 10] = [
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 12] = [
         "limit",
         "exclude",
         "exclude_seen",
@@ -87,6 +104,8 @@ impl RecommendationQuery {
         "explain",
         "dismissed_for",
         "purchased_for",
+        "exclude_events",
+        "max_impressions",
         "min_offset",
         "consent",
     ];
@@ -108,6 +127,8 @@ impl RecommendationQuery {
             "consent" => self.consent = Some(parse_consent(name, value)?),
             "dismissed_for" => self.dismissed_for = Some(parse_period(name, value)?),
             "purchased_for" => self.purchased_for = Some(parse_period(name, value)?),
+            "exclude_events" => self.exclude_events.extend(parse_event_exclusions(name, value)?),
+            "max_impressions" => self.max_impressions = Some(parse_impression_limit(name, value)?),
             "explain" => self.explain = parse_bool(name, value)?,
             _ => return Ok(false),
         }
@@ -136,6 +157,29 @@ impl RecommendationQuery {
             purchased_for_ms: self.purchased_for.map_or(default.purchased_for_ms, Period::as_millis),
             ..default
         }
+    }
+
+    fn item_exclusions(&self, api: &ApiState) -> Result<ItemExclusions, Problem> {
+        if self.exclude_events.len() > MAX_EXCLUDED_KINDS {
+            let got = format!("a list of {}", self.exclude_events.len());
+            return Err(Problem::out_of_range("exclude_events", got, "a list of at most 16 kinds"));
+        }
+        let kinds = api.system.recommender.kinds();
+        let to_exclusion = |(name, period): &(String, Period)| {
+            let kind = kinds.id_of(&EventKind::from_name(name)).ok_or_else(|| {
+                let known = kinds.names().collect::<Vec<_>>().join(", ");
+                Problem::invalid_parameter(
+                    "exclude_events",
+                    format!("There is no kind `{name}`. The kinds are {known}."),
+                )
+            })?;
+            Ok(EventExclusion { kind, period_ms: period.as_millis() })
+        };
+        let events = self.exclude_events.iter().map(to_exclusion).collect::<Result<_, Problem>>()?;
+        let max_impressions = self
+            .max_impressions
+            .map(|ImpressionLimit { count, period }| ImpressionCap { count, period_ms: period.as_millis() });
+        Ok(ItemExclusions { events, max_impressions })
     }
 
     /// Converts the parameters into a request.
@@ -169,9 +213,38 @@ impl RecommendationQuery {
             max_per_category: self.diversity,
             explain: self.explain,
             hidden: self.hidden_items(api),
+            exclusions: self.item_exclusions(api)?,
             ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })
     }
+}
+
+/// The number of impressions in a period that excludes an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) struct ImpressionLimit {
+    count: usize,
+    period: Period,
+}
+
+fn parse_event_exclusions(name: &str, value: &str) -> Result<Vec<(String, Period)>, Problem> {
+    let parse = |part: &str| {
+        let Some((kind, period)) = part.rsplit_once(':') else {
+            let detail = format!("`{name}` must be kinds with periods, such as purchase:365d,dismiss:30d.");
+            return Err(Problem::invalid_parameter(name, detail));
+        };
+        Ok((kind.trim().to_owned(), parse_period(name, period)?))
+    };
+    value.split(',').map(parse).collect()
+}
+
+fn parse_impression_limit(name: &str, value: &str) -> Result<ImpressionLimit, Problem> {
+    let allowed = 1..=MAX_IMPRESSION_COUNT;
+    let limit = value.split_once('/').and_then(|(count, period)| Some((count.parse::<usize>().ok()?, period)));
+    let Some((count, period)) = limit.filter(|(count, _)| allowed.contains(count)) else {
+        let detail = format!("`{name}` must be a number from 1 to {MAX_IMPRESSION_COUNT} and a period, such as 3/24h.");
+        return Err(Problem::invalid_parameter(name, detail));
+    };
+    Ok(ImpressionLimit { count, period: parse_period(name, period)? })
 }
 
 /// Parses a duration.

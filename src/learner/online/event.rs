@@ -84,6 +84,9 @@ impl Learner {
     /// Learns one event. An event of a kind that is no longer configured has no effect.
     pub(super) fn learn_event(&mut self, offset: Offset, event: &Event) {
         let Some((step, target)) = self.step_and_target(event) else { return };
+        if let Some(item) = step.item {
+            self.state.item_histories.record_event(&event.user_id, item, step.kind, step.at);
+        }
         let number = self.state.event_count;
         let measured = self.prepare_event_pass(offset, event, step, target).run();
         self.state.event_count += 1;

@@ -13,7 +13,7 @@ use crate::domain::{
 use crate::learner::JobLost;
 use crate::learner::{
     InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory,
-    StateHistoryError, recommend,
+    StateHistoryError, UserMemory, recommend,
 };
 use crate::nn::NetworkSettings;
 use crate::ranking::Ranker;
@@ -389,7 +389,15 @@ fn restart_does_not_change_recommendations() {
             );
         }
         let request = RecommendationRequest::new(12, 0);
-        recommend(&snapshot, snapshot.catalog(), &user, None, &SequenceParams::default(), &request, &mut workspace)
+        recommend(
+            &snapshot,
+            snapshot.catalog(),
+            &user,
+            UserMemory::default(),
+            &SequenceParams::default(),
+            &request,
+            &mut workspace,
+        )
     };
     let expected = recommended(&whole);
     assert_eq!(expected.items.len(), 12);
@@ -450,6 +458,10 @@ impl BackgroundJobs<TrainingOutcome> for JobsLosingOneResult {
         }
     }
 
+    fn wait(&mut self, longest: Duration) -> bool {
+        self.jobs.wait(longest)
+    }
+
     fn take_result(&mut self) -> Result<TrainingOutcome, JobLost> {
         self.jobs.take_result()
     }
@@ -458,10 +470,6 @@ impl BackgroundJobs<TrainingOutcome> for JobsLosingOneResult {
 #[test]
 fn learning_fails_at_the_boundary_that_needs_a_lost_training_and_can_skip_its_entry() {
     let journal = ring_journal(200);
-    fn wait(&mut self, longest: Duration) -> bool {
-        self.jobs.wait(longest)
-    }
-
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
     fixture.learner.training = Box::new(JobsLosingOneResult { jobs: InlineJobs::default(), begun: 0, lost: 5 });
     fixture.dictionary.intern("i0");

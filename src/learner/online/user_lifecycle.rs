@@ -10,9 +10,10 @@ impl Learner {
     /// Merges two users: their sequences become one sequence. Counts and trained weights do not
     /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities, supplement, profiles, .. } = &mut self.state;
+        let LearnerState { settings, users, affinities, supplement, profiles, item_histories, .. } = &mut self.state;
         supplement.interests.merge_users(&merge.from, &merge.into);
         profiles.merge_users(&merge.from, &merge.into);
+        item_histories.merge_users(&merge.from, &merge.into);
         let removed = users.remove(&merge.from);
         let user = users.get_or_create(&merge.into, offset);
         if let Some(removed) = removed {
@@ -34,11 +35,13 @@ impl Learner {
             influence,
             supplement,
             profiles,
+            item_histories,
             ..
         } = &mut self.state;
         users.erase(user);
         supplement.interests.remove_user(user);
         profiles.remove_user(user);
+        item_histories.remove_user(user);
         influence.forget_user(hash_user(user));
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);
@@ -52,12 +55,22 @@ impl Learner {
     /// Removes expired events from user sequences and sessions. If an expired event of a session
     /// has an item, the whole session leaves the neighbour search.
     pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
-        let LearnerState { settings, users, session_owners: owners, sources, training, supplement, profiles, .. } =
-            &mut self.state;
+        let LearnerState {
+            settings,
+            users,
+            session_owners: owners,
+            sources,
+            training,
+            supplement,
+            profiles,
+            item_histories,
+            ..
+        } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
         supplement.interests.expire(&expired);
         profiles.expire(&expired);
+        item_histories.expire(&expired);
         owners.expire(&expired).into_iter().for_each(|session| sources.forget_session(session));
         if let Some(training) = training {
             training.expire(&expired);

@@ -92,15 +92,15 @@ fn a_returning_user_gets_items_of_earlier_sessions() {
         for user in 0..users {
             let id = format!("u{user}");
             let state = fixture.learner.sequence_state(&id).cloned().unwrap();
-            let profile = snapshot.profile_of(&id);
-            let answer = recommend(&snapshot, snapshot.catalog(), &state, profile, &params, &request, &mut workspace);
+            let memory = snapshot.memory_of(&id);
+            let answer = recommend(&snapshot, snapshot.catalog(), &state, memory, &params, &request, &mut workspace);
             let own = fixture.dictionary.get(&own_item(user, SESSIONS));
             found += usize::from(answer.items.iter().any(|item| Some(item.candidate.item) == own));
         }
         let nobody = SequenceState::default();
         let mut answer = |request: &RecommendationRequest| {
-            let profile = snapshot.profile_of("u3");
-            recommend(&snapshot, snapshot.catalog(), &nobody, profile, &params, request, &mut workspace)
+            let memory = snapshot.memory_of("u3");
+            recommend(&snapshot, snapshot.catalog(), &nobody, memory, &params, request, &mut workspace)
         };
         let long = answer(&RecommendationRequest::new(1_000, 100 * HOUR_MS));
         assert!(long.items.is_sorted_by(|a, b| a.candidate.score >= b.candidate.score), "popular items follow");

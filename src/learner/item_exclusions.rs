@@ -1,0 +1,71 @@
+//! Exclusion of items by the user's item history.
+
+use crate::candidates::UserProfile;
+use crate::domain::{ItemIx, KindId, Timestamp, UserSequence};
+
+use super::item_history::ItemHistory;
+
+/// What a snapshot holds of a user beyond the user's sequence.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UserMemory<'a> {
+    /// The long-term profile; `None` if the user has no earlier session.
+    pub profile: Option<&'a UserProfile>,
+    /// The item history; `None` if the user is not known.
+    pub item_history: Option<&'a ItemHistory>,
+}
+
+/// Which items a request excludes by the user's item history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ItemExclusions {
+    /// Items with an event of one of these kinds are excluded.
+    pub events: Vec<EventExclusion>,
+    /// Items that were shown to the user too often are excluded.
+    pub max_impressions: Option<ImpressionCap>,
+}
+
+/// Excludes the items with an event of a kind in a period before the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventExclusion {
+    /// The kind of the events.
+    pub kind: KindId,
+    /// The length of the period in milliseconds.
+    pub period_ms: i64,
+}
+
+/// Excludes the items that were shown to the user `count` times or more in a period before the
+/// request, without a later event of the user on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImpressionCap {
+    /// The smallest number of impressions that excludes an item, at least 1.
+    pub count: usize,
+    /// The length of the period in milliseconds.
+    pub period_ms: i64,
+}
+
+impl ItemExclusions {
+    /// Adds the items with excluded events. The sequence has the latest events, which the snapshot may
+    /// not contain yet, and the events from which the model does not learn. The item history reaches
+    /// further back.
+    pub(super) fn add_items_with_events(
+        &self,
+        sequence: &UserSequence,
+        history: Option<&ItemHistory>,
+        now: Timestamp,
+        items: &mut Vec<ItemIx>,
+    ) {
+        for EventExclusion { kind, period_ms } in &self.events {
+            let is_recent = |at: Timestamp| now.saturating_sub(at) < *period_ms;
+            let steps = sequence.steps_with_kept().filter(|step| step.kind == *kind && is_recent(step.at));
+            items.extend(steps.filter_map(|step| step.item));
+            items.extend(history.into_iter().flat_map(|history| history.items_with_event(*kind, *period_ms, now)));
+        }
+    }
+
+    /// The items that were shown too often, in ascending order.
+    pub(super) fn fatigued_items(&self, history: Option<&ItemHistory>, now: Timestamp) -> Vec<ItemIx> {
+        let (Some(ImpressionCap { count, period_ms }), Some(history)) = (self.max_impressions, history) else {
+            return Vec::new();
+        };
+        history.items_shown(count, period_ms, now)
+    }
+}
