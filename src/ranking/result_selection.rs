@@ -1,5 +1,6 @@
 //! Eligibility rules, and the selection of the result list from ranked candidates.
 
+use super::rules::{HideRule, ListRules};
 use super::ItemFilter;
 use crate::domain::{Candidate, Catalog, CatalogItem, ItemFlags, ItemIx, RemovalCounts, Timestamp};
 use rustc_hash::FxHashMap;
@@ -22,6 +23,8 @@ pub struct EligibilityRules<'a> {
     pub seen: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
+    /// Rules that remove items.
+    pub hide: &'a [HideRule],
     /// Maximum number of items per category in the list. An item with several categories counts in
     /// each of them. An item without a category counts in none.
     pub max_per_category: Option<usize>,
@@ -34,13 +37,15 @@ enum RemovalReason {
     Seen,
     Unavailable,
     Filtered,
+    /// The rule at this position of [`EligibilityRules::hide`] removes the candidate.
+    Hidden(usize),
 }
 
 impl<'a> EligibilityRules<'a> {
     /// Creates rules that accept every item that is recommendable at time `now`.
     #[must_use]
     pub fn new(catalog: &'a Catalog, now: Timestamp) -> Self {
-        Self { catalog, unproven: None, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
+        Self { catalog, unproven: None, now, exclude: &[], seen: &[], filter: None, hide: &[], max_per_category: None }
     }
 
     fn check_rules(&self, item: ItemIx) -> Result<&'a CatalogItem, RemovalReason> {
@@ -55,7 +60,10 @@ impl<'a> EligibilityRules<'a> {
             return Err(RemovalReason::Unavailable);
         }
         let entry = self.catalog.get_recommendable(item, self.now).ok_or(RemovalReason::Unavailable)?;
-        if self.filter.is_none_or(|filter| filter.matches(entry)) { Ok(entry) } else { Err(RemovalReason::Filtered) }
+        if self.filter.is_some_and(|filter| !filter.matches(entry)) {
+            return Err(RemovalReason::Filtered);
+        }
+        ListRules::hiding_rule(self.hide, entry).map_or(Ok(entry), |rule| Err(RemovalReason::Hidden(rule)))
     }
 
     /// Whether the item satisfies all rules that do not depend on other items.
@@ -74,6 +82,8 @@ pub struct ResultSelection<'a> {
     max_total: usize,
     selected: Vec<Candidate>,
     removed: RemovalCounts,
+    /// Number of removed candidates by the rule of [`EligibilityRules::hide`].
+    removed_by_rule: Vec<usize>,
     by_category: FxHashMap<&'a str, usize>,
 }
 
@@ -88,6 +98,7 @@ impl<'a> ResultSelection<'a> {
             max_total: max_total.max(limit),
             selected: Vec::new(),
             removed: RemovalCounts::default(),
+            removed_by_rule: vec![0; rules.hide.len()],
             by_category: FxHashMap::default(),
         }
     }
@@ -108,6 +119,10 @@ impl<'a> ResultSelection<'a> {
             Err(RemovalReason::Seen) => self.removed.seen += 1,
             Err(RemovalReason::Unavailable) => self.removed.unavailable += 1,
             Err(RemovalReason::Filtered) => self.removed.filtered += 1,
+            Err(RemovalReason::Hidden(rule)) => {
+                self.removed.hidden += 1;
+                self.removed_by_rule.get_mut(rule).into_iter().for_each(|count| *count += 1);
+            }
         }
     }
 
@@ -116,6 +131,14 @@ impl<'a> ResultSelection<'a> {
         if let Ok(item) = self.rules.check_rules(candidate.item) {
             self.try_add(candidate, item);
         }
+    }
+
+    /// Adds an item that was not ranked after the other items, if it satisfies the rules. Unlike
+    /// [`Self::add_unranked`], adds it also to a full selection. Returns whether it was added.
+    pub fn add_required(&mut self, candidate: Candidate) -> bool {
+        let Ok(item) = self.rules.check_rules(candidate.item) else { return false };
+        self.max_total = self.max_total.max(self.selected.len() + 1);
+        self.try_add(candidate, item)
     }
 
     /// Adds the candidate if the selection has room. Returns `false` only if a category of the
@@ -152,6 +175,13 @@ impl<'a> ResultSelection<'a> {
     #[must_use]
     pub fn removal_counts(&self) -> RemovalCounts {
         self.removed
+    }
+
+    /// The rules that removed ranked candidates, each with their number.
+    #[must_use]
+    pub fn counts_by_hiding_rule(&self) -> Vec<(Arc<str>, usize)> {
+        let counts = self.rules.hide.iter().zip(&self.removed_by_rule).filter(|(_, count)| **count > 0);
+        counts.map(|(hide, count)| (Arc::clone(&hide.rule), *count)).collect()
     }
 
     /// Returns the result list and the selected candidates after the list.
@@ -206,7 +236,7 @@ mod tests {
         // and 9 are too high.
         assert_eq!(
             selection.removal_counts(),
-            RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, diversity: 0 }
+            RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, hidden: 0, diversity: 0 }
         );
         let items: Vec<_> = selection.selected().iter().map(|selected| selected.item).collect();
         assert_eq!(items, [4, 5]);
@@ -241,7 +271,7 @@ mod tests {
             let catalog = catalog_of_30_items();
             let exclude: Vec<_> = exclude.into_iter().collect();
             let filter = price.map(|price| ItemFilter::parse(&format!("price < {price}")).unwrap());
-            let rules = EligibilityRules { catalog: &catalog, unproven: None, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
+            let rules = EligibilityRules { catalog: &catalog, unproven: None, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), hide: &[], max_per_category: diversity };
             let mut selection = ResultSelection::new(rules, limit, 25);
             order.iter().for_each(|item| selection.add_ranked(candidate_of_item(*item)));
             let removed = selection.removal_counts();
