@@ -202,6 +202,7 @@ route_table! {
         "/console/sessions/{user}" Admin Admin => GET console::sessions::session_detail_page;
         "/console/items" Admin Admin => GET console::items::list_page;
         "/console/items/{item}" Admin Admin => GET console::items::item_detail_page;
+        "/console/placements" Admin Admin => GET console::placements::placements_page;
         "/console/model" Admin Admin => GET console::model::model_page;
         "/console/recall" Admin Admin => GET console::candidates::candidates_page;
         "/console/store" Admin Admin => GET console::store::store_page;

@@ -10,7 +10,7 @@ const MAX_WARNINGS: usize = 20;
 ///
 /// - The rule and another one of the same priority promote different items to the same position.
 /// - One of them promotes an item that the other one hides.
-/// - The rule names a placement that does not exist.
+/// - The rule names a placement that does not exist, or promotes an item that is unknown.
 /// - More rules require shares than apply to one list.
 ///
 /// Two rules conflict only if they can apply to the same list at the same time. `attributes_of`
@@ -24,6 +24,11 @@ pub(super) fn rule_warnings(
 ) -> Vec<String> {
     let unknown = rule.condition.placements.iter().filter(|name| !table.placements().contains_key(*name));
     let mut warnings: Vec<_> = unknown.map(|name| format!("placement `{name}` does not exist yet")).collect();
+    if let RuleConsequence::Promote { item_id, .. } = &rule.consequence
+        && attributes_of(item_id).is_none()
+    {
+        warnings.push(format!("item `{item_id}` is unknown or was deleted, so it cannot be promoted yet"));
+    }
     let others = || table.rules().iter().filter(|(other, old)| *other != id && old.overlaps(rule));
     for (other_id, other) in others() {
         warnings.extend(promotion_conflict(rule, other_id, other));
