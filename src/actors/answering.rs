@@ -45,6 +45,16 @@ impl Answerer {
         answer
     }
 
+    /// Recommends items that depend on no user.
+    #[must_use]
+    pub fn non_personalised_list(&self, request: &RecommendationRequest) -> RankedAnswer {
+        let (snapshot, catalog) = (self.published.load(), self.catalog.load());
+        let (sequence, params) = (UserSequence::default(), &self.sequence_params);
+        WORKSPACE.with_borrow_mut(|workspace| {
+            recommend_for_sequence(&snapshot, &catalog, &sequence, None, params, request, workspace)
+        })
+    }
+
     /// Scores the items of a list for a sequence. Without user id, as for a user without profile.
     /// Returns `None` if that panics.
     #[must_use]

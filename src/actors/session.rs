@@ -158,7 +158,9 @@ impl SessionUpdate {
             | Entry::Consent(_)
             | Entry::Tombstone
             | Entry::Expire(_)
-            | Entry::Purge(_) => {
+            | Entry::Purge(_)
+            | Entry::Placement(_)
+            | Entry::Rule(_) => {
                 return None;
             }
         };

@@ -165,6 +165,7 @@ impl System {
         read_pretrained(&store)?.map_or(Ok(()), |pretrained| assign_item_numbers(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents) = (core.dictionary(), core.aliases(), core.consents());
+        let placements = core.placements();
         let learner_config = Arc::new(settings.learner.clone());
         let mut load =
             learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
@@ -207,6 +208,7 @@ impl System {
             answerer,
             dictionary,
             learner_config,
+            placements,
             watermarks: watermarks.clone(),
             learner: learner.clone(),
             admission_limit: admission.limit(),

@@ -18,7 +18,9 @@ use crate::settings::Period;
     after_help = "The output is JSON. Commands that change the learned state (rollback, pause, resume, learning-rate, recluster) are recorded in the journal, so that a rebuild gives the same state.\n\n\
     Examples:\n  sequor admin status\n  sequor admin rollback              to the newest checkpoint\n  \
     sequor admin rollback --to 40000   to the checkpoint at offset 40000; `sequor admin model` lists them\n  \
-    SEQUOR_KEY=… sequor admin --url http://shop:9090 pause"
+    SEQUOR_KEY=… sequor admin --url http://shop:9090 pause\n  \
+    sequor admin placements put home '{\"type\":\"for-you\",\"limit\":8}'\n  \
+    sequor admin rules delete sale"
 )]
 pub(super) struct AdminCommand {
     /// URL of the admin endpoint of the running daemon.
@@ -97,6 +99,16 @@ enum AdminRequest {
         sequor admin purge --from-address 203.0.113.7\n  sequor admin purge --status"
     )]
     Purge(PurgeFlags),
+    /// List, put or delete placements: named places of the site, with the defaults of their lists.
+    Placements {
+        #[command(subcommand)]
+        operation: TableOperation,
+    },
+    /// List, put or delete rules, which promote, boost, hide or require items in lists.
+    Rules {
+        #[command(subcommand)]
+        operation: TableOperation,
+    },
     /// Show all effective settings and their origins.
     Settings,
     /// Reload the settings, as SIGHUP does.
@@ -112,6 +124,51 @@ enum AdminRequest {
         #[arg(long)]
         off: bool,
     },
+}
+
+/// An operation on the placements or rules.
+#[derive(Debug, Subcommand)]
+enum TableOperation {
+    /// List all of them.
+    List,
+    /// Create or replace one.
+    Put {
+        /// Name of the placement, or id of the rule.
+        name: String,
+        /// The configuration in JSON, as in the body of `PUT /v1/placements/NAME` or `PUT /v1/rules/ID`.
+        #[arg(value_name = "JSON", value_parser = parse_json)]
+        body: Value,
+    },
+    /// Delete one.
+    Delete {
+        /// Name of the placement, or id of the rule.
+        name: String,
+    },
+}
+
+impl TableOperation {
+    /// The request for the placements or rules at the path `table`.
+    fn to_call(&self, table: &str) -> AdminCall {
+        let entry = |name: &str| format!("{table}/{}", encode_path_segment(name));
+        match self {
+            Self::List => AdminCall::Get(table.to_owned()),
+            Self::Put { name, body } => AdminCall::Put(entry(name), body.clone()),
+            Self::Delete { name } => AdminCall::Delete(entry(name)),
+        }
+    }
+}
+
+fn parse_json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))
+}
+
+/// A request to the admin endpoint.
+#[derive(Debug, PartialEq)]
+enum AdminCall {
+    Get(String),
+    Post(String, Value),
+    Put(String, Value),
+    Delete(String),
 }
 
 /// Which events a purge removes.
@@ -139,11 +196,12 @@ struct PurgeFlags {
 }
 
 impl PurgeFlags {
-    fn path_and_body(&self) -> (String, Option<Value>) {
+    fn to_call(&self) -> AdminCall {
         let Self { from_key, from_address, since, until, dry_run, status } = self;
         let body =
             json!({ "key": from_key, "address": from_address, "since": since, "until": until, "dry_run": dry_run });
-        ("/admin/purge".to_owned(), (!status).then_some(body))
+        let path = "/admin/purge".to_owned();
+        if *status { AdminCall::Get(path) } else { AdminCall::Post(path, body) }
     }
 }
 
@@ -159,10 +217,10 @@ fn parse_past_time(text: &str) -> Result<Timestamp, String> {
 }
 
 impl AdminRequest {
-    /// The path of the request, and the body of a POST request.
-    fn path_and_body(&self) -> (String, Option<Value>) {
-        let get = |path: &str| (path.to_owned(), None);
-        let post = |path: &str, body: Value| (path.to_owned(), Some(body));
+    /// The request to the admin endpoint.
+    fn to_call(&self) -> AdminCall {
+        let get = |path: &str| AdminCall::Get(path.to_owned());
+        let post = |path: &str, body: Value| AdminCall::Post(path.to_owned(), body);
         match self {
             Self::Status => get("/admin/status"),
             Self::Senders => get("/admin/senders"),
@@ -185,7 +243,9 @@ impl AdminRequest {
             Self::Store => get("/admin/store"),
             Self::Compact => post("/admin/store/compact", json!({})),
             Self::Quarantine => get("/admin/quarantine"),
-            Self::Purge(flags) => flags.path_and_body(),
+            Self::Purge(flags) => flags.to_call(),
+            Self::Placements { operation } => operation.to_call("/admin/placements"),
+            Self::Rules { operation } => operation.to_call("/admin/rules"),
             Self::Settings => get("/admin/settings"),
             Self::Reload => post("/admin/settings/reload", json!({})),
             Self::LogLevel { level } => post("/admin/log-level", json!({ "level": level })),
@@ -210,9 +270,11 @@ fn encode_path_segment(name: &str) -> String {
 impl AdminCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let admin = AdminClient::new(&self.url, &self.auth)?;
-        let mut response = match self.request.path_and_body() {
-            (path, Some(body)) => admin.post(&path, &body)?,
-            (path, None) => admin.get(&path)?,
+        let mut response = match self.request.to_call() {
+            AdminCall::Get(path) => admin.get(&path)?,
+            AdminCall::Post(path, body) => admin.post(&path, &body)?,
+            AdminCall::Put(path, body) => admin.put(&path, &body)?,
+            AdminCall::Delete(path) => admin.delete(&path)?,
         };
         let response: Value = response.read_json()?;
         writeln!(stdout(), "{}", serde_json::to_string_pretty(&response)?)?;
@@ -235,8 +297,10 @@ mod tests {
     #[test]
     fn path_segments_are_percent_encoded() {
         assert_eq!(
-            AdminRequest::Session { user: "a/b ü".to_owned() }.path_and_body().0,
-            "/admin/sessions/a%2Fb%20%C3%BC"
+            AdminRequest::Session { user: "a/b ü".to_owned() }.to_call(),
+            AdminCall::Get("/admin/sessions/a%2Fb%20%C3%BC".to_owned())
         );
+        let operation = TableOperation::Delete { name: "a/b".to_owned() };
+        assert_eq!(AdminRequest::Rules { operation }.to_call(), AdminCall::Delete("/admin/rules/a%2Fb".to_owned()));
     }
 }

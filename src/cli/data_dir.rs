@@ -159,6 +159,18 @@ impl<'u> AdminClient<'u> {
         )
     }
 
+    pub(super) fn put(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {
+        self.read_body(
+            self.agent.put(format!("{}{path}", self.url)).header("Authorization", &self.authorization).send_json(body),
+        )
+    }
+
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<ureq::Body> {
+        self.read_body(
+            self.agent.delete(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call(),
+        )
+    }
+
     pub(super) fn get(&self, path: &str) -> anyhow::Result<ureq::Body> {
         self.read_body(
             self.agent.get(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call(),

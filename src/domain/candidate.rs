@@ -86,6 +86,8 @@ pub struct RemovalCounts {
     /// Candidates that are not recommendable: unavailable, not yet published, expired or deleted;
     /// or not in the catalog and chosen by too few users.
     pub unavailable: usize,
+    /// Candidates that a rule hides.
+    pub hidden: usize,
     /// Candidates whose category already has the maximum number of items in the list.
     pub diversity: usize,
 }
@@ -100,7 +102,7 @@ impl RemovalCounts {
     /// The number of candidates that the rules of the request removed.
     #[must_use]
     pub fn removed_by_request(&self) -> usize {
-        self.excluded + self.seen + self.fatigued + self.filtered + self.diversity
+        self.excluded + self.seen + self.fatigued + self.filtered + self.hidden + self.diversity
     }
 }
 
@@ -157,13 +159,17 @@ pub struct RecommendedItem {
 }
 
 /// The explanation of a recommended item.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ItemExplanation {
     /// The evidence for the item from each source: the item's largest share of a total weight
     /// within the source, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
     /// The event of the session that improved the rank of the item the most.
     pub moved_by: Option<InfluentialEvent>,
+    /// The rules that moved the item or put it into the list, in the order of their application. A
+    /// boost of a placement has the name `placement:NAME`. Absent if no rule did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
 }
 
 /// An event that improved the rank of a recommended item.
@@ -183,6 +189,15 @@ pub struct InfluentialEvent {
     pub rank_without: Option<usize>,
 }
 
+/// A rule that removed candidates from a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleRemovals {
+    /// The id of the rule.
+    pub rule: String,
+    /// Number of removed candidates.
+    pub count: usize,
+}
+
 /// A response with ranked recommendations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recommendation {
@@ -200,4 +215,10 @@ pub struct Recommendation {
     /// Absent before the first event with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest_kind: Option<String>,
+    /// The placement that the request names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<String>,
+    /// The rules that removed candidates, if the request asks for an explanation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed_by_rules: Vec<RuleRemovals>,
 }

@@ -1,7 +1,8 @@
 //! The entries of the journal.
 
 use super::{
-    ConsentChange, Event, Expiry, ItemChange, ModelChange, Purge, SourceName, Timestamp, UserErasure, UserMerge,
+    ConsentChange, Event, Expiry, ItemChange, ModelChange, PlacementChange, Purge, RuleChange, SourceName, Timestamp,
+    UserErasure, UserMerge,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,10 @@ pub enum Entry {
     /// The removal of the events and merges of an origin. When the removal is complete, this entry
     /// is replaced with an [`Entry::Tombstone`], too.
     Purge(Purge),
+    /// A change of a placement.
+    Placement(PlacementChange),
+    /// A change of a rule.
+    Rule(RuleChange),
 }
 
 impl Entry {
@@ -72,7 +77,13 @@ impl Entry {
             Self::Merge(merge) => [Some(&merge.from), Some(&merge.into)],
             Self::Consent(change) => [Some(&change.user_id), None],
             Self::Erase(erasure) => [Some(&erasure.user_id), None],
-            Self::Item(_) | Self::Model(_) | Self::Tombstone | Self::Expire(_) | Self::Purge(_) => [None, None],
+            Self::Item(_)
+            | Self::Model(_)
+            | Self::Tombstone
+            | Self::Expire(_)
+            | Self::Purge(_)
+            | Self::Placement(_)
+            | Self::Rule(_) => [None, None],
         };
         users.into_iter().flatten()
     }
@@ -91,6 +102,8 @@ impl Entry {
             Self::Tombstone => Timestamp::MIN,
             Self::Expire(expiry) => expiry.timestamp,
             Self::Purge(purge) => purge.timestamp,
+            Self::Placement(change) => change.timestamp,
+            Self::Rule(change) => change.timestamp,
         }
     }
 }

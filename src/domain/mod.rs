@@ -20,6 +20,9 @@ mod model_change;
 mod origin;
 mod paged_vec;
 mod placeholder_ids;
+mod placement_config;
+mod placement_table;
+mod ranking_rule;
 mod recent_users;
 mod step;
 mod type_error;
@@ -27,7 +30,7 @@ mod user_sequence;
 
 pub use candidate::{
     Candidate, Fallback, InfluentialEvent, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
-    RemovalCounts, SourceName,
+    RemovalCounts, RuleRemovals, SourceName,
 };
 pub use catalog::Catalog;
 pub use catalog_item::CatalogItem;
@@ -46,6 +49,9 @@ pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
 pub use origin::{Origin, OriginHash, OriginHasher, Purge};
 pub use paged_vec::{ItemFlags, PagedVec};
 pub use placeholder_ids::PlaceholderIds;
+pub use placement_config::{ItemBoost, PlacementChange, PlacementConfig, PlacementKind, PlacementOperation};
+pub use placement_table::PlacementTable;
+pub use ranking_rule::{RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation};
 pub use recent_users::{RecentUser, RecentUsers, SharedUsers};
 pub use step::Step;
 pub use type_error::describe_type_error;

@@ -19,8 +19,8 @@ use crate::http::console;
 use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
 use crate::http::routes::{
-    admin, beacon, consents, events, items, merges, openapi, predictions, rankings, recommendations, segment, stream,
-    users,
+    admin, beacon, consents, events, items, merges, openapi, placements, predictions, rankings, recommendations, rules,
+    segment, stream, users,
 };
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
@@ -138,6 +138,10 @@ route_table! {
         "/v1/trending" Read NonPersonalised => GET recommendations::get_trending_items;
         "/v1/items" Items Items => POST items::change_items;
         "/v1/items/{item}" Items Items => GET items::get_item, PUT items::put_item, PATCH items::patch_item, DELETE items::delete_item;
+        "/v1/placements" Items Items => GET placements::list_placements;
+        "/v1/placements/{placement}" Items Items => GET placements::get_placement, PUT placements::put_placement, DELETE placements::delete_placement;
+        "/v1/rules" Items Items => GET rules::list_rules;
+        "/v1/rules/{rule}" Items Items => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
         "/v1/users/{user}/merge" Write Other => POST merges::merge_users;
         "/v1/users/{user}" Users Other => GET users::export_user, DELETE users::erase_user;
         "/v1/users/{user}/consent" Users Other => GET consents::get_consent, PUT consents::set_consent;
@@ -186,6 +190,10 @@ route_table! {
         "/admin/sessions/{user}" Admin Admin => GET admin::sessions::inspect_session;
         "/admin/items" Admin Admin => GET admin::items::list_items;
         "/admin/items/{item}" Admin Admin => GET admin::items::get_item_view;
+        "/admin/placements" Admin Admin => GET placements::list_placements;
+        "/admin/placements/{placement}" Admin Admin => GET placements::get_placement, PUT placements::put_placement, DELETE placements::delete_placement;
+        "/admin/rules" Admin Admin => GET rules::list_rules;
+        "/admin/rules/{rule}" Admin Admin => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
         "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
     }
     console {
@@ -194,6 +202,7 @@ route_table! {
         "/console/sessions/{user}" Admin Admin => GET console::sessions::session_detail_page;
         "/console/items" Admin Admin => GET console::items::list_page;
         "/console/items/{item}" Admin Admin => GET console::items::item_detail_page;
+        "/console/placements" Admin Admin => GET console::placements::placements_page;
         "/console/model" Admin Admin => GET console::model::model_page;
         "/console/recall" Admin Admin => GET console::candidates::candidates_page;
         "/console/store" Admin Admin => GET console::store::store_page;

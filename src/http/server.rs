@@ -34,6 +34,7 @@ use crate::http::status::history::StatusSampler;
 use crate::http::status::sampler::spawn_sampler;
 use crate::http::tls::{TlsCertificate, TlsError, TlsFiles};
 use crate::services::id_generator::IdGenerator;
+use crate::services::placements::PlacementService;
 use crate::services::recommendation::RecommendationService;
 
 use crate::actors::system::System;
@@ -245,6 +246,7 @@ impl HttpServers {
         let addresses = ListenAddresses { api, admin: admin_address };
         let recommendations =
             RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
+        let placements = PlacementService::new(system.ingest.clone(), system.recommender.clone());
         let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics.streams_limit.set(settings.max_streams as f64);
         let (status_sampler, publisher) = StatusSampler::new();
@@ -253,6 +255,7 @@ impl HttpServers {
             rules,
             clock,
             recommendations,
+            placements,
             request_ids,
             status_sampler,
             hidden_items: settings.hidden_items,

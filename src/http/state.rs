@@ -13,6 +13,7 @@ use crate::ingest::ValidationRules;
 use crate::learner::HiddenItems;
 use crate::metrics::Metrics;
 use crate::services::id_generator::IdGenerator;
+use crate::services::placements::PlacementService;
 use crate::services::recommendation::RecommendationService;
 use crate::settings::LiveSettings;
 
@@ -21,6 +22,7 @@ use crate::settings::LiveSettings;
 pub(in crate::http) struct ApiState {
     pub(in crate::http) system: System,
     pub(in crate::http) recommendations: RecommendationService,
+    pub(in crate::http) placements: PlacementService,
     pub(in crate::http) rules: ValidationRules,
     pub(in crate::http) clock: Clock,
     pub(in crate::http) request_ids: Arc<IdGenerator>,

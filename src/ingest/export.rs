@@ -10,8 +10,20 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// The names of the kinds of journal entry, as used in the field `entry`.
-pub const ENTRY_KINDS: [&str; 10] =
-    ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire", "purge"];
+pub const ENTRY_KINDS: [&str; 12] = [
+    "event",
+    "impression",
+    "item",
+    "model",
+    "merge",
+    "consent",
+    "erase",
+    "blank",
+    "expire",
+    "purge",
+    "placement",
+    "rule",
+];
 
 /// The name of the kind of an entry, one of [`ENTRY_KINDS`].
 #[must_use]
@@ -27,6 +39,8 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
         Entry::Tombstone => "blank",
         Entry::Expire(_) => "expire",
         Entry::Purge(_) => "purge",
+        Entry::Placement(_) => "placement",
+        Entry::Rule(_) => "rule",
     }
 }
 
@@ -44,6 +58,8 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 /// | `blank` | an erased, expired or purged entry |
 /// | `expire` | by kind, the time before which events have expired |
 /// | `purge` | the origin whose events are removed, until the purge is complete |
+/// | `placement` | a change of a placement |
+/// | `rule` | a change of a rule |
 ///
 /// # Errors
 /// If the entry cannot be written as JSON. Serialisation succeeds for every entry that a parser
@@ -76,6 +92,8 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
             write_json_line(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines)
         }
         Entry::Purge(purge) => write_json_line(ExportLine { offset, entry: name, rest: PurgeLine::new(purge) }, lines),
+        Entry::Placement(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
+        Entry::Rule(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
     }
 }
 

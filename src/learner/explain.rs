@@ -3,11 +3,13 @@
 use crate::candidates::{CandidateSet, EvidenceColumn};
 use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
 
+use std::sync::Arc;
+
 use super::scorer::{ScoredUser, Scorer, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 
 /// The explanation of one recommended item.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Explanation {
     /// The evidence for the item from each source, in the order of [`SourceName::ALL`]. An item's
     /// share in an evidence column is its weight divided by the column's total weight. The evidence
@@ -17,6 +19,8 @@ pub struct Explanation {
     /// The event of the session that improved the rank of the item the most; `None` if no event
     /// improved it.
     pub influence: Option<EventInfluence>,
+    /// The rules that moved the item or put it into the list.
+    pub rules: Vec<Arc<str>>,
 }
 
 /// The effect of one event of the session on the rank of an item.
@@ -50,7 +54,10 @@ pub(super) fn explain(
     let candidates = workspace.ranking.candidates();
     let mut explanations: Vec<_> = items
         .iter()
-        .map(|candidate| Explanation { sources: evidence_by_source(candidates, candidate.item), influence: None })
+        .map(|candidate| Explanation {
+            sources: evidence_by_source(candidates, candidate.item),
+            ..Explanation::default()
+        })
         .collect();
     let current = user.sequence.current_session();
     for (back, step) in current.iter().rev().enumerate().take(MAX_OMITTED_EVENTS) {

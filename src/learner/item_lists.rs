@@ -1,13 +1,13 @@
-//! Non-personalised lists: trending items and similar items.
+//! Candidates of non-personalised lists: popular items and similar items.
 
 use crate::candidates::{EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, CatalogItem, ItemIx, SourceName, Step, Timestamp};
 use crate::nn::Weights;
-use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
+use crate::ranking::{EligibilityRules, ResultSelection, SourceAffinity};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
-use super::scorer::{ScoredUser, ScoringWorkspace};
+use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
@@ -15,7 +15,7 @@ use super::snapshot::ModelSnapshot;
 /// limit bounds the response time.
 const MAX_SCANNED_ITEMS: usize = 1 << 16;
 
-/// Maximum length of each of the four lists that [`similar_items`] combines.
+/// Maximum length of each of the four lists that [`add_similar_items`] combines.
 const MAX_ITEMS_PER_EVIDENCE_LIST: usize = 200;
 
 /// Calls `next` with each eligible item and its popularity, the most popular item first, until
@@ -45,39 +45,30 @@ pub(super) fn visit_popular_items(
     }
 }
 
-fn newest_items(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
+/// The newest items, oldest first.
+pub(super) fn newest_items(snapshot: &ModelSnapshot) -> impl DoubleEndedIterator<Item = ItemIx> {
     let items = snapshot.item_count;
     (items.saturating_sub(MAX_SCANNED_ITEMS)..items).filter_map(|item| ItemIx::try_from(item).ok())
 }
 
-/// Returns the most popular items of one category, or of all categories, with their decayed counts
-/// as scores.
-#[must_use]
-pub fn trending_items(
+/// Returns the most popular items, with their decayed counts as scores, until `count` of them are
+/// eligible. Items that rules hide are in the list, too, so that the selection counts them.
+pub(super) fn popular_candidates(
     snapshot: &ModelSnapshot,
-    catalog: &Catalog,
-    category: Option<&str>,
-    limit: usize,
-    now: Timestamp,
+    rules: &EligibilityRules<'_>,
+    count: usize,
 ) -> Vec<Candidate> {
-    let filter = category.map(ItemFilter::for_category);
-    let (filter, unproven) = (filter.as_ref(), Some(&snapshot.unproven));
-    let rules = EligibilityRules { filter, unproven, ..EligibilityRules::new(catalog, now) };
-    let mut list = Vec::new();
-    visit_popular_items(snapshot, &rules, &mut FxHashSet::default(), &mut |item, popularity| {
+    let (mut list, mut eligible) = (Vec::new(), 0);
+    let visible = EligibilityRules { hide: &[], ..*rules };
+    visit_popular_items(snapshot, &visible, &mut FxHashSet::default(), &mut |item, popularity| {
         list.push(Candidate { item, score: popularity, source: SourceName::Trending });
-        list.len() < limit
+        eligible += usize::from(rules.is_eligible(item));
+        eligible < count
     });
     list
 }
 
-/// Returns the items most similar to `item`.
-///
-/// Similarity combines four lists: items that follow the item, items that precede it, items in
-/// neighbouring sessions, and items with similar network embeddings. In each list, the shares of
-/// the items add up to 1. The score of an item is the sum of its shares. The source of an item is
-/// the list with its largest share. If the lists contain too few items, items that share attributes
-/// with `item` follow.
+/// Returns the items most similar to `item`, see [`add_similar_items`].
 #[must_use]
 pub fn similar_items(
     snapshot: &ModelSnapshot,
@@ -87,7 +78,67 @@ pub fn similar_items(
     params: &SequenceParams,
     now: Timestamp,
 ) -> Vec<Candidate> {
-    let mut workspace = ScoringWorkspace::default();
+    let items = [item];
+    let unproven = Some(&snapshot.unproven);
+    let rules = EligibilityRules { exclude: &items, unproven, ..EligibilityRules::new(catalog, now) };
+    let mut selection = ResultSelection::new(rules, limit, limit);
+    let workspace = &mut ScoringWorkspace::default();
+    add_similar_items(snapshot, &rules, &items, params, &mut |_| {}, workspace, &mut selection);
+    selection.into_parts().0
+}
+
+/// Adds the items most similar to `items` to the selection, best first. `reorder` may change the
+/// scores and the order of the candidates before that.
+///
+/// Similarity combines four lists for each of `items`: items that follow the item, items that
+/// precede it, items in neighbouring sessions, and items with similar network embeddings. In each
+/// list, the shares of the items add up to 1. The score of an item is the sum of its shares. The
+/// source of an item is the list with its largest share. If the lists contain too few items, items
+/// that share attributes with `items` follow.
+pub(super) fn add_similar_items(
+    snapshot: &ModelSnapshot,
+    rules: &EligibilityRules<'_>,
+    items: &[ItemIx],
+    params: &SequenceParams,
+    reorder: &mut dyn FnMut(&mut Vec<Candidate>),
+    workspace: &mut ScoringWorkspace,
+    selection: &mut ResultSelection<'_>,
+) {
+    let mut shares = SimilarityShares::default();
+    for item in items {
+        add_similarity_shares(snapshot, *item, params, rules.now, workspace, &mut shares);
+    }
+    let mut ranked: Vec<_> =
+        shares.into_iter().map(|(item, (score, _, source))| Candidate { item, score, source }).collect();
+    ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
+    reorder(&mut ranked);
+    ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
+    let mut visited_items: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
+    for item in items.iter().rev() {
+        if !selection.needs_more() {
+            return;
+        }
+        for other in items_sharing_attributes(snapshot, rules.catalog, *item) {
+            if visited_items.insert(other) {
+                let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
+                selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
+            }
+        }
+    }
+}
+
+/// By item: the sum of its shares, its largest share and the source of the largest share.
+type SimilarityShares = FxHashMap<ItemIx, (f32, f32, SourceName)>;
+
+/// Adds the shares of the items that are similar to `item`.
+fn add_similarity_shares(
+    snapshot: &ModelSnapshot,
+    item: ItemIx,
+    params: &SequenceParams,
+    now: Timestamp,
+    workspace: &mut ScoringWorkspace,
+    shares: &mut SimilarityShares,
+) {
     let mut user = SequenceState::default();
     let step = Step { item: Some(item), kind: 0, starts_session: false, at: now, value: 0.0 };
     user.advance(0, step, None, params, None, &mut workspace.network);
@@ -97,9 +148,8 @@ pub fn similar_items(
         profile: None,
         begins_session: false,
     };
-    snapshot.scorer().score(&mut user, &about, params, &mut workspace);
-
-    let mut shares: FxHashMap<ItemIx, (f32, f32, SourceName)> = FxHashMap::default();
+    workspace.ranking.set_limit(DEFAULT_CANDIDATE_LIMIT, &[]);
+    snapshot.scorer().score(&mut user, &about, params, workspace);
     let mut add_shares = |list: Vec<(ItemIx, f32)>, source: SourceName| {
         let total: f32 = list.iter().map(|(_, weight)| weight).sum();
         for (other, weight) in list {
@@ -116,28 +166,8 @@ pub fn similar_items(
         add_shares(candidates.best_by_column(column, MAX_ITEMS_PER_EVIDENCE_LIST), column.source());
     }
     if let Some(weights) = snapshot.weights() {
-        add_shares(nearest_items_by_embedding(weights, item, &mut workspace), SourceName::Network);
+        add_shares(nearest_items_by_embedding(weights, item, workspace), SourceName::Network);
     }
-    let mut ranked: Vec<_> =
-        shares.into_iter().map(|(item, (score, _, source))| Candidate { item, score, source }).collect();
-    ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
-
-    let exclude = [item];
-    let unproven = Some(&snapshot.unproven);
-    let rules = EligibilityRules { exclude: &exclude, unproven, ..EligibilityRules::new(catalog, now) };
-    let mut selection = ResultSelection::new(rules, limit, limit);
-    ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
-    if selection.needs_more() {
-        let visited_items: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
-        items_sharing_attributes(snapshot, catalog, item)
-            .into_iter()
-            .filter(|other| !visited_items.contains(other))
-            .for_each(|other| {
-                let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
-                selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
-            });
-    }
-    selection.into_parts().0
 }
 
 /// Returns the items whose embeddings have the largest cosine with the embedding of `item`, best

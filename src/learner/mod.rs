@@ -44,6 +44,8 @@ mod item_exclusions;
 mod item_history;
 mod item_lists;
 mod item_map;
+mod list_base;
+mod list_rules;
 mod list_scoring;
 mod model_health;
 mod new_item_tests;
@@ -78,8 +80,9 @@ pub use influence::{HeldBack, UserHistory};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
 pub use interests::{InterestErrors, InterestModels, InterestPredictor, InterestReport};
 pub use item_exclusions::{EventExclusion, ImpressionCap, ItemExclusions, UserMemory};
-pub use item_lists::{similar_items, trending_items};
+pub use item_lists::similar_items;
 pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
+pub use list_base::ListBase;
 pub use list_scoring::{ListScores, ListScoringRequest, ScoredListItem, score_list};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
@@ -105,4 +108,6 @@ pub use vocabulary::AttributeVocabulary;
 pub use crate::candidates::ItemCounts;
 pub use crate::interest::{InterestMetrics, InterestSettings};
 pub use crate::nn::NetworkSettings;
-pub use crate::ranking::{ItemFilter, ItemFilterError};
+pub use crate::ranking::{
+    BoostRule, HideRule, ItemFilter, ItemFilterError, ListRules, PromoteRule, RuleTrace, ScoreScale, ShareRule,
+};

@@ -5,14 +5,17 @@ use crate::domain::{
     Candidate, Catalog, Fallback, ItemIx, KindId, PredictedInterest, RemovalCounts, SourceName, Step, Timestamp,
     UserSequence,
 };
-use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
+use crate::ranking::{EligibilityRules, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity};
 
 use rustc_hash::FxHashSet;
+use std::sync::Arc;
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
 use super::item_exclusions::{ItemExclusions, UserMemory};
 use super::item_lists::visit_popular_items;
+use super::list_base::{ListBase, ListContext, add_base_candidates};
+use super::list_rules::apply_list_rules;
 use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
@@ -38,6 +41,12 @@ pub struct RecommendationRequest {
     pub hidden: HiddenItems,
     /// Items that are excluded by the user's item history.
     pub exclusions: ItemExclusions,
+    /// The candidates from which the list selects its items.
+    pub base: ListBase,
+    /// The rules that apply to the list.
+    pub rules: Arc<ListRules>,
+    /// The placement of the list. It does not affect the ranking.
+    pub placement: Option<Arc<str>>,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -82,6 +91,8 @@ impl HiddenItems {
 }
 
 impl RecommendationRequest {
+    /// Value of `limit` if nothing else is requested.
+    pub const DEFAULT_LIMIT: usize = 20;
     /// Largest allowed value of `limit`.
     pub const MAX_LIMIT: usize = 1000;
 
@@ -98,19 +109,29 @@ impl RecommendationRequest {
             explain: false,
             hidden: HiddenItems::default(),
             exclusions: ItemExclusions::default(),
+            base: ListBase::default(),
+            rules: Arc::default(),
+            placement: None,
         }
     }
 
     /// Numbers of candidates to rank. If ranking with the first number does not fill the list, the
     /// next number is used. The numbers do not depend on the length of the list, so that a short
-    /// list is always the beginning of a longer one. A request with a filter or a category limit
-    /// starts with the largest number, because its rules remove many candidates.
+    /// list is always the beginning of a longer one. A request with a filter, a category limit or
+    /// rules starts with the largest number, because they remove or reorder many candidates.
     fn candidate_limits(&self) -> &'static [usize] {
-        if self.filter.is_some() || self.max_per_category.is_some() {
+        if self.filter.is_some() || self.max_per_category.is_some() || self.rules.need_depth() {
             &[MAX_CANDIDATE_LIMIT]
         } else {
             &[DEFAULT_CANDIDATE_LIMIT, 2 * DEFAULT_CANDIDATE_LIMIT, MAX_CANDIDATE_LIMIT]
         }
+    }
+
+    /// The base of a list that is not ranked for a user. Boosts can lift any popular item into the
+    /// list of an unknown user, so all popular items are candidates then. Without such rules, popular
+    /// items only fill up the list.
+    fn unranked_base(&self) -> &ListBase {
+        if self.base == ListBase::NextItems && self.rules.need_depth() { &ListBase::Trending } else { &self.base }
     }
 }
 
@@ -128,6 +149,8 @@ pub struct RankedAnswer {
     pub remainder: Vec<Candidate>,
     /// Numbers of removed candidates, by reason.
     pub removed: RemovalCounts,
+    /// The rules that removed candidates, with their numbers, if an explanation is requested.
+    pub removed_by_rules: Vec<(Arc<str>, usize)>,
     /// Number of ranked candidates with evidence from each source, in the order of
     /// [`SourceName::ALL`].
     pub candidates_by_source: [usize; SourceName::ALL.len()],
@@ -241,6 +264,14 @@ fn add_popular_items(
     });
 }
 
+/// Adds the rules that moved an item to its explanation.
+fn with_rules(explanation: Option<Explanation>, rules: &[Arc<str>]) -> Option<Explanation> {
+    if rules.is_empty() {
+        return explanation;
+    }
+    Some(Explanation { rules: rules.to_vec(), ..explanation.unwrap_or_default() })
+}
+
 /// What the scorer needs to know of a user at time `now`. If the user's last event is longer ago than
 /// an idle gap, the next event begins a session.
 pub(super) fn scored_user<'a>(
@@ -296,12 +327,12 @@ pub fn recommend_for_sequence(
     exclusions.add_items_with_events(sequence, memory.item_history, request.now, &mut seen);
     seen.sort_unstable();
     let fatigued = exclusions.fatigued_items(memory.item_history, request.now);
-    let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
     let rules = EligibilityRules {
-        exclude,
+        exclude: &request.exclude,
         seen: &seen,
         fatigued: &fatigued,
-        filter,
+        filter: request.filter.as_ref(),
+        hide: &request.rules.hide,
         max_per_category: request.max_per_category,
         unproven: Some(&snapshot.unproven),
         ..EligibilityRules::new(catalog, request.now)
@@ -309,26 +340,47 @@ pub fn recommend_for_sequence(
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
     let is_known = !steps.is_empty() || memory.profile.is_some();
+    let is_ranked = is_known && request.base == ListBase::NextItems;
     let about = scored_user(sequence, &affinity, memory.profile, request.now, params);
+    let context = ListContext {
+        snapshot,
+        sequence,
+        params,
+        eligibility: rules,
+        list_rules: &request.rules,
+        purchase: request.hidden.purchase,
+        limit: request.limit,
+    };
+    let mut trace = RuleTrace::new(request.explain);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
-    if is_known {
+    if is_ranked {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit, &[]);
             scorer.score(user, &about, params, workspace);
             workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
             candidates_by_source = workspace.ranking.candidates().counts_by_source();
+            request.rules.apply_boosts(catalog, ScoreScale::Logarithmic, batch, &mut trace);
         };
         select_ranked_candidates(request.candidate_limits(), &mut rank, &mut ranked, &mut selection);
+    } else {
+        add_base_candidates(&context, request.unranked_base(), &mut trace, workspace, &mut selection);
     }
     let is_short = selection.needs_more();
-    if is_short {
+    if is_short && (is_ranked || *request.unranked_base() == ListBase::NextItems) {
         add_popular_items(snapshot, sequence, &rules, is_known, &ranked, &mut selection);
     }
 
     let removed = selection.removal_counts();
-    let fallback = fallback_reason(snapshot.item_count, is_known, is_short, &selection);
-    let (selected, remainder) = selection.into_parts();
-    let explanations = if request.explain && is_known {
+    let has_candidates = is_known || request.base != ListBase::NextItems;
+    let fallback = fallback_reason(snapshot.item_count, has_candidates, is_short, &selection);
+    let removed_by_rules = if request.explain { selection.counts_by_hiding_rule() } else { Vec::new() };
+    let score_of = |item: ItemIx| {
+        let ranking = &workspace.ranking;
+        let scored = if is_ranked { ranking.score_of(item).zip(ranking.source_of(item)) } else { None };
+        scored.unwrap_or((snapshot.sources.popularity(item, snapshot.source_time), SourceName::Trending))
+    };
+    let (selected, remainder) = apply_list_rules(&context, selection, score_of, &mut trace);
+    let explanations = if request.explain && is_ranked {
         explain(&scorer, &selected, user, &about, params, workspace)
     } else {
         vec![None; selected.len()]
@@ -336,13 +388,18 @@ pub fn recommend_for_sequence(
     let items = selected
         .into_iter()
         .zip(explanations)
-        .map(|(candidate, explanation)| RankedItem { candidate, interest: None, explanation })
+        .map(|(candidate, explanation)| RankedItem {
+            candidate,
+            interest: None,
+            explanation: with_rules(explanation, trace.rules_of(candidate.item)),
+        })
         .collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
         items,
         remainder,
         removed,
+        removed_by_rules,
         candidates_by_source,
         fallback,
         interest_kind: None,

@@ -95,9 +95,9 @@ pub trait MetricHandle: Sized {
     fn register(recorder: &dyn Recorder, name: &'static str, kinds: &EventKinds) -> Self;
 }
 
-const RECORDER_METADATA: Metadata<'static> = Metadata::new("sequor", Level::INFO, None);
+pub(super) const RECORDER_METADATA: Metadata<'static> = Metadata::new("sequor", Level::INFO, None);
 
-fn series_key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+pub(super) fn series_key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(
         name,
         labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect::<Vec<_>>(),
@@ -240,6 +240,8 @@ macro_rules! declare_metrics {
             snapshot_latency: CommitLatencyTracker,
             weights_latency: CommitLatencyTracker,
             $($(#[doc = $help])+ pub $field: $handle,)*
+            /// Registers series whose label values are known only at runtime.
+            recorder: metrics_exporter_prometheus::PrometheusRecorder,
         }
 
         impl Metrics {
@@ -253,16 +255,17 @@ macro_rules! declare_metrics {
                 values: <$handle as MetricHandle>::LABEL_VALUES,
             },)*];
 
-            fn register(recorder: &metrics_exporter_prometheus::PrometheusRecorder, kinds: &EventKinds) -> Self {
+            fn register(recorder: metrics_exporter_prometheus::PrometheusRecorder, kinds: &EventKinds) -> Self {
                 Self {
                     exporter: recorder.handle(),
                     snapshot_latency: CommitLatencyTracker::default(),
                     weights_latency: CommitLatencyTracker::default(),
                     $($field: <$handle as MetricHandle>::register(
-                        recorder,
-                        handle::register_help::<$handle>(recorder, $name, concat!($($help),+).trim_ascii()),
+                        &recorder,
+                        handle::register_help::<$handle>(&recorder, $name, concat!($($help),+).trim_ascii()),
                         kinds,
                     ),)*
+                    recorder,
                 }
             }
         }

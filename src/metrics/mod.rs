@@ -9,6 +9,7 @@
 mod commit_latency;
 mod handle;
 mod markdown;
+mod placement_lists;
 mod process;
 mod snapshot;
 mod threads;
@@ -16,6 +17,7 @@ mod threads;
 pub use handle::{
     EventKindMetric, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
 };
+pub use placement_lists::PlacementListMetric;
 pub use process::ProcessStats;
 pub use snapshot::MetricsSnapshot;
 pub use threads::ThreadRole;
@@ -273,6 +275,9 @@ declare_metrics! {
     "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
     /// Recommendation requests, by outcome.
     "sequor_recommendations_total" Unit::Count recommendations: LabeledMetric<RecommendationOutcome, Counter>,
+    /// Lists that were returned, by placement; `none` for lists without a placement. Rankings of
+    /// given lists, trending and similar items count, too.
+    "sequor_placement_lists_total" Unit::Count placement_lists: PlacementListMetric,
     /// Time from the arrival of a request to its response.
     "sequor_request_seconds" Unit::Seconds request_seconds: LabeledMetric<Endpoint, Histogram>,
     /// Responses, by class of the status code.
@@ -537,9 +542,10 @@ impl Metrics {
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
         }
         let recorder = builder.build_recorder();
-        let metrics = Self::register(&recorder, kinds);
-        let build = handle::register_help::<Gauge>(&recorder, BUILD_INFO_NAME, BUILD_INFO_HELP);
-        handle::register_labeled_gauge(&recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        let metrics = Self::register(recorder, kinds);
+        let recorder = &metrics.recorder;
+        let build = handle::register_help::<Gauge>(recorder, BUILD_INFO_NAME, BUILD_INFO_HELP);
+        handle::register_labeled_gauge(recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         for gauge in [
             &metrics.training_loss,
             &metrics.training_gradient_norm,
@@ -566,6 +572,11 @@ impl Metrics {
             metrics.live_mrr_at_20_by_source.with_label(source).set(f64::NAN);
         }
         Ok(metrics)
+    }
+
+    /// Counts a list that was returned for a placement, or without one.
+    pub fn count_list(&self, placement: Option<&str>) {
+        self.placement_lists.count(&self.recorder, placement);
     }
 
     /// Records that all entries before offset `through` are durable.

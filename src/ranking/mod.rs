@@ -12,12 +12,18 @@
 //! - `source_affinity`: how well each source has predicted a session so far
 //! - `filter`: filter expressions on item attributes
 //! - `result_selection`: eligibility rules and the final list
+//! - `rules`: rules of merchandisers, which change a ranked list
+//! - `share_balance`: reorders a list so that groups of items have required shares
+//! - `rule_trace`: which rules moved which items
 
 mod features;
 mod filter;
 mod normaliser;
 mod ranker;
 mod result_selection;
+mod rule_trace;
+mod rules;
+mod share_balance;
 mod source_affinity;
 mod stored_ranker;
 mod workspace;
@@ -27,6 +33,9 @@ pub use filter::{ItemFilter, ItemFilterError};
 pub use normaliser::FeatureNormaliser;
 pub use ranker::{HIDDEN_UNIT_COUNT, HiddenActivations, Ranker};
 pub use result_selection::{EligibilityRules, ResultSelection};
+pub use rule_trace::RuleTrace;
+pub use rules::{BoostRule, HideRule, ListRules, PromoteRule, ScoreScale};
+pub use share_balance::ShareRule;
 pub use source_affinity::SourceAffinity;
 pub use workspace::{NetworkScores, RankingWorkspace};
 

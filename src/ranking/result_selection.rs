@@ -1,6 +1,7 @@
 //! Eligibility rules, and the selection of the result list from ranked candidates.
 
 use super::ItemFilter;
+use super::rules::{HideRule, ListRules};
 use crate::domain::{Candidate, Catalog, CatalogItem, ItemFlags, ItemIx, RemovalCounts, Timestamp};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct EligibilityRules<'a> {
     pub fatigued: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
+    /// Rules that remove items.
+    pub hide: &'a [HideRule],
     /// Maximum number of items per category in the list. An item with several categories counts in
     /// each of them. An item without a category counts in none.
     pub max_per_category: Option<usize>,
@@ -38,6 +41,8 @@ enum RemovalReason {
     Fatigued,
     Unavailable,
     Filtered,
+    /// The rule at this position of [`EligibilityRules::hide`] removes the candidate.
+    Hidden(usize),
 }
 
 impl<'a> EligibilityRules<'a> {
@@ -52,6 +57,7 @@ impl<'a> EligibilityRules<'a> {
             seen: &[],
             fatigued: &[],
             filter: None,
+            hide: &[],
             max_per_category: None,
         }
     }
@@ -71,7 +77,10 @@ impl<'a> EligibilityRules<'a> {
             return Err(RemovalReason::Unavailable);
         }
         let entry = self.catalog.get_recommendable(item, self.now).ok_or(RemovalReason::Unavailable)?;
-        if self.filter.is_none_or(|filter| filter.matches(entry)) { Ok(entry) } else { Err(RemovalReason::Filtered) }
+        if self.filter.is_some_and(|filter| !filter.matches(entry)) {
+            return Err(RemovalReason::Filtered);
+        }
+        ListRules::hiding_rule(self.hide, entry).map_or(Ok(entry), |rule| Err(RemovalReason::Hidden(rule)))
     }
 
     /// Whether the item satisfies all rules that do not depend on other items.
@@ -90,6 +99,8 @@ pub struct ResultSelection<'a> {
     max_total: usize,
     selected: Vec<Candidate>,
     removed: RemovalCounts,
+    /// Number of removed candidates by the rule of [`EligibilityRules::hide`].
+    removed_by_rule: Vec<usize>,
     by_category: FxHashMap<&'a str, usize>,
 }
 
@@ -104,6 +115,7 @@ impl<'a> ResultSelection<'a> {
             max_total: max_total.max(limit),
             selected: Vec::new(),
             removed: RemovalCounts::default(),
+            removed_by_rule: vec![0; rules.hide.len()],
             by_category: FxHashMap::default(),
         }
     }
@@ -125,6 +137,10 @@ impl<'a> ResultSelection<'a> {
             Err(RemovalReason::Fatigued) => self.removed.fatigued += 1,
             Err(RemovalReason::Unavailable) => self.removed.unavailable += 1,
             Err(RemovalReason::Filtered) => self.removed.filtered += 1,
+            Err(RemovalReason::Hidden(rule)) => {
+                self.removed.hidden += 1;
+                self.removed_by_rule.get_mut(rule).into_iter().for_each(|count| *count += 1);
+            }
         }
     }
 
@@ -133,6 +149,14 @@ impl<'a> ResultSelection<'a> {
         if let Ok(item) = self.rules.check_rules(candidate.item) {
             self.try_add(candidate, item);
         }
+    }
+
+    /// Adds an item that was not ranked after the other items, if it satisfies the rules. Unlike
+    /// [`Self::add_unranked`], adds it also to a full selection. Returns whether it was added.
+    pub fn add_required(&mut self, candidate: Candidate) -> bool {
+        let Ok(item) = self.rules.check_rules(candidate.item) else { return false };
+        self.max_total = self.max_total.max(self.selected.len() + 1);
+        self.try_add(candidate, item)
     }
 
     /// Adds the candidate if the selection has room. Returns `false` only if a category of the
@@ -169,6 +193,13 @@ impl<'a> ResultSelection<'a> {
     #[must_use]
     pub fn removal_counts(&self) -> RemovalCounts {
         self.removed
+    }
+
+    /// The rules that removed ranked candidates, each with their number.
+    #[must_use]
+    pub fn counts_by_hiding_rule(&self) -> Vec<(Arc<str>, usize)> {
+        let counts = self.rules.hide.iter().zip(&self.removed_by_rule).filter(|(_, count)| **count > 0);
+        counts.map(|(hide, count)| (Arc::clone(&hide.rule), *count)).collect()
     }
 
     /// Returns the result list and the selected candidates after the list.
@@ -223,7 +254,7 @@ mod tests {
         // and 9 are too high.
         assert_eq!(
             selection.removal_counts(),
-            RemovalCounts { excluded: 2, seen: 1, fatigued: 0, unavailable: 2, filtered: 3, diversity: 0 }
+            RemovalCounts { excluded: 2, seen: 1, fatigued: 0, unavailable: 2, filtered: 3, hidden: 0, diversity: 0 }
         );
         let items: Vec<_> = selection.selected().iter().map(|selected| selected.item).collect();
         assert_eq!(items, [4, 5]);

@@ -177,7 +177,13 @@ impl AliasBatch<'_> {
                 self.new.push(AliasChange::Merged(alias));
             }
             Entry::Erase(erasure) => self.erase_id(&erasure.user_id),
-            Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_) | Entry::Purge(_) => {}
+            Entry::Item(_)
+            | Entry::Model(_)
+            | Entry::Tombstone
+            | Entry::Expire(_)
+            | Entry::Purge(_)
+            | Entry::Placement(_)
+            | Entry::Rule(_) => {}
         }
         true
     }

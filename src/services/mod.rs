@@ -6,9 +6,13 @@
 //! - [`ingest`]: checks consent, admits entries, and appends them to the journal.
 //! - [`recommendation`]: recommends to a user, journals the impression and serves later pages.
 //! - [`pagination`]: caches recent rankings, from which the service reads later pages.
+//! - [`placements`]: placements and rules.
+//! - `rule_warnings`: conflicts between rules.
 //! - [`id_generator`]: ids of recommendations and requests.
 
 pub mod id_generator;
 pub mod ingest;
 pub mod pagination;
+pub mod placements;
 pub mod recommendation;
+mod rule_warnings;

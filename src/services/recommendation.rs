@@ -8,7 +8,7 @@ use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
     Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx,
-    KindId, PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, SourceName, WithConsent,
+    KindId, PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName, WithConsent,
 };
 use crate::learner::{Explanation, ListScores, ListScoringRequest, RankedAnswer, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
@@ -33,8 +33,9 @@ pub struct PageRequest {
     /// The position at which the page starts, counted from the start of the earlier page. `None`:
     /// the page starts directly after the earlier page.
     pub offset: Option<usize>,
-    /// The largest number of items on the page.
-    pub limit: usize,
+    /// The largest number of items on the page. `None`: as on the first page of a placement, or else
+    /// the default.
+    pub limit: Option<usize>,
 }
 
 /// For whom to score a list.
@@ -100,13 +101,20 @@ impl RecommendationService {
     /// nothing, so there are no later pages.
     #[must_use]
     pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
-        self.assign_id_and_count(self.recommender.recommend_for_events(events, request))
+        self.assign_id_and_count(self.recommender.recommend_for_events(events, request), request)
     }
 
     /// Recommends as if the session consisted of views of `items`. The service stores nothing.
     #[must_use]
     pub fn recommend_for_item_session(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
-        self.assign_id_and_count(self.recommender.recommend_for_items(items, request))
+        self.assign_id_and_count(self.recommender.recommend_for_items(items, request), request)
+    }
+
+    /// Returns a list that depends on no user, such as trending items. The service stores nothing.
+    #[must_use]
+    pub fn non_personalised_list(&self, request: &RecommendationRequest) -> RankedAnswer {
+        self.ingest.metrics().count_list(request.placement.as_deref());
+        self.recommender.non_personalised_list(request)
     }
 
     /// Scores the items of a list. The service stores nothing.
@@ -115,7 +123,13 @@ impl RecommendationService {
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
-    pub async fn score_list(&self, owner: ListOwner, request: ListScoringRequest) -> Result<ListScores, RequestError> {
+    pub async fn score_list(
+        &self,
+        owner: ListOwner,
+        request: ListScoringRequest,
+        placement: Option<&str>,
+    ) -> Result<ListScores, RequestError> {
+        self.ingest.metrics().count_list(placement);
         match owner {
             ListOwner::User { user, consent } if self.ingest.effective_consent(&user, consent) != Consent::None => {
                 self.recommender.score_list(user, request).await
@@ -172,14 +186,18 @@ impl RecommendationService {
             return Ok(None);
         }
         let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len));
+        let limit = page.limit.unwrap_or_else(|| match first.request.placement {
+            Some(_) => first.request.limit,
+            None => RecommendationRequest::DEFAULT_LIMIT,
+        });
         let now = self.clock.now();
         let hidden = self.recommender.hidden_items(user.to_owned(), first.request.hidden, now).await?;
         let available = |ranking: &[Candidate]| {
-            self.take_recommendable(ranking.get(page_start..).unwrap_or_default(), page.limit, &hidden)
+            self.take_recommendable(ranking.get(page_start..).unwrap_or_default(), limit, &hidden)
         };
         let (mut items, mut removed) = available(&first.ranking);
-        if items.len() < page.limit && !first.is_complete {
-            first = self.extend_ranking(first, page_start.saturating_add(page.limit)).await?;
+        if items.len() < limit && !first.is_complete {
+            first = self.extend_ranking(first, page_start.saturating_add(limit)).await?;
             (items, removed) = available(&first.ranking);
         }
         let page_len = items.len() + removed.unavailable + removed.excluded;
@@ -213,7 +231,7 @@ impl RecommendationService {
     /// Assigns an id to a ranked answer and caches its ranking. If the user consents to learning,
     /// also journals the impression.
     fn cache_and_journal(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
-        let list = self.to_recommendation(answer);
+        let list = self.to_recommendation(answer, &ranking.request);
         if self.ingest.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
             self.journal_impression(ranking.user.clone(), &list);
         }
@@ -223,8 +241,8 @@ impl RecommendationService {
     }
 
     /// Assigns an id to a ranked answer and counts the recommendation in the metrics.
-    fn assign_id_and_count(&self, answer: RankedAnswer) -> Recommendation {
-        let list = self.to_recommendation(answer);
+    fn assign_id_and_count(&self, answer: RankedAnswer, request: &RecommendationRequest) -> Recommendation {
+        let list = self.to_recommendation(answer, request);
         self.count_recommendation(&list);
         list
     }
@@ -254,7 +272,7 @@ impl RecommendationService {
 
     /// Converts a ranked answer to a recommendation: assigns an id, and replaces item numbers by
     /// item ids.
-    fn to_recommendation(&self, answer: RankedAnswer) -> Recommendation {
+    fn to_recommendation(&self, answer: RankedAnswer, request: &RecommendationRequest) -> Recommendation {
         let recommendation_id = self.ids.next_id();
         for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
             self.ingest.metrics().candidates.with_label(source).increment(count as u64);
@@ -263,7 +281,17 @@ impl RecommendationService {
         let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
         let kinds = self.recommender.kinds();
         let interest_kind = answer.interest_kind.and_then(|kind| kinds.name_of(kind)).map(str::to_owned);
-        Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed, interest_kind }
+        let to_removals = |(rule, count): (Arc<str>, usize)| RuleRemovals { rule: rule.to_string(), count };
+        Recommendation {
+            recommendation_id,
+            weights_version,
+            items: items.collect(),
+            fallback,
+            removed,
+            interest_kind,
+            placement: request.placement.as_deref().map(str::to_owned),
+            removed_by_rules: answer.removed_by_rules.into_iter().map(to_removals).collect(),
+        }
     }
 
     /// Appends the impression in the background, so that the response does not wait for it. If the
@@ -299,6 +327,7 @@ impl RecommendationService {
             Fallback::None | Fallback::FilteredOut | Fallback::Unavailable => RecommendationOutcome::Answered,
         };
         metrics.recommendations.with_label(outcome).increment(1);
+        metrics.count_list(list.placement.as_deref());
         for item in &list.items {
             metrics.recommended_items.with_label(item.source).increment(1);
         }
@@ -330,5 +359,6 @@ pub fn to_item_explanation(recommender: &RecommenderHandle, explanation: &Explan
     ItemExplanation {
         sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(),
         moved_by,
+        rules: explanation.rules.iter().map(|rule| rule.to_string()).collect(),
     }
 }

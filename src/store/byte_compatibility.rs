@@ -11,11 +11,12 @@
 
 use super::*;
 use crate::domain::{
-    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
-    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, Purge,
-    SourceName, Step, UserErasure, UserMerge, UserSequence, VectorPatch,
+    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemBoost, ItemChange,
+    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash,
+    PlacementChange, PlacementConfig, PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition,
+    RuleConsequence, RuleOperation, SourceName, Step, UserErasure, UserMerge, UserSequence, VectorPatch,
 };
-use crate::registries::{ConsentRecord, UserAlias};
+use crate::registries::{ConsentRecord, PlacementRecord, UserAlias};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -26,10 +27,12 @@ const GOLDEN_ROWS: &str = include_str!("../../migrations/fixtures/bytes/store.tx
 const GOLDEN_ROWS_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/bytes/origins.txt");
 /// The fixture file of format 8: the values that this format added.
 const FIXTURE_OF_FORMAT_8: &str = "migrations/fixtures/bytes/vectors.txt";
+/// The fixture file of format 9: the values that this format added.
+const FIXTURE_OF_FORMAT_9: &str = "migrations/fixtures/bytes/placements.txt";
 /// The row of the store's format number.
 const FORMAT_ROW: &str = "__sled__default 666f726d6174";
 /// The current format number, as stored.
-const FORMAT_VALUE: &str = "08000000";
+const FORMAT_VALUE: &str = "09000000";
 
 fn owned_text(text: &str) -> String {
     text.to_owned()
@@ -288,7 +291,7 @@ fn golden_bytes_by_name(file: &str) -> BTreeMap<String, String> {
 fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let mut golden = golden_bytes_by_name(GOLDEN_ROWS);
-    // Formats 6 and 8 add values, which the tests below cover, and format 7 adds the commit log.
+    // Formats 6, 8 and 9 add values, which the tests below cover, and format 7 adds the commit log.
     // They change no bytes of older values.
     golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
     assert_same_bytes(&stored_bytes_by_name(&write_everything(dir.path())), &golden);
@@ -345,6 +348,74 @@ fn bytes_of_item_vectors_are_unchanged() {
     assert_same_bytes(&database_bytes_by_name(&store), &golden);
     let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(read, entries);
+}
+
+/// A change of a placement of every type, a change of a rule with every consequence, and deletions.
+fn placement_and_rule_changes() -> Vec<Entry> {
+    let boost = |number: u8| ItemBoost { filter: format!("price < {number}"), factor: f32::from(number) + 0.5 };
+    let placement = |(number, kind): (i64, PlacementKind)| {
+        let config = PlacementConfig {
+            kind,
+            limit: Some(11),
+            filter: Some(owned_text("brand = leaf")),
+            exclude_seen: Some(true),
+            diversity: Some(12),
+            purchased_for_ms: Some(13),
+            dismissed_for_ms: Some(14),
+            boosts: vec![boost(15)],
+        };
+        let operation = PlacementOperation::Put(config);
+        Entry::Placement(PlacementChange { name: format!("place{number}"), timestamp: number, operation })
+    };
+    let consequences = [
+        RuleConsequence::Promote { item_id: owned_text("tea"), position: 21 },
+        RuleConsequence::Boost(boost(22)),
+        RuleConsequence::Hide { filter: owned_text("has brand") },
+        RuleConsequence::Require { filter: owned_text("available"), min_share: Some(0.25), max_share: Some(0.75) },
+    ];
+    let rule = |(number, consequence): (i64, RuleConsequence)| {
+        let rule = RankingRule {
+            condition: RuleCondition {
+                placements: vec![owned_text("home")],
+                context_filter: Some(owned_text("tags has x")),
+            },
+            consequence,
+            valid_from: Some(31),
+            valid_until: Some(32),
+            priority: -33,
+            is_enabled: true,
+        };
+        Entry::Rule(RuleChange { id: format!("rule{number}"), timestamp: number, operation: RuleOperation::Put(rule) })
+    };
+    let placements = (41..).zip(PlacementKind::ALL).map(placement);
+    let rules = (51..).zip(consequences).map(rule);
+    let deletions = [
+        Entry::Placement(PlacementChange {
+            name: owned_text("gone"),
+            timestamp: 61,
+            operation: PlacementOperation::Delete,
+        }),
+        Entry::Rule(RuleChange { id: owned_text("gone"), timestamp: 62, operation: RuleOperation::Delete }),
+    ];
+    placements.chain(rules).chain(deletions).collect()
+}
+
+#[test]
+fn bytes_of_placements_and_rules_are_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let entries = placement_and_rule_changes();
+    store.journal().append(&entries, Durability::PowerLoss).unwrap();
+    let record = |(offset, entry): (u64, &Entry)| PlacementRecord { offset, entry: entry.clone() };
+    let records: Vec<_> = (0..).zip(&entries).map(record).collect();
+    store.placements().put(&records).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE_OF_FORMAT_9);
+    let mut golden = golden_bytes_by_name(&std::fs::read_to_string(fixture).unwrap());
+    golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
+    assert_same_bytes(&database_bytes_by_name(&store), &golden);
+    let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
+    assert_eq!(read, entries);
+    assert_eq!(store.placements().load().unwrap(), records[..11]);
 }
 
 fn assert_same_bytes(found: &BTreeMap<String, String>, golden: &BTreeMap<String, String>) {

@@ -5,11 +5,12 @@ mod dedup;
 pub(super) mod event_id_file;
 
 use super::{Durability, JournalBatch, JournalWatcher, Store, StoreError};
-use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, UserErasure, VectorError};
+use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, PlacementTable, UserErasure, VectorError};
 use crate::registries::{
-    AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases,
-    UserConsents,
+    AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, PlacementRecord,
+    PlacementWriter, UserAlias, UserAliases, UserConsents,
 };
+use arc_swap::ArcSwap;
 use dedup::EventIdWindow;
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ pub struct CommittedBatch {
 }
 
 /// The only writer of the journal and of the item dictionary. Its state in memory (items, event
-/// ids, aliases, consents) is derived from the journal, so it agrees with the journal after every
+/// ids, aliases, consents, placements) is derived from the journal, so it agrees with the journal after every
 /// restart.
 #[derive(Debug)]
 pub struct Committer {
@@ -107,6 +108,9 @@ pub struct Committer {
     consent_writer: ConsentWriter,
     /// Consent changes since the indexes were last stored.
     unstored_consents: Vec<ConsentRecord>,
+    placement_writer: PlacementWriter,
+    /// Changes of placements and rules since the indexes were last stored.
+    unstored_placements: Vec<PlacementRecord>,
     /// The offset of the next entry.
     next: Offset,
 }
@@ -139,10 +143,14 @@ impl Committer {
         let mut consent_writer = ConsentWriter::new(settings.default_consent);
         consent_writer.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
+        let mut placement_writer = PlacementWriter::default();
+        placement_writer.apply(&store.placements().load()?);
+        let mut unstored_placements = Vec::new();
         for read in store.journal().entries(indexed_through.min(ids_unread_from))? {
             let (offset, entry) = read?;
             if offset >= indexed_through {
                 unstored_consents.extend(consent_writer.apply_entry(offset, &entry));
+                unstored_placements.extend(PlacementRecord::from_entry(offset, &entry));
             }
             if let Some(change) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= indexed_through) {
                 apply_aliases(&mut alias_writer, &mut unstored_alias_changes, vec![change]);
@@ -157,6 +165,7 @@ impl Committer {
                 dedup.add_event_id(offset, dedup::digest_event_id(id));
             }
         }
+        placement_writer.apply(&unstored_placements);
         items.advance_watermark(end);
         let (durability, items) = (settings.durability, Arc::new(items));
         Ok(Self {
@@ -170,6 +179,8 @@ impl Committer {
             unstored_alias_changes,
             consent_writer,
             unstored_consents,
+            placement_writer,
+            unstored_placements,
             next: end,
         })
     }
@@ -192,6 +203,12 @@ impl Committer {
     #[must_use]
     pub fn consents(&self) -> Arc<UserConsents> {
         self.consent_writer.consents()
+    }
+
+    /// The placements and rules. They change with every commit that contains changes of them.
+    #[must_use]
+    pub fn placements(&self) -> Arc<ArcSwap<PlacementTable>> {
+        self.placement_writer.table()
     }
 
     /// The offset of the next entry.
@@ -285,6 +302,7 @@ impl Committer {
         apply_aliases(&mut self.alias_writer, &mut self.unstored_alias_changes, new_aliases);
         self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
+        self.apply_placements((first..).zip(&batch.entries));
         self.next = offset;
         self.record_pending_removals(first, &batch.entries);
         let entries = (first..)
@@ -342,6 +360,7 @@ impl Committer {
             let new = self.consent_writer.apply_entry(*offset, entry);
             self.unstored_consents.extend(new);
         }
+        self.apply_placements(recovered.iter().map(|(offset, entry)| (*offset, entry)));
         self.next = end;
         recovered.iter().for_each(|(offset, entry)| self.record_pending_removals(*offset, std::slice::from_ref(entry)));
         let entries =
@@ -357,8 +376,8 @@ impl Committer {
         self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
     }
 
-    /// Stores the new item names, aliases and consents, so that a restart need not derive them from
-    /// the journal.
+    /// Stores the new item names, aliases, consents and placements, so that a restart need not derive
+    /// them from the journal.
     ///
     /// # Errors
     /// Any I/O error. The next call tries to store the changes again.
@@ -367,6 +386,8 @@ impl Committer {
         self.unstored_alias_changes = UnstoredAliasChanges::default();
         self.store.consents().put(&self.unstored_consents)?;
         self.unstored_consents = Vec::new();
+        self.store.placements().put(&self.unstored_placements)?;
+        self.unstored_placements = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.indexed_through = self.next;
         Ok(())
@@ -393,6 +414,14 @@ impl Committer {
             );
         }
         Ok(())
+    }
+
+    /// Applies the changes of placements and rules among committed entries.
+    fn apply_placements<'e>(&mut self, entries: impl Iterator<Item = (Offset, &'e Entry)>) {
+        let changes: Vec<_> =
+            entries.filter_map(|(offset, entry)| PlacementRecord::from_entry(offset, entry)).collect();
+        self.placement_writer.apply(&changes);
+        self.unstored_placements.extend(changes);
     }
 
     /// Records the erasures, expiries and purges among the entries as in progress. If that fails, the next

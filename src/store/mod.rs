@@ -8,6 +8,7 @@
 //!     sessions              user id → steps, hidden state, the first offset that they lack
 //!     items                 number of the first name → names
 //!     consents              user id → the user's consent and the offset of its entry
+//!     placements            placement or rule → its last change and the offset of the change
 //!     quarantine            offset of an entry ‖ the reader that skips it → the reason
 //!     links                 offset of a merge → the merged id and its target
 //!     erasures              pending erasures, digests of erased users, expiries, purges
@@ -71,6 +72,7 @@ pub mod keys;
 mod migrations;
 mod origins;
 mod own_file;
+mod placement_tree;
 mod pretrained;
 mod pseudonyms;
 mod purge_tree;
@@ -106,6 +108,7 @@ pub use item_tree::ItemTree;
 pub use journal::{EntryWithOrigin, Journal, JournalEntries, JournalWatcher};
 pub use migrations::STORE_FORMAT;
 pub use origins::JournalBatch;
+pub use placement_tree::PlacementTree;
 pub use purge_tree::{PurgeSummary, PurgeTree, PurgedEntryCounts};
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use restore::restore;
@@ -438,6 +441,12 @@ impl Store {
     #[must_use]
     pub fn consents(&self) -> ConsentTree {
         ConsentTree::new(self.clone())
+    }
+
+    /// The placements and rules.
+    #[must_use]
+    pub fn placements(&self) -> PlacementTree {
+        PlacementTree::new(self.clone())
     }
 
     /// The item names.

@@ -57,7 +57,13 @@ impl Store {
         for read in self.journal().entries(self.journal().first_offset()?)? {
             if !matches!(
                 read?.1,
-                Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_) | Entry::Purge(_)
+                Entry::Item(_)
+                    | Entry::Model(_)
+                    | Entry::Tombstone
+                    | Entry::Expire(_)
+                    | Entry::Purge(_)
+                    | Entry::Placement(_)
+                    | Entry::Rule(_)
             ) {
                 return Ok(true);
             }

@@ -2,6 +2,7 @@
 
 use super::journal_records::{self, JournalRecord, JournalRecords};
 use super::origins::JournalBatch;
+use super::placement_tree::change_key;
 use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, Offset};
 use std::ops::Range;
@@ -57,9 +58,9 @@ impl Store {
         Ok(lost)
     }
 
-    /// Copies the aliases and consents that lost journal entries set. The journal no longer
-    /// contains these merges and consent changes, but the store's derived state does. For example,
-    /// a withdrawn consent must stay withdrawn.
+    /// Copies the aliases, consents, placements and rules that lost journal entries set. The journal
+    /// no longer contains these changes, but the store's derived state does. For example, a withdrawn
+    /// consent must stay withdrawn.
     ///
     /// # Errors
     /// Any error of writing the copy. Derived state that cannot be read is skipped.
@@ -73,7 +74,16 @@ impl Store {
         consents.retain(|lost| {
             is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset)
         });
-        copy.consents().put(&consents)
+        copy.consents().put(&consents)?;
+        let mut placements = self.placements().load().unwrap_or_default();
+        let present = copy.placements().load()?;
+        placements.retain(|lost| {
+            is_lost(lost.offset)
+                && present
+                    .iter()
+                    .all(|kept| change_key(&kept.entry) != change_key(&lost.entry) || kept.offset < lost.offset)
+        });
+        copy.placements().put(&placements)
     }
 }
 

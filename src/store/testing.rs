@@ -2,8 +2,9 @@
 
 use crate::domain::{
     Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
-    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure,
-    UserMerge, VectorPatch,
+    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, PlacementChange,
+    PlacementConfig, PlacementOperation, RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation,
+    SourceName, UserErasure, UserMerge, VectorPatch,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -103,7 +104,28 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
             })
         },
     );
-    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => model_change, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Tombstone)]
+    let placement =
+        ("[a-z]{1,3}", proptest::option::of(1..1000_usize), any::<i64>()).prop_map(|(name, limit, timestamp)| {
+            let config = PlacementConfig { limit, ..PlacementConfig::default() };
+            let operation = limit.map_or(PlacementOperation::Delete, |_| PlacementOperation::Put(config));
+            Entry::Placement(PlacementChange { name, timestamp, operation })
+        });
+    let rule = ("[a-z]{1,3}", any::<bool>(), any::<i64>()).prop_map(|(id, is_enabled, timestamp)| {
+        let consequence = RuleConsequence::Hide { filter: format!("brand = {id}") };
+        let rule = RankingRule {
+            condition: RuleCondition::default(),
+            consequence,
+            valid_from: Some(timestamp),
+            valid_until: None,
+            priority: 3,
+            is_enabled,
+        };
+        Entry::Rule(RuleChange { id, timestamp, operation: RuleOperation::Put(rule) })
+    });
+    prop_oneof![
+        8 => event, 2 => impression, 2 => change, 1 => model_change, 1 => merge, 1 => consent, 1 => erasure,
+        1 => expiry, 1 => placement, 1 => rule, 1 => Just(Entry::Tombstone)
+    ]
 }
 
 /// A strategy for lists of arbitrary entries.

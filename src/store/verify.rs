@@ -104,6 +104,9 @@ pub struct StoreCounts {
     /// Purges among the entries.
     #[serde(skip_serializing_if = "is_zero")]
     pub purges: u64,
+    /// Changes of placements and rules among the entries.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub placement_changes: u64,
     /// Stored item names.
     pub items: u64,
     /// Stored session records.
@@ -222,6 +225,9 @@ impl Store {
         if let Err(error) = self.consents().load() {
             findings.add_finding("consents", error, DamageRemedy::Rebuild);
         }
+        if let Err(error) = self.placements().load() {
+            findings.add_finding("placements", error, DamageRemedy::Rebuild);
+        }
         if let Err(error) = self.quarantine().all() {
             findings.add_finding("quarantine", error, DamageRemedy::Rebuild);
         }
@@ -305,6 +311,7 @@ fn count_entry(entry: &Entry, counts: &mut StoreCounts) {
         Entry::Tombstone => counts.blanks += 1,
         Entry::Expire(_) => counts.expiries += 1,
         Entry::Purge(_) => counts.purges += 1,
+        Entry::Placement(_) | Entry::Rule(_) => counts.placement_changes += 1,
     }
 }
 

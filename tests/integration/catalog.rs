@@ -190,7 +190,7 @@ fn request_filters_apply_and_removals_are_counted() {
     let mut all_items: Vec<_> = (0..12).map(|number| format!("item{number}")).collect();
     all_items.sort_unstable();
     assert_eq!(sorted, all_items);
-    let removed = |excluded, seen, filtered, unavailable, diversity| json!({ "excluded": excluded, "seen": seen, "fatigued": 0, "filtered": filtered, "unavailable": unavailable, "diversity": diversity });
+    let removed = |excluded, seen, filtered, unavailable, diversity| json!({ "excluded": excluded, "seen": seen, "fatigued": 0, "filtered": filtered, "unavailable": unavailable, "hidden": 0, "diversity": diversity });
     assert_eq!((&all["fallback"], &all["removed"]), (&json!("none"), &removed(0, 0, 0, 0, 0)));
 
     let list = get_recommendations(&daemon, "exclude=item3,item4,none&exclude_seen=true&limit=8");

@@ -1,6 +1,7 @@
 //! Recommendations, similar and trending items, session subscriptions.
 
 use actix::Addr;
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,11 +16,11 @@ use crate::actors::error::RequestError;
 use crate::actors::learner::{LearnerActor, PublishThrough};
 use crate::actors::shard::{GetSessionView, GetUserSequence, ShardActor};
 use crate::domain::{
-    Candidate, Catalog, EventKinds, ItemIx, KindId, Offset, PredictedInterest, Timestamp, UserSequence,
+    Candidate, Catalog, EventKinds, ItemIx, KindId, Offset, PlacementTable, PredictedInterest, Timestamp, UserSequence,
 };
 use crate::learner::{
     HiddenItems, LearnerConfig, ListScores, ListScoringRequest, ModelSnapshot, RankedAnswer, RecommendationRequest,
-    similar_items, trending_items,
+    similar_items,
 };
 use crate::metrics::{Metrics, QueueName};
 use crate::registries::ItemDictionary;
@@ -51,6 +52,7 @@ pub struct RecommenderHandle {
     pub(in crate::actors) answerer: Answerer,
     pub(in crate::actors) dictionary: Arc<ItemDictionary>,
     pub(in crate::actors) learner_config: Arc<LearnerConfig>,
+    pub(in crate::actors) placements: Arc<ArcSwap<PlacementTable>>,
     pub(in crate::actors) watermarks: Watermarks,
     pub(in crate::actors) learner: Addr<LearnerActor>,
     pub(in crate::actors) admission_limit: usize,
@@ -188,10 +190,10 @@ impl RecommenderHandle {
         )
     }
 
-    /// Trending items, of one category or of the whole catalog.
+    /// A list that depends on no user, such as trending items.
     #[must_use]
-    pub fn trending_items(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
-        trending_items(&self.answerer.published.load(), &self.answerer.catalog.load(), category, limit, now)
+    pub fn non_personalised_list(&self, request: &RecommendationRequest) -> RankedAnswer {
+        self.answerer.non_personalised_list(request)
     }
 
     /// The dictionary of item ids and numbers.
@@ -204,6 +206,12 @@ impl RecommenderHandle {
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.answerer.catalog.load_full()
+    }
+
+    /// The placements and rules, including every acknowledged change.
+    #[must_use]
+    pub fn placements(&self) -> Arc<PlacementTable> {
+        self.placements.load_full()
     }
 
     /// The published snapshot of the model.

@@ -8,7 +8,7 @@ pub(in crate::http) mod items;
 mod layout;
 pub(in crate::http) mod model;
 pub(in crate::http) mod overview;
-
+pub(in crate::http) mod placements;
 pub(in crate::http) mod sessions;
 pub(in crate::http) mod store;
 

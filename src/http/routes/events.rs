@@ -105,7 +105,7 @@ pub(in crate::http) async fn ingest_events(
     count_event_outcomes(&api.system.ingest, outcome.events);
     let mut receipt = IngestReceipt::new(outcome, rejected, batch.warnings);
     if let (true, Some((limit, events, user))) = (receipt.is_success(), target) {
-        let query = RecommendationQuery { limit, ..RecommendationQuery::default() };
+        let query = RecommendationQuery { limit: Some(limit), ..RecommendationQuery::default() };
         let list = match events {
             Some(events) => {
                 query.to_request(&api).map(|request| api.recommendations.recommend_without_consent(&events, &request))

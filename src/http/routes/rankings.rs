@@ -2,18 +2,24 @@
 
 use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json};
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
-use crate::domain::{Consent, ItemExplanation, ItemIx, Offset, PredictedInterest, SourceName};
+use crate::domain::{Candidate, Consent, ItemExplanation, ItemIx, Offset, PredictedInterest, RuleRemovals, SourceName};
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;
-use crate::http::schema::domain_schemas::{ItemExplanationSchema, PredictedInterestSchema, SourceNameSchema};
+use crate::http::schema::domain_schemas::{
+    ItemExplanationSchema, PredictedInterestSchema, RuleRemovalsSchema, SourceNameSchema,
+};
 use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
-use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
+use crate::http::schema::responses::{
+    BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
+};
 use crate::http::state::ApiState;
-use crate::learner::{ListScoringRequest, ScoredListItem};
+use crate::learner::{ListRules, ListScoringRequest, RuleTrace, ScoreScale, ScoredListItem};
 use crate::services::recommendation::{ListOwner, to_item_explanation};
 
 /// The largest number of items in a list, and in a session of the request.
@@ -43,6 +49,8 @@ pub(in crate::http) struct RankRequest {
     /// the `offset` of a receipt, they include the records of that receipt.
     #[schema(value_type = Option<u64>)]
     min_offset: Option<Offset>,
+    /// The placement for which the list is. It selects rules, and its boosts apply.
+    placement: Option<String>,
 }
 
 /// An item to rank.
@@ -77,9 +85,17 @@ pub(in crate::http) struct RankedListResponse {
     /// Whether the order depends on the user. Without an event of the user, the items are in the
     /// order of their popularity.
     is_personalised: bool,
-    /// The items of the request, best first. Among equal scores, and among unknown items, in the
-    /// order of the request.
+    /// The items of the request that no rule hides, best first. Among equal scores, and among unknown
+    /// items, in the order of the request.
     items: Vec<RankedListItem>,
+    /// The placement that the request names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<String>,
+    /// The rules that removed items. Present only if the request asks for an explanation and a rule
+    /// removed items.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<RuleRemovalsSchema>)]
+    removed_by_rules: Vec<RuleRemovals>,
 }
 
 /// An item of a ranked list.
@@ -138,9 +154,10 @@ impl RankRequest {
 /// Rank a list
 ///
 /// Orders the items of the request for a user, for example the results of a search. Every item of
-/// the request is in the response. Nothing is stored. Any content type is accepted.
+/// the request is in the response, unless a rule hides it. Nothing is stored. Any content type is
+/// accepted.
 #[utoipa::path(post, path = "/v1/rank", operation_id = "rank", tag = "recommendations", request_body = RankRequest,
-    responses((status = 200, description = "The ranked list.", body = RankedListResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+    responses((status = 200, description = "The ranked list.", body = RankedListResponse), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn rank_list(
     api: Data<ApiState>,
     queue_wait: Data<MaxQueueWait>,
@@ -151,6 +168,8 @@ pub(in crate::http) async fn rank_list(
         let given = format!("a list of {}", request.items.len());
         return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));
     }
+    let session_item = request.items_in_session.as_ref().and_then(|items| items.last().cloned());
+    let rules = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
     let owner = request.owner(&api)?;
     let recommender = &api.system.recommender;
     recommender.wait_for_offset(request.min_offset.unwrap_or_default(), api.read_wait).await?;
@@ -163,8 +182,8 @@ pub(in crate::http) async fn rank_list(
         now: api.clock.now(),
         explain: request.explain.unwrap_or_default(),
     };
-    let now = scoring.now;
-    let scores = api.recommendations.score_list(owner, scoring).await?;
+    let (now, explain) = (scoring.now, scoring.explain);
+    let scores = api.recommendations.score_list(owner, scoring, request.placement.as_deref()).await?;
     let (catalog, mut scored) = (recommender.catalog(), scores.items.into_iter());
     let to_item = |(position, (listed, number)): (usize, (ListedItem, Option<ItemIx>))| {
         let known = number.and_then(|number| Some((number, scored.next()?)));
@@ -188,14 +207,75 @@ pub(in crate::http) async fn rank_list(
                 .map(|explanation| to_item_explanation(recommender, &explanation)),
         }
     };
-    let mut items: Vec<_> = request.items.into_iter().zip(numbers).enumerate().map(to_item).collect();
+    let mut items: Vec<_> = request.items.into_iter().zip(numbers.iter().copied()).enumerate().map(to_item).collect();
     items.sort_by(|a, b| match (a.score, b.score) {
         (Some(a), Some(b)) => b.total_cmp(&a),
         (a, b) => b.is_some().cmp(&a.is_some()),
     });
+    let scale = if scores.is_personalised { ScoreScale::Logarithmic } else { ScoreScale::Linear };
+    let removed_by_rules = apply_rules(&api, &rules, scale, explain, &numbers, &mut items);
     Ok(Json(RankedListResponse {
         weights_version: scores.weights_version,
         is_personalised: scores.is_personalised,
         items,
+        placement: request.placement,
+        removed_by_rules: if explain { removed_by_rules } else { Vec::new() },
     }))
+}
+
+/// The rules that apply to a list of a placement after an item of a session.
+fn rules_of_request(
+    api: &ApiState,
+    placement: Option<&str>,
+    session_item: Option<&str>,
+) -> Result<Arc<ListRules>, Problem> {
+    let placements = api.placements.current();
+    let placement =
+        placement.map(|name| placements.find(name).ok_or_else(|| Problem::unknown_placement(name, placements.names())));
+    let (catalog, dictionary) = (api.system.recommender.catalog(), api.system.recommender.dictionary());
+    let number_of = |item: &str| dictionary.get(item);
+    let context = session_item.and_then(number_of);
+    Ok(placements.rules_of_list(placement.transpose()?, context, &catalog, number_of, api.clock.now()))
+}
+
+/// Applies rules to ranked items. `numbers` are the numbers of the items by their position in the
+/// request. Unknown items stay at the end. Returns the rules that removed items.
+fn apply_rules(
+    api: &ApiState,
+    rules: &ListRules,
+    scale: ScoreScale,
+    explain: bool,
+    numbers: &[Option<ItemIx>],
+    items: &mut Vec<RankedListItem>,
+) -> Vec<RuleRemovals> {
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let number_of = |item: &RankedListItem| numbers.get(item.position).copied().flatten();
+    // The request may name an item several times. Its occurrences stay together.
+    let mut seen = FxHashSet::default();
+    let to_candidate = |item: &RankedListItem| {
+        let number = number_of(item).filter(|number| seen.insert(*number))?;
+        let source = item.source.unwrap_or(SourceName::Trending);
+        Some(Candidate { item: number, score: item.score?, source })
+    };
+    let mut list: Vec<_> = items.iter().filter_map(to_candidate).collect();
+    let mut trace = RuleTrace::new(explain);
+    let removed = rules.apply_to_list(&api.system.recommender.catalog(), scale, &mut list, &mut trace);
+    let places: FxHashMap<_, _> =
+        list.iter().enumerate().map(|(place, candidate)| (candidate.item, (place, candidate.score))).collect();
+    items.retain(|item| number_of(item).is_none_or(|number| places.contains_key(&number)));
+    for item in items.iter_mut() {
+        let Some(number) = number_of(item) else { continue };
+        item.score = places.get(&number).map(|(_, score)| *score);
+        let moved_by = trace.rules_of(number);
+        if !moved_by.is_empty() {
+            let explanation = item.explanation.get_or_insert_with(ItemExplanation::default);
+            explanation.rules = moved_by.iter().map(ToString::to_string).collect();
+        }
+    }
+    items.sort_by_key(|item| {
+        number_of(item).and_then(|number| places.get(&number)).map_or(usize::MAX, |(place, _)| *place)
+    });
+    removed.into_iter().map(|(rule, count)| RuleRemovals { rule: rule.to_string(), count }).collect()
 }

@@ -3,9 +3,9 @@
 use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json, Path};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
+use crate::domain::{Offset, Recommendation, RecommendedItem};
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
 use crate::http::schema::error_mapping::parse_json_body;
@@ -15,7 +15,7 @@ use crate::http::schema::responses::{
     BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };
 use crate::http::state::ApiState;
-use crate::learner::RankedItem;
+use crate::learner::ListBase;
 use crate::services::recommendation::{PageRequest, to_recommended_item};
 
 /// The largest number of items in an inline session.
@@ -58,7 +58,11 @@ impl RecommendationsQuery {
             let detail = "A later page uses the parameters of the first one; with `recommendation_id` only `offset` and `limit` are allowed.";
             return Err(Problem::invalid_parameter("recommendation_id", detail));
         }
-        Ok(Self::Next(PageRequest { recommendation_id, offset, limit: query::validate_limit(parsed.limit)? }))
+        Ok(Self::Next(PageRequest {
+            recommendation_id,
+            offset,
+            limit: parsed.limit.map(query::validate_limit).transpose()?,
+        }))
     }
 }
 
@@ -122,6 +126,9 @@ pub(in crate::http) struct InlineRequest {
     /// the `offset` of a receipt, they include the records of that receipt.
     #[schema(value_type = Option<u64>)]
     min_offset: Option<Offset>,
+    /// The placement for which the list is. It determines the type of the list, and the defaults of
+    /// the other fields. The items of the session are the context items.
+    placement: Option<String>,
 }
 
 /// Recommend items for a session in the request
@@ -146,23 +153,25 @@ pub(in crate::http) async fn recommend_for_item_session(
         dismissed_for,
         purchased_for,
         min_offset,
+        placement,
     } = request;
     if items.len() > MAX_INLINE_ITEMS {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
-    let default = RecommendationQuery::default();
     let query = RecommendationQuery {
-        limit: limit.unwrap_or(default.limit),
+        limit,
         exclude: exclude.unwrap_or_default(),
-        exclude_seen: exclude_seen.unwrap_or_default(),
+        exclude_seen,
         filter,
         diversity,
         explain: explain.unwrap_or_default(),
         dismissed_for: dismissed_for.map(|value| query::parse_period("dismissed_for", &value)).transpose()?,
         purchased_for: purchased_for.map(|value| query::parse_period("purchased_for", &value)).transpose()?,
         min_offset: min_offset.unwrap_or_default(),
+        placement,
+        items: items.clone(),
         // A session in the request has no stored history.
-        ..default
+        ..RecommendationQuery::default()
     };
     // This thread computes the list. A request that has already waited too long for the thread is
     // refused instead.
@@ -177,14 +186,53 @@ pub(in crate::http) struct ItemListResponse {
     /// Best first.
     #[schema(value_type = Vec<RecommendedItemSchema>)]
     items: Vec<RecommendedItem>,
+    /// The placement that the request names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<String>,
 }
 
-impl ItemListResponse {
-    fn new(api: &ApiState, list: Vec<Candidate>) -> Json<Self> {
-        let items = list
-            .into_iter()
-            .filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)));
-        Json(Self { items: items.collect() })
+/// The query parameters of a list that is not personalised.
+#[derive(Debug, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ItemListQuery {
+    /// The length of the list. Default: that of the placement, or else 20.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// The placement for which the list is. It supplies the defaults of `limit` and of the filter, and
+    /// selects rules.
+    placement: Option<String>,
+    /// Name the rules that moved an item.
+    #[param(required = false, default = false)]
+    explain: bool,
+}
+
+impl ItemListQuery {
+    const PARAMETER_NAMES: [&str; 3] = ["limit", "placement", "explain"];
+
+    /// Computes the list. `query` has the parameters that only one endpoint has.
+    fn respond(
+        self,
+        api: &ApiState,
+        base: ListBase,
+        query: RecommendationQuery,
+    ) -> Result<Json<ItemListResponse>, Problem> {
+        let Self { limit, placement, explain } = self;
+        let request = RecommendationQuery { limit, placement, explain, base: Some(base), ..query }.to_request(api)?;
+        let list = api.recommendations.non_personalised_list(&request).items.into_iter();
+        let items = list.filter_map(|item| to_recommended_item(&api.system.recommender, item)).collect();
+        Ok(Json(ItemListResponse { items, placement: request.placement.as_deref().map(str::to_owned) }))
+    }
+
+    /// Sets the parameter `name` to a value from a query. Returns `false` if there is no such
+    /// parameter.
+    fn set_parameter(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+        match name {
+            "limit" => self.limit = Some(query::parse_integer(name, value)?),
+            "placement" => self.placement = Some(value.to_owned()),
+            "explain" => self.explain = query::parse_bool(name, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
@@ -192,46 +240,42 @@ impl ItemListResponse {
 ///
 /// The request also works for an item that was deleted from the catalog.
 #[utoipa::path(get, path = "/v1/items/{item}/similar", operation_id = "similar", tag = "recommendations",
-    params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list. Default: 20.", minimum = 1, maximum = 1000)),
+    params(("item" = String, Path, description = "The item."), ItemListQuery),
     responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_similar_items(
     api: Data<ApiState>,
     item: Path<String>,
     pairs: QueryPairs,
 ) -> Result<Json<ItemListResponse>, Problem> {
-    let mut limit = RecommendationQuery::default().limit;
+    let mut query = ItemListQuery::default();
     for (name, value) in pairs.iter() {
-        match name.as_str() {
-            "limit" => limit = query::parse_integer(name, value)?,
-            other => return Err(query::unknown_parameter(other, &["limit"])),
+        if !query.set_parameter(name, value)? {
+            return Err(query::unknown_parameter(name, &ItemListQuery::PARAMETER_NAMES));
         }
     }
-    let item = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-    Ok(ItemListResponse::new(
-        &api,
-        api.system.recommender.similar_items(item, query::validate_limit(limit)?, api.clock.now()),
-    ))
+    let number = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
+    let context = RecommendationQuery { item: Some(item.into_inner()), ..RecommendationQuery::default() };
+    query.respond(&api, ListBase::Similar(vec![number]), context)
 }
 
 /// List trending items
 #[utoipa::path(get, path = "/v1/trending", operation_id = "trending", tag = "recommendations",
-    params(("limit" = Option<usize>, Query, description = "The length of the list. Default: 20.", minimum = 1, maximum = 1000),
-        ("category" = Option<String>, Query, description = "Only items of this category.")),
-    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, UnavailableResponse))]
+    params(ItemListQuery, ("category" = Option<String>, Query, description = "Only items of this category. It replaces the filter of the placement.")),
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_trending_items(
     api: Data<ApiState>,
     pairs: QueryPairs,
 ) -> Result<Json<ItemListResponse>, Problem> {
-    let (mut limit, mut category) = (RecommendationQuery::default().limit, None);
+    let (mut query, mut category) = (ItemListQuery::default(), None);
     for (name, value) in pairs.iter() {
         match name.as_str() {
-            "limit" => limit = query::parse_integer(name, value)?,
-            "category" => category = Some(value.as_str()),
-            other => return Err(query::unknown_parameter(other, &["limit", "category"])),
+            "category" => category = Some(value.clone()),
+            other if query.set_parameter(other, value)? => {}
+            other => {
+                let known = [&ItemListQuery::PARAMETER_NAMES[..], &["category"]].concat();
+                return Err(query::unknown_parameter(other, &known));
+            }
         }
     }
-    Ok(ItemListResponse::new(
-        &api,
-        api.system.recommender.trending_items(category, query::validate_limit(limit)?, api.clock.now()),
-    ))
+    query.respond(&api, ListBase::Trending, RecommendationQuery { category, ..RecommendationQuery::default() })
 }

@@ -24,6 +24,13 @@ pub(in crate::http) struct RecommendationSchema {
     /// Absent before the first event with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     interest_kind: Option<String>,
+    /// The placement that the request names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<String>,
+    /// The rules that removed candidates. Present only if the request asks for an explanation and a
+    /// rule removed candidates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed_by_rules: Vec<RuleRemovalsSchema>,
 }
 
 /// The predicted value of an event of a user with an item.
@@ -120,6 +127,8 @@ pub(in crate::http) struct RemovalCountsSchema {
     /// Not recommendable: unavailable, not yet published, expired or deleted; or not in the catalog
     /// and chosen by too few users.
     unavailable: usize,
+    /// Hidden by a rule.
+    hidden: usize,
     /// Omitted because enough items of the same category rank higher.
     diversity: usize,
 }
@@ -133,6 +142,20 @@ pub(in crate::http) struct ItemExplanationSchema {
     sources: BTreeMap<&'static str, f32>,
     /// The event of the session that improved the rank of the item the most.
     moved_by: Option<InfluentialEventSchema>,
+    /// The ids of the rules that moved the item or put it into the list, in the order of their
+    /// application. A boost of a placement has the name `placement:NAME`. Absent if no rule did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<String>,
+}
+
+/// A rule that removed candidates from a list.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RuleRemovals)]
+pub(in crate::http) struct RuleRemovalsSchema {
+    /// The id of the rule.
+    rule: String,
+    /// Number of removed candidates.
+    count: usize,
 }
 
 /// An event that improved the rank of a recommended item.
@@ -248,7 +271,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         Fallback, InfluentialEvent, Item, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
-        RemovalCounts, SourceName,
+        RemovalCounts, RuleRemovals, SourceName,
     };
     use crate::ingest::{ValidationError, ValidationErrorCode};
     use serde_json::{Value, to_value};
@@ -289,7 +312,8 @@ mod tests {
         let moved_by =
             InfluentialEvent { item_id: None, kind: "view".to_owned(), events_back: 1, rank: 2, rank_without: None };
         assert_same_fields::<InfluentialEventSchema>(&moved_by);
-        let explanation = ItemExplanation { sources: BTreeMap::new(), moved_by: Some(moved_by) };
+        let explanation =
+            ItemExplanation { sources: BTreeMap::new(), moved_by: Some(moved_by), rules: vec!["sale".to_owned()] };
         assert_same_fields::<ItemExplanationSchema>(&explanation);
         let interest = PredictedInterest { value: 4.0, low: 3.0, high: 5.0 };
         assert_same_fields::<PredictedInterestSchema>(&interest);
@@ -301,6 +325,8 @@ mod tests {
             explanation: Some(explanation),
         };
         assert_same_fields::<RecommendedItemSchema>(&item);
+        let removals = RuleRemovals { rule: "sale".to_owned(), count: 1 };
+        assert_same_fields::<RuleRemovalsSchema>(&removals);
         let removed = RemovalCounts::default();
         assert_same_fields::<RemovalCountsSchema>(&removed);
         let recommendation = Recommendation {
@@ -310,6 +336,8 @@ mod tests {
             fallback: Fallback::None,
             removed,
             interest_kind: Some("rate".to_owned()),
+            placement: Some("home".to_owned()),
+            removed_by_rules: vec![removals.clone()],
         };
         assert_same_fields::<RecommendationSchema>(&recommendation);
         assert_same_fields::<ItemSchema>(&Item::default());

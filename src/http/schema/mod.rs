@@ -3,18 +3,23 @@
 //! - [`problem`]: RFC 9457 problems; [`problem_type`]: the table of their types.
 //! - [`error_mapping`]: errors of lower layers as problems.
 //! - [`query`]: the parameters of a recommendation; [`consent`]: consent levels.
+//! - [`placement_body`], [`rule_body`]: placements and rules; [`change_receipt`]: the receipt of their
+//!   changes.
 //! - [`receipt`]: the receipt of an ingestion request.
 //! - [`responses`]: bodies and error responses for the document.
 //! - [`domain_schemas`]: the schemas of domain types in responses.
 //! - [`openapi`], [`security`]: the OpenAPI document.
 
+pub(in crate::http) mod change_receipt;
 pub(in crate::http) mod consent;
 pub(in crate::http) mod domain_schemas;
 pub(in crate::http) mod error_mapping;
 pub(in crate::http) mod openapi;
+pub(in crate::http) mod placement_body;
 pub(in crate::http) mod problem;
 mod problem_type;
 pub(in crate::http) mod query;
 pub(in crate::http) mod receipt;
 pub(in crate::http) mod responses;
+pub(in crate::http) mod rule_body;
 mod security;

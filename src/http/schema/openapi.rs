@@ -17,6 +17,7 @@ use crate::http::schema::security;
         (name = "recommendations", description = "Recommendations."),
         (name = "users", description = "A user's data and consent, and their erasure."),
         (name = "catalog", description = "Item attributes."),
+        (name = "placements", description = "Placements of lists on the site, and rules that change lists."),
         (name = "segment", description = "Segment's tracking API."),
         (name = "description", description = "The description of this API."),
     )

@@ -252,6 +252,28 @@ impl Problem {
         Self::new(ProblemType::UnknownKey, detail).with_field("id")
     }
 
+    /// 404: no placement has the name. `known` are the names of all placements.
+    #[must_use]
+    pub fn unknown_placement<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Self {
+        let name: String = name.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        let known = known.collect::<Vec<_>>().join(", ");
+        let (known, allowed) = match known.as_str() {
+            "" => ("there are no placements yet", "no name, as long as there are no placements"),
+            known => (known, known),
+        };
+        let detail = format!(
+            "No placement has the name `{name}`; known placements: {known}. `PUT /v1/placements/NAME` adds one."
+        );
+        Self::new(ProblemType::UnknownPlacement, detail).with_field("placement").with_allowed(allowed)
+    }
+
+    /// 404: no rule has the id.
+    #[must_use]
+    pub fn unknown_rule() -> Self {
+        let detail = "No rule has this id; `GET /v1/rules` lists all rules.";
+        Self::new(ProblemType::UnknownRule, detail).with_field("rule")
+    }
+
     /// 404: the path is unknown.
     #[must_use]
     pub fn unknown_path() -> Self {

@@ -65,6 +65,8 @@ problem_types! {
     UnknownRecommendation: "unknown-recommendation", NOT_FOUND, "The recommendation is unknown";
     UnknownUser: "unknown-user", NOT_FOUND, "The user is unknown";
     UnknownKey: "unknown-key", NOT_FOUND, "The API key does not exist";
+    UnknownPlacement: "unknown-placement", NOT_FOUND, "The placement is unknown";
+    UnknownRule: "unknown-rule", NOT_FOUND, "The rule is unknown";
     UnknownPath: "unknown-path", NOT_FOUND, "The path is unknown";
     Conflict: "not-done", CONFLICT, "The operation is not possible";
     MethodNotAllowed: "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed";

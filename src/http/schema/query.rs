@@ -2,17 +2,21 @@
 
 use actix_web::web::Query;
 use std::str::FromStr;
+use std::sync::Arc;
 use utoipa::IntoParams;
 
-use crate::domain::{Consent, EventKind, ItemIx, Offset};
+use crate::domain::{Consent, EventKind, ItemIx, Offset, PlacementConfig, PlacementKind};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
-use crate::learner::{EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, RecommendationRequest};
+use crate::learner::{
+    EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, ListBase, RecommendationRequest,
+};
+use crate::services::placements::CompiledPlacement;
 use crate::settings::Period;
 
-/// Largest number of excluded items in one request.
-const MAX_EXCLUDED_ITEMS: usize = 1000;
+/// Largest number of excluded items, and of context items, in one request.
+const MAX_LISTED_ITEMS: usize = 1000;
 
 /// Largest number of kinds of events by which one request excludes items.
 const MAX_EXCLUDED_KINDS: usize = 16;
@@ -24,18 +28,18 @@ const MAX_IMPRESSION_COUNT: usize = 100;
 pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
 
 /// The parameters of a recommendation, parsed from a query or a body.
-#[derive(Debug, Clone, PartialEq, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct RecommendationQuery {
     /// The number of items to recommend.
-    #[param(required = false, minimum = 1, maximum = 1000, default = 20)]
-    pub(in crate::http) limit: usize,
+    #[param(minimum = 1, maximum = 1000, default = 20)]
+    pub(in crate::http) limit: Option<usize>,
     /// Items to exclude, separated by commas.
     #[param(required = false, style = Form, explode = false, max_items = 1000)]
     pub(in crate::http) exclude: Vec<String>,
     /// Exclude the items of the user's last 50 events.
-    #[param(required = false, default = false)]
-    pub(in crate::http) exclude_seen: bool,
+    #[param(default = false)]
+    pub(in crate::http) exclude_seen: Option<bool>,
     /// A filter expression on attributes. Every recommended item satisfies it.
     #[param(example = "category in (tea, \"green tea\") and price < 10")]
     pub(in crate::http) filter: Option<String>,
@@ -72,30 +76,27 @@ pub(in crate::http) struct RecommendationQuery {
     /// does not record the recommendation as an impression.
     #[param(required = false, value_type = ConsentBody)]
     pub(in crate::http) consent: Option<Consent>,
-}
-
-impl Default for RecommendationQuery {
-    fn default() -> Self {
-        Self {
-            limit: 20,
-            exclude: Vec::new(),
-            exclude_seen: false,
-            filter: None,
-            diversity: None,
-            explain: false,
-            dismissed_for: None,
-            purchased_for: None,
-            exclude_events: Vec::new(),
-            max_impressions: None,
-            min_offset: 0,
-            consent: None,
-        }
-    }
+    /// The placement for which the list is. It determines the type of the list, and the defaults of
+    /// the other parameters.
+    pub(in crate::http) placement: Option<String>,
+    /// The context item, such as the item of the page.
+    pub(in crate::http) item: Option<String>,
+    /// Several context items, such as the items of the cart, separated by commas. The last one is
+    /// the context item of rules.
+    #[param(required = false, style = Form, explode = false, max_items = 1000)]
+    pub(in crate::http) items: Vec<String>,
+    /// Only items of this category, instead of a filter. Only the endpoint of trending items has this
+    /// parameter.
+    #[param(ignore)]
+    pub(in crate::http) category: Option<String>,
+    /// The candidates of the list, if the endpoint determines them.
+    #[param(ignore)]
+    pub(in crate::http) base: Option<ListBase>,
 }
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 12] = [
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 15] = [
         "limit",
         "exclude",
         "exclude_seen",
@@ -108,6 +109,9 @@ impl RecommendationQuery {
         "max_impressions",
         "min_offset",
         "consent",
+        "placement",
+        "item",
+        "items",
     ];
 
     /// Sets the parameter `name` to a value from a query. Returns `false` if there is no such
@@ -117,11 +121,11 @@ impl RecommendationQuery {
     /// 400 if the value cannot be parsed.
     pub(in crate::http) fn set_parameter(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         match name {
-            "limit" => self.limit = parse_integer(name, value)?,
+            "limit" => self.limit = Some(parse_integer(name, value)?),
             "min_offset" => self.min_offset = parse_integer(name, value)?,
             // Empty ids count towards the limit of excluded items, although they match no item.
             "exclude" => self.exclude.extend(value.split(',').map(str::to_owned)),
-            "exclude_seen" => self.exclude_seen = parse_bool(name, value)?,
+            "exclude_seen" => self.exclude_seen = Some(parse_bool(name, value)?),
             "filter" => self.filter = Some(value.to_owned()),
             "diversity" => self.diversity = Some(parse_integer(name, value)?),
             "consent" => self.consent = Some(parse_consent(name, value)?),
@@ -130,6 +134,9 @@ impl RecommendationQuery {
             "exclude_events" => self.exclude_events.extend(parse_event_exclusions(name, value)?),
             "max_impressions" => self.max_impressions = Some(parse_impression_limit(name, value)?),
             "explain" => self.explain = parse_bool(name, value)?,
+            "placement" => self.placement = Some(value.to_owned()),
+            "item" => self.item = Some(value.to_owned()),
+            "items" => self.items.extend(value.split(',').map(str::to_owned)),
             _ => return Ok(false),
         }
         Ok(true)
@@ -150,11 +157,14 @@ impl RecommendationQuery {
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 
-    fn hidden_items(&self, api: &ApiState) -> HiddenItems {
+    fn hidden_items(&self, api: &ApiState, config: &PlacementConfig) -> HiddenItems {
         let default = api.hidden_items;
+        let period = |own: Option<Period>, of_placement: Option<i64>, default| {
+            own.map(Period::as_millis).or(of_placement).unwrap_or(default)
+        };
         HiddenItems {
-            dismissed_for_ms: self.dismissed_for.map_or(default.dismissed_for_ms, Period::as_millis),
-            purchased_for_ms: self.purchased_for.map_or(default.purchased_for_ms, Period::as_millis),
+            dismissed_for_ms: period(self.dismissed_for, config.dismissed_for_ms, default.dismissed_for_ms),
+            purchased_for_ms: period(self.purchased_for, config.purchased_for_ms, default.purchased_for_ms),
             ..default
         }
     }
@@ -182,41 +192,99 @@ impl RecommendationQuery {
         Ok(ItemExclusions { events, max_impressions })
     }
 
-    /// Converts the parameters into a request.
+    /// Converts the parameters into a request. A placement supplies the parameters that are absent.
     ///
     /// # Errors
-    /// 400 if a parameter is out of range or the filter is invalid.
+    /// 400 if a parameter is out of range, the filter is invalid or a context item is missing, 404 if
+    /// the placement or all context items are unknown.
     pub(in crate::http) fn to_request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
-        if self.exclude.len() > MAX_EXCLUDED_ITEMS {
-            return Err(Problem::out_of_range(
-                "exclude",
-                format!("a list of {}", self.exclude.len()),
-                "a list of at most 1000",
-            ));
-        }
-        if let Some(diversity) = self.diversity.filter(|max| !(1..=RecommendationRequest::MAX_LIMIT).contains(max)) {
-            return Err(Problem::out_of_range("diversity", diversity, "1 to 1000"));
-        }
-        let dictionary = api.system.recommender.dictionary();
-        let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
-        exclude.sort_unstable();
-        let filter = self
-            .filter
+        let placements = api.placements.current();
+        let placement = self
+            .placement
             .as_deref()
-            .map(ItemFilter::parse)
-            .transpose()
-            .map_err(|error| Problem::invalid_filter(&error))?;
+            .map(|name| placements.find(name).ok_or_else(|| Problem::unknown_placement(name, placements.names())));
+        let placement = placement.transpose()?;
+        let no_config = PlacementConfig::default();
+        let config = placement.map_or(&no_config, |placement| &placement.config);
+        let diversity = self.diversity.or(config.diversity);
+        let diversity = diversity.map(|max| validate_list_length("diversity", max)).transpose()?;
+        let filter = match (&self.filter, &self.category) {
+            (Some(text), _) => Some(ItemFilter::parse(text).map_err(|error| Problem::invalid_filter(&error))?),
+            (None, Some(category)) => Some(ItemFilter::for_category(category)),
+            (None, None) => placement.and_then(|placement| placement.filter.clone()),
+        };
+        let dictionary = api.system.recommender.dictionary();
+        let context = self.context_items(api)?;
+        let base = match &self.base {
+            Some(base) => base.clone(),
+            None => self.base_of_placement(placement, &context)?,
+        };
+        let mut exclude = numbers_of("exclude", &self.exclude, api)?;
+        if let ListBase::Similar(items) = &base {
+            exclude.extend(items);
+        }
+        exclude.sort_unstable();
+        let (now, catalog) = (api.clock.now(), api.system.recommender.catalog());
+        let number_of = |item: &str| dictionary.get(item);
+        let rules = placements.rules_of_list(placement, context.last().copied(), &catalog, number_of, now);
+        let limit = self.limit.or(config.limit).unwrap_or(RecommendationRequest::DEFAULT_LIMIT);
         Ok(RecommendationRequest {
             exclude,
-            exclude_seen: self.exclude_seen,
+            exclude_seen: self.exclude_seen.or(config.exclude_seen).unwrap_or_default(),
             filter,
-            max_per_category: self.diversity,
+            max_per_category: diversity,
             explain: self.explain,
-            hidden: self.hidden_items(api),
+            hidden: self.hidden_items(api, config),
             exclusions: self.item_exclusions(api)?,
-            ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
+            base,
+            rules,
+            placement: placement.map(|placement| Arc::clone(&placement.name)),
+            ..RecommendationRequest::new(validate_limit(limit)?, now)
         })
     }
+
+    /// The known context items.
+    fn context_items(&self, api: &ApiState) -> Result<Vec<ItemIx>, Problem> {
+        let items: Vec<_> = self.items.iter().chain(&self.item).cloned().collect();
+        numbers_of("items", &items, api)
+    }
+
+    /// The candidates of a list of a placement with the known context items `context`.
+    fn base_of_placement(
+        &self,
+        placement: Option<&CompiledPlacement>,
+        context: &[ItemIx],
+    ) -> Result<ListBase, Problem> {
+        let Some(CompiledPlacement { name, config, .. }) = placement else { return Ok(ListBase::default()) };
+        match config.kind {
+            PlacementKind::ForYou | PlacementKind::NextItems => Ok(ListBase::NextItems),
+            PlacementKind::Similar if !context.is_empty() => Ok(ListBase::Similar(context.to_vec())),
+            PlacementKind::Similar if self.item.is_some() || !self.items.is_empty() => Err(Problem::unknown_item()),
+            PlacementKind::Similar => {
+                let detail = format!(
+                    "The placement `{name}` lists similar items; send the context item as `item`, or several as `items`."
+                );
+                Err(Problem::invalid_parameter("item", detail))
+            }
+            PlacementKind::BuyAgain => Ok(ListBase::BuyAgain),
+            PlacementKind::Trending => Ok(ListBase::Trending),
+            PlacementKind::New => Ok(ListBase::New),
+            PlacementKind::Rank => {
+                let detail = format!(
+                    "The placement `{name}` has the type `rank`, which orders a list of the site; send the list to `POST /v1/rank`."
+                );
+                Err(Problem::invalid_parameter("placement", detail))
+            }
+        }
+    }
+}
+
+/// The numbers of the known items of a parameter. Unknown items have no effect.
+fn numbers_of(field: &str, items: &[String], api: &ApiState) -> Result<Vec<ItemIx>, Problem> {
+    if items.len() > MAX_LISTED_ITEMS {
+        return Err(Problem::out_of_range(field, format!("a list of {}", items.len()), "a list of at most 1000"));
+    }
+    Ok(items.iter().filter_map(|item| api.system.recommender.dictionary().get(item)).collect())
 }
 
 /// The number of impressions in a period that excludes an item.
@@ -295,7 +363,11 @@ fn parse_consent(name: &str, value: &str) -> Result<Consent, Problem> {
         .ok_or_else(|| Problem::invalid_parameter(name, format!("`{name}` must be none, session or full.")))
 }
 
-fn parse_bool(name: &str, value: &str) -> Result<bool, Problem> {
+/// Parses a parameter that is `true` or `false`.
+///
+/// # Errors
+/// 400 if it is neither.
+pub(in crate::http) fn parse_bool(name: &str, value: &str) -> Result<bool, Problem> {
     parse_parameter(name, value, "true or false")
 }
 
@@ -325,7 +397,7 @@ mod tests {
         assert_eq!(
             parsed,
             RecommendationQuery {
-                limit: 5,
+                limit: Some(5),
                 exclude,
                 explain: true,
                 diversity: Some(2),

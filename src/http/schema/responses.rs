@@ -151,6 +151,15 @@ pub(in crate::http) struct BadRequestResponse(Problem);
 #[response(status = 404, description = "The resource is unknown.", content_type = "application/problem+json")]
 pub(in crate::http) struct NotFoundResponse(Problem);
 
+/// Error response to a change that the current state does not allow.
+#[derive(IntoResponses)]
+#[response(
+    status = 409,
+    description = "The current state does not allow the change; the problem says why.",
+    content_type = "application/problem+json"
+)]
+pub(in crate::http) struct ConflictResponse(Problem);
+
 /// Error responses to an unreadable body.
 #[derive(IntoResponses)]
 pub(in crate::http) enum InvalidBodyResponse {

@@ -1,6 +1,7 @@
 use super::super::StoreOptions;
 use super::super::testing::{event, named_event};
 use super::*;
+use crate::domain::{PlacementChange, PlacementConfig, PlacementOperation};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -277,4 +278,41 @@ fn consents_survive_any_restart() {
         .commit(vec![vec![consent_change("bob", Consent::Full), event_of("2", "bob"), event_of("2", "bob")]])
         .unwrap();
     assert_eq!((receipts[0].accepted, &receipts[0].duplicates), (2, &vec![2]));
+}
+
+#[test]
+fn placements_and_rules_survive_any_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, limit| {
+        let config = PlacementConfig { limit: Some(limit), ..PlacementConfig::default() };
+        placement_change(name, PlacementOperation::Put(config))
+    };
+    let delete = |name: &str| placement_change(name, PlacementOperation::Delete);
+    let limits = |committer: &Committer| -> Vec<(String, Option<usize>)> {
+        committer.placements().load().placements().iter().map(|(name, config)| (name.clone(), config.limit)).collect()
+    };
+    let mut committer = open(dir.path(), 0);
+    let (receipts, _) = committer.commit(vec![vec![put("home", 5), put("cart", 4), put("home", 6)]]).unwrap();
+    assert_eq!(receipts[0].accepted, 3);
+    let expected = vec![("cart".to_owned(), Some(4)), ("home".to_owned(), Some(6))];
+    assert_eq!(limits(&committer), expected);
+    drop(committer);
+    // They come from the journal's tail, then from the store, then from both.
+    let mut committer = open(dir.path(), 0);
+    assert_eq!(limits(&committer), expected);
+    committer.persist_indexes().unwrap();
+    drop(committer);
+    let mut committer = open(dir.path(), 0);
+    assert_eq!(limits(&committer), expected);
+    committer.commit(vec![vec![delete("cart"), put("mail", 3)]]).unwrap();
+    drop(committer);
+    let mut committer = open(dir.path(), 0);
+    let expected = vec![("home".to_owned(), Some(6)), ("mail".to_owned(), Some(3))];
+    assert_eq!(limits(&committer), expected);
+    committer.persist_indexes().unwrap();
+    assert_eq!(committer.store.placements().load().unwrap().len(), 2, "a deleted placement is not stored");
+}
+
+fn placement_change(name: &str, operation: PlacementOperation) -> Entry {
+    Entry::Placement(PlacementChange { name: name.to_owned(), timestamp: 0, operation })
 }

@@ -1,0 +1,59 @@
+//! Applies the rules of merchandisers to the selected items of a list.
+
+use super::item_lists::visit_popular_items;
+use super::list_base::ListContext;
+use crate::domain::{Candidate, ItemIx, SourceName};
+use crate::ranking::{EligibilityRules, ResultSelection, RuleTrace};
+use rustc_hash::FxHashSet;
+
+/// Applies required shares and promotions to a selection. Returns the result list and the candidates
+/// after it. `score_of` returns the score of an item that the selection lacks, and its source.
+///
+/// If a rule requires more items than the selection contains, popular items of the rule are added
+/// first.
+pub(super) fn apply_list_rules(
+    context: &ListContext<'_>,
+    mut selection: ResultSelection<'_>,
+    score_of: impl Fn(ItemIx) -> (f32, SourceName),
+    trace: &mut RuleTrace,
+) -> (Vec<Candidate>, Vec<Candidate>) {
+    let (rules, eligibility) = (context.list_rules, &context.eligibility);
+    if rules.require.is_empty() && rules.promote.is_empty() {
+        return selection.into_parts();
+    }
+    add_required_items(context, &mut selection);
+    let (mut list, rest) = selection.into_parts();
+    list.extend(rest);
+    rules.apply_shares(eligibility.catalog, &mut list, trace);
+    let candidate_of = |item| {
+        let (score, source) = score_of(item);
+        eligibility.is_eligible(item).then_some(Candidate { item, score, source })
+    };
+    rules.apply_promotions(&mut list, candidate_of, trace);
+    let rest = list.split_off(context.limit.min(list.len()));
+    (list, rest)
+}
+
+/// Adds popular items, so that the selection contains as many items of each rule's group as a list
+/// of the requested length needs.
+fn add_required_items(context: &ListContext<'_>, selection: &mut ResultSelection<'_>) {
+    for rule in &context.list_rules.require {
+        let catalog = context.eligibility.catalog;
+        let is_in_group =
+            |candidate: &&Candidate| catalog.get(candidate.item).is_some_and(|item| rule.filter.matches(item));
+        let present = selection.selected().iter().filter(is_in_group).count();
+        let mut missing = rule.min_count(context.limit).saturating_sub(present);
+        if missing == 0 {
+            continue;
+        }
+        // The selection checks the filter of the request.
+        let group = EligibilityRules { filter: Some(&rule.filter), ..context.eligibility };
+        let mut visited: FxHashSet<ItemIx> = selection.selected().iter().map(|candidate| candidate.item).collect();
+        visit_popular_items(context.snapshot, &group, &mut visited, &mut |item, popularity| {
+            let score = selection.selected().last().map_or(popularity, |last| last.score - 1.0);
+            let is_added = selection.add_required(Candidate { item, score, source: SourceName::Trending });
+            missing -= usize::from(is_added);
+            missing > 0
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! The number of lists by placement.
+
+use super::handle::{MetricHandle, MetricType, RECORDER_METADATA, series_key};
+use crate::domain::EventKinds;
+use metrics::{Counter, Recorder};
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+/// The label of the metric.
+const LABEL_NAME: &str = "placement";
+/// The label value of lists without a placement.
+const NO_PLACEMENT: &str = "none";
+/// The label value of placements beyond [`MAX_SERIES`].
+const OTHER_PLACEMENT: &str = "other";
+/// Maximum number of series. A process that sees more placements, because placements are deleted and
+/// put, counts the further ones together.
+const MAX_SERIES: usize = 256;
+
+/// One series per configured placement. A series appears with the first list of its placement.
+pub struct PlacementListMetric {
+    name: &'static str,
+    without_placement: Counter,
+    by_placement: RwLock<BTreeMap<String, Counter>>,
+}
+
+impl PlacementListMetric {
+    /// Counts a list. The caller has checked that the placement exists.
+    pub(super) fn count(&self, recorder: &dyn Recorder, placement: Option<&str>) {
+        let Some(placement) = placement else { return self.without_placement.increment(1) };
+        let known = self.by_placement.read().unwrap_or_else(PoisonError::into_inner).get(placement).cloned();
+        known.unwrap_or_else(|| self.add_series(recorder, placement)).increment(1);
+    }
+
+    fn add_series(&self, recorder: &dyn Recorder, placement: &str) -> Counter {
+        let mut series = self.by_placement.write().unwrap_or_else(PoisonError::into_inner);
+        let label = if series.len() < MAX_SERIES { placement } else { OTHER_PLACEMENT };
+        let register = || recorder.register_counter(&series_key(self.name, &[(LABEL_NAME, label)]), &RECORDER_METADATA);
+        series.entry(label.to_owned()).or_insert_with(register).clone()
+    }
+}
+
+impl MetricHandle for PlacementListMetric {
+    const TYPE: MetricType = MetricType::Counter;
+    const LABEL_NAME: Option<&'static str> = Some(LABEL_NAME);
+
+    fn register(recorder: &dyn Recorder, name: &'static str, _: &EventKinds) -> Self {
+        let key = series_key(name, &[(LABEL_NAME, NO_PLACEMENT)]);
+        let without_placement = recorder.register_counter(&key, &RECORDER_METADATA);
+        Self { name, without_placement, by_placement: RwLock::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::EventKinds;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn lists_count_by_placement_in_a_bounded_number_of_series() {
+        let metrics = Metrics::new(&EventKinds::default()).unwrap();
+        let has_line = |line: &str| metrics.render().lines().any(|found| found == line);
+        assert!(has_line("sequor_placement_lists_total{placement=\"none\"} 0"));
+        metrics.count_list(None);
+        (0..300).for_each(|number| metrics.count_list(Some(&format!("p{number}"))));
+        metrics.count_list(Some("p7"));
+        assert!(has_line("sequor_placement_lists_total{placement=\"none\"} 1"));
+        assert!(has_line("sequor_placement_lists_total{placement=\"p7\"} 2"));
+        assert!(has_line("sequor_placement_lists_total{placement=\"other\"} 44"));
+    }
+}

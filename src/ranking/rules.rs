@@ -1,0 +1,183 @@
+//! Rules of merchandisers, applied to a ranked list.
+//!
+//! The rules apply in this order: hide, boost, require, promote. Within one kind, the rule with the
+//! larger priority applies first; among equal priorities, the rule with the smaller id. The caller
+//! puts the rules of each kind in this order.
+//!
+//! - Hidden items are not eligible, so other candidates take their places.
+//! - Boosts change the scores, and with them the order.
+//! - Required shares reorder the list, see [`share_balance`](super::share_balance).
+//! - Promoted items move to their positions.
+
+use super::ItemFilter;
+use super::rule_trace::RuleTrace;
+use super::share_balance::{ShareRule, balance_shares};
+use crate::domain::{Candidate, Catalog, CatalogItem, ItemIx};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A rule that removes items.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HideRule {
+    /// The name of the rule in explanations.
+    pub rule: Arc<str>,
+    /// The items that the rule removes.
+    pub filter: Arc<ItemFilter>,
+}
+
+/// A rule that multiplies the scores of items.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoostRule {
+    /// The name of the rule in explanations.
+    pub rule: Arc<str>,
+    /// The items whose scores the rule changes.
+    pub filter: Arc<ItemFilter>,
+    /// The factor, above 0.
+    pub factor: f32,
+}
+
+/// A rule that puts an item at a position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromoteRule {
+    /// The name of the rule in explanations.
+    pub rule: Arc<str>,
+    /// The item.
+    pub item: ItemIx,
+    /// The position, counted from 1.
+    pub position: usize,
+}
+
+/// The meaning of the scores of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScoreScale {
+    /// Logarithms of weights, as the ranker computes them. A factor `f` adds `ln f`, so it multiplies
+    /// the item's probability relative to other items.
+    Logarithmic,
+    /// Weights, such as counts. A factor multiplies them.
+    Linear,
+}
+
+/// The rules that apply to one list, by kind and in the order of their application.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ListRules {
+    /// The rules that remove items.
+    pub hide: Vec<HideRule>,
+    /// The rules and placements that change scores.
+    pub boost: Vec<BoostRule>,
+    /// The rules that require shares.
+    pub require: Vec<ShareRule>,
+    /// The rules that put items at positions.
+    pub promote: Vec<PromoteRule>,
+}
+
+impl ListRules {
+    /// Whether there are no rules.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.need_depth() && self.promote.is_empty()
+    }
+
+    /// Whether the rules can remove or reorder so many candidates that more of them must be ranked.
+    #[must_use]
+    pub fn need_depth(&self) -> bool {
+        !(self.hide.is_empty() && self.boost.is_empty() && self.require.is_empty())
+    }
+
+    /// The position in `hide` of the first rule that removes an item; `None` if no rule removes it.
+    #[must_use]
+    pub fn hiding_rule(hide: &[HideRule], item: &CatalogItem) -> Option<usize> {
+        hide.iter().position(|rule| rule.filter.matches(item))
+    }
+
+    /// Applies all rules to a ranked list of items that the caller chose. Promotions move only items of
+    /// the list. Returns the rules that removed items, each with their number.
+    pub fn apply_to_list(
+        &self,
+        catalog: &Catalog,
+        scale: ScoreScale,
+        list: &mut Vec<Candidate>,
+        trace: &mut RuleTrace,
+    ) -> Vec<(Arc<str>, usize)> {
+        let mut counts = vec![0; self.hide.len()];
+        list.retain(|candidate| {
+            let rule = catalog.get(candidate.item).and_then(|item| Self::hiding_rule(&self.hide, item));
+            rule.and_then(|rule| counts.get_mut(rule)).map(|count| *count += 1).is_none()
+        });
+        self.apply_boosts(catalog, scale, list, trace);
+        self.apply_shares(catalog, list, trace);
+        self.apply_promotions(list, |_| None, trace);
+        let removed = self.hide.iter().zip(counts).filter(|(_, count)| *count > 0);
+        removed.map(|(hide, count)| (Arc::clone(&hide.rule), count)).collect()
+    }
+
+    /// Applies the boosts to the scores of a list, and sorts it again: the largest score first, and
+    /// among equal scores the smaller item number.
+    pub fn apply_boosts(&self, catalog: &Catalog, scale: ScoreScale, list: &mut [Candidate], trace: &mut RuleTrace) {
+        if self.boost.is_empty() {
+            return;
+        }
+        for candidate in list.iter_mut() {
+            let Some(item) = catalog.get(candidate.item) else { continue };
+            for boost in self.boost.iter().filter(|boost| boost.filter.matches(item)) {
+                candidate.score = match scale {
+                    ScoreScale::Logarithmic => candidate.score + boost.factor.ln(),
+                    ScoreScale::Linear => candidate.score * boost.factor,
+                };
+                trace.record_move(candidate.item, &boost.rule);
+            }
+        }
+        list.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
+    }
+
+    /// Reorders a list so that the required shares hold in every beginning of the list, as far as it
+    /// contains enough items.
+    pub fn apply_shares(&self, catalog: &Catalog, list: &mut Vec<Candidate>, trace: &mut RuleTrace) {
+        if !self.require.is_empty() {
+            balance_shares(&self.require, catalog, list, trace);
+        }
+    }
+
+    /// Puts the promoted items at their positions. `candidate_of` returns the candidate of an item
+    /// that the list does not contain; `None` if the item is not eligible.
+    ///
+    /// If several rules promote an item, the first of them applies. If a position is taken, an item
+    /// gets the next free one. If the list is too short for a position, the item follows its end.
+    pub fn apply_promotions(
+        &self,
+        list: &mut Vec<Candidate>,
+        candidate_of: impl Fn(ItemIx) -> Option<Candidate>,
+        trace: &mut RuleTrace,
+    ) {
+        if self.promote.is_empty() {
+            return;
+        }
+        let mut listed: FxHashMap<ItemIx, Candidate> =
+            list.iter().map(|candidate| (candidate.item, *candidate)).collect();
+        let (mut placed, mut promoted) = (BTreeMap::new(), FxHashSet::default());
+        for PromoteRule { rule, item, position } in &self.promote {
+            if promoted.contains(item) {
+                continue;
+            }
+            let Some(candidate) = listed.remove(item).or_else(|| candidate_of(*item)) else { continue };
+            let mut index = position.saturating_sub(1);
+            while placed.contains_key(&index) {
+                index += 1;
+            }
+            placed.insert(index, candidate);
+            promoted.insert(*item);
+            trace.record_move(*item, rule);
+        }
+        let mut others = std::mem::take(list).into_iter().filter(|candidate| !promoted.contains(&candidate.item));
+        // After the last of the other items, the remaining promoted items follow in their order.
+        while let Some((index, candidate)) = placed.pop_first() {
+            let missing = index.saturating_sub(list.len());
+            list.extend(others.by_ref().take(missing));
+            list.push(candidate);
+        }
+        list.extend(others);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Reorders a list so that groups of items have required shares.
+//!
+//! The list is built position by position. Among the first n items, at least ⌊n · min⌋ and at most
+//! ⌈n · max⌉ items of a rule's group may stand. At each position, the best remaining item that keeps
+//! all rules comes next. If there is none, the rule that applies last is dropped for this position,
+//! then the one before it. The order therefore does not depend on the length of the list, and no
+//! item is lost.
+
+use super::ItemFilter;
+use super::rule_trace::RuleTrace;
+use crate::domain::{Candidate, Catalog};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A rule that requires a share of items in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShareRule {
+    /// The name of the rule in explanations.
+    pub rule: Arc<str>,
+    /// The items whose share is required.
+    pub filter: Arc<ItemFilter>,
+    /// The smallest share, 0 to 1.
+    pub min: f32,
+    /// The largest share, 0 to 1.
+    pub max: f32,
+}
+
+impl ShareRule {
+    /// Maximum number of such rules that apply to a list.
+    pub const MAX_PER_LIST: usize = 16;
+
+    /// The smallest number of items among the first `length` items.
+    #[must_use]
+    pub fn min_count(&self, length: usize) -> usize {
+        (f64::from(self.min) * length as f64 + ROUNDING_ERROR).floor() as usize
+    }
+
+    /// The largest number of items among the first `length` items.
+    #[must_use]
+    pub fn max_count(&self, length: usize) -> usize {
+        (f64::from(self.max) * length as f64 - ROUNDING_ERROR).ceil().max(0.0) as usize
+    }
+}
+
+/// Rounding errors of shares such as 0.1 stay far below this value, for lists of up to 10,000 items.
+const ROUNDING_ERROR: f64 = 1e-3;
+
+/// The groups of an item: bit k is set if the item belongs to the group of rule k.
+type GroupMask = u16;
+
+/// The constraints on the next position.
+#[derive(Clone, Copy)]
+struct PositionConstraint {
+    /// The groups to which the next item must belong.
+    required: GroupMask,
+    /// The groups to which the next item must not belong.
+    forbidden: GroupMask,
+}
+
+impl PositionConstraint {
+    fn allows(self, mask: GroupMask) -> bool {
+        mask & self.required == self.required && mask & self.forbidden == 0
+    }
+}
+
+/// The remaining items by group mask, each with its position in the original list.
+type RemainingItems = BTreeMap<GroupMask, VecDeque<(usize, Candidate)>>;
+
+/// Reorders the list. At most [`ShareRule::MAX_PER_LIST`] rules apply, the first ones.
+pub(super) fn balance_shares(rules: &[ShareRule], catalog: &Catalog, list: &mut Vec<Candidate>, trace: &mut RuleTrace) {
+    let rules = rules.get(..ShareRule::MAX_PER_LIST.min(rules.len())).unwrap_or_default();
+    let mut remaining = RemainingItems::new();
+    let length = list.len();
+    for (index, candidate) in list.drain(..).enumerate() {
+        let item = catalog.get(candidate.item);
+        let mask = bits_of(rules, |rule| item.is_some_and(|item| rule.filter.matches(item)));
+        remaining.entry(mask).or_default().push_back((index, candidate));
+    }
+    let mut counts = vec![0_usize; rules.len()];
+    for position in 1..=length {
+        let Some((mask, is_best, constraint)) = choose_mask(rules, &counts, position, &remaining) else { return };
+        if !is_best {
+            record_reordering(rules, &remaining, mask, constraint, trace);
+        }
+        let Some(group) = remaining.get_mut(&mask) else { return };
+        list.extend(group.pop_front().map(|(_, candidate)| candidate));
+        if group.is_empty() {
+            remaining.remove(&mask);
+        }
+        counts.iter_mut().enumerate().for_each(|(bit, count)| *count += usize::from(mask >> bit & 1));
+    }
+}
+
+/// The mask with bit k set if `is_set` is true for rule k.
+fn bits_of(rules: &[ShareRule], mut is_set: impl FnMut(&ShareRule) -> bool) -> GroupMask {
+    rules.iter().enumerate().fold(0, |mask, (bit, rule)| mask | GroupMask::from(is_set(rule)) << bit)
+}
+
+/// Chooses the group of the item at `position`. Also returns whether the item is the best remaining
+/// one, and the constraints that it satisfies.
+fn choose_mask(
+    rules: &[ShareRule],
+    counts: &[usize],
+    position: usize,
+    remaining: &RemainingItems,
+) -> Option<(GroupMask, bool, PositionConstraint)> {
+    let mut constraint = PositionConstraint { required: 0, forbidden: 0 };
+    for (bit, (rule, &count)) in rules.iter().zip(counts).enumerate() {
+        constraint.required |= GroupMask::from(count < rule.min_count(position)) << bit;
+        constraint.forbidden |= GroupMask::from(count >= rule.max_count(position)) << bit;
+    }
+    constraint.forbidden &= !constraint.required;
+    let heads = || remaining.iter().filter_map(|(mask, group)| Some((group.front()?.0, *mask)));
+    let (_, best) = heads().min()?;
+    let mut bit = rules.len();
+    loop {
+        if let Some((_, mask)) = heads().filter(|(_, mask)| constraint.allows(*mask)).min() {
+            return Some((mask, mask == best, constraint));
+        }
+        bit = bit.checked_sub(1)?;
+        constraint.required &= !(1 << bit);
+        constraint.forbidden &= !(1 << bit);
+    }
+}
+
+/// Records which rules moved the chosen item up, and which moved better items down.
+fn record_reordering(
+    rules: &[ShareRule],
+    remaining: &RemainingItems,
+    chosen: GroupMask,
+    constraint: PositionConstraint,
+    trace: &mut RuleTrace,
+) {
+    let Some(&(chosen_index, chosen_item)) = remaining.get(&chosen).and_then(VecDeque::front) else { return };
+    for (bit, rule) in rules.iter().enumerate() {
+        if constraint.required >> bit & 1 == 1 {
+            trace.record_move(chosen_item.item, &rule.rule);
+        }
+        if constraint.forbidden >> bit & 1 == 1 {
+            let passed = remaining.iter().filter(|(mask, _)| *mask >> bit & 1 == 1);
+            for (index, candidate) in passed.filter_map(|(_, group)| group.front()) {
+                if *index < chosen_index {
+                    trace.record_move(candidate.item, &rule.rule);
+                }
+            }
+        }
+    }
+}

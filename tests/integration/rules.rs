@@ -1,0 +1,169 @@
+//! Rules: promote, boost, hide and require items in lists.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, DaemonHome};
+use crate::placements::{ids, put, start_shop};
+
+fn put_rule(daemon: &Daemon, id: &str, rule: &Value) -> Value {
+    put(daemon, &format!("/v1/rules/{id}"), rule)
+}
+
+fn list(daemon: &Daemon, query: &str) -> Value {
+    let response = daemon.get(&format!("/v1/users/u1/recommendations?{query}"));
+    assert_eq!(response.status, 200, "{query}: {}", response.body);
+    response.json()
+}
+
+fn number(item: &str) -> u32 {
+    item[1..].parse().unwrap()
+}
+
+#[test]
+fn rules_are_put_listed_deleted_and_kept() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": [] }));
+    assert_eq!(daemon.get("/v1/rules/sale").json()["type"], "/problems/unknown-rule");
+    let rule = json!({
+        "condition": { "placements": ["home"], "context_filter": "brand = leaf" },
+        "consequence": { "require": { "filter": "tags has sale", "min_share": 0.25, "max_share": 0.5 } },
+        "valid_from": "2026-01-01T01:00:00+01:00", "priority": 7,
+    });
+    let receipt = put_rule(&daemon, "sale", &rule);
+    assert_eq!(receipt["warnings"], json!(["placement `home` does not exist yet"]));
+    let mut expected = rule;
+    expected["id"] = json!("sale");
+    expected["enabled"] = json!(true);
+    expected["valid_from"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(daemon.get("/v1/rules/sale").json(), expected);
+    assert_eq!(daemon.get_admin("/admin/rules").json(), json!({ "rules": [expected.clone()] }));
+    daemon.kill();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/rules/sale").json(), expected);
+    assert_eq!(daemon.request("DELETE", "/v1/rules/sale", "").status, 200);
+    assert_eq!(daemon.request("DELETE", "/v1/rules/sale", "").status, 404);
+    daemon.terminate();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": [] }));
+    for body in [
+        r#"{"consequence":{"hide":{"filter":"prise < 1"}}}"#,
+        r#"{"consequence":{"promote":{"item_id":"i1","position":0}}}"#,
+        r#"{"consequence":{"require":{"filter":"available"}}}"#,
+        r#"{"consequence":{"explode":{}}}"#,
+        r#"{"consequence":{"hide":{"filter":"available"}},"valid_from":"tomorrow"}"#,
+        "{}",
+    ] {
+        let response = daemon.request("PUT", "/v1/rules/bad", body);
+        assert_eq!(response.status, 400, "{body}: {}", response.body);
+    }
+    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": [] }));
+    daemon.assert_healthy();
+}
+
+#[test]
+fn conflicts_are_named_in_the_receipt() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    let promote = |item: &str| json!({ "consequence": { "promote": { "item_id": item, "position": 1 } } });
+    assert_eq!(put_rule(&daemon, "a", &promote("i2"))["warnings"], json!([]));
+    let second = put_rule(&daemon, "b", &promote("i3"));
+    assert!(second["warnings"][0].as_str().unwrap().contains("rule `a`"), "{second}");
+    let hide = put_rule(&daemon, "c", &json!({ "consequence": { "hide": { "filter": "price = 2" } } }));
+    assert_eq!(hide["warnings"], json!(["this rule hides item `i2`, but rule `a` promotes it"]));
+}
+
+#[test]
+fn hidden_items_are_replaced_by_others() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    let before = ids(&list(&daemon, "limit=10"));
+    put_rule(&daemon, "no-leaf", &json!({ "consequence": { "hide": { "filter": "brand = leaf" } } }));
+    let after = list(&daemon, "limit=10&explain=true");
+    assert_eq!(ids(&after).len(), 10, "the list is not shorter: {after}");
+    assert!(ids(&after).iter().all(|item| number(item) % 2 == 1), "{after}");
+    assert_eq!(after["removed_by_rules"][0]["rule"], "no-leaf");
+    assert_eq!(after["removed"]["hidden"], after["removed_by_rules"][0]["count"]);
+    for other in ["/v1/trending?limit=20", "/v1/items/i3/similar?limit=20"] {
+        assert!(ids(&daemon.get(other).json()).iter().all(|item| number(item) % 2 == 1), "{other}");
+    }
+    let ranked = daemon.post("/v1/rank", r#"{"items":[{"item_id":"i1"},{"item_id":"i2"}],"explain":true}"#).json();
+    assert_eq!(ids(&ranked), ["i1"]);
+    assert_eq!(ranked["removed_by_rules"], json!([{ "rule": "no-leaf", "count": 1 }]));
+    let disabled = json!({ "consequence": { "hide": { "filter": "brand = leaf" } }, "enabled": false });
+    put_rule(&daemon, "no-leaf", &disabled);
+    assert_eq!(ids(&list(&daemon, "limit=10")), before);
+    daemon.assert_healthy();
+}
+
+#[test]
+fn a_promoted_item_stands_at_its_position() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    let before = ids(&list(&daemon, "limit=20"));
+    let last = before.last().unwrap().clone();
+    let promote = json!({
+        "condition": { "placements": ["home"] }, "consequence": { "promote": { "item_id": last, "position": 3 } },
+    });
+    put(&daemon, "/v1/placements/home", &json!({ "limit": 5 }));
+    put_rule(&daemon, "push", &promote);
+    let home_list = list(&daemon, "placement=home&explain=true");
+    let mut expected = before[..4].to_vec();
+    expected.insert(2, last.clone());
+    assert_eq!(ids(&home_list), expected);
+    assert_eq!(home_list["items"][2]["explanation"]["rules"], json!(["push"]));
+    assert!(home_list["items"][0]["explanation"].get("rules").is_none());
+    assert_eq!(ids(&list(&daemon, "limit=5")), before[..5], "no placement");
+    // Rules of the request and the catalog come first.
+    let excluded = ids(&list(&daemon, &format!("placement=home&exclude={last}")));
+    assert!(!excluded.contains(&last));
+    let attributes = json!({ "available": false }).to_string();
+    assert_eq!(daemon.request("PATCH", &format!("/v1/items/{last}"), &attributes).status, 200);
+    assert!(!ids(&list(&daemon, "placement=home")).contains(&last));
+    daemon.assert_healthy();
+}
+
+#[test]
+fn required_shares_hold_and_boosts_reorder() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    let require = json!({ "consequence": { "require": { "filter": "price >= 18", "min_share": 0.2 } } });
+    put_rule(&daemon, "new", &require);
+    let shared = list(&daemon, "limit=10&explain=true");
+    let dear = |list: &[String]| list.iter().filter(|item| number(item) >= 18).count();
+    assert_eq!((ids(&shared).len(), dear(&ids(&shared)) >= 2), (10, true), "{shared}");
+    assert!(dear(&ids(&shared)[..5]) >= 1, "also at the beginning: {shared}");
+    let longer = ids(&list(&daemon, "limit=20"));
+    assert_eq!(ids(&shared), longer[..10], "the order does not depend on the length");
+    put_rule(&daemon, "new", &json!({ "consequence": { "require": { "filter": "price >= 10", "max_share": 0.5 } } }));
+    let capped = ids(&list(&daemon, "limit=10"));
+    assert_eq!(capped.iter().filter(|item| number(item) >= 10).count(), 5, "{capped:?}");
+    put_rule(&daemon, "new", &json!({ "consequence": { "boost": { "filter": "price = 17", "factor": 1000 } } }));
+    let boosted = list(&daemon, "limit=10&explain=true");
+    assert_eq!((ids(&boosted)[0].as_str(), &boosted["items"][0]["explanation"]["rules"]), ("i17", &json!(["new"])));
+    daemon.assert_healthy();
+}
+
+#[test]
+fn conditions_limit_a_rule_to_contexts_and_times() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    let hide = json!({ "hide": { "filter": "brand = leaf" } });
+    let is_hidden = |query: &str| ids(&list(&daemon, query)).iter().all(|item| number(item) % 2 == 1);
+    let past = json!({ "consequence": hide, "valid_until": "2020-01-01T00:00:00Z" });
+    put_rule(&daemon, "rule", &past);
+    assert!(!is_hidden("limit=15"), "the rule has ended");
+    put_rule(&daemon, "rule", &json!({ "consequence": hide, "valid_from": "2999-01-01T00:00:00Z" }));
+    assert!(!is_hidden("limit=15"), "the rule has not begun");
+    let now =
+        json!({ "consequence": hide, "valid_from": "2020-01-01T00:00:00Z", "valid_until": "2999-01-01T00:00:00Z" });
+    put_rule(&daemon, "rule", &now);
+    assert!(is_hidden("limit=10"));
+    put_rule(&daemon, "rule", &json!({ "consequence": hide, "condition": { "context_filter": "price = 7" } }));
+    assert!(!is_hidden("limit=15") && !is_hidden("limit=15&item=i8"));
+    assert!(is_hidden("limit=10&item=i7") && is_hidden("limit=10&items=i8,i7"));
+    let inline = |items: Value| ids(&daemon.post("/v1/recommendations", &json!({ "items": items }).to_string()).json());
+    assert!(inline(json!(["i8", "i7"])).iter().all(|item| number(item) % 2 == 1));
+    assert!(inline(json!(["i7", "i8"])).iter().any(|item| number(item) % 2 == 0));
+    daemon.assert_healthy();
+}
