@@ -158,7 +158,8 @@ impl SessionUpdate {
             | Entry::Consent(_)
             | Entry::Tombstone
             | Entry::Expire(_)
-            | Entry::Purge(_) => {
+            | Entry::Purge(_)
+            | Entry::UserAttributes(_) => {
                 return None;
             }
         };

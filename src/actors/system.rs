@@ -165,6 +165,7 @@ impl System {
         read_pretrained(&store)?.map_or(Ok(()), |pretrained| assign_item_numbers(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents) = (core.dictionary(), core.aliases(), core.consents());
+        let attributes = core.user_attributes();
         let learner_config = Arc::new(settings.learner.clone());
         let mut load =
             learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
@@ -220,6 +221,7 @@ impl System {
             deferred,
             aliases,
             consents,
+            attributes,
             default_consent: settings.committer.default_consent,
             watermarks,
             max_lag,

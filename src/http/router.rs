@@ -139,7 +139,7 @@ route_table! {
         "/v1/items" Items Items => POST items::change_items;
         "/v1/items/{item}" Items Items => GET items::get_item, PUT items::put_item, PATCH items::patch_item, DELETE items::delete_item;
         "/v1/users/{user}/merge" Write Other => POST merges::merge_users;
-        "/v1/users/{user}" Users Other => GET users::export_user, DELETE users::erase_user;
+        "/v1/users/{user}" Users Other => GET users::export_user, PATCH users::change_attributes, DELETE users::erase_user;
         "/v1/users/{user}/consent" Users Other => GET consents::get_consent, PUT consents::set_consent;
         "/v1/track" Write Segment => POST segment::track;
         "/v1/page" Write Segment => POST segment::page;

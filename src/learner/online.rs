@@ -141,7 +141,7 @@ impl Learner {
             Entry::Merge(merge) => self.merge_users(offset, merge),
             Entry::Erase(erasure) => self.erase_user(&erasure.user_id),
             Entry::Expire(expiry) => self.apply_expiry(expiry),
-            Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Purge(_) => {}
+            Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Purge(_) | Entry::UserAttributes(_) => {}
         }
         self.state.supplement.frozen_entries += u64::from(is_frozen);
         self.state.next_offset = offset + 1;

@@ -2,8 +2,8 @@
 
 use crate::candidates::{QueryContext, SessionIx, UserProfile};
 use crate::domain::{
-    Candidate, Catalog, Fallback, ItemIx, KindId, PredictedInterest, RemovalCounts, SourceName, Step, Timestamp,
-    UserSequence,
+    Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName, Step,
+    Timestamp, UserSequence,
 };
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
 
@@ -35,6 +35,8 @@ pub struct RecommendationRequest {
     pub explain: bool,
     /// For how long dismissed and purchased items are hidden.
     pub hidden: HiddenItems,
+    /// A digest of the parameters that the client sent, for the impression.
+    pub digest: u64,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -94,6 +96,7 @@ impl RecommendationRequest {
             max_per_category: None,
             explain: false,
             hidden: HiddenItems::default(),
+            digest: 0,
         }
     }
 
@@ -118,6 +121,8 @@ const MAX_CANDIDATE_LIMIT: usize = 2048;
 pub struct RankedAnswer {
     /// The version of the weights that ranked the items.
     pub weights_version: u64,
+    /// The offset of the snapshot that ranked the items.
+    pub snapshot_offset: Offset,
     /// The items, best first. Among equal scores, the smaller item number comes first.
     pub items: Vec<RankedItem>,
     /// The candidates that follow the list, best first, for further pages.
@@ -331,6 +336,7 @@ pub fn recommend_for_sequence(
         .collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
+        snapshot_offset: snapshot.offset(),
         items,
         remainder,
         removed,

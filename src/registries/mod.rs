@@ -3,12 +3,15 @@
 //! - [`ItemDictionary`]: item names and their numbers.
 //! - [`UserAliases`]: the ids of merged users.
 //! - [`UserConsents`]: the consents that users have stated.
+//! - [`UserAttributes`]: the attributes of users.
 
 mod aliases;
 mod item_dictionary;
 mod number_table;
+mod user_attributes;
 mod user_consents;
 
 pub use aliases::{AliasBatch, AliasChange, AliasWriter, UserAlias, UserAliases};
 pub use item_dictionary::ItemDictionary;
+pub use user_attributes::{UserAttributes, UserAttributesRecord, UserAttributesWriter};
 pub use user_consents::{ConsentBatch, ConsentRecord, ConsentVerdict, ConsentWriter, UserConsents};

@@ -157,6 +157,7 @@ impl Store {
         let items = self.items().load()?;
         copy.aliases().put(&self.aliases().load()?, &[])?;
         copy.consents().put(&self.consents().load()?)?;
+        copy.user_attributes().put(&self.user_attributes().load()?)?;
         copy.items().append(&items, 0, items_through)?;
 
         let end = self.journal().next_offset()?;

@@ -8,7 +8,7 @@ use super::{Durability, JournalBatch, JournalWatcher, Store, StoreError};
 use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, UserErasure, VectorError};
 use crate::registries::{
     AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, UserAlias, UserAliases,
-    UserConsents,
+    UserAttributes, UserAttributesRecord, UserAttributesWriter, UserConsents,
 };
 use dedup::EventIdWindow;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ pub struct CommittedBatch {
 }
 
 /// The only writer of the journal and of the item dictionary. Its state in memory (items, event
-/// ids, aliases, consents) is derived from the journal, so it agrees with the journal after every
+/// ids, aliases, consents, attributes) is derived from the journal, so it agrees with the journal after every
 /// restart.
 #[derive(Debug)]
 pub struct Committer {
@@ -107,6 +107,9 @@ pub struct Committer {
     consent_writer: ConsentWriter,
     /// Consent changes since the indexes were last stored.
     unstored_consents: Vec<ConsentRecord>,
+    attribute_writer: UserAttributesWriter,
+    /// Attribute changes since the indexes were last stored.
+    unstored_attributes: Vec<UserAttributesRecord>,
     /// The offset of the next entry.
     next: Offset,
 }
@@ -139,10 +142,14 @@ impl Committer {
         let mut consent_writer = ConsentWriter::new(settings.default_consent);
         consent_writer.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
+        let mut attribute_writer = UserAttributesWriter::default();
+        attribute_writer.apply(store.user_attributes().load()?);
+        let mut unstored_attributes = Vec::new();
         for read in store.journal().entries(indexed_through.min(ids_unread_from))? {
             let (offset, entry) = read?;
             if offset >= indexed_through {
                 unstored_consents.extend(consent_writer.apply_entry(offset, &entry));
+                unstored_attributes.extend(attribute_writer.apply_entry(offset, &entry));
             }
             if let Some(change) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= indexed_through) {
                 apply_aliases(&mut alias_writer, &mut unstored_alias_changes, vec![change]);
@@ -170,6 +177,8 @@ impl Committer {
             unstored_alias_changes,
             consent_writer,
             unstored_consents,
+            attribute_writer,
+            unstored_attributes,
             next: end,
         })
     }
@@ -192,6 +201,12 @@ impl Committer {
     #[must_use]
     pub fn consents(&self) -> Arc<UserConsents> {
         self.consent_writer.consents()
+    }
+
+    /// The attributes of the users. They change with every commit that contains changes of them.
+    #[must_use]
+    pub fn user_attributes(&self) -> Arc<UserAttributes> {
+        self.attribute_writer.attributes()
     }
 
     /// The offset of the next entry.
@@ -285,6 +300,7 @@ impl Committer {
         apply_aliases(&mut self.alias_writer, &mut self.unstored_alias_changes, new_aliases);
         self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
+        self.apply_attributes(first, &batch.entries);
         self.next = offset;
         self.record_pending_removals(first, &batch.entries);
         let entries = (first..)
@@ -341,6 +357,7 @@ impl Committer {
         for (offset, entry) in &recovered {
             let new = self.consent_writer.apply_entry(*offset, entry);
             self.unstored_consents.extend(new);
+            self.apply_attributes(*offset, std::slice::from_ref(entry));
         }
         self.next = end;
         recovered.iter().for_each(|(offset, entry)| self.record_pending_removals(*offset, std::slice::from_ref(entry)));
@@ -357,8 +374,8 @@ impl Committer {
         self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
     }
 
-    /// Stores the new item names, aliases and consents, so that a restart need not derive them from
-    /// the journal.
+    /// Stores the new item names, aliases, consents and attributes, so that a restart need not derive
+    /// them from the journal.
     ///
     /// # Errors
     /// Any I/O error. The next call tries to store the changes again.
@@ -367,6 +384,8 @@ impl Committer {
         self.unstored_alias_changes = UnstoredAliasChanges::default();
         self.store.consents().put(&self.unstored_consents)?;
         self.unstored_consents = Vec::new();
+        self.store.user_attributes().put(&self.unstored_attributes)?;
+        self.unstored_attributes = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.indexed_through = self.next;
         Ok(())
@@ -393,6 +412,13 @@ impl Committer {
             );
         }
         Ok(())
+    }
+
+    /// Applies the changes of users' attributes among committed entries.
+    fn apply_attributes(&mut self, first: Offset, entries: &[Entry]) {
+        for (offset, entry) in (first..).zip(entries) {
+            self.unstored_attributes.extend(self.attribute_writer.apply_entry(offset, entry));
+        }
     }
 
     /// Records the erasures, expiries and purges among the entries as in progress. If that fails, the next

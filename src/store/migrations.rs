@@ -5,7 +5,7 @@ use super::{StoreError, journal_records};
 use std::path::Path;
 
 /// The format number that this binary writes.
-pub const STORE_FORMAT: u32 = 8;
+pub const STORE_FORMAT: u32 = 9;
 
 /// Key of the format number in the database's default tree; the value is a little-endian `u32`.
 const FORMAT_KEY: &[u8] = b"format";
@@ -33,7 +33,9 @@ pub(crate) struct Migration {
 ///
 /// - since 7: entries that are only in the commit log;
 ///
-/// - since 8: item changes with vectors.
+/// - since 8: item changes with vectors;
+///
+/// - since 9: details of events, impressions and items, and attributes of users.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, run: store_first_offset },
     Migration { from: 2, run: |_| Ok(()) },
@@ -42,6 +44,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 5, run: |_| Ok(()) },
     Migration { from: 6, run: |_| Ok(()) },
     Migration { from: 7, run: |_| Ok(()) },
+    Migration { from: 8, run: |_| Ok(()) },
 ];
 
 /// Migrates format 1 to 2: stores the journal's first offset, because retention can now remove the

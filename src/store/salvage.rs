@@ -57,8 +57,8 @@ impl Store {
         Ok(lost)
     }
 
-    /// Copies the aliases and consents that lost journal entries set. The journal no longer
-    /// contains these merges and consent changes, but the store's derived state does. For example,
+    /// Copies the aliases, consents and user attributes that lost journal entries set. The journal
+    /// no longer contains these merges and changes, but the store's derived state does. For example,
     /// a withdrawn consent must stay withdrawn.
     ///
     /// # Errors
@@ -73,7 +73,13 @@ impl Store {
         consents.retain(|lost| {
             is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset)
         });
-        copy.consents().put(&consents)
+        copy.consents().put(&consents)?;
+        let mut attributes = self.user_attributes().load().unwrap_or_default();
+        let present = copy.user_attributes().load()?;
+        attributes.retain(|lost| {
+            is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset)
+        });
+        copy.user_attributes().put(&attributes)
     }
 }
 

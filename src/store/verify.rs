@@ -104,6 +104,9 @@ pub struct StoreCounts {
     /// Purges among the entries.
     #[serde(skip_serializing_if = "is_zero")]
     pub purges: u64,
+    /// Changes of users' attributes among the entries.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub user_attribute_changes: u64,
     /// Stored item names.
     pub items: u64,
     /// Stored session records.
@@ -222,6 +225,9 @@ impl Store {
         if let Err(error) = self.consents().load() {
             findings.add_finding("consents", error, DamageRemedy::Rebuild);
         }
+        if let Err(error) = self.user_attributes().load() {
+            findings.add_finding("attributes", error, DamageRemedy::Rebuild);
+        }
         if let Err(error) = self.quarantine().all() {
             findings.add_finding("quarantine", error, DamageRemedy::Rebuild);
         }
@@ -305,6 +311,7 @@ fn count_entry(entry: &Entry, counts: &mut StoreCounts) {
         Entry::Tombstone => counts.blanks += 1,
         Entry::Expire(_) => counts.expiries += 1,
         Entry::Purge(_) => counts.purges += 1,
+        Entry::UserAttributes(_) => counts.user_attribute_changes += 1,
     }
 }
 

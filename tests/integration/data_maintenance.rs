@@ -483,7 +483,7 @@ fn current_format_needs_no_migration() {
     let data = fill_and_stop_daemon(&home);
     assert!(
         expect_success(run_on_data_dir(&data, &["migrate"]))
-            .contains("has format 8, the current one; there is nothing to do")
+            .contains("has format 9, the current one; there is nothing to do")
     );
 }
 

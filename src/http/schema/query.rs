@@ -1,6 +1,8 @@
 //! Parameters of a recommendation request, in a query or a body.
 
 use actix_web::web::Query;
+use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
 use std::str::FromStr;
 use utoipa::IntoParams;
 
@@ -129,6 +131,29 @@ impl RecommendationQuery {
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 
+    /// A digest of the parameters that determine the list. It is the same in every build, because
+    /// the journal stores it.
+    fn digest(&self) -> u64 {
+        let mut hasher = SipHasher24::new();
+        let mut add = |name: &str, value: &str| {
+            for part in [name, value] {
+                hasher.write(&(part.len() as u64).to_le_bytes());
+                hasher.write(part.as_bytes());
+            }
+        };
+        let mut exclude = self.exclude.clone();
+        exclude.sort_unstable();
+        add("limit", &self.limit.to_string());
+        exclude.iter().for_each(|item| add("exclude", item));
+        add("exclude_seen", &self.exclude_seen.to_string());
+        self.filter.iter().for_each(|filter| add("filter", filter));
+        self.diversity.iter().for_each(|diversity| add("diversity", &diversity.to_string()));
+        for (name, period) in [("dismissed_for", self.dismissed_for), ("purchased_for", self.purchased_for)] {
+            period.iter().for_each(|period| add(name, &period.as_millis().to_string()));
+        }
+        hasher.finish()
+    }
+
     fn hidden_items(&self, api: &ApiState) -> HiddenItems {
         let default = api.hidden_items;
         HiddenItems {
@@ -169,6 +194,7 @@ impl RecommendationQuery {
             max_per_category: self.diversity,
             explain: self.explain,
             hidden: self.hidden_items(api),
+            digest: self.digest(),
             ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })
     }

@@ -11,6 +11,7 @@ fn tea_item() -> CatalogItem {
         available: true,
         published: Some(1_396_314_941_000),
         expires: None,
+        details: None,
     })
 }
 
