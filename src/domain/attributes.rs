@@ -103,11 +103,17 @@ impl Attributes {
         Self(values.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 
-    /// The value of an attribute.
+    /// The value of an attribute, borrowed.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<AttributeView<'_>> {
+        self.value(name).map(AttributeValue::view)
+    }
+
+    /// The value of an attribute.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&AttributeValue> {
         let position = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-        self.0.get(position).map(|(_, value)| value.view())
+        self.0.get(position).map(|(_, value)| value)
     }
 
     /// The attributes, in the order of their names.

@@ -73,11 +73,15 @@ impl RecommendationService {
         &self,
         user: String,
         sender: Option<Consent>,
-        request: RecommendationRequest,
+        mut request: RecommendationRequest,
     ) -> Result<Recommendation, RequestError> {
         let consent = self.ingest.effective_consent(&user, sender);
         if consent == Consent::None {
             return Ok(self.recommend_without_consent(&[], &request));
+        }
+        if let Some(filter) = request.filter.take_if(|filter| filter.reads_user()) {
+            let attributes = self.ingest.user_attributes(&user).unwrap_or_default();
+            request.filter = Some(filter.with_user(&attributes));
         }
         let cached_request = Arc::new(request.clone());
         let answer = self.recommender.recommend(user.clone(), request).await?;

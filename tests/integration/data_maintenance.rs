@@ -496,7 +496,7 @@ fn format_1_store_is_migrated_once() {
         std::fs::copy(fixture.join(file), home.data_dir().join("store").join(file)).unwrap();
     }
     assert!(
-        expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 8")
+        expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 9")
     );
     assert!(expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
     assert!(expect_success(run_on_data_dir(&home.data_dir(), &["verify"])).contains("journal entries            121"));

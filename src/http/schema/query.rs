@@ -6,15 +6,19 @@ use std::hash::Hasher;
 use std::str::FromStr;
 use utoipa::IntoParams;
 
-use crate::domain::{Consent, ItemIx, Offset};
+use crate::domain::{Attributes, Consent, ItemIx, Offset};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
+use crate::ingest::{ValidationError, with_context_parameter};
 use crate::learner::{HiddenItems, ItemFilter, RecommendationRequest};
 use crate::settings::Period;
 
 /// Largest number of excluded items in one request.
 const MAX_EXCLUDED_ITEMS: usize = 1000;
+
+/// The names of the parameters of a context have this prefix.
+const CONTEXT_PREFIX: &str = "context.";
 
 /// The name-value pairs of a URL query. A name that occurs twice yields two pairs.
 pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
@@ -32,7 +36,8 @@ pub(in crate::http) struct RecommendationQuery {
     /// Exclude the items of the user's last 50 events.
     #[param(required = false, default = false)]
     pub(in crate::http) exclude_seen: bool,
-    /// A filter expression on attributes. Every recommended item satisfies it.
+    /// A filter expression on attributes of items, of the user (`user.NAME`) and of the context
+    /// (`context.NAME`). Every recommended item satisfies it.
     #[param(example = "category in (tea, \"green tea\") and price < 10")]
     pub(in crate::http) filter: Option<String>,
     /// The largest number of items per category.
@@ -59,6 +64,11 @@ pub(in crate::http) struct RecommendationQuery {
     /// does not record the recommendation as an impression.
     #[param(required = false, value_type = ConsentBody)]
     pub(in crate::http) consent: Option<Consent>,
+    /// A value of the context of the request, for the filter. `NAME` begins with `a-z`, and has at
+    /// most 32 characters `a-z`, `0-9` and `_`. `true`, `false` and numbers have their own types. At
+    /// most 8 names.
+    #[param(rename = "context.NAME", required = false, value_type = String, max_length = 64)]
+    pub(in crate::http) context: Attributes,
 }
 
 impl Default for RecommendationQuery {
@@ -74,13 +84,14 @@ impl Default for RecommendationQuery {
             purchased_for: None,
             min_offset: 0,
             consent: None,
+            context: Attributes::default(),
         }
     }
 }
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 10] = [
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 11] = [
         "limit",
         "exclude",
         "exclude_seen",
@@ -91,6 +102,7 @@ impl RecommendationQuery {
         "purchased_for",
         "min_offset",
         "consent",
+        "context.NAME",
     ];
 
     /// Sets the parameter `name` to a value from a query. Returns `false` if there is no such
@@ -111,7 +123,11 @@ impl RecommendationQuery {
             "dismissed_for" => self.dismissed_for = Some(parse_period(name, value)?),
             "purchased_for" => self.purchased_for = Some(parse_period(name, value)?),
             "explain" => self.explain = parse_bool(name, value)?,
-            _ => return Ok(false),
+            _ => {
+                let Some(key) = name.strip_prefix(CONTEXT_PREFIX) else { return Ok(false) };
+                self.context =
+                    with_context_parameter(&self.context, key, value).map_err(|error| invalid_context(&error))?;
+            }
         }
         Ok(true)
     }
@@ -151,6 +167,9 @@ impl RecommendationQuery {
         for (name, period) in [("dismissed_for", self.dismissed_for), ("purchased_for", self.purchased_for)] {
             period.iter().for_each(|period| add(name, &period.as_millis().to_string()));
         }
+        for (name, value) in self.context.views() {
+            add(&format!("{CONTEXT_PREFIX}{name}"), &serde_json::to_string(&value).unwrap_or_default());
+        }
         hasher.finish()
     }
 
@@ -184,7 +203,7 @@ impl RecommendationQuery {
         let filter = self
             .filter
             .as_deref()
-            .map(ItemFilter::parse)
+            .map(|filter| Ok(ItemFilter::parse(filter)?.with_context(&self.context)))
             .transpose()
             .map_err(|error| Problem::invalid_filter(&error))?;
         Ok(RecommendationRequest {
@@ -198,6 +217,11 @@ impl RecommendationQuery {
             ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })
     }
+}
+
+/// 400: the context has a value that is not allowed.
+pub(in crate::http) fn invalid_context(error: &ValidationError) -> Problem {
+    Problem::invalid_parameter("context", format!("{}.", error.reason))
 }
 
 /// Parses a duration.
@@ -286,11 +310,32 @@ mod tests {
             }
         );
         assert!(!parsed.set_parameter("limits", "5").unwrap());
+        assert!(parsed.set_parameter("context.max_price", "9.5").unwrap());
+        assert!(parsed.set_parameter("context.Max", "9.5").is_err());
         assert!(parsed.set_parameter("limit", "-1").is_err() && parsed.set_parameter("explain", "yes").is_err());
         assert!(
             RecommendationQuery::PARAMETER_NAMES
                 .iter()
                 .all(|name| matches!(parsed.set_parameter(name, "1"), Ok(true) | Err(_)))
         );
+    }
+
+    #[test]
+    fn a_digest_identifies_the_parameters_of_the_list() {
+        let digest = |pairs: &[(&str, &str)]| {
+            let mut query = RecommendationQuery::default();
+            pairs.iter().for_each(|(name, value)| assert!(query.set_parameter(name, value).unwrap()));
+            query.digest()
+        };
+        assert_eq!(digest(&[]), 0x3ecc_8d04_f3a5_5a20, "the digests of stored impressions do not change");
+        assert_eq!(digest(&[("exclude", "a,b")]), digest(&[("exclude", "b"), ("exclude", "a")]));
+        assert_eq!(digest(&[("explain", "true"), ("min_offset", "5"), ("consent", "full")]), digest(&[]));
+        let different =
+            [("limit", "5"), ("exclude", "a"), ("filter", "available"), ("context.a", "1"), ("context.a", "x")];
+        let mut digests: Vec<_> = different.map(|pair| digest(&[pair])).to_vec();
+        digests.push(digest(&[]));
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), different.len() + 1);
     }
 }
