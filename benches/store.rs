@@ -17,6 +17,7 @@ fn event_entry(number: u64) -> Entry {
         value: None,
         timestamp: 1_700_000_000_000 + number as i64,
         properties: None,
+        details: None,
     })
 }
 

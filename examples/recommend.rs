@@ -16,6 +16,7 @@ fn main() -> Result<(), LearnerError> {
             value: None,
             timestamp: step * 1_000,
             properties: None,
+            details: None,
         })?;
     }
     let report = recommender.report();

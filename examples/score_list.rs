@@ -16,6 +16,7 @@ fn main() -> Result<(), LearnerError> {
             value: None,
             timestamp: step * 1_000,
             properties: None,
+            details: None,
         })?;
     }
     // The list to sort: for example, the results of the site's own search.

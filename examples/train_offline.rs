@@ -19,6 +19,7 @@ fn view_event(user: &str, item: &str, seconds: i64) -> Event {
         value: None,
         timestamp: seconds * 1_000,
         properties: None,
+        details: None,
     }
 }
 

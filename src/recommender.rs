@@ -27,6 +27,7 @@
 //!         value: None,
 //!         timestamp: step * 1_000,
 //!         properties: None,
+//!         details: None,
 //!     })?;
 //! }
 //! let list = recommender.recommend("user3", &RecommendationRequest::new(5, 200_000));
@@ -186,6 +187,7 @@ mod tests {
             value: None,
             timestamp: step * 1_000,
             properties: None,
+            details: None,
         }
     }
 

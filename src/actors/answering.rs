@@ -9,7 +9,7 @@ use super::panic_guard::catch_panic;
 use crate::domain::{Catalog, UserSequence};
 use crate::learner::{
     ListScores, ListScoringRequest, ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace,
-    SequenceParams, recommend_for_sequence, score_list,
+    SequenceParams, UserMemory, recommend_for_sequence, score_list,
 };
 use crate::metrics::{ActorKind, Metrics};
 
@@ -51,7 +51,7 @@ impl Answerer {
         let (snapshot, catalog) = (self.published.load(), self.catalog.load());
         let (sequence, params) = (UserSequence::default(), &self.sequence_params);
         WORKSPACE.with_borrow_mut(|workspace| {
-            recommend_for_sequence(&snapshot, &catalog, &sequence, None, params, request, workspace)
+            recommend_for_sequence(&snapshot, &catalog, &sequence, UserMemory::default(), params, request, workspace)
         })
     }
 

@@ -160,7 +160,8 @@ impl SessionUpdate {
             | Entry::Expire(_)
             | Entry::Purge(_)
             | Entry::Placement(_)
-            | Entry::Rule(_) => {
+            | Entry::Rule(_)
+            | Entry::UserAttributes(_) => {
                 return None;
             }
         };

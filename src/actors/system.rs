@@ -166,6 +166,7 @@ impl System {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents) = (core.dictionary(), core.aliases(), core.consents());
         let placements = core.placements();
+        let attributes = core.user_attributes();
         let learner_config = Arc::new(settings.learner.clone());
         let mut load =
             learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, preload);
@@ -222,6 +223,7 @@ impl System {
             deferred,
             aliases,
             consents,
+            attributes,
             default_consent: settings.committer.default_consent,
             watermarks,
             max_lag,

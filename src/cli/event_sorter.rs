@@ -84,6 +84,7 @@ mod tests {
             value: Some(0.5),
             timestamp,
             properties: Some("{}".to_owned()),
+            details: None,
         };
         let events: Vec<_> = [3, 1, 2, 1]
             .into_iter()

@@ -9,7 +9,7 @@ use crate::ingest::{ColumnMapping, EventField, ItemFileFormat, ItemFileReader, T
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct FileFlags {
     /// Column or field names in the file, such as user=uid. Events have the fields user, item,
-    /// time, type, value, session, consent, id; items have `item` and their attributes. In NDJSON,
+    /// time, type, value, session, consent, id, recommendation_id, currency, quantity; items have `item` and their attributes. In NDJSON,
     /// context.user.id names a field of nested objects.
     #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
     map: Vec<String>,
@@ -60,7 +60,7 @@ impl FileFlags {
         for (field, name) in parse_pairs("map", "FIELD=NAME", &self.map)? {
             let known = EventField::from_name(field);
             let field = known.with_context(|| {
-                format!("invalid --map {field}={name}: the fields are user, item, time, type, value, session, consent and id")
+                format!("invalid --map {field}={name}: the fields are user, item, time, type, value, session, consent, id, recommendation_id, currency and quantity")
             })?;
             mapping = mapping.with_column(field, name.to_owned());
         }

@@ -176,6 +176,7 @@ mod tests {
             value: None,
             timestamp: offset * 60_000,
             properties: None,
+            details: None,
         })
     }
 

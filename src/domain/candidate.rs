@@ -3,6 +3,7 @@
 use super::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The candidate source that generated an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,6 +157,9 @@ pub struct RecommendedItem {
     /// The explanation, if the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<ItemExplanation>,
+    /// The rules that moved the item or put it into the list, for the impression.
+    #[serde(skip)]
+    pub rules: Vec<Arc<str>>,
 }
 
 /// The explanation of a recommended item.

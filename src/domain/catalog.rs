@@ -1,10 +1,12 @@
 //! The catalog: the attributes of each item.
 
-use super::{CatalogItem, Item, ItemIx, ItemOperation, ItemPatch, ItemVectors, PagedVec, Timestamp};
-use serde::{Deserialize, Serialize};
+use super::{CatalogItem, Item, ItemDetails, ItemIx, ItemOperation, ItemPatch, ItemVectors, PagedVec, Timestamp};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 
 /// What the catalog knows about one item.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "StoredSlot<'static>")]
 enum CatalogSlot {
     /// The item has no attributes: it is known only from events, or not at all.
     #[default]
@@ -13,6 +15,43 @@ enum CatalogSlot {
     Described(CatalogItem),
     /// The item was deleted.
     Deleted,
+}
+
+/// A slot as checkpoints store it. New variants must be added at the end, because the encoding
+/// numbers variants by position.
+#[derive(Serialize, Deserialize)]
+enum StoredSlot<'s> {
+    Blank,
+    Described(Cow<'s, CatalogItem>),
+    Deleted,
+    DescribedWithDetails(Cow<'s, CatalogItem>, Cow<'s, ItemDetails>),
+}
+
+impl From<StoredSlot<'_>> for CatalogSlot {
+    fn from(stored: StoredSlot<'_>) -> Self {
+        match stored {
+            StoredSlot::Blank => Self::Blank,
+            StoredSlot::Described(item) => Self::Described(item.into_owned()),
+            StoredSlot::Deleted => Self::Deleted,
+            StoredSlot::DescribedWithDetails(item, details) => {
+                Self::Described(item.into_owned().with_details(details.into_owned()))
+            }
+        }
+    }
+}
+
+impl Serialize for CatalogSlot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stored = match self {
+            Self::Blank => StoredSlot::Blank,
+            Self::Deleted => StoredSlot::Deleted,
+            Self::Described(item) => match item.details() {
+                None => StoredSlot::Described(Cow::Borrowed(item)),
+                Some(details) => StoredSlot::DescribedWithDetails(Cow::Borrowed(item), Cow::Borrowed(details)),
+            },
+        };
+        stored.serialize(serializer)
+    }
 }
 
 /// The attributes of each item by item number, derived from the catalog changes in the journal. A
@@ -117,8 +156,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_without_new_texts_takes_40_bytes() {
-        assert_eq!(size_of::<CatalogSlot>(), 40);
+    fn an_item_without_new_texts_takes_48_bytes() {
+        assert_eq!(size_of::<CatalogSlot>(), 48);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The attributes of an item as the catalog holds them in memory.
 
 use super::intern_table::InternTable;
-use super::{Item, Timestamp};
+use super::{Item, ItemDetails, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::{Arc, LazyLock};
 
@@ -18,9 +18,9 @@ struct TextAttributes {
     tags: Box<[Arc<str>]>,
 }
 
-/// The attributes of an item as the catalog holds them: 40 bytes an item, plus the text attributes.
+/// The attributes of an item as the catalog holds them: 48 bytes an item, plus the text attributes.
 /// Items with equal categories, brand and tags share one allocation for them, and items with equal
-/// single values share these values. The serialised form is that of [`Item`].
+/// single values share these values. The serialised form is that of [`Item`], without the details.
 ///
 /// ```
 /// use sequor::domain::{CatalogItem, Item};
@@ -43,6 +43,7 @@ pub struct CatalogItem {
     has_published: bool,
     has_expires: bool,
     is_available: bool,
+    details: Option<Arc<ItemDetails>>,
 }
 
 impl CatalogItem {
@@ -56,6 +57,7 @@ impl CatalogItem {
         has_published: false,
         has_expires: false,
         is_available: true,
+        details: None,
     };
 
     /// See [`Item::categories`].
@@ -100,6 +102,12 @@ impl CatalogItem {
         self.has_expires.then_some(self.expires)
     }
 
+    /// See [`Item::details`].
+    #[must_use]
+    pub fn details(&self) -> Option<&ItemDetails> {
+        self.details.as_deref()
+    }
+
     /// Whether the item can be recommended at time `now`: it is available, published and not
     /// expired.
     #[must_use]
@@ -128,7 +136,21 @@ impl From<&Item> for CatalogItem {
             has_published: item.published.is_some(),
             has_expires: item.expires.is_some(),
             is_available: item.available,
+            details: item.details.as_deref().map(|details| Arc::new(with_shared_texts(details))),
         }
+    }
+}
+
+/// The details of an item, of whose free attributes equal names and texts are shared.
+fn with_shared_texts(details: &ItemDetails) -> ItemDetails {
+    let attributes = details.attributes.with_shared_texts(&|text| VALUES.intern(Arc::clone(text)));
+    ItemDetails { attributes, ..details.clone() }
+}
+
+impl CatalogItem {
+    /// The item with other details.
+    pub(super) fn with_details(self, details: ItemDetails) -> Self {
+        Self { details: Some(Arc::new(with_shared_texts(&details))), ..self }
     }
 }
 
@@ -149,6 +171,7 @@ impl From<&CatalogItem> for Item {
             available: held.is_available,
             published: held.published(),
             expires: held.expires(),
+            details: held.details.clone(),
         }
     }
 }
@@ -198,6 +221,7 @@ mod tests {
                 available,
                 published,
                 expires,
+                details: None,
             })
     }
 

@@ -1,14 +1,14 @@
 //! The entries of the journal.
 
 use super::{
-    ConsentChange, Event, Expiry, ItemChange, ModelChange, PlacementChange, Purge, RuleChange, SourceName, Timestamp,
-    UserErasure, UserMerge,
+    ConsentChange, Event, Expiry, ItemChange, ModelChange, Offset, PlacementChange, Purge, RuleChange, SourceName,
+    Timestamp, UserAttributesChange, UserErasure, UserMerge,
 };
 use serde::{Deserialize, Serialize};
 
 /// One journal entry. All learned and stored state is derived from the entries in journal order.
-/// New variants must be added at the end, because the encoding numbers variants by position.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The stored form is in `stored_entry`.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
     /// An event of a user.
     Event(Event),
@@ -28,13 +28,14 @@ pub enum Entry {
     /// [`Entry::Tombstone`], like the user's other entries.
     Erase(UserErasure),
     /// Replaces an erased, expired or purged entry, so that other entries keep their offsets.
-    #[serde(rename = "Blank")]
     Tombstone,
     /// The removal of entries that are older than their retention period.
     Expire(Expiry),
     /// The removal of the events and merges of an origin. When the removal is complete, this entry
     /// is replaced with an [`Entry::Tombstone`], too.
     Purge(Purge),
+    /// A change of a user's attributes.
+    UserAttributes(UserAttributesChange),
     /// A change of a placement.
     Placement(PlacementChange),
     /// A change of a rule.
@@ -77,6 +78,7 @@ impl Entry {
             Self::Merge(merge) => [Some(&merge.from), Some(&merge.into)],
             Self::Consent(change) => [Some(&change.user_id), None],
             Self::Erase(erasure) => [Some(&erasure.user_id), None],
+            Self::UserAttributes(change) => [Some(&change.user_id), None],
             Self::Item(_)
             | Self::Model(_)
             | Self::Tombstone
@@ -104,12 +106,15 @@ impl Entry {
             Self::Purge(purge) => purge.timestamp,
             Self::Placement(change) => change.timestamp,
             Self::Rule(change) => change.timestamp,
+            Self::UserAttributes(change) => change.timestamp,
         }
     }
 }
 
 /// A recommendation list that was shown to a user, so that later events can be attributed to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// Impressions of store formats before 9 have the default values in the skipped fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Impression {
     /// The id of the response.
     pub recommendation_id: String,
@@ -121,6 +126,18 @@ pub struct Impression {
     pub weights_version: u64,
     /// The displayed items, best first.
     pub items: Vec<ImpressionItem>,
+    /// The placement for which the list was requested.
+    #[serde(skip)]
+    pub placement: Option<String>,
+    /// The variant of an experiment.
+    #[serde(skip)]
+    pub variant: Option<String>,
+    /// The offset of the model snapshot that ranked the items: it contains every entry before it.
+    #[serde(skip)]
+    pub snapshot_offset: Offset,
+    /// A digest of the request's parameters. Equal parameters have equal digests.
+    #[serde(skip)]
+    pub request_digest: u64,
 }
 
 /// One item of an impression.
@@ -130,4 +147,29 @@ pub struct ImpressionItem {
     pub item_id: String,
     /// The source that generated the item.
     pub source: SourceName,
+    /// The score of the response.
+    #[serde(skip)]
+    pub score: f32,
+    /// The position in the list, counted from 1 over all its pages; 0 if it is not known.
+    #[serde(skip)]
+    pub position: u32,
+    /// The ids of the rules that moved the item.
+    #[serde(skip)]
+    pub rules: Vec<String>,
+    /// The probability with which the item was drawn for its position.
+    #[serde(skip)]
+    pub propensity: Option<f32>,
+}
+
+impl ImpressionItem {
+    /// An item of which only id and source are known.
+    #[must_use]
+    pub fn new(item_id: String, source: SourceName) -> Self {
+        Self { item_id, source, score: 0.0, position: 0, rules: Vec::new(), propensity: None }
+    }
+
+    /// Whether only id and source are known.
+    pub(super) fn is_bare(&self) -> bool {
+        self.score.to_bits() == 0 && self.position == 0 && self.rules.is_empty() && self.propensity.is_none()
+    }
 }

@@ -1,6 +1,6 @@
 //! Events: the interactions of users with items.
 
-use super::{EventKind, Timestamp};
+use super::{Attributes, EventKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One validated interaction of a user. The `ingest` module enforces all limits before it creates
@@ -24,4 +24,34 @@ pub struct Event {
     pub timestamp: Timestamp,
     /// Additional properties from the client, as a JSON object; `None` if there are none.
     pub properties: Option<String>,
+    /// Fields that few events have; `None` if the event has none of them. The stored form is in
+    /// `stored_entry`.
+    #[serde(skip)]
+    pub details: Option<Box<EventDetails>>,
+}
+
+/// The fields that store format 9 added to events. The model does not learn from them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventDetails {
+    /// The id of the recommendation that the event responds to.
+    pub recommendation_id: Option<String>,
+    /// The currency of the value: three upper-case letters (ISO 4217).
+    pub currency: Option<String>,
+    /// The number of pieces.
+    pub quantity: Option<u32>,
+    /// The circumstances, such as the kind of device.
+    pub context: Attributes,
+}
+
+impl EventDetails {
+    /// Largest length of a recommendation id, in bytes.
+    pub const MAX_RECOMMENDATION_ID_BYTES: usize = 128;
+    /// Largest quantity.
+    pub const MAX_QUANTITY: u32 = 1_000_000;
+
+    /// The details behind a pointer; `None` if there are none.
+    #[must_use]
+    pub fn into_boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }

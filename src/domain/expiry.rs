@@ -87,6 +87,7 @@ mod tests {
             value: None,
             timestamp,
             properties: None,
+            details: None,
         };
         let impression = |timestamp| {
             Entry::Impression(Impression {
@@ -95,6 +96,7 @@ mod tests {
                 timestamp,
                 weights_version: 0,
                 items: Vec::new(),
+                ..Impression::default()
             })
         };
         assert!(Entry::Event(event(EventKind::Search, 99)).is_expired_by(&expiry));

@@ -1,7 +1,8 @@
 //! Item attributes and their changes.
 
-use super::{ItemVector, Timestamp, VectorPatch};
+use super::{ItemDetails, ItemDetailsPatch, ItemVector, Timestamp, VectorPatch};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The catalog attributes of an item. The `ingest` module has already checked that all values are
 /// within their limits.
@@ -21,6 +22,10 @@ pub struct Item {
     pub published: Option<Timestamp>,
     /// The time from which on the item is no longer recommended; `None`: no upper limit.
     pub expires: Option<Timestamp>,
+    /// Title, addresses and free attributes; `None` if there are none. The stored form is in
+    /// `stored_entry`.
+    #[serde(skip)]
+    pub details: Option<Arc<ItemDetails>>,
 }
 
 impl Default for Item {
@@ -34,6 +39,7 @@ impl Default for Item {
             available: true,
             published: None,
             expires: None,
+            details: None,
         }
     }
 }
@@ -55,6 +61,9 @@ pub struct ItemPatch {
     pub published: Option<Option<Timestamp>>,
     /// See [`Item::expires`]; `Some(None)` removes the attribute.
     pub expires: Option<Option<Timestamp>>,
+    /// The changes of [`Item::details`].
+    #[serde(skip)]
+    pub details: Option<Box<ItemDetailsPatch>>,
 }
 
 impl ItemPatch {
@@ -72,12 +81,14 @@ impl ItemPatch {
         replace_if_some(&mut item.available, &self.available);
         replace_if_some(&mut item.published, &self.published);
         replace_if_some(&mut item.expires, &self.expires);
+        if let Some(patch) = &self.details {
+            item.details = patch.applied_to(item.details.as_deref()).into_shared();
+        }
     }
 }
 
-/// A catalog operation on an item. New variants must be added at the end, because the encoding
-/// numbers variants by position.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A catalog operation on an item. The stored form is in `stored_entry`.
+#[derive(Debug, Clone, PartialEq)]
 pub enum ItemOperation {
     /// Replaces all attributes of the item.
     Put(Item),

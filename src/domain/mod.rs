@@ -1,6 +1,7 @@
 //! Plain data types that all layers share: events, items, sessions, candidates, recommendations. No
 //! I/O, no clock, no randomness.
 
+mod attributes;
 mod candidate;
 mod catalog;
 mod catalog_item;
@@ -13,6 +14,7 @@ mod expiry;
 mod ids;
 mod intern_table;
 mod item;
+mod item_details;
 mod item_vector;
 mod item_vectors;
 mod merge;
@@ -25,9 +27,14 @@ mod placement_table;
 mod ranking_rule;
 mod recent_users;
 mod step;
+mod stored_entry;
 mod type_error;
 mod user_sequence;
 
+pub use attributes::{
+    AttributeValue, AttributeView, Attributes, AttributesPatch, MAX_ATTRIBUTE_LIST_LEN, MAX_ATTRIBUTE_NAME_BYTES,
+    MAX_ATTRIBUTE_TEXT_BYTES, MAX_ATTRIBUTES, MAX_CONTEXT_TEXT_BYTES, MAX_CONTEXT_VALUES, UserAttributesChange,
+};
 pub use candidate::{
     Candidate, Fallback, InfluentialEvent, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
     RemovalCounts, RuleRemovals, SourceName,
@@ -37,11 +44,12 @@ pub use catalog_item::CatalogItem;
 pub use consent::{Consent, ConsentChange, WithConsent};
 pub use entry::{Entry, Impression, ImpressionItem};
 pub use erasure::UserErasure;
-pub use event::Event;
+pub use event::{Event, EventDetails};
 pub use event_kind::{EventKind, EventKinds, InterestScale, KindRule};
 pub use expiry::{Expiry, ExpiryCutoffs};
 pub use ids::{ItemIx, KindId, Offset, Timestamp};
 pub use item::{Item, ItemChange, ItemOperation, ItemPatch};
+pub use item_details::{ItemDetails, ItemDetailsPatch, MAX_TITLE_BYTES, MAX_URL_BYTES};
 pub use item_vector::{ItemVector, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES, MAX_VECTOR_NAMES, VectorPatch};
 pub use item_vectors::{ItemVectors, QuantisedVector, VectorError};
 pub use merge::UserMerge;

@@ -75,6 +75,11 @@ pub struct PlacementConfig {
     pub dismissed_for_ms: Option<i64>,
     /// Factors on the scores of items. All factors whose filter an item satisfies apply to it.
     pub boosts: Vec<ItemBoost>,
+    /// Kinds of events by name, each with milliseconds: an item with such an event is excluded for
+    /// this time.
+    pub exclude_events: Vec<(String, i64)>,
+    /// An item that was shown this number of times within this number of milliseconds is excluded.
+    pub max_impressions: Option<(usize, i64)>,
 }
 
 impl PlacementConfig {

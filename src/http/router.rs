@@ -143,7 +143,7 @@ route_table! {
         "/v1/rules" Items Items => GET rules::list_rules;
         "/v1/rules/{rule}" Items Items => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
         "/v1/users/{user}/merge" Write Other => POST merges::merge_users;
-        "/v1/users/{user}" Users Other => GET users::export_user, DELETE users::erase_user;
+        "/v1/users/{user}" Users Other => GET users::export_user, PATCH users::change_attributes, DELETE users::erase_user;
         "/v1/users/{user}/consent" Users Other => GET consents::get_consent, PUT consents::set_consent;
         "/v1/track" Write Segment => POST segment::track;
         "/v1/page" Write Segment => POST segment::page;

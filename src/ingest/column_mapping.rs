@@ -4,6 +4,7 @@ use super::table_format::TableFormat;
 use super::timestamp::TimeFormat;
 use super::validation::{RawEvent, missing_field_error};
 use super::validation_error::{ValidationError, ValidationErrorCode};
+use crate::domain::Attributes;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,10 +28,16 @@ pub enum EventField {
     Time,
     /// See [`WithConsent::consent`](crate::domain::WithConsent::consent).
     Consent,
+    /// See [`EventDetails::recommendation_id`](crate::domain::EventDetails::recommendation_id).
+    Recommendation,
+    /// See [`EventDetails::currency`](crate::domain::EventDetails::currency).
+    Currency,
+    /// See [`EventDetails::quantity`](crate::domain::EventDetails::quantity).
+    Quantity,
 }
 
 /// Each field with its CSV column name and its JSON name, in the order of [`EventField`].
-const EVENT_FIELD_NAMES: [(EventField, &str, &str); 8] = [
+const EVENT_FIELD_NAMES: [(EventField, &str, &str); 11] = [
     (EventField::EventId, "event_id", "event_id"),
     (EventField::User, "user", "user_id"),
     (EventField::Session, "session", "session_id"),
@@ -39,6 +46,9 @@ const EVENT_FIELD_NAMES: [(EventField, &str, &str); 8] = [
     (EventField::Value, "value", "value"),
     (EventField::Time, "timestamp", "timestamp"),
     (EventField::Consent, "consent", "consent"),
+    (EventField::Recommendation, "recommendation_id", "recommendation_id"),
+    (EventField::Currency, "currency", "currency"),
+    (EventField::Quantity, "quantity", "quantity"),
 ];
 
 impl EventField {
@@ -139,10 +149,21 @@ impl ColumnMapping {
         match field {
             EventField::User | EventField::Item | EventField::Time => true,
             EventField::Kind => self.kind.is_none(),
-            EventField::EventId | EventField::Session | EventField::Value | EventField::Consent => {
-                self.mapped_name(field).is_some()
-            }
+            EventField::EventId
+            | EventField::Session
+            | EventField::Value
+            | EventField::Consent
+            | EventField::Recommendation
+            | EventField::Currency
+            | EventField::Quantity => self.mapped_name(field).is_some(),
         }
+    }
+
+    /// Whether a file's column or field of this name is read. Some names are so common that they
+    /// often have another meaning, so they are read only if they are mapped.
+    pub(super) fn reads(&self, field: EventField) -> bool {
+        let needs_mapping = matches!(field, EventField::Recommendation | EventField::Currency | EventField::Quantity);
+        !needs_mapping || self.mapped_name(field).is_some()
     }
 
     fn mapped_name(&self, field: EventField) -> Option<&str> {
@@ -158,8 +179,11 @@ impl ColumnMapping {
         &'t self,
         text: impl Fn(EventField) -> Result<Option<Cow<'t, str>>, ValidationError>,
     ) -> Result<RawEvent<'t>, ValidationError> {
+        let text = |field| if self.reads(field) { text(field) } else { Ok(None) };
         let at = text(EventField::Time)?.ok_or_else(|| missing_field_error("timestamp"))?;
-        let value = text(EventField::Value)?;
+        let number = |field: EventField| {
+            text(field)?.map(|text| text.parse().map_err(|_| not_a_number_error(field.json_name()))).transpose()
+        };
         Ok(RawEvent {
             event_id: text(EventField::EventId)?,
             user_id: text(EventField::User)?,
@@ -168,10 +192,14 @@ impl ColumnMapping {
                 .map(|name| self.mapped_kind(name))
                 .or(self.kind.as_deref().map(Cow::Borrowed)),
             item_id: text(EventField::Item)?,
-            value: value.map(|text| text.parse().map_err(|_| not_a_number_error())).transpose()?,
+            value: number(EventField::Value)?,
             timestamp: Some(self.time.parse("timestamp", &at)?),
             properties: None,
             consent: text(EventField::Consent)?,
+            recommendation_id: text(EventField::Recommendation)?,
+            currency: text(EventField::Currency)?,
+            quantity: number(EventField::Quantity)?,
+            context: Attributes::default(),
         })
     }
 
@@ -207,8 +235,8 @@ fn lookup_path<'o>(object: &'o Map<String, Value>, name: &str) -> Option<&'o Val
     })
 }
 
-fn not_a_number_error() -> ValidationError {
-    ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number")
+fn not_a_number_error(field: &'static str) -> ValidationError {
+    ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"))
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ fn event_columns(
     mapping: &ColumnMapping,
 ) -> Result<[Option<usize>; EventField::FIELD_COUNT], CsvHeaderError> {
     let mut columns = [None; EventField::FIELD_COUNT];
-    for (field, column) in EventField::all_in_order().zip(&mut columns) {
+    for (field, column) in EventField::all_in_order().zip(&mut columns).filter(|(field, _)| mapping.reads(*field)) {
         let name = mapping.csv_column(field);
         *column = find_column(names, name)?;
         if column.is_none() && mapping.requires_column(field) {

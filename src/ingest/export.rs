@@ -2,15 +2,16 @@
 
 use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
-    Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation,
-    Offset, OriginHash, Purge, Timestamp, UserMerge, VectorPatch, WithConsent,
+    AttributeValue, AttributeView, Attributes, AttributesPatch, Consent, Entry, Event, Expiry, Impression,
+    ImpressionItem, Item, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ModelChange,
+    ModelOperation, Offset, OriginHash, Purge, Timestamp, UserAttributesChange, UserMerge, VectorPatch, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// The names of the kinds of journal entry, as used in the field `entry`.
-pub const ENTRY_KINDS: [&str; 12] = [
+pub const ENTRY_KINDS: [&str; 13] = [
     "event",
     "impression",
     "item",
@@ -21,6 +22,7 @@ pub const ENTRY_KINDS: [&str; 12] = [
     "blank",
     "expire",
     "purge",
+    "attributes",
     "placement",
     "rule",
 ];
@@ -41,6 +43,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
         Entry::Purge(_) => "purge",
         Entry::Placement(_) => "placement",
         Entry::Rule(_) => "rule",
+        Entry::UserAttributes(_) => "attributes",
     }
 }
 
@@ -60,6 +63,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 /// | `purge` | the origin whose events are removed, until the purge is complete |
 /// | `placement` | a change of a placement |
 /// | `rule` | a change of a rule |
+/// | `attributes` | a change of a user's attributes; `null` removes an attribute, or all of them |
 ///
 /// # Errors
 /// If the entry cannot be written as JSON. Serialisation succeeds for every entry that a parser
@@ -94,6 +98,9 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Purge(purge) => write_json_line(ExportLine { offset, entry: name, rest: PurgeLine::new(purge) }, lines),
         Entry::Placement(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
         Entry::Rule(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
+        Entry::UserAttributes(change) => {
+            write_json_line(ExportLine { offset, entry: name, rest: UserAttributesLine::new(change) }, lines)
+        }
     }
 }
 
@@ -173,6 +180,28 @@ struct MergeLine<'m> {
     timestamp: Timestamp,
 }
 
+/// The values of changed attributes by name; `None` for a removed attribute. `None` instead of the
+/// map: all attributes are removed.
+type ChangedAttributes<'e> = Option<BTreeMap<&'e str, Option<AttributeView<'e>>>>;
+
+fn changed_attributes(patch: &AttributesPatch) -> ChangedAttributes<'_> {
+    let AttributesPatch::Change(changes) = patch else { return None };
+    Some(changes.iter().map(|(name, value)| (&**name, value.as_ref().map(AttributeValue::view))).collect())
+}
+
+#[derive(Serialize)]
+struct UserAttributesLine<'e> {
+    user_id: &'e str,
+    attributes: ChangedAttributes<'e>,
+    timestamp: Timestamp,
+}
+
+impl<'e> UserAttributesLine<'e> {
+    fn new(UserAttributesChange { user_id, patch, timestamp }: &'e UserAttributesChange) -> Self {
+        Self { user_id, attributes: changed_attributes(patch), timestamp: *timestamp }
+    }
+}
+
 #[derive(Serialize)]
 struct EventLine<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,11 +219,20 @@ struct EventLine<'e> {
     consent: Option<Consent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     properties: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recommendation_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantity: Option<u32>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    context: BTreeMap<&'e str, AttributeView<'e>>,
 }
 
 impl<'e> EventLine<'e> {
     fn new(event: &'e Event, consent: Option<Consent>) -> Result<Self, serde_json::Error> {
         // JSON allows line ends only between tokens, so a space can replace each of them.
+        let details = event.details.as_deref();
         let properties = event.properties.as_ref().map(|text| RawValue::from_string(text.replace(['\n', '\r'], " ")));
         Ok(Self {
             event_id: event.event_id.as_deref(),
@@ -206,6 +244,10 @@ impl<'e> EventLine<'e> {
             timestamp: ApiTimestamp::new(event.timestamp),
             consent,
             properties: properties.transpose()?,
+            recommendation_id: details.and_then(|details| details.recommendation_id.as_deref()),
+            currency: details.and_then(|details| details.currency.as_deref()),
+            quantity: details.and_then(|details| details.quantity),
+            context: details.map(|details| details.context.views()).unwrap_or_default(),
         })
     }
 }
@@ -249,6 +291,15 @@ struct ImpressionLine<'e> {
     user_id: &'e str,
     timestamp: Timestamp,
     weights_version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_offset: Option<Offset>,
+    /// As hexadecimal digits, because JSON readers round large numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_digest: Option<String>,
     items: Vec<ImpressionItemLine<'e>>,
 }
 
@@ -256,20 +307,44 @@ struct ImpressionLine<'e> {
 struct ImpressionItemLine<'e> {
     item_id: &'e str,
     source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<RoundTripFloat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rules: &'e [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    propensity: Option<RoundTripFloat>,
+}
+
+impl<'e> ImpressionItemLine<'e> {
+    fn new(shown: &'e ImpressionItem) -> Self {
+        let is_known = shown.position > 0;
+        Self {
+            item_id: &shown.item_id,
+            source: shown.source.as_str(),
+            score: is_known.then(|| RoundTripFloat::new(shown.score)),
+            position: is_known.then_some(shown.position),
+            rules: &shown.rules,
+            propensity: shown.propensity.map(RoundTripFloat::new),
+        }
+    }
 }
 
 impl<'e> ImpressionLine<'e> {
     fn new(impression: &'e Impression) -> Self {
+        // Impressions of store formats before 9 have no digest.
+        let has_digest = impression.request_digest != 0;
         Self {
             recommendation_id: &impression.recommendation_id,
             user_id: &impression.user_id,
             timestamp: impression.timestamp,
             weights_version: impression.weights_version,
-            items: impression
-                .items
-                .iter()
-                .map(|shown| ImpressionItemLine { item_id: &shown.item_id, source: shown.source.as_str() })
-                .collect(),
+            placement: impression.placement.as_deref(),
+            variant: impression.variant.as_deref(),
+            snapshot_offset: has_digest.then_some(impression.snapshot_offset),
+            request_digest: has_digest.then(|| format!("{:016x}", impression.request_digest)),
+            items: impression.items.iter().map(ImpressionItemLine::new).collect(),
         }
     }
 }
@@ -328,6 +403,14 @@ struct ExportedItemAttributes<'e> {
     expires: Option<Option<ApiTimestamp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vectors: Option<Option<ChangedVectors<'e>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<Option<&'e str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<Option<&'e str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Option<&'e str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<ChangedAttributes<'e>>,
 }
 
 impl<'e> ItemLine<'e> {
@@ -362,7 +445,31 @@ impl<'e> ExportedItemAttributes<'e> {
             available: Some(item.available),
             published: item.published.map(ApiTimestamp::new).map(Some),
             expires: item.expires.map(ApiTimestamp::new).map(Some),
-            vectors: None,
+            ..Self::default()
+        }
+        .with_details(item.details.as_deref())
+    }
+
+    fn with_details(self, details: Option<&'e ItemDetails>) -> Self {
+        let Some(ItemDetails { title, url, image, attributes }) = details else { return self };
+        let values = |attributes: &'e Attributes| attributes.iter().map(|(name, value)| (&**name, Some(value.view())));
+        Self {
+            title: title.as_deref().map(Some),
+            url: url.as_deref().map(Some),
+            image: image.as_deref().map(Some),
+            attributes: (!attributes.is_empty()).then(|| Some(values(attributes).collect())),
+            ..self
+        }
+    }
+
+    fn with_details_patch(self, patch: Option<&'e ItemDetailsPatch>) -> Self {
+        let Some(ItemDetailsPatch { title, url, image, attributes }) = patch else { return self };
+        Self {
+            title: title.as_ref().map(Option::as_deref),
+            url: url.as_ref().map(Option::as_deref),
+            image: image.as_ref().map(Option::as_deref),
+            attributes: attributes.as_ref().map(changed_attributes),
+            ..self
         }
     }
 
@@ -382,8 +489,9 @@ impl<'e> ExportedItemAttributes<'e> {
             available: patch.available,
             published: patch.published.map(|at| at.map(ApiTimestamp::new)),
             expires: patch.expires.map(|at| at.map(ApiTimestamp::new)),
-            vectors: None,
+            ..Self::default()
         }
+        .with_details_patch(patch.details.as_deref())
     }
 }
 
@@ -391,7 +499,7 @@ impl<'e> ExportedItemAttributes<'e> {
 mod tests {
     use super::super::{ValidationRules, read_events, read_items};
     use super::*;
-    use crate::domain::{EventKind, ImpressionItem, ItemVector, SourceName};
+    use crate::domain::{EventDetails, EventKind, ItemVector, SourceName};
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
@@ -411,10 +519,13 @@ mod tests {
         fn round_trips_events(
             (event_id, user_id, session_id, item_id) in (proptest::option::of(any_name()), any_name(), proptest::option::of(any_name()), any_name()),
             value in proptest::option::of(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO),
-            timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"), consent in proptest::option::of(proptest::sample::select(&Consent::ALL[..])),
+            timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"), (has_details, recommendation_id) in (any::<bool>(), proptest::option::of(any_name())), consent in proptest::option::of(proptest::sample::select(&Consent::ALL[..])),
         ) {
             let properties = properties.map(|text| serde_json::json!({ "a": text, "b": [1.50, {}] }).to_string());
-            let event = Event { event_id, user_id, session_id, kind: EventKind::Rate, item_id: Some(item_id), value, timestamp, properties };
+            let context = Attributes::from_values([("a".into(), AttributeValue::Number(timestamp as f64 / 7.0)), ("b".into(), AttributeValue::Text("x".into()))]);
+            let details = EventDetails { recommendation_id, currency: Some("EUR".to_owned()), quantity: Some(3), context };
+            let details = has_details.then(|| Box::new(details));
+            let event = Event { event_id, user_id, session_id, kind: EventKind::Rate, item_id: Some(item_id), value, timestamp, properties, details };
             let mut line = Vec::new();
             write_entry_with_consent(&WithConsent { value: Entry::Event(event.clone()), consent }, &mut line).unwrap();
             let line = String::from_utf8(line).unwrap();
@@ -430,11 +541,20 @@ mod tests {
             values in proptest::collection::vec(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO, 1..9),
         ) {
             let names: Vec<String> = names.into_iter().collect();
+            let texts = AttributeValue::Texts(names.iter().map(|name| name.as_str().into()).collect());
+            let numbers = AttributeValue::Numbers(values.iter().map(|value| f64::from(*value)).collect());
+            let attributes = Attributes::from_values([("list".into(), texts.clone()), ("numbers".into(), numbers)]);
+            let title = text.as_deref().map(Into::into);
+            let details = is_set.then(|| ItemDetails { title: title.clone(), url: None, image: Some("/x".into()), attributes });
+            let details = details.and_then(ItemDetails::into_shared);
+            let changes = vec![("gone".into(), None), ("list".into(), Some(texts))];
+            let attributes = Some(if available { AttributesPatch::Change(changes) } else { AttributesPatch::RemoveAll });
+            let changed = ItemDetailsPatch { title: Some(title), url: Some(None), image: None, attributes }.into_boxed();
             let operation = match operation {
-                0 => ItemOperation::Put(Item { categories: names.clone(), brand: text, price, tags: names, available, published: at, expires: None }),
+                0 => ItemOperation::Put(Item { categories: names.clone(), brand: text, price, tags: names, available, published: at, expires: None, details }),
                 1 => ItemOperation::Patch(ItemPatch {
                     categories: is_set.then_some(names), brand: is_set.then_some(text), price: Some(price), tags: None, available: Some(available),
-                    published: is_set.then_some(at), expires: None,
+                    published: is_set.then_some(at), expires: None, details: changed,
                 }),
                 2 => ItemOperation::PutWithVectors(
                     Item { price, ..Item::default() },
@@ -465,6 +585,7 @@ mod tests {
             value: Some(0.1),
             timestamp: 1,
             properties: Some("{\r\n \"a\": 1\n}".to_owned()),
+            details: None,
         };
         assert_eq!(
             exported_line(&Entry::Event(event)),
@@ -475,7 +596,8 @@ mod tests {
             user_id: "u".to_owned(),
             timestamp: 2,
             weights_version: 3,
-            items: vec![ImpressionItem { item_id: "i".to_owned(), source: SourceName::Trending }],
+            items: vec![ImpressionItem::new("i".to_owned(), SourceName::Trending)],
+            ..Impression::default()
         });
         assert_eq!(
             exported_line(&impression),

@@ -12,8 +12,20 @@ use serde_json::{Map, Number, Value};
 use std::path::Path;
 
 /// The fields of an item change that a column can hold.
-const ITEM_FIELDS: [&str; 9] =
-    ["item_id", "op", "categories", "brand", "price", "tags", "available", "published", "expires"];
+const ITEM_FIELDS: [&str; 12] = [
+    "item_id",
+    "op",
+    "categories",
+    "brand",
+    "price",
+    "tags",
+    "available",
+    "published",
+    "expires",
+    "title",
+    "url",
+    "image",
+];
 
 /// Separator of list elements in a CSV column.
 const LIST_SEPARATOR: char = '|';

@@ -1,15 +1,17 @@
 //! Parses catalog changes from JSON: the attributes of one item, or a batch of changes.
 
+use super::attributes::{parse_attributes as parse_free_attributes, parse_bounded_text};
 use super::framing::BodyError;
 use super::record_batch::{ParsedBatch, read_records};
 use super::timestamp::{self, TimeFormat};
 use super::validation::{missing_field_error, printable_excerpt, validate_id};
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{
-    Item, ItemChange, ItemOperation, ItemPatch, ItemVector, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES,
-    MAX_VECTOR_NAMES, Timestamp, VectorPatch,
+    Item, ItemChange, ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, MAX_TITLE_BYTES, MAX_URL_BYTES,
+    MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES, MAX_VECTOR_NAMES, Timestamp, VectorPatch,
 };
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// Largest number of categories of an item.
 pub const MAX_CATEGORIES: usize = 16;
@@ -148,7 +150,7 @@ fn parse_attributes(
     time: Option<&TimeFormat>,
     warn: &mut dyn FnMut(ValidationError),
 ) -> Result<AttributeChanges, ValidationError> {
-    let (mut patch, mut vectors) = (ItemPatch::default(), None);
+    let (mut patch, mut vectors, mut details) = (ItemPatch::default(), None, ItemDetailsPatch::default());
     for (name, value) in fields {
         match name.as_str() {
             "categories" => patch.categories = Some(parse_string_list("categories", value, MAX_CATEGORIES)?),
@@ -162,6 +164,10 @@ fn parse_attributes(
             "published" => patch.published = Some(item_timestamp("published", &value, time)?),
             "expires" => patch.expires = Some(item_timestamp("expires", &value, time)?),
             "vectors" => vectors = Some(parse_vectors(value)?),
+            "title" => details.title = Some(parse_text("title", value, MAX_TITLE_BYTES)?),
+            "url" => details.url = Some(parse_text("url", value, MAX_URL_BYTES)?),
+            "image" => details.image = Some(parse_text("image", value, MAX_URL_BYTES)?),
+            "attributes" => details.attributes = Some(parse_free_attributes(value)?),
             other => warn(ValidationError::new(
                 None,
                 ValidationErrorCode::UnknownField,
@@ -169,7 +175,12 @@ fn parse_attributes(
             )),
         }
     }
+    patch.details = details.into_boxed();
     Ok((patch, vectors))
+}
+
+fn parse_text(field: &'static str, value: Value, limit: usize) -> Result<Option<Arc<str>>, ValidationError> {
+    parse_string(field, value)?.map(|text| parse_bounded_text(field, &text, limit)).transpose()
 }
 
 /// Vectors by name. A `null` removes the vector of a name, or all vectors.
@@ -342,6 +353,7 @@ mod tests {
             available: false,
             published: Some(1_396_314_941_000),
             expires: Some(1_396_314_942_000),
+            details: None,
         };
         assert_eq!(read_item(text.as_bytes(), &mut |_| {}), Ok(ItemOperation::Put(item)));
         assert_eq!(read_item(b"{}", &mut |_| {}), Ok(ItemOperation::Put(Item::default())));
@@ -357,6 +369,28 @@ mod tests {
         assert_eq!(read_item_patch(text, &mut |_| {}), patch(VectorPatch::Change(changes)));
         assert_eq!(read_item_patch(br#"{"vectors":null}"#, &mut |_| {}), patch(VectorPatch::RemoveAll));
         assert_eq!(read_item(br#"{"vectors":{}}"#, &mut |_| {}), Ok(ItemOperation::Put(Item::default())));
+    }
+
+    #[test]
+    fn reads_details_and_their_removal() {
+        let text = br#"{"title":"Tea","url":"https://shop.example/tea","attributes":{"size":42,"gone":null}}"#;
+        let ItemOperation::Put(item) = read_item(text, &mut |_| {}).unwrap() else { panic!() };
+        let details = item.details.unwrap();
+        assert_eq!((details.title.as_deref(), details.image.as_deref()), (Some("Tea"), None));
+        assert_eq!((details.attributes.len(), details.attributes.get("size").is_some()), (1, true));
+        let patch = |text: &str| match read_item_patch(text.as_bytes(), &mut |_| {}).unwrap() {
+            ItemOperation::Patch(patch) => patch.details,
+            other => panic!("{other:?}"),
+        };
+        let removal = patch(r#"{"title":null,"attributes":null}"#).unwrap();
+        assert_eq!((&removal.title, &removal.url), (&Some(None), &None));
+        assert_eq!(removal.applied_to(Some(&details)).url, details.url);
+        assert_eq!(patch(r#"{"price":1}"#), None);
+        assert_eq!(parse_error(r#"{"attributes":{"A":1}}"#), (Some("attributes"), ValidationErrorCode::OutOfRange));
+        assert_eq!(parse_error(r#"{"attributes":[]}"#), (Some("attributes"), ValidationErrorCode::WrongType));
+        let long = format!(r#"{{"title":"{}"}}"#, "x".repeat(257));
+        assert_eq!(parse_error(&long), (Some("title"), ValidationErrorCode::TooLong));
+        assert_eq!(parse_error(r#"{"url":7}"#), (Some("url"), ValidationErrorCode::WrongType));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Parses events from JSON: one object, an array of objects, or one object per line (NDJSON).
 
+use super::attributes::parse_context;
 use super::column_mapping::ColumnMapping;
 use super::framing::BodyError;
 use super::items::parse_object;
@@ -7,7 +8,7 @@ use super::record_batch::{ParsedBatch, read_records};
 use super::timestamp::{self, TimeFormat};
 use super::validation::{RawEvent, ValidationRules, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
-use crate::domain::{Timestamp, WithConsent};
+use crate::domain::{Attributes, Timestamp, WithConsent};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -16,7 +17,7 @@ use std::fmt;
 /// The fields of an event, in the order of [`EventObject::values`]. The last two are written by
 /// exports: the kind of entry, which must be `event` if present, and the journal offset, which is
 /// ignored.
-const EVENT_FIELDS: [&str; 11] = [
+const EVENT_FIELDS: [&str; 15] = [
     "event_id",
     "user_id",
     "session_id",
@@ -26,6 +27,10 @@ const EVENT_FIELDS: [&str; 11] = [
     "timestamp",
     "properties",
     "consent",
+    "recommendation_id",
+    "currency",
+    "quantity",
+    "context",
     "entry",
     "offset",
 ];
@@ -70,7 +75,23 @@ pub(super) fn read_event(
     if let Some(field) = object.repeated {
         return Err(ValidationError::new(field, ValidationErrorCode::Repeated, format!("`{field}` occurs twice")));
     }
-    let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, consent, entry, _] = object.values;
+    let [
+        event_id,
+        user_id,
+        session_id,
+        kind,
+        item_id,
+        value,
+        timestamp,
+        properties,
+        consent,
+        recommended,
+        currency,
+        quantity,
+        context,
+        entry,
+        _,
+    ] = object.values;
     if let Some(entry) = parse_string("entry", entry)?.filter(|entry| entry != "event") {
         let reason = format!(
             "the record is an exported `{}`, not an event; send items to /v1/items; other kinds cannot be imported",
@@ -84,10 +105,14 @@ pub(super) fn read_event(
         session_id: parse_string("session_id", session_id)?,
         kind: parse_string("type", kind)?,
         item_id: parse_string("item_id", item_id)?,
-        value: non_null_text(value).map(parse_number).transpose()?,
+        value: non_null_text(value).map(|text| parse_number("value", text)).transpose()?,
         timestamp: non_null_text(timestamp).map(|text| event_timestamp(text, time)).transpose()?,
         properties: non_null_text(properties).map(properties_text).transpose()?,
         consent: parse_string("consent", consent)?,
+        recommendation_id: parse_string("recommendation_id", recommended)?,
+        currency: parse_string("currency", currency)?,
+        quantity: non_null_text(quantity).map(|text| parse_number("quantity", text)).transpose()?,
+        context: non_null_text(context).map(context_from_text).transpose()?.unwrap_or_default(),
     };
     let event = rules.validate_event(raw, received_at)?;
     for name in object.unknown {
@@ -194,8 +219,15 @@ fn parse_string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<
     }
 }
 
-fn parse_number(text: &str) -> Result<f64, ValidationError> {
-    text.parse().map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
+fn parse_number(field: &'static str, text: &str) -> Result<f64, ValidationError> {
+    text.parse()
+        .map_err(|_| ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number")))
+}
+
+fn context_from_text(text: &str) -> Result<Attributes, ValidationError> {
+    let value = serde_json::from_str(text)
+        .map_err(|error| ValidationError::new("context", ValidationErrorCode::Syntax, format!("`context`: {error}")))?;
+    parse_context(value)
 }
 
 fn event_timestamp(text: &str, time: Option<&TimeFormat>) -> Result<Timestamp, ValidationError> {
@@ -260,7 +292,8 @@ mod tests {
     fn reads_every_field() {
         let batch = read_body(
             r#"{"event_id":"e1","user_id":"\u00fcser","session_id":"s","type":"rate","item_id":"i","value":4.5,
-                "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]}}"#,
+                "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]},
+                "recommendation_id":"r1","currency":"EUR","quantity":2,"context":{"device":"phone"}}"#,
         );
         let event = batch.records.into_iter().next().unwrap().unwrap().value;
         assert_eq!(event.event_id.as_deref(), Some("e1"));
@@ -269,6 +302,9 @@ mod tests {
         assert_eq!((event.kind, event.item_id.as_deref(), event.value), (EventKind::Rate, Some("i"), Some(4.5)));
         assert_eq!(event.timestamp, 1_396_314_941_000);
         assert_eq!(event.properties.as_deref(), Some(r#"{"page": [1, {}]}"#));
+        let details = event.details.unwrap();
+        assert_eq!((details.recommendation_id.as_deref(), details.currency.as_deref()), (Some("r1"), Some("EUR")));
+        assert_eq!((details.quantity, details.context.len()), (Some(2), 1));
     }
 
     #[test]
@@ -325,6 +361,24 @@ mod tests {
             (format!(r#"{{"user_id":"\ud800",{rest}}}"#), Some("user_id"), ValidationErrorCode::Syntax),
             (format!(r#"{{"user_id":"u","user_id":"v",{rest}}}"#), Some("user_id"), ValidationErrorCode::Repeated),
             (format!(r#"{{"user_id":null,{rest}}}"#), Some("user_id"), ValidationErrorCode::Missing),
+            (
+                format!(r#"{{"user_id":"u",{rest},"currency":"eur"}}"#),
+                Some("currency"),
+                ValidationErrorCode::OutOfRange,
+            ),
+            (format!(r#"{{"user_id":"u",{rest},"quantity":0}}"#), Some("quantity"), ValidationErrorCode::OutOfRange),
+            (format!(r#"{{"user_id":"u",{rest},"quantity":1.5}}"#), Some("quantity"), ValidationErrorCode::OutOfRange),
+            (format!(r#"{{"user_id":"u",{rest},"quantity":"1"}}"#), Some("quantity"), ValidationErrorCode::WrongType),
+            (
+                format!(r#"{{"user_id":"u",{rest},"recommendation_id":"{}"}}"#, "x".repeat(129)),
+                Some("recommendation_id"),
+                ValidationErrorCode::TooLong,
+            ),
+            (
+                format!(r#"{{"user_id":"u",{rest},"context":{{"a":[]}}}}"#),
+                Some("context"),
+                ValidationErrorCode::WrongType,
+            ),
             (
                 r#"{"user_id":"u","type":"glance","item_id":"i"}"#.to_owned(),
                 Some("type"),

@@ -8,13 +8,15 @@
 //! passes the time as `received_at`; nothing here reads a clock.
 //!
 //! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
-//! - `json`, `csv`, `items`, `segment`, `access_log`: parse one format each.
+//! - `json`, `csv`, `items`, `user_attributes`, `segment`, `access_log`: parse one format each.
+//! - `attributes`: free attributes and contexts.
 //! - `column_mapping`, `table_format`, `timestamp`: field names and time formats of foreign files.
 //! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
 //! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
 //! - `export`: writes journal entries as JSON lines.
 
 mod access_log;
+mod attributes;
 mod column_mapping;
 mod csv;
 mod decompress;
@@ -33,10 +35,12 @@ mod reorder_buffer;
 mod segment;
 mod table_format;
 mod timestamp;
+mod user_attributes;
 mod validation;
 mod validation_error;
 
 pub use access_log::{AccessLogError, AccessLogOutcome, AccessLogParser, AccessLogSettings, SkipReason};
+pub use attributes::{parse_context, with_context_parameter};
 pub use column_mapping::{ColumnMapping, EventField};
 pub use decompress::{DecompressedFile, STANDARD_INPUT_NAME};
 pub use digest::KeyedDigest;
@@ -52,6 +56,7 @@ pub use reorder_buffer::ReorderBuffer;
 pub use segment::{ParsedSegmentBatch, SegmentCall, SegmentEventMapping, read_segment_batch, read_segment_call};
 pub use table_format::TableFormat;
 pub use timestamp::{TimeFormat, TimeUnit, TimeZoneError};
+pub use user_attributes::read_user_attributes;
 pub use validation::{
     MAX_FUTURE_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH, RawEvent, ValidationRules,
 };

@@ -97,6 +97,7 @@ mod tests {
                 value: None,
                 timestamp,
                 properties: None,
+                details: None,
             };
             buffer.insert(line, event.into());
             while let Some((line, event)) = buffer.pop_ready(line) {

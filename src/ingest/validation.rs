@@ -4,7 +4,8 @@ use super::pseudonymiser::{IdKind, Pseudonymiser};
 use super::segment::SegmentEventMapping;
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{
-    Consent, ConsentChange, Event, EventKind, EventKinds, PlaceholderIds, Timestamp, UserMerge, WithConsent,
+    Attributes, Consent, ConsentChange, Event, EventDetails, EventKind, EventKinds, PlaceholderIds, Timestamp,
+    UserMerge, WithConsent,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -45,6 +46,14 @@ pub struct RawEvent<'a> {
     pub properties: Option<Cow<'a, str>>,
     /// The name of the [`Consent`] level that applies only to this event.
     pub consent: Option<Cow<'a, str>>,
+    /// See [`EventDetails::recommendation_id`].
+    pub recommendation_id: Option<Cow<'a, str>>,
+    /// See [`EventDetails::currency`].
+    pub currency: Option<Cow<'a, str>>,
+    /// See [`EventDetails::quantity`].
+    pub quantity: Option<f64>,
+    /// The context, which is already checked.
+    pub context: Attributes,
 }
 
 /// The rules that an event must satisfy.
@@ -100,6 +109,12 @@ impl ValidationRules {
             ));
         }
         let consent = raw.consent.as_deref().map(parse_consent).transpose()?;
+        let details = EventDetails {
+            recommendation_id: raw.recommendation_id.map(check_recommendation_id).transpose()?,
+            currency: raw.currency.map(check_currency).transpose()?,
+            quantity: raw.quantity.map(check_quantity).transpose()?,
+            context: raw.context,
+        };
         let event = Event {
             event_id: raw
                 .event_id
@@ -115,6 +130,7 @@ impl ValidationRules {
             value: raw.value.map(value_to_f32).transpose()?,
             timestamp: raw.timestamp.map_or(Ok(received_at), |at| check_timestamp(at, received_at))?,
             properties: raw.properties.map(check_properties).transpose()?.filter(|_| !self.drop_properties),
+            details: details.into_boxed(),
         };
         Ok(WithConsent { value: event, consent })
     }
@@ -279,6 +295,35 @@ fn check_timestamp(at: Timestamp, received_at: Timestamp) -> Result<Timestamp, V
         ));
     }
     Ok(at)
+}
+
+fn check_recommendation_id(id: Cow<'_, str>) -> Result<String, ValidationError> {
+    let (id, limit) = (validate_id("recommendation_id", id)?, EventDetails::MAX_RECOMMENDATION_ID_BYTES);
+    if id.len() > limit {
+        let reason = format!("`recommendation_id` has {} bytes; at most {limit} are allowed", id.len());
+        return Err(ValidationError::new("recommendation_id", ValidationErrorCode::TooLong, reason));
+    }
+    Ok(id)
+}
+
+fn check_currency(code: Cow<'_, str>) -> Result<String, ValidationError> {
+    if code.len() == 3 && code.bytes().all(|letter| letter.is_ascii_uppercase()) {
+        return Ok(code.into_owned());
+    }
+    let reason = format!(
+        "`currency` is `{}`; it must be a code of three upper-case letters (ISO 4217), such as EUR",
+        printable_excerpt(&code)
+    );
+    Err(ValidationError::new("currency", ValidationErrorCode::OutOfRange, reason))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+fn check_quantity(quantity: f64) -> Result<u32, ValidationError> {
+    if (1.0..=f64::from(EventDetails::MAX_QUANTITY)).contains(&quantity) && quantity.fract() == 0.0 {
+        return Ok(quantity as u32);
+    }
+    let reason = format!("`quantity` must be a whole number from 1 to {}", EventDetails::MAX_QUANTITY);
+    Err(ValidationError::new("quantity", ValidationErrorCode::OutOfRange, reason))
 }
 
 fn check_properties(text: Cow<'_, str>) -> Result<String, ValidationError> {

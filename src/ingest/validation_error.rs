@@ -1,6 +1,6 @@
 //! Validation errors of single events and items, for the sender.
 
-use crate::domain::VectorError;
+use crate::domain::{MAX_ATTRIBUTES, VectorError};
 use serde::Serialize;
 use std::fmt;
 
@@ -98,6 +98,15 @@ impl ValidationError {
             VectorError::TooManyNames { .. } => ValidationErrorCode::TooMany,
         };
         Self::new("vectors", code, error.to_string())
+    }
+
+    /// The error of a patch after which there would be `count` attributes, without a position.
+    #[must_use]
+    pub fn too_many_attributes(count: usize) -> Self {
+        let reason = format!(
+            "after the change of `attributes` there would be {count}; at most {MAX_ATTRIBUTES} are allowed; set others to null in the same change"
+        );
+        Self::new("attributes", ValidationErrorCode::TooMany, reason)
     }
 }
 

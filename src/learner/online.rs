@@ -166,6 +166,7 @@ impl Learner {
             | Entry::Consent(_)
             | Entry::Tombstone
             | Entry::Purge(_)
+            | Entry::UserAttributes(_)
             | Entry::Placement(_)
             | Entry::Rule(_) => {}
         }

@@ -2,8 +2,8 @@
 
 use crate::candidates::{QueryContext, SessionIx, UserProfile};
 use crate::domain::{
-    Candidate, Catalog, Fallback, ItemIx, KindId, PredictedInterest, RemovalCounts, SourceName, Step, Timestamp,
-    UserSequence,
+    Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName, Step,
+    Timestamp, UserSequence,
 };
 use crate::ranking::{EligibilityRules, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity};
 
@@ -47,6 +47,8 @@ pub struct RecommendationRequest {
     pub rules: Arc<ListRules>,
     /// The placement of the list. It does not affect the ranking.
     pub placement: Option<Arc<str>>,
+    /// A digest of the parameters that the client sent, for the impression.
+    pub digest: u64,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -112,6 +114,7 @@ impl RecommendationRequest {
             base: ListBase::default(),
             rules: Arc::default(),
             placement: None,
+            digest: 0,
         }
     }
 
@@ -143,6 +146,8 @@ const MAX_CANDIDATE_LIMIT: usize = 2048;
 pub struct RankedAnswer {
     /// The version of the weights that ranked the items.
     pub weights_version: u64,
+    /// The offset of the snapshot that ranked the items.
+    pub snapshot_offset: Offset,
     /// The items, best first. Among equal scores, the smaller item number comes first.
     pub items: Vec<RankedItem>,
     /// The candidates that follow the list, best first, for further pages.
@@ -183,11 +188,13 @@ pub struct RankedItem {
     pub interest: Option<PredictedInterest>,
     /// The explanation, if requested.
     pub explanation: Option<Explanation>,
+    /// The rules that moved the item or put it into the list.
+    pub rules: Vec<Arc<str>>,
 }
 
 impl From<Candidate> for RankedItem {
     fn from(candidate: Candidate) -> Self {
-        Self { candidate, interest: None, explanation: None }
+        Self { candidate, interest: None, explanation: None, rules: Vec::new() }
     }
 }
 
@@ -351,7 +358,7 @@ pub fn recommend_for_sequence(
         purchase: request.hidden.purchase,
         limit: request.limit,
     };
-    let mut trace = RuleTrace::new(request.explain);
+    let mut trace = RuleTrace::default();
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
     if is_ranked {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
@@ -388,14 +395,15 @@ pub fn recommend_for_sequence(
     let items = selected
         .into_iter()
         .zip(explanations)
-        .map(|(candidate, explanation)| RankedItem {
-            candidate,
-            interest: None,
-            explanation: with_rules(explanation, trace.rules_of(candidate.item)),
+        .map(|(candidate, explanation)| {
+            let rules = trace.rules_of(candidate.item);
+            let explanation = if request.explain { with_rules(explanation, rules) } else { None };
+            RankedItem { candidate, interest: None, explanation, rules: rules.to_vec() }
         })
         .collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
+        snapshot_offset: snapshot.offset(),
         items,
         remainder,
         removed,

@@ -1,34 +1,46 @@
-//! Filter expressions on item attributes.
+//! Filter expressions on attributes of items, users and requests.
 //!
 //! ```text
 //! expression  = conjunction { "or" conjunction }
 //! conjunction = negation { "and" negation }
 //! negation    = "not" negation | "(" expression ")" | test
-//! test        = field ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) value
-//!             | field "in" "(" value { "," value } ")"
-//!             | field "has" value | "has" field | "available"
+//! test        = left ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) right
+//!             | left "in" "(" right { "," right } ")" | left "in" operand
+//!             | left "has" right | "has" left | "available"
+//! left        = field | operand
+//! right       = value | operand
 //! field       = category | brand | price | tags | available | published | expires
+//! operand     = item.NAME | user.NAME | context.NAME
 //! value       = "text" | 'text' | word | number | true | false
 //! ```
 //!
+//! - `operand`: fields, attributes and constants
 //! - `expression`: the syntax tree and its evaluation
-//! - `parser`: recursive descent parser
+//! - `parser`, `operand_parser`: recursive descent parser
 //! - `error`: parse error with its column
 
 mod error;
 mod expression;
+mod operand;
+mod operand_parser;
 mod parser;
 
 pub use error::ItemFilterError;
 
-use crate::domain::CatalogItem;
-use expression::{FilterExpression, TextField};
+use crate::domain::{Attributes, CatalogItem};
+use expression::FilterExpression;
+use operand::{OperandScope, TextField};
 
 /// A parsed filter expression.
 ///
 /// `category` and `tags` hold several values: `=` and `in` match if any of the values matches; `!=`
 /// matches if none does. `has` is the same as `=`. If the item does not have the attribute, a
-/// comparison is false. The exception is `!=`, which is always the negation of `=`.
+/// comparison is false. The exception is `!=` of a field, which is always the negation of `=`.
+///
+/// `item.NAME` is a field, `title`, `url`, `image` or a free attribute of the item. `user.NAME` is an
+/// attribute of the user and `context.NAME` a value of the request; both are missing until
+/// [`ItemFilter::with_context`] and [`ItemFilter::with_user`] bind them. A comparison with a missing
+/// operand is false.
 ///
 /// ```
 /// use sequor::domain::{CatalogItem, Item};
@@ -61,6 +73,24 @@ impl ItemFilter {
     #[must_use]
     pub fn for_category(name: &str) -> Self {
         Self(FilterExpression::Text(TextField::Category, vec![name.to_owned()]))
+    }
+
+    /// The filter with the values of the request's context.
+    #[must_use]
+    pub fn with_context(&self, context: &Attributes) -> Self {
+        Self(self.0.bound(OperandScope::Context, context))
+    }
+
+    /// The filter with the attributes of a user.
+    #[must_use]
+    pub fn with_user(&self, user: &Attributes) -> Self {
+        Self(self.0.bound(OperandScope::User, user))
+    }
+
+    /// Whether the filter reads attributes of the user.
+    #[must_use]
+    pub fn reads_user(&self) -> bool {
+        self.0.reads(OperandScope::User)
     }
 
     /// Whether the item satisfies the filter.

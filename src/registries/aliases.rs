@@ -166,6 +166,7 @@ impl AliasBatch<'_> {
         match entry {
             Entry::Event(event) | Entry::Private(event) => self.resolve_in_place(&mut event.user_id),
             Entry::Consent(change) => self.resolve_in_place(&mut change.user_id),
+            Entry::UserAttributes(change) => self.resolve_in_place(&mut change.user_id),
             Entry::Impression(impression) => self.resolve_in_place(&mut impression.user_id),
             Entry::Merge(UserMerge { from, into, .. }) => {
                 self.resolve_in_place(into);

@@ -151,6 +151,9 @@ impl ConsentBatch<'_> {
             Entry::Private(event) if self.consent_of(&event.user_id) == Some(Consent::None) => {
                 return ConsentVerdict::Withheld;
             }
+            Entry::UserAttributes(change) if self.consent_of(&change.user_id) == Some(Consent::None) => {
+                return ConsentVerdict::Withheld;
+            }
             Entry::Impression(impression)
                 if self.consent_of(&impression.user_id).unwrap_or(self.writer.default_consent) < Consent::Full =>
             {
@@ -208,6 +211,7 @@ mod tests {
             value: None,
             timestamp: 0,
             properties: None,
+            details: None,
         })
     }
 
@@ -219,6 +223,7 @@ mod tests {
             timestamp: 0,
             weights_version: 0,
             items: Vec::new(),
+            ..Impression::default()
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::{Candidate, Consent};
+use crate::domain::{Candidate, Consent, Offset};
 use crate::learner::RecommendationRequest;
 
 /// The largest number of rankings in the cache.
@@ -59,6 +59,8 @@ pub struct CachedRanking {
     pub page_len: usize,
     /// The version of the weights that produced the ranking.
     pub weights_version: u64,
+    /// The offset of the snapshot that produced the ranking.
+    pub snapshot_offset: Offset,
     /// The consent that applied to the request of the first page.
     pub consent: Consent,
 }
@@ -107,6 +109,7 @@ mod tests {
             page_start,
             page_len: 0,
             weights_version: 0,
+            snapshot_offset: 0,
             consent: Consent::Full,
         }
     }

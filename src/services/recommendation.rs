@@ -74,16 +74,21 @@ impl RecommendationService {
         &self,
         user: String,
         sender: Option<Consent>,
-        request: RecommendationRequest,
+        mut request: RecommendationRequest,
     ) -> Result<Recommendation, RequestError> {
         let consent = self.ingest.effective_consent(&user, sender);
         if consent == Consent::None {
             return Ok(self.recommend_without_consent(&[], &request));
         }
+        if let Some(filter) = request.filter.take_if(|filter| filter.reads_user()) {
+            let attributes = self.ingest.user_attributes(&user).unwrap_or_default();
+            request.filter = Some(filter.with_user(&attributes));
+        }
         let cached_request = Arc::new(request.clone());
         let answer = self.recommender.recommend(user.clone(), request).await?;
         let ranking = answer.items.iter().map(|item| item.candidate).chain(answer.remainder.iter().copied()).collect();
-        let (page_len, weights_version) = (answer.items.len(), answer.weights_version);
+        let (page_len, weights_version, snapshot_offset) =
+            (answer.items.len(), answer.weights_version, answer.snapshot_offset);
         let first = CachedRanking {
             user,
             request: cached_request,
@@ -92,6 +97,7 @@ impl RecommendationService {
             page_start: 0,
             page_len,
             weights_version,
+            snapshot_offset,
             consent,
         };
         Ok(self.cache_and_journal(first, answer))
@@ -233,7 +239,7 @@ impl RecommendationService {
     fn cache_and_journal(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
         let list = self.to_recommendation(answer, &ranking.request);
         if self.ingest.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
-            self.journal_impression(ranking.user.clone(), &list);
+            self.journal_impression(&ranking, &list);
         }
         self.count_recommendation(&list);
         self.cache.insert(list.recommendation_id.clone(), ranking);
@@ -297,7 +303,7 @@ impl RecommendationService {
     /// Appends the impression in the background, so that the response does not wait for it. If the
     /// queue is full, the learner lags too far behind or the append fails, the impression counts as
     /// lost. In these cases, clicks on its items are not attributed to it.
-    fn journal_impression(&self, user_id: String, list: &Recommendation) {
+    fn journal_impression(&self, page: &CachedRanking, list: &Recommendation) {
         if list.items.is_empty() {
             return;
         }
@@ -305,16 +311,23 @@ impl RecommendationService {
             self.ingest.metrics().impressions_lost.increment(1);
             return;
         };
+        let positions = (1_u32..).skip(page.page_start);
+        let items = list.items.iter().zip(positions).map(|(item, position)| ImpressionItem {
+            score: item.score,
+            position,
+            rules: item.rules.iter().map(|rule| rule.to_string()).collect(),
+            ..ImpressionItem::new(item.item_id.clone(), item.source)
+        });
         let impression = Entry::Impression(Impression {
             recommendation_id: list.recommendation_id.clone(),
-            user_id,
+            user_id: page.user.clone(),
             timestamp: self.clock.now(),
             weights_version: list.weights_version,
-            items: list
-                .items
-                .iter()
-                .map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source })
-                .collect(),
+            items: items.collect(),
+            placement: list.placement.clone(),
+            variant: None,
+            snapshot_offset: page.snapshot_offset,
+            request_digest: page.request.digest,
         });
         self.ingest.append_later(impression, permit);
     }
@@ -338,11 +351,11 @@ impl RecommendationService {
 #[must_use]
 pub fn to_recommended_item(
     recommender: &RecommenderHandle,
-    RankedItem { candidate, interest, explanation }: RankedItem,
+    RankedItem { candidate, interest, explanation, rules }: RankedItem,
 ) -> Option<RecommendedItem> {
     let item_id = recommender.dictionary().name(candidate.item)?.to_string();
     let explanation = explanation.map(|explanation| to_item_explanation(recommender, &explanation));
-    Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })
+    Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation, rules })
 }
 
 /// Converts an explanation: replaces item and kind numbers by ids.

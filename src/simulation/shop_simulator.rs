@@ -233,6 +233,7 @@ impl ShopSimulator {
             value: None,
             timestamp: now,
             properties: None,
+            details: None,
         };
         if continues {
             let next = now.saturating_add(self.draw_interval_ms(MEAN_EVENT_INTERVAL_MS));

@@ -158,6 +158,7 @@ impl Store {
         copy.aliases().put(&self.aliases().load()?, &[])?;
         copy.consents().put(&self.consents().load()?)?;
         copy.placements().put(&self.placements().load()?)?;
+        copy.user_attributes().put(&self.user_attributes().load()?)?;
         copy.items().append(&items, 0, items_through)?;
 
         let end = self.journal().next_offset()?;

@@ -11,12 +11,13 @@
 
 use super::*;
 use crate::domain::{
-    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemBoost, ItemChange,
-    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash,
-    PlacementChange, PlacementConfig, PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition,
-    RuleConsequence, RuleOperation, SourceName, Step, UserErasure, UserMerge, UserSequence, VectorPatch,
+    AttributeValue, Attributes, AttributesPatch, Consent, ConsentChange, Entry, Event, EventDetails, EventKind, Expiry,
+    Impression, ImpressionItem, Item, ItemBoost, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch,
+    ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, PlacementChange, PlacementConfig,
+    PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation,
+    SourceName, Step, UserAttributesChange, UserErasure, UserMerge, UserSequence, VectorPatch,
 };
-use crate::registries::{ConsentRecord, PlacementRecord, UserAlias};
+use crate::registries::{ConsentRecord, PlacementRecord, UserAlias, UserAttributesRecord};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -28,7 +29,8 @@ const GOLDEN_ROWS_OF_FORMAT_6: &str = include_str!("../../migrations/fixtures/by
 /// The fixture file of format 8: the values that this format added.
 const FIXTURE_OF_FORMAT_8: &str = "migrations/fixtures/bytes/vectors.txt";
 /// The fixture file of format 9: the values that this format added.
-const FIXTURE_OF_FORMAT_9: &str = "migrations/fixtures/bytes/placements.txt";
+const FIXTURE_OF_PLACEMENTS: &str = "migrations/fixtures/bytes/placements.txt";
+const FIXTURE_OF_DETAILS: &str = "migrations/fixtures/bytes/details.txt";
 /// The row of the store's format number.
 const FORMAT_ROW: &str = "__sled__default 666f726d6174";
 /// The current format number, as stored.
@@ -48,6 +50,7 @@ fn sample_event(number: i64, kind: EventKind) -> Event {
         value: Some(number as f32 + 0.5),
         timestamp: 1_700_000_000_000 + number,
         properties: Some(format!("{{\"size\":{number}}}")),
+        details: None,
     }
 }
 
@@ -61,6 +64,7 @@ fn event_without_optional_fields() -> Event {
         value: None,
         timestamp: -1,
         properties: None,
+        details: None,
     }
 }
 
@@ -88,13 +92,14 @@ fn sample_impression() -> Entry {
     let items = SourceName::ALL
         .iter()
         .filter(|source| **source != SourceName::Profile)
-        .map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
+        .map(|source| ImpressionItem::new(format!("item of {}", source.as_str()), *source));
     Entry::Impression(Impression {
         recommendation_id: owned_text("recommendation"),
         user_id: owned_text("user"),
         timestamp: 1_700_000_000_100,
         weights_version: 17,
         items: items.collect(),
+        ..Impression::default()
     })
 }
 
@@ -107,6 +112,7 @@ fn item_changes() -> Vec<Entry> {
         available: true,
         published: Some(1_600_000_000_000),
         expires: Some(1_800_000_000_000),
+        details: None,
     };
     let bare = Item { available: false, ..Item::default() };
     let set = ItemPatch {
@@ -117,6 +123,7 @@ fn item_changes() -> Vec<Entry> {
         available: Some(true),
         published: Some(Some(1_610_000_000_000)),
         expires: Some(Some(1_810_000_000_000)),
+        details: None,
     };
     let cleared = ItemPatch {
         brand: Some(None),
@@ -363,6 +370,8 @@ fn placement_and_rule_changes() -> Vec<Entry> {
             purchased_for_ms: Some(13),
             dismissed_for_ms: Some(14),
             boosts: vec![boost(15)],
+            exclude_events: vec![(owned_text("purchase"), 16)],
+            max_impressions: Some((17, 18)),
         };
         let operation = PlacementOperation::Put(config);
         Entry::Placement(PlacementChange { name: format!("place{number}"), timestamp: number, operation })
@@ -409,13 +418,116 @@ fn bytes_of_placements_and_rules_are_unchanged() {
     let record = |(offset, entry): (u64, &Entry)| PlacementRecord { offset, entry: entry.clone() };
     let records: Vec<_> = (0..).zip(&entries).map(record).collect();
     store.placements().put(&records).unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE_OF_FORMAT_9);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE_OF_PLACEMENTS);
     let mut golden = golden_bytes_by_name(&std::fs::read_to_string(fixture).unwrap());
     golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
     assert_same_bytes(&database_bytes_by_name(&store), &golden);
     let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(read, entries);
     assert_eq!(store.placements().load().unwrap(), records[..11]);
+}
+
+/// Attributes with a value of every type.
+fn sample_attributes() -> Attributes {
+    let text = |text: &str| Arc::<str>::from(text);
+    Attributes::from_values([
+        (text("a"), AttributeValue::Text(text("x"))),
+        (text("b"), AttributeValue::Number(2.5)),
+        (text("c"), AttributeValue::Boolean(true)),
+        (text("d"), AttributeValue::Texts([text("y"), text("z")].into())),
+        (text("e"), AttributeValue::Numbers([3.5].into())),
+    ])
+}
+
+fn sample_attributes_patch() -> AttributesPatch {
+    AttributesPatch::Change(vec![("a".into(), Some(AttributeValue::Number(4.5))), ("b".into(), None)])
+}
+
+/// The entries that format 9 added.
+fn detailed_entries() -> Vec<Entry> {
+    let details = EventDetails {
+        recommendation_id: Some(owned_text("r1")),
+        currency: Some(owned_text("EUR")),
+        quantity: Some(0x0102_0304),
+        context: sample_attributes(),
+    };
+    let event = Event { details: details.into_boxed(), ..event_without_optional_fields() };
+    let plain = ImpressionItem { score: 0.5, position: 7, ..ImpressionItem::new(owned_text("i1"), SourceName::New) };
+    let moved = ImpressionItem {
+        rules: vec![owned_text("rule")],
+        propensity: Some(0.25),
+        ..ImpressionItem::new(owned_text("i2"), SourceName::Network)
+    };
+    let impression = Impression {
+        recommendation_id: owned_text("r2"),
+        user_id: owned_text("user"),
+        timestamp: 0x11,
+        weights_version: 0x12,
+        items: vec![plain, moved],
+        placement: Some(owned_text("home")),
+        variant: Some(owned_text("b")),
+        snapshot_offset: 0x13,
+        request_digest: 0x14,
+    };
+    let details = ItemDetails {
+        title: Some("title".into()),
+        url: Some("url".into()),
+        image: Some("image".into()),
+        attributes: sample_attributes(),
+    };
+    let item = Item { details: details.into_shared(), ..Item::default() };
+    let details = ItemDetailsPatch {
+        title: Some(None),
+        url: Some(Some("new url".into())),
+        image: None,
+        attributes: Some(sample_attributes_patch()),
+    };
+    let patch = ItemPatch { details: details.into_boxed(), ..ItemPatch::default() };
+    let vector = ItemVector { name: owned_text("text"), values: vec![1.5] };
+    let operations = [
+        ItemOperation::Put(item.clone()),
+        ItemOperation::PutWithVectors(item, vec![vector]),
+        ItemOperation::Patch(patch.clone()),
+        ItemOperation::PatchWithVectors(patch, VectorPatch::RemoveAll),
+    ];
+    let item_change = |operation| Entry::Item(ItemChange { item_id: owned_text("item"), timestamp: 0x21, operation });
+    let user_change =
+        |patch| Entry::UserAttributes(UserAttributesChange { user_id: owned_text("user"), patch, timestamp: 0x31 });
+    let mut entries = vec![Entry::Event(event.clone()), Entry::Private(event), Entry::Impression(impression)];
+    entries.extend(operations.map(item_change));
+    entries.extend([AttributesPatch::RemoveAll, sample_attributes_patch()].map(user_change));
+    entries
+}
+
+#[test]
+fn bytes_of_details_are_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let (entries, attributes) = (detailed_entries(), Arc::new(sample_attributes()));
+    store.journal().append(&entries, Durability::PowerLoss).unwrap();
+    let record = UserAttributesRecord { user: Arc::from("user"), attributes, offset: 0x41 };
+    store.user_attributes().put(std::slice::from_ref(&record)).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIXTURE_OF_DETAILS);
+    let mut golden = golden_bytes_by_name(&std::fs::read_to_string(fixture).unwrap());
+    golden.insert(FORMAT_ROW.to_owned(), FORMAT_VALUE.to_owned());
+    assert_same_bytes(&database_bytes_by_name(&store), &golden);
+    let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
+    assert_eq!(read, entries);
+    assert_eq!(store.user_attributes().load().unwrap(), [record]);
+}
+
+#[test]
+fn an_item_of_an_impression_grows_by_nine_bytes() {
+    let shown = |position| ImpressionItem { score: 0.5, position, ..ImpressionItem::new("i".into(), SourceName::New) };
+    let encoded_len = |items| {
+        let impression = Impression { items, request_digest: 1, ..Impression::default() };
+        codec::encode(&Entry::Impression(impression)).unwrap().len()
+    };
+    let (one, twenty) = (encoded_len(vec![shown(1)]), encoded_len((1..=20).map(shown).collect()));
+    let old = Impression { items: vec![ImpressionItem::new("i".into(), SourceName::New)], ..Impression::default() };
+    let empty = codec::encode(&Entry::Impression(Impression::default())).unwrap().len();
+    let old_item_len = codec::encode(&Entry::Impression(old)).unwrap().len() - empty;
+    assert_eq!((twenty - one) / 19 - old_item_len, 9);
 }
 
 fn assert_same_bytes(found: &BTreeMap<String, String>, golden: &BTreeMap<String, String>) {

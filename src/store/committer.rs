@@ -8,7 +8,7 @@ use super::{Durability, JournalBatch, JournalWatcher, Store, StoreError};
 use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, PlacementTable, UserErasure, VectorError};
 use crate::registries::{
     AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, PlacementRecord,
-    PlacementWriter, UserAlias, UserAliases, UserConsents,
+    PlacementWriter, UserAlias, UserAliases, UserAttributes, UserAttributesRecord, UserAttributesWriter, UserConsents,
 };
 use arc_swap::ArcSwap;
 use dedup::EventIdWindow;
@@ -90,7 +90,7 @@ pub struct CommittedBatch {
 }
 
 /// The only writer of the journal and of the item dictionary. Its state in memory (items, event
-/// ids, aliases, consents, placements) is derived from the journal, so it agrees with the journal after every
+/// ids, aliases, consents, attributes, placements) is derived from the journal, so it agrees with the journal after every
 /// restart.
 #[derive(Debug)]
 pub struct Committer {
@@ -111,6 +111,9 @@ pub struct Committer {
     placement_writer: PlacementWriter,
     /// Changes of placements and rules since the indexes were last stored.
     unstored_placements: Vec<PlacementRecord>,
+    attribute_writer: UserAttributesWriter,
+    /// Attribute changes since the indexes were last stored.
+    unstored_attributes: Vec<UserAttributesRecord>,
     /// The offset of the next entry.
     next: Offset,
 }
@@ -146,11 +149,15 @@ impl Committer {
         let mut placement_writer = PlacementWriter::default();
         placement_writer.apply(&store.placements().load()?);
         let mut unstored_placements = Vec::new();
+        let mut attribute_writer = UserAttributesWriter::default();
+        attribute_writer.apply(store.user_attributes().load()?);
+        let mut unstored_attributes = Vec::new();
         for read in store.journal().entries(indexed_through.min(ids_unread_from))? {
             let (offset, entry) = read?;
             if offset >= indexed_through {
                 unstored_consents.extend(consent_writer.apply_entry(offset, &entry));
                 unstored_placements.extend(PlacementRecord::from_entry(offset, &entry));
+                unstored_attributes.extend(attribute_writer.apply_entry(offset, &entry));
             }
             if let Some(change) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= indexed_through) {
                 apply_aliases(&mut alias_writer, &mut unstored_alias_changes, vec![change]);
@@ -181,6 +188,8 @@ impl Committer {
             unstored_consents,
             placement_writer,
             unstored_placements,
+            attribute_writer,
+            unstored_attributes,
             next: end,
         })
     }
@@ -209,6 +218,12 @@ impl Committer {
     #[must_use]
     pub fn placements(&self) -> Arc<ArcSwap<PlacementTable>> {
         self.placement_writer.table()
+    }
+
+    /// The attributes of the users. They change with every commit that contains changes of them.
+    #[must_use]
+    pub fn user_attributes(&self) -> Arc<UserAttributes> {
+        self.attribute_writer.attributes()
     }
 
     /// The offset of the next entry.
@@ -303,6 +318,7 @@ impl Committer {
         self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.apply_placements((first..).zip(&batch.entries));
+        self.apply_attributes(first, &batch.entries);
         self.next = offset;
         self.record_pending_removals(first, &batch.entries);
         let entries = (first..)
@@ -359,6 +375,7 @@ impl Committer {
         for (offset, entry) in &recovered {
             let new = self.consent_writer.apply_entry(*offset, entry);
             self.unstored_consents.extend(new);
+            self.apply_attributes(*offset, std::slice::from_ref(entry));
         }
         self.apply_placements(recovered.iter().map(|(offset, entry)| (*offset, entry)));
         self.next = end;
@@ -376,7 +393,7 @@ impl Committer {
         self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
     }
 
-    /// Stores the new item names, aliases, consents and placements, so that a restart need not derive
+    /// Stores the new item names, aliases, consents, attributes and placements, so that a restart need not derive
     /// them from the journal.
     ///
     /// # Errors
@@ -388,6 +405,8 @@ impl Committer {
         self.unstored_consents = Vec::new();
         self.store.placements().put(&self.unstored_placements)?;
         self.unstored_placements = Vec::new();
+        self.store.user_attributes().put(&self.unstored_attributes)?;
+        self.unstored_attributes = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.indexed_through = self.next;
         Ok(())
@@ -422,6 +441,13 @@ impl Committer {
             entries.filter_map(|(offset, entry)| PlacementRecord::from_entry(offset, entry)).collect();
         self.placement_writer.apply(&changes);
         self.unstored_placements.extend(changes);
+    }
+
+    /// Applies the changes of users' attributes among committed entries.
+    fn apply_attributes(&mut self, first: Offset, entries: &[Entry]) {
+        for (offset, entry) in (first..).zip(entries) {
+            self.unstored_attributes.extend(self.attribute_writer.apply_entry(offset, entry));
+        }
     }
 
     /// Records the erasures, expiries and purges among the entries as in progress. If that fails, the next

@@ -32,6 +32,7 @@ pub(crate) struct Engine {
     pub(crate) erasures: sled::Tree,
     pub(crate) consents: sled::Tree,
     pub(crate) placements: sled::Tree,
+    pub(crate) user_attributes: sled::Tree,
     /// Number of this opening of the store, starting from 0.
     pub(crate) generation: u64,
     /// The offset at which readers stop. Every entry before this offset has the durability that its
@@ -104,6 +105,7 @@ impl Engine {
         let (quarantine, aliases, consents, erasures) =
             (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
         let placements = tree("placements")?;
+        let user_attributes = tree("attributes")?;
         let end_marker = EndMarker::open(dir)?;
         // The database writes its configuration file once and never syncs it, so it is synced here.
         let conf = path.join("conf");
@@ -129,6 +131,7 @@ impl Engine {
             erasures,
             consents,
             placements,
+            user_attributes,
             generation,
             end_offset: AtomicU64::new(end.max(first_offset)),
             first_offset: AtomicU64::new(first_offset),

@@ -15,7 +15,7 @@ pub struct ErasedEntryCounts {
     pub events: u64,
     /// Erased impressions.
     pub impressions: u64,
-    /// Erased merges and consent changes.
+    /// Erased merges, and changes of consent and attributes.
     pub others: u64,
 }
 

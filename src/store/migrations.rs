@@ -35,7 +35,8 @@ pub(crate) struct Migration {
 ///
 /// - since 8: item changes with vectors;
 ///
-/// - since 9: changes of placements and rules.
+/// - since 9: changes of placements and rules, details of events, impressions and items, and attributes of
+///   users.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, run: store_first_offset },
     Migration { from: 2, run: |_| Ok(()) },

@@ -9,6 +9,7 @@
 //!     items                 number of the first name → names
 //!     consents              user id → the user's consent and the offset of its entry
 //!     placements            placement or rule → its last change and the offset of the change
+//!     attributes            user id → the user's attributes and the offset of their last entry
 //!     quarantine            offset of an entry ‖ the reader that skips it → the reason
 //!     links                 offset of a merge → the merged id and its target
 //!     erasures              pending erasures, digests of erased users, expiries, purges
@@ -88,6 +89,7 @@ mod session_tree;
 mod switchover;
 #[cfg(test)]
 mod testing;
+mod user_attribute_tree;
 mod verify;
 mod write_tracker;
 
@@ -116,6 +118,7 @@ pub use retention::JournalRetention;
 pub use scrub::{JournalScrubber, ScrubReport};
 pub use session_rules::SessionRules;
 pub use session_tree::{SessionRecord, SessionTree};
+pub use user_attribute_tree::UserAttributeTree;
 pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 
 use dir_lock::DataDirLock;
@@ -435,6 +438,12 @@ impl Store {
     #[must_use]
     pub fn expiries(&self) -> ExpiryTree {
         ExpiryTree::new(self.clone())
+    }
+
+    /// The attributes of the users.
+    #[must_use]
+    pub fn user_attributes(&self) -> UserAttributeTree {
+        UserAttributeTree::new(self.clone())
     }
 
     /// The consents of the users.

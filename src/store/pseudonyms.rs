@@ -51,7 +51,8 @@ impl Store {
 
     /// Whether the store contains any user id.
     fn contains_users(&self) -> Result<bool, StoreError> {
-        if self.sessions().count()? > 0 || !self.consents().load()?.is_empty() {
+        let has_records = !self.consents().load()?.is_empty() || !self.user_attributes().load()?.is_empty();
+        if has_records || self.sessions().count()? > 0 {
             return Ok(true);
         }
         for read in self.journal().entries(self.journal().first_offset()?)? {

@@ -58,9 +58,9 @@ impl Store {
         Ok(lost)
     }
 
-    /// Copies the aliases, consents, placements and rules that lost journal entries set. The journal
-    /// no longer contains these changes, but the store's derived state does. For example, a withdrawn
-    /// consent must stay withdrawn.
+    /// Copies the aliases, consents, user attributes, placements and rules that lost journal entries
+    /// set. The journal no longer contains these changes, but the store's derived state does. For
+    /// example, a withdrawn consent must stay withdrawn.
     ///
     /// # Errors
     /// Any error of writing the copy. Derived state that cannot be read is skipped.
@@ -75,6 +75,12 @@ impl Store {
             is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset)
         });
         copy.consents().put(&consents)?;
+        let mut attributes = self.user_attributes().load().unwrap_or_default();
+        let present = copy.user_attributes().load()?;
+        attributes.retain(|lost| {
+            is_lost(lost.offset) && present.iter().all(|kept| kept.user != lost.user || kept.offset < lost.offset)
+        });
+        copy.user_attributes().put(&attributes)?;
         let mut placements = self.placements().load().unwrap_or_default();
         let present = copy.placements().load()?;
         placements.retain(|lost| {

@@ -1,13 +1,15 @@
 //! Helpers of the store's tests: entries to store, and ways to damage them.
 
 use crate::domain::{
-    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange,
-    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, PlacementChange,
-    PlacementConfig, PlacementOperation, RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation,
-    SourceName, UserErasure, UserMerge, VectorPatch,
+    AttributeValue, Attributes, AttributesPatch, Consent, ConsentChange, Entry, Event, EventDetails, EventKind, Expiry,
+    Impression, ImpressionItem, Item, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector,
+    ModelChange, ModelChangeCause, ModelOperation, PlacementChange, PlacementConfig, PlacementOperation, RankingRule,
+    RuleChange, RuleCondition, RuleConsequence, RuleOperation, SourceName, UserAttributesChange, UserErasure,
+    UserMerge, VectorPatch,
 };
 use proptest::prelude::*;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Creates an event; all its fields are made from `number`.
 pub(super) fn event(number: u64) -> Entry {
@@ -29,6 +31,7 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
         value: Some(1.5),
         timestamp: 1_700_000_000_000,
         properties: None,
+        details: None,
     })
 }
 
@@ -36,27 +39,52 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
 pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(EventKind::View), Just(EventKind::Purchase), ".{0,8}".prop_map(EventKind::Custom)];
     let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
+    let text = || proptest::option::of(".{0,12}");
     let ids =
         (proptest::option::of(".{1,12}"), ".{1,12}", proptest::option::of(".{1,12}"), proptest::option::of(".{1,12}"));
-    let event = (ids, kind, proptest::option::of(-1e6_f32..1e6), any::<i64>(), properties).prop_map(
-        |((event_id, user_id, session_id, item_id), kind, value, timestamp, properties)| {
-            Entry::Event(Event { event_id, user_id, session_id, kind, item_id, value, timestamp, properties })
+    let details = proptest::option::of(any_event_details());
+    let event = (ids, kind, proptest::option::of(-1e6_f32..1e6), any::<i64>(), properties, details).prop_map(
+        |((event_id, user_id, session_id, item_id), kind, value, timestamp, properties, details)| {
+            let details = details.map(Box::new);
+            Entry::Event(Event { event_id, user_id, session_id, kind, item_id, value, timestamp, properties, details })
         },
     );
-    let shown = ".{1,12}".prop_map(|item_id| ImpressionItem { item_id, source: SourceName::Clusters });
-    let impression = (".{1,12}", ".{1,12}", any::<i64>(), any::<u64>(), proptest::collection::vec(shown, 0..5))
-        .prop_map(|(recommendation_id, user_id, timestamp, weights_version, items)| {
-            Entry::Impression(Impression { recommendation_id, user_id, timestamp, weights_version, items })
-        });
-    let text = || proptest::option::of(".{0,12}");
+    let shown = (".{1,12}", 0.0_f32..9.0, 0_u32..3, proptest::collection::vec(".{1,8}", 0..2), text()).prop_map(
+        |(item_id, score, position, rules, propensity)| ImpressionItem {
+            score,
+            position,
+            rules,
+            propensity: propensity.map(|_| 0.5),
+            ..ImpressionItem::new(item_id, SourceName::Clusters)
+        },
+    );
+    let old = ".{1,12}".prop_map(|item_id| ImpressionItem::new(item_id, SourceName::Clusters));
+    let items = prop_oneof![proptest::collection::vec(shown, 0..5), proptest::collection::vec(old, 0..5)];
+    let impression = (".{1,12}", ".{1,12}", any::<i64>(), any::<u64>(), items, text(), 0_u64..2).prop_map(
+        |(recommendation_id, user_id, timestamp, weights_version, items, placement, request_digest)| {
+            let (variant, snapshot_offset) = (None, request_digest);
+            Entry::Impression(Impression {
+                recommendation_id,
+                user_id,
+                timestamp,
+                weights_version,
+                items,
+                placement,
+                variant,
+                snapshot_offset,
+                request_digest,
+            })
+        },
+    );
     let put = (
         proptest::collection::vec(".{0,12}", 0..3),
         text(),
         proptest::option::of(0.0..1e9),
         any::<bool>(),
         proptest::option::of(any::<i64>()),
+        proptest::option::of(any_item_details()),
     )
-        .prop_map(|(categories, brand, price, available, expires)| {
+        .prop_map(|(categories, brand, price, available, expires, details)| {
             ItemOperation::Put(Item {
                 tags: categories.clone(),
                 categories,
@@ -65,17 +93,25 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
                 available,
                 published: None,
                 expires,
+                details: details.and_then(ItemDetails::into_shared),
             })
         });
-    let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()))
-        .prop_map(|(brand, available)| ItemOperation::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
+    let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()), any_details_patch()).prop_map(
+        |(brand, available, details)| {
+            let details = details.into_boxed();
+            ItemOperation::Patch(ItemPatch { brand, available, details, ..ItemPatch::default() })
+        },
+    );
     let vector = proptest::collection::vec(-1e6_f32..1e6, 1..20);
     let vectors = proptest::collection::vec(("[a-z0-9_]{1,9}", vector), 1..4).prop_map(|vectors| {
         let vector = |(name, values): (String, Vec<f32>)| ItemVector { name, values };
         ItemOperation::PutWithVectors(Item::default(), vectors.into_iter().map(vector).collect())
     });
-    let without_vectors = ItemOperation::PatchWithVectors(ItemPatch::default(), VectorPatch::RemoveAll);
-    let operations = prop_oneof![put, patch, Just(ItemOperation::Delete), vectors, Just(without_vectors)];
+    let without_vectors = any_details_patch().prop_map(|details| {
+        let patch = ItemPatch { details: details.into_boxed(), ..ItemPatch::default() };
+        ItemOperation::PatchWithVectors(patch, VectorPatch::RemoveAll)
+    });
+    let operations = prop_oneof![put, patch, Just(ItemOperation::Delete), vectors, without_vectors];
     let change = (".{1,12}", any::<i64>(), operations)
         .prop_map(|(item_id, timestamp, operation)| Entry::Item(ItemChange { item_id, timestamp, operation }));
     let operation = prop_oneof![
@@ -122,10 +158,70 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
         };
         Entry::Rule(RuleChange { id, timestamp, operation: RuleOperation::Put(rule) })
     });
+    let attributes = (".{1,8}", any_attributes_patch(), any::<i64>()).prop_map(|(user_id, patch, timestamp)| {
+        Entry::UserAttributes(UserAttributesChange { user_id, patch, timestamp })
+    });
     prop_oneof![
         8 => event, 2 => impression, 2 => change, 1 => model_change, 1 => merge, 1 => consent, 1 => erasure,
-        1 => expiry, 1 => placement, 1 => rule, 1 => Just(Entry::Tombstone)
+        1 => expiry, 1 => attributes, 1 => placement, 1 => rule, 1 => Just(Entry::Tombstone)
     ]
+}
+
+fn any_attribute_value() -> impl Strategy<Value = AttributeValue> {
+    prop_oneof![
+        ".{0,8}".prop_map(|text| AttributeValue::Text(text.into())),
+        (-1e9..1e9).prop_map(AttributeValue::Number),
+        any::<bool>().prop_map(AttributeValue::Boolean),
+        proptest::collection::vec(".{0,8}", 0..3)
+            .prop_map(|texts| AttributeValue::Texts(texts.into_iter().map(Arc::from).collect())),
+        proptest::collection::vec(-1e9..1e9, 0..3).prop_map(|numbers| AttributeValue::Numbers(numbers.into())),
+    ]
+}
+
+fn any_attributes() -> impl Strategy<Value = Attributes> {
+    proptest::collection::vec(("[a-c]", any_attribute_value()), 0..3)
+        .prop_map(|values| Attributes::from_values(values.into_iter().map(|(name, value)| (name.into(), value))))
+}
+
+fn any_attributes_patch() -> impl Strategy<Value = AttributesPatch> {
+    let changes = proptest::collection::vec(("[a-c]", proptest::option::of(any_attribute_value())), 0..3);
+    prop_oneof![
+        Just(AttributesPatch::RemoveAll),
+        changes.prop_map(|changes| {
+            AttributesPatch::Change(changes.into_iter().map(|(name, value)| (name.into(), value)).collect())
+        })
+    ]
+}
+
+fn any_item_details() -> impl Strategy<Value = ItemDetails> {
+    (proptest::option::of(".{0,8}"), proptest::option::of(".{0,8}"), any_attributes()).prop_map(
+        |(title, url, attributes)| ItemDetails {
+            title: title.map(Arc::from),
+            image: url.as_deref().map(Arc::from),
+            url: url.map(Arc::from),
+            attributes,
+        },
+    )
+}
+
+fn any_details_patch() -> impl Strategy<Value = ItemDetailsPatch> {
+    (proptest::option::of(proptest::option::of(".{0,8}")), proptest::option::of(any_attributes_patch())).prop_map(
+        |(title, attributes)| ItemDetailsPatch {
+            title: title.map(|title| title.map(Arc::from)),
+            attributes,
+            ..ItemDetailsPatch::default()
+        },
+    )
+}
+
+fn any_event_details() -> impl Strategy<Value = EventDetails> {
+    (proptest::option::of(".{1,8}"), proptest::option::of("[A-Z]{3}"), proptest::option::of(1_u32..9), any_attributes())
+        .prop_map(|(recommendation_id, currency, quantity, context)| EventDetails {
+            recommendation_id,
+            currency,
+            quantity,
+            context,
+        })
 }
 
 /// A strategy for lists of arbitrary entries.

@@ -107,6 +107,9 @@ pub struct StoreCounts {
     /// Changes of placements and rules among the entries.
     #[serde(skip_serializing_if = "is_zero")]
     pub placement_changes: u64,
+    /// Changes of users' attributes among the entries.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub user_attribute_changes: u64,
     /// Stored item names.
     pub items: u64,
     /// Stored session records.
@@ -225,6 +228,9 @@ impl Store {
         if let Err(error) = self.consents().load() {
             findings.add_finding("consents", error, DamageRemedy::Rebuild);
         }
+        if let Err(error) = self.user_attributes().load() {
+            findings.add_finding("attributes", error, DamageRemedy::Rebuild);
+        }
         if let Err(error) = self.placements().load() {
             findings.add_finding("placements", error, DamageRemedy::Rebuild);
         }
@@ -312,6 +318,7 @@ fn count_entry(entry: &Entry, counts: &mut StoreCounts) {
         Entry::Expire(_) => counts.expiries += 1,
         Entry::Purge(_) => counts.purges += 1,
         Entry::Placement(_) | Entry::Rule(_) => counts.placement_changes += 1,
+        Entry::UserAttributes(_) => counts.user_attribute_changes += 1,
     }
 }
 

@@ -483,7 +483,7 @@ fn current_format_needs_no_migration() {
     let data = fill_and_stop_daemon(&home);
     assert!(
         expect_success(run_on_data_dir(&data, &["migrate"]))
-            .contains("has format 8, the current one; there is nothing to do")
+            .contains("has format 9, the current one; there is nothing to do")
     );
 }
 
@@ -496,7 +496,7 @@ fn format_1_store_is_migrated_once() {
         std::fs::copy(fixture.join(file), home.data_dir().join("store").join(file)).unwrap();
     }
     assert!(
-        expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 8")
+        expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 9")
     );
     assert!(expect_success(run_on_data_dir(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
     assert!(expect_success(run_on_data_dir(&home.data_dir(), &["verify"])).contains("journal entries            121"));

@@ -370,14 +370,16 @@ fn one_entry_of_each_kind() -> Vec<Entry> {
         value: Some(1.5),
         timestamp: NOW,
         properties: Some("{\"a\":1}".to_owned()),
+        details: None,
     };
-    let shown = |name: &str, source| ImpressionItem { item_id: name.to_owned(), source };
+    let shown = |name: &str, source| ImpressionItem::new(name.to_owned(), source);
     let impression = Impression {
         recommendation_id: "r1".to_owned(),
         user_id: "ann".to_owned(),
         timestamp: NOW,
         weights_version: 7,
         items: vec![shown("tea", SourceName::Clusters), shown("cup", SourceName::Trending)],
+        ..Impression::default()
     };
     let change = |operation| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation });
     let vector = ItemVector { name: "text".to_owned(), values: vec![0.5, -1.0] };

@@ -6,6 +6,7 @@ mod admin_inspection;
 mod alerts;
 mod api;
 mod api_keys;
+mod attributes;
 mod bad_input;
 mod bound_coverage;
 mod browser;

@@ -43,6 +43,7 @@ fn entry_at_offset(offset: Offset) -> Entry {
         properties: offset
             .is_multiple_of(3)
             .then(|| format!("{{\"page\":\"{}\"}}", "x".repeat(random.number_below(700) as usize))),
+        details: None,
     })
 }
 

@@ -11,9 +11,9 @@ use crate::actors::admission::{AdmissionControl, AdmissionPermit};
 use crate::actors::committer::{AppendEntries, CommitDeferred, CommitterActor};
 use crate::actors::deferred_entries::DeferredEntries;
 use crate::actors::error::RequestError;
-use crate::domain::{Consent, Entry, Origin, WithConsent};
+use crate::domain::{Attributes, Consent, Entry, Origin, WithConsent};
 use crate::metrics::{Metrics, QueueName};
-use crate::registries::{UserAliases, UserConsents};
+use crate::registries::{UserAliases, UserAttributes, UserConsents};
 use crate::store::CommitReceipt;
 use crate::telemetry::span;
 
@@ -34,6 +34,7 @@ pub struct IngestHandle {
     pub(in crate::actors) deferred: Arc<DeferredEntries>,
     pub(in crate::actors) aliases: Arc<UserAliases>,
     pub(in crate::actors) consents: Arc<UserConsents>,
+    pub(in crate::actors) attributes: Arc<UserAttributes>,
     /// The consent of users who have not recorded a consent.
     pub(in crate::actors) default_consent: Consent,
     pub(in crate::actors) watermarks: Watermarks,
@@ -138,6 +139,15 @@ impl IngestHandle {
         }
     }
 
+    /// The stored attributes of a user; `None` if there are none.
+    #[must_use]
+    pub fn user_attributes(&self, user: &str) -> Option<Arc<Attributes>> {
+        match self.aliases.resolve(user) {
+            Some(canonical) => self.attributes.get(&canonical),
+            None => self.attributes.get(user),
+        }
+    }
+
     /// The consent that applies to a user. If both the user has recorded a consent and the sender
     /// states one, the lesser of the two applies. If neither is known, the configured default
     /// applies.
@@ -175,6 +185,10 @@ impl IngestHandle {
                 let least =
                     self.effective_consent(&merge.from, sender).min(self.effective_consent(&merge.into, sender));
                 (least > Consent::None).then_some(Entry::Merge(merge))
+            }
+            Entry::UserAttributes(change) => {
+                let consent = self.effective_consent(&change.user_id, sender);
+                (consent > Consent::None).then_some(Entry::UserAttributes(change))
             }
             entry => Some(entry),
         }

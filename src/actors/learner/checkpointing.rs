@@ -254,6 +254,7 @@ mod tests {
             timestamp: 0,
             weights_version: 0,
             items: Vec::new(),
+            ..Impression::default()
         })
     }
 

@@ -3,18 +3,19 @@
 use actix_web::web::{Bytes, Data, Json, Path};
 use actix_web::{Error, HttpResponse};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-use crate::domain::{Entry, Item, ItemChange, ItemIx, ItemOperation};
+use crate::domain::{Entry, Item, ItemChange, ItemDetails, ItemIx, ItemOperation, MAX_ATTRIBUTES};
 use crate::http::middleware::auth::GrantedAccess;
 use crate::http::schema::domain_schemas::ItemSchema;
 use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::receipt::IngestReceipt;
 use crate::http::schema::responses::{
-    BadRequestResponse, IdString, InvalidBodyResponse, ItemAttributesBody, ItemsBody, NotFoundResponse,
-    UnavailableResponse,
+    AttributeValueBody, BadRequestResponse, IdString, InvalidBodyResponse, ItemAttributesBody, ItemsBody,
+    NotFoundResponse, UnavailableResponse,
 };
 use crate::http::state::ApiState;
 use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
@@ -42,10 +43,13 @@ pub(in crate::http) async fn change_items(
     let mut indexes = Vec::with_capacity(batch.records.len());
     for (index, change) in (0_u64..).zip(batch.records) {
         match change {
-            Ok(change) => {
-                indexes.push(index);
-                entries.push(Entry::Item(change));
-            }
+            Ok(change) => match check_attribute_count(&api, &change) {
+                Ok(()) => {
+                    indexes.push(index);
+                    entries.push(Entry::Item(change));
+                }
+                Err(error) => rejected.push(error.with_position(index, None)),
+            },
             Err(error) => rejected.push(error),
         }
     }
@@ -106,6 +110,19 @@ pub(in crate::http) struct CatalogItemBody {
     #[serde(flatten)]
     #[schema(value_type = ItemSchema)]
     item: Item,
+    /// The title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    /// The address of the item's page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The address of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    /// The free attributes by name. Absent without attributes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, AttributeValueBody>>)]
+    attributes: Option<Value>,
     /// The vectors by name, rounded to 8 bits. Absent without vectors.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     vectors: BTreeMap<String, Vec<f32>>,
@@ -122,7 +139,11 @@ pub(in crate::http) async fn get_item(
     let found = catalog.get(number).map(Item::from).ok_or_else(Problem::unknown_item)?;
     let vectors = catalog.vectors().vectors_of(number);
     let vectors = vectors.map(|(name, vector)| (name.to_owned(), vector.values().collect())).collect();
-    Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found, vectors }))
+    let ItemDetails { title, url, image, attributes } = found.details.as_deref().cloned().unwrap_or_default();
+    let [title, url, image] = [title, url, image].map(|text| text.map(|text| text.to_string()));
+    let attributes = (!attributes.is_empty()).then(|| serde_json::to_value(attributes.views()).unwrap_or_default());
+    let item_id = item.into_inner();
+    Ok(Json(CatalogItemBody { item_id, item: found, title, url, image, attributes, vectors }))
 }
 
 /// Finds an item. An item is unknown if no event or catalog change has named it, or if it was
@@ -130,6 +151,19 @@ pub(in crate::http) async fn get_item(
 fn find_item(api: &ApiState, item: &str) -> Result<ItemIx, Problem> {
     let number = api.system.recommender.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
     api.system.recommender.catalog().get(number).map(|_| number).ok_or_else(Problem::unknown_item)
+}
+
+/// Checks that an item has not too many free attributes after a patch.
+fn check_attribute_count(api: &ApiState, change: &ItemChange) -> Result<(), ValidationError> {
+    let (ItemOperation::Patch(patch) | ItemOperation::PatchWithVectors(patch, _)) = &change.operation else {
+        return Ok(());
+    };
+    let Some(patch) = patch.details.as_deref().and_then(|details| details.attributes.as_ref()) else { return Ok(()) };
+    let recommender = &api.system.recommender;
+    let catalog = recommender.catalog();
+    let known = recommender.dictionary().get(&change.item_id).and_then(|number| catalog.get(number)?.details());
+    let count = known.map_or(0, |details| details.attributes.len_after(patch));
+    if count > MAX_ATTRIBUTES { Err(ValidationError::too_many_attributes(count)) } else { Ok(()) }
 }
 
 type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
@@ -145,7 +179,9 @@ async fn change_item(
     let item_id = check_id("item_id", item).map_err(|error| Problem::invalid_item(&error))?;
     let operation =
         parse(&body, &mut |warning| warnings.push(warning)).map_err(|error| Problem::invalid_item(&error))?;
-    append_change(api, ItemChange { item_id, timestamp: api.clock.now(), operation }, warnings).await
+    let change = ItemChange { item_id, timestamp: api.clock.now(), operation };
+    check_attribute_count(api, &change).map_err(|error| Problem::invalid_item(&error))?;
+    append_change(api, change, warnings).await
 }
 
 async fn append_change(

@@ -260,7 +260,7 @@ fn apply_rules(
         Some(Candidate { item: number, score: item.score?, source })
     };
     let mut list: Vec<_> = items.iter().filter_map(to_candidate).collect();
-    let mut trace = RuleTrace::new(explain);
+    let mut trace = RuleTrace::default();
     let removed = rules.apply_to_list(&api.system.recommender.catalog(), scale, &mut list, &mut trace);
     let places: FxHashMap<_, _> =
         list.iter().enumerate().map(|(place, candidate)| (candidate.item, (place, candidate.score))).collect();
@@ -269,7 +269,7 @@ fn apply_rules(
         let Some(number) = number_of(item) else { continue };
         item.score = places.get(&number).map(|(_, score)| *score);
         let moved_by = trace.rules_of(number);
-        if !moved_by.is_empty() {
+        if explain && !moved_by.is_empty() {
             let explanation = item.explanation.get_or_insert_with(ItemExplanation::default);
             explanation.rules = moved_by.iter().map(ToString::to_string).collect();
         }

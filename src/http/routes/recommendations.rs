@@ -3,6 +3,7 @@
 use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json, Path};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Offset, Recommendation, RecommendedItem};
@@ -12,9 +13,10 @@ use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
 use crate::http::schema::responses::{
-    BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
+    BadRequestResponse, ContextValueBody, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };
 use crate::http::state::ApiState;
+use crate::ingest::parse_context;
 use crate::learner::ListBase;
 use crate::services::recommendation::{PageRequest, to_recommended_item};
 
@@ -110,6 +112,10 @@ pub(in crate::http) struct InlineRequest {
     exclude_seen: Option<bool>,
     /// A filter expression on attributes. Every recommended item satisfies it.
     filter: Option<String>,
+    /// The context of the request, for the filter: at most 8 names of `a-z`, `0-9` and `_`, with
+    /// texts of at most 64 bytes, numbers or booleans.
+    #[schema(value_type = Option<BTreeMap<String, ContextValueBody>>)]
+    context: Option<Value>,
     /// The largest number of items per category.
     #[schema(minimum = 1, maximum = 1000)]
     diversity: Option<usize>,
@@ -148,6 +154,7 @@ pub(in crate::http) async fn recommend_for_item_session(
         exclude,
         exclude_seen,
         filter,
+        context,
         diversity,
         explain,
         dismissed_for,
@@ -170,6 +177,7 @@ pub(in crate::http) async fn recommend_for_item_session(
         min_offset: min_offset.unwrap_or_default(),
         placement,
         items: items.clone(),
+        context: parse_context(context.unwrap_or_default()).map_err(|error| query::invalid_context(&error))?,
         // A session in the request has no stored history.
         ..RecommendationQuery::default()
     };

@@ -1,24 +1,31 @@
 //! Export and erasure of a user's data.
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{Bytes, Data, Path, Query};
+use actix_web::{Error, HttpResponse};
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::actors::error::RequestError;
 use crate::actors::handles::ErasedEntryCounts;
-use crate::domain::{Entry, Offset, Timestamp};
+use crate::domain::{AttributeView, Entry, MAX_ATTRIBUTES, Offset, Timestamp, UserAttributesChange};
 use crate::http::routes::journal_export;
 use crate::http::routes::learned_user::LearnedUserBody;
+use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
-use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
+use crate::http::schema::receipt::IngestReceipt;
+use crate::http::schema::responses::{
+    BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse, UserAttributesBody,
+};
 use crate::http::state::ApiState;
+use crate::ingest::{ValidationError, read_user_attributes};
+use crate::services::ingest::{FullQueuePolicy, ingest};
 
 /// Longest time that the request waits until the erasure is complete.
 const MAX_ERASURE_WAIT: Duration = Duration::from_secs(20);
@@ -44,10 +51,40 @@ struct UserStepBody<'k> {
     boundary: bool,
 }
 
+/// A user's attributes, in an export.
+#[derive(Serialize)]
+struct UserAttributesLine<'k> {
+    entry: &'static str,
+    attributes: BTreeMap<&'k str, AttributeView<'k>>,
+}
+
+/// Change attributes of a user
+///
+/// Filter expressions of recommendation requests can compare items with these attributes. An absent
+/// attribute keeps its value, and `null` removes it.
+#[utoipa::path(patch, path = "/v1/users/{user}", operation_id = "describe_user", tag = "users", params(("user" = IdString, Path, description = "The user.")), request_body(content = UserAttributesBody),
+    responses((status = 200, description = "The receipt. `withheld` counts the change if the user does not consent to storage.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn change_attributes(
+    api: Data<ApiState>,
+    user: Path<String>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let user_id = query::validate_user_id(&api, user.into_inner())?;
+    let patch = read_user_attributes(&body).map_err(|error| Problem::invalid_message(&error))?;
+    let count = api.system.ingest.user_attributes(&user_id).unwrap_or_default().len_after(&patch);
+    if count > MAX_ATTRIBUTES {
+        return Err(Problem::invalid_message(&ValidationError::too_many_attributes(count)));
+    }
+    let change = UserAttributesChange { user_id, patch, timestamp: api.clock.now() };
+    let outcome = ingest(&api.system.ingest, [Entry::UserAttributes(change)], None, FullQueuePolicy::Fail).await?;
+    Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
+}
+
 /// Export a user's data
 ///
 /// Returns JSON lines. If there is a sequence of the user's latest events, it is the first line,
-/// with `"entry": "user"`. If the published model holds a long-term profile or event values of the
+/// with `"entry": "user"`. The user's attributes follow with `"entry": "user_attributes"`. If the published model holds a long-term profile or event values of the
 /// user, they follow with `"entry": "profile"`. All other lines are the journal entries about the
 /// user, in the format of `sequor export`. The request reads the whole journal. Other counts and
 /// weights are not included, because they are not stored per user.
@@ -74,6 +111,11 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
             applied: record.applied_through,
             sequence: steps.collect(),
         };
+        serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
+        first.push(b'\n');
+    }
+    if let Some(attributes) = ids.first().and_then(|user| api.system.ingest.user_attributes(user)) {
+        let line = UserAttributesLine { entry: "user_attributes", attributes: attributes.views() };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }
@@ -121,7 +163,7 @@ pub(in crate::http) struct EraseOutcome {
     events: u64,
     /// Impressions.
     impressions: u64,
-    /// Merges and consent changes.
+    /// Merges and changes of consent and attributes.
     others: u64,
 }
 
@@ -133,7 +175,7 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 
 /// Erase a user
 ///
-/// Erases the user's journal entries, sequence, event ids, sessions and impressions. Blank entries
+/// Erases the user's journal entries, attributes, sequence, event ids, sessions and impressions. Blank entries
 /// remain in the journal in place of the erased entries. Later events with the same user id belong
 /// to a new user. Counts and weights, which all users share, keep the user's influence. With
 /// `unlearn`, the daemon learns a new model from the journal in the background, and then switches

@@ -323,6 +323,7 @@ mod tests {
             source: SourceName::New,
             interest: Some(interest),
             explanation: Some(explanation),
+            rules: Vec::new(),
         };
         assert_same_fields::<RecommendedItemSchema>(&item);
         let removals = RuleRemovals { rule: "sale".to_owned(), count: 1 };

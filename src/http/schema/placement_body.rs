@@ -38,6 +38,14 @@ pub(in crate::http) struct PlacementBody {
     /// How long an item is hidden after the user has dismissed it, such as `30d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     dismissed_for: Option<String>,
+    /// Kinds of events with periods, such as `purchase:365d,dismiss:30d`: items with such an event are
+    /// excluded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_events: Option<String>,
+    /// Items that were shown to the user this often within a period without a later event on them are
+    /// excluded, such as `3/24h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_impressions: Option<String>,
     /// Factors on the scores of items. If an item satisfies several filters, their factors multiply.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
@@ -159,6 +167,8 @@ impl PlacementBody {
             purchased_for_ms: period("purchased_for", self.purchased_for)?,
             dismissed_for_ms: period("dismissed_for", self.dismissed_for)?,
             boosts: boosts.into_iter().enumerate().map(to_boost).collect::<Result<_, _>>()?,
+            exclude_events: self.exclude_events.map_or(Ok(Vec::new()), |text| parse_excluded_events(&text))?,
+            max_impressions: self.max_impressions.map(|text| parse_max_impressions(&text)).transpose()?,
         })
     }
 }
@@ -173,9 +183,26 @@ impl From<&PlacementConfig> for PlacementBody {
             diversity: config.diversity,
             purchased_for: config.purchased_for_ms.map(format_period),
             dismissed_for: config.dismissed_for_ms.map(format_period),
+            exclude_events: (!config.exclude_events.is_empty()).then(|| {
+                let parts =
+                    config.exclude_events.iter().map(|(kind, period)| format!("{kind}:{}", format_period(*period)));
+                parts.collect::<Vec<_>>().join(",")
+            }),
+            max_impressions: config.max_impressions.map(|(count, period)| format!("{count}/{}", format_period(period))),
             boosts: config.boosts.iter().map(BoostBody::from).collect(),
         }
     }
+}
+
+fn parse_excluded_events(text: &str) -> Result<Vec<(String, i64)>, Problem> {
+    let exclusions = query::parse_event_exclusions("exclude_events", text)?;
+    query::check_excluded_kind_count(exclusions.len())?;
+    Ok(exclusions.into_iter().map(|(kind, period)| (kind, period.as_millis())).collect())
+}
+
+fn parse_max_impressions(text: &str) -> Result<(usize, i64), Problem> {
+    let query::ImpressionLimit { count, period } = query::parse_impression_limit("max_impressions", text)?;
+    Ok((count, period.as_millis()))
 }
 
 fn format_period(milliseconds: i64) -> String {
@@ -196,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_configuration_reads_back_as_it_was_put() {
-        let body = r#"{"type":"similar","limit":8,"filter":"price < 10","exclude_seen":true,"diversity":2,"purchased_for":"1d","dismissed_for":"off","boosts":[{"filter":"brand = leaf","factor":0.5}]}"#;
+        let body = r#"{"type":"similar","limit":8,"filter":"price < 10","exclude_seen":true,"diversity":2,"purchased_for":"1d","dismissed_for":"off","exclude_events":"purchase:365d,dismiss:30d","max_impressions":"3/1d","boosts":[{"filter":"brand = leaf","factor":0.5}]}"#;
         let config = parse(body).unwrap();
         assert_eq!((config.kind, config.dismissed_for_ms), (PlacementKind::Similar, Some(i64::MAX)));
         assert_eq!(serde_json::to_string(&PlacementBody::from(&config)).unwrap(), body);
@@ -211,6 +238,8 @@ mod tests {
             (r#"{"diversity":1001}"#, "diversity"),
             (r#"{"filter":"price <"}"#, "filter"),
             (r#"{"purchased_for":"soon"}"#, "purchased_for"),
+            (r#"{"exclude_events":"purchase"}"#, "exclude_events"),
+            (r#"{"max_impressions":"0/1d"}"#, "max_impressions"),
             (r#"{"boosts":[{"filter":"available","factor":2},{"filter":"available","factor":0}]}"#, "boosts[1].factor"),
             (r#"{"boosts":[{"filter":"colour = red","factor":2}]}"#, "boosts[0].filter"),
         ] {

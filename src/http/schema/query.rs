@@ -1,14 +1,17 @@
 //! Parameters of a recommendation request, in a query or a body.
 
 use actix_web::web::Query;
+use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
 use std::str::FromStr;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
-use crate::domain::{Consent, EventKind, ItemIx, Offset, PlacementConfig, PlacementKind};
+use crate::domain::{Attributes, Consent, EventKind, ItemIx, Offset, PlacementConfig, PlacementKind};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
+use crate::ingest::{ValidationError, with_context_parameter};
 use crate::learner::{
     EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, ListBase, RecommendationRequest,
 };
@@ -23,6 +26,9 @@ const MAX_EXCLUDED_KINDS: usize = 16;
 
 /// Largest number of impressions in `max_impressions`.
 const MAX_IMPRESSION_COUNT: usize = 100;
+
+/// The names of the parameters of a context have this prefix.
+const CONTEXT_PREFIX: &str = "context.";
 
 /// The name-value pairs of a URL query. A name that occurs twice yields two pairs.
 pub(in crate::http) type QueryPairs = Query<Vec<(String, String)>>;
@@ -40,7 +46,8 @@ pub(in crate::http) struct RecommendationQuery {
     /// Exclude the items of the user's last 50 events.
     #[param(default = false)]
     pub(in crate::http) exclude_seen: Option<bool>,
-    /// A filter expression on attributes. Every recommended item satisfies it.
+    /// A filter expression on attributes of items, of the user (`user.NAME`) and of the context
+    /// (`context.NAME`). Every recommended item satisfies it.
     #[param(example = "category in (tea, \"green tea\") and price < 10")]
     pub(in crate::http) filter: Option<String>,
     /// The largest number of items per category.
@@ -85,6 +92,11 @@ pub(in crate::http) struct RecommendationQuery {
     /// the context item of rules.
     #[param(required = false, style = Form, explode = false, max_items = 1000)]
     pub(in crate::http) items: Vec<String>,
+    /// A value of the context of the request, for the filter. `NAME` begins with `a-z`, and has at
+    /// most 32 characters `a-z`, `0-9` and `_`. `true`, `false` and numbers have their own types. At
+    /// most 8 names.
+    #[param(rename = "context.NAME", required = false, value_type = String, max_length = 64)]
+    pub(in crate::http) context: Attributes,
     /// Only items of this category, instead of a filter. Only the endpoint of trending items has this
     /// parameter.
     #[param(ignore)]
@@ -96,7 +108,7 @@ pub(in crate::http) struct RecommendationQuery {
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 15] = [
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 16] = [
         "limit",
         "exclude",
         "exclude_seen",
@@ -112,6 +124,7 @@ impl RecommendationQuery {
         "placement",
         "item",
         "items",
+        "context.NAME",
     ];
 
     /// Sets the parameter `name` to a value from a query. Returns `false` if there is no such
@@ -137,7 +150,11 @@ impl RecommendationQuery {
             "placement" => self.placement = Some(value.to_owned()),
             "item" => self.item = Some(value.to_owned()),
             "items" => self.items.extend(value.split(',').map(str::to_owned)),
-            _ => return Ok(false),
+            _ => {
+                let Some(key) = name.strip_prefix(CONTEXT_PREFIX) else { return Ok(false) };
+                self.context =
+                    with_context_parameter(&self.context, key, value).map_err(|error| invalid_context(&error))?;
+            }
         }
         Ok(true)
     }
@@ -157,6 +174,40 @@ impl RecommendationQuery {
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 
+    /// A digest of the parameters that determine the list. It is the same in every build, because
+    /// the journal stores it.
+    fn digest(&self) -> u64 {
+        let mut hasher = SipHasher24::new();
+        let mut add = |name: &str, value: &str| {
+            for part in [name, value] {
+                hasher.write(&(part.len() as u64).to_le_bytes());
+                hasher.write(part.as_bytes());
+            }
+        };
+        let mut exclude = self.exclude.clone();
+        exclude.sort_unstable();
+        self.limit.iter().for_each(|limit| add("limit", &limit.to_string()));
+        exclude.iter().for_each(|item| add("exclude", item));
+        self.exclude_seen.iter().for_each(|is_excluded| add("exclude_seen", &is_excluded.to_string()));
+        self.filter.iter().for_each(|filter| add("filter", filter));
+        self.diversity.iter().for_each(|diversity| add("diversity", &diversity.to_string()));
+        for (name, period) in [("dismissed_for", self.dismissed_for), ("purchased_for", self.purchased_for)] {
+            period.iter().for_each(|period| add(name, &period.as_millis().to_string()));
+        }
+        for (kind, period) in &self.exclude_events {
+            add("exclude_events", &format!("{kind}:{}", period.as_millis()));
+        }
+        if let Some(ImpressionLimit { count, period }) = self.max_impressions {
+            add("max_impressions", &format!("{count}/{}", period.as_millis()));
+        }
+        self.placement.iter().for_each(|placement| add("placement", placement));
+        self.item.iter().chain(&self.items).for_each(|item| add("item", item));
+        for (name, value) in self.context.views() {
+            add(&format!("{CONTEXT_PREFIX}{name}"), &serde_json::to_string(&value).unwrap_or_default());
+        }
+        hasher.finish()
+    }
+
     fn hidden_items(&self, api: &ApiState, config: &PlacementConfig) -> HiddenItems {
         let default = api.hidden_items;
         let period = |own: Option<Period>, of_placement: Option<i64>, default| {
@@ -169,12 +220,14 @@ impl RecommendationQuery {
         }
     }
 
-    fn item_exclusions(&self, api: &ApiState) -> Result<ItemExclusions, Problem> {
-        if self.exclude_events.len() > MAX_EXCLUDED_KINDS {
-            let got = format!("a list of {}", self.exclude_events.len());
-            return Err(Problem::out_of_range("exclude_events", got, "a list of at most 16 kinds"));
-        }
+    fn item_exclusions(&self, api: &ApiState, config: &PlacementConfig) -> Result<ItemExclusions, Problem> {
+        check_excluded_kind_count(self.exclude_events.len())?;
         let kinds = api.system.recommender.kinds();
+        let of_placement = if self.exclude_events.is_empty() { config.exclude_events.as_slice() } else { &[] };
+        // A kind of a placement that is no longer configured has no events.
+        let of_placement = of_placement.iter().filter_map(|(name, period_ms)| {
+            Some(EventExclusion { kind: kinds.id_of(&EventKind::from_name(name))?, period_ms: *period_ms })
+        });
         let to_exclusion = |(name, period): &(String, Period)| {
             let kind = kinds.id_of(&EventKind::from_name(name)).ok_or_else(|| {
                 let known = kinds.names().collect::<Vec<_>>().join(", ");
@@ -185,10 +238,13 @@ impl RecommendationQuery {
             })?;
             Ok(EventExclusion { kind, period_ms: period.as_millis() })
         };
-        let events = self.exclude_events.iter().map(to_exclusion).collect::<Result<_, Problem>>()?;
+        let mut events = self.exclude_events.iter().map(to_exclusion).collect::<Result<Vec<_>, Problem>>()?;
+        events.extend(of_placement);
         let max_impressions = self
             .max_impressions
-            .map(|ImpressionLimit { count, period }| ImpressionCap { count, period_ms: period.as_millis() });
+            .map(|ImpressionLimit { count, period }| (count, period.as_millis()))
+            .or(config.max_impressions)
+            .map(|(count, period_ms)| ImpressionCap { count, period_ms });
         Ok(ItemExclusions { events, max_impressions })
     }
 
@@ -213,6 +269,7 @@ impl RecommendationQuery {
             (None, Some(category)) => Some(ItemFilter::for_category(category)),
             (None, None) => placement.and_then(|placement| placement.filter.clone()),
         };
+        let filter = filter.map(|filter| filter.with_context(&self.context));
         let dictionary = api.system.recommender.dictionary();
         let context = self.context_items(api)?;
         let base = match &self.base {
@@ -235,10 +292,11 @@ impl RecommendationQuery {
             max_per_category: diversity,
             explain: self.explain,
             hidden: self.hidden_items(api, config),
-            exclusions: self.item_exclusions(api)?,
+            exclusions: self.item_exclusions(api, config)?,
             base,
             rules,
             placement: placement.map(|placement| Arc::clone(&placement.name)),
+            digest: self.digest(),
             ..RecommendationRequest::new(validate_limit(limit)?, now)
         })
     }
@@ -290,11 +348,27 @@ fn numbers_of(field: &str, items: &[String], api: &ApiState) -> Result<Vec<ItemI
 /// The number of impressions in a period that excludes an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) struct ImpressionLimit {
-    count: usize,
-    period: Period,
+    pub(in crate::http) count: usize,
+    pub(in crate::http) period: Period,
 }
 
-fn parse_event_exclusions(name: &str, value: &str) -> Result<Vec<(String, Period)>, Problem> {
+/// Checks the number of kinds of events in `exclude_events`.
+///
+/// # Errors
+/// 400 if there are too many.
+pub(in crate::http) fn check_excluded_kind_count(count: usize) -> Result<(), Problem> {
+    if count > MAX_EXCLUDED_KINDS {
+        let got = format!("a list of {count}");
+        return Err(Problem::out_of_range("exclude_events", got, "a list of at most 16 kinds"));
+    }
+    Ok(())
+}
+
+/// Parses kinds of events with periods, such as `purchase:365d,dismiss:30d`.
+///
+/// # Errors
+/// 400 if the text has another form.
+pub(in crate::http) fn parse_event_exclusions(name: &str, value: &str) -> Result<Vec<(String, Period)>, Problem> {
     let parse = |part: &str| {
         let Some((kind, period)) = part.rsplit_once(':') else {
             let detail = format!("`{name}` must be kinds with periods, such as purchase:365d,dismiss:30d.");
@@ -305,7 +379,11 @@ fn parse_event_exclusions(name: &str, value: &str) -> Result<Vec<(String, Period
     value.split(',').map(parse).collect()
 }
 
-fn parse_impression_limit(name: &str, value: &str) -> Result<ImpressionLimit, Problem> {
+/// Parses a number of impressions in a period, such as `3/24h`.
+///
+/// # Errors
+/// 400 if the text has another form, or the number is out of range.
+pub(in crate::http) fn parse_impression_limit(name: &str, value: &str) -> Result<ImpressionLimit, Problem> {
     let allowed = 1..=MAX_IMPRESSION_COUNT;
     let limit = value.split_once('/').and_then(|(count, period)| Some((count.parse::<usize>().ok()?, period)));
     let Some((count, period)) = limit.filter(|(count, _)| allowed.contains(count)) else {
@@ -313,6 +391,11 @@ fn parse_impression_limit(name: &str, value: &str) -> Result<ImpressionLimit, Pr
         return Err(Problem::invalid_parameter(name, detail));
     };
     Ok(ImpressionLimit { count, period: parse_period(name, period)? })
+}
+
+/// 400: the context has a value that is not allowed.
+pub(in crate::http) fn invalid_context(error: &ValidationError) -> Problem {
+    Problem::invalid_parameter("context", format!("{}.", error.reason))
 }
 
 /// Parses a duration.
@@ -405,11 +488,32 @@ mod tests {
             }
         );
         assert!(!parsed.set_parameter("limits", "5").unwrap());
+        assert!(parsed.set_parameter("context.max_price", "9.5").unwrap());
+        assert!(parsed.set_parameter("context.Max", "9.5").is_err());
         assert!(parsed.set_parameter("limit", "-1").is_err() && parsed.set_parameter("explain", "yes").is_err());
         assert!(
             RecommendationQuery::PARAMETER_NAMES
                 .iter()
                 .all(|name| matches!(parsed.set_parameter(name, "1"), Ok(true) | Err(_)))
         );
+    }
+
+    #[test]
+    fn a_digest_identifies_the_parameters_of_the_list() {
+        let digest = |pairs: &[(&str, &str)]| {
+            let mut query = RecommendationQuery::default();
+            pairs.iter().for_each(|(name, value)| assert!(query.set_parameter(name, value).unwrap()));
+            query.digest()
+        };
+        assert_eq!(digest(&[]), 0x3ecc_8d04_f3a5_5a20, "the digests of stored impressions do not change");
+        assert_eq!(digest(&[("exclude", "a,b")]), digest(&[("exclude", "b"), ("exclude", "a")]));
+        assert_eq!(digest(&[("explain", "true"), ("min_offset", "5"), ("consent", "full")]), digest(&[]));
+        let different =
+            [("limit", "5"), ("exclude", "a"), ("filter", "available"), ("context.a", "1"), ("context.a", "x")];
+        let mut digests: Vec<_> = different.map(|pair| digest(&[pair])).to_vec();
+        digests.push(digest(&[]));
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), different.len() + 1);
     }
 }

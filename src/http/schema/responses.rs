@@ -44,6 +44,59 @@ pub(in crate::http) struct EventBody {
     /// The consent level of this event. If the user's level is lower, the user's level applies.
     /// Default: the user's level or, if it was never set, the level of the settings.
     consent: Option<ConsentBody>,
+    /// The `recommendation_id` of the response to which the event responds.
+    #[schema(min_length = 1, max_length = 128)]
+    recommendation_id: Option<String>,
+    /// The currency of the value (ISO 4217).
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: Option<String>,
+    /// The number of pieces.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    quantity: Option<u32>,
+    /// Circumstances of the event by name: at most 8 names of `a-z`, `0-9` and `_`, with texts of at
+    /// most 64 bytes, numbers or booleans.
+    context: Option<BTreeMap<String, ContextValueBody>>,
+}
+
+/// A value of a context.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = ContextValue)]
+pub(in crate::http) enum ContextValueBody {
+    Text(String),
+    Number(f64),
+    Boolean(bool),
+}
+
+/// The value of an attribute: a text of at most 256 bytes, a number, a boolean, or a list of at most
+/// 32 texts or numbers.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = AttributeValue)]
+pub(in crate::http) enum AttributeValueBody {
+    Text(String),
+    Number(f64),
+    Boolean(bool),
+    Texts(Vec<String>),
+    Numbers(Vec<f64>),
+}
+
+/// The new value of an attribute, or `null` to remove it.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = AttributeChange)]
+pub(in crate::http) enum AttributeChangeBody {
+    Value(AttributeValueBody),
+    Removed,
+}
+
+/// A change of a user.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserChange, example = json!({ "attributes": { "language": "en", "sizes": [41, 42] } }))]
+pub(in crate::http) struct UserAttributesBody {
+    /// At most 64 attributes by name. A name begins with `a-z`, and has at most 32 characters `a-z`,
+    /// `0-9` and `_`. `null` removes the attribute of a name, or all attributes.
+    attributes: Option<BTreeMap<String, AttributeChangeBody>>,
 }
 
 /// An id, or a name: 1 to 256 bytes without control characters.
@@ -120,6 +173,18 @@ pub(in crate::http) struct ItemAttributesBody {
     /// `_`, and 1 to 1,024 numbers each. All vectors of a name have the same length. In a patch,
     /// `null` removes a vector.
     vectors: Option<BTreeMap<String, Option<Vec<f32>>>>,
+    /// The title.
+    #[schema(max_length = 256)]
+    title: Option<String>,
+    /// The address of the item's page.
+    #[schema(max_length = 2048)]
+    url: Option<String>,
+    /// The address of an image.
+    #[schema(max_length = 2048)]
+    image: Option<String>,
+    /// At most 64 free attributes by name, for filter expressions. A name begins with `a-z`, and has
+    /// at most 32 characters `a-z`, `0-9` and `_`. In a patch, `null` removes an attribute.
+    attributes: Option<BTreeMap<String, AttributeChangeBody>>,
 }
 
 /// A message of Segment's specification, as its libraries send it.

@@ -277,6 +277,7 @@ impl AccessLogParser {
             timestamp: Some(timestamp::from_access_log(&time)?),
             properties: query.map(|query| serde_json::json!({ "query": query }).to_string().into()),
             consent: self.consent_source.as_ref().and_then(|source| source.selected_value(&fields)),
+            ..RawEvent::default()
         };
         self.validation.validate_event(raw, received_at).map(AccessLogOutcome::Event)
     }

@@ -10,7 +10,7 @@ use super::framing::BodyError;
 use super::timestamp;
 use super::validation::{self, RawEvent, ValidationRules, missing_field_error, printable_excerpt};
 use super::validation_error::{ValidationError, ValidationErrorCode};
-use crate::domain::{Consent, Entry, EventKind, Timestamp, WithConsent};
+use crate::domain::{Consent, Entry, EventDetails, EventKind, Timestamp, WithConsent};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -153,6 +153,8 @@ struct EventTemplate<'m> {
     session_id: Option<Cow<'m, str>>,
     timestamp: Option<Timestamp>,
     consent: Option<Consent>,
+    /// The currency of the message, for products that name none.
+    currency: Option<&'m str>,
     rules: &'m ValidationRules,
     received_at: Timestamp,
 }
@@ -172,8 +174,9 @@ impl EventTemplate<'_> {
             item_id: item_id(object)?,
             value: event_value(self.kind, object)?,
             timestamp: self.timestamp,
-            properties: None,
-            consent: None,
+            currency: currency(object).or(self.currency).map(Cow::Borrowed),
+            quantity: piece_count(object),
+            ..RawEvent::default()
         };
         let mut event = self.rules.validate_event(raw, self.received_at)?.value;
         // Sites choose properties for all destinations of Segment, not only for Sequor. If
@@ -306,7 +309,8 @@ impl ParsedSegmentBatch {
         let session_id =
             parse_text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
         let timestamp = event_time(message, sent_at, received_at)?;
-        let template = EventTemplate { kind, user_id, session_id, timestamp, consent, rules, received_at };
+        let currency = currency(properties);
+        let template = EventTemplate { kind, user_id, session_id, timestamp, consent, currency, rules, received_at };
         let Some(products) = products else {
             // A page without an item yields no event.
             if matches!(call, SegmentCall::Page | SegmentCall::Screen)
@@ -401,6 +405,20 @@ fn event_value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f
         }
         _ => Ok(None),
     }
+}
+
+/// The currency, if it is a valid code. Sites choose it for all destinations of Segment, so a code
+/// in another form is ignored.
+fn currency(object: &Map<String, Value>) -> Option<&str> {
+    let code = object.get("currency")?.as_str()?;
+    (code.len() == 3 && code.bytes().all(|letter| letter.is_ascii_uppercase())).then_some(code)
+}
+
+/// The number of pieces, if it is a valid quantity. A negative quantity makes the event a dismissal.
+fn piece_count(object: &Map<String, Value>) -> Option<f64> {
+    let quantity = parse_number("quantity", object.get("quantity")).ok().flatten()?;
+    let is_valid = quantity.fract() == 0.0 && (1.0..=f64::from(EventDetails::MAX_QUANTITY)).contains(&quantity);
+    is_valid.then_some(quantity)
 }
 
 /// Parses a JSON number, or a string that holds a number.

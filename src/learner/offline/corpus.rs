@@ -200,6 +200,7 @@ pub(super) mod tests {
             value: None,
             timestamp: at,
             properties: None,
+            details: None,
         }
     }
 

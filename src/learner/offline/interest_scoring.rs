@@ -79,6 +79,7 @@ mod tests {
                 value: Some((3.0 + user_biases[user] + item_biases[item] + 0.9 * uniform()) as f32),
                 timestamp: number as i64 * 60_000,
                 properties: None,
+                details: None,
             };
             edit(number, &mut event);
             recording.add_event(&event, &EventKinds::default());

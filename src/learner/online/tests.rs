@@ -53,6 +53,7 @@ fn event_of_user(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
         value: None,
         timestamp,
         properties: None,
+        details: None,
     }
 }
 
@@ -572,13 +573,14 @@ fn expiry_removes_old_events_and_impressions() {
     let view = kinds.id_of(&EventKind::View).unwrap();
     let too_old = |step: &&Step| step.kind == view && step.at < before;
     let mut fixture = LearnerFixture::new(small_settings(), Arc::default(), None);
-    let shown = vec![ImpressionItem { item_id: "i3".to_owned(), source: SourceName::Clusters }];
+    let shown = vec![ImpressionItem::new("i3".to_owned(), SourceName::Clusters)];
     let impression = Impression {
         recommendation_id: String::new(),
         user_id: "u3".to_owned(),
         timestamp: 0,
         weights_version: 0,
         items: shown,
+        ..Impression::default()
     };
     fixture.apply(&[Entry::Impression(impression.clone())]);
     fixture.apply(&entries);

@@ -1,7 +1,8 @@
 //! Recursive descent parser of filter expressions.
 
 use super::error::ItemFilterError;
-use super::expression::{Comparison, FilterExpression, FilterField, TextField, TimeField};
+use super::expression::{Comparison, FilterExpression};
+use super::operand::{FilterField, Operand};
 use crate::domain::Timestamp;
 
 /// Maximum length of an expression in bytes.
@@ -9,23 +10,12 @@ pub(super) const MAX_EXPRESSION_BYTES: usize = 1024;
 /// Maximum nesting depth of parentheses and `not`.
 pub(super) const MAX_NESTING_DEPTH: usize = 32;
 
-/// The item attributes that a filter can test, by their names.
-const FIELDS_BY_NAME: [(&str, FilterField); 7] = [
-    ("category", FilterField::Text(TextField::Category)),
-    ("brand", FilterField::Text(TextField::Brand)),
-    ("price", FilterField::Price),
-    ("tags", FilterField::Text(TextField::Tags)),
-    ("available", FilterField::Available),
-    ("published", FilterField::Time(TimeField::Published)),
-    ("expires", FilterField::Time(TimeField::Expires)),
-];
-
 /// Reserved words. A value that equals a reserved word must be quoted.
 const RESERVED_WORDS: [&str; 5] = ["and", "or", "not", "in", "has"];
 
 /// Comparison operators, in the order in which the parser tries them. A longer operator such as
 /// `<=` comes before its prefix `<`. The flag is `true` if the operator negates the comparison.
-const COMPARISON_OPERATORS: [(&str, Comparison, bool); 6] = [
+pub(super) const COMPARISON_OPERATORS: [(&str, Comparison, bool); 6] = [
     ("!=", Comparison::Equal, true),
     ("<=", Comparison::AtMost, false),
     (">=", Comparison::AtLeast, false),
@@ -55,10 +45,10 @@ pub(super) fn parse_filter(text: &str) -> Result<FilterExpression, ItemFilterErr
     }
 }
 
-struct FilterParser<'a> {
+pub(super) struct FilterParser<'a> {
     text: &'a str,
     /// Byte offset of the next character to parse.
-    position: usize,
+    pub(super) position: usize,
     depth: usize,
 }
 
@@ -67,12 +57,12 @@ impl<'a> FilterParser<'a> {
         self.text.get(self.position..).unwrap_or_default()
     }
 
-    fn error_at(&self, position: usize, reason: impl Into<String>) -> ItemFilterError {
+    pub(super) fn error_at(&self, position: usize, reason: impl Into<String>) -> ItemFilterError {
         let column = self.text.get(..position).unwrap_or(self.text).chars().count() + 1;
         ItemFilterError { column, reason: reason.into() }
     }
 
-    fn unexpected_input_error(&self, expected: &str) -> ItemFilterError {
+    pub(super) fn unexpected_input_error(&self, expected: &str) -> ItemFilterError {
         let found = match self.remaining_text().chars().next() {
             Some(character) => format!("`{character}`"),
             None => "the end".to_owned(),
@@ -80,13 +70,13 @@ impl<'a> FilterParser<'a> {
         self.error_at(self.position, format!("expected {expected}, found {found}"))
     }
 
-    fn skip_white_space(&mut self) {
+    pub(super) fn skip_white_space(&mut self) {
         let rest = self.remaining_text();
         self.position += rest.len() - rest.trim_start().len();
     }
 
     /// Returns the next word without consuming it; empty if no word is next.
-    fn peek_word(&mut self) -> &'a str {
+    pub(super) fn peek_word(&mut self) -> &'a str {
         self.skip_white_space();
         let rest = self.remaining_text();
         let end = rest
@@ -96,7 +86,7 @@ impl<'a> FilterParser<'a> {
     }
 
     /// If the next word is `wanted` (ignoring ASCII case), consumes it and returns `true`.
-    fn take_word(&mut self, wanted: &str) -> bool {
+    pub(super) fn take_word(&mut self, wanted: &str) -> bool {
         let found = self.peek_word();
         let matches = found.eq_ignore_ascii_case(wanted);
         if matches {
@@ -106,7 +96,7 @@ impl<'a> FilterParser<'a> {
     }
 
     /// If the remaining text starts with `symbol`, consumes it and returns `true`.
-    fn take_symbol(&mut self, symbol: &str) -> bool {
+    pub(super) fn take_symbol(&mut self, symbol: &str) -> bool {
         self.skip_white_space();
         let matches = self.remaining_text().starts_with(symbol);
         if matches {
@@ -115,7 +105,7 @@ impl<'a> FilterParser<'a> {
         matches
     }
 
-    fn expect_symbol(&mut self, symbol: &str) -> Result<(), ItemFilterError> {
+    pub(super) fn expect_symbol(&mut self, symbol: &str) -> Result<(), ItemFilterError> {
         if self.take_symbol(symbol) { Ok(()) } else { Err(self.unexpected_input_error(&format!("`{symbol}`"))) }
     }
 
@@ -159,20 +149,33 @@ impl<'a> FilterParser<'a> {
 
     fn parse_test(&mut self) -> Result<FilterExpression, ItemFilterError> {
         if self.take_word("has") {
-            return self.parse_field().map(FilterExpression::Has);
+            return Ok(match self.parse_left_operand()? {
+                Operand::Field(field) => FilterExpression::Has(field),
+                operand => FilterExpression::Present(operand),
+            });
         }
-        let field = self.parse_field()?;
+        self.skip_white_space();
+        let start = self.position;
+        let left = self.parse_left_operand()?;
+        let Operand::Field(field) = left else { return self.parse_operand_test(start, left) };
         let symbol = COMPARISON_OPERATORS.into_iter().find(|(symbol, ..)| self.take_symbol(symbol));
         if let Some((_, comparison, negated)) = symbol {
-            return self.parse_compared_value(field, comparison).map(|test| negate_if(test, negated));
+            return match self.parse_operand()? {
+                Some(right) => self.operand_comparison(start, left, comparison, negated, right),
+                None => self.parse_compared_value(field, comparison).map(|test| negate_if(test, negated)),
+            };
         }
         if self.take_word("in") {
-            return self.parse_value_list(field);
+            return match self.parse_operand()? {
+                Some(right) => self.operand_comparison(start, left, Comparison::Equal, false, right),
+                None => self.parse_value_list(start, field),
+            };
         }
         match field {
-            FilterField::Text(text) if self.take_word("has") => {
-                Ok(FilterExpression::Text(text, vec![self.parse_text_value()?]))
-            }
+            FilterField::Text(text) if self.take_word("has") => match self.parse_operand()? {
+                Some(right) => self.operand_comparison(start, left, Comparison::Equal, false, right),
+                None => Ok(FilterExpression::Text(text, vec![self.parse_text_value()?])),
+            },
             FilterField::Available => Ok(FilterExpression::Available(true)),
             _ => {
                 self.skip_white_space();
@@ -181,15 +184,15 @@ impl<'a> FilterParser<'a> {
         }
     }
 
-    fn parse_field(&mut self) -> Result<FilterField, ItemFilterError> {
+    pub(super) fn parse_field(&mut self) -> Result<FilterField, ItemFilterError> {
         let word = self.peek_word();
-        match FIELDS_BY_NAME.into_iter().find(|(name, _)| *name == word) {
-            Some((_, field)) => {
+        match FilterField::from_name(word) {
+            Some(field) => {
                 self.position += word.len();
                 Ok(field)
             }
             None => {
-                let known = FIELDS_BY_NAME.map(|(name, _)| name).join(", ");
+                let known = FilterField::ALL.map(|(name, _)| name).join(", ");
                 let problem =
                     if word.is_empty() { "expected a field".to_owned() } else { format!("unknown field `{word}`") };
                 Err(self.error_at(self.position, format!("{problem}; the fields are {known}")))
@@ -215,18 +218,11 @@ impl<'a> FilterParser<'a> {
         }
     }
 
-    fn parse_value_list(&mut self, field: FilterField) -> Result<FilterExpression, ItemFilterError> {
-        self.expect_symbol("(")?;
-        let mut tests = Vec::new();
-        loop {
-            tests.push(self.parse_compared_value(field, Comparison::Equal)?);
-            if !self.take_symbol(",") {
-                break;
-            }
-        }
-        if !self.take_symbol(")") {
-            return Err(self.unexpected_input_error("`,` or `)`"));
-        }
+    fn parse_value_list(&mut self, start: usize, field: FilterField) -> Result<FilterExpression, ItemFilterError> {
+        let mut tests = self.parse_list(|parser| match parser.parse_operand()? {
+            Some(right) => parser.operand_comparison(start, Operand::Field(field), Comparison::Equal, false, right),
+            None => parser.parse_compared_value(field, Comparison::Equal),
+        })?;
         // Merge the tests of text values into one test, so that evaluation reads the attribute
         // once.
         let mut texts = Vec::new();
@@ -238,13 +234,17 @@ impl<'a> FilterParser<'a> {
             _ => true,
         });
         match field {
-            FilterField::Text(text) => Ok(FilterExpression::Text(text, texts)),
+            FilterField::Text(text) if tests.is_empty() => Ok(FilterExpression::Text(text, texts)),
+            FilterField::Text(text) => {
+                tests.push(FilterExpression::Text(text, texts));
+                Ok(FilterExpression::Any(tests))
+            }
             _ => Ok(FilterExpression::Any(tests)),
         }
     }
 
     /// Parses a text value: a quoted text, or a word that is not reserved.
-    fn parse_text_value(&mut self) -> Result<String, ItemFilterError> {
+    pub(super) fn parse_text_value(&mut self) -> Result<String, ItemFilterError> {
         let word = self.peek_word();
         if let Some(quote @ ('"' | '\'')) = self.remaining_text().chars().next() {
             return self.parse_quoted_text(quote);
@@ -274,7 +274,7 @@ impl<'a> FilterParser<'a> {
         Err(self.error_at(start, "the quoted text has no closing quote"))
     }
 
-    fn parse_number(&mut self) -> Result<f64, ItemFilterError> {
+    pub(super) fn parse_number(&mut self) -> Result<f64, ItemFilterError> {
         let word = self.peek_word();
         match word.parse::<f64>() {
             Ok(number) if number.is_finite() => {

@@ -44,7 +44,7 @@ fn promote(rule: &str, item: ItemIx, position: usize) -> PromoteRule {
 /// Applies rules to the items 1, 2, … `count`, which are ranked in this order.
 fn apply(rules: &ListRules, count: ItemIx, scale: ScoreScale) -> (Vec<ItemIx>, RuleTrace, Vec<(Arc<str>, usize)>) {
     let mut list: Vec<_> = (1..=count).map(candidate).collect();
-    let mut trace = RuleTrace::new(true);
+    let mut trace = RuleTrace::default();
     let removed = rules.apply_to_list(&catalog(), scale, &mut list, &mut trace);
     (list.iter().map(|candidate| candidate.item).collect(), trace, removed)
 }
@@ -165,7 +165,7 @@ proptest! {
         let mut list: Vec<_> = order.iter().take(ranked).enumerate()
             .map(|(place, item)| Candidate { score: -(place as f32), ..candidate(*item) })
             .collect();
-        let mut trace = RuleTrace::new(true);
+        let mut trace = RuleTrace::default();
         rules.apply_boosts(&catalog, ScoreScale::Logarithmic, &mut list, &mut trace);
         let mut selection = ResultSelection::new(eligibility, limit, 40);
         list.iter().for_each(|candidate| selection.add_ranked(*candidate));
