@@ -10,6 +10,7 @@
 //!   clusters, …
 //! - [`ranking`]: features and the online ranker.
 //! - [`interest`]: online regression of the value (for example the rating) of a user, item and time.
+//! - [`reports`]: reports that are computed from the journal: what recommendations earn.
 //! - [`evaluation`]: Recall@k, MRR@k, NDCG@k.
 //! - [`learner`]: the online learner, which tests the model on each event and then trains on the
 //!   event; also recommendations from the model, and offline training.
@@ -40,6 +41,7 @@ pub mod nn;
 pub mod ranking;
 pub mod recommender;
 pub mod registries;
+pub mod reports;
 pub mod services;
 pub mod settings;
 pub mod simd;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level folder (layer) of `src` and the folders that it may import, as in
 /// ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("domain", &[]),
     ("registries", &["domain"]),
     ("clock", &["domain"]),
@@ -21,14 +21,27 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("candidates", &["domain", "simd", "nn"]),
     ("ranking", &["domain", "simd", "nn", "candidates"]),
     ("interest", &["domain"]),
+    ("reports", &["domain"]),
     ("learner", &["domain", "registries", "nn", "candidates", "ranking", "interest", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
     ("actors", &["domain", "registries", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
-    ("services", &["domain", "learner", "actors", "clock", "metrics", "telemetry"]),
+    ("services", &["domain", "reports", "learner", "actors", "clock", "metrics", "telemetry"]),
     (
         "http",
-        &["domain", "ingest", "learner", "settings", "auth", "services", "actors", "clock", "metrics", "telemetry"],
+        &[
+            "domain",
+            "ingest",
+            "reports",
+            "learner",
+            "settings",
+            "auth",
+            "services",
+            "actors",
+            "clock",
+            "metrics",
+            "telemetry",
+        ],
     ),
     (
         "cli",
