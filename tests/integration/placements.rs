@@ -44,7 +44,7 @@ pub(crate) fn ids(list: &Value) -> Vec<String> {
 fn placements_are_put_listed_deleted_and_kept() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.get("/v1/placements").json(), json!({ "placements": [] }));
+    assert_eq!(daemon.get("/v1/placements").json(), json!({ "placements": {} }));
     let unknown = daemon.get("/v1/placements/home");
     assert_eq!((unknown.status, &unknown.json()["type"]), (404, &json!("/problems/unknown-placement")));
     let receipt = put(&daemon, "/v1/placements/home", &json!({ "type": "for-you", "limit": 8 }));
@@ -53,10 +53,9 @@ fn placements_are_put_listed_deleted_and_kept() {
     put(&daemon, "/v1/placements/gone", &json!({}));
     assert_eq!(daemon.request("DELETE", "/v1/placements/gone", "").status, 200);
     assert_eq!(daemon.request("DELETE", "/v1/placements/gone", "").status, 404);
-    let expected = json!({ "placements": [
-        { "name": "cart", "type": "next-items", "purchased_for": "1d" },
-        { "name": "home", "type": "for-you", "limit": 8 },
-    ] });
+    let expected = json!({ "placements": {
+        "cart": { "type": "next-items", "purchased_for": "1d" }, "home": { "type": "for-you", "limit": 8 },
+    } });
     assert_eq!(daemon.get("/v1/placements").json(), expected);
     assert_eq!(daemon.get_admin("/admin/placements").json(), expected);
     daemon.terminate();
@@ -65,7 +64,7 @@ fn placements_are_put_listed_deleted_and_kept() {
     put(&daemon, "/v1/placements/mail", &json!({ "type": "trending" }));
     daemon.kill();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.get("/v1/placements/mail").json(), json!({ "name": "mail", "type": "trending" }));
+    assert_eq!(daemon.get("/v1/placements/mail").json(), json!({ "type": "trending" }));
     assert_eq!(daemon.get("/v1/placements/home").json()["limit"], 8, "from the journal's tail");
     daemon.assert_healthy();
 }
