@@ -44,7 +44,7 @@ pub(crate) fn ids(list: &Value) -> Vec<String> {
 fn placements_are_put_listed_deleted_and_kept() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.get("/v1/placements").json(), json!({ "placements": [] }));
+    assert_eq!(daemon.get("/v1/placements").json(), json!({ "placements": {} }));
     let unknown = daemon.get("/v1/placements/home");
     assert_eq!((unknown.status, &unknown.json()["type"]), (404, &json!("/problems/unknown-placement")));
     let receipt = put(&daemon, "/v1/placements/home", &json!({ "type": "for-you", "limit": 8 }));
@@ -53,10 +53,9 @@ fn placements_are_put_listed_deleted_and_kept() {
     put(&daemon, "/v1/placements/gone", &json!({}));
     assert_eq!(daemon.request("DELETE", "/v1/placements/gone", "").status, 200);
     assert_eq!(daemon.request("DELETE", "/v1/placements/gone", "").status, 404);
-    let expected = json!({ "placements": [
-        { "name": "cart", "type": "next-items", "purchased_for": "1d" },
-        { "name": "home", "type": "for-you", "limit": 8 },
-    ] });
+    let expected = json!({ "placements": {
+        "cart": { "type": "next-items", "purchased_for": "1d" }, "home": { "type": "for-you", "limit": 8 },
+    } });
     assert_eq!(daemon.get("/v1/placements").json(), expected);
     assert_eq!(daemon.get_admin("/admin/placements").json(), expected);
     daemon.terminate();
@@ -65,7 +64,7 @@ fn placements_are_put_listed_deleted_and_kept() {
     put(&daemon, "/v1/placements/mail", &json!({ "type": "trending" }));
     daemon.kill();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.get("/v1/placements/mail").json(), json!({ "name": "mail", "type": "trending" }));
+    assert_eq!(daemon.get("/v1/placements/mail").json(), json!({ "type": "trending" }));
     assert_eq!(daemon.get("/v1/placements/home").json()["limit"], 8, "from the journal's tail");
     daemon.assert_healthy();
 }
@@ -102,9 +101,9 @@ fn invalid_placements_are_refused_and_change_nothing() {
 fn the_request_overrides_the_placement() {
     let home = DaemonHome::new();
     let daemon = start_shop(&home);
-    put(&daemon, "/v1/placements/home", &json!({ "limit": 3, "filter": "brand = leaf", "exclude_seen": true }));
+    put(&daemon, "/v1/placements/home", &json!({ "limit": 2, "filter": "brand = leaf", "exclude_seen": true }));
     let home_list = list(&daemon, "u1", "placement=home");
-    assert_eq!((&home_list["placement"], ids(&home_list).len()), (&json!("home"), 3));
+    assert_eq!((&home_list["placement"], ids(&home_list).len()), (&json!("home"), 2));
     assert!(ids(&home_list).iter().all(|item| item[1..].parse::<u32>().unwrap() % 2 == 0), "{home_list}");
     let other = list(&daemon, "u1", "placement=home&limit=5&filter=brand%20%3D%20root&exclude_seen=false");
     assert_eq!(ids(&other).len(), 5);
@@ -114,15 +113,15 @@ fn the_request_overrides_the_placement() {
     // The next page has the length of the placement's list.
     let id = home_list["recommendation_id"].as_str().unwrap();
     let next = list(&daemon, "u1", &format!("recommendation_id={id}"));
-    assert_eq!((ids(&next).len(), &next["placement"]), (3, &json!("home")));
+    assert_eq!((ids(&next).len(), &next["placement"]), (2, &json!("home")));
     assert!(ids(&next).iter().all(|item| !ids(&home_list).contains(item)));
 
     let inline = daemon.post("/v1/recommendations", r#"{"items":["i1"],"placement":"home"}"#);
-    assert_eq!((ids(&inline.json()).len(), &inline.json()["placement"]), (3, &json!("home")));
+    assert_eq!((ids(&inline.json()).len(), &inline.json()["placement"]), (2, &json!("home")));
     let similar = daemon.get("/v1/items/i1/similar?placement=home").json();
-    assert_eq!((ids(&similar).len(), &similar["placement"]), (3, &json!("home")));
-    let trending = daemon.get("/v1/trending?placement=home&limit=2").json();
-    assert_eq!((ids(&trending).len(), &trending["placement"]), (2, &json!("home")));
+    assert_eq!((ids(&similar).len(), &similar["placement"]), (2, &json!("home")));
+    let trending = daemon.get("/v1/trending?placement=home&limit=3").json();
+    assert_eq!((ids(&trending).len(), &trending["placement"]), (3, &json!("home")));
 
     for path in [
         "/v1/users/u1/recommendations?placement=attic",

@@ -23,7 +23,7 @@ fn number(item: &str) -> u32 {
 fn rules_are_put_listed_deleted_and_kept() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": [] }));
+    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": {} }));
     assert_eq!(daemon.get("/v1/rules/sale").json()["type"], "/problems/unknown-rule");
     let rule = json!({
         "condition": { "placements": ["home"], "context_filter": "brand = leaf" },
@@ -33,11 +33,10 @@ fn rules_are_put_listed_deleted_and_kept() {
     let receipt = put_rule(&daemon, "sale", &rule);
     assert_eq!(receipt["warnings"], json!(["placement `home` does not exist yet"]));
     let mut expected = rule;
-    expected["id"] = json!("sale");
     expected["enabled"] = json!(true);
     expected["valid_from"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(daemon.get("/v1/rules/sale").json(), expected);
-    assert_eq!(daemon.get_admin("/admin/rules").json(), json!({ "rules": [expected.clone()] }));
+    assert_eq!(daemon.get_admin("/admin/rules").json(), json!({ "rules": { "sale": expected } }));
     daemon.kill();
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/rules/sale").json(), expected);
@@ -45,7 +44,7 @@ fn rules_are_put_listed_deleted_and_kept() {
     assert_eq!(daemon.request("DELETE", "/v1/rules/sale", "").status, 404);
     daemon.terminate();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": [] }));
+    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": {} }));
     for body in [
         r#"{"consequence":{"hide":{"filter":"prise < 1"}}}"#,
         r#"{"consequence":{"promote":{"item_id":"i1","position":0}}}"#,
@@ -57,7 +56,7 @@ fn rules_are_put_listed_deleted_and_kept() {
         let response = daemon.request("PUT", "/v1/rules/bad", body);
         assert_eq!(response.status, 400, "{body}: {}", response.body);
     }
-    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": [] }));
+    assert_eq!(daemon.get("/v1/rules").json(), json!({ "rules": {} }));
     daemon.assert_healthy();
 }
 
@@ -137,7 +136,7 @@ fn required_shares_hold_and_boosts_reorder() {
     assert_eq!(ids(&shared), longer[..10], "the order does not depend on the length");
     put_rule(&daemon, "new", &json!({ "consequence": { "require": { "filter": "price >= 10", "max_share": 0.5 } } }));
     let capped = ids(&list(&daemon, "limit=10"));
-    assert_eq!(capped.iter().filter(|item| number(item) >= 10).count(), 5, "{capped:?}");
+    assert!(capped.len() == 10 && capped.iter().filter(|item| number(item) >= 10).count() <= 5, "{capped:?}");
     put_rule(&daemon, "new", &json!({ "consequence": { "boost": { "filter": "price = 17", "factor": 1000 } } }));
     let boosted = list(&daemon, "limit=10&explain=true");
     assert_eq!((ids(&boosted)[0].as_str(), &boosted["items"][0]["explanation"]["rules"]), ("i17", &json!(["new"])));

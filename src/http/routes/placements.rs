@@ -3,6 +3,7 @@
 use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json, Path};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 use crate::domain::{PlacementChange, PlacementOperation};
@@ -18,33 +19,12 @@ use crate::http::state::ApiState;
 /// What the body of a placement must be.
 const EXPECTED_BODY: &str = r#"a placement, such as {"type": "similar", "limit": 8}"#;
 
-/// A placement with its name.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Placement)]
-pub(in crate::http) struct PlacementView {
-    /// The name of the placement.
-    pub(in crate::http) name: String,
-    #[serde(flatten)]
-    #[schema(value_type = PlacementBody)]
-    pub(in crate::http) config: PlacementBody,
-}
-
 /// All placements.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Placements)]
 pub(in crate::http) struct PlacementListResponse {
-    /// The placements, by name.
-    pub(in crate::http) placements: Vec<PlacementView>,
-}
-
-impl PlacementListResponse {
-    /// Reads all placements.
-    pub(in crate::http) fn collect(api: &ApiState) -> Self {
-        let current = api.placements.current();
-        let placements = current.table().placements().iter();
-        let view = |(name, config)| PlacementView { name: String::clone(name), config: PlacementBody::from(config) };
-        Self { placements: placements.map(view).collect() }
-    }
+    /// The placements by name.
+    placements: BTreeMap<String, PlacementBody>,
 }
 
 fn unknown_placement(api: &ApiState, name: &str) -> Problem {
@@ -55,21 +35,24 @@ fn unknown_placement(api: &ApiState, name: &str) -> Problem {
 #[utoipa::path(get, path = "/v1/placements", operation_id = "list_placements", tag = "placements",
     responses((status = 200, description = "All placements.", body = PlacementListResponse), UnavailableResponse))]
 pub(in crate::http) async fn list_placements(api: Data<ApiState>) -> Json<PlacementListResponse> {
-    Json(PlacementListResponse::collect(&api))
+    let current = api.placements.current();
+    let to_body = |(name, config)| (String::clone(name), PlacementBody::from(config));
+    Json(PlacementListResponse { placements: current.table().placements().iter().map(to_body).collect() })
 }
 
 /// Get a placement
+///
+/// Returns the configuration, as a put takes it.
 #[utoipa::path(get, path = "/v1/placements/{placement}", operation_id = "get_placement", tag = "placements",
     params(("placement" = String, Path, description = "The name of the placement.")),
-    responses((status = 200, description = "The placement.", body = PlacementView), NotFoundResponse, UnavailableResponse))]
+    responses((status = 200, description = "The placement.", body = PlacementBody), NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_placement(
     api: Data<ApiState>,
     name: Path<String>,
-) -> Result<Json<PlacementView>, Problem> {
-    let name = name.into_inner();
+) -> Result<Json<PlacementBody>, Problem> {
     let current = api.placements.current();
-    let config = current.table().placements().get(&name).ok_or_else(|| unknown_placement(&api, &name))?;
-    Ok(Json(PlacementView { config: PlacementBody::from(config), name }))
+    let config = current.table().placements().get(&*name).ok_or_else(|| unknown_placement(&api, &name))?;
+    Ok(Json(PlacementBody::from(config)))
 }
 
 /// Put a placement

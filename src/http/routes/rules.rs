@@ -3,6 +3,7 @@
 use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json, Path};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 use crate::domain::{RuleChange, RuleOperation};
@@ -19,50 +20,33 @@ use crate::http::state::ApiState;
 /// What the body of a rule must be.
 const EXPECTED_BODY: &str = r#"a rule, such as {"condition": {"placements": ["home"]}, "consequence": {"hide": {"filter": "brand = leaf"}}}; a consequence is `promote`, `boost`, `hide` or `require`"#;
 
-/// A rule with its id.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = RuleWithId)]
-pub(in crate::http) struct RuleView {
-    /// The id of the rule.
-    pub(in crate::http) id: String,
-    #[serde(flatten)]
-    #[schema(value_type = RuleBody)]
-    pub(in crate::http) rule: RuleBody,
-}
-
 /// All rules.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Rules)]
 pub(in crate::http) struct RuleListResponse {
-    /// The rules, by id.
-    pub(in crate::http) rules: Vec<RuleView>,
-}
-
-impl RuleListResponse {
-    /// Reads all rules.
-    pub(in crate::http) fn collect(api: &ApiState) -> Self {
-        let current = api.placements.current();
-        let view = |(id, rule)| RuleView { id: String::clone(id), rule: RuleBody::from(rule) };
-        Self { rules: current.table().rules().iter().map(view).collect() }
-    }
+    /// The rules by id.
+    rules: BTreeMap<String, RuleBody>,
 }
 
 /// List rules
 #[utoipa::path(get, path = "/v1/rules", operation_id = "list_rules", tag = "placements",
     responses((status = 200, description = "All rules.", body = RuleListResponse), UnavailableResponse))]
 pub(in crate::http) async fn list_rules(api: Data<ApiState>) -> Json<RuleListResponse> {
-    Json(RuleListResponse::collect(&api))
+    let current = api.placements.current();
+    let to_body = |(id, rule)| (String::clone(id), RuleBody::from(rule));
+    Json(RuleListResponse { rules: current.table().rules().iter().map(to_body).collect() })
 }
 
 /// Get a rule
+///
+/// Returns the rule, as a put takes it.
 #[utoipa::path(get, path = "/v1/rules/{rule}", operation_id = "get_rule", tag = "placements",
     params(("rule" = String, Path, description = "The id of the rule.")),
-    responses((status = 200, description = "The rule.", body = RuleView), NotFoundResponse, UnavailableResponse))]
-pub(in crate::http) async fn get_rule(api: Data<ApiState>, id: Path<String>) -> Result<Json<RuleView>, Problem> {
-    let id = id.into_inner();
+    responses((status = 200, description = "The rule.", body = RuleBody), NotFoundResponse, UnavailableResponse))]
+pub(in crate::http) async fn get_rule(api: Data<ApiState>, id: Path<String>) -> Result<Json<RuleBody>, Problem> {
     let current = api.placements.current();
-    let rule = current.table().rules().get(&id).ok_or_else(Problem::unknown_rule)?;
-    Ok(Json(RuleView { rule: RuleBody::from(rule), id }))
+    let rule = current.table().rules().get(&*id).ok_or_else(Problem::unknown_rule)?;
+    Ok(Json(RuleBody::from(rule)))
 }
 
 /// Put a rule
