@@ -9,8 +9,8 @@ use crate::ingest::{ColumnMapping, EventField, ItemFileFormat, ItemFileReader, T
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct FileFlags {
     /// Column or field names in the file, such as user=uid. Events have the fields user, item,
-    /// time, type, value, session, consent, id, recommendation_id, currency, quantity; items have `item` and their attributes. In NDJSON,
-    /// context.user.id names a field of nested objects.
+    /// time, type, value, session, consent, id, recommendation_id, currency, quantity; items have
+    /// `item` and their attributes. In NDJSON, context.user.id names a field of nested objects.
     #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
     map: Vec<String>,
     /// Kind of the events without a kind.

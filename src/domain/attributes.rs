@@ -88,7 +88,8 @@ pub enum AttributesPatch {
 /// use sequor::domain::{AttributeValue, AttributeView, Attributes, AttributesPatch};
 ///
 /// let attributes = Attributes::from_values([("size".into(), AttributeValue::Number(42.0))]);
-/// let patch = AttributesPatch::Change(vec![("language".into(), Some(AttributeValue::Text("en".into())))]);
+/// let english = AttributeValue::Text("en".into());
+/// let patch = AttributesPatch::Change(vec![("language".into(), Some(english))]);
 /// let attributes = attributes.patched(&patch);
 /// assert_eq!(attributes.get("language"), Some(AttributeView::Text("en")));
 /// assert_eq!((attributes.len(), attributes.get("colour")), (2, None));

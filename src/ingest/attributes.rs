@@ -65,8 +65,8 @@ pub fn parse_context(value: Value) -> Result<Attributes, ValidationError> {
     values.collect::<Result<Vec<_>, _>>().map(Attributes::from_values)
 }
 
-/// Adds a value from a query parameter to a context. `true`, `false` and numbers become booleans and
-/// numbers; every other value is a text.
+/// Adds a value from a query parameter to a context. `true`, `false` and numbers become booleans
+/// and numbers; every other value is a text.
 ///
 /// # Errors
 /// If the name occurs twice, or the name, the value or the number of values is out of range.

@@ -37,10 +37,10 @@ use operand::{OperandScope, TextField};
 /// matches if none does. `has` is the same as `=`. If the item does not have the attribute, a
 /// comparison is false. The exception is `!=` of a field, which is always the negation of `=`.
 ///
-/// `item.NAME` is a field, `title`, `url`, `image` or a free attribute of the item. `user.NAME` is an
-/// attribute of the user and `context.NAME` a value of the request; both are missing until
-/// [`ItemFilter::with_context`] and [`ItemFilter::with_user`] bind them. A comparison with a missing
-/// operand is false.
+/// `item.NAME` is a field, `title`, `url`, `image` or a free attribute of the item. `user.NAME` is
+/// an attribute of the user and `context.NAME` a value of the request; both are missing until
+/// [`ItemFilter::with_context`] and [`ItemFilter::with_user`] bind them. A comparison with a
+/// missing operand is false.
 ///
 /// ```
 /// use sequor::domain::{CatalogItem, Item};

@@ -393,8 +393,8 @@ impl Committer {
         self.next >= self.indexed_through.saturating_add(INDEX_PERSIST_INTERVAL_ENTRIES)
     }
 
-    /// Stores the new item names, aliases, consents, attributes and placements, so that a restart need not derive
-    /// them from the journal.
+    /// Stores the new item names, aliases, consents, attributes and placements, so that a restart need
+    /// not derive them from the journal.
     ///
     /// # Errors
     /// Any I/O error. The next call tries to store the changes again.

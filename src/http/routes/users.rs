@@ -53,7 +53,7 @@ struct UserStepBody<'k> {
 
 /// A user's attributes, in an export.
 #[derive(Serialize)]
-struct UserAttributesLine<'k> {
+struct UserAttributesExport<'k> {
     entry: &'static str,
     attributes: BTreeMap<&'k str, AttributeView<'k>>,
 }
@@ -115,7 +115,7 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
         first.push(b'\n');
     }
     if let Some(attributes) = ids.first().and_then(|user| api.system.ingest.user_attributes(user)) {
-        let line = UserAttributesLine { entry: "user_attributes", attributes: attributes.views() };
+        let line = UserAttributesExport { entry: "user_attributes", attributes: attributes.views() };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }

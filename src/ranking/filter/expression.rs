@@ -67,8 +67,8 @@ impl Comparison {
         }
     }
 
-    /// Compares two values. Only numbers have an order. If a value is a list, `Equal` is true if any
-    /// element equals an element of the other value. Values of different types are not equal.
+    /// Compares two values. Only numbers have an order. If a value is a list, `Equal` is true if
+    /// any element equals an element of the other value. Values of different types are not equal.
     fn is_true_for_values(self, left: AttributeView<'_>, right: AttributeView<'_>) -> bool {
         use AttributeView::{Boolean, Number, Numbers, Text, Texts};
         if self != Self::Equal {

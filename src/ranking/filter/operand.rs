@@ -1,5 +1,5 @@
-//! The operands of comparisons: fields and attributes of the item, attributes of the user, values of
-//! the request's context, and constants.
+//! The operands of comparisons: fields and attributes of the item, attributes of the user, values
+//! of the request's context, and constants.
 
 use crate::domain::{AttributeValue, AttributeView, Attributes, CatalogItem, Timestamp};
 use std::sync::Arc;
