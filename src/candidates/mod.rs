@@ -19,11 +19,13 @@
 //! - `profile_source`, `user_profile`, `user_profiles`: items of a user's earlier sessions
 //! - `cluster_affinity`: clusters of a user's earlier sessions
 //! - `clusters`: k-means clusters of item embeddings, searched as an inverted file
+//! - `baskets`: items that are bought together, intervals between purchases
 //! - `candidate_set`, `columns`, `query_context`: the data that sources exchange
 //! - `dense_index`, `simd_math`: scratch map and vectorised math
 //! - `pca`: 2-D projection of embeddings for the item map
 //! - `settings`: memory bounds
 
+mod baskets;
 mod candidate_set;
 mod cluster_affinity;
 mod clusters;
@@ -47,6 +49,7 @@ mod trending;
 mod user_profile;
 mod user_profiles;
 
+pub use baskets::BasketStatistics;
 pub use candidate_set::{CandidateBlock, CandidateSet};
 pub use clusters::{ClusterError, ClusterInput, ClusterSettings, ClusterSettingsError, Clusters};
 pub use columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn};

@@ -23,12 +23,22 @@ pub enum PlacementKind {
     New,
     /// The order of a list that the site sends.
     Rank,
+    /// Items that are bought together with the context items.
+    BoughtTogether,
 }
 
 impl PlacementKind {
     /// All types.
-    pub const ALL: [Self; 7] =
-        [Self::ForYou, Self::NextItems, Self::Similar, Self::BuyAgain, Self::Trending, Self::New, Self::Rank];
+    pub const ALL: [Self; 8] = [
+        Self::ForYou,
+        Self::NextItems,
+        Self::Similar,
+        Self::BuyAgain,
+        Self::Trending,
+        Self::New,
+        Self::Rank,
+        Self::BoughtTogether,
+    ];
 
     /// The name of the type.
     #[must_use]
@@ -41,6 +51,7 @@ impl PlacementKind {
             Self::Trending => "trending",
             Self::New => "new",
             Self::Rank => "rank",
+            Self::BoughtTogether => "bought-together",
         }
     }
 }

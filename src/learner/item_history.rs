@@ -142,6 +142,19 @@ impl ItemHistory {
         self.shown.retain(|shown| shown.at.as_timestamp() >= expired.impressions);
     }
 
+    /// The items with events of a kind, each with the time of the latest one.
+    pub fn events_of(&self, kind: KindId) -> impl Iterator<Item = (ItemIx, Timestamp)> {
+        let of_kind = move |event: &&ItemEvent| event.kind == kind;
+        self.events.iter().filter(of_kind).map(|event| (event.item, event.at.as_timestamp()))
+    }
+
+    /// The time of the latest event of a kind on an item.
+    #[must_use]
+    pub fn last_event(&self, item: ItemIx, kind: KindId) -> Option<Timestamp> {
+        let is_wanted = |event: &&ItemEvent| (event.item, event.kind) == (item, kind);
+        self.events.iter().rev().find(is_wanted).map(|event| event.at.as_timestamp())
+    }
+
     /// The items with an event of a kind in the `period_ms` milliseconds before `now`.
     pub fn items_with_event(&self, kind: KindId, period_ms: i64, now: Timestamp) -> impl Iterator<Item = ItemIx> {
         let is_recent =

@@ -108,12 +108,14 @@ pub(super) fn add_similar_items(
     for item in items {
         add_similarity_shares(snapshot, *item, params, rules.now, workspace, &mut shares);
     }
+    let mut visited_items: FxHashSet<ItemIx> = selection.selected().iter().map(|listed| listed.item).collect();
+    shares.retain(|item, _| !visited_items.contains(item));
     let mut ranked: Vec<_> =
         shares.into_iter().map(|(item, (score, _, source))| Candidate { item, score, source }).collect();
     ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
     reorder(&mut ranked);
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
-    let mut visited_items: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
+    visited_items.extend(ranked.iter().map(|candidate| candidate.item));
     for item in items.iter().rev() {
         if !selection.needs_more() {
             return;

@@ -1,10 +1,11 @@
 //! The base of a list: the candidates from which it selects its items.
 
+use super::item_history::ItemHistory;
 use super::item_lists::{add_similar_items, newest_items, popular_candidates};
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::SequenceParams;
 use super::snapshot::ModelSnapshot;
-use crate::domain::{Candidate, ItemIx, KindId, SourceName, UserSequence};
+use crate::domain::{Candidate, ItemIx, KindId, SourceName, Timestamp, UserSequence};
 use crate::ranking::{EligibilityRules, ListRules, ResultSelection, RuleTrace, ScoreScale};
 use rustc_hash::FxHashMap;
 
@@ -16,7 +17,9 @@ pub enum ListBase {
     NextItems,
     /// The items that are similar to these items.
     Similar(Vec<ItemIx>),
-    /// The items that the user has purchased.
+    /// The items that are bought together with these items.
+    BoughtTogether(Vec<ItemIx>),
+    /// The items that the user has purchased, those first that are due again.
     BuyAgain,
     /// The popular items.
     Trending,
@@ -25,7 +28,8 @@ pub enum ListBase {
 }
 
 impl ListBase {
-    /// Maximum number of items of [`ListBase::Similar`]. The last ones count.
+    /// Maximum number of items of [`ListBase::Similar`] and [`ListBase::BoughtTogether`]. The last
+    /// ones count.
     pub const MAX_CONTEXT_ITEMS: usize = 10;
 }
 
@@ -39,6 +43,7 @@ pub(super) struct ListContext<'a> {
     pub(super) params: &'a SequenceParams,
     pub(super) eligibility: EligibilityRules<'a>,
     pub(super) list_rules: &'a ListRules,
+    pub(super) item_history: Option<&'a ItemHistory>,
     /// The event kind of a purchase.
     pub(super) purchase: Option<KindId>,
     /// Maximum number of items in the list.
@@ -61,8 +66,13 @@ pub(super) fn add_base_candidates(
         ListBase::NextItems => Vec::new(),
         ListBase::Similar(items) => {
             let ListContext { snapshot, params, eligibility, .. } = context;
-            let items = items.get(items.len().saturating_sub(ListBase::MAX_CONTEXT_ITEMS)..).unwrap_or_default();
+            let items = latest_context_items(items);
             return add_similar_items(snapshot, eligibility, items, params, boost, workspace, selection);
+        }
+        ListBase::BoughtTogether(items) => {
+            let partners = context.snapshot.baskets.partners(latest_context_items(items));
+            let to_candidate = |(item, score)| Candidate { item, score, source: SourceName::Transitions };
+            partners.into_iter().map(to_candidate).collect()
         }
         ListBase::BuyAgain => purchased_items(context),
         ListBase::Trending => popular_candidates(context.snapshot, &context.eligibility, candidate_count(context)),
@@ -70,6 +80,29 @@ pub(super) fn add_base_candidates(
     };
     boost(&mut candidates);
     candidates.into_iter().for_each(|candidate| selection.add_ranked(candidate));
+    if let ListBase::BoughtTogether(items) = base
+        && selection.needs_more()
+    {
+        fill_with_similar_items(context, latest_context_items(items), boost, workspace, selection);
+    }
+}
+
+/// Fills a list up with items that are similar to the context items, with scores below those of the
+/// list.
+fn fill_with_similar_items(
+    context: &ListContext<'_>,
+    items: &[ItemIx],
+    boost: &mut dyn FnMut(&mut Vec<Candidate>),
+    workspace: &mut ScoringWorkspace,
+    selection: &mut ResultSelection<'_>,
+) {
+    let lowest = selection.selected().last().map_or(1.0, |last| last.score);
+    let mut below_the_list = |list: &mut Vec<Candidate>| {
+        boost(list);
+        list.iter_mut().for_each(|candidate| candidate.score = lowest * candidate.score / (1.0 + candidate.score));
+    };
+    let ListContext { snapshot, params, eligibility, .. } = context;
+    add_similar_items(snapshot, eligibility, items, params, &mut below_the_list, workspace, selection);
 }
 
 /// Number of eligible candidates to collect. Without rules, later candidates cannot get into the list.
@@ -78,22 +111,35 @@ fn candidate_count(context: &ListContext<'_>) -> usize {
     if is_cut { MAX_BASE_CANDIDATES.max(context.limit) } else { context.limit }
 }
 
-/// The items that the user has purchased: the most often purchased item first, and among equal
-/// numbers, the item of the latest purchase. The score is the number of purchases.
+fn latest_context_items(items: &[ItemIx]) -> &[ItemIx] {
+    items.get(items.len().saturating_sub(ListBase::MAX_CONTEXT_ITEMS)..).unwrap_or_default()
+}
+
+/// The items that the user has purchased. The score is the number of purchases times how much the
+/// item is due again, see [`BasketStatistics::dueness`]. Among equal scores, the smaller item number
+/// comes first.
+///
+/// [`BasketStatistics::dueness`]: crate::candidates::BasketStatistics::dueness
 fn purchased_items(context: &ListContext<'_>) -> Vec<Candidate> {
-    let steps = context.sequence.steps_with_kept();
-    let purchases = steps.filter(|step| Some(step.kind) == context.purchase && !step.is_dismissal());
-    let mut by_item: FxHashMap<ItemIx, (f32, usize)> = FxHashMap::default();
-    for (index, item) in purchases.filter_map(|step| step.item).enumerate() {
-        let (count, latest) = by_item.entry(item).or_default();
+    let Some(purchase) = context.purchase else { return Vec::new() };
+    let mut by_item: FxHashMap<ItemIx, (f32, Timestamp)> = FxHashMap::default();
+    let steps = context.sequence.steps_with_kept().filter(|step| step.kind == purchase && !step.is_dismissal());
+    for (item, at) in steps.filter_map(|step| Some((step.item?, step.at))) {
+        let (count, latest) = by_item.entry(item).or_insert((0.0, at));
         *count += 1.0;
-        *latest = index;
+        *latest = at.max(*latest);
     }
-    let mut items: Vec<_> = by_item.into_iter().collect();
-    items.sort_unstable_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
-    let to_candidate =
-        |(item, (count, _)): (ItemIx, (f32, usize))| Candidate { item, score: count, source: SourceName::Profile };
-    items.into_iter().map(to_candidate).collect()
+    for (item, at) in context.item_history.into_iter().flat_map(|history| history.events_of(purchase)) {
+        by_item.entry(item).or_insert((1.0, at));
+    }
+    let (baskets, now) = (&context.snapshot.baskets, context.eligibility.now);
+    let to_candidate = |(item, (count, latest))| {
+        let score = count * baskets.dueness(item, latest, now);
+        Candidate { item, score, source: SourceName::Profile }
+    };
+    let mut items: Vec<_> = by_item.into_iter().map(to_candidate).collect();
+    items.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
+    items
 }
 
 /// The newest eligible items, the newest first. The score of the item at position n is 1 / n.

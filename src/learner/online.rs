@@ -246,6 +246,7 @@ impl Learner {
             interests: state.supplement.interests.snapshot(),
             profiles: state.profiles.map().clone(),
             item_histories: state.item_histories.map().clone(),
+            baskets: state.baskets.clone(),
             source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }

@@ -355,6 +355,7 @@ pub fn recommend_for_sequence(
         params,
         eligibility: rules,
         list_rules: &request.rules,
+        item_history: memory.item_history,
         purchase: request.hidden.purchase,
         limit: request.limit,
     };

@@ -1,7 +1,7 @@
 //! Immutable snapshots of the model. Requests are answered from the latest snapshot, so they never
 //! wait for the learner.
 
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts, UserProfile};
+use crate::candidates::{BasketStatistics, CandidateSources, ClusterSettings, Clusters, ItemCounts, UserProfile};
 use crate::domain::{Catalog, ItemFlags, ItemIx, Offset, SharedUsers, SourceName};
 use crate::nn::Weights;
 use crate::ranking::Ranker;
@@ -33,6 +33,8 @@ pub struct ModelSnapshot {
     pub(super) interests: InterestPredictor,
     pub(super) profiles: SharedUsers<UserProfile>,
     pub(super) item_histories: SharedUsers<ItemHistory>,
+    /// Items that are bought together.
+    pub(super) baskets: BasketStatistics,
     /// The time of the candidate sources, in journal entries.
     pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,

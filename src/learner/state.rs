@@ -1,7 +1,7 @@
 //! The learner's state, its configuration and its report.
 
 use crate::candidates::{
-    CandidateSettings, CandidateSources, ClusterSettings, ProfileSettings, SessionIx, UserProfiles,
+    BasketStatistics, CandidateSettings, CandidateSources, ClusterSettings, ProfileSettings, SessionIx, UserProfiles,
 };
 use crate::domain::{Catalog, EventKinds, ItemVectors, ModelChange, Offset, SourceName};
 use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics};
@@ -163,6 +163,9 @@ pub struct LearnerState {
     /// The item histories of the users. Checkpoints store them after the vectors.
     #[serde(skip)]
     pub(super) item_histories: ItemHistories,
+    /// The baskets. Checkpoints store them after the item histories.
+    #[serde(skip)]
+    pub(super) baskets: BasketStatistics,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -308,6 +311,17 @@ impl LearnerState {
         self.item_histories = part;
     }
 
+    /// The part that checkpoints store after the item histories.
+    #[must_use]
+    pub fn baskets_part(&self) -> &BasketStatistics {
+        &self.baskets
+    }
+
+    /// Restores the part that checkpoints store after the item histories.
+    pub fn set_baskets_part(&mut self, part: BasketStatistics) {
+        self.baskets = part;
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -367,6 +381,7 @@ impl LearnerState {
             new_items: NewItemTests::new(settings.learning.live_window),
             projections: VectorProjections::default(),
             item_histories: ItemHistories::default(),
+            baskets: BasketStatistics::default(),
             settings,
         })
     }

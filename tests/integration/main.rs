@@ -8,6 +8,7 @@ mod api;
 mod api_keys;
 mod attributes;
 mod bad_input;
+mod baskets;
 mod bound_coverage;
 mod browser;
 mod browser_guard;

@@ -76,7 +76,7 @@ enum PlacementKindSchema {
     NextItems,
     /// Items that are similar to the context items.
     Similar,
-    /// The items that the user has purchased.
+    /// The items that the user has purchased, those first that are due again.
     BuyAgain,
     /// Trending items.
     Trending,
@@ -84,6 +84,8 @@ enum PlacementKindSchema {
     New,
     /// The order of a list that the site sends to `/v1/rank`.
     Rank,
+    /// Items that are bought together with the context items.
+    BoughtTogether,
 }
 
 /// Smallest and largest factor of a boost.

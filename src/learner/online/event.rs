@@ -5,8 +5,10 @@
 //! the prediction is measured before any part of the model learns from the event.
 
 use super::{Learner, is_sampled};
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles};
-use crate::domain::{Event, ItemIx, ItemVectors, Offset, Placement, SourceName, Step};
+use crate::candidates::{
+    BasketStatistics, CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles,
+};
+use crate::domain::{Event, EventKind, ItemIx, ItemVectors, Offset, Placement, SourceName, Step, Timestamp};
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
@@ -60,6 +62,9 @@ struct EventPass<'l> {
     interests: &'l mut InterestModels,
     profiles: &'l mut UserProfiles,
     new_items: &'l mut NewItemTests,
+    baskets: &'l mut BasketStatistics,
+    /// The user's last purchase of the item, if the event is a purchase.
+    last_purchase: Option<Timestamp>,
     vectors: &'l ItemVectors,
     projections: &'l mut VectorProjections,
     clickthrough: &'l mut ClickThrough,
@@ -84,11 +89,14 @@ impl Learner {
     /// Learns one event. An event of a kind that is no longer configured has no effect.
     pub(super) fn learn_event(&mut self, offset: Offset, event: &Event) {
         let Some((step, target)) = self.step_and_target(event) else { return };
+        let mut last_purchase = None;
         if let Some(item) = step.item {
+            let history = self.state.item_histories.get(&event.user_id).filter(|_| event.kind == EventKind::Purchase);
+            last_purchase = history.and_then(|history| history.last_event(item, step.kind));
             self.state.item_histories.record_event(&event.user_id, item, step.kind, step.at);
         }
         let number = self.state.event_count;
-        let measured = self.prepare_event_pass(offset, event, step, target).run();
+        let measured = self.prepare_event_pass(offset, event, (step, target), last_purchase).run();
         self.state.event_count += 1;
         if let Some(test) = measured {
             self.record_test(number, test);
@@ -100,8 +108,8 @@ impl Learner {
         &'l mut self,
         offset: Offset,
         event: &'l Event,
-        step: Step,
-        target: Option<ItemIx>,
+        (step, target): (Step, Option<ItemIx>),
+        last_purchase: Option<Timestamp>,
     ) -> EventPass<'l> {
         let halvings = self.training_share_halvings();
         let state = &mut self.state;
@@ -134,6 +142,8 @@ impl Learner {
             interests: &mut state.supplement.interests,
             profiles: &mut state.profiles,
             new_items: &mut state.new_items,
+            baskets: &mut state.baskets,
+            last_purchase,
             vectors: state.catalog.vectors(),
             projections: &mut state.projections,
             clickthrough: &mut state.clickthrough,
@@ -294,10 +304,9 @@ impl EventPass<'_> {
     /// the next training.
     fn update_state(&mut self, placement: &Placement, is_held_back: bool) {
         let EventSession { number, session_start, is_new } = self.enter_session(placement);
-        let user = &mut *self.user;
         self.session_owners.record_step(number, &self.step);
         if !self.is_frozen && !is_held_back {
-            let steps = placement.preceding(&user.state.sequence);
+            let steps = placement.preceding(&self.user.state.sequence);
             let context = QueryContext {
                 steps,
                 session: number,
@@ -306,6 +315,7 @@ impl EventPass<'_> {
                 ..QueryContext::default()
             };
             self.sources.learn(&context, &self.step);
+            self.learn_basket(placement);
             if let Some(item) = self.target {
                 self.new_items.count_event(item);
                 if !self.new_items.is_new(item) && self.vectors.vectors_of(item).next().is_some() {
@@ -313,6 +323,7 @@ impl EventPass<'_> {
                 }
             }
         }
+        let user = &mut *self.user;
         if placement.is_kept {
             user.history.add_step(is_held_back, placement.is_appended);
         }
@@ -330,6 +341,19 @@ impl EventPass<'_> {
                 let steps = user.taught_steps(placement.session_end);
                 training.add_touched_session(u64::from(number), &steps, self.target, self.settings.learning.window);
             }
+        }
+    }
+
+    /// If the event is a purchase or puts an item into the cart, adds the item to the basket of its
+    /// session.
+    fn learn_basket(&mut self, placement: &Placement) {
+        let is_basket_kind = |kind: &EventKind| matches!(kind, EventKind::Purchase | EventKind::Cart);
+        let Some(item) = self.target.filter(|_| is_basket_kind(&self.event.kind)) else { return };
+        let kinds = [EventKind::Purchase, EventKind::Cart].map(|kind| self.settings.kinds.id_of(&kind));
+        let is_basket_event = |step: &Step| kinds.contains(&Some(step.kind)) && !step.is_dismissal();
+        self.baskets.learn(placement.preceding(&self.user.state.sequence), item, is_basket_event);
+        if let Some(last) = self.last_purchase {
+            self.baskets.add_repeat(item, last, self.step.at);
         }
     }
 
