@@ -424,7 +424,7 @@ fn bytes_of_placements_and_rules_are_unchanged() {
     assert_same_bytes(&database_bytes_by_name(&store), &golden);
     let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(read, entries);
-    assert_eq!(store.placements().load().unwrap(), records[..11]);
+    assert_eq!(store.placements().load().unwrap(), records[..12]);
 }
 
 /// Attributes with a value of every type.

@@ -10,7 +10,7 @@ use crate::erasure::{dir_contains, export_user};
 fn change_items(daemon: &Daemon, items: &Value) {
     let receipt = daemon.post("/v1/items", &items.to_string()).json();
     assert_eq!(receipt["rejected"], json!([]), "{receipt}");
-    assert_eq!(receipt["warnings"], json!([]), "{receipt}");
+    assert!(receipt["warnings"].is_null(), "{receipt}");
 }
 
 fn describe_user(daemon: &Daemon, user: &str, attributes: &Value) -> Value {
@@ -201,18 +201,18 @@ fn details_of_events_are_stored_and_exported() {
 fn attributes_of_users_survive_restarts_and_merges() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let receipt = describe_user(&daemon, "anon", &json!({ "language": "de", "age": 30 }));
+    let receipt = describe_user(&daemon, "guest7", &json!({ "language": "de", "age": 30 }));
     assert_eq!((&receipt["accepted"], &receipt["offset"]), (&json!(1), &json!(1)));
     describe_user(&daemon, "ann", &json!({ "language": "en", "gone": true }));
     describe_user(&daemon, "ann", &json!({ "gone": null }));
     assert_eq!(user_attributes(&daemon, "ann"), json!({ "language": "en" }));
     daemon.kill();
     let daemon = home.start(&[]);
-    assert_eq!(user_attributes(&daemon, "anon"), json!({ "language": "de", "age": 30.0 }));
-    assert_eq!(daemon.post("/v1/users/ann/merge", r#"{"from":"anon"}"#).status, 200);
+    assert_eq!(user_attributes(&daemon, "guest7"), json!({ "language": "de", "age": 30.0 }));
+    assert_eq!(daemon.post("/v1/users/ann/merge", r#"{"from":"guest7"}"#).status, 200);
     let merged = json!({ "language": "en", "age": 30.0 });
-    assert_eq!(user_attributes(&daemon, "anon"), merged, "the remaining user's own values win");
-    describe_user(&daemon, "anon", &json!({ "size": 4 }));
+    assert_eq!(user_attributes(&daemon, "guest7"), merged, "the remaining user's own values win");
+    describe_user(&daemon, "guest7", &json!({ "size": 4 }));
     let merged = json!({ "language": "en", "age": 30.0, "size": 4.0 });
     assert_eq!(user_attributes(&daemon, "ann"), merged, "the id of a merged user names the remaining user");
     daemon.terminate();
