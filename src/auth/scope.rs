@@ -14,7 +14,7 @@ pub enum Scope {
     Write,
     /// Get recommendations.
     Read,
-    /// Read and change the catalog, placements and rules.
+    /// Read and change the catalog, placements and rules, and read reports.
     Items,
     /// Export and erase a user's data, and manage consent.
     Users,

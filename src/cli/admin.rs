@@ -15,12 +15,13 @@ use crate::settings::Period;
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The output is JSON. Commands that change the learned state (rollback, pause, resume, learning-rate, recluster) are recorded in the journal, so that a rebuild gives the same state.\n\n\
+    after_help = "The output is JSON, or CSV with `attribution --csv`. Commands that change the learned state (rollback, pause, resume, learning-rate, recluster) are recorded in the journal, so that a rebuild gives the same state.\n\n\
     Examples:\n  sequor admin status\n  sequor admin rollback              to the newest checkpoint\n  \
     sequor admin rollback --to 40000   to the checkpoint at offset 40000; `sequor admin model` lists them\n  \
     SEQUOR_KEY=… sequor admin --url http://shop:9090 pause\n  \
     sequor admin placements put home '{\"type\":\"for-you\",\"limit\":8}'\n  \
-    sequor admin rules delete sale"
+    sequor admin rules delete sale\n  \
+    sequor admin attribution --by placement --from 30d --csv"
 )]
 pub(super) struct AdminCommand {
     /// URL of the admin endpoint of the running daemon.
@@ -109,6 +110,8 @@ enum AdminRequest {
         #[command(subcommand)]
         operation: TableOperation,
     },
+    /// Report what recommendations earn: impressions, clicks, conversions and revenue.
+    Attribution(AttributionFlags),
     /// Show all effective settings and their origins.
     Settings,
     /// Reload the settings, as SIGHUP does.
@@ -166,6 +169,8 @@ fn parse_json(text: &str) -> Result<Value, String> {
 #[derive(Debug, PartialEq)]
 enum AdminCall {
     Get(String),
+    /// A request whose response is not JSON.
+    GetText(String),
     Post(String, Value),
     Put(String, Value),
     Delete(String),
@@ -202,6 +207,44 @@ impl PurgeFlags {
             json!({ "key": from_key, "address": from_address, "since": since, "until": until, "dry_run": dry_run });
         let path = "/admin/purge".to_owned();
         if *status { AdminCall::Get(path) } else { AdminCall::Post(path, body) }
+    }
+}
+
+/// Which attribution report to show.
+#[derive(Debug, Args)]
+struct AttributionFlags {
+    /// The groups of the report.
+    #[arg(long, value_name = "GROUP", default_value = "day", value_parser = ["day", "placement", "variant", "source", "rule"])]
+    by: String,
+    /// Only lists of this placement.
+    #[arg(long, value_name = "NAME")]
+    placement: Option<String>,
+    /// Only lists that were shown at this time or later: a duration before now, such as 2h or 30d, or
+    /// a time, such as 2026-01-31T08:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
+    from: Option<Timestamp>,
+    /// Only lists that were shown before this time, in the same notation.
+    #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
+    to: Option<Timestamp>,
+    /// Print CSV.
+    #[arg(long)]
+    csv: bool,
+}
+
+impl AttributionFlags {
+    fn to_call(&self) -> AdminCall {
+        let Self { by, placement, from, to, csv } = self;
+        let mut path = format!("/admin/reports/attribution?by={by}");
+        let time = |time: &Timestamp| jiff::Timestamp::from_millisecond(*time).map(|time| time.to_string()).ok();
+        let parameters = [
+            ("placement", placement.clone()),
+            ("from", from.as_ref().and_then(time)),
+            ("to", to.as_ref().and_then(time)),
+        ];
+        for (name, value) in parameters {
+            value.iter().for_each(|value| path += &format!("&{name}={}", encode_path_segment(value)));
+        }
+        if *csv { AdminCall::GetText(path + "&format=csv") } else { AdminCall::Get(path) }
     }
 }
 
@@ -244,6 +287,7 @@ impl AdminRequest {
             Self::Compact => post("/admin/store/compact", json!({})),
             Self::Quarantine => get("/admin/quarantine"),
             Self::Purge(flags) => flags.to_call(),
+            Self::Attribution(flags) => flags.to_call(),
             Self::Placements { operation } => operation.to_call("/admin/placements"),
             Self::Rules { operation } => operation.to_call("/admin/rules"),
             Self::Settings => get("/admin/settings"),
@@ -272,6 +316,10 @@ impl AdminCommand {
         let admin = AdminClient::new(&self.url, &self.auth)?;
         let mut response = match self.request.to_call() {
             AdminCall::Get(path) => admin.get(&path)?,
+            AdminCall::GetText(path) => {
+                std::io::copy(&mut admin.get(&path)?.into_reader(), &mut stdout())?;
+                return Ok(());
+            }
             AdminCall::Post(path, body) => admin.post(&path, &body)?,
             AdminCall::Put(path, body) => admin.put(&path, &body)?,
             AdminCall::Delete(path) => admin.delete(&path)?,
@@ -292,6 +340,20 @@ mod tests {
         assert!((3_600_000..3_660_000).contains(&hour), "{hour}");
         assert_eq!(parse_past_time("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
         assert!(["", "off", "yesterday", "2"].iter().all(|text| parse_past_time(text).is_err()));
+    }
+
+    #[test]
+    fn an_attribution_report_has_the_parameters_of_the_flags() {
+        let flags = |csv| AttributionFlags {
+            by: "day".to_owned(),
+            placement: Some("home".to_owned()),
+            from: Some(1_700_000_000_000),
+            to: None,
+            csv,
+        };
+        let path = "/admin/reports/attribution?by=day&placement=home&from=2023-11-14T22%3A13%3A20Z";
+        assert_eq!(flags(false).to_call(), AdminCall::Get(path.to_owned()));
+        assert_eq!(flags(true).to_call(), AdminCall::GetText(format!("{path}&format=csv")));
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::http::console;
 use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
 use crate::http::routes::{
-    admin, beacon, consents, events, items, merges, openapi, placements, predictions, rankings, recommendations, rules,
-    segment, stream, users,
+    admin, beacon, consents, events, impressions, items, merges, openapi, placements, predictions, rankings,
+    recommendations, reports, rules, segment, stream, users,
 };
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
@@ -129,6 +129,7 @@ route_table! {
         "/v1/events" Write Events => POST events::ingest_events;
         "/v1/events/rules" Write Other => GET events::get_ingest_info;
         "/v1/events/validate" Write Other => POST events::validate_events;
+        "/v1/impressions" Write Events => POST impressions::report_impression;
         "/v1/users/{user}/recommendations" Read Recommendations => GET recommendations::get_recommendations;
         "/v1/users/{user}/recommendations/stream" Read Streams => GET stream::stream_recommendations;
         "/v1/recommendations" Read InlineRecommendations => POST recommendations::recommend_for_item_session;
@@ -142,6 +143,7 @@ route_table! {
         "/v1/placements/{placement}" Items Items => GET placements::get_placement, PUT placements::put_placement, DELETE placements::delete_placement;
         "/v1/rules" Items Items => GET rules::list_rules;
         "/v1/rules/{rule}" Items Items => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
+        "/v1/reports/attribution" Items Other => GET reports::get_attribution;
         "/v1/users/{user}/merge" Write Other => POST merges::merge_users;
         "/v1/users/{user}" Users Other => GET users::export_user, PATCH users::change_attributes, DELETE users::erase_user;
         "/v1/users/{user}/consent" Users Other => GET consents::get_consent, PUT consents::set_consent;
@@ -194,6 +196,7 @@ route_table! {
         "/admin/placements/{placement}" Admin Admin => GET placements::get_placement, PUT placements::put_placement, DELETE placements::delete_placement;
         "/admin/rules" Admin Admin => GET rules::list_rules;
         "/admin/rules/{rule}" Admin Admin => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
+        "/admin/reports/attribution" Admin Admin => GET reports::get_attribution;
         "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
     }
     console {
@@ -203,6 +206,7 @@ route_table! {
         "/console/items" Admin Admin => GET console::items::list_page;
         "/console/items/{item}" Admin Admin => GET console::items::item_detail_page;
         "/console/placements" Admin Admin => GET console::placements::placements_page;
+        "/console/attribution" Admin Admin => GET console::attribution::attribution_page;
         "/console/model" Admin Admin => GET console::model::model_page;
         "/console/recall" Admin Admin => GET console::candidates::candidates_page;
         "/console/store" Admin Admin => GET console::store::store_page;

@@ -36,6 +36,7 @@ use crate::http::tls::{TlsCertificate, TlsError, TlsFiles};
 use crate::services::id_generator::IdGenerator;
 use crate::services::placements::PlacementService;
 use crate::services::recommendation::RecommendationService;
+use crate::services::reports::ReportService;
 
 use crate::actors::system::System;
 use crate::auth::{KeyError, KeyStore};
@@ -247,6 +248,7 @@ impl HttpServers {
         let recommendations =
             RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
         let placements = PlacementService::new(system.ingest.clone(), system.recommender.clone());
+        let reports = ReportService::new(system.clone());
         let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics.streams_limit.set(settings.max_streams as f64);
         let (status_sampler, publisher) = StatusSampler::new();
@@ -256,6 +258,7 @@ impl HttpServers {
             clock,
             recommendations,
             placements,
+            reports,
             request_ids,
             status_sampler,
             hidden_items: settings.hidden_items,

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::services::id_generator::IdGenerator;
 use crate::services::placements::PlacementService;
 use crate::services::recommendation::RecommendationService;
+use crate::services::reports::ReportService;
 use crate::settings::LiveSettings;
 
 /// The state that every handler shares.
@@ -23,6 +24,7 @@ pub(in crate::http) struct ApiState {
     pub(in crate::http) system: System,
     pub(in crate::http) recommendations: RecommendationService,
     pub(in crate::http) placements: PlacementService,
+    pub(in crate::http) reports: ReportService,
     pub(in crate::http) rules: ValidationRules,
     pub(in crate::http) clock: Clock,
     pub(in crate::http) request_ids: Arc<IdGenerator>,

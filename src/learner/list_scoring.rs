@@ -1,6 +1,6 @@
 //! Scores the items of a given list, for example the results of a site's search.
 
-use crate::domain::{Candidate, ItemIx, PredictedInterest, SourceName, Timestamp, UserSequence};
+use crate::domain::{Candidate, ItemIx, Offset, PredictedInterest, SourceName, Timestamp, UserSequence};
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
@@ -26,6 +26,8 @@ pub struct ListScoringRequest {
 pub struct ListScores {
     /// The version of the weights that scored the items.
     pub weights_version: u64,
+    /// The offset of the snapshot that scored the items: it contains every entry before it.
+    pub snapshot_offset: Offset,
     /// One score for each item of the request, in the same order.
     pub items: Vec<ScoredListItem>,
     /// Whether the scores depend on the user. Without an event of the user, the score of an item is
@@ -114,5 +116,10 @@ pub fn score_list(
         let explanations = explain(&scorer, &candidates, user, &about, params, workspace);
         items.iter_mut().zip(explanations).for_each(|(item, explanation)| item.explanation = explanation);
     }
-    ListScores { weights_version: snapshot.weights_version(), items, is_personalised }
+    ListScores {
+        weights_version: snapshot.weights_version(),
+        snapshot_offset: snapshot.offset(),
+        items,
+        is_personalised,
+    }
 }

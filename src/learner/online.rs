@@ -300,6 +300,10 @@ impl Learner {
         let LearnerState { users, clickthrough, item_histories, .. } = &mut self.state;
         let shown = impression.items.iter().filter_map(|shown| self.dictionary.get(&shown.item_id));
         item_histories.record_shown(&impression.user_id, shown, impression.timestamp);
+        if impression.is_reported() {
+            // Clicks are counted by source, and the source of these items is not known.
+            return;
+        }
         let impressions = &mut users.get_or_create(&impression.user_id, offset).impressions;
         for (position, shown) in impression.items.iter().enumerate() {
             if let Some(item) = self.dictionary.get(&shown.item_id) {

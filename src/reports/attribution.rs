@@ -1,7 +1,6 @@
 //! What recommendations earn: impressions, clicks, conversions and revenue, by group.
 
 use crate::domain::{Entry, Event, Timestamp};
-use serde::Serialize;
 use std::collections::BTreeMap;
 
 use super::intervals::{Interval, compound_interval, wilson_interval};
@@ -32,8 +31,14 @@ impl GroupBy {
         ("source", Self::Source),
         ("rule", Self::Rule),
     ];
-    /// The group of items without placement, variant or rule.
+    /// The group of items without placement, variant, known source or rule.
     pub const NONE: &str = "(none)";
+
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, group)| *group == self).map_or("", |(name, _)| name)
+    }
 
     /// The group with this name.
     #[must_use]
@@ -47,6 +52,7 @@ impl GroupBy {
             Self::Day => vec![day_of(shown.list.at)],
             Self::Placement => or_none(&shown.list.placement),
             Self::Variant => or_none(&shown.list.variant),
+            Self::Source if shown.list.is_reported => vec![Self::NONE.to_owned()],
             Self::Source => vec![shown.source.as_str().to_owned()],
             Self::Rule if shown.rules.is_empty() => vec![Self::NONE.to_owned()],
             Self::Rule => shown.rules.to_vec(),
@@ -80,18 +86,19 @@ impl ReportWindow {
 }
 
 /// The revenue in one currency.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Revenue {
     /// The currency of the events; empty if they name none.
     pub currency: String,
-    /// The sum of value times quantity over the conversions.
+    /// The sum of value times quantity over the conversions. An event without quantity counts as one
+    /// piece.
     pub sum: f64,
     /// The 95 % interval of the sum, see [`compound_interval`].
     pub interval: Interval,
 }
 
 /// One group of a report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttributionRow {
     /// The name of the group.
     pub group: String,
@@ -100,31 +107,30 @@ pub struct AttributionRow {
     /// Number of shown items that were clicked.
     pub clicks: u64,
     /// Clicks per impression; absent without impressions.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ctr: Option<f64>,
     /// The 95 % interval of `ctr`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ctr_interval: Option<Interval>,
     /// Number of attributed conversions.
     pub conversions: u64,
     /// Conversions per click; absent without clicks. It can exceed 1, because one click can lead to
     /// several conversions.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cvr: Option<f64>,
     /// The 95 % interval of the share of clicks with a conversion.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cvr_interval: Option<Interval>,
     /// Revenue by currency, in the order of the currencies.
     pub revenue: Vec<Revenue>,
 }
 
 /// An attribution report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttributionReport {
-    /// The groups in the order of their names.
-    pub rows: Vec<AttributionRow>,
+    /// One table for each requested grouping: its rows in the order of the names of the groups.
+    pub tables: Vec<Vec<AttributionRow>>,
     /// The sum over all shown items. An item with several rules counts once.
     pub total: AttributionRow,
+    /// Milliseconds after an impression within which events were attributed to it: the longer of the
+    /// two windows, or less if more than [`AttributionFold::MAX_SHOWN_ITEMS`] items were shown in it.
+    pub attributed_within_ms: i64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -180,31 +186,53 @@ fn value_as_f64(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
 
+/// The groups of one grouping.
+#[derive(Debug)]
+struct GroupTable {
+    group_by: GroupBy,
+    groups: BTreeMap<String, GroupCounts>,
+}
+
+impl GroupTable {
+    fn count(&mut self, shown: &ShownListItem, add: impl Fn(&mut GroupCounts)) {
+        for mut group in self.group_by.groups_of(shown) {
+            if self.groups.len() >= AttributionFold::MAX_GROUPS && !self.groups.contains_key(&group) {
+                AttributionFold::OTHER.clone_into(&mut group);
+            }
+            add(self.groups.entry(group).or_default());
+        }
+    }
+}
+
 /// Computes an attribution report from the journal.
 #[derive(Debug)]
 pub struct AttributionFold {
     settings: AttributionSettings,
     window: ReportWindow,
-    group_by: GroupBy,
     touches: TouchTable,
-    groups: BTreeMap<String, GroupCounts>,
+    tables: Vec<GroupTable>,
     total: GroupCounts,
 }
 
 impl AttributionFold {
     /// Largest number of groups; further groups count in the group `(other)`.
     pub const MAX_GROUPS: usize = 10_000;
+    /// Largest number of shown items that can get clicks and conversions at one time. A shown item
+    /// takes about 60 bytes.
+    pub const MAX_SHOWN_ITEMS: usize = 2_000_000;
+    /// The name of the row of all groups.
+    pub const TOTAL: &str = "(total)";
     const OTHER: &str = "(other)";
 
-    /// A report without entries.
+    /// A report without entries, with one table for each of `groupings`.
     #[must_use]
-    pub fn new(settings: AttributionSettings, window: ReportWindow, group_by: GroupBy) -> Self {
+    pub fn new(settings: AttributionSettings, window: ReportWindow, groupings: &[GroupBy]) -> Self {
+        let table = |group_by: &GroupBy| GroupTable { group_by: *group_by, groups: BTreeMap::new() };
         Self {
+            touches: TouchTable::new(&settings, Self::MAX_SHOWN_ITEMS),
             settings,
             window,
-            group_by,
-            touches: TouchTable::default(),
-            groups: BTreeMap::new(),
+            tables: groupings.iter().map(table).collect(),
             total: GroupCounts::default(),
         }
     }
@@ -213,7 +241,7 @@ impl AttributionFold {
     pub fn add_entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Impression(impression) => {
-                for shown in self.touches.record_impression(impression, &self.settings) {
+                for shown in self.touches.record_impression(impression) {
                     self.count(&shown, |counts| counts.impressions += 1);
                 }
             }
@@ -239,23 +267,21 @@ impl AttributionFold {
     }
 
     fn count(&mut self, shown: &ShownListItem, add: impl Fn(&mut GroupCounts)) {
-        if !self.window.contains(shown) {
-            return;
-        }
-        add(&mut self.total);
-        for mut group in self.group_by.groups_of(shown) {
-            if self.groups.len() >= Self::MAX_GROUPS && !self.groups.contains_key(&group) {
-                Self::OTHER.clone_into(&mut group);
-            }
-            add(self.groups.entry(group).or_default());
+        if self.window.contains(shown) {
+            add(&mut self.total);
+            self.tables.iter_mut().for_each(|table| table.count(shown, &add));
         }
     }
 
     /// The report of all entries so far.
     #[must_use]
     pub fn into_report(self) -> AttributionReport {
-        let rows = self.groups.into_iter().map(|(group, counts)| counts.into_row(group)).collect();
-        AttributionReport { rows, total: self.total.into_row("total".to_owned()) }
+        let to_rows = |table: GroupTable| table.groups.into_iter().map(|(group, counts)| counts.into_row(group));
+        AttributionReport {
+            tables: self.tables.into_iter().map(|table| to_rows(table).collect()).collect(),
+            total: self.total.into_row(Self::TOTAL.to_owned()),
+            attributed_within_ms: self.touches.kept_for_ms(),
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 //! Confidence intervals of rates and of sums.
 
-use serde::Serialize;
-
 /// The quantile of the standard normal distribution for a two-sided interval of 95 %.
 const Z: f64 = 1.959_964;
 
 /// A confidence interval of 95 %.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// The lower end.
     pub low: f64,

@@ -7,12 +7,13 @@ use crate::actors::error::RequestError;
 use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
-    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx,
-    KindId, PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName, WithConsent,
+    Candidate, Consent, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx, KindId,
+    PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName, WithConsent,
 };
 use crate::learner::{Explanation, ListScores, ListScoringRequest, RankedAnswer, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
 use crate::services::id_generator::IdGenerator;
+use crate::services::impressions::{ImpressionService, ReportedList, ReportedListOutcome};
 use crate::services::pagination::{CachedRanking, PaginationCache};
 
 /// Recommends to users and caches rankings for later pages.
@@ -22,6 +23,7 @@ pub struct RecommendationService {
     recommender: RecommenderHandle,
     clock: Clock,
     ids: Arc<IdGenerator>,
+    impressions: ImpressionService,
     cache: Arc<PaginationCache>,
 }
 
@@ -60,7 +62,8 @@ impl RecommendationService {
     #[must_use]
     pub fn new(ingest: IngestHandle, recommender: RecommenderHandle, clock: Clock) -> Self {
         let ids = Arc::new(IdGenerator::new('r', clock.now()));
-        Self { ingest, recommender, clock, ids, cache: Arc::default() }
+        let impressions = ImpressionService::new(ingest.clone(), clock.clone(), Arc::clone(&ids));
+        Self { ingest, recommender, clock, ids, impressions, cache: Arc::default() }
     }
 
     /// Recommends to a user, journals the impression and caches the ranking for later pages.
@@ -300,17 +303,8 @@ impl RecommendationService {
         }
     }
 
-    /// Appends the impression in the background, so that the response does not wait for it. If the
-    /// queue is full, the learner lags too far behind or the append fails, the impression counts as
-    /// lost. In these cases, clicks on its items are not attributed to it.
+    /// Journals the impression of a page.
     fn journal_impression(&self, page: &CachedRanking, list: &Recommendation) {
-        if list.items.is_empty() {
-            return;
-        }
-        let Ok(permit) = self.ingest.check_lag(None).and_then(|()| self.ingest.try_admit(1)) else {
-            self.ingest.metrics().impressions_lost.increment(1);
-            return;
-        };
         let positions = (1_u32..).skip(page.page_start);
         let items = list.items.iter().zip(positions).map(|(item, position)| ImpressionItem {
             score: item.score,
@@ -318,7 +312,7 @@ impl RecommendationService {
             rules: item.rules.iter().map(|rule| rule.to_string()).collect(),
             ..ImpressionItem::new(item.item_id.clone(), item.source)
         });
-        let impression = Entry::Impression(Impression {
+        self.impressions.record_ranked(Impression {
             recommendation_id: list.recommendation_id.clone(),
             user_id: page.user.clone(),
             timestamp: self.clock.now(),
@@ -329,7 +323,31 @@ impl RecommendationService {
             snapshot_offset: page.snapshot_offset,
             request_digest: page.request.digest,
         });
-        self.ingest.append_later(impression, permit);
+    }
+
+    /// Journals the impression of a scored list. The service sets its user, id and time. Returns the
+    /// id; `None` if the list is empty or the user does not consent to learning.
+    #[must_use]
+    pub fn journal_scored_list(&self, user: &str, sender: Option<Consent>, impression: Impression) -> Option<String> {
+        if impression.items.is_empty() || self.ingest.effective_consent(user, sender) < Consent::Full {
+            return None;
+        }
+        let recommendation_id = self.ids.next_id();
+        self.impressions.record_ranked(Impression {
+            recommendation_id: recommendation_id.clone(),
+            user_id: user.to_owned(),
+            timestamp: self.clock.now(),
+            ..impression
+        });
+        Some(recommendation_id)
+    }
+
+    /// Journals a list that the site reports as shown.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the journal does not accept writes.
+    pub async fn record_reported(&self, list: ReportedList) -> Result<ReportedListOutcome, RequestError> {
+        self.impressions.record_reported(list).await
     }
 
     /// Counts a recommendation and its items in the metrics.

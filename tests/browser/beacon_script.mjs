@@ -8,17 +8,17 @@ import vm from "node:vm";
 const source = readFileSync(process.argv[2], "utf8");
 
 /** A page of an item; `beacon` decides whether the browser accepts a beacon. */
-function page(item, beacon = () => true) {
-  const [sent, listeners] = [[], {}];
-  let changed;
+function page(item, beacon = () => true, elements = []) {
+  const [sent, listeners, paths, observed, timers] = [[], {}, [], [], []];
+  let changed, intersect;
   const addEventListener = (name, act) => (listeners[name] = act);
   const body = { dataset: { sequorItem: item } };
   const context = {
     navigator: {
       // Every browser limits the size of a beacon.
-      sendBeacon: (url, text) => new Blob([text]).size <= 65_536 && beacon() && !!sent.push(...[JSON.parse(text)].flat()),
+      sendBeacon: (url, text) => new Blob([text]).size <= 65_536 && beacon() && !!paths.push(url.pathname) && !!sent.push(...[JSON.parse(text)].flat()),
     },
-    document: { currentScript: { dataset: {}, src: "http://sequor/v1/capture.js" }, body, addEventListener, querySelector: () => null },
+    document: { currentScript: { dataset: {}, src: "http://sequor/v1/capture.js" }, body, addEventListener, querySelector: () => null, querySelectorAll: () => elements },
     localStorage: { getItem: () => null, setItem() {}, removeItem() {} },
     crypto: globalThis.crypto,
     MutationObserver: class {
@@ -27,8 +27,19 @@ function page(item, beacon = () => true) {
       }
       observe() {}
     },
-    setTimeout: () => 1,
-    clearTimeout() {},
+    IntersectionObserver: class {
+      constructor(act) {
+        intersect = act;
+      }
+      observe(element) {
+        observed.push(element);
+      }
+      unobserve(element) {
+        observed.splice(observed.indexOf(element), 1);
+      }
+    },
+    setTimeout: (act) => timers.push(act),
+    clearTimeout: (timer) => delete timers[timer - 1],
     addEventListener,
     URL,
     Blob,
@@ -40,7 +51,17 @@ function page(item, beacon = () => true) {
     body.dataset.sequorItem = item;
     changed([]);
   };
-  return { sequor: context.window.sequor, flush: () => listeners.pagehide({}), sentEvents, show };
+  const scroll = (...changes) => intersect(changes.map(([target, intersectionRatio]) => ({ target, intersectionRatio })));
+  // Lets the pending second pass.
+  const wait = () => timers.splice(0).forEach((act) => act());
+  const click = (target) => listeners.click({ target });
+  return { sequor: context.window.sequor, flush: () => listeners.pagehide({}), sentEvents, show, scroll, wait, click, sent, paths, observed };
+}
+
+/** An element with an item, inside a list. */
+function element(item, list) {
+  const self = { dataset: { sequorItem: item }, closest: (selector) => (selector.includes("recommendation") ? list : self) };
+  return self;
 }
 
 // A single event over 64 KiB is dropped. If many small events exceed 64 KiB together, all are sent.
@@ -74,3 +95,27 @@ const app = page("tea");
 for (const item of ["tea", "cup", "cup", undefined, undefined, "cup"]) app.show(item);
 app.flush();
 assert.deepEqual(app.sentEvents(), ["view tea", "view cup", "view cup"]);
+
+// An item of a recommendation is reported as shown once, after half of it was in view for a second. Clicks name the recommendation.
+const list = { dataset: { sequorRecommendation: "r1", sequorPlacement: "home" } };
+const [cup, pot, pan, jar] = ["cup", "pot", "pan", "jar"].map((item) => element(item, list));
+const other = element("other", null);
+const shop = page(undefined, () => true, [cup, pot, pan, jar, other]);
+assert.deepEqual(shop.observed, [cup, pot, pan, jar]);
+shop.scroll([cup, 0.5], [pot, 0.4], [pan, 1], [jar, 1]);
+shop.scroll([pan, 0.2]);
+shop.wait();
+shop.show(undefined);
+assert.deepEqual(shop.observed, [pot, pan], "a reported element is not observed again");
+shop.scroll([pot, 0.9]);
+shop.click(cup);
+shop.click(other);
+shop.wait();
+shop.flush();
+shop.flush();
+const impressions = shop.sent.filter((one) => one.items);
+assert.deepEqual(impressions.map(({ recommendation_id, placement, items }) => [recommendation_id, placement, items.join()]), [["r1", "home", "cup,jar"], ["r1", "home", "pot"]]);
+assert.ok(/^[0-9a-f]{32}$/.test(impressions[0].user_id));
+assert.deepEqual([...new Set(shop.paths)].sort(), ["/v1/events", "/v1/impressions"]);
+const clicks = shop.sent.filter((one) => one.type === "click");
+assert.deepEqual(clicks.map(({ item_id, recommendation_id }) => [item_id, recommendation_id]), [["cup", "r1"], ["other", undefined]]);

@@ -101,7 +101,7 @@ report("a model is rolled back");
 
 // Every page, in both colour schemes and at two widths.
 const item = known.answer.items[0].item_id;
-const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, model: "/model", recall: "/recall", store: "/store" };
+const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, placements: "/placements", attribution: "/attribution", model: "/model", recall: "/recall", store: "/store" };
 for (const [name, subpath] of Object.entries(pages)) {
   const answer = await page.goto(`${admin}/console${subpath}`);
   assert.equal(answer.status(), 200, name);

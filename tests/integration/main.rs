@@ -7,6 +7,7 @@ mod alerts;
 mod api;
 mod api_keys;
 mod attributes;
+mod attribution;
 mod bad_input;
 mod baskets;
 mod bound_coverage;

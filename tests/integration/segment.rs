@@ -50,7 +50,7 @@ fn segment_python_library_works_unchanged() {
         ("search", None, None),
         ("click", Some("tea"), None),
         ("cart", Some("tea"), None),
-        ("purchase", Some("tea"), Some(9.0)),
+        ("purchase", Some("tea"), Some(4.5)),
         ("purchase", Some("cup"), Some(3.0)),
         ("rate", Some("tea"), Some(5.0)),
     ];

@@ -32,12 +32,21 @@ const PLOT_HEIGHT: f64 = 160.0;
 impl TimeChart<'_> {
     /// Renders the chart. `console.js` refreshes the chart while the page is open.
     pub(in crate::http) fn render(&self) -> Markup {
+        self.figure(true)
+    }
+
+    /// Renders a chart that is not refreshed.
+    pub(in crate::http) fn render_fixed(&self) -> Markup {
+        self.figure(false)
+    }
+
+    fn figure(&self, is_live: bool) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) =
             points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
         let top = round_up_to_axis_value(points().map(|(_, y)| *y).fold(0.0, f64::max));
         html! {
-            figure.card.chart id=(self.id) data-fresh {
+            figure.card.chart id=(self.id) data-fresh[is_live] {
                 figcaption {
                     h2 { (self.title) }
                     ul.legend {

@@ -6,11 +6,12 @@ use maud::{DOCTYPE, Markup, html};
 use crate::http::schema::problem::Problem;
 
 /// The name and the path of each page in the navigation.
-const NAVIGATION_PAGES: [(&str, &str); 7] = [
+const NAVIGATION_PAGES: [(&str, &str); 8] = [
     ("Overview", "/console"),
     ("Sessions", "/console/sessions"),
     ("Items", "/console/items"),
     ("Placements", "/console/placements"),
+    ("Attribution", "/console/attribution"),
     ("Model", "/console/model"),
     ("Recall", "/console/recall"),
     ("Store", "/console/store"),

@@ -1,6 +1,7 @@
 //! The admin pages. The pages render the same structs as the JSON of the admin endpoint. They need
 //! one style sheet and one script, but no build step and no external resources.
 
+pub(in crate::http) mod attribution;
 pub(in crate::http) mod candidates;
 mod chart;
 mod format;

@@ -4,6 +4,7 @@
 //! uses them to decide whether to read further requests, and to notice that the client does not
 //! read the responses.
 
+use actix_web::HttpRequest;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -30,6 +31,11 @@ pub(super) struct ConnectionActivity {
     untaken: Cell<usize>,
     /// Number of response parts that the client has read.
     taken_parts: Cell<u64>,
+    /// Number of requests that want to know whether the client has closed the connection.
+    watching: Cell<usize>,
+    /// Whether the client has closed the connection. The connection notices it only while a request
+    /// watches.
+    client_left: Cell<bool>,
     /// Wakes the connection.
     waker: Cell<Option<Waker>>,
 }
@@ -64,6 +70,16 @@ impl ConnectionActivity {
         self.reading.get() > 0
     }
 
+    /// Whether a request wants to know whether the client has closed the connection.
+    pub(super) fn is_client_watched(&self) -> bool {
+        self.watching.get() > 0
+    }
+
+    /// Records that the client has closed the connection.
+    pub(super) fn set_client_left(&self) {
+        self.client_left.set(true);
+    }
+
     /// The number of response parts that the client has read. `None` if no other part waits for the
     /// client.
     pub(super) fn read_parts_if_any_waits(&self) -> Option<u64> {
@@ -81,6 +97,24 @@ impl ConnectionActivity {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+/// Watches whether the client of a request closes the connection, so that a long computation can end.
+/// A client that closes only its sending side counts as gone, too. A client that has sent further
+/// bytes, such as the end of a TLS session, does not, because these bytes stay unread.
+pub(in crate::http) struct ClientWatch(Option<CountGuard>);
+
+impl ClientWatch {
+    /// Watches the client of a request until the watch is dropped.
+    pub(in crate::http) fn begin(request: &HttpRequest) -> Self {
+        let activity = request.conn_data::<Rc<ConnectionActivity>>();
+        Self(activity.map(|activity| CountGuard::new(activity, |activity| &activity.watching)))
+    }
+
+    /// Whether the client has closed the connection.
+    pub(in crate::http) fn has_left(&self) -> bool {
+        self.0.as_ref().is_some_and(|guard| guard.activity.client_left.get())
     }
 }
 

@@ -154,6 +154,9 @@ impl Connection {
         // is complete.
         let is_idle = self.activity.is_idle();
         if self.is_write_blocked || (!is_idle && self.scanner.is_body_complete()) {
+            if self.activity.is_client_watched() && self.held.is_empty() {
+                self.look_for_end(context);
+            }
             return Poll::Pending;
         }
         if mem::take(&mut self.awaits_parsing) {
@@ -209,6 +212,18 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Records whether the client has closed the connection, without reading from it.
+    fn look_for_end(&self, context: &mut Context<'_>) {
+        let stream = match &self.transport {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+        };
+        let mut byte = [0];
+        if let Poll::Ready(Ok(0) | Err(_)) = stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            self.activity.set_client_left();
+        }
+    }
+
     fn poll_transport(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         on_stream!(&mut self.transport, stream => Pin::new(stream).poll_read(context, buffer))
     }
@@ -241,7 +256,12 @@ impl AsyncRead for Connection {
         this.activity.register_waker(context);
         this.check_timers(context)?;
         if this.is_http2 {
-            return this.poll_transport(context, buffer);
+            let before = buffer.filled().len();
+            let outcome = ready!(this.poll_transport(context, buffer));
+            if buffer.filled().len() == before {
+                this.activity.set_client_left();
+            }
+            return Poll::Ready(outcome);
         }
         this.poll_read_part(context, buffer)
     }

@@ -41,6 +41,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
+pub(in crate::http) use self::activity::ClientWatch;
 use self::address_share::AddressConnectionCounts;
 use self::connection::{Connection, Transport};
 pub(in crate::http) use self::limits::ConnectionLimits;

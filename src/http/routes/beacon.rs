@@ -23,10 +23,54 @@ pub(in crate::http) fn provide_script(config: &mut ServiceConfig) {
     config.app_data(Data::new(BeaconScript { text, tag }));
 }
 
-/// Removes comment lines and indentation from a script.
+/// The local names of the script that get a name of one letter. A name is never also the name of a
+/// property in short notation, such as `{ item }`, and never part of a template literal.
+const LOCAL_NAMES: &str = "act again before body byte changes count doc element event field flush idle json list listOf \
+                           marked nav observer post queue random renew send shown storage timer timers values view viewed \
+                           watch win";
+
+/// The short name of a local name; `None` for any other word. The script itself uses `a`, `b` and
+/// `c`.
+fn short_name(word: &str) -> Option<char> {
+    let position = LOCAL_NAMES.split_whitespace().position(|name| name == word)?;
+    ('d'..='z').chain('A'..='Z').nth(position)
+}
+
+/// Removes comment lines and spaces from a script, and shortens its local names.
 fn minify(source: &str) -> String {
     let lines = source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.flat_map(|line| [line, "\n"]).collect()
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let mut minified = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            // A text stays as it is.
+            '"' | '`' => {
+                rest.char_indices().skip(1).find(|(_, letter)| *letter == first).map_or(rest.len(), |(at, _)| at + 1)
+            }
+            letter if is_word(letter) => rest.find(|letter| !is_word(letter)).unwrap_or(rest.len()),
+            letter => letter.len_utf8(),
+        };
+        let (token, tail) = rest.split_at(length);
+        let previous = minified.chars().next_back();
+        let is_property = minified.ends_with('.') && !minified.ends_with("..");
+        match (token, short_name(token)) {
+            (" ", _) if previous.is_some_and(is_operator) || tail.starts_with(is_operator) => {}
+            ("\n", _) if previous.is_some_and(|letter| "{;,([".contains(letter)) => {}
+            (_, Some(short)) if !is_property => minified.push(short),
+            _ => minified.push_str(token),
+        }
+        rest = tail;
+    }
+    minified
+}
+
+fn is_word(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+fn is_operator(letter: char) -> bool {
+    "=(){}[],;:?&|<>!+*".contains(letter)
 }
 
 /// Get the script for web pages
@@ -59,5 +103,28 @@ mod tests {
         let minified = minify(SCRIPT_SOURCE);
         assert!(minified.len() < 2560, "{} bytes", minified.len());
         assert!(!minified.contains("//"), "a comment after code would be served");
+    }
+
+    #[test]
+    fn minifying_keeps_texts_and_properties() {
+        let source =
+            "// A comment.\nconst queue = [\"a queue\", doc.queue, ...queue];\n  if (count > 1) {\n    return;\n  }\n";
+        let (queue, doc, count) =
+            (short_name("queue").unwrap(), short_name("doc").unwrap(), short_name("count").unwrap());
+        let expected = format!("const {queue}=[\"a queue\",{doc}.queue,...{queue}];if({count}>1){{return;}}\n");
+        assert_eq!(minify(source), expected);
+    }
+
+    #[test]
+    fn short_names_are_unused() {
+        let words: Vec<_> = SCRIPT_SOURCE
+            .lines()
+            .filter(|line| !line.trim().starts_with("//"))
+            .flat_map(|line| line.split(|letter| !is_word(letter)))
+            .collect();
+        for name in LOCAL_NAMES.split_whitespace() {
+            let short = short_name(name).unwrap().to_string();
+            assert!(words.contains(&name) && !words.contains(&short.as_str()), "{name}, {short}");
+        }
     }
 }

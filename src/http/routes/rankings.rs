@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-use crate::domain::{Candidate, Consent, ItemExplanation, ItemIx, Offset, PredictedInterest, RuleRemovals, SourceName};
+use crate::domain::{
+    Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest, RuleRemovals,
+    SourceName, Timestamp,
+};
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::domain_schemas::{
@@ -15,6 +18,7 @@ use crate::http::schema::domain_schemas::{
 };
 use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
+use crate::http::schema::request_digest::RequestDigest;
 use crate::http::schema::responses::{
     BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };
@@ -51,6 +55,9 @@ pub(in crate::http) struct RankRequest {
     min_offset: Option<Offset>,
     /// The placement for which the list is. It selects rules, and its boosts apply.
     placement: Option<String>,
+    /// Record the ranked list as shown to the user, so that clicks and purchases can be attributed to
+    /// it. Needs `user_id`.
+    log: Option<bool>,
 }
 
 /// An item to rank.
@@ -96,6 +103,10 @@ pub(in crate::http) struct RankedListResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<RuleRemovalsSchema>)]
     removed_by_rules: Vec<RuleRemovals>,
+    /// The id of the recorded list, which events can name. Absent if the request does not ask for the
+    /// record, or the user does not consent to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recommendation_id: Option<String>,
 }
 
 /// An item of a ranked list.
@@ -149,13 +160,45 @@ impl RankRequest {
             (None, session) => Ok(ListOwner::Session(session.unwrap_or_default())),
         }
     }
+
+    /// The user for whom to record the list, and the consent of the request. `None` if the list is
+    /// not to be recorded.
+    fn log_owner(&self, owner: &ListOwner) -> Result<Option<(String, Option<Consent>)>, Problem> {
+        match owner {
+            _ if self.log != Some(true) => Ok(None),
+            ListOwner::User { user, consent } => Ok(Some((user.clone(), *consent))),
+            ListOwner::Session(_) => {
+                let detail = "A list is recorded for a user; send `user_id`, or leave out `log`.";
+                Err(Problem::invalid_parameter("log", detail))
+            }
+        }
+    }
+
+    /// A digest of the parameters that determine the list.
+    fn digest(&self) -> u64 {
+        let mut digest = RequestDigest::default();
+        self.items.iter().for_each(|listed| digest.add("rank", &listed.item_id));
+        self.placement.iter().for_each(|placement| digest.add("placement", placement));
+        digest.finish()
+    }
+}
+
+/// The items of a ranked list as those of an impression.
+fn shown_items(items: &[RankedListItem], rules_of: impl Fn(&RankedListItem) -> Vec<String>) -> Vec<ImpressionItem> {
+    let to_shown = |(position, item): (u32, &RankedListItem)| ImpressionItem {
+        score: item.score.unwrap_or_default(),
+        position,
+        rules: rules_of(item),
+        ..ImpressionItem::new(item.item_id.clone(), item.source.unwrap_or(SourceName::Trending))
+    };
+    (1..).zip(items).map(to_shown).collect()
 }
 
 /// Rank a list
 ///
 /// Orders the items of the request for a user, for example the results of a search. Every item of
-/// the request is in the response, unless a rule hides it. Nothing is stored. Any content type is
-/// accepted.
+/// the request is in the response, unless a rule hides it. Nothing is stored, unless the request asks
+/// for it with `log`. Any content type is accepted.
 #[utoipa::path(post, path = "/v1/rank", operation_id = "rank", tag = "recommendations", request_body = RankRequest,
     responses((status = 200, description = "The ranked list.", body = RankedListResponse), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn rank_list(
@@ -171,6 +214,8 @@ pub(in crate::http) async fn rank_list(
     let session_item = request.items_in_session.as_ref().and_then(|items| items.last().cloned());
     let rules = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
     let owner = request.owner(&api)?;
+    let log_for = request.log_owner(&owner)?;
+    let digest = log_for.is_some().then(|| request.digest()).unwrap_or_default();
     let recommender = &api.system.recommender;
     recommender.wait_for_offset(request.min_offset.unwrap_or_default(), api.read_wait).await?;
     // This thread computes the scores. A request that has already waited too long for the thread is
@@ -184,7 +229,54 @@ pub(in crate::http) async fn rank_list(
     };
     let (now, explain) = (scoring.now, scoring.explain);
     let scores = api.recommendations.score_list(owner, scoring, request.placement.as_deref()).await?;
-    let (catalog, mut scored) = (recommender.catalog(), scores.items.into_iter());
+    let mut items = to_ranked_items(&api, request.items, &numbers, scores.items, now);
+    let scale = if scores.is_personalised { ScoreScale::Logarithmic } else { ScoreScale::Linear };
+    let mut trace = RuleTrace::default();
+    let removed_by_rules = apply_rules(&api, &rules, scale, &mut trace, &numbers, &mut items);
+    let rules_of = |item: &RankedListItem| -> Vec<String> {
+        let number = numbers.get(item.position).copied().flatten();
+        number.map(|number| trace.rules_of(number).iter().map(ToString::to_string).collect()).unwrap_or_default()
+    };
+    let recommendation_id = log_for.and_then(|(user, consent)| {
+        let impression = Impression {
+            weights_version: scores.weights_version,
+            items: shown_items(&items, rules_of),
+            placement: request.placement.clone(),
+            snapshot_offset: scores.snapshot_offset,
+            request_digest: digest,
+            ..Impression::default()
+        };
+        api.recommendations.journal_scored_list(&user, consent, impression)
+    });
+    if explain {
+        for item in &mut items {
+            let moved_by = rules_of(item);
+            if !moved_by.is_empty() {
+                item.explanation.get_or_insert_with(ItemExplanation::default).rules = moved_by;
+            }
+        }
+    }
+    Ok(Json(RankedListResponse {
+        recommendation_id,
+        weights_version: scores.weights_version,
+        is_personalised: scores.is_personalised,
+        items,
+        placement: request.placement,
+        removed_by_rules: if explain { removed_by_rules } else { Vec::new() },
+    }))
+}
+
+/// The items of a request with their scores, best first. `numbers` are the numbers of the items, and
+/// `scored` the scores of the known items.
+fn to_ranked_items(
+    api: &ApiState,
+    listed: Vec<ListedItem>,
+    numbers: &[Option<ItemIx>],
+    scored: Vec<ScoredListItem>,
+    now: Timestamp,
+) -> Vec<RankedListItem> {
+    let recommender = &api.system.recommender;
+    let (catalog, mut scored) = (recommender.catalog(), scored.into_iter());
     let to_item = |(position, (listed, number)): (usize, (ListedItem, Option<ItemIx>))| {
         let known = number.and_then(|number| Some((number, scored.next()?)));
         let is_available = known.as_ref().is_none_or(|(number, _)| catalog.get_recommendable(*number, now).is_some());
@@ -207,20 +299,12 @@ pub(in crate::http) async fn rank_list(
                 .map(|explanation| to_item_explanation(recommender, &explanation)),
         }
     };
-    let mut items: Vec<_> = request.items.into_iter().zip(numbers.iter().copied()).enumerate().map(to_item).collect();
+    let mut items: Vec<_> = listed.into_iter().zip(numbers.iter().copied()).enumerate().map(to_item).collect();
     items.sort_by(|a, b| match (a.score, b.score) {
         (Some(a), Some(b)) => b.total_cmp(&a),
         (a, b) => b.is_some().cmp(&a.is_some()),
     });
-    let scale = if scores.is_personalised { ScoreScale::Logarithmic } else { ScoreScale::Linear };
-    let removed_by_rules = apply_rules(&api, &rules, scale, explain, &numbers, &mut items);
-    Ok(Json(RankedListResponse {
-        weights_version: scores.weights_version,
-        is_personalised: scores.is_personalised,
-        items,
-        placement: request.placement,
-        removed_by_rules: if explain { removed_by_rules } else { Vec::new() },
-    }))
+    items
 }
 
 /// The rules that apply to a list of a placement after an item of a session.
@@ -239,12 +323,13 @@ fn rules_of_request(
 }
 
 /// Applies rules to ranked items. `numbers` are the numbers of the items by their position in the
-/// request. Unknown items stay at the end. Returns the rules that removed items.
+/// request. Unknown items stay at the end. Returns the rules that removed items; `trace` gets the
+/// rules that moved items.
 fn apply_rules(
     api: &ApiState,
     rules: &ListRules,
     scale: ScoreScale,
-    explain: bool,
+    trace: &mut RuleTrace,
     numbers: &[Option<ItemIx>],
     items: &mut Vec<RankedListItem>,
 ) -> Vec<RuleRemovals> {
@@ -260,19 +345,13 @@ fn apply_rules(
         Some(Candidate { item: number, score: item.score?, source })
     };
     let mut list: Vec<_> = items.iter().filter_map(to_candidate).collect();
-    let mut trace = RuleTrace::default();
-    let removed = rules.apply_to_list(&api.system.recommender.catalog(), scale, &mut list, &mut trace);
+    let removed = rules.apply_to_list(&api.system.recommender.catalog(), scale, &mut list, trace);
     let places: FxHashMap<_, _> =
         list.iter().enumerate().map(|(place, candidate)| (candidate.item, (place, candidate.score))).collect();
     items.retain(|item| number_of(item).is_none_or(|number| places.contains_key(&number)));
     for item in items.iter_mut() {
         let Some(number) = number_of(item) else { continue };
         item.score = places.get(&number).map(|(_, score)| *score);
-        let moved_by = trace.rules_of(number);
-        if explain && !moved_by.is_empty() {
-            let explanation = item.explanation.get_or_insert_with(ItemExplanation::default);
-            explanation.rules = moved_by.iter().map(ToString::to_string).collect();
-        }
     }
     items.sort_by_key(|item| {
         number_of(item).and_then(|number| places.get(&number)).map_or(usize::MAX, |(place, _)| *place)

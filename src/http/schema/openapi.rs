@@ -18,6 +18,7 @@ use crate::http::schema::security;
         (name = "users", description = "A user's data and consent, and their erasure."),
         (name = "catalog", description = "Item attributes."),
         (name = "placements", description = "Placements of lists on the site, and rules that change lists."),
+        (name = "reports", description = "What recommendations earn."),
         (name = "segment", description = "Segment's tracking API."),
         (name = "description", description = "The description of this API."),
     )

@@ -315,6 +315,13 @@ impl Problem {
         Self::new(ProblemType::OverCapacity, detail).with_retry_after(retry_after)
     }
 
+    /// 503: the largest number of reports is being computed.
+    #[must_use]
+    pub fn too_many_reports(limit: usize, retry_after: Duration) -> Self {
+        let detail = format!("{limit} reports are being computed, which is the largest number; try again later.");
+        Self::new(ProblemType::OverCapacity, detail).with_retry_after(retry_after)
+    }
+
     /// 503: the learner is too far behind. Nothing of the request is stored.
     pub(in crate::http) fn learner_behind(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(ProblemType::LearnerBehind, detail).with_retry_after(retry_after)

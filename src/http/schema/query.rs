@@ -1,8 +1,6 @@
 //! Parameters of a recommendation request, in a query or a body.
 
 use actix_web::web::Query;
-use siphasher::sip::SipHasher24;
-use std::hash::Hasher;
 use std::str::FromStr;
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -10,6 +8,7 @@ use utoipa::IntoParams;
 use crate::domain::{Attributes, Consent, EventKind, ItemIx, Offset, PlacementConfig, PlacementKind};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
+use crate::http::schema::request_digest::RequestDigest;
 use crate::http::state::ApiState;
 use crate::ingest::{ValidationError, with_context_parameter};
 use crate::learner::{
@@ -177,13 +176,8 @@ impl RecommendationQuery {
     /// A digest of the parameters that determine the list. It is the same in every build, because
     /// the journal stores it.
     fn digest(&self) -> u64 {
-        let mut hasher = SipHasher24::new();
-        let mut add = |name: &str, value: &str| {
-            for part in [name, value] {
-                hasher.write(&(part.len() as u64).to_le_bytes());
-                hasher.write(part.as_bytes());
-            }
-        };
+        let mut digest = RequestDigest::default();
+        let mut add = |name: &str, value: &str| digest.add(name, value);
         let mut exclude = self.exclude.clone();
         exclude.sort_unstable();
         self.limit.iter().for_each(|limit| add("limit", &limit.to_string()));
@@ -205,7 +199,7 @@ impl RecommendationQuery {
         for (name, value) in self.context.views() {
             add(&format!("{CONTEXT_PREFIX}{name}"), &serde_json::to_string(&value).unwrap_or_default());
         }
-        hasher.finish()
+        digest.finish()
     }
 
     fn hidden_items(&self, api: &ApiState, config: &PlacementConfig) -> HiddenItems {

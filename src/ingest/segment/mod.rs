@@ -392,16 +392,18 @@ fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Validati
     Ok(None)
 }
 
-/// The value of an event: the rating, or price times quantity of a purchase. A negative quantity in
-/// a cart, or of a purchase without price, is itself the value, so that the event is a dismissal.
-/// Other events carry no value and get the default value of their kind.
+/// The value of an event: the rating, or the price of a purchase. If the quantity is not a number of
+/// pieces that the event keeps, the value is price times quantity. A negative quantity in a cart, or
+/// of a purchase without price, is itself the value, so that the event is a dismissal. Other events
+/// carry no value and get the default value of their kind.
 fn event_value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
         EventKind::Rate => parse_number("rating", object.get("rating")),
         EventKind::Purchase | EventKind::Cart => {
             let quantity = parse_number("quantity", object.get("quantity"))?.unwrap_or(1.0);
             let price = parse_number("price", object.get("price"))?.filter(|_| *kind == EventKind::Purchase);
-            Ok(price.map(|price| price * quantity).or((quantity < 0.0).then_some(quantity)))
+            let factor = if piece_count(object).is_some() { 1.0 } else { quantity };
+            Ok(price.map(|price| price * factor).or((quantity < 0.0).then_some(quantity)))
         }
         _ => Ok(None),
     }

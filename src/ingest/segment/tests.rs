@@ -60,7 +60,7 @@ fn order_yields_one_purchase_per_product() {
         .collect();
     assert_eq!(
         found,
-        [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]
+        [(Some("7"), Some(2.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]
     );
     assert!(parsed_events(&read).iter().all(|event| event.kind == EventKind::Purchase));
     let partial = read_single_message(track_message(

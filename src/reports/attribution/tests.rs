@@ -43,7 +43,7 @@ fn purchase(user: &str, item: &str, at: Timestamp, value: f32, details: EventDet
 }
 
 fn report_by(entries: &[Entry], settings: AttributionSettings, group_by: GroupBy) -> AttributionReport {
-    let mut fold = AttributionFold::new(settings, ReportWindow::default(), group_by);
+    let mut fold = AttributionFold::new(settings, ReportWindow::default(), &[group_by]);
     entries.iter().for_each(|entry| fold.add_entry(entry));
     fold.into_report()
 }
@@ -69,7 +69,7 @@ fn a_purchase_counts_once_for_the_latest_clicked_impression() {
     ];
     let report = report_by(&entries, AttributionSettings::default(), GroupBy::Placement);
     let counts: Vec<_> =
-        report.rows.iter().map(|row| (&*row.group, row.impressions, row.clicks, row.conversions)).collect();
+        report.tables[0].iter().map(|row| (&*row.group, row.impressions, row.clicks, row.conversions)).collect();
     assert_eq!(counts, [("(none)", 2, 1, 0), ("cart", 2, 1, 1)]);
     let [revenue] = &report.total.revenue[..] else { panic!("{:?}", report.total.revenue) };
     assert_eq!((&*revenue.currency, revenue.sum), ("EUR", 39.98));
@@ -105,7 +105,7 @@ fn a_named_recommendation_gets_the_click() {
         purchase("ann", "tea", DAY + MINUTE, 1.0, named),
     ];
     let report = report_by(&entries, AttributionSettings::default(), GroupBy::Day);
-    let counts: Vec<_> = report.rows.iter().map(|row| (&*row.group, row.clicks, row.conversions)).collect();
+    let counts: Vec<_> = report.tables[0].iter().map(|row| (&*row.group, row.clicks, row.conversions)).collect();
     // The named click is a day too late for the click window of recommendation a.
     assert_eq!(counts, [("1970-01-01", 0, 1), ("1970-01-02", 1, 0)]);
 }
@@ -114,7 +114,7 @@ fn a_named_recommendation_gets_the_click() {
 fn an_item_with_several_rules_counts_once_in_the_total() {
     let entries = [impression("a", "ann", 0, &["pot", "tea"]), Entry::Event(event("ann", "view", "pot", MINUTE))];
     let report = report_by(&entries, AttributionSettings::default(), GroupBy::Rule);
-    let counts: Vec<_> = report.rows.iter().map(|row| (&*row.group, row.impressions, row.clicks)).collect();
+    let counts: Vec<_> = report.tables[0].iter().map(|row| (&*row.group, row.impressions, row.clicks)).collect();
     assert_eq!(counts, [("(none)", 1, 0), ("r1", 1, 1), ("r2", 1, 1)]);
     assert_eq!((report.total.impressions, report.total.clicks), (2, 1));
     assert_eq!(report.total.ctr, Some(0.5));
@@ -135,6 +135,27 @@ fn a_dismissal_is_no_click() {
     let dismissal = Event { value: Some(-1.0), ..event("ann", "view", "tea", MINUTE) };
     let entries = [impression("a", "ann", 0, &["tea"]), Entry::Event(dismissal)];
     assert_eq!(total(&entries, AttributionSettings::default()), (1, 0, 0));
+}
+
+#[test]
+fn an_item_counts_once_per_recommendation() {
+    let entries = [
+        impression("a", "ann", 0, &["tea", "cup", "tea"]),
+        impression("a", "ann", 1, &["cup", "pot"]),
+        impression("a", "bob", 1, &["cup"]),
+        impression("b", "ann", 2, &["cup"]),
+    ];
+    assert_eq!(total(&entries, AttributionSettings::default()), (5, 0, 0));
+}
+
+#[test]
+fn a_list_that_the_site_reported_has_no_source() {
+    let shown = ImpressionItem { position: 1, ..ImpressionItem::new("tea".to_owned(), SourceName::Trending) };
+    let list = Impression { items: vec![shown], ..Impression::default() };
+    let ranked = Impression { request_digest: 7, recommendation_id: "b".to_owned(), ..list.clone() };
+    let report = report_by(&[Entry::Impression(list), Entry::Impression(ranked)], Default::default(), GroupBy::Source);
+    let groups: Vec<_> = report.tables[0].iter().map(|row| (&*row.group, row.impressions)).collect();
+    assert_eq!(groups, [("(none)", 1), ("trending", 1)]);
 }
 
 /// The definition, by search over all pairs: without windows that prune, merges or names.
@@ -168,10 +189,15 @@ proptest! {
         let mut at = 0;
         let entries: Vec<_> = actions
             .into_iter()
-            .map(|(user, item, minutes, is_shown)| {
+            .enumerate()
+            .map(|(number, (user, item, minutes, is_shown))| {
                 at += minutes * MINUTE / 4;
                 let (user, item) = (format!("u{user}"), format!("i{item}"));
-                if is_shown { impression("r", &user, at, &[&item]) } else { Entry::Event(event(&user, "view", &item, at)) }
+                if is_shown {
+                    impression(&format!("r{number}"), &user, at, &[&item])
+                } else {
+                    Entry::Event(event(&user, "view", &item, at))
+                }
             })
             .collect();
         let settings = AttributionSettings::default();

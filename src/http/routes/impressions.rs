@@ -1,0 +1,107 @@
+//! Impressions that the site reports.
+
+use actix_web::Error;
+use actix_web::web::{Bytes, Data, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{Consent, EventDetails, Offset};
+use crate::http::schema::consent::ConsentBody;
+use crate::http::schema::error_mapping::parse_json_body;
+use crate::http::schema::problem::Problem;
+use crate::http::schema::responses::{
+    BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
+};
+use crate::http::state::ApiState;
+use crate::ingest::check_id;
+use crate::services::impressions::{ReportedList, ReportedListOutcome};
+
+/// The largest number of items in a reported list.
+const MAX_ITEMS: usize = 1000;
+
+/// A list that the site has shown to a user.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ShownList, example = json!({ "user_id": "ann", "items": ["tea", "cup"] }))]
+pub(in crate::http) struct ImpressionRequest {
+    /// The user.
+    #[schema(value_type = IdString)]
+    user_id: String,
+    /// The `recommendation_id` of the response that contained the items. Default: a new id.
+    #[schema(min_length = 1, max_length = 128)]
+    recommendation_id: Option<String>,
+    /// The placement of the list.
+    placement: Option<String>,
+    /// The shown items, in the order of the list.
+    #[schema(min_items = 1, max_items = 1000, value_type = Vec<IdString>)]
+    items: Vec<String>,
+    /// The consent level of this report. If the user's level is lower, the user's level applies.
+    /// Impressions are stored only with the level `full`.
+    #[schema(value_type = Option<ConsentBody>)]
+    consent: Option<Consent>,
+}
+
+/// The receipt of a reported list.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ShownListReceipt)]
+pub(in crate::http) struct ImpressionReceipt {
+    /// The id of the list, which events can name.
+    recommendation_id: String,
+    /// The number of items that are now stored as shown.
+    accepted: usize,
+    /// The number of items that were already recorded for this user and recommendation, or occur
+    /// twice in the list.
+    duplicates: usize,
+    /// The number of items that were not stored, because the user has not given consent.
+    withheld: usize,
+    /// The journal's next offset after the impression; `null` if nothing was stored.
+    #[schema(value_type = Option<u64>)]
+    offset: Option<Offset>,
+}
+
+impl ImpressionRequest {
+    /// Validates the request.
+    fn into_reported(self, api: &ApiState) -> Result<ReportedList, Problem> {
+        let Self { user_id, recommendation_id, placement, items, consent } = self;
+        if !(1..=MAX_ITEMS).contains(&items.len()) {
+            let given = format!("a list of {}", items.len());
+            return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));
+        }
+        let user = api.rules.validate_user_id("user_id", user_id);
+        let user = user.map_err(|error| Problem::invalid_parameter("user_id", format!("{}.", error.reason)))?;
+        if let Some(id) = &recommendation_id {
+            let fits = (1..=EventDetails::MAX_RECOMMENDATION_ID_BYTES).contains(&id.len());
+            if !fits || id.chars().any(char::is_control) {
+                let given = format!("a text of {} bytes", id.len());
+                let allowed = "a text of 1 to 128 bytes without control characters";
+                return Err(Problem::out_of_range("recommendation_id", given, allowed));
+            }
+        }
+        let placements = api.placements.current();
+        if let Some(name) = placement.as_deref().filter(|name| placements.find(name).is_none()) {
+            return Err(Problem::unknown_placement(name, placements.names()));
+        }
+        let items = items.into_iter().map(|item| check_id("items", item)).collect::<Result<_, _>>();
+        let items = items.map_err(|error| Problem::invalid_parameter("items", format!("{}.", error.reason)))?;
+        Ok(ReportedList { user, consent, recommendation_id, placement, items })
+    }
+}
+
+/// Report shown items
+///
+/// Records that items were shown to a user, so that clicks and purchases can be attributed to the
+/// list. The lists of `GET /v1/users/{user}/recommendations` are recorded already; an item that was
+/// recorded for the same user and recommendation is a duplicate. Returns once the impression is
+/// durable. Any content type is accepted, because a beacon cannot set the content type.
+#[utoipa::path(post, path = "/v1/impressions", operation_id = "impressions", tag = "events", request_body(content = ImpressionRequest),
+    responses((status = 200, description = "The receipt.", body = ImpressionReceipt), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn report_impression(
+    api: Data<ApiState>,
+    body: Result<Bytes, Error>,
+) -> Result<Json<ImpressionReceipt>, Problem> {
+    let request: ImpressionRequest = parse_json_body(body, api.max_body_bytes)?;
+    let list = request.into_reported(&api)?;
+    let ReportedListOutcome { recommendation_id, accepted, duplicates, withheld, offset } =
+        api.recommendations.record_reported(list).await?;
+    Ok(Json(ImpressionReceipt { recommendation_id, accepted, duplicates, withheld, offset }))
+}
