@@ -7,6 +7,7 @@ mod alerts;
 mod api;
 mod api_keys;
 mod attributes;
+mod batch_lists;
 mod bad_input;
 mod bound_coverage;
 mod browser;
