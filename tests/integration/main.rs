@@ -28,6 +28,7 @@ mod dependency_policy;
 mod disk_full;
 mod erasure;
 mod event_retention;
+mod event_weights;
 mod fuzz;
 mod fuzz_http;
 mod http_protocol;
