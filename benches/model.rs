@@ -35,6 +35,7 @@ fn windows_of_batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWind
     let position = |index: u64| TrainingPosition {
         input: StepInput { item: Some(skewed_item(2 * index, items)), ..Default::default() },
         target: Some(skewed_item(2 * index + 1, items)),
+        weight: 1.0,
     };
     let window = |window: u64| TrainingWindow {
         session: window,

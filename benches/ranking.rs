@@ -114,7 +114,7 @@ fn bench_catalog(criterion: &mut Criterion, items: u32, events: usize) {
     criterion.bench_function(&id("score candidates and train"), |bench| {
         bench.iter(|| {
             workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]);
-            workspace.train_ranker(&mut ranker, item)
+            workspace.train_ranker(&mut ranker, item, 1.0)
         });
     });
     criterion.bench_function(&id("sources learn"), |bench| {

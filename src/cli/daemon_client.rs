@@ -8,7 +8,7 @@ use awc::http::{Method, StatusCode};
 use awc::{Client, Connector};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
@@ -81,6 +81,14 @@ impl ApiRequest {
     /// A request for the recommendations of a user.
     pub(super) fn recommendations_request(user: &str, limit: usize) -> Self {
         Self::get(&format!("/v1/users/{}/recommendations?limit={limit}", utf8_percent_encode(user, NON_ALPHANUMERIC)))
+    }
+
+    /// A request for the recommendations of a user, without an impression.
+    pub(super) fn batch_list_request(user: &str, placement: Option<&str>, limit: Option<usize>) -> Self {
+        let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+        let limit = limit.map_or_else(String::new, |limit| format!("&limit={limit}"));
+        let placement = placement.map_or_else(String::new, |name| format!("&placement={}", encode(name)));
+        Self::get(&format!("/v1/users/{}/recommendations?consent=session{limit}{placement}", encode(user)))
     }
 
     /// A request for trending items.
@@ -196,13 +204,21 @@ impl DaemonClient {
         parse_response(&path, self.send_request(request).await?)
     }
 
-    /// Sends a request, and retries while the daemon answers 503 (overloaded).
+    /// Sends a request, and retries while the daemon answers 503 (overloaded) or 429 (too many
+    /// requests).
     pub(super) async fn send_until_accepted(&self, request: ApiRequest) -> anyhow::Result<()> {
+        self.request_until_accepted(request).await.map(drop)
+    }
+
+    /// Like [`Self::send_until_accepted`]. Returns the body of the response.
+    pub(super) async fn request_until_accepted(&self, request: ApiRequest) -> anyhow::Result<Vec<u8>> {
         loop {
-            let path = request.path.clone();
             match self.send_request(request.clone()).await? {
-                (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(RETRY_DELAY).await,
-                response => return parse_response::<IgnoredAny>(&path, response).map(|_| ()),
+                (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, _) => {
+                    actix::clock::sleep(RETRY_DELAY).await;
+                }
+                (status, body) if status.is_success() => return Ok(body),
+                (status, body) => bail!("{} answers {status}: {}", request.path, String::from_utf8_lossy(&body)),
             }
         }
     }

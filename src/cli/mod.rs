@@ -2,6 +2,7 @@
 
 mod admin;
 mod backup;
+mod batch_users;
 mod bench;
 mod client_auth;
 mod compact;
@@ -30,6 +31,8 @@ mod import_target;
 mod interest_lines;
 mod key;
 mod line_set;
+mod list_file;
+mod list_source;
 mod log_follower;
 mod migrate;
 mod plot;
@@ -37,6 +40,7 @@ mod progress_display;
 mod progress_file;
 mod pseudonym_secret;
 mod rebuild;
+mod recommend;
 mod recording;
 mod rejects;
 mod replay;
@@ -99,6 +103,8 @@ enum Command {
     Train(train::Train),
     /// Evaluate a trained network on the most recent sessions of a recording.
     Evaluate(evaluate::Evaluate),
+    /// Write the recommendations of many users to a file, one line per user.
+    Recommend(recommend::RecommendLists),
     /// Measure the latency of a daemon at a constant request rate.
     Bench(bench::Bench),
     /// Verify a data directory: checksums, references, counts and derived state.
@@ -148,6 +154,7 @@ impl Cli {
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Recommend(recommend) => recommend.run(),
             Command::Bench(bench) => bench.run(),
             Command::Verify(verify) => verify.run(),
             Command::Backup(backup) => backup.run(),
@@ -170,6 +177,7 @@ impl Command {
             Self::Serve(_)
                 | Self::Key(_)
                 | Self::Import(_)
+                | Self::Recommend(_)
                 | Self::Verify(_)
                 | Self::Backup(_)
                 | Self::Compact(_)

@@ -1,5 +1,5 @@
-//! Progress files of `sequor import` and `sequor tail`: small JSON files that are replaced
-//! atomically.
+//! Progress files of `sequor import`, `sequor tail` and `sequor recommend`: small JSON files that are
+//! replaced atomically.
 
 use anyhow::Context;
 use serde::Serialize;
@@ -11,54 +11,63 @@ use tempfile::NamedTempFile;
 
 /// A progress file.
 #[derive(Debug)]
-pub(super) struct ProgressFile(PathBuf);
+pub(super) struct ProgressFile {
+    path: PathBuf,
+    /// The flag that names another file.
+    flag: &'static str,
+}
+
+/// The name of `file` with `suffix` appended.
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(suffix);
+    name.into()
+}
 
 impl ProgressFile {
     /// The file `named`, if it is given; otherwise `file` with `suffix` appended to its name.
     pub(super) fn for_file(file: &Path, suffix: &str, named: Option<&Path>) -> Self {
-        Self(named.map_or_else(
-            || {
-                let mut name = OsString::from(file);
-                name.push(suffix);
-                name.into()
-            },
-            Path::to_owned,
-        ))
+        Self { path: named.map_or_else(|| with_suffix(file, suffix), Path::to_owned), flag: "--state" }
+    }
+
+    /// The progress file of the output file `file`: its name with `suffix` appended.
+    pub(super) fn of_output(file: &Path, suffix: &str) -> Self {
+        Self { path: with_suffix(file, suffix), flag: "--output" }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Reads the state; `None` if the file does not exist.
     pub(super) fn read_state<T: DeserializeOwned>(&self) -> anyhow::Result<Option<T>> {
-        match std::fs::read(&self.0) {
+        match std::fs::read(&self.path) {
             Ok(text) => {
                 let state = serde_json::from_slice(&text);
                 Ok(Some(state.with_context(|| {
                     format!(
                         "{} is not a progress file of this command; remove it to start from the beginning",
-                        self.0.display()
+                        self.path.display()
                     )
                 })?))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.0.display())),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.path.display())),
         }
     }
 
     /// Replaces the state. The write is not synced to the disk. If it is lost, entries are only
     /// sent again.
     pub(super) fn write_state<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
-        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let replace = || -> anyhow::Result<()> {
             let mut unfinished = NamedTempFile::new_in(folder)?;
             unfinished.write_all(&serde_json::to_vec(state)?)?;
-            unfinished.persist(&self.0)?;
+            unfinished.persist(&self.path)?;
             Ok(())
         };
         replace().with_context(|| {
-            format!("cannot write the progress file {}; name another file with --state", self.0.display())
+            format!("cannot write the progress file {}; name another file with {}", self.path.display(), self.flag)
         })
     }
 }

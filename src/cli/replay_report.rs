@@ -9,7 +9,7 @@ use super::interest_lines::InterestLines;
 use super::plot::{self, PlotLine};
 use crate::domain::{EventKinds, SourceName};
 use crate::evaluation::{CurvePoint, RankingMetrics};
-use crate::learner::{InterestErrors, LearningReport};
+use crate::learner::{InterestErrors, KindQuality, LearningReport};
 use crate::metrics::ProcessStats;
 
 /// Quality and cost of a replay.
@@ -29,6 +29,8 @@ pub(super) struct ReplayReport {
     /// Ranking quality over the steps whose item was new: fewer than 5 of its target events had
     /// been learned.
     new_items: QualityReport,
+    /// Ranking quality by the kind of the target event.
+    kinds: Vec<KindQualityReport>,
     /// Ranking quality if each candidate source ranked alone, over the same steps.
     sources: Vec<SourceQualityReport>,
     /// Mean squared error of the interest model of the kind with the most tests; `None` without
@@ -70,6 +72,14 @@ impl From<RankingMetrics> for QualityReport {
     }
 }
 
+/// Ranking quality over the evaluated steps whose target event is of one kind.
+#[derive(Debug, Clone, Serialize)]
+struct KindQualityReport {
+    kind: String,
+    #[serde(flatten)]
+    quality: QualityReport,
+}
+
 /// Ranking quality of a candidate source alone.
 #[derive(Debug, Clone, Serialize)]
 struct SourceQualityReport {
@@ -102,6 +112,7 @@ impl ReplayReport {
             first_events: learning.evaluated_first_events.into(),
             later_events: learning.evaluated.without(&learning.evaluated_first_events).into(),
             new_items: learning.evaluated_new_items.into(),
+            kinds: kind_reports(learning, kinds),
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learning.by_source)
@@ -129,6 +140,15 @@ impl ReplayReport {
     }
 }
 
+/// The quality by kind, for the kinds with evaluated steps.
+fn kind_reports(learning: &LearningReport, kinds: &EventKinds) -> Vec<KindQualityReport> {
+    let report = |quality: &KindQuality| {
+        let kind = kinds.name_of(quality.kind)?.to_owned();
+        (quality.evaluated.steps > 0).then(|| KindQualityReport { kind, quality: quality.evaluated.into() })
+    };
+    learning.by_kind.iter().filter_map(report).collect()
+}
+
 impl fmt::Display for ReplayReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}", self.file)?;
@@ -147,6 +167,14 @@ impl fmt::Display for ReplayReport {
                 out,
                 "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of {} steps",
                 part.recall_at_20, part.mrr_at_20, part.steps
+            )?;
+        }
+        // With one kind, its quality is that of all steps.
+        for KindQualityReport { kind, quality } in self.kinds.iter().filter(|_| self.kinds.len() > 1) {
+            writeln!(
+                out,
+                "    {kind:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of {} steps of this kind",
+                quality.recall_at_20, quality.mrr_at_20, quality.steps
             )?;
         }
         for source in &self.sources {

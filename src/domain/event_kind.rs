@@ -142,14 +142,22 @@ pub struct KindRule {
     /// The scale on which the values of events are predicted. [`EventKinds`] stores it.
     #[serde(skip)]
     pub interest: InterestScale,
+    /// The weight of a target event in the losses of the ranker and of the network. [`EventKinds`]
+    /// stores it.
+    #[serde(skip)]
+    pub weight: f32,
 }
 
 impl KindRule {
-    /// The rule of a kind with this target flag and default value, without midpoint and with the
-    /// default scale of the kind.
+    /// The weight of a kind unless the settings say otherwise.
+    pub const DEFAULT_WEIGHT: f32 = 1.0;
+
+    /// The rule of a kind with this target flag and default value, without midpoint, with the default
+    /// scale of the kind and the default weight.
     #[must_use]
     pub fn new(kind: &EventKind, target: bool, value: f32) -> Self {
-        Self { target, value, midpoint: 0.0, interest: InterestScale::default_of(kind) }
+        let interest = InterestScale::default_of(kind);
+        Self { target, value, midpoint: 0.0, interest, weight: Self::DEFAULT_WEIGHT }
     }
 }
 
@@ -157,6 +165,8 @@ impl KindRule {
 const MIDPOINT_MARK: &str = "<";
 /// Marks the stored entry that holds the position of a kind's scale in [`InterestScale::ALL`].
 const SCALE_MARK: &str = "~";
+/// Marks the stored entry that holds a kind's weight.
+const WEIGHT_MARK: &str = "*";
 
 /// The table of active kinds: the built-in kinds, then the custom kinds in the order of the
 /// settings.
@@ -166,8 +176,8 @@ pub struct EventKinds {
     rules: Vec<(EventKind, KindRule)>,
 }
 
-/// The stored form of [`EventKinds`]. Each midpoint, and each scale that is not the default of its
-/// kind, follows as an entry of its own, so that tables without them keep their bytes.
+/// The stored form of [`EventKinds`]. Each midpoint, and each scale and weight that is not the
+/// default of its kind, follows as an entry of its own, so that tables without them keep their bytes.
 #[derive(Serialize, Deserialize)]
 struct StoredKinds {
     rules: Vec<(EventKind, KindRule)>,
@@ -187,7 +197,9 @@ impl From<EventKinds> for StoredKinds {
         let scales = rules.iter().filter(|(kind, rule)| rule.interest != InterestScale::default_of(kind));
         let number = |scale| InterestScale::ALL.iter().position(|other| *other == scale).unwrap_or_default() as f32;
         let scales = scales.map(|(kind, rule)| stored_number(kind, SCALE_MARK, number(rule.interest)));
-        let entries: Vec<_> = midpoints.chain(scales).collect();
+        let weights = rules.iter().filter(|(_, rule)| rule.weight != KindRule::DEFAULT_WEIGHT);
+        let weights = weights.map(|(kind, rule)| stored_number(kind, WEIGHT_MARK, rule.weight));
+        let entries: Vec<_> = midpoints.chain(scales).chain(weights).collect();
         rules.extend(entries);
         Self { rules }
     }
@@ -195,9 +207,9 @@ impl From<EventKinds> for StoredKinds {
 
 impl From<StoredKinds> for EventKinds {
     fn from(StoredKinds { rules }: StoredKinds) -> Self {
-        let (entries, mut rules): (Vec<_>, Vec<_>) = rules
-            .into_iter()
-            .partition(|(kind, _)| [MIDPOINT_MARK, SCALE_MARK].iter().any(|mark| kind.name().ends_with(mark)));
+        let marks = [MIDPOINT_MARK, SCALE_MARK, WEIGHT_MARK];
+        let (entries, mut rules): (Vec<_>, Vec<_>) =
+            rules.into_iter().partition(|(kind, _)| marks.iter().any(|mark| kind.name().ends_with(mark)));
         for (kind, rule) in &mut rules {
             let stored = |mark| {
                 let of_kind =
@@ -207,6 +219,7 @@ impl From<StoredKinds> for EventKinds {
             rule.midpoint = stored(MIDPOINT_MARK).unwrap_or_default();
             let scale = stored(SCALE_MARK).and_then(|number| InterestScale::ALL.get(number as usize));
             rule.interest = scale.copied().unwrap_or_else(|| InterestScale::default_of(kind));
+            rule.weight = stored(WEIGHT_MARK).unwrap_or(KindRule::DEFAULT_WEIGHT);
         }
         Self { rules }
     }
@@ -252,7 +265,13 @@ impl EventKinds {
     /// The rule of a kind. The rule of an unknown kind says that it is not a target kind.
     #[must_use]
     pub fn rule_of(&self, id: KindId) -> KindRule {
-        let unknown = KindRule { target: false, value: 0.0, midpoint: 0.0, interest: InterestScale::Off };
+        let unknown = KindRule {
+            target: false,
+            value: 0.0,
+            midpoint: 0.0,
+            interest: InterestScale::Off,
+            weight: KindRule::DEFAULT_WEIGHT,
+        };
         self.rules.get(usize::from(id)).map_or(unknown, |(_, rule)| rule.clone())
     }
 
@@ -267,6 +286,12 @@ impl EventKinds {
             Some(value) => value,
             None => rule.value,
         }
+    }
+
+    /// The weight of a target event of a kind in the losses of the ranker and of the network.
+    #[must_use]
+    pub fn weight_of(&self, id: KindId) -> f32 {
+        self.rules.get(usize::from(id)).map_or(KindRule::DEFAULT_WEIGHT, |(_, rule)| rule.weight)
     }
 
     /// Number of kinds.
@@ -310,24 +335,24 @@ mod tests {
     }
 
     #[test]
-    fn stored_tables_have_an_entry_for_each_midpoint_and_each_changed_scale() {
+    fn stored_tables_have_an_entry_for_each_midpoint_and_each_changed_scale_and_weight() {
         let mut kinds = EventKinds::default();
         let stored = serde_json::to_string(&kinds).unwrap();
         let wish = EventKind::Custom("wish".to_owned());
         let changes = [
-            (EventKind::Rate, 3.0, InterestScale::Linear),
-            (EventKind::Play, 30.0, InterestScale::Off),
-            (EventKind::Purchase, 0.0, InterestScale::Logarithmic),
-            (wish, 0.0, InterestScale::Linear),
+            (EventKind::Rate, 3.0, InterestScale::Linear, 1.0),
+            (EventKind::Play, 30.0, InterestScale::Off, 1.0),
+            (EventKind::Purchase, 0.0, InterestScale::Logarithmic, 5.0),
+            (wish, 0.0, InterestScale::Linear, 0.0),
         ];
-        for (kind, midpoint, interest) in changes {
-            let rule = KindRule { midpoint, interest, ..KindRule::new(&kind, true, 3.0) };
+        for (kind, midpoint, interest, weight) in changes {
+            let rule = KindRule { midpoint, interest, weight, ..KindRule::new(&kind, true, 3.0) };
             kinds.set_rule(kind, rule);
         }
         let changed = serde_json::to_string(&kinds).unwrap();
         let rules = |text: &str| serde_json::from_str::<StoredKinds>(text).unwrap().rules;
-        // The kind `wish`, two midpoints and two scales.
-        assert_eq!((rules(&stored).len(), rules(&changed).len()), (BUILT_IN_KINDS.len(), BUILT_IN_KINDS.len() + 5));
+        // The kind `wish`, two midpoints, two scales and two weights.
+        assert_eq!((rules(&stored).len(), rules(&changed).len()), (BUILT_IN_KINDS.len(), BUILT_IN_KINDS.len() + 7));
         assert_eq!(serde_json::from_str::<EventKinds>(&stored).unwrap(), EventKinds::default());
         assert_eq!(serde_json::from_str::<EventKinds>(&changed).unwrap(), kinds);
     }

@@ -13,6 +13,7 @@
 //! Imports point down this list.
 //!
 //! - `server`: opens both servers, with the help of `listener`, `tls` and `periodic`.
+//! - `local_recommendations`: recommendations without servers.
 //! - `router`: the route table.
 //! - `routes`, `console`: handlers of the API, of the admin endpoint and of the admin pages.
 //! - `middleware`: authorization, checks, metrics and traces.
@@ -23,6 +24,7 @@
 
 mod console;
 mod listener;
+mod local_recommendations;
 mod middleware;
 mod origins;
 mod periodic;
@@ -41,6 +43,7 @@ mod tls_validity;
 #[cfg(test)]
 mod tests;
 
+pub use local_recommendations::LocalRecommendations;
 pub use origins::OriginRecorder;
 pub use rate_limits::RateLimitSettings;
 pub use schema::problem::Problem;

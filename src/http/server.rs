@@ -211,6 +211,39 @@ fn requires_key(settings: &ServerOptions, address: SocketAddr) -> bool {
     settings.requires_key || !address.ip().to_canonical().is_loopback()
 }
 
+/// The state that every handler shares.
+pub(in crate::http) fn shared_state(
+    system: System,
+    rules: ValidationRules,
+    clock: Clock,
+    settings: &ServerOptions,
+    live: Arc<LiveSettings>,
+    keys: &Arc<KeyStore>,
+    status_sampler: StatusSampler,
+) -> ApiState {
+    let recommendations = RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
+    let placements = PlacementService::new(system.ingest.clone(), system.recommender.clone());
+    let reports = ReportService::new(system.clone());
+    let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
+    ApiState {
+        system,
+        rules,
+        clock,
+        recommendations,
+        placements,
+        reports,
+        request_ids,
+        status_sampler,
+        hidden_items: settings.hidden_items,
+        origins: settings.event_origins.clone(),
+        max_body_bytes: settings.max_body_bytes,
+        read_wait: settings.read_wait,
+        stream_permits: Arc::new(Semaphore::new(settings.max_streams)),
+        live_settings: live,
+        key_store: Arc::clone(keys),
+    }
+}
+
 impl HttpServers {
     /// Loads the keys of a data directory and checks that, for each server that requires a key, one
     /// of the keys grants access. Must be called before the daemon starts.
@@ -245,30 +278,9 @@ impl HttpServers {
         let (public, api) = bind_and_get_address(settings.listen, "--listen")?;
         let (admin, admin_address) = bind_and_get_address(settings.admin_listen, "--admin-listen")?;
         let addresses = ListenAddresses { api, admin: admin_address };
-        let recommendations =
-            RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
-        let placements = PlacementService::new(system.ingest.clone(), system.recommender.clone());
-        let reports = ReportService::new(system.clone());
-        let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics.streams_limit.set(settings.max_streams as f64);
         let (status_sampler, publisher) = StatusSampler::new();
-        let shared = ApiState {
-            system,
-            rules,
-            clock,
-            recommendations,
-            placements,
-            reports,
-            request_ids,
-            status_sampler,
-            hidden_items: settings.hidden_items,
-            origins: settings.event_origins.clone(),
-            max_body_bytes: settings.max_body_bytes,
-            read_wait: settings.read_wait,
-            stream_permits: Arc::new(Semaphore::new(settings.max_streams)),
-            live_settings: live,
-            key_store: Arc::clone(&keys),
-        };
+        let shared = shared_state(system, rules, clock, settings, live, &keys, status_sampler);
         let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
         let limits = Arc::new(RateLimits::new(settings.rate_limits, DefaultClock::default()));
         let periodic_tasks =

@@ -99,7 +99,9 @@ pub use serving::{HiddenItems, RankedAnswer, RankedItem, RecommendationRequest, 
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::ModelSnapshot;
 pub use source_affinities::SourceAffinities;
-pub use state::{LearnerConfig, LearnerState, LearnerStateExtension, LearnerStateSupplement, LearningReport};
+pub use state::{
+    KindQuality, LearnerConfig, LearnerState, LearnerStateExtension, LearnerStateSupplement, LearningReport,
+};
 pub use state_history::StateHistory;
 pub use training::{OnlineTraining, TrainingOutcome, TrainingReport};
 pub use user_table::{UserState, UserTable};

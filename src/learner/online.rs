@@ -92,7 +92,7 @@ impl Learner {
                 state
             }
         };
-        let monitoring = MonitoredCounters::new(state.settings.learning.live_window);
+        let monitoring = MonitoredCounters::new(state.settings.learning.live_window, state.settings.kinds.len());
         let workspace = ScoringWorkspace::default();
         let mut learner = Self {
             state,
@@ -264,6 +264,7 @@ impl Learner {
         LearningReport {
             hits_by_source: self.monitoring.hits_by_source(),
             live_by_source: self.monitoring.live_metrics_by_source(),
+            by_kind: self.monitoring.quality_by_kind(),
             ..self.state.report()
         }
     }
@@ -327,8 +328,9 @@ impl Learner {
     /// Adds the test of event `number` to the metrics. The live metrics and the watchdog ignore events
     /// that were held back, because the model is not meant to predict them.
     fn record_test(&mut self, number: u64, test: TestedEvent) {
-        let TestedEvent { rank, is_held_back, begins_session, is_new_item } = test;
+        let TestedEvent { kind, rank, is_held_back, begins_session, is_new_item } = test;
         let state = &mut self.state;
+        self.monitoring.count_kind_test(kind, rank, !is_held_back, number >= state.settings.evaluate_from);
         state.total.record_rank(rank);
         if !is_held_back {
             state.live.record_rank(rank);

@@ -3,7 +3,7 @@
 use crate::candidates::{
     BasketStatistics, CandidateSettings, CandidateSources, ClusterSettings, ProfileSettings, SessionIx, UserProfiles,
 };
-use crate::domain::{Catalog, EventKinds, ItemVectors, ModelChange, Offset, SourceName};
+use crate::domain::{Catalog, EventKinds, ItemVectors, KindId, ModelChange, Offset, SourceName};
 use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics};
 use crate::interest::InterestSettings;
 use crate::nn::NetworkSettings;
@@ -60,6 +60,17 @@ pub struct LearnerConfig {
     pub profiles: ProfileSettings,
 }
 
+/// Ranking quality over the tests whose target event is of one kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KindQuality {
+    /// The kind.
+    pub kind: KindId,
+    /// Ranking metrics over the tests from event `evaluate_from` on.
+    pub evaluated: RankingMetrics,
+    /// Ranking metrics over the latest tests (live metrics).
+    pub live: RankingMetrics,
+}
+
 /// Measurements and training totals so far.
 #[derive(Debug, Clone)]
 pub struct LearningReport {
@@ -80,6 +91,9 @@ pub struct LearningReport {
     /// latest of the sampled tests in which the sources are measured. Counts only tests since the
     /// learner started.
     pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
+    /// Ranking metrics by the kind of the target event, for the kinds with tests. Counts only tests
+    /// since the learner started.
+    pub by_kind: Vec<KindQuality>,
     /// Ranking metrics over the latest tests (live metrics).
     pub live: RankingMetrics,
     /// Ranking metrics over the tests from event `evaluate_from` on.
@@ -397,6 +411,7 @@ impl LearnerState {
             total: state.total,
             hits_by_source: Default::default(),
             live_by_source: Default::default(),
+            by_kind: Vec::new(),
             live: state.live.metrics(),
             evaluated: state.evaluated,
             evaluated_first_events: state.first_events,

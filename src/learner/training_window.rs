@@ -14,8 +14,8 @@ pub(super) fn step_input(steps: &[Step], index: usize) -> Option<StepInput> {
 }
 
 /// Returns the training window over the last steps, with at most `max_positions` positions. The
-/// target of a position is the target item of the next step, if that step has one. Returns `None`
-/// if no position has a target.
+/// target of a position is the target item of the next step, if that step has one. The weight of a
+/// target is that of the step's kind. Returns `None` if no position has a target.
 #[must_use]
 pub(super) fn training_window(
     session: u64,
@@ -29,7 +29,7 @@ pub(super) fn training_window(
         .filter_map(|index| {
             let next = steps.get(index + 1)?;
             let target = next.target_item(kinds);
-            Some(TrainingPosition { input: step_input(steps, index)?, target })
+            Some(TrainingPosition { input: step_input(steps, index)?, target, weight: kinds.weight_of(next.kind) })
         })
         .collect();
     positions.iter().any(|position| position.target.is_some()).then_some(TrainingWindow { session, positions })
@@ -38,7 +38,7 @@ pub(super) fn training_window(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::EventKind;
+    use crate::domain::{EventKind, KindRule};
 
     fn steps_of_kinds(kinds: &EventKinds, items: &[(u32, EventKind)]) -> Vec<Step> {
         let step = |(at, (item, kind)): (usize, &(u32, EventKind))| Step {
@@ -59,6 +59,16 @@ mod tests {
         let targets: Vec<_> = window.positions.iter().map(|position| position.target).collect();
         assert_eq!(targets, [None, Some(3)]);
         assert_eq!(window.positions[1].input.item, Some(2));
+    }
+
+    #[test]
+    fn a_target_has_the_weight_of_its_kind() {
+        let mut kinds = EventKinds::default();
+        let rule = KindRule { weight: 5.0, ..KindRule::new(&EventKind::Purchase, true, 1.0) };
+        kinds.set_rule(EventKind::Purchase, rule);
+        let steps = steps_of_kinds(&kinds, &[(1, EventKind::View), (2, EventKind::Purchase), (3, EventKind::View)]);
+        let window = training_window(7, &steps, &kinds, 20).unwrap();
+        assert_eq!(window.positions.iter().map(|position| position.weight).collect::<Vec<_>>(), [5.0, 1.0]);
     }
 
     #[test]

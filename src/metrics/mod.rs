@@ -492,6 +492,11 @@ declare_metrics! {
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// NDCG@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
+    /// Recall@20 over the latest evaluated events of each kind, by kind; NaN before the first such
+    /// event.
+    "sequor_live_recall_at_20_by_kind" Unit::Ratio live_recall_at_20_by_kind: EventKindMetric<Gauge>,
+    /// MRR@20 over the latest evaluated events of each kind, by kind; NaN before the first such event.
+    "sequor_live_mrr_at_20_by_kind" Unit::Ratio live_mrr_at_20_by_kind: EventKindMetric<Gauge>,
     /// Recall@20 over the latest evaluated events on new items; NaN before the first such event. An
     /// item is new while fewer than 5 of its target events have been learned.
     "sequor_live_new_item_recall_at_20" Unit::Ratio live_new_item_recall_at_20: Gauge,
@@ -558,6 +563,8 @@ impl Metrics {
             gauge.set(f64::NAN);
         }
         let by_kind = [
+            &metrics.live_recall_at_20_by_kind,
+            &metrics.live_mrr_at_20_by_kind,
             &metrics.live_interest_mse,
             &metrics.live_interest_baseline_mse,
             &metrics.live_interest_rmse,

@@ -16,6 +16,8 @@ pub(super) struct BatchTarget {
     pub(super) window: usize,
     /// Item of the next target event: the class to predict.
     pub(super) item: ItemIx,
+    /// Factor of the gradient of the target's loss.
+    pub(super) weight: f32,
 }
 
 /// The rows of one time step.
@@ -66,7 +68,7 @@ impl TrainingBatch {
                 let row = self.inputs.len();
                 self.inputs.push(position.input);
                 if let Some(item) = position.target.filter(|item| (*item as usize) < items) {
-                    self.targets.push(BatchTarget { row, window, item });
+                    self.targets.push(BatchTarget { row, window, item, weight: position.weight });
                 }
             }
             self.offsets.push(self.inputs.len());
@@ -101,6 +103,7 @@ mod tests {
         let position = |pair: &[u32]| TrainingPosition {
             input: StepInput { item: Some(pair[0]), ..Default::default() },
             target: Some(pair[1]),
+            weight: 1.0,
         };
         TrainingWindow { session, positions: items.windows(2).map(position).collect() }
     }

@@ -41,6 +41,8 @@ pub struct TrainingPosition {
     pub input: StepInput,
     /// Item of the next target event; `None` if this position has no target.
     pub target: Option<ItemIx>,
+    /// Factor of the gradient of the target's loss.
+    pub weight: f32,
 }
 
 /// A training window: the last positions of one session.

@@ -1,7 +1,7 @@
 //! Training of the next-item head: sampled softmax with logQ correction [Bengio & Senécal 2008; Yi
 //! et al. 2019], or BPR-max. All examples of a batch share the same candidate items (columns).
 
-use super::batch::TrainingBatch;
+use super::batch::{BatchTarget, TrainingBatch};
 use super::embedding_table::EmbeddingTable;
 use super::loss::{EXAMPLES_PER_VECTOR, MASKED_LOGIT, next_item_loss};
 use super::math::{exp, kernel, ln};
@@ -157,7 +157,8 @@ impl NextItemHead {
         to_logq_corrections(&mut self.adjustments.corrections, weight);
     }
 
-    /// Computes the loss, summed over the examples, and its gradients. `outputs` holds the network
+    /// Computes the loss, summed over the examples, and its gradients. The weight of an example
+    /// multiplies its gradient, but not its share of the returned loss. `outputs` holds the network
     /// output o of each row, `(rows, hidden)`.
     pub(super) fn loss_and_gradients(
         &mut self,
@@ -236,11 +237,22 @@ impl NextItemHead {
                 settings.bpr_regularisation,
                 scale,
             );
+            if targets.iter().any(|target| target.weight != 1.0) {
+                weight_lanes(&mut self.logits, lanes, targets);
+            }
             let gradient = MatrixView::from_strided_rows(&self.logits, columns, targets.len(), lanes);
             matmul(d_queries, width, gradient.transposed(), weights, false);
             matmul(d_weights, width, gradient, queries, block > 0);
         }
         loss
+    }
+}
+
+/// Multiplies the gradient of each example, a lane of `gradient`, by the weight of the example. The
+/// shape of `gradient` is `(columns, lanes)`.
+fn weight_lanes(gradient: &mut [f32], lanes: usize, targets: &[BatchTarget]) {
+    for row in gradient.chunks_exact_mut(lanes) {
+        row.iter_mut().zip(targets).for_each(|(value, target)| *value *= target.weight);
     }
 }
 

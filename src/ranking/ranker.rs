@@ -173,10 +173,10 @@ impl Ranker {
     }
 
     /// Trains the ranker with the candidate at index `target` as the target item, and returns the
-    /// loss −ln p(target).
+    /// loss −ln p(target). Multiplies the gradient of the loss by `weight`.
     ///
     /// `hidden` and `scores` must be the results of [`Ranker::score`] for the same features. The
-    /// call overwrites `scores` with the gradient of the loss.
+    /// call overwrites `scores` with the weighted gradient of the loss.
     pub fn train_on_target(
         &mut self,
         features: &RankingFeatures,
@@ -184,11 +184,15 @@ impl Ranker {
         hidden: &[HiddenActivations],
         scores: &mut [f32],
         target: usize,
+        weight: f32,
     ) -> f32 {
         softmax(scores);
         let Some(probability) = scores.get_mut(target) else { return 0.0 };
         let loss = -probability.max(f32::MIN_POSITIVE).ln();
         *probability -= 1.0;
+        if weight != 1.0 {
+            scores.iter_mut().for_each(|gradient| *gradient *= weight);
+        }
         self.normaliser.update_statistics(features);
         let Self { weights, squares, gradient, events_summed, .. } = self;
         crate::simd::arch().dispatch(RankerBackwardKernel { weights, features, hidden, deltas: scores, gradient });
@@ -426,7 +430,8 @@ mod tests {
         let mut trained = ranker.clone();
         let (mut hidden, mut scores) = (Vec::new(), Vec::new());
         trained.score(&features, &items, &mut hidden, &mut scores);
-        let reported = trained.train_on_target(&features, &items, &hidden, &mut scores, target);
+        let weight = 2.0;
+        let reported = trained.train_on_target(&features, &items, &hidden, &mut scores, target, weight);
         assert!((f64::from(reported) - expected).abs() < 1e-4);
         let gradients: Vec<Vec<f32>> =
             trained.gradient.parameter_slices().into_iter().map(|part| part.to_vec()).collect();
@@ -441,7 +446,7 @@ mod tests {
                     ranker.weights.parameter_slices()[part][at] = old;
                     value
                 };
-                let slope = (shifted(1e-3) - shifted(-1e-3)) / 2e-3;
+                let slope = f64::from(weight) * (shifted(1e-3) - shifted(-1e-3)) / 2e-3;
                 assert!(
                     (slope - f64::from(gradient[at])).abs() < f64::from(largest) * 0.02,
                     "part {part}, weight {at}: {slope} against {}",

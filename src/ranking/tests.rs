@@ -55,9 +55,9 @@ impl RankerSimulation {
         self.affinity
             .update(self.workspace.share_features_of(item), self.steps.iter().any(|step| step.item == Some(item)));
         let loss = if self.trains_ranker {
-            self.workspace.train_ranker(&mut self.ranker, item)
+            self.workspace.train_ranker(&mut self.ranker, item, 1.0)
         } else {
-            self.workspace.train_ranker(&mut self.ranker.clone(), item)
+            self.workspace.train_ranker(&mut self.ranker.clone(), item, 1.0)
         };
         self.sources.learn(
             &QueryContext {

@@ -183,14 +183,15 @@ impl RankingWorkspace {
         self.features.raw_items.get(self.candidates.position_of(item)?)?.first_chunk()
     }
 
-    /// Trains the ranker with `item` as the target item of the last query.
+    /// Trains the ranker with `item` as the target item of the last query. `weight` multiplies the
+    /// gradient of the loss.
     ///
     /// Returns the loss −ln p(item) in nats. If the item was not a candidate, returns `None` and
     /// does not train. The call overwrites the scores, so the caller must read ranks and candidates
     /// before the call.
-    pub fn train_ranker(&mut self, ranker: &mut Ranker, item: ItemIx) -> Option<f32> {
+    pub fn train_ranker(&mut self, ranker: &mut Ranker, item: ItemIx, weight: f32) -> Option<f32> {
         let target = self.candidates.position_of(item)?;
-        Some(ranker.train_on_target(&self.features, &self.items, &self.hidden, &mut self.scores, target))
+        Some(ranker.train_on_target(&self.features, &self.items, &self.hidden, &mut self.scores, target, weight))
     }
 
     /// Trains the ranker with a dismissal of `item`, if it was a candidate of the last query.

@@ -51,6 +51,11 @@ pub struct KindSettings {
     /// `purchase` and `dismiss`; `linear` for other kinds. Events without a value teach nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest: Option<InterestScale>,
+    /// The weight of an event of this kind in the losses of the ranker and of the network, 0..=100,
+    /// if it is a target event. With a higher weight, the model ranks the items of these events
+    /// higher, at the expense of other kinds. Default: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f32>,
     /// How long events of this kind are kept, at least 1 min. `off` or omitted: they are kept as
     /// long as other events. Expired events are removed from the journal, from sessions and from
     /// the learner's history. Counts and weights that were learned from them stay.
@@ -71,6 +76,7 @@ impl EventsSettings {
                 value: settings.value.unwrap_or(rule.value),
                 midpoint: settings.midpoint.unwrap_or(rule.midpoint),
                 interest: settings.interest.unwrap_or(rule.interest),
+                weight: settings.weight.unwrap_or(rule.weight),
             };
             // If the table of kinds is full, `set_rule` has no effect, and `check` reports the kind
             // that does not fit.
@@ -93,6 +99,9 @@ impl EventsSettings {
             }
             if let Some(midpoint) = settings.midpoint {
                 InvalidSetting::check_range(&format!("{}.midpoint", key()), midpoint, 0.0..=1000.0)?;
+            }
+            if let Some(weight) = settings.weight {
+                InvalidSetting::check_range(&format!("{}.weight", key()), weight, 0.0..=100.0)?;
             }
             check_at_least_one_minute(&format!("{}.retain_for", key()), settings.retain_for.unwrap_or(Period::OFF))?;
         }
@@ -166,6 +175,9 @@ mod tests {
         settings.events.kinds =
             [("rate".to_owned(), KindSettings { midpoint: Some(-1.0), ..KindSettings::default() })].into();
         assert_eq!(settings.validate().unwrap_err().key, "events.kinds.rate.midpoint");
+        settings.events.kinds =
+            [("cart".to_owned(), KindSettings { weight: Some(101.0), ..KindSettings::default() })].into();
+        assert_eq!(settings.validate().unwrap_err().key, "events.kinds.cart.weight");
         settings.events.kinds = (0..60).map(|number| (format!("kind{number}"), kind(1.0))).collect();
         assert!(settings.validate().unwrap_err().allowed.contains("at most 64 kinds"));
         settings.events.kinds = [(
@@ -190,6 +202,7 @@ mod tests {
                     KindSettings {
                         midpoint: Some(20.0),
                         interest: Some(InterestScale::Off),
+                        weight: Some(2.5),
                         ..KindSettings::default()
                     },
                 ),
@@ -200,7 +213,10 @@ mod tests {
         };
         let kinds = settings.resolved_kinds();
         let rule = |name: &str| kinds.rule_of(kinds.id_of(&EventKind::from_name(name)).unwrap());
-        let expected = |target, value, midpoint, interest| KindRule { target, value, midpoint, interest };
+        let expected = |target, value, midpoint, interest| {
+            let weight = if midpoint == 20.0 { 2.5 } else { 1.0 };
+            KindRule { target, value, midpoint, interest, weight }
+        };
         assert_eq!(rule("view"), expected(true, 0.5, 0.0, InterestScale::Linear));
         assert_eq!(rule("dismiss"), expected(true, -1.0, 0.0, InterestScale::Off));
         assert_eq!(rule("wishlist"), expected(true, 1.0, 0.0, InterestScale::Linear));

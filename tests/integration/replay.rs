@@ -33,7 +33,7 @@ fn gzip_compress(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A folder with one file in it.
-fn write_temp_file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
+pub(crate) fn write_temp_file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
@@ -60,7 +60,7 @@ fn run_replay(file: &Path, more: &[&str]) -> Output {
 }
 
 /// The metrics of a successful replay.
-fn replay_metrics(file: &Path, more: &[&str]) -> Value {
+pub(crate) fn replay_metrics(file: &Path, more: &[&str]) -> Value {
     let json = tempfile::NamedTempFile::new().unwrap();
     let output = run_replay(file, &[more, &["--json", json.path().to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -275,7 +275,7 @@ fn recorded_shop_is_predicted() {
 }
 
 /// The first `events` events of a simulated shop with returning customers.
-fn simulated_shop_csv(events: usize) -> String {
+pub(crate) fn simulated_shop_csv(events: usize) -> String {
     let settings = ShopSettings { items: 1_000, customers: 300, opens_at: 1_700_000_000_000, ..Default::default() };
     let mut text = "user,item,event,timestamp\n".to_owned();
     let entries = ShopSimulator::new(settings).unwrap();

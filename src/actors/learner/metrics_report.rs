@@ -2,7 +2,7 @@
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
-use crate::learner::{InterestReport, POSITION_BUCKETS};
+use crate::learner::{InterestReport, KindQuality, POSITION_BUCKETS};
 use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition};
 use metrics::Gauge;
 
@@ -36,6 +36,10 @@ impl LearnerActor {
         if report.live_new_items.steps > 0 {
             metrics.live_new_item_recall_at_20.set(report.live_new_items.recall());
             metrics.live_new_item_mrr_at_20.set(report.live_new_items.mrr());
+        }
+        for KindQuality { kind, live, .. } in report.by_kind.iter().filter(|quality| quality.live.steps > 0) {
+            metrics.live_recall_at_20_by_kind.with_label(*kind).set(live.recall());
+            metrics.live_mrr_at_20_by_kind.with_label(*kind).set(live.mrr());
         }
         for InterestReport { kind, live, .. } in report.interest.iter().filter(|report| report.live.ratings > 0) {
             let set = |metric: &EventKindMetric<Gauge>, value: Option<f64>| {

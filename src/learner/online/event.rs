@@ -8,7 +8,7 @@ use super::{Learner, is_sampled};
 use crate::candidates::{
     BasketStatistics, CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles,
 };
-use crate::domain::{Event, EventKind, ItemIx, ItemVectors, Offset, Placement, SourceName, Step, Timestamp};
+use crate::domain::{Event, EventKind, ItemIx, ItemVectors, KindId, Offset, Placement, SourceName, Step, Timestamp};
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
@@ -75,6 +75,8 @@ struct EventPass<'l> {
 
 /// The result of one test.
 pub(super) struct TestedEvent {
+    /// The kind of the target event.
+    pub(super) kind: KindId,
     /// The rank of the target item; `None` if it is not a candidate.
     pub(super) rank: Option<usize>,
     /// Whether the event was held back from learning.
@@ -179,6 +181,7 @@ impl EventPass<'_> {
         self.update_state(&placement, is_held_back);
         let begins_session = placement.starts_session();
         (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent {
+            kind: self.step.kind,
             rank,
             is_held_back,
             begins_session,
@@ -278,7 +281,10 @@ impl EventPass<'_> {
         }
         match self.target {
             _ if self.is_frozen => {}
-            Some(_) => drop(ranking.train_ranker(self.ranker, item)),
+            Some(_) => {
+                let weight = self.settings.kinds.weight_of(self.step.kind);
+                ranking.train_ranker(self.ranker, item, weight);
+            }
             None => ranking.train_dismissal(self.ranker, item),
         }
     }

@@ -1,7 +1,8 @@
 //! Counters for the metrics. Checkpoints do not contain these counters, so they restart at zero.
 
-use crate::domain::SourceName;
+use crate::domain::{KindId, SourceName};
 use crate::evaluation::{METRIC_CUTOFF, RankingMetrics, SlidingRankingMetrics};
+use crate::learner::state::KindQuality;
 
 /// Counters of the ranking quality of each source.
 #[derive(Debug)]
@@ -10,6 +11,15 @@ pub(super) struct MonitoredCounters {
     hits: [u64; SourceName::ALL.len()],
     /// See [`super::LearningReport::live_by_source`].
     live: [SlidingRankingMetrics; SourceName::ALL.len()],
+    /// See [`super::LearningReport::by_kind`], by kind.
+    kinds: Vec<KindCounters>,
+}
+
+/// Ranking quality over the tests of one kind of target events.
+#[derive(Debug)]
+struct KindCounters {
+    evaluated: RankingMetrics,
+    live: SlidingRankingMetrics,
 }
 
 impl MonitoredCounters {
@@ -18,9 +28,35 @@ impl MonitoredCounters {
     /// cent slower and add little information.
     pub(super) const TESTS_PER_SOURCE_SAMPLE: u64 = 4;
 
-    /// Creates counters at zero. The live metrics cover the last `window` sampled tests.
-    pub(super) fn new(window: usize) -> Self {
-        Self { hits: Default::default(), live: std::array::from_fn(|_| SlidingRankingMetrics::new(window)) }
+    /// Creates counters at zero for `kinds` kinds of events. The live metrics cover the last `window`
+    /// sampled tests, and the last `window` tests of each kind.
+    pub(super) fn new(window: usize, kinds: usize) -> Self {
+        let live = || SlidingRankingMetrics::new(window);
+        let kind = |_| KindCounters { evaluated: RankingMetrics::default(), live: live() };
+        Self { hits: Default::default(), live: std::array::from_fn(|_| live()), kinds: (0..kinds).map(kind).collect() }
+    }
+
+    /// Adds a test to the metrics of the kind of its target event. Held back events do not count in
+    /// the live metrics.
+    pub(super) fn count_kind_test(&mut self, kind: KindId, rank: Option<usize>, is_live: bool, is_evaluated: bool) {
+        let Some(counters) = self.kinds.get_mut(usize::from(kind)) else { return };
+        if is_live {
+            counters.live.record_rank(rank);
+        }
+        if is_evaluated {
+            counters.evaluated.record_rank(rank);
+        }
+    }
+
+    /// Ranking metrics of the kinds with tests, in the order of the kinds.
+    pub(super) fn quality_by_kind(&self) -> Vec<KindQuality> {
+        let quality = |(kind, counters): (KindId, &KindCounters)| KindQuality {
+            kind,
+            evaluated: counters.evaluated,
+            live: counters.live.metrics(),
+        };
+        let has_tests = |quality: &KindQuality| quality.evaluated.steps + quality.live.steps > 0;
+        (0..).zip(&self.kinds).map(quality).filter(has_tests).collect()
     }
 
     /// If the rank of the target item is in the top 20, counts a hit for the source that generated

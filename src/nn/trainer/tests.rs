@@ -18,6 +18,7 @@ fn training_windows() -> Vec<TrainingWindow> {
             starts_session: n.is_multiple_of(3),
         },
         target: (n % 6 != 5).then_some((n * 5 % 13) as u32),
+        weight: 1.0,
     };
     let window = |session: u64, from: usize, len: usize| TrainingWindow {
         session,
@@ -255,7 +256,8 @@ fn weights_stay_finite_at_a_diverging_learning_rate() {
 fn a_batch_without_targets_leaves_the_step_count_unchanged() {
     let mut trainer = trainer_of_12_items(all_parts_enabled());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
-    let unknown = TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901) };
+    let input = StepInput { item: Some(900), ..Default::default() };
+    let unknown = TrainingPosition { input, target: Some(901), weight: 1.0 };
     assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
     assert_eq!(trainer.step_count(), 0);
 }
@@ -498,5 +500,24 @@ fn a_new_item_starts_at_the_mean_of_similar_trained_items() {
             before.embedding(new + 1),
             "an item without trained similar items keeps its rows"
         );
+    }
+}
+
+#[test]
+fn the_weight_of_a_target_multiplies_its_gradient() {
+    for loss in [LossKind::CrossEntropy, LossKind::BprMax, LossKind::NormalisedSoftmax] {
+        let norm = |weight_of_session: &dyn Fn(u64) -> f32| {
+            let mut windows = training_windows();
+            for window in &mut windows {
+                let weight = weight_of_session(window.session);
+                window.positions.iter_mut().for_each(|position| position.weight = weight);
+            }
+            trainer_of_12_items(NetworkSettings { loss, ..all_parts_enabled() }).train(&windows, 3).gradient_norm
+        };
+        let (single, triple) = (norm(&|_| 1.0), norm(&|_| 3.0));
+        assert!((triple - 3.0 * single).abs() < 1e-4 * triple, "{loss:?}: {triple} {single}");
+        assert_eq!(norm(&|_| 0.0), 0.0, "{loss:?}");
+        let part = |weight: f32| norm(&|session| if session == 2 { weight } else { 0.0 });
+        assert!(part(1.0) > 0.0 && (part(2.0) - 2.0 * part(1.0)).abs() < 1e-4 * part(2.0), "{loss:?}");
     }
 }

@@ -1,0 +1,108 @@
+//! `sequor recommend` with the real binary: lists of many users, from a daemon and from a data
+//! directory.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, event_of_kind, run_sequor};
+
+const USERS: usize = 12;
+
+/// Starts a daemon with views of each user.
+fn start_with_users(home: &DaemonHome) -> Daemon {
+    let daemon = home.start(&[]);
+    let mut events = Vec::new();
+    for number in 0..USERS * 8 {
+        let (user, item) = (number % USERS, (number / USERS + number % USERS) % 9);
+        let mut event = event_of_kind(&format!("e{number}"), &format!("u{user:02}"), &format!("i{item}"), "view");
+        event["timestamp"] = json!(1_700_000_000_000_u64 + number as u64 * 1_000);
+        events.push(event);
+    }
+    events.chunks(40).for_each(|batch| drop(daemon.send_events(batch)));
+    daemon.wait_until_learned(events.len() as u64);
+    daemon
+}
+
+fn run_recommend(output: &Path, arguments: &[&str]) -> (bool, String) {
+    let output = output.to_str().unwrap();
+    let run = run_sequor(&[&["recommend", "--output", output], arguments].concat());
+    (run.status.success(), String::from_utf8_lossy(&run.stderr).into_owned())
+}
+
+fn lists(file: &Path) -> Vec<Value> {
+    fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn item_ids(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_daemon_and_its_data_directory_give_the_same_lists_without_impressions() {
+    let home = DaemonHome::new();
+    let daemon = start_with_users(&home);
+    let (from_daemon, from_directory) = (home.dir().join("daemon.ndjson"), home.dir().join("directory.ndjson"));
+    let offset = daemon.next_offset();
+    let urls = ["--url", daemon.api_url(), "--admin-url", daemon.admin_url()];
+    let (succeeded, errors) = run_recommend(&from_daemon, &[&["--all", "--limit", "3"], &urls[..]].concat());
+    assert!(succeeded, "{errors}");
+    assert_eq!(daemon.next_offset(), offset, "the journal records no impression");
+    let expected: Vec<_> = (0..USERS).map(|user| format!("u{user:02}")).collect();
+    let written = lists(&from_daemon);
+    let users: Vec<_> = written.iter().map(|list| list["user_id"].as_str().unwrap()).collect();
+    assert_eq!(users, expected);
+    for list in &written {
+        let user = list["user_id"].as_str().unwrap();
+        let answer = daemon.get(&format!("/v1/users/{user}/recommendations?consent=session&limit=3"));
+        assert_eq!(item_ids(list), answer.item_ids());
+    }
+
+    assert!(daemon.terminate().success());
+    let data_dir = home.data_dir();
+    let settings = SMALL_NETWORK_SETTINGS.iter().flat_map(|setting| ["--set", setting]);
+    let arguments: Vec<_> =
+        ["--all", "--limit", "3", "--data-dir", data_dir.to_str().unwrap()].into_iter().chain(settings).collect();
+    let (succeeded, errors) = run_recommend(&from_directory, &arguments);
+    assert!(succeeded, "{errors}");
+    let items = |lists: &[Value]| lists.iter().map(|list| item_ids(list).join(",")).collect::<Vec<_>>();
+    assert_eq!(items(&lists(&from_directory)), items(&written));
+}
+
+#[test]
+fn a_second_run_continues_after_the_last_complete_line() {
+    let home = DaemonHome::new();
+    let daemon = start_with_users(&home);
+    let (users, output) = (home.dir().join("users.txt"), home.dir().join("lists.csv"));
+    // An invalid id ends the first run.
+    fs::write(&users, format!("u05\nu03\n{}\nu01\n", "x".repeat(2000))).unwrap();
+    let arguments = ["--users", users.to_str().unwrap(), "--url", daemon.api_url(), "--in-flight", "1"];
+    let (succeeded, errors) = run_recommend(&output, &arguments);
+    assert!(!succeeded && errors.contains("400"), "{errors}");
+    let unfinished = home.dir().join("lists.csv.unfinished");
+    assert_eq!(fs::read_to_string(&unfinished).unwrap().lines().count(), 3, "the header and two lists");
+    assert!(!output.exists());
+
+    let other = [&arguments[..], &["--limit", "2"]].concat();
+    let (succeeded, errors) = run_recommend(&output, &other);
+    assert!(!succeeded && errors.contains("other arguments"), "{errors}");
+
+    fs::write(&users, "u05\nu03\nu01\n").unwrap();
+    let (succeeded, errors) = run_recommend(&output, &arguments);
+    assert!(succeeded && errors.contains("continuing after 2 lists"), "{errors}");
+    let text = fs::read_to_string(&output).unwrap();
+    let first_fields: Vec<_> = text.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(first_fields, ["user_id", "u05", "u03", "u01"]);
+    assert!(text.lines().skip(1).all(|line| line.split(',').nth(1).unwrap().split('|').count() == 9), "{text}");
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (succeeded, errors) = run_recommend(&folder.path().join("lists.parquet"), &["--all"]);
+    assert!(!succeeded && errors.contains(".ndjson, .jsonl or .csv"), "{errors}");
+    let (succeeded, errors) = run_recommend(&folder.path().join("lists.csv"), &[]);
+    assert!(!succeeded && errors.contains("--users") && errors.contains("--all"), "{errors}");
+}
