@@ -40,11 +40,11 @@ pub(in crate::http) struct AttributionQuery {
     pub(in crate::http) to: Option<Timestamp>,
     /// The groups: the day (UTC) of the list, its placement, its variant, the source of the item, or
     /// the rule that moved the item.
-    #[param(required = false, value_type = GroupByName, default = "day")]
+    #[param(required = false, value_type = String, pattern = "^(day|placement|variant|source|rule)$", default = "day")]
     by: GroupBy,
     /// What a conversion is attributed to: the latest clicked impression of the item, or the latest
     /// impression.
-    #[param(required = false, value_type = TouchName, default = "click")]
+    #[param(required = false, value_type = String, pattern = "^(click|impression)$", default = "click")]
     touch: ConversionTouch,
     /// The time after an impression within which an event on the item is a click: 1s to 90d.
     #[param(required = false, value_type = String, default = "1h")]
@@ -58,41 +58,8 @@ pub(in crate::http) struct AttributionQuery {
     conversions: Vec<EventKind>,
     /// The format of the response. Default: `csv` if the header `Accept` names `text/csv`, else
     /// `json`.
-    #[param(value_type = Option<ReportFormatName>)]
+    #[param(value_type = Option<String>, pattern = "^(json|csv)$")]
     pub(in crate::http) format: Option<ReportFormat>,
-}
-
-/// A grouping of a report.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = GroupBy)]
-#[expect(dead_code, reason = "the type exists only for the OpenAPI document")]
-enum GroupByName {
-    Day,
-    Placement,
-    Variant,
-    Source,
-    Rule,
-}
-
-/// What a conversion is attributed to.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = Touch)]
-#[expect(dead_code, reason = "the type exists only for the OpenAPI document")]
-enum TouchName {
-    Click,
-    Impression,
-}
-
-/// The format of a report.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = ReportFormat)]
-#[expect(dead_code, reason = "the type exists only for the OpenAPI document")]
-enum ReportFormatName {
-    Json,
-    Csv,
 }
 
 impl Default for AttributionQuery {
