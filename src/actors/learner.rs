@@ -21,6 +21,7 @@ use crate::domain::{Entry, ModelChange, Offset};
 use crate::learner::{JobLost, Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
 use crate::metrics::{ActorKind, Metrics, ThreadRole};
 use crate::registries::ItemDictionary;
+use crate::reports::{AttributedEvent, LiveAttribution};
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
 use checkpointing::{CheckpointOutcome, CheckpointProgress};
@@ -81,6 +82,10 @@ pub struct LearnerActor {
     sender_activity: SenderActivity,
     /// The offset of the first entry that arrived since the start. Earlier entries are not recent.
     counts_senders_from: Offset,
+    /// Attributes events to impressions, for metrics. It is not part of the learned state.
+    attribution: LiveAttribution,
+    /// `attribution` contains the entries before this offset.
+    attributed_through: Offset,
 }
 
 impl LearnerActor {
@@ -155,6 +160,8 @@ impl LearnerActor {
             status,
             sender_activity: SenderActivity::new(Instant::now()),
             counts_senders_from: uncounted_from,
+            attribution: LiveAttribution::default(),
+            attributed_through: at,
         };
         actor.read_quarantine()?;
         Ok(actor)
@@ -207,6 +214,7 @@ impl LearnerActor {
             outcome.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
             self.checkpoints.record_applied(&entry);
+            self.attribute(offset, &entry);
             if let Some(key) = origin.and_then(|origin| origin.key).filter(|_| offset >= self.counts_senders_from) {
                 let is_held_back = self.learner.held_back_count() > held_back_before;
                 self.sender_activity.record_event(key, is_held_back, began);
@@ -238,6 +246,19 @@ impl LearnerActor {
             self.begin_background_checkpoint()?;
         }
         Ok(more)
+    }
+
+    /// Counts an event that responds to an impression. Entries that were already counted, by this
+    /// process before a failure or by another one, only extend the table of impressions.
+    fn attribute(&mut self, offset: Offset, entry: &Entry) {
+        if offset < self.attributed_through {
+            return;
+        }
+        self.attributed_through = offset + 1;
+        let attributed = self.attribution.add_entry(entry).filter(|_| offset >= self.counts_senders_from);
+        if let Some(AttributedEvent { placement, is_conversion }) = attributed {
+            self.metrics.count_attributed_event(placement.as_deref(), is_conversion);
+        }
     }
 
     /// The learner's status, published with each snapshot and on each failure.

@@ -219,8 +219,8 @@ struct AttributionFlags {
     /// Only lists of this placement.
     #[arg(long, value_name = "NAME")]
     placement: Option<String>,
-    /// Only lists that were shown at this time or later: a duration before now, such as 2h or 30d, or
-    /// a time, such as 2026-01-31T08:00:00Z.
+    /// Only lists that were shown at this time or later: a duration before now, such as 2h or 30d,
+    /// or a time, such as 2026-01-31T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
     from: Option<Timestamp>,
     /// Only lists that were shown before this time, in the same notation.

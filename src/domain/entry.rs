@@ -143,8 +143,8 @@ pub struct Impression {
 impl Impression {
     /// Whether the site reported the list. Then the sources of its items are not known.
     ///
-    /// A list that the daemon ranked has the digest of its request, or, before store format 9, items
-    /// without position.
+    /// A list that the daemon ranked has the digest of its request, or, before store format 9,
+    /// items without position.
     #[must_use]
     pub fn is_reported(&self) -> bool {
         self.request_digest == 0 && self.items.iter().any(|item| item.position > 0)

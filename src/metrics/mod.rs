@@ -278,6 +278,11 @@ declare_metrics! {
     /// Lists that were returned, by placement; `none` for lists without a placement. Rankings of
     /// given lists, trending and similar items count, too.
     "sequor_placement_lists_total" Unit::Count placement_lists: PlacementListMetric,
+    /// Events that are clicks on shown items, by the placement of the list, see
+    /// docs/attribution.md.
+    "sequor_attributed_clicks_total" Unit::Count attributed_clicks: PlacementListMetric,
+    /// Purchases that follow a clicked item, by the placement of the list, see docs/attribution.md.
+    "sequor_attributed_conversions_total" Unit::Count attributed_conversions: PlacementListMetric,
     /// Time from the arrival of a request to its response.
     "sequor_request_seconds" Unit::Seconds request_seconds: LabeledMetric<Endpoint, Histogram>,
     /// Responses, by class of the status code.
@@ -584,6 +589,12 @@ impl Metrics {
     /// Counts a list that was returned for a placement, or without one.
     pub fn count_list(&self, placement: Option<&str>) {
         self.placement_lists.count(&self.recorder, placement);
+    }
+
+    /// Counts an event that was attributed to a list of a placement, or to one without placement.
+    pub fn count_attributed_event(&self, placement: Option<&str>, is_conversion: bool) {
+        let metric = if is_conversion { &self.attributed_conversions } else { &self.attributed_clicks };
+        metric.count(&self.recorder, placement);
     }
 
     /// Records that all entries before offset `through` are durable.

@@ -1,4 +1,4 @@
-//! The number of lists by placement.
+//! Counts by placement.
 
 use super::handle::{MetricHandle, MetricType, RECORDER_METADATA, series_key};
 use crate::domain::EventKinds;
@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 /// The label of the metric.
 const LABEL_NAME: &str = "placement";
-/// The label value of lists without a placement.
+/// The label value of lists without a placement, and of events that respond to them.
 const NO_PLACEMENT: &str = "none";
 /// The label value of placements beyond [`MAX_SERIES`].
 const OTHER_PLACEMENT: &str = "other";
@@ -16,7 +16,7 @@ const OTHER_PLACEMENT: &str = "other";
 /// put, counts the further ones together.
 const MAX_SERIES: usize = 256;
 
-/// One series per configured placement. A series appears with the first list of its placement.
+/// One series per configured placement. A series appears with the first count of its placement.
 pub struct PlacementListMetric {
     name: &'static str,
     without_placement: Counter,
@@ -24,7 +24,8 @@ pub struct PlacementListMetric {
 }
 
 impl PlacementListMetric {
-    /// Counts a list. The caller has checked that the placement exists.
+    /// Counts a list, or an event that responds to a list. The caller has checked that the
+    /// placement exists, or existed when the list was requested.
     pub(super) fn count(&self, recorder: &dyn Recorder, placement: Option<&str>) {
         let Some(placement) = placement else { return self.without_placement.increment(1) };
         let known = self.by_placement.read().unwrap_or_else(PoisonError::into_inner).get(placement).cloned();

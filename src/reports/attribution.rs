@@ -90,8 +90,8 @@ impl ReportWindow {
 pub struct Revenue {
     /// The currency of the events; empty if they name none.
     pub currency: String,
-    /// The sum of value times quantity over the conversions. An event without quantity counts as one
-    /// piece.
+    /// The sum of value times quantity over the conversions. An event without quantity counts as
+    /// one piece.
     pub sum: f64,
     /// The 95 % interval of the sum, see [`compound_interval`].
     pub interval: Interval,
@@ -128,8 +128,9 @@ pub struct AttributionReport {
     pub tables: Vec<Vec<AttributionRow>>,
     /// The sum over all shown items. An item with several rules counts once.
     pub total: AttributionRow,
-    /// Milliseconds after an impression within which events were attributed to it: the longer of the
-    /// two windows, or less if more than [`AttributionFold::MAX_SHOWN_ITEMS`] items were shown in it.
+    /// Milliseconds after an impression within which events were attributed to it: the longer of
+    /// the two windows, or less if more than [`AttributionFold::MAX_SHOWN_ITEMS`] items were shown
+    /// in it.
     pub attributed_within_ms: i64,
 }
 
@@ -253,16 +254,10 @@ impl AttributionFold {
     }
 
     fn add_event(&mut self, event: &Event) {
-        // A dismissal is not a click.
-        if event.value.is_some_and(|value| value < 0.0) {
-            return;
-        }
-        if self.settings.is_conversion(&event.kind) {
-            if let Some(shown) = self.touches.attribute_conversion(event, &self.settings) {
-                self.count(&shown, |counts| counts.add_conversion(event));
-            }
-        } else if let Some(shown) = self.touches.attribute_click(event, &self.settings) {
-            self.count(&shown, |counts| counts.clicks += 1);
+        match self.touches.attribute_event(event, &self.settings) {
+            Some((shown, true)) => self.count(&shown, |counts| counts.add_conversion(event)),
+            Some((shown, false)) => self.count(&shown, |counts| counts.clicks += 1),
+            None => {}
         }
     }
 

@@ -33,7 +33,7 @@ pub fn wilson_interval(successes: u64, trials: u64) -> Option<Interval> {
     let z2 = Z * Z;
     let center = (rate + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z / (1.0 + z2 / n) * (rate * (1.0 - rate) / n + z2 / (4.0 * n * n)).sqrt();
-    // Rounding must not exclude the rate itself.
+    // Rounding must not move the rate out of its interval.
     Some(Interval { low: (center - half).clamp(0.0, rate), high: (center + half).clamp(rate, 1.0) })
 }
 

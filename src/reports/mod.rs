@@ -3,8 +3,10 @@
 
 mod attribution;
 mod intervals;
+mod live;
 mod touches;
 
 pub use attribution::{AttributionFold, AttributionReport, AttributionRow, GroupBy, ReportWindow, Revenue};
 pub use intervals::{Interval, compound_interval, wilson_interval};
+pub use live::{AttributedEvent, LiveAttribution};
 pub use touches::{AttributionSettings, ConversionTouch};

@@ -131,7 +131,8 @@ impl TouchTable {
         }
     }
 
-    /// Milliseconds for which impressions are kept: the longer window, or less if there are too many.
+    /// Milliseconds for which impressions are kept: the longer window, or less if there are too
+    /// many.
     pub(super) fn kept_for_ms(&self) -> i64 {
         self.kept_for_ms
     }
@@ -192,7 +193,8 @@ impl TouchTable {
         of_recommendation.map(|shown| Arc::clone(&shown.item_id)).collect()
     }
 
-    /// Removes old impressions after a number of impressions, and if there are too many shown items.
+    /// Removes old impressions after a number of impressions, and if there are too many shown
+    /// items.
     fn prune_if_due(&mut self, now: Timestamp) {
         let is_full = self.kept_at_pruning + self.added_since_pruning > self.max_items;
         if !is_full && self.recorded_since_pruning < Self::IMPRESSIONS_BETWEEN_PRUNINGS {
@@ -229,20 +231,36 @@ impl TouchTable {
         self.kept_at_pruning = 0;
     }
 
+    /// Attributes an event to an impression. Returns the shown item, and whether the event is a
+    /// conversion.
+    pub(super) fn attribute_event(
+        &mut self,
+        event: &Event,
+        settings: &AttributionSettings,
+    ) -> Option<(ShownListItem, bool)> {
+        // A dismissal is neither a click nor a conversion.
+        if event.value.is_some_and(|value| value < 0.0) {
+            return None;
+        }
+        let is_conversion = settings.is_conversion(&event.kind);
+        let shown = if is_conversion {
+            self.attribute_conversion(event, settings)
+        } else {
+            self.attribute_click(event, settings)
+        };
+        Some((shown?, is_conversion))
+    }
+
     /// Attributes a click. Each impression of an item counts at most one click. An event with a
     /// recommendation id belongs to that recommendation alone.
-    pub(super) fn attribute_click(&mut self, event: &Event, settings: &AttributionSettings) -> Option<ShownListItem> {
+    fn attribute_click(&mut self, event: &Event, settings: &AttributionSettings) -> Option<ShownListItem> {
         let shown = self.latest(event, settings.click_window_ms, |shown| !shown.is_clicked)?;
         shown.is_clicked = true;
         Some(shown.clone())
     }
 
     /// Attributes a conversion to the latest impression of its item.
-    pub(super) fn attribute_conversion(
-        &mut self,
-        event: &Event,
-        settings: &AttributionSettings,
-    ) -> Option<ShownListItem> {
+    fn attribute_conversion(&mut self, event: &Event, settings: &AttributionSettings) -> Option<ShownListItem> {
         let needs_click = settings.touch == ConversionTouch::Click;
         // A conversion that names its recommendation is a click on it, too.
         let is_named = recommendation_id(event).is_some();

@@ -62,10 +62,10 @@ impl ImpressionService {
         Self { ingest, clock, ids, shown: Arc::default() }
     }
 
-    /// Appends the impression of a list that the daemon ranked, unless the list is empty. The append
-    /// takes place in the background, so that the response does not wait for it. If the queue is
-    /// full, the learner lags too far behind or the append fails, the impression counts as lost. In
-    /// these cases, clicks on its items are not attributed to it.
+    /// Appends the impression of a list that the daemon ranked, unless the list is empty. The
+    /// append takes place in the background, so that the response does not wait for it. If the
+    /// queue is full, the learner lags too far behind or the append fails, the impression counts as
+    /// lost. In these cases, clicks on its items are not attributed to it.
     pub fn record_ranked(&self, impression: Impression) {
         if impression.items.is_empty() {
             return;
@@ -79,8 +79,8 @@ impl ImpressionService {
         self.ingest.append_later(Entry::Impression(impression), permit);
     }
 
-    /// Appends the impression of a list that the site reports. Returns once it is durable. Items that
-    /// were already recorded for the same user and recommendation are left out.
+    /// Appends the impression of a list that the site reports. Returns once it is durable. Items
+    /// that were already recorded for the same user and recommendation are left out.
     ///
     /// # Errors
     /// [`RequestError`] if the journal does not accept writes.

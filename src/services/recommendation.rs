@@ -325,8 +325,8 @@ impl RecommendationService {
         });
     }
 
-    /// Journals the impression of a scored list. The service sets its user, id and time. Returns the
-    /// id; `None` if the list is empty or the user does not consent to learning.
+    /// Journals the impression of a scored list. The service sets its user, id and time. Returns
+    /// the id; `None` if the list is empty or the user does not consent to learning.
     #[must_use]
     pub fn journal_scored_list(&self, user: &str, sender: Option<Consent>, impression: Impression) -> Option<String> {
         if impression.items.is_empty() || self.ingest.effective_consent(user, sender) < Consent::Full {

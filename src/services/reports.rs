@@ -35,7 +35,8 @@ pub struct ReportService {
 }
 
 impl ReportService {
-    /// Largest number of reports that are computed at one time. Each of them reads the whole journal.
+    /// Largest number of reports that are computed at one time. Each of them reads the whole
+    /// journal.
     pub const MAX_REPORTS: usize = 2;
 
     /// A service that reads the journal of a system.

@@ -131,6 +131,11 @@ fn reports_equal_a_recomputation_from_the_journal() {
     // 5 + 5 + 3 + 5 + 3 + 4 items; i7 is promoted and may be in the list anyway.
     assert!(total["impressions"].as_u64().unwrap() >= 25, "{total}");
     assert!(total["clicks"].as_u64().unwrap() >= 3 && total["conversions"].as_u64().unwrap() >= 4, "{total}");
+    for (metric, field) in
+        [("sequor_attributed_clicks_total", "clicks"), ("sequor_attributed_conversions_total", "conversions")]
+    {
+        wait_for("the live counts", || (Some(daemon.metric_sum(metric)) == total[field].as_f64()).then_some(()));
+    }
     let queries = queries(&daemon);
     check_reports(&home, &daemon, &queries);
     let before: Vec<_> = queries.iter().map(|query| report(&daemon, query)).collect();

@@ -95,10 +95,22 @@ fn admin_pages_work_and_are_accessible() {
 /// reported only its first item.
 #[test]
 fn the_beacon_sends_in_parts_and_follows_a_single_page_application() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = root.join("tests/browser/beacon_script.mjs");
-    let output =
-        Command::new("node").arg(script).arg(root.join("src/http/routes/capture.js")).stdin(Stdio::null()).output();
+    run_in_simulated_page(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/routes/capture.js"));
+}
+
+/// The daemon shortens the script.
+#[test]
+fn the_served_beacon_works_like_its_source() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let served = home.dir().join("capture.js");
+    std::fs::write(&served, daemon.get("/v1/capture.js").body).unwrap();
+    run_in_simulated_page(&served);
+}
+
+fn run_in_simulated_page(beacon: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/beacon_script.mjs");
+    let output = Command::new("node").arg(script).arg(beacon).stdin(Stdio::null()).output();
     let Ok(output) = output else {
         return crate::daemon::report_skipped("the beacon's script is not tested, because node is not installed");
     };

@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("learner", &["domain", "registries", "nn", "candidates", "ranking", "interest", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
-    ("actors", &["domain", "registries", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
+    ("actors", &["domain", "registries", "nn", "reports", "learner", "store", "clock", "metrics", "telemetry"]),
     ("services", &["domain", "reports", "learner", "actors", "clock", "metrics", "telemetry"]),
     (
         "http",

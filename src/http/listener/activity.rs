@@ -100,9 +100,9 @@ impl ConnectionActivity {
     }
 }
 
-/// Watches whether the client of a request closes the connection, so that a long computation can end.
-/// A client that closes only its sending side counts as gone, too. A client that has sent further
-/// bytes, such as the end of a TLS session, does not, because these bytes stay unread.
+/// Watches whether the client of a request closes the connection, so that a long computation can
+/// end. A client that closes only its sending side counts as gone, too. A client that has sent
+/// further bytes, such as the end of a TLS session, does not, because these bytes stay unread.
 pub(in crate::http) struct ClientWatch(Option<CountGuard>);
 
 impl ClientWatch {

@@ -55,8 +55,8 @@ pub(in crate::http) struct RankRequest {
     min_offset: Option<Offset>,
     /// The placement for which the list is. It selects rules, and its boosts apply.
     placement: Option<String>,
-    /// Record the ranked list as shown to the user, so that clicks and purchases can be attributed to
-    /// it. Needs `user_id`.
+    /// Record the ranked list as shown to the user, so that clicks and purchases can be attributed
+    /// to it. Needs `user_id`.
     log: Option<bool>,
 }
 
@@ -103,8 +103,8 @@ pub(in crate::http) struct RankedListResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<RuleRemovalsSchema>)]
     removed_by_rules: Vec<RuleRemovals>,
-    /// The id of the recorded list, which events can name. Absent if the request does not ask for the
-    /// record, or the user does not consent to it.
+    /// The id of the recorded list, which events can name. Absent if the request does not ask for
+    /// the record, or the user does not consent to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     recommendation_id: Option<String>,
 }
@@ -197,8 +197,8 @@ fn shown_items(items: &[RankedListItem], rules_of: impl Fn(&RankedListItem) -> V
 /// Rank a list
 ///
 /// Orders the items of the request for a user, for example the results of a search. Every item of
-/// the request is in the response, unless a rule hides it. Nothing is stored, unless the request asks
-/// for it with `log`. Any content type is accepted.
+/// the request is in the response, unless a rule hides it. Nothing is stored, unless the request
+/// asks for it with `log`. Any content type is accepted.
 #[utoipa::path(post, path = "/v1/rank", operation_id = "rank", tag = "recommendations", request_body = RankRequest,
     responses((status = 200, description = "The ranked list.", body = RankedListResponse), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn rank_list(
@@ -266,8 +266,8 @@ pub(in crate::http) async fn rank_list(
     }))
 }
 
-/// The items of a request with their scores, best first. `numbers` are the numbers of the items, and
-/// `scored` the scores of the known items.
+/// The items of a request with their scores, best first. `numbers` are the numbers of the items,
+/// and `scored` the scores of the known items.
 fn to_ranked_items(
     api: &ApiState,
     listed: Vec<ListedItem>,

@@ -17,9 +17,10 @@ use crate::services::reports::{AttributionRequest, ReportService};
 
 /// Report what recommendations earn
 ///
-/// Computes impressions, clicks, conversions and revenue by group from the journal. The request reads
-/// the whole journal. At most two reports are computed at one time; a further request gets 503. With
-/// `Accept: text/csv`, the response is CSV: a header, a line for each group and a line for the total.
+/// Computes impressions, clicks, conversions and revenue by group from the journal. The request
+/// reads the whole journal. At most two reports are computed at one time; a further request gets
+/// 503. With `Accept: text/csv`, the response is CSV: a header, a line for each group and a line
+/// for the total.
 #[utoipa::path(get, path = "/v1/reports/attribution", operation_id = "attribution", tag = "reports", params(AttributionQuery),
     responses((status = 200, description = "The report.", content((AttributionReportBody = "application/json"), (String = "text/csv"))), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_attribution(
@@ -48,8 +49,8 @@ fn accepted_format(request: &HttpRequest) -> ReportFormat {
     types.filter_map(format).next().unwrap_or(ReportFormat::Json)
 }
 
-/// Computes a report on a thread for blocking work. Returns it with the offset after its last entry.
-/// If the client closes its connection, the computation ends.
+/// Computes a report on a thread for blocking work. Returns it with the offset after its last
+/// entry. If the client closes its connection, the computation ends.
 ///
 /// # Errors
 /// 503 if there is no capacity for a further report, or the journal cannot be read.

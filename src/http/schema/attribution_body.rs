@@ -104,8 +104,8 @@ pub(in crate::http) struct AttributionReportBody {
     click_window_seconds: f64,
     /// The time after an impression within which a conversion is attributed to it, in seconds.
     conversion_window_seconds: f64,
-    /// The time after an impression within which the report attributed events to it, in seconds: the
-    /// longer of the two windows, or less if more than 2,000,000 items were shown in it.
+    /// The time after an impression within which the report attributed events to it, in seconds:
+    /// the longer of the two windows, or less if more than 2,000,000 items were shown in it.
     attributed_within_seconds: f64,
     /// The start of the period; absent if the report begins with the journal.
     #[serde(skip_serializing_if = "Option::is_none")]

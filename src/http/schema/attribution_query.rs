@@ -31,20 +31,20 @@ pub(in crate::http) struct AttributionQuery {
     /// Only lists of this placement.
     #[param(pattern = "^[a-z0-9_-]{1,64}$")]
     pub(in crate::http) placement: Option<String>,
-    /// Only lists that were shown at this time or later: a date and time, or a date (the start of the
-    /// day in UTC).
+    /// Only lists that were shown at this time or later: a date and time, or a date (the start of
+    /// the day in UTC).
     #[param(value_type = Option<String>, example = "2026-01-31")]
     pub(in crate::http) from: Option<Timestamp>,
     /// Only lists that were shown before this time, in the same notation.
     #[param(value_type = Option<String>, example = "2026-02-28T08:00:00Z")]
     pub(in crate::http) to: Option<Timestamp>,
-    /// The groups: the day (UTC) of the list, its placement, its variant, the source of the item, or
-    /// the rule that moved the item.
-    #[param(required = false, value_type = GroupByName, default = "day")]
+    /// The groups: the day (UTC) of the list, its placement, its variant, the source of the item,
+    /// or the rule that moved the item.
+    #[param(required = false, value_type = String, pattern = "^(day|placement|variant|source|rule)$", default = "day")]
     by: GroupBy,
     /// What a conversion is attributed to: the latest clicked impression of the item, or the latest
     /// impression.
-    #[param(required = false, value_type = TouchName, default = "click")]
+    #[param(required = false, value_type = String, pattern = "^(click|impression)$", default = "click")]
     touch: ConversionTouch,
     /// The time after an impression within which an event on the item is a click: 1s to 90d.
     #[param(required = false, value_type = String, default = "1h")]
@@ -52,47 +52,14 @@ pub(in crate::http) struct AttributionQuery {
     /// The time after an impression within which a conversion is attributed to it: 1s to 90d.
     #[param(required = false, value_type = String, default = "7d")]
     conversion_window: i64,
-    /// Kinds of events that are conversions, separated by commas. Every other event on an item can be
-    /// a click.
+    /// Kinds of events that are conversions, separated by commas. Every other event on an item can
+    /// be a click.
     #[param(required = false, value_type = Vec<String>, style = Form, explode = false, min_items = 1, max_items = 16)]
     conversions: Vec<EventKind>,
     /// The format of the response. Default: `csv` if the header `Accept` names `text/csv`, else
     /// `json`.
-    #[param(value_type = Option<ReportFormatName>)]
+    #[param(value_type = Option<String>, pattern = "^(json|csv)$")]
     pub(in crate::http) format: Option<ReportFormat>,
-}
-
-/// A grouping of a report.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = GroupBy)]
-#[expect(dead_code, reason = "the type exists only for the OpenAPI document")]
-enum GroupByName {
-    Day,
-    Placement,
-    Variant,
-    Source,
-    Rule,
-}
-
-/// What a conversion is attributed to.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = Touch)]
-#[expect(dead_code, reason = "the type exists only for the OpenAPI document")]
-enum TouchName {
-    Click,
-    Impression,
-}
-
-/// The format of a report.
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = ReportFormat)]
-#[expect(dead_code, reason = "the type exists only for the OpenAPI document")]
-enum ReportFormatName {
-    Json,
-    Csv,
 }
 
 impl Default for AttributionQuery {

@@ -392,10 +392,10 @@ fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Validati
     Ok(None)
 }
 
-/// The value of an event: the rating, or the price of a purchase. If the quantity is not a number of
-/// pieces that the event keeps, the value is price times quantity. A negative quantity in a cart, or
-/// of a purchase without price, is itself the value, so that the event is a dismissal. Other events
-/// carry no value and get the default value of their kind.
+/// The value of an event: the rating, or the price of a purchase. If the quantity is not a number
+/// of pieces that the event keeps, the value is price times quantity. A negative quantity in a
+/// cart, or of a purchase without price, is itself the value, so that the event is a dismissal.
+/// Other events carry no value and get the default value of their kind.
 fn event_value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
         EventKind::Rate => parse_number("rating", object.get("rating")),
