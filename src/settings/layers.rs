@@ -524,7 +524,7 @@ mod tests {
         );
         let error = layers_from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
         assert!(
-            error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected one of `target`, `value`, `midpoint`, `interest`, `retain_for`"),
+            error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected one of `target`, `value`, `midpoint`, `interest`, `weight`, `retain_for`"),
             "{error}"
         );
     }

@@ -30,10 +30,10 @@ const LOCAL_NAMES: &str = "act again before body byte changes count doc element 
                            watch win";
 
 /// The short name of a local name; `None` for any other word. The script itself uses `a`, `b` and
-/// `c`.
+/// `c`, and `q` in a text.
 fn short_name(word: &str) -> Option<char> {
     let position = LOCAL_NAMES.split_whitespace().position(|name| name == word)?;
-    ('d'..='z').chain('A'..='Z').nth(position)
+    ('d'..='z').chain('A'..='Z').filter(|letter| *letter != 'q').nth(position)
 }
 
 /// Removes comment lines and spaces from a script, and shortens its local names.
