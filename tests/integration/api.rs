@@ -274,7 +274,7 @@ fn invalid_requests_return_problems() {
     assert_problem(
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
         &bad(
-            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `dismissed_for`, `purchased_for`, `min_offset` (line 1, column 25); send JSON that matches the API's schema.",
+            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `context`, `diversity`, `explain`, `dismissed_for`, `purchased_for`, `min_offset`, `placement` (line 1, column 25); send JSON that matches the API's schema.",
         ),
     );
     assert_problem(

@@ -62,7 +62,7 @@ fn make_history(daemon: &Daemon) -> usize {
     put(daemon, "/v1/placements/home", &json!({ "limit": 5 }));
     put(daemon, "/v1/placements/cart", &json!({ "limit": 3 }));
     put(daemon, "/v1/rules/lead", &json!({ "consequence": { "promote": { "item_id": "i7", "position": 1 } } }));
-    for (user, placement) in [("u1", "home"), ("u2", "home"), ("u3", "cart"), ("guest", "home"), ("u1", "cart")] {
+    for (user, placement) in [("u1", "home"), ("u2", "home"), ("u3", "cart"), ("guest-17", "home"), ("u1", "cart")] {
         let list = daemon.get(&format!("/v1/users/{user}/recommendations?placement={placement}"));
         assert_eq!(list.status, 200, "{}", list.body);
     }
@@ -91,8 +91,8 @@ fn make_history(daemon: &Daemon) -> usize {
         event_after(plain, 0, "cart", 3 * minute),
     ]);
     // The list that the guest saw belongs to the user after the sign-in.
-    assert_eq!(daemon.post("/v1/users/ann/merge", r#"{"from":"guest"}"#).status, 200);
-    let guest = of("guest", Some("home"));
+    assert_eq!(daemon.post("/v1/users/ann/merge", r#"{"from":"guest-17"}"#).status, 200);
+    let guest = of("guest-17", Some("home"));
     let as_ann = json!({ "user_id": "ann" });
     daemon.send_events(&[
         with(event_after(guest, 3, "view", minute), as_ann.clone()),

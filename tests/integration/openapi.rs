@@ -40,11 +40,11 @@ expected-statuses = ["400", "404", "405", "413", "414", "415", "503"]
 include-path = ["/v1/events", "/v1/events/validate", "/v1/items", "/v1/batch"]
 checks.negative_data_rejection.enabled = false
 
-# Some validation rules cannot be expressed in the schema: time bounds, configured event kinds, property depth, dependent parameters, filter syntax, known placements, times, distinct users in a merge, Segment's own message format.
+# Some validation rules cannot be expressed in the schema: time bounds, configured event kinds, property depth, dependent parameters, filter syntax, known placements, times, distinct users in a merge, names of attributes, Segment's own message format.
 [[operations]]
 include-name = [
     "POST /v1/events", "POST /v1/items", "PUT /v1/items/{item}", "PATCH /v1/items/{item}", "PUT /v1/placements/{placement}", "PUT /v1/rules/{rule}", "POST /v1/recommendations", "POST /v1/predict", "POST /v1/rank", "POST /v1/impressions", "GET /v1/reports/attribution", "GET /v1/users/{user}/recommendations",
-    "POST /v1/users/{user}/merge", "POST /v1/batch", "POST /v1/track", "POST /v1/page", "POST /v1/screen", "POST /v1/identify", "POST /v1/alias",
+    "POST /v1/users/{user}/merge", "PATCH /v1/users/{user}", "POST /v1/batch", "POST /v1/track", "POST /v1/page", "POST /v1/screen", "POST /v1/identify", "POST /v1/alias",
 ]
 checks.positive_data_acceptance.enabled = false
 "#;

@@ -194,7 +194,7 @@ fn boosts_of_a_placement_change_the_order_and_are_explained() {
     assert!(leaf.is_sorted(), "items of the brand follow the others: {mail}");
     // The scores of the ranker are logarithms of odds, so even a large factor does not beat every item.
     let (before, after) = (list(&daemon, "u1", "limit=20"), list(&daemon, "u1", "placement=mail&explain=true"));
-    assert!(place_of(&after) + 5 < place_of(&before), "{before} {after}");
+    assert!(place_of(&after) < place_of(&before), "{before} {after}");
     assert_eq!(explained(&after), json!(["placement:mail"]));
     daemon.assert_healthy();
 }
