@@ -30,7 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Source of lists.
 pub(super) enum ListSource {
     /// The API of a running daemon.
-    Daemon(DaemonListSource),
+    Daemon(Box<DaemonListSource>),
     /// A data directory, which actors in this process read.
     Directory(Box<DirectoryListSource>),
 }
@@ -64,7 +64,7 @@ impl ListSource {
     ) -> anyhow::Result<Self> {
         let runner = actix::System::new();
         let daemon = runner.block_on(async { DaemonClient::new(url, None, connections, auth) })?;
-        Ok(Self::Daemon(DaemonListSource { runner, daemon, placement, limit }))
+        Ok(Self::Daemon(Box::new(DaemonListSource { runner, daemon, placement, limit })))
     }
 
     /// All users. A daemon lists them on its admin endpoint.
@@ -94,7 +94,8 @@ impl ListSource {
     /// The list of a user. If the daemon is overloaded, repeats the request.
     pub(super) async fn list_of_user(&self, user: String) -> anyhow::Result<UserList> {
         let response = match self {
-            Self::Daemon(DaemonListSource { daemon, placement, limit, .. }) => {
+            Self::Daemon(source) => {
+                let DaemonListSource { daemon, placement, limit, .. } = &**source;
                 let request = ApiRequest::batch_list_request(&user, placement.as_deref(), *limit);
                 daemon
                     .request_until_accepted(request)

@@ -60,7 +60,7 @@ impl<'e> ImpressionDetails<'e> {
             score: shown.score,
             position: shown.position,
             influence: (!shown.rules.is_empty() || shown.propensity.is_some())
-                .then(|| (Cow::Borrowed(shown.rules.as_slice()), shown.propensity)),
+                .then_some((Cow::Borrowed(shown.rules.as_slice()), shown.propensity)),
         };
         let Impression { placement, variant, snapshot_offset, request_digest, items, .. } = impression;
         let is_old = placement.is_none()

@@ -271,6 +271,28 @@ fn add_popular_items(
     });
 }
 
+/// The rules of a request on which items are eligible.
+fn rules_of_request<'a>(catalog: &'a Catalog, request: &'a RecommendationRequest) -> EligibilityRules<'a> {
+    EligibilityRules {
+        exclude: &request.exclude,
+        filter: request.filter.as_ref(),
+        hide: &request.rules.hide,
+        max_per_category: request.max_per_category,
+        ..EligibilityRules::new(catalog, request.now)
+    }
+}
+
+/// A listed item with the rules that moved it.
+fn to_ranked_item(
+    (candidate, explanation): (Candidate, Option<Explanation>),
+    trace: &RuleTrace,
+    request: &RecommendationRequest,
+) -> RankedItem {
+    let rules = trace.rules_of(candidate.item);
+    let explanation = if request.explain { with_rules(explanation, rules) } else { None };
+    RankedItem { candidate, interest: None, explanation, rules: rules.to_vec() }
+}
+
 /// Adds the rules that moved an item to its explanation.
 fn with_rules(explanation: Option<Explanation>, rules: &[Arc<str>]) -> Option<Explanation> {
     if rules.is_empty() {
@@ -290,6 +312,23 @@ pub(super) fn scored_user<'a>(
 ) -> ScoredUser<'a> {
     let is_idle = |last: &Step| now.saturating_sub(last.at) > params.idle_gap_ms;
     ScoredUser { session: SessionIx::MAX, affinity, profile, begins_session: sequence.steps.last().is_none_or(is_idle) }
+}
+
+/// The items that a list of the user does not contain, both in ascending order: those that the user's
+/// events exclude, and those that were shown too often.
+fn items_hidden_from_user(
+    sequence: &UserSequence,
+    memory: UserMemory<'_>,
+    request: &RecommendationRequest,
+) -> (Vec<ItemIx>, Vec<ItemIx>) {
+    let mut seen = request.hidden.items_hidden_at(sequence, request.now);
+    if request.exclude_seen {
+        seen.extend(sequence.steps.iter().filter_map(|step| step.item));
+    }
+    let exclusions = &request.exclusions;
+    exclusions.add_items_with_events(sequence, memory.item_history, request.now, &mut seen);
+    seen.sort_unstable();
+    (seen, exclusions.fatigued_items(memory.item_history, request.now))
 }
 
 /// Recommends items from a snapshot. `catalog` says which items can be recommended at the time of
@@ -325,28 +364,16 @@ pub fn recommend_for_sequence(
     let user = &mut SequenceState::restore(sequence.clone(), None);
     let scorer = snapshot.scorer();
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
-    let steps = &sequence.steps;
-    let mut seen = request.hidden.items_hidden_at(sequence, request.now);
-    if request.exclude_seen {
-        seen.extend(steps.iter().filter_map(|step| step.item));
-    }
-    let exclusions = &request.exclusions;
-    exclusions.add_items_with_events(sequence, memory.item_history, request.now, &mut seen);
-    seen.sort_unstable();
-    let fatigued = exclusions.fatigued_items(memory.item_history, request.now);
+    let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
     let rules = EligibilityRules {
-        exclude: &request.exclude,
         seen: &seen,
         fatigued: &fatigued,
-        filter: request.filter.as_ref(),
-        hide: &request.rules.hide,
-        max_per_category: request.max_per_category,
         unproven: Some(&snapshot.unproven),
-        ..EligibilityRules::new(catalog, request.now)
+        ..rules_of_request(catalog, request)
     };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
-    let is_known = !steps.is_empty() || memory.profile.is_some();
+    let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
     let is_ranked = is_known && request.base == ListBase::NextItems;
     let about = scored_user(sequence, &affinity, memory.profile, request.now, params);
     let context = ListContext {
@@ -393,15 +420,7 @@ pub fn recommend_for_sequence(
     } else {
         vec![None; selected.len()]
     };
-    let items = selected
-        .into_iter()
-        .zip(explanations)
-        .map(|(candidate, explanation)| {
-            let rules = trace.rules_of(candidate.item);
-            let explanation = if request.explain { with_rules(explanation, rules) } else { None };
-            RankedItem { candidate, interest: None, explanation, rules: rules.to_vec() }
-        })
-        .collect();
+    let items = selected.into_iter().zip(explanations).map(|listed| to_ranked_item(listed, &trace, request)).collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
         snapshot_offset: snapshot.offset(),

@@ -90,8 +90,8 @@ pub struct CommittedBatch {
 }
 
 /// The only writer of the journal and of the item dictionary. Its state in memory (items, event
-/// ids, aliases, consents, attributes, placements) is derived from the journal, so it agrees with the journal after every
-/// restart.
+/// ids, aliases, consents, attributes, placements) is derived from the journal, so it agrees with
+/// the journal after every restart.
 #[derive(Debug)]
 pub struct Committer {
     store: Store,

@@ -3,7 +3,7 @@
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
 use crate::learner::{InterestReport, KindQuality, POSITION_BUCKETS};
-use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition};
+use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition, Metrics};
 use metrics::Gauge;
 
 /// Counts by source and list position.
@@ -41,16 +41,7 @@ impl LearnerActor {
             metrics.live_recall_at_20_by_kind.with_label(*kind).set(live.recall());
             metrics.live_mrr_at_20_by_kind.with_label(*kind).set(live.mrr());
         }
-        for InterestReport { kind, live, .. } in report.interest.iter().filter(|report| report.live.ratings > 0) {
-            let set = |metric: &EventKindMetric<Gauge>, value: Option<f64>| {
-                metric.with_label(*kind).set(value.unwrap_or(f64::NAN));
-            };
-            set(&metrics.live_interest_mse, live.mse());
-            set(&metrics.live_interest_baseline_mse, live.baseline_mse());
-            set(&metrics.live_interest_rmse, live.rmse());
-            set(&metrics.live_interest_mae, live.mae());
-            set(&metrics.live_interest_calibration, live.calibration());
-        }
+        report_interest(metrics, &report.interest);
         let (new, old) = (&report.clickthrough, &last.clickthrough);
         for (row, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, position) in ListPosition::ALL.into_iter().enumerate() {
@@ -92,5 +83,19 @@ impl LearnerActor {
         metrics.learner_offset.set(self.learner.next_offset() as f64);
         metrics.checkpoint_pending_entries.set(self.checkpoints.pending_entries());
         self.last_status = status;
+    }
+}
+
+/// Sets the errors of the predicted values.
+fn report_interest(metrics: &Metrics, reports: &[InterestReport]) {
+    for InterestReport { kind, live, .. } in reports.iter().filter(|report| report.live.ratings > 0) {
+        let set = |metric: &EventKindMetric<Gauge>, value: Option<f64>| {
+            metric.with_label(*kind).set(value.unwrap_or(f64::NAN));
+        };
+        set(&metrics.live_interest_mse, live.mse());
+        set(&metrics.live_interest_baseline_mse, live.baseline_mse());
+        set(&metrics.live_interest_rmse, live.rmse());
+        set(&metrics.live_interest_mae, live.mae());
+        set(&metrics.live_interest_calibration, live.calibration());
     }
 }

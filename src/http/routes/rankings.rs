@@ -215,7 +215,7 @@ pub(in crate::http) async fn rank_list(
     let rules = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
     let owner = request.owner(&api)?;
     let log_for = request.log_owner(&owner)?;
-    let digest = log_for.is_some().then(|| request.digest()).unwrap_or_default();
+    let digest = if log_for.is_some() { request.digest() } else { 0 };
     let recommender = &api.system.recommender;
     recommender.wait_for_offset(request.min_offset.unwrap_or_default(), api.read_wait).await?;
     // This thread computes the scores. A request that has already waited too long for the thread is

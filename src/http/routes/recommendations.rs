@@ -26,7 +26,7 @@ const MAX_INLINE_ITEMS: usize = 1000;
 /// The query for a user's recommendations. It asks for a new recommendation, or for a later page of
 /// an earlier recommendation.
 enum RecommendationsQuery {
-    New(RecommendationQuery),
+    New(Box<RecommendationQuery>),
     Next(PageRequest),
 }
 
@@ -53,7 +53,7 @@ impl RecommendationsQuery {
             return if offset.is_some() {
                 Err(Problem::invalid_parameter("offset", detail))
             } else {
-                Ok(Self::New(parsed))
+                Ok(Self::New(Box::new(parsed)))
             };
         };
         if parsed != (RecommendationQuery { limit: parsed.limit, ..RecommendationQuery::default() }) {

@@ -84,10 +84,11 @@ pub(in crate::http) async fn change_attributes(
 /// Export a user's data
 ///
 /// Returns JSON lines. If there is a sequence of the user's latest events, it is the first line,
-/// with `"entry": "user"`. The user's attributes follow with `"entry": "user_attributes"`. If the published model holds a long-term profile or event values of the
-/// user, they follow with `"entry": "profile"`. All other lines are the journal entries about the
-/// user, in the format of `sequor export`. The request reads the whole journal. Other counts and
-/// weights are not included, because they are not stored per user.
+/// with `"entry": "user"`. The user's attributes follow with `"entry": "user_attributes"`. If the
+/// published model holds a long-term profile or event values of the user, they follow with
+/// `"entry": "profile"`. All other lines are the journal entries about the user, in the format of
+/// `sequor export`. The request reads the whole journal. Other counts and weights are not included,
+/// because they are not stored per user.
 #[utoipa::path(get, path = "/v1/users/{user}", operation_id = "known", tag = "users", params(("user" = IdString, Path, description = "The user.")),
     responses((status = 200, description = "JSON lines. For an unknown user, the response is empty.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
@@ -175,9 +176,9 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 
 /// Erase a user
 ///
-/// Erases the user's journal entries, attributes, sequence, event ids, sessions and impressions. Blank entries
-/// remain in the journal in place of the erased entries. Later events with the same user id belong
-/// to a new user. Counts and weights, which all users share, keep the user's influence. With
+/// Erases the user's journal entries, attributes, sequence, event ids, sessions and impressions.
+/// Blank entries remain in the journal in place of the erased entries. Later events with the same
+/// user id belong to a new user. Counts and weights, which all users share, keep the user's influence. With
 /// `unlearn`, the daemon learns a new model from the journal in the background, and then switches
 /// to it in a short restart. Backups that were made before still contain the user's data: see
 /// `sequor restore --erasures`.

@@ -2,7 +2,8 @@
 //!
 //! - [`problem`]: RFC 9457 problems; [`problem_type`]: the table of their types.
 //! - [`error_mapping`]: errors of lower layers as problems.
-//! - [`query`]: the parameters of a recommendation; [`request_digest`]: their digest; [`consent`]: consent levels.
+//! - [`query`]: the parameters of a recommendation; [`request_digest`]: their digest; [`consent`]:
+//!   consent levels.
 //! - [`placement_body`], [`rule_body`]: placements and rules; [`change_receipt`]: the receipt of their
 //!   changes.
 //! - [`attribution_query`], [`attribution_body`]: reports.

@@ -14,7 +14,7 @@ use crate::http::schema::problem::Problem;
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum EventsBody {
-    One(EventBody),
+    One(Box<EventBody>),
     Many(Vec<EventBody>),
 }
 
@@ -121,7 +121,7 @@ pub(in crate::http) enum TimestampBody {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum ItemsBody {
-    One(ItemBody),
+    One(Box<ItemBody>),
     Many(Vec<ItemBody>),
 }
 

@@ -42,7 +42,10 @@ fn promote(rule: &str, item: ItemIx, position: usize) -> PromoteRule {
 }
 
 /// Applies rules to the items 1, 2, … `count`, which are ranked in this order.
-fn apply(rules: &ListRules, count: ItemIx, scale: ScoreScale) -> (Vec<ItemIx>, RuleTrace, Vec<(Arc<str>, usize)>) {
+/// Numbers of removed items by rule.
+type Removals = Vec<(Arc<str>, usize)>;
+
+fn apply(rules: &ListRules, count: ItemIx, scale: ScoreScale) -> (Vec<ItemIx>, RuleTrace, Removals) {
     let mut list: Vec<_> = (1..=count).map(candidate).collect();
     let mut trace = RuleTrace::default();
     let removed = rules.apply_to_list(&catalog(), scale, &mut list, &mut trace);
