@@ -68,7 +68,7 @@ pub(super) fn popular_candidates(
     list
 }
 
-/// Returns the items most similar to `item`, see [`add_similar_items`].
+/// Returns the items most similar to `item`, see `add_similar_items`.
 #[must_use]
 pub fn similar_items(
     snapshot: &ModelSnapshot,
