@@ -50,13 +50,15 @@ impl Intervals {
 /// use sequor::candidates::BasketStatistics;
 ///
 /// let mut baskets = BasketStatistics::default();
-/// for user in 0..10 {
+/// for _ in 0..10 {
+///     // A basket of the items 1 and 2, and one of the items 3 and 4.
 ///     baskets.add_item(1, []);
 ///     baskets.add_item(2, [1]);
-///     baskets.add_item(3 + user, [1, 2]);
+///     baskets.add_item(3, []);
+///     baskets.add_item(4, [3]);
 /// }
 /// let partners = baskets.partners(&[1]);
-/// assert_eq!(partners.first().map(|(item, _)| *item), Some(2));
+/// assert_eq!(partners.iter().map(|(item, _)| *item).collect::<Vec<_>>(), [2]);
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct BasketStatistics {
