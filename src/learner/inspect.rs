@@ -4,11 +4,10 @@ use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName, UserSequence};
 use crate::ranking::SourceAffinity;
 
-use super::item_exclusions::UserMemory;
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::{RankedAnswer, RecommendationRequest, recommend_for_sequence, scored_user};
-use super::snapshot::ModelSnapshot;
+use super::snapshot::{ModelSnapshot, UserMemory};
 
 /// The intermediate results of one recommendation request, stage by stage.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,18 +1,8 @@
 //! Exclusion of items by the user's item history.
 
-use crate::candidates::UserProfile;
 use crate::domain::{ItemIx, KindId, Timestamp, UserSequence};
 
 use super::item_history::ItemHistory;
-
-/// What a snapshot holds of a user beyond the user's sequence.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UserMemory<'a> {
-    /// The long-term profile; `None` if the user has no earlier session.
-    pub profile: Option<&'a UserProfile>,
-    /// The item history; `None` if the user is not known.
-    pub item_history: Option<&'a ItemHistory>,
-}
 
 /// Which items a request excludes by the user's item history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

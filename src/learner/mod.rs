@@ -24,6 +24,8 @@
 //! - **Hidden state**: the memory of the recurrent network after a user's last step.
 //! - **Sequence state**: a user's latest steps, with the hidden state after them.
 //! - **Source affinity**: how well each evidence column has predicted the current session so far.
+//! - **Item history**: a user's latest event of each kind on an item, and the items that were shown
+//!   to the user. It reaches further back than the sequence.
 //! - **Impression**: a list of items that was displayed to a user. Impressions do not train the
 //!   model.
 //! - **Snapshot**: an immutable copy of the model at one journal offset, from which requests are
@@ -79,7 +81,7 @@ pub use explain::{EventInfluence, Explanation};
 pub use influence::{HeldBack, UserHistory};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
 pub use interests::{InterestErrors, InterestModels, InterestPredictor, InterestReport};
-pub use item_exclusions::{EventExclusion, ImpressionCap, ItemExclusions, UserMemory};
+pub use item_exclusions::{EventExclusion, ImpressionCap, ItemExclusions};
 pub use item_lists::similar_items;
 pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
 pub use list_base::ListBase;
@@ -97,7 +99,7 @@ pub use scorer::{Scorer, ScoringWorkspace};
 pub use sequence_state::{SequenceParams, SequenceState};
 pub use serving::{HiddenItems, RankedAnswer, RankedItem, RecommendationRequest, recommend, recommend_for_sequence};
 pub use settings::{LearningSettings, LearningSettingsError};
-pub use snapshot::ModelSnapshot;
+pub use snapshot::{ModelSnapshot, UserMemory};
 pub use source_affinities::SourceAffinities;
 pub use state::{
     KindQuality, LearnerConfig, LearnerState, LearnerStateExtension, LearnerStateSupplement, LearningReport,

@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
-use super::item_exclusions::{ItemExclusions, UserMemory};
+use super::item_exclusions::ItemExclusions;
 use super::item_lists::visit_popular_items;
 use super::list_base::{ListBase, ListContext, add_base_candidates};
 use super::list_rules::apply_list_rules;
 use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
-use super::snapshot::ModelSnapshot;
+use super::snapshot::{ModelSnapshot, UserMemory};
 
 /// A request for recommendations, as the model sees it: item numbers instead of ids.
 #[derive(Debug, Clone, PartialEq)]

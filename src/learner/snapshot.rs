@@ -8,7 +8,6 @@ use crate::ranking::Ranker;
 use std::sync::Arc;
 
 use super::interests::InterestPredictor;
-use super::item_exclusions::UserMemory;
 use super::item_history::ItemHistory;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
@@ -38,6 +37,15 @@ pub struct ModelSnapshot {
     /// The time of the candidate sources, in journal entries.
     pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,
+}
+
+/// What a snapshot holds of a user beyond the user's sequence.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UserMemory<'a> {
+    /// The long-term profile; `None` if the user has no earlier session.
+    pub profile: Option<&'a UserProfile>,
+    /// The item history; `None` if the user is not known.
+    pub item_history: Option<&'a ItemHistory>,
 }
 
 impl ModelSnapshot {
