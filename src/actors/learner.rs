@@ -255,7 +255,8 @@ impl LearnerActor {
             return;
         }
         self.attributed_through = offset + 1;
-        let attributed = self.attribution.add_entry(entry).filter(|_| offset >= self.counts_senders_from);
+        let number_of = |item: &str| self.dictionary.get(item);
+        let attributed = self.attribution.add_entry(entry, number_of).filter(|_| offset >= self.counts_senders_from);
         if let Some(AttributedEvent { placement, is_conversion }) = attributed {
             self.metrics.count_attributed_event(placement.as_deref(), is_conversion);
         }

@@ -3,7 +3,6 @@
 use super::user_profile::UserProfile;
 use crate::domain::{ExpiryCutoffs, ItemIx, KindId, RecentUsers, SharedUsers, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Settings of the long-term profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,9 +83,8 @@ impl UserProfiles {
         if self.settings.items_kept == 0 || events.peek().is_none() {
             return;
         }
-        let (id, mut profile) = self.users.take(user);
-        Arc::make_mut(&mut profile).add_session(events, self.settings.items_kept);
-        self.users.put_back(id, profile, self.settings.users_kept);
+        let ProfileSettings { items_kept, users_kept } = self.settings;
+        self.users.change(user, users_kept, |profile| profile.add_session(events, items_kept));
     }
 
     /// Removes the profile of a user.

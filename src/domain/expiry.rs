@@ -52,6 +52,12 @@ impl ExpiryCutoffs {
         self.before.get(usize::from(kind)).copied().unwrap_or(Timestamp::MIN)
     }
 
+    /// Whether a sequence has an expired step.
+    #[must_use]
+    pub fn has_expired(&self, steps: &[Step]) -> bool {
+        steps.iter().any(|step| self.is_expired(step.kind, step.at))
+    }
+
     /// Removes expired steps from a sequence. If a removed step started a session, the next
     /// remaining step of the session becomes its start. Returns whether any step was removed.
     pub fn remove_expired(&self, steps: &mut Vec<Step>) -> bool {

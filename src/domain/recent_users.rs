@@ -3,9 +3,10 @@
 use rpds::HashTrieMapSync;
 use rustc_hash::FxHasher;
 use serde::{Deserialize, Serialize, Serializer};
-use std::collections::BTreeMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
+
+use super::change_order::ChangeOrder;
 
 /// Users by id. A clone shares all users that do not change after it, so a snapshot holds a clone.
 pub type SharedUsers<U> = HashTrieMapSync<Arc<str>, Arc<U>, BuildHasherDefault<FxHasher>>;
@@ -29,7 +30,7 @@ pub trait RecentUser: Clone + Default {
 pub struct RecentUsers<U> {
     users: SharedUsers<U>,
     /// User ids by the numbers of their last changes.
-    by_last_change: BTreeMap<u64, Arc<str>>,
+    by_last_change: ChangeOrder,
     /// Number of changes of all users so far.
     changes: u64,
 }
@@ -51,7 +52,7 @@ struct BorrowedUsers<'a, U> {
 
 impl<U> Default for RecentUsers<U> {
     fn default() -> Self {
-        Self { users: SharedUsers::default(), by_last_change: BTreeMap::new(), changes: 0 }
+        Self { users: SharedUsers::default(), by_last_change: ChangeOrder::default(), changes: 0 }
     }
 }
 
@@ -72,7 +73,7 @@ impl<U: RecentUser> From<StoredUsers<U>> for RecentUsers<U> {
 
 impl<U> RecentUsers<U> {
     fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<U>)> {
-        self.by_last_change.values().filter_map(|id| self.users.get_key_value(id))
+        self.by_last_change.ids().filter_map(|id| self.users.get_key_value(id))
     }
 
     /// Returns a user.
@@ -106,24 +107,44 @@ impl<U> RecentUsers<U> {
 }
 
 impl<U: RecentUser> RecentUsers<U> {
-    /// Removes a user from the table for a change; an unknown user is empty. [`RecentUsers::put_back`]
-    /// returns the user to the table.
-    pub fn take(&mut self, id: &str) -> (Arc<str>, Arc<U>) {
-        let known = self.users.get_key_value(id).map(|(id, user)| (Arc::clone(id), Arc::clone(user)));
-        self.remove(id);
-        known.unwrap_or_else(|| (Arc::from(id), Arc::default()))
-    }
-
-    /// Returns a user to the table after a change. Drops users beyond `kept`.
-    pub fn put_back(&mut self, id: Arc<str>, mut user: Arc<U>, kept: usize) {
+    /// Changes a user by `change`, and returns its result. An unknown user is empty before the change.
+    /// Drops the users beyond `kept` without a change for the longest time.
+    pub fn change<R>(&mut self, id: &str, kept: usize, change: impl FnOnce(&mut U) -> R) -> R {
+        let known = self.users.get_key_value(id).map(|(id, user)| (Arc::clone(id), user.last_change()));
+        let id = match known {
+            Some((id, last_change)) => {
+                self.by_last_change.remove(last_change);
+                id
+            }
+            None => Arc::from(id),
+        };
         while self.by_last_change.len() >= kept.max(1) {
-            if let Some((_, oldest)) = self.by_last_change.pop_first() {
+            if let Some(oldest) = self.by_last_change.pop_first() {
                 self.users.remove_mut(&oldest);
             }
         }
-        Arc::make_mut(&mut user).set_last_change(self.changes);
+        let number = self.changes;
         self.changes += 1;
-        self.insert(id, user);
+        self.by_last_change.insert(number, Arc::clone(&id));
+        let numbered = |user: &mut U| {
+            let result = change(user);
+            user.set_last_change(number);
+            result
+        };
+        if let Some(user) = self.users.get_mut(&id) {
+            return numbered(Arc::make_mut(user));
+        }
+        let mut user = U::default();
+        let result = numbered(&mut user);
+        self.users.insert_mut(id, Arc::new(user));
+        result
+    }
+
+    /// Removes a user from the table, for a change; an unknown user is empty.
+    fn take(&mut self, id: &str) -> (Arc<str>, Arc<U>) {
+        let known = self.users.get_key_value(id).map(|(id, user)| (Arc::clone(id), Arc::clone(user)));
+        self.remove(id);
+        known.unwrap_or_else(|| (Arc::from(id), Arc::default()))
     }
 
     fn insert(&mut self, id: Arc<str>, user: Arc<U>) {
@@ -134,7 +155,7 @@ impl<U: RecentUser> RecentUsers<U> {
     /// Removes a user. Returns whether the user was known.
     pub fn remove(&mut self, id: &str) -> bool {
         let Some(user) = self.users.get(id) else { return false };
-        self.by_last_change.remove(&user.last_change());
+        self.by_last_change.remove(user.last_change());
         self.users.remove_mut(id)
     }
 

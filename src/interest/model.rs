@@ -112,27 +112,28 @@ impl InterestModel {
         }
         let value = self.parameters.limited_value(value);
         let rating = RatedItem { item, value, at };
-        let (id, mut known) = self.users.take(user);
-        let user = Arc::make_mut(&mut known);
-        let interest = self.parameters.user_interest(user, at);
-        let item_parameters = self.parameters.item(item);
-        let standardised = self.parameters.predict_standardised(&interest, &item_parameters);
-        let prediction = self.parameters.unstandardise(&standardised, &interest, &item_parameters);
-        let is_test = !user.is_empty();
-        if is_test {
-            self.metrics.record(&prediction, value);
-        }
-        if is_learned {
-            let parameters = Arc::make_mut(&mut self.parameters);
-            let interest = parameters.learn(interest, &standardised, user, rating);
-            user.insert(rating, ratings_kept);
-            parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
-        } else {
-            self.parameters.learn_baseline_of_user(user, rating);
-            user.insert(rating, ratings_kept);
-        }
-        self.users.put_back(id, known, users_kept);
-        Ok(is_test.then_some(prediction))
+        let Self { users, parameters, metrics, .. } = self;
+        let tested = users.change(user, users_kept, |user| {
+            let interest = parameters.user_interest(user, at);
+            let item_parameters = parameters.item(item);
+            let standardised = parameters.predict_standardised(&interest, &item_parameters);
+            let prediction = parameters.unstandardise(&standardised, &interest, &item_parameters);
+            let is_test = !user.is_empty();
+            if is_test {
+                metrics.record(&prediction, value);
+            }
+            if is_learned {
+                let parameters = Arc::make_mut(parameters);
+                let interest = parameters.learn(interest, &standardised, user, rating);
+                user.insert(rating, ratings_kept);
+                parameters.train_factors(&interest, user, replayed_ratings, learning_rate);
+            } else {
+                parameters.learn_baseline_of_user(user, rating);
+                user.insert(rating, ratings_kept);
+            }
+            is_test.then_some(prediction)
+        });
+        Ok(tested)
     }
 
     /// Sets the initial parameters of a new item to the mean of the items that are similar to it. An

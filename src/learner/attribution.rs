@@ -21,6 +21,17 @@ pub struct ClickThrough {
     pub clicked: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
 }
 
+/// An item of a displayed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DisplayedItem {
+    /// The item.
+    pub item: ItemIx,
+    /// The source that generated the item.
+    pub source: SourceName,
+    /// The position in the list, counted from 1.
+    pub position: usize,
+}
+
 /// The items recently displayed to one user.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecentImpressions {
@@ -41,33 +52,31 @@ impl RecentImpressions {
     /// Maximum number of displayed items that are kept per user.
     const MAX_IMPRESSIONS_PER_USER: usize = 100;
 
-    /// Records that an item was displayed at `position` of a list, counted from 1.
-    pub fn record_displayed_item(
-        &mut self,
-        item: ItemIx,
-        source: SourceName,
-        position: usize,
-        at: Timestamp,
-        counts: &mut ClickThrough,
-    ) {
-        let bucket = match position {
-            0..=1 => 0,
-            2..=3 => 1,
-            4..=10 => 2,
-            _ => 3,
+    /// Records the items of a displayed list.
+    pub fn record_displayed_items(&mut self, items: &[DisplayedItem], at: Timestamp, counts: &mut ClickThrough) {
+        let to_slot = |displayed: &DisplayedItem| {
+            let position_bucket = match displayed.position {
+                0..=1 => 0,
+                2..=3 => 1,
+                4..=10 => 2,
+                _ => 3,
+            };
+            increment_count(&mut counts.displayed, displayed.source, position_bucket);
+            ImpressionSlot { item: displayed.item, source: displayed.source, position_bucket, at }
         };
-        if self.displayed_items.len() >= Self::MAX_IMPRESSIONS_PER_USER {
-            self.displayed_items.remove(0);
-        }
-        self.displayed_items.push(ImpressionSlot { item, source, position_bucket: bucket, at });
-        increment_count(&mut counts.displayed, source, bucket);
+        self.displayed_items.extend(items.iter().map(to_slot));
+        self.remove_excess();
+    }
+
+    fn remove_excess(&mut self) {
+        self.displayed_items.drain(..self.displayed_items.len().saturating_sub(Self::MAX_IMPRESSIONS_PER_USER));
     }
 
     /// Adds the displayed items of a user who has been merged into this user.
     pub fn merge(&mut self, other: Self) {
         self.displayed_items.extend(other.displayed_items);
         self.displayed_items.sort_by_key(|impression| impression.at);
-        self.displayed_items.drain(..self.displayed_items.len().saturating_sub(Self::MAX_IMPRESSIONS_PER_USER));
+        self.remove_excess();
     }
 
     /// Removes the items displayed before time `before`.
@@ -106,8 +115,9 @@ mod tests {
     #[test]
     fn click_is_attributed_once_to_latest_impression_within_window() {
         let (mut impressions, mut counts) = (RecentImpressions::default(), ClickThrough::default());
-        impressions.record_displayed_item(7, SourceName::Network, 1, 1_000, &mut counts);
-        impressions.record_displayed_item(7, SourceName::Session, 5, 2_000, &mut counts);
+        let displayed = |source, position| [DisplayedItem { item: 7, source, position }];
+        impressions.record_displayed_items(&displayed(SourceName::Network, 1), 1_000, &mut counts);
+        impressions.record_displayed_items(&displayed(SourceName::Session, 5), 2_000, &mut counts);
         impressions.attribute_click(7, 2_500, 10_000, &mut counts);
         impressions.attribute_click(8, 2_500, 10_000, &mut counts);
         assert_eq!(counts.clicked[6], [0, 0, 1, 0]);
@@ -121,7 +131,8 @@ mod tests {
     fn a_user_keeps_at_most_the_maximum_number_of_impressions() {
         let (mut impressions, mut counts) = (RecentImpressions::default(), ClickThrough::default());
         for item in 0..1_000 {
-            impressions.record_displayed_item(item, SourceName::New, 20, 0, &mut counts);
+            let displayed = [DisplayedItem { item, source: SourceName::New, position: 20 }];
+            impressions.record_displayed_items(&displayed, 0, &mut counts);
         }
         assert_eq!(impressions.displayed_items.len(), RecentImpressions::MAX_IMPRESSIONS_PER_USER);
         assert_eq!(counts.displayed[5][3], 1_000);

@@ -4,7 +4,6 @@
 use crate::domain::{ExpiryCutoffs, ItemIx, KindId, RecentUser, RecentUsers, SharedUsers, Timestamp};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Number of item events that are kept per user and kind.
 const EVENTS_KEPT_PER_KIND: usize = 100;
@@ -185,20 +184,14 @@ impl ItemHistories {
         self.0.get(user)
     }
 
-    fn change(&mut self, user: &str, change: impl FnOnce(&mut ItemHistory)) {
-        let (id, mut history) = self.0.take(user);
-        change(Arc::make_mut(&mut history));
-        self.0.put_back(id, history, USERS_KEPT);
-    }
-
     /// Records an event of a user on an item.
     pub fn record_event(&mut self, user: &str, item: ItemIx, kind: KindId, at: Timestamp) {
-        self.change(user, |history| history.record_event(item, kind, at));
+        self.0.change(user, USERS_KEPT, |history| history.record_event(item, kind, at));
     }
 
     /// Records the items of a list that was shown to a user.
     pub fn record_shown(&mut self, user: &str, items: impl IntoIterator<Item = ItemIx>, at: Timestamp) {
-        self.change(user, |history| history.record_shown(items, at));
+        self.0.change(user, USERS_KEPT, |history| history.record_shown(items, at));
     }
 
     /// Removes the history of a user.

@@ -61,7 +61,6 @@ mod sequence_state;
 mod serving;
 mod session_owners;
 mod settings;
-mod sightings;
 mod snapshot;
 mod source_affinities;
 mod state;

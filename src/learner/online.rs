@@ -7,11 +7,14 @@ mod steering;
 mod user_lifecycle;
 
 use crate::candidates::ClusterSettings;
-use crate::domain::{Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
+use crate::domain::{
+    Entry, Event, Impression, ImpressionItem, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step,
+};
 use crate::registries::ItemDictionary;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attribution::DisplayedItem;
 use super::background_jobs::BackgroundJobs;
 use super::clustering::ClusteringResult;
 use super::error::LearnerError;
@@ -299,17 +302,20 @@ impl Learner {
     /// Records the displayed items, for click attribution. Impressions do not train the model.
     fn record_impression(&mut self, offset: Offset, impression: &Impression) {
         let LearnerState { users, clickthrough, item_histories, .. } = &mut self.state;
-        let shown = impression.items.iter().filter_map(|shown| self.dictionary.get(&shown.item_id));
-        item_histories.record_shown(&impression.user_id, shown, impression.timestamp);
-        if impression.is_reported() {
-            // Clicks are counted by source, and the source of these items is not known.
-            return;
-        }
-        let impressions = &mut users.get_or_create(&impression.user_id, offset).impressions;
-        for (position, shown) in impression.items.iter().enumerate() {
-            if let Some(item) = self.dictionary.get(&shown.item_id) {
-                impressions.record_displayed_item(item, shown.source, position + 1, impression.timestamp, clickthrough);
-            }
+        let Impression { user_id, timestamp, items, .. } = impression;
+        let number_of = |(index, shown): (usize, &ImpressionItem)| {
+            Some(DisplayedItem {
+                item: self.dictionary.get(&shown.item_id)?,
+                source: shown.source,
+                position: index + 1,
+            })
+        };
+        let displayed: Vec<_> = items.iter().enumerate().filter_map(number_of).collect();
+        item_histories.record_shown(user_id, displayed.iter().map(|displayed| displayed.item), *timestamp);
+        if !impression.is_reported() {
+            // Clicks are counted by source. The sources of the items of a reported list are not known.
+            let impressions = &mut users.get_or_create(user_id, offset).impressions;
+            impressions.record_displayed_items(&displayed, *timestamp, clickthrough);
         }
     }
 

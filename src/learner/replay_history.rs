@@ -1,18 +1,20 @@
 //! Experience replay: earlier sessions on which the network trains again.
 
-use crate::domain::{EventKinds, ExpiryCutoffs, Step};
+use crate::domain::{EventKinds, ExpiryCutoffs, SharedQueue, Step};
 use crate::nn::TrainingWindow;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 use super::training_window::training_window;
+
+/// Sessions per chunk of the queue.
+const SESSIONS_PER_CHUNK: usize = 64;
 
 /// The steps of the latest sessions. Sessions are numbered in the order in which they began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayHistory {
-    sessions: VecDeque<Vec<Step>>,
+    sessions: SharedQueue<Vec<Step>, SESSIONS_PER_CHUNK>,
     /// Number of the oldest session that is kept.
     first: u64,
     max_sessions: usize,
@@ -22,7 +24,7 @@ impl ReplayHistory {
     /// Creates an empty history that keeps the latest `max_sessions` sessions.
     #[must_use]
     pub fn new(max_sessions: usize) -> Self {
-        Self { sessions: VecDeque::new(), first: 0, max_sessions }
+        Self { sessions: SharedQueue::default(), first: 0, max_sessions }
     }
 
     /// Adds an empty session with number `session`, which must be the next number. Drops the oldest
@@ -45,9 +47,10 @@ impl ReplayHistory {
 
     /// Removes expired steps from every session.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
-        for steps in &mut self.sessions {
+        let remove = |steps: &mut Vec<Step>| {
             expired.remove_expired(steps);
-        }
+        };
+        self.sessions.change_selected(|steps| expired.has_expired(steps), remove);
     }
 
     /// The training window of a session; `None` if the session was dropped or has no step to

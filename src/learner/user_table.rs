@@ -1,7 +1,7 @@
 //! The user table of the learner. A user without an event for a number of journal entries is
 //! dropped.
 
-use crate::domain::{EarlierSession, ExpiryCutoffs, Offset, Step};
+use crate::domain::{EarlierSession, ExpiryCutoffs, Offset, SharedQueue, Step};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,9 +9,14 @@ use std::sync::Arc;
 use super::attribution::RecentImpressions;
 use super::influence::UserHistory;
 use super::sequence_state::{SequenceParams, SequenceState};
-use super::sightings::Sightings;
 use super::user_map::UserMap;
 use crate::candidates::SessionIx;
+
+/// A user and the offset of an event of the user.
+type Sighting = (Offset, Arc<str>);
+
+/// Sightings per chunk of the queue.
+const SIGHTINGS_PER_CHUNK: usize = 1024;
 
 /// The state of one user in the learner.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -72,7 +77,7 @@ impl<M> UserState<M> {
 pub struct UserTable<M> {
     users: UserMap<UserState<M>>,
     /// User ids by the offsets of their events, oldest first.
-    seen: Sightings,
+    seen: SharedQueue<Sighting, SIGHTINGS_PER_CHUNK>,
     /// Number of elements at the front of `seen` that are already older than `hidden_kept`, so that
     /// the hidden states of their users were dropped.
     dropped_hidden_states: usize,
@@ -165,7 +170,7 @@ impl<M: Clone + Default> UserTable<M> {
     pub fn new(hidden_kept: u64, users_kept: u64) -> Self {
         Self {
             users: UserMap::default(),
-            seen: Sightings::default(),
+            seen: SharedQueue::default(),
             dropped_hidden_states: 0,
             hidden_kept,
             users_kept,
@@ -187,7 +192,7 @@ impl<M: Clone + Default> UserTable<M> {
     pub fn erase(&mut self, id: &str) {
         self.users.remove(id);
         let dropped = self.seen.iter().take(self.dropped_hidden_states).filter(|(_, seen)| **seen != *id).count();
-        self.seen.remove_user(id);
+        self.seen = self.seen.iter().filter(|(_, seen)| **seen != *id).cloned().collect();
         self.dropped_hidden_states = dropped;
     }
 

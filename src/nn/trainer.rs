@@ -87,9 +87,9 @@ impl TrainerState {
 /// Owns and trains all parameters of the network. The trainer reads no clock, and all random draws
 /// depend only on seeds, so the same calls give the same bytes.
 ///
-/// A deserialised trainer continues with bit-identical results. Deserialisation fails if the parts
-/// of the network do not have matching sizes.
-#[derive(Debug, Clone)]
+/// A clone and a deserialised trainer continue with bit-identical results. Deserialisation fails if
+/// the parts of the network do not have matching sizes.
+#[derive(Debug)]
 pub struct Trainer {
     state: TrainerState,
     /// The last published parameters and quantised index, which [`Trainer::publish`] updates in
@@ -110,6 +110,15 @@ impl From<TrainerState> for Trainer {
             attributes_changed: false,
             workspace: TrainerWorkspace::default(),
         }
+    }
+}
+
+/// A clone has neither the buffers nor the last published parameters. Its next publication encodes
+/// every row again.
+impl Clone for Trainer {
+    fn clone(&self) -> Self {
+        let Self { state, row_order, attributes_changed, .. } = self;
+        Self { row_order: row_order.clone(), attributes_changed: *attributes_changed, ..Self::from(state.clone()) }
     }
 }
 

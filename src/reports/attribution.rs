@@ -1,7 +1,9 @@
 //! What recommendations earn: impressions, clicks, conversions and revenue, by group.
 
 use crate::domain::{Entry, Event, Timestamp};
+use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::intervals::{Interval, compound_interval, wilson_interval};
 use super::touches::{AttributionSettings, ShownListItem, TouchTable};
@@ -54,8 +56,7 @@ impl GroupBy {
             Self::Variant => or_none(&shown.list.variant),
             Self::Source if shown.list.is_reported => vec![Self::NONE.to_owned()],
             Self::Source => vec![shown.source.as_str().to_owned()],
-            Self::Rule if shown.rules.is_empty() => vec![Self::NONE.to_owned()],
-            Self::Rule => shown.rules.to_vec(),
+            Self::Rule => shown.rules.as_ref().map_or_else(|| vec![Self::NONE.to_owned()], |rules| rules.to_vec()),
         }
     }
 }
@@ -205,12 +206,24 @@ impl GroupTable {
     }
 }
 
+/// The shared copy of an item id.
+fn shared_id(items: &mut FxHashSet<Arc<str>>, id: &str) -> Arc<str> {
+    if let Some(known) = items.get(id) {
+        return Arc::clone(known);
+    }
+    let new = Arc::<str>::from(id);
+    items.insert(Arc::clone(&new));
+    new
+}
+
 /// Computes an attribution report from the journal.
 #[derive(Debug)]
 pub struct AttributionFold {
     settings: AttributionSettings,
     window: ReportWindow,
-    touches: TouchTable,
+    touches: TouchTable<Arc<str>>,
+    /// Item ids that several impressions share.
+    items: FxHashSet<Arc<str>>,
     tables: Vec<GroupTable>,
     total: GroupCounts,
 }
@@ -231,6 +244,7 @@ impl AttributionFold {
         let table = |group_by: &GroupBy| GroupTable { group_by: *group_by, groups: BTreeMap::new() };
         Self {
             touches: TouchTable::new(&settings, Self::MAX_SHOWN_ITEMS),
+            items: FxHashSet::default(),
             settings,
             window,
             tables: groupings.iter().map(table).collect(),
@@ -242,9 +256,10 @@ impl AttributionFold {
     pub fn add_entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Impression(impression) => {
-                for shown in self.touches.record_impression(impression) {
-                    self.count(&shown, |counts| counts.impressions += 1);
-                }
+                let Self { touches, items, .. } = self;
+                let mut new = Vec::new();
+                touches.record_impression(impression, |id| Some(shared_id(items, id)), |shown| new.push(shown));
+                new.iter().for_each(|shown| self.count(shown, |counts| counts.impressions += 1));
             }
             Entry::Event(event) => self.add_event(event),
             Entry::Merge(merge) => self.touches.merge_users(&merge.from, &merge.into),
@@ -254,7 +269,8 @@ impl AttributionFold {
     }
 
     fn add_event(&mut self, event: &Event) {
-        match self.touches.attribute_event(event, &self.settings) {
+        let Some(item) = event.item_id.as_deref().and_then(|id| self.items.get(id)) else { return };
+        match self.touches.attribute_event(event, item, &self.settings) {
             Some((shown, true)) => self.count(&shown, |counts| counts.add_conversion(event)),
             Some((shown, false)) => self.count(&shown, |counts| counts.clicks += 1),
             None => {}

@@ -1,8 +1,9 @@
 //! Attribution of events to the impressions before them.
 
-use crate::domain::{Event, EventKind, Impression, SourceName, Timestamp};
+use crate::domain::{Event, EventKind, Impression, ImpressionItem, SourceName, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// What a conversion is attributed to.
@@ -80,26 +81,84 @@ pub(super) struct ShownList {
     pub(super) is_reported: bool,
 }
 
-/// One item of an impression.
+/// One item of an impression. `K` identifies the item.
 #[derive(Debug, Clone)]
-pub(super) struct ShownListItem {
-    pub(super) list: Arc<ShownList>,
-    pub(super) item_id: Arc<str>,
-    pub(super) source: SourceName,
-    pub(super) rules: Arc<[String]>,
+struct ShownItem<K> {
+    item: K,
+    source: SourceName,
+    rules: Option<Arc<[String]>>,
     is_clicked: bool,
 }
 
-/// The shown items of one user, oldest first.
-type UserTouches = VecDeque<ShownListItem>;
+/// An item of an impression, with the impression.
+#[derive(Debug, Clone)]
+pub(super) struct ShownListItem {
+    pub(super) list: Arc<ShownList>,
+    pub(super) source: SourceName,
+    /// The rules that moved the item; `None` without rules.
+    pub(super) rules: Option<Arc<[String]>>,
+}
 
-/// The shown items of all users within the attribution windows.
+/// The items of one impression.
 #[derive(Debug)]
-pub(super) struct TouchTable {
-    users: FxHashMap<String, UserTouches>,
-    /// Item ids that several impressions share.
-    items: FxHashMap<Arc<str>, ()>,
-    no_rules: Arc<[String]>,
+struct ShownItems<K> {
+    list: Arc<ShownList>,
+    items: VecDeque<ShownItem<K>>,
+}
+
+/// The impressions of one user, oldest first.
+#[derive(Debug)]
+struct UserTouches<K> {
+    lists: VecDeque<ShownItems<K>>,
+    /// Number of shown items in the lists.
+    len: usize,
+}
+
+impl<K> Default for UserTouches<K> {
+    fn default() -> Self {
+        Self { lists: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<K> UserTouches<K> {
+    /// Number of shown items that are kept per user.
+    const KEPT_PER_USER: usize = 1_000;
+
+    fn push(&mut self, shown: ShownItems<K>) {
+        self.len += shown.items.len();
+        self.lists.push_back(shown);
+        self.remove_excess();
+    }
+
+    fn remove_excess(&mut self) {
+        while self.len > Self::KEPT_PER_USER {
+            let Some(oldest) = self.lists.front_mut() else { return };
+            let removed = (self.len - Self::KEPT_PER_USER).min(oldest.items.len());
+            oldest.items.drain(..removed);
+            self.len -= removed;
+            if oldest.items.is_empty() {
+                self.lists.pop_front();
+            }
+        }
+    }
+
+    fn remove_before(&mut self, before: Timestamp) {
+        self.lists.retain(|shown| shown.list.at >= before);
+        self.len = self.lists.iter().map(|shown| shown.items.len()).sum();
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.len += other.len;
+        self.lists.extend(other.lists);
+        self.lists.make_contiguous().sort_by_key(|shown| shown.list.at);
+        self.remove_excess();
+    }
+}
+
+/// The shown items of all users within the attribution windows. `K` identifies an item.
+#[derive(Debug)]
+pub(super) struct TouchTable<K> {
+    users: FxHashMap<String, UserTouches<K>>,
     recorded_since_pruning: usize,
     /// Number of shown items that were added since the latest pruning.
     added_since_pruning: usize,
@@ -110,9 +169,7 @@ pub(super) struct TouchTable {
     max_items: usize,
 }
 
-impl TouchTable {
-    /// Number of shown items that are kept per user.
-    const KEPT_PER_USER: usize = 1_000;
+impl<K: Clone + Eq + Hash> TouchTable<K> {
     /// After this number of impressions, those outside the windows are removed.
     const IMPRESSIONS_BETWEEN_PRUNINGS: usize = 50_000;
 
@@ -121,8 +178,6 @@ impl TouchTable {
     pub(super) fn new(settings: &AttributionSettings, max_items: usize) -> Self {
         Self {
             users: FxHashMap::default(),
-            items: FxHashMap::default(),
-            no_rules: Arc::default(),
             recorded_since_pruning: 0,
             added_since_pruning: 0,
             kept_at_pruning: 0,
@@ -137,18 +192,15 @@ impl TouchTable {
         self.kept_for_ms
     }
 
-    fn shared_item(&mut self, item: &str) -> Arc<str> {
-        if let Some((known, ())) = self.items.get_key_value(item) {
-            return Arc::clone(known);
-        }
-        let new = Arc::<str>::from(item);
-        self.items.insert(Arc::clone(&new), ());
-        new
-    }
-
-    /// Records an impression. Returns its items, without those that an earlier impression with the
-    /// same recommendation id has already shown to the user.
-    pub(super) fn record_impression(&mut self, impression: &Impression) -> Vec<ShownListItem> {
+    /// Records an impression, whose items `identify` identifies; an item without identity is not
+    /// recorded. Calls `on_new` with each item, except those that an earlier impression with the same
+    /// recommendation id has already shown to the user.
+    pub(super) fn record_impression(
+        &mut self,
+        impression: &Impression,
+        mut identify: impl FnMut(&str) -> Option<K>,
+        mut on_new: impl FnMut(ShownListItem),
+    ) {
         let list = Arc::new(ShownList {
             recommendation_id: impression.recommendation_id.clone(),
             at: impression.timestamp,
@@ -156,41 +208,31 @@ impl TouchTable {
             variant: impression.variant.clone(),
             is_reported: impression.is_reported(),
         });
-        let mut shown: Vec<ShownListItem> = Vec::with_capacity(impression.items.len());
         let mut known = self.items_of_recommendation(&impression.user_id, &impression.recommendation_id);
-        for item in &impression.items {
-            let item_id = self.shared_item(&item.item_id);
-            if !known.insert(Arc::clone(&item_id)) {
-                continue;
-            }
-            let rules =
-                if item.rules.is_empty() { Arc::clone(&self.no_rules) } else { Arc::from(item.rules.as_slice()) };
-            let list = Arc::clone(&list);
-            shown.push(ShownListItem { list, item_id, source: item.source, rules, is_clicked: false });
+        let mut items = VecDeque::with_capacity(impression.items.len());
+        for ImpressionItem { item_id, source, rules, .. } in &impression.items {
+            let Some(item) = identify(item_id).filter(|item| known.insert(item.clone())) else { continue };
+            let rules = (!rules.is_empty()).then(|| Arc::from(rules.as_slice()));
+            on_new(ShownListItem { list: Arc::clone(&list), source: *source, rules: rules.clone() });
+            items.push_back(ShownItem { item, source: *source, rules, is_clicked: false });
         }
-        drop(known);
-        let touches = self.users.entry(impression.user_id.clone()).or_default();
-        touches.extend(shown.iter().cloned());
-        touches.drain(..touches.len().saturating_sub(Self::KEPT_PER_USER));
         self.recorded_since_pruning += 1;
-        self.added_since_pruning += shown.len();
+        self.added_since_pruning += items.len();
+        if !items.is_empty() {
+            let shown = ShownItems { list, items };
+            match self.users.get_mut(&impression.user_id) {
+                Some(touches) => touches.push(shown),
+                None => self.users.entry(impression.user_id.clone()).or_default().push(shown),
+            }
+        }
         self.prune_if_due(impression.timestamp);
-        shown
     }
 
     /// The items of a recommendation that were already shown to a user.
-    fn items_of_recommendation(&self, user: &str, recommendation_id: &str) -> FxHashSet<Arc<str>> {
-        let touches = self.users.get(user).into_iter().flatten();
-        let mut latest: Option<(&Arc<ShownList>, bool)> = None;
-        let of_recommendation = touches.filter(|shown| {
-            let is_same = match latest {
-                Some((list, is_same)) if Arc::ptr_eq(list, &shown.list) => is_same,
-                _ => shown.list.recommendation_id == recommendation_id,
-            };
-            latest = Some((&shown.list, is_same));
-            is_same
-        });
-        of_recommendation.map(|shown| Arc::clone(&shown.item_id)).collect()
+    fn items_of_recommendation(&self, user: &str, recommendation_id: &str) -> FxHashSet<K> {
+        let lists = self.users.get(user).into_iter().flat_map(|touches| &touches.lists);
+        let of_recommendation = lists.filter(|shown| shown.list.recommendation_id == recommendation_id);
+        of_recommendation.flat_map(|shown| &shown.items).map(|shown| shown.item.clone()).collect()
     }
 
     /// Removes old impressions after a number of impressions, and if there are too many shown
@@ -217,25 +259,24 @@ impl TouchTable {
     /// Removes impressions before a time.
     fn prune(&mut self, before: Timestamp) {
         self.users.retain(|_, touches| {
-            touches.retain(|shown| shown.list.at >= before);
-            !touches.is_empty()
+            touches.remove_before(before);
+            touches.len > 0
         });
-        self.items.retain(|item, ()| Arc::strong_count(item) > 1);
         (self.recorded_since_pruning, self.added_since_pruning) = (0, 0);
-        self.kept_at_pruning = self.users.values().map(VecDeque::len).sum();
+        self.kept_at_pruning = self.users.values().map(|touches| touches.len).sum();
     }
 
     fn clear(&mut self) {
         self.users.clear();
-        self.items.clear();
         self.kept_at_pruning = 0;
     }
 
-    /// Attributes an event to an impression. Returns the shown item, and whether the event is a
-    /// conversion.
+    /// Attributes an event on an item to an impression. Returns the shown item, and whether the event
+    /// is a conversion.
     pub(super) fn attribute_event(
         &mut self,
         event: &Event,
+        item: &K,
         settings: &AttributionSettings,
     ) -> Option<(ShownListItem, bool)> {
         // A dismissal is neither a click nor a conversion.
@@ -244,54 +285,58 @@ impl TouchTable {
         }
         let is_conversion = settings.is_conversion(&event.kind);
         let shown = if is_conversion {
-            self.attribute_conversion(event, settings)
+            self.attribute_conversion(event, item, settings)
         } else {
-            self.attribute_click(event, settings)
+            self.attribute_click(event, item, settings)
         };
         Some((shown?, is_conversion))
     }
 
     /// Attributes a click. Each impression of an item counts at most one click. An event with a
     /// recommendation id belongs to that recommendation alone.
-    fn attribute_click(&mut self, event: &Event, settings: &AttributionSettings) -> Option<ShownListItem> {
-        let shown = self.latest(event, settings.click_window_ms, |shown| !shown.is_clicked)?;
+    fn attribute_click(&mut self, event: &Event, item: &K, settings: &AttributionSettings) -> Option<ShownListItem> {
+        let (list, shown) = self.latest(event, item, settings.click_window_ms, |shown| !shown.is_clicked)?;
         shown.is_clicked = true;
-        Some(shown.clone())
+        Some(ShownListItem { list, source: shown.source, rules: shown.rules.clone() })
     }
 
     /// Attributes a conversion to the latest impression of its item.
-    fn attribute_conversion(&mut self, event: &Event, settings: &AttributionSettings) -> Option<ShownListItem> {
+    fn attribute_conversion(
+        &mut self,
+        event: &Event,
+        item: &K,
+        settings: &AttributionSettings,
+    ) -> Option<ShownListItem> {
         let needs_click = settings.touch == ConversionTouch::Click;
         // A conversion that names its recommendation is a click on it, too.
         let is_named = recommendation_id(event).is_some();
-        let touched = |shown: &ShownListItem| !needs_click || is_named || shown.is_clicked;
-        self.latest(event, settings.conversion_window_ms, touched).cloned()
+        let touched = |shown: &ShownItem<K>| !needs_click || is_named || shown.is_clicked;
+        let (list, shown) = self.latest(event, item, settings.conversion_window_ms, touched)?;
+        Some(ShownListItem { list, source: shown.source, rules: shown.rules.clone() })
     }
 
     fn latest(
         &mut self,
         event: &Event,
+        item: &K,
         window_ms: i64,
-        is_candidate: impl Fn(&ShownListItem) -> bool,
-    ) -> Option<&mut ShownListItem> {
-        let (item, named) = (event.item_id.as_deref()?, recommendation_id(event));
-        let touches = self.users.get_mut(&event.user_id)?;
-        touches.iter_mut().rev().find(|shown| {
+        is_candidate: impl Fn(&ShownItem<K>) -> bool,
+    ) -> Option<(Arc<ShownList>, &mut ShownItem<K>)> {
+        let named = recommendation_id(event);
+        let lists = self.users.get_mut(&event.user_id)?.lists.iter_mut().rev().filter(|shown| {
             let age = event.timestamp.saturating_sub(shown.list.at);
-            *shown.item_id == *item
-                && (0..=window_ms).contains(&age)
-                && named.is_none_or(|id| id == shown.list.recommendation_id)
-                && is_candidate(shown)
-        })
+            (0..=window_ms).contains(&age) && named.is_none_or(|id| id == shown.list.recommendation_id)
+        });
+        lists
+            .flat_map(|ShownItems { list, items }| items.iter_mut().rev().map(|shown| (&*list, shown)))
+            .find(|(_, shown)| shown.item == *item && is_candidate(shown))
+            .map(|(list, shown)| (Arc::clone(list), shown))
     }
 
     /// Moves the impressions of a merged user to the other user.
     pub(super) fn merge_users(&mut self, from: &str, into: &str) {
         let Some(moved) = self.users.remove(from).filter(|_| from != into) else { return };
-        let touches = self.users.entry(into.to_owned()).or_default();
-        touches.extend(moved);
-        touches.make_contiguous().sort_by_key(|shown| shown.list.at);
-        touches.drain(..touches.len().saturating_sub(Self::KEPT_PER_USER));
+        self.users.entry(into.to_owned()).or_default().merge(moved);
     }
 
     /// Removes the impressions of a user.
@@ -307,14 +352,13 @@ fn recommendation_id(event: &Event) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ImpressionItem;
 
     #[test]
     fn a_full_table_keeps_the_latest_impressions() {
         let settings =
             AttributionSettings { click_window_ms: 1_000, conversion_window_ms: 1_000, ..Default::default() };
         let mut table = TouchTable::new(&settings, 100);
-        let kept = |table: &TouchTable| table.users.values().map(VecDeque::len).sum::<usize>();
+        let kept = |table: &TouchTable<String>| table.users.values().map(|touches| touches.len).sum::<usize>();
         for at in 0..500 {
             let impression = Impression {
                 recommendation_id: format!("r{at}"),
@@ -323,11 +367,32 @@ mod tests {
                 items: vec![ImpressionItem::new(format!("i{}", at % 11), SourceName::New)],
                 ..Impression::default()
             };
-            assert_eq!(table.record_impression(&impression).len(), 1);
-            assert!(kept(&table) <= 100 && table.items.len() <= 11);
+            let mut new = 0;
+            table.record_impression(&impression, |item| Some(item.to_owned()), |_| new += 1);
+            assert_eq!(new, 1);
+            assert!(kept(&table) <= 100);
         }
         assert!(kept(&table) >= 30 && (30..100).contains(&table.kept_for_ms()), "{}", table.kept_for_ms());
-        let oldest = table.users.values().flatten().map(|shown| shown.list.at).min();
+        let oldest = table.users.values().flat_map(|touches| &touches.lists).map(|shown| shown.list.at).min();
         assert!(oldest >= Some(400), "{oldest:?}");
+    }
+
+    #[test]
+    fn a_user_keeps_the_latest_items() {
+        let settings = AttributionSettings::default();
+        let mut table = TouchTable::new(&settings, 1_000_000);
+        for (at, items) in [(1, 0..600), (2, 600..1_200), (3, 1_200..1_300)] {
+            let impression = Impression {
+                recommendation_id: format!("r{at}"),
+                user_id: "ann".to_owned(),
+                timestamp: at,
+                items: items.map(|item| ImpressionItem::new(item.to_string(), SourceName::New)).collect(),
+                ..Impression::default()
+            };
+            table.record_impression(&impression, |item| item.parse::<u32>().ok(), |_| ());
+        }
+        let touches = &table.users["ann"];
+        let items: Vec<_> = touches.lists.iter().flat_map(|shown| &shown.items).map(|shown| shown.item).collect();
+        assert_eq!((touches.len, items), (1_000, (300..1_300).collect::<Vec<_>>()));
     }
 }
