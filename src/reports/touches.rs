@@ -83,7 +83,7 @@ pub(super) struct ShownList {
 
 /// One item of an impression. `K` identifies the item.
 #[derive(Debug, Clone)]
-struct ShownItem<K> {
+struct TouchedItem<K> {
     item: K,
     source: SourceName,
     rules: Option<Arc<[String]>>,
@@ -101,15 +101,15 @@ pub(super) struct ShownListItem {
 
 /// The items of one impression.
 #[derive(Debug)]
-struct ShownItems<K> {
+struct TouchedList<K> {
     list: Arc<ShownList>,
-    items: VecDeque<ShownItem<K>>,
+    items: VecDeque<TouchedItem<K>>,
 }
 
 /// The impressions of one user, oldest first.
 #[derive(Debug)]
 struct UserTouches<K> {
-    lists: VecDeque<ShownItems<K>>,
+    lists: VecDeque<TouchedList<K>>,
     /// Number of shown items in the lists.
     len: usize,
 }
@@ -124,7 +124,7 @@ impl<K> UserTouches<K> {
     /// Number of shown items that are kept per user.
     const KEPT_PER_USER: usize = 1_000;
 
-    fn push(&mut self, shown: ShownItems<K>) {
+    fn push(&mut self, shown: TouchedList<K>) {
         self.len += shown.items.len();
         self.lists.push_back(shown);
         self.remove_excess();
@@ -214,12 +214,12 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
             let Some(item) = identify(item_id).filter(|item| known.insert(item.clone())) else { continue };
             let rules = (!rules.is_empty()).then(|| Arc::from(rules.as_slice()));
             on_new(ShownListItem { list: Arc::clone(&list), source: *source, rules: rules.clone() });
-            items.push_back(ShownItem { item, source: *source, rules, is_clicked: false });
+            items.push_back(TouchedItem { item, source: *source, rules, is_clicked: false });
         }
         self.recorded_since_pruning += 1;
         self.added_since_pruning += items.len();
         if !items.is_empty() {
-            let shown = ShownItems { list, items };
+            let shown = TouchedList { list, items };
             match self.users.get_mut(&impression.user_id) {
                 Some(touches) => touches.push(shown),
                 None => self.users.entry(impression.user_id.clone()).or_default().push(shown),
@@ -310,7 +310,7 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
         let needs_click = settings.touch == ConversionTouch::Click;
         // A conversion that names its recommendation is a click on it, too.
         let is_named = recommendation_id(event).is_some();
-        let touched = |shown: &ShownItem<K>| !needs_click || is_named || shown.is_clicked;
+        let touched = |shown: &TouchedItem<K>| !needs_click || is_named || shown.is_clicked;
         let (list, shown) = self.latest(event, item, settings.conversion_window_ms, touched)?;
         Some(ShownListItem { list, source: shown.source, rules: shown.rules.clone() })
     }
@@ -320,15 +320,15 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
         event: &Event,
         item: &K,
         window_ms: i64,
-        is_candidate: impl Fn(&ShownItem<K>) -> bool,
-    ) -> Option<(Arc<ShownList>, &mut ShownItem<K>)> {
+        is_candidate: impl Fn(&TouchedItem<K>) -> bool,
+    ) -> Option<(Arc<ShownList>, &mut TouchedItem<K>)> {
         let named = recommendation_id(event);
         let lists = self.users.get_mut(&event.user_id)?.lists.iter_mut().rev().filter(|shown| {
             let age = event.timestamp.saturating_sub(shown.list.at);
             (0..=window_ms).contains(&age) && named.is_none_or(|id| id == shown.list.recommendation_id)
         });
         lists
-            .flat_map(|ShownItems { list, items }| items.iter_mut().rev().map(|shown| (&*list, shown)))
+            .flat_map(|TouchedList { list, items }| items.iter_mut().rev().map(|shown| (&*list, shown)))
             .find(|(_, shown)| shown.item == *item && is_candidate(shown))
             .map(|(list, shown)| (Arc::clone(list), shown))
     }
