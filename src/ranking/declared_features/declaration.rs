@@ -42,11 +42,12 @@ impl FeatureDeclaration {
             value: format!("{value:?}"),
             allowed,
         };
-        let is_name = (1..=MAX_ATTRIBUTE_NAME_BYTES).contains(&name.len())
+        let is_name = name != "all"
+            && (1..=MAX_ATTRIBUTE_NAME_BYTES).contains(&name.len())
             && name.starts_with(|first: char| first.is_ascii_lowercase())
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         if !is_name {
-            let allowed = "a name that begins with a-z, of 1 to 32 characters a-z, 0-9 and _";
+            let allowed = "a name that begins with a-z, of 1 to 32 characters a-z, 0-9 and _, other than `all`";
             return Err(error(name, allowed.to_owned()));
         }
         let operand_range = format!("1 to {} operands", Self::MAX_OPERANDS);

@@ -25,6 +25,12 @@ impl FeatureQuality {
         self.mrr = self.mrr * DECAY + rank.map_or(0.0, |rank| 1.0 / rank as f64);
     }
 
+    /// The difference to another quality.
+    #[must_use]
+    pub fn gain_over(self, other: Self) -> Self {
+        Self { recall: self.recall - other.recall, mrr: self.mrr - other.mrr }
+    }
+
     fn divided_by(self, weight: f64) -> Self {
         let scale = if weight > 0.0 { 1.0 / weight } else { 0.0 };
         Self { recall: self.recall * scale, mrr: self.mrr * scale }
