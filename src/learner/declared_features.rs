@@ -1,12 +1,12 @@
 //! The declared features as the learner trains them: their model, and the attributes of users.
 
 use crate::domain::{Attributes, Catalog, Offset, SharedUsers, UserAttributesChange, UserMerge};
-use crate::ranking::{FeatureContext, FeatureDeclarations, FeatureModel, FeatureReport, ScoredTarget};
+use crate::ranking::{
+    FeatureContext, FeatureDeclarations, FeatureModel, FeatureReport, FeatureValues, RankingWorkspace, ScoredTarget,
+};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use super::scorer::ScoringWorkspace;
 
 /// The model of the declared features, with the attributes of users at the learner's offset. A clone
 /// shares all weights and users. Without declared features, everything is empty.
@@ -47,10 +47,14 @@ pub struct FeatureScorer<'a> {
 }
 
 impl FeatureScorer<'_> {
-    /// Adds the features to the scores of the candidates in the workspace.
-    pub(super) fn add_scores(&self, context: &FeatureContext<'_>, workspace: &mut ScoringWorkspace) {
-        let ScoringWorkspace { ranking, features, .. } = workspace;
-        self.model.add_scores(ranking.scored_items_mut(), self.catalog, context, features);
+    /// Adds the features to the scores of the last candidates.
+    pub(super) fn add_scores(
+        &self,
+        context: &FeatureContext<'_>,
+        ranking: &mut RankingWorkspace,
+        values: &mut FeatureValues,
+    ) {
+        self.model.add_scores(ranking.scored_items_mut(), self.catalog, context, values);
     }
 }
 
@@ -83,22 +87,21 @@ impl LearnedFeatures {
     }
 
     /// Measures the gains of the features with an event, before the ranker learns from it.
-    pub(super) fn measure(&mut self, workspace: &mut ScoringWorkspace, target: Option<usize>) {
+    pub(super) fn measure(&mut self, ranking: &mut RankingWorkspace, values: &FeatureValues, target: Option<usize>) {
         if self.declarations().is_empty() {
             return;
         }
-        let (items, scores) = workspace.ranking.scored_items_mut();
-        self.model.measure(&ScoredTarget { items, scores, target }, &workspace.features);
+        let (items, scores) = ranking.scored_items_mut();
+        self.model.measure(&ScoredTarget { items, scores, target }, values);
     }
 
     /// Learns from the last scored candidates, for which the ranker has computed the gradients of the
     /// scores.
-    pub(super) fn learn(&mut self, workspace: &mut ScoringWorkspace) {
+    pub(super) fn learn(&mut self, ranking: &mut RankingWorkspace, values: &mut FeatureValues) {
         if self.declarations().is_empty() {
             return;
         }
-        let ScoringWorkspace { ranking, features, .. } = workspace;
-        self.model.learn(ranking.scored_items_mut().1, features);
+        self.model.learn(ranking.scored_items_mut().1, values);
     }
 
     /// Restores the weights of an earlier state. Attributes of users are not part of the model.

@@ -115,5 +115,6 @@ pub use crate::candidates::ItemCounts;
 pub use crate::interest::{InterestMetrics, InterestSettings};
 pub use crate::nn::NetworkSettings;
 pub use crate::ranking::{
-    BoostRule, FeatureContext, FeatureDeclarations, FeatureEffect, FeatureQuality, FeatureReport, HideRule, ItemFilter, ItemFilterError, ListRules, PromoteRule, RuleTrace, ScoreScale, ShareRule,
+    BoostRule, FeatureContext, FeatureDeclarations, FeatureEffect, FeatureQuality, FeatureReport, HideRule, ItemFilter,
+    ItemFilterError, ListRules, PromoteRule, RuleTrace, ScoreScale, ShareRule,
 };

@@ -80,7 +80,7 @@ impl Scorer<'_> {
         params: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
-        let ScoringWorkspace { network, query, ranking, .. } = workspace;
+        let ScoringWorkspace { network, query, ranking, features: values } = workspace;
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
@@ -115,7 +115,7 @@ impl Scorer<'_> {
             _ => ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, None, &[]),
         }
         if let Some(features) = &self.features {
-            features.add_scores(&about.declared, workspace);
+            features.add_scores(&about.declared, ranking, values);
         }
     }
 

@@ -2,10 +2,12 @@
 
 use crate::candidates::{QueryContext, SessionIx};
 use crate::domain::{
-    Attributes, Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName, Step,
-    Timestamp, UserSequence,
+    Attributes, Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName,
+    Step, Timestamp, UserSequence,
 };
-use crate::ranking::{EligibilityRules, FeatureContext, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity};
+use crate::ranking::{
+    EligibilityRules, FeatureContext, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity,
+};
 
 use rustc_hash::FxHashSet;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// The operands of a declared feature: one text, or a list of texts whose values are crossed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the text of an operand, or a list of such texts")]
 pub enum FeatureOperands {
     /// An operand, or `a = b`: whether two operands match.
     One(String),
@@ -69,14 +69,16 @@ mod tests {
         assert_eq!(empty, "features.a = \"\": must be 1 to 3 operands");
         assert_eq!(error_of("a = \" \""), "features.a = \" \": must be 1 to 3 operands");
         let four = error_of("a = [\"item.b\", \"item.c\", \"user.d\", \"context.e\"]");
-        assert_eq!(
-            four,
-            "features.a = \"item.b, item.c, user.d, context.e\": must be 1 to 3 operands, not 4"
-        );
+        assert_eq!(four, "features.a = \"item.b, item.c, user.d, context.e\": must be 1 to 3 operands, not 4");
         let unknown = error_of("a = \"shop.language\"");
-        assert!(unknown.starts_with("features.a = \"shop.language\": must be 1 to 3 operands; column 1: expected `item.NAME`"), "{unknown}");
+        assert!(
+            unknown
+                .starts_with("features.a = \"shop.language\": must be 1 to 3 operands; column 1: expected `item.NAME`"),
+            "{unknown}"
+        );
         assert!(unknown.ends_with("`user.NAME` or `context.NAME`"), "{unknown}");
-        for refused in ["item.published", "available", "item.title", "item.Big", "item.a =", "item.a item.b", "item.a,"] {
+        for refused in ["item.published", "available", "item.title", "item.Big", "item.a =", "item.a item.b", "item.a,"]
+        {
             let error = error_of(&format!("a = \"{refused}\""));
             assert!(error.starts_with("features.a = "), "{refused}: {error}");
         }

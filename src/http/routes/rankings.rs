@@ -9,8 +9,8 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Attributes, Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest, RuleRemovals,
-    SourceName, Timestamp,
+    Attributes, Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest,
+    RuleRemovals, SourceName, Timestamp,
 };
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;

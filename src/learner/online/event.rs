@@ -8,7 +8,9 @@ use super::{Learner, is_sampled};
 use crate::candidates::{
     BasketStatistics, CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles,
 };
-use crate::domain::{Catalog, Event, EventKind, ItemIx, ItemVectors, KindId, Offset, Placement, SourceName, Step, Timestamp};
+use crate::domain::{
+    Catalog, Event, EventKind, ItemIx, ItemVectors, KindId, Offset, Placement, SourceName, Step, Timestamp,
+};
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::declared_features::{LearnedFeatures, measures_gain};
@@ -179,10 +181,7 @@ impl EventPass<'_> {
         if let Some(item) = self.step.item.filter(|_| is_scored) {
             self.score_candidates(placement.starts_session());
             rank = self.measure_prediction(item);
-            if self.target.is_some() && !is_held_back && measures_gain(self.offset) {
-                let target = self.workspace.ranking.candidates().position_of(item);
-                self.features.measure(self.workspace, target);
-            }
+            self.measure_features(item, is_held_back);
             self.train_ranker(item);
         }
         let is_new_item = self.target.is_some_and(|item| self.new_items.is_new(item));
@@ -267,6 +266,15 @@ impl EventPass<'_> {
         rank
     }
 
+    /// Measures the gains of the declared features, if the event is in their sample.
+    fn measure_features(&mut self, item: ItemIx, is_held_back: bool) {
+        if self.target.is_some() && !is_held_back && measures_gain(self.offset) {
+            let ScoringWorkspace { ranking, features: values, .. } = &mut *self.workspace;
+            let target = ranking.candidates().position_of(item);
+            self.features.measure(ranking, values, target);
+        }
+    }
+
     /// Records the rank that each source alone gave to the target item.
     fn measure_sources(&mut self, item: ItemIx, is_counted: bool) {
         let is_monitored = is_sampled(self.offset, MonitoredCounters::TESTS_PER_SOURCE_SAMPLE);
@@ -288,7 +296,7 @@ impl EventPass<'_> {
         if !self.trains_ranker {
             return;
         }
-        let ranking = &mut self.workspace.ranking;
+        let ScoringWorkspace { ranking, features: values, .. } = &mut *self.workspace;
         if self.target.is_some() {
             let is_repeat = self.user.state.sequence.current_session().iter().any(|step| step.item == Some(item));
             self.user.affinity.update(ranking.share_features_of(item), is_repeat);
@@ -298,7 +306,7 @@ impl EventPass<'_> {
             Some(_) => {
                 let weight = self.settings.kinds.weight_of(self.step.kind);
                 if ranking.train_ranker(self.ranker, item, weight).is_some() {
-                    self.features.learn(self.workspace);
+                    self.features.learn(ranking, values);
                 }
             }
             None => ranking.train_dismissal(self.ranker, item),

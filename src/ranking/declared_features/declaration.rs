@@ -138,9 +138,9 @@ pub(super) fn term_hashes(
 /// ```
 /// use sequor::ranking::FeatureDeclarations;
 ///
-/// let declared = FeatureDeclarations::parse([("language".to_owned(), "item.language = user.language".to_owned())])?;
-/// assert_eq!(declared.features()[0].text(), "item.language = user.language");
-/// assert!(FeatureDeclarations::parse([("language".to_owned(), "shop.language".to_owned())]).is_err());
+/// let declared = FeatureDeclarations::parse([("brand".to_owned(), "brand, user.country".to_owned())])?;
+/// assert_eq!(declared.features()[0].text(), "brand, user.country");
+/// assert!(FeatureDeclarations::parse([("brand".to_owned(), "shop.brand".to_owned())]).is_err());
 /// # Ok::<(), sequor::ranking::FeatureDeclarationError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -1,9 +1,7 @@
 //! Tests of declared features in a simulated shop: users buy only items in their language.
 
 use super::*;
-use crate::domain::{
-    AttributeValue, Attributes, AttributesPatch, EventDetails, ItemDetails, UserAttributesChange,
-};
+use crate::domain::{AttributeValue, Attributes, AttributesPatch, EventDetails, ItemDetails, UserAttributesChange};
 use crate::learner::{FeatureDeclarations, FeatureReport, LearnedFeatures, ListScoringRequest, score_list};
 
 const LANGUAGES: [&str; 4] = ["de", "en", "fr", "it"];
@@ -99,7 +97,8 @@ fn a_declared_feature_raises_the_quality_and_shows_its_gain() {
 #[test]
 fn a_feature_of_missing_operands_changes_nothing() {
     let without = learn_shop(&[], 600);
-    let mut with = learn_shop(&[("absent", "item.none, user.language"), ("unset", "item.language = context.none")], 600);
+    let mut with =
+        learn_shop(&[("absent", "item.none, user.language"), ("unset", "item.language = context.none")], 600);
     assert_eq!(with.learner.report().total, without.learner.report().total);
     let report = report_of(&with);
     assert!(report.features.iter().all(|feature| feature.weights == 0 && feature.candidate_share == 0.0));
@@ -117,8 +116,7 @@ fn the_context_of_events_and_requests_counts() {
     let state = fixture.learner.sequence_state("u0").unwrap();
     let items: Vec<_> = (0..ITEMS).map(|item| fixture.dictionary.get(&format!("i{item}")).unwrap()).collect();
     let language_of_best = |context: &Attributes| {
-        let request =
-            ListScoringRequest { items: items.clone(), now: 0, explain: false, context: context.clone() };
+        let request = ListScoringRequest { items: items.clone(), now: 0, explain: false, context: context.clone() };
         let (params, workspace) = (SequenceParams::default(), &mut ScoringWorkspace::default());
         let scores = score_list(&snapshot, &state.sequence, UserMemory::default(), &params, &request, workspace);
         let mut best: Vec<_> = scores.items.iter().map(|item| item.score).enumerate().collect();
@@ -176,8 +174,7 @@ fn a_decoded_part_continues_with_the_same_bytes() {
     let (first, second) = journal.split_at(700);
     parts.apply(first);
     let written = encode(parts.learner.state().unwrap().features_part());
-    let decoded: LearnedFeatures =
-        bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+    let decoded: LearnedFeatures = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
     assert_eq!(encode(&decoded), written);
     parts.learner.state.features = decoded;
     parts = parts.decode_and_continue();
@@ -205,8 +202,7 @@ fn other_declarations_learn_the_journal_again() {
     let mut plain = learn_shop(&[], 400);
     let state = plain.learner.state().unwrap().clone();
     let written = encode(&state);
-    let mut decoded: LearnerState =
-        bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+    let mut decoded: LearnerState = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
     decoded.set_new_items_part(Some(state.new_items_part().clone()));
     assert_eq!(start(&[], &decoded), state.next_offset());
     assert_eq!(start(&[LANGUAGE], &decoded), 0);
