@@ -67,8 +67,8 @@ impl Answerer {
         let score = || {
             let snapshot = self.published.load();
             let mut scores = WORKSPACE.with_borrow_mut(|workspace| {
-                let profile = user.and_then(|user| snapshot.profile_of(user));
-                score_list(&snapshot, sequence, profile, &self.sequence_params, request, workspace)
+                let memory = user.map(|user| snapshot.memory_of(user)).unwrap_or_default();
+                score_list(&snapshot, sequence, memory, &self.sequence_params, request, workspace)
             });
             scores.predict_interest(snapshot.interests(), user, request);
             scores

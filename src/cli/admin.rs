@@ -80,6 +80,8 @@ enum AdminRequest {
         #[arg(value_parser = parse_learning_rate)]
         value: f32,
     },
+    /// Show the declared features and what they contribute to the ranking.
+    Features,
     /// Show the candidate sources and the clusters.
     Recall,
     /// Cluster the items now.
@@ -281,6 +283,7 @@ impl AdminRequest {
             Self::Pause => post("/admin/model/pause", json!({})),
             Self::Resume => post("/admin/model/resume", json!({})),
             Self::LearningRate { value } => post("/admin/model/learning-rate", json!({ "value": value })),
+            Self::Features => get("/admin/features"),
             Self::Recall => get("/admin/recall"),
             Self::Recluster => post("/admin/recall/recluster", json!({})),
             Self::Store => get("/admin/store"),

@@ -219,6 +219,7 @@ pub(super) fn learner_config(settings: &Settings) -> LearnerConfig {
         freeze_from: None,
         interest: settings.interest,
         profiles: settings.profiles,
+        features: settings.features.declarations(),
     }
 }
 

@@ -30,7 +30,8 @@ pub struct Event {
     pub details: Option<Box<EventDetails>>,
 }
 
-/// The fields that store format 9 added to events. The model does not learn from them.
+/// The fields that store format 9 added to events. Of these, the model learns from the context, if
+/// declared features read it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventDetails {
     /// The id of the recommendation that the event responds to.

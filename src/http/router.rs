@@ -197,6 +197,7 @@ route_table! {
         "/admin/rules" Admin Admin => GET rules::list_rules;
         "/admin/rules/{rule}" Admin Admin => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
         "/admin/reports/attribution" Admin Admin => GET reports::get_attribution;
+        "/admin/features" Admin Admin => GET admin::features::get_features;
         "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
     }
     console {

@@ -71,7 +71,7 @@ pub fn inspect(
     let (mut user, mut workspace) = (SequenceState::restore(sequence.clone(), None), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden_state_vectors(snapshot, &mut user, params, &mut workspace);
     let affinity: SourceAffinity = snapshot.affinities.affinity_of_session(sequence.session_start);
-    let about = scored_user(sequence, &affinity, memory.profile, request.now, params);
+    let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
     snapshot.scorer().score(&mut user, &about, params, &mut workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best_candidates(request.limit, |_| true, &mut ranked);

@@ -3,11 +3,11 @@
 use crate::candidates::{EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, CatalogItem, ItemIx, SourceName, Step, Timestamp};
 use crate::nn::Weights;
-use crate::ranking::{EligibilityRules, ResultSelection, SourceAffinity};
+use crate::ranking::{EligibilityRules, FeatureContext, ResultSelection, SourceAffinity};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
-use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
+use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, Scorer, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
@@ -149,9 +149,11 @@ fn add_similarity_shares(
         affinity: &SourceAffinity::default(),
         profile: None,
         begins_session: false,
+        declared: FeatureContext::default(),
     };
     workspace.ranking.set_limit(DEFAULT_CANDIDATE_LIMIT, &[]);
-    snapshot.scorer().score(&mut user, &about, params, workspace);
+    // Similarity is evidence alone, so the features of the candidates are not needed.
+    Scorer { features: None, ..snapshot.scorer() }.score(&mut user, &about, params, workspace);
     let mut add_shares = |list: Vec<(ItemIx, f32)>, source: SourceName| {
         let total: f32 = list.iter().map(|(_, weight)| weight).sum();
         for (other, weight) in list {

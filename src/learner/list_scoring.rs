@@ -1,17 +1,16 @@
 //! Scores the items of a given list, for example the results of a site's search.
 
-use crate::domain::{Candidate, ItemIx, Offset, PredictedInterest, SourceName, Timestamp, UserSequence};
+use crate::domain::{Attributes, Candidate, ItemIx, Offset, PredictedInterest, SourceName, Timestamp, UserSequence};
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
 use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::scored_user;
-use super::snapshot::ModelSnapshot;
-use crate::candidates::UserProfile;
+use super::snapshot::{ModelSnapshot, UserMemory};
 
 /// A request to score the items of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ListScoringRequest {
     /// The items, in any order.
     pub items: Vec<ItemIx>,
@@ -19,6 +18,8 @@ pub struct ListScoringRequest {
     pub now: Timestamp,
     /// Whether to explain the scores.
     pub explain: bool,
+    /// The context of the request, for declared features.
+    pub context: Attributes,
 }
 
 /// The scores of the items of a list.
@@ -74,15 +75,15 @@ pub struct ScoredListItem {
 pub fn score_list(
     snapshot: &ModelSnapshot,
     sequence: &UserSequence,
-    profile: Option<&UserProfile>,
+    memory: UserMemory<'_>,
     params: &SequenceParams,
     request: &ListScoringRequest,
     workspace: &mut ScoringWorkspace,
 ) -> ListScores {
-    let is_personalised = !sequence.steps.is_empty() || profile.is_some();
+    let is_personalised = !sequence.steps.is_empty() || memory.profile.is_some();
     let user = &mut SequenceState::restore(sequence.clone(), None);
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
-    let about = scored_user(sequence, &affinity, profile, request.now, params);
+    let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
     let scorer = snapshot.scorer();
     if is_personalised {
         workspace.ranking.set_limit(DEFAULT_CANDIDATE_LIMIT, &request.items);

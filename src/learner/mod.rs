@@ -36,6 +36,7 @@
 mod attribution;
 mod background_jobs;
 mod clustering;
+mod declared_features;
 mod encoded_sources;
 mod error;
 mod explain;
@@ -75,6 +76,7 @@ mod vocabulary;
 pub use attribution::{ClickThrough, POSITION_BUCKETS, RecentImpressions};
 pub use background_jobs::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
+pub use declared_features::{FeatureScorer, LearnedFeatures};
 pub use error::{LearnerError, StateHistoryError};
 pub use explain::{EventInfluence, Explanation};
 pub use influence::{HeldBack, UserHistory};
@@ -112,5 +114,6 @@ pub use crate::candidates::ItemCounts;
 pub use crate::interest::{InterestMetrics, InterestSettings};
 pub use crate::nn::NetworkSettings;
 pub use crate::ranking::{
-    BoostRule, HideRule, ItemFilter, ItemFilterError, ListRules, PromoteRule, RuleTrace, ScoreScale, ShareRule,
+    BoostRule, FeatureContext, FeatureDeclarations, FeatureEffect, FeatureQuality, FeatureReport, HideRule, ItemFilter,
+    ItemFilterError, ListRules, PromoteRule, RuleTrace, ScoreScale, ShareRule,
 };

@@ -90,6 +90,7 @@ impl Learner {
                 if let Some(other) = other.filter(|_| first > 0) {
                     (state.catalog, state.vocabulary, state.item_count) =
                         (other.catalog, other.vocabulary, other.item_count.max(state.item_count));
+                    state.features.keep_attributes(other.features);
                 }
                 state.next_offset = first;
                 state
@@ -165,11 +166,11 @@ impl Learner {
             Entry::Merge(merge) => self.merge_users(offset, merge),
             Entry::Erase(erasure) => self.erase_user(&erasure.user_id),
             Entry::Expire(expiry) => self.apply_expiry(expiry),
+            Entry::UserAttributes(change) => self.state.features.change_attributes(change),
             Entry::Private(_)
             | Entry::Consent(_)
             | Entry::Tombstone
             | Entry::Purge(_)
-            | Entry::UserAttributes(_)
             | Entry::Placement(_)
             | Entry::Rule(_) => {}
         }
@@ -244,6 +245,7 @@ impl Learner {
             catalog: state.catalog.clone(),
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
+            features: state.features.clone(),
             affinities: state.affinities.clone(),
             unproven: state.influence.unproven().clone(),
             interests: state.supplement.interests.snapshot(),

@@ -4,8 +4,9 @@
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfile};
 use crate::domain::ItemIx;
 use crate::nn::{ItemRelation, NetworkScratch, RelationQuery, TopItems, Weights};
-use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
+use crate::ranking::{FeatureContext, FeatureValues, NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
+use super::declared_features::FeatureScorer;
 use super::sequence_state::{SequenceParams, SequenceState};
 
 /// Number of candidates that the learner ranks, and the first number of a request. Fewer cost less;
@@ -26,6 +27,8 @@ pub struct ScoringWorkspace {
     query: RelationQuery,
     /// Buffers of the ranker, with the last scored candidates.
     pub ranking: RankingWorkspace,
+    /// The declared features of the last scored candidates.
+    pub(super) features: FeatureValues,
 }
 
 impl Default for ScoringWorkspace {
@@ -34,6 +37,7 @@ impl Default for ScoringWorkspace {
             network: NetworkScratch::default(),
             query: RelationQuery::default(),
             ranking: RankingWorkspace::new(DEFAULT_CANDIDATE_LIMIT),
+            features: FeatureValues::default(),
         }
     }
 }
@@ -49,6 +53,8 @@ pub struct ScoredUser<'a> {
     pub profile: Option<&'a UserProfile>,
     /// Whether the next event begins a session.
     pub begins_session: bool,
+    /// The values that declared features read.
+    pub declared: FeatureContext<'a>,
 }
 
 /// The parts of the model that scoring needs, borrowed from the learner or from a snapshot.
@@ -58,6 +64,8 @@ pub struct Scorer<'a> {
     pub(super) clusters: Option<&'a Clusters>,
     pub(super) sources: &'a CandidateSources,
     pub(super) ranker: &'a Ranker,
+    /// The declared features; `None` if none are declared.
+    pub(super) features: Option<FeatureScorer<'a>>,
     pub(super) cluster_settings: &'a ClusterSettings,
     /// The time of the candidate sources, in journal entries.
     pub(super) now: u64,
@@ -72,7 +80,7 @@ impl Scorer<'_> {
         params: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
-        let ScoringWorkspace { network, query, ranking } = workspace;
+        let ScoringWorkspace { network, query, ranking, features: values } = workspace;
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
@@ -105,6 +113,9 @@ impl Scorer<'_> {
                 );
             }
             _ => ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, None, &[]),
+        }
+        if let Some(features) = &self.features {
+            features.add_scores(&about.declared, ranking, values);
         }
     }
 

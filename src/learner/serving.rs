@@ -1,11 +1,13 @@
 //! Serving: recommends items from a model snapshot.
 
-use crate::candidates::{QueryContext, SessionIx, UserProfile};
+use crate::candidates::{QueryContext, SessionIx};
 use crate::domain::{
-    Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName, Step,
-    Timestamp, UserSequence,
+    Attributes, Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName,
+    Step, Timestamp, UserSequence,
 };
-use crate::ranking::{EligibilityRules, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity};
+use crate::ranking::{
+    EligibilityRules, FeatureContext, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity,
+};
 
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub struct RecommendationRequest {
     pub placement: Option<Arc<str>>,
     /// A digest of the parameters that the client sent, for the impression.
     pub digest: u64,
+    /// The context of the request, for declared features.
+    pub context: Attributes,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -115,6 +119,7 @@ impl RecommendationRequest {
             rules: Arc::default(),
             placement: None,
             digest: 0,
+            context: Attributes::default(),
         }
     }
 
@@ -306,12 +311,19 @@ fn with_rules(explanation: Option<Explanation>, rules: &[Arc<str>]) -> Option<Ex
 pub(super) fn scored_user<'a>(
     sequence: &UserSequence,
     affinity: &'a SourceAffinity,
-    profile: Option<&'a UserProfile>,
+    memory: UserMemory<'a>,
+    context: &'a Attributes,
     now: Timestamp,
     params: &SequenceParams,
 ) -> ScoredUser<'a> {
     let is_idle = |last: &Step| now.saturating_sub(last.at) > params.idle_gap_ms;
-    ScoredUser { session: SessionIx::MAX, affinity, profile, begins_session: sequence.steps.last().is_none_or(is_idle) }
+    ScoredUser {
+        session: SessionIx::MAX,
+        affinity,
+        profile: memory.profile,
+        begins_session: sequence.steps.last().is_none_or(is_idle),
+        declared: FeatureContext { user: memory.attributes, context: Some(context) },
+    }
 }
 
 /// The items that a list of the user does not contain, both in ascending order: those that the user's
@@ -375,7 +387,7 @@ pub fn recommend_for_sequence(
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
     let is_ranked = is_known && request.base == ListBase::NextItems;
-    let about = scored_user(sequence, &affinity, memory.profile, request.now, params);
+    let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
     let context = ListContext {
         snapshot,
         sequence,

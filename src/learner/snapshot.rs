@@ -2,11 +2,12 @@
 //! wait for the learner.
 
 use crate::candidates::{BasketStatistics, CandidateSources, ClusterSettings, Clusters, ItemCounts, UserProfile};
-use crate::domain::{Catalog, ItemFlags, ItemIx, Offset, SharedUsers, SourceName};
+use crate::domain::{Attributes, Catalog, ItemFlags, ItemIx, Offset, SharedUsers, SourceName};
 use crate::nn::Weights;
 use crate::ranking::Ranker;
 use std::sync::Arc;
 
+use super::declared_features::LearnedFeatures;
 use super::interests::InterestPredictor;
 use super::item_history::ItemHistory;
 use super::scorer::Scorer;
@@ -25,6 +26,7 @@ pub struct ModelSnapshot {
     pub(super) catalog: Catalog,
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
+    pub(super) features: LearnedFeatures,
     pub(super) affinities: SourceAffinities,
     /// Items without events of an established user, or with remembered events of only one user.
     /// They are not recommended unless the catalog describes them.
@@ -46,6 +48,8 @@ pub struct UserMemory<'a> {
     pub profile: Option<&'a UserProfile>,
     /// The item history; `None` if the user is not known.
     pub item_history: Option<&'a ItemHistory>,
+    /// The attributes, if declared features read attributes of users.
+    pub attributes: Option<&'a Attributes>,
 }
 
 impl ModelSnapshot {
@@ -123,7 +127,17 @@ impl ModelSnapshot {
     /// What the snapshot holds of a user beyond the user's sequence.
     #[must_use]
     pub fn memory_of(&self, user: &str) -> UserMemory<'_> {
-        UserMemory { profile: self.profile_of(user), item_history: self.item_histories.get(user).map(Arc::as_ref) }
+        UserMemory {
+            profile: self.profile_of(user),
+            item_history: self.item_histories.get(user).map(Arc::as_ref),
+            attributes: self.features.attributes_of(user),
+        }
+    }
+
+    /// The declared features.
+    #[must_use]
+    pub fn features(&self) -> &LearnedFeatures {
+        &self.features
     }
 
     /// Creates a scorer that borrows from this snapshot.
@@ -134,6 +148,7 @@ impl ModelSnapshot {
             clusters: self.clusters.as_deref(),
             sources: &self.sources,
             ranker: &self.ranker,
+            features: self.features.scorer(&self.catalog),
             cluster_settings: &self.cluster_settings,
             now: self.source_time,
         }

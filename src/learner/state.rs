@@ -7,13 +7,14 @@ use crate::domain::{Catalog, EventKinds, ItemVectors, KindId, ModelChange, Offse
 use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics};
 use crate::interest::InterestSettings;
 use crate::nn::NetworkSettings;
-use crate::ranking::{Ranker, SourceAffinity};
+use crate::ranking::{FeatureDeclarations, Ranker, SourceAffinity};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 use super::error::LearnerError;
 use crate::learner::attribution::{ClickThrough, POSITION_BUCKETS};
 use crate::learner::clustering::ClusteringSchedule;
+use crate::learner::declared_features::LearnedFeatures;
 use crate::learner::influence::{HeldBack, InfluenceLimits, UserHistory};
 use crate::learner::interests::{InterestModels, InterestReport};
 use crate::learner::item_history::ItemHistories;
@@ -58,6 +59,9 @@ pub struct LearnerConfig {
     /// Settings of the long-term profiles. Checkpoints store them with the profiles.
     #[serde(skip)]
     pub profiles: ProfileSettings,
+    /// The declared features. Checkpoints store them with their weights.
+    #[serde(skip)]
+    pub features: FeatureDeclarations,
 }
 
 /// Ranking quality over the tests whose target event is of one kind.
@@ -180,6 +184,9 @@ pub struct LearnerState {
     /// The baskets. Checkpoints store them after the item histories.
     #[serde(skip)]
     pub(super) baskets: BasketStatistics,
+    /// The declared features. Checkpoints store them after the baskets.
+    #[serde(skip)]
+    pub(super) features: LearnedFeatures,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -336,6 +343,18 @@ impl LearnerState {
         self.baskets = part;
     }
 
+    /// The part that checkpoints store after the baskets.
+    #[must_use]
+    pub fn features_part(&self) -> &LearnedFeatures {
+        &self.features
+    }
+
+    /// Restores the part that checkpoints store after the baskets.
+    pub fn set_features_part(&mut self, part: LearnedFeatures) {
+        self.settings.features = part.declarations().clone();
+        self.features = part;
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -396,6 +415,7 @@ impl LearnerState {
             projections: VectorProjections::default(),
             item_histories: ItemHistories::default(),
             baskets: BasketStatistics::default(),
+            features: LearnedFeatures::new(settings.features.clone()),
             settings,
         })
     }

@@ -13,7 +13,7 @@ impl Metrics {
             "# Metrics\n\nThis page lists all metrics that the admin endpoint serves at `/metrics`. It is generated from the declarations in `src/metrics`:\n\
              `SEQUOR_WRITE_PAGES=1 cargo test --test integration metrics` writes it. A test fails if the page differs from the declarations.\n\n\
              Histograms of durations have buckets from 50 µs to 600 s, and histograms of counts have buckets from 1 to 4096. A label has only the listed values; \
-             the values of `kind` are the built-in and the configured kinds of event, and those of `placement` are the configured placements.\n\n\
+             the values of `kind` are the built-in and the configured kinds of event, those of `placement` are the configured placements, and those of `feature` are the declared features.\n\n\
              | name | type | unit | labels | description |\n|---|---|---|---|---|\n",
         );
         for declared in Self::DECLARATIONS {

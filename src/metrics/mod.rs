@@ -7,6 +7,7 @@
 //! sessions.
 
 mod commit_latency;
+mod feature_gain;
 mod handle;
 mod markdown;
 mod placement_lists;
@@ -14,6 +15,7 @@ mod process;
 mod snapshot;
 mod threads;
 
+pub use feature_gain::FeatureGainMetric;
 pub use handle::{
     EventKindMetric, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
 };
@@ -495,6 +497,14 @@ declare_metrics! {
     /// MRR@20 of a ranking by each source alone, over a sample of the latest evaluated events (one
     /// in four); NaN before the first evaluated event.
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
+    /// Recall@20 of the ranking with a declared feature minus that without it, over about the last
+    /// 8192 sampled events (one in 16), by feature; `all` for all features together. NaN before the
+    /// first sampled event.
+    "sequor_feature_recall_at_20_gain" Unit::None feature_recall_at_20_gain: FeatureGainMetric,
+    /// MRR@20 of the ranking with a declared feature minus that without it, over about the last 8192
+    /// sampled events (one in 16), by feature; `all` for all features together. NaN before the first
+    /// sampled event.
+    "sequor_feature_mrr_at_20_gain" Unit::None feature_mrr_at_20_gain: FeatureGainMetric,
     /// NDCG@20 over the latest evaluated events; NaN before the first evaluated event.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
     /// Recall@20 over the latest evaluated events of each kind, by kind; NaN before the first such
@@ -589,6 +599,12 @@ impl Metrics {
     /// Counts a list that was returned for a placement, or without one.
     pub fn count_list(&self, placement: Option<&str>) {
         self.placement_lists.count(&self.recorder, placement);
+    }
+
+    /// Sets the gains of a declared feature in Recall@20 and MRR@20, or of all features together.
+    pub fn set_feature_gain(&self, feature: Option<&str>, recall: f64, mrr: f64) {
+        self.feature_recall_at_20_gain.set(&self.recorder, feature, recall);
+        self.feature_mrr_at_20_gain.set(&self.recorder, feature, mrr);
     }
 
     /// Counts an event that was attributed to a list of a placement, or to one without placement.

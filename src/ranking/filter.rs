@@ -17,6 +17,7 @@
 //! - `operand`: fields, attributes and constants
 //! - `expression`: the syntax tree and its evaluation
 //! - `parser`, `operand_parser`: recursive descent parser
+//! - `value_terms`: operands as the terms of declared features
 //! - `error`: parse error with its column
 
 mod error;
@@ -24,8 +25,11 @@ mod expression;
 mod operand;
 mod operand_parser;
 mod parser;
+mod value_terms;
 
 pub use error::ItemFilterError;
+pub use value_terms::FeatureContext;
+pub(super) use value_terms::{ValueOperand, ValueTerm, parse_value_terms, values_match};
 
 use crate::domain::{Attributes, CatalogItem};
 use expression::FilterExpression;

@@ -10,12 +10,14 @@
 //! - `ranker`: the online listwise ranker
 //! - `workspace`: buffers and steps of one query
 //! - `source_affinity`: how well each source has predicted a session so far
+//! - `declared_features`: attributes as features, as the settings declare them
 //! - `filter`: filter expressions on item attributes
 //! - `result_selection`: eligibility rules and the final list
 //! - `rules`: rules of merchandisers, which change a ranked list
 //! - `share_balance`: reorders a list so that groups of items have required shares
 //! - `rule_trace`: which rules moved which items
 
+mod declared_features;
 mod features;
 mod filter;
 mod normaliser;
@@ -28,8 +30,12 @@ mod source_affinity;
 mod stored_ranker;
 mod workspace;
 
+pub use declared_features::{
+    FeatureDeclaration, FeatureDeclarationError, FeatureDeclarations, FeatureEffect, FeatureModel, FeatureQuality,
+    FeatureReport, FeatureValues, ScoredTarget,
+};
 pub use features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
-pub use filter::{ItemFilter, ItemFilterError};
+pub use filter::{FeatureContext, ItemFilter, ItemFilterError};
 pub use normaliser::FeatureNormaliser;
 pub use ranker::{HIDDEN_UNIT_COUNT, HiddenActivations, Ranker};
 pub use result_selection::{EligibilityRules, ResultSelection};

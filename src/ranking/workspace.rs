@@ -130,6 +130,12 @@ impl RankingWorkspace {
         ranker.score(&self.features, &self.items, &mut self.hidden, &mut self.scores);
     }
 
+    /// The candidates of the last query, and their scores for writing. After
+    /// [`RankingWorkspace::train_ranker`], the scores are the weighted gradients of the loss.
+    pub fn scored_items_mut(&mut self) -> (&[ItemIx], &mut [f32]) {
+        (&self.items, &mut self.scores)
+    }
+
     /// Rank of an item among the candidates, 1 for the best; `None` if the item is not a candidate.
     #[must_use]
     pub fn rank_of(&self, item: ItemIx) -> Option<usize> {

@@ -15,6 +15,7 @@
 
 mod environment;
 mod events;
+mod features;
 mod layers;
 mod listen_address;
 mod live_settings;
@@ -26,6 +27,7 @@ mod telemetry;
 
 pub use environment::{UnknownVariable, unknown_variables};
 pub use events::{EventsSettings, KindSettings, SegmentSettings};
+pub use features::{FeatureOperands, FeatureSettings};
 pub use layers::{SettingOrigin, SettingsError, SettingsLayers};
 pub use live_settings::{EffectiveSetting, LiveSettings, ReloadError, ReloadReport};
 pub use period::Period;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub interest: InterestSettings,
     /// Long-term profiles of users.
     pub profiles: ProfileSettings,
+    /// Features of the ranker from attributes, by name.
+    pub features: FeatureSettings,
     /// Offline training from a recording (`sequor train`).
     pub train: OfflineSettings,
     /// Count-based candidate sources.
@@ -96,6 +100,7 @@ impl Validate for Settings {
         self.events.check()?;
         self.segment.check(&self.events.resolved_kinds())?;
         self.privacy.check()?;
+        self.features.check()?;
         self.telemetry.check()?;
         self.network
             .check()

@@ -25,6 +25,7 @@ mod crash;
 mod csv_dialects;
 mod daemon;
 mod data_maintenance;
+mod declared_features;
 mod demo_and_bench;
 mod dependency_policy;
 mod disk_full;

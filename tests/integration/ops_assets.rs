@@ -119,6 +119,7 @@ fn rule_and_dashboard_expressions_have_data() {
         "clusters.lag=16",
         "store.checkpoint_every=100",
         "session.passivate_after=1s",
+        "features.brand=brand",
     ];
     let daemon = home.start(&settings);
     let Some(prometheus) = Prometheus::start(&[&daemon], |rules| rules) else { return };

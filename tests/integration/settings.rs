@@ -23,7 +23,7 @@ fn sample_configuration_lists_every_default() {
     for (key, value, origin) in layers.effective_values() {
         // Maps with user-defined keys have no default to list.
         assert!(
-            ["events.kinds", "segment.events", "segment.consent"].contains(&key.as_str())
+            ["events.kinds", "segment.events", "segment.consent", "features"].contains(&key.as_str())
                 || matches!(origin, SettingOrigin::File(_)),
             "ops/sequor.toml does not list {key} = {value}"
         );
@@ -47,10 +47,15 @@ fn sample_settings_have_comments_and_examples_are_valid() {
         previous_line = line;
     }
     let settings = load_layers(
-        &sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss").replace("\n#\"", "\n\""),
+        &sample
+            .replace("\n#wishlist", "\nwishlist")
+            .replace("\n#dismiss", "\ndismiss")
+            .replace("\n#\"", "\n\"")
+            .replace("\n#language", "\nlanguage"),
     );
     let kinds = settings.validated_settings().unwrap().events.resolved_kinds();
     assert!(kinds.names().any(|name| name == "wishlist"));
+    assert_eq!(settings.validated_settings().unwrap().features.declarations().features().len(), 1);
     assert_eq!(
         settings.validated_settings().unwrap().segment.event_overrides().filter(|(_, kind)| kind.is_some()).count(),
         1

@@ -2,7 +2,7 @@
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
-use crate::learner::{InterestReport, KindQuality, POSITION_BUCKETS};
+use crate::learner::{FeatureQuality, FeatureReport, InterestReport, KindQuality, POSITION_BUCKETS};
 use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition, Metrics};
 use metrics::Gauge;
 
@@ -42,6 +42,7 @@ impl LearnerActor {
             metrics.live_mrr_at_20_by_kind.with_label(*kind).set(live.mrr());
         }
         report_interest(metrics, &report.interest);
+        report_features(metrics, &self.published.load().features().report());
         let (new, old) = (&report.clickthrough, &last.clickthrough);
         for (row, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, position) in ListPosition::ALL.into_iter().enumerate() {
@@ -83,6 +84,18 @@ impl LearnerActor {
         metrics.learner_offset.set(self.learner.next_offset() as f64);
         metrics.checkpoint_pending_entries.set(self.checkpoints.pending_entries());
         self.last_status = status;
+    }
+}
+
+/// Sets the gains of the declared features.
+fn report_features(metrics: &Metrics, report: &FeatureReport) {
+    if report.sampled_events == 0 || report.features.is_empty() {
+        return;
+    }
+    let effects = report.features.iter().map(|effect| (Some(&*effect.name), effect.without));
+    for (feature, without) in effects.chain([(None, report.without_all)]) {
+        let FeatureQuality { recall, mrr } = report.with.gain_over(without);
+        metrics.set_feature_gain(feature, recall, mrr);
     }
 }
 

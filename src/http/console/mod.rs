@@ -4,6 +4,7 @@
 pub(in crate::http) mod attribution;
 pub(in crate::http) mod candidates;
 mod chart;
+mod features;
 mod format;
 pub(in crate::http) mod items;
 mod layout;

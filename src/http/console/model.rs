@@ -6,9 +6,11 @@ use maud::{Markup, html};
 
 use crate::domain::InterestScale;
 use crate::http::console::chart::{ChartLine, TimeChart};
+use crate::http::console::features::features_section;
 use crate::http::console::format::{NO_VALUE_TEXT, format_bytes, format_count, format_seconds, format_timestamp};
 use crate::http::console::layout::{operation_form, page_or_problem, value_tile};
 use crate::http::console::overview::format_clock_time;
+use crate::http::routes::admin::features::FeaturesView;
 use crate::http::routes::admin::model::{ModelStatus, model_status};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
@@ -45,6 +47,7 @@ async fn page_content(api: Data<ApiState>) -> Result<Markup, Problem> {
         }
         div.charts { (chart.render()) (control_section(&model)) }
         (interest_section(&status.quality.interest))
+        (features_section(&FeaturesView::new(&api.system.recommender.snapshot())))
         section.card {
             h2 { "Checkpoints" }
             p.note { "A rollback replaces the model by the state of a checkpoint. It is recorded in the journal, so that every replay repeats it. To undo a rollback, roll back to a later checkpoint." }

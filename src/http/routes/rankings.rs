@@ -4,12 +4,13 @@ use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest, RuleRemovals,
-    SourceName, Timestamp,
+    Attributes, Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest,
+    RuleRemovals, SourceName, Timestamp,
 };
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;
@@ -18,11 +19,13 @@ use crate::http::schema::domain_schemas::{
 };
 use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
+use crate::http::schema::query;
 use crate::http::schema::request_digest::RequestDigest;
 use crate::http::schema::responses::{
-    BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
+    BadRequestResponse, ContextValueBody, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };
 use crate::http::state::ApiState;
+use crate::ingest::parse_context;
 use crate::learner::{ListRules, ListScoringRequest, RuleTrace, ScoreScale, ScoredListItem};
 use crate::services::recommendation::{ListOwner, to_item_explanation};
 
@@ -55,6 +58,10 @@ pub(in crate::http) struct RankRequest {
     min_offset: Option<Offset>,
     /// The placement for which the list is. It selects rules, and its boosts apply.
     placement: Option<String>,
+    /// The context of the request, for declared features: at most 8 names of `a-z`, `0-9` and `_`,
+    /// with texts of at most 64 bytes, numbers or booleans.
+    #[schema(value_type = Option<BTreeMap<String, ContextValueBody>>)]
+    context: Option<Value>,
     /// Record the ranked list as shown to the user, so that clicks and purchases can be attributed
     /// to it. Needs `user_id`.
     log: Option<bool>,
@@ -175,10 +182,13 @@ impl RankRequest {
     }
 
     /// A digest of the parameters that determine the list.
-    fn digest(&self) -> u64 {
+    fn digest(&self, context: &Attributes) -> u64 {
         let mut digest = RequestDigest::default();
         self.items.iter().for_each(|listed| digest.add("rank", &listed.item_id));
         self.placement.iter().for_each(|placement| digest.add("placement", placement));
+        for (name, value) in context.views() {
+            digest.add(&format!("context.{name}"), &serde_json::to_string(&value).unwrap_or_default());
+        }
         digest.finish()
     }
 }
@@ -215,7 +225,9 @@ pub(in crate::http) async fn rank_list(
     let rules = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
     let owner = request.owner(&api)?;
     let log_for = request.log_owner(&owner)?;
-    let digest = if log_for.is_some() { request.digest() } else { 0 };
+    let context = request.context.take().unwrap_or_default();
+    let context = parse_context(context).map_err(|error| query::invalid_context(&error))?;
+    let digest = if log_for.is_some() { request.digest(&context) } else { 0 };
     let recommender = &api.system.recommender;
     recommender.wait_for_offset(request.min_offset.unwrap_or_default(), api.read_wait).await?;
     // This thread computes the scores. A request that has already waited too long for the thread is
@@ -226,6 +238,7 @@ pub(in crate::http) async fn rank_list(
         items: numbers.iter().flatten().copied().collect(),
         now: api.clock.now(),
         explain: request.explain.unwrap_or_default(),
+        context,
     };
     let (now, explain) = (scoring.now, scoring.explain);
     let scores = api.recommendations.score_list(owner, scoring, request.placement.as_deref()).await?;

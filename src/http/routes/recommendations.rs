@@ -112,8 +112,8 @@ pub(in crate::http) struct InlineRequest {
     exclude_seen: Option<bool>,
     /// A filter expression on attributes. Every recommended item satisfies it.
     filter: Option<String>,
-    /// The context of the request, for the filter: at most 8 names of `a-z`, `0-9` and `_`, with
-    /// texts of at most 64 bytes, numbers or booleans.
+    /// The context of the request, for the filter and for declared features: at most 8 names of
+    /// `a-z`, `0-9` and `_`, with texts of at most 64 bytes, numbers or booleans.
     #[schema(value_type = Option<BTreeMap<String, ContextValueBody>>)]
     context: Option<Value>,
     /// The largest number of items per category.

@@ -91,9 +91,9 @@ pub(in crate::http) struct RecommendationQuery {
     /// the context item of rules.
     #[param(required = false, style = Form, explode = false, max_items = 1000)]
     pub(in crate::http) items: Vec<String>,
-    /// A value of the context of the request, for the filter. `NAME` begins with `a-z`, and has at
-    /// most 32 characters `a-z`, `0-9` and `_`. `true`, `false` and numbers have their own types. At
-    /// most 8 names.
+    /// A value of the context of the request, for the filter and for declared features. `NAME`
+    /// begins with `a-z`, and has at most 32 characters `a-z`, `0-9` and `_`. `true`, `false` and
+    /// numbers have their own types. At most 8 names.
     #[param(rename = "context.NAME", required = false, value_type = String, max_length = 64)]
     pub(in crate::http) context: Attributes,
     /// Only items of this category, instead of a filter. Only the endpoint of trending items has this
@@ -291,6 +291,7 @@ impl RecommendationQuery {
             rules,
             placement: placement.map(|placement| Arc::clone(&placement.name)),
             digest: self.digest(),
+            context: self.context.clone(),
             ..RecommendationRequest::new(validate_limit(limit)?, now)
         })
     }

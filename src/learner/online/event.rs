@@ -8,9 +8,12 @@ use super::{Learner, is_sampled};
 use crate::candidates::{
     BasketStatistics, CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfiles,
 };
-use crate::domain::{Event, EventKind, ItemIx, ItemVectors, KindId, Offset, Placement, SourceName, Step, Timestamp};
+use crate::domain::{
+    Catalog, Event, EventKind, ItemIx, ItemVectors, KindId, Offset, Placement, SourceName, Step, Timestamp,
+};
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
+use crate::learner::declared_features::{LearnedFeatures, measures_gain};
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
 use crate::learner::interests::{InterestModels, ValuedEvent};
 use crate::learner::new_item_tests::NewItemTests;
@@ -23,7 +26,7 @@ use crate::learner::training::OnlineTraining;
 use crate::learner::user_table::UserState;
 use crate::learner::vector_projections::VectorProjections;
 use crate::nn::Weights;
-use crate::ranking::{Ranker, SourceAffinity};
+use crate::ranking::{FeatureContext, Ranker, SourceAffinity};
 use std::sync::Arc;
 
 /// One event to learn, and the parts of the learner state that are read or changed when the event
@@ -57,6 +60,8 @@ struct EventPass<'l> {
     next_session: &'l mut SessionIx,
     sources: &'l mut CandidateSources,
     ranker: &'l mut Ranker,
+    features: &'l mut LearnedFeatures,
+    catalog: &'l Catalog,
     training: &'l mut Option<OnlineTraining>,
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
     interests: &'l mut InterestModels,
@@ -139,6 +144,8 @@ impl Learner {
             next_session: &mut state.next_session,
             sources: &mut state.sources,
             ranker: &mut state.ranker,
+            features: &mut state.features,
+            catalog: &state.catalog,
             training: &mut state.training,
             by_source: &mut state.by_source,
             interests: &mut state.supplement.interests,
@@ -174,6 +181,7 @@ impl EventPass<'_> {
         if let Some(item) = self.step.item.filter(|_| is_scored) {
             self.score_candidates(placement.starts_session());
             rank = self.measure_prediction(item);
+            self.measure_features(item, is_held_back);
             self.train_ranker(item);
         }
         let is_new_item = self.target.is_some_and(|item| self.new_items.is_new(item));
@@ -222,6 +230,7 @@ impl EventPass<'_> {
             clusters: self.clusters.as_deref(),
             sources: self.sources,
             ranker: self.ranker,
+            features: self.features.scorer(self.catalog),
             cluster_settings: self.cluster_settings,
             now: self.source_time,
         };
@@ -230,6 +239,10 @@ impl EventPass<'_> {
             affinity: &user.affinity,
             profile: self.profiles.get(&self.event.user_id),
             begins_session,
+            declared: FeatureContext {
+                user: self.features.attributes_of(&self.event.user_id),
+                context: self.event.details.as_deref().map(|details| &details.context),
+            },
         };
         scorer.score(&mut user.state, &about, &self.settings.sequence, self.workspace);
         if let Some(hidden) = hidden {
@@ -253,6 +266,15 @@ impl EventPass<'_> {
         rank
     }
 
+    /// Measures the gains of the declared features, if the event is in their sample.
+    fn measure_features(&mut self, item: ItemIx, is_held_back: bool) {
+        if self.target.is_some() && !is_held_back && measures_gain(self.offset) {
+            let ScoringWorkspace { ranking, features: values, .. } = &mut *self.workspace;
+            let target = ranking.candidates().position_of(item);
+            self.features.measure(ranking, values, target);
+        }
+    }
+
     /// Records the rank that each source alone gave to the target item.
     fn measure_sources(&mut self, item: ItemIx, is_counted: bool) {
         let is_monitored = is_sampled(self.offset, MonitoredCounters::TESTS_PER_SOURCE_SAMPLE);
@@ -274,7 +296,7 @@ impl EventPass<'_> {
         if !self.trains_ranker {
             return;
         }
-        let ranking = &mut self.workspace.ranking;
+        let ScoringWorkspace { ranking, features: values, .. } = &mut *self.workspace;
         if self.target.is_some() {
             let is_repeat = self.user.state.sequence.current_session().iter().any(|step| step.item == Some(item));
             self.user.affinity.update(ranking.share_features_of(item), is_repeat);
@@ -283,7 +305,9 @@ impl EventPass<'_> {
             _ if self.is_frozen => {}
             Some(_) => {
                 let weight = self.settings.kinds.weight_of(self.step.kind);
-                ranking.train_ranker(self.ranker, item, weight);
+                if ranking.train_ranker(self.ranker, item, weight).is_some() {
+                    self.features.learn(ranking, values);
+                }
             }
             None => ranking.train_dismissal(self.ranker, item),
         }

@@ -83,6 +83,7 @@ impl Learner {
         self.state.supplement.interests.roll_back(&earlier.supplement.interests);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
         self.state.projections = earlier.projections;
+        self.state.features.roll_back(&earlier.features);
         self.order_rows_by_cluster();
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Tests of the learner on a small synthetic journal.
 
+mod declared_features;
 mod jobs;
 mod profiles;
 mod steering;
@@ -165,6 +166,7 @@ impl LearnerFixture {
         state.set_profiles_part(self.learner.state.profiles_part());
         state.set_new_items_part(Some(self.learner.state.new_items_part().clone()));
         state.set_vectors_part(self.learner.state.vectors_part());
+        state.set_features_part(self.learner.state.features_part().clone());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }

@@ -10,10 +10,12 @@ impl Learner {
     /// Merges two users: their sequences become one sequence. Counts and trained weights do not
     /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities, supplement, profiles, item_histories, .. } = &mut self.state;
+        let LearnerState { settings, users, affinities, supplement, profiles, item_histories, features, .. } =
+            &mut self.state;
         supplement.interests.merge_users(&merge.from, &merge.into);
         profiles.merge_users(&merge.from, &merge.into);
         item_histories.merge_users(&merge.from, &merge.into);
+        features.merge_users(merge);
         let removed = users.remove(&merge.from);
         let user = users.get_or_create(&merge.into, offset);
         if let Some(removed) = removed {
@@ -36,12 +38,14 @@ impl Learner {
             supplement,
             profiles,
             item_histories,
+            features,
             ..
         } = &mut self.state;
         users.erase(user);
         supplement.interests.remove_user(user);
         profiles.remove_user(user);
         item_histories.remove_user(user);
+        features.remove_user(user);
         influence.forget_user(hash_user(user));
         for (session, session_start) in owners.remove_user(user) {
             sources.forget_session(session);

@@ -69,7 +69,7 @@ impl Comparison {
 
     /// Compares two values. Only numbers have an order. If a value is a list, `Equal` is true if
     /// any element equals an element of the other value. Values of different types are not equal.
-    fn is_true_for_values(self, left: AttributeView<'_>, right: AttributeView<'_>) -> bool {
+    pub(super) fn is_true_for_values(self, left: AttributeView<'_>, right: AttributeView<'_>) -> bool {
         use AttributeView::{Boolean, Number, Numbers, Text, Texts};
         if self != Self::Equal {
             return matches!((left, right), (Number(left), Number(right)) if self.is_true_for(left, right));

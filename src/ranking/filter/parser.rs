@@ -29,20 +29,9 @@ pub(super) const COMPARISON_OPERATORS: [(&str, Comparison, bool); 6] = [
 /// # Errors
 /// The first syntax error with its column.
 pub(super) fn parse_filter(text: &str) -> Result<FilterExpression, ItemFilterError> {
-    let mut parser = FilterParser { text, position: 0, depth: 0 };
-    if text.len() > MAX_EXPRESSION_BYTES {
-        return Err(parser.error_at(
-            0,
-            format!("the filter has {} bytes, more than the allowed {MAX_EXPRESSION_BYTES}", text.len()),
-        ));
-    }
+    let mut parser = FilterParser::new(text)?;
     let expression = parser.parse_expression()?;
-    parser.skip_white_space();
-    if parser.remaining_text().is_empty() {
-        Ok(expression)
-    } else {
-        Err(parser.unexpected_input_error("`and`, `or` or the end"))
-    }
+    if parser.is_at_end() { Ok(expression) } else { Err(parser.unexpected_input_error("`and`, `or` or the end")) }
 }
 
 pub(super) struct FilterParser<'a> {
@@ -53,6 +42,25 @@ pub(super) struct FilterParser<'a> {
 }
 
 impl<'a> FilterParser<'a> {
+    /// A parser at the start of a text.
+    ///
+    /// # Errors
+    /// If the text is too long.
+    pub(super) fn new(text: &'a str) -> Result<Self, ItemFilterError> {
+        let parser = Self { text, position: 0, depth: 0 };
+        if text.len() > MAX_EXPRESSION_BYTES {
+            let reason = format!("the filter has {} bytes, more than the allowed {MAX_EXPRESSION_BYTES}", text.len());
+            return Err(parser.error_at(0, reason));
+        }
+        Ok(parser)
+    }
+
+    /// Skips white space. Returns whether the text ends there.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        self.skip_white_space();
+        self.remaining_text().is_empty()
+    }
+
     fn remaining_text(&self) -> &'a str {
         self.text.get(self.position..).unwrap_or_default()
     }
