@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
-use super::item_exclusions::ItemExclusions;
+use super::item_exclusions::{FatiguedItems, ItemExclusions};
 use super::item_lists::visit_popular_items;
 use super::list_base::{ListBase, ListContext, add_base_candidates};
 use super::list_rules::apply_list_rules;
@@ -314,13 +314,12 @@ pub(super) fn scored_user<'a>(
     ScoredUser { session: SessionIx::MAX, affinity, profile, begins_session: sequence.steps.last().is_none_or(is_idle) }
 }
 
-/// The items that a list of the user does not contain, both in ascending order: those that the user's
-/// events exclude, and those that were shown too often.
+/// The items that the user's events exclude, in ascending order, and those that were shown too often.
 fn items_hidden_from_user(
     sequence: &UserSequence,
     memory: UserMemory<'_>,
     request: &RecommendationRequest,
-) -> (Vec<ItemIx>, Vec<ItemIx>) {
+) -> (Vec<ItemIx>, FatiguedItems) {
     let mut seen = request.hidden.items_hidden_at(sequence, request.now);
     if request.exclude_seen {
         seen.extend(sequence.steps.iter().filter_map(|step| step.item));
@@ -367,7 +366,8 @@ pub fn recommend_for_sequence(
     let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
     let rules = EligibilityRules {
         seen: &seen,
-        fatigued: &fatigued,
+        fatigued: &fatigued.dropped,
+        demoted: &fatigued.demoted,
         unproven: Some(&snapshot.unproven),
         ..rules_of_request(catalog, request)
     };
@@ -404,6 +404,7 @@ pub fn recommend_for_sequence(
     if is_short && (is_ranked || *request.unranked_base() == ListBase::NextItems) {
         add_popular_items(snapshot, sequence, &rules, is_known, &ranked, &mut selection);
     }
+    selection.add_demoted(&mut trace);
 
     let removed = selection.removal_counts();
     let has_candidates = is_known || request.base != ListBase::NextItems;

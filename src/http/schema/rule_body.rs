@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{RankingRule, RuleCondition, RuleConsequence, Timestamp};
-use crate::http::schema::placement_body::{BoostBody, check_filter, check_name, quoted};
+use crate::http::schema::placement_body::{BoostBody, check_filter, check_name};
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
+use crate::http::schema::quoted::quoted;
 use crate::http::schema::responses::IdString;
 use crate::ingest::check_id;
 
