@@ -196,6 +196,7 @@ route_table! {
         "/admin/placements/{placement}" Admin Admin => GET placements::get_placement, PUT placements::put_placement, DELETE placements::delete_placement;
         "/admin/rules" Admin Admin => GET rules::list_rules;
         "/admin/rules/{rule}" Admin Admin => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
+        "/admin/rule-preview" Admin Admin => POST admin::rule_preview::preview_rule;
         "/admin/reports/attribution" Admin Admin => GET reports::get_attribution;
         "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
     }

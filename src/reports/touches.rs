@@ -2,7 +2,7 @@
 
 use crate::domain::{Event, EventKind, Impression, SourceName, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a conversion is attributed to.
@@ -87,6 +87,8 @@ pub(super) struct ShownListItem {
     pub(super) item_id: Arc<str>,
     pub(super) source: SourceName,
     pub(super) rules: Arc<[String]>,
+    /// The position in the list, counted from 1.
+    position: u32,
     is_clicked: bool,
 }
 
@@ -158,7 +160,7 @@ impl TouchTable {
         });
         let mut shown: Vec<ShownListItem> = Vec::with_capacity(impression.items.len());
         let mut known = self.items_of_recommendation(&impression.user_id, &impression.recommendation_id);
-        for item in &impression.items {
+        for (place, item) in (1..).zip(&impression.items) {
             let item_id = self.shared_item(&item.item_id);
             if !known.insert(Arc::clone(&item_id)) {
                 continue;
@@ -166,7 +168,9 @@ impl TouchTable {
             let rules =
                 if item.rules.is_empty() { Arc::clone(&self.no_rules) } else { Arc::from(item.rules.as_slice()) };
             let list = Arc::clone(&list);
-            shown.push(ShownListItem { list, item_id, source: item.source, rules, is_clicked: false });
+            // Impressions of older formats have no positions.
+            let position = if item.position > 0 { item.position } else { place };
+            shown.push(ShownListItem { list, item_id, source: item.source, rules, position, is_clicked: false });
         }
         drop(known);
         let touches = self.users.entry(impression.user_id.clone()).or_default();
@@ -285,6 +289,29 @@ impl TouchTable {
         })
     }
 
+    /// For each placement of which a list was shown to the user in the `window_ms` milliseconds before
+    /// an event on an item: the position of the item in the latest such list, `None` if the list does
+    /// not contain it. A dismissal has no positions.
+    pub(super) fn positions_in_latest_lists(
+        &self,
+        event: &Event,
+        window_ms: i64,
+    ) -> Vec<(Option<String>, Option<u32>)> {
+        let is_dismissal = event.value.is_some_and(|value| value < 0.0);
+        let (Some(item), false) = (event.item_id.as_deref(), is_dismissal) else { return Vec::new() };
+        let mut latest: BTreeMap<Option<&str>, (&Arc<ShownList>, Option<u32>)> = BTreeMap::new();
+        for shown in self.users.get(&event.user_id).into_iter().flatten().rev() {
+            if !(0..=window_ms).contains(&event.timestamp.saturating_sub(shown.list.at)) {
+                continue;
+            }
+            let (list, position) = latest.entry(shown.list.placement.as_deref()).or_insert((&shown.list, None));
+            if Arc::ptr_eq(list, &shown.list) && *shown.item_id == *item {
+                *position = Some(shown.position);
+            }
+        }
+        latest.into_iter().map(|(placement, (_, position))| (placement.map(str::to_owned), position)).collect()
+    }
+
     /// Moves the impressions of a merged user to the other user.
     pub(super) fn merge_users(&mut self, from: &str, into: &str) {
         let Some(moved) = self.users.remove(from).filter(|_| from != into) else { return };
@@ -329,5 +356,47 @@ mod tests {
         assert!(kept(&table) >= 30 && (30..100).contains(&table.kept_for_ms()), "{}", table.kept_for_ms());
         let oldest = table.users.values().flatten().map(|shown| shown.list.at).min();
         assert!(oldest >= Some(400), "{oldest:?}");
+    }
+
+    #[test]
+    fn positions_are_those_of_the_latest_list_of_each_placement() {
+        let mut table = TouchTable::new(&AttributionSettings::default(), 100);
+        let mut show = |id: &str, placement: Option<&str>, at, items: &[&str]| {
+            let impression = Impression {
+                recommendation_id: id.to_owned(),
+                user_id: "ann".to_owned(),
+                timestamp: at,
+                items: items.iter().map(|item| ImpressionItem::new((*item).to_owned(), SourceName::New)).collect(),
+                placement: placement.map(str::to_owned),
+                ..Impression::default()
+            };
+            assert_eq!(table.record_impression(&impression).len(), items.len());
+        };
+        show("r1", Some("home"), 1_000, &["cup", "tea"]);
+        show("r2", Some("cart"), 2_000, &["pot", "cup", "tea"]);
+        show("r3", Some("home"), 3_000, &["tea", "pot"]);
+        show("r4", None, 4_000, &["tea"]);
+        let event = |item: &str, at| Event {
+            event_id: None,
+            user_id: "ann".to_owned(),
+            session_id: None,
+            kind: EventKind::View,
+            item_id: Some(item.to_owned()),
+            value: None,
+            timestamp: at,
+            properties: None,
+            details: None,
+        };
+        let positions = |event: &Event| -> Vec<(String, Option<u32>)> {
+            let found = table.positions_in_latest_lists(event, 2_500);
+            found.into_iter().map(|(name, position)| (name.unwrap_or_default(), position)).collect()
+        };
+        let named = |name: &str, position| (name.to_owned(), position);
+        let cup = event("cup", 4_500);
+        assert_eq!(positions(&cup), [named("", None), named("cart", Some(2)), named("home", None)]);
+        let pot = event("pot", 5_000);
+        assert_eq!(positions(&pot), [named("", None), named("home", Some(2))], "the list of the cart is too old");
+        assert_eq!(positions(&event("tea", 2_500)), [named("cart", Some(3)), named("home", Some(2))]);
+        assert_eq!(positions(&Event { value: Some(-1.0), ..cup }), [], "a dismissal");
     }
 }

@@ -447,7 +447,17 @@ fn a_placement_that_demotes_items_keeps_its_action() {
     let bytes = codec::encode(&entry).unwrap();
     // The variant, the fields of the variant 15, and the action.
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "");
+    let expected = [
+        "11000000",
+        "0400000000000000686f6d65",
+        "0500000000000000",
+        "00000000",
+        "01000000",
+        "0000000000000000000000000000000000000000000001",
+        "03000000000000000400000000000000",
+        "01000000",
+    ];
+    assert_eq!(hex, expected.concat());
 }
 
 /// Attributes with a value of every type.

@@ -260,6 +260,8 @@ mod tests {
         ] {
             let problem = serde_json::to_value(parse(body).unwrap_err()).unwrap();
             assert_eq!(problem["field"], field, "{body}: {problem}");
+            let is_filter = field.ends_with("filter");
+            assert_eq!(problem["column"].is_u64(), is_filter, "the position of an error in an expression: {problem}");
         }
     }
 

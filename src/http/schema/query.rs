@@ -6,7 +6,7 @@ use std::sync::Arc;
 use utoipa::IntoParams;
 
 use crate::domain::{
-    Attributes, Consent, EventKind, ImpressionLimitAction, ItemIx, Offset, PlacementConfig, PlacementKind,
+    Attributes, Consent, EventKind, ImpressionLimitAction, ItemIx, Offset, PlacementConfig, PlacementKind, Timestamp,
 };
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::exclusion_parameters::{
@@ -20,7 +20,7 @@ use crate::ingest::{ValidationError, with_context_parameter};
 use crate::learner::{
     EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, ListBase, RecommendationRequest,
 };
-use crate::services::placements::CompiledPlacement;
+use crate::services::placements::{CompiledPlacement, CompiledPlacements};
 use crate::settings::Period;
 
 /// Largest number of excluded items, and of context items, in one request.
@@ -263,7 +263,19 @@ impl RecommendationQuery {
     /// 400 if a parameter is out of range, the filter is invalid or a context item is missing, 404 if
     /// the placement or all context items are unknown.
     pub(in crate::http) fn to_request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
-        let placements = api.placements.current();
+        self.to_request_with(api, &api.placements.current(), api.clock.now())
+    }
+
+    /// Like [`Self::to_request`], with other placements and rules, and at another time.
+    ///
+    /// # Errors
+    /// As [`Self::to_request`].
+    pub(in crate::http) fn to_request_with(
+        &self,
+        api: &ApiState,
+        placements: &CompiledPlacements,
+        now: Timestamp,
+    ) -> Result<RecommendationRequest, Problem> {
         let placement = self
             .placement
             .as_deref()
@@ -290,7 +302,7 @@ impl RecommendationQuery {
             exclude.extend(items);
         }
         exclude.sort_unstable();
-        let (now, catalog) = (api.clock.now(), api.system.recommender.catalog());
+        let catalog = api.system.recommender.catalog();
         let number_of = |item: &str| dictionary.get(item);
         let rules = placements.rules_of_list(placement, context.last().copied(), &catalog, number_of, now);
         let limit = self.limit.or(config.limit).unwrap_or(RecommendationRequest::DEFAULT_LIMIT);
@@ -323,7 +335,10 @@ impl RecommendationQuery {
     }
 
     /// The known context items.
-    fn context_items(&self, api: &ApiState) -> Result<Vec<ItemIx>, Problem> {
+    ///
+    /// # Errors
+    /// 400 if there are too many.
+    pub(in crate::http) fn context_items(&self, api: &ApiState) -> Result<Vec<ItemIx>, Problem> {
         let items: Vec<_> = self.items.iter().chain(&self.item).cloned().collect();
         numbers_of("items", &items, api)
     }
