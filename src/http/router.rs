@@ -213,6 +213,7 @@ route_table! {
         "/console/store" Admin Admin => GET console::store::store_page;
         "/console/console.css" Admin Admin => GET console::style_sheet;
         "/console/console.js" Admin Admin => GET console::script;
+        "/console/placements.js" Admin Admin => GET console::placements_script;
         "/console/icon.svg" Admin Admin => GET console::icon;
     }
 }

@@ -272,9 +272,16 @@ fn add_popular_items(
 }
 
 /// The rules of a request on which items are eligible.
-fn rules_of_request<'a>(catalog: &'a Catalog, request: &'a RecommendationRequest) -> EligibilityRules<'a> {
+fn rules_of_request<'a>(
+    catalog: &'a Catalog,
+    request: &'a RecommendationRequest,
+    (seen, fatigued): (&'a [ItemIx], &'a FatiguedItems),
+) -> EligibilityRules<'a> {
     EligibilityRules {
         exclude: &request.exclude,
+        seen,
+        fatigued: &fatigued.dropped,
+        demoted: &fatigued.demoted,
         filter: request.filter.as_ref(),
         hide: &request.rules.hide,
         max_per_category: request.max_per_category,
@@ -364,13 +371,8 @@ pub fn recommend_for_sequence(
     let scorer = snapshot.scorer();
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
-    let rules = EligibilityRules {
-        seen: &seen,
-        fatigued: &fatigued.dropped,
-        demoted: &fatigued.demoted,
-        unproven: Some(&snapshot.unproven),
-        ..rules_of_request(catalog, request)
-    };
+    let hidden = (seen.as_slice(), &fatigued);
+    let rules = EligibilityRules { unproven: Some(&snapshot.unproven), ..rules_of_request(catalog, request, hidden) };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
