@@ -21,7 +21,7 @@ use crate::domain::{Entry, ModelChange, Offset};
 use crate::learner::{JobLost, Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
 use crate::metrics::{ActorKind, Metrics, ThreadRole};
 use crate::registries::ItemDictionary;
-use crate::reports::{AttributedEvent, LiveAttribution};
+use crate::reports::{AttributedEvent, AttributionUpdate, LiveAttribution, NewlyShownItems, PlacementQuality};
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
 use checkpointing::{CheckpointOutcome, CheckpointProgress};
@@ -248,15 +248,25 @@ impl LearnerActor {
         Ok(more)
     }
 
-    /// Counts an event that responds to an impression. Entries that were already counted, by this
-    /// process before a failure or by another one, only extend the table of impressions.
+    /// Counts shown items and the events that respond to them. Entries that were already counted, by
+    /// this process before a failure or by another one, only extend the table of impressions and the
+    /// quality of placements.
     fn attribute(&mut self, offset: Offset, entry: &Entry) {
         if offset < self.attributed_through {
             return;
         }
         self.attributed_through = offset + 1;
         let number_of = |item: &str| self.dictionary.get(item);
-        let attributed = self.attribution.add_entry(entry, number_of).filter(|_| offset >= self.counts_senders_from);
+        let AttributionUpdate { shown, attributed, quality } = self.attribution.add_entry(entry, number_of);
+        for PlacementQuality { placement, recall, mrr } in quality {
+            self.metrics.set_placement_quality(placement.as_deref(), recall, mrr);
+        }
+        if offset < self.counts_senders_from {
+            return;
+        }
+        if let Some(NewlyShownItems { placement, count }) = shown {
+            self.metrics.count_shown_items(placement.as_deref(), count);
+        }
         if let Some(AttributedEvent { placement, is_conversion }) = attributed {
             self.metrics.count_attributed_event(placement.as_deref(), is_conversion);
         }

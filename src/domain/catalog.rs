@@ -139,6 +139,12 @@ impl Catalog {
         self.vectors = vectors;
     }
 
+    /// The attributes of the items that have attributes in the catalog, in ascending order of the
+    /// items' numbers.
+    pub fn described_items(&self) -> impl Iterator<Item = &CatalogItem> {
+        self.slots.iter().filter_map(|slot| if let CatalogSlot::Described(known) = slot { Some(known) } else { None })
+    }
+
     /// Number of items that have attributes in the catalog.
     #[must_use]
     pub fn described_count(&self) -> usize {

@@ -59,7 +59,9 @@ pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
 pub use origin::{Origin, OriginHash, OriginHasher, Purge};
 pub use paged_vec::{ItemFlags, PagedVec};
 pub use placeholder_ids::PlaceholderIds;
-pub use placement_config::{ItemBoost, PlacementChange, PlacementConfig, PlacementKind, PlacementOperation};
+pub use placement_config::{
+    ImpressionLimitAction, ItemBoost, PlacementChange, PlacementConfig, PlacementKind, PlacementOperation,
+};
 pub use placement_table::PlacementTable;
 pub use ranking_rule::{RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation};
 pub use recent_users::{RecentUser, RecentUsers, SharedUsers};

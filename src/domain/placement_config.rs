@@ -65,6 +65,32 @@ pub struct ItemBoost {
     pub factor: f32,
 }
 
+/// What happens to an item that was shown to the user too often. New variants must be added at the
+/// end, because the encoding numbers them by position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImpressionLimitAction {
+    /// The list does not contain the item.
+    #[default]
+    Drop,
+    /// The item follows all items that were not shown too often.
+    Demote,
+}
+
+impl ImpressionLimitAction {
+    /// All actions.
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Demote];
+
+    /// The name of the action.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Demote => "demote",
+        }
+    }
+}
+
 /// The configuration of a placement. Each value is the default of the request parameter of the same
 /// name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -89,8 +115,12 @@ pub struct PlacementConfig {
     /// Kinds of events by name, each with milliseconds: an item with such an event is excluded for
     /// this time.
     pub exclude_events: Vec<(String, i64)>,
-    /// An item that was shown this number of times within this number of milliseconds is excluded.
+    /// An item that was shown this number of times within this number of milliseconds is excluded, or
+    /// moves to the end of the list.
     pub max_impressions: Option<(usize, i64)>,
+    /// What happens to such an item. The stored form is in `stored_entry`.
+    #[serde(skip)]
+    pub impression_limit_action: ImpressionLimitAction,
 }
 
 impl PlacementConfig {

@@ -5,9 +5,10 @@
 //! variant, which holds the added fields behind the old ones.
 
 use super::{
-    ConsentChange, Entry, Event, EventDetails, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemDetails,
-    ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, ModelChange, Offset, PlacementChange, Purge, RuleChange,
-    UserAttributesChange, UserErasure, UserMerge, VectorPatch,
+    ConsentChange, Entry, Event, EventDetails, Expiry, Impression, ImpressionItem, ImpressionLimitAction, Item,
+    ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, ModelChange, Offset,
+    PlacementChange, PlacementConfig, PlacementOperation, Purge, RuleChange, UserAttributesChange, UserErasure,
+    UserMerge, VectorPatch,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -33,6 +34,30 @@ enum StoredEntry<'e> {
     UserAttributes(Cow<'e, UserAttributesChange>),
     Placement(Cow<'e, PlacementChange>),
     Rule(Cow<'e, RuleChange>),
+    DetailedPlacement(Cow<'e, PlacementChange>, PlacementDetails),
+}
+
+/// The fields of a placement that [`StoredEntry::Placement`] does not have.
+#[derive(Serialize, Deserialize)]
+struct PlacementDetails {
+    impression_limit_action: ImpressionLimitAction,
+}
+
+impl PlacementDetails {
+    /// The details of a change; `None` if they have the default values.
+    fn of(change: &PlacementChange) -> Option<Self> {
+        let PlacementOperation::Put(PlacementConfig { impression_limit_action, .. }) = change.operation else {
+            return None;
+        };
+        (impression_limit_action != ImpressionLimitAction::default()).then_some(Self { impression_limit_action })
+    }
+
+    fn add_to(self, mut change: PlacementChange) -> PlacementChange {
+        if let PlacementOperation::Put(config) = &mut change.operation {
+            config.impression_limit_action = self.impression_limit_action;
+        }
+        change
+    }
 }
 
 /// The fields that format 9 added to an impression. With the usual values, an item takes 9 bytes.
@@ -117,7 +142,10 @@ impl<'e> From<&'e Entry> for StoredEntry<'e> {
             Entry::Expire(expiry) => Self::Expire(Cow::Borrowed(expiry)),
             Entry::Purge(purge) => Self::Purge(Cow::Borrowed(purge)),
             Entry::UserAttributes(change) => Self::UserAttributes(Cow::Borrowed(change)),
-            Entry::Placement(change) => Self::Placement(Cow::Borrowed(change)),
+            Entry::Placement(change) => match PlacementDetails::of(change) {
+                None => Self::Placement(Cow::Borrowed(change)),
+                Some(details) => Self::DetailedPlacement(Cow::Borrowed(change), details),
+            },
             Entry::Rule(change) => Self::Rule(Cow::Borrowed(change)),
         }
     }
@@ -149,6 +177,7 @@ impl From<StoredEntry<'_>> for Entry {
             StoredEntry::UserAttributes(change) => Self::UserAttributes(change.into_owned()),
             StoredEntry::Placement(change) => Self::Placement(change.into_owned()),
             StoredEntry::Rule(change) => Self::Rule(change.into_owned()),
+            StoredEntry::DetailedPlacement(change, details) => Self::Placement(details.add_to(change.into_owned())),
         }
     }
 }

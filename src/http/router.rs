@@ -196,6 +196,7 @@ route_table! {
         "/admin/placements/{placement}" Admin Admin => GET placements::get_placement, PUT placements::put_placement, DELETE placements::delete_placement;
         "/admin/rules" Admin Admin => GET rules::list_rules;
         "/admin/rules/{rule}" Admin Admin => GET rules::get_rule, PUT rules::put_rule, DELETE rules::delete_rule;
+        "/admin/rule-preview" Admin Admin => POST admin::rule_preview::preview_rule;
         "/admin/reports/attribution" Admin Admin => GET reports::get_attribution;
         "/admin/features" Admin Admin => GET admin::features::get_features;
         "/admin/recall" Admin Admin => GET admin::candidates::get_candidate_sources;
@@ -213,6 +214,7 @@ route_table! {
         "/console/store" Admin Admin => GET console::store::store_page;
         "/console/console.css" Admin Admin => GET console::style_sheet;
         "/console/console.js" Admin Admin => GET console::script;
+        "/console/placements.js" Admin Admin => GET console::placements_script;
         "/console/icon.svg" Admin Admin => GET console::icon;
     }
 }

@@ -3,8 +3,9 @@
 use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
     AttributeValue, AttributeView, Attributes, AttributesPatch, Consent, Entry, Event, Expiry, Impression,
-    ImpressionItem, Item, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ModelChange,
-    ModelOperation, Offset, OriginHash, Purge, Timestamp, UserAttributesChange, UserMerge, VectorPatch, WithConsent,
+    ImpressionItem, ImpressionLimitAction, Item, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch,
+    ModelChange, ModelOperation, Offset, OriginHash, PlacementChange, PlacementOperation, Purge, Timestamp,
+    UserAttributesChange, UserMerge, VectorPatch, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -96,7 +97,9 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
             write_json_line(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines)
         }
         Entry::Purge(purge) => write_json_line(ExportLine { offset, entry: name, rest: PurgeLine::new(purge) }, lines),
-        Entry::Placement(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
+        Entry::Placement(change) => {
+            write_json_line(ExportLine { offset, entry: name, rest: PlacementLine::new(change) }, lines)
+        }
         Entry::Rule(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
         Entry::UserAttributes(change) => {
             write_json_line(ExportLine { offset, entry: name, rest: UserAttributesLine::new(change) }, lines)
@@ -187,6 +190,26 @@ type ChangedAttributes<'e> = Option<BTreeMap<&'e str, Option<AttributeView<'e>>>
 fn changed_attributes(patch: &AttributesPatch) -> ChangedAttributes<'_> {
     let AttributesPatch::Change(changes) = patch else { return None };
     Some(changes.iter().map(|(name, value)| (&**name, value.as_ref().map(AttributeValue::view))).collect())
+}
+
+#[derive(Serialize)]
+struct PlacementLine<'e> {
+    #[serde(flatten)]
+    change: &'e PlacementChange,
+    /// Present unless it is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impression_limit_action: Option<ImpressionLimitAction>,
+}
+
+impl<'e> PlacementLine<'e> {
+    fn new(change: &'e PlacementChange) -> Self {
+        let impression_limit_action = match &change.operation {
+            PlacementOperation::Put(config) => Some(config.impression_limit_action),
+            PlacementOperation::Delete => None,
+        };
+        let is_stated = |action: &ImpressionLimitAction| *action != ImpressionLimitAction::default();
+        Self { change, impression_limit_action: impression_limit_action.filter(is_stated) }
+    }
 }
 
 #[derive(Serialize)]
@@ -499,7 +522,7 @@ impl<'e> ExportedItemAttributes<'e> {
 mod tests {
     use super::super::{ValidationRules, read_events, read_items};
     use super::*;
-    use crate::domain::{EventDetails, EventKind, ItemVector, SourceName};
+    use crate::domain::{EventDetails, EventKind, ItemVector, PlacementConfig, SourceName};
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
@@ -604,6 +627,19 @@ mod tests {
             "{\"offset\":7,\"entry\":\"impression\",\"recommendation_id\":\"r\",\"user_id\":\"u\",\"timestamp\":2,\"weights_version\":3,\
              \"items\":[{\"item_id\":\"i\",\"source\":\"trending\"}]}\n"
         );
+    }
+
+    #[test]
+    fn an_action_of_a_placement_is_exported_unless_it_is_the_default() {
+        for (impression_limit_action, expected) in
+            [(ImpressionLimitAction::Drop, false), (ImpressionLimitAction::Demote, true)]
+        {
+            let config = PlacementConfig { impression_limit_action, ..PlacementConfig::default() };
+            let operation = PlacementOperation::Put(config);
+            let line =
+                exported_line(&Entry::Placement(PlacementChange { name: "home".to_owned(), timestamp: 1, operation }));
+            assert_eq!(line.contains("\"impression_limit_action\":\"demote\""), expected, "{line}");
+        }
     }
 
     #[test]

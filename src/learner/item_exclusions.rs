@@ -1,6 +1,6 @@
-//! Exclusion of items by the user's item history.
+//! Exclusion and demotion of items by the user's item history.
 
-use crate::domain::{ItemIx, KindId, Timestamp, UserSequence};
+use crate::domain::{ImpressionLimitAction, ItemIx, KindId, Timestamp, UserSequence};
 
 use super::item_history::ItemHistory;
 
@@ -9,7 +9,7 @@ use super::item_history::ItemHistory;
 pub struct ItemExclusions {
     /// Items with an event of one of these kinds are excluded.
     pub events: Vec<EventExclusion>,
-    /// Items that were shown to the user too often are excluded.
+    /// Items that were shown to the user too often are excluded or demoted.
     pub max_impressions: Option<ImpressionCap>,
 }
 
@@ -22,14 +22,25 @@ pub struct EventExclusion {
     pub period_ms: i64,
 }
 
-/// Excludes the items that were shown to the user `count` times or more in a period before the
-/// request, without a later event of the user on them.
+/// Excludes or demotes the items that were shown to the user `count` times or more in a period before
+/// the request, without a later event of the user on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImpressionCap {
-    /// The smallest number of impressions that excludes an item, at least 1.
+    /// The smallest number of impressions that excludes or demotes an item, at least 1.
     pub count: usize,
     /// The length of the period in milliseconds.
     pub period_ms: i64,
+    /// Whether such items are excluded or demoted.
+    pub action: ImpressionLimitAction,
+}
+
+/// The items that were shown to the user too often, in ascending order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct FatiguedItems {
+    /// The items that the list does not contain.
+    pub(super) dropped: Vec<ItemIx>,
+    /// The items that follow all others.
+    pub(super) demoted: Vec<ItemIx>,
 }
 
 impl ItemExclusions {
@@ -51,11 +62,15 @@ impl ItemExclusions {
         }
     }
 
-    /// The items that were shown too often, in ascending order.
-    pub(super) fn fatigued_items(&self, history: Option<&ItemHistory>, now: Timestamp) -> Vec<ItemIx> {
-        let (Some(ImpressionCap { count, period_ms }), Some(history)) = (self.max_impressions, history) else {
-            return Vec::new();
+    /// The items that were shown too often.
+    pub(super) fn fatigued_items(&self, history: Option<&ItemHistory>, now: Timestamp) -> FatiguedItems {
+        let (Some(ImpressionCap { count, period_ms, action }), Some(history)) = (self.max_impressions, history) else {
+            return FatiguedItems::default();
         };
-        history.items_shown(count, period_ms, now)
+        let items = history.items_shown(count, period_ms, now);
+        match action {
+            ImpressionLimitAction::Drop => FatiguedItems { dropped: items, ..FatiguedItems::default() },
+            ImpressionLimitAction::Demote => FatiguedItems { demoted: items, ..FatiguedItems::default() },
+        }
     }
 }

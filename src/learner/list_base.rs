@@ -105,10 +105,12 @@ fn fill_with_similar_items(
     add_similar_items(snapshot, eligibility, items, params, &mut below_the_list, workspace, selection);
 }
 
-/// Number of eligible candidates to collect. Without rules, later candidates cannot get into the list.
+/// Number of eligible candidates to collect. Without rules, later candidates cannot get into the list,
+/// unless they pass demoted ones.
 fn candidate_count(context: &ListContext<'_>) -> usize {
     let is_cut = context.list_rules.need_depth() || context.eligibility.max_per_category.is_some();
-    if is_cut { MAX_BASE_CANDIDATES.max(context.limit) } else { context.limit }
+    let count = if is_cut { MAX_BASE_CANDIDATES.max(context.limit) } else { context.limit };
+    count + context.eligibility.demoted.len()
 }
 
 fn latest_context_items(items: &[ItemIx]) -> &[ItemIx] {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
-use super::item_exclusions::ItemExclusions;
+use super::item_exclusions::{FatiguedItems, ItemExclusions};
 use super::item_lists::visit_popular_items;
 use super::list_base::{ListBase, ListContext, add_base_candidates};
 use super::list_rules::apply_list_rules;
@@ -277,9 +277,16 @@ fn add_popular_items(
 }
 
 /// The rules of a request on which items are eligible.
-fn rules_of_request<'a>(catalog: &'a Catalog, request: &'a RecommendationRequest) -> EligibilityRules<'a> {
+fn rules_of_request<'a>(
+    catalog: &'a Catalog,
+    request: &'a RecommendationRequest,
+    (seen, fatigued): (&'a [ItemIx], &'a FatiguedItems),
+) -> EligibilityRules<'a> {
     EligibilityRules {
         exclude: &request.exclude,
+        seen,
+        fatigued: &fatigued.dropped,
+        demoted: &fatigued.demoted,
         filter: request.filter.as_ref(),
         hide: &request.rules.hide,
         max_per_category: request.max_per_category,
@@ -326,13 +333,12 @@ pub(super) fn scored_user<'a>(
     }
 }
 
-/// The items that a list of the user does not contain, both in ascending order: those that the user's
-/// events exclude, and those that were shown too often.
+/// The items that the user's events exclude, in ascending order, and those that were shown too often.
 fn items_hidden_from_user(
     sequence: &UserSequence,
     memory: UserMemory<'_>,
     request: &RecommendationRequest,
-) -> (Vec<ItemIx>, Vec<ItemIx>) {
+) -> (Vec<ItemIx>, FatiguedItems) {
     let mut seen = request.hidden.items_hidden_at(sequence, request.now);
     if request.exclude_seen {
         seen.extend(sequence.steps.iter().filter_map(|step| step.item));
@@ -377,12 +383,8 @@ pub fn recommend_for_sequence(
     let scorer = snapshot.scorer();
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
-    let rules = EligibilityRules {
-        seen: &seen,
-        fatigued: &fatigued,
-        unproven: Some(&snapshot.unproven),
-        ..rules_of_request(catalog, request)
-    };
+    let hidden = (seen.as_slice(), &fatigued);
+    let rules = EligibilityRules { unproven: Some(&snapshot.unproven), ..rules_of_request(catalog, request, hidden) };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
@@ -416,6 +418,7 @@ pub fn recommend_for_sequence(
     if is_short && (is_ranked || *request.unranked_base() == ListBase::NextItems) {
         add_popular_items(snapshot, sequence, &rules, is_known, &ranked, &mut selection);
     }
+    selection.add_demoted(&mut trace);
 
     let removed = selection.removal_counts();
     let has_candidates = is_known || request.base != ListBase::NextItems;

@@ -129,7 +129,8 @@ pub(super) fn register_labeled_gauge(
 }
 
 /// A handle that records to one series.
-trait SeriesHandle: MetricHandle + Clone {
+pub trait SeriesHandle: MetricHandle + Clone {
+    /// Registers a series.
     fn register_series(recorder: &dyn Recorder, key: &Key) -> Self;
     /// A handle that records nothing.
     fn noop() -> Self;

@@ -10,7 +10,7 @@ mod commit_latency;
 mod feature_gain;
 mod handle;
 mod markdown;
-mod placement_lists;
+mod placement_metric;
 mod process;
 mod snapshot;
 mod threads;
@@ -19,7 +19,7 @@ pub use feature_gain::FeatureGainMetric;
 pub use handle::{
     EventKindMetric, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit,
 };
-pub use placement_lists::PlacementListMetric;
+pub use placement_metric::PlacementMetric;
 pub use process::ProcessStats;
 pub use snapshot::MetricsSnapshot;
 pub use threads::ThreadRole;
@@ -279,12 +279,15 @@ declare_metrics! {
     "sequor_recommendations_total" Unit::Count recommendations: LabeledMetric<RecommendationOutcome, Counter>,
     /// Lists that were returned, by placement; `none` for lists without a placement. Rankings of
     /// given lists, trending and similar items count, too.
-    "sequor_placement_lists_total" Unit::Count placement_lists: PlacementListMetric,
+    "sequor_placement_lists_total" Unit::Count placement_lists: PlacementMetric<Counter>,
+    /// Items of recorded lists, by the placement of the list. The click-through rate of a placement
+    /// is the rate of attributed clicks divided by the rate of these items.
+    "sequor_shown_items_by_placement_total" Unit::Count shown_items_by_placement: PlacementMetric<Counter>,
     /// Events that are clicks on shown items, by the placement of the list, see
     /// docs/attribution.md.
-    "sequor_attributed_clicks_total" Unit::Count attributed_clicks: PlacementListMetric,
+    "sequor_attributed_clicks_total" Unit::Count attributed_clicks: PlacementMetric<Counter>,
     /// Purchases that follow a clicked item, by the placement of the list, see docs/attribution.md.
-    "sequor_attributed_conversions_total" Unit::Count attributed_conversions: PlacementListMetric,
+    "sequor_attributed_conversions_total" Unit::Count attributed_conversions: PlacementMetric<Counter>,
     /// Time from the arrival of a request to its response.
     "sequor_request_seconds" Unit::Seconds request_seconds: LabeledMetric<Endpoint, Histogram>,
     /// Responses, by class of the status code.
@@ -512,6 +515,13 @@ declare_metrics! {
     "sequor_live_recall_at_20_by_kind" Unit::Ratio live_recall_at_20_by_kind: EventKindMetric<Gauge>,
     /// MRR@20 over the latest evaluated events of each kind, by kind; NaN before the first such event.
     "sequor_live_mrr_at_20_by_kind" Unit::Ratio live_mrr_at_20_by_kind: EventKindMetric<Gauge>,
+    /// Share of the latest 1,000 events that follow a list of the placement within an hour, and whose
+    /// item is among the first 20 items of the latest such list, by placement; NaN before the first
+    /// such event.
+    "sequor_live_recall_at_20_by_placement" Unit::Ratio live_recall_at_20_by_placement: PlacementMetric<Gauge>,
+    /// Mean of 1 / position of the item in the latest list of the placement, over the same events; 0
+    /// for an item that is not among the first 20, by placement; NaN before the first such event.
+    "sequor_live_mrr_at_20_by_placement" Unit::Ratio live_mrr_at_20_by_placement: PlacementMetric<Gauge>,
     /// Recall@20 over the latest evaluated events on new items; NaN before the first such event. An
     /// item is new while fewer than 5 of its target events have been learned.
     "sequor_live_new_item_recall_at_20" Unit::Ratio live_new_item_recall_at_20: Gauge,
@@ -593,12 +603,24 @@ impl Metrics {
             metrics.live_recall_at_20_by_source.with_label(source).set(f64::NAN);
             metrics.live_mrr_at_20_by_source.with_label(source).set(f64::NAN);
         }
+        metrics.set_placement_quality(None, f64::NAN, f64::NAN);
         Ok(metrics)
     }
 
     /// Counts a list that was returned for a placement, or without one.
     pub fn count_list(&self, placement: Option<&str>) {
-        self.placement_lists.count(&self.recorder, placement);
+        self.placement_lists.with_placement(&self.recorder, placement).increment(1);
+    }
+
+    /// Counts the items of a recorded list.
+    pub fn count_shown_items(&self, placement: Option<&str>, count: u64) {
+        self.shown_items_by_placement.with_placement(&self.recorder, placement).increment(count);
+    }
+
+    /// Sets how well the lists of a placement predict the events after them.
+    pub fn set_placement_quality(&self, placement: Option<&str>, recall: f64, mrr: f64) {
+        self.live_recall_at_20_by_placement.with_placement(&self.recorder, placement).set(recall);
+        self.live_mrr_at_20_by_placement.with_placement(&self.recorder, placement).set(mrr);
     }
 
     /// Sets the gains of a declared feature in Recall@20 and MRR@20, or of all features together.
@@ -610,7 +632,7 @@ impl Metrics {
     /// Counts an event that was attributed to a list of a placement, or to one without placement.
     pub fn count_attributed_event(&self, placement: Option<&str>, is_conversion: bool) {
         let metric = if is_conversion { &self.attributed_conversions } else { &self.attributed_clicks };
-        metric.count(&self.recorder, placement);
+        metric.with_placement(&self.recorder, placement).increment(1);
     }
 
     /// Records that all entries before offset `through` are durable.

@@ -1,6 +1,7 @@
 //! Eligibility rules, and the selection of the result list from ranked candidates.
 
 use super::ItemFilter;
+use super::rule_trace::RuleTrace;
 use super::rules::{HideRule, ListRules};
 use crate::domain::{Candidate, Catalog, CatalogItem, ItemFlags, ItemIx, RemovalCounts, Timestamp};
 use rustc_hash::FxHashMap;
@@ -24,6 +25,9 @@ pub struct EligibilityRules<'a> {
     pub seen: &'a [ItemIx],
     /// Items that were shown to the user too often, in ascending order.
     pub fatigued: &'a [ItemIx],
+    /// Items that follow all others, because they were shown to the user too often, in ascending
+    /// order.
+    pub demoted: &'a [ItemIx],
     /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
     /// Rules that remove items.
@@ -56,6 +60,7 @@ impl<'a> EligibilityRules<'a> {
             exclude: &[],
             seen: &[],
             fatigued: &[],
+            demoted: &[],
             filter: None,
             hide: &[],
             max_per_category: None,
@@ -98,6 +103,8 @@ pub struct ResultSelection<'a> {
     limit: usize,
     max_total: usize,
     selected: Vec<Candidate>,
+    /// Candidates that follow the others if the list has room for them.
+    demoted: Vec<Candidate>,
     removed: RemovalCounts,
     /// Number of removed candidates by the rule of [`EligibilityRules::hide`].
     removed_by_rule: Vec<usize>,
@@ -114,6 +121,7 @@ impl<'a> ResultSelection<'a> {
             limit,
             max_total: max_total.max(limit),
             selected: Vec::new(),
+            demoted: Vec::new(),
             removed: RemovalCounts::default(),
             removed_by_rule: vec![0; rules.hide.len()],
             by_category: FxHashMap::default(),
@@ -124,6 +132,7 @@ impl<'a> ResultSelection<'a> {
     /// by the first rule that it violates.
     pub fn add_ranked(&mut self, candidate: Candidate) {
         match self.rules.check_rules(candidate.item) {
+            Ok(_) if self.is_demoted(candidate.item) => self.set_aside(candidate),
             Ok(item) => {
                 // If the list is already full, the category limit does not count the candidate as
                 // removed.
@@ -146,8 +155,41 @@ impl<'a> ResultSelection<'a> {
 
     /// Adds an item that was not ranked, if it satisfies the rules.
     pub fn add_unranked(&mut self, candidate: Candidate) {
-        if let Ok(item) = self.rules.check_rules(candidate.item) {
-            self.try_add(candidate, item);
+        match self.rules.check_rules(candidate.item) {
+            Ok(_) if self.is_demoted(candidate.item) => self.set_aside(candidate),
+            Ok(item) => {
+                self.try_add(candidate, item);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Adds the demoted candidates after the others, in their order, if the list has fewer than `limit`
+    /// items. Otherwise more of the other candidates may follow, so a longer list is needed to know
+    /// the places of the demoted ones. Records the added candidates in the trace.
+    pub fn add_demoted(&mut self, trace: &mut RuleTrace) {
+        if !self.needs_more() || self.demoted.is_empty() {
+            return;
+        }
+        let name: Arc<str> = RuleTrace::IMPRESSION_LIMIT.into();
+        for candidate in std::mem::take(&mut self.demoted) {
+            let Ok(item) = self.rules.check_rules(candidate.item) else { continue };
+            let has_room = self.needs_more();
+            if self.try_add(candidate, item) {
+                trace.record_move(candidate.item, &name);
+            } else if has_room {
+                self.removed.diversity += 1;
+            }
+        }
+    }
+
+    fn is_demoted(&self, item: ItemIx) -> bool {
+        self.rules.demoted.binary_search(&item).is_ok()
+    }
+
+    fn set_aside(&mut self, candidate: Candidate) {
+        if self.demoted.iter().all(|known| known.item != candidate.item) {
+            self.demoted.push(candidate);
         }
     }
 
@@ -274,6 +316,34 @@ mod tests {
         assert_eq!(selection.removal_counts(), RemovalCounts::default());
         let (answer, rest) = selection.into_parts();
         assert_eq!((answer, rest), (vec![candidate_of_item(4), candidate_of_item(3)], vec![candidate_of_item(5)]));
+    }
+
+    /// The items of the list, and those that the trace names, after adding the candidates 1 to 6.
+    fn list_with_demoted(demoted: &[ItemIx], limit: usize, max_per_category: Option<usize>) -> [Vec<ItemIx>; 2] {
+        let catalog = catalog_of_30_items();
+        let rules = EligibilityRules { demoted, max_per_category, ..EligibilityRules::new(&catalog, 0) };
+        let (mut selection, mut trace) = (ResultSelection::new(rules, limit, 10), RuleTrace::default());
+        (1..=6).for_each(|item| selection.add_ranked(candidate_of_item(item)));
+        // A source may list an item again.
+        [1, 2].into_iter().for_each(|item| selection.add_unranked(candidate_of_item(item)));
+        selection.add_demoted(&mut trace);
+        let named = (1..=6).filter(|item| trace.rules_of(*item) == [Arc::from(RuleTrace::IMPRESSION_LIMIT)]);
+        let items = selection.selected().iter().map(|candidate| candidate.item).collect();
+        [items, named.collect()]
+    }
+
+    #[test]
+    fn demoted_candidates_follow_all_others() {
+        let [list, named] = list_with_demoted(&[1, 2], 10, None);
+        assert_eq!((list, named), (vec![3, 4, 5, 6, 1, 2], vec![1, 2]));
+        // The list is full, so more candidates may precede the demoted ones.
+        let [list, named] = list_with_demoted(&[1, 2], 4, None);
+        assert_eq!((list, named), (vec![3, 4, 5, 6], vec![]));
+        // Item 5 (category b) precedes the demoted item 1 (b); item 2 is of both categories.
+        let [list, named] = list_with_demoted(&[1, 2], 10, Some(1));
+        assert_eq!((list, named), (vec![3, 4, 5], vec![]));
+        let [list, _] = list_with_demoted(&[], 10, Some(1));
+        assert_eq!(list, [1, 3, 4]);
     }
 
     proptest! {

@@ -11,6 +11,10 @@ pub struct RuleTrace {
 }
 
 impl RuleTrace {
+    /// The name under which the trace lists the demotion of items that were shown too often. Ids of
+    /// rules contain no colon.
+    pub const IMPRESSION_LIMIT: &'static str = "max_impressions:demote";
+
     /// Records that a rule moved an item, or put it into the list.
     pub(super) fn record_move(&mut self, item: ItemIx, rule: &Arc<str>) {
         let rules = self.moved.entry(item).or_default();

@@ -1,7 +1,8 @@
 //! Attribution of events as they are learned, for metrics.
 
-use crate::domain::{Entry, ItemIx};
+use crate::domain::{Entry, Event, Impression, ItemIx};
 
+use super::placement_quality::{PlacementQualities, PlacementQuality};
 use super::touches::{AttributionSettings, ShownListItem, TouchTable};
 
 /// What an event was attributed to.
@@ -13,40 +14,83 @@ pub struct AttributedEvent {
     pub is_conversion: bool,
 }
 
+/// The items that an impression shows for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewlyShownItems {
+    /// The placement of the list; `None` for a list without one.
+    pub placement: Option<String>,
+    /// Number of items.
+    pub count: u64,
+}
+
+/// What a journal entry changes in the metrics.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AttributionUpdate {
+    /// The items of an impression.
+    pub shown: Option<NewlyShownItems>,
+    /// What an event was attributed to.
+    pub attributed: Option<AttributedEvent>,
+    /// The quality of the placements of which the user was shown a list before an event.
+    pub quality: Vec<PlacementQuality>,
+}
+
 /// Attributes each event to the impressions before it, as an attribution report with the default
 /// settings does.
 #[derive(Debug)]
 pub struct LiveAttribution {
     settings: AttributionSettings,
     touches: TouchTable<ItemIx>,
+    qualities: PlacementQualities,
 }
 
 impl LiveAttribution {
     /// Largest number of shown items that can get clicks and conversions at one time.
     pub const MAX_SHOWN_ITEMS: usize = 200_000;
 
-    /// Adds the next journal entry, whose items `number_of` numbers. Returns what the entry was
-    /// attributed to, if it is an event that responds to an impression.
-    pub fn add_entry(&mut self, entry: &Entry, number_of: impl Fn(&str) -> Option<ItemIx>) -> Option<AttributedEvent> {
+    /// Adds the next journal entry, whose items `number_of` numbers.
+    pub fn add_entry(&mut self, entry: &Entry, number_of: impl Fn(&str) -> Option<ItemIx>) -> AttributionUpdate {
         match entry {
-            Entry::Impression(impression) => self.touches.record_impression(impression, number_of, |_| ()),
+            Entry::Impression(impression) => return self.add_impression(impression, number_of),
+            Entry::Event(event) => {
+                let item = event.item_id.as_deref().and_then(number_of);
+                return item.map_or_else(AttributionUpdate::default, |item| self.add_event(event, item));
+            }
             Entry::Merge(merge) => self.touches.merge_users(&merge.from, &merge.into),
             Entry::Erase(erasure) => self.touches.remove_user(&erasure.user_id),
-            Entry::Event(event) => {
-                let item = number_of(event.item_id.as_deref()?)?;
-                let (shown, is_conversion) = self.touches.attribute_event(event, &item, &self.settings)?;
-                let ShownListItem { list, .. } = shown;
-                return Some(AttributedEvent { placement: list.placement.clone(), is_conversion });
-            }
             _ => {}
         }
-        None
+        AttributionUpdate::default()
+    }
+
+    fn add_impression(
+        &mut self,
+        impression: &Impression,
+        number_of: impl Fn(&str) -> Option<ItemIx>,
+    ) -> AttributionUpdate {
+        let mut count = 0;
+        self.touches.record_impression(impression, number_of, |_| count += 1);
+        let shown = Some(NewlyShownItems { placement: impression.placement.clone(), count });
+        AttributionUpdate { shown, ..AttributionUpdate::default() }
+    }
+
+    fn add_event(&mut self, event: &Event, item: ItemIx) -> AttributionUpdate {
+        let positions = self.touches.positions_in_latest_lists(event, &item, self.settings.click_window_ms);
+        let quality =
+            positions.into_iter().filter_map(|(placement, position)| self.qualities.add_event(placement, position));
+        let quality = quality.collect();
+        let attributed = self.touches.attribute_event(event, &item, &self.settings);
+        let attributed = attributed.map(|(ShownListItem { list, .. }, is_conversion)| AttributedEvent {
+            placement: list.placement.clone(),
+            is_conversion,
+        });
+        AttributionUpdate { attributed, quality, ..AttributionUpdate::default() }
     }
 }
 
 impl Default for LiveAttribution {
     fn default() -> Self {
         let settings = AttributionSettings::default();
-        Self { touches: TouchTable::new(&settings, Self::MAX_SHOWN_ITEMS), settings }
+        let touches = TouchTable::new(&settings, Self::MAX_SHOWN_ITEMS);
+        Self { touches, settings, qualities: PlacementQualities::default() }
     }
 }

@@ -4,9 +4,11 @@
 mod attribution;
 mod intervals;
 mod live;
+mod placement_quality;
 mod touches;
 
 pub use attribution::{AttributionFold, AttributionReport, AttributionRow, GroupBy, ReportWindow, Revenue};
 pub use intervals::{Interval, compound_interval, wilson_interval};
-pub use live::{AttributedEvent, LiveAttribution};
+pub use live::{AttributedEvent, AttributionUpdate, LiveAttribution, NewlyShownItems};
+pub use placement_quality::PlacementQuality;
 pub use touches::{AttributionSettings, ConversionTouch};

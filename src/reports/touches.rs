@@ -2,7 +2,7 @@
 
 use crate::domain::{Event, EventKind, Impression, ImpressionItem, SourceName, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -87,6 +87,8 @@ struct TouchedItem<K> {
     item: K,
     source: SourceName,
     rules: Option<Arc<[String]>>,
+    /// The position in the list, counted from 1.
+    position: u32,
     is_clicked: bool,
 }
 
@@ -210,11 +212,13 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
         });
         let mut known = self.items_of_recommendation(&impression.user_id, &impression.recommendation_id);
         let mut items = VecDeque::with_capacity(impression.items.len());
-        for ImpressionItem { item_id, source, rules, .. } in &impression.items {
+        for (place, ImpressionItem { item_id, source, rules, position, .. }) in (1..).zip(&impression.items) {
             let Some(item) = identify(item_id).filter(|item| known.insert(item.clone())) else { continue };
             let rules = (!rules.is_empty()).then(|| Arc::from(rules.as_slice()));
             on_new(ShownListItem { list: Arc::clone(&list), source: *source, rules: rules.clone() });
-            items.push_back(TouchedItem { item, source: *source, rules, is_clicked: false });
+            // Impressions of older formats have no positions.
+            let position = if *position > 0 { *position } else { place };
+            items.push_back(TouchedItem { item, source: *source, rules, position, is_clicked: false });
         }
         self.recorded_since_pruning += 1;
         self.added_since_pruning += items.len();
@@ -333,6 +337,28 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
             .map(|(list, shown)| (Arc::clone(list), shown))
     }
 
+    /// For each placement of which a list was shown to the user in the `window_ms` milliseconds before
+    /// an event on an item: the position of the item in the latest such list, `None` if the list does
+    /// not contain it. A dismissal has no positions.
+    pub(super) fn positions_in_latest_lists(
+        &self,
+        event: &Event,
+        item: &K,
+        window_ms: i64,
+    ) -> Vec<(Option<String>, Option<u32>)> {
+        let is_dismissal = event.value.is_some_and(|value| value < 0.0);
+        let Some(touches) = self.users.get(&event.user_id).filter(|_| !is_dismissal) else { return Vec::new() };
+        let mut latest: BTreeMap<Option<&str>, Option<u32>> = BTreeMap::new();
+        for TouchedList { list, items } in touches.lists.iter().rev() {
+            if (0..=window_ms).contains(&event.timestamp.saturating_sub(list.at)) {
+                latest
+                    .entry(list.placement.as_deref())
+                    .or_insert_with(|| items.iter().find(|shown| shown.item == *item).map(|shown| shown.position));
+            }
+        }
+        latest.into_iter().map(|(placement, position)| (placement.map(str::to_owned), position)).collect()
+    }
+
     /// Moves the impressions of a merged user to the other user.
     pub(super) fn merge_users(&mut self, from: &str, into: &str) {
         let Some(moved) = self.users.remove(from).filter(|_| from != into) else { return };
@@ -394,5 +420,50 @@ mod tests {
         let touches = &table.users["ann"];
         let items: Vec<_> = touches.lists.iter().flat_map(|shown| &shown.items).map(|shown| shown.item).collect();
         assert_eq!((touches.len, items), (1_000, (300..1_300).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn positions_are_those_of_the_latest_list_of_each_placement() {
+        let mut table = TouchTable::new(&AttributionSettings::default(), 100);
+        let mut show = |id: &str, placement: Option<&str>, at, items: &[&str]| {
+            let impression = Impression {
+                recommendation_id: id.to_owned(),
+                user_id: "ann".to_owned(),
+                timestamp: at,
+                items: items.iter().map(|item| ImpressionItem::new((*item).to_owned(), SourceName::New)).collect(),
+                placement: placement.map(str::to_owned),
+                ..Impression::default()
+            };
+            let mut new = 0;
+            table.record_impression(&impression, |item| Some(item.to_owned()), |_| new += 1);
+            assert_eq!(new, items.len());
+        };
+        show("r1", Some("home"), 1_000, &["cup", "tea"]);
+        show("r2", Some("cart"), 2_000, &["pot", "cup", "tea"]);
+        show("r3", Some("home"), 3_000, &["tea", "pot"]);
+        show("r4", None, 4_000, &["tea"]);
+        let event = |item: &str, at| Event {
+            event_id: None,
+            user_id: "ann".to_owned(),
+            session_id: None,
+            kind: EventKind::View,
+            item_id: Some(item.to_owned()),
+            value: None,
+            timestamp: at,
+            properties: None,
+            details: None,
+        };
+        let positions = |event: &Event| -> Vec<(String, Option<u32>)> {
+            let item = event.item_id.clone().unwrap_or_default();
+            let found = table.positions_in_latest_lists(event, &item, 2_500);
+            found.into_iter().map(|(name, position)| (name.unwrap_or_default(), position)).collect()
+        };
+        let named = |name: &str, position| (name.to_owned(), position);
+        let cup = event("cup", 4_500);
+        assert_eq!(positions(&cup), [named("", None), named("cart", Some(2)), named("home", None)]);
+        let pot = event("pot", 5_000);
+        assert_eq!(positions(&pot), [named("", None), named("home", Some(2))], "the list of the cart is too old");
+        assert_eq!(positions(&event("tea", 2_500)), [named("cart", Some(3)), named("home", Some(2))]);
+        assert_eq!(positions(&Event { value: Some(-1.0), ..cup }), [], "a dismissal");
     }
 }

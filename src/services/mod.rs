@@ -9,6 +9,7 @@
 //! - [`pagination`]: caches recent rankings, from which the service reads later pages.
 //! - [`placements`]: placements and rules.
 //! - [`reports`]: reports that read the journal, such as attribution.
+//! - [`rule_preview`]: the effect of a rule on a list.
 //! - `rule_warnings`: conflicts between rules.
 //! - [`id_generator`]: ids of recommendations and requests.
 
@@ -19,4 +20,5 @@ pub mod pagination;
 pub mod placements;
 pub mod recommendation;
 pub mod reports;
+pub mod rule_preview;
 mod rule_warnings;

@@ -8,12 +8,15 @@ use tokio::sync::Mutex;
 use crate::actors::error::RequestError;
 use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::domain::{
-    Catalog, Entry, ItemBoost, ItemIx, Offset, PlacementChange, PlacementConfig, PlacementOperation, PlacementTable,
-    RankingRule, RuleChange, RuleConsequence, RuleOperation, Timestamp,
+    Catalog, CatalogItem, Entry, ItemBoost, ItemIx, Offset, PlacementChange, PlacementConfig, PlacementOperation,
+    PlacementTable, RankingRule, RuleChange, RuleConsequence, RuleOperation, Timestamp,
 };
 use crate::learner::{BoostRule, HideRule, ItemFilter, ListRules, PromoteRule, ShareRule};
 use crate::services::ingest::{FullQueuePolicy, ingest};
-use crate::services::rule_warnings::rule_warnings;
+use crate::services::rule_warnings::{RuleWarningContext, rule_warnings};
+
+/// Largest number of items in which to look for an item that satisfies the filters of a rule.
+const MAX_SCANNED_ITEMS: usize = 200_000;
 
 /// A placement with its filters compiled.
 #[derive(Debug)]
@@ -35,6 +38,21 @@ struct CompiledRule {
     context_filter: Option<ItemFilter>,
     /// The filter of the consequence.
     filter: Option<Arc<ItemFilter>>,
+}
+
+/// Whether a rule applies to a list, and if it does not, the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleApplication {
+    /// The rule applies.
+    Applies,
+    /// The rule is disabled.
+    Disabled,
+    /// The rule is not valid at the time of the list.
+    OutOfTime,
+    /// The rule is for other placements.
+    OtherPlacement,
+    /// The list has no context item that satisfies the condition.
+    OtherContext,
 }
 
 /// All placements and rules, with their filters compiled.
@@ -103,6 +121,28 @@ impl CompiledPlacements {
         self.placements.keys().map(String::as_str)
     }
 
+    /// These placements and rules with a change of a rule.
+    #[must_use]
+    pub fn with_change(&self, change: RuleChange) -> Self {
+        let mut table = PlacementTable::clone(&self.table);
+        table.apply(&Entry::Rule(change));
+        Self::compile(Arc::new(table))
+    }
+
+    /// Whether a rule applies at time `now` to a list of a placement with a context item. `None` for an
+    /// unknown rule.
+    #[must_use]
+    pub fn rule_application(
+        &self,
+        id: &str,
+        placement: Option<&CompiledPlacement>,
+        context: Option<&CatalogItem>,
+        now: Timestamp,
+    ) -> Option<RuleApplication> {
+        let name = placement.map(|placement| &*placement.name);
+        self.rules.iter().find(|compiled| &*compiled.id == id).map(|compiled| compiled.application(name, context, now))
+    }
+
     /// The rules that apply at time `now` to a list of a placement with a context item. `number_of`
     /// returns the number of an item.
     #[must_use]
@@ -122,9 +162,7 @@ impl CompiledPlacements {
         let context = context.and_then(|item| catalog.get(item));
         let mut rules = ListRules { boost: boosts.to_vec(), ..ListRules::default() };
         for compiled in &self.rules {
-            let is_in_context =
-                compiled.context_filter.as_ref().is_none_or(|filter| context.is_some_and(|item| filter.matches(item)));
-            if is_in_context && compiled.rule.is_valid_at(now) && compiled.rule.applies_to_placement(name) {
+            if compiled.application(name, context, now) == RuleApplication::Applies {
                 compiled.add_to(&mut rules, &number_of);
             }
         }
@@ -133,6 +171,17 @@ impl CompiledPlacements {
 }
 
 impl CompiledRule {
+    fn application(&self, placement: Option<&str>, context: Option<&CatalogItem>, now: Timestamp) -> RuleApplication {
+        let is_in_context = |filter: &ItemFilter| context.is_some_and(|item| filter.matches(item));
+        match () {
+            () if !self.rule.is_enabled => RuleApplication::Disabled,
+            () if !self.rule.is_valid_at(now) => RuleApplication::OutOfTime,
+            () if !self.rule.applies_to_placement(placement) => RuleApplication::OtherPlacement,
+            () if !self.context_filter.as_ref().is_none_or(is_in_context) => RuleApplication::OtherContext,
+            () => RuleApplication::Applies,
+        }
+    }
+
     fn add_to(&self, rules: &mut ListRules, number_of: &impl Fn(&str) -> Option<ItemIx>) {
         let rule = Arc::clone(&self.id);
         match (&self.rule.consequence, self.filter.clone()) {
@@ -249,14 +298,24 @@ impl PlacementService {
         let is_put = matches!(change.operation, RuleOperation::Put(_));
         check_change("rules", PlacementTable::MAX_RULES, count, is_known, is_put)?;
         let warnings = match &change.operation {
-            RuleOperation::Put(rule) => {
-                let (catalog, dictionary) = (self.recommender.catalog(), self.recommender.dictionary());
-                let attributes = |item: &str| dictionary.get(item).and_then(|item| catalog.get(item)).cloned();
-                rule_warnings(&change.id, rule, &table, attributes)
-            }
+            RuleOperation::Put(rule) => self.warnings_of(&change.id, rule, &table, change.timestamp),
             RuleOperation::Delete => Vec::new(),
         };
         self.append(Entry::Rule(change), warnings).await
+    }
+
+    /// The probable mistakes of a rule among the other rules of a table at time `now`, in words.
+    #[must_use]
+    pub fn warnings_of(&self, id: &str, rule: &RankingRule, table: &PlacementTable, now: Timestamp) -> Vec<String> {
+        let (catalog, dictionary) = (self.recommender.catalog(), self.recommender.dictionary());
+        let attributes_of = |item: &str| dictionary.get(item).and_then(|item| catalog.get(item)).cloned();
+        let matches_any_item = |filter: &ItemFilter| {
+            let is_unknown = !(1..=MAX_SCANNED_ITEMS).contains(&catalog.described_count());
+            is_unknown || catalog.described_items().any(|item| filter.matches(item))
+        };
+        let context =
+            RuleWarningContext { table, now, attributes_of: &attributes_of, matches_any_item: &matches_any_item };
+        rule_warnings(id, rule, &context)
     }
 
     async fn append(&self, entry: Entry, warnings: Vec<String>) -> Result<PlacementReceipt, PlacementChangeError> {

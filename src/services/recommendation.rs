@@ -83,10 +83,7 @@ impl RecommendationService {
         if consent == Consent::None {
             return Ok(self.recommend_without_consent(&[], &request));
         }
-        if let Some(filter) = request.filter.take_if(|filter| filter.reads_user()) {
-            let attributes = self.ingest.user_attributes(&user).unwrap_or_default();
-            request.filter = Some(filter.with_user(&attributes));
-        }
+        self.bind_user(&user, &mut request);
         let cached_request = Arc::new(request.clone());
         let answer = self.recommender.recommend(user.clone(), request).await?;
         let ranking = answer.items.iter().map(|item| item.candidate).chain(answer.remainder.iter().copied()).collect();
@@ -104,6 +101,31 @@ impl RecommendationService {
             consent,
         };
         Ok(self.cache_and_journal(first, answer))
+    }
+
+    /// Ranks a list as [`Self::recommend`] does, but journals, caches and counts nothing. Without user,
+    /// ranks for a visitor without events.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the user's shard does not answer.
+    pub async fn preview(
+        &self,
+        user: Option<&str>,
+        mut request: RecommendationRequest,
+    ) -> Result<RankedAnswer, RequestError> {
+        let Some(user) = user.filter(|user| self.ingest.effective_consent(user, None) != Consent::None) else {
+            return Ok(self.recommender.recommend_for_events(&[], &request));
+        };
+        self.bind_user(user, &mut request);
+        self.recommender.recommend(user.to_owned(), request).await
+    }
+
+    /// Replaces the attributes of the user in the filter of a request by their values.
+    fn bind_user(&self, user: &str, request: &mut RecommendationRequest) {
+        if let Some(filter) = request.filter.take_if(|filter| filter.reads_user()) {
+            let attributes = self.ingest.user_attributes(user).unwrap_or_default();
+            request.filter = Some(filter.with_user(&attributes));
+        }
     }
 
     /// Recommends from `events` alone, without the user's stored session. The service stores

@@ -12,10 +12,11 @@
 use super::*;
 use crate::domain::{
     AttributeValue, Attributes, AttributesPatch, Consent, ConsentChange, Entry, Event, EventDetails, EventKind, Expiry,
-    Impression, ImpressionItem, Item, ItemBoost, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch,
-    ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, PlacementChange, PlacementConfig,
-    PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation,
-    SourceName, Step, UserAttributesChange, UserErasure, UserMerge, UserSequence, VectorPatch,
+    Impression, ImpressionItem, ImpressionLimitAction, Item, ItemBoost, ItemChange, ItemDetails, ItemDetailsPatch,
+    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash,
+    PlacementChange, PlacementConfig, PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition,
+    RuleConsequence, RuleOperation, SourceName, Step, UserAttributesChange, UserErasure, UserMerge, UserSequence,
+    VectorPatch,
 };
 use crate::registries::{ConsentRecord, PlacementRecord, UserAlias, UserAttributesRecord};
 use std::collections::BTreeMap;
@@ -372,6 +373,7 @@ fn placement_and_rule_changes() -> Vec<Entry> {
             boosts: vec![boost(15)],
             exclude_events: vec![(owned_text("purchase"), 16)],
             max_impressions: Some((17, 18)),
+            impression_limit_action: ImpressionLimitAction::Drop,
         };
         let operation = PlacementOperation::Put(config);
         Entry::Placement(PlacementChange { name: format!("place{number}"), timestamp: number, operation })
@@ -425,6 +427,37 @@ fn bytes_of_placements_and_rules_are_unchanged() {
     let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(read, entries);
     assert_eq!(store.placements().load().unwrap(), records[..12]);
+}
+
+/// A placement with a field that [`FIXTURE_OF_PLACEMENTS`] does not have is another variant.
+#[test]
+fn a_placement_that_demotes_items_keeps_its_action() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let impression_limit_action = ImpressionLimitAction::Demote;
+    let config =
+        PlacementConfig { max_impressions: Some((3, 4)), impression_limit_action, ..PlacementConfig::default() };
+    let operation = PlacementOperation::Put(config);
+    let entry = Entry::Placement(PlacementChange { name: owned_text("home"), timestamp: 5, operation });
+    store.journal().append(std::slice::from_ref(&entry), Durability::PowerLoss).unwrap();
+    let record = PlacementRecord { offset: 0, entry: entry.clone() };
+    store.placements().put(std::slice::from_ref(&record)).unwrap();
+    assert_eq!(store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect::<Vec<_>>(), [entry.clone()]);
+    assert_eq!(store.placements().load().unwrap(), [record]);
+    let bytes = codec::encode(&entry).unwrap();
+    // The variant, the fields of the variant 15, and the action.
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = [
+        "11000000",
+        "0400000000000000686f6d65",
+        "0500000000000000",
+        "00000000",
+        "01000000",
+        "0000000000000000000000000000000000000000000001",
+        "03000000000000000400000000000000",
+        "01000000",
+    ];
+    assert_eq!(hex, expected.concat());
 }
 
 /// Attributes with a value of every type.

@@ -99,8 +99,79 @@ assert.equal((await json(`${admin}/admin/model`)).acts.filter((act) => act.act =
 assertNoErrors();
 report("a model is rolled back");
 
-// Every page, in both colour schemes and at two widths.
+// Placements and rules are created, changed, previewed and deleted, with the keyboard where a user would use it.
 const item = known.answer.items[0].item_id;
+const last = known.answer.items.at(-1).item_id;
+const details = { title: "Green tea", image: `${admin}/console/icon.svg` };
+await fetch(`${api}/v1/items/${last}`, { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(details) });
+await page.goto(`${admin}/console/placements`);
+const placementForm = page.locator("#placement-editor form");
+const ruleForm = page.locator("#rule-editor form");
+await page.getByLabel("Name", { exact: true }).fill("home");
+await placementForm.getByLabel("Limit", { exact: true }).fill("0");
+await placementForm.getByLabel("Boosts").fill("1.5 available\n2 price <");
+await page.keyboard.press("Tab");
+await page.keyboard.press("Enter");
+await page.locator("#placement-limit[aria-invalid=true]").waitFor();
+assert.match(await text("#placement-limit-problem"), /1 to 1000/);
+assert.equal(await page.evaluate(() => document.activeElement.id), "placement-limit", "the invalid field has the focus");
+await page.keyboard.press("Control+A");
+await page.keyboard.type("5");
+await page.keyboard.press("Enter");
+await page.locator("#placement-boosts[aria-invalid=true]").waitFor();
+assert.match(await text("#placement-boosts-problem"), /column 8/);
+await placementForm.getByLabel("Boosts").fill("1.5 available");
+await placementForm.getByRole("button", { name: "Save" }).click();
+await placementForm.locator('output[data-state="good"]', { hasText: "Saved home." }).waitFor();
+assert.deepEqual(await json(`${api}/v1/placements/home`), { type: "next-items", limit: 5, boosts: [{ filter: "available", factor: 1.5 }] });
+await page.getByRole("button", { name: "Edit home" }).waitFor();
+report("a placement is created, and errors are shown at their fields");
+await ruleForm.getByLabel("Id", { exact: true }).fill("push");
+await ruleForm.getByLabel("Item", { exact: true }).fill(last);
+await ruleForm.getByLabel("Position").fill("2");
+await ruleForm.getByLabel(/^User/).fill(user);
+await ruleForm.getByLabel("Placement", { exact: true }).fill("home");
+await ruleForm.getByRole("button", { name: "Preview" }).click();
+await ruleForm.locator('output[data-state="good"]', { hasText: "The rule applies." }).waitFor();
+const second = page.locator("#preview-with li").nth(1);
+assert.match(await second.innerText(), /Green tea/);
+assert.match(await second.innerText(), /promoted, new/);
+await page.waitForFunction(() => document.querySelector("#preview-with li:nth-child(2) img").naturalWidth > 0);
+assert.equal(await page.locator("#preview-without li").count(), 5);
+assert.match(await page.locator("#preview-without li").last().innerText(), /drops out/);
+assert.deepEqual((await json(`${api}/v1/rules`)).rules, {}, "a preview stores nothing");
+const audit = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
+assert.deepEqual(audit.violations.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], "the preview");
+await page.screenshot({ path: path.join(tools, "preview.png"), fullPage: true });
+report("a rule is previewed side by side");
+await ruleForm.getByRole("button", { name: "Save" }).click();
+await ruleForm.locator('output[data-state="good"]', { hasText: "Saved push." }).waitFor();
+await page.getByRole("button", { name: "Edit push" }).focus();
+await page.keyboard.press("Enter");
+await page.waitForFunction(() => document.activeElement.id === "rule-rule");
+assert.equal(await ruleForm.getByLabel("Position").inputValue(), "2");
+await ruleForm.getByLabel("Effect").selectOption("hide");
+await ruleForm.getByLabel("Filter of the items").fill("price < cheap");
+await ruleForm.getByRole("button", { name: "Save" }).click();
+await page.locator("#rule-filter[aria-invalid=true]").waitFor();
+assert.match(await text("#rule-filter-problem"), /column 9/);
+await ruleForm.getByLabel("Filter of the items").fill("price < 1");
+await ruleForm.getByRole("button", { name: "Save" }).click();
+await ruleForm.locator('output[data-state="good"]', { hasText: "Saved push." }).waitFor();
+assert.deepEqual((await json(`${api}/v1/rules/push`)).consequence, { hide: { filter: "price < 1" } });
+for (const [form, path] of [[ruleForm, "rules/push"], [placementForm, "placements/home"]]) {
+  if (path !== "rules/push") await page.getByRole("button", { name: "Edit home" }).click();
+  await page.waitForFunction((key) => ["placement-placement", "rule-rule"].some((id) => document.getElementById(id).value === key), path.split("/")[1]);
+  await form.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Continue" }).click();
+  await form.locator('output[data-state="good"]', { hasText: "Deleted" }).waitFor();
+  assert.equal((await fetch(`${api}/v1/${path}`)).status, 404);
+}
+// The browser logs the expected 400s as errors.
+assert.equal(faults.splice(0).filter((fault) => !fault.includes("400")).length, 0);
+report("a rule and a placement are changed and deleted");
+
+// Every page, in both colour schemes and at two widths.
 const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, placements: "/placements", attribution: "/attribution", model: "/model", recall: "/recall", store: "/store" };
 for (const [name, subpath] of Object.entries(pages)) {
   const answer = await page.goto(`${admin}/console${subpath}`);

@@ -131,9 +131,11 @@ fn reports_equal_a_recomputation_from_the_journal() {
     // 5 + 5 + 3 + 5 + 3 + 4 items; i7 is promoted and may be in the list anyway.
     assert!(total["impressions"].as_u64().unwrap() >= 25, "{total}");
     assert!(total["clicks"].as_u64().unwrap() >= 3 && total["conversions"].as_u64().unwrap() >= 4, "{total}");
-    for (metric, field) in
-        [("sequor_attributed_clicks_total", "clicks"), ("sequor_attributed_conversions_total", "conversions")]
-    {
+    for (metric, field) in [
+        ("sequor_attributed_clicks_total", "clicks"),
+        ("sequor_attributed_conversions_total", "conversions"),
+        ("sequor_shown_items_by_placement_total", "impressions"),
+    ] {
         wait_for("the live counts", || (Some(daemon.metric_sum(metric)) == total[field].as_f64()).then_some(()));
     }
     let queries = queries(&daemon);
@@ -146,6 +148,39 @@ fn reports_equal_a_recomputation_from_the_journal() {
     }
     let on_admin = daemon.get_admin(&format!("/admin/reports/attribution?{}", queries[0]));
     assert_eq!(on_admin.json(), report(&daemon, &queries[0]));
+    daemon.assert_healthy();
+}
+
+#[test]
+fn the_quality_of_a_placement_is_that_of_its_latest_lists() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    put(&daemon, "/v1/placements/home", &json!({}));
+    put(&daemon, "/v1/placements/cart", &json!({}));
+    let quality = |placement: &str| {
+        let of = |metric: &str| {
+            daemon.metric_value(&format!("sequor_live_{metric}_at_20_by_placement{{placement=\"{placement}\"}}"))
+        };
+        [of("recall"), of("mrr")]
+    };
+    assert!(quality("none").iter().all(|value| value.is_nan()), "no event yet");
+    let show = |placement: &str, items: &[&str]| {
+        let list = json!({ "user_id": "ann", "placement": placement, "items": items }).to_string();
+        assert_eq!(daemon.post("/v1/impressions", &list).status, 200);
+    };
+    show("home", &["pot", "tea"]);
+    show("cart", &["cup", "cap", "hat", "tea"]);
+    show("home", &["tea", "cup"]);
+    // Position 2 and a miss at home, position 1 and a miss in the cart.
+    daemon.send_events(&[
+        view_event("e1", "ann", "cup"),
+        view_event("e2", "ann", "pot"),
+        view_event("e3", "bob", "tea"),
+    ]);
+    daemon.wait_until_learned(daemon.next_offset());
+    wait_for("the metrics", || (quality("home") == [0.5, 0.25]).then_some(()));
+    assert_eq!(quality("cart"), [0.5, 0.5]);
+    assert_eq!(daemon.metric_value("sequor_shown_items_by_placement_total{placement=\"home\"}"), 4.0);
     daemon.assert_healthy();
 }
 

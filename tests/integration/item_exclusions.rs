@@ -98,6 +98,55 @@ fn items_that_were_shown_too_often_make_room_for_others() {
 }
 
 #[test]
+fn items_that_were_shown_too_often_move_behind_the_others() {
+    let home = DaemonHome::new();
+    let daemon = start_with_old_purchases(&home);
+    let before = daemon.next_offset();
+    let list = |parameters: &str| daemon.get(&format!("/v1/users/ann/recommendations?{parameters}"));
+    let all = list("limit=12&consent=session").item_ids();
+    let often = all[..3].to_vec();
+    for round in 1..=2 {
+        assert_eq!(list("limit=3").item_ids(), often);
+        crate::daemon::wait_for("the impression", || (daemon.next_offset() == before + round).then_some(()));
+    }
+    daemon.wait_until_learned(before + 2);
+    let demoted = "consent=session&max_impressions=2/1h&impression_limit_action=demote";
+    let rotated: Vec<_> = all[3..].iter().chain(&often).cloned().collect();
+    let answer = list(&format!("limit=12&explain=true&{demoted}"));
+    assert_eq!(answer.item_ids(), rotated);
+    assert_eq!(answer.json()["removed"]["fatigued"], 0, "nothing is left out");
+    for (place, item) in answer.json()["items"].as_array().unwrap().iter().enumerate() {
+        let rules = &item["explanation"]["rules"];
+        let is_named = *rules == json!(["max_impressions:demote"]);
+        assert_eq!(is_named, place >= all.len() - 3, "{place}: {rules}");
+    }
+    for limit in [3, all.len() - 2] {
+        let beginning = list(&format!("limit={limit}&{demoted}")).item_ids();
+        assert_eq!(beginning, rotated[..limit], "a short list is the beginning of a longer one");
+    }
+    assert_eq!(list("limit=3&consent=session&max_impressions=3/1h&impression_limit_action=demote").item_ids(), often);
+
+    // A placement keeps the action over a restart. The request overrides it.
+    let placement = json!({ "max_impressions": "2/1h", "impression_limit_action": "demote", "limit": 12 });
+    assert_eq!(daemon.request("PUT", "/v1/placements/home", &placement.to_string()).status, 200);
+    let learned = daemon.next_offset();
+    daemon.kill();
+    let daemon = home.start(&["store.checkpoint_every=100"]);
+    daemon.wait_until_learned(learned);
+    let list = |parameters: &str| daemon.get(&format!("/v1/users/ann/recommendations?consent=session&{parameters}"));
+    let mut stored = placement;
+    stored["type"] = json!("next-items");
+    stored["max_impressions"] = json!("2/1h");
+    assert_eq!(daemon.get("/v1/placements/home").json(), stored);
+    assert_eq!(list("placement=home").item_ids(), rotated);
+    let dropped = list("placement=home&impression_limit_action=drop").item_ids();
+    assert_eq!(dropped, rotated[..all.len() - 3]);
+    let export = daemon.get_admin("/admin/journal?only=placement").body;
+    assert!(export.contains(r#""impression_limit_action":"demote""#), "{export}");
+    daemon.assert_healthy();
+}
+
+#[test]
 fn wrong_exclusions_are_named() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
@@ -109,6 +158,8 @@ fn wrong_exclusions_are_named() {
         ("max_impressions=0/24h", "1 to 100"),
         ("max_impressions=101/24h", "1 to 100"),
         ("max_impressions=3/soon", "soon"),
+        ("max_impressions=3/1h&impression_limit_action=hide", "drop or demote"),
+        ("impression_limit_action=demote", "needs a limit"),
     ] {
         let response = daemon.get(&format!("/v1/users/ann/recommendations?{parameters}"));
         assert_eq!(response.status, 400, "{parameters}");

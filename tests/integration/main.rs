@@ -65,6 +65,7 @@ mod readme;
 mod replay;
 mod restart;
 mod restore;
+mod rule_preview;
 mod rules;
 mod segment;
 mod server_limits;

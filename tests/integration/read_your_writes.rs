@@ -50,6 +50,64 @@ fn receipt_contains_recommendations_that_reflect_its_events() {
 }
 
 #[test]
+fn the_recommendations_of_a_receipt_can_be_for_a_placement() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    for item in ["tea", "cup", "pot", "cap"] {
+        let price = json!({ "price": item.len() + usize::from(item == "pot") }).to_string();
+        assert_eq!(daemon.request("PUT", &format!("/v1/items/{item}"), &price).status, 200);
+    }
+    let placements = [
+        ("home", json!({ "filter": "price <= context.max_price" })),
+        ("product", json!({ "type": "similar" })),
+        ("search", json!({ "type": "rank" })),
+    ];
+    for (name, placement) in placements {
+        assert_eq!(daemon.request("PUT", &format!("/v1/placements/{name}"), &placement.to_string()).status, 200);
+    }
+    daemon.send_events(&[
+        view_event("e1", "bob", "tea"),
+        view_event("e2", "bob", "cup"),
+        view_event("e3", "bob", "pot"),
+        view_event("e4", "bob", "cap"),
+    ]);
+    daemon.wait_until_learned(daemon.next_offset());
+    let send = |id: &str, query: &str| {
+        let response = daemon.post(&format!("/v1/events?{query}"), &view_event(id, "ann", "tea").to_string());
+        assert_eq!(response.status, 200, "{query}: {}", response.body);
+        response.json()["recommendations"].clone()
+    };
+    let ids = |list: &Value| crate::placements::ids(list);
+    let cheap = send("a1", "recommend=9&placement=home&context.max_price=3");
+    assert_eq!(cheap["placement"], "home");
+    assert!(!ids(&cheap).is_empty() && !ids(&cheap).contains(&"pot".to_owned()), "{cheap}");
+    assert!(ids(&send("a2", "recommend=9&placement=home&context.max_price=4")).contains(&"pot".to_owned()));
+    let similar = send("a3", "recommend=2&placement=product&item=cup");
+    assert!(ids(&similar).len() == 2 && !ids(&similar).contains(&"cup".to_owned()), "{similar}");
+    // A request that cannot have a list stores no event.
+    for (query, status, field) in [
+        ("recommend=2&placement=attic", 404, "placement"),
+        ("recommend=2&placement=product", 400, "item"),
+        ("recommend=2&placement=search", 400, "placement"),
+        ("recommend=2&context.Max=1", 400, "context"),
+        ("placement=home", 400, "recommend"),
+    ] {
+        let refused = daemon.post(&format!("/v1/events?{query}"), &view_event("new", "ann", "cup").to_string());
+        assert_eq!((refused.status, &refused.json()["field"]), (status, &json!(field)), "{query}: {}", refused.body);
+    }
+    assert!(!daemon.get_admin("/admin/journal?only=event").body.contains(r#""event_id":"new""#));
+    // An item that the request itself introduces can be the context item.
+    let fresh =
+        daemon.post("/v1/events?recommend=2&placement=product&item=mug", &view_event("m", "ann", "mug").to_string());
+    assert_eq!(
+        (fresh.status, &fresh.json()["recommendations"]["placement"]),
+        (200, &json!("product")),
+        "{}",
+        fresh.body
+    );
+}
+
+#[test]
 fn events_can_be_validated_without_being_accepted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);

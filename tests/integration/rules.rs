@@ -70,6 +70,46 @@ fn conflicts_are_named_in_the_receipt() {
     assert!(second["warnings"][0].as_str().unwrap().contains("rule `a`"), "{second}");
     let hide = put_rule(&daemon, "c", &json!({ "consequence": { "hide": { "filter": "price = 2" } } }));
     assert_eq!(hide["warnings"], json!(["this rule hides item `i2`, but rule `a` promotes it"]));
+    let never = json!({
+        "condition": { "context_filter": "price < 3 and price > 4" },
+        "consequence": { "hide": { "filter": "brand = leaf and brand = root" } },
+        "valid_until": "2020-01-01T00:00:00Z",
+    });
+    let warnings = put_rule(&daemon, "d", &never)["warnings"].clone();
+    let words =
+        ["the condition `price < 3 and price > 4`", "the filter `brand = leaf and brand = root`", "in the past"];
+    for (place, part) in words.iter().enumerate() {
+        assert!(warnings[place].as_str().unwrap().contains(part), "{warnings}");
+    }
+}
+
+#[test]
+fn an_error_in_an_expression_is_located() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    for (path, body, field, column) in [
+        ("/v1/placements/home", json!({ "filter": "price < cheap" }), "filter", 9),
+        ("/v1/placements/home", json!({ "boosts": [{ "filter": "brnad = x", "factor": 2 }] }), "boosts[0].filter", 1),
+        (
+            "/v1/rules/r",
+            json!({ "consequence": { "hide": { "filter": "available and" } } }),
+            "consequence.hide.filter",
+            14,
+        ),
+        (
+            "/v1/rules/r",
+            json!({ "condition": { "context_filter": "not (brand = x" }, "consequence": { "hide": { "filter": "available" } } }),
+            "condition.context_filter",
+            15,
+        ),
+    ] {
+        let problem = daemon.request("PUT", path, &body.to_string());
+        assert_eq!((problem.status, problem.json()["type"].clone()), (400, json!("/problems/bad-filter")), "{body}");
+        assert_eq!((&problem.json()["field"], &problem.json()["column"]), (&json!(field), &json!(column)), "{body}");
+        let place = format!("At column {column},");
+        assert!(problem.json()["detail"].as_str().unwrap().starts_with(&place), "{}", problem.body);
+    }
+    assert_eq!(daemon.next_offset(), 0);
 }
 
 #[test]

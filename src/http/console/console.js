@@ -53,7 +53,7 @@ function disableButtons(status) {
   for (const button of document.querySelectorAll("[data-enabled-by]:not([data-busy])")) button.disabled = valueAt(button.dataset.enabledBy, status) === false;
 }
 
-/** Sends a request. A problem response becomes an error with its title and detail. */
+/** Sends a request. A problem response becomes an error with its title and detail; its member `problem` is the problem. */
 async function request(path, options) {
   let response;
   try {
@@ -62,7 +62,10 @@ async function request(path, options) {
     throw new Error("The service does not respond.");
   }
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(`${body.title ?? `The service responded with ${response.status}`}: ${body.detail ?? ""}`);
+  if (!response.ok) {
+    const error = new Error(`${body.title ?? `The service responded with ${response.status}`}: ${body.detail ?? ""}`);
+    throw Object.assign(error, { problem: body });
+  }
   return body;
 }
 

@@ -1,5 +1,6 @@
 //! The admin pages. The pages render the same structs as the JSON of the admin endpoint. They need
-//! one style sheet and one script, but no build step and no external resources.
+//! one style sheet and two scripts, but no build step. They load no external resources, except the
+//! images of the items of a previewed list.
 
 pub(in crate::http) mod attribution;
 pub(in crate::http) mod candidates;
@@ -10,6 +11,7 @@ pub(in crate::http) mod items;
 mod layout;
 pub(in crate::http) mod model;
 pub(in crate::http) mod overview;
+mod placement_editor;
 pub(in crate::http) mod placements;
 pub(in crate::http) mod sessions;
 pub(in crate::http) mod store;
@@ -45,6 +47,10 @@ pub(in crate::http) async fn style_sheet() -> HttpResponse {
 
 pub(in crate::http) async fn script() -> HttpResponse {
     HttpResponse::Ok().content_type("text/javascript; charset=utf-8").body(include_str!("console.js"))
+}
+
+pub(in crate::http) async fn placements_script() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/javascript; charset=utf-8").body(include_str!("placements.js"))
 }
 
 pub(in crate::http) async fn icon() -> HttpResponse {

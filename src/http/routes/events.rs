@@ -35,9 +35,14 @@ struct IngestQuery {
     /// server.max_lag_events.
     #[param(minimum = 1)]
     max_lag: Option<u64>,
+    /// The parameters of the list: its length, its placement and its context.
+    #[param(ignore)]
+    list: RecommendationQuery,
 }
 
 impl IngestQuery {
+    const PARAMETER_NAMES: [&str; 7] = ["recommend", "user", "max_lag", "placement", "item", "items", "context.NAME"];
+
     fn from_query(query: &[(String, String)]) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         for (name, value) in query {
@@ -47,15 +52,22 @@ impl IngestQuery {
                 }
                 "max_lag" => parsed.max_lag = Some(query::parse_integer(name, value)?),
                 "user" => parsed.user = Some(value.clone()),
+                "placement" | "item" | "items" => drop(parsed.list.set_parameter(name, value)?),
+                context if context.starts_with("context.") => drop(parsed.list.set_parameter(context, value)?),
                 // The parameter `key` is the API key, which is not read here but by the authorizer.
                 "key" => {}
-                other => return Err(query::unknown_parameter(other, &["recommend", "user", "max_lag"])),
+                other => return Err(query::unknown_parameter(other, &Self::PARAMETER_NAMES)),
             }
         }
         if parsed.user.is_some() && parsed.recommend.is_none() {
             let detail = "`user` names the user to recommend to; also send `recommend` with the number of items.";
             return Err(Problem::invalid_parameter("user", detail));
         }
+        if parsed.recommend.is_none() && parsed.list != RecommendationQuery::default() {
+            let detail = "`placement`, `item`, `items` and `context` describe the list; also send `recommend` with the number of items.";
+            return Err(Problem::invalid_parameter("recommend", detail));
+        }
+        parsed.list.limit = parsed.recommend;
         Ok(parsed)
     }
 }
@@ -70,7 +82,11 @@ fn read_body(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<W
 /// Returns once the events are durable. Invalid events are reported in `rejected`; the others are
 /// stored. With `recommend`, the receipt includes recommendations, by default for the user of the
 /// last event. This also requires the scope `read`.
-#[utoipa::path(post, path = "/v1/events", operation_id = "events", tag = "events", params(IngestQuery),
+#[utoipa::path(post, path = "/v1/events", operation_id = "events", tag = "events", params(IngestQuery,
+        ("placement" = Option<String>, Query, description = "The placement of the list. It determines the type of the list and the defaults of its parameters."),
+        ("item" = Option<String>, Query, description = "The context item of the list, such as the item of the page."),
+        ("items" = Option<String>, Query, description = "Several context items, such as the items of the cart, separated by commas. The last one is the context item of rules."),
+        ("context.NAME" = Option<String>, Query, description = "A value of the context of the list, for the filter of the placement.", max_length = 64)),
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event per line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
         (status = 400, description = "No event is valid, or the request cannot be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
@@ -81,10 +97,11 @@ pub(in crate::http) async fn ingest_events(
     query: QueryPairs,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
-    let IngestQuery { recommend, user, max_lag } = IngestQuery::from_query(&query)?;
+    let IngestQuery { recommend, user, max_lag, list: query } = IngestQuery::from_query(&query)?;
     api.system.ingest.check_lag(max_lag)?;
     if recommend.is_some() {
         access.require_scope(Scope::Read)?;
+        query.check_placement(&api)?;
     }
     let user = user.map(|user| query::validate_user_id(&api, user)).transpose()?;
     let batch = read_body(&api, body)?;
@@ -96,16 +113,15 @@ pub(in crate::http) async fn ingest_events(
             Err(error) => rejected.push(error),
         }
     }
-    let target = recommend.zip(user.or_else(|| Some(events.last()?.value.user_id.clone())));
-    let target = target.map(|(limit, user)| (limit, api.recommendations.events_without_consent(&user, &events), user));
+    let target = recommend.and_then(|_| user.or_else(|| Some(events.last()?.value.user_id.clone())));
+    let target = target.map(|user| (api.recommendations.events_without_consent(&user, &events), user));
     let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
     api.metrics().events.with_label(EventOutcome::Rejected).increment(rejected.len() as u64);
     let origin = access.origin(&api.origins, api.clock.now());
     let outcome = ingest(&api.system.ingest, entries, origin, FullQueuePolicy::Fail).await?;
     count_event_outcomes(&api.system.ingest, outcome.events);
     let mut receipt = IngestReceipt::new(outcome, rejected, batch.warnings);
-    if let (true, Some((limit, events, user))) = (receipt.is_success(), target) {
-        let query = RecommendationQuery { limit: Some(limit), ..RecommendationQuery::default() };
+    if let (true, Some((events, user))) = (receipt.is_success(), target) {
         let list = match events {
             Some(events) => {
                 query.to_request(&api).map(|request| api.recommendations.recommend_without_consent(&events, &request))
@@ -199,10 +215,24 @@ mod tests {
             )
         };
         assert_eq!(read(&[]), Ok(IngestQuery::default()));
-        let both = IngestQuery { recommend: Some(3), user: Some("ann".to_owned()), max_lag: None };
+        let list = RecommendationQuery { limit: Some(3), ..RecommendationQuery::default() };
+        let both = IngestQuery { recommend: Some(3), user: Some("ann".to_owned()), list, ..IngestQuery::default() };
         assert_eq!(read(&[("recommend", "3"), ("user", "ann")]), Ok(both));
-        for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")]
-        {
+        let cart = read(&[("recommend", "3"), ("placement", "cart"), ("items", "tea,cup"), ("context.max", "9")]);
+        let list = cart.unwrap().list;
+        assert_eq!(
+            (list.limit, list.placement.as_deref(), list.items),
+            (Some(3), Some("cart"), vec!["tea".to_owned(), "cup".to_owned()])
+        );
+        for wrong in [
+            ("recommend", "0"),
+            ("recommend", "1001"),
+            ("recommend", "few"),
+            ("user", "ann"),
+            ("limit", "3"),
+            ("placement", "cart"),
+            ("context.max", "9"),
+        ] {
             assert!(read(&[wrong]).is_err(), "{wrong:?}");
         }
     }

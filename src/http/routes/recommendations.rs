@@ -10,6 +10,7 @@ use crate::domain::{Offset, Recommendation, RecommendedItem};
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::domain_schemas::{RecommendationSchema, RecommendedItemSchema};
 use crate::http::schema::error_mapping::parse_json_body;
+use crate::http::schema::exclusion_parameters::parse_period;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
 use crate::http::schema::responses::{
@@ -172,8 +173,8 @@ pub(in crate::http) async fn recommend_for_item_session(
         filter,
         diversity,
         explain: explain.unwrap_or_default(),
-        dismissed_for: dismissed_for.map(|value| query::parse_period("dismissed_for", &value)).transpose()?,
-        purchased_for: purchased_for.map(|value| query::parse_period("purchased_for", &value)).transpose()?,
+        dismissed_for: dismissed_for.map(|value| parse_period("dismissed_for", &value)).transpose()?,
+        purchased_for: purchased_for.map(|value| parse_period("purchased_for", &value)).transpose()?,
         min_offset: min_offset.unwrap_or_default(),
         placement,
         items: items.clone(),

@@ -6,9 +6,11 @@ use jiff::tz::TimeZone;
 use utoipa::IntoParams;
 
 use crate::domain::{EventKind, EventKinds, Timestamp};
-use crate::http::schema::placement_body::{check_name, quoted};
+use crate::http::schema::exclusion_parameters::parse_period;
+use crate::http::schema::placement_body::check_name;
 use crate::http::schema::problem::Problem;
-use crate::http::schema::query::{parse_period, unknown_parameter};
+use crate::http::schema::query::unknown_parameter;
+use crate::http::schema::quoted::quoted;
 use crate::reports::{AttributionSettings, ConversionTouch, GroupBy, ReportWindow};
 use crate::services::reports::AttributionRequest;
 

@@ -2,10 +2,11 @@
 //!
 //! - [`problem`]: RFC 9457 problems; [`problem_type`]: the table of their types.
 //! - [`error_mapping`]: errors of lower layers as problems.
-//! - [`query`]: the parameters of a recommendation; [`request_digest`]: their digest; [`consent`]:
-//!   consent levels.
+//! - [`query`]: the parameters of a recommendation; [`exclusion_parameters`]: those that exclude items;
+//!   [`request_digest`]: their digest; [`consent`]: consent levels.
 //! - [`placement_body`], [`rule_body`]: placements and rules; [`change_receipt`]: the receipt of their
 //!   changes.
+//! - [`quoted`]: texts of requests in messages.
 //! - [`attribution_query`], [`attribution_body`]: reports.
 //! - [`receipt`]: the receipt of an ingestion request.
 //! - [`responses`]: bodies and error responses for the document.
@@ -18,11 +19,13 @@ pub(in crate::http) mod change_receipt;
 pub(in crate::http) mod consent;
 pub(in crate::http) mod domain_schemas;
 pub(in crate::http) mod error_mapping;
+pub(in crate::http) mod exclusion_parameters;
 pub(in crate::http) mod openapi;
 pub(in crate::http) mod placement_body;
 pub(in crate::http) mod problem;
 mod problem_type;
 pub(in crate::http) mod query;
+pub(in crate::http) mod quoted;
 pub(in crate::http) mod receipt;
 pub(in crate::http) mod request_digest;
 pub(in crate::http) mod responses;

@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{ItemBoost, PlacementConfig, PlacementKind};
+use crate::domain::{ImpressionLimitAction, ItemBoost, PlacementConfig, PlacementKind};
+use crate::http::schema::exclusion_parameters::{
+    ImpressionLimit, ImpressionLimitActionSchema, action_without_limit, check_excluded_kind_count,
+    parse_event_exclusions, parse_impression_limit, parse_impression_limit_action, parse_period,
+};
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
+use crate::http::schema::quoted::quoted;
 use crate::learner::ItemFilter;
 use crate::settings::Period;
 
@@ -46,6 +51,11 @@ pub(in crate::http) struct PlacementBody {
     /// excluded, such as `3/24h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_impressions: Option<String>,
+    /// What happens to the items of `max_impressions`: `drop` leaves them out, `demote` puts them
+    /// behind all other items of the list. Default: `drop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ImpressionLimitActionSchema>)]
+    impression_limit_action: Option<String>,
     /// Factors on the scores of items. If an item satisfies several filters, their factors multiply.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
@@ -104,12 +114,6 @@ pub(in crate::http) fn check_name(field: &str, name: String) -> Result<String, P
     if fits { Ok(name) } else { Err(Problem::out_of_range(field, quoted(&name), allowed)) }
 }
 
-/// A text of a request in quotes for a message, without control characters and shortened.
-pub(in crate::http) fn quoted(text: &str) -> String {
-    let text: String = text.chars().filter(|letter| !letter.is_control()).take(MAX_NAME_LENGTH).collect();
-    format!("`{text}`")
-}
-
 /// Checks a filter expression of the field `field`.
 ///
 /// # Errors
@@ -151,9 +155,13 @@ impl PlacementBody {
                 Problem::out_of_range("type", quoted(&name), format!("one of {}", names.join(", ")))
             })?,
         };
-        let period = |name, text: Option<String>| {
-            text.map(|text| query::parse_period(name, &text).map(Period::as_millis)).transpose()
-        };
+        let period =
+            |name, text: Option<String>| text.map(|text| parse_period(name, &text).map(Period::as_millis)).transpose();
+        let action = |text: String| parse_impression_limit_action("impression_limit_action", &text);
+        let impression_limit_action = self.impression_limit_action.map(action).transpose()?;
+        if impression_limit_action.is_some() && self.max_impressions.is_none() {
+            return Err(action_without_limit());
+        }
         let boosts = self.boosts;
         if boosts.len() > PlacementConfig::MAX_BOOSTS {
             let given = format!("a list of {}", boosts.len());
@@ -171,6 +179,7 @@ impl PlacementBody {
             boosts: boosts.into_iter().enumerate().map(to_boost).collect::<Result<_, _>>()?,
             exclude_events: self.exclude_events.map_or(Ok(Vec::new()), |text| parse_excluded_events(&text))?,
             max_impressions: self.max_impressions.map(|text| parse_max_impressions(&text)).transpose()?,
+            impression_limit_action: impression_limit_action.unwrap_or_default(),
         })
     }
 }
@@ -191,19 +200,21 @@ impl From<&PlacementConfig> for PlacementBody {
                 parts.collect::<Vec<_>>().join(",")
             }),
             max_impressions: config.max_impressions.map(|(count, period)| format!("{count}/{}", format_period(period))),
+            impression_limit_action: (config.impression_limit_action != ImpressionLimitAction::default())
+                .then(|| config.impression_limit_action.name().to_owned()),
             boosts: config.boosts.iter().map(BoostBody::from).collect(),
         }
     }
 }
 
 fn parse_excluded_events(text: &str) -> Result<Vec<(String, i64)>, Problem> {
-    let exclusions = query::parse_event_exclusions("exclude_events", text)?;
-    query::check_excluded_kind_count(exclusions.len())?;
+    let exclusions = parse_event_exclusions("exclude_events", text)?;
+    check_excluded_kind_count(exclusions.len())?;
     Ok(exclusions.into_iter().map(|(kind, period)| (kind, period.as_millis())).collect())
 }
 
 fn parse_max_impressions(text: &str) -> Result<(usize, i64), Problem> {
-    let query::ImpressionLimit { count, period } = query::parse_impression_limit("max_impressions", text)?;
+    let ImpressionLimit { count, period } = parse_impression_limit("max_impressions", text)?;
     Ok((count, period.as_millis()))
 }
 
@@ -225,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_configuration_reads_back_as_it_was_put() {
-        let body = r#"{"type":"similar","limit":8,"filter":"price < 10","exclude_seen":true,"diversity":2,"purchased_for":"1d","dismissed_for":"off","exclude_events":"purchase:365d,dismiss:30d","max_impressions":"3/1d","boosts":[{"filter":"brand = leaf","factor":0.5}]}"#;
+        let body = r#"{"type":"similar","limit":8,"filter":"price < 10","exclude_seen":true,"diversity":2,"purchased_for":"1d","dismissed_for":"off","exclude_events":"purchase:365d,dismiss:30d","max_impressions":"3/1d","impression_limit_action":"demote","boosts":[{"filter":"brand = leaf","factor":0.5}]}"#;
         let config = parse(body).unwrap();
         assert_eq!((config.kind, config.dismissed_for_ms), (PlacementKind::Similar, Some(i64::MAX)));
         assert_eq!(serde_json::to_string(&PlacementBody::from(&config)).unwrap(), body);
@@ -242,11 +253,15 @@ mod tests {
             (r#"{"purchased_for":"soon"}"#, "purchased_for"),
             (r#"{"exclude_events":"purchase"}"#, "exclude_events"),
             (r#"{"max_impressions":"0/1d"}"#, "max_impressions"),
+            (r#"{"max_impressions":"3/1d","impression_limit_action":"hide"}"#, "impression_limit_action"),
+            (r#"{"impression_limit_action":"demote"}"#, "impression_limit_action"),
             (r#"{"boosts":[{"filter":"available","factor":2},{"filter":"available","factor":0}]}"#, "boosts[1].factor"),
             (r#"{"boosts":[{"filter":"colour = red","factor":2}]}"#, "boosts[0].filter"),
         ] {
             let problem = serde_json::to_value(parse(body).unwrap_err()).unwrap();
             assert_eq!(problem["field"], field, "{body}: {problem}");
+            let is_filter = field.ends_with("filter");
+            assert_eq!(problem["column"].is_u64(), is_filter, "the position of an error in an expression: {problem}");
         }
     }
 

@@ -5,8 +5,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
-use crate::domain::{Attributes, Consent, EventKind, ItemIx, Offset, PlacementConfig, PlacementKind};
+use crate::domain::{
+    Attributes, Consent, EventKind, ImpressionLimitAction, ItemIx, Offset, PlacementConfig, PlacementKind, Timestamp,
+};
 use crate::http::schema::consent::ConsentBody;
+use crate::http::schema::exclusion_parameters::{
+    ImpressionLimit, ImpressionLimitActionSchema, action_without_limit, check_excluded_kind_count,
+    parse_event_exclusions, parse_impression_limit, parse_impression_limit_action, parse_period,
+};
 use crate::http::schema::problem::Problem;
 use crate::http::schema::request_digest::RequestDigest;
 use crate::http::state::ApiState;
@@ -14,17 +20,11 @@ use crate::ingest::{ValidationError, with_context_parameter};
 use crate::learner::{
     EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, ListBase, RecommendationRequest,
 };
-use crate::services::placements::CompiledPlacement;
+use crate::services::placements::{CompiledPlacement, CompiledPlacements};
 use crate::settings::Period;
 
 /// Largest number of excluded items, and of context items, in one request.
 const MAX_LISTED_ITEMS: usize = 1000;
-
-/// Largest number of kinds of events by which one request excludes items.
-const MAX_EXCLUDED_KINDS: usize = 16;
-
-/// Largest number of impressions in `max_impressions`.
-const MAX_IMPRESSION_COUNT: usize = 100;
 
 /// The names of the parameters of a context have this prefix.
 const CONTEXT_PREFIX: &str = "context.";
@@ -73,6 +73,10 @@ pub(in crate::http) struct RecommendationQuery {
     /// later event on them, such as `3/24h`. The model remembers the latest 300 shown items of a user.
     #[param(required = false, value_type = String)]
     pub(in crate::http) max_impressions: Option<ImpressionLimit>,
+    /// What happens to the items of `max_impressions`: `drop` leaves them out, `demote` puts them
+    /// behind all other items of the list.
+    #[param(required = false, value_type = ImpressionLimitActionSchema, default = "drop")]
+    pub(in crate::http) impression_limit_action: Option<ImpressionLimitAction>,
     /// Wait until the model and the sessions include every journal entry before this offset. With
     /// the `offset` of a receipt, they include the records of that receipt.
     #[param(required = false, value_type = u64)]
@@ -107,7 +111,7 @@ pub(in crate::http) struct RecommendationQuery {
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 16] = [
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 17] = [
         "limit",
         "exclude",
         "exclude_seen",
@@ -118,6 +122,7 @@ impl RecommendationQuery {
         "purchased_for",
         "exclude_events",
         "max_impressions",
+        "impression_limit_action",
         "min_offset",
         "consent",
         "placement",
@@ -145,6 +150,9 @@ impl RecommendationQuery {
             "purchased_for" => self.purchased_for = Some(parse_period(name, value)?),
             "exclude_events" => self.exclude_events.extend(parse_event_exclusions(name, value)?),
             "max_impressions" => self.max_impressions = Some(parse_impression_limit(name, value)?),
+            "impression_limit_action" => {
+                self.impression_limit_action = Some(parse_impression_limit_action(name, value)?);
+            }
             "explain" => self.explain = parse_bool(name, value)?,
             "placement" => self.placement = Some(value.to_owned()),
             "item" => self.item = Some(value.to_owned()),
@@ -194,6 +202,7 @@ impl RecommendationQuery {
         if let Some(ImpressionLimit { count, period }) = self.max_impressions {
             add("max_impressions", &format!("{count}/{}", period.as_millis()));
         }
+        self.impression_limit_action.iter().for_each(|action| add("impression_limit_action", action.name()));
         self.placement.iter().for_each(|placement| add("placement", placement));
         self.item.iter().chain(&self.items).for_each(|item| add("item", item));
         for (name, value) in self.context.views() {
@@ -234,12 +243,18 @@ impl RecommendationQuery {
         };
         let mut events = self.exclude_events.iter().map(to_exclusion).collect::<Result<Vec<_>, Problem>>()?;
         events.extend(of_placement);
-        let max_impressions = self
-            .max_impressions
-            .map(|ImpressionLimit { count, period }| (count, period.as_millis()))
-            .or(config.max_impressions)
-            .map(|(count, period_ms)| ImpressionCap { count, period_ms });
-        Ok(ItemExclusions { events, max_impressions })
+        Ok(ItemExclusions { events, max_impressions: self.impression_cap(config)? })
+    }
+
+    /// The limit on impressions; `None` without limit.
+    fn impression_cap(&self, config: &PlacementConfig) -> Result<Option<ImpressionCap>, Problem> {
+        let limit = self.max_impressions.map(|ImpressionLimit { count, period }| (count, period.as_millis()));
+        let limit = limit.or(config.max_impressions);
+        if limit.is_none() && self.impression_limit_action.is_some() {
+            return Err(action_without_limit());
+        }
+        let action = self.impression_limit_action.unwrap_or(config.impression_limit_action);
+        Ok(limit.map(|(count, period_ms)| ImpressionCap { count, period_ms, action }))
     }
 
     /// Converts the parameters into a request. A placement supplies the parameters that are absent.
@@ -248,7 +263,19 @@ impl RecommendationQuery {
     /// 400 if a parameter is out of range, the filter is invalid or a context item is missing, 404 if
     /// the placement or all context items are unknown.
     pub(in crate::http) fn to_request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
-        let placements = api.placements.current();
+        self.to_request_with(api, &api.placements.current(), api.clock.now())
+    }
+
+    /// Like [`Self::to_request`], with other placements and rules, and at another time.
+    ///
+    /// # Errors
+    /// As [`Self::to_request`].
+    pub(in crate::http) fn to_request_with(
+        &self,
+        api: &ApiState,
+        placements: &CompiledPlacements,
+        now: Timestamp,
+    ) -> Result<RecommendationRequest, Problem> {
         let placement = self
             .placement
             .as_deref()
@@ -275,7 +302,7 @@ impl RecommendationQuery {
             exclude.extend(items);
         }
         exclude.sort_unstable();
-        let (now, catalog) = (api.clock.now(), api.system.recommender.catalog());
+        let catalog = api.system.recommender.catalog();
         let number_of = |item: &str| dictionary.get(item);
         let rules = placements.rules_of_list(placement, context.last().copied(), &catalog, number_of, now);
         let limit = self.limit.or(config.limit).unwrap_or(RecommendationRequest::DEFAULT_LIMIT);
@@ -296,8 +323,23 @@ impl RecommendationQuery {
         })
     }
 
+    /// Checks that the placement exists and that the request has the parameters that its type needs.
+    /// Context items may still be unknown.
+    ///
+    /// # Errors
+    /// 404 if the placement is unknown, 400 if it needs other parameters.
+    pub(in crate::http) fn check_placement(&self, api: &ApiState) -> Result<(), Problem> {
+        match self.to_request(api) {
+            Err(problem) if problem != Problem::unknown_item() => Err(problem),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// The known context items.
-    fn context_items(&self, api: &ApiState) -> Result<Vec<ItemIx>, Problem> {
+    ///
+    /// # Errors
+    /// 400 if there are too many.
+    pub(in crate::http) fn context_items(&self, api: &ApiState) -> Result<Vec<ItemIx>, Problem> {
         let items: Vec<_> = self.items.iter().chain(&self.item).cloned().collect();
         numbers_of("items", &items, api)
     }
@@ -344,65 +386,9 @@ fn numbers_of(field: &str, items: &[String], api: &ApiState) -> Result<Vec<ItemI
     Ok(items.iter().filter_map(|item| api.system.recommender.dictionary().get(item)).collect())
 }
 
-/// The number of impressions in a period that excludes an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) struct ImpressionLimit {
-    pub(in crate::http) count: usize,
-    pub(in crate::http) period: Period,
-}
-
-/// Checks the number of kinds of events in `exclude_events`.
-///
-/// # Errors
-/// 400 if there are too many.
-pub(in crate::http) fn check_excluded_kind_count(count: usize) -> Result<(), Problem> {
-    if count > MAX_EXCLUDED_KINDS {
-        let got = format!("a list of {count}");
-        return Err(Problem::out_of_range("exclude_events", got, "a list of at most 16 kinds"));
-    }
-    Ok(())
-}
-
-/// Parses kinds of events with periods, such as `purchase:365d,dismiss:30d`.
-///
-/// # Errors
-/// 400 if the text has another form.
-pub(in crate::http) fn parse_event_exclusions(name: &str, value: &str) -> Result<Vec<(String, Period)>, Problem> {
-    let parse = |part: &str| {
-        let Some((kind, period)) = part.rsplit_once(':') else {
-            let detail = format!("`{name}` must be kinds with periods, such as purchase:365d,dismiss:30d.");
-            return Err(Problem::invalid_parameter(name, detail));
-        };
-        Ok((kind.trim().to_owned(), parse_period(name, period)?))
-    };
-    value.split(',').map(parse).collect()
-}
-
-/// Parses a number of impressions in a period, such as `3/24h`.
-///
-/// # Errors
-/// 400 if the text has another form, or the number is out of range.
-pub(in crate::http) fn parse_impression_limit(name: &str, value: &str) -> Result<ImpressionLimit, Problem> {
-    let allowed = 1..=MAX_IMPRESSION_COUNT;
-    let limit = value.split_once('/').and_then(|(count, period)| Some((count.parse::<usize>().ok()?, period)));
-    let Some((count, period)) = limit.filter(|(count, _)| allowed.contains(count)) else {
-        let detail = format!("`{name}` must be a number from 1 to {MAX_IMPRESSION_COUNT} and a period, such as 3/24h.");
-        return Err(Problem::invalid_parameter(name, detail));
-    };
-    Ok(ImpressionLimit { count, period: parse_period(name, period)? })
-}
-
 /// 400: the context has a value that is not allowed.
 pub(in crate::http) fn invalid_context(error: &ValidationError) -> Problem {
     Problem::invalid_parameter("context", format!("{}.", error.reason))
-}
-
-/// Parses a duration.
-///
-/// # Errors
-/// 400 if the text is not a duration.
-pub(in crate::http) fn parse_period(name: &str, value: &str) -> Result<Period, Problem> {
-    value.parse::<Period>().map_err(|error| Problem::invalid_parameter(name, format!("{error}.")))
 }
 
 /// Validates a user id.

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{RankingRule, RuleCondition, RuleConsequence, Timestamp};
-use crate::http::schema::placement_body::{BoostBody, check_filter, check_name, quoted};
+use crate::http::schema::placement_body::{BoostBody, check_filter, check_name};
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
+use crate::http::schema::quoted::quoted;
 use crate::http::schema::responses::IdString;
 use crate::ingest::check_id;
 
@@ -164,7 +165,11 @@ fn check_shares(min: Option<f32>, max: Option<f32>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn parse_time(field: &str, text: &str) -> Result<Timestamp, Problem> {
+/// Parses a date and time with the offset from UTC.
+///
+/// # Errors
+/// 400 if the text has another form.
+pub(in crate::http) fn parse_time(field: &str, text: &str) -> Result<Timestamp, Problem> {
     text.parse::<UtcTimestamp>().map(UtcTimestamp::as_millisecond).map_err(|_| {
         let allowed = "a date and time with the offset from UTC, such as 2026-12-24T18:00:00+01:00";
         Problem::out_of_range(field, quoted(text), allowed)
@@ -221,6 +226,76 @@ mod tests {
         }
         let rule = parse(r#"{"consequence":{"hide":{"filter":"available"}},"valid_from":"2026-12-24T18:00:00+01:00"}"#);
         assert_eq!(rule.unwrap().valid_from, Some(1_798_131_600_000), "2026-12-24T17:00:00Z");
+    }
+
+    /// Whether a rule of this validity applies at these times. All of them have an offset from UTC.
+    fn applies(valid_from: &str, valid_until: &str, times: &[&str]) -> Vec<bool> {
+        let body = format!(
+            r#"{{"consequence":{{"hide":{{"filter":"available"}}}},"valid_from":"{valid_from}","valid_until":"{valid_until}"}}"#
+        );
+        let rule = parse(&body).unwrap();
+        times.iter().map(|time| rule.is_valid_at(parse_time("at", time).unwrap())).collect()
+    }
+
+    /// In Berlin, clocks go from 02:00 to 03:00 on 2026-03-29, and from 03:00 back to 02:00 on
+    /// 2026-10-25. A rule is valid between two instants, whatever local clocks show.
+    #[test]
+    fn validity_is_a_range_of_instants_over_changes_of_local_clocks() {
+        // One hour: 01:30 to 03:30 on local clocks.
+        let times = [
+            "01:29:59+01:00",
+            "01:30:00+01:00",
+            "01:59:59+01:00",
+            "03:00:00+02:00",
+            "03:29:59+02:00",
+            "03:30:00+02:00",
+        ];
+        let times = times.map(|time| format!("2026-03-29T{time}"));
+        let times: Vec<&str> = times.iter().map(String::as_str).collect();
+        assert_eq!(
+            applies("2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00", &times),
+            [false, true, true, true, true, false]
+        );
+        // The same instants in UTC and in another zone.
+        assert_eq!(
+            applies("2026-03-29T00:30:00Z", "2026-03-28T21:30:00-04:00", &times),
+            [false, true, true, true, true, false]
+        );
+        // Local clocks show 02:30 twice, an hour apart.
+        let times = [
+            "02:29:59+02:00",
+            "02:30:00+02:00",
+            "02:59:59+02:00",
+            "02:00:00+01:00",
+            "02:29:59+01:00",
+            "02:30:00+01:00",
+        ];
+        let times = times.map(|time| format!("2026-10-25T{time}"));
+        let times: Vec<&str> = times.iter().map(String::as_str).collect();
+        assert_eq!(
+            applies("2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", &times),
+            [false, true, true, true, true, false]
+        );
+        // The end has the offset of summer: it is 23:00 on local clocks.
+        assert_eq!(
+            applies(
+                "2026-10-24T00:00:00+02:00",
+                "2026-10-26T00:00:00+02:00",
+                &["2026-10-25T22:59:59+01:00", "2026-10-25T23:00:00+01:00"]
+            ),
+            [true, false]
+        );
+    }
+
+    #[test]
+    fn an_error_in_an_expression_has_its_position() {
+        let column = |consequence: &str| {
+            let problem = parse(&format!(r#"{{"consequence":{consequence}}}"#)).unwrap_err();
+            serde_json::to_value(problem).unwrap()["column"].clone()
+        };
+        assert_eq!(column(r#"{"hide":{"filter":"price < cheap"}}"#), 9);
+        assert_eq!(column(r#"{"boost":{"filter":"brand = leaf or","factor":2}}"#), 16);
+        assert_eq!(column(r#"{"require":{"filter":"(available","min_share":0.5}}"#), 11);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(in crate::http) mod model;
 pub(in crate::http) mod probes;
 pub(in crate::http) mod purge;
 mod query;
+pub(in crate::http) mod rule_preview;
 pub(in crate::http) mod sessions;
 pub(in crate::http) mod settings;
 pub(in crate::http) mod status;

@@ -1,8 +1,8 @@
-//! Counts by placement.
+//! Metrics by placement.
 
-use super::handle::{MetricHandle, MetricType, RECORDER_METADATA, series_key};
+use super::handle::{MetricHandle, MetricType, SeriesHandle, series_key};
 use crate::domain::EventKinds;
-use metrics::{Counter, Recorder};
+use metrics::Recorder;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
@@ -13,40 +13,39 @@ const NO_PLACEMENT: &str = "none";
 /// The label value of placements beyond [`MAX_SERIES`].
 const OTHER_PLACEMENT: &str = "other";
 /// Maximum number of series. A process that sees more placements, because placements are deleted and
-/// put, counts the further ones together.
+/// put, records the further ones together.
 const MAX_SERIES: usize = 256;
 
-/// One series per configured placement. A series appears with the first count of its placement.
-pub struct PlacementListMetric {
+/// One series per configured placement. A series appears with the first value of its placement.
+pub struct PlacementMetric<H> {
     name: &'static str,
-    without_placement: Counter,
-    by_placement: RwLock<BTreeMap<String, Counter>>,
+    without_placement: H,
+    by_placement: RwLock<BTreeMap<String, H>>,
 }
 
-impl PlacementListMetric {
-    /// Counts a list, or an event that responds to a list. The caller has checked that the
-    /// placement exists, or existed when the list was requested.
-    pub(super) fn count(&self, recorder: &dyn Recorder, placement: Option<&str>) {
-        let Some(placement) = placement else { return self.without_placement.increment(1) };
+impl<H: SeriesHandle> PlacementMetric<H> {
+    /// The series of a placement, or of lists without one. The caller has checked that the placement
+    /// exists, or existed when the list was requested.
+    pub(super) fn with_placement(&self, recorder: &dyn Recorder, placement: Option<&str>) -> H {
+        let Some(placement) = placement else { return self.without_placement.clone() };
         let known = self.by_placement.read().unwrap_or_else(PoisonError::into_inner).get(placement).cloned();
-        known.unwrap_or_else(|| self.add_series(recorder, placement)).increment(1);
+        known.unwrap_or_else(|| self.add_series(recorder, placement))
     }
 
-    fn add_series(&self, recorder: &dyn Recorder, placement: &str) -> Counter {
+    fn add_series(&self, recorder: &dyn Recorder, placement: &str) -> H {
         let mut series = self.by_placement.write().unwrap_or_else(PoisonError::into_inner);
         let label = if series.len() < MAX_SERIES { placement } else { OTHER_PLACEMENT };
-        let register = || recorder.register_counter(&series_key(self.name, &[(LABEL_NAME, label)]), &RECORDER_METADATA);
+        let register = || H::register_series(recorder, &series_key(self.name, &[(LABEL_NAME, label)]));
         series.entry(label.to_owned()).or_insert_with(register).clone()
     }
 }
 
-impl MetricHandle for PlacementListMetric {
-    const TYPE: MetricType = MetricType::Counter;
+impl<H: SeriesHandle> MetricHandle for PlacementMetric<H> {
+    const TYPE: MetricType = H::TYPE;
     const LABEL_NAME: Option<&'static str> = Some(LABEL_NAME);
 
     fn register(recorder: &dyn Recorder, name: &'static str, _: &EventKinds) -> Self {
-        let key = series_key(name, &[(LABEL_NAME, NO_PLACEMENT)]);
-        let without_placement = recorder.register_counter(&key, &RECORDER_METADATA);
+        let without_placement = H::register_series(recorder, &series_key(name, &[(LABEL_NAME, NO_PLACEMENT)]));
         Self { name, without_placement, by_placement: RwLock::default() }
     }
 }
@@ -67,5 +66,15 @@ mod tests {
         assert!(has_line("sequor_placement_lists_total{placement=\"none\"} 1"));
         assert!(has_line("sequor_placement_lists_total{placement=\"p7\"} 2"));
         assert!(has_line("sequor_placement_lists_total{placement=\"other\"} 44"));
+    }
+
+    #[test]
+    fn quality_is_not_a_number_before_the_first_event() {
+        let metrics = Metrics::new(&EventKinds::default()).unwrap();
+        let has_line = |line: &str| metrics.render().lines().any(|found| found == line);
+        assert!(has_line("sequor_live_recall_at_20_by_placement{placement=\"none\"} NaN"));
+        metrics.set_placement_quality(Some("home"), 0.5, 0.25);
+        assert!(has_line("sequor_live_recall_at_20_by_placement{placement=\"home\"} 0.5"));
+        assert!(has_line("sequor_live_mrr_at_20_by_placement{placement=\"home\"} 0.25"));
     }
 }
