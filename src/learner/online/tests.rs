@@ -3,6 +3,7 @@
 mod declared_features;
 mod jobs;
 mod profiles;
+mod served_lists;
 mod steering;
 mod vectors;
 
