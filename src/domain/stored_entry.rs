@@ -6,8 +6,8 @@
 
 use super::{
     ConsentChange, Entry, Event, EventDetails, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemDetails,
-    ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, ModelChange, Offset, PlacementChange, Purge, RuleChange,
-    UserAttributesChange, UserErasure, UserMerge, VectorPatch,
+    ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, ModelChange, Objective, Offset, PlacementChange,
+    PlacementOperation, Purge, RuleChange, UserAttributesChange, UserErasure, UserMerge, VectorPatch,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -33,6 +33,7 @@ enum StoredEntry<'e> {
     UserAttributes(Cow<'e, UserAttributesChange>),
     Placement(Cow<'e, PlacementChange>),
     Rule(Cow<'e, RuleChange>),
+    PlacementWithObjective(Cow<'e, PlacementChange>, Objective),
 }
 
 /// The fields that format 9 added to an impression. With the usual values, an item takes 9 bytes.
@@ -117,10 +118,20 @@ impl<'e> From<&'e Entry> for StoredEntry<'e> {
             Entry::Expire(expiry) => Self::Expire(Cow::Borrowed(expiry)),
             Entry::Purge(purge) => Self::Purge(Cow::Borrowed(purge)),
             Entry::UserAttributes(change) => Self::UserAttributes(Cow::Borrowed(change)),
-            Entry::Placement(change) => Self::Placement(Cow::Borrowed(change)),
+            Entry::Placement(change) => match change.operation.objective() {
+                None => Self::Placement(Cow::Borrowed(change)),
+                Some(objective) => Self::PlacementWithObjective(Cow::Borrowed(change), objective),
+            },
             Entry::Rule(change) => Self::Rule(Cow::Borrowed(change)),
         }
     }
+}
+
+fn with_objective(mut change: PlacementChange, objective: Objective) -> PlacementChange {
+    if let PlacementOperation::Put(config) = &mut change.operation {
+        config.objective = Some(objective);
+    }
+    change
 }
 
 impl From<StoredEntry<'_>> for Entry {
@@ -149,6 +160,9 @@ impl From<StoredEntry<'_>> for Entry {
             StoredEntry::UserAttributes(change) => Self::UserAttributes(change.into_owned()),
             StoredEntry::Placement(change) => Self::Placement(change.into_owned()),
             StoredEntry::Rule(change) => Self::Rule(change.into_owned()),
+            StoredEntry::PlacementWithObjective(change, objective) => {
+                Self::Placement(with_objective(change.into_owned(), objective))
+            }
         }
     }
 }

@@ -4,7 +4,8 @@ use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
     AttributeValue, AttributeView, Attributes, AttributesPatch, Consent, Entry, Event, Expiry, Impression,
     ImpressionItem, Item, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ModelChange,
-    ModelOperation, Offset, OriginHash, Purge, Timestamp, UserAttributesChange, UserMerge, VectorPatch, WithConsent,
+    ModelOperation, Objective, Offset, OriginHash, PlacementChange, Purge, Timestamp, UserAttributesChange, UserMerge,
+    VectorPatch, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -96,7 +97,10 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
             write_json_line(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines)
         }
         Entry::Purge(purge) => write_json_line(ExportLine { offset, entry: name, rest: PurgeLine::new(purge) }, lines),
-        Entry::Placement(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
+        Entry::Placement(change) => {
+            let objective = change.operation.objective().map(Objective::name);
+            write_json_line(ExportLine { offset, entry: name, rest: PlacementLine { change, objective } }, lines)
+        }
         Entry::Rule(change) => write_json_line(ExportLine { offset, entry: name, rest: change }, lines),
         Entry::UserAttributes(change) => {
             write_json_line(ExportLine { offset, entry: name, rest: UserAttributesLine::new(change) }, lines)
@@ -123,6 +127,14 @@ fn write_json_line<T: Serialize>(line: ExportLine<T>, lines: &mut Vec<u8>) -> Re
     serde_json::to_writer(&mut *lines, &line)?;
     lines.push(b'\n');
     Ok(())
+}
+
+#[derive(Serialize)]
+struct PlacementLine<'e> {
+    #[serde(flatten)]
+    change: &'e PlacementChange,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objective: Option<&'static str>,
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! Scores the items of a given list, for example the results of a site's search.
 
-use crate::domain::{Candidate, ItemIx, Offset, PredictedInterest, SourceName, Timestamp, UserSequence};
+use crate::domain::{Candidate, ItemIx, Objective, Offset, PredictedInterest, SourceName, Timestamp, UserSequence};
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
@@ -17,6 +17,8 @@ pub struct ListScoringRequest {
     pub items: Vec<ItemIx>,
     /// The time of the request.
     pub now: Timestamp,
+    /// What the scores are for; `None`: the next event.
+    pub objective: Option<Objective>,
     /// Whether to explain the scores.
     pub explain: bool,
 }
@@ -83,7 +85,7 @@ pub fn score_list(
     let user = &mut SequenceState::restore(sequence.clone(), None);
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let about = scored_user(sequence, &affinity, profile, request.now, params);
-    let scorer = snapshot.scorer();
+    let scorer = snapshot.scorer_for(request.objective);
     if is_personalised {
         workspace.ranking.set_limit(DEFAULT_CANDIDATE_LIMIT, &request.items);
         scorer.score(user, &about, params, workspace);
@@ -113,7 +115,7 @@ pub fn score_list(
             source: scored.source.unwrap_or(SourceName::Session),
         };
         let candidates: Vec<_> = request.items.iter().zip(&items).map(to_candidate).collect();
-        let explanations = explain(&scorer, &candidates, user, &about, params, workspace);
+        let explanations = explain(&scorer, request.objective, &candidates, user, &about, params, workspace);
         items.iter_mut().zip(explanations).for_each(|(item, explanation)| item.explanation = explanation);
     }
     ListScores {

@@ -51,6 +51,7 @@ mod list_rules;
 mod list_scoring;
 mod model_health;
 mod new_item_tests;
+mod objective_heads;
 mod offline;
 mod online;
 mod pretrained;
@@ -77,7 +78,7 @@ pub use attribution::{ClickThrough, POSITION_BUCKETS, RecentImpressions};
 pub use background_jobs::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
 pub use error::{LearnerError, StateHistoryError};
-pub use explain::{EventInfluence, Explanation};
+pub use explain::{EventInfluence, Explanation, ObjectiveContribution};
 pub use influence::{HeldBack, UserHistory};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
 pub use interests::{InterestErrors, InterestModels, InterestPredictor, InterestReport};
@@ -87,6 +88,7 @@ pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
 pub use list_base::ListBase;
 pub use list_scoring::{ListScores, ListScoringRequest, ScoredListItem, score_list};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
+pub use objective_heads::{HeadQuality, ObjectiveHeads};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,
     OfflineTraining, Recording, score_sessions, score_values,

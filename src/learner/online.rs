@@ -247,6 +247,7 @@ impl Learner {
             profiles: state.profiles.map().clone(),
             item_histories: state.item_histories.map().clone(),
             baskets: state.baskets.clone(),
+            heads: state.objectives.heads(),
             source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }

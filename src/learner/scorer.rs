@@ -4,7 +4,7 @@
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfile};
 use crate::domain::ItemIx;
 use crate::nn::{ItemRelation, NetworkScratch, RelationQuery, TopItems, Weights};
-use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
+use crate::ranking::{NetworkScores, ObjectiveHead, Ranker, RankingWorkspace, SourceAffinity};
 
 use super::sequence_state::{SequenceParams, SequenceState};
 
@@ -61,6 +61,8 @@ pub struct Scorer<'a> {
     pub(super) cluster_settings: &'a ClusterSettings,
     /// The time of the candidate sources, in journal entries.
     pub(super) now: u64,
+    /// The head that changes the scores towards an objective.
+    pub(super) head: Option<&'a ObjectiveHead>,
 }
 
 impl Scorer<'_> {
@@ -105,6 +107,9 @@ impl Scorer<'_> {
                 );
             }
             _ => ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, None, &[]),
+        }
+        if let Some(head) = self.head {
+            ranking.add_head(head);
         }
     }
 

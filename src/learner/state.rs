@@ -19,6 +19,7 @@ use crate::learner::interests::{InterestModels, InterestReport};
 use crate::learner::item_history::ItemHistories;
 use crate::learner::model_health::ModelHealth;
 use crate::learner::new_item_tests::NewItemTests;
+use crate::learner::objective_heads::{HeadQuality, ObjectiveHeads};
 use crate::learner::pretrained::PretrainedNetwork;
 use crate::learner::sequence_state::SequenceParams;
 use crate::learner::session_owners::SessionOwnerIndex;
@@ -122,6 +123,8 @@ pub struct LearningReport {
     pub is_paused: bool,
     /// Events held back from learning, by reason, in the order of [`HeldBack::ALL`].
     pub held_back: [u64; HeldBack::ALL.len()],
+    /// The quality of the head of each objective.
+    pub objectives: Vec<HeadQuality>,
 }
 
 /// The complete learned state, as stored in checkpoints.
@@ -180,6 +183,9 @@ pub struct LearnerState {
     /// The baskets. Checkpoints store them after the item histories.
     #[serde(skip)]
     pub(super) baskets: BasketStatistics,
+    /// The heads of the ranker. Checkpoints store them after the baskets.
+    #[serde(skip)]
+    pub(super) objectives: ObjectiveHeads,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -336,6 +342,17 @@ impl LearnerState {
         self.baskets = part;
     }
 
+    /// The part that checkpoints store after the baskets.
+    #[must_use]
+    pub fn objectives_part(&self) -> &ObjectiveHeads {
+        &self.objectives
+    }
+
+    /// Restores the part that checkpoints store after the baskets.
+    pub fn set_objectives_part(&mut self, part: ObjectiveHeads) {
+        self.objectives = part.with_all_objectives();
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -396,6 +413,7 @@ impl LearnerState {
             projections: VectorProjections::default(),
             item_histories: ItemHistories::default(),
             baskets: BasketStatistics::default(),
+            objectives: ObjectiveHeads::default(),
             settings,
         })
     }
@@ -425,6 +443,7 @@ impl LearnerState {
             learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
             is_paused: state.is_paused,
             held_back: state.influence.held_back(),
+            objectives: state.objectives.qualities(),
         }
     }
 }

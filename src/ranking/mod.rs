@@ -8,6 +8,7 @@
 //!
 //! - `features`, `normaliser`: candidate and context features, brought to one scale
 //! - `ranker`: the online listwise ranker
+//! - `objective_head`: what the ranker's scores lack for the events of an objective
 //! - `workspace`: buffers and steps of one query
 //! - `source_affinity`: how well each source has predicted a session so far
 //! - `filter`: filter expressions on item attributes
@@ -19,6 +20,7 @@
 mod features;
 mod filter;
 mod normaliser;
+mod objective_head;
 mod ranker;
 mod result_selection;
 mod rule_trace;
@@ -31,6 +33,7 @@ mod workspace;
 pub use features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 pub use filter::{ItemFilter, ItemFilterError};
 pub use normaliser::FeatureNormaliser;
+pub use objective_head::ObjectiveHead;
 pub use ranker::{HIDDEN_UNIT_COUNT, HiddenActivations, Ranker};
 pub use result_selection::{EligibilityRules, ResultSelection};
 pub use rule_trace::RuleTrace;

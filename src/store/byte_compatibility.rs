@@ -13,9 +13,9 @@ use super::*;
 use crate::domain::{
     AttributeValue, Attributes, AttributesPatch, Consent, ConsentChange, Entry, Event, EventDetails, EventKind, Expiry,
     Impression, ImpressionItem, Item, ItemBoost, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch,
-    ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash, PlacementChange, PlacementConfig,
-    PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition, RuleConsequence, RuleOperation,
-    SourceName, Step, UserAttributesChange, UserErasure, UserMerge, UserSequence, VectorPatch,
+    ItemVector, ModelChange, ModelChangeCause, ModelOperation, Objective, Origin, OriginHash, PlacementChange,
+    PlacementConfig, PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition, RuleConsequence,
+    RuleOperation, SourceName, Step, UserAttributesChange, UserErasure, UserMerge, UserSequence, VectorPatch,
 };
 use crate::registries::{ConsentRecord, PlacementRecord, UserAlias, UserAttributesRecord};
 use std::collections::BTreeMap;
@@ -372,6 +372,7 @@ fn placement_and_rule_changes() -> Vec<Entry> {
             boosts: vec![boost(15)],
             exclude_events: vec![(owned_text("purchase"), 16)],
             max_impressions: Some((17, 18)),
+            objective: None,
         };
         let operation = PlacementOperation::Put(config);
         Entry::Placement(PlacementChange { name: format!("place{number}"), timestamp: number, operation })
@@ -425,6 +426,29 @@ fn bytes_of_placements_and_rules_are_unchanged() {
     let read: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(read, entries);
     assert_eq!(store.placements().load().unwrap(), records[..12]);
+}
+
+#[test]
+fn bytes_of_objectives_follow_those_of_the_placement() {
+    for change in placement_and_rule_changes() {
+        let Entry::Placement(PlacementChange { name, timestamp, operation: PlacementOperation::Put(config) }) = change
+        else {
+            continue;
+        };
+        let entry_with = |objective| {
+            let operation = PlacementOperation::Put(PlacementConfig { objective, ..config.clone() });
+            Entry::Placement(PlacementChange { name: name.clone(), timestamp, operation })
+        };
+        let plain = codec::encode(&entry_with(None)).unwrap();
+        for (number, objective) in (0..).zip(Objective::ALL) {
+            let entry = entry_with(Some(objective));
+            let bytes = codec::encode(&entry).unwrap();
+            assert_eq!(codec::decode::<Entry>(&bytes).unwrap(), entry);
+            // The number of the variant, the change as before, the number of the objective.
+            let expected = [&17_u32.to_le_bytes()[..], &plain[4..], &u32::to_le_bytes(number)].concat();
+            assert_eq!(bytes, expected);
+        }
+    }
 }
 
 /// Attributes with a value of every type.

@@ -2,7 +2,7 @@
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
-use crate::learner::{InterestReport, KindQuality, POSITION_BUCKETS};
+use crate::learner::{HeadQuality, InterestReport, KindQuality, POSITION_BUCKETS};
 use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition, Metrics};
 use metrics::Gauge;
 
@@ -41,6 +41,7 @@ impl LearnerActor {
             metrics.live_recall_at_20_by_kind.with_label(*kind).set(live.recall());
             metrics.live_mrr_at_20_by_kind.with_label(*kind).set(live.mrr());
         }
+        report_objectives(metrics, &report.objectives);
         report_interest(metrics, &report.interest);
         let (new, old) = (&report.clickthrough, &last.clickthrough);
         for (row, source) in SourceName::ALL.into_iter().enumerate() {
@@ -83,6 +84,16 @@ impl LearnerActor {
         metrics.learner_offset.set(self.learner.next_offset() as f64);
         metrics.checkpoint_pending_entries.set(self.checkpoints.pending_entries());
         self.last_status = status;
+    }
+}
+
+/// Sets the quality of the rankings for objectives.
+fn report_objectives(metrics: &Metrics, qualities: &[HeadQuality]) {
+    for HeadQuality { objective, with, without, .. } in qualities.iter().filter(|quality| quality.with.steps > 0) {
+        metrics.live_objective_recall_at_20.with_label(*objective).set(with.recall());
+        metrics.live_objective_mrr_at_20.with_label(*objective).set(with.mrr());
+        metrics.live_objective_base_recall_at_20.with_label(*objective).set(without.recall());
+        metrics.live_objective_base_mrr_at_20.with_label(*objective).set(without.mrr());
     }
 }
 

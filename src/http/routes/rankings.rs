@@ -8,8 +8,8 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest, RuleRemovals,
-    SourceName, Timestamp,
+    Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Objective, Offset, PredictedInterest,
+    RuleRemovals, SourceName, Timestamp,
 };
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;
@@ -212,7 +212,7 @@ pub(in crate::http) async fn rank_list(
         return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));
     }
     let session_item = request.items_in_session.as_ref().and_then(|items| items.last().cloned());
-    let rules = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
+    let (rules, objective) = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
     let owner = request.owner(&api)?;
     let log_for = request.log_owner(&owner)?;
     let digest = if log_for.is_some() { request.digest() } else { 0 };
@@ -225,6 +225,7 @@ pub(in crate::http) async fn rank_list(
     let scoring = ListScoringRequest {
         items: numbers.iter().flatten().copied().collect(),
         now: api.clock.now(),
+        objective,
         explain: request.explain.unwrap_or_default(),
     };
     let (now, explain) = (scoring.now, scoring.explain);
@@ -307,19 +308,22 @@ fn to_ranked_items(
     items
 }
 
-/// The rules that apply to a list of a placement after an item of a session.
+/// The rules that apply to a list of a placement after an item of a session, and the objective of the
+/// placement.
 fn rules_of_request(
     api: &ApiState,
     placement: Option<&str>,
     session_item: Option<&str>,
-) -> Result<Arc<ListRules>, Problem> {
+) -> Result<(Arc<ListRules>, Option<Objective>), Problem> {
     let placements = api.placements.current();
     let placement =
         placement.map(|name| placements.find(name).ok_or_else(|| Problem::unknown_placement(name, placements.names())));
+    let placement = placement.transpose()?;
     let (catalog, dictionary) = (api.system.recommender.catalog(), api.system.recommender.dictionary());
     let number_of = |item: &str| dictionary.get(item);
     let context = session_item.and_then(number_of);
-    Ok(placements.rules_of_list(placement.transpose()?, context, &catalog, number_of, api.clock.now()))
+    let rules = placements.rules_of_list(placement, context, &catalog, number_of, api.clock.now());
+    Ok((rules, placement.and_then(|placement| placement.config.objective)))
 }
 
 /// Applies rules to ranked items. `numbers` are the numbers of the items by their position in the
