@@ -34,6 +34,14 @@ enum StoredEntry<'e> {
     Placement(Cow<'e, PlacementChange>),
     Rule(Cow<'e, RuleChange>),
     PlacementWithObjective(Cow<'e, PlacementChange>, Objective),
+    ImpressionWithRelevance(Cow<'e, Impression>, ImpressionDetails<'e>, Vec<ItemRelevance>),
+}
+
+/// What lists with relevance add to an item of an impression.
+#[derive(Serialize, Deserialize)]
+struct ItemRelevance {
+    relevance: Option<f32>,
+    model_score: Option<f32>,
 }
 
 /// The fields that format 9 added to an impression. With the usual values, an item takes 9 bytes.
@@ -57,24 +65,28 @@ struct ImpressionItemDetails<'e> {
 impl<'e> ImpressionDetails<'e> {
     /// The details of an impression; `None` if they are those of an impression of an older format.
     fn of(impression: &'e Impression) -> Option<Self> {
+        let Impression { placement, variant, snapshot_offset, request_digest, items, .. } = impression;
+        let is_old = placement.is_none()
+            && variant.is_none()
+            && (*snapshot_offset, *request_digest) == (0, 0)
+            && items.iter().all(ImpressionItem::is_bare);
+        (!is_old).then(|| Self::new(impression))
+    }
+
+    fn new(impression: &'e Impression) -> Self {
         let of_item = |shown: &'e ImpressionItem| ImpressionItemDetails {
             score: shown.score,
             position: shown.position,
             influence: (!shown.rules.is_empty() || shown.propensity.is_some())
                 .then_some((Cow::Borrowed(shown.rules.as_slice()), shown.propensity)),
         };
-        let Impression { placement, variant, snapshot_offset, request_digest, items, .. } = impression;
-        let is_old = placement.is_none()
-            && variant.is_none()
-            && (*snapshot_offset, *request_digest) == (0, 0)
-            && items.iter().all(ImpressionItem::is_bare);
-        (!is_old).then(|| Self {
-            placement: placement.as_deref().map(Cow::Borrowed),
-            variant: variant.as_deref().map(Cow::Borrowed),
-            snapshot_offset: *snapshot_offset,
-            request_digest: *request_digest,
-            items: items.iter().map(of_item).collect(),
-        })
+        Self {
+            placement: impression.placement.as_deref().map(Cow::Borrowed),
+            variant: impression.variant.as_deref().map(Cow::Borrowed),
+            snapshot_offset: impression.snapshot_offset,
+            request_digest: impression.request_digest,
+            items: impression.items.iter().map(of_item).collect(),
+        }
     }
 
     fn add_to(self, impression: Impression) -> Impression {
@@ -94,6 +106,21 @@ impl<'e> ImpressionDetails<'e> {
     }
 }
 
+/// The relevance of each item of an impression; `None` if no item has one.
+fn relevance_of_items(impression: &Impression) -> Option<Vec<ItemRelevance>> {
+    let of_item =
+        |&ImpressionItem { relevance, model_score, .. }: &ImpressionItem| ItemRelevance { relevance, model_score };
+    let has_relevance = |shown: &ImpressionItem| shown.relevance.is_some() || shown.model_score.is_some();
+    impression.items.iter().any(has_relevance).then(|| impression.items.iter().map(of_item).collect())
+}
+
+fn with_relevance(mut impression: Impression, relevance: Vec<ItemRelevance>) -> Impression {
+    for (shown, ItemRelevance { relevance, model_score }) in impression.items.iter_mut().zip(relevance) {
+        (shown.relevance, shown.model_score) = (relevance, model_score);
+    }
+    impression
+}
+
 impl<'e> From<&'e Entry> for StoredEntry<'e> {
     fn from(entry: &'e Entry) -> Self {
         match entry {
@@ -105,10 +132,16 @@ impl<'e> From<&'e Entry> for StoredEntry<'e> {
                 None => Self::Private(Cow::Borrowed(event)),
                 Some(details) => Self::DetailedPrivate(Cow::Borrowed(event), Cow::Borrowed(details)),
             },
-            Entry::Impression(impression) => match ImpressionDetails::of(impression) {
-                None => Self::Impression(Cow::Borrowed(impression)),
-                Some(details) => Self::DetailedImpression(Cow::Borrowed(impression), details),
-            },
+            Entry::Impression(impression) => {
+                match (ImpressionDetails::of(impression), relevance_of_items(impression)) {
+                    (_, Some(relevance)) => {
+                        let details = ImpressionDetails::new(impression);
+                        Self::ImpressionWithRelevance(Cow::Borrowed(impression), details, relevance)
+                    }
+                    (None, None) => Self::Impression(Cow::Borrowed(impression)),
+                    (Some(details), None) => Self::DetailedImpression(Cow::Borrowed(impression), details),
+                }
+            }
             Entry::Item(change) => Self::Item(Cow::Borrowed(change)),
             Entry::Model(change) => Self::Model(Cow::Borrowed(change)),
             Entry::Merge(merge) => Self::Merge(Cow::Borrowed(merge)),
@@ -160,6 +193,9 @@ impl From<StoredEntry<'_>> for Entry {
             StoredEntry::UserAttributes(change) => Self::UserAttributes(change.into_owned()),
             StoredEntry::Placement(change) => Self::Placement(change.into_owned()),
             StoredEntry::Rule(change) => Self::Rule(change.into_owned()),
+            StoredEntry::ImpressionWithRelevance(impression, details, relevance) => {
+                Self::Impression(with_relevance(details.add_to(impression.into_owned()), relevance))
+            }
             StoredEntry::PlacementWithObjective(change, objective) => {
                 Self::Placement(with_objective(change.into_owned(), objective))
             }

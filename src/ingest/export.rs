@@ -327,6 +327,10 @@ struct ImpressionItemLine<'e> {
     rules: &'e [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     propensity: Option<RoundTripFloat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relevance: Option<RoundTripFloat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_score: Option<RoundTripFloat>,
 }
 
 impl<'e> ImpressionItemLine<'e> {
@@ -339,6 +343,8 @@ impl<'e> ImpressionItemLine<'e> {
             position: is_known.then_some(shown.position),
             rules: &shown.rules,
             propensity: shown.propensity.map(RoundTripFloat::new),
+            relevance: shown.relevance.map(RoundTripFloat::new),
+            model_score: shown.model_score.map(RoundTripFloat::new),
         }
     }
 }

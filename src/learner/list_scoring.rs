@@ -9,6 +9,7 @@ use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::scored_user;
 use super::snapshot::ModelSnapshot;
 use crate::candidates::UserProfile;
+use crate::ranking::RelevanceModel;
 
 /// A request to score the items of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +36,19 @@ pub struct ListScores {
     /// Whether the scores depend on the user. Without an event of the user, the score of an item is
     /// its popularity.
     pub is_personalised: bool,
+    /// The weights with which [`ListScores::combine_with_relevance`] combines.
+    pub relevance: RelevanceModel,
 }
 
 impl ListScores {
+    /// Replaces the scores by combinations of the scores with the relevance that the site gives to
+    /// the items. `relevance` has one value for each item.
+    pub fn combine_with_relevance(&mut self, relevance: &[Option<f32>]) {
+        let scores: Vec<_> = self.items.iter().map(|item| item.score).collect();
+        let combined = self.relevance.combine(&scores, relevance);
+        self.items.iter_mut().zip(combined).for_each(|(item, combined)| item.score = combined);
+    }
+
     /// Predicts the value of an event of the user with each item of the list, for the kind with the
     /// most learned values. Without user id, predicts for an average user.
     pub fn predict_interest(
@@ -123,5 +134,6 @@ pub fn score_list(
         snapshot_offset: snapshot.offset(),
         items,
         is_personalised,
+        relevance: snapshot.relevance,
     }
 }

@@ -55,6 +55,7 @@ mod objective_heads;
 mod offline;
 mod online;
 mod pretrained;
+mod relevance_lists;
 mod replay_history;
 mod safety;
 mod scorer;
@@ -95,6 +96,7 @@ pub use offline::{
 };
 pub use online::{Learner, LearnerDeps};
 pub use pretrained::PretrainedNetwork;
+pub use relevance_lists::RelevanceLists;
 pub use replay_history::ReplayHistory;
 pub use safety::{SafetySettings, SafetySettingsError, is_rolled_back};
 pub use scorer::{Scorer, ScoringWorkspace};

@@ -248,6 +248,7 @@ impl Learner {
             item_histories: state.item_histories.map().clone(),
             baskets: state.baskets.clone(),
             heads: state.objectives.heads(),
+            relevance: state.relevance.model,
             source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }
@@ -299,7 +300,8 @@ impl Learner {
 
     /// Records the displayed items, for click attribution. Impressions do not train the model.
     fn record_impression(&mut self, offset: Offset, impression: &Impression) {
-        let LearnerState { users, clickthrough, item_histories, .. } = &mut self.state;
+        let LearnerState { users, clickthrough, item_histories, relevance, .. } = &mut self.state;
+        relevance.record_impression(impression, |item| self.dictionary.get(item));
         let shown = impression.items.iter().filter_map(|shown| self.dictionary.get(&shown.item_id));
         item_histories.record_shown(&impression.user_id, shown, impression.timestamp);
         if impression.is_reported() {

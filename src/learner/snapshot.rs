@@ -4,7 +4,7 @@
 use crate::candidates::{BasketStatistics, CandidateSources, ClusterSettings, Clusters, ItemCounts, UserProfile};
 use crate::domain::{Catalog, ItemFlags, ItemIx, Objective, Offset, SharedUsers, SourceName};
 use crate::nn::Weights;
-use crate::ranking::{ObjectiveHead, Ranker};
+use crate::ranking::{ObjectiveHead, Ranker, RelevanceModel};
 use std::sync::Arc;
 
 use super::interests::InterestPredictor;
@@ -37,6 +37,8 @@ pub struct ModelSnapshot {
     pub(super) baskets: BasketStatistics,
     /// The heads of the objectives.
     pub(super) heads: HeadSet,
+    /// The weights of scores and of a site's relevance.
+    pub(super) relevance: RelevanceModel,
     /// The time of the candidate sources, in journal entries.
     pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,

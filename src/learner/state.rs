@@ -21,6 +21,7 @@ use crate::learner::model_health::ModelHealth;
 use crate::learner::new_item_tests::NewItemTests;
 use crate::learner::objective_heads::{HeadQuality, ObjectiveHeads};
 use crate::learner::pretrained::PretrainedNetwork;
+use crate::learner::relevance_lists::RelevanceLists;
 use crate::learner::sequence_state::SequenceParams;
 use crate::learner::session_owners::SessionOwnerIndex;
 use crate::learner::settings::LearningSettings;
@@ -186,6 +187,10 @@ pub struct LearnerState {
     /// The heads of the ranker. Checkpoints store them after the baskets.
     #[serde(skip)]
     pub(super) objectives: ObjectiveHeads,
+    /// The combination of scores with the relevance of a site. Checkpoints store it after the
+    /// objectives.
+    #[serde(skip)]
+    pub(super) relevance: RelevanceLists,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -353,6 +358,17 @@ impl LearnerState {
         self.objectives = part.with_all_objectives();
     }
 
+    /// The part that checkpoints store after the objectives.
+    #[must_use]
+    pub fn relevance_part(&self) -> &RelevanceLists {
+        &self.relevance
+    }
+
+    /// Restores the part that checkpoints store after the objectives.
+    pub fn set_relevance_part(&mut self, part: RelevanceLists) {
+        self.relevance = part;
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -414,6 +430,7 @@ impl LearnerState {
             item_histories: ItemHistories::default(),
             baskets: BasketStatistics::default(),
             objectives: ObjectiveHeads::default(),
+            relevance: RelevanceLists::default(),
             settings,
         })
     }

@@ -9,6 +9,7 @@
 //! - `features`, `normaliser`: candidate and context features, brought to one scale
 //! - `ranker`: the online listwise ranker
 //! - `objective_head`: what the ranker's scores lack for the events of an objective
+//! - `relevance`: combination of the model's scores with a site's relevance
 //! - `workspace`: buffers and steps of one query
 //! - `source_affinity`: how well each source has predicted a session so far
 //! - `filter`: filter expressions on item attributes
@@ -22,6 +23,7 @@ mod filter;
 mod normaliser;
 mod objective_head;
 mod ranker;
+mod relevance;
 mod result_selection;
 mod rule_trace;
 mod rules;
@@ -35,6 +37,7 @@ pub use filter::{ItemFilter, ItemFilterError};
 pub use normaliser::FeatureNormaliser;
 pub use objective_head::ObjectiveHead;
 pub use ranker::{HIDDEN_UNIT_COUNT, HiddenActivations, Ranker};
+pub use relevance::{JudgedListItem, RelevanceModel};
 pub use result_selection::{EligibilityRules, ResultSelection};
 pub use rule_trace::RuleTrace;
 pub use rules::{BoostRule, HideRule, ListRules, PromoteRule, ScoreScale};

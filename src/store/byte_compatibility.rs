@@ -554,6 +554,19 @@ fn an_item_of_an_impression_grows_by_nine_bytes() {
     assert_eq!((twenty - one) / 19 - old_item_len, 9);
 }
 
+#[test]
+fn bytes_of_relevance_follow_those_of_the_impression() {
+    let shown = ImpressionItem { score: 0.5, position: 1, ..ImpressionItem::new(owned_text("i"), SourceName::New) };
+    let plain = Impression { items: vec![shown.clone(), shown], request_digest: 1, ..Impression::default() };
+    let mut relevant = plain.clone();
+    (relevant.items[0].relevance, relevant.items[0].model_score) = (Some(1.5), Some(-2.0));
+    let (plain, relevant) = (codec::encode(&Entry::Impression(plain)).unwrap(), Entry::Impression(relevant));
+    let bytes = codec::encode(&relevant).unwrap();
+    assert_eq!(codec::decode::<Entry>(&bytes).unwrap(), relevant);
+    let both = [&[1][..], &1.5_f32.to_le_bytes(), &[1], &(-2.0_f32).to_le_bytes(), &[0, 0]].concat();
+    assert_eq!(bytes, [&18_u32.to_le_bytes()[..], &plain[4..], &2_u64.to_le_bytes(), &both].concat());
+}
+
 fn assert_same_bytes(found: &BTreeMap<String, String>, golden: &BTreeMap<String, String>) {
     let mut differences = String::new();
     for name in found.keys().chain(golden.keys().filter(|name| !found.contains_key(*name))) {

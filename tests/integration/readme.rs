@@ -53,8 +53,8 @@ fn curl_blocks_do_what_they_promise() {
     let curls: Vec<_> = shell_blocks().into_iter().filter(|(_, block)| block.contains("curl")).collect();
     assert_eq!(
         curls.len(),
-        22,
-        "README, getting started; one event, Segment, a merge; recommendations, a filter, a user's attributes, a given list, predicted values, \
+        23,
+        "README, getting started; one event, Segment, a merge; recommendations, a filter, a user's attributes, a given list, its relevance, predicted values, \
          similar items; five placements and rules; two of attribution; the catalog, its free attributes and vectors; a user's data"
     );
     for (page, block) in curls {

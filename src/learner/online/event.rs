@@ -17,6 +17,7 @@ use crate::learner::interests::{InterestModels, ValuedEvent};
 use crate::learner::new_item_tests::NewItemTests;
 use crate::learner::objective_heads::{ObjectiveEvent, ObjectiveHeads};
 use crate::learner::online::monitoring::MonitoredCounters;
+use crate::learner::relevance_lists::RelevanceLists;
 use crate::learner::scorer::{ScoredUser, Scorer, ScoringWorkspace};
 use crate::learner::session_owners::SessionOwnerIndex;
 use crate::learner::source_affinities::SourceAffinities;
@@ -60,6 +61,7 @@ struct EventPass<'l> {
     sources: &'l mut CandidateSources,
     ranker: &'l mut Ranker,
     objectives: &'l mut ObjectiveHeads,
+    relevance: &'l mut RelevanceLists,
     training: &'l mut Option<OnlineTraining>,
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
     interests: &'l mut InterestModels,
@@ -143,6 +145,7 @@ impl Learner {
             sources: &mut state.sources,
             ranker: &mut state.ranker,
             objectives: &mut state.objectives,
+            relevance: &mut state.relevance,
             training: &mut state.training,
             by_source: &mut state.by_source,
             interests: &mut state.supplement.interests,
@@ -185,6 +188,10 @@ impl EventPass<'_> {
         }
         let is_new_item = self.target.is_some_and(|item| self.new_items.is_new(item));
         self.learn_interest(is_held_back);
+        if let Some(item) = self.target.filter(|_| !is_held_back && !self.is_frozen) {
+            let window_ms = self.settings.learning.credit_window_ms;
+            self.relevance.learn_click(&self.event.user_id, item, self.step.at, window_ms);
+        }
         self.update_state(&placement, is_held_back);
         let begins_session = placement.starts_session();
         (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent {

@@ -10,7 +10,9 @@ impl Learner {
     /// Merges two users: their sequences become one sequence. Counts and trained weights do not
     /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities, supplement, profiles, item_histories, .. } = &mut self.state;
+        let LearnerState { settings, users, affinities, supplement, profiles, item_histories, relevance, .. } =
+            &mut self.state;
+        relevance.merge_users(&merge.from, &merge.into);
         supplement.interests.merge_users(&merge.from, &merge.into);
         profiles.merge_users(&merge.from, &merge.into);
         item_histories.merge_users(&merge.from, &merge.into);
@@ -36,9 +38,11 @@ impl Learner {
             supplement,
             profiles,
             item_histories,
+            relevance,
             ..
         } = &mut self.state;
         users.erase(user);
+        relevance.remove_user(user);
         supplement.interests.remove_user(user);
         profiles.remove_user(user);
         item_histories.remove_user(user);
@@ -64,8 +68,12 @@ impl Learner {
             supplement,
             profiles,
             item_histories,
+            relevance,
             ..
         } = &mut self.state;
+        if let Some(before) = expiry.impressions {
+            relevance.expire(before);
+        }
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
         supplement.interests.expire(&expired);
