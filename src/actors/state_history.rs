@@ -137,7 +137,9 @@ pub fn encode_checkpoint<W: Write>(state: &LearnerState, sink: &mut W) -> Result
     codec::encode_to(&state.vectors_part(), sink)?;
     codec::encode_to(state.item_histories_part(), sink)?;
     codec::encode_to(state.baskets_part(), sink)?;
-    codec::encode_to(state.features_part(), sink)
+    codec::encode_to(state.features_part(), sink)?;
+    codec::encode_to(state.objectives_part(), sink)?;
+    codec::encode_to(state.relevance_part(), sink)
 }
 
 /// Decodes a checkpoint. If this build cannot read the checkpoint, logs the error and returns
@@ -177,6 +179,14 @@ pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerStat
         let length = checkpoint.remaining();
         if length > 0 {
             state.set_features_part(codec::decode_from(&mut checkpoint, length)?);
+        }
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state.set_objectives_part(codec::decode_from(&mut checkpoint, length)?);
+        }
+        let length = checkpoint.remaining();
+        if length > 0 {
+            state.set_relevance_part(codec::decode_from(&mut checkpoint, length)?);
         }
         Ok(state)
     };

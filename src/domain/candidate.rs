@@ -1,6 +1,6 @@
 //! Candidates, recommendations, and the parts of a recommendation response.
 
-use super::ItemIx;
+use super::{ItemIx, Objective};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -174,6 +174,18 @@ pub struct ItemExplanation {
     /// boost of a placement has the name `placement:NAME`. Absent if no rule did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+    /// What the objective of the placement added to the score. Absent without an objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveEffect>,
+}
+
+/// The effect of an objective on the score of a recommended item.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ObjectiveEffect {
+    /// The objective.
+    pub name: Objective,
+    /// The difference of the scores with and without the objective.
+    pub contribution: f32,
 }
 
 /// An event that improved the rank of a recommended item.

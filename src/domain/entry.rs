@@ -170,13 +170,29 @@ pub struct ImpressionItem {
     /// The probability with which the item was drawn for its position.
     #[serde(skip)]
     pub propensity: Option<f32>,
+    /// The relevance that the site gave to the item.
+    #[serde(skip)]
+    pub relevance: Option<f32>,
+    /// The model's score before it was combined with the relevance. Only lists with relevance have
+    /// it.
+    #[serde(skip)]
+    pub model_score: Option<f32>,
 }
 
 impl ImpressionItem {
     /// An item of which only id and source are known.
     #[must_use]
     pub fn new(item_id: String, source: SourceName) -> Self {
-        Self { item_id, source, score: 0.0, position: 0, rules: Vec::new(), propensity: None }
+        Self {
+            item_id,
+            source,
+            score: 0.0,
+            position: 0,
+            rules: Vec::new(),
+            propensity: None,
+            relevance: None,
+            model_score: None,
+        }
     }
 
     /// Whether only id and source are known.

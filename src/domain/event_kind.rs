@@ -53,6 +53,9 @@ const BUILT_IN_KINDS: [(EventKind, &str, bool, f32); 12] = [
 ];
 
 impl EventKind {
+    /// The kinds of events that are conversions, unless a report asks for other kinds.
+    pub const CONVERSIONS: [Self; 1] = [Self::Purchase];
+
     /// The kind's name in requests and files.
     #[must_use]
     pub fn name(&self) -> &str {

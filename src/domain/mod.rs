@@ -20,6 +20,7 @@ mod item_vector;
 mod item_vectors;
 mod merge;
 mod model_change;
+mod objective;
 mod origin;
 mod paged_vec;
 mod placeholder_ids;
@@ -38,8 +39,8 @@ pub use attributes::{
     MAX_ATTRIBUTE_TEXT_BYTES, MAX_ATTRIBUTES, MAX_CONTEXT_TEXT_BYTES, MAX_CONTEXT_VALUES, UserAttributesChange,
 };
 pub use candidate::{
-    Candidate, Fallback, InfluentialEvent, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
-    RemovalCounts, RuleRemovals, SourceName,
+    Candidate, Fallback, InfluentialEvent, ItemExplanation, ObjectiveEffect, PredictedInterest, Recommendation,
+    RecommendedItem, RemovalCounts, RuleRemovals, SourceName,
 };
 pub use catalog::Catalog;
 pub use catalog_item::CatalogItem;
@@ -56,6 +57,7 @@ pub use item_vector::{ItemVector, MAX_VECTOR_DIMENSION, MAX_VECTOR_NAME_BYTES, M
 pub use item_vectors::{ItemVectors, QuantisedVector, VectorError};
 pub use merge::UserMerge;
 pub use model_change::{ModelChange, ModelChangeCause, ModelOperation};
+pub use objective::Objective;
 pub use origin::{Origin, OriginHash, OriginHasher, Purge};
 pub use paged_vec::{ItemFlags, PagedVec};
 pub use placeholder_ids::PlaceholderIds;

@@ -1,6 +1,6 @@
 //! Placements: named places of a site, with the defaults of the lists that they show.
 
-use super::Timestamp;
+use super::{Objective, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The type of the lists of a placement. New types must be added at the end, because the encoding
@@ -53,6 +53,12 @@ impl PlacementKind {
             Self::Rank => "rank",
             Self::BoughtTogether => "bought-together",
         }
+    }
+
+    /// Whether the ranker scores the items of the lists, so that an objective can change their order.
+    #[must_use]
+    pub fn is_ranked(self) -> bool {
+        matches!(self, Self::ForYou | Self::NextItems | Self::Rank)
     }
 }
 
@@ -121,6 +127,10 @@ pub struct PlacementConfig {
     /// What happens to such an item. The stored form is in `stored_entry`.
     #[serde(skip)]
     pub impression_limit_action: ImpressionLimitAction,
+    /// What the lists are ranked for; `None`: the next event. The journal stores it behind the
+    /// change, see `stored_entry`.
+    #[serde(skip)]
+    pub objective: Option<Objective>,
 }
 
 impl PlacementConfig {
@@ -136,6 +146,14 @@ pub enum PlacementOperation {
     Put(PlacementConfig),
     /// Deletes the placement.
     Delete,
+}
+
+impl PlacementOperation {
+    /// The objective of the configuration that the operation puts.
+    #[must_use]
+    pub fn objective(&self) -> Option<Objective> {
+        if let Self::Put(config) = self { config.objective } else { None }
+    }
 }
 
 /// A change of a placement.

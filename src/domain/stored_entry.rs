@@ -6,7 +6,7 @@
 
 use super::{
     ConsentChange, Entry, Event, EventDetails, Expiry, Impression, ImpressionItem, ImpressionLimitAction, Item,
-    ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, ModelChange, Offset,
+    ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch, ItemVector, ModelChange, Objective, Offset,
     PlacementChange, PlacementConfig, PlacementOperation, Purge, RuleChange, UserAttributesChange, UserErasure,
     UserMerge, VectorPatch,
 };
@@ -35,29 +35,41 @@ enum StoredEntry<'e> {
     Placement(Cow<'e, PlacementChange>),
     Rule(Cow<'e, RuleChange>),
     DetailedPlacement(Cow<'e, PlacementChange>, PlacementDetails),
+    ImpressionWithRelevance(Cow<'e, Impression>, ImpressionDetails<'e>, Vec<ItemRelevance>),
 }
 
 /// The fields of a placement that [`StoredEntry::Placement`] does not have.
 #[derive(Serialize, Deserialize)]
 struct PlacementDetails {
     impression_limit_action: ImpressionLimitAction,
+    objective: Option<Objective>,
 }
 
 impl PlacementDetails {
     /// The details of a change; `None` if they have the default values.
     fn of(change: &PlacementChange) -> Option<Self> {
-        let PlacementOperation::Put(PlacementConfig { impression_limit_action, .. }) = change.operation else {
+        let PlacementOperation::Put(PlacementConfig { impression_limit_action, objective, .. }) = change.operation
+        else {
             return None;
         };
-        (impression_limit_action != ImpressionLimitAction::default()).then_some(Self { impression_limit_action })
+        let is_default = impression_limit_action == ImpressionLimitAction::default() && objective.is_none();
+        (!is_default).then_some(Self { impression_limit_action, objective })
     }
 
     fn add_to(self, mut change: PlacementChange) -> PlacementChange {
         if let PlacementOperation::Put(config) = &mut change.operation {
             config.impression_limit_action = self.impression_limit_action;
+            config.objective = self.objective;
         }
         change
     }
+}
+
+/// What lists with relevance add to an item of an impression.
+#[derive(Serialize, Deserialize)]
+struct ItemRelevance {
+    relevance: Option<f32>,
+    model_score: Option<f32>,
 }
 
 /// The fields that format 9 added to an impression. With the usual values, an item takes 9 bytes.
@@ -81,24 +93,28 @@ struct ImpressionItemDetails<'e> {
 impl<'e> ImpressionDetails<'e> {
     /// The details of an impression; `None` if they are those of an impression of an older format.
     fn of(impression: &'e Impression) -> Option<Self> {
+        let Impression { placement, variant, snapshot_offset, request_digest, items, .. } = impression;
+        let is_old = placement.is_none()
+            && variant.is_none()
+            && (*snapshot_offset, *request_digest) == (0, 0)
+            && items.iter().all(ImpressionItem::is_bare);
+        (!is_old).then(|| Self::new(impression))
+    }
+
+    fn new(impression: &'e Impression) -> Self {
         let of_item = |shown: &'e ImpressionItem| ImpressionItemDetails {
             score: shown.score,
             position: shown.position,
             influence: (!shown.rules.is_empty() || shown.propensity.is_some())
                 .then_some((Cow::Borrowed(shown.rules.as_slice()), shown.propensity)),
         };
-        let Impression { placement, variant, snapshot_offset, request_digest, items, .. } = impression;
-        let is_old = placement.is_none()
-            && variant.is_none()
-            && (*snapshot_offset, *request_digest) == (0, 0)
-            && items.iter().all(ImpressionItem::is_bare);
-        (!is_old).then(|| Self {
-            placement: placement.as_deref().map(Cow::Borrowed),
-            variant: variant.as_deref().map(Cow::Borrowed),
-            snapshot_offset: *snapshot_offset,
-            request_digest: *request_digest,
-            items: items.iter().map(of_item).collect(),
-        })
+        Self {
+            placement: impression.placement.as_deref().map(Cow::Borrowed),
+            variant: impression.variant.as_deref().map(Cow::Borrowed),
+            snapshot_offset: impression.snapshot_offset,
+            request_digest: impression.request_digest,
+            items: impression.items.iter().map(of_item).collect(),
+        }
     }
 
     fn add_to(self, impression: Impression) -> Impression {
@@ -118,6 +134,21 @@ impl<'e> ImpressionDetails<'e> {
     }
 }
 
+/// The relevance of each item of an impression; `None` if no item has one.
+fn relevance_of_items(impression: &Impression) -> Option<Vec<ItemRelevance>> {
+    let of_item =
+        |&ImpressionItem { relevance, model_score, .. }: &ImpressionItem| ItemRelevance { relevance, model_score };
+    let has_relevance = |shown: &ImpressionItem| shown.relevance.is_some() || shown.model_score.is_some();
+    impression.items.iter().any(has_relevance).then(|| impression.items.iter().map(of_item).collect())
+}
+
+fn with_relevance(mut impression: Impression, relevance: Vec<ItemRelevance>) -> Impression {
+    for (shown, ItemRelevance { relevance, model_score }) in impression.items.iter_mut().zip(relevance) {
+        (shown.relevance, shown.model_score) = (relevance, model_score);
+    }
+    impression
+}
+
 impl<'e> From<&'e Entry> for StoredEntry<'e> {
     fn from(entry: &'e Entry) -> Self {
         match entry {
@@ -129,10 +160,16 @@ impl<'e> From<&'e Entry> for StoredEntry<'e> {
                 None => Self::Private(Cow::Borrowed(event)),
                 Some(details) => Self::DetailedPrivate(Cow::Borrowed(event), Cow::Borrowed(details)),
             },
-            Entry::Impression(impression) => match ImpressionDetails::of(impression) {
-                None => Self::Impression(Cow::Borrowed(impression)),
-                Some(details) => Self::DetailedImpression(Cow::Borrowed(impression), details),
-            },
+            Entry::Impression(impression) => {
+                match (ImpressionDetails::of(impression), relevance_of_items(impression)) {
+                    (_, Some(relevance)) => {
+                        let details = ImpressionDetails::new(impression);
+                        Self::ImpressionWithRelevance(Cow::Borrowed(impression), details, relevance)
+                    }
+                    (None, None) => Self::Impression(Cow::Borrowed(impression)),
+                    (Some(details), None) => Self::DetailedImpression(Cow::Borrowed(impression), details),
+                }
+            }
             Entry::Item(change) => Self::Item(Cow::Borrowed(change)),
             Entry::Model(change) => Self::Model(Cow::Borrowed(change)),
             Entry::Merge(merge) => Self::Merge(Cow::Borrowed(merge)),
@@ -178,6 +215,9 @@ impl From<StoredEntry<'_>> for Entry {
             StoredEntry::Placement(change) => Self::Placement(change.into_owned()),
             StoredEntry::Rule(change) => Self::Rule(change.into_owned()),
             StoredEntry::DetailedPlacement(change, details) => Self::Placement(details.add_to(change.into_owned())),
+            StoredEntry::ImpressionWithRelevance(impression, details, relevance) => {
+                Self::Impression(with_relevance(details.add_to(impression.into_owned()), relevance))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::timestamp::END_OF_1970_MS;
 use crate::domain::{
     AttributeValue, AttributeView, Attributes, AttributesPatch, Consent, Entry, Event, Expiry, Impression,
     ImpressionItem, ImpressionLimitAction, Item, ItemChange, ItemDetails, ItemDetailsPatch, ItemOperation, ItemPatch,
-    ModelChange, ModelOperation, Offset, OriginHash, PlacementChange, PlacementOperation, Purge, Timestamp,
+    ModelChange, ModelOperation, Objective, Offset, OriginHash, PlacementChange, PlacementOperation, Purge, Timestamp,
     UserAttributesChange, UserMerge, VectorPatch, WithConsent,
 };
 use serde::Serialize;
@@ -199,6 +199,8 @@ struct PlacementLine<'e> {
     /// Present unless it is the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     impression_limit_action: Option<ImpressionLimitAction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objective: Option<&'static str>,
 }
 
 impl<'e> PlacementLine<'e> {
@@ -208,7 +210,8 @@ impl<'e> PlacementLine<'e> {
             PlacementOperation::Delete => None,
         };
         let is_stated = |action: &ImpressionLimitAction| *action != ImpressionLimitAction::default();
-        Self { change, impression_limit_action: impression_limit_action.filter(is_stated) }
+        let objective = change.operation.objective().map(Objective::name);
+        Self { change, impression_limit_action: impression_limit_action.filter(is_stated), objective }
     }
 }
 
@@ -338,6 +341,10 @@ struct ImpressionItemLine<'e> {
     rules: &'e [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     propensity: Option<RoundTripFloat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relevance: Option<RoundTripFloat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_score: Option<RoundTripFloat>,
 }
 
 impl<'e> ImpressionItemLine<'e> {
@@ -350,6 +357,8 @@ impl<'e> ImpressionItemLine<'e> {
             position: is_known.then_some(shown.position),
             rules: &shown.rules,
             propensity: shown.propensity.map(RoundTripFloat::new),
+            relevance: shown.relevance.map(RoundTripFloat::new),
+            model_score: shown.model_score.map(RoundTripFloat::new),
         }
     }
 }

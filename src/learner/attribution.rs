@@ -85,15 +85,16 @@ impl RecentImpressions {
     }
 
     /// Counts a click for the latest display of `item` in the `window_ms` milliseconds before `at`,
-    /// the time of a target event on the item. Each display counts at most one click.
-    pub fn attribute_click(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
+    /// the time of a target event on the item. Each display counts at most one click. Returns whether
+    /// there is such a display.
+    pub fn attribute_click(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) -> bool {
         let matches = |impression: &ImpressionSlot| {
             impression.item == item && (0..=window_ms).contains(&at.saturating_sub(impression.at))
         };
-        if let Some(index) = self.displayed_items.iter().rposition(matches) {
-            let impression = self.displayed_items.remove(index);
-            increment_count(&mut counts.clicked, impression.source, impression.position_bucket);
-        }
+        let Some(index) = self.displayed_items.iter().rposition(matches) else { return false };
+        let impression = self.displayed_items.remove(index);
+        increment_count(&mut counts.clicked, impression.source, impression.position_bucket);
+        true
     }
 }
 
@@ -118,11 +119,11 @@ mod tests {
         let displayed = |source, position| [DisplayedItem { item: 7, source, position }];
         impressions.record_displayed_items(&displayed(SourceName::Network, 1), 1_000, &mut counts);
         impressions.record_displayed_items(&displayed(SourceName::Session, 5), 2_000, &mut counts);
-        impressions.attribute_click(7, 2_500, 10_000, &mut counts);
-        impressions.attribute_click(8, 2_500, 10_000, &mut counts);
+        assert!(impressions.attribute_click(7, 2_500, 10_000, &mut counts));
+        assert!(!impressions.attribute_click(8, 2_500, 10_000, &mut counts));
         assert_eq!(counts.clicked[6], [0, 0, 1, 0]);
         assert_eq!(counts.clicked[0], [0; 4]);
-        impressions.attribute_click(7, 20_000, 10_000, &mut counts);
+        assert!(!impressions.attribute_click(7, 20_000, 10_000, &mut counts));
         assert_eq!(counts.clicked[0], [0; 4], "the window has passed");
         assert_eq!(counts.displayed[0], [1, 0, 0, 0]);
     }

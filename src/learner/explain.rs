@@ -1,7 +1,7 @@
 //! Explanations of recommended items: the evidence and the most influential event.
 
 use crate::candidates::{CandidateSet, EvidenceColumn};
-use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
+use crate::domain::{Candidate, ItemIx, Objective, SourceName, Step, UserSequence};
 
 use std::sync::Arc;
 
@@ -21,6 +21,17 @@ pub struct Explanation {
     pub influence: Option<EventInfluence>,
     /// The rules that moved the item or put it into the list.
     pub rules: Vec<Arc<str>>,
+    /// What the objective of the list added to the score; `None` without an objective.
+    pub objective: Option<ObjectiveContribution>,
+}
+
+/// What an objective added to the score of an item.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ObjectiveContribution {
+    /// The objective.
+    pub objective: Objective,
+    /// The difference of the scores with and without the objective.
+    pub contribution: f32,
 }
 
 /// The effect of one event of the session on the rank of an item.
@@ -44,6 +55,7 @@ const MAX_OMITTED_EVENTS: usize = 10;
 /// scores candidates again, so the workspace then holds other candidates.
 pub(super) fn explain(
     scorer: &Scorer<'_>,
+    objective: Option<Objective>,
     items: &[Candidate],
     user: &SequenceState,
     about: &ScoredUser<'_>,
@@ -52,10 +64,16 @@ pub(super) fn explain(
 ) -> Vec<Option<Explanation>> {
     let ranks: Vec<_> = items.iter().map(|candidate| workspace.ranking.rank_of(candidate.item)).collect();
     let candidates = workspace.ranking.candidates();
+    let contribution_to = |item| {
+        let (objective, head) = objective.zip(scorer.head)?;
+        let contribution = workspace.ranking.head_contribution(head, item)?;
+        Some(ObjectiveContribution { objective, contribution })
+    };
     let mut explanations: Vec<_> = items
         .iter()
         .map(|candidate| Explanation {
             sources: evidence_by_source(candidates, candidate.item),
+            objective: contribution_to(candidate.item),
             ..Explanation::default()
         })
         .collect();

@@ -1,6 +1,8 @@
 //! Scores the items of a given list, for example the results of a site's search.
 
-use crate::domain::{Attributes, Candidate, ItemIx, Offset, PredictedInterest, SourceName, Timestamp, UserSequence};
+use crate::domain::{
+    Attributes, Candidate, ItemIx, Objective, Offset, PredictedInterest, SourceName, Timestamp, UserSequence,
+};
 
 use super::explain::{Explanation, explain};
 use super::interests::InterestPredictor;
@@ -8,6 +10,7 @@ use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::scored_user;
 use super::snapshot::{ModelSnapshot, UserMemory};
+use crate::ranking::RelevanceModel;
 
 /// A request to score the items of a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +19,8 @@ pub struct ListScoringRequest {
     pub items: Vec<ItemIx>,
     /// The time of the request.
     pub now: Timestamp,
+    /// What the scores are for; `None`: the next event.
+    pub objective: Option<Objective>,
     /// Whether to explain the scores.
     pub explain: bool,
     /// The context of the request, for declared features.
@@ -34,9 +39,19 @@ pub struct ListScores {
     /// Whether the scores depend on the user. Without an event of the user, the score of an item is
     /// its popularity.
     pub is_personalised: bool,
+    /// The weights with which [`ListScores::combine_with_relevance`] combines.
+    pub relevance: RelevanceModel,
 }
 
 impl ListScores {
+    /// Replaces the scores by combinations of the scores with the relevance that the site gives to
+    /// the items. `relevance` has one value for each item.
+    pub fn combine_with_relevance(&mut self, relevance: &[Option<f32>]) {
+        let scores: Vec<_> = self.items.iter().map(|item| item.score).collect();
+        let combined = self.relevance.combine(&scores, relevance);
+        self.items.iter_mut().zip(combined).for_each(|(item, combined)| item.score = combined);
+    }
+
     /// Predicts the value of an event of the user with each item of the list, for the kind with the
     /// most learned values. Without user id, predicts for an average user.
     pub fn predict_interest(
@@ -84,7 +99,7 @@ pub fn score_list(
     let user = &mut SequenceState::restore(sequence.clone(), None);
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
-    let scorer = snapshot.scorer();
+    let scorer = snapshot.scorer_for(request.objective);
     if is_personalised {
         workspace.ranking.set_limit(DEFAULT_CANDIDATE_LIMIT, &request.items);
         scorer.score(user, &about, params, workspace);
@@ -114,7 +129,7 @@ pub fn score_list(
             source: scored.source.unwrap_or(SourceName::Session),
         };
         let candidates: Vec<_> = request.items.iter().zip(&items).map(to_candidate).collect();
-        let explanations = explain(&scorer, &candidates, user, &about, params, workspace);
+        let explanations = explain(&scorer, request.objective, &candidates, user, &about, params, workspace);
         items.iter_mut().zip(explanations).for_each(|(item, explanation)| item.explanation = explanation);
     }
     ListScores {
@@ -122,5 +137,6 @@ pub fn score_list(
         snapshot_offset: snapshot.offset(),
         items,
         is_personalised,
+        relevance: snapshot.relevance,
     }
 }

@@ -52,9 +52,11 @@ mod list_rules;
 mod list_scoring;
 mod model_health;
 mod new_item_tests;
+mod objective_heads;
 mod offline;
 mod online;
 mod pretrained;
+mod relevance_lists;
 mod replay_history;
 mod safety;
 mod scorer;
@@ -78,7 +80,7 @@ pub use background_jobs::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
 pub use declared_features::{FeatureScorer, LearnedFeatures};
 pub use error::{LearnerError, StateHistoryError};
-pub use explain::{EventInfluence, Explanation};
+pub use explain::{EventInfluence, Explanation, ObjectiveContribution};
 pub use influence::{HeldBack, UserHistory};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
 pub use interests::{InterestErrors, InterestModels, InterestPredictor, InterestReport};
@@ -88,12 +90,14 @@ pub use item_map::{ItemMap, ItemMapCluster, compute_item_map};
 pub use list_base::ListBase;
 pub use list_scoring::{ListScores, ListScoringRequest, ScoredListItem, score_list};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
+pub use objective_heads::{HeadQuality, ObjectiveHeads};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError,
     OfflineTraining, Recording, score_sessions, score_values,
 };
 pub use online::{Learner, LearnerDeps};
 pub use pretrained::PretrainedNetwork;
+pub use relevance_lists::RelevanceLists;
 pub use replay_history::ReplayHistory;
 pub use safety::{SafetySettings, SafetySettingsError, is_rolled_back};
 pub use scorer::{Scorer, ScoringWorkspace};

@@ -252,6 +252,8 @@ impl Learner {
             profiles: state.profiles.map().clone(),
             item_histories: state.item_histories.map().clone(),
             baskets: state.baskets.clone(),
+            heads: state.objectives.heads(),
+            relevance: state.relevance.model,
             source_time: state.source_time(),
             cluster_settings: Arc::clone(&self.cluster_settings),
         }
@@ -303,7 +305,8 @@ impl Learner {
 
     /// Records the displayed items, for click attribution. Impressions do not train the model.
     fn record_impression(&mut self, offset: Offset, impression: &Impression) {
-        let LearnerState { users, clickthrough, item_histories, .. } = &mut self.state;
+        let LearnerState { users, clickthrough, item_histories, relevance, .. } = &mut self.state;
+        relevance.record_impression(impression, |item| self.dictionary.get(item));
         let Impression { user_id, timestamp, items, .. } = impression;
         let number_of = |(index, shown): (usize, &ImpressionItem)| {
             Some(DisplayedItem {

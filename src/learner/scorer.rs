@@ -4,7 +4,9 @@
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfile};
 use crate::domain::ItemIx;
 use crate::nn::{ItemRelation, NetworkScratch, RelationQuery, TopItems, Weights};
-use crate::ranking::{FeatureContext, FeatureValues, NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
+use crate::ranking::{
+    FeatureContext, FeatureValues, NetworkScores, ObjectiveHead, Ranker, RankingWorkspace, SourceAffinity,
+};
 
 use super::declared_features::FeatureScorer;
 use super::sequence_state::{SequenceParams, SequenceState};
@@ -69,6 +71,8 @@ pub struct Scorer<'a> {
     pub(super) cluster_settings: &'a ClusterSettings,
     /// The time of the candidate sources, in journal entries.
     pub(super) now: u64,
+    /// The head that changes the scores towards an objective.
+    pub(super) head: Option<&'a ObjectiveHead>,
 }
 
 impl Scorer<'_> {
@@ -116,6 +120,9 @@ impl Scorer<'_> {
         }
         if let Some(features) = &self.features {
             features.add_scores(&about.declared, ranking, values);
+        }
+        if let Some(head) = self.head {
+            ranking.add_head(head);
         }
     }
 

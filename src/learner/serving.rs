@@ -2,8 +2,8 @@
 
 use crate::candidates::{QueryContext, SessionIx};
 use crate::domain::{
-    Attributes, Candidate, Catalog, Fallback, ItemIx, KindId, Offset, PredictedInterest, RemovalCounts, SourceName,
-    Step, Timestamp, UserSequence,
+    Attributes, Candidate, Catalog, Fallback, ItemIx, KindId, Objective, Offset, PredictedInterest, RemovalCounts,
+    SourceName, Step, Timestamp, UserSequence,
 };
 use crate::ranking::{
     EligibilityRules, FeatureContext, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity,
@@ -45,6 +45,8 @@ pub struct RecommendationRequest {
     pub exclusions: ItemExclusions,
     /// The candidates from which the list selects its items.
     pub base: ListBase,
+    /// What the ranking is for; `None`: the next event.
+    pub objective: Option<Objective>,
     /// The rules that apply to the list.
     pub rules: Arc<ListRules>,
     /// The placement of the list. It does not affect the ranking.
@@ -116,6 +118,7 @@ impl RecommendationRequest {
             hidden: HiddenItems::default(),
             exclusions: ItemExclusions::default(),
             base: ListBase::default(),
+            objective: None,
             rules: Arc::default(),
             placement: None,
             digest: 0,
@@ -380,7 +383,7 @@ pub fn recommend_for_sequence(
     workspace: &mut ScoringWorkspace,
 ) -> RankedAnswer {
     let user = &mut SequenceState::restore(sequence.clone(), None);
-    let scorer = snapshot.scorer();
+    let scorer = snapshot.scorer_for(request.objective);
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
     let hidden = (seen.as_slice(), &fatigued);
@@ -431,7 +434,7 @@ pub fn recommend_for_sequence(
     };
     let (selected, remainder) = apply_list_rules(&context, selection, score_of, &mut trace);
     let explanations = if request.explain && is_ranked {
-        explain(&scorer, &selected, user, &about, params, workspace)
+        explain(&scorer, request.objective, &selected, user, &about, params, workspace)
     } else {
         vec![None; selected.len()]
     };

@@ -2,14 +2,15 @@
 //! wait for the learner.
 
 use crate::candidates::{BasketStatistics, CandidateSources, ClusterSettings, Clusters, ItemCounts, UserProfile};
-use crate::domain::{Attributes, Catalog, ItemFlags, ItemIx, Offset, SharedUsers, SourceName};
+use crate::domain::{Attributes, Catalog, ItemFlags, ItemIx, Objective, Offset, SharedUsers, SourceName};
 use crate::nn::Weights;
-use crate::ranking::Ranker;
+use crate::ranking::{ObjectiveHead, Ranker, RelevanceModel};
 use std::sync::Arc;
 
 use super::declared_features::LearnedFeatures;
 use super::interests::InterestPredictor;
 use super::item_history::ItemHistory;
+use super::objective_heads::HeadSet;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
 
@@ -36,6 +37,10 @@ pub struct ModelSnapshot {
     pub(super) item_histories: SharedUsers<ItemHistory>,
     /// Items that are bought together.
     pub(super) baskets: BasketStatistics,
+    /// The heads of the objectives.
+    pub(super) heads: HeadSet,
+    /// The weights of scores and of a site's relevance.
+    pub(super) relevance: RelevanceModel,
     /// The time of the candidate sources, in journal entries.
     pub(super) source_time: u64,
     pub(super) cluster_settings: Arc<ClusterSettings>,
@@ -151,6 +156,18 @@ impl ModelSnapshot {
             features: self.features.scorer(&self.catalog),
             cluster_settings: &self.cluster_settings,
             now: self.source_time,
+            head: None,
         }
+    }
+
+    /// Creates a scorer whose scores are for an objective; `None`: for the next event.
+    #[must_use]
+    pub fn scorer_for(&self, objective: Option<Objective>) -> Scorer<'_> {
+        Scorer { head: objective.and_then(|objective| self.head_of(objective)), ..self.scorer() }
+    }
+
+    /// The head of an objective.
+    fn head_of(&self, objective: Objective) -> Option<&ObjectiveHead> {
+        self.heads.get(objective as usize).map(Arc::as_ref)
     }
 }

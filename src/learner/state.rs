@@ -20,7 +20,9 @@ use crate::learner::interests::{InterestModels, InterestReport};
 use crate::learner::item_history::ItemHistories;
 use crate::learner::model_health::ModelHealth;
 use crate::learner::new_item_tests::NewItemTests;
+use crate::learner::objective_heads::{HeadQuality, ObjectiveHeads};
 use crate::learner::pretrained::PretrainedNetwork;
+use crate::learner::relevance_lists::RelevanceLists;
 use crate::learner::sequence_state::SequenceParams;
 use crate::learner::session_owners::SessionOwnerIndex;
 use crate::learner::settings::LearningSettings;
@@ -126,6 +128,8 @@ pub struct LearningReport {
     pub is_paused: bool,
     /// Events held back from learning, by reason, in the order of [`HeldBack::ALL`].
     pub held_back: [u64; HeldBack::ALL.len()],
+    /// The quality of the head of each objective.
+    pub objectives: Vec<HeadQuality>,
 }
 
 /// The complete learned state, as stored in checkpoints.
@@ -187,6 +191,14 @@ pub struct LearnerState {
     /// The declared features. Checkpoints store them after the baskets.
     #[serde(skip)]
     pub(super) features: LearnedFeatures,
+    /// The heads of the ranker. Checkpoints store them after the declared
+    /// features.
+    #[serde(skip)]
+    pub(super) objectives: ObjectiveHeads,
+    /// The combination of scores with the relevance of a site. Checkpoints store it after the
+    /// objectives.
+    #[serde(skip)]
+    pub(super) relevance: RelevanceLists,
 }
 
 /// The part of the state that checkpoints store after the [`LearnerState`], whose encoding is
@@ -355,6 +367,28 @@ impl LearnerState {
         self.features = part;
     }
 
+    /// The part that checkpoints store after the declared features.
+    #[must_use]
+    pub fn objectives_part(&self) -> &ObjectiveHeads {
+        &self.objectives
+    }
+
+    /// Restores the part that checkpoints store after the declared features.
+    pub fn set_objectives_part(&mut self, part: ObjectiveHeads) {
+        self.objectives = part.with_all_objectives();
+    }
+
+    /// The part that checkpoints store after the objectives.
+    #[must_use]
+    pub fn relevance_part(&self) -> &RelevanceLists {
+        &self.relevance
+    }
+
+    /// Restores the part that checkpoints store after the objectives.
+    pub fn set_relevance_part(&mut self, part: RelevanceLists) {
+        self.relevance = part;
+    }
+
     /// Whether the state was learned with these settings. Only then can a learner continue from the
     /// state.
     #[must_use]
@@ -416,6 +450,8 @@ impl LearnerState {
             item_histories: ItemHistories::default(),
             baskets: BasketStatistics::default(),
             features: LearnedFeatures::new(settings.features.clone()),
+            objectives: ObjectiveHeads::default(),
+            relevance: RelevanceLists::default(),
             settings,
         })
     }
@@ -445,6 +481,7 @@ impl LearnerState {
             learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
             is_paused: state.is_paused,
             held_back: state.influence.held_back(),
+            objectives: state.objectives.qualities(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use process::ProcessStats;
 pub use snapshot::MetricsSnapshot;
 pub use threads::ThreadRole;
 
-use crate::domain::{EventKinds, ModelChangeCause, Offset, SourceName};
+use crate::domain::{EventKinds, ModelChangeCause, Objective, Offset, SourceName};
 use commit_latency::CommitLatencyTracker;
 use handle::declare_metrics;
 use metrics::{Counter, Gauge, Histogram};
@@ -260,6 +260,15 @@ impl MetricLabel for SourceName {
 
     fn index(self) -> usize {
         Self::ALL.iter().position(|source| *source == self).unwrap_or_default()
+    }
+}
+
+impl MetricLabel for Objective {
+    const LABEL_NAME: &'static str = "objective";
+    const LABEL_VALUES: &'static [&'static str] = &["ctr", "cvr", "revenue"];
+
+    fn index(self) -> usize {
+        self as usize
     }
 }
 
@@ -522,6 +531,16 @@ declare_metrics! {
     /// Mean of 1 / position of the item in the latest list of the placement, over the same events; 0
     /// for an item that is not among the first 20, by placement; NaN before the first such event.
     "sequor_live_mrr_at_20_by_placement" Unit::Ratio live_mrr_at_20_by_placement: PlacementMetric<Gauge>,
+    /// Recall@20 of the ranking for each objective, over the latest 1,000 evaluated events of the
+    /// objective; NaN before the first such event.
+    "sequor_live_objective_recall_at_20" Unit::Ratio live_objective_recall_at_20: LabeledMetric<Objective, Gauge>,
+    /// MRR@20 of the ranking for each objective, over the same events.
+    "sequor_live_objective_mrr_at_20" Unit::Ratio live_objective_mrr_at_20: LabeledMetric<Objective, Gauge>,
+    /// Recall@20 of the ranking without objective, over the events of each objective. An objective
+    /// pays if its own ranking has a larger value.
+    "sequor_live_objective_base_recall_at_20" Unit::Ratio live_objective_base_recall_at_20: LabeledMetric<Objective, Gauge>,
+    /// MRR@20 of the ranking without objective, over the events of each objective.
+    "sequor_live_objective_base_mrr_at_20" Unit::Ratio live_objective_base_mrr_at_20: LabeledMetric<Objective, Gauge>,
     /// Recall@20 over the latest evaluated events on new items; NaN before the first such event. An
     /// item is new while fewer than 5 of its target events have been learned.
     "sequor_live_new_item_recall_at_20" Unit::Ratio live_new_item_recall_at_20: Gauge,
@@ -604,6 +623,15 @@ impl Metrics {
             metrics.live_mrr_at_20_by_source.with_label(source).set(f64::NAN);
         }
         metrics.set_placement_quality(None, f64::NAN, f64::NAN);
+        for objective in Objective::ALL {
+            let of_objective = [
+                &metrics.live_objective_recall_at_20,
+                &metrics.live_objective_mrr_at_20,
+                &metrics.live_objective_base_recall_at_20,
+                &metrics.live_objective_base_mrr_at_20,
+            ];
+            of_objective.iter().for_each(|metric| metric.with_label(objective).set(f64::NAN));
+        }
         Ok(metrics)
     }
 

@@ -8,6 +8,8 @@
 //!
 //! - `features`, `normaliser`: candidate and context features, brought to one scale
 //! - `ranker`: the online listwise ranker
+//! - `objective_head`: what the ranker's scores lack for the events of an objective
+//! - `relevance`: combination of the model's scores with a site's relevance
 //! - `workspace`: buffers and steps of one query
 //! - `source_affinity`: how well each source has predicted a session so far
 //! - `declared_features`: attributes as features, as the settings declare them
@@ -21,7 +23,9 @@ mod declared_features;
 mod features;
 mod filter;
 mod normaliser;
+mod objective_head;
 mod ranker;
+mod relevance;
 mod result_selection;
 mod rule_trace;
 mod rules;
@@ -37,7 +41,9 @@ pub use declared_features::{
 pub use features::{CONTEXT_FEATURE_COUNT, ITEM_FEATURE_COUNT, RankingFeatures};
 pub use filter::{FeatureContext, ItemFilter, ItemFilterError};
 pub use normaliser::FeatureNormaliser;
+pub use objective_head::ObjectiveHead;
 pub use ranker::{HIDDEN_UNIT_COUNT, HiddenActivations, Ranker};
+pub use relevance::{JudgedListItem, RelevanceModel};
 pub use result_selection::{EligibilityRules, ResultSelection};
 pub use rule_trace::RuleTrace;
 pub use rules::{BoostRule, HideRule, ListRules, PromoteRule, ScoreScale};

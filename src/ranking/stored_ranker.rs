@@ -43,6 +43,14 @@ impl FeatureVersion {
         VERSIONS.into_iter().find(has_counts).ok_or(FeatureCountError { item, context })
     }
 
+    /// The version with this number of features of a candidate.
+    ///
+    /// # Errors
+    /// [`FeatureCountError`] if there is none.
+    pub(super) fn of_item_count(item: usize) -> Result<Self, FeatureCountError> {
+        VERSIONS.into_iter().find(|version| version.item_count == item).ok_or(FeatureCountError { item, context: 0 })
+    }
+
     /// Values per candidate feature of this version, in the order of the latest version. A feature
     /// that this version lacks gets the value `new`.
     pub(super) fn item_values<T: Clone>(&self, stored: Vec<T>, new: &T) -> Vec<T> {

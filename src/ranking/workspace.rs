@@ -2,7 +2,7 @@
 //! features and scores them.
 
 use super::source_affinity::AFFINITY_COLUMN_COUNT;
-use super::{Ranker, RankingFeatures, SourceAffinity};
+use super::{ObjectiveHead, Ranker, RankingFeatures, SourceAffinity};
 use crate::candidates::{CandidateSet, CandidateSources, EvidenceColumn, FeatureColumn, QueryContext};
 use crate::domain::{Candidate, ItemIx, SourceName};
 use crate::nn::ItemRelation;
@@ -31,6 +31,8 @@ pub struct RankingWorkspace {
     items: Vec<ItemIx>,
     relations: Vec<ItemRelation>,
     scores: Vec<f32>,
+    /// Scores with the contribution of a head.
+    head_scores: Vec<f32>,
     hidden: Vec<super::ranker::HiddenActivations>,
     /// Key of each eligible candidate, see [`best_first_key`], with its position.
     order: Vec<(u64, u32)>,
@@ -59,6 +61,7 @@ impl RankingWorkspace {
             items: Vec::new(),
             relations: Vec::new(),
             scores: Vec::new(),
+            head_scores: Vec::new(),
             hidden: Vec::new(),
             order: Vec::new(),
             limit: limit.max(1),
@@ -139,10 +142,46 @@ impl RankingWorkspace {
     /// Rank of an item among the candidates, 1 for the best; `None` if the item is not a candidate.
     #[must_use]
     pub fn rank_of(&self, item: ItemIx) -> Option<usize> {
-        let score = *self.scores.get(self.candidates.position_of(item)?)?;
+        self.rank_by(&self.scores, item)
+    }
+
+    fn rank_by(&self, scores: &[f32], item: ItemIx) -> Option<usize> {
+        let score = *scores.get(self.candidates.position_of(item)?)?;
         let better =
             |(&other, &other_score): (&ItemIx, &f32)| other_score > score || (other_score == score && other < item);
-        Some(1 + self.items.iter().zip(&self.scores).filter(|pair| better(*pair)).count())
+        Some(1 + self.items.iter().zip(scores).filter(|pair| better(*pair)).count())
+    }
+
+    /// Adds the contributions of a head to the scores.
+    pub fn add_head(&mut self, head: &ObjectiveHead) {
+        for ((score, row), item) in self.scores.iter_mut().zip(&self.features.items).zip(&self.items) {
+            *score += head.contribution(row, *item);
+        }
+    }
+
+    /// What a head adds to the score of an item; `None` if the item is not a candidate.
+    #[must_use]
+    pub fn head_contribution(&self, head: &ObjectiveHead, item: ItemIx) -> Option<f32> {
+        Some(head.contribution(self.features.items.get(self.candidates.position_of(item)?)?, item))
+    }
+
+    /// Rank of an item among the candidates by their scores and the contributions of a head, 1 for
+    /// the best; `None` if the item is not a candidate. [`RankingWorkspace::train_head`] learns from
+    /// the scores of this call.
+    pub fn rank_with_head(&mut self, head: &ObjectiveHead, item: ItemIx) -> Option<usize> {
+        let rows = self.scores.iter().zip(&self.features.items).zip(&self.items);
+        self.head_scores.clear();
+        self.head_scores.extend(rows.map(|((score, row), item)| score + head.contribution(row, *item)));
+        self.rank_by(&self.head_scores, item)
+    }
+
+    /// Trains a head with `item` as the target item of the last query, after
+    /// [`RankingWorkspace::rank_with_head`] for this head. `weight` multiplies the gradient of the
+    /// loss. Does nothing if the item was not a candidate.
+    pub fn train_head(&mut self, head: &mut ObjectiveHead, item: ItemIx, weight: f32) {
+        if let Some(target) = self.candidates.position_of(item) {
+            head.learn(&self.features.items, &self.items, &mut self.head_scores, target, weight);
+        }
     }
 
     /// Score of an item; `None` if the item is not a candidate.

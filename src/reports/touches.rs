@@ -50,7 +50,7 @@ impl Default for AttributionSettings {
     fn default() -> Self {
         const HOUR_MS: i64 = 3_600_000;
         Self {
-            conversions: vec![EventKind::Purchase],
+            conversions: EventKind::CONVERSIONS.to_vec(),
             click_window_ms: HOUR_MS,
             conversion_window_ms: 7 * 24 * HOUR_MS,
             touch: ConversionTouch::Click,

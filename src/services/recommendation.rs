@@ -8,9 +8,12 @@ use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
     Candidate, Consent, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, ItemIx, KindId,
-    PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName, WithConsent,
+    ObjectiveEffect, PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName,
+    WithConsent,
 };
-use crate::learner::{Explanation, ListScores, ListScoringRequest, RankedAnswer, RankedItem, RecommendationRequest};
+use crate::learner::{
+    Explanation, ListScores, ListScoringRequest, ObjectiveContribution, RankedAnswer, RankedItem, RecommendationRequest,
+};
 use crate::metrics::RecommendationOutcome;
 use crate::services::id_generator::IdGenerator;
 use crate::services::impressions::{ImpressionService, ReportedList, ReportedListOutcome};
@@ -413,5 +416,8 @@ pub fn to_item_explanation(recommender: &RecommenderHandle, explanation: &Explan
         sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(),
         moved_by,
         rules: explanation.rules.iter().map(|rule| rule.to_string()).collect(),
+        objective: explanation
+            .objective
+            .map(|ObjectiveContribution { objective, contribution }| ObjectiveEffect { name: objective, contribution }),
     }
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::domain::{
     AttributeValue, Attributes, AttributesPatch, Consent, ConsentChange, Entry, Event, EventDetails, EventKind, Expiry,
     Impression, ImpressionItem, ImpressionLimitAction, Item, ItemBoost, ItemChange, ItemDetails, ItemDetailsPatch,
-    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Origin, OriginHash,
+    ItemOperation, ItemPatch, ItemVector, ModelChange, ModelChangeCause, ModelOperation, Objective, Origin, OriginHash,
     PlacementChange, PlacementConfig, PlacementKind, PlacementOperation, Purge, RankingRule, RuleChange, RuleCondition,
     RuleConsequence, RuleOperation, SourceName, Step, UserAttributesChange, UserErasure, UserMerge, UserSequence,
     VectorPatch,
@@ -374,6 +374,7 @@ fn placement_and_rule_changes() -> Vec<Entry> {
             exclude_events: vec![(owned_text("purchase"), 16)],
             max_impressions: Some((17, 18)),
             impression_limit_action: ImpressionLimitAction::Drop,
+            objective: None,
         };
         let operation = PlacementOperation::Put(config);
         Entry::Placement(PlacementChange { name: format!("place{number}"), timestamp: number, operation })
@@ -445,7 +446,7 @@ fn a_placement_that_demotes_items_keeps_its_action() {
     assert_eq!(store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect::<Vec<_>>(), [entry.clone()]);
     assert_eq!(store.placements().load().unwrap(), [record]);
     let bytes = codec::encode(&entry).unwrap();
-    // The variant, the fields of the variant 15, and the action.
+    // The variant, the fields of the variant 15, the action, and no objective.
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = [
         "11000000",
@@ -456,8 +457,32 @@ fn a_placement_that_demotes_items_keeps_its_action() {
         "0000000000000000000000000000000000000000000001",
         "03000000000000000400000000000000",
         "01000000",
+        "00",
     ];
     assert_eq!(hex, expected.concat());
+}
+
+#[test]
+fn bytes_of_objectives_follow_those_of_the_placement() {
+    for change in placement_and_rule_changes() {
+        let Entry::Placement(PlacementChange { name, timestamp, operation: PlacementOperation::Put(config) }) = change
+        else {
+            continue;
+        };
+        let entry_with = |objective| {
+            let operation = PlacementOperation::Put(PlacementConfig { objective, ..config.clone() });
+            Entry::Placement(PlacementChange { name: name.clone(), timestamp, operation })
+        };
+        let plain = codec::encode(&entry_with(None)).unwrap();
+        for (number, objective) in (0..).zip(Objective::ALL) {
+            let entry = entry_with(Some(objective));
+            let bytes = codec::encode(&entry).unwrap();
+            assert_eq!(codec::decode::<Entry>(&bytes).unwrap(), entry);
+            // The number of the variant, the change as before, the action, the number of the objective.
+            let expected = [&17_u32.to_le_bytes()[..], &plain[4..], &[0; 4], &[1], &u32::to_le_bytes(number)].concat();
+            assert_eq!(bytes, expected);
+        }
+    }
 }
 
 /// Attributes with a value of every type.
@@ -561,6 +586,19 @@ fn an_item_of_an_impression_grows_by_nine_bytes() {
     let empty = codec::encode(&Entry::Impression(Impression::default())).unwrap().len();
     let old_item_len = codec::encode(&Entry::Impression(old)).unwrap().len() - empty;
     assert_eq!((twenty - one) / 19 - old_item_len, 9);
+}
+
+#[test]
+fn bytes_of_relevance_follow_those_of_the_impression() {
+    let shown = ImpressionItem { score: 0.5, position: 1, ..ImpressionItem::new(owned_text("i"), SourceName::New) };
+    let plain = Impression { items: vec![shown.clone(), shown], request_digest: 1, ..Impression::default() };
+    let mut relevant = plain.clone();
+    (relevant.items[0].relevance, relevant.items[0].model_score) = (Some(1.5), Some(-2.0));
+    let (plain, relevant) = (codec::encode(&Entry::Impression(plain)).unwrap(), Entry::Impression(relevant));
+    let bytes = codec::encode(&relevant).unwrap();
+    assert_eq!(codec::decode::<Entry>(&bytes).unwrap(), relevant);
+    let both = [&[1][..], &1.5_f32.to_le_bytes(), &[1], &(-2.0_f32).to_le_bytes(), &[0, 0]].concat();
+    assert_eq!(bytes, [&18_u32.to_le_bytes()[..], &plain[4..], &2_u64.to_le_bytes(), &both].concat());
 }
 
 fn assert_same_bytes(found: &BTreeMap<String, String>, golden: &BTreeMap<String, String>) {

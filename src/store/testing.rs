@@ -54,6 +54,7 @@ pub(super) fn any_entry() -> impl Strategy<Value = Entry> {
             score,
             position,
             rules,
+            relevance: propensity.as_ref().map(|_| 0.25),
             propensity: propensity.map(|_| 0.5),
             ..ImpressionItem::new(item_id, SourceName::Clusters)
         },

@@ -124,3 +124,67 @@ fn invalid_requests_name_the_field_and_the_allowed_range() {
         assert_eq!(daemon.post("/v1/rank", &request.to_string()).status, 400, "{request}");
     }
 }
+
+#[test]
+fn the_relevance_of_the_site_changes_the_order() {
+    let home = DaemonHome::new();
+    let daemon = start_with_views(&home);
+    let ids = ["i0", "i2", "i4", "i1", "i3"];
+    let request = |relevance: &dyn Fn(usize) -> Value| {
+        let item =
+            |(place, id): (usize, &&str)| json!({ "item_id": id, "features": { "relevance": relevance(place) } });
+        json!({ "user_id": "u4", "explain": true, "items": ids.iter().enumerate().map(item).collect::<Vec<_>>() })
+    };
+    let order = |list: &Value| scores(list).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let plain = order(&rank(&daemon, &json!({ "user_id": "u4", "items": list_of(&ids) })));
+    let equal = rank(&daemon, &request(&|_| json!(7.5)));
+    assert_eq!(order(&equal), plain, "an equal relevance says nothing");
+    let combination = &equal["items"][0]["combination"];
+    assert_eq!((&combination["model_weight"], &combination["relevance_weight"]), (&json!(1.0), &json!(1.0)));
+    assert_eq!(combination["relevance"], json!(7.5));
+
+    // The second item is far more relevant than the others.
+    let second = plain[1].clone();
+    let relevant = rank(&daemon, &request(&|place| json!(if ids[place] == second { 1e6 } else { 0.0 })));
+    assert_eq!(order(&relevant)[0], second, "{plain:?}");
+
+    for invalid in [json!(1e40), json!("high"), Value::Null] {
+        let invalid = request(&|place| if place == 2 { invalid.clone() } else { json!(0.0) });
+        let response = daemon.post("/v1/rank", &invalid.to_string());
+        assert_eq!(response.status, 400);
+        assert_eq!(response.json()["field"], "items[2].features.relevance", "{}", response.body);
+    }
+    let not_json = r#"{"user_id":"u4","items":[{"item_id":"i0","features":{"relevance":NaN}}]}"#;
+    assert_eq!(daemon.post("/v1/rank", not_json).status, 400);
+    let unknown = json!({ "user_id": "u4", "items": [{ "item_id": "i0", "features": { "price": 3 } }] });
+    assert_eq!(daemon.post("/v1/rank", &unknown.to_string()).status, 400);
+}
+
+#[test]
+fn clicks_on_logged_lists_change_the_weight_of_the_relevance() {
+    let home = DaemonHome::new();
+    let daemon = start_with_views(&home);
+    let ids = ["i0", "i2", "i4", "i1", "i3"];
+    let item = |(place, id): (usize, &&str)| json!({ "item_id": id, "features": { "relevance": place } });
+    let items: Vec<_> = ids.iter().enumerate().map(item).collect();
+    let weight = |daemon: &Daemon| {
+        let list = rank(daemon, &json!({ "user_id": "u4", "explain": true, "items": items }));
+        list["items"][0]["combination"]["relevance_weight"].as_f64().unwrap()
+    };
+    assert_eq!(weight(&daemon), 1.0);
+    // Each user clicks the least relevant item of the list.
+    for visit in 0..20 {
+        let user = format!("u{visit}");
+        let list = rank(&daemon, &json!({ "user_id": user, "log": true, "items": items }));
+        assert!(list["recommendation_id"].is_string() && list["items"][0].get("combination").is_none(), "{list}");
+        daemon.send_events(&[view_event(&format!("click{visit}"), &user, "i0")]);
+    }
+    let end = daemon.next_offset();
+    daemon.wait_until_learned(end);
+    let learned = weight(&daemon);
+    assert!(learned < 0.5, "{learned}");
+    daemon.kill();
+    let daemon = home.start(&["learning.interval=60000"]);
+    daemon.wait_until_learned(end);
+    assert_eq!(weight(&daemon), learned, "the journal holds the relevance");
+}

@@ -227,3 +227,47 @@ fn backups_and_rebuilds_keep_placements_and_rules() {
     assert_eq!((daemon.get("/v1/placements").json(), daemon.get("/v1/rules").json()), (placements, rules));
     daemon.assert_healthy();
 }
+
+#[test]
+fn an_objective_orders_the_list_of_its_placement() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&["learning.interval=60000"]);
+    // Views of eight items, and purchases of a ninth one.
+    for round in 0..30 {
+        let event = |place: usize| {
+            let (id, user) = (format!("e{round}-{place}"), format!("u{}", round % 6));
+            match place {
+                4 => event_of_kind(&id, &user, "bought", "purchase"),
+                _ => view_event(&id, &user, &format!("i{}", (round * 5 + place * place * 3) % 8)),
+            }
+        };
+        daemon.send_events(&(0..8).map(event).collect::<Vec<_>>());
+    }
+    put(&daemon, "/v1/placements/plain", &json!({}));
+    put(&daemon, "/v1/placements/checkout", &json!({ "objective": "cvr" }));
+    put(&daemon, "/v1/placements/results", &json!({ "type": "rank", "objective": "cvr" }));
+    assert_eq!(daemon.get("/v1/placements/checkout").json(), json!({ "type": "next-items", "objective": "cvr" }));
+    daemon.wait_until_learned(240);
+    let rank_of = |placement: &str| {
+        let list = list(&daemon, "u1", &format!("placement={placement}&explain=true"));
+        let found = ids(&list).iter().position(|id| id == "bought").unwrap();
+        (found, list["items"][found]["explanation"]["objective"].clone())
+    };
+    let ((plain, none), (checkout, effect)) = (rank_of("plain"), rank_of("checkout"));
+    assert!(checkout < plain || checkout == 0, "{checkout} {plain}");
+    assert_eq!((none, &effect["name"]), (Value::Null, &json!("cvr")));
+    assert!(effect["contribution"].as_f64().unwrap() > 0.0, "{effect}");
+    let request = json!({ "user_id": "u1", "placement": "results", "explain": true, "items": [{ "item_id": "i1" }, { "item_id": "bought" }] });
+    let ranked = daemon.post("/v1/rank", &request.to_string()).json();
+    assert_eq!(ranked["items"][0]["item_id"], "bought", "{ranked}");
+    assert_eq!(ranked["items"][0]["explanation"]["objective"]["name"], "cvr");
+    let quality = &daemon.status()["quality"]["objectives"][1];
+    assert!(quality["objective"] == "cvr" && quality["learned_events"].as_u64() > Some(20), "{quality}");
+
+    let unknown = daemon.request("PUT", "/v1/placements/checkout", r#"{"objective":"profit"}"#);
+    assert_eq!((unknown.status, &unknown.json()["field"]), (400, &json!("objective")));
+    assert!(unknown.body.contains("`profit`") && unknown.body.contains("ctr, cvr, revenue"), "{}", unknown.body);
+    daemon.kill();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/placements/checkout").json()["objective"], "cvr", "from the journal");
+}

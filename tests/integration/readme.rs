@@ -53,9 +53,9 @@ fn curl_blocks_do_what_they_promise() {
     let curls: Vec<_> = shell_blocks().into_iter().filter(|(_, block)| block.contains("curl")).collect();
     assert_eq!(
         curls.len(),
-        23,
-        "README, getting started; one event, Segment, a merge; recommendations, a filter, a user's attributes, a given list, predicted values, \
-         similar items; declared features; five placements and rules; two of attribution; the catalog, its free attributes and vectors; a user's data"
+        25,
+        "README, getting started; one event, Segment, a merge; recommendations, a filter, a user's attributes, a given list, its relevance, predicted values, \
+         similar items; declared features; six placements and rules; two of attribution; the catalog, its free attributes and vectors; a user's data"
     );
     for (page, block) in curls {
         let output =

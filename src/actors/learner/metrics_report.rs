@@ -2,7 +2,7 @@
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
-use crate::learner::{FeatureQuality, FeatureReport, InterestReport, KindQuality, POSITION_BUCKETS};
+use crate::learner::{FeatureQuality, FeatureReport, HeadQuality, InterestReport, KindQuality, POSITION_BUCKETS};
 use crate::metrics::{EventKindMetric, HeldBackReason, ListPosition, Metrics};
 use metrics::Gauge;
 
@@ -41,6 +41,7 @@ impl LearnerActor {
             metrics.live_recall_at_20_by_kind.with_label(*kind).set(live.recall());
             metrics.live_mrr_at_20_by_kind.with_label(*kind).set(live.mrr());
         }
+        report_objectives(metrics, &report.objectives);
         report_interest(metrics, &report.interest);
         report_features(metrics, &self.published.load().features().report());
         let (new, old) = (&report.clickthrough, &last.clickthrough);
@@ -96,6 +97,16 @@ fn report_features(metrics: &Metrics, report: &FeatureReport) {
     for (feature, without) in effects.chain([(None, report.without_all)]) {
         let FeatureQuality { recall, mrr } = report.with.gain_over(without);
         metrics.set_feature_gain(feature, recall, mrr);
+    }
+}
+
+/// Sets the quality of the rankings for objectives.
+fn report_objectives(metrics: &Metrics, qualities: &[HeadQuality]) {
+    for HeadQuality { objective, with, without, .. } in qualities.iter().filter(|quality| quality.with.steps > 0) {
+        metrics.live_objective_recall_at_20.with_label(*objective).set(with.recall());
+        metrics.live_objective_mrr_at_20.with_label(*objective).set(with.mrr());
+        metrics.live_objective_base_recall_at_20.with_label(*objective).set(without.recall());
+        metrics.live_objective_base_mrr_at_20.with_label(*objective).set(without.mrr());
     }
 }
 

@@ -5,7 +5,7 @@ use actix_web::http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use crate::domain::{ItemBoost, PlacementConfig, RankingRule, RuleConsequence};
+use crate::domain::{ItemBoost, Objective, PlacementConfig, RankingRule, RuleConsequence};
 use crate::http::console::format::{NO_VALUE_TEXT, format_count, format_timestamp};
 use crate::http::console::layout::page_or_problem;
 use crate::http::console::placement_editor::{placement_form, rule_form};
@@ -38,7 +38,7 @@ fn page_content(current: &CompiledPlacements, is_valid: impl Fn(&RankingRule) ->
             @if placements.is_empty() { p.empty { "There are no placements yet." } } @else {
                 div.scroll tabindex="0" role="region" aria-label="Placements" {
                     table {
-                        thead { tr { th scope="col" { "Name" } th scope="col" { "Type" } th.number scope="col" { "Limit" } th scope="col" { "Filter" } th scope="col" { "Boosts" } th scope="col" { "Change" } } }
+                        thead { tr { th scope="col" { "Name" } th scope="col" { "Type" } th.number scope="col" { "Limit" } th scope="col" { "Filter" } th scope="col" { "Boosts" } th scope="col" { "Objective" } th scope="col" { "Change" } } }
                         tbody { @for (name, config) in placements { (placement_row(name, config)) } }
                     }
                 }
@@ -71,6 +71,7 @@ fn placement_row(name: &str, config: &PlacementConfig) -> Markup {
             td.number { (limit) }
             td { code { (config.filter.as_deref().unwrap_or(NO_VALUE_TEXT)) } }
             td { (if boosts.is_empty() { NO_VALUE_TEXT.to_owned() } else { boosts.join("; ") }) }
+            td { (config.objective.map_or(NO_VALUE_TEXT, Objective::name)) }
             td { (edit_button("placements", name)) }
         }
     }

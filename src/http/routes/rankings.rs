@@ -9,8 +9,8 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Attributes, Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Offset, PredictedInterest,
-    RuleRemovals, SourceName, Timestamp,
+    Attributes, Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Objective, Offset,
+    PredictedInterest, RuleRemovals, SourceName, Timestamp,
 };
 use crate::http::middleware::queue_wait::MaxQueueWait;
 use crate::http::schema::consent::ConsentBody;
@@ -20,17 +20,20 @@ use crate::http::schema::domain_schemas::{
 use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
+use crate::http::schema::quoted::quoted;
 use crate::http::schema::request_digest::RequestDigest;
 use crate::http::schema::responses::{
     BadRequestResponse, ContextValueBody, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };
 use crate::http::state::ApiState;
 use crate::ingest::parse_context;
-use crate::learner::{ListRules, ListScoringRequest, RuleTrace, ScoreScale, ScoredListItem};
+use crate::learner::{ListRules, ListScores, ListScoringRequest, RuleTrace, ScoreScale, ScoredListItem};
 use crate::services::recommendation::{ListOwner, to_item_explanation};
 
 /// The largest number of items in a list, and in a session of the request.
 const MAX_ITEMS: usize = 1000;
+/// The largest absolute value of a relevance.
+const MAX_RELEVANCE: f64 = 1e9;
 
 /// A list of items to rank, and the user or the session for which to rank it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -74,6 +77,35 @@ pub(in crate::http) struct RankRequest {
 pub(in crate::http) struct ListedItem {
     /// The item's id.
     item_id: String,
+    /// What the site knows of the item.
+    features: Option<ListedItemFeatures>,
+}
+
+/// What the site knows of an item of a list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ListedItemFeatures)]
+pub(in crate::http) struct ListedItemFeatures {
+    /// The relevance of the item, such as its score in the site's search. A higher relevance is
+    /// better.
+    #[schema(value_type = f64, minimum = -1e9, maximum = 1e9)]
+    relevance: Value,
+}
+
+/// How the score of an item follows from the model's score and from the relevance that the site gave.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = ScoreCombination)]
+pub(in crate::http) struct ScoreCombination {
+    /// The model's score.
+    model_score: f32,
+    /// The weight of the model's score, after it is standardised within the list.
+    model_weight: f32,
+    /// The relevance in the request; `null` if the request gives none.
+    relevance: Option<f32>,
+    /// The weight of the relevance, after it is standardised within the list.
+    relevance_weight: f32,
+    /// What the relevance adds to the score.
+    relevance_contribution: f32,
 }
 
 /// What the model knows of an item.
@@ -145,9 +177,34 @@ pub(in crate::http) struct RankedListItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ItemExplanationSchema>)]
     explanation: Option<ItemExplanation>,
+    /// The combination with the relevance. Present only if the request asks for an explanation and
+    /// gives a relevance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    combination: Option<ScoreCombination>,
 }
 
 impl RankRequest {
+    /// The relevance of the items that the model knows, in their order. `numbers` are the numbers of
+    /// all items. Empty if the request gives no relevance.
+    fn relevance_of_known_items(&self, numbers: &[Option<ItemIx>]) -> Result<Vec<Option<f32>>, Problem> {
+        if self.items.iter().all(|listed| listed.features.is_none()) {
+            return Ok(Vec::new());
+        }
+        let relevance = |(position, listed): (usize, &ListedItem)| {
+            let Some(ListedItemFeatures { relevance }) = &listed.features else { return Ok(None) };
+            match relevance.as_f64().filter(|relevance| relevance.abs() <= MAX_RELEVANCE) {
+                Some(relevance) => Ok(Some(relevance as f32)),
+                None => {
+                    let field = format!("items[{position}].features.relevance");
+                    let given = quoted(&relevance.to_string());
+                    Err(Problem::out_of_range(&field, given, "a number from -1000000000 to 1000000000"))
+                }
+            }
+        };
+        let relevance = self.items.iter().enumerate().map(relevance).collect::<Result<Vec<_>, Problem>>()?;
+        Ok(relevance.into_iter().zip(numbers).filter_map(|(relevance, number)| number.map(|_| relevance)).collect())
+    }
+
     /// The user or the session for which to rank the list.
     fn owner(&mut self, api: &ApiState) -> Result<ListOwner, Problem> {
         match (self.user_id.take(), self.items_in_session.take()) {
@@ -199,6 +256,8 @@ fn shown_items(items: &[RankedListItem], rules_of: impl Fn(&RankedListItem) -> V
         score: item.score.unwrap_or_default(),
         position,
         rules: rules_of(item),
+        relevance: item.combination.and_then(|combination| combination.relevance),
+        model_score: item.combination.map(|combination| combination.model_score),
         ..ImpressionItem::new(item.item_id.clone(), item.source.unwrap_or(SourceName::Trending))
     };
     (1..).zip(items).map(to_shown).collect()
@@ -222,7 +281,7 @@ pub(in crate::http) async fn rank_list(
         return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));
     }
     let session_item = request.items_in_session.as_ref().and_then(|items| items.last().cloned());
-    let rules = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
+    let (rules, objective) = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
     let owner = request.owner(&api)?;
     let log_for = request.log_owner(&owner)?;
     let context = request.context.take().unwrap_or_default();
@@ -237,13 +296,17 @@ pub(in crate::http) async fn rank_list(
     let scoring = ListScoringRequest {
         items: numbers.iter().flatten().copied().collect(),
         now: api.clock.now(),
+        objective,
         explain: request.explain.unwrap_or_default(),
         context,
     };
+    let relevance = request.relevance_of_known_items(&numbers)?;
     let (now, explain) = (scoring.now, scoring.explain);
-    let scores = api.recommendations.score_list(owner, scoring, request.placement.as_deref()).await?;
-    let mut items = to_ranked_items(&api, request.items, &numbers, scores.items, now);
-    let scale = if scores.is_personalised { ScoreScale::Logarithmic } else { ScoreScale::Linear };
+    let mut scores = api.recommendations.score_list(owner, scoring, request.placement.as_deref()).await?;
+    let combinations = combine_scores(&mut scores, &relevance);
+    let mut items = to_ranked_items(&api, request.items, &numbers, scores.items, combinations, now);
+    let scale =
+        if scores.is_personalised || !relevance.is_empty() { ScoreScale::Logarithmic } else { ScoreScale::Linear };
     let mut trace = RuleTrace::default();
     let removed_by_rules = apply_rules(&api, &rules, scale, &mut trace, &numbers, &mut items);
     let rules_of = |item: &RankedListItem| -> Vec<String> {
@@ -268,6 +331,8 @@ pub(in crate::http) async fn rank_list(
                 item.explanation.get_or_insert_with(ItemExplanation::default).rules = moved_by;
             }
         }
+    } else {
+        items.iter_mut().for_each(|item| item.combination = None);
     }
     Ok(Json(RankedListResponse {
         recommendation_id,
@@ -279,17 +344,39 @@ pub(in crate::http) async fn rank_list(
     }))
 }
 
+/// Combines the scores with the relevance of the items, unless it is empty. Returns how each score
+/// was combined.
+fn combine_scores(scores: &mut ListScores, relevance: &[Option<f32>]) -> Vec<ScoreCombination> {
+    if relevance.is_empty() {
+        return Vec::new();
+    }
+    let model_scores: Vec<_> = scores.items.iter().map(|item| item.score).collect();
+    let contributions = scores.relevance.relevance_contributions(relevance);
+    scores.combine_with_relevance(relevance);
+    let combination =
+        |((model_score, relevance), relevance_contribution): ((f32, &Option<f32>), f32)| ScoreCombination {
+            model_score,
+            model_weight: scores.relevance.score_weight(),
+            relevance: *relevance,
+            relevance_weight: scores.relevance.relevance_weight(),
+            relevance_contribution,
+        };
+    model_scores.into_iter().zip(relevance).zip(contributions).map(combination).collect()
+}
+
 /// The items of a request with their scores, best first. `numbers` are the numbers of the items,
-/// and `scored` the scores of the known items.
+/// and `scored` the scores of the known items. `combinations` says how these were combined with a
+/// relevance; it is empty without relevance.
 fn to_ranked_items(
     api: &ApiState,
     listed: Vec<ListedItem>,
     numbers: &[Option<ItemIx>],
     scored: Vec<ScoredListItem>,
+    combinations: Vec<ScoreCombination>,
     now: Timestamp,
 ) -> Vec<RankedListItem> {
     let recommender = &api.system.recommender;
-    let (catalog, mut scored) = (recommender.catalog(), scored.into_iter());
+    let (catalog, mut scored, mut combinations) = (recommender.catalog(), scored.into_iter(), combinations.into_iter());
     let to_item = |(position, (listed, number)): (usize, (ListedItem, Option<ItemIx>))| {
         let known = number.and_then(|number| Some((number, scored.next()?)));
         let is_available = known.as_ref().is_none_or(|(number, _)| catalog.get_recommendable(*number, now).is_some());
@@ -298,6 +385,7 @@ fn to_ranked_items(
             Some((_, ScoredListItem { is_new: true, .. })) => ListedItemStatus::New,
             Some(_) => ListedItemStatus::Learned,
         };
+        let combination = known.as_ref().and_then(|_| combinations.next());
         let scored = known.map(|(_, scored)| scored);
         RankedListItem {
             item_id: listed.item_id,
@@ -310,6 +398,7 @@ fn to_ranked_items(
             explanation: scored
                 .and_then(|scored| scored.explanation)
                 .map(|explanation| to_item_explanation(recommender, &explanation)),
+            combination,
         }
     };
     let mut items: Vec<_> = listed.into_iter().zip(numbers.iter().copied()).enumerate().map(to_item).collect();
@@ -320,19 +409,22 @@ fn to_ranked_items(
     items
 }
 
-/// The rules that apply to a list of a placement after an item of a session.
+/// The rules that apply to a list of a placement after an item of a session, and the objective of the
+/// placement.
 fn rules_of_request(
     api: &ApiState,
     placement: Option<&str>,
     session_item: Option<&str>,
-) -> Result<Arc<ListRules>, Problem> {
+) -> Result<(Arc<ListRules>, Option<Objective>), Problem> {
     let placements = api.placements.current();
     let placement =
         placement.map(|name| placements.find(name).ok_or_else(|| Problem::unknown_placement(name, placements.names())));
+    let placement = placement.transpose()?;
     let (catalog, dictionary) = (api.system.recommender.catalog(), api.system.recommender.dictionary());
     let number_of = |item: &str| dictionary.get(item);
     let context = session_item.and_then(number_of);
-    Ok(placements.rules_of_list(placement.transpose()?, context, &catalog, number_of, api.clock.now()))
+    let rules = placements.rules_of_list(placement, context, &catalog, number_of, api.clock.now());
+    Ok((rules, placement.and_then(|placement| placement.config.objective)))
 }
 
 /// Applies rules to ranked items. `numbers` are the numbers of the items by their position in the

@@ -146,6 +146,32 @@ pub(in crate::http) struct ItemExplanationSchema {
     /// application. A boost of a placement has the name `placement:NAME`. Absent if no rule did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rules: Vec<String>,
+    /// What the objective of the placement added to the score. Absent without an objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objective: Option<ObjectiveEffectSchema>,
+}
+
+/// The effect of an objective on the score of a recommended item.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ObjectiveEffect)]
+pub(in crate::http) struct ObjectiveEffectSchema {
+    /// The objective.
+    name: ObjectiveSchema,
+    /// The difference of the scores with and without the objective.
+    contribution: f32,
+}
+
+/// What the lists of a placement are ranked for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Objective)]
+pub(in crate::http) enum ObjectiveSchema {
+    /// Events on items that a recommendation has shown (click-through rate).
+    Ctr,
+    /// Purchases (conversion rate).
+    Cvr,
+    /// Purchases by their values.
+    Revenue,
 }
 
 /// A rule that removed candidates from a list.
@@ -270,8 +296,8 @@ pub(in crate::http) enum ValidationErrorCodeSchema {
 mod tests {
     use super::*;
     use crate::domain::{
-        Fallback, InfluentialEvent, Item, ItemExplanation, PredictedInterest, Recommendation, RecommendedItem,
-        RemovalCounts, RuleRemovals, SourceName,
+        Fallback, InfluentialEvent, Item, ItemExplanation, Objective, ObjectiveEffect, PredictedInterest,
+        Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName,
     };
     use crate::ingest::{ValidationError, ValidationErrorCode};
     use serde_json::{Value, to_value};
@@ -312,8 +338,14 @@ mod tests {
         let moved_by =
             InfluentialEvent { item_id: None, kind: "view".to_owned(), events_back: 1, rank: 2, rank_without: None };
         assert_same_fields::<InfluentialEventSchema>(&moved_by);
-        let explanation =
-            ItemExplanation { sources: BTreeMap::new(), moved_by: Some(moved_by), rules: vec!["sale".to_owned()] };
+        let objective = ObjectiveEffect { name: Objective::Cvr, contribution: 0.5 };
+        assert_same_fields::<ObjectiveEffectSchema>(&objective);
+        let explanation = ItemExplanation {
+            sources: BTreeMap::new(),
+            moved_by: Some(moved_by),
+            rules: vec!["sale".to_owned()],
+            objective: Some(objective),
+        };
         assert_same_fields::<ItemExplanationSchema>(&explanation);
         let interest = PredictedInterest { value: 4.0, low: 3.0, high: 5.0 };
         assert_same_fields::<PredictedInterestSchema>(&interest);
@@ -354,6 +386,7 @@ mod tests {
 
     #[test]
     fn schemas_have_the_values_of_the_domain_types() {
+        assert_same_variants!(Objective, ObjectiveSchema: Ctr Cvr Revenue);
         assert_same_variants!(SourceName, SourceNameSchema: Network Clusters Transitions Neighbours Trending New Session Profile);
         assert_same_variants!(Fallback, FallbackSchema: None UnknownUser UnknownItems EmptyCatalog FilteredOut Unavailable);
         assert_same_variants!(

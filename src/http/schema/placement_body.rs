@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{ImpressionLimitAction, ItemBoost, PlacementConfig, PlacementKind};
+use crate::domain::{ImpressionLimitAction, ItemBoost, Objective, PlacementConfig, PlacementKind};
+use crate::http::schema::domain_schemas::ObjectiveSchema;
 use crate::http::schema::exclusion_parameters::{
     ImpressionLimit, ImpressionLimitActionSchema, action_without_limit, check_excluded_kind_count,
     parse_event_exclusions, parse_impression_limit, parse_impression_limit_action, parse_period,
@@ -60,6 +61,11 @@ pub(in crate::http) struct PlacementBody {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     boosts: Vec<BoostBody>,
+    /// What the lists are ranked for. Default: the next event of any kind. Only for the types
+    /// `for-you`, `next-items` and `rank`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ObjectiveSchema>)]
+    objective: Option<String>,
 }
 
 /// A factor on the scores of the items that satisfy a filter.
@@ -155,6 +161,7 @@ impl PlacementBody {
                 Problem::out_of_range("type", quoted(&name), format!("one of {}", names.join(", ")))
             })?,
         };
+        let objective = self.objective.map(|name| parse_objective(&name, kind)).transpose()?;
         let period =
             |name, text: Option<String>| text.map(|text| parse_period(name, &text).map(Period::as_millis)).transpose();
         let action = |text: String| parse_impression_limit_action("impression_limit_action", &text);
@@ -180,6 +187,7 @@ impl PlacementBody {
             exclude_events: self.exclude_events.map_or(Ok(Vec::new()), |text| parse_excluded_events(&text))?,
             max_impressions: self.max_impressions.map(|text| parse_max_impressions(&text)).transpose()?,
             impression_limit_action: impression_limit_action.unwrap_or_default(),
+            objective,
         })
     }
 }
@@ -203,8 +211,24 @@ impl From<&PlacementConfig> for PlacementBody {
             impression_limit_action: (config.impression_limit_action != ImpressionLimitAction::default())
                 .then(|| config.impression_limit_action.name().to_owned()),
             boosts: config.boosts.iter().map(BoostBody::from).collect(),
+            objective: config.objective.map(|objective| objective.name().to_owned()),
         }
     }
+}
+
+/// Checks the objective of a placement with this type.
+fn parse_objective(name: &str, kind: PlacementKind) -> Result<Objective, Problem> {
+    let names = || Objective::ALL.map(Objective::name).join(", ");
+    let objective = Objective::from_name(name)
+        .ok_or_else(|| Problem::out_of_range("objective", quoted(name), format!("one of {}", names())))?;
+    if !kind.is_ranked() {
+        let detail = format!(
+            "Lists of the type `{}` are not ranked for an objective; leave out `objective`, or use the type `for-you`, `next-items` or `rank`.",
+            kind.name()
+        );
+        return Err(Problem::invalid_parameter("objective", detail));
+    }
+    Ok(objective)
 }
 
 fn parse_excluded_events(text: &str) -> Result<Vec<(String, i64)>, Problem> {
@@ -241,12 +265,20 @@ mod tests {
         assert_eq!((config.kind, config.dismissed_for_ms), (PlacementKind::Similar, Some(i64::MAX)));
         assert_eq!(serde_json::to_string(&PlacementBody::from(&config)).unwrap(), body);
         assert_eq!(parse("{}").unwrap(), PlacementConfig::default());
+        for objective in Objective::ALL {
+            let body = format!(r#"{{"type":"for-you","objective":"{}"}}"#, objective.name());
+            let config = parse(&body).unwrap();
+            assert_eq!(config.objective, Some(objective));
+            assert_eq!(serde_json::to_string(&PlacementBody::from(&config)).unwrap(), body);
+        }
     }
 
     #[test]
     fn invalid_values_are_refused_with_their_field() {
         for (body, field) in [
             (r#"{"type":"best"}"#, "type"),
+            (r#"{"objective":"clicks"}"#, "objective"),
+            (r#"{"type":"similar","objective":"cvr"}"#, "objective"),
             (r#"{"limit":0}"#, "limit"),
             (r#"{"diversity":1001}"#, "diversity"),
             (r#"{"filter":"price <"}"#, "filter"),

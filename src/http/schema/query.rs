@@ -315,6 +315,7 @@ impl RecommendationQuery {
             hidden: self.hidden_items(api, config),
             exclusions: self.item_exclusions(api, config)?,
             base,
+            objective: config.objective,
             rules,
             placement: placement.map(|placement| Arc::clone(&placement.name)),
             digest: self.digest(),

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::domain::Offset;
+use crate::domain::{Objective, Offset};
 use crate::http::state::ApiState;
 use crate::http::status::history::{LearningProgress, StatusRates, StatusSample};
 use crate::http::status::readiness::not_ready_reason;
-use crate::learner::InterestErrors;
+use crate::learner::{HeadQuality, InterestErrors};
 use crate::metrics::MetricsSnapshot;
 
 /// The status of the service.
@@ -66,6 +66,39 @@ pub(in crate::http) struct QualityStatus {
     /// Errors of the predicted event values over the latest events with a value, one element per
     /// kind. Empty until events carry values.
     pub(in crate::http) interest: Vec<InterestErrors>,
+    /// Rankings for objectives, at the latest events of each objective.
+    pub(in crate::http) objectives: Vec<ObjectiveQuality>,
+}
+
+/// Quality of the rankings with and without an objective at the latest events of the objective.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct ObjectiveQuality {
+    pub(in crate::http) objective: Objective,
+    /// Number of events that the head of the objective has learned.
+    pub(in crate::http) learned_events: u64,
+    /// Number of events over which the quality is measured.
+    pub(in crate::http) steps: u64,
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+    /// Recall@20 of the ranking without the objective.
+    pub(in crate::http) base_recall_at_20: f64,
+    /// MRR@20 of the ranking without the objective.
+    pub(in crate::http) base_mrr_at_20: f64,
+}
+
+impl From<&HeadQuality> for ObjectiveQuality {
+    fn from(quality: &HeadQuality) -> Self {
+        let HeadQuality { objective, learned_events, with, without } = quality;
+        Self {
+            objective: *objective,
+            learned_events: *learned_events,
+            steps: with.steps,
+            recall_at_20: with.recall(),
+            mrr_at_20: with.mrr(),
+            base_recall_at_20: without.recall(),
+            base_mrr_at_20: without.mrr(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -130,6 +163,7 @@ impl ServiceStatus {
                     ndcg_at_20: report.total.ndcg(),
                 },
                 interest: report.interest.iter().filter_map(|report| report.live_errors(kinds)).collect(),
+                objectives: report.objectives.iter().map(ObjectiveQuality::from).collect(),
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,

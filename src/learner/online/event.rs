@@ -1,5 +1,6 @@
-//! Learning of one event, in six steps: attribute a click, score the candidates, measure the
-//! prediction, train the ranker, learn the event's value, update the state.
+//! Learning of one event, in seven steps: attribute a click, score the candidates, measure the
+//! prediction, train the heads of the event's objectives, train the ranker, learn the event's value,
+//! update the state.
 //!
 //! The order is that of prequential evaluation (test, then train). The candidates are scored and
 //! the prediction is measured before any part of the model learns from the event.
@@ -17,7 +18,9 @@ use crate::learner::declared_features::{LearnedFeatures, measures_gain};
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
 use crate::learner::interests::{InterestModels, ValuedEvent};
 use crate::learner::new_item_tests::NewItemTests;
+use crate::learner::objective_heads::{ObjectiveEvent, ObjectiveHeads};
 use crate::learner::online::monitoring::MonitoredCounters;
+use crate::learner::relevance_lists::RelevanceLists;
 use crate::learner::scorer::{ScoredUser, Scorer, ScoringWorkspace};
 use crate::learner::session_owners::SessionOwnerIndex;
 use crate::learner::source_affinities::SourceAffinities;
@@ -62,6 +65,8 @@ struct EventPass<'l> {
     ranker: &'l mut Ranker,
     features: &'l mut LearnedFeatures,
     catalog: &'l Catalog,
+    objectives: &'l mut ObjectiveHeads,
+    relevance: &'l mut RelevanceLists,
     training: &'l mut Option<OnlineTraining>,
     by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
     interests: &'l mut InterestModels,
@@ -146,6 +151,8 @@ impl Learner {
             ranker: &mut state.ranker,
             features: &mut state.features,
             catalog: &state.catalog,
+            objectives: &mut state.objectives,
+            relevance: &mut state.relevance,
             training: &mut state.training,
             by_source: &mut state.by_source,
             interests: &mut state.supplement.interests,
@@ -166,7 +173,7 @@ impl Learner {
 impl EventPass<'_> {
     /// Runs all steps. Returns the result if the event counts as a test.
     fn run(mut self) -> Option<TestedEvent> {
-        self.attribute_click();
+        let is_click = self.attribute_click();
         let sequence = &self.user.state.sequence;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
         let placement = sequence.place(self.step.at, session_id, idle_gap_ms);
@@ -182,10 +189,17 @@ impl EventPass<'_> {
             self.score_candidates(placement.starts_session());
             rank = self.measure_prediction(item);
             self.measure_features(item, is_held_back);
+            if !is_held_back {
+                self.learn_objectives(is_click);
+            }
             self.train_ranker(item);
         }
         let is_new_item = self.target.is_some_and(|item| self.new_items.is_new(item));
         self.learn_interest(is_held_back);
+        if let Some(item) = self.target.filter(|_| !is_held_back && !self.is_frozen) {
+            let window_ms = self.settings.learning.credit_window_ms;
+            self.relevance.learn_click(&self.event.user_id, item, self.step.at, window_ms);
+        }
         self.update_state(&placement, is_held_back);
         let begins_session = placement.starts_session();
         (has_history && self.is_tested && self.target.is_some()).then_some(TestedEvent {
@@ -208,15 +222,25 @@ impl EventPass<'_> {
     }
 
     /// If the target item was recently displayed to the user, counts a click for that display.
-    fn attribute_click(&mut self) {
-        if let Some(item) = self.target {
-            self.user.impressions.attribute_click(
-                item,
-                self.step.at,
-                self.settings.learning.credit_window_ms,
-                self.clickthrough,
-            );
-        }
+    /// Returns whether it did.
+    fn attribute_click(&mut self) -> bool {
+        let window_ms = self.settings.learning.credit_window_ms;
+        self.target
+            .is_some_and(|item| self.user.impressions.attribute_click(item, self.step.at, window_ms, self.clickthrough))
+    }
+
+    /// Tests and trains the heads of the objectives to which the event belongs.
+    fn learn_objectives(&mut self, is_click: bool) {
+        let Some(item) = self.target else { return };
+        let event = ObjectiveEvent {
+            item,
+            is_click,
+            is_conversion: EventKind::CONVERSIONS.contains(&self.event.kind),
+            value: self.event.value,
+            is_tested: self.is_tested,
+            is_learned: self.trains_ranker && !self.is_frozen,
+        };
+        self.objectives.learn_event(&event, &mut self.workspace.ranking);
     }
 
     /// Scores candidates for the user, as a request just before the event would. If the ranker does
@@ -233,6 +257,7 @@ impl EventPass<'_> {
             features: self.features.scorer(self.catalog),
             cluster_settings: self.cluster_settings,
             now: self.source_time,
+            head: None,
         };
         let about = ScoredUser {
             session: user.session_ix,

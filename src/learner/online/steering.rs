@@ -52,9 +52,9 @@ impl Learner {
         Ok(())
     }
 
-    /// Restores the network, the ranker, the clusters and what the interest models know about items
-    /// from the state before entry `to`. Then
-    /// sets the attributes of all items again, because the restored network does not know the
+    /// Restores the network, the ranker with its heads, the clusters, the weights of scores and
+    /// relevance, and what the interest models know about items from the state before entry `to`.
+    /// Then sets the attributes of all items again, because the restored network does not know the
     /// attributes of items that were added after `to`.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
@@ -82,6 +82,8 @@ impl Learner {
         health.restart_after_rollback(to);
         self.state.supplement.interests.roll_back(&earlier.supplement.interests);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
+        self.state.objectives.roll_back(&earlier.objectives);
+        self.state.relevance.model = earlier.relevance.model;
         self.state.projections = earlier.projections;
         self.state.features.roll_back(&earlier.features);
         self.order_rows_by_cluster();

@@ -2,6 +2,7 @@
 
 mod declared_features;
 mod jobs;
+mod objectives;
 mod profiles;
 mod served_lists;
 mod steering;
@@ -130,7 +131,14 @@ impl LearnerFixture {
     fn state_bytes(&mut self) -> Vec<u8> {
         let state = self.learner.state().unwrap();
         let parts = [encode(state.supplement()), encode(&state.profiles_part()), encode(state.new_items_part())];
-        [encode(state), parts.concat(), encode(&state.vectors_part())].concat()
+        [
+            encode(state),
+            parts.concat(),
+            encode(&state.vectors_part()),
+            encode(state.objectives_part()),
+            encode(state.relevance_part()),
+        ]
+        .concat()
     }
 
     /// The predicted rating of an item.
@@ -168,6 +176,8 @@ impl LearnerFixture {
         state.set_new_items_part(Some(self.learner.state.new_items_part().clone()));
         state.set_vectors_part(self.learner.state.vectors_part());
         state.set_features_part(self.learner.state.features_part().clone());
+        state.set_objectives_part(self.learner.state.objectives_part().clone());
+        state.set_relevance_part(self.learner.state.relevance_part().clone());
         Self::with_applied_entries(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }

@@ -10,8 +10,10 @@ impl Learner {
     /// Merges two users: their sequences become one sequence. Counts and trained weights do not
     /// change.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities, supplement, profiles, item_histories, features, .. } =
-            &mut self.state;
+        let LearnerState {
+            settings, users, affinities, supplement, profiles, item_histories, features, relevance, ..
+        } = &mut self.state;
+        relevance.merge_users(&merge.from, &merge.into);
         supplement.interests.merge_users(&merge.from, &merge.into);
         profiles.merge_users(&merge.from, &merge.into);
         item_histories.merge_users(&merge.from, &merge.into);
@@ -39,9 +41,11 @@ impl Learner {
             profiles,
             item_histories,
             features,
+            relevance,
             ..
         } = &mut self.state;
         users.erase(user);
+        relevance.remove_user(user);
         supplement.interests.remove_user(user);
         profiles.remove_user(user);
         item_histories.remove_user(user);
@@ -68,8 +72,12 @@ impl Learner {
             supplement,
             profiles,
             item_histories,
+            relevance,
             ..
         } = &mut self.state;
+        if let Some(before) = expiry.impressions {
+            relevance.expire(before);
+        }
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
         supplement.interests.expire(&expired);

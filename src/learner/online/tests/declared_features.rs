@@ -116,7 +116,13 @@ fn the_context_of_events_and_requests_counts() {
     let state = fixture.learner.sequence_state("u0").unwrap();
     let items: Vec<_> = (0..ITEMS).map(|item| fixture.dictionary.get(&format!("i{item}")).unwrap()).collect();
     let language_of_best = |context: &Attributes| {
-        let request = ListScoringRequest { items: items.clone(), now: 0, explain: false, context: context.clone() };
+        let request = ListScoringRequest {
+            items: items.clone(),
+            now: 0,
+            explain: false,
+            context: context.clone(),
+            objective: None,
+        };
         let (params, workspace) = (SequenceParams::default(), &mut ScoringWorkspace::default());
         let scores = score_list(&snapshot, &state.sequence, UserMemory::default(), &params, &request, workspace);
         let mut best: Vec<_> = scores.items.iter().map(|item| item.score).enumerate().collect();
