@@ -52,6 +52,18 @@ fn shop_journal(events: u64) -> Vec<Entry> {
     (0..ITEMS).map(put_item).chain((0..USERS).map(describe_user)).chain((0..events).map(purchase)).collect()
 }
 
+/// Visitors who view a page without attributes first, and then buy a random item in their language. No
+/// other source can know the language.
+fn visitors_journal(visitors: u64) -> Vec<Entry> {
+    let events = |user: u64| {
+        let (id, timestamp) = (format!("u{user}"), user as i64 * 10_000);
+        let item = mixed(user ^ 0xabcd) % (ITEMS / 4) * 4 + user % 4;
+        let purchase = event_of_user(&id, "purchase", &format!("i{item}"), timestamp + 1_000);
+        [Entry::Event(event_of_user(&id, "view", "home", timestamp)), Entry::Event(purchase)]
+    };
+    (0..ITEMS).map(put_item).chain((0..visitors).map(describe_user)).chain((0..visitors).flat_map(events)).collect()
+}
+
 fn settings_with(features: &[(&str, &str)]) -> LearnerConfig {
     let features = features.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     let mut settings = small_settings();
@@ -76,8 +88,11 @@ const MOOD: (&str, &str) = ("mood", "item.colour, user.mood");
 
 #[test]
 fn a_declared_feature_raises_the_quality_and_shows_its_gain() {
-    let without = learn_shop(&[], 1_200);
-    let with = learn_shop(&[LANGUAGE, MOOD], 1_200);
+    let [without, with] = [&[][..], &[LANGUAGE, MOOD]].map(|features| {
+        let mut fixture = LearnerFixture::new(settings_with(features), Arc::default(), None);
+        fixture.apply(&visitors_journal(800));
+        fixture
+    });
     let [before, after] = [&without, &with].map(|fixture| fixture.learner.report().evaluated);
     assert!(
         after.recall() > before.recall() + 0.1,
@@ -88,16 +103,16 @@ fn a_declared_feature_raises_the_quality_and_shows_its_gain() {
     );
     assert!(after.mrr() > before.mrr() * 1.2, "{} to {}", before.mrr(), after.mrr());
     let report = report_of(&with);
-    assert!((50..=1_300 / 16).contains(&report.sampled_events), "{}", report.sampled_events);
+    assert!((25..=80).contains(&report.sampled_events), "{}", report.sampled_events);
     let [language, mood] = &report.features[..] else { panic!("{report:?}") };
     assert_eq!((&*language.name, &*language.operands), LANGUAGE);
     let (of_language, of_mood) = (report.with.gain_over(language.without), report.with.gain_over(mood.without));
     assert!(of_language.recall > 0.1 && of_language.mrr > 0.02, "{of_language:?}");
-    assert!(of_mood.recall.abs() < 0.03 && of_mood.mrr.abs() < 0.03, "{of_mood:?}");
+    assert!(of_mood.recall.abs() < 0.05 && of_mood.mrr.abs() < 0.05, "{of_mood:?}");
     let of_all = report.with.gain_over(report.without_all);
     assert!(of_all.recall > of_language.recall / 2.0, "{of_all:?}");
     assert_eq!((language.weights, mood.weights), (2, 15));
-    assert!(language.candidate_share > 0.99 && mood.candidate_share > 0.99, "{report:?}");
+    assert!(language.candidate_share > 0.9 && mood.candidate_share > 0.9, "{report:?}");
 }
 
 #[test]
