@@ -1,6 +1,6 @@
 //! The declared features as the learner trains them: their model, and the attributes of users.
 
-use crate::domain::{Attributes, Catalog, Offset, SharedUsers, UserAttributesChange, UserMerge};
+use crate::domain::{Attributes, Catalog, SharedUsers, UserAttributesChange, UserMerge};
 use crate::ranking::{
     FeatureContext, FeatureDeclarations, FeatureModel, FeatureReport, FeatureValues, RankingWorkspace, ScoredTarget,
 };
@@ -59,6 +59,9 @@ impl FeatureScorer<'_> {
 }
 
 impl LearnedFeatures {
+    /// One in this many events measures the gains of the features.
+    pub(super) const EVENTS_PER_GAIN_SAMPLE: u64 = 16;
+
     pub(super) fn new(declarations: FeatureDeclarations) -> Self {
         Self { model: FeatureModel::new(declarations), attributes: SharedUsers::default() }
     }
@@ -144,12 +147,4 @@ impl LearnedFeatures {
             self.attributes.insert_mut(Arc::from(user), Arc::new(attributes));
         }
     }
-}
-
-/// One in this many judged events measures the gains of the features.
-const EVENTS_PER_GAIN_SAMPLE: u64 = 16;
-
-/// Whether the gains of the features are measured with the event at an offset.
-pub(super) fn measures_gain(offset: Offset) -> bool {
-    offset.is_multiple_of(EVENTS_PER_GAIN_SAMPLE)
 }

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::evaluation::RankingMetrics;
 use crate::learner::attribution::ClickThrough;
-use crate::learner::declared_features::{LearnedFeatures, measures_gain};
+use crate::learner::declared_features::LearnedFeatures;
 use crate::learner::influence::{InfluenceLimits, JudgedUser, hash_user};
 use crate::learner::interests::{InterestModels, ValuedEvent};
 use crate::learner::new_item_tests::NewItemTests;
@@ -293,7 +293,8 @@ impl EventPass<'_> {
 
     /// Measures the gains of the declared features, if the event is in their sample.
     fn measure_features(&mut self, item: ItemIx, is_held_back: bool) {
-        if self.target.is_some() && !is_held_back && measures_gain(self.offset) {
+        let is_measured = is_sampled(self.offset, LearnedFeatures::EVENTS_PER_GAIN_SAMPLE);
+        if self.target.is_some() && !is_held_back && is_measured {
             let ScoringWorkspace { ranking, features: values, .. } = &mut *self.workspace;
             let target = ranking.candidates().position_of(item);
             self.features.measure(ranking, values, target);

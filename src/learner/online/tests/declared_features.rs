@@ -5,8 +5,8 @@ use crate::domain::{AttributeValue, Attributes, AttributesPatch, EventDetails, I
 use crate::learner::{FeatureDeclarations, FeatureReport, LearnedFeatures, ListScoringRequest, score_list};
 
 const LANGUAGES: [&str; 4] = ["de", "en", "fr", "it"];
-const ITEMS: u64 = 100;
-const USERS: u64 = 200;
+const ITEMS: u64 = 40;
+const USERS: u64 = 60;
 
 fn text_attributes(values: &[(&str, &str)]) -> Attributes {
     Attributes::from_values(
@@ -52,12 +52,24 @@ fn shop_journal(events: u64) -> Vec<Entry> {
     (0..ITEMS).map(put_item).chain((0..USERS).map(describe_user)).chain((0..events).map(purchase)).collect()
 }
 
+/// Visitors who view a page without attributes first, and then buy a random item in their language. No
+/// other source can know the language.
+fn visitors_journal(visitors: u64) -> Vec<Entry> {
+    let events = |user: u64| {
+        let (id, timestamp) = (format!("u{user}"), user as i64 * 10_000);
+        let item = mixed(user ^ 0xabcd) % (ITEMS / 4) * 4 + user % 4;
+        let purchase = event_of_user(&id, "purchase", &format!("i{item}"), timestamp + 1_000);
+        [Entry::Event(event_of_user(&id, "view", "home", timestamp)), Entry::Event(purchase)]
+    };
+    (0..ITEMS).map(put_item).chain((0..visitors).map(describe_user)).chain((0..visitors).flat_map(events)).collect()
+}
+
 fn settings_with(features: &[(&str, &str)]) -> LearnerConfig {
     let features = features.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     let mut settings = small_settings();
     settings.candidates.without = vec![SourceName::Network, SourceName::Clusters];
     settings.features = FeatureDeclarations::parse(features).unwrap();
-    settings.evaluate_from = 1_000;
+    settings.evaluate_from = 400;
     settings
 }
 
@@ -76,22 +88,31 @@ const MOOD: (&str, &str) = ("mood", "item.colour, user.mood");
 
 #[test]
 fn a_declared_feature_raises_the_quality_and_shows_its_gain() {
-    let without = learn_shop(&[], 3_000);
-    let with = learn_shop(&[LANGUAGE, MOOD], 3_000);
+    let [without, with] = [&[][..], &[LANGUAGE, MOOD]].map(|features| {
+        let mut fixture = LearnerFixture::new(settings_with(features), Arc::default(), None);
+        fixture.apply(&visitors_journal(800));
+        fixture
+    });
     let [before, after] = [&without, &with].map(|fixture| fixture.learner.report().evaluated);
-    assert!(after.recall() > before.recall() + 0.1, "{} to {}", before.recall(), after.recall());
-    assert!(after.mrr() > before.mrr() * 1.3, "{} to {}", before.mrr(), after.mrr());
+    assert!(
+        after.recall() > before.recall() + 0.1,
+        "{} to {}, {:?}",
+        before.recall(),
+        after.recall(),
+        (report_of(&with), with.learner.report().held_back)
+    );
+    assert!(after.mrr() > before.mrr() * 1.2, "{} to {}", before.mrr(), after.mrr());
     let report = report_of(&with);
-    assert!((150..=3_300 / 16).contains(&report.sampled_events), "{}", report.sampled_events);
+    assert!((25..=80).contains(&report.sampled_events), "{}", report.sampled_events);
     let [language, mood] = &report.features[..] else { panic!("{report:?}") };
     assert_eq!((&*language.name, &*language.operands), LANGUAGE);
     let (of_language, of_mood) = (report.with.gain_over(language.without), report.with.gain_over(mood.without));
     assert!(of_language.recall > 0.1 && of_language.mrr > 0.02, "{of_language:?}");
-    assert!(of_mood.recall.abs() < 0.03 && of_mood.mrr.abs() < 0.03, "{of_mood:?}");
+    assert!(of_mood.recall.abs() < 0.05 && of_mood.mrr.abs() < 0.05, "{of_mood:?}");
     let of_all = report.with.gain_over(report.without_all);
     assert!(of_all.recall > of_language.recall / 2.0, "{of_all:?}");
     assert_eq!((language.weights, mood.weights), (2, 15));
-    assert!(language.candidate_share > 0.99 && mood.candidate_share > 0.99, "{report:?}");
+    assert!(language.candidate_share > 0.9 && mood.candidate_share > 0.9, "{report:?}");
 }
 
 #[test]
@@ -109,7 +130,7 @@ fn a_feature_of_missing_operands_changes_nothing() {
 
 #[test]
 fn the_context_of_events_and_requests_counts() {
-    let fixture = learn_shop(&[("place", "item.language = context.place")], 2_000);
+    let fixture = learn_shop(&[("place", "item.language = context.place")], 1_000);
     let report = report_of(&fixture);
     assert!(report.with.gain_over(report.without_all).recall > 0.1, "{report:?}");
     let snapshot = fixture.learner.snapshot();
@@ -127,12 +148,12 @@ fn the_context_of_events_and_requests_counts() {
         let scores = score_list(&snapshot, &state.sequence, UserMemory::default(), &params, &request, workspace);
         let mut best: Vec<_> = scores.items.iter().map(|item| item.score).enumerate().collect();
         best.sort_by(|a, b| b.1.total_cmp(&a.1));
-        best.iter().take(20).map(|(item, _)| LANGUAGES[item % 4]).collect::<Vec<_>>()
+        best.iter().take(8).map(|(item, _)| LANGUAGES[item % 4]).collect::<Vec<_>>()
     };
     let count = |context: &Attributes, language| language_of_best(context).iter().filter(|of| **of == language).count();
     let french = text_attributes(&[("place", "fr")]);
-    assert!(count(&french, "fr") >= 15, "{:?}", language_of_best(&french));
-    assert!(count(&Attributes::default(), "fr") < 10);
+    assert!(count(&french, "fr") >= 7, "{:?}", language_of_best(&french));
+    assert!(count(&Attributes::default(), "fr") < 6);
 }
 
 fn list_of_user(fixture: &LearnerFixture, user: &str) -> Vec<u64> {
@@ -143,7 +164,7 @@ fn list_of_user(fixture: &LearnerFixture, user: &str) -> Vec<u64> {
         &state.unwrap_or_default(),
         snapshot.memory_of(user),
         &SequenceParams::default(),
-        &RecommendationRequest::new(20, 0),
+        &RecommendationRequest::new(8, 0),
         &mut ScoringWorkspace::default(),
     );
     let name = |item| fixture.dictionary.name(item).unwrap()[1..].parse().unwrap();
@@ -152,23 +173,23 @@ fn list_of_user(fixture: &LearnerFixture, user: &str) -> Vec<u64> {
 
 #[test]
 fn lists_follow_the_attributes_of_the_user_until_they_are_removed() {
-    let mut fixture = learn_shop(&[LANGUAGE], 2_000);
+    let mut fixture = learn_shop(&[LANGUAGE], 1_000);
     let french = |fixture: &LearnerFixture, user| {
         list_of_user(fixture, user).iter().filter(|item| LANGUAGES[**item as usize % 4] == "fr").count()
     };
     let view = |user: &str, timestamp| Entry::Event(event_of_user(user, "view", "i0", timestamp));
     fixture.apply(&[change_user("ann", &text_attributes(&[("language", "fr")])), view("ann", 300_000_000)]);
-    assert!(french(&fixture, "ann") >= 15, "{}", french(&fixture, "ann"));
+    assert!(french(&fixture, "ann") >= 7, "{}", french(&fixture, "ann"));
     fixture.apply(&[view("bob", 300_001_000)]);
     let stranger = list_of_user(&fixture, "bob");
     let merge = UserMerge { from: "ann".to_owned(), into: "bob".to_owned(), timestamp: 300_002_000 };
     fixture.apply(&[Entry::Merge(merge)]);
-    assert!(french(&fixture, "bob") >= 15, "the merged user has the attributes of both");
+    assert!(french(&fixture, "bob") >= 7, "the merged user has the attributes of both");
     let erasure = UserErasure { user_id: "bob".to_owned(), unlearn: false, timestamp: 300_003_000 };
     fixture.apply(&[Entry::Erase(erasure)]);
     assert!(fixture.learner.snapshot().memory_of("bob").attributes.is_none());
     fixture.apply(&[view("bob", 300_004_000)]);
-    assert!(french(&fixture, "bob") < 10, "{:?} {stranger:?}", list_of_user(&fixture, "bob"));
+    assert!(french(&fixture, "bob") < 6, "{:?} {stranger:?}", list_of_user(&fixture, "bob"));
 }
 
 #[test]
@@ -218,12 +239,12 @@ fn other_declarations_learn_the_journal_again() {
 fn a_rollback_restores_the_weights_and_keeps_the_attributes() {
     let journal = shop_journal(600);
     let mut fixture = LearnerFixture::new(settings_with(&[LANGUAGE]), Arc::default(), None);
-    fixture.apply(&journal[..700]);
+    fixture.apply(&journal[..400]);
     let early = fixture.learner.state.features.clone();
-    fixture.apply(&journal[700..]);
+    fixture.apply(&journal[400..]);
     fixture.apply(&[change_user("ann", &text_attributes(&[("language", "fr")]))]);
     let learnt_on = fixture.learner.state.features.clone();
-    fixture.apply(&[model_change_entry(ModelOperation::Rollback { to: 700 })]);
+    fixture.apply(&[model_change_entry(ModelOperation::Rollback { to: 400 })]);
     assert!(fixture.learner.snapshot().memory_of("ann").attributes.is_some());
     let encoded_model = |features: &LearnedFeatures| {
         let mut rolled_back = LearnedFeatures::new(fixture.learner.state.settings.features.clone());
