@@ -28,7 +28,7 @@ pub(in crate::http) async fn placements_page(api: Data<ApiState>) -> HttpRespons
 fn page_content(current: &CompiledPlacements, is_valid: impl Fn(&RankingRule) -> bool) -> Markup {
     let (placements, rules) = (current.table().placements(), current.table().rules());
     html! {
-        p.lead {
+        p.lead id="placement-counts" data-fresh {
             (format_count(placements.len() as u64)) " placements and " (format_count(rules.len() as u64)) " rules. A change applies to the next list. "
             code { "PUT /v1/placements/NAME" } ", " code { "PUT /v1/rules/ID" } " and " code { "sequor admin" } " change them, too."
         }
