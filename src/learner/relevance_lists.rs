@@ -15,11 +15,11 @@ const MAX_LIST_ITEMS: usize = 100;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct ShownRanking {
     at: Timestamp,
-    items: Vec<ShownListItem>,
+    items: Vec<RelevantListItem>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct ShownListItem {
+struct RelevantListItem {
     item: ItemIx,
     score: f32,
     relevance: Option<f32>,
@@ -51,7 +51,7 @@ impl RelevanceLists {
         }
         let scored = impression.items.iter().filter_map(|shown| {
             let (item, score) = (number_of(&shown.item_id)?, shown.model_score?);
-            Some(ShownListItem { item, score, relevance: shown.relevance, is_clicked: false })
+            Some(RelevantListItem { item, score, relevance: shown.relevance, is_clicked: false })
         });
         let list = ShownRanking { at: impression.timestamp, items: scored.take(MAX_LIST_ITEMS).collect() };
         if self.latest_count >= LISTS_PER_GENERATION {
@@ -73,7 +73,7 @@ impl RelevanceLists {
             Some((list, place))
         });
         let Some((list, place)) = shown else { return };
-        let judged = |(other, shown): (usize, &ShownListItem)| JudgedListItem {
+        let judged = |(other, shown): (usize, &RelevantListItem)| JudgedListItem {
             score: shown.score,
             relevance: shown.relevance,
             is_clicked: other == place,
