@@ -443,7 +443,10 @@ fn a_placement_that_demotes_items_keeps_its_action() {
     store.journal().append(std::slice::from_ref(&entry), Durability::PowerLoss).unwrap();
     let record = PlacementRecord { offset: 0, entry: entry.clone() };
     store.placements().put(std::slice::from_ref(&record)).unwrap();
-    assert_eq!(store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect::<Vec<_>>(), [entry.clone()]);
+    assert_eq!(
+        store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect::<Vec<_>>(),
+        std::slice::from_ref(&entry)
+    );
     assert_eq!(store.placements().load().unwrap(), [record]);
     let bytes = codec::encode(&entry).unwrap();
     // The variant, the fields of the variant 15, the action, and no objective.

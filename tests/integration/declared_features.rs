@@ -27,7 +27,7 @@ fn start_shop(home: &DaemonHome) -> Daemon {
             let item = (user * 7 + round * round * 11 + round * 3) % 20 * 3 + user % 3;
             let mut event =
                 event_of_kind(&format!("e{round}-{user}"), &format!("u{user}"), &format!("i{item}"), "purchase");
-            event["context"] = json!({ "device": if user % 2 == 0 { "phone" } else { "desktop" } });
+            event["context"] = json!({ "device": if user.is_multiple_of(2) { "phone" } else { "desktop" } });
             event["timestamp"] = json!(1_700_000_000_000_u64 + (round * 30 + user) as u64 * 100_000);
             event
         };

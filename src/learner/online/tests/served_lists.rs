@@ -15,8 +15,10 @@ const ITEMS: u64 = 40;
 const USERS: u64 = 5;
 const MINUTE_MS: i64 = 60_000;
 
+type ItemPredicate = fn(&Item) -> bool;
+
 /// Filters with their definitions.
-const FILTERS: [(&str, fn(&Item) -> bool); 6] = [
+const FILTERS: [(&str, ItemPredicate); 6] = [
     ("category = a", |item| item.categories.iter().any(|name| name == "a")),
     ("not category = b", |item| !item.categories.iter().any(|name| name == "b")),
     ("brand = leaf", |item| item.brand.as_deref() == Some("leaf")),
@@ -214,7 +216,7 @@ impl ShopHistory {
             (attributes.expires.is_some_and(|to| self.now >= to), "expired"),
             (request.exclude.contains(&item), "excluded"),
             (request.exclude_seen && of_user().next().is_some(), "seen"),
-            (of_user().last().is_some_and(|(.., kind, _)| *kind == "dismiss"), "dismissed"),
+            (of_user().next_back().is_some_and(|(.., kind, _)| *kind == "dismiss"), "dismissed"),
             (purchases_excluded_for.is_some_and(is_purchased), "purchased"),
             (filter.is_some_and(|filter| !FILTERS[filter].1(&attributes)), "filter"),
             (hides.iter().any(|hide| FILTERS[*hide].1(&attributes)), "hide rule"),
