@@ -1,4 +1,5 @@
-//! The output file of batch lists: one line per user, continued after an interruption.
+//! The output file of batch lists: one line per user, continued after an interruption. A Parquet
+//! file is made from the lines at the end, because no rows can be appended to it.
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -8,43 +9,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "parquet")]
+use super::list_table::write_list_table;
 use super::progress_file::ProgressFile;
+use super::user_list::UserList;
 
 /// Separates the item ids in a CSV file.
 const CSV_ITEM_SEPARATOR: &str = "|";
 /// The header line of a CSV file.
 const CSV_HEADER: &str = "user_id,item_ids";
-
-/// The list of a user.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct UserList {
-    /// Absent in a response of the API.
-    #[serde(default)]
-    pub(super) user_id: String,
-    /// Best first.
-    items: Vec<UserListItem>,
-    /// The reason why the list is not personalised or not full.
-    fallback: String,
-}
-
-/// An item of a [`UserList`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct UserListItem {
-    item_id: String,
-    score: f32,
-    source: String,
-}
-
-impl UserList {
-    /// The list of a user in a response of the API.
-    pub(super) fn from_response(user: String, response: &[u8]) -> serde_json::Result<Self> {
-        Ok(Self { user_id: user, ..serde_json::from_slice(response)? })
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-}
 
 /// Format of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +26,8 @@ pub(super) enum ListFileFormat {
     Ndjson,
     /// A header, then one record per line, in which `|` separates the item ids.
     Csv,
+    /// A Parquet file, one row per item. Until the lists are complete, their lines are NDJSON.
+    Parquet,
 }
 
 impl ListFileFormat {
@@ -61,19 +36,24 @@ impl ListFileFormat {
         match file.extension().map(|extension| extension.to_string_lossy()).as_deref() {
             Some("ndjson" | "jsonl") => Ok(Self::Ndjson),
             Some("csv") => Ok(Self::Csv),
-            _ => bail!("--output {}: the name must end in .ndjson, .jsonl or .csv", file.display()),
+            Some("parquet") if cfg!(feature = "parquet") => Ok(Self::Parquet),
+            Some("parquet") => bail!(
+                "--output {}: this program was built without Parquet; build it with `--features parquet`, or write an .ndjson or .csv file",
+                file.display()
+            ),
+            _ => bail!("--output {}: the name must end in .ndjson, .jsonl, .csv or .parquet", file.display()),
         }
     }
 
     /// The line of a user, without the line break.
     fn line(self, list: &UserList) -> anyhow::Result<String> {
         match self {
-            Self::Ndjson => Ok(serde_json::to_string(list)?),
+            Self::Ndjson | Self::Parquet => Ok(serde_json::to_string(list)?),
             Self::Csv => {
                 let ids: Vec<_> = list.items.iter().map(|item| item.item_id.as_str()).collect();
                 if let Some(id) = ids.iter().find(|id| id.contains(CSV_ITEM_SEPARATOR)) {
                     bail!(
-                        "the item id `{id}` contains {CSV_ITEM_SEPARATOR}, which separates the ids in a CSV file; write an .ndjson file"
+                        "the item id `{id}` contains {CSV_ITEM_SEPARATOR}, which separates the ids in a CSV file; write an .ndjson or .parquet file"
                     );
                 }
                 let ids = ids.join(CSV_ITEM_SEPARATOR);
@@ -85,7 +65,7 @@ impl ListFileFormat {
     /// The user of a line; `None` if the line is the header or is invalid.
     fn user_of_line(self, line: &str) -> Option<String> {
         match self {
-            Self::Ndjson => serde_json::from_str::<UserList>(line).ok().map(|list| list.user_id),
+            Self::Ndjson | Self::Parquet => serde_json::from_str::<UserList>(line).ok().map(|list| list.user_id),
             Self::Csv if line == CSV_HEADER => None,
             Self::Csv => first_csv_field(line),
         }
@@ -173,15 +153,32 @@ impl ListFileWriter {
         self.file.flush().with_context(|| format!("cannot write {}", self.unfinished.display()))
     }
 
-    /// Replaces the output file by the unfinished file, which is complete.
+    /// Replaces the output file by the unfinished file, which is complete, or by a Parquet file of
+    /// its lines.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
         let context = || format!("cannot write {}", self.output.display());
         self.file.get_ref().sync_all().with_context(context)?;
-        std::fs::rename(&self.unfinished, &self.output).with_context(context)?;
+        match self.format {
+            ListFileFormat::Ndjson | ListFileFormat::Csv => {
+                std::fs::rename(&self.unfinished, &self.output).with_context(context)?;
+            }
+            ListFileFormat::Parquet => {
+                let lines = BufReader::new(File::open(&self.unfinished).with_context(context)?);
+                write_list_table(lines, &self.output).with_context(context)?;
+                std::fs::remove_file(&self.unfinished)
+                    .with_context(|| format!("cannot remove {}", self.unfinished.display()))?;
+            }
+        }
         std::fs::remove_file(self.progress.path())
             .with_context(|| format!("cannot remove {}", self.progress.path().display()))
     }
+}
+
+/// Never called, because [`ListFileFormat::of_file`] refuses the format in a build without it.
+#[cfg(not(feature = "parquet"))]
+fn write_list_table(_: impl BufRead, _: &Path) -> anyhow::Result<()> {
+    bail!("this program was built without Parquet; build it with `--features parquet`")
 }
 
 /// The length of the complete lines of a file, and the user of the last of them.
@@ -206,6 +203,7 @@ fn last_complete_line(file: &File, format: ListFileFormat) -> anyhow::Result<(u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::user_list::UserListItem;
 
     fn list(user: &str, items: &[&str]) -> UserList {
         let item = |id: &&str| UserListItem { item_id: (*id).to_owned(), score: 1.5, source: "network".to_owned() };

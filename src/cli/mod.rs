@@ -33,6 +33,8 @@ mod key;
 mod line_set;
 mod list_file;
 mod list_source;
+#[cfg(feature = "parquet")]
+mod list_table;
 mod log_follower;
 mod migrate;
 mod plot;
@@ -55,6 +57,7 @@ mod tail;
 mod train;
 mod training_checkpoint;
 mod unlearn;
+mod user_list;
 mod verify;
 
 use clap::{Parser, Subcommand};

@@ -23,9 +23,10 @@ use crate::learner::RecommendationRequest;
 #[command(
     group(ArgGroup::new("who").required(true).args(["users", "all"])),
     after_help = "The file has one line per user: in .ndjson, the `user_id`, the `items` with `item_id`, `score` and `source`, best first, and the `fallback`; \
-    in .csv, the columns `user_id` and `item_ids`, which separates the ids by |.\n\n\
+    in .csv, the columns `user_id` and `item_ids`, which separates the ids by |. \
+    A .parquet file, which needs a build with `--features parquet`, has one row per item: `user_id`, `position` (from 1), `item_id`, `score`, `source` and `fallback`.\n\n\
     The lists are not impressions: all requests have the consent level `session`, so the journal does not record them.\n\n\
-    The lines are written to OUTPUT.unfinished, which becomes OUTPUT once it is complete. If the command is interrupted, run it again with the same arguments: \
+    The lines are written to OUTPUT.unfinished, which becomes OUTPUT (or is converted to it, if it is .parquet) once it is complete. If the command is interrupted, run it again with the same arguments: \
     it continues after the last complete line. OUTPUT.progress holds the arguments until then.\n\n\
     With --data-dir, the daemon must be stopped. The command needs its settings (--config, --set), and appends nothing to the journal.\n\n\
     Examples:\n  \
@@ -57,8 +58,8 @@ pub(super) struct RecommendLists {
     /// Number of items per list, 1 to 1,000 [default: the limit of the placement, or 20].
     #[arg(long, value_name = "ITEMS", value_parser = RangedU64ValueParser::<u64>::new().range(1..=RecommendationRequest::MAX_LIMIT as u64))]
     limit: Option<u64>,
-    /// Output file, in a format that its name says: .ndjson, .jsonl or .csv. An existing file is
-    /// replaced once the new one is complete.
+    /// Output file, in a format that its name says: .ndjson, .jsonl, .csv or .parquet. An
+    /// existing file is replaced once the new one is complete.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Number of requests in flight to the daemon, 1 to 1,000.

@@ -11,6 +11,9 @@ const LISTS_PER_GENERATION: usize = 2_000;
 /// Number of items that are kept of a list. Clicks on later items teach nothing.
 const MAX_LIST_ITEMS: usize = 100;
 
+/// The score of an item that the model did not score. [`RelevanceModel`] learns nothing from it.
+const NO_SCORE: f32 = f32::MIN;
+
 /// A list that was shown with relevance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct ShownRanking {
@@ -44,13 +47,15 @@ pub struct RelevanceLists {
 
 impl RelevanceLists {
     /// Records an impression. Has no effect if its items have no relevance. `number_of` returns the
-    /// number of an item.
+    /// number of an item. A site may report a list without the model's scores. Such a list teaches
+    /// the weight of the relevance only.
     pub(super) fn record_impression(&mut self, impression: &Impression, number_of: impl Fn(&str) -> Option<ItemIx>) {
         if impression.items.iter().all(|shown| shown.relevance.is_none()) {
             return;
         }
+        let default_score = impression.items.iter().all(|shown| shown.model_score.is_none()).then_some(NO_SCORE);
         let scored = impression.items.iter().filter_map(|shown| {
-            let (item, score) = (number_of(&shown.item_id)?, shown.model_score?);
+            let (item, score) = (number_of(&shown.item_id)?, shown.model_score.or(default_score)?);
             Some(RelevantListItem { item, score, relevance: shown.relevance, is_clicked: false })
         });
         let list = ShownRanking { at: impression.timestamp, items: scored.take(MAX_LIST_ITEMS).collect() };
@@ -151,6 +156,20 @@ mod tests {
         let (decoded, _): (RelevanceLists, _) =
             bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
         assert_eq!(decoded, follows);
+    }
+
+    #[test]
+    fn a_list_without_scores_teaches_the_weight_of_the_relevance_only() {
+        let mut lists = RelevanceLists::default();
+        for round in 0..200 {
+            let mut shown = impression("ann", round * 100);
+            shown.items.iter_mut().for_each(|item| item.model_score = None);
+            lists.record_impression(&shown, |id| id.parse().ok());
+            lists.learn_click("ann", 3, round * 100 + 1, 50);
+        }
+        assert_eq!(lists.model.learned_lists(), 200);
+        assert!(lists.model.relevance_weight() > 1.5, "{:?}", lists.model);
+        assert_eq!(lists.model.score_weight(), 1.0);
     }
 
     #[test]

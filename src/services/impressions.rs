@@ -26,7 +26,7 @@ pub struct ImpressionService {
 }
 
 /// A list that the site reports as shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReportedList {
     /// The user.
     pub user: String,
@@ -37,7 +37,18 @@ pub struct ReportedList {
     /// The placement of the list.
     pub placement: Option<String>,
     /// The items, in the order of the list.
-    pub items: Vec<String>,
+    pub items: Vec<ReportedItem>,
+}
+
+/// An item of a [`ReportedList`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportedItem {
+    /// The item's id.
+    pub item_id: String,
+    /// The relevance that the site gives to the item.
+    pub relevance: Option<f32>,
+    /// The model's score of the item, of a response to a request to rank the list.
+    pub model_score: Option<f32>,
 }
 
 /// What became of the items of a reported list.
@@ -92,10 +103,14 @@ impl ImpressionService {
         if self.ingest.effective_consent(&user, consent) < Consent::Full {
             return Ok(ReportedListOutcome { withheld: count, ..outcome });
         }
-        let is_new = self.shown.find_new(&user, &recommendation_id, &items);
+        let is_new = self.shown.find_new(&user, &recommendation_id, items.iter().map(|item| item.item_id.as_str()));
         // The site knows the positions in its list, but not the sources of the items.
-        let to_item =
-            |(position, item_id)| ImpressionItem { position, ..ImpressionItem::new(item_id, SourceName::Trending) };
+        let to_item = |(position, item): (u32, ReportedItem)| ImpressionItem {
+            position,
+            relevance: item.relevance,
+            model_score: item.model_score,
+            ..ImpressionItem::new(item.item_id, SourceName::Trending)
+        };
         let shown: Vec<_> =
             (1..).zip(items).zip(is_new).filter(|(_, is_new)| *is_new).map(|(item, _)| to_item(item)).collect();
         let (accepted, duplicates) = (shown.len(), count - shown.len());
@@ -153,8 +168,8 @@ impl ShownItems {
 
     /// For each item of a list: whether it was not yet shown with the recommendation, and is its
     /// first occurrence in the list.
-    fn find_new(&self, user: &str, recommendation_id: &str, items: &[String]) -> Vec<bool> {
-        let digests: Vec<_> = items.iter().map(|item| Self::digest(user, recommendation_id, item)).collect();
+    fn find_new<'i>(&self, user: &str, recommendation_id: &str, items: impl Iterator<Item = &'i str>) -> Vec<bool> {
+        let digests: Vec<_> = items.map(|item| Self::digest(user, recommendation_id, item)).collect();
         let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut in_list = FxHashSet::default();
         digests.into_iter().map(|digest| !shown.known.contains(&digest) && in_list.insert(digest)).collect()
@@ -167,12 +182,12 @@ mod tests {
 
     #[test]
     fn an_item_of_a_recommendation_is_new_once() {
-        let (shown, items) = (ShownItems::default(), ["tea", "cup", "tea"].map(str::to_owned));
-        assert_eq!(shown.find_new("ann", "r1", &items), [true, true, false]);
+        let (shown, items) = (ShownItems::default(), ["tea", "cup", "tea"].into_iter());
+        assert_eq!(shown.find_new("ann", "r1", items.clone()), [true, true, false]);
         shown.remember("ann", "r1", ["tea"].into_iter());
-        assert_eq!(shown.find_new("ann", "r1", &items), [false, true, false]);
-        assert_eq!(shown.find_new("bob", "r1", &items), [true, true, false]);
-        assert_eq!(shown.find_new("ann", "r2", &items), [true, true, false]);
+        assert_eq!(shown.find_new("ann", "r1", items.clone()), [false, true, false]);
+        assert_eq!(shown.find_new("bob", "r1", items.clone()), [true, true, false]);
+        assert_eq!(shown.find_new("ann", "r2", items.clone()), [true, true, false]);
     }
 
     #[test]
@@ -180,7 +195,7 @@ mod tests {
         let shown = ShownItems::default();
         let ids: Vec<_> = (0..MAX_REMEMBERED_ITEMS + 10).map(|number| number.to_string()).collect();
         shown.remember("ann", "r1", ids.iter().map(String::as_str));
-        let is_new = shown.find_new("ann", "r1", &ids);
+        let is_new = shown.find_new("ann", "r1", ids.iter().map(String::as_str));
         assert_eq!(is_new.iter().filter(|is_new| **is_new).count(), 10);
         assert!(is_new[..10].iter().all(|is_new| *is_new));
         assert_eq!(shown.0.lock().unwrap().known.len(), MAX_REMEMBERED_ITEMS);

@@ -4,6 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+#[cfg(feature = "parquet")]
+use parquet::file::reader::{FileReader, SerializedFileReader};
+#[cfg(feature = "parquet")]
+use parquet::record::{Row, RowAccessor};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, event_of_kind, run_sequor};
@@ -98,11 +102,66 @@ fn a_second_run_continues_after_the_last_complete_line() {
     assert!(!unfinished.exists());
 }
 
+#[cfg(feature = "parquet")]
+/// The rows of a Parquet file: user, position, item and score.
+fn parquet_rows(file: &Path) -> Vec<(String, i32, String, f32)> {
+    let reader = SerializedFileReader::new(fs::File::open(file).unwrap()).unwrap();
+    let row = |row: parquet::errors::Result<Row>| {
+        let row = row.unwrap();
+        let text = |column| row.get_string(column).unwrap().clone();
+        assert!(!text(4).is_empty() && !text(5).is_empty(), "{row:?}");
+        (text(0), row.get_int(1).unwrap(), text(2), row.get_float(3).unwrap())
+    };
+    reader.get_row_iter(None).unwrap().map(row).collect()
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn an_interrupted_parquet_file_is_continued_and_has_the_rows_of_the_lists() {
+    let home = DaemonHome::new();
+    let daemon = start_with_users(&home);
+    let (users, output) = (home.dir().join("users.txt"), home.dir().join("lists.parquet"));
+    // An invalid id ends the first run.
+    fs::write(&users, format!("u05\n{}\nu01\n", "x".repeat(2000))).unwrap();
+    let arguments = ["--users", users.to_str().unwrap(), "--url", daemon.api_url(), "--in-flight", "1", "--limit", "4"];
+    let (succeeded, errors) = run_recommend(&output, &arguments);
+    assert!(!succeeded && errors.contains("400") && !output.exists(), "{errors}");
+    let unfinished = home.dir().join("lists.parquet.unfinished");
+    assert_eq!(lists(&unfinished).len(), 1);
+
+    fs::write(&users, "u05\nu01\n").unwrap();
+    let (succeeded, errors) = run_recommend(&output, &arguments);
+    assert!(succeeded && errors.contains("continuing after 1 lists"), "{errors}");
+    assert!(!unfinished.exists() && !home.dir().join("lists.parquet.progress").exists());
+    let as_lines = home.dir().join("lists.ndjson");
+    let (succeeded, errors) = run_recommend(&as_lines, &arguments);
+    assert!(succeeded, "{errors}");
+    let mut expected = Vec::new();
+    for list in lists(&as_lines) {
+        let user = list["user_id"].as_str().unwrap();
+        for (position, item) in (1..).zip(list["items"].as_array().unwrap()) {
+            let score = item["score"].as_f64().unwrap() as f32;
+            expected.push((user.to_owned(), position, item["item_id"].as_str().unwrap().to_owned(), score));
+        }
+    }
+    assert_eq!(parquet_rows(&output), expected);
+    assert_eq!(expected.len(), 8);
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_build_without_parquet_names_the_ways_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (succeeded, errors) = run_recommend(&folder.path().join("lists.parquet"), &["--all"]);
+    assert!(!succeeded && errors.contains("`--features parquet`, or write an .ndjson or .csv file"), "{errors}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
 #[test]
 fn wrong_arguments_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let (succeeded, errors) = run_recommend(&folder.path().join("lists.parquet"), &["--all"]);
-    assert!(!succeeded && errors.contains(".ndjson, .jsonl or .csv"), "{errors}");
+    let (succeeded, errors) = run_recommend(&folder.path().join("lists.xlsx"), &["--all"]);
+    assert!(!succeeded && errors.contains(".ndjson, .jsonl, .csv or .parquet"), "{errors}");
     let (succeeded, errors) = run_recommend(&folder.path().join("lists.csv"), &[]);
     assert!(!succeeded && errors.contains("--users") && errors.contains("--all"), "{errors}");
 }

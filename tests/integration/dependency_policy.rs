@@ -17,7 +17,8 @@ fn host_packages() -> Vec<Value> {
     let rustc = String::from_utf8(Command::new("rustc").arg("-vV").output().unwrap().stdout).unwrap();
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     // Cargo has the dependencies of a feature offline only if the feature has been built.
-    let features: &[&str] = if cfg!(feature = "otel") { &["--features", "otel"] } else { &[] };
+    let features = [("otel", cfg!(feature = "otel")), ("parquet", cfg!(feature = "parquet"))];
+    let features = features.into_iter().filter(|(_, is_built)| *is_built).flat_map(|(name, _)| ["--features", name]);
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
         .args(features)

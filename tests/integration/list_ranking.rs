@@ -188,3 +188,43 @@ fn clicks_on_logged_lists_change_the_weight_of_the_relevance() {
     daemon.wait_until_learned(end);
     assert_eq!(weight(&daemon), learned, "the journal holds the relevance");
 }
+
+#[test]
+fn clicks_on_reported_lists_change_the_weight_of_the_relevance() {
+    let home = DaemonHome::new();
+    let daemon = start_with_views(&home);
+    let ids = ["i0", "i2", "i4", "i1", "i3"];
+    let item = |(place, id): (usize, &&str)| json!({ "item_id": id, "features": { "relevance": place } });
+    let items: Vec<_> = ids.iter().enumerate().map(item).collect();
+    let ranked = |daemon: &Daemon| rank(daemon, &json!({ "user_id": "u4", "explain": true, "items": items }));
+    let weights = |list: &Value| {
+        let weight = |name: &str| list["items"][0]["combination"][name].as_f64().unwrap();
+        (weight("model_weight"), weight("relevance_weight"))
+    };
+    // The site reports its lists, at first without the model's scores. Each user clicks the least
+    // relevant item.
+    let report_lists = |visits: std::ops::Range<usize>, shown: &dyn Fn(&str) -> Vec<Value>| {
+        for visit in visits {
+            let user = format!("u{}", visit % 20);
+            let list = json!({ "user_id": user, "items": shown(&user) });
+            let response = daemon.post("/v1/impressions", &list.to_string());
+            assert_eq!((response.status, &response.json()["accepted"]), (200, &json!(5)), "{}", response.body);
+            daemon.send_events(&[view_event(&format!("click{visit}"), &user, "i0")]);
+        }
+        daemon.wait_until_learned(daemon.next_offset());
+        weights(&ranked(&daemon))
+    };
+    let relevant = |(place, id): (usize, &&str)| json!({ "item_id": id, "relevance": place });
+    let (model, relevance) = report_lists(0..20, &|_| ids.iter().enumerate().map(relevant).collect());
+    assert!(model == 1.0 && relevance < 0.5, "{model} {relevance}");
+    let with_scores = |user: &str| {
+        let list = rank(&daemon, &json!({ "user_id": user, "explain": true, "items": items }));
+        let shown = |item: &Value| {
+            let combination = &item["combination"];
+            json!({ "item_id": item["item_id"], "relevance": combination["relevance"], "model_score": combination["model_score"] })
+        };
+        list["items"].as_array().unwrap().iter().map(shown).collect()
+    };
+    let (model, _) = report_lists(20..40, &with_scores);
+    assert!(model != 1.0, "{model}");
+}

@@ -209,6 +209,7 @@ fn check_command(page: &str, line: &str) {
         match line {
             "bash tests/run" => assert!(project_root().join("tests/run").exists()),
             "cargo build --release --features otel" => assert!(manifest.contains("\notel = ")),
+            "cargo build --release --features parquet" => assert!(manifest.contains("\nparquet = [")),
             "git clone REPOSITORY sequor && cd sequor" => assert!(manifest.contains("name = \"sequor\"")),
             _ => {
                 let name_after = |prefix: &str| line.strip_prefix(prefix)?.split(' ').next().map(str::to_owned);
