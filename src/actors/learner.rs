@@ -256,8 +256,7 @@ impl LearnerActor {
             return;
         }
         self.attributed_through = offset + 1;
-        let number_of = |item: &str| self.dictionary.get(item);
-        let AttributionUpdate { shown, attributed, quality } = self.attribution.add_entry(entry, number_of);
+        let AttributionUpdate { shown, attributed, quality } = self.attribution.add_entry(entry);
         for PlacementQuality { placement, recall, mrr } in quality {
             self.metrics.set_placement_quality(placement.as_deref(), recall, mrr);
         }

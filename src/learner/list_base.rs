@@ -48,6 +48,8 @@ pub(super) struct ListContext<'a> {
     pub(super) purchase: Option<KindId>,
     /// Maximum number of items in the list.
     pub(super) limit: usize,
+    /// Whether rules may add items that the base of the list does not generate.
+    pub(super) takes_other_items: bool,
 }
 
 /// Adds the candidates of a base to the selection, best first. [`ListBase::NextItems`] has none

@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 /// after it. `score_of` returns the score of an item that the selection lacks, and its source.
 ///
 /// If a rule requires more items than the selection contains, popular items of the rule are added
-/// first.
+/// first, except to a list of purchased items.
 pub(super) fn apply_list_rules(
     context: &ListContext<'_>,
     mut selection: ResultSelection<'_>,
@@ -21,10 +21,17 @@ pub(super) fn apply_list_rules(
     if rules.require.is_empty() && rules.promote.is_empty() {
         return selection.into_parts();
     }
-    add_required_items(context, &mut selection);
+    let length = selection.selected().len();
+    if context.takes_other_items {
+        add_required_items(context, &mut selection, trace);
+    }
     let (mut list, rest) = selection.into_parts();
     list.extend(rest);
     rules.apply_shares(eligibility.catalog, &mut list, trace);
+    if length < context.limit {
+        // Required items replace items of a short list.
+        list.truncate(length);
+    }
     let candidate_of = |item| {
         let (score, source) = score_of(item);
         eligibility.is_eligible(item).then_some(Candidate { item, score, source })
@@ -34,15 +41,16 @@ pub(super) fn apply_list_rules(
     (list, rest)
 }
 
-/// Adds popular items, so that the selection contains as many items of each rule's group as a list
-/// of the requested length needs.
-fn add_required_items(context: &ListContext<'_>, selection: &mut ResultSelection<'_>) {
+/// Adds popular items, so that the selection contains as many items of each rule's group as its list
+/// needs. A list that is shorter than requested needs fewer.
+fn add_required_items(context: &ListContext<'_>, selection: &mut ResultSelection<'_>, trace: &mut RuleTrace) {
+    let length = selection.selected().len().min(context.limit);
     for rule in &context.list_rules.require {
         let catalog = context.eligibility.catalog;
         let is_in_group =
             |candidate: &&Candidate| catalog.get(candidate.item).is_some_and(|item| rule.filter.matches(item));
         let present = selection.selected().iter().filter(is_in_group).count();
-        let mut missing = rule.min_count(context.limit).saturating_sub(present);
+        let mut missing = rule.min_count(length).saturating_sub(present);
         if missing == 0 {
             continue;
         }
@@ -52,7 +60,10 @@ fn add_required_items(context: &ListContext<'_>, selection: &mut ResultSelection
         visit_popular_items(context.snapshot, &group, &mut visited, &mut |item, popularity| {
             let score = selection.selected().last().map_or(popularity, |last| last.score - 1.0);
             let is_added = selection.add_required(Candidate { item, score, source: SourceName::Trending });
-            missing -= usize::from(is_added);
+            if is_added {
+                trace.record_move(item, &rule.rule);
+                missing -= 1;
+            }
             missing > 0
         });
     }

@@ -402,6 +402,7 @@ pub fn recommend_for_sequence(
         item_history: memory.item_history,
         purchase: request.hidden.purchase,
         limit: request.limit,
+        takes_other_items: request.base != ListBase::BuyAgain,
     };
     let mut trace = RuleTrace::default();
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());

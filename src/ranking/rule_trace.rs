@@ -16,7 +16,7 @@ impl RuleTrace {
     pub const IMPRESSION_LIMIT: &'static str = "max_impressions:demote";
 
     /// Records that a rule moved an item, or put it into the list.
-    pub(super) fn record_move(&mut self, item: ItemIx, rule: &Arc<str>) {
+    pub fn record_move(&mut self, item: ItemIx, rule: &Arc<str>) {
         let rules = self.moved.entry(item).or_default();
         if !rules.contains(rule) {
             rules.push(Arc::clone(rule));

@@ -258,7 +258,7 @@ impl AttributionFold {
             Entry::Impression(impression) => {
                 let Self { touches, items, .. } = self;
                 let mut new = Vec::new();
-                touches.record_impression(impression, |id| Some(shared_id(items, id)), |shown| new.push(shown));
+                touches.record_impression(impression, |id| shared_id(items, id), |shown| new.push(shown));
                 new.iter().for_each(|shown| self.count(shown, |counts| counts.impressions += 1));
             }
             Entry::Event(event) => self.add_event(event),

@@ -1,6 +1,8 @@
 //! Attribution of events as they are learned, for metrics.
 
-use crate::domain::{Entry, Event, Impression, ItemIx};
+use crate::domain::{Entry, Event, Impression};
+use rustc_hash::FxBuildHasher;
+use std::hash::BuildHasher;
 
 use super::placement_quality::{PlacementQualities, PlacementQuality};
 use super::touches::{AttributionSettings, ShownListItem, TouchTable};
@@ -39,20 +41,26 @@ pub struct AttributionUpdate {
 #[derive(Debug)]
 pub struct LiveAttribution {
     settings: AttributionSettings,
-    touches: TouchTable<ItemIx>,
+    /// Items by the hashes of their ids, which take less memory than the ids.
+    touches: TouchTable<u64>,
     qualities: PlacementQualities,
+}
+
+/// The hash of an item id. Two items with the same hash would only distort metrics.
+fn hash_item(id: &str) -> u64 {
+    FxBuildHasher.hash_one(id)
 }
 
 impl LiveAttribution {
     /// Largest number of shown items that can get clicks and conversions at one time.
     pub const MAX_SHOWN_ITEMS: usize = 200_000;
 
-    /// Adds the next journal entry, whose items `number_of` numbers.
-    pub fn add_entry(&mut self, entry: &Entry, number_of: impl Fn(&str) -> Option<ItemIx>) -> AttributionUpdate {
+    /// Adds the next journal entry.
+    pub fn add_entry(&mut self, entry: &Entry) -> AttributionUpdate {
         match entry {
-            Entry::Impression(impression) => return self.add_impression(impression, number_of),
+            Entry::Impression(impression) => return self.add_impression(impression),
             Entry::Event(event) => {
-                let item = event.item_id.as_deref().and_then(number_of);
+                let item = event.item_id.as_deref().map(hash_item);
                 return item.map_or_else(AttributionUpdate::default, |item| self.add_event(event, item));
             }
             Entry::Merge(merge) => self.touches.merge_users(&merge.from, &merge.into),
@@ -62,18 +70,14 @@ impl LiveAttribution {
         AttributionUpdate::default()
     }
 
-    fn add_impression(
-        &mut self,
-        impression: &Impression,
-        number_of: impl Fn(&str) -> Option<ItemIx>,
-    ) -> AttributionUpdate {
+    fn add_impression(&mut self, impression: &Impression) -> AttributionUpdate {
         let mut count = 0;
-        self.touches.record_impression(impression, number_of, |_| count += 1);
+        self.touches.record_impression(impression, hash_item, |_| count += 1);
         let shown = Some(NewlyShownItems { placement: impression.placement.clone(), count });
         AttributionUpdate { shown, ..AttributionUpdate::default() }
     }
 
-    fn add_event(&mut self, event: &Event, item: ItemIx) -> AttributionUpdate {
+    fn add_event(&mut self, event: &Event, item: u64) -> AttributionUpdate {
         let positions = self.touches.positions_in_latest_lists(event, &item, self.settings.click_window_ms);
         let quality =
             positions.into_iter().filter_map(|(placement, position)| self.qualities.add_event(placement, position));

@@ -194,13 +194,12 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
         self.kept_for_ms
     }
 
-    /// Records an impression, whose items `identify` identifies; an item without identity is not
-    /// recorded. Calls `on_new` with each item, except those that an earlier impression with the same
+    /// Records an impression, whose items `identify` identifies. Calls `on_new` with each item, except those that an earlier impression with the same
     /// recommendation id has already shown to the user.
     pub(super) fn record_impression(
         &mut self,
         impression: &Impression,
-        mut identify: impl FnMut(&str) -> Option<K>,
+        mut identify: impl FnMut(&str) -> K,
         mut on_new: impl FnMut(ShownListItem),
     ) {
         let list = Arc::new(ShownList {
@@ -213,7 +212,10 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
         let mut known = self.items_of_recommendation(&impression.user_id, &impression.recommendation_id);
         let mut items = VecDeque::with_capacity(impression.items.len());
         for (place, ImpressionItem { item_id, source, rules, position, .. }) in (1..).zip(&impression.items) {
-            let Some(item) = identify(item_id).filter(|item| known.insert(item.clone())) else { continue };
+            let item = identify(item_id);
+            if !known.insert(item.clone()) {
+                continue;
+            }
             let rules = (!rules.is_empty()).then(|| Arc::from(rules.as_slice()));
             on_new(ShownListItem { list: Arc::clone(&list), source: *source, rules: rules.clone() });
             // Impressions of older formats have no positions.
@@ -394,7 +396,7 @@ mod tests {
                 ..Impression::default()
             };
             let mut new = 0;
-            table.record_impression(&impression, |item| Some(item.to_owned()), |_| new += 1);
+            table.record_impression(&impression, str::to_owned, |_| new += 1);
             assert_eq!(new, 1);
             assert!(kept(&table) <= 100);
         }
@@ -415,7 +417,7 @@ mod tests {
                 items: items.map(|item| ImpressionItem::new(item.to_string(), SourceName::New)).collect(),
                 ..Impression::default()
             };
-            table.record_impression(&impression, |item| item.parse::<u32>().ok(), |_| ());
+            table.record_impression(&impression, |item| item.parse::<u32>().unwrap(), |_| ());
         }
         let touches = &table.users["ann"];
         let items: Vec<_> = touches.lists.iter().flat_map(|shown| &shown.items).map(|shown| shown.item).collect();
@@ -435,7 +437,7 @@ mod tests {
                 ..Impression::default()
             };
             let mut new = 0;
-            table.record_impression(&impression, |item| Some(item.to_owned()), |_| new += 1);
+            table.record_impression(&impression, str::to_owned, |_| new += 1);
             assert_eq!(new, items.len());
         };
         show("r1", Some("home"), 1_000, &["cup", "tea"]);

@@ -210,3 +210,44 @@ fn conditions_limit_a_rule_to_contexts_and_times() {
     assert!(inline(json!(["i7", "i8"])).iter().any(|item| number(item).is_multiple_of(2)));
     daemon.assert_healthy();
 }
+
+#[test]
+fn a_required_share_does_not_lengthen_a_list_that_stays_short() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    put(&daemon, "/v1/placements/again", &json!({ "type": "buy-again", "limit": 6, "purchased_for": "0s" }));
+    put(&daemon, "/v1/placements/near", &json!({ "type": "bought-together", "limit": 6 }));
+    let short = |query: &str| ids(&list(&daemon, query)).len();
+    let before = ["placement=again", "placement=near&item=i3"].map(short);
+    let require = json!({ "filter": "available", "min_share": 0.5, "max_share": 0.5 });
+    put_rule(&daemon, "half", &json!({ "consequence": { "require": require } }));
+    assert_eq!(["placement=again", "placement=near&item=i3"].map(short), before);
+    daemon.assert_healthy();
+}
+
+#[test]
+fn a_field_of_the_wrong_type_is_named() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let promote = r#"{"consequence":{"promote":{"item_id":"i1","position":"first"}}}"#;
+    for (path, body, field) in [
+        ("/v1/placements/p", r#"{"limit":-1}"#, Some("limit")),
+        ("/v1/placements/p", r#"{"boosts":[{"filter":"available","factor":"2"}]}"#, Some("boosts[0].factor")),
+        ("/v1/placements/p", r#"{"exclude_events":"foo:1d"}"#, Some("exclude_events")),
+        ("/v1/rules/r", promote, Some("consequence.promote.position")),
+        ("/v1/rules/r", r#"{"enabled":"no","consequence":{"hide":{"filter":"available"}}}"#, Some("enabled")),
+        ("/v1/rules/r", r#"{"consequence":{}}"#, Some("consequence")),
+        ("/v1/rules/r", "[", None),
+    ] {
+        let response = daemon.request("PUT", path, body);
+        let problem = response.json();
+        assert_eq!((response.status, problem["field"].as_str()), (400, field), "{body}: {}", response.body);
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(detail.contains("not JSON"), field.is_none(), "{body}: {detail}");
+    }
+    let response = daemon.post("/v1/rank", r#"{"user_id":"ann","items":[{"item_id":"a"},{"item_id":5}]}"#);
+    assert_eq!((response.status, response.json()["field"].as_str()), (400, Some("items[1].item_id")));
+    let response = daemon.post("/v1/events?recommend=many", "{}");
+    assert!(response.body.contains("from 1 to 1000"), "{}", response.body);
+    daemon.assert_healthy();
+}

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Entry;
 use crate::http::schema::consent::ConsentBody;
-use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::error_mapping::{parse_json, unreadable_body};
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
 use crate::http::schema::receipt::IngestReceipt;
@@ -47,8 +47,7 @@ pub(in crate::http) async fn set_consent(
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
-    let ConsentRequest { consent } =
-        serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"consent": "session"}"#))?;
+    let ConsentRequest { consent } = parse_json(&body, r#"{"consent": "session"}"#)?;
     let change = api
         .rules
         .validate_consent(user.into_inner().into(), &consent, api.clock.now())

@@ -47,9 +47,7 @@ impl IngestQuery {
         let mut parsed = Self::default();
         for (name, value) in query {
             match name.as_str() {
-                "recommend" => {
-                    parsed.recommend = Some(query::validate_list_length(name, query::parse_integer(name, value)?)?)
-                }
+                "recommend" => parsed.recommend = Some(query::parse_list_length(name, value)?),
                 "max_lag" => parsed.max_lag = Some(query::parse_integer(name, value)?),
                 "user" => parsed.user = Some(value.clone()),
                 "placement" | "item" | "items" => drop(parsed.list.set_parameter(name, value)?),

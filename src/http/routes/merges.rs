@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Entry;
 use crate::http::middleware::auth::GrantedAccess;
-use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::error_mapping::{parse_json, unreadable_body};
 use crate::http::schema::problem::Problem;
 use crate::http::schema::receipt::IngestReceipt;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
@@ -40,8 +40,7 @@ pub(in crate::http) async fn merge_users(
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
-    let MergeRequest { from } =
-        serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"from": "…"}"#))?;
+    let MergeRequest { from } = parse_json(&body, r#"{"from": "…"}"#)?;
     let into = user.into_inner();
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));

@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 
 use crate::domain::{PlacementChange, PlacementOperation};
 use crate::http::schema::change_receipt::{ChangeReceipt, change_problem};
-use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::error_mapping::{parse_json, unreadable_body};
 use crate::http::schema::placement_body::{PlacementBody, check_name};
 use crate::http::schema::problem::Problem;
+use crate::http::schema::query::check_excluded_kinds;
 use crate::http::schema::responses::{
     BadRequestResponse, ConflictResponse, InvalidBodyResponse, NotFoundResponse, UnavailableResponse,
 };
@@ -70,9 +71,10 @@ pub(in crate::http) async fn put_placement(
 ) -> Result<Json<ChangeReceipt>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let name = check_name("placement", name.into_inner())?;
-    let body: PlacementBody =
-        serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, EXPECTED_BODY))?;
-    change(&api, name, PlacementOperation::Put(body.into_config()?)).await
+    let body: PlacementBody = parse_json(&body, EXPECTED_BODY)?;
+    let config = body.into_config()?;
+    check_excluded_kinds(config.exclude_events.iter().map(|(kind, _)| &**kind), &api)?;
+    change(&api, name, PlacementOperation::Put(config)).await
 }
 
 /// Delete a placement

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{RuleChange, RuleOperation};
 use crate::http::schema::change_receipt::{ChangeReceipt, change_problem};
-use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::error_mapping::{parse_json, unreadable_body};
 use crate::http::schema::placement_body::check_name;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::responses::{
@@ -64,7 +64,7 @@ pub(in crate::http) async fn put_rule(
 ) -> Result<Json<ChangeReceipt>, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let id = check_name("rule", id.into_inner())?;
-    let body: RuleBody = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, EXPECTED_BODY))?;
+    let body: RuleBody = parse_json(&body, EXPECTED_BODY)?;
     change(&api, id, RuleOperation::Put(body.into_rule()?)).await
 }
 

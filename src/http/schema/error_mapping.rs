@@ -3,7 +3,7 @@
 use actix_web::Error;
 use actix_web::error::{JsonPayloadError, PayloadError};
 use actix_web::web::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::actors::error::StoreError;
 use crate::actors::error::{MaintenanceError, RequestError};
@@ -30,7 +30,23 @@ pub(in crate::http) fn parse_json_body<T: DeserializeOwned>(
     max_body_bytes: usize,
 ) -> Result<T, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, max_body_bytes))?;
-    serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, JSON_OF_THE_SCHEMA))
+    parse_json(&body, JSON_OF_THE_SCHEMA)
+}
+
+/// Parses a JSON body. `expected` says what to send instead of a body that does not match.
+///
+/// # Errors
+/// 400 if the body does not match. The problem names the field, if the body is JSON.
+pub(in crate::http) fn parse_json<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        let field = Some(&*path).filter(|path| is_json && *path != "." && !path.contains('?'));
+        Problem::invalid_json(error.inner(), field, expected)
+    })?;
+    deserializer.end().map_err(|error| Problem::invalid_json(&error, None, expected))?;
+    Ok(parsed)
 }
 
 fn payload_problem(error: &PayloadError, max_body_bytes: usize) -> Problem {
@@ -52,7 +68,7 @@ pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: us
         }
         JsonPayloadError::Payload(error) => payload_problem(error, max_body_bytes),
         JsonPayloadError::ContentType => Problem::unsupported_media_type("application/json"),
-        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, JSON_OF_THE_SCHEMA),
+        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, None, JSON_OF_THE_SCHEMA),
         other => Problem::invalid_body(other.to_string()),
     }
 }

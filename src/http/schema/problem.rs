@@ -110,19 +110,23 @@ impl Problem {
     }
 
     /// 400: the body is not the JSON that the operation expects. The parser's message may repeat
-    /// values, which can be personal data, so only messages about field names are passed on.
+    /// values, which can be personal data, so only messages about field names are passed on, and the
+    /// path of the field with the wrong type.
     #[must_use]
-    pub fn invalid_json(error: &serde_json::Error, expected: &str) -> Self {
+    pub fn invalid_json(error: &serde_json::Error, field: Option<&str>, expected: &str) -> Self {
         let message = error.to_string();
         // These messages repeat only the names of fields.
         let named =
             ["missing field", "unknown field", "duplicate field"].iter().any(|prefix| message.starts_with(prefix));
-        let what = match () {
-            () if named => message.split(" at line").next().unwrap_or_default(),
-            () if error.is_data() => "The body has the wrong structure",
-            () => "The body is not JSON",
+        let what = match field {
+            _ if named => message.split(" at line").next().unwrap_or_default().to_owned(),
+            Some(field) => format!("`{field}` has the wrong type or structure"),
+            None if error.is_data() => "The body has the wrong structure".to_owned(),
+            None => "The body is not JSON".to_owned(),
         };
-        Self::invalid_body(format!("{what} (line {}, column {}); send {expected}.", error.line(), error.column()))
+        let problem =
+            Self::invalid_body(format!("{what} (line {}, column {}); send {expected}.", error.line(), error.column()));
+        field.into_iter().fold(problem, |problem, field| problem.with_field(field))
     }
 
     /// 408: the body did not arrive in time.

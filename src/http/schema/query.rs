@@ -6,7 +6,8 @@ use std::sync::Arc;
 use utoipa::IntoParams;
 
 use crate::domain::{
-    Attributes, Consent, EventKind, ImpressionLimitAction, ItemIx, Offset, PlacementConfig, PlacementKind, Timestamp,
+    Attributes, Consent, EventKind, EventKinds, ImpressionLimitAction, ItemIx, Offset, PlacementConfig, PlacementKind,
+    Timestamp,
 };
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::exclusion_parameters::{
@@ -232,13 +233,8 @@ impl RecommendationQuery {
             Some(EventExclusion { kind: kinds.id_of(&EventKind::from_name(name))?, period_ms: *period_ms })
         });
         let to_exclusion = |(name, period): &(String, Period)| {
-            let kind = kinds.id_of(&EventKind::from_name(name)).ok_or_else(|| {
-                let known = kinds.names().collect::<Vec<_>>().join(", ");
-                Problem::invalid_parameter(
-                    "exclude_events",
-                    format!("There is no kind `{name}`. The kinds are {known}."),
-                )
-            })?;
+            let kind = kinds.id_of(&EventKind::from_name(name));
+            let kind = kind.ok_or_else(|| unknown_excluded_kind(name, &kinds))?;
             Ok(EventExclusion { kind, period_ms: period.as_millis() })
         };
         let mut events = self.exclude_events.iter().map(to_exclusion).collect::<Result<Vec<_>, Problem>>()?;
@@ -419,12 +415,38 @@ pub(in crate::http) fn validate_list_length(name: &str, length: usize) -> Result
     fits.then_some(length).ok_or_else(|| Problem::out_of_range(name, length, "1 to 1000"))
 }
 
+fn unknown_excluded_kind(name: &str, kinds: &EventKinds) -> Problem {
+    let known = kinds.names().collect::<Vec<_>>().join(", ");
+    Problem::invalid_parameter("exclude_events", format!("There is no kind `{name}`. The kinds are {known}."))
+}
+
+/// Checks that the kinds of `exclude_events` are configured.
+///
+/// # Errors
+/// 400 for the first kind that is not.
+pub(in crate::http) fn check_excluded_kinds<'n>(
+    mut names: impl Iterator<Item = &'n str>,
+    api: &ApiState,
+) -> Result<(), Problem> {
+    let kinds = api.system.recommender.kinds();
+    let unknown = names.find(|name| kinds.id_of(&EventKind::from_name(name)).is_none());
+    unknown.map_or(Ok(()), |name| Err(unknown_excluded_kind(name, &kinds)))
+}
+
 /// Parses a parameter that is a whole number.
 ///
 /// # Errors
 /// 400 if it is not a whole number.
 pub(in crate::http) fn parse_integer<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     parse_parameter(name, value, "a whole number, at least 0")
+}
+
+/// Parses the length of a list.
+///
+/// # Errors
+/// 400 if it is not a number from 1 to 1000.
+pub(in crate::http) fn parse_list_length(name: &str, value: &str) -> Result<usize, Problem> {
+    validate_list_length(name, parse_parameter(name, value, "a whole number from 1 to 1000")?)
 }
 
 fn parse_consent(name: &str, value: &str) -> Result<Consent, Problem> {
