@@ -168,8 +168,7 @@ impl LearnerFixture {
     /// Encodes the state and continues with a learner from the decoded state.
     fn decode_and_continue(mut self) -> Self {
         let written = self.state_bytes();
-        let mut state: LearnerState =
-            bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+        let mut state: LearnerState = decode(&written);
         state.set_extension(self.learner.state.extension());
         state.set_supplement(self.learner.state.supplement().clone());
         state.set_profiles_part(self.learner.state.profiles_part());
@@ -188,6 +187,10 @@ fn model_change_entry(operation: ModelOperation) -> Entry {
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
+    bincode::serde::decode_from_slice(bytes, bincode::config::standard()).unwrap().0
 }
 
 #[test]

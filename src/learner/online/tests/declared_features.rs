@@ -201,7 +201,7 @@ fn a_decoded_part_continues_with_the_same_bytes() {
     let (first, second) = journal.split_at(700);
     parts.apply(first);
     let written = encode(parts.learner.state().unwrap().features_part());
-    let decoded: LearnedFeatures = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+    let decoded: LearnedFeatures = decode(&written);
     assert_eq!(encode(&decoded), written);
     parts.learner.state.features = decoded;
     parts = parts.decode_and_continue();
@@ -229,7 +229,7 @@ fn other_declarations_learn_the_journal_again() {
     let mut plain = learn_shop(&[], 400);
     let state = plain.learner.state().unwrap().clone();
     let written = encode(&state);
-    let mut decoded: LearnerState = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+    let mut decoded: LearnerState = decode(&written);
     decoded.set_new_items_part(Some(state.new_items_part().clone()));
     assert_eq!(start(&[], &decoded), state.next_offset());
     assert_eq!(start(&[LANGUAGE], &decoded), 0);

@@ -110,8 +110,7 @@ fn heads_are_restored_from_checkpoints_and_by_a_rollback() {
 fn a_state_without_heads_gets_untrained_heads() {
     let mut fixture = learned_shop(60);
     let mut state = fixture.learner.state().unwrap().clone();
-    let none: ObjectiveHeads =
-        bincode::serde::decode_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], bincode::config::standard()).unwrap().0;
+    let none: ObjectiveHeads = decode(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     state.set_objectives_part(none);
     let (config, dictionary) = (state.settings.clone(), Arc::clone(&fixture.dictionary));
     let mut continued = LearnerFixture::new(config, dictionary, Some(state));
