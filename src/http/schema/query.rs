@@ -234,7 +234,7 @@ impl RecommendationQuery {
         });
         let to_exclusion = |(name, period): &(String, Period)| {
             let kind = kinds.id_of(&EventKind::from_name(name));
-            let kind = kind.ok_or_else(|| unknown_excluded_kind(name, &kinds))?;
+            let kind = kind.ok_or_else(|| unknown_excluded_kind(name, kinds))?;
             Ok(EventExclusion { kind, period_ms: period.as_millis() })
         };
         let mut events = self.exclude_events.iter().map(to_exclusion).collect::<Result<Vec<_>, Problem>>()?;
@@ -430,7 +430,7 @@ pub(in crate::http) fn check_excluded_kinds<'n>(
 ) -> Result<(), Problem> {
     let kinds = api.system.recommender.kinds();
     let unknown = names.find(|name| kinds.id_of(&EventKind::from_name(name)).is_none());
-    unknown.map_or(Ok(()), |name| Err(unknown_excluded_kind(name, &kinds)))
+    unknown.map_or(Ok(()), |name| Err(unknown_excluded_kind(name, kinds)))
 }
 
 /// Parses a parameter that is a whole number.
