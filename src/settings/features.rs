@@ -21,7 +21,7 @@ pub enum FeatureOperands {
 pub struct FeatureSettings(BTreeMap<String, FeatureOperands>);
 
 impl FeatureSettings {
-    /// The declarations. Invalid ones, which [`FeatureSettings::check`] refuses, give none.
+    /// The declarations. Invalid ones, which the check of the settings refuses, give none.
     #[must_use]
     pub fn declarations(&self) -> FeatureDeclarations {
         self.parse().unwrap_or_default()
