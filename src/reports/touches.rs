@@ -194,8 +194,8 @@ impl<K: Clone + Eq + Hash> TouchTable<K> {
         self.kept_for_ms
     }
 
-    /// Records an impression, whose items `identify` identifies. Calls `on_new` with each item, except those that an earlier impression with the same
-    /// recommendation id has already shown to the user.
+    /// Records an impression, whose items `identify` identifies. Calls `on_new` with each item, except
+    /// those that an earlier impression with the same recommendation id has already shown to the user.
     pub(super) fn record_impression(
         &mut self,
         impression: &Impression,
