@@ -33,6 +33,7 @@ fn metrics_reflect_traffic_and_pass_promtool() {
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).status, 200);
     assert_eq!(daemon.get("/nothing").status, 404);
     wait_for("the impression", || (daemon.next_offset() == 101).then_some(()));
+    wait_for("a training", || (daemon.metric_value("sequor_training_loss") > 0.0).then_some(()));
 
     let response = daemon.get_admin("/metrics");
     assert_eq!((response.status, response.content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
