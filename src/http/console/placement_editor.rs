@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::domain::{ImpressionLimitAction, PlacementKind};
+use crate::domain::{ImpressionLimitAction, Objective, PlacementKind};
 
 /// The kinds of consequences, as the API names them.
 const CONSEQUENCES: [&str; 4] = ["promote", "boost", "hide", "require"];
@@ -90,6 +90,7 @@ pub(super) fn placement_form() -> Markup {
                     (text_field(FORM, "max_impressions", "Impression limit", "3/24h"))
                     (select_field(FORM, "impression_limit_action", "Items over the limit", Some("default"),
                         &ImpressionLimitAction::ALL.map(ImpressionLimitAction::name)))
+                    (select_field(FORM, "objective", "Objective", Some("next event"), &Objective::ALL.map(Objective::name)))
                 }
                 (field(FORM, "boosts", "Boosts, one on each line: a factor and a filter", html! {
                     textarea id="placement-boosts" name="boosts" rows="2" placeholder="1.5 price < 10" spellcheck="false"
@@ -143,6 +144,35 @@ pub(super) fn rule_form() -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ItemBoost, PlacementConfig};
+    use crate::http::schema::placement_body::PlacementBody;
+
+    /// A save replaces the whole configuration, so a field without an input would be lost.
+    #[test]
+    fn the_form_of_placements_has_an_input_for_every_field() {
+        let form = placement_form().into_string();
+        let config = PlacementConfig {
+            limit: Some(8),
+            exclude_seen: Some(true),
+            max_impressions: Some((3, 1_000)),
+            impression_limit_action: ImpressionLimitAction::Demote,
+            objective: Some(Objective::Cvr),
+            exclude_events: vec![("purchase".to_owned(), 1_000)],
+            boosts: vec![ItemBoost { filter: "available".to_owned(), factor: 2.0 }],
+            ..PlacementConfig::default()
+        };
+        let body = serde_json::to_value(PlacementBody::from(&config)).unwrap();
+        let fields: Vec<_> = body.as_object().unwrap().keys().collect();
+        assert!(fields.len() >= 8, "{fields:?}");
+        for field in fields {
+            assert!(form.contains(&format!("name=\"{field}\"")), "{field}");
         }
     }
 }

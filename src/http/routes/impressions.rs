@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::rankings::MAX_RELEVANCE;
 use crate::domain::{Consent, EventDetails, Offset};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::error_mapping::parse_json_body;
@@ -20,8 +21,6 @@ use crate::services::impressions::{ReportedItem, ReportedList, ReportedListOutco
 
 /// The largest number of items in a reported list.
 const MAX_ITEMS: usize = 1000;
-/// The largest absolute value of a relevance.
-const MAX_RELEVANCE: f64 = 1e9;
 /// The largest absolute value of a model's score.
 const MAX_SCORE: f64 = f32::MAX as f64;
 

@@ -33,7 +33,7 @@ use crate::services::recommendation::{ListOwner, to_item_explanation};
 /// The largest number of items in a list, and in a session of the request.
 const MAX_ITEMS: usize = 1000;
 /// The largest absolute value of a relevance.
-const MAX_RELEVANCE: f64 = 1e9;
+pub(super) const MAX_RELEVANCE: f64 = 1e9;
 
 /// A list of items to rank, and the user or the session for which to rank it.
 #[derive(Debug, Deserialize, ToSchema)]
