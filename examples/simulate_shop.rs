@@ -1,6 +1,10 @@
 //! Writes the events of a simulated shop with returning customers as CSV, for `sequor replay`:
 //! `cargo run --release --example simulate_shop -- ITEMS CUSTOMERS EVENTS [CATALOG] > shop.csv`.
 //!
+//! Prints the Recall@20 at the first events of customers' visits in the second half, for a list made
+//! with knowledge of the shop's parameters and of the customers' preferences: what no recommender
+//! can exceed.
+//!
 //! `CATALOG` gets the items with their attributes, for `sequor replay --items`. An item that arrives
 //! while the shop is open has the time of its arrival as `published`. If the name ends in `.ndjson`,
 //! the items also have a vector of 48 numbers: a part that all items share, a part of the category
@@ -8,6 +12,7 @@
 
 use sequor::domain::{Entry, ItemChange, ItemOperation};
 use sequor::simulation::{ShopSettings, ShopSimulator};
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -26,12 +31,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     writeln!(out, "user,item,event,timestamp,session")?;
     let mut written = 0;
-    for entry in ShopSimulator::new(settings)? {
+    let mut simulator = ShopSimulator::new(settings)?;
+    let mut last_visits: HashMap<String, String> = HashMap::new();
+    let (mut first_events, mut hits) = (0_usize, 0_usize);
+    while let Some(entry) = simulator.next() {
         match entry {
             Entry::Event(_) if written >= events => break,
             Entry::Event(event) => {
                 let item = event.item_id.unwrap_or_default();
                 let session = event.session_id.unwrap_or_default();
+                let last_visit = last_visits.insert(event.user_id.clone(), session.clone());
+                if written >= events / 2 && last_visit.is_some_and(|last| last != session) {
+                    first_events += 1;
+                    let list = simulator.ideal_first_list(&event.user_id, 20);
+                    hits += usize::from(list.iter().any(|(listed, _)| *listed == item));
+                }
                 writeln!(out, "{},{item},{},{},{session}", event.user_id, event.kind.name(), event.timestamp)?;
                 written += 1;
             }
@@ -43,7 +57,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     catalog.map(|mut catalog| catalog.flush()).transpose()?;
-    Ok(out.flush()?)
+    out.flush()?;
+    let recall = hits as f64 / first_events.max(1) as f64;
+    eprintln!("an ideal list of 20 items has a recall of {recall:.3} at {first_events} first events of visits");
+    Ok(())
 }
 
 fn write_item(

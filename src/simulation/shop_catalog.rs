@@ -108,6 +108,14 @@ impl ShopCatalog {
             .unwrap_or_default()
     }
 
+    /// The items of a category with the probabilities of [`Self::draw_popular_item`].
+    pub(super) fn item_probabilities(&self, category: usize) -> impl Iterator<Item = (ShopItemIx, f64)> + '_ {
+        self.categories.get(category).into_iter().flat_map(|category| {
+            let items = category.items_by_popularity.iter().enumerate();
+            items.map(|(rank, index)| (*index, category.popularity.probability(rank)))
+        })
+    }
+
     /// Draws an item from the less popular half of a category.
     pub(super) fn draw_unpopular_item(&self, category: usize, random: &mut Xoshiro256PlusPlus) -> ShopItemIx {
         let Some(category) = self.categories.get(category) else { return 0 };

@@ -166,6 +166,50 @@ impl ShopSimulator {
         }
     }
 
+    /// The items that most probably begin a customer's next visit, with their probabilities in
+    /// descending order: the list of somebody who knows the shop's parameters and the customer's
+    /// preferences. Empty for one-time visitors and unknown users.
+    #[must_use]
+    pub fn ideal_first_list(&self, user: &str, length: usize) -> Vec<(&str, f64)> {
+        let customer = user.strip_prefix("customer-").and_then(|number| number.parse::<usize>().ok());
+        let Some(preferences) = customer.and_then(|customer| self.preferred_categories.get(customer)) else {
+            return Vec::new();
+        };
+        let mut probabilities: FxHashMap<ShopItemIx, f64> = FxHashMap::default();
+        let mut remaining = 1.0;
+        if let Some((_, trend_items)) = &self.trend {
+            for (rank, index) in trend_items.iter().enumerate() {
+                *probabilities.entry(*index).or_default() +=
+                    TRENDING_ITEM_VISIT_SHARE * self.preference_sampler.probability(rank);
+            }
+            remaining -= TRENDING_ITEM_VISIT_SHARE;
+        }
+        let latest = self.new_items.len().saturating_sub(MAX_NEW_ITEMS_TO_VISIT)..;
+        let latest = self.new_items.get(latest).unwrap_or_default();
+        if !latest.is_empty() {
+            let share = remaining * NEW_ITEM_VISIT_SHARE;
+            latest.iter().for_each(|index| *probabilities.entry(*index).or_default() += share / latest.len() as f64);
+            remaining -= share;
+        }
+        for category in 0..self.catalog.category_count() {
+            let preference: f64 = (preferences.iter().enumerate().filter(|(_, preferred)| **preferred == category))
+                .map(|(rank, _)| self.preference_sampler.probability(rank))
+                .sum();
+            let share = PREFERRED_CATEGORY_VISIT_SHARE * preference
+                + (1.0 - PREFERRED_CATEGORY_VISIT_SHARE) * self.seasonal_sampler.0.probability(category);
+            for (index, probability) in self.catalog.item_probabilities(category) {
+                *probabilities.entry(index).or_default() += remaining * share * probability;
+            }
+        }
+        let mut ranked: Vec<_> = probabilities.into_iter().collect();
+        ranked.sort_unstable_by(|(index, probability), (other, others)| {
+            others.total_cmp(probability).then(index.cmp(other))
+        });
+        ranked.truncate(length);
+        let named = ranked.iter().filter_map(|(index, probability)| Some((self.catalog.get(*index)?, *probability)));
+        named.map(|(item, probability)| (item.id.as_str(), probability)).collect()
+    }
+
     /// Draws an exponentially distributed time interval, in milliseconds.
     fn draw_interval_ms(&mut self, mean: f64) -> Timestamp {
         (-(1.0 - self.random.r#gen::<f64>()).ln() * mean) as Timestamp

@@ -218,3 +218,28 @@ fn new_rejects_a_parameter_outside_its_range_and_names_it() {
     assert_eq!(error.to_string(), "invalid `items` of the shop: 10 is not in 40..=2,000,000");
     assert!(ShopSimulator::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());
 }
+
+#[test]
+fn the_ideal_first_list_has_the_probabilities_of_the_draws() {
+    let settings = ShopSettings { items: 400, customers: 50, trend_interval: 2_000, ..ShopSettings::default() };
+    let mut simulator = ShopSimulator::new(settings).unwrap();
+    let mut visits = std::collections::HashSet::new();
+    let (mut hits, mut expected, mut variance) = (0.0, 0.0, 0.0);
+    while simulator.event_count() < 60_000 {
+        let Some(Entry::Event(event)) = simulator.next() else { continue };
+        if !visits.insert(event.session_id.unwrap()) || event.user_id.starts_with("guest") {
+            continue;
+        }
+        let list = simulator.ideal_first_list(&event.user_id, 20);
+        assert_eq!(list.len(), 20);
+        assert!(list.is_sorted_by(|(_, more), (_, less)| more >= less));
+        let probability: f64 = list.iter().map(|(_, probability)| probability).sum();
+        hits += f64::from(u8::from(list.iter().any(|(item, _)| Some(*item) == event.item_id.as_deref())));
+        expected += probability;
+        variance += probability * (1.0 - probability);
+    }
+    assert!(variance > 500.0);
+    let deviations = (hits - expected) / f64::sqrt(variance);
+    assert!(deviations.abs() < 4.0, "{hits} hits, {expected:.0} expected, {deviations:.1} standard deviations");
+    assert!(simulator.ideal_first_list("guest-1", 20).is_empty());
+}
