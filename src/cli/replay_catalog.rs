@@ -23,7 +23,7 @@ impl ReplayCatalog {
         let mut due = Vec::new();
         for change in ItemFileReader::open(file, ItemFileFormat::default(), Timestamp::MIN)? {
             let mut change = change?.map_err(|error| anyhow!("{}: {error}", file.display()))?;
-            if let ItemOperation::Put(item) = &change.operation {
+            if let ItemOperation::Put(item) | ItemOperation::PutWithVectors(item, _) = &change.operation {
                 change.timestamp = item.published.unwrap_or(change.timestamp);
             }
             due.push(change);
@@ -48,18 +48,31 @@ mod tests {
     #[test]
     fn items_are_due_when_they_are_published() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("items.csv");
-        std::fs::write(&file, "item_id,published\nlate,2100000000000\nknown,\nnew,2000000000000\nalso known,\n")
-            .unwrap();
-        let mut catalog = ReplayCatalog::read(&file).unwrap();
-        let mut due = |time| {
-            let ids: Vec<_> = std::iter::from_fn(|| catalog.pop_due(time)).map(|change| change.item_id).collect();
-            ids.join(" ")
-        };
-        assert_eq!(
-            [1_999_999_999_999, 2_000_000_000_000, 2_099_999_999_999, 2_200_000_000_000].map(&mut due),
-            ["known also known", "new", "", "late"]
-        );
+        let vectors = r#","vectors":{"text":[1,2]}}"#;
+        let lines = [
+            r#"{"item_id":"late","published":2100000000000"#,
+            r#"{"item_id":"known""#,
+            r#"{"item_id":"new","published":2000000000000"#,
+            r#"{"item_id":"also known""#,
+        ];
+        for (name, text) in [
+            ("items.csv", "item_id,published\nlate,2100000000000\nknown,\nnew,2000000000000\nalso known,\n".to_owned()),
+            ("items.ndjson", lines.map(|line| format!("{line}{vectors}\n")).concat()),
+        ] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            let mut catalog = ReplayCatalog::read(&file).unwrap();
+            let mut due = |time| {
+                let ids: Vec<_> = std::iter::from_fn(|| catalog.pop_due(time)).map(|change| change.item_id).collect();
+                ids.join(" ")
+            };
+            assert_eq!(
+                [1_999_999_999_999, 2_000_000_000_000, 2_099_999_999_999, 2_200_000_000_000].map(&mut due),
+                ["known also known", "new", "", "late"],
+                "{name}"
+            );
+        }
+        let file = folder.path().join("bad.csv");
         std::fs::write(&file, "item_id,price\ntea,dear\n").unwrap();
         assert!(format!("{:#}", ReplayCatalog::read(&file).unwrap_err()).contains("price"));
     }
