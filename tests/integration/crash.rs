@@ -20,9 +20,11 @@ use crate::random::TestRng;
 const SENDER_COUNT: u64 = 4;
 const USER_COUNT: u64 = 50;
 const ITEM_COUNT: u64 = 200;
+/// Number of placements, and of rules.
+const PLACEMENT_COUNT: u64 = 6;
 
 /// Short intervals, so that every round crosses training boundaries, clusterings and checkpoints.
-const DAEMON_SETTINGS: [&str; 6] = [
+const DAEMON_SETTINGS: [&str; 8] = [
     // Keeps the training share constant. A change of the share writes a journal entry at a time
     // that depends on the machine's speed.
     "safety.training_share_min=1",
@@ -31,6 +33,8 @@ const DAEMON_SETTINGS: [&str; 6] = [
     "clusters.lag=128",
     "store.checkpoint_every=300",
     "session.shards=2",
+    "features.level=item.level = user.level",
+    "features.device=[\"context.device\", \"item.level\"]",
 ];
 
 /// The outcomes of the clients' requests.
@@ -42,6 +46,8 @@ struct ClientRecord {
     unknown: Vec<Value>,
     /// The prices of acknowledged item changes.
     prices: Vec<f64>,
+    /// The values of the attribute `number` in acknowledged changes of users.
+    user_numbers: Vec<f64>,
     /// Merged users, and whether a receipt confirmed a new merge.
     merged: Vec<(String, bool)>,
     /// Number of entries acknowledged since the last start.
@@ -58,11 +64,14 @@ struct CrashClient<'a> {
 
 impl CrashClient<'_> {
     fn run_until_killed(&mut self) {
-        while match self.random.number_below(6) {
+        while match self.random.number_below(8) {
             0 if self.random.number_below(12) == 0 => self.control_model(),
             0 => self.change_item(),
             1 => self.request_list(),
             2 if self.random.number_below(3) == 0 => self.merge_users(),
+            6 => self.change_lists(),
+            7 if self.random.number_below(2) == 0 => self.change_user(),
+            7 => self.rank_list(),
             _ => self.send_batch(),
         } {}
     }
@@ -106,6 +115,14 @@ impl CrashClient<'_> {
         if self.random.number_below(3) == 0 {
             event["session_id"] = json!(format!("visit{}", id / 50));
         }
+        if self.random.number_below(6) == 0 {
+            event["type"] = json!("purchase");
+            event["value"] = json!(1 + id % 9);
+            event["currency"] = json!("EUR");
+        }
+        if self.random.number_below(3) == 0 {
+            event["context"] = json!({ "device": if id.is_multiple_of(2) { "phone" } else { "desktop" } });
+        }
         event
     }
 
@@ -141,7 +158,11 @@ impl CrashClient<'_> {
     fn change_item(&mut self) -> bool {
         let price = self.next_event_id() as f64;
         let category = format!("shelf{}", self.random.number_below(9));
-        let item = json!({ "price": price, "categories": [category], "available": self.random.number_below(4) > 0 });
+        let level = self.random.number_below(3);
+        let is_available = self.random.number_below(4) > 0;
+        let attributes = json!({ "level": level });
+        let item =
+            json!({ "price": price, "categories": [category], "available": is_available, "attributes": attributes });
         let path = format!("/v1/items/item{}", self.random.number_below(ITEM_COUNT));
         let Ok(response) = self.daemon.try_request("PUT", &path, &item.to_string()) else { return false };
         assert_eq!(response.status, 200, "{}", response.body);
@@ -174,8 +195,63 @@ impl CrashClient<'_> {
 
     /// Requests a list, which adds an impression to the journal.
     fn request_list(&mut self) -> bool {
+        let placement = self.random.number_below(2 * PLACEMENT_COUNT);
         let path = format!("/v1/users/user{}/recommendations", self.random.number_below(USER_COUNT));
-        let response = self.daemon.try_request("GET", &path, "");
+        let response = self.daemon.try_request("GET", &format!("{path}?placement=p{placement}"), "");
+        response.is_ok_and(|HttpResponse { status, body, .. }| {
+            // 404: the placement does not exist.
+            assert!([200, 404].contains(&status), "{body}");
+            true
+        })
+    }
+
+    /// Puts or deletes a placement or a rule.
+    fn change_lists(&mut self) -> bool {
+        let number = self.random.number_below(PLACEMENT_COUNT);
+        let shelf = format!("category = shelf{}", self.random.number_below(9));
+        let (path, body) = if self.random.number_below(2) == 0 {
+            let objective = ["ctr", "cvr", "revenue"][number as usize % 3];
+            let body = json!({
+                "limit": 5 + self.random.number_below(20), "boosts": [{ "filter": shelf, "factor": 2.0 }],
+                "objective": objective, "purchased_for": "0s",
+            });
+            (format!("placements/p{number}"), body)
+        } else {
+            let consequence = match number % 4 {
+                0 => json!({ "promote": { "item_id": "item3", "position": 2 } }),
+                1 => json!({ "hide": { "filter": shelf } }),
+                2 => json!({ "require": { "filter": shelf, "min_share": 0.2 } }),
+                _ => json!({ "boost": { "filter": "item.level = user.level", "factor": 3.0 } }),
+            };
+            (format!("rules/r{number}"), json!({ "consequence": consequence, "priority": number }))
+        };
+        let method = if self.random.number_below(4) == 0 { "DELETE" } else { "PUT" };
+        let response = self.daemon.try_request(method, &format!("/v1/{path}"), &body.to_string());
+        response.is_ok_and(|HttpResponse { status, body, .. }| {
+            assert!(status == 200 || (status, method) == (404, "DELETE"), "{method} {path}: {body}");
+            true
+        })
+    }
+
+    /// Changes the attributes of a user.
+    fn change_user(&mut self) -> bool {
+        let number = self.next_event_id() as f64;
+        let patch = json!({ "attributes": { "level": self.random.number_below(3), "number": number } });
+        let path = format!("/v1/users/{}", self.random_user());
+        let Ok(response) = self.daemon.try_request("PATCH", &path, &patch.to_string()) else { return false };
+        assert_eq!(response.status, 200, "{}", response.body);
+        self.sent.lock().unwrap().user_numbers.push(number);
+        true
+    }
+
+    /// Ranks a list of the site, which adds an impression to the journal.
+    fn rank_list(&mut self) -> bool {
+        let first = self.random.number_below(ITEM_COUNT - 10);
+        let items: Vec<_> = (first..first + 10)
+            .map(|item| json!({ "item_id": format!("item{item}"), "features": { "relevance": item % 7 } }))
+            .collect();
+        let request = json!({ "user_id": self.random_user(), "items": items, "log": true });
+        let response = self.daemon.try_request("POST", "/v1/rank", &request.to_string());
         response.is_ok_and(|HttpResponse { status, body, .. }| {
             assert_eq!(status, 200, "{body}");
             true
@@ -238,6 +314,10 @@ fn check_journal(home: &DaemonHome, before: &JournalDump, sent: &ClientRecord) -
             1,
             "an acknowledged change of an item, to {price}"
         );
+    }
+    let numbers = dump.user_numbers();
+    for number in &sent.user_numbers {
+        assert_eq!(numbers.iter().filter(|found| *found == number).count(), 1, "an acknowledged number {number}");
     }
     // A user is merged at most once, and has no entries after that.
     let mut merged = HashSet::new();
@@ -339,8 +419,16 @@ fn assert_same_recommendations(daemon: &Daemon, twin: &Daemon) {
             daemon.wait_until_learned(daemon.next_offset());
         }
     }
+    let users = (0..USER_COUNT).map(|user| format!("/v1/users/user{user}"));
+    for path in ["/v1/placements", "/v1/rules"].map(str::to_owned).into_iter().chain(users) {
+        assert_eq!(daemon.get(&path).body, twin.get(&path).body, "{path}");
+    }
+    let placements: Vec<_> =
+        daemon.get("/v1/placements").json()["placements"].as_object().unwrap().keys().cloned().collect();
     for user in 0..USER_COUNT {
-        let path = format!("/v1/users/user{user}/recommendations?limit=50");
+        let placement = placements.get(user as usize % (placements.len() + 1));
+        let placement = placement.map_or_else(String::new, |name| format!("&placement={name}"));
+        let path = format!("/v1/users/user{user}/recommendations?limit=50{placement}");
         let [found, expected] = [daemon, twin].map(|daemon| {
             let before = daemon.next_offset();
             let response = daemon.get(&path);

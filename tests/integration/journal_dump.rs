@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use sequor::actors::session::{SessionOp, SessionUpdate};
-use sequor::domain::{Entry, Event, EventKinds, Item, ItemChange, ItemOperation, UserSequence};
+use sequor::domain::{
+    AttributeValue, AttributesPatch, Entry, Event, EventKinds, Item, ItemChange, ItemOperation, UserAttributesChange,
+    UserSequence,
+};
 use sequor::learner::SequenceParams;
 use sequor::registries::ItemDictionary;
 use sequor::store::{Durability, Store, StoreOptions};
@@ -130,6 +134,21 @@ impl JournalDump {
             _ => None,
         };
         self.entries.iter().filter_map(price).collect()
+    }
+
+    /// The values of the attribute `number` in the changes of users, in order.
+    pub(crate) fn user_numbers(&self) -> Vec<f64> {
+        let changes = self.entries.iter().filter_map(|entry| match entry {
+            Entry::UserAttributes(UserAttributesChange { patch: AttributesPatch::Change(changes), .. }) => {
+                Some(changes)
+            }
+            _ => None,
+        });
+        let number = |(name, value): &(Arc<str>, Option<AttributeValue>)| match value {
+            Some(AttributeValue::Number(number)) if &**name == "number" => Some(*number),
+            _ => None,
+        };
+        changes.flatten().filter_map(number).collect()
     }
 
     /// Writes only the journal into an empty data directory, so that a daemon there rebuilds
