@@ -29,6 +29,12 @@ pub fn describe_error(error: &anyhow::Error) -> String {
     text
 }
 
+/// Whether a command failed because the reader of its output closed the pipe.
+#[must_use]
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// The TLS error inside an error of the HTTP client or of a connection.
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     if let Some(error) = error.downcast_ref::<TlsError>() {

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -52,15 +52,10 @@ impl Export {
         if self.to.is_some_and(|to| to < self.from) {
             bail!("--to {} lies before --from {}", self.to.unwrap_or_default(), self.from);
         }
-        let result = match self.file.as_deref().filter(|file| *file != Path::new("-")) {
+        match self.file.as_deref().filter(|file| *file != Path::new("-")) {
             Some(file) => self.write_file(file),
             None => self.write_journal(&mut BufWriter::new(io::stdout().lock())),
-        };
-        // If the reader closes the pipe early, as `head` does, the command still succeeds.
-        let is_broken_pipe = |error: &anyhow::Error| {
-            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-        };
-        result.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
+        }
     }
 
     fn write_file(&self, file: &Path) -> anyhow::Result<()> {

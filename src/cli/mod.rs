@@ -64,7 +64,7 @@ use clap::{Parser, Subcommand};
 
 use crate::simd::{SIMD_VARIABLE, limit_simd};
 
-pub use error_text::describe_error;
+pub use error_text::{describe_error, is_closed_pipe};
 pub use rejects::RejectedRowsError;
 
 /// A real-time recommender daemon. It ingests user events over HTTP, learns from each event as it

@@ -77,8 +77,16 @@ mod tests {
             "{unknown}"
         );
         assert!(unknown.ends_with("`user.NAME` or `context.NAME`"), "{unknown}");
-        for refused in ["item.published", "available", "item.title", "item.Big", "item.a =", "item.a item.b", "item.a,"]
-        {
+        for refused in [
+            "item.published",
+            "available",
+            "item.title",
+            "item.Big",
+            "item.a =",
+            "item.a item.b",
+            "item.a,",
+            "price = price",
+        ] {
             let error = error_of(&format!("a = \"{refused}\""));
             assert!(error.starts_with("features.a = "), "{refused}: {error}");
         }

@@ -225,10 +225,15 @@ impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
         leaf_values(&self.defaults).into_iter().map(|(path, _)| path.join(".")).collect()
     }
 
-    /// The source that set the value of a key.
+    /// The source that set the value of a key; for a section, the source of its last key.
     #[must_use]
     pub fn origin_of_key(&self, key: &str) -> SettingOrigin {
-        self.origins.get(key).cloned().unwrap_or(SettingOrigin::Default)
+        let prefix = format!("{key}.");
+        let of_section = || {
+            let keys = self.origins.range(prefix.clone()..).take_while(|(known, _)| known.starts_with(&prefix));
+            keys.last().map(|(_, origin)| origin)
+        };
+        self.origins.get(key).or_else(of_section).cloned().unwrap_or(SettingOrigin::Default)
     }
 
     /// Sets a key to a value that is given as text. The value gets the type of the key's default.

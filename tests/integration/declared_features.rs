@@ -153,5 +153,5 @@ fn invalid_declarations_are_refused_with_key_and_range() {
     let many: Vec<_> = (0..33).map(|number| format!("features.f{number}=brand")).collect();
     let output = home.start_expecting_failure(&many.iter().map(String::as_str).collect::<Vec<_>>());
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.contains("features = 33 features: must be at most 32 features"), "{error}");
+    assert!(error.contains("features = 33 features: must be at most 32 features (from the command line)"), "{error}");
 }

@@ -13,6 +13,26 @@ fn stderr_text(output: &Output) -> String {
 }
 
 #[test]
+fn a_command_succeeds_if_the_reader_of_its_output_closes_the_pipe() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let database = home.data_dir();
+    for arguments in [
+        &["admin", "--url", daemon.admin_url(), "status"][..],
+        &["export", "--url", daemon.admin_url()],
+        &["export", "--data-dir", database.to_str().unwrap()],
+    ] {
+        if arguments.contains(&"--data-dir") {
+            daemon.signal("KILL");
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = sequor_command().args(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), stderr_text(&output)), (Some(0), String::new()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_host_name_is_an_address_to_listen_on() {
     let home = DaemonHome::new();
     let daemon = home.start(&["--listen=localhost:0", "--admin-listen=localhost:0"]);

@@ -59,6 +59,9 @@ impl FeatureDeclaration {
         if operands > Self::MAX_OPERANDS {
             return Err(error(text, format!("{operand_range}, not {operands}")));
         }
+        if terms.iter().any(|term| matches!(term, ValueTerm::Match(left, right) if left == right)) {
+            return Err(error(text, format!("{operand_range}; a comparison has two different operands")));
+        }
         if !terms.iter().any(ValueTerm::reads_item) {
             let reason = "of which at least one is of the item; without it, all candidates have the same value";
             return Err(error(text, format!("{operand_range}, {reason}")));
