@@ -3,7 +3,8 @@
 //! The best candidates that remain are ranked, as many as for a list without rules:
 //!
 //! - Candidates that the filter or a rule removes make room for others.
-//! - Candidates that the boosts move down are ranked, but others take their places.
+//! - Candidates that the boosts move down are ranked, but others take their places. At most as many
+//!   of them are ranked as of the others.
 //! - Of the candidates that a boost moves up, the best [`MAX_LIFTED_CANDIDATES`] are ranked in any
 //!   case. The same holds for each combination of required shares that needs its candidates.
 //! - Candidates that a rule promotes are ranked in any case.
@@ -148,10 +149,8 @@ impl CandidateChooser for RuleChooser<'_> {
             return CandidateChoice::Dropped;
         }
         let groups = self.open_groups(item, entry);
-        if !groups.is_none() && self.eligibility.is_eligible(item) {
-            self.count(groups);
-        }
-        if self.is_lowered(entry) { CandidateChoice::Uncounted } else { CandidateChoice::Counted }
+        let is_lifted = !groups.is_none() && self.eligibility.is_eligible(item) && self.count(groups);
+        if !is_lifted && self.is_lowered(entry) { CandidateChoice::Uncounted } else { CandidateChoice::Counted }
     }
 
     fn groups_after_limit(&self, item: ItemIx) -> Option<u64> {

@@ -56,6 +56,8 @@ pub struct RecommendationRequest {
     pub digest: u64,
     /// The context of the request, for declared features.
     pub context: Attributes,
+    /// Whether later pages of the list may follow. Without them, the answer has no remainder.
+    pub has_later_pages: bool,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -124,6 +126,7 @@ impl RecommendationRequest {
             placement: None,
             digest: 0,
             context: Attributes::default(),
+            has_later_pages: true,
         }
     }
 
@@ -137,6 +140,12 @@ impl RecommendationRequest {
         } else {
             &[DEFAULT_CANDIDATE_LIMIT, 2 * DEFAULT_CANDIDATE_LIMIT, MAX_CANDIDATE_LIMIT]
         }
+    }
+
+    /// Whether the candidates after the list are needed: for later pages, or because rules may put them
+    /// into the list.
+    fn needs_remainder(&self) -> bool {
+        self.has_later_pages || !self.rules.require.is_empty() || !self.rules.promote.is_empty()
     }
 
     /// Whether the list is so long that required shares need more than the lifted candidates.
@@ -225,10 +234,12 @@ fn select_ranked_candidates(
     let (mut batch, mut has_more) = (Vec::new(), true);
     for limit in request.candidate_limits() {
         has_more = rank(*limit, &mut batch);
-        batch
-            .iter()
-            .filter(|candidate| !ranked.contains(&candidate.item))
-            .for_each(|candidate| selection.add_ranked(*candidate));
+        for candidate in batch.iter().filter(|candidate| !ranked.contains(&candidate.item)) {
+            if !selection.needs_more() && !request.needs_remainder() {
+                break;
+            }
+            selection.add_ranked(*candidate);
+        }
         if !selection.needs_more() && !request.needs_all_candidates() {
             break;
         }
@@ -369,6 +380,28 @@ fn items_hidden_from_user(
     (seen, exclusions.fatigued_items(memory.item_history, request.now))
 }
 
+/// What the candidates of a list depend on.
+fn list_context<'a>(
+    snapshot: &'a ModelSnapshot,
+    sequence: &'a UserSequence,
+    memory: UserMemory<'a>,
+    params: &'a SequenceParams,
+    request: &'a RecommendationRequest,
+    eligibility: EligibilityRules<'a>,
+) -> ListContext<'a> {
+    ListContext {
+        snapshot,
+        sequence,
+        params,
+        eligibility,
+        list_rules: &request.rules,
+        item_history: memory.item_history,
+        purchase: request.hidden.purchase,
+        limit: request.limit,
+        takes_other_items: request.base != ListBase::BuyAgain,
+    }
+}
+
 /// Recommends items from a snapshot. `catalog` says which items can be recommended at the time of
 /// the request. If too few candidates are eligible, the most popular eligible items fill up the
 /// list.
@@ -410,17 +443,7 @@ pub fn recommend_for_sequence(
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
     let is_ranked = is_known && request.base == ListBase::NextItems;
     let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
-    let context = ListContext {
-        snapshot,
-        sequence,
-        params,
-        eligibility: rules,
-        list_rules: &request.rules,
-        item_history: memory.item_history,
-        purchase: request.hidden.purchase,
-        limit: request.limit,
-        takes_other_items: request.base != ListBase::BuyAgain,
-    };
+    let context = list_context(snapshot, sequence, memory, params, request, rules);
     let mut trace = RuleTrace::default();
     let mut chooser = RuleChooser::of_list(rules, &request.rules);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
@@ -456,7 +479,10 @@ pub fn recommend_for_sequence(
         scored.unwrap_or((snapshot.sources.popularity(item, snapshot.source_time), SourceName::Trending))
     };
     let balanced_len = if has_more { MAX_LIFTED_CANDIDATES } else { usize::MAX };
-    let (selected, remainder) = apply_list_rules(&context, selection, balanced_len, score_of, &mut trace);
+    let (selected, mut remainder) = apply_list_rules(&context, selection, balanced_len, score_of, &mut trace);
+    if !request.has_later_pages {
+        remainder.clear();
+    }
     let explanations = if request.explain && is_ranked {
         let mut rescore = |other: &mut SequenceState, workspace: &mut ScoringWorkspace| {
             scorer.score_chosen(other, &about, params, as_chooser(&mut chooser), workspace);

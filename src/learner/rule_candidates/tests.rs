@@ -93,6 +93,9 @@ fn lowered_candidates_are_ranked_but_others_take_their_places() {
     // The factors of an item are multiplied: no item is moved down.
     let both = ListRules { boost: vec![boost("price < 50", 0.1), boost("price < 60", 20.0)], ..ListRules::default() };
     assert_eq!(chosen(None, &both, LIMIT).0, items(&[0..128]));
+    // Lowered candidates that a share needs are not among those that others replace.
+    let required = ListRules { require: vec![share("price >= 290", 0.1, 1.0)], ..lower("price >= 0") };
+    assert_eq!(chosen(None, &required, LIMIT).0, items(&[0..128, 290..301]));
     // The number of lowered candidates is bounded, too.
     assert_eq!(chosen(None, &lower("price >= 0"), LIMIT), (items(&[0..128]), Vec::new(), true));
     assert_eq!(chosen(None, &lower("price >= 0"), 400).0, items(&[0..400]));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::learner::RankedAnswer;
-use crate::ranking::{BoostRule, HideRule, ItemFilter, ListRules, ShareRule};
+use crate::ranking::{BoostRule, HideRule, ItemFilter, ListRules, PromoteRule, ShareRule};
 
 /// Items after the hub in some session. Their prices are their numbers.
 const ITEMS: u64 = 400;
@@ -93,5 +93,27 @@ fn required_shares_hold_on_all_kept_pages_and_later_pages_begin_with_them() {
     for length in 1..=short.len() {
         let required = short[..length].iter().filter(|(item, _)| is_required(*item)).count();
         assert!(required >= length / 2, "{required} of {length}");
+    }
+}
+
+#[test]
+fn a_list_without_later_pages_has_the_same_items_and_no_remainder() {
+    let fixture = shop_with_hub();
+    let share = || ShareRule { rule: "share".into(), filter: filter("price >= 300"), min: 0.5, max: 1.0 };
+    let promote = PromoteRule { rule: "promote".into(), item: fixture.dictionary.get("i399").unwrap(), position: 2 };
+    for rules in [
+        ListRules::default(),
+        ListRules { require: vec![share()], ..ListRules::default() },
+        ListRules { promote: vec![promote], ..ListRules::default() },
+    ] {
+        let rules = Arc::new(rules);
+        let list = |has_later_pages| {
+            list_of_ann(&fixture, 20, |request| {
+                (request.rules, request.has_later_pages) = (Arc::clone(&rules), has_later_pages);
+            })
+        };
+        let (single, paged) = (list(false), list(true));
+        assert_eq!((&single.items, single.fallback), (&paged.items, paged.fallback));
+        assert!(single.remainder.is_empty() && !paged.remainder.is_empty());
     }
 }
