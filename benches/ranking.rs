@@ -105,7 +105,7 @@ fn bench_catalog(criterion: &mut Criterion, items: u32, events: usize) {
     });
     let (mut workspace, mut ranker) = (RankingWorkspace::new(CANDIDATES), Ranker::new(1));
     criterion.bench_function(&id("score candidates"), |bench| {
-        bench.iter(|| workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]))
+        bench.iter(|| workspace.score_candidates(&sources, &ranker, &context, &affinity, None, None))
     });
     let item = workspace.candidates().kept_items().nth(7).unwrap();
     criterion.bench_function(&id("rank of each source alone"), |bench| {
@@ -113,7 +113,7 @@ fn bench_catalog(criterion: &mut Criterion, items: u32, events: usize) {
     });
     criterion.bench_function(&id("score candidates and train"), |bench| {
         bench.iter(|| {
-            workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]);
+            workspace.score_candidates(&sources, &ranker, &context, &affinity, None, None);
             workspace.train_ranker(&mut ranker, item, 1.0)
         });
     });

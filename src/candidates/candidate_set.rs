@@ -1,9 +1,11 @@
 //! The candidate set: the items that the candidate sources generated for a query, with the evidence
 //! for each item and its features.
 
+mod selection;
+
 use super::columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT};
 use super::dense_index::DenseIndex;
-use super::query_context::{QueryContext, SessionIx};
+use super::query_context::SessionIx;
 use crate::domain::{ItemIx, SourceName};
 
 /// Maximum number of items that the sources can add to a set. Further items are dropped.
@@ -25,6 +27,9 @@ const COLUMNS_BY_SOURCE: [u32; SourceName::ALL.len()] = {
     columns
 };
 
+/// The weighted sum of shares of an added item, and the item's position.
+type WeighedPosition = (f32, u32);
+
 /// The candidates of one query. First the sources add items with evidence. Then the set keeps the
 /// best items. Finally the sources add features to the kept items.
 ///
@@ -36,7 +41,12 @@ pub struct CandidateSet {
     /// For each added item, a bit mask of the columns in which it has evidence.
     column_bits: Vec<u32>,
     totals: [f32; EVIDENCE_COLUMN_COUNT],
-    order: Vec<(f32, u32)>,
+    /// Weighted sum of shares of each candidate, with its position among the added items.
+    order: Vec<WeighedPosition>,
+    /// The candidates after the limit that a chooser may keep, with their groups.
+    after_limit: Vec<(WeighedPosition, u64)>,
+    /// Whether candidates were dropped only because of the limit.
+    has_more: bool,
     /// Positions of the kept candidates among the added items, in ascending order.
     kept: Vec<u32>,
     /// Item number, evidence and features of each kept candidate. The evidence is a copy, so that
@@ -75,6 +85,8 @@ impl Default for CandidateSet {
             column_bits: Vec::new(),
             totals: [0.0; EVIDENCE_COLUMN_COUNT],
             order: Vec::new(),
+            after_limit: Vec::new(),
+            has_more: false,
             kept: Vec::new(),
             kept_items: Vec::new(),
             kept_evidence: Vec::new(),
@@ -101,6 +113,8 @@ pub struct CandidateBlock<'a> {
 impl CandidateSet {
     /// Maximum number of candidates in a block of [`CandidateSet::kept_blocks_mut`].
     pub const BLOCK_LEN: usize = 16;
+    /// Number of candidates on which a chooser decides, those with the largest weighted sums.
+    pub const MAX_EXAMINED: usize = 2048;
 
     /// Removes all candidates, before a new query.
     pub fn clear(&mut self) {
@@ -154,52 +168,17 @@ impl CandidateSet {
         self.evidence.len()
     }
 
-    /// Keeps the `limit` candidates with the largest weighted sum of shares,
-    /// `Σ_c selection_weight(c) · evidence_c / total_c`.
-    ///
-    /// Among equal sums, the smaller item number has priority. Items that the user dismissed are
-    /// dropped, except those that the user selected again later.
-    pub fn keep_top_candidates(&mut self, limit: usize, context: &QueryContext<'_>) {
-        let mut scale = [0.0; EVIDENCE_COLUMN_COUNT];
-        for column in EvidenceColumn::ALL {
-            let total = self.totals[column as usize];
-            scale[column as usize] = if total > 0.0 { column.selection_weight() / total } else { 0.0 };
-        }
-        let items = self.items.keys();
-        self.order.clear();
-        crate::simd::arch().dispatch(WeightedSumKernel {
-            evidence: &self.evidence,
-            scale: &scale,
-            order: &mut self.order,
-        });
-        for dismissed in context.dismissed_items() {
-            if let Some(position) = self.items.find(dismissed) {
-                self.order.retain(|&(_, other)| other as usize != position);
-            }
-        }
-        if self.order.len() > limit {
-            let best_first = |a: &(f32, u32), b: &(f32, u32)| {
-                b.0.total_cmp(&a.0).then_with(|| items[a.1 as usize].cmp(&items[b.1 as usize]))
-            };
-            self.order.select_nth_unstable_by(limit, best_first);
-            self.order.truncate(limit);
-        }
-        self.kept.clear();
-        self.kept.extend(self.order.iter().map(|&(_, position)| position));
-        self.kept.sort_unstable();
-        self.copy_kept_rows();
-    }
-
     /// Also keeps the given items, even those without evidence and those that the user dismissed.
     pub fn keep_also(&mut self, items: &[ItemIx]) {
         items.iter().for_each(|item| self.add_evidence_in_columns(*item, []));
         self.kept.extend(items.iter().filter_map(|item| self.items.find(*item)).map(|position| position as u32));
-        self.kept.sort_unstable();
-        self.kept.dedup();
         self.copy_kept_rows();
     }
 
+    /// Sorts the kept positions, removes repeated ones and copies their rows.
     fn copy_kept_rows(&mut self) {
+        self.kept.sort_unstable();
+        self.kept.dedup();
         let items = self.items.keys();
         self.kept_items.clear();
         self.kept_items.extend(self.kept.iter().map(|&position| items[position as usize]));
@@ -330,41 +309,10 @@ impl CandidateSet {
     }
 }
 
-/// Number of columns that [`WeightedSumKernel`] multiplies side by side. A power of two.
-const SUMMED_LANES: usize = 16;
-
-/// Appends the weighted sum of evidence of each added item to `order`, with the item's position.
-struct WeightedSumKernel<'a> {
-    evidence: &'a [[f32; EVIDENCE_COLUMN_COUNT]],
-    scale: &'a [f32; EVIDENCE_COLUMN_COUNT],
-    order: &'a mut Vec<(f32, u32)>,
-}
-
-impl pulp::NullaryFnOnce for WeightedSumKernel<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { evidence, scale, order } = self;
-        order.extend(evidence.iter().zip(0..).map(|(evidence, position)| {
-            let mut lanes: [f32; SUMMED_LANES] = std::array::from_fn(|column| evidence[column] * scale[column]);
-            for (column, lane) in (SUMMED_LANES..EVIDENCE_COLUMN_COUNT).zip(&mut lanes) {
-                *lane += evidence[column] * scale[column];
-            }
-            // Add halves, which vector instructions do in four steps.
-            for half in [8, 4, 2, 1] {
-                for lane in 0..half {
-                    lanes[lane] += lanes[lane + half];
-                }
-            }
-            (lanes[0], position)
-        }));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::candidates::QueryContext;
     use crate::domain::Step;
 
     fn step_on_item(item: ItemIx, value: f32) -> Step {

@@ -26,6 +26,7 @@
 //! - `settings`: memory bounds
 
 mod baskets;
+mod candidate_chooser;
 mod candidate_set;
 mod cluster_affinity;
 mod clusters;
@@ -50,6 +51,7 @@ mod user_profile;
 mod user_profiles;
 
 pub use baskets::BasketStatistics;
+pub use candidate_chooser::{CandidateChoice, CandidateChooser};
 pub use candidate_set::{CandidateBlock, CandidateSet};
 pub use clusters::{ClusterError, ClusterInput, ClusterSettings, ClusterSettingsError, Clusters};
 pub use columns::{EVIDENCE_COLUMN_COUNT, EvidenceColumn, FEATURE_COLUMN_COUNT, FeatureColumn};

@@ -206,8 +206,8 @@ mod tests {
     use crate::cli::user_list::UserListItem;
 
     fn list(user: &str, items: &[&str]) -> UserList {
-        let item = |id: &&str| UserListItem { item_id: (*id).to_owned(), score: 1.5, source: "network".to_owned() };
-        UserList { user_id: user.to_owned(), items: items.iter().map(item).collect(), fallback: "none".to_owned() }
+        let item = |id: &&str| UserListItem { item_id: (*id).to_owned(), score: 1.5, source: "network".into() };
+        UserList { user_id: user.to_owned(), items: items.iter().map(item).collect(), fallback: "none".into() }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use actix::{Arbiter, SystemRunner};
 use anyhow::{Context, bail};
+use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +18,14 @@ use super::session_refresh::refresh_sessions;
 use super::user_list::UserList;
 use crate::actors::system::System;
 use crate::auth::KeyStore;
-use crate::http::LocalRecommendations;
+use crate::domain::Recommendation;
+use crate::http::{LocalRecommendations, Problem};
 use crate::metrics::Metrics;
 use crate::settings::LiveSettings;
 use crate::store::Store;
 
+/// Number of users whose lists a worker thread computes in a row.
+const USERS_PER_BATCH: usize = 64;
 /// Time limit for the publication of a model that has learned the whole journal.
 const PUBLICATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval at which the command checks the progress of learning.
@@ -75,7 +79,7 @@ impl ListSource {
         }
     }
 
-    /// The runtime in which [`ListSource::list_of_user`] must run.
+    /// The runtime in which [`ListSource::lists_of_users`] must run.
     pub(super) fn runner(&self) -> &SystemRunner {
         match self {
             Self::Daemon(daemon) => &daemon.runner,
@@ -91,19 +95,34 @@ impl ListSource {
         }
     }
 
-    /// The list of a user. If the daemon is overloaded, repeats the request.
-    pub(super) async fn list_of_user(&self, user: String) -> anyhow::Result<UserList> {
-        let response = match self {
-            Self::Daemon(source) => {
-                let DaemonListSource { daemon, placement, limit, .. } = &**source;
-                let request = ApiRequest::batch_list_request(&user, placement.as_deref(), *limit);
-                daemon
-                    .request_until_accepted(request)
-                    .await
-                    .with_context(|| format!("no list for the user `{user}`"))?
+    /// Number of users for whose lists [`ListSource::lists_of_users`] is called at once. A thread of
+    /// this process computes many lists in a row; a daemon gets a request for each user.
+    pub(super) fn batch_len(&self) -> usize {
+        match self {
+            Self::Daemon(_) => 1,
+            Self::Directory(_) => USERS_PER_BATCH,
+        }
+    }
+
+    /// The lists of users, in the order of the users. If the daemon is overloaded, repeats the
+    /// requests.
+    pub(super) async fn lists_of_users(&self, users: Vec<String>) -> Vec<anyhow::Result<UserList>> {
+        match self {
+            Self::Daemon(source) => join_all(users.into_iter().map(|user| source.list_of_user(user))).await,
+            Self::Directory(directory) => {
+                let lists = directory.lists_of_users(users).await;
+                lists.unwrap_or_else(|error| vec![Err(error)])
             }
-            Self::Directory(directory) => directory.list_of_user(user.clone()).await?,
-        };
+        }
+    }
+}
+
+impl DaemonListSource {
+    /// The list of a user. If the daemon is overloaded, repeats the request.
+    async fn list_of_user(&self, user: String) -> anyhow::Result<UserList> {
+        let request = ApiRequest::batch_list_request(&user, self.placement.as_deref(), self.limit);
+        let response = self.daemon.request_until_accepted(request).await;
+        let response = response.with_context(|| format!("no list for the user `{user}`"))?;
         UserList::from_response(user, &response).context("unexpected response to a request for recommendations")
     }
 }
@@ -143,20 +162,23 @@ impl DirectoryListSource {
         Ok(Self { runner, store, recommendations, workers, next_worker: AtomicUsize::new(0) })
     }
 
-    /// Computes the list of a user on a worker thread.
-    async fn list_of_user(&self, user: String) -> anyhow::Result<Vec<u8>> {
+    /// Computes the lists of users on a worker thread.
+    async fn lists_of_users(&self, users: Vec<String>) -> anyhow::Result<Vec<anyhow::Result<UserList>>> {
         let number = self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len().max(1);
         let worker = self.workers.get(number).context("there is no worker thread")?;
-        let (reply, list) = oneshot::channel();
+        let (reply, lists) = oneshot::channel();
         let recommendations = self.recommendations.clone();
         worker.spawn_fn(move || {
             actix::spawn(async move {
-                let list = recommendations.recommend(user.clone()).await;
-                let list = list.with_context(|| format!("no list for the user `{user}`"));
-                let _ = reply.send(list.and_then(|list| Ok(serde_json::to_vec(&list)?)));
+                let lists = recommendations.recommend_to_all(&users).await;
+                let to_list = |(user, list): (String, Result<Recommendation, Problem>)| match list {
+                    Ok(list) => Ok(UserList::from_recommendation(user, list)),
+                    Err(problem) => Err(problem).with_context(|| format!("no list for the user `{user}`")),
+                };
+                let _ = reply.send(users.into_iter().zip(lists).map(to_list).collect());
             });
         });
-        list.await.context("a worker thread panicked; its message is on standard error")?
+        lists.await.context("a worker thread panicked; its message is on standard error")
     }
 }
 

@@ -41,13 +41,13 @@ impl ListColumns {
     /// Appends a row per item of the list.
     fn push_list(&mut self, list: UserList) {
         let (user, fallback) =
-            (ByteArray::from(list.user_id.into_bytes()), ByteArray::from(list.fallback.into_bytes()));
+            (ByteArray::from(list.user_id.into_bytes()), ByteArray::from(list.fallback.into_owned().into_bytes()));
         for (position, item) in (1..).zip(list.items) {
             self.user_ids.push(user.clone());
             self.positions.push(position);
             self.item_ids.push(item.item_id.into_bytes().into());
             self.scores.push(item.score);
-            self.sources.push(item.source.into_bytes().into());
+            self.sources.push(item.source.into_owned().into_bytes().into());
             self.fallbacks.push(fallback.clone());
         }
     }

@@ -18,6 +18,9 @@ use super::progress_display::ProgressDisplay;
 use crate::ingest::STANDARD_INPUT_NAME;
 use crate::learner::RecommendationRequest;
 
+/// Number of batches that each worker thread has, so that it has work while it waits for sessions.
+const BATCHES_PER_WORKER: usize = 2;
+
 /// Arguments of `sequor recommend`.
 #[derive(Debug, Args)]
 #[command(
@@ -151,15 +154,22 @@ impl RecommendLists {
         counts: &mut ListCounts,
     ) -> anyhow::Result<()> {
         let progress = ProgressDisplay::new(users.len() as u64, "lists written");
-        let in_flight = source.worker_count().unwrap_or(self.in_flight as usize);
+        let in_flight = source.worker_count().map_or(self.in_flight as usize, |workers| workers * BATCHES_PER_WORKER);
+        let mut users = users.into_iter();
+        let batches = std::iter::from_fn(|| {
+            let batch: Vec<_> = users.by_ref().take(source.batch_len()).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
         let written = source.runner().block_on(async {
-            let mut lists = stream::iter(users).map(|user| source.list_of_user(user)).buffered(in_flight);
-            while let Some(list) = lists.next().await {
-                let list = list?;
-                writer.write_list(&list)?;
-                counts.written += 1;
-                counts.empty += usize::from(list.is_empty());
-                progress.update(counts.written as u64);
+            let mut lists = stream::iter(batches).map(|batch| source.lists_of_users(batch)).buffered(in_flight);
+            while let Some(batch) = lists.next().await {
+                for list in batch {
+                    let list = list?;
+                    writer.write_list(&list)?;
+                    counts.written += 1;
+                    counts.empty += usize::from(list.is_empty());
+                    progress.update(counts.written as u64);
+                }
             }
             Ok(())
         });

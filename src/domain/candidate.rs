@@ -128,6 +128,21 @@ pub enum Fallback {
     Unavailable,
 }
 
+impl Fallback {
+    /// The name of the reason in responses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::UnknownUser => "unknown_user",
+            Self::UnknownItems => "unknown_items",
+            Self::EmptyCatalog => "empty_catalog",
+            Self::FilteredOut => "filtered_out",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// The predicted value of an event of a user with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PredictedInterest {

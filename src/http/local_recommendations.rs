@@ -1,5 +1,6 @@
 //! Recommendations of a system without servers: lists that are computed from a data directory.
 
+use futures_util::future::join_all;
 use std::sync::Arc;
 
 use crate::actors::system::System;
@@ -12,6 +13,7 @@ use crate::http::server::{ServerOptions, shared_state};
 use crate::http::state::ApiState;
 use crate::http::status::history::StatusSampler;
 use crate::ingest::ValidationRules;
+use crate::learner::RecommendationRequest;
 use crate::settings::LiveSettings;
 
 /// Recommends to users as `GET /v1/users/{user}/recommendations` does, without an impression: all
@@ -42,13 +44,23 @@ impl LocalRecommendations {
         Self { api, query }
     }
 
-    /// Recommends to a user.
+    /// Recommends to users at one time. The results are in the order of the users.
     ///
-    /// # Errors
-    /// The problem with which the API would answer.
-    pub async fn recommend(&self, user: String) -> Result<Recommendation, Problem> {
-        let user = query::validate_user_id(&self.api, user)?;
-        let request = self.query.to_request(&self.api)?;
-        Ok(self.api.recommendations.recommend(user, self.query.consent, request).await?)
+    /// The sessions of all users are requested before the first list is computed, so one wait serves
+    /// them all.
+    pub async fn recommend_to_all(&self, users: &[String]) -> Vec<Result<Recommendation, Problem>> {
+        let request = self.query.to_request(&self.api);
+        join_all(users.iter().map(|user| self.recommend(user, &request))).await
+    }
+
+    /// Recommends to a user. Returns the problem with which the API would answer.
+    async fn recommend(
+        &self,
+        user: &str,
+        request: &Result<RecommendationRequest, Problem>,
+    ) -> Result<Recommendation, Problem> {
+        let user = query::validate_user_id(&self.api, user.to_owned())?;
+        let request = request.as_ref().map_err(Clone::clone)?;
+        Ok(self.api.recommendations.recommend_single_page(user, self.query.consent, request).await?)
     }
 }

@@ -5,8 +5,8 @@ use crate::domain::{Candidate, ItemIx, Objective, SourceName, Step, UserSequence
 
 use std::sync::Arc;
 
-use super::scorer::{ScoredUser, Scorer, ScoringWorkspace};
-use super::sequence_state::{SequenceParams, SequenceState};
+use super::scorer::{Scorer, ScoringWorkspace};
+use super::sequence_state::SequenceState;
 
 /// The explanation of one recommended item.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,14 +52,13 @@ pub struct EventInfluence {
 const MAX_OMITTED_EVENTS: usize = 10;
 
 /// Explains items that are among the last scored candidates in the workspace. To measure influence,
-/// scores candidates again, so the workspace then holds other candidates.
+/// scores candidates again with `rescore`, so the workspace then holds other candidates.
 pub(super) fn explain(
     scorer: &Scorer<'_>,
     objective: Option<Objective>,
     items: &[Candidate],
     user: &SequenceState,
-    about: &ScoredUser<'_>,
-    params: &SequenceParams,
+    rescore: &mut dyn FnMut(&mut SequenceState, &mut ScoringWorkspace),
     workspace: &mut ScoringWorkspace,
 ) -> Vec<Option<Explanation>> {
     let ranks: Vec<_> = items.iter().map(|candidate| workspace.ranking.rank_of(candidate.item)).collect();
@@ -81,7 +80,7 @@ pub(super) fn explain(
     for (back, step) in current.iter().rev().enumerate().take(MAX_OMITTED_EVENTS) {
         let index = user.sequence.steps.len() - 1 - back;
         let mut other = SequenceState::restore(sequence_without_event(&user.sequence, index), None);
-        scorer.score(&mut other, about, params, workspace);
+        rescore(&mut other, workspace);
         for ((candidate, rank), explanation) in items.iter().zip(&ranks).zip(&mut explanations) {
             let Some(rank) = *rank else { continue };
             let without = workspace.ranking.rank_of(candidate.item);

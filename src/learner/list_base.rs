@@ -107,10 +107,10 @@ fn fill_with_similar_items(
     add_similar_items(snapshot, eligibility, items, params, &mut below_the_list, workspace, selection);
 }
 
-/// Number of eligible candidates to collect. Without rules, later candidates cannot get into the list,
-/// unless they pass demoted ones.
+/// Number of eligible candidates to collect. Unless rules reorder candidates or a category limit
+/// removes them, later candidates cannot get into the list, except by passing demoted ones.
 fn candidate_count(context: &ListContext<'_>) -> usize {
-    let is_cut = context.list_rules.need_depth() || context.eligibility.max_per_category.is_some();
+    let is_cut = context.list_rules.reorder() || context.eligibility.max_per_category.is_some();
     let count = if is_cut { MAX_BASE_CANDIDATES.max(context.limit) } else { context.limit };
     count + context.eligibility.demoted.len()
 }

@@ -11,9 +11,13 @@ use rustc_hash::FxHashSet;
 ///
 /// If a rule requires more items than the selection contains, popular items of the rule are added
 /// first, except to a list of purchased items.
+///
+/// If shares are required, the candidates after `balanced_len` items are dropped: the selection may
+/// lack the items that their shares need. A later page ranks again.
 pub(super) fn apply_list_rules(
     context: &ListContext<'_>,
     mut selection: ResultSelection<'_>,
+    balanced_len: usize,
     score_of: impl Fn(ItemIx) -> (f32, SourceName),
     trace: &mut RuleTrace,
 ) -> (Vec<Candidate>, Vec<Candidate>) {
@@ -27,7 +31,10 @@ pub(super) fn apply_list_rules(
     }
     let (mut list, rest) = selection.into_parts();
     list.extend(rest);
-    rules.apply_shares(eligibility.catalog, &mut list, trace);
+    if !rules.require.is_empty() {
+        rules.apply_shares(eligibility.catalog, &mut list, trace);
+        list.truncate(balanced_len.max(context.limit));
+    }
     if length < context.limit {
         // Required items replace items of a short list.
         list.truncate(length);

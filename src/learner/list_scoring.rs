@@ -129,7 +129,10 @@ pub fn score_list(
             source: scored.source.unwrap_or(SourceName::Session),
         };
         let candidates: Vec<_> = request.items.iter().zip(&items).map(to_candidate).collect();
-        let explanations = explain(&scorer, request.objective, &candidates, user, &about, params, workspace);
+        let mut rescore = |other: &mut SequenceState, workspace: &mut ScoringWorkspace| {
+            scorer.score(other, &about, params, workspace);
+        };
+        let explanations = explain(&scorer, request.objective, &candidates, user, &mut rescore, workspace);
         items.iter_mut().zip(explanations).for_each(|(item, explanation)| item.explanation = explanation);
     }
     ListScores {

@@ -58,6 +58,7 @@ mod online;
 mod pretrained;
 mod relevance_lists;
 mod replay_history;
+mod rule_candidates;
 mod safety;
 mod scorer;
 mod sequence_state;

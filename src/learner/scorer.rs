@@ -1,7 +1,9 @@
 //! The scorer: scores candidates for a user's next event. Session actors use it to recommend items,
 //! the learner to test and train the model.
 
-use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfile};
+use crate::candidates::{
+    CandidateChooser, CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, UserProfile,
+};
 use crate::domain::ItemIx;
 use crate::nn::{ItemRelation, NetworkScratch, RelationQuery, TopItems, Weights};
 use crate::ranking::{
@@ -84,6 +86,18 @@ impl Scorer<'_> {
         params: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
+        self.score_chosen(user, about, params, None, workspace);
+    }
+
+    /// Like [`Scorer::score`]. The chooser decides which candidates are scored.
+    pub(super) fn score_chosen(
+        &self,
+        user: &mut SequenceState,
+        about: &ScoredUser<'_>,
+        params: &SequenceParams,
+        chooser: Option<&mut dyn CandidateChooser>,
+        workspace: &mut ScoringWorkspace,
+    ) {
         let ScoringWorkspace { network, query, ranking, features: values } = workspace;
         // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
@@ -105,18 +119,16 @@ impl Scorer<'_> {
             (Some(weights), Some(top)) => {
                 let near = self.items_of_last_item_cluster(weights, user, query.output(), network);
                 let relate = |items: &[ItemIx], out: &mut Vec<ItemRelation>| weights.relate_items(query, items, out);
-                let network_scores =
-                    NetworkScores { top: &top.items, log_partition: top.log_partition, relate: &relate };
-                ranking.score_candidates(
-                    self.sources,
-                    self.ranker,
-                    &context,
-                    about.affinity,
-                    Some(&network_scores),
-                    &near,
-                );
+                let network_scores = NetworkScores {
+                    top: &top.items,
+                    clusters: &near,
+                    log_partition: top.log_partition,
+                    relate: &relate,
+                };
+                let network = Some(&network_scores);
+                ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, network, chooser);
             }
-            _ => ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, None, &[]),
+            _ => ranking.score_candidates(self.sources, self.ranker, &context, about.affinity, None, chooser),
         }
         if let Some(features) = &self.features {
             features.add_scores(&about.declared, ranking, values);

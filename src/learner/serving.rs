@@ -1,6 +1,6 @@
 //! Serving: recommends items from a model snapshot.
 
-use crate::candidates::{QueryContext, SessionIx};
+use crate::candidates::{CandidateChooser, CandidateSet, QueryContext, SessionIx};
 use crate::domain::{
     Attributes, Candidate, Catalog, Fallback, ItemIx, KindId, Objective, Offset, PredictedInterest, RemovalCounts,
     SourceName, Step, Timestamp, UserSequence,
@@ -18,6 +18,7 @@ use super::item_exclusions::{FatiguedItems, ItemExclusions};
 use super::item_lists::visit_popular_items;
 use super::list_base::{ListBase, ListContext, add_base_candidates};
 use super::list_rules::apply_list_rules;
+use super::rule_candidates::{MAX_LIFTED_CANDIDATES, RuleChooser};
 use super::scorer::{DEFAULT_CANDIDATE_LIMIT, ScoredUser, ScoringWorkspace};
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::{ModelSnapshot, UserMemory};
@@ -55,6 +56,8 @@ pub struct RecommendationRequest {
     pub digest: u64,
     /// The context of the request, for declared features.
     pub context: Attributes,
+    /// Whether later pages of the list may follow. Without them, the answer has no remainder.
+    pub has_later_pages: bool,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -123,19 +126,31 @@ impl RecommendationRequest {
             placement: None,
             digest: 0,
             context: Attributes::default(),
+            has_later_pages: true,
         }
     }
 
     /// Numbers of candidates to rank. If ranking with the first number does not fill the list, the
     /// next number is used. The numbers do not depend on the length of the list, so that a short
-    /// list is always the beginning of a longer one. A request with a filter, a category limit or
-    /// rules starts with the largest number, because they remove or reorder many candidates.
+    /// list is always the beginning of a longer one. A request with a category limit starts with the
+    /// largest number, because the limit may remove most of the candidates.
     fn candidate_limits(&self) -> &'static [usize] {
-        if self.filter.is_some() || self.max_per_category.is_some() || self.rules.need_depth() {
+        if self.max_per_category.is_some() {
             &[MAX_CANDIDATE_LIMIT]
         } else {
             &[DEFAULT_CANDIDATE_LIMIT, 2 * DEFAULT_CANDIDATE_LIMIT, MAX_CANDIDATE_LIMIT]
         }
+    }
+
+    /// Whether the candidates after the list are needed: for later pages, or because rules may put them
+    /// into the list.
+    fn needs_remainder(&self) -> bool {
+        self.has_later_pages || !self.rules.require.is_empty() || !self.rules.promote.is_empty()
+    }
+
+    /// Whether the list is so long that required shares need more than the lifted candidates.
+    fn needs_all_candidates(&self) -> bool {
+        !self.rules.require.is_empty() && self.limit > MAX_LIFTED_CANDIDATES
     }
 
     /// The base of a list that is not ranked for a user. Boosts can lift any popular item into the
@@ -147,7 +162,7 @@ impl RecommendationRequest {
 }
 
 /// Largest number of candidates in a ranking.
-const MAX_CANDIDATE_LIMIT: usize = 2048;
+const MAX_CANDIDATE_LIMIT: usize = CandidateSet::MAX_EXAMINED;
 
 /// A list of recommended items, with diagnostics.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -207,29 +222,42 @@ impl From<Candidate> for RankedItem {
 }
 
 /// Ranks candidates and adds them to the selection. Calls `rank` with one number of candidates of
-/// `limits` after the other, until the list is full or there are no more candidates. If the list is
-/// still not full, `ranked` collects the items, so that each item is added only once.
+/// `limits` after the other, until the list is full or `rank` returns that there are no more
+/// candidates. If the list is still not full, `ranked` collects the items, so that each item is added
+/// only once. Returns whether candidates were left out that a larger number would rank.
 fn select_ranked_candidates(
-    limits: &[usize],
-    rank: &mut dyn FnMut(usize, &mut Vec<Candidate>),
+    request: &RecommendationRequest,
+    rank: &mut dyn FnMut(usize, &mut Vec<Candidate>) -> bool,
     ranked: &mut FxHashSet<ItemIx>,
     selection: &mut ResultSelection<'_>,
-) {
-    let mut batch = Vec::new();
-    for limit in limits {
-        rank(*limit, &mut batch);
-        batch
-            .iter()
-            .filter(|candidate| !ranked.contains(&candidate.item))
-            .for_each(|candidate| selection.add_ranked(*candidate));
-        if !selection.needs_more() {
-            return;
+) -> bool {
+    let (mut batch, mut has_more) = (Vec::new(), true);
+    for limit in request.candidate_limits() {
+        has_more = rank(*limit, &mut batch);
+        for candidate in batch.iter().filter(|candidate| !ranked.contains(&candidate.item)) {
+            if !selection.needs_more() && !request.needs_remainder() {
+                break;
+            }
+            selection.add_ranked(*candidate);
+        }
+        if !selection.needs_more() && !request.needs_all_candidates() {
+            break;
         }
         ranked.extend(batch.iter().map(|candidate| candidate.item));
-        if batch.len() < *limit {
-            return;
+        if !has_more {
+            break;
         }
     }
+    has_more
+}
+
+fn as_chooser<'c>(chooser: &'c mut Option<RuleChooser<'_>>) -> Option<&'c mut dyn CandidateChooser> {
+    chooser.as_mut().map(|chooser| chooser as &mut dyn CandidateChooser)
+}
+
+/// A candidate that was not ranked, because the filter or a rule removes it. The selection counts it.
+fn removed_candidate(item: ItemIx) -> Candidate {
+    Candidate { item, score: f32::MIN, source: SourceName::Trending }
 }
 
 /// Returns the reason why the list is not personalised or not full. `was_list_short` says whether
@@ -352,6 +380,28 @@ fn items_hidden_from_user(
     (seen, exclusions.fatigued_items(memory.item_history, request.now))
 }
 
+/// What the candidates of a list depend on.
+fn list_context<'a>(
+    snapshot: &'a ModelSnapshot,
+    sequence: &'a UserSequence,
+    memory: UserMemory<'a>,
+    params: &'a SequenceParams,
+    request: &'a RecommendationRequest,
+    eligibility: EligibilityRules<'a>,
+) -> ListContext<'a> {
+    ListContext {
+        snapshot,
+        sequence,
+        params,
+        eligibility,
+        list_rules: &request.rules,
+        item_history: memory.item_history,
+        purchase: request.hidden.purchase,
+        limit: request.limit,
+        takes_other_items: request.base != ListBase::BuyAgain,
+    }
+}
+
 /// Recommends items from a snapshot. `catalog` says which items can be recommended at the time of
 /// the request. If too few candidates are eligible, the most popular eligible items fill up the
 /// list.
@@ -393,28 +443,23 @@ pub fn recommend_for_sequence(
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
     let is_ranked = is_known && request.base == ListBase::NextItems;
     let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
-    let context = ListContext {
-        snapshot,
-        sequence,
-        params,
-        eligibility: rules,
-        list_rules: &request.rules,
-        item_history: memory.item_history,
-        purchase: request.hidden.purchase,
-        limit: request.limit,
-        takes_other_items: request.base != ListBase::BuyAgain,
-    };
+    let context = list_context(snapshot, sequence, memory, params, request, rules);
     let mut trace = RuleTrace::default();
+    let mut chooser = RuleChooser::of_list(rules, &request.rules);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
+    let mut has_more = false;
     if is_ranked {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit, &[]);
-            scorer.score(user, &about, params, workspace);
+            scorer.score_chosen(user, &about, params, as_chooser(&mut chooser), workspace);
             workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
-            candidates_by_source = workspace.ranking.candidates().counts_by_source();
+            let candidates = workspace.ranking.candidates();
+            candidates_by_source = candidates.counts_by_source();
             request.rules.apply_boosts(catalog, ScoreScale::Logarithmic, batch, &mut trace);
+            batch.extend(chooser.iter().flat_map(RuleChooser::removed).copied().map(removed_candidate));
+            candidates.has_more()
         };
-        select_ranked_candidates(request.candidate_limits(), &mut rank, &mut ranked, &mut selection);
+        has_more = select_ranked_candidates(request, &mut rank, &mut ranked, &mut selection);
     } else {
         add_base_candidates(&context, request.unranked_base(), &mut trace, workspace, &mut selection);
     }
@@ -433,9 +478,16 @@ pub fn recommend_for_sequence(
         let scored = if is_ranked { ranking.score_of(item).zip(ranking.source_of(item)) } else { None };
         scored.unwrap_or((snapshot.sources.popularity(item, snapshot.source_time), SourceName::Trending))
     };
-    let (selected, remainder) = apply_list_rules(&context, selection, score_of, &mut trace);
+    let balanced_len = if has_more { MAX_LIFTED_CANDIDATES } else { usize::MAX };
+    let (selected, mut remainder) = apply_list_rules(&context, selection, balanced_len, score_of, &mut trace);
+    if !request.has_later_pages {
+        remainder.clear();
+    }
     let explanations = if request.explain && is_ranked {
-        explain(&scorer, request.objective, &selected, user, &about, params, workspace)
+        let mut rescore = |other: &mut SequenceState, workspace: &mut ScoringWorkspace| {
+            scorer.score_chosen(other, &about, params, as_chooser(&mut chooser), workspace);
+        };
+        explain(&scorer, request.objective, &selected, user, &mut rescore, workspace)
     } else {
         vec![None; selected.len()]
     };

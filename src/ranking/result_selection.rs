@@ -88,6 +88,12 @@ impl<'a> EligibilityRules<'a> {
         ListRules::hiding_rule(self.hide, entry).map_or(Ok(entry), |rule| Err(RemovalReason::Hidden(rule)))
     }
 
+    /// Whether the filter or a rule of [`EligibilityRules::hide`] rejects an item with these attributes.
+    #[must_use]
+    pub fn is_filtered_or_hidden(&self, entry: &CatalogItem) -> bool {
+        self.filter.is_some_and(|filter| !filter.matches(entry)) || ListRules::hiding_rule(self.hide, entry).is_some()
+    }
+
     /// Whether the item satisfies all rules that do not depend on other items.
     #[must_use]
     pub fn is_eligible(&self, item: ItemIx) -> bool {

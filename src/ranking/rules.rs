@@ -78,10 +78,16 @@ impl ListRules {
         !self.need_depth() && self.promote.is_empty()
     }
 
-    /// Whether the rules can remove or reorder so many candidates that more of them must be ranked.
+    /// Whether the rules can remove or reorder so many candidates that others get into the list.
     #[must_use]
     pub fn need_depth(&self) -> bool {
-        !(self.hide.is_empty() && self.boost.is_empty() && self.require.is_empty())
+        !self.hide.is_empty() || self.reorder()
+    }
+
+    /// Whether the rules can lift an item into the list that many candidates precede.
+    #[must_use]
+    pub fn reorder(&self) -> bool {
+        !(self.boost.is_empty() && self.require.is_empty())
     }
 
     /// The position in `hide` of the first rule that removes an item; `None` if no rule removes it.
@@ -152,14 +158,18 @@ impl ListRules {
         if self.promote.is_empty() {
             return;
         }
-        let mut listed: FxHashMap<ItemIx, Candidate> =
-            list.iter().map(|candidate| (candidate.item, *candidate)).collect();
+        let mut listed: FxHashMap<ItemIx, Option<Candidate>> =
+            self.promote.iter().map(|promotion| (promotion.item, None)).collect();
+        for candidate in list.iter() {
+            listed.entry(candidate.item).and_modify(|found| *found = Some(*candidate));
+        }
         let (mut placed, mut promoted) = (BTreeMap::new(), FxHashSet::default());
         for PromoteRule { rule, item, position } in &self.promote {
             if promoted.contains(item) {
                 continue;
             }
-            let Some(candidate) = listed.remove(item).or_else(|| candidate_of(*item)) else { continue };
+            let listed = listed.get(item).copied().flatten();
+            let Some(candidate) = listed.or_else(|| candidate_of(*item)) else { continue };
             let mut index = position.saturating_sub(1);
             while placed.contains_key(&index) {
                 index += 1;

@@ -44,7 +44,7 @@ impl RankerSimulation {
             now: self.now,
             ..QueryContext::default()
         };
-        self.workspace.score_candidates(&self.sources, &self.ranker, &context, &self.affinity, None, &[]);
+        self.workspace.score_candidates(&self.sources, &self.ranker, &context, &self.affinity, None, None);
     }
 
     /// Scores the candidates, then trains on an event of `item`. Returns the loss and the rank of
@@ -187,6 +187,7 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
     };
     let network = NetworkScores {
         top: &[(500, 3.0), (501, 2.0)],
+        clusters: &[(502, 1.0)],
         log_partition: 4.0,
         relate: &|items, relations| {
             let logit = |item: &ItemIx| if *item >= 500 { 3.0 } else { -9.0 };
@@ -201,7 +202,7 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
         &context,
         &simulation.affinity,
         Some(&network),
-        &[(502, 1.0)],
+        None,
     );
     let mut best = Vec::new();
     simulation.workspace.best_candidates(256, |_| true, &mut best);

@@ -3,7 +3,9 @@
 
 use super::source_affinity::AFFINITY_COLUMN_COUNT;
 use super::{ObjectiveHead, Ranker, RankingFeatures, SourceAffinity};
-use crate::candidates::{CandidateSet, CandidateSources, EvidenceColumn, FeatureColumn, QueryContext};
+use crate::candidates::{
+    CandidateChooser, CandidateSet, CandidateSources, EvidenceColumn, FeatureColumn, QueryContext,
+};
 use crate::domain::{Candidate, ItemIx, SourceName};
 use crate::nn::ItemRelation;
 
@@ -12,6 +14,8 @@ use crate::nn::ItemRelation;
 pub struct NetworkScores<'a> {
     /// Top items with their logits, best first.
     pub top: &'a [(ItemIx, f32)],
+    /// Candidates from embedding clusters with their logits.
+    pub clusters: &'a [(ItemIx, f32)],
     /// Logarithm of the softmax denominator, `ln Σ exp(logit)` over all items. A logit minus this
     /// number is the log-probability of the item.
     pub log_partition: f32,
@@ -78,10 +82,7 @@ impl RankingWorkspace {
     }
 
     /// Gathers the candidates of a query, keeps the best ones, computes their features and scores
-    /// them.
-    ///
-    /// `clusters` are candidates from embedding clusters with their logits. These candidates are
-    /// ignored if `network` is `None`.
+    /// them. `chooser` decides which candidates are kept; without it, the best ones are.
     pub fn score_candidates(
         &mut self,
         sources: &CandidateSources,
@@ -89,11 +90,12 @@ impl RankingWorkspace {
         context: &QueryContext<'_>,
         affinity: &SourceAffinity,
         network: Option<&NetworkScores<'_>>,
-        clusters: &[(ItemIx, f32)],
+        chooser: Option<&mut dyn CandidateChooser>,
     ) {
         sources.generate(context, &mut self.candidates);
         if let Some(network) = network {
-            for (column, list) in [(EvidenceColumn::Network, network.top), (EvidenceColumn::Clusters, clusters)] {
+            for (column, list) in [(EvidenceColumn::Network, network.top), (EvidenceColumn::Clusters, network.clusters)]
+            {
                 for &(item, logit) in list {
                     self.candidates.add_evidence(
                         item,
@@ -104,7 +106,10 @@ impl RankingWorkspace {
                 self.candidates.add_column_total(column, 1.0);
             }
         }
-        self.candidates.keep_top_candidates(self.limit, context);
+        match chooser {
+            Some(chooser) => self.candidates.keep_chosen(self.limit, context, chooser),
+            None => self.candidates.keep_top_candidates(self.limit, context),
+        }
         if !self.also_ranked.is_empty() {
             self.candidates.keep_also(&self.also_ranked);
         }

@@ -106,6 +106,26 @@ impl RecommendationService {
         Ok(self.cache_and_journal(first, answer))
     }
 
+    /// Recommends to a user as [`Self::recommend`] does, but journals nothing, and caches no ranking for
+    /// later pages.
+    ///
+    /// # Errors
+    /// [`RequestError`] if the user's shard does not answer.
+    pub async fn recommend_single_page(
+        &self,
+        user: String,
+        sender: Option<Consent>,
+        request: &RecommendationRequest,
+    ) -> Result<Recommendation, RequestError> {
+        if self.ingest.effective_consent(&user, sender) == Consent::None {
+            return Ok(self.recommend_without_consent(&[], request));
+        }
+        let mut own = RecommendationRequest { has_later_pages: false, ..request.clone() };
+        self.bind_user(&user, &mut own);
+        let answer = self.recommender.recommend(user, own).await?;
+        Ok(self.assign_id_and_count(answer, request))
+    }
+
     /// Ranks a list as [`Self::recommend`] does, but journals, caches and counts nothing. Without user,
     /// ranks for a visitor without events.
     ///

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK_SETTINGS, event_of_kind, run_sequor};
 
-const USERS: usize = 12;
+/// More than a thread of the command handles in a row.
+const USERS: usize = 90;
 
 /// Starts a daemon with views of each user.
 fn start_with_users(home: &DaemonHome) -> Daemon {

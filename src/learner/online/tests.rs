@@ -4,6 +4,7 @@ mod declared_features;
 mod jobs;
 mod objectives;
 mod profiles;
+mod ruled_lists;
 mod served_lists;
 mod steering;
 mod vectors;
