@@ -205,6 +205,9 @@ impl Replay {
                 Ok(event) => {
                     while let Some(change) = catalog.pop_due(event.value.timestamp) {
                         batch.push(Entry::Item(change).into());
+                        if batch.len() >= EVENTS_PER_BATCH {
+                            append_batch(&system, &mut batch).await?;
+                        }
                     }
                     batch.push(event.map(Entry::Event));
                 }
