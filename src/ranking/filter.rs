@@ -91,6 +91,12 @@ impl ItemFilter {
         Self(self.0.bound(OperandScope::User, user))
     }
 
+    /// Whether the filter reads values of the request's context.
+    #[must_use]
+    pub fn reads_context(&self) -> bool {
+        self.0.reads(OperandScope::Context)
+    }
+
     /// Whether the filter reads attributes of the user.
     #[must_use]
     pub fn reads_user(&self) -> bool {

@@ -12,7 +12,7 @@
 use super::ItemFilter;
 use super::rule_trace::RuleTrace;
 use super::share_balance::{ShareRule, balance_shares};
-use crate::domain::{Candidate, Catalog, CatalogItem, ItemIx};
+use crate::domain::{Attributes, Candidate, Catalog, CatalogItem, ItemIx};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,6 +88,40 @@ impl ListRules {
     #[must_use]
     pub fn reorder(&self) -> bool {
         !(self.boost.is_empty() && self.require.is_empty())
+    }
+
+    /// The rules with the values of the request's context in their filters.
+    #[must_use]
+    pub fn with_context(mut self, context: &Attributes) -> Self {
+        for filter in self.filters_mut().filter(|filter| filter.reads_context()) {
+            *filter = Arc::new(filter.with_context(context));
+        }
+        self
+    }
+
+    /// The rules with the attributes of a user in their filters.
+    #[must_use]
+    pub fn with_user(mut self, user: &Attributes) -> Self {
+        for filter in self.filters_mut().filter(|filter| filter.reads_user()) {
+            *filter = Arc::new(filter.with_user(user));
+        }
+        self
+    }
+
+    /// Whether a filter reads attributes of the user.
+    #[must_use]
+    pub fn read_user(&self) -> bool {
+        let hide = self.hide.iter().map(|rule| &rule.filter);
+        let boost = self.boost.iter().map(|rule| &rule.filter);
+        let require = self.require.iter().map(|rule| &rule.filter);
+        hide.chain(boost).chain(require).any(|filter| filter.reads_user())
+    }
+
+    fn filters_mut(&mut self) -> impl Iterator<Item = &mut Arc<ItemFilter>> {
+        let hide = self.hide.iter_mut().map(|rule| &mut rule.filter);
+        let boost = self.boost.iter_mut().map(|rule| &mut rule.filter);
+        let require = self.require.iter_mut().map(|rule| &mut rule.filter);
+        hide.chain(boost).chain(require)
     }
 
     /// The position in `hide` of the first rule that removes an item; `None` if no rule removes it.

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::actors::error::RequestError;
 use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::domain::{
-    Catalog, CatalogItem, Entry, ItemBoost, ItemIx, Offset, PlacementChange, PlacementConfig, PlacementOperation,
+    Attributes, Catalog, Entry, ItemBoost, ItemIx, Offset, PlacementChange, PlacementConfig, PlacementOperation,
     PlacementTable, RankingRule, RuleChange, RuleConsequence, RuleOperation, Timestamp,
 };
 use crate::learner::{BoostRule, HideRule, ItemFilter, ListRules, PromoteRule, ShareRule};
@@ -64,6 +64,15 @@ pub struct CompiledPlacements {
     /// In the order of application: the largest priority first, then the smallest id.
     rules: Vec<CompiledRule>,
     no_rules: Arc<ListRules>,
+}
+
+/// What the rules read of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestContext<'a> {
+    /// The last context item.
+    pub item: Option<ItemIx>,
+    /// The values of the context.
+    pub values: &'a Attributes,
 }
 
 /// A change was not made.
@@ -129,27 +138,29 @@ impl CompiledPlacements {
         Self::compile(Arc::new(table))
     }
 
-    /// Whether a rule applies at time `now` to a list of a placement with a context item. `None` for an
-    /// unknown rule.
+    /// Whether a rule applies at time `now` to a list of a placement in a context. `None` for an unknown
+    /// rule.
     #[must_use]
     pub fn rule_application(
         &self,
         id: &str,
         placement: Option<&CompiledPlacement>,
-        context: Option<&CatalogItem>,
+        context: RequestContext<'_>,
+        catalog: &Catalog,
         now: Timestamp,
     ) -> Option<RuleApplication> {
         let name = placement.map(|placement| &*placement.name);
-        self.rules.iter().find(|compiled| &*compiled.id == id).map(|compiled| compiled.application(name, context, now))
+        let compiled = self.rules.iter().find(|compiled| &*compiled.id == id);
+        compiled.map(|compiled| compiled.application(name, context, catalog, now))
     }
 
-    /// The rules that apply at time `now` to a list of a placement with a context item. `number_of`
-    /// returns the number of an item.
+    /// The rules that apply at time `now` to a list of a placement in a context. Their filters have the
+    /// values of the context. `number_of` returns the number of an item.
     #[must_use]
     pub fn rules_of_list(
         &self,
         placement: Option<&CompiledPlacement>,
-        context: Option<ItemIx>,
+        context: RequestContext<'_>,
         catalog: &Catalog,
         number_of: impl Fn(&str) -> Option<ItemIx>,
         now: Timestamp,
@@ -159,20 +170,28 @@ impl CompiledPlacements {
             return Arc::clone(&self.no_rules);
         }
         let name = placement.map(|placement| &*placement.name);
-        let context = context.and_then(|item| catalog.get(item));
         let mut rules = ListRules { boost: boosts.to_vec(), ..ListRules::default() };
         for compiled in &self.rules {
-            if compiled.application(name, context, now) == RuleApplication::Applies {
+            if compiled.application(name, context, catalog, now) == RuleApplication::Applies {
                 compiled.add_to(&mut rules, &number_of);
             }
         }
-        Arc::new(rules)
+        Arc::new(rules.with_context(context.values))
     }
 }
 
 impl CompiledRule {
-    fn application(&self, placement: Option<&str>, context: Option<&CatalogItem>, now: Timestamp) -> RuleApplication {
-        let is_in_context = |filter: &ItemFilter| context.is_some_and(|item| filter.matches(item));
+    fn application(
+        &self,
+        placement: Option<&str>,
+        context: RequestContext<'_>,
+        catalog: &Catalog,
+        now: Timestamp,
+    ) -> RuleApplication {
+        let is_in_context = |filter: &ItemFilter| {
+            let item = context.item.and_then(|item| catalog.get(item));
+            item.is_some_and(|item| filter.with_context(context.values).matches(item))
+        };
         match () {
             () if !self.rule.is_enabled => RuleApplication::Disabled,
             () if !self.rule.is_valid_at(now) => RuleApplication::OutOfTime,
@@ -343,6 +362,11 @@ mod tests {
     use super::*;
     use crate::domain::{Item, ItemOperation, RuleCondition};
 
+    /// A request without context item and values.
+    fn no_context(values: &Attributes) -> RequestContext<'_> {
+        RequestContext { item: None, values }
+    }
+
     fn rule(priority: i32, consequence: RuleConsequence) -> RankingRule {
         RankingRule {
             condition: RuleCondition::default(),
@@ -369,7 +393,7 @@ mod tests {
             put_rule(&mut table, id, rule(priority, hide("price > 5")));
         }
         let compiled = CompiledPlacements::compile(Arc::new(table));
-        let rules = compiled.rules_of_list(None, None, &Catalog::default(), |_| None, 0);
+        let rules = compiled.rules_of_list(None, no_context(&Attributes::default()), &Catalog::default(), |_| None, 0);
         assert_eq!(rules.hide.iter().map(|hide| &*hide.rule).collect::<Vec<_>>(), ["high", "a", "b", "low"]);
     }
 
@@ -396,6 +420,7 @@ mod tests {
         let compiled = CompiledPlacements::compile(Arc::new(table));
         let names = |placement: Option<&str>, context: Option<ItemIx>, now: Timestamp| -> Vec<String> {
             let placement = placement.and_then(|name| compiled.find(name));
+            let context = RequestContext { item: context, values: &Attributes::default() };
             let rules = compiled.rules_of_list(placement, context, &catalog, |_| None, now);
             let hide = rules.hide.iter().map(|hide| hide.rule.to_string());
             rules.boost.iter().map(|boost| boost.rule.to_string()).chain(hide).collect()

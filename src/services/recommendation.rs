@@ -12,7 +12,8 @@ use crate::domain::{
     WithConsent,
 };
 use crate::learner::{
-    Explanation, ListScores, ListScoringRequest, ObjectiveContribution, RankedAnswer, RankedItem, RecommendationRequest,
+    Explanation, ListRules, ListScores, ListScoringRequest, ObjectiveContribution, RankedAnswer, RankedItem,
+    RecommendationRequest,
 };
 use crate::metrics::RecommendationOutcome;
 use crate::services::id_generator::IdGenerator;
@@ -143,12 +144,23 @@ impl RecommendationService {
         self.recommender.recommend(user.to_owned(), request).await
     }
 
-    /// Replaces the attributes of the user in the filter of a request by their values.
+    /// Rules with the values of a user's attributes in their filters.
+    #[must_use]
+    pub fn with_user(&self, rules: Arc<ListRules>, user: &str) -> Arc<ListRules> {
+        if !rules.read_user() {
+            return rules;
+        }
+        let attributes = self.ingest.user_attributes(user).unwrap_or_default();
+        Arc::new(ListRules::clone(&rules).with_user(&attributes))
+    }
+
+    /// Replaces the attributes of the user in the filters of a request and its rules by their values.
     fn bind_user(&self, user: &str, request: &mut RecommendationRequest) {
         if let Some(filter) = request.filter.take_if(|filter| filter.reads_user()) {
             let attributes = self.ingest.user_attributes(user).unwrap_or_default();
             request.filter = Some(filter.with_user(&attributes));
         }
+        request.rules = self.with_user(Arc::clone(&request.rules), user);
     }
 
     /// Recommends from `events` alone, without the user's stored session. The service stores

@@ -68,8 +68,11 @@ fn missing_effects(rule: &RankingRule, context: &RuleWarningContext<'_>) -> Vec<
         | RuleConsequence::Hide { filter }
         | RuleConsequence::Require { filter, .. } => Some(filter),
     };
-    let is_unsatisfied =
-        |text: &String| ItemFilter::parse(text).is_ok_and(|filter| !(context.matches_any_item)(&filter));
+    // Filters that read the request or the user may be satisfied by some of them.
+    let is_constant = |filter: &ItemFilter| !filter.reads_context() && !filter.reads_user();
+    let is_unsatisfied = |text: &String| {
+        ItemFilter::parse(text).is_ok_and(|filter| is_constant(&filter) && !(context.matches_any_item)(&filter))
+    };
     let mut warnings = Vec::new();
     if let Some(text) = rule.condition.context_filter.as_ref().filter(|text| is_unsatisfied(text)) {
         warnings.push(format!("no item satisfies the condition `{text}`, so the rule does not apply yet"));

@@ -251,3 +251,53 @@ fn a_field_of_the_wrong_type_is_named() {
     assert!(response.body.contains("from 1 to 1000"), "{}", response.body);
     daemon.assert_healthy();
 }
+
+/// A daemon whose rule hides the items that are dearer than the context or the user allows.
+#[test]
+fn filters_of_rules_read_the_context_and_the_user() {
+    let home = DaemonHome::new();
+    let daemon = start_shop(&home);
+    assert_eq!(daemon.request("PATCH", "/v1/users/u2", r#"{"attributes":{"most":5}}"#).status, 200);
+    let boost = json!({ "filter": "price = context.favourite", "factor": 1000 });
+    put(&daemon, "/v1/placements/home", &json!({ "boosts": [boost], "purchased_for": "0s" }));
+    put_rule(&daemon, "budget", &json!({ "consequence": { "hide": { "filter": "price > context.budget" } } }));
+    put_rule(&daemon, "modest", &json!({ "consequence": { "hide": { "filter": "price > user.most" } } }));
+    put_rule(
+        &daemon,
+        "phone",
+        &json!({
+            "condition": { "context_filter": "context.device = phone" },
+            "consequence": { "hide": { "filter": "brand = leaf" } },
+        }),
+    );
+    let items_of = |user: &str, query: &str| -> Vec<u32> {
+        let response = daemon.get(&format!("/v1/users/{user}/recommendations?limit=30&exclude_seen=false&{query}"));
+        assert_eq!(response.status, 200, "{query}: {}", response.body);
+        ids(&response.json()).iter().map(|item| number(item)).collect()
+    };
+    let all = items_of("u1", "");
+    assert!(all.iter().any(|item| *item > 9) && all.iter().any(|item| item % 2 == 0), "{all:?}");
+    let within_budget = items_of("u1", "context.budget=9");
+    assert!(!within_budget.is_empty() && within_budget.iter().all(|item| *item <= 9), "{within_budget:?}");
+    let of_user = items_of("u2", "");
+    assert!(!of_user.is_empty() && of_user.iter().all(|item| *item <= 5), "{of_user:?}");
+    let boosted = |favourite: u32| {
+        let answer = list(&daemon, &format!("limit=30&placement=home&explain=true&context.favourite={favourite}"));
+        let items = answer["items"].as_array().unwrap().clone().into_iter();
+        let boosted = items.filter(|item| item["explanation"]["rules"] == json!(["placement:home"]));
+        boosted.map(|item| number(item["item_id"].as_str().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!([boosted(7), boosted(12), boosted(99)], [vec![7], vec![12], vec![]]);
+    let on_phone = items_of("u1", "item=i3&context.device=phone");
+    assert!(!on_phone.is_empty() && on_phone.iter().all(|item| item % 2 == 1), "{on_phone:?}");
+    assert!(items_of("u1", "item=i3&context.device=desktop").iter().any(|item| item % 2 == 0));
+    // A given list is ranked by the same rules.
+    let listed: Vec<_> = (0..20).map(|item| json!({ "item_id": format!("i{item}") })).collect();
+    for (owner, context, most) in [("u2", json!({}), 5), ("u1", json!({ "budget": 9 }), 9)] {
+        let request = json!({ "user_id": owner, "items": listed, "context": context });
+        let response = daemon.post("/v1/rank", &request.to_string());
+        let ranked: Vec<_> = ids(&response.json()).iter().map(|item| number(item)).collect();
+        assert!(ranked.len() == most as usize + 1 && ranked.iter().all(|item| *item <= most), "{ranked:?}");
+    }
+    daemon.assert_healthy();
+}

@@ -28,6 +28,7 @@ use crate::http::schema::responses::{
 use crate::http::state::ApiState;
 use crate::ingest::parse_context;
 use crate::learner::{ListRules, ListScores, ListScoringRequest, RuleTrace, ScoreScale, ScoredListItem};
+use crate::services::placements::RequestContext;
 use crate::services::recommendation::{ListOwner, to_item_explanation};
 
 /// The largest number of items in a list, and in a session of the request.
@@ -281,11 +282,16 @@ pub(in crate::http) async fn rank_list(
         return Err(Problem::out_of_range("items", given, "a list of 1 to 1000"));
     }
     let session_item = request.items_in_session.as_ref().and_then(|items| items.last().cloned());
-    let (rules, objective) = rules_of_request(&api, request.placement.as_deref(), session_item.as_deref())?;
-    let owner = request.owner(&api)?;
-    let log_for = request.log_owner(&owner)?;
     let context = request.context.take().unwrap_or_default();
     let context = parse_context(context).map_err(|error| query::invalid_context(&error))?;
+    let placement = request.placement.as_deref();
+    let (rules, objective) = rules_of_request(&api, placement, session_item.as_deref(), &context)?;
+    let owner = request.owner(&api)?;
+    let rules = match &owner {
+        ListOwner::User { user, .. } => api.recommendations.with_user(rules, user),
+        ListOwner::Session(_) => rules,
+    };
+    let log_for = request.log_owner(&owner)?;
     let digest = if log_for.is_some() { request.digest(&context) } else { 0 };
     let recommender = &api.system.recommender;
     recommender.wait_for_offset(request.min_offset.unwrap_or_default(), api.read_wait).await?;
@@ -415,6 +421,7 @@ fn rules_of_request(
     api: &ApiState,
     placement: Option<&str>,
     session_item: Option<&str>,
+    values: &Attributes,
 ) -> Result<(Arc<ListRules>, Option<Objective>), Problem> {
     let placements = api.placements.current();
     let placement =
@@ -422,7 +429,7 @@ fn rules_of_request(
     let placement = placement.transpose()?;
     let (catalog, dictionary) = (api.system.recommender.catalog(), api.system.recommender.dictionary());
     let number_of = |item: &str| dictionary.get(item);
-    let context = session_item.and_then(number_of);
+    let context = RequestContext { item: session_item.and_then(number_of), values };
     let rules = placements.rules_of_list(placement, context, &catalog, number_of, api.clock.now());
     Ok((rules, placement.and_then(|placement| placement.config.objective)))
 }

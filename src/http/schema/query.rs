@@ -21,7 +21,7 @@ use crate::ingest::{ValidationError, with_context_parameter};
 use crate::learner::{
     EventExclusion, HiddenItems, ImpressionCap, ItemExclusions, ItemFilter, ListBase, RecommendationRequest,
 };
-use crate::services::placements::{CompiledPlacement, CompiledPlacements};
+use crate::services::placements::{CompiledPlacement, CompiledPlacements, RequestContext};
 use crate::settings::Period;
 
 /// Largest number of excluded items, and of context items, in one request.
@@ -300,7 +300,8 @@ impl RecommendationQuery {
         exclude.sort_unstable();
         let catalog = api.system.recommender.catalog();
         let number_of = |item: &str| dictionary.get(item);
-        let rules = placements.rules_of_list(placement, context.last().copied(), &catalog, number_of, now);
+        let rule_context = RequestContext { item: context.last().copied(), values: &self.context };
+        let rules = placements.rules_of_list(placement, rule_context, &catalog, number_of, now);
         let limit = self.limit.or(config.limit).unwrap_or(RecommendationRequest::DEFAULT_LIMIT);
         Ok(RecommendationRequest {
             exclude,

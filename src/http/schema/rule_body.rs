@@ -11,6 +11,7 @@ use crate::http::schema::query;
 use crate::http::schema::quoted::quoted;
 use crate::http::schema::responses::IdString;
 use crate::ingest::check_id;
+use crate::learner::ItemFilter;
 
 /// A rule.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -126,6 +127,11 @@ impl ConditionBody {
         }
         let check = |name| check_name("condition.placements", name);
         let filter = self.context_filter.map(|text| check_filter("condition.context_filter", text));
+        let reads_user = |text: &String| ItemFilter::parse(text).is_ok_and(|filter| filter.reads_user());
+        if let Some(Ok(text)) = filter.as_ref().filter(|filter| filter.as_ref().is_ok_and(reads_user)) {
+            let allowed = "a filter without attributes of the user; the filter of the consequence can read them";
+            return Err(Problem::out_of_range("condition.context_filter", text, allowed));
+        }
         Ok(RuleCondition {
             placements: self.placements.into_iter().map(check).collect::<Result<_, _>>()?,
             context_filter: filter.transpose()?,
@@ -325,6 +331,10 @@ mod tests {
             ),
             (format!(r#"{{{hide},"condition":{{"placements":["Home"]}}}}"#), "condition.placements"),
             (format!(r#"{{{hide},"condition":{{"context_filter":"no"}}}}"#), "condition.context_filter"),
+            (
+                format!(r#"{{{hide},"condition":{{"context_filter":"user.language = de"}}}}"#),
+                "condition.context_filter",
+            ),
         ] {
             let problem = serde_json::to_value(parse(&body).unwrap_err()).unwrap();
             assert_eq!(problem["field"], field, "{body}: {problem}");

@@ -14,7 +14,7 @@ use crate::http::schema::rule_body::{RuleBody, parse_time};
 use crate::http::state::ApiState;
 use crate::ingest::parse_context;
 use crate::learner::{ItemFilter, RankedItem};
-use crate::services::placements::RuleApplication;
+use crate::services::placements::{RequestContext, RuleApplication};
 use crate::services::rule_preview::{ChangeReason, ListChange, list_changes};
 
 /// The id of a rule in a request without `rule_id`. No stored rule has it, because ids do not contain
@@ -135,9 +135,9 @@ pub(in crate::http) async fn preview_rule(
     let without = api.recommendations.preview(user.as_deref(), before).await?.items;
     let with = api.recommendations.preview(user.as_deref(), after).await?.items;
     let catalog = api.system.recommender.catalog();
-    let context = list.context_items(&api)?.last().and_then(|item| catalog.get(*item));
+    let context = RequestContext { item: list.context_items(&api)?.last().copied(), values: &list.context };
     let placement = list.placement.as_deref().and_then(|name| with_rule.find(name));
-    let application = with_rule.rule_application(&rule_id, placement, context, now);
+    let application = with_rule.rule_application(&rule_id, placement, context, &catalog, now);
     let reason = application.and_then(application_reason);
     let hiding_filter = match &rule.consequence {
         RuleConsequence::Hide { filter } => ItemFilter::parse(filter).ok(),
