@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome, view_event};
+use crate::daemon::{Daemon, DaemonHome, view_event, wait_for};
 
 /// Twenty users who view the items of one of two groups: even or odd numbers.
 fn start_with_views(home: &DaemonHome) -> Daemon {
@@ -40,7 +40,9 @@ fn a_list_is_ordered_by_the_scores_of_recommendations_and_stores_nothing() {
     let for_user = daemon.get("/v1/users/u4/recommendations?limit=12").json();
     let session = json!({ "items": ["i3", "i5"], "limit": 12 }).to_string();
     let for_session = daemon.post("/v1/recommendations", &session).json();
-    let end = daemon.next_offset();
+    // The list of the user is the last thing that the journal stores, a moment after the answer.
+    let end = 201;
+    wait_for("the impression", || (daemon.next_offset() == end).then_some(()));
     for (recommended, owner) in
         [(for_user, json!({ "user_id": "u4" })), (for_session, json!({ "items_in_session": ["i3", "i5"] }))]
     {
