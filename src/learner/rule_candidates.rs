@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 
 /// Number of candidates that are ranked for each boost, and for each combination of required shares,
 /// however small their shares of the evidence are.
-pub(super) const MAX_LIFTED_CANDIDATES: usize = 64;
+pub(super) const MAX_LIFTED_CANDIDATES: usize = 32;
 
 /// Number of boosts with a group of their own. Further boosts share the last group.
 const MAX_BOOST_GROUPS: usize = 32;

@@ -87,7 +87,7 @@ fn required_shares_hold_on_all_kept_pages_and_later_pages_begin_with_them() {
     });
     let short = scored(&list_of_ann(&fixture, 10, |request| request.rules = Arc::clone(&rules)));
     let long = scored(&list_of_ann(&fixture, 1000, |request| request.rules = Arc::clone(&rules)));
-    assert!(short.len() == 64 && long.len() > 150, "{} {}", short.len(), long.len());
+    assert!(short.len() == 32 && long.len() > 150, "{} {}", short.len(), long.len());
     assert_eq!(short, long[..short.len()]);
     let is_required = |item: ItemIx| snapshot.catalog().get(item).and_then(|item| item.price()) >= Some(300.0);
     for length in 1..=short.len() {
