@@ -68,7 +68,7 @@ fn a_boost_lifts_items_that_are_no_candidates_of_the_plain_list() {
     let fixture = shop_with_hub();
     let plain: Vec<_> = scored(&list_of_ann(&fixture, 20, |_| {})).into_iter().map(|(item, _)| item).collect();
     let rules = Arc::new(ListRules {
-        boost: vec![BoostRule { rule: "boost".into(), filter: filter("price >= 370"), factor: 1000.0 }],
+        boost: vec![BoostRule { rule: "boost".into(), filter: filter("price < 60"), factor: 1000.0 }],
         ..ListRules::default()
     });
     let answer = list_of_ann(&fixture, 20, |request| request.rules = Arc::clone(&rules));
