@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init, reason = "a list of ranges may have one range")]
+
 use super::*;
 use crate::candidates::{CandidateSet, EvidenceColumn, QueryContext};
 use crate::domain::{Catalog, Item, ItemOperation};
