@@ -1,7 +1,7 @@
 //! Lists with rules have the same candidates as lists without, and those that the rules lift.
 
 use super::*;
-use crate::learner::RankedAnswer;
+use crate::learner::{RankedAnswer, RankedItem};
 use crate::ranking::{BoostRule, HideRule, ItemFilter, ListRules, PromoteRule, ShareRule};
 
 /// Items after the hub in some session. Their prices are their numbers.
@@ -73,7 +73,8 @@ fn a_boost_lifts_items_that_are_no_candidates_of_the_plain_list() {
     });
     let answer = list_of_ann(&fixture, 20, |request| request.rules = Arc::clone(&rules));
     let lifted = scored(&answer).iter().filter(|(item, _)| !plain.contains(item)).count();
-    assert!(lifted > 0 && answer.items.iter().all(|ranked| ranked.rules == [Arc::from("boost")]), "{lifted}");
+    let is_boosted = |ranked: &RankedItem| ranked.rules == [Arc::from("boost")];
+    assert!(lifted > 5 && answer.items.iter().take(10).all(is_boosted), "{lifted}");
     assert!(answer.remainder.len() < 250, "not all candidates are ranked");
 }
 
