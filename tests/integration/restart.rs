@@ -178,8 +178,14 @@ fn second_daemon_on_the_same_directory_fails_to_start() {
 
 /// Short intervals, so that a few thousand events cross many training boundaries, clusterings and
 /// checkpoints.
-const SHORT_INTERVAL_SETTINGS: [&str; 4] =
-    ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
+const SHORT_INTERVAL_SETTINGS: [&str; 5] = [
+    "learning.interval=64",
+    "clusters.every=512",
+    "clusters.lag=128",
+    "store.checkpoint_every=700",
+    // On a slow machine, a change of the training share would be a further entry.
+    "safety.training_share_min=1",
+];
 
 const EVENTS_PER_BATCH: usize = 40;
 
@@ -253,7 +259,10 @@ fn checkpoints_of_new_settings_are_kept_despite_older_ones_with_more_entries() {
     // at 5,000 and replace the checkpoint of seed 1.
     let every =
         |seed| if seed == "learning.seed=2" { "store.checkpoint_every=3000" } else { "store.checkpoint_every=300" };
-    let settings = |seed| [seed, "learning.interval=64", every(seed), "store.checkpoints_kept=2"];
+    let settings = |seed| {
+        let share = "safety.training_share_min=1";
+        [seed, "learning.interval=64", every(seed), "store.checkpoints_kept=2", share]
+    };
     let daemon = home.start(&settings("learning.seed=1"));
     events.chunks(500).for_each(|batch| drop(daemon.send_events(batch)));
     daemon.wait_until_learned(5_000);
