@@ -27,6 +27,7 @@ fn a_draft_is_compared_with_the_list_without_it() {
     put(&daemon, "/v1/placements/home", &json!({ "limit": 5 }));
     let details = json!({ "title": "Green tea", "image": "https://shop.example/i19.jpg" }).to_string();
     assert_eq!(daemon.request("PATCH", "/v1/items/i19", &details).status, 200);
+    assert_eq!(daemon.request("PATCH", "/v1/users/u1", r#"{"attributes":{"brand":"leaf"}}"#).status, 200);
     daemon.wait_until_learned(daemon.next_offset());
     let (before, all) = (daemon.next_offset(), list(&daemon, "limit=20"));
     let promoted = all.last().unwrap().clone();
@@ -48,12 +49,23 @@ fn a_draft_is_compared_with_the_list_without_it() {
     ]);
     assert_eq!(answer["changes"], expected);
 
-    let hidden = preview(&daemon, &draft(json!({ "hide": { "filter": "brand = leaf" } })));
     let is_leaf = |item: &str| item[1..].parse::<u32>().unwrap() % 2 == 0;
-    assert!(!side(&hidden, "with").iter().any(|item| is_leaf(item)) && side(&hidden, "with").len() == 5, "{hidden}");
-    for change in hidden["changes"].as_array().unwrap() {
-        let is_hidden = change["reason"] == "hidden";
-        assert_eq!(is_hidden, is_leaf(change["item_id"].as_str().unwrap()), "{change}");
+    for (filter, context) in [
+        ("brand = leaf", json!({})),
+        ("brand = context.brand", json!({ "brand": "leaf" })),
+        ("brand = user.brand", json!({})),
+    ] {
+        let mut request = draft(json!({ "hide": { "filter": filter } }));
+        request["context"] = context;
+        let hidden = preview(&daemon, &request);
+        assert!(
+            !side(&hidden, "with").iter().any(|item| is_leaf(item)) && side(&hidden, "with").len() == 5,
+            "{hidden}"
+        );
+        for change in hidden["changes"].as_array().unwrap() {
+            let is_hidden = change["reason"] == "hidden";
+            assert_eq!(is_hidden, is_leaf(change["item_id"].as_str().unwrap()), "{filter}: {change}");
+        }
     }
     // Titles and images come from the catalog.
     let shown = preview(&daemon, &draft(json!({ "promote": { "item_id": "i19", "position": 1 } })));

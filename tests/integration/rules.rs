@@ -252,7 +252,6 @@ fn a_field_of_the_wrong_type_is_named() {
     daemon.assert_healthy();
 }
 
-/// A daemon whose rule hides the items that are dearer than the context or the user allows.
 #[test]
 fn filters_of_rules_read_the_context_and_the_user() {
     let home = DaemonHome::new();

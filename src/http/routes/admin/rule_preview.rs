@@ -4,8 +4,9 @@ use actix_web::Error;
 use actix_web::web::{Bytes, Data, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::Arc;
 
-use crate::domain::{ItemIx, RankingRule, RuleChange, RuleConsequence, RuleOperation, SourceName, Timestamp};
+use crate::domain::{ItemIx, RankingRule, RuleChange, RuleOperation, SourceName, Timestamp};
 use crate::http::schema::error_mapping::parse_json_body;
 use crate::http::schema::placement_body::check_name;
 use crate::http::schema::problem::Problem;
@@ -13,7 +14,7 @@ use crate::http::schema::query::{self, RecommendationQuery};
 use crate::http::schema::rule_body::{RuleBody, parse_time};
 use crate::http::state::ApiState;
 use crate::ingest::parse_context;
-use crate::learner::{ItemFilter, RankedItem};
+use crate::learner::RankedItem;
 use crate::services::placements::{RequestContext, RuleApplication};
 use crate::services::rule_preview::{ChangeReason, ListChange, list_changes};
 
@@ -132,6 +133,10 @@ pub(in crate::http) async fn preview_rule(
     let with_rule = without_rule.with_change(change(RuleOperation::Put(rule.clone())));
     let (before, after) =
         (list.to_request_with(&api, &without_rule, now)?, list.to_request_with(&api, &with_rule, now)?);
+    let bound_rules = match &user {
+        Some(user) => api.recommendations.with_user(Arc::clone(&after.rules), user),
+        None => Arc::clone(&after.rules),
+    };
     let without = api.recommendations.preview(user.as_deref(), before).await?.items;
     let with = api.recommendations.preview(user.as_deref(), after).await?.items;
     let catalog = api.system.recommender.catalog();
@@ -139,14 +144,8 @@ pub(in crate::http) async fn preview_rule(
     let placement = list.placement.as_deref().and_then(|name| with_rule.find(name));
     let application = with_rule.rule_application(&rule_id, placement, context, &catalog, now);
     let reason = application.and_then(application_reason);
-    let hiding_filter = match &rule.consequence {
-        RuleConsequence::Hide { filter } => ItemFilter::parse(filter).ok(),
-        _ => None,
-    };
-    let hides = |item: ItemIx| {
-        let (filter, item) = (hiding_filter.as_ref(), catalog.get(item));
-        filter.zip(item).is_some_and(|(filter, item)| filter.matches(item))
-    };
+    let hiding = bound_rules.hide.iter().find(|hide| *hide.rule == *rule_id);
+    let hides = |item: ItemIx| hiding.zip(catalog.get(item)).is_some_and(|(hide, item)| hide.filter.matches(item));
     let changes = list_changes(&without, &with, (&rule_id, &rule), hides);
     Ok(Json(RulePreview {
         applies: application == Some(RuleApplication::Applies),
