@@ -304,16 +304,16 @@ impl Learner {
     }
 
     /// Records the displayed items, for click attribution. Impressions do not train the model.
+    ///
+    /// Ignores items that no earlier entry contains. The dictionary may already know such an item,
+    /// because it is ahead of the learner, by an amount that depends on the time.
     fn record_impression(&mut self, offset: Offset, impression: &Impression) {
-        let LearnerState { users, clickthrough, item_histories, relevance, .. } = &mut self.state;
-        relevance.record_impression(impression, |item| self.dictionary.get(item));
+        let LearnerState { users, clickthrough, item_histories, relevance, item_count, .. } = &mut self.state;
+        let number = |item: &str| self.dictionary.get(item).filter(|item| (*item as usize) < *item_count);
+        relevance.record_impression(impression, number);
         let Impression { user_id, timestamp, items, .. } = impression;
         let number_of = |(index, shown): (usize, &ImpressionItem)| {
-            Some(DisplayedItem {
-                item: self.dictionary.get(&shown.item_id)?,
-                source: shown.source,
-                position: index + 1,
-            })
+            Some(DisplayedItem { item: number(&shown.item_id)?, source: shown.source, position: index + 1 })
         };
         let displayed: Vec<_> = items.iter().enumerate().filter_map(number_of).collect();
         item_histories.record_shown(user_id, displayed.iter().map(|displayed| displayed.item), *timestamp);

@@ -1,6 +1,7 @@
 //! Tests of the learner on a small synthetic journal.
 
 mod declared_features;
+mod impressions;
 mod jobs;
 mod objectives;
 mod profiles;
@@ -129,17 +130,23 @@ impl LearnerFixture {
         }
     }
 
+    /// Encodes the whole state, as a checkpoint does.
     fn state_bytes(&mut self) -> Vec<u8> {
         let state = self.learner.state().unwrap();
-        let parts = [encode(state.supplement()), encode(&state.profiles_part()), encode(state.new_items_part())];
-        [
+        let parts = [
             encode(state),
-            parts.concat(),
+            encode(&state.extension()),
+            encode(state.supplement()),
+            encode(&state.profiles_part()),
+            encode(state.new_items_part()),
             encode(&state.vectors_part()),
+            encode(state.item_histories_part()),
+            encode(state.baskets_part()),
+            encode(state.features_part()),
             encode(state.objectives_part()),
             encode(state.relevance_part()),
-        ]
-        .concat()
+        ];
+        parts.concat()
     }
 
     /// The predicted rating of an item.
@@ -175,6 +182,8 @@ impl LearnerFixture {
         state.set_profiles_part(self.learner.state.profiles_part());
         state.set_new_items_part(Some(self.learner.state.new_items_part().clone()));
         state.set_vectors_part(self.learner.state.vectors_part());
+        state.set_item_histories_part(self.learner.state.item_histories_part().clone());
+        state.set_baskets_part(self.learner.state.baskets_part().clone());
         state.set_features_part(self.learner.state.features_part().clone());
         state.set_objectives_part(self.learner.state.objectives_part().clone());
         state.set_relevance_part(self.learner.state.relevance_part().clone());
