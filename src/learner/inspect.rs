@@ -74,7 +74,8 @@ pub fn inspect(
     let about = scored_user(sequence, &affinity, memory, &request.context, request.now, params);
     snapshot.scorer().score(&mut user, &about, params, &mut workspace);
     let mut ranked = Vec::new();
-    workspace.ranking.best_candidates(request.limit, |_| true, &mut ranked);
+    workspace.ranking.best_candidates(|_, score| score, &mut ranked);
+    ranked.truncate(request.limit);
     let ranking_workspace = &workspace.ranking;
     let candidates = ranking_workspace.candidates();
     let list = |source| {

@@ -12,8 +12,8 @@ use rustc_hash::FxHashSet;
 /// If a rule requires more items than the selection contains, popular items of the rule are added
 /// first, except to a list of purchased items.
 ///
-/// If shares are required, the candidates after `balanced_len` items are dropped: the selection may
-/// lack the items that their shares need. A later page ranks again.
+/// If shares are required, they hold in the first `balanced_len` items, and the candidates after these
+/// are dropped. A later page ranks again.
 pub(super) fn apply_list_rules(
     context: &ListContext<'_>,
     mut selection: ResultSelection<'_>,
@@ -31,10 +31,9 @@ pub(super) fn apply_list_rules(
     }
     let (mut list, rest) = selection.into_parts();
     list.extend(rest);
-    if !rules.require.is_empty() {
-        rules.apply_shares(eligibility.catalog, &mut list, trace);
-        list.truncate(balanced_len.max(context.limit));
-    }
+    // A promotion beyond the list lets a later item into it.
+    let balanced_len = balanced_len.max(context.limit).saturating_add(rules.promote.len());
+    rules.apply_shares(eligibility.catalog, balanced_len, &mut list, trace);
     if length < context.limit {
         // Required items replace items of a short list.
         list.truncate(length);
@@ -44,6 +43,9 @@ pub(super) fn apply_list_rules(
         eligibility.is_eligible(item).then_some(Candidate { item, score, source })
     };
     rules.apply_promotions(&mut list, candidate_of, trace);
+    if !rules.require.is_empty() {
+        list.truncate(balanced_len);
+    }
     let rest = list.split_off(context.limit.min(list.len()));
     (list, rest)
 }

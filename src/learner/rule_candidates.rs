@@ -18,6 +18,10 @@ use rustc_hash::FxHashMap;
 /// however small their shares of the evidence are.
 pub(super) const MAX_LIFTED_CANDIDATES: usize = 32;
 
+/// Largest number of required shares whose combinations are counted, so that the search for their
+/// candidates can end.
+const MAX_COUNTED_SHARES: usize = 4;
+
 /// Number of boosts with a group of their own. Further boosts share the last group.
 const MAX_BOOST_GROUPS: usize = 32;
 
@@ -59,6 +63,9 @@ pub(super) struct RuleChooser<'a> {
     by_boost: [usize; MAX_BOOST_GROUPS],
     /// Number of lifted candidates by combination of required shares.
     by_combination: FxHashMap<u16, usize>,
+    /// Number of combinations that need candidates and are not full; `None` if there are too many
+    /// combinations to count them.
+    open_combinations: Option<usize>,
     /// Better candidates than the last ranked one that the filter or a rule removes.
     removed: Vec<ItemIx>,
 }
@@ -73,8 +80,47 @@ impl<'a> RuleChooser<'a> {
             lowers: rules.boost.iter().any(|boost| boost.factor < 1.0),
             by_boost: [0; MAX_BOOST_GROUPS],
             by_combination: FxHashMap::default(),
+            open_combinations: None,
             removed: Vec::new(),
         })
+    }
+
+    fn shares(&self) -> impl Iterator<Item = (usize, &ShareRule)> {
+        self.rules.require.iter().take(ShareRule::MAX_PER_LIST).enumerate()
+    }
+
+    /// Whether a combination of required shares needs candidates. Items of a group are needed for a
+    /// smallest share, and others for a largest share.
+    fn needs_combination(&self, combination: u16) -> bool {
+        self.shares().any(|(bit, share)| if combination >> bit & 1 == 1 { share.min > 0.0 } else { share.max < 1.0 })
+    }
+
+    /// Number of combinations that need candidates; `None` if there are too many to count them.
+    fn needed_combinations(&self) -> Option<usize> {
+        let shares = self.shares().count();
+        let is_needed = |combination: &u16| self.needs_combination(*combination);
+        (shares <= MAX_COUNTED_SHARES).then(|| (0..1 << shares).filter(is_needed).count())
+    }
+
+    /// Whether a boost or a combination of required shares takes further candidates.
+    fn has_open_groups(&self) -> bool {
+        let mut boosts = self.by_boost.iter().take(self.raising.len());
+        self.open_combinations != Some(0) || boosts.any(|count| *count < MAX_LIFTED_CANDIDATES)
+    }
+
+    fn is_promoted(&self, item: ItemIx) -> bool {
+        self.rules.promote.iter().any(|promotion| promotion.item == item)
+    }
+
+    /// The combination of required shares of an item, if it needs candidates and is not full.
+    fn open_combination(&self, entry: &CatalogItem) -> Option<u16> {
+        if self.open_combinations == Some(0) {
+            return None;
+        }
+        let combination =
+            self.shares().fold(0, |bits, (bit, share)| bits | u16::from(share.filter.matches(entry)) << bit);
+        let is_full = self.by_combination.get(&combination).is_some_and(|count| *count >= MAX_LIFTED_CANDIDATES);
+        (!is_full && self.needs_combination(combination)).then_some(combination)
     }
 
     /// The candidates of the last query that the filter or a rule removes, down to the last candidate
@@ -85,18 +131,9 @@ impl<'a> RuleChooser<'a> {
 
     /// The groups of an item that are not full yet.
     fn open_groups(&self, item: ItemIx, entry: &CatalogItem) -> CandidateGroups {
-        let shares = || self.rules.require.iter().take(ShareRule::MAX_PER_LIST).enumerate();
         let mut bits = 0;
-        for (bit, share) in shares() {
-            bits |= u64::from(share.filter.matches(entry)) << bit;
-        }
-        // Items of a group are needed for a smallest share, and others for a largest share.
-        let needs = |(bit, share): (usize, &ShareRule)| {
-            if bits >> bit & 1 == 1 { share.min > 0.0 } else { share.max < 1.0 }
-        };
-        let is_open = || self.by_combination.get(&(bits as u16)).is_none_or(|count| *count < MAX_LIFTED_CANDIDATES);
-        if shares().any(needs) && is_open() {
-            bits |= CandidateGroups::NEEDS_COMBINATION;
+        if let Some(combination) = self.open_combination(entry) {
+            bits |= u64::from(combination) | CandidateGroups::NEEDS_COMBINATION;
         }
         for (number, boost) in self.raising.iter().enumerate() {
             let group = number.min(MAX_BOOST_GROUPS - 1);
@@ -105,7 +142,7 @@ impl<'a> RuleChooser<'a> {
                 bits |= 1 << (CandidateGroups::COMBINATION_BITS + group as u32);
             }
         }
-        if self.rules.promote.iter().any(|promotion| promotion.item == item) {
+        if self.is_promoted(item) {
             bits |= CandidateGroups::PROMOTED;
         }
         CandidateGroups(bits)
@@ -114,15 +151,18 @@ impl<'a> RuleChooser<'a> {
     /// Counts a candidate in its groups. Returns whether one of them was not full.
     fn count(&mut self, groups: CandidateGroups) -> bool {
         let mut has_room = groups.0 & CandidateGroups::PROMOTED != 0;
-        let mut add = |count: &mut usize| {
+        if groups.0 & CandidateGroups::NEEDS_COMBINATION != 0 {
+            let count = self.by_combination.entry(groups.combination()).or_default();
             has_room |= *count < MAX_LIFTED_CANDIDATES;
             *count += 1;
-        };
-        if groups.0 & CandidateGroups::NEEDS_COMBINATION != 0 {
-            add(self.by_combination.entry(groups.combination()).or_default());
+            if *count == MAX_LIFTED_CANDIDATES {
+                self.open_combinations = self.open_combinations.map(|open| open.saturating_sub(1));
+            }
         }
         for boost in groups.boosts() {
-            self.by_boost.get_mut(boost).into_iter().for_each(&mut add);
+            let Some(count) = self.by_boost.get_mut(boost) else { continue };
+            has_room |= *count < MAX_LIFTED_CANDIDATES;
+            *count += 1;
         }
         has_room
     }
@@ -138,6 +178,7 @@ impl CandidateChooser for RuleChooser<'_> {
     fn begin(&mut self) {
         self.by_boost = [0; MAX_BOOST_GROUPS];
         self.by_combination.clear();
+        self.open_combinations = self.needed_combinations();
         self.removed.clear();
     }
 
@@ -154,6 +195,9 @@ impl CandidateChooser for RuleChooser<'_> {
     }
 
     fn groups_after_limit(&self, item: ItemIx) -> Option<u64> {
+        if !self.has_open_groups() && !self.is_promoted(item) {
+            return None;
+        }
         let groups = self.open_groups(item, self.eligibility.catalog.get(item)?);
         (!groups.is_none() && self.eligibility.is_eligible(item)).then_some(groups.0)
     }

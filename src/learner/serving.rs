@@ -328,12 +328,12 @@ fn rules_of_request<'a>(
 /// A listed item with the rules that moved it.
 fn to_ranked_item(
     (candidate, explanation): (Candidate, Option<Explanation>),
-    trace: &RuleTrace,
+    (catalog, trace): (&Catalog, &RuleTrace),
     request: &RecommendationRequest,
 ) -> RankedItem {
-    let rules = trace.rules_of(candidate.item);
-    let explanation = if request.explain { with_rules(explanation, rules) } else { None };
-    RankedItem { candidate, interest: None, explanation, rules: rules.to_vec() }
+    let rules = request.rules.rules_that_moved(candidate.item, catalog, trace);
+    let explanation = if request.explain { with_rules(explanation, &rules) } else { None };
+    RankedItem { candidate, interest: None, explanation, rules }
 }
 
 /// Adds the rules that moved an item to its explanation.
@@ -452,10 +452,11 @@ pub fn recommend_for_sequence(
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit, &[]);
             scorer.score_chosen(user, &about, params, as_chooser(&mut chooser), workspace);
-            workspace.ranking.best_candidates(usize::MAX, |_| true, batch);
+            let (rules, scale) = (&request.rules, ScoreScale::Logarithmic);
+            let boosted = |item, score| rules.boosted_score(catalog, scale, item, score, &mut trace);
+            workspace.ranking.best_candidates(boosted, batch);
             let candidates = workspace.ranking.candidates();
             candidates_by_source = candidates.counts_by_source();
-            request.rules.apply_boosts(catalog, ScoreScale::Logarithmic, batch, &mut trace);
             batch.extend(chooser.iter().flat_map(RuleChooser::removed).copied().map(removed_candidate));
             candidates.has_more()
         };
@@ -478,7 +479,12 @@ pub fn recommend_for_sequence(
         let scored = if is_ranked { ranking.score_of(item).zip(ranking.source_of(item)) } else { None };
         scored.unwrap_or((snapshot.sources.popularity(item, snapshot.source_time), SourceName::Trending))
     };
-    let balanced_len = if has_more { MAX_LIFTED_CANDIDATES } else { usize::MAX };
+    // If there are more candidates, the selection may lack items that the shares of later ones need.
+    let balanced_len = match request.has_later_pages {
+        false => request.limit,
+        true if has_more => MAX_LIFTED_CANDIDATES,
+        true => usize::MAX,
+    };
     let (selected, mut remainder) = apply_list_rules(&context, selection, balanced_len, score_of, &mut trace);
     if !request.has_later_pages {
         remainder.clear();
@@ -491,7 +497,8 @@ pub fn recommend_for_sequence(
     } else {
         vec![None; selected.len()]
     };
-    let items = selected.into_iter().zip(explanations).map(|listed| to_ranked_item(listed, &trace, request)).collect();
+    let traced = (catalog, &trace);
+    let items = selected.into_iter().zip(explanations).map(|listed| to_ranked_item(listed, traced, request)).collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
         snapshot_offset: snapshot.offset(),

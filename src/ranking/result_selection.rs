@@ -333,7 +333,7 @@ mod tests {
         // A source may list an item again.
         [1, 2].into_iter().for_each(|item| selection.add_unranked(candidate_of_item(item)));
         selection.add_demoted(&mut trace);
-        let named = (1..=6).filter(|item| trace.rules_of(*item) == [Arc::from(RuleTrace::IMPRESSION_LIMIT)]);
+        let named = (1..=6).filter(|item| trace.moves_of(*item) == [Arc::from(RuleTrace::IMPRESSION_LIMIT)]);
         let items = selection.selected().iter().map(|candidate| candidate.item).collect();
         [items, named.collect()]
     }

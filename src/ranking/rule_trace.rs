@@ -8,6 +8,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RuleTrace {
     moved: FxHashMap<ItemIx, Vec<Arc<str>>>,
+    /// The boosted items, in any order. An item may occur several times.
+    boosted: Vec<ItemIx>,
 }
 
 impl RuleTrace {
@@ -23,9 +25,21 @@ impl RuleTrace {
         }
     }
 
-    /// The rules that moved an item or put it into the list, in the order of their application.
+    /// Records that boosts changed the score of an item. The list keeps few of the boosted items, so
+    /// only the item is recorded, see [`ListRules::rules_that_moved`](super::ListRules::rules_that_moved).
+    pub(super) fn record_boost(&mut self, item: ItemIx) {
+        self.boosted.push(item);
+    }
+
+    /// Whether boosts changed the score of an item.
+    pub(super) fn is_boosted(&self, item: ItemIx) -> bool {
+        self.boosted.contains(&item)
+    }
+
+    /// The rules other than boosts that moved an item or put it into the list, in the order of their
+    /// application.
     #[must_use]
-    pub fn rules_of(&self, item: ItemIx) -> &[Arc<str>] {
+    pub fn moves_of(&self, item: ItemIx) -> &[Arc<str>] {
         self.moved.get(&item).map_or(&[], Vec::as_slice)
     }
 }

@@ -13,8 +13,6 @@ use super::ItemFilter;
 use super::rule_trace::RuleTrace;
 use super::share_balance::{ShareRule, balance_shares};
 use crate::domain::{Attributes, Candidate, Catalog, CatalogItem, ItemIx};
-use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A rule that removes items.
@@ -145,10 +143,34 @@ impl ListRules {
             rule.and_then(|rule| counts.get_mut(rule)).map(|count| *count += 1).is_none()
         });
         self.apply_boosts(catalog, scale, list, trace);
-        self.apply_shares(catalog, list, trace);
+        self.apply_shares(catalog, list.len(), list, trace);
         self.apply_promotions(list, |_| None, trace);
         let removed = self.hide.iter().zip(counts).filter(|(_, count)| *count > 0);
         removed.map(|(hide, count)| (Arc::clone(&hide.rule), count)).collect()
+    }
+
+    /// The score of an item with the boosts.
+    pub fn boosted_score(
+        &self,
+        catalog: &Catalog,
+        scale: ScoreScale,
+        item: ItemIx,
+        score: f32,
+        trace: &mut RuleTrace,
+    ) -> f32 {
+        let Some(entry) = catalog.get(item).filter(|_| !self.boost.is_empty()) else { return score };
+        let (mut boosted, mut is_boosted) = (score, false);
+        for boost in self.boost.iter().filter(|boost| boost.filter.matches(entry)) {
+            boosted = match scale {
+                ScoreScale::Logarithmic => boosted + boost.factor.ln(),
+                ScoreScale::Linear => boosted * boost.factor,
+            };
+            is_boosted = true;
+        }
+        if is_boosted {
+            trace.record_boost(item);
+        }
+        boosted
     }
 
     /// Applies the boosts to the scores of a list, and sorts it again: the largest score first, and
@@ -158,23 +180,31 @@ impl ListRules {
             return;
         }
         for candidate in list.iter_mut() {
-            let Some(item) = catalog.get(candidate.item) else { continue };
-            for boost in self.boost.iter().filter(|boost| boost.filter.matches(item)) {
-                candidate.score = match scale {
-                    ScoreScale::Logarithmic => candidate.score + boost.factor.ln(),
-                    ScoreScale::Linear => candidate.score * boost.factor,
-                };
-                trace.record_move(candidate.item, &boost.rule);
-            }
+            candidate.score = self.boosted_score(catalog, scale, candidate.item, candidate.score, trace);
         }
         list.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
     }
 
-    /// Reorders a list so that the required shares hold in every beginning of the list, as far as it
-    /// contains enough items.
-    pub fn apply_shares(&self, catalog: &Catalog, list: &mut Vec<Candidate>, trace: &mut RuleTrace) {
+    /// The rules that moved an item of a list or put it there, in the order of their application.
+    #[must_use]
+    pub fn rules_that_moved(&self, item: ItemIx, catalog: &Catalog, trace: &RuleTrace) -> Vec<Arc<str>> {
+        let moves = trace.moves_of(item);
+        let Some(entry) = catalog.get(item).filter(|_| trace.is_boosted(item)) else { return moves.to_vec() };
+        let boosts = self.boost.iter().filter(|boost| boost.filter.matches(entry)).map(|boost| &boost.rule);
+        let mut rules = Vec::new();
+        for rule in boosts.chain(moves) {
+            if !rules.contains(rule) {
+                rules.push(Arc::clone(rule));
+            }
+        }
+        rules
+    }
+
+    /// Reorders the first `length` items of a list so that the required shares hold in each of its
+    /// beginnings, as far as the list contains enough items. The other items follow in any order.
+    pub fn apply_shares(&self, catalog: &Catalog, length: usize, list: &mut Vec<Candidate>, trace: &mut RuleTrace) {
         if !self.require.is_empty() {
-            balance_shares(&self.require, catalog, list, trace);
+            balance_shares(&self.require, catalog, length, list, trace);
         }
     }
 
@@ -192,34 +222,26 @@ impl ListRules {
         if self.promote.is_empty() {
             return;
         }
-        let mut listed: FxHashMap<ItemIx, Option<Candidate>> =
-            self.promote.iter().map(|promotion| (promotion.item, None)).collect();
-        for candidate in list.iter() {
-            listed.entry(candidate.item).and_modify(|found| *found = Some(*candidate));
-        }
-        let (mut placed, mut promoted) = (BTreeMap::new(), FxHashSet::default());
+        // The promoted candidates with their indices in the list.
+        let mut placed: Vec<(usize, Candidate)> = Vec::new();
         for PromoteRule { rule, item, position } in &self.promote {
-            if promoted.contains(item) {
+            if placed.iter().any(|(_, candidate)| candidate.item == *item) {
                 continue;
             }
-            let listed = listed.get(item).copied().flatten();
+            let listed = list.iter().find(|candidate| candidate.item == *item).copied();
             let Some(candidate) = listed.or_else(|| candidate_of(*item)) else { continue };
             let mut index = position.saturating_sub(1);
-            while placed.contains_key(&index) {
+            while placed.iter().any(|(taken, _)| *taken == index) {
                 index += 1;
             }
-            placed.insert(index, candidate);
-            promoted.insert(*item);
+            placed.push((index, candidate));
             trace.record_move(*item, rule);
         }
-        let mut others = std::mem::take(list).into_iter().filter(|candidate| !promoted.contains(&candidate.item));
-        // After the last of the other items, the remaining promoted items follow in their order.
-        while let Some((index, candidate)) = placed.pop_first() {
-            let missing = index.saturating_sub(list.len());
-            list.extend(others.by_ref().take(missing));
-            list.push(candidate);
+        list.retain(|candidate| placed.iter().all(|(_, promoted)| promoted.item != candidate.item));
+        placed.sort_unstable_by_key(|(index, _)| *index);
+        for (index, candidate) in placed {
+            list.insert(index.min(list.len()), candidate);
         }
-        list.extend(others);
     }
 }
 

@@ -63,32 +63,102 @@ impl PositionConstraint {
     }
 }
 
-/// The remaining items by group mask, each with its position in the original list.
-type RemainingItems = BTreeMap<GroupMask, VecDeque<(usize, Candidate)>>;
+/// The next items of each group mask, each with its position in the original list.
+type NextItems = BTreeMap<GroupMask, VecDeque<(usize, Candidate)>>;
 
-/// Reorders the list. At most [`ShareRule::MAX_PER_LIST`] rules apply, the first ones.
-pub(super) fn balance_shares(rules: &[ShareRule], catalog: &Catalog, list: &mut Vec<Candidate>, trace: &mut RuleTrace) {
-    let rules = rules.get(..ShareRule::MAX_PER_LIST.min(rules.len())).unwrap_or_default();
-    let mut remaining = RemainingItems::new();
-    let length = list.len();
-    for (index, candidate) in list.drain(..).enumerate() {
-        let item = catalog.get(candidate.item);
-        let mask = bits_of(rules, |rule| item.is_some_and(|item| rule.filter.matches(item)));
-        remaining.entry(mask).or_default().push_back((index, candidate));
+/// The remaining items of a list. The groups of an item are determined when the item is first needed,
+/// because the first positions rarely need items from the end of a long list.
+struct RemainingItems<'a, I> {
+    rules: &'a [ShareRule],
+    catalog: &'a Catalog,
+    next: NextItems,
+    /// The items whose groups are not determined yet.
+    later: I,
+}
+
+impl<I: Iterator<Item = (usize, Candidate)>> RemainingItems<'_, I> {
+    /// Determines the groups of one more item. Returns whether there is one.
+    fn advance(&mut self) -> bool {
+        let Some((index, candidate)) = self.later.next() else { return false };
+        let item = self.catalog.get(candidate.item);
+        let mask = bits_of(self.rules, |rule| item.is_some_and(|item| rule.filter.matches(item)));
+        self.next.entry(mask).or_default().push_back((index, candidate));
+        true
     }
+
+    /// The best remaining item that a constraint allows: its group mask.
+    fn best_allowed(&self, constraint: PositionConstraint) -> Option<GroupMask> {
+        let allowed = self.next.iter().filter(|(mask, _)| constraint.allows(**mask));
+        let heads = allowed.filter_map(|(mask, group)| Some((group.front()?.0, *mask)));
+        heads.min().map(|(_, mask)| mask)
+    }
+
+    /// Removes the best item with a group mask.
+    fn take(&mut self, mask: GroupMask) -> Option<Candidate> {
+        let group = self.next.get_mut(&mask)?;
+        let (_, candidate) = group.pop_front()?;
+        if group.is_empty() {
+            self.next.remove(&mask);
+        }
+        Some(candidate)
+    }
+
+    /// Chooses the group of the item at `position`. Also returns whether the item is the best
+    /// remaining one, and the constraints that it satisfies.
+    fn choose_mask(&mut self, counts: &[usize], position: usize) -> Option<(GroupMask, bool, PositionConstraint)> {
+        let mut constraint = PositionConstraint { required: 0, forbidden: 0 };
+        for (bit, (rule, &count)) in self.rules.iter().zip(counts).enumerate() {
+            constraint.required |= GroupMask::from(count < rule.min_count(position)) << bit;
+            constraint.forbidden |= GroupMask::from(count >= rule.max_count(position)) << bit;
+        }
+        constraint.forbidden &= !constraint.required;
+        if self.next.is_empty() && !self.advance() {
+            return None;
+        }
+        let best = self.best_allowed(PositionConstraint { required: 0, forbidden: 0 })?;
+        let mut bit = self.rules.len();
+        loop {
+            // The items after the first allowed one are worse.
+            let allowed = loop {
+                match self.best_allowed(constraint) {
+                    None if self.advance() => {}
+                    found => break found,
+                }
+            };
+            if let Some(mask) = allowed {
+                return Some((mask, mask == best, constraint));
+            }
+            bit = bit.checked_sub(1)?;
+            constraint.required &= !(1 << bit);
+            constraint.forbidden &= !(1 << bit);
+        }
+    }
+}
+
+/// Reorders the first `length` items of a list. The other items follow in any order. At most
+/// [`ShareRule::MAX_PER_LIST`] rules apply, the first ones.
+pub(super) fn balance_shares(
+    rules: &[ShareRule],
+    catalog: &Catalog,
+    length: usize,
+    list: &mut Vec<Candidate>,
+    trace: &mut RuleTrace,
+) {
+    let rules = rules.get(..ShareRule::MAX_PER_LIST.min(rules.len())).unwrap_or_default();
+    let length = length.min(list.len());
+    let later = std::mem::take(list).into_iter().enumerate();
+    let mut remaining = RemainingItems { rules, catalog, next: NextItems::new(), later };
     let mut counts = vec![0_usize; rules.len()];
     for position in 1..=length {
-        let Some((mask, is_best, constraint)) = choose_mask(rules, &counts, position, &remaining) else { return };
+        let Some((mask, is_best, constraint)) = remaining.choose_mask(&counts, position) else { break };
         if !is_best {
-            record_reordering(rules, &remaining, mask, constraint, trace);
+            record_reordering(rules, &remaining.next, mask, constraint, trace);
         }
-        let Some(group) = remaining.get_mut(&mask) else { return };
-        list.extend(group.pop_front().map(|(_, candidate)| candidate));
-        if group.is_empty() {
-            remaining.remove(&mask);
-        }
+        list.extend(remaining.take(mask));
         counts.iter_mut().enumerate().for_each(|(bit, count)| *count += usize::from(mask >> bit & 1));
     }
+    let RemainingItems { next, later, .. } = remaining;
+    list.extend(next.into_values().flatten().chain(later).map(|(_, candidate)| candidate));
 }
 
 /// The mask with bit k set if `is_set` is true for rule k.
@@ -96,37 +166,10 @@ fn bits_of(rules: &[ShareRule], mut is_set: impl FnMut(&ShareRule) -> bool) -> G
     rules.iter().enumerate().fold(0, |mask, (bit, rule)| mask | GroupMask::from(is_set(rule)) << bit)
 }
 
-/// Chooses the group of the item at `position`. Also returns whether the item is the best remaining
-/// one, and the constraints that it satisfies.
-fn choose_mask(
-    rules: &[ShareRule],
-    counts: &[usize],
-    position: usize,
-    remaining: &RemainingItems,
-) -> Option<(GroupMask, bool, PositionConstraint)> {
-    let mut constraint = PositionConstraint { required: 0, forbidden: 0 };
-    for (bit, (rule, &count)) in rules.iter().zip(counts).enumerate() {
-        constraint.required |= GroupMask::from(count < rule.min_count(position)) << bit;
-        constraint.forbidden |= GroupMask::from(count >= rule.max_count(position)) << bit;
-    }
-    constraint.forbidden &= !constraint.required;
-    let heads = || remaining.iter().filter_map(|(mask, group)| Some((group.front()?.0, *mask)));
-    let (_, best) = heads().min()?;
-    let mut bit = rules.len();
-    loop {
-        if let Some((_, mask)) = heads().filter(|(_, mask)| constraint.allows(*mask)).min() {
-            return Some((mask, mask == best, constraint));
-        }
-        bit = bit.checked_sub(1)?;
-        constraint.required &= !(1 << bit);
-        constraint.forbidden &= !(1 << bit);
-    }
-}
-
 /// Records which rules moved the chosen item up, and which moved better items down.
 fn record_reordering(
     rules: &[ShareRule],
-    remaining: &RemainingItems,
+    remaining: &NextItems,
     chosen: GroupMask,
     constraint: PositionConstraint,
     trace: &mut RuleTrace,

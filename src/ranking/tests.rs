@@ -130,8 +130,8 @@ fn best_candidates_are_sorted_and_agree_with_their_ranks() {
     simulation.run_sessions(3, 801);
     simulation.score_query();
     let mut best: Vec<Candidate> = Vec::new();
-    simulation.workspace.best_candidates(20, |_| true, &mut best);
-    assert_eq!(best.len(), 20);
+    simulation.workspace.best_candidates(|_, score| score, &mut best);
+    assert!(best.len() > 20);
     assert!(
         best.windows(2).all(
             |pair| pair[0].score > pair[1].score || (pair[0].score == pair[1].score && pair[0].item < pair[1].item)
@@ -140,9 +140,11 @@ fn best_candidates_are_sorted_and_agree_with_their_ranks() {
     for (position, candidate) in best.iter().enumerate() {
         assert_eq!(simulation.workspace.rank_of(candidate.item), Some(position + 1));
     }
-    let banned = best[0].item;
-    simulation.workspace.best_candidates(20, |item| item != banned, &mut best);
-    assert!(best.iter().all(|candidate| candidate.item != banned));
+    let (lowered, count) = (best[0], best.len());
+    let lower = |item, score| if item == lowered.item { score - 1e6 } else { score };
+    simulation.workspace.best_candidates(lower, &mut best);
+    assert_eq!((best.len(), best[count - 1].item), (count, lowered.item));
+    assert_eq!(best[count - 1].score, lowered.score - 1e6);
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn without_data_there_are_no_candidates_and_no_training() {
     let mut simulation = RankerSimulation::new();
     simulation.score_query();
     let mut best = Vec::new();
-    simulation.workspace.best_candidates(20, |_| true, &mut best);
+    simulation.workspace.best_candidates(|_, score| score, &mut best);
     assert!(best.is_empty());
     assert_eq!(simulation.score_and_train(4), None);
 }
@@ -161,11 +163,11 @@ fn a_dismissal_removes_the_item_from_the_session_and_lowers_its_score() {
     simulation.run_sessions(3, 801);
     simulation.score_query();
     let mut best = Vec::new();
-    simulation.workspace.best_candidates(1, |_| true, &mut best);
+    simulation.workspace.best_candidates(|_, score| score, &mut best);
     let (item, score) = (best[0].item, best[0].score);
     simulation.workspace.train_dismissal(&mut simulation.ranker, item);
     simulation.score_query();
-    simulation.workspace.best_candidates(256, |_| true, &mut best);
+    simulation.workspace.best_candidates(|_, score| score, &mut best);
     let after = best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.score);
     assert!(after.is_some_and(|after| after < score));
     simulation.steps.push(step_on_item(item, -1.0));
@@ -205,7 +207,7 @@ fn network_and_cluster_candidates_are_attributed_to_their_source() {
         None,
     );
     let mut best = Vec::new();
-    simulation.workspace.best_candidates(256, |_| true, &mut best);
+    simulation.workspace.best_candidates(|_, score| score, &mut best);
     let source = |item| best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.source);
     assert_eq!(source(500), Some(crate::domain::SourceName::Network));
     assert_eq!(source(502), Some(crate::domain::SourceName::Clusters));

@@ -38,8 +38,6 @@ pub struct RankingWorkspace {
     /// Scores with the contribution of a head.
     head_scores: Vec<f32>,
     hidden: Vec<super::ranker::HiddenActivations>,
-    /// Key of each eligible candidate, see [`best_first_key`], with its position.
-    order: Vec<(u64, u32)>,
     limit: usize,
     /// Items that are ranked beyond the limit, even if they are not candidates.
     also_ranked: Vec<ItemIx>,
@@ -67,7 +65,6 @@ impl RankingWorkspace {
             scores: Vec::new(),
             head_scores: Vec::new(),
             hidden: Vec::new(),
-            order: Vec::new(),
             limit: limit.max(1),
             also_ranked: Vec::new(),
         }
@@ -201,23 +198,15 @@ impl RankingWorkspace {
         self.candidates.source_at(self.candidates.position_of(item)?)
     }
 
-    /// Writes the best `limit` candidates that `is_eligible` accepts to `out`, best first. Among
-    /// equal scores, the smaller item number comes first.
-    pub fn best_candidates(&mut self, limit: usize, is_eligible: impl Fn(ItemIx) -> bool, out: &mut Vec<Candidate>) {
-        let Self { items, scores, order, candidates, .. } = self;
-        order.clear();
-        for (position, (&item, &score)) in (0_u32..).zip(items.iter().zip(scores.iter())) {
-            if is_eligible(item) {
-                order.push((best_first_key(score, item), position));
-            }
-        }
-        order.sort_unstable();
+    /// Writes the candidates to `out`, best first. `adjusted` returns the final score of an item.
+    /// Among equal scores, the smaller item number comes first.
+    pub fn best_candidates(&self, mut adjusted: impl FnMut(ItemIx, f32) -> f32, out: &mut Vec<Candidate>) {
+        let scored = self.items.iter().zip(&self.scores).enumerate();
         out.clear();
-        out.extend(order.iter().take(limit).filter_map(|&(_, position)| {
-            let position = position as usize;
-            let (item, score) = (*items.get(position)?, *scores.get(position)?);
-            Some(Candidate { item, score, source: candidates.source_at(position)? })
+        out.extend(scored.filter_map(|(position, (&item, &score))| {
+            Some(Candidate { item, score: adjusted(item, score), source: self.candidates.source_at(position)? })
         }));
+        out.sort_unstable_by_key(|candidate| best_first_key(candidate.score, candidate.item));
     }
 
     /// The candidates of the last query, with their evidence.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::domain::{
-    Attributes, Candidate, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Objective, Offset,
+    Attributes, Candidate, Catalog, Consent, Impression, ImpressionItem, ItemExplanation, ItemIx, Objective, Offset,
     PredictedInterest, RuleRemovals, SourceName, Timestamp,
 };
 use crate::http::middleware::queue_wait::MaxQueueWait;
@@ -313,11 +313,12 @@ pub(in crate::http) async fn rank_list(
     let mut items = to_ranked_items(&api, request.items, &numbers, scores.items, combinations, now);
     let scale =
         if scores.is_personalised || !relevance.is_empty() { ScoreScale::Logarithmic } else { ScoreScale::Linear };
-    let mut trace = RuleTrace::default();
-    let removed_by_rules = apply_rules(&api, &rules, scale, &mut trace, &numbers, &mut items);
+    let (catalog, mut trace) = (recommender.catalog(), RuleTrace::default());
+    let removed_by_rules = apply_rules(&catalog, &rules, scale, &mut trace, &numbers, &mut items);
     let rules_of = |item: &RankedListItem| -> Vec<String> {
         let number = numbers.get(item.position).copied().flatten();
-        number.map(|number| trace.rules_of(number).iter().map(ToString::to_string).collect()).unwrap_or_default()
+        let moved_by = number.map(|number| rules.rules_that_moved(number, &catalog, &trace)).unwrap_or_default();
+        moved_by.iter().map(ToString::to_string).collect()
     };
     let recommendation_id = log_for.and_then(|(user, consent)| {
         let impression = Impression {
@@ -438,7 +439,7 @@ fn rules_of_request(
 /// request. Unknown items stay at the end. Returns the rules that removed items; `trace` gets the
 /// rules that moved items.
 fn apply_rules(
-    api: &ApiState,
+    catalog: &Catalog,
     rules: &ListRules,
     scale: ScoreScale,
     trace: &mut RuleTrace,
@@ -457,7 +458,7 @@ fn apply_rules(
         Some(Candidate { item: number, score: item.score?, source })
     };
     let mut list: Vec<_> = items.iter().filter_map(to_candidate).collect();
-    let removed = rules.apply_to_list(&api.system.recommender.catalog(), scale, &mut list, trace);
+    let removed = rules.apply_to_list(catalog, scale, &mut list, trace);
     let places: FxHashMap<_, _> =
         list.iter().enumerate().map(|(place, candidate)| (candidate.item, (place, candidate.score))).collect();
     items.retain(|item| number_of(item).is_none_or(|number| places.contains_key(&number)));

@@ -2,6 +2,7 @@ use super::*;
 use crate::domain::{Item, ItemOperation, SourceName};
 use crate::ranking::{EligibilityRules, ResultSelection};
 use proptest::prelude::*;
+use rustc_hash::FxHashSet;
 
 const ITEM_COUNT: ItemIx = 40;
 
@@ -52,6 +53,10 @@ fn apply(rules: &ListRules, count: ItemIx, scale: ScoreScale) -> (Vec<ItemIx>, R
     (list.iter().map(|candidate| candidate.item).collect(), trace, removed)
 }
 
+fn rules_of(rules: &ListRules, trace: &RuleTrace, item: ItemIx) -> Vec<Arc<str>> {
+    rules.rules_that_moved(item, &catalog(), trace)
+}
+
 fn names(rules: &[Arc<str>]) -> Vec<&str> {
     rules.iter().map(|rule| &**rule).collect()
 }
@@ -70,8 +75,8 @@ fn a_boost_multiplies_weights_and_adds_to_their_logarithms() {
     let rules = ListRules { boost: vec![boost("up", "price = 4", 3.0_f32.exp())], ..Default::default() };
     let (list, trace, _) = apply(&rules, 5, ScoreScale::Logarithmic);
     assert_eq!(list, [1, 4, 2, 3, 5], "the score of item 4 is −1, and item 1 has the smaller number");
-    assert_eq!(names(trace.rules_of(4)), ["up"]);
-    assert!(trace.rules_of(1).is_empty());
+    assert_eq!(names(&rules_of(&rules, &trace, 4)), ["up"]);
+    assert!(rules_of(&rules, &trace, 1).is_empty());
     let weights = |item: ItemIx| Candidate { score: 10.0 / item as f32, ..candidate(item) };
     let mut list: Vec<_> = (1..=4).map(weights).collect();
     let rules = ListRules { boost: vec![boost("up", "price = 3", 2.0), boost("down", "price < 2", 0.2)], ..rules };
@@ -86,8 +91,8 @@ fn a_smallest_share_moves_items_up_no_further_than_needed() {
     // ⌊n / 2⌋ of the first n items must be 3, 6 or 9.
     let (list, trace, _) = apply(&rules, 9, ScoreScale::Linear);
     assert_eq!(list, [1, 3, 2, 6, 4, 9, 5, 7, 8]);
-    assert_eq!(names(trace.rules_of(6)), ["leaf"]);
-    assert!(trace.rules_of(2).is_empty());
+    assert_eq!(names(&rules_of(&rules, &trace, 6)), ["leaf"]);
+    assert!(rules_of(&rules, &trace, 2).is_empty());
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn a_largest_share_moves_items_down() {
     // ⌈n / 2⌉ of the first n items may be 1, 2, 3 or 4.
     let (list, trace, _) = apply(&rules, 8, ScoreScale::Linear);
     assert_eq!(list, [1, 5, 2, 6, 3, 7, 4, 8]);
-    assert_eq!((names(trace.rules_of(2)), trace.rules_of(5).len()), (vec!["cheap"], 0));
+    assert_eq!((names(&rules_of(&rules, &trace, 2)), rules_of(&rules, &trace, 5).len()), (vec!["cheap"], 0));
     // If only cheap items are left, the rule cannot hold.
     assert_eq!(apply(&rules, 5, ScoreScale::Linear).0, [1, 5, 2, 3, 4]);
 }
@@ -117,8 +122,8 @@ fn promoted_items_take_their_positions_in_the_order_of_the_rules() {
     let rules = ListRules { promote: promotions, ..Default::default() };
     let (list, trace, _) = apply(&rules, 6, ScoreScale::Linear);
     assert_eq!(list, [5, 4, 1, 2, 3, 6]);
-    assert_eq!(names(trace.rules_of(5)), ["a"], "the first rule of an item applies");
-    assert_eq!(names(trace.rules_of(6)), ["d"]);
+    assert_eq!(names(&rules_of(&rules, &trace, 5)), ["a"], "the first rule of an item applies");
+    assert_eq!(names(&rules_of(&rules, &trace, 6)), ["d"]);
 }
 
 #[test]
@@ -174,7 +179,8 @@ proptest! {
         list.iter().for_each(|candidate| selection.add_ranked(*candidate));
         let mut list = selection.selected().to_vec();
         let eligible = list.len();
-        rules.apply_shares(&catalog, &mut list, &mut trace);
+        let length = list.len();
+        rules.apply_shares(&catalog, length, &mut list, &mut trace);
         prop_assert_eq!(list.len(), eligible, "shares lose no item");
         let promotable = |item| eligibility.is_eligible(item).then(|| candidate(item));
         rules.apply_promotions(&mut list, promotable, &mut trace);
@@ -200,6 +206,27 @@ proptest! {
         }
     }
 
+    /// The first positions do not depend on how many positions are balanced.
+    #[test]
+    fn a_balanced_beginning_is_the_beginning_of_the_balanced_list(
+        order in Just((0..ITEM_COUNT).collect::<Vec<ItemIx>>()).prop_shuffle(),
+        rules in any_rules(),
+        length in 0..30_usize,
+    ) {
+        let catalog = catalog();
+        let balance = |length: usize| {
+            let (mut list, mut trace): (Vec<_>, _) = (order.iter().map(|item| candidate(*item)).collect(), RuleTrace::default());
+            rules.apply_shares(&catalog, length, &mut list, &mut trace);
+            let with_moves = |candidate: &Candidate| (candidate.item, trace.moves_of(candidate.item).to_vec());
+            list.iter().map(with_moves).collect::<Vec<_>>()
+        };
+        let (whole, mut part) = (balance(usize::MAX), balance(length));
+        let length = length.min(whole.len());
+        prop_assert_eq!(&part[..length], &whole[..length]);
+        part.sort();
+        prop_assert!(part.iter().map(|(item, _)| *item).eq(0..ITEM_COUNT), "no item is lost");
+    }
+
     #[test]
     fn a_share_holds_in_every_beginning_with_enough_items(
         order in Just((0..ITEM_COUNT).collect::<Vec<ItemIx>>()).prop_shuffle(),
@@ -211,7 +238,8 @@ proptest! {
         let total = order.iter().filter(|item| is_in_group(**item)).count();
         let mut list: Vec<_> = order.iter().map(|item| candidate(*item)).collect();
         let rules = ListRules { require: vec![rule.clone()], ..ListRules::default() };
-        rules.apply_shares(&catalog, &mut list, &mut RuleTrace::default());
+        let length = list.len();
+        rules.apply_shares(&catalog, length, &mut list, &mut RuleTrace::default());
         let mut count = 0;
         for (length, candidate) in (1..).zip(&list) {
             count += usize::from(is_in_group(candidate.item));
