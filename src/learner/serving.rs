@@ -6,7 +6,7 @@ use crate::domain::{
     SourceName, Step, Timestamp, UserSequence,
 };
 use crate::ranking::{
-    EligibilityRules, FeatureContext, ItemFilter, ListRules, ResultSelection, RuleTrace, ScoreScale, SourceAffinity,
+    EligibilityRules, FeatureContext, ItemFilter, ListRules, ResultSelection, RuleTrace, SourceAffinity,
 };
 
 use rustc_hash::FxHashSet;
@@ -325,6 +325,16 @@ fn rules_of_request<'a>(
     }
 }
 
+/// Number of items in which required shares hold: those of the list and, if the candidates are known
+/// to contain what the shares need, those of its later pages.
+fn balanced_len(request: &RecommendationRequest, has_more: bool) -> usize {
+    match request.has_later_pages {
+        false => request.limit,
+        true if has_more => MAX_LIFTED_CANDIDATES,
+        true => usize::MAX,
+    }
+}
+
 /// A listed item with the rules that moved it.
 fn to_ranked_item(
     (candidate, explanation): (Candidate, Option<Explanation>),
@@ -436,8 +446,8 @@ pub fn recommend_for_sequence(
     let scorer = snapshot.scorer_for(request.objective);
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
-    let hidden = (seen.as_slice(), &fatigued);
-    let rules = EligibilityRules { unproven: Some(&snapshot.unproven), ..rules_of_request(catalog, request, hidden) };
+    let eligible = rules_of_request(catalog, request, (&seen, &fatigued));
+    let rules = EligibilityRules { unproven: Some(&snapshot.unproven), ..eligible };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
@@ -447,31 +457,29 @@ pub fn recommend_for_sequence(
     let mut trace = RuleTrace::default();
     let mut chooser = RuleChooser::of_list(rules, &request.rules);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
-    let mut has_more = false;
-    if is_ranked {
+    let has_more = if is_ranked {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit, &[]);
             scorer.score_chosen(user, &about, params, as_chooser(&mut chooser), workspace);
-            let (rules, scale) = (&request.rules, ScoreScale::Logarithmic);
-            let boosted = |item, score| rules.boosted_score(catalog, scale, item, score, &mut trace);
+            let boosted = |item, score| request.rules.boosted_log_score(catalog, item, score, &mut trace);
             workspace.ranking.best_candidates(boosted, batch);
             let candidates = workspace.ranking.candidates();
             candidates_by_source = candidates.counts_by_source();
             batch.extend(chooser.iter().flat_map(RuleChooser::removed).copied().map(removed_candidate));
             candidates.has_more()
         };
-        has_more = select_ranked_candidates(request, &mut rank, &mut ranked, &mut selection);
+        select_ranked_candidates(request, &mut rank, &mut ranked, &mut selection)
     } else {
         add_base_candidates(&context, request.unranked_base(), &mut trace, workspace, &mut selection);
-    }
+        false
+    };
     let is_short = selection.needs_more();
     if is_short && (is_ranked || *request.unranked_base() == ListBase::NextItems) {
         add_popular_items(snapshot, sequence, &rules, is_known, &ranked, &mut selection);
     }
     selection.add_demoted(&mut trace);
 
-    let removed = selection.removal_counts();
-    let has_candidates = is_known || request.base != ListBase::NextItems;
+    let (removed, has_candidates) = (selection.removal_counts(), is_known || request.base != ListBase::NextItems);
     let fallback = fallback_reason(snapshot.item_count, has_candidates, is_short, &selection);
     let removed_by_rules = if request.explain { selection.counts_by_hiding_rule() } else { Vec::new() };
     let score_of = |item: ItemIx| {
@@ -479,26 +487,21 @@ pub fn recommend_for_sequence(
         let scored = if is_ranked { ranking.score_of(item).zip(ranking.source_of(item)) } else { None };
         scored.unwrap_or((snapshot.sources.popularity(item, snapshot.source_time), SourceName::Trending))
     };
-    // If there are more candidates, the selection may lack items that the shares of later ones need.
-    let balanced_len = match request.has_later_pages {
-        false => request.limit,
-        true if has_more => MAX_LIFTED_CANDIDATES,
-        true => usize::MAX,
-    };
-    let (selected, mut remainder) = apply_list_rules(&context, selection, balanced_len, score_of, &mut trace);
+    let balanced = balanced_len(request, has_more);
+    let (selected, mut remainder) = apply_list_rules(&context, selection, balanced, score_of, &mut trace);
     if !request.has_later_pages {
         remainder.clear();
     }
     let explanations = if request.explain && is_ranked {
-        let mut rescore = |other: &mut SequenceState, workspace: &mut ScoringWorkspace| {
+        let mut rescore = |other: &mut _, workspace: &mut ScoringWorkspace| {
             scorer.score_chosen(other, &about, params, as_chooser(&mut chooser), workspace);
         };
         explain(&scorer, request.objective, &selected, user, &mut rescore, workspace)
     } else {
         vec![None; selected.len()]
     };
-    let traced = (catalog, &trace);
-    let items = selected.into_iter().zip(explanations).map(|listed| to_ranked_item(listed, traced, request)).collect();
+    let ranked_item = |listed| to_ranked_item(listed, (catalog, &trace), request);
+    let items = selected.into_iter().zip(explanations).map(ranked_item).collect();
     RankedAnswer {
         weights_version: snapshot.weights_version(),
         snapshot_offset: snapshot.offset(),

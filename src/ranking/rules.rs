@@ -149,8 +149,13 @@ impl ListRules {
         removed.map(|(hide, count)| (Arc::clone(&hide.rule), count)).collect()
     }
 
+    /// The logarithmic score of an item with the boosts.
+    pub fn boosted_log_score(&self, catalog: &Catalog, item: ItemIx, score: f32, trace: &mut RuleTrace) -> f32 {
+        self.boosted_score(catalog, ScoreScale::Logarithmic, item, score, trace)
+    }
+
     /// The score of an item with the boosts.
-    pub fn boosted_score(
+    fn boosted_score(
         &self,
         catalog: &Catalog,
         scale: ScoreScale,
