@@ -46,6 +46,8 @@ pub(super) struct ListContext<'a> {
     pub(super) item_history: Option<&'a ItemHistory>,
     /// The event kind of a purchase.
     pub(super) purchase: Option<KindId>,
+    /// The items of earlier pages, in their order.
+    pub(super) shown: &'a [ItemIx],
     /// Maximum number of items in the list.
     pub(super) limit: usize,
     /// Whether rules may add items that the base of the list does not generate.

@@ -3,21 +3,18 @@
 use super::item_lists::visit_popular_items;
 use super::list_base::ListContext;
 use crate::domain::{Candidate, ItemIx, SourceName};
-use crate::ranking::{EligibilityRules, ResultSelection, RuleTrace};
+use crate::ranking::{EligibilityRules, ListRules, ResultSelection, RuleTrace};
 use rustc_hash::FxHashSet;
 
-/// Applies required shares and promotions to a selection. Returns the result list and the candidates
-/// after it. `score_of` returns the score of an item that the selection lacks, and its source.
+/// Applies required shares and promotions to a selection. Returns the result list, and the candidates
+/// after it. With required shares or promotions, there are none: a later page ranks again.
+/// `score_of` returns the score of an item that the selection lacks, and its source.
 ///
 /// If a rule requires more items than the selection contains, popular items of the rule are added
 /// first, except to a list of purchased items.
-///
-/// If shares are required, they hold in the first `balanced_len` items, and the candidates after these
-/// are dropped. A later page ranks again.
 pub(super) fn apply_list_rules(
     context: &ListContext<'_>,
     mut selection: ResultSelection<'_>,
-    balanced_len: usize,
     score_of: impl Fn(ItemIx) -> (f32, SourceName),
     trace: &mut RuleTrace,
 ) -> (Vec<Candidate>, Vec<Candidate>) {
@@ -26,39 +23,45 @@ pub(super) fn apply_list_rules(
         return selection.into_parts();
     }
     let length = selection.selected().len();
+    // Promoted items do not count towards shares.
+    let is_promoted = |item: &ItemIx| rules.promote.iter().any(|promotion| promotion.item == *item);
+    let shown: Vec<_> = context.shown.iter().copied().filter(|item| !is_promoted(item)).collect();
     if context.takes_other_items {
-        add_required_items(context, &mut selection, trace);
+        add_required_items(context, &shown, &mut selection, trace);
     }
     let (mut list, rest) = selection.into_parts();
     list.extend(rest);
-    // A promotion beyond the list lets a later item into it.
-    let balanced_len = balanced_len.max(context.limit).saturating_add(rules.promote.len());
-    rules.apply_shares(eligibility.catalog, balanced_len, &mut list, trace);
-    if length < context.limit {
-        // Required items replace items of a short list.
-        list.truncate(length);
-    }
     let candidate_of = |item| {
         let (score, source) = score_of(item);
         eligibility.is_eligible(item).then_some(Candidate { item, score, source })
     };
-    rules.apply_promotions(&mut list, candidate_of, trace);
-    if !rules.require.is_empty() {
-        list.truncate(balanced_len);
+    let (count, start) = (list.len(), context.shown.len());
+    let page = start..start.saturating_add(context.limit);
+    let promoted = rules.take_promoted(page, &mut list, candidate_of, trace);
+    rules.apply_shares(eligibility.catalog, &shown, context.limit, &mut list, trace);
+    if length < context.limit {
+        // Required items replace items of a short list.
+        list.truncate(length.saturating_sub(count - list.len()));
     }
-    let rest = list.split_off(context.limit.min(list.len()));
-    (list, rest)
+    ListRules::insert_promoted(&mut list, promoted);
+    list.truncate(context.limit);
+    (list, Vec::new())
 }
 
 /// Adds popular items, so that the selection contains as many items of each rule's group as its list
-/// needs. A list that is shorter than requested needs fewer.
-fn add_required_items(context: &ListContext<'_>, selection: &mut ResultSelection<'_>, trace: &mut RuleTrace) {
-    let length = selection.selected().len().min(context.limit);
+/// needs after the items of earlier pages. A list that is shorter than requested needs fewer.
+fn add_required_items(
+    context: &ListContext<'_>,
+    shown: &[ItemIx],
+    selection: &mut ResultSelection<'_>,
+    trace: &mut RuleTrace,
+) {
+    let length = shown.len() + selection.selected().len().min(context.limit);
     for rule in &context.list_rules.require {
         let catalog = context.eligibility.catalog;
-        let is_in_group =
-            |candidate: &&Candidate| catalog.get(candidate.item).is_some_and(|item| rule.filter.matches(item));
-        let present = selection.selected().iter().filter(is_in_group).count();
+        let is_in_group = |item: &ItemIx| catalog.get(*item).is_some_and(|item| rule.filter.matches(item));
+        let present = shown.iter().copied().chain(selection.selected().iter().map(|candidate| candidate.item));
+        let present = present.filter(is_in_group).count();
         let mut missing = rule.min_count(length).saturating_sub(present);
         if missing == 0 {
             continue;

@@ -58,6 +58,8 @@ pub struct RecommendationRequest {
     pub context: Attributes,
     /// Whether later pages of the list may follow. Without them, the answer has no remainder.
     pub has_later_pages: bool,
+    /// The items of the earlier pages of the list, in their order. The answer continues the list.
+    pub shown: Arc<[ItemIx]>,
 }
 
 /// For how long an item is not recommended to a user who has dismissed or purchased it.
@@ -127,6 +129,7 @@ impl RecommendationRequest {
             digest: 0,
             context: Attributes::default(),
             has_later_pages: true,
+            shown: Arc::default(),
         }
     }
 
@@ -150,7 +153,7 @@ impl RecommendationRequest {
 
     /// Whether the list is so long that required shares need more than the lifted candidates.
     fn needs_all_candidates(&self) -> bool {
-        !self.rules.require.is_empty() && self.limit > MAX_LIFTED_CANDIDATES
+        !self.rules.require.is_empty() && self.shown.len().saturating_add(self.limit) > MAX_LIFTED_CANDIDATES
     }
 
     /// The base of a list that is not ranked for a user. Boosts can lift any popular item into the
@@ -224,16 +227,16 @@ impl From<Candidate> for RankedItem {
 /// Ranks candidates and adds them to the selection. Calls `rank` with one number of candidates of
 /// `limits` after the other, until the list is full or `rank` returns that there are no more
 /// candidates. If the list is still not full, `ranked` collects the items, so that each item is added
-/// only once. Returns whether candidates were left out that a larger number would rank.
+/// only once.
 fn select_ranked_candidates(
     request: &RecommendationRequest,
     rank: &mut dyn FnMut(usize, &mut Vec<Candidate>) -> bool,
     ranked: &mut FxHashSet<ItemIx>,
     selection: &mut ResultSelection<'_>,
-) -> bool {
-    let (mut batch, mut has_more) = (Vec::new(), true);
+) {
+    let mut batch = Vec::new();
     for limit in request.candidate_limits() {
-        has_more = rank(*limit, &mut batch);
+        let has_more = rank(*limit, &mut batch);
         for candidate in batch.iter().filter(|candidate| !ranked.contains(&candidate.item)) {
             if !selection.needs_more() && !request.needs_remainder() {
                 break;
@@ -248,7 +251,6 @@ fn select_ranked_candidates(
             break;
         }
     }
-    has_more
 }
 
 fn as_chooser<'c>(chooser: &'c mut Option<RuleChooser<'_>>) -> Option<&'c mut dyn CandidateChooser> {
@@ -325,14 +327,10 @@ fn rules_of_request<'a>(
     }
 }
 
-/// Number of items in which required shares hold: those of the list and, if the candidates are known
-/// to contain what the shares need, those of its later pages.
-fn balanced_len(request: &RecommendationRequest, has_more: bool) -> usize {
-    match request.has_later_pages {
-        false => request.limit,
-        true if has_more => MAX_LIFTED_CANDIDATES,
-        true => usize::MAX,
-    }
+fn sorted(items: &[ItemIx]) -> Vec<ItemIx> {
+    let mut items = items.to_vec();
+    items.sort_unstable();
+    items
 }
 
 /// A listed item with the rules that moved it.
@@ -407,6 +405,7 @@ fn list_context<'a>(
         list_rules: &request.rules,
         item_history: memory.item_history,
         purchase: request.hidden.purchase,
+        shown: &request.shown,
         limit: request.limit,
         takes_other_items: request.base != ListBase::BuyAgain,
     }
@@ -446,8 +445,9 @@ pub fn recommend_for_sequence(
     let scorer = snapshot.scorer_for(request.objective);
     let affinity = snapshot.affinities.affinity_of_session(sequence.session_start);
     let (seen, fatigued) = items_hidden_from_user(sequence, memory, request);
+    let shown = sorted(&request.shown);
     let eligible = rules_of_request(catalog, request, (&seen, &fatigued));
-    let rules = EligibilityRules { unproven: Some(&snapshot.unproven), ..eligible };
+    let rules = EligibilityRules { unproven: Some(&snapshot.unproven), shown: &shown, ..eligible };
     let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     // Without a step or a profile there is no query to rank by, so the list contains popular items.
     let is_known = !sequence.steps.is_empty() || memory.profile.is_some();
@@ -457,7 +457,7 @@ pub fn recommend_for_sequence(
     let mut trace = RuleTrace::default();
     let mut chooser = RuleChooser::of_list(rules, &request.rules);
     let (mut ranked, mut candidates_by_source) = (FxHashSet::default(), Default::default());
-    let has_more = if is_ranked {
+    if is_ranked {
         let mut rank = |limit, batch: &mut Vec<Candidate>| {
             workspace.ranking.set_limit(limit, &[]);
             scorer.score_chosen(user, &about, params, as_chooser(&mut chooser), workspace);
@@ -468,11 +468,10 @@ pub fn recommend_for_sequence(
             batch.extend(chooser.iter().flat_map(RuleChooser::removed).copied().map(removed_candidate));
             candidates.has_more()
         };
-        select_ranked_candidates(request, &mut rank, &mut ranked, &mut selection)
+        select_ranked_candidates(request, &mut rank, &mut ranked, &mut selection);
     } else {
         add_base_candidates(&context, request.unranked_base(), &mut trace, workspace, &mut selection);
-        false
-    };
+    }
     let is_short = selection.needs_more();
     if is_short && (is_ranked || *request.unranked_base() == ListBase::NextItems) {
         add_popular_items(snapshot, sequence, &rules, is_known, &ranked, &mut selection);
@@ -487,8 +486,7 @@ pub fn recommend_for_sequence(
         let scored = if is_ranked { ranking.score_of(item).zip(ranking.source_of(item)) } else { None };
         scored.unwrap_or((snapshot.sources.popularity(item, snapshot.source_time), SourceName::Trending))
     };
-    let balanced = balanced_len(request, has_more);
-    let (selected, mut remainder) = apply_list_rules(&context, selection, balanced, score_of, &mut trace);
+    let (selected, mut remainder) = apply_list_rules(&context, selection, score_of, &mut trace);
     if !request.has_later_pages {
         remainder.clear();
     }

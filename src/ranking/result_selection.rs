@@ -17,6 +17,8 @@ pub struct EligibilityRules<'a> {
     pub unproven: Option<&'a ItemFlags>,
     /// Time of the request.
     pub now: Timestamp,
+    /// Items of earlier pages of the list, in ascending order. They do not count as removed.
+    pub shown: &'a [ItemIx],
     /// Items that the request excludes, in ascending order.
     pub exclude: &'a [ItemIx],
     /// Hidden items, which the user dismissed or purchased, in ascending order. If the request
@@ -40,6 +42,7 @@ pub struct EligibilityRules<'a> {
 /// Reason for the removal of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RemovalReason {
+    Shown,
     Excluded,
     Seen,
     Fatigued,
@@ -57,6 +60,7 @@ impl<'a> EligibilityRules<'a> {
             catalog,
             unproven: None,
             now,
+            shown: &[],
             exclude: &[],
             seen: &[],
             fatigued: &[],
@@ -68,6 +72,9 @@ impl<'a> EligibilityRules<'a> {
     }
 
     fn check_rules(&self, item: ItemIx) -> Result<&'a CatalogItem, RemovalReason> {
+        if self.shown.binary_search(&item).is_ok() {
+            return Err(RemovalReason::Shown);
+        }
         if self.exclude.binary_search(&item).is_ok() {
             return Err(RemovalReason::Excluded);
         }
@@ -147,6 +154,7 @@ impl<'a> ResultSelection<'a> {
                     self.removed.diversity += 1;
                 }
             }
+            Err(RemovalReason::Shown) => {}
             Err(RemovalReason::Excluded) => self.removed.excluded += 1,
             Err(RemovalReason::Seen) => self.removed.seen += 1,
             Err(RemovalReason::Fatigued) => self.removed.fatigued += 1,

@@ -13,6 +13,7 @@ use super::ItemFilter;
 use super::rule_trace::RuleTrace;
 use super::share_balance::{ShareRule, balance_shares};
 use crate::domain::{Attributes, Candidate, Catalog, CatalogItem, ItemIx};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A rule that removes items.
@@ -143,8 +144,9 @@ impl ListRules {
             rule.and_then(|rule| counts.get_mut(rule)).map(|count| *count += 1).is_none()
         });
         self.apply_boosts(catalog, scale, list, trace);
-        self.apply_shares(catalog, list.len(), list, trace);
-        self.apply_promotions(list, |_| None, trace);
+        let promoted = self.take_promoted(0..usize::MAX, list, |_| None, trace);
+        self.apply_shares(catalog, &[], list.len(), list, trace);
+        Self::insert_promoted(list, promoted);
         let removed = self.hide.iter().zip(counts).filter(|(_, count)| *count > 0);
         removed.map(|(hide, count)| (Arc::clone(&hide.rule), count)).collect()
     }
@@ -207,44 +209,63 @@ impl ListRules {
 
     /// Reorders the first `length` items of a list so that the required shares hold in each of its
     /// beginnings, as far as the list contains enough items. The other items follow in any order.
-    pub fn apply_shares(&self, catalog: &Catalog, length: usize, list: &mut Vec<Candidate>, trace: &mut RuleTrace) {
+    /// The list continues the items `shown` of earlier pages.
+    pub fn apply_shares(
+        &self,
+        catalog: &Catalog,
+        shown: &[ItemIx],
+        length: usize,
+        list: &mut Vec<Candidate>,
+        trace: &mut RuleTrace,
+    ) {
         if !self.require.is_empty() {
-            balance_shares(&self.require, catalog, length, list, trace);
+            balance_shares(&self.require, catalog, shown, length, list, trace);
         }
     }
 
-    /// Puts the promoted items at their positions. `candidate_of` returns the candidate of an item
-    /// that the list does not contain; `None` if the item is not eligible.
+    /// Removes the promoted items from a list whose positions `page` follow. Returns those that belong
+    /// there, with their indices in the page, in ascending order. `candidate_of` returns the candidate
+    /// of an item that the list does not contain; `None` if the item is not eligible.
     ///
     /// If several rules promote an item, the first of them applies. If a position is taken, an item
     /// gets the next free one. If the list is too short for a position, the item follows its end.
-    pub fn apply_promotions(
+    pub fn take_promoted(
         &self,
+        page: Range<usize>,
         list: &mut Vec<Candidate>,
         candidate_of: impl Fn(ItemIx) -> Option<Candidate>,
         trace: &mut RuleTrace,
-    ) {
-        if self.promote.is_empty() {
-            return;
-        }
-        // The promoted candidates with their indices in the list.
-        let mut placed: Vec<(usize, Candidate)> = Vec::new();
+    ) -> Vec<(usize, Candidate)> {
+        let mut placed: Vec<(usize, Candidate, &Arc<str>)> = Vec::new();
         for PromoteRule { rule, item, position } in &self.promote {
-            if placed.iter().any(|(_, candidate)| candidate.item == *item) {
+            if placed.iter().any(|(_, candidate, _)| candidate.item == *item) {
                 continue;
             }
             let listed = list.iter().find(|candidate| candidate.item == *item).copied();
             let Some(candidate) = listed.or_else(|| candidate_of(*item)) else { continue };
-            let mut index = position.saturating_sub(1);
-            while placed.iter().any(|(taken, _)| *taken == index) {
+            let mut index = position.saturating_sub(1).max(page.start);
+            while placed.iter().any(|(taken, ..)| *taken == index) {
                 index += 1;
             }
-            placed.push((index, candidate));
-            trace.record_move(*item, rule);
+            placed.push((index, candidate, rule));
         }
-        list.retain(|candidate| placed.iter().all(|(_, promoted)| promoted.item != candidate.item));
-        placed.sort_unstable_by_key(|(index, _)| *index);
-        for (index, candidate) in placed {
+        list.retain(|candidate| placed.iter().all(|(_, promoted, _)| promoted.item != candidate.item));
+        placed.sort_unstable_by_key(|(index, ..)| *index);
+        let on_page = placed.iter().take_while(|(index, ..)| *index < page.end).count();
+        if page.start.saturating_add(list.len() + on_page) >= page.end {
+            // The other promoted items belong to later pages.
+            placed.truncate(on_page);
+        }
+        let to_index = |(index, candidate, rule): (usize, Candidate, &Arc<str>)| {
+            trace.record_move(candidate.item, rule);
+            (index - page.start, candidate)
+        };
+        placed.into_iter().map(to_index).collect()
+    }
+
+    /// Puts promoted items at their indices, which ascend.
+    pub fn insert_promoted(list: &mut Vec<Candidate>, promoted: Vec<(usize, Candidate)>) {
+        for (index, candidate) in promoted {
             list.insert(index.min(list.len()), candidate);
         }
     }

@@ -3,12 +3,13 @@
 //! The list is built position by position. Among the first n items, at least ⌊n · min⌋ and at most
 //! ⌈n · max⌉ items of a rule's group may stand. At each position, the best remaining item that keeps
 //! all rules comes next. If there is none, the rule that applies last is dropped for this position,
-//! then the one before it. The order therefore does not depend on the length of the list, and no
-//! item is lost.
+//! then the one before it. If several rules need items at one later position, their items come
+//! earlier, as late as possible. The order therefore does not depend on the length of the list, and
+//! no item is lost.
 
 use super::ItemFilter;
 use super::rule_trace::RuleTrace;
-use crate::domain::{Candidate, Catalog};
+use crate::domain::{Candidate, Catalog, ItemIx};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -77,11 +78,15 @@ struct RemainingItems<'a, I> {
 }
 
 impl<I: Iterator<Item = (usize, Candidate)>> RemainingItems<'_, I> {
+    fn mask_of(&self, item: ItemIx) -> GroupMask {
+        let item = self.catalog.get(item);
+        bits_of(self.rules, |rule| item.is_some_and(|item| rule.filter.matches(item)))
+    }
+
     /// Determines the groups of one more item. Returns whether there is one.
     fn advance(&mut self) -> bool {
         let Some((index, candidate)) = self.later.next() else { return false };
-        let item = self.catalog.get(candidate.item);
-        let mask = bits_of(self.rules, |rule| item.is_some_and(|item| rule.filter.matches(item)));
+        let mask = self.mask_of(candidate.item);
         self.next.entry(mask).or_default().push_back((index, candidate));
         true
     }
@@ -103,15 +108,24 @@ impl<I: Iterator<Item = (usize, Candidate)>> RemainingItems<'_, I> {
         Some(candidate)
     }
 
-    /// Chooses the group of the item at `position`. Also returns whether the item is the best
-    /// remaining one, and the constraints that it satisfies.
-    fn choose_mask(&mut self, counts: &[usize], position: usize) -> Option<(GroupMask, bool, PositionConstraint)> {
+    /// The constraint of the item at `position`. `counts` are the numbers of earlier items by rule.
+    fn constraint_at(&mut self, position: usize, counts: &[usize]) -> PositionConstraint {
         let mut constraint = PositionConstraint { required: 0, forbidden: 0 };
         for (bit, (rule, &count)) in self.rules.iter().zip(counts).enumerate() {
             constraint.required |= GroupMask::from(count < rule.min_count(position)) << bit;
             constraint.forbidden |= GroupMask::from(count >= rule.max_count(position)) << bit;
         }
+        if constraint.required == 0 && self.rules.iter().filter(|rule| rule.min > 0.0).count() > 1 {
+            while self.advance() {}
+            constraint.required = upcoming_demand(self.rules, &self.next, position, counts);
+        }
         constraint.forbidden &= !constraint.required;
+        constraint
+    }
+
+    /// Chooses the group of the next item. Also returns whether the item is the best remaining one,
+    /// and the constraints that it satisfies.
+    fn choose_mask(&mut self, mut constraint: PositionConstraint) -> Option<(GroupMask, bool, PositionConstraint)> {
         if self.next.is_empty() && !self.advance() {
             return None;
         }
@@ -135,11 +149,61 @@ impl<I: Iterator<Item = (usize, Candidate)>> RemainingItems<'_, I> {
     }
 }
 
-/// Reorders the first `length` items of a list. The other items follow in any order. At most
-/// [`ShareRule::MAX_PER_LIST`] rules apply, the first ones.
+/// Number of positions for which [`upcoming_demand`] looks ahead.
+const LOOK_AHEAD: usize = 100;
+
+/// The rule whose item must stand at `position`, because at some later position the items that all
+/// rules need then would have too few places otherwise. Of the rules that need items then, it is the
+/// one that needs its next item first. Rules with common items count once, with the largest number
+/// that one of them needs. Rules without remaining items do not count.
+fn upcoming_demand(rules: &[ShareRule], next: &NextItems, position: usize, counts: &[usize]) -> GroupMask {
+    let clusters = clusters_of_rules(rules, next);
+    let available_of = |bit: usize| -> usize {
+        next.iter().filter(|(mask, _)| *mask >> bit & 1 == 1).map(|(_, group)| group.len()).sum()
+    };
+    let demands: Vec<_> =
+        rules.iter().zip(counts).enumerate().map(|(bit, (rule, count))| (rule, *count, available_of(bit))).collect();
+    let needed = |(rule, count, available): (&ShareRule, usize, usize), end| {
+        rule.min_count(end).saturating_sub(count).min(available)
+    };
+    for end in position + 1..=position + LOOK_AHEAD {
+        let mut by_cluster = [0; ShareRule::MAX_PER_LIST];
+        for (demand, &cluster) in demands.iter().zip(&clusters) {
+            if let Some(largest) = by_cluster.get_mut(cluster) {
+                *largest = needed(*demand, end).max(*largest);
+            }
+        }
+        if by_cluster.iter().sum::<usize>() > end - position {
+            let due =
+                |(rule, count, _): (&ShareRule, usize, usize)| (position..=end).find(|n| rule.min_count(*n) > count);
+            let waiting = demands.iter().enumerate().filter(|(_, demand)| needed(**demand, end) > 0);
+            let first = waiting.min_by_key(|(bit, demand)| (due(**demand), *bit));
+            return first.map_or(0, |(bit, _)| 1 << bit);
+        }
+    }
+    0
+}
+
+/// A number for each rule. Rules have the same number if an item belongs to both, or if there is a
+/// chain of such rules between them.
+fn clusters_of_rules(rules: &[ShareRule], next: &NextItems) -> Vec<usize> {
+    let mut clusters: Vec<_> = (0..rules.len()).collect();
+    for mask in next.keys() {
+        let members = || (0..rules.len()).filter(|bit| mask >> bit & 1 == 1);
+        let joined: Vec<_> = members().filter_map(|bit| clusters.get(bit).copied()).collect();
+        let Some(smallest) = joined.iter().min() else { continue };
+        clusters.iter_mut().filter(|cluster| joined.contains(cluster)).for_each(|cluster| *cluster = *smallest);
+    }
+    clusters
+}
+
+/// Reorders the first `length` items of a list, which continues the items `shown` of earlier pages.
+/// The other items follow in any order. At most [`ShareRule::MAX_PER_LIST`] rules apply, the first
+/// ones.
 pub(super) fn balance_shares(
     rules: &[ShareRule],
     catalog: &Catalog,
+    shown: &[ItemIx],
     length: usize,
     list: &mut Vec<Candidate>,
     trace: &mut RuleTrace,
@@ -149,13 +213,18 @@ pub(super) fn balance_shares(
     let later = std::mem::take(list).into_iter().enumerate();
     let mut remaining = RemainingItems { rules, catalog, next: NextItems::new(), later };
     let mut counts = vec![0_usize; rules.len()];
-    for position in 1..=length {
-        let Some((mask, is_best, constraint)) = remaining.choose_mask(&counts, position) else { break };
+    let count_groups = |counts: &mut [usize], mask: GroupMask| {
+        counts.iter_mut().enumerate().for_each(|(bit, count)| *count += usize::from(mask >> bit & 1));
+    };
+    shown.iter().for_each(|item| count_groups(&mut counts, remaining.mask_of(*item)));
+    for position in (1..=length).map(|position| shown.len() + position) {
+        let constraint = remaining.constraint_at(position, &counts);
+        let Some((mask, is_best, constraint)) = remaining.choose_mask(constraint) else { break };
         if !is_best {
             record_reordering(rules, &remaining.next, mask, constraint, trace);
         }
         list.extend(remaining.take(mask));
-        counts.iter_mut().enumerate().for_each(|(bit, count)| *count += usize::from(mask >> bit & 1));
+        count_groups(&mut counts, mask);
     }
     let RemainingItems { next, later, .. } = remaining;
     list.extend(next.into_values().flatten().chain(later).map(|(_, candidate)| candidate));

@@ -20,6 +20,9 @@ use crate::services::id_generator::IdGenerator;
 use crate::services::impressions::{ImpressionService, ReportedList, ReportedListOutcome};
 use crate::services::pagination::{CachedRanking, PaginationCache};
 
+/// Smallest number of items by which a ranking with rules is continued.
+const MIN_CONTINUATION: usize = 100;
+
 /// Recommends to users and caches rankings for later pages.
 #[derive(Clone)]
 pub struct RecommendationService {
@@ -39,8 +42,7 @@ pub struct PageRequest {
     /// The position at which the page starts, counted from the start of the earlier page. `None`:
     /// the page starts directly after the earlier page.
     pub offset: Option<usize>,
-    /// The largest number of items on the page. `None`: as on the first page of a placement, or else
-    /// the default.
+    /// The largest number of items on the page. `None`: as on the first page.
     pub limit: Option<usize>,
 }
 
@@ -239,7 +241,7 @@ impl RecommendationService {
     /// evicted, or if the user has since withdrawn consent.
     ///
     /// All pages of a recommendation are parts of one list. If the cached ranking is too short for
-    /// the page, the service ranks again with a higher limit and appends the additional items. So
+    /// the page, the service ranks again and appends the additional items. So
     /// successive pages neither repeat nor skip a position of the list. The list ends after
     /// [`Self::MAX_RANKING_LEN`] items. The page omits items that have since become unavailable, or
     /// that the user has since dismissed.
@@ -252,10 +254,7 @@ impl RecommendationService {
             return Ok(None);
         }
         let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len));
-        let limit = page.limit.unwrap_or_else(|| match first.request.placement {
-            Some(_) => first.request.limit,
-            None => RecommendationRequest::DEFAULT_LIMIT,
-        });
+        let limit = page.limit.unwrap_or(first.request.limit);
         let now = self.clock.now();
         let hidden = self.recommender.hidden_items(user.to_owned(), first.request.hidden, now).await?;
         let available = |ranking: &[Candidate]| {
@@ -274,19 +273,53 @@ impl RecommendationService {
         Ok(Some(self.cache_and_journal(page, answer)))
     }
 
-    /// Extends a ranking to `end` items or more, unless there are fewer items. To extend it, ranks
-    /// again with a higher limit and appends the items that the ranking does not contain yet.
+    /// Extends a ranking to `end` items or more, unless there are fewer items.
     async fn extend_ranking(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
+        let rules = &first.request.rules;
+        if rules.require.is_empty() && rules.promote.is_empty() {
+            return self.rank_again(first, end).await;
+        }
+        let mut extended = first;
+        while extended.ranking.len() < end && !extended.is_complete {
+            extended = self.continue_ranking(extended, end).await?;
+        }
+        Ok(extended)
+    }
+
+    /// Ranks again with a higher limit and appends the items that the ranking does not contain yet.
+    async fn rank_again(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
         let depth = end.saturating_mul(2).clamp(RecommendationRequest::MAX_LIMIT, Self::MAX_RANKING_LEN);
-        let request =
-            RecommendationRequest { limit: depth, now: self.clock.now(), explain: false, ..(*first.request).clone() };
-        let answer = self.recommender.recommend(first.user.clone(), request).await?;
+        let request = RecommendationRequest { limit: depth, ..(*first.request).clone() };
+        let answer = self.rank_more(&first, request).await?;
         let known: FxHashSet<_> = first.ranking.iter().map(|candidate| candidate.item).collect();
-        let is_complete = answer.items.len() < depth || depth == Self::MAX_RANKING_LEN;
-        let added =
-            answer.items.into_iter().map(|item| item.candidate).filter(|candidate| !known.contains(&candidate.item));
+        let is_complete = answer.len() < depth || depth == Self::MAX_RANKING_LEN;
+        let added = answer.into_iter().filter(|candidate| !known.contains(&candidate.item));
         let ranking = first.ranking.iter().copied().chain(added).take(Self::MAX_RANKING_LEN).collect();
         Ok(CachedRanking { ranking, is_complete, ..first })
+    }
+
+    /// Ranks the items that follow those of the ranking, so that required shares and promotions hold
+    /// in the whole list.
+    async fn continue_ranking(&self, first: CachedRanking, end: usize) -> Result<CachedRanking, RequestError> {
+        let room = Self::MAX_RANKING_LEN.saturating_sub(first.ranking.len());
+        let missing = end.saturating_sub(first.ranking.len());
+        let limit = missing.clamp(MIN_CONTINUATION, RecommendationRequest::MAX_LIMIT).min(room);
+        let shown = first.ranking.iter().map(|candidate| candidate.item).collect();
+        let request = RecommendationRequest { limit, shown, has_later_pages: false, ..(*first.request).clone() };
+        let added = self.rank_more(&first, request).await?;
+        let is_complete = added.len() < limit || limit == room;
+        let ranking = first.ranking.iter().copied().chain(added).collect();
+        Ok(CachedRanking { ranking, is_complete, ..first })
+    }
+
+    async fn rank_more(
+        &self,
+        first: &CachedRanking,
+        request: RecommendationRequest,
+    ) -> Result<Vec<Candidate>, RequestError> {
+        let request = RecommendationRequest { now: self.clock.now(), explain: false, ..request };
+        let answer = self.recommender.recommend(first.user.clone(), request).await?;
+        Ok(answer.items.into_iter().map(|item| item.candidate).collect())
     }
 
     /// Removes the cached rankings of users.

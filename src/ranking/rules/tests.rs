@@ -107,6 +107,35 @@ fn a_largest_share_moves_items_down() {
 }
 
 #[test]
+fn items_of_rules_that_are_due_together_come_as_late_as_possible() {
+    let rules = ListRules {
+        require: vec![require("a", "price = 9", 0.2, 1.0), require("b", "price = 8", 0.2, 1.0)],
+        ..Default::default()
+    };
+    // Both items must be among the first five.
+    assert_eq!(apply(&rules, 9, ScoreScale::Linear).0, [1, 2, 3, 9, 8, 4, 5, 6, 7]);
+    let overlapping = ListRules {
+        require: vec![require("a", "price >= 8", 0.2, 1.0), require("b", "price >= 9", 0.2, 1.0)],
+        ..Default::default()
+    };
+    assert_eq!(apply(&overlapping, 10, ScoreScale::Linear).0, [1, 2, 3, 4, 9, 5, 6, 7, 8, 10]);
+}
+
+#[test]
+fn promoted_items_do_not_count_towards_shares_and_wait_for_their_page() {
+    let rules = ListRules {
+        require: vec![require("leaf", "brand = leaf", 0.5, 1.0)],
+        promote: vec![promote("a", 3, 1), promote("b", 5, 6), promote("c", 1, 99)],
+        ..Default::default()
+    };
+    let order: Vec<_> = (1..=9).collect();
+    // Items 3, 6 and 9 have the brand. Without item 3, every second item must be 6 or 9.
+    assert_eq!(page(&rules, &order, &[], 4), [3, 2, 6, 4]);
+    assert_eq!(page(&rules, &order, &[3, 2, 6, 4], 3), [9, 5, 7]);
+    assert_eq!(page(&rules, &order, &[3, 2, 6, 4, 9, 5, 7], 3), [8, 1]);
+}
+
+#[test]
 fn the_last_share_rule_gives_way_if_two_contradict() {
     let first = require("first", "price = 5", 1.0, 1.0);
     let second = require("second", "price = 5", 0.0, 0.0);
@@ -131,8 +160,21 @@ fn a_promoted_item_enters_the_list_only_if_it_is_eligible() {
     let rules = ListRules { promote: vec![promote("a", 30, 2), promote("b", 31, 1)], ..Default::default() };
     let mut list: Vec<_> = (1..=3).map(candidate).collect();
     let candidate_of = |item: ItemIx| (item == 30).then(|| candidate(item));
-    rules.apply_promotions(&mut list, candidate_of, &mut RuleTrace::default());
+    let promoted = rules.take_promoted(0..9, &mut list, candidate_of, &mut RuleTrace::default());
+    ListRules::insert_promoted(&mut list, promoted);
     assert_eq!(list.iter().map(|candidate| candidate.item).collect::<Vec<_>>(), [1, 30, 2, 3]);
+}
+
+/// The page of a list after the items `shown`. The list ranks the items in the given order.
+fn page(rules: &ListRules, order: &[ItemIx], shown: &[ItemIx], length: usize) -> Vec<ItemIx> {
+    let (catalog, mut trace) = (catalog(), RuleTrace::default());
+    let mut list: Vec<_> = order.iter().filter(|item| !shown.contains(item)).map(|item| candidate(*item)).collect();
+    let promoted = rules.take_promoted(shown.len()..shown.len() + length, &mut list, |_| None, &mut trace);
+    let is_promoted = |item: &&ItemIx| rules.promote.iter().any(|promotion| promotion.item == **item);
+    let balanced: Vec<_> = shown.iter().filter(|item| !is_promoted(item)).copied().collect();
+    rules.apply_shares(&catalog, &balanced, length, &mut list, &mut trace);
+    ListRules::insert_promoted(&mut list, promoted);
+    list.iter().take(length).map(|candidate| candidate.item).collect()
 }
 
 /// Filters that select many, few and no items.
@@ -179,11 +221,12 @@ proptest! {
         list.iter().for_each(|candidate| selection.add_ranked(*candidate));
         let mut list = selection.selected().to_vec();
         let eligible = list.len();
-        let length = list.len();
-        rules.apply_shares(&catalog, length, &mut list, &mut trace);
-        prop_assert_eq!(list.len(), eligible, "shares lose no item");
         let promotable = |item| eligibility.is_eligible(item).then(|| candidate(item));
-        rules.apply_promotions(&mut list, promotable, &mut trace);
+        let promoted = rules.take_promoted(0..limit, &mut list, promotable, &mut trace);
+        let length = list.len();
+        rules.apply_shares(&catalog, &[], length, &mut list, &mut trace);
+        prop_assert_eq!(list.len(), length, "shares lose no item");
+        ListRules::insert_promoted(&mut list, promoted);
         list.truncate(limit);
 
         let items: Vec<_> = list.iter().map(|candidate| candidate.item).collect();
@@ -216,7 +259,7 @@ proptest! {
         let catalog = catalog();
         let balance = |length: usize| {
             let (mut list, mut trace): (Vec<_>, _) = (order.iter().map(|item| candidate(*item)).collect(), RuleTrace::default());
-            rules.apply_shares(&catalog, length, &mut list, &mut trace);
+            rules.apply_shares(&catalog, &[], length, &mut list, &mut trace);
             let with_moves = |candidate: &Candidate| (candidate.item, trace.moves_of(candidate.item).to_vec());
             list.iter().map(with_moves).collect::<Vec<_>>()
         };
@@ -225,6 +268,44 @@ proptest! {
         prop_assert_eq!(&part[..length], &whole[..length]);
         part.sort();
         prop_assert!(part.iter().map(|(item, _)| *item).eq(0..ITEM_COUNT), "no item is lost");
+    }
+
+    #[test]
+    fn pages_are_parts_of_one_list(
+        order in Just((0..ITEM_COUNT).collect::<Vec<ItemIx>>()).prop_shuffle(),
+        rules in any_rules(),
+        lengths in proptest::collection::vec(1..15_usize, 1..12),
+    ) {
+        let whole = page(&rules, &order, &[], ITEM_COUNT as usize);
+        prop_assert_eq!(whole.len(), ITEM_COUNT as usize);
+        let mut shown = Vec::new();
+        for length in lengths {
+            shown.extend(page(&rules, &order, &shown, length));
+        }
+        prop_assert_eq!(&shown[..], &whole[..shown.len()]);
+    }
+
+    /// Shares of several groups without common items, each of ten items.
+    #[test]
+    fn several_smallest_shares_hold_in_every_beginning(
+        order in Just((0..ITEM_COUNT).collect::<Vec<ItemIx>>()).prop_shuffle(),
+        weights in proptest::array::uniform4(0..10_u32),
+        total in 0.3_f32..=1.0,
+    ) {
+        let sum = weights.iter().sum::<u32>().max(1) as f32;
+        let range = |group: usize| format!("price >= {} and price < {}", 10 * group, 10 * group + 10);
+        let share = |(group, weight): (usize, &u32)| require("share", &range(group), total * *weight as f32 / sum, 1.0);
+        let rules = ListRules { require: weights.iter().enumerate().map(share).collect(), ..ListRules::default() };
+        let list = page(&rules, &order, &[], ITEM_COUNT as usize);
+        for length in 1..=list.len() {
+            if rules.require.iter().any(|rule| rule.min_count(length) > 10) {
+                break;
+            }
+            for (group, rule) in rules.require.iter().enumerate() {
+                let count = list[..length].iter().filter(|item| **item as usize / 10 == group).count();
+                prop_assert!(count >= rule.min_count(length), "{} of {}: {:?}", count, length, rule);
+            }
+        }
     }
 
     #[test]
@@ -239,7 +320,7 @@ proptest! {
         let mut list: Vec<_> = order.iter().map(|item| candidate(*item)).collect();
         let rules = ListRules { require: vec![rule.clone()], ..ListRules::default() };
         let length = list.len();
-        rules.apply_shares(&catalog, length, &mut list, &mut RuleTrace::default());
+        rules.apply_shares(&catalog, &[], length, &mut list, &mut RuleTrace::default());
         let mut count = 0;
         for (length, candidate) in (1..).zip(&list) {
             count += usize::from(is_in_group(candidate.item));

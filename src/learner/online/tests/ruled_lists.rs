@@ -78,22 +78,55 @@ fn a_boost_lifts_items_that_are_no_candidates_of_the_plain_list() {
     assert!(answer.remainder.len() < 250, "not all candidates are ranked");
 }
 
+/// The items of pages of ten, each of which continues the earlier ones.
+fn paged(fixture: &LearnerFixture, count: usize, rules: &Arc<ListRules>) -> Vec<ItemIx> {
+    let mut shown = Vec::new();
+    for _ in 0..count {
+        let answer = list_of_ann(fixture, 10, |request| {
+            (request.rules, request.shown) = (Arc::clone(rules), shown.as_slice().into());
+        });
+        assert!(answer.remainder.is_empty(), "a later page ranks again");
+        shown.extend(answer.items.iter().map(|ranked| ranked.candidate.item));
+    }
+    shown
+}
+
 #[test]
-fn required_shares_hold_on_all_kept_pages_and_later_pages_begin_with_them() {
+fn required_shares_hold_on_all_pages_without_repeated_items() {
     let fixture = shop_with_hub();
     let snapshot = fixture.learner.snapshot();
-    let rules = Arc::new(ListRules {
-        require: vec![ShareRule { rule: "share".into(), filter: filter("price >= 300"), min: 0.5, max: 1.0 }],
-        ..ListRules::default()
-    });
-    let short = scored(&list_of_ann(&fixture, 10, |request| request.rules = Arc::clone(&rules)));
-    let long = scored(&list_of_ann(&fixture, 1000, |request| request.rules = Arc::clone(&rules)));
-    assert!(short.len() == 32 && long.len() > 150, "{} {}", short.len(), long.len());
-    assert_eq!(short, long[..short.len()]);
-    let is_required = |item: ItemIx| snapshot.catalog().get(item).and_then(|item| item.price()) >= Some(300.0);
-    for length in 1..=short.len() {
-        let required = short[..length].iter().filter(|(item, _)| is_required(*item)).count();
-        assert!(required >= length / 2, "{required} of {length}");
+    let share = |text: &str, min, max| ShareRule { rule: "share".into(), filter: filter(text), min, max };
+    let require = |require: Vec<ShareRule>| Arc::new(ListRules { require, ..ListRules::default() });
+    let price = |item: ItemIx| snapshot.catalog().get(item).and_then(|item| item.price()).unwrap();
+    for (rules, least) in [
+        (require(vec![share("price >= 300", 0.5, 1.0)]), 0.5),
+        (require(vec![share("price < 300", 0.0, 0.5)]), 0.4),
+        (require(vec![share("price >= 300", 0.3, 1.0), share("price < 100", 0.7, 1.0)]), 0.3),
+    ] {
+        let items = paged(&fixture, 15, &rules);
+        let distinct: std::collections::BTreeSet<_> = items.iter().collect();
+        assert_eq!((items.len(), distinct.len()), (150, 150));
+        for length in 1..=items.len() {
+            let required = items[..length].iter().filter(|item| price(**item) >= 300.0).count();
+            assert!(required >= (least * length as f64).floor() as usize, "{required} of {length}");
+        }
+    }
+}
+
+#[test]
+fn a_promoted_item_stands_at_its_position_on_a_later_page() {
+    let fixture = shop_with_hub();
+    let item = fixture.dictionary.get("i399").unwrap();
+    let promote = |position| {
+        let promote = vec![PromoteRule { rule: "promote".into(), item, position }];
+        Arc::new(ListRules { promote, ..ListRules::default() })
+    };
+    for position in [1, 10, 11, 37, 140] {
+        let items = paged(&fixture, 15, &promote(position));
+        assert_eq!(items.iter().position(|found| *found == item), Some(position - 1));
+        let single = list_of_ann(&fixture, 150, |request| request.rules = promote(position));
+        let single: Vec<_> = single.items.iter().map(|ranked| ranked.candidate.item).collect();
+        assert_eq!(items, single);
     }
 }
 
@@ -102,10 +135,10 @@ fn a_list_without_later_pages_has_the_same_items_and_no_remainder() {
     let fixture = shop_with_hub();
     let share = || ShareRule { rule: "share".into(), filter: filter("price >= 300"), min: 0.5, max: 1.0 };
     let promote = PromoteRule { rule: "promote".into(), item: fixture.dictionary.get("i399").unwrap(), position: 2 };
-    for rules in [
-        ListRules::default(),
-        ListRules { require: vec![share()], ..ListRules::default() },
-        ListRules { promote: vec![promote], ..ListRules::default() },
+    for (rules, has_remainder) in [
+        (ListRules::default(), true),
+        (ListRules { require: vec![share()], ..ListRules::default() }, false),
+        (ListRules { promote: vec![promote], ..ListRules::default() }, false),
     ] {
         let rules = Arc::new(rules);
         let list = |has_later_pages| {
@@ -115,6 +148,6 @@ fn a_list_without_later_pages_has_the_same_items_and_no_remainder() {
         };
         let (single, paged) = (list(false), list(true));
         assert_eq!((&single.items, single.fallback), (&paged.items, paged.fallback));
-        assert!(single.remainder.is_empty() && !paged.remainder.is_empty());
+        assert!(single.remainder.is_empty() && paged.remainder.is_empty() != has_remainder);
     }
 }
