@@ -104,7 +104,8 @@ pub(super) struct ListFileWriter {
 
 impl ListFileWriter {
     /// Opens the unfinished file of an earlier run with the same arguments, and removes an incomplete
-    /// last line. If there is no such file, creates one.
+    /// last line. If there is no such file, creates one. A file without lists may come from other
+    /// arguments, for example a wrong URL.
     pub(super) fn open<A>(output: &Path, format: ListFileFormat, arguments: &A) -> anyhow::Result<Self>
     where
         A: Serialize + for<'a> Deserialize<'a> + PartialEq,
@@ -113,7 +114,11 @@ impl ListFileWriter {
         name.push(".unfinished");
         let unfinished = PathBuf::from(name);
         let progress = ProgressFile::of_output(output, ".progress");
-        if unfinished.exists() {
+        let context = || format!("cannot write {}", unfinished.display());
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&unfinished);
+        let mut file = open.with_context(context)?;
+        let (complete_bytes, last_user) = last_complete_line(&file, format).with_context(context)?;
+        if last_user.is_some() {
             ensure!(
                 progress.read_state::<A>()?.as_ref() == Some(arguments),
                 "{} was written with other arguments; run the command with these arguments again, or remove the file to start from the beginning",
@@ -121,10 +126,6 @@ impl ListFileWriter {
             );
         }
         progress.write_state(arguments)?;
-        let context = || format!("cannot write {}", unfinished.display());
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&unfinished);
-        let mut file = open.with_context(context)?;
-        let (complete_bytes, last_user) = last_complete_line(&file, format).with_context(context)?;
         file.set_len(complete_bytes).with_context(context)?;
         file.seek(SeekFrom::End(0)).with_context(context)?;
         let mut file = BufWriter::new(file);

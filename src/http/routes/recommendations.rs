@@ -236,7 +236,7 @@ impl ItemListQuery {
     /// parameter.
     fn set_parameter(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         match name {
-            "limit" => self.limit = Some(query::parse_integer(name, value)?),
+            "limit" => self.limit = Some(query::parse_list_length(name, value)?),
             "placement" => self.placement = Some(value.to_owned()),
             "explain" => self.explain = query::parse_bool(name, value)?,
             _ => return Ok(false),

@@ -139,7 +139,7 @@ impl RecommendationQuery {
     /// 400 if the value cannot be parsed.
     pub(in crate::http) fn set_parameter(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         match name {
-            "limit" => self.limit = Some(parse_integer(name, value)?),
+            "limit" => self.limit = Some(parse_list_length(name, value)?),
             "min_offset" => self.min_offset = parse_integer(name, value)?,
             // Empty ids count towards the limit of excluded items, although they match no item.
             "exclude" => self.exclude.extend(value.split(',').map(str::to_owned)),
