@@ -3,7 +3,7 @@
 use super::item_lists::visit_popular_items;
 use super::list_base::ListContext;
 use crate::domain::{Candidate, ItemIx, SourceName};
-use crate::ranking::{EligibilityRules, ListRules, ResultSelection, RuleTrace};
+use crate::ranking::{ListRules, ResultSelection, RuleTrace};
 use rustc_hash::FxHashSet;
 
 /// Applies required shares and promotions to a selection. Returns the result list, and the candidates
@@ -24,8 +24,7 @@ pub(super) fn apply_list_rules(
     }
     let length = selection.selected().len();
     // Promoted items do not count towards shares.
-    let is_promoted = |item: &ItemIx| rules.promote.iter().any(|promotion| promotion.item == *item);
-    let shown: Vec<_> = context.shown.iter().copied().filter(|item| !is_promoted(item)).collect();
+    let shown: Vec<_> = context.shown.iter().copied().filter(|item| !is_promoted(context, *item)).collect();
     if context.takes_other_items {
         add_required_items(context, &shown, &mut selection, trace);
     }
@@ -48,8 +47,9 @@ pub(super) fn apply_list_rules(
     (list, Vec::new())
 }
 
-/// Adds popular items, so that the selection contains as many items of each rule's group as its list
-/// needs after the items of earlier pages. A list that is shorter than requested needs fewer.
+/// Adds popular items, so that the selection contains as many items of each rule's group, and as many
+/// other items, as its list needs after the items of earlier pages. A list that is shorter than
+/// requested needs fewer.
 fn add_required_items(
     context: &ListContext<'_>,
     shown: &[ItemIx],
@@ -58,25 +58,34 @@ fn add_required_items(
 ) {
     let length = shown.len() + selection.selected().len().min(context.limit);
     for rule in &context.list_rules.require {
-        let catalog = context.eligibility.catalog;
-        let is_in_group = |item: &ItemIx| catalog.get(*item).is_some_and(|item| rule.filter.matches(item));
-        let present = shown.iter().copied().chain(selection.selected().iter().map(|candidate| candidate.item));
-        let present = present.filter(is_in_group).count();
-        let mut missing = rule.min_count(length).saturating_sub(present);
-        if missing == 0 {
-            continue;
-        }
-        // The selection checks the filter of the request.
-        let group = EligibilityRules { filter: Some(&rule.filter), ..context.eligibility };
-        let mut visited: FxHashSet<ItemIx> = selection.selected().iter().map(|candidate| candidate.item).collect();
-        visit_popular_items(context.snapshot, &group, &mut visited, &mut |item, popularity| {
-            let score = selection.selected().last().map_or(popularity, |last| last.score - 1.0);
-            let is_added = selection.add_required(Candidate { item, score, source: SourceName::Trending });
-            if is_added {
-                trace.record_move(item, &rule.rule);
-                missing -= 1;
+        let others = length.saturating_sub(rule.max_count(length));
+        for (of_group, needed) in [(true, rule.min_count(length)), (false, others)] {
+            let catalog = context.eligibility.catalog;
+            let is_of_group = |item: ItemIx| catalog.get(item).is_some_and(|item| rule.filter.matches(item));
+            let selected = selection.selected().iter().map(|candidate| candidate.item);
+            let counts = |item: &ItemIx| is_of_group(*item) == of_group && !is_promoted(context, *item);
+            let present = shown.iter().copied().chain(selected.clone()).filter(counts).count();
+            let mut missing = needed.saturating_sub(present);
+            if missing == 0 {
+                continue;
             }
-            missing > 0
-        });
+            let mut visited: FxHashSet<ItemIx> = selected.collect();
+            visit_popular_items(context.snapshot, &context.eligibility, &mut visited, &mut |item, popularity| {
+                if is_of_group(item) != of_group || is_promoted(context, item) {
+                    return true;
+                }
+                let score = selection.selected().last().map_or(popularity, |last| last.score - 1.0);
+                let is_added = selection.add_required(Candidate { item, score, source: SourceName::Trending });
+                if is_added {
+                    trace.record_move(item, &rule.rule);
+                    missing -= 1;
+                }
+                missing > 0
+            });
+        }
     }
+}
+
+fn is_promoted(context: &ListContext<'_>, item: ItemIx) -> bool {
+    context.list_rules.promote.iter().any(|promotion| promotion.item == item)
 }

@@ -74,6 +74,17 @@ impl PaginationCache {
         rankings.queue.push_back((recommendation_id, ranking));
     }
 
+    /// Replaces the ranking of a recommendation by an extended one. Has no effect if it was evicted.
+    pub fn replace(&self, recommendation_id: &str, extended: &CachedRanking) {
+        let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
+        rankings.evict_until_fits(extended.ranking.len());
+        let Some((_, ranking)) = rankings.queue.iter_mut().rev().find(|(id, _)| id == recommendation_id) else {
+            return;
+        };
+        let before = std::mem::replace(ranking, extended.clone());
+        rankings.candidate_count = rankings.candidate_count + extended.ranking.len() - before.ranking.len();
+    }
+
     /// Removes the rankings of users.
     pub fn remove_users(&self, ids: &[String]) {
         let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +137,19 @@ mod tests {
             assert!(candidates <= MAX_CACHED_CANDIDATES && rankings.queue.back().unwrap().1.page_start == number);
             assert_eq!(candidates, rankings.candidate_count);
         }
+    }
+
+    #[test]
+    fn an_extended_ranking_replaces_the_earlier_one() {
+        let cache = PaginationCache::default();
+        cache.insert("r".to_owned(), empty_ranking(3));
+        let candidate = Candidate { item: 1, score: 0.5, source: SourceName::Network };
+        let extended = CachedRanking { ranking: vec![candidate; 700].into(), ..empty_ranking(3) };
+        cache.replace("r", &extended);
+        cache.replace("evicted", &extended);
+        assert_eq!(cache.get("r", "ann"), Some(extended));
+        let rankings = cache.rankings.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!((rankings.candidate_count, rankings.queue.len()), (700, 1));
     }
 
     #[test]

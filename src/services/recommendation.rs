@@ -263,6 +263,8 @@ impl RecommendationService {
         let (mut items, mut removed) = available(&first.ranking);
         if items.len() < limit && !first.is_complete {
             first = self.extend_ranking(first, page_start.saturating_add(limit)).await?;
+            // All pages that are counted from the earlier one come from the same ranking.
+            self.cache.replace(&page.recommendation_id, &first);
             (items, removed) = available(&first.ranking);
         }
         let page_len = items.len() + removed.unavailable + removed.excluded;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, DaemonHome};
+use crate::daemon::{Daemon, DaemonHome, view_event};
 use crate::placements::{ids, put, start_shop};
 
 fn put_rule(daemon: &Daemon, id: &str, rule: &Value) -> Value {
@@ -299,4 +299,62 @@ fn filters_of_rules_read_the_context_and_the_user() {
         assert!(ranked.len() == most as usize + 1 && ranked.iter().all(|item| *item <= most), "{ranked:?}");
     }
     daemon.assert_healthy();
+}
+
+/// The numbers of the items on pages of ten. Each page is counted from the first one, or follows the
+/// last one.
+fn pages(daemon: &Daemon, query: &str, count: usize, from_first: bool) -> Vec<u32> {
+    let mut page = list(daemon, &format!("{query}limit=10"));
+    let mut items: Vec<_> = ids(&page).iter().map(|item| number(item)).collect();
+    for index in 1..count {
+        let id = page["recommendation_id"].as_str().unwrap().to_owned();
+        let next = if from_first { format!("&offset={}", 10 * index) } else { String::new() };
+        let later = list(daemon, &format!("recommendation_id={id}{next}"));
+        items.extend(ids(&later).iter().map(|item| number(item)));
+        page = if from_first { page } else { later };
+    }
+    items
+}
+
+#[test]
+fn rules_hold_on_later_pages_and_no_item_repeats() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let put_items: Vec<_> = (0..400).map(|item| json!({ "item_id": format!("i{item}"), "price": item })).collect();
+    assert_eq!(daemon.post("/v1/items", &json!(put_items).to_string()).status, 200);
+    // Few items are related to those of the user; the others are only popular or new.
+    let view = |n: u64| view_event(&format!("v{n}"), &format!("u{}", n % 9), &format!("i{}", n * 7 % 60));
+    daemon.send_events(&(0..300).map(view).collect::<Vec<_>>());
+    daemon.wait_until_learned(daemon.next_offset());
+    put(&daemon, "/v1/placements/popular", &json!({ "type": "trending" }));
+    type Check = fn(usize, usize, &[u32]) -> bool;
+    let required: Check = |n, of_group, _| of_group >= n / 2;
+    let limited: Check = |n, of_group, _| of_group * 10 <= n * 6 + 9;
+    let promoted: Check = |n, _, items| items.iter().position(|item| *item == 399) == (n >= 25).then_some(24);
+    let rules = [
+        (json!({ "require": { "filter": "price > 350", "min_share": 0.5 } }), required),
+        (json!({ "require": { "filter": "price > 350", "max_share": 0.6 } }), limited),
+        (json!({ "require": { "filter": "price <= 350", "max_share": 0.6 } }), |n, of_group, _: &[u32]| {
+            (n - of_group) * 10 + 9 >= n * 4
+        }),
+        (json!({ "promote": { "item_id": "i399", "position": 25 } }), promoted),
+    ];
+    for (consequence, holds) in rules {
+        put_rule(&daemon, "rule", &json!({ "consequence": consequence }));
+        daemon.wait_until_learned(daemon.next_offset());
+        for query in ["", "placement=popular&"] {
+            let from_first = pages(&daemon, query, 10, true);
+            let mut distinct = from_first.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!((from_first.len(), distinct.len()), (100, 100), "{consequence} {query}");
+            assert_eq!(from_first, pages(&daemon, query, 10, false), "{consequence} {query}");
+            // 49 items have a higher price than 350.
+            for n in 1..=90 {
+                let of_group = from_first[..n].iter().filter(|item| **item > 350).count();
+                let of_group = if consequence["require"]["filter"] == "price <= 350" { n - of_group } else { of_group };
+                assert!(holds(n, of_group, &from_first[..n]), "{consequence} {query}: {of_group} of {n}");
+            }
+        }
+    }
 }
