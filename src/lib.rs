@@ -19,6 +19,7 @@
 //! - [`ingest`]: parses and validates input formats. [`store`]: journal, session records,
 //!   checkpoints, backups. [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`],
 //!   [`simd`].
+//! - [`cluster`]: several daemons that share one journal.
 //! - [`actors`]: the running system: admission, committer, shards, sessions, learner, jobs.
 //! - [`services`]: accepting events and recommending items: the rules that the native API and the
 //!   Segment API share.
@@ -30,6 +31,7 @@ pub mod auth;
 pub mod candidates;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod domain;
 pub mod evaluation;
 pub mod http;

@@ -1,5 +1,10 @@
 //! The committer actor: group commit of requests to the journal.
 
+mod replication;
+mod shared_log;
+
+pub use shared_log::{HasWaitingRequests, LeaveCluster};
+
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,16 +12,21 @@ use tokio::sync::{oneshot, watch};
 
 use super::admission::AdmissionPermit;
 use super::deferred_entries::DeferredEntries;
+use super::error::AppendError;
 use super::learner::{AdvanceLearner, LearnerActor};
 use super::live_catalog::LiveCatalog;
 use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionOp, SessionUpdate};
 use super::session_table::SessionTable;
 use super::shard::{DeliverEntries, ShardActor, shard_of_user};
+use crate::cluster::ClusterMember;
 use crate::domain::{Entry, EventKinds, Offset, Origin};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
-use crate::store::{CommitReceipt, CommitRequest, CommittedBatch, Committer, StoreError};
+use crate::store::{
+    CommitCondition, CommitReceipt, CommitRequest, CommittedBatch, Committer, SharedLogPosition, StoreError,
+};
+use shared_log::{ActorLink, ClusterCommits};
 
 /// Appends entries to the journal atomically: either all entries or no entry.
 #[derive(Debug, Message)]
@@ -26,14 +36,17 @@ pub struct AppendEntries {
     pub entries: Vec<Entry>,
     /// The sender of the entries, if known.
     pub origin: Option<Origin>,
+    /// The condition under which the entries apply. Only a node of a cluster evaluates it.
+    pub condition: Option<CommitCondition>,
     /// The admission permit of the entries.
     pub permit: AdmissionPermit,
     /// Receives the receipt after the entries are durable and delivered to the shards.
-    pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
+    pub reply: oneshot::Sender<Result<CommitReceipt, AppendError>>,
 }
 
 /// The only writer of the journal, on its own thread. Requests that arrive during a commit share
-/// the next commit.
+/// the next commit. In a cluster, requests are proposed to the shared log, and its messages are
+/// committed.
 pub struct CommitterActor {
     core: Committer,
     dictionary: Arc<ItemDictionary>,
@@ -57,6 +70,12 @@ pub struct CommitterActor {
     failed: bool,
     /// Whether the system is stopping. The actor then no longer reopens the store.
     is_stopping: bool,
+    /// The node of a cluster, until the actor starts.
+    member: Option<ClusterMember>,
+    /// The connection to the cluster; `None` if the daemon is a single node, or has left.
+    cluster: Option<ClusterCommits>,
+    /// Whether the daemon is a node of a cluster.
+    is_member: bool,
 }
 
 impl CommitterActor {
@@ -66,16 +85,21 @@ impl CommitterActor {
     /// crash within this time loses them.
     const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
 
-    /// Creates a committer that delivers entries to `shards` and wakes the learner.
+    /// Creates a committer that delivers entries to `shards` and wakes the learner. If `member` is
+    /// set, it commits the messages of the cluster's log.
     #[must_use]
     pub fn new(
-        core: Committer,
+        mut core: Committer,
         kinds: EventKinds,
         catalog: LiveCatalog,
         metrics: Arc<Metrics>,
         (shards, session_table): (Arc<[Addr<ShardActor>]>, Arc<SessionTable>),
         learner: Addr<LearnerActor>,
+        member: Option<ClusterMember>,
     ) -> Self {
+        if member.is_some() {
+            core.begin_shared_log(SharedLogPosition::default());
+        }
         let (dictionary, delivered) = (core.dictionary(), watch::Sender::new(core.next_offset()));
         Self {
             core,
@@ -93,6 +117,9 @@ impl CommitterActor {
             delivered,
             failed: false,
             is_stopping: false,
+            is_member: member.is_some(),
+            member,
+            cluster: None,
         }
     }
 
@@ -195,12 +222,21 @@ impl Actor for CommitterActor {
         // Admission control bounds the number of queued entries. A mailbox with a smaller capacity
         // would reject admitted entries.
         context.set_mailbox_capacity(usize::MAX >> 4);
+        if let Some(member) = self.member.take() {
+            let status = member.status();
+            let proposer = member.follow(Box::new(ActorLink(context.address())));
+            self.cluster = Some(ClusterCommits::new(proposer, status));
+        }
         // The timer checks and recovers the store even if no write arrives. A load balancer sends
         // no writes to a node that is not ready. If recovery waited for a write, such a node would
         // never recover.
         context.run_interval(Self::MAX_RECOVERY_INTERVAL, |actor, _| {
             if actor.is_stopping {
                 return;
+            }
+            if let Some(cluster) = &mut actor.cluster {
+                cluster.fail_overdue_requests();
+                actor.propose_pending();
             }
             if !actor.core.has_failed()
                 && let Err(error) = actor.core.check_files()
@@ -258,6 +294,9 @@ impl Handler<CommitPending> for CommitterActor {
 
 impl CommitterActor {
     fn commit_pending(&mut self) {
+        if self.is_member {
+            return self.propose_pending();
+        }
         let pending = std::mem::take(&mut self.pending);
         let (deferred, mut permits) = self.deferred.take_all();
         if pending.is_empty() && deferred.is_empty() {
@@ -270,10 +309,10 @@ impl CommitterActor {
         let mut requests = if deferred.is_empty() { Vec::new() } else { vec![CommitRequest::from(deferred)] };
         let (deferred_requests, mut replies) = (requests.len(), Vec::new());
         let mut vectors = self.catalog.begin_vector_checks();
-        for AppendEntries { entries, origin, permit, reply } in pending {
+        for AppendEntries { entries, origin, permit, reply, .. } in pending {
             self.metrics.queue_depth.with_label(QueueName::Committer).decrement(entries.len() as f64);
             let (entries, rejected) = vectors.split_rejected(entries);
-            requests.push(CommitRequest { entries, origin });
+            requests.push(CommitRequest { entries, origin, condition: None });
             permits.push(permit);
             replies.push((reply, rejected));
         }
@@ -281,26 +320,13 @@ impl CommitterActor {
         match self.commit(requests) {
             Ok((receipts, committed)) => {
                 self.metrics.commit_seconds.record(began.elapsed());
-                self.metrics.commit_batch_events.record(committed.entries.len() as f64);
-                self.metrics.journal_offset.set(self.core.next_offset() as f64);
-                self.metrics.record_commit(self.core.next_offset());
-                // If the delivery panics, shards miss entries. At the next delivery, they notice
-                // the gap and read these entries from the journal.
-                let metrics = Arc::clone(&self.metrics);
-                let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver_to_shards(committed, permits));
+                self.finish_commit(committed, permits);
                 for ((reply, rejected), receipt) in
                     replies.into_iter().zip(receipts.into_iter().skip(deferred_requests))
                 {
                     let _ = reply.send(Ok(rejected.add_to(receipt)));
                 }
-                if self.core.needs_index_persist()
-                    && let Err(error) = self.core.persist_indexes()
-                {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the committer's indexes could not be stored; the next start reads them from the journal"
-                    );
-                }
+                self.persist_indexes_if_due();
             }
             Err(error) => {
                 tracing::error!(
@@ -311,9 +337,31 @@ impl CommitterActor {
                 self.metrics.impressions_lost.increment(deferred_count as u64);
                 let error = Arc::new(error);
                 for (reply, _) in replies {
-                    let _ = reply.send(Err(Arc::clone(&error)));
+                    let _ = reply.send(Err(AppendError::Store(Arc::clone(&error))));
                 }
             }
+        }
+    }
+
+    /// Delivers committed entries.
+    fn finish_commit(&mut self, committed: CommittedBatch, permits: Vec<AdmissionPermit>) {
+        self.metrics.commit_batch_events.record(committed.entries.len() as f64);
+        self.metrics.journal_offset.set(self.core.next_offset() as f64);
+        self.metrics.record_commit(self.core.next_offset());
+        // If the delivery panics, shards miss entries. At the next delivery, they notice the gap and
+        // read these entries from the journal.
+        let metrics = Arc::clone(&self.metrics);
+        let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver_to_shards(committed, permits));
+    }
+
+    fn persist_indexes_if_due(&mut self) {
+        if self.core.needs_index_persist()
+            && let Err(error) = self.core.persist_indexes()
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the committer's indexes could not be stored; the next start reads them from the journal"
+            );
         }
     }
 }
@@ -330,7 +378,10 @@ impl Handler<RemoveEventIds> for CommitterActor {
     type Result = ();
 
     fn handle(&mut self, RemoveEventIds { ids }: RemoveEventIds, _: &mut Self::Context) {
-        self.core.remove_event_ids(ids.iter().map(String::as_str));
+        // In a cluster, the commit of a removal's entry has removed the ids.
+        if !self.is_member {
+            self.core.remove_event_ids(ids.iter().map(String::as_str));
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::admission::AdmissionFull;
 use super::panic_guard::CaughtPanic;
+use crate::cluster::JoinError;
+use crate::cluster::shared_log::LogError;
 use crate::domain::Offset;
 use crate::learner::{JobLost, LearnerError};
 pub use crate::store::StoreError;
@@ -15,6 +17,17 @@ pub enum StartError {
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
+    /// The data directory belongs to a cluster, but the settings name no servers.
+    #[error("{} belongs to the cluster {cluster:?}: set cluster.servers, or run `sequor cluster leave` to continue with this data directory as a single node", dir.display())]
+    ClusterDataDir {
+        /// The data directory.
+        dir: PathBuf,
+        /// The name of the cluster.
+        cluster: String,
+    },
+    /// The node could not join its cluster.
+    #[error("this node cannot join its cluster")]
+    Join(#[from] JoinError),
     /// The learner rejected its settings or the pretrained network.
     #[error("the learner could not start")]
     Learner(#[from] LearnerError),
@@ -41,6 +54,44 @@ pub enum StartError {
         /// The data directory.
         dir: PathBuf,
     },
+}
+
+/// Why a node of a cluster did not accept entries.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterProblem {
+    /// The cluster did not confirm the entries. A retry may succeed.
+    #[error("the cluster cannot be reached: {0}")]
+    Unreachable(String),
+    /// The node accepts no writes.
+    #[error("this node of the cluster accepts no writes: {0}")]
+    Refused(String),
+    /// An entry is too large for the cluster's servers.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The operation would change the offsets of this node alone.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+impl From<LogError> for ClusterProblem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            LogError::Unreachable(reason) => Self::Unreachable(reason),
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// Why entries were not appended to the journal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] Arc<StoreError>),
+    /// The cluster did not accept the entries.
+    #[error(transparent)]
+    Cluster(ClusterProblem),
 }
 
 /// Errors of reading and writing entries.
@@ -74,6 +125,9 @@ pub enum RequestError {
     /// The daemon is being drained.
     #[error("the daemon is being drained and accepts no new entries")]
     Draining,
+    /// The daemon is a node of a cluster, which did not accept the entries.
+    #[error(transparent)]
+    Cluster(ClusterProblem),
     /// An actor is not running.
     #[error("the {0} is not running")]
     ActorStopped(&'static str),
@@ -82,6 +136,15 @@ pub enum RequestError {
 impl From<StoreError> for RequestError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+impl From<AppendError> for RequestError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Store(error) => Self::Store(error),
+            AppendError::Cluster(problem) => Self::Cluster(problem),
+        }
     }
 }
 

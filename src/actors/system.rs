@@ -28,6 +28,7 @@ use super::sender_activity::SenderActivity;
 use super::session_subscribers::SessionSubscribers;
 use super::session_table::SessionTable;
 use super::shard::{ShardActor, ShardContext};
+use crate::cluster::{ClusterMember, MemberStatus, cluster_of_data_dir};
 use crate::learner::LearnerConfig;
 use crate::metrics::{Metrics, QueueName, ThreadRole};
 use crate::store::{Committer, CommitterSettings, Store};
@@ -76,6 +77,8 @@ pub struct System {
     pub inspection: InspectionHandle,
     /// The latest report of the journal's scrub.
     pub scrub: SharedScrubReport,
+    /// The state of the node in its cluster; `None` if the daemon is a single node.
+    pub cluster: Option<Arc<MemberStatus>>,
 }
 
 /// Starts an actor on its own thread.
@@ -142,6 +145,15 @@ fn publish_limits(metrics: &Metrics, settings: &SystemSettings) {
     metrics.checkpoint_interval_entries.set(settings.checkpoints.interval as f64);
 }
 
+/// The state of a node of a cluster; `None` for a single node, whose data directory must not belong
+/// to a cluster.
+fn member_status(store: &Store, member: Option<&ClusterMember>) -> Result<Option<Arc<MemberStatus>>, StartError> {
+    match (member, cluster_of_data_dir(store.dir())?) {
+        (None, Some(cluster)) => Err(StartError::ClusterDataDir { dir: store.dir().to_owned(), cluster }),
+        (member, _) => Ok(member.map(ClusterMember::status)),
+    }
+}
+
 impl System {
     /// Starts all actors for a store. Loads the newest valid checkpoint, and applies the journal's
     /// tail to the sessions and the learner. Must be called within an actix system.
@@ -149,10 +161,11 @@ impl System {
     /// # Errors
     /// [`StartError`] if the journal cannot be read or the settings are invalid.
     pub fn start(store: Store, settings: SystemSettings, metrics: Arc<Metrics>) -> Result<Self, StartError> {
-        Self::start_with_preload(store, settings, metrics, None)
+        Self::start_with_preload(store, settings, metrics, None, None)
     }
 
-    /// Like [`System::start`], with a checkpoint that was read in advance.
+    /// Like [`System::start`], with a checkpoint that was read in advance, and as the node of a
+    /// cluster.
     ///
     /// # Errors
     /// As [`System::start`].
@@ -161,7 +174,9 @@ impl System {
         settings: SystemSettings,
         metrics: Arc<Metrics>,
         preload: Option<CheckpointPreload>,
+        member: Option<ClusterMember>,
     ) -> Result<Self, StartError> {
+        let cluster = member_status(&store, member.as_ref())?;
         read_pretrained(&store)?.map_or(Ok(()), |pretrained| assign_item_numbers(&store, &pretrained))?;
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, aliases, consents) = (core.dictionary(), core.aliases(), core.consents());
@@ -195,7 +210,7 @@ impl System {
         let kinds = learner_config.kinds.clone();
         let receivers = (Arc::clone(&router.shards), Arc::clone(&router.session_table));
         let committer =
-            CommitterActor::new(core, kinds, live_catalog, Arc::clone(&metrics), receivers, learner.clone());
+            CommitterActor::new(core, kinds, live_catalog, Arc::clone(&metrics), receivers, learner.clone(), member);
         let deferred = committer.deferred_entries();
         let watermarks = Watermarks { delivered: committer.delivered_watermark(), learned };
         let committer = start_on_thread(ThreadRole::Committer, move || committer);
@@ -229,8 +244,10 @@ impl System {
             max_lag,
             metrics: Arc::clone(&metrics),
             draining,
+            cluster: cluster.clone(),
         };
-        Ok(Self::with_handles(store, metrics, ingest, recommender, (learner, status, activity), store_maintenance))
+        let learner = (learner, status, activity);
+        Ok(Self { cluster, ..Self::with_handles(store, metrics, ingest, recommender, learner, store_maintenance) })
     }
 
     /// Builds the system: creates the remaining handles from the ingest and the recommender handle.
@@ -276,6 +293,7 @@ impl System {
             maintenance,
             inspection,
             scrub: SharedScrubReport::default(),
+            cluster: None,
         }
     }
 }

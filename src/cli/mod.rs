@@ -5,6 +5,8 @@ mod backup;
 mod batch_users;
 mod bench;
 mod client_auth;
+mod cluster;
+mod cluster_member;
 mod compact;
 mod consistency;
 mod consistency_report;
@@ -90,6 +92,8 @@ enum Command {
     Serve(serve::Serve),
     /// Inspect and control a running daemon through its admin endpoint.
     Admin(admin::AdminCommand),
+    /// Show the nodes of a cluster, or make a data directory leave its cluster.
+    Cluster(cluster::ClusterCommand),
     /// Create, list and revoke API keys.
     Key(key::KeyCommand),
     /// Check whether a running daemon is ready: the exit code is 0 if it is.
@@ -150,6 +154,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(),
             Command::Serve(serve) => serve.run(),
             Command::Admin(admin) => admin.run(),
+            Command::Cluster(cluster) => cluster.run(),
             Command::Key(key) => key.run(),
             Command::Health(health) => health.run(),
             Command::Tail(tail) => tail.run(),

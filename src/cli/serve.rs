@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::flags::{self, RuntimeFlags};
 use super::session_refresh::refresh_sessions;
-use super::{data_dir, supervisor, training_checkpoint, unlearn};
+use super::{cluster_member, data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::jobs::load_control::run_load_control;
 use crate::actors::jobs::removal::run_removals;
@@ -81,13 +81,15 @@ impl Serve {
             // checkpoint is obsolete.
             let preload = if unlearn::apply_rebuilt_state(&store)? { None } else { Some(preload) };
             data_dir::ensure_journal_id(&store);
-            options.event_origins = data_dir::origin_recorder(&store, settings.privacy.origins);
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
             refresh_sessions(&store, &settings)?;
             actix::spawn(drain_histograms(Arc::clone(&metrics)));
             let system_settings = flags::system_settings(&settings, flags::learner_config(&settings));
-            let system = System::start_with_preload(store, system_settings, metrics, preload)?;
+            let member = cluster_member::join_cluster(&settings, &system_settings, &store, &rules, &metrics).await?;
+            // The nodes of a cluster share the key of the origins.
+            options.event_origins = data_dir::origin_recorder(&store, settings.privacy.origins);
+            let system = System::start_with_preload(store, system_settings, metrics, preload, member)?;
             let clock = Clock::system();
             let servers =
                 HttpServers::open(system.clone(), rules, clock, &options, Arc::clone(&live), keys, &data_dir)?;
@@ -95,12 +97,14 @@ impl Serve {
             let shutdown = shutdown_signal()?;
             let jobs = spawn_jobs(&system, &live, &settings);
             actix::spawn(reload_on_sighup(live));
+            // Unlearning would change the offsets of this node alone.
+            let is_member = system.cluster.is_some();
             let unlearning = unlearn::rebuild_state_when_pending(system.store.clone(), settings.clone());
             announce_ready(&system, &servers, options.url_scheme(), &data_dir);
             let restarts = tokio::select! {
                 () = shutdown => false,
                 () = stdin_closed(), if self.until_eof => false,
-                () = unlearning => true,
+                () = unlearning, if !is_member => true,
             };
             // A restart sends no stop notification: after one, the service manager would not accept
             // the restart.

@@ -181,6 +181,7 @@ route_table! {
         "/admin/senders" Admin Admin => GET admin::status::list_senders;
         "/admin/history" Admin Admin => GET admin::status::get_history;
         "/admin/stream" Admin Admin => GET admin::status::stream_status;
+        "/admin/cluster" Admin Admin => GET admin::cluster::get_cluster;
         "/admin/store" Admin Admin => GET admin::store::get_store;
         "/admin/quarantine" Admin Admin => GET admin::store::get_quarantine, HEAD admin::store::get_quarantine;
         "/admin/backup" Admin Admin => POST admin::store::create_backup;

@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::domain::describe_type_error;
 use crate::http::middleware::auth;
 use crate::http::middleware::check_request;
+use crate::http::middleware::cluster_headers;
 use crate::http::middleware::host_check;
 use crate::http::middleware::measure;
 use crate::http::middleware::queue_wait;
@@ -385,6 +386,7 @@ fn serve_endpoint(
         stalled: api.metrics().stalled_connections.clone(),
     };
     let queue_wait = MaxQueueWait(settings.queue_wait);
+    let is_member = api.system.cluster.is_some();
     let (max_body, shared, origins, body_timeout) =
         (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let role = if default_endpoint == Endpoint::Admin { ThreadRole::Admin } else { ThreadRole::Api };
@@ -414,6 +416,7 @@ fn serve_endpoint(
             .app_data(Data::new(queue_wait))
             .app_data(Data::new(guard.clone()))
             .wrap(Condition::new(guard.is_some(), from_fn(host_check::check_host)))
+            .wrap(Condition::new(is_member, from_fn(cluster_headers::add_cluster_headers)))
             .wrap(from_fn(queue_wait::limit_queue_wait))
             .wrap(from_fn(check_request::check_request))
             .wrap(Compress::default())

@@ -408,6 +408,16 @@ declare_metrics! {
     /// shutdown.
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
+    // The cluster.
+    /// Journal entries that this node is behind its cluster, at least.
+    "sequor_cluster_lag_entries" Unit::Count cluster_lag_entries: Gauge,
+    /// Time to publish a message to the cluster's log, until a majority of the servers has stored it.
+    "sequor_cluster_publish_seconds" Unit::Seconds cluster_publish_seconds: Histogram,
+    /// Nodes of the cluster that report their state, this one included; 0 without a cluster.
+    "sequor_cluster_nodes" Unit::Count cluster_nodes: Gauge,
+    /// 1 while the journal of this node differs from those of the majority of the nodes.
+    "sequor_cluster_chain_mismatch" Unit::None cluster_chain_mismatch: Gauge,
+
     // Learning.
     /// Events that the learner held back, by reason. Such an event does not influence the
     /// recommendations of other users, because a single user or new users chose the item too often.

@@ -23,13 +23,15 @@ pub enum ThreadRole {
     Clustering,
     /// Writes checkpoints.
     Checkpoints,
+    /// Publishes and follows the log of a cluster.
+    Cluster,
     /// Any other thread, such as the threads of the store.
     Other,
 }
 
 impl ThreadRole {
     /// All roles.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Api,
         Self::Admin,
         Self::Shard,
@@ -38,6 +40,7 @@ impl ThreadRole {
         Self::Training,
         Self::Clustering,
         Self::Checkpoints,
+        Self::Cluster,
         Self::Other,
     ];
 
@@ -57,6 +60,7 @@ impl ThreadRole {
             Self::Training => c"training",
             Self::Clustering => c"clustering",
             Self::Checkpoints => c"checkpoints",
+            Self::Cluster => c"cluster",
             Self::Other => c"other",
         }
     }

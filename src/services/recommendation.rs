@@ -67,7 +67,7 @@ impl RecommendationService {
     /// A service with an empty cache.
     #[must_use]
     pub fn new(ingest: IngestHandle, recommender: RecommenderHandle, clock: Clock) -> Self {
-        let ids = Arc::new(IdGenerator::new('r', clock.now()));
+        let ids = Arc::new(IdGenerator::new('r', clock.now() | ingest.id_salt()));
         let impressions = ImpressionService::new(ingest.clone(), clock.clone(), Arc::clone(&ids));
         Self { ingest, recommender, clock, ids, impressions, cache: Arc::default() }
     }

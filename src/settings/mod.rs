@@ -9,10 +9,12 @@
 //! defaults, so there is no separate list of keys.
 //!
 //! - `layers`: merges the sources; `live_settings`: the settings of a running daemon, and reloads.
-//! - `server`, `events`, `privacy`, `telemetry`, `sections` (store, session, log): the sections.
+//! - `server`, `events`, `privacy`, `telemetry`, `cluster`, `sections` (store, session, log): the
+//!   sections.
 //! - `environment`: `SEQUOR_` variables without effect; `listen_address`: listen addresses.
 //! - `period`: durations such as `1h30m`.
 
+mod cluster;
 mod environment;
 mod events;
 mod features;
@@ -25,6 +27,7 @@ mod sections;
 mod server;
 mod telemetry;
 
+pub use cluster::{ClusterMemberSettings, is_node_name};
 pub use environment::{UnknownVariable, unknown_variables};
 pub use events::{EventsSettings, KindSettings, SegmentSettings};
 pub use features::{FeatureOperands, FeatureSettings};
@@ -81,6 +84,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Export of trace spans.
     pub telemetry: TelemetrySettings,
+    /// Membership in a cluster.
+    pub cluster: ClusterMemberSettings,
 }
 
 /// A tree of settings that can be validated.
@@ -102,6 +107,7 @@ impl Validate for Settings {
         self.privacy.check()?;
         self.features.check()?;
         self.telemetry.check()?;
+        self.cluster.check()?;
         self.network
             .check()
             .map_err(|error| InvalidSetting::new(format!("network.{}", error.key), error.value, error.allowed))?;

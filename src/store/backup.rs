@@ -5,7 +5,7 @@
 //! daemon that starts on the backup applies the journal entries after the watermark.
 
 use super::archive::pack_archive;
-use super::origins::JournalBatch;
+use super::journal_batch::JournalBatch;
 use super::{Durability, PendingTask, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,9 @@ impl Store {
             | StoreError::DatabaseDamaged { .. } => StoreError::DamagedJournal { source: Box::new(error) },
             error => error,
         })?;
+        if let Some(position) = self.journal().log_position_at(end)? {
+            copy.put_log_position(end, &position)?;
+        }
         let checkpoint = self.copy_checkpoint(&copy, end)?;
         self.copy_restore_points(&copy, end)?;
         copy.sync(Durability::PowerLoss)?;

@@ -1,16 +1,25 @@
 //! Group commit: writes the entries of many requests as one durable journal record and returns a
 //! receipt for each request. The committer actor wraps this type, which needs no runtime.
 
+mod commit_condition;
+mod commit_plan;
 mod dedup;
 pub(super) mod event_id_file;
+mod removed_ids;
+mod shared_log;
 
-use super::{Durability, JournalBatch, JournalWatcher, Store, StoreError};
-use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, PlacementTable, UserErasure, VectorError};
+pub use commit_condition::CommitCondition;
+pub use shared_log::LogMessage;
+
+use super::log_position::SharedLogPosition;
+use super::{Durability, JournalWatcher, Store, StoreError};
+use crate::domain::{Consent, Entry, ItemIx, Offset, Origin, PlacementTable, VectorError};
 use crate::registries::{
-    AliasChange, AliasWriter, ConsentRecord, ConsentVerdict, ConsentWriter, ItemDictionary, PlacementRecord,
-    PlacementWriter, UserAlias, UserAliases, UserAttributes, UserAttributesRecord, UserAttributesWriter, UserConsents,
+    AliasChange, AliasWriter, ConsentRecord, ConsentWriter, ItemDictionary, PlacementRecord, PlacementWriter,
+    UserAlias, UserAliases, UserAttributes, UserAttributesRecord, UserAttributesWriter, UserConsents,
 };
 use arc_swap::ArcSwap;
+use commit_plan::{CommitPlan, CommitState};
 use dedup::EventIdWindow;
 use std::sync::Arc;
 
@@ -43,11 +52,15 @@ pub struct CommitRequest {
     pub entries: Vec<Entry>,
     /// The sender of the entries, if known.
     pub origin: Option<Origin>,
+    /// The condition under which the entries apply. Only commits of a shared log evaluate it,
+    /// because only there another node can decide the same at the same time. If it does not hold,
+    /// all entries count as duplicates.
+    pub condition: Option<CommitCondition>,
 }
 
 impl From<Vec<Entry>> for CommitRequest {
     fn from(entries: Vec<Entry>) -> Self {
-        Self { entries, origin: None }
+        Self { entries, ..Self::default() }
     }
 }
 
@@ -116,6 +129,8 @@ pub struct Committer {
     unstored_attributes: Vec<UserAttributesRecord>,
     /// The offset of the next entry.
     next: Offset,
+    /// The position in the shared log of a cluster; `None` if the journal comes from no shared log.
+    position: Option<SharedLogPosition>,
 }
 
 impl Committer {
@@ -175,7 +190,8 @@ impl Committer {
         placement_writer.apply(&unstored_placements);
         items.advance_watermark(end);
         let (durability, items) = (settings.durability, Arc::new(items));
-        Ok(Self {
+        let position = store.log_position()?;
+        let mut committer = Self {
             store,
             durability,
             items,
@@ -191,7 +207,13 @@ impl Committer {
             attribute_writer,
             unstored_attributes,
             next: end,
-        })
+            position,
+        };
+        // The stored ids are those of a clean stop, which has removed the ids of all removals.
+        if committer.position.is_some() && ids_unread_from < end {
+            committer.remove_ids_of_pending_removals()?;
+        }
+        Ok(committer)
     }
 
     /// The item dictionary. The dictionary grows with every commit that contains new items.
@@ -260,57 +282,24 @@ impl Committer {
         watch: &mut JournalWatcher<'_>,
     ) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         let first = self.next;
-        let mut receipts = Vec::with_capacity(requests.len());
-        let mut batch = JournalBatch::with_capacity(requests.iter().map(|request| request.entries.len()).sum());
-        let mut new_ids = self.dedup.begin_batch();
-        let mut new_aliases = self.alias_writer.begin_batch();
-        let mut new_consents = self.consent_writer.begin_batch();
-        let mut offset = first;
-        for CommitRequest { entries, origin } in requests {
-            let mut receipt = CommitReceipt {
-                accepted: 0,
-                duplicates: Vec::new(),
-                withheld: Vec::new(),
-                rejected: Vec::new(),
-                offset,
-            };
-            for (index, mut entry) in entries.into_iter().enumerate() {
-                if let Entry::Erase(UserErasure { user_id, unlearn, timestamp }) = &entry {
-                    let (unlearn, timestamp) = (*unlearn, *timestamp);
-                    for id in new_aliases.ids_of_user(user_id) {
-                        let mut erasure = Entry::Erase(UserErasure { user_id: (*id).to_owned(), unlearn, timestamp });
-                        new_aliases.admit(offset, &mut erasure);
-                        new_consents.admit(offset, &mut erasure);
-                        batch.push(erasure, None);
-                        offset += 1;
-                    }
-                    receipt.accepted += 1;
-                    continue;
-                }
-                let verdict = if new_aliases.admit(offset, &mut entry) {
-                    new_consents.admit(offset, &mut entry)
-                } else {
-                    ConsentVerdict::Unchanged
-                };
-                // The consent is checked before the event id enters the window. So if the user
-                // consents later, the sender can send the event again.
-                if verdict == ConsentVerdict::Withheld {
-                    receipt.withheld.push(index);
-                } else if verdict == ConsentVerdict::Unchanged
-                    || event_id_of_entry(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest_event_id(id)))
-                {
-                    receipt.duplicates.push(index);
-                } else {
-                    batch.push(entry, origin);
-                    receipt.accepted += 1;
-                    offset += 1;
-                }
-            }
-            receipt.offset = offset;
-            receipts.push(receipt);
-        }
-        let (new_ids, new_aliases, new_consents) =
-            (new_ids.into_new_ids(), new_aliases.finish(), new_consents.finish());
+        let state = CommitState {
+            dedup: &self.dedup,
+            aliases: &self.alias_writer,
+            consents: &self.consent_writer,
+            marks: None,
+        };
+        let plan = state.plan_commit(first, requests);
+        self.write_plan(first, plan, watch)
+    }
+
+    /// Writes the entries of a plan to the journal, and applies them to the committer's state.
+    fn write_plan(
+        &mut self,
+        first: Offset,
+        plan: CommitPlan,
+        watch: &mut JournalWatcher<'_>,
+    ) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
+        let CommitPlan { receipts, batch, new_ids, new_aliases, new_consents, end: offset, .. } = plan;
         let first_written = self.store.journal().append_with_watcher(&batch, self.durability, watch)?;
         debug_assert_eq!(first_written, first, "the committer is the journal's only writer");
         self.dedup.commit_batch(new_ids, offset);
@@ -379,10 +368,16 @@ impl Committer {
         }
         self.apply_placements(recovered.iter().map(|(offset, entry)| (*offset, entry)));
         self.next = end;
+        if !recovered.is_empty() && self.position.is_some() {
+            self.position = self.store.log_position()?;
+        }
         recovered.iter().for_each(|(offset, entry)| self.record_pending_removals(*offset, std::slice::from_ref(entry)));
         let entries =
             recovered.into_iter().map(|(offset, entry)| to_delivered_entry(&self.items, offset, entry)).collect();
         self.items.advance_watermark(end);
+        if self.position.is_some() {
+            self.remove_ids_of_pending_removals()?;
+        }
         Ok(CommittedBatch { first, entries })
     }
 
@@ -407,6 +402,7 @@ impl Committer {
         self.unstored_placements = Vec::new();
         self.store.user_attributes().put(&self.unstored_attributes)?;
         self.unstored_attributes = Vec::new();
+        self.store_position()?;
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.indexed_through = self.next;
         Ok(())

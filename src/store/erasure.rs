@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::origins::JournalBatch;
+use super::journal_batch::JournalBatch;
 use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, ModelChange, ModelOperation, Offset, UserErasure};
 use serde::{Deserialize, Serialize};

@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The journal comes from no shared log.
+    #[error("the journal in {} is that of no node of a cluster", dir.display())]
+    NoLogPosition {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// Another process has the data directory open.
     #[error("the data directory {} is held by another process; stop that daemon, or choose another directory with --data-dir", dir.display())]
     Locked {

@@ -4,11 +4,13 @@
 //! [`super::journal_pieces`]), and makes it durable through the commit log.
 
 use super::envelope;
+use super::journal_batch::JournalBatch;
 use super::journal_pieces::{remove_leftover_pieces, remove_record, replace_record, write_pieces};
 use super::journal_records::{FIRST_OFFSET_KEY, JournalRecords, encode_record, parse_piece_key};
 use super::key_value_iter::KeyValueIter;
 use super::keys::PieceKey;
-use super::origins::{JournalBatch, OriginIter, OriginRuns};
+use super::log_position::SharedLogPosition;
+use super::origins::{OriginIter, OriginRuns};
 use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, Offset, Origin};
 use std::sync::PoisonError;
@@ -97,7 +99,7 @@ impl Journal {
     /// After any other error, the journal may or may not contain the entries, and the store rejects
     /// writes until [`Store::reopen`].
     pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
-        self.append_record(entries, &OriginRuns::default(), durability, &mut |sync| sync())
+        self.append_record(entries, &OriginRuns::default(), None, durability, &mut |sync| sync())
     }
 
     /// Like [`Journal::append`], but also stores the origins of the entries.
@@ -119,13 +121,14 @@ impl Journal {
         durability: Durability,
         watch: &mut JournalWatcher<'_>,
     ) -> Result<Offset, StoreError> {
-        self.append_record(&batch.entries, &batch.origins, durability, watch)
+        self.append_record(&batch.entries, &batch.origins, batch.position.as_ref(), durability, watch)
     }
 
     fn append_record(
         &self,
         entries: &[Entry],
         origins: &OriginRuns,
+        position: Option<&SharedLogPosition>,
         durability: Durability,
         watch: &mut JournalWatcher<'_>,
     ) -> Result<Offset, StoreError> {
@@ -135,7 +138,7 @@ impl Journal {
         if entries.is_empty() {
             return Ok(first);
         }
-        let record = encode_record(first, entries, origins)?;
+        let record = encode_record(first, entries, origins, position)?;
         remove_leftover_pieces(&engine, first)?;
         write_pieces(&engine, first, &record)?;
         watch(&|| engine.sync_record(first, entries.len(), &record, durability))?;
@@ -167,7 +170,8 @@ impl Journal {
             // replacements of the same record could be lost.
             let append_guard = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
-            let (record, mut batch, mut found) = (record?, JournalBatch::default(), 0_u64);
+            let (record, mut found) = (record?, 0_u64);
+            let mut batch = JournalBatch { position: record.position, ..JournalBatch::default() };
             let mut origins = record.origins.into_origins();
             for (offset, entry) in record.entries {
                 let origin = origins.next_origin();
@@ -176,7 +180,8 @@ impl Journal {
                 batch.push(if replace { Entry::Tombstone } else { entry }, origin);
             }
             if found > 0 {
-                replace_record(&engine, first, &encode_record(first, &batch.entries, &batch.origins)?)?;
+                let encoded = encode_record(first, &batch.entries, &batch.origins, batch.position.as_ref())?;
+                replace_record(&engine, first, &encoded)?;
                 if first < engine.first_offset.load(Ordering::Acquire) {
                     // In the meantime, retention has removed this part of the journal.
                     remove_record(&engine, first)?;
@@ -187,6 +192,20 @@ impl Journal {
             first += batch.entries.len() as Offset;
         }
         Ok(total)
+    }
+
+    /// The position in the shared log of the journal up to offset `end`; `None` if no record ends
+    /// there, or if the record does not come from a shared log.
+    pub(super) fn log_position_at(&self, end: Offset) -> Result<Option<SharedLogPosition>, StoreError> {
+        let engine = self.store.engine()?;
+        let Some(last) = end.checked_sub(1) else { return Ok(None) };
+        let upto = PieceKey { first: last, piece: u32::MAX }.to_bytes();
+        let Some(pair) = KeyValueIter::new(engine.journal.range(..=upto), engine.path()).next_back() else {
+            return Ok(None);
+        };
+        let first = parse_piece_key(&pair?.0, last)?.first;
+        let record = JournalRecords::starting_at(&engine.journal, engine.path(), first).next().transpose()?;
+        Ok(record.filter(|record| first + record.entries.len() as Offset == end).and_then(|record| record.position))
     }
 
     /// Reads at most `max_entries` entries from offset `from` on, with their offsets.

@@ -3,6 +3,7 @@
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
 use super::keys::PieceKey;
+use super::log_position::SharedLogPosition;
 use super::origins::OriginRuns;
 use super::{StoreError, codec};
 use crate::domain::{Entry, Offset};
@@ -19,6 +20,8 @@ pub(super) struct JournalRecord {
     pub(super) entries: Vec<(Offset, Entry)>,
     /// The origins of the entries.
     pub(super) origins: OriginRuns,
+    /// The position of the record in the shared log, if it comes from one.
+    pub(super) position: Option<SharedLogPosition>,
 }
 
 /// Iterator over the journal's records that assembles their pieces.
@@ -175,7 +178,12 @@ pub(super) fn parse_piece_key(key: &[u8], near: Offset) -> Result<PieceKey, Stor
     })
 }
 
-pub(super) fn encode_record(first: Offset, entries: &[Entry], origins: &OriginRuns) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode_record(
+    first: Offset,
+    entries: &[Entry],
+    origins: &OriginRuns,
+    position: Option<&SharedLogPosition>,
+) -> Result<Vec<u8>, StoreError> {
     /// An encoded entry takes at most about this many bytes, so a buffer of this size rarely grows.
     const ESTIMATED_ENTRY_BYTES: usize = 192;
     let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ESTIMATED_ENTRY_BYTES);
@@ -184,6 +192,9 @@ pub(super) fn encode_record(first: Offset, entries: &[Entry], origins: &OriginRu
     payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     for entry in entries {
         codec::encode_to(entry, payload)?;
+    }
+    if let Some(position) = position {
+        position.encode_to(payload);
     }
     origins.encode_to(payload);
     Ok(envelope.seal(&first.to_be_bytes()))
@@ -197,5 +208,6 @@ pub(super) fn decode_record(first: Offset, payload: &[u8]) -> Result<JournalReco
         entries.push((offset, entry));
         rest = after;
     }
-    Ok(JournalRecord { entries, origins: OriginRuns::decode(rest, count)? })
+    let (position, rest) = SharedLogPosition::decode_prefix(rest);
+    Ok(JournalRecord { entries, origins: OriginRuns::decode(rest, count)?, position })
 }

@@ -87,7 +87,7 @@ mod tests {
         log.clear().unwrap();
         for number in logged..10 {
             let (first, entries) = (2 * number, record_entries(number));
-            let record = encode_record(first, &entries, &OriginRuns::default()).unwrap();
+            let record = encode_record(first, &entries, &OriginRuns::default(), None).unwrap();
             log.append(first, 2, &record, Durability::ProcessCrash).unwrap();
         }
     }

@@ -48,6 +48,9 @@ pub const SECRET_FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 /// Key, in the default tree, of the secret key of the origin hashes.
 pub(super) const ORIGIN_KEY: &[u8] = b"origin-key";
 
+/// Key, in the default tree, of the journal's position in the shared log of a cluster.
+pub(super) const LOG_POSITION_KEY: &[u8] = b"log-position";
+
 /// Key, in the default tree, of the settings with which the stored sequences were computed.
 pub(super) const SESSION_RULES_KEY: &[u8] = b"session-rules";
 

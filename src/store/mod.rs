@@ -64,12 +64,14 @@ mod error;
 mod expiry_tree;
 mod item_tree;
 mod journal;
+mod journal_batch;
 mod journal_id;
 mod journal_pieces;
 mod journal_records;
 mod journal_recovery;
 mod key_value_iter;
 pub mod keys;
+mod log_position;
 mod migrations;
 mod origins;
 mod own_file;
@@ -99,7 +101,10 @@ pub use checkpoints::{
     CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint,
 };
 pub use codec::CodecError;
-pub use committer::{CommitReceipt, CommitRequest, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
+pub use committer::{
+    CommitCondition, CommitReceipt, CommitRequest, CommittedBatch, Committer, CommitterSettings, DeliveredEntry,
+    LogMessage,
+};
 pub use compact::CompactionSummary;
 pub use consent_tree::ConsentTree;
 pub use erasure::{ErasedEntryCounts, ErasureSummary, OffsetShift};
@@ -108,8 +113,9 @@ pub use error::StoreError;
 pub use expiry_tree::ExpiryTree;
 pub use item_tree::ItemTree;
 pub use journal::{EntryWithOrigin, Journal, JournalEntries, JournalWatcher};
+pub use journal_batch::JournalBatch;
+pub use log_position::{ChangeMarks, LogDigest, SharedLogPosition, log_digest};
 pub use migrations::STORE_FORMAT;
-pub use origins::JournalBatch;
 pub use placement_tree::PlacementTree;
 pub use purge_tree::{PurgeSummary, PurgeTree, PurgedEntryCounts};
 pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};

@@ -9,7 +9,7 @@
 //! origin is known has no trailer.
 
 use super::{Durability, Store, StoreError, codec, envelope, keys};
-use crate::domain::{Entry, Origin, OriginHash, OriginHasher};
+use crate::domain::{Origin, OriginHash, OriginHasher};
 
 /// Length of an encoded run, in bytes.
 const RUN_BYTES: usize = 24;
@@ -60,6 +60,11 @@ impl OriginRuns {
         }
     }
 
+    /// Removes all origins and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+    }
+
     /// Appends the trailer to a record. Appends nothing if no origin is known.
     pub(super) fn encode_to(&self, record: &mut Vec<u8>) {
         if self.runs.iter().any(|run| run.origin.is_some()) {
@@ -104,38 +109,6 @@ impl OriginIter {
     }
 }
 
-/// Entries that are appended as one journal record, with their origins.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct JournalBatch {
-    pub(super) entries: Vec<Entry>,
-    pub(super) origins: OriginRuns,
-}
-
-impl JournalBatch {
-    /// Creates an empty batch with space for `capacity` entries.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { entries: Vec::with_capacity(capacity), origins: OriginRuns::default() }
-    }
-
-    /// Adds an entry. The origin is recorded only for kinds of entry that can have one.
-    pub(super) fn push(&mut self, entry: Entry, origin: Option<Origin>) {
-        self.origins.push(origin.filter(|_| entry.can_have_origin()));
-        self.entries.push(entry);
-    }
-
-    /// Removes all entries and keeps the memory.
-    pub(super) fn clear(&mut self) {
-        self.entries.clear();
-        self.origins.runs.clear();
-    }
-}
-
-impl From<Vec<Entry>> for JournalBatch {
-    fn from(entries: Vec<Entry>) -> Self {
-        Self { entries, origins: OriginRuns::default() }
-    }
-}
-
 impl Store {
     /// The hasher of origins with the secret key of this store. If the store has no key yet, stores
     /// `new_key`, which must be random.
@@ -143,13 +116,33 @@ impl Store {
     /// # Errors
     /// [`StoreError::DamagedValue`] if the stored key is damaged, or any read or write error.
     pub fn origin_hasher(&self, new_key: [u8; 16]) -> Result<OriginHasher, StoreError> {
+        Ok(OriginHasher::new(self.ensure_origin_key(new_key)?))
+    }
+
+    /// The secret key of the origin hashes of this store. If the store has no key yet, stores
+    /// `new_key`, which must be random.
+    ///
+    /// # Errors
+    /// As [`Store::origin_hasher`].
+    pub fn ensure_origin_key(&self, new_key: [u8; 16]) -> Result<[u8; 16], StoreError> {
         if let Some(key) = self.origin_key()? {
-            return Ok(OriginHasher::new(key));
+            return Ok(key);
         }
-        self.set_origin_key(&new_key)?;
+        self.replace_origin_key(new_key)?;
+        Ok(new_key)
+    }
+
+    /// Sets the secret key of the origin hashes to that of the cluster.
+    ///
+    /// # Errors
+    /// Any read or write error.
+    pub fn replace_origin_key(&self, key: [u8; 16]) -> Result<(), StoreError> {
+        if self.origin_key()? == Some(key) {
+            return Ok(());
+        }
+        self.set_origin_key(&key)?;
         // The key must be durable before the journal contains the first hash.
-        self.sync(Durability::PowerLoss)?;
-        Ok(OriginHasher::new(new_key))
+        self.sync(Durability::PowerLoss)
     }
 
     /// The stored secret key of the origin hashes.
@@ -175,9 +168,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::StoreOptions;
     use super::super::testing::event;
+    use super::super::{JournalBatch, StoreOptions};
     use super::*;
+    use crate::domain::Entry;
     use proptest::prelude::*;
 
     fn any_origin() -> impl Strategy<Value = Option<Origin>> {

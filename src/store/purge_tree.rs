@@ -101,7 +101,7 @@ impl PurgeTree {
 }
 
 /// Whether `purge` removes an entry with this origin.
-fn is_removed_by(purge: &Purge, entry: &Entry, origin: Option<Origin>) -> bool {
+pub(super) fn is_removed_by(purge: &Purge, entry: &Entry, origin: Option<Origin>) -> bool {
     entry.can_have_origin() && origin.is_some_and(|origin| purge.selects(origin))
 }
 
@@ -211,7 +211,7 @@ mod tests {
         let open = || Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         let mut committer = open();
         let merge = Entry::Merge(UserMerge { from: "fake1".to_owned(), into: "ann".to_owned(), timestamp: 0 });
-        let request = |origin, entries| CommitRequest { entries, origin };
+        let request = |origin, entries| CommitRequest { entries, origin, condition: None };
         let commit = |committer: &mut Committer, requests| {
             committer.commit_with_watcher(requests, &mut |sync| sync()).unwrap();
         };

@@ -1,7 +1,7 @@
 //! Salvage of a damaged journal: copies every readable record.
 
+use super::journal_batch::JournalBatch;
 use super::journal_records::{self, JournalRecord, JournalRecords};
-use super::origins::JournalBatch;
 use super::placement_tree::change_key;
 use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, Offset};

@@ -17,8 +17,8 @@ use crate::prometheus::{Prometheus, replace_required, shorten_alert_delays};
 use crate::random::random_visits;
 use crate::restore::damaged_data_dir;
 
-/// Every alert, with the test below that triggers it.
-const TEST_OF_ALERT: [(&str, &str); 26] = [
+/// Every alert, with the test below or of `tests/cluster/alerts.rs` that triggers it.
+const TEST_OF_ALERT: [(&str, &str); 28] = [
     ("SequorDown", "actor_faults_and_invalid_events_raise_alerts"),
     ("SequorRestarting", "repeated_restarts_and_a_full_disk_raise_alerts"),
     ("SequorNotReady", "unusable_checkpoints_raise_alerts"),
@@ -45,6 +45,8 @@ const TEST_OF_ALERT: [(&str, &str); 26] = [
     ("SequorStoreBloated", "store_bloat_and_open_connections_raise_alerts"),
     ("SequorSessionsThrash", "changed_behaviour_and_session_thrashing_raise_alerts"),
     ("SequorDescriptorsScarce", "store_bloat_and_open_connections_raise_alerts"),
+    ("SequorClusterMismatch", "another_journal_and_a_missing_node_raise_alerts"),
+    ("SequorClusterNodeMissing", "another_journal_and_a_missing_node_raise_alerts"),
 ];
 
 #[test]
@@ -52,7 +54,7 @@ fn every_alert_has_a_test_that_causes_it() {
     let caused: BTreeMap<_, _> = TEST_OF_ALERT.into_iter().collect();
     let names: BTreeSet<_> = caused.keys().map(|alert| (*alert).to_owned()).collect();
     assert_eq!(names, alert_names(), "TEST_OF_ALERT and the rules list different alerts");
-    let page = include_str!("alerts.rs");
+    let page = concat!(include_str!("alerts.rs"), include_str!("../cluster/alerts.rs"));
     for (alert, test) in caused {
         let body = page
             .split(&format!("#[test]\nfn {test}() {{\n"))

@@ -76,6 +76,7 @@ const BOUNDS: &[(&str, &[&str])] = &[
     ("safety.quality_drop", &["each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault"]),
     ("safety.loss_rise", &["each_violated_rule_rolls_back_to_the_last_restore_point_before_the_fault"]),
     ("safety.warm_up", &["no_rule_applies_before_the_warm_up"]),
+    ("cluster.max_lag", &["a_node_is_ready_up_to_the_maximum_lag"]),
     ("safety.training_share_min", &["the_training_share_never_falls_below_its_minimum"]),
 ];
 
@@ -86,6 +87,8 @@ const NOT_BOUNDS: &[&str] = &[
     "session.shards",
     // A target of the database, which it exceeds: see docs/performance.md.
     "store.cache_bytes",
+    // The layout of the stream.
+    "cluster.replicas",
     // The meaning of events.
     "session.idle_gap",
     // Frequencies and sample sizes.

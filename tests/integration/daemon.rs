@@ -149,6 +149,11 @@ impl DaemonHome {
     }
 
     fn launch(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
+        self.try_launch(wrapper, settings).unwrap_or_else(|failure| panic!("the daemon did not start: {failure}"))
+    }
+
+    /// Starts a daemon and waits until it responds; `Err` with its log if it exits instead.
+    pub(crate) fn try_launch(&self, wrapper: &[String], settings: &[&str]) -> Result<Daemon, String> {
         let addresses = self.data_dir().join("addresses.json");
         // The addresses of an earlier daemon are no longer valid.
         let _ = fs::remove_file(&addresses);
@@ -170,11 +175,11 @@ impl DaemonHome {
         let mut child = command.stdout(written.try_clone().unwrap()).stderr(written).spawn().unwrap();
         let found: Value = wait_for("addresses.json", || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon did not start ({status}):\n{}", fs::read_to_string(&log).unwrap());
+                return Some(Err(format!("{status}\n{}", fs::read_to_string(&log).unwrap())));
             }
             // A partly written file is not valid JSON yet.
-            serde_json::from_str(&fs::read_to_string(&addresses).ok()?).ok()
-        });
+            serde_json::from_str(&fs::read_to_string(&addresses).ok()?).ok().map(Ok)
+        })?;
         let address = |name: &str| found[name].as_str().unwrap().to_owned();
         // Certificates are verified only in the tests of TLS.
         let tls = TlsConfig::builder().disable_verification(true).build();
@@ -184,7 +189,7 @@ impl DaemonHome {
             .tls_config(tls)
             .build()
             .into();
-        Daemon { child, api: address("api"), admin: address("admin"), agent, log }
+        Ok(Daemon { child, api: address("api"), admin: address("admin"), agent, log })
     }
 
     /// Starts a daemon and kills it after a delay, whatever stage the start has reached.
@@ -454,7 +459,10 @@ impl HttpResponse {
     }
 }
 
-fn read_response(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<HttpResponse, ureq::Error> {
+/// Reads a whole response.
+pub(crate) fn read_response(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<HttpResponse, ureq::Error> {
     let mut response = response?;
     let headers = response.headers().clone();
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();

@@ -106,8 +106,9 @@ impl JournalDump {
         let (dictionary, kinds) = (ItemDictionary::default(), EventKinds::default());
         let mut all = Vec::new();
         for (offset, entry) in (0..).zip(&self.entries) {
-            if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) =
-                entry
+            if let Entry::Event(Event { item_id: Some(item), .. })
+            | Entry::Private(Event { item_id: Some(item), .. })
+            | Entry::Item(ItemChange { item_id: item, .. }) = entry
             {
                 dictionary.intern(item);
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level folder (layer) of `src` and the folders that it may import, as in
 /// ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("domain", &[]),
     ("registries", &["domain"]),
     ("clock", &["domain"]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("simulation", &["domain"]),
     ("auth", &["domain"]),
     ("store", &["domain", "registries"]),
+    ("cluster", &["domain", "store", "clock", "metrics"]),
     ("evaluation", &["domain"]),
     ("nn", &["domain", "simd"]),
     ("candidates", &["domain", "simd", "nn"]),
@@ -25,7 +26,10 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("learner", &["domain", "registries", "nn", "candidates", "ranking", "interest", "evaluation"]),
     ("recommender", &["domain", "registries", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
-    ("actors", &["domain", "registries", "nn", "reports", "learner", "store", "clock", "metrics", "telemetry"]),
+    (
+        "actors",
+        &["domain", "registries", "nn", "reports", "learner", "store", "cluster", "clock", "metrics", "telemetry"],
+    ),
     ("services", &["domain", "reports", "learner", "actors", "clock", "metrics", "telemetry"]),
     (
         "http",
@@ -37,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "settings",
             "auth",
             "services",
+            "cluster",
             "actors",
             "clock",
             "metrics",
@@ -59,6 +64,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "simulation",
             "services",
             "store",
+            "cluster",
             "actors",
             "http",
             "clock",

@@ -11,10 +11,11 @@ use crate::actors::admission::{AdmissionControl, AdmissionPermit};
 use crate::actors::committer::{AppendEntries, CommitDeferred, CommitterActor};
 use crate::actors::deferred_entries::DeferredEntries;
 use crate::actors::error::RequestError;
+use crate::cluster::MemberStatus;
 use crate::domain::{Attributes, Consent, Entry, Origin, WithConsent};
 use crate::metrics::{Metrics, QueueName};
 use crate::registries::{UserAliases, UserAttributes, UserConsents};
-use crate::store::CommitReceipt;
+use crate::store::{CommitCondition, CommitReceipt};
 use crate::telemetry::span;
 
 /// The outcome of a consent check.
@@ -42,9 +43,17 @@ pub struct IngestHandle {
     pub(in crate::actors) max_lag: u64,
     pub(in crate::actors) metrics: Arc<Metrics>,
     pub(in crate::actors) draining: Arc<AtomicBool>,
+    /// The state of the node in its cluster; `None` if the daemon is a single node.
+    pub(in crate::actors) cluster: Option<Arc<MemberStatus>>,
 }
 
 impl IngestHandle {
+    /// A number that differs between the nodes of a cluster; 0 on a single node.
+    #[must_use]
+    pub fn id_salt(&self) -> i64 {
+        self.cluster.as_ref().map_or(0, |cluster| cluster.id_salt())
+    }
+
     /// Reserves capacity for `entries` entries without waiting.
     ///
     /// # Errors
@@ -81,15 +90,35 @@ impl IngestHandle {
         origin: Option<Origin>,
         permit: AdmissionPermit,
     ) -> Result<CommitReceipt, RequestError> {
+        self.append_request(entries, origin, None, permit).await
+    }
+
+    /// Like [`Self::append`], for a decision of a background job. In a cluster, the entries apply
+    /// only if the condition holds. Otherwise they count as duplicates.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub(in crate::actors) async fn append_if(
+        &self,
+        condition: CommitCondition,
+        entries: Vec<Entry>,
+        permit: AdmissionPermit,
+    ) -> Result<CommitReceipt, RequestError> {
+        self.append_request(entries, None, Some(condition), permit).await
+    }
+
+    async fn append_request(
+        &self,
+        entries: Vec<Entry>,
+        origin: Option<Origin>,
+        condition: Option<CommitCondition>,
+        permit: AdmissionPermit,
+    ) -> Result<CommitReceipt, RequestError> {
         let (reply, receipt) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
-        self.committer.do_send(AppendEntries { entries, origin, permit, reply });
-        receipt
-            .instrument(span)
-            .await
-            .map_err(|_| RequestError::ActorStopped("committer"))?
-            .map_err(RequestError::Store)
+        self.committer.do_send(AppendEntries { entries, origin, condition, permit, reply });
+        receipt.instrument(span).await.map_err(|_| RequestError::ActorStopped("committer"))?.map_err(RequestError::from)
     }
 
     /// Writes an entry that no request waits for. The write may begin up to 50 ms later, so that
@@ -159,6 +188,16 @@ impl IngestHandle {
         }
     }
 
+    /// The consent that decides whether a user's entry is proposed. In a cluster, this node may not
+    /// know the last recorded consent yet. The commit, which knows it, then decides alone.
+    fn consent_at_admission(&self, user: &str, sender: Option<Consent>) -> Consent {
+        if self.cluster.is_some() && self.recorded_consent(user).is_some() {
+            sender.unwrap_or(Consent::Full)
+        } else {
+            self.effective_consent(user, sender)
+        }
+    }
+
     /// Drops the entries that consent does not allow. The committer checks the consent again,
     /// because a consent change may be committed in the meantime.
     #[must_use]
@@ -175,7 +214,7 @@ impl IngestHandle {
 
     fn consented_entry(&self, entry: Entry, sender: Option<Consent>) -> Option<Entry> {
         match entry {
-            Entry::Event(event) | Entry::Private(event) => match self.effective_consent(&event.user_id, sender) {
+            Entry::Event(event) | Entry::Private(event) => match self.consent_at_admission(&event.user_id, sender) {
                 Consent::None => None,
                 Consent::Session => Some(Entry::Private(event)),
                 Consent::Full => Some(Entry::Event(event)),
@@ -187,7 +226,7 @@ impl IngestHandle {
                 (least > Consent::None).then_some(Entry::Merge(merge))
             }
             Entry::UserAttributes(change) => {
-                let consent = self.effective_consent(&change.user_id, sender);
+                let consent = self.consent_at_admission(&change.user_id, sender);
                 (consent > Consent::None).then_some(Entry::UserAttributes(change))
             }
             entry => Some(entry),

@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::ingest::IngestHandle;
 use super::model::ModelHandle;
 use super::shards::ShardRouter;
-use crate::actors::committer::{CommitPending, CommitterActor, PersistIndexes, RemoveEventIds};
+use crate::actors::committer::{
+    CommitPending, CommitterActor, HasWaitingRequests, LeaveCluster, PersistIndexes, RemoveEventIds,
+};
 use crate::actors::erasure_progress::ErasureProgress;
-use crate::actors::error::{MaintenanceError, RequestError};
+use crate::actors::error::{ClusterProblem, MaintenanceError, RequestError};
 use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::actors::shard::{ExpireSessions, ExpiryScan};
 use crate::actors::shutdown::StopWriting;
@@ -37,6 +39,10 @@ impl MaintenanceHandle {
     const MAX_STOP_BACKLOG_ENTRIES: u64 = 1024;
     /// The longest time that a stop waits for the learner.
     const MAX_WAIT_FOR_LEARNER_AT_STOP: Duration = Duration::from_secs(10);
+    /// The longest time that a stop waits for the cluster to confirm the last entries.
+    const MAX_WAIT_FOR_CLUSTER_AT_STOP: Duration = Duration::from_secs(5);
+    /// The time between two questions whether the cluster has confirmed them.
+    const CLUSTER_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
     /// Writes a backup that contains every entry acknowledged before the call, see
     /// [`Store::backup`]. Blocks until the backup is complete.
@@ -76,6 +82,7 @@ impl MaintenanceHandle {
         self.prepare_stop();
         self.set_draining(true);
         self.committer.send(CommitPending).await.map_err(|_| RequestError::ActorStopped("committer"))?;
+        self.leave_cluster().await?;
         let recommender = &self.model.recommender;
         if recommender.watermarks.learner_lag() <= Self::MAX_STOP_BACKLOG_ENTRIES {
             // A failed learner does not catch up, so the stop does not wait for it.
@@ -89,6 +96,19 @@ impl MaintenanceHandle {
         let offset = self.persist_derived_state_with(true).await?;
         self.committer.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("committer"))?;
         Ok(offset)
+    }
+
+    /// Waits until the cluster has confirmed the node's proposals, and then applies no further
+    /// message. Does nothing on a single node.
+    async fn leave_cluster(&self) -> Result<(), MaintenanceError> {
+        let stopped = || RequestError::ActorStopped("committer");
+        for _ in 0..Self::MAX_WAIT_FOR_CLUSTER_AT_STOP.as_millis() / Self::CLUSTER_POLL_INTERVAL.as_millis() {
+            if !self.committer.send(HasWaitingRequests).await.map_err(|_| stopped())? {
+                break;
+            }
+            actix::clock::sleep(Self::CLUSTER_POLL_INTERVAL).await;
+        }
+        Ok(self.committer.send(LeaveCluster).await.map_err(|_| stopped())?)
     }
 
     /// Starts or ends draining. A draining daemon accepts no new entries and no subscriptions, but
@@ -144,13 +164,16 @@ impl MaintenanceHandle {
     ///
     /// # Errors
     /// The error of the journal, if the request could not be written. In this case, no data is
-    /// erased.
+    /// erased. [`ClusterProblem::Unsupported`] for unlearning on a node of a cluster.
     pub async fn request_erasure(
         &self,
         user_id: String,
         unlearn: bool,
         timestamp: Timestamp,
     ) -> Result<Offset, RequestError> {
+        if unlearn {
+            self.check_may_unlearn()?;
+        }
         let permit = self.ingest.try_admit(1)?;
         let receipt =
             self.ingest.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
@@ -163,12 +186,24 @@ impl MaintenanceHandle {
     ///
     /// # Errors
     /// The error of the journal, if the request could not be written. In this case, nothing is
-    /// removed.
+    /// removed. [`ClusterProblem::Unsupported`] on a node of a cluster.
     pub async fn request_purge(&self, purge: Purge) -> Result<Offset, RequestError> {
+        self.check_may_unlearn()?;
         let permit = self.ingest.try_admit(1)?;
         let receipt = self.ingest.append(vec![Entry::Purge(purge)], permit).await?;
         self.erasure_progress.wake_job();
         Ok(receipt.offset.saturating_sub(1))
+    }
+
+    /// Unlearning gives the entries of the journal other offsets, so a node of a cluster cannot do
+    /// it alone.
+    fn check_may_unlearn(&self) -> Result<(), RequestError> {
+        match &self.ingest.cluster {
+            None => Ok(()),
+            Some(_) => Err(RequestError::Cluster(ClusterProblem::Unsupported(
+                "a node of a cluster cannot unlearn, because the offsets of its journal would change; see \"Erasure and unlearning\" in docs/cluster.md",
+            ))),
+        }
     }
 
     /// Waits until users are erased under all their ids. Returns the numbers of removed entries, or

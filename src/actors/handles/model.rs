@@ -12,7 +12,7 @@ use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::learner::{LearnerActor, LearnerStatus, WriteCheckpoint};
 use crate::actors::sender_activity::SenderActivity;
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
-use crate::store::Store;
+use crate::store::{CommitCondition, Store};
 
 /// The longest time that a caller waits until the learner has applied an operation.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,11 +56,13 @@ impl ModelHandle {
     ) -> Result<Offset, MaintenanceError> {
         // Model operations are allowed while the daemon drains.
         let permit = self.ingest.admission().try_admit(1).map_err(RequestError::from)?;
-        self.apply_change(ModelChange { timestamp: now, operation, cause }, permit).await
+        self.apply_change(ModelChange { timestamp: now, operation, cause }, None, permit).await
     }
 
     /// Like [`Self::apply_operation`], for a background job. If too many entries are in flight, the
-    /// call waits for capacity, because an overload is when jobs are needed most.
+    /// call waits for capacity, because an overload is when jobs are needed most. In a cluster, the
+    /// operation has no effect if the journal has another one at or after `decided_at`, the offset
+    /// that the decision depends on.
     ///
     /// # Errors
     /// As [`Self::apply_operation`].
@@ -68,10 +70,11 @@ impl ModelHandle {
         &self,
         operation: ModelOperation,
         cause: ModelChangeCause,
+        decided_at: Offset,
         now: Timestamp,
     ) -> Result<Offset, MaintenanceError> {
         let permit = self.ingest.admit(1).await?;
-        self.apply_change(ModelChange { timestamp: now, operation, cause }, permit).await
+        self.apply_change(ModelChange { timestamp: now, operation, cause }, Some(decided_at), permit).await
     }
 
     /// Journals a model operation of a background job. Returns its offset. If too many entries are
@@ -80,26 +83,41 @@ impl ModelHandle {
         &self,
         operation: ModelOperation,
         cause: ModelChangeCause,
+        decided_at: Offset,
         now: Timestamp,
     ) -> Result<Offset, MaintenanceError> {
         let permit = self.ingest.admit(1).await?;
-        self.journal_change(ModelChange { timestamp: now, operation, cause }, permit).await
+        self.journal_change(ModelChange { timestamp: now, operation, cause }, Some(decided_at), permit).await
     }
 
-    async fn apply_change(&self, change: ModelChange, permit: AdmissionPermit) -> Result<Offset, MaintenanceError> {
+    async fn apply_change(
+        &self,
+        change: ModelChange,
+        decided_at: Option<Offset>,
+        permit: AdmissionPermit,
+    ) -> Result<Offset, MaintenanceError> {
         if let ModelOperation::Rollback { to } = change.operation {
             let points: Vec<_> = self.store.list_restore_points()?.into_iter().map(|point| point.offset).collect();
             if !points.contains(&to) {
                 return Err(MaintenanceError::NoRestorePoint { to, points });
             }
         }
-        let offset = self.journal_change(change, permit).await?;
+        let offset = self.journal_change(change, decided_at, permit).await?;
         let _ = self.recommender.wait_for_offset(offset + 1, APPLY_TIMEOUT).await;
         Ok(offset)
     }
 
-    async fn journal_change(&self, change: ModelChange, permit: AdmissionPermit) -> Result<Offset, MaintenanceError> {
-        let receipt = self.ingest.append(vec![Entry::Model(change)], permit).await?;
+    async fn journal_change(
+        &self,
+        change: ModelChange,
+        decided_at: Option<Offset>,
+        permit: AdmissionPermit,
+    ) -> Result<Offset, MaintenanceError> {
+        let entries = vec![Entry::Model(change)];
+        let receipt = match decided_at {
+            Some(offset) => self.ingest.append_if(CommitCondition::NoModelChangeFrom(offset), entries, permit).await?,
+            None => self.ingest.append(entries, permit).await?,
+        };
         Ok(receipt.offset.saturating_sub(1))
     }
 

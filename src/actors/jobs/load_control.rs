@@ -37,9 +37,10 @@ pub async fn run_load_control(system: System, safety: Arc<ArcSwap<SafetySettings
         }
         let Some(halvings) = controller.decide_halvings(&observed) else { continue };
         let lag = observed.lag();
+        let operation = ModelOperation::TrainingShare { halvings };
         match system
             .model
-            .journal_job_operation(ModelOperation::TrainingShare { halvings }, ModelChangeCause::Lag, clock.now())
+            .journal_job_operation(operation, ModelChangeCause::Lag, status.next_offset, clock.now())
             .await
         {
             Ok(offset) => {

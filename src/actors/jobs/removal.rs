@@ -14,7 +14,7 @@ use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::domain::{Entry, Expiry};
-use crate::store::{PendingTask, PurgeSummary, PurgedEntryCounts};
+use crate::store::{CommitCondition, PendingTask, PurgeSummary, PurgedEntryCounts};
 
 /// The time between two runs of the job if no erasure is requested. A run also waits at most this
 /// long for the learner.
@@ -57,9 +57,15 @@ fn log_failure_and_check_stop(outcome: Result<(), MaintenanceError>, message: &'
     use MaintenanceError::{Request, Running, Stopping};
     match outcome {
         Ok(())
-        | Err(Running | Request(RequestError::NotReached { .. } | RequestError::Busy(_) | RequestError::Draining)) => {
-            false
-        }
+        | Err(
+            Running
+            | Request(
+                RequestError::NotReached { .. }
+                | RequestError::Busy(_)
+                | RequestError::Draining
+                | RequestError::Cluster(_),
+            ),
+        ) => false,
         Err(Stopping | Request(RequestError::ActorStopped(_))) => true,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "{message}");
@@ -117,9 +123,12 @@ fn rewrite_database(store_maintenance: &StoreMaintenance) -> Result<(), Maintena
 /// Appends an expiry to the journal if the journal contains entries that the expiry would remove.
 async fn journal_expiry(system: &System, expiry: Expiry) -> Result<(), MaintenanceError> {
     let (store, scanned) = (system.store.clone(), expiry.clone());
+    let decided_at = store.journal().next_offset()?;
     if run_blocking(move || Ok(store.has_expired_entries(&scanned)?)).await? {
         let permit = system.ingest.try_admit(1)?;
-        system.ingest.append(vec![Entry::Expire(expiry)], permit).await?;
+        // Another node of a cluster may have decided the same.
+        let condition = CommitCondition::NoExpiryFrom(decided_at);
+        system.ingest.append_if(condition, vec![Entry::Expire(expiry)], permit).await?;
     }
     Ok(())
 }

@@ -40,13 +40,14 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
     if status.report.is_paused {
         if let Some((operation, cause)) = safety.decide_trial(status.next_offset, &status.operations) {
             tracing::warn!("learning was paused because the model got worse; it now resumes for a trial");
-            system.model.apply_job_operation(operation, cause, clock.now()).await?;
+            system.model.apply_job_operation(operation, cause, status.next_offset, clock.now()).await?;
         }
         return Ok(());
     }
     let points = || {
         Ok::<_, MaintenanceError>(system.store.list_restore_points()?.into_iter().map(|point| point.offset).collect())
     };
+    let mut decided_at = status.next_offset;
     for (operation, cause) in safety.decide_operations(&status.health, &status.operations, points)? {
         let health = status.health.current();
         tracing::error!(
@@ -59,7 +60,8 @@ async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) ->
             not_finite = health.non_finite_share,
             "the model got worse and is changed"
         );
-        system.model.apply_job_operation(operation, cause, clock.now()).await?;
+        // The next operation belongs to the same decision, so this one does not prevent it.
+        decided_at = system.model.apply_job_operation(operation, cause, decided_at, clock.now()).await? + 1;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use actix_web::web::Bytes;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::actors::error::StoreError;
-use crate::actors::error::{MaintenanceError, RequestError};
+use crate::actors::error::{ClusterProblem, MaintenanceError, RequestError};
 use crate::http::middleware::body_timeout::is_body_timeout;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
 
@@ -96,6 +96,9 @@ impl From<RequestError> for Problem {
             RequestError::NotReached { .. } => Self::offset_not_reached(format!("{error}."), RETRY_DELAY),
             RequestError::Store(source) => store_problem(&source),
             RequestError::Draining => Self::not_ready(format!("{error}."), RETRY_DELAY),
+            RequestError::Cluster(ClusterProblem::TooLarge(detail)) => Self::entry_too_large(format!("{detail}.")),
+            RequestError::Cluster(ClusterProblem::Unsupported(detail)) => Self::conflict(format!("{detail}.")),
+            RequestError::Cluster(_) => Self::not_ready(format!("{error}."), RETRY_DELAY),
             RequestError::ActorStopped(_) => internal_problem(&error),
         }
     }

@@ -171,6 +171,12 @@ impl Problem {
         Self::new(ProblemType::BodyTooLarge, detail).with_allowed(format!("at most {limit} bytes"))
     }
 
+    /// 413: an entry does not fit into a message of the cluster's servers.
+    #[must_use]
+    pub fn entry_too_large(detail: impl Into<String>) -> Self {
+        Self::new(ProblemType::BodyTooLarge, detail)
+    }
+
     /// 413: the body holds more events than a request may contain.
     #[must_use]
     pub fn too_many_events(events: usize, limit: usize) -> Self {

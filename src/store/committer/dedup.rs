@@ -33,6 +33,11 @@ impl EventIdWindow {
         Self { window: window as u64, order: VecDeque::new(), seen: FxHashSet::default() }
     }
 
+    /// Size of the window, in entries.
+    pub(super) fn len_limit(&self) -> usize {
+        usize::try_from(self.window).unwrap_or(usize::MAX)
+    }
+
     /// The first offset of the window if the journal ends at `end`.
     pub(super) fn window_start(&self, end: Offset) -> Offset {
         end.saturating_sub(self.window)

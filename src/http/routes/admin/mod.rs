@@ -1,6 +1,7 @@
 //! Handlers of the admin endpoint, which observes and controls the service.
 
 pub(in crate::http) mod candidates;
+pub(in crate::http) mod cluster;
 pub(in crate::http) mod features;
 pub(in crate::http) mod items;
 pub(in crate::http) mod keys;

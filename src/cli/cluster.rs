@@ -1,0 +1,189 @@
+//! `sequor cluster`: shows the nodes of a cluster, and removes a data directory from its cluster.
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use std::io::{Write, stdout};
+
+use super::client_auth::ClientAuth;
+use super::cluster_member;
+use super::data_dir::{self, AdminClient};
+use super::flags::{self, RuntimeFlags};
+use crate::cluster::{JetStreamLog, leave_cluster};
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// Number of characters of a hash in the table.
+const SHOWN_HASH_CHARS: usize = 12;
+
+/// Arguments of `sequor cluster`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  sequor cluster status\n  sequor cluster status --json --url http://10.0.0.5:9090\n  \
+    sequor cluster leave --data-dir /var/lib/sequor"
+)]
+pub(super) struct ClusterCommand {
+    #[command(subcommand)]
+    request: ClusterRequest,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterRequest {
+    /// Show the nodes of the cluster, as the node at the URL sees them.
+    Status(StatusFlags),
+    /// Let the journal of a stopped node continue in a new stream, after the servers have lost
+    /// messages that the node has applied. Removes the old stream.
+    RestartLog(DataDirFlags),
+    /// Make the data directory of a stopped node that of a single node. The node cannot join the
+    /// cluster again with it.
+    Leave(DataDirFlags),
+}
+
+#[derive(Debug, Args)]
+struct StatusFlags {
+    /// URL of the admin endpoint of a node.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
+    url: String,
+    #[command(flatten)]
+    auth: ClientAuth,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct DataDirFlags {
+    #[command(flatten)]
+    flags: RuntimeFlags,
+}
+
+impl ClusterCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self.request {
+            ClusterRequest::Status(flags) => flags.run(),
+            ClusterRequest::RestartLog(flags) => flags.restart_log(),
+            ClusterRequest::Leave(flags) => flags.leave(),
+        }
+    }
+}
+
+impl StatusFlags {
+    fn run(self) -> anyhow::Result<()> {
+        let status: Value = AdminClient::new(&self.url, &self.auth)?.get("/admin/cluster")?.read_json()?;
+        let mut out = stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+        } else {
+            write!(out, "{}", to_table(&status))?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+impl DataDirFlags {
+    /// The settings, and the store. The open store shows that no daemon uses the data directory.
+    fn open(&self) -> anyhow::Result<(Settings, Store)> {
+        let settings = data_dir::load_settings(&self.flags)?.validated_settings()?.clone();
+        let open = |dir: &std::path::Path, options: &_| Store::open_existing(dir, options);
+        let store = data_dir::open_store(&settings, open, None)?;
+        Ok((settings, store))
+    }
+
+    fn restart_log(&self) -> anyhow::Result<()> {
+        let (settings, store) = self.open()?;
+        anyhow::ensure!(settings.cluster.is_enabled(), "cluster.servers is empty; pass the settings of the node");
+        let system = flags::system_settings(&settings, flags::learner_config(&settings));
+        let rules = data_dir::checked_validation_rules(&settings, &store)?;
+        let config = cluster_member::node_config(&settings, &system, &store, &rules)?;
+        let stream = config.stream();
+        let start = cluster_member::log_start(&store)?;
+        let position = start.position.context("the journal is that of no node of a cluster")?;
+        let removal = JetStreamLog::remove_lossy_stream(&config, &start);
+        actix::System::new().block_on(removal).context("the journal cannot continue in a new stream")?;
+        store.restart_log()?;
+        println!(
+            "the journal continues after message {} in a new stream {stream} with message 1; start the node now",
+            position.sequence
+        );
+        Ok(())
+    }
+
+    fn leave(&self) -> anyhow::Result<()> {
+        let (_, store) = self.open()?;
+        let dir = store.dir().display().to_string();
+        if leave_cluster(store.dir()).with_context(|| format!("cannot change {dir}"))? {
+            println!("{dir} is the data directory of a single node now");
+        } else {
+            println!("{dir} belongs to no cluster");
+        }
+        Ok(())
+    }
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// The status as a table with one row per node.
+fn to_table(status: &Value) -> String {
+    let no_nodes = Vec::new();
+    let nodes = status.get("nodes").and_then(Value::as_array).unwrap_or(&no_nodes);
+    let furthest = nodes.iter().map(|node| number(node, "offset")).max().unwrap_or_default();
+    let mut rows = vec![["node", "offset", "lag", "sequence", "chain", "version", "problem"].map(str::to_owned)];
+    for node in nodes {
+        let offset = number(node, "offset");
+        rows.push([
+            text(node, "node").to_owned(),
+            offset.to_string(),
+            furthest.saturating_sub(offset).to_string(),
+            number(node, "sequence").to_string(),
+            text(node, "chain").chars().take(SHOWN_HASH_CHARS).collect(),
+            text(node, "version").to_owned(),
+            text(node, "problem").to_owned(),
+        ]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+    }
+    let is_cut_off = status.get("is_cut_off").and_then(Value::as_bool).unwrap_or_default();
+    let state = if is_cut_off { "cut off from the servers" } else { "connected" };
+    let mut table = format!("cluster {}, seen from node {} ({state})\n", text(status, "cluster"), text(status, "node"));
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        table.push_str(cells.join("  ").trim_end());
+        table.push('\n');
+    }
+    if let Some(problem) = status.get("problem").and_then(Value::as_str) {
+        table.push_str(&format!("this node is not ready: {problem}\n"));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_row_per_node() {
+        let node = |name: &str, offset: u64, problem: &str| {
+            serde_json::json!({
+                "node": name, "offset": offset, "sequence": 7, "chain": "0123456789abcdef", "version": "0.1.0",
+                "problem": problem,
+            })
+        };
+        let status = serde_json::json!({
+            "cluster": "shop", "node": "a", "is_cut_off": false, "problem": null,
+            "nodes": [node("a", 120, ""), node("node-b", 95, "different")],
+        });
+        let expected = "cluster shop, seen from node a (connected)\n\
+            node    offset  lag  sequence  chain         version  problem\n\
+            a       120     0    7         0123456789ab  0.1.0\n\
+            node-b  95      25   7         0123456789ab  0.1.0    different\n";
+        assert_eq!(to_table(&status), expected);
+    }
+}

@@ -1,0 +1,45 @@
+//! The state of the node in its cluster.
+
+use actix_web::web::{Data, Json};
+use serde::Serialize;
+
+use crate::cluster::NodeReport;
+use crate::domain::Offset;
+use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
+
+/// The state of a node in its cluster.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ClusterStatus {
+    cluster: String,
+    node: String,
+    offset: Offset,
+    /// The last message of the cluster's log that the node has applied.
+    sequence: u64,
+    /// The last known message of the log.
+    last_sequence: u64,
+    lag_entries: u64,
+    is_cut_off: bool,
+    /// Why the node is not ready; `None` if it is.
+    problem: Option<String>,
+    /// The reports of all nodes, this one included.
+    nodes: Vec<NodeReport>,
+}
+
+/// Returns the state of the node and the reports of the other nodes.
+pub(in crate::http) async fn get_cluster(api: Data<ApiState>) -> Result<Json<ClusterStatus>, Problem> {
+    let Some(status) = &api.system.cluster else {
+        return Err(Problem::conflict("The daemon is a single node: cluster.servers is empty."));
+    };
+    Ok(Json(ClusterStatus {
+        cluster: status.cluster.clone(),
+        node: status.node.clone(),
+        offset: status.applied_offset(),
+        sequence: status.applied_sequence(),
+        last_sequence: status.last_sequence(),
+        lag_entries: status.lag_entries(),
+        is_cut_off: status.is_cut_off(),
+        problem: status.not_ready_reason(),
+        nodes: status.nodes().to_vec(),
+    }))
+}
