@@ -7,6 +7,7 @@ use std::io::{Write, stdout};
 
 use super::client_auth::ClientAuth;
 use super::cluster_member;
+use super::cluster_snapshots::{JoinFlags, SnapshotFlags};
 use super::data_dir::{self, AdminClient};
 use super::flags::{self, RuntimeFlags};
 use crate::cluster::{JetStreamLog, leave_cluster};
@@ -20,7 +21,8 @@ const SHOWN_HASH_CHARS: usize = 12;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sequor cluster status\n  sequor cluster status --json --url http://10.0.0.5:9090\n  \
-    sequor cluster leave --data-dir /var/lib/sequor"
+    sequor cluster snapshot --config /etc/sequor.toml\n  \
+    sequor cluster join --config /etc/sequor.toml\n  sequor cluster leave --data-dir /var/lib/sequor"
 )]
 pub(super) struct ClusterCommand {
     #[command(subcommand)]
@@ -31,6 +33,11 @@ pub(super) struct ClusterCommand {
 enum ClusterRequest {
     /// Show the nodes of the cluster, as the node at the URL sees them.
     Status(StatusFlags),
+    /// Store a backup of a running node in the servers' object store, keep the two newest ones, and
+    /// remove the messages from the stream that both contain.
+    Snapshot(SnapshotFlags),
+    /// Load the newest snapshot into an empty data directory. Then the node can start.
+    Join(JoinFlags),
     /// Let the journal of a stopped node continue in a new stream, after the servers have lost
     /// messages that the node has applied. Removes the old stream.
     RestartLog(DataDirFlags),
@@ -61,6 +68,8 @@ impl ClusterCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.request {
             ClusterRequest::Status(flags) => flags.run(),
+            ClusterRequest::Snapshot(flags) => flags.run(),
+            ClusterRequest::Join(flags) => flags.run(),
             ClusterRequest::RestartLog(flags) => flags.restart_log(),
             ClusterRequest::Leave(flags) => flags.leave(),
         }
@@ -91,7 +100,6 @@ impl DataDirFlags {
 
     fn restart_log(&self) -> anyhow::Result<()> {
         let (settings, store) = self.open()?;
-        anyhow::ensure!(settings.cluster.is_enabled(), "cluster.servers is empty; pass the settings of the node");
         let system = flags::system_settings(&settings, flags::learner_config(&settings));
         let rules = data_dir::checked_validation_rules(&settings, &store)?;
         let config = cluster_member::node_config(&settings, &system, &store, &rules)?;

@@ -54,10 +54,25 @@ pub(super) fn node_config(
     store: &Store,
     rules: &ValidationRules,
 ) -> anyhow::Result<NodeConfig> {
+    let is_durable = settings.store.durability == CommitDurability::PowerLoss;
+    Ok(NodeConfig {
+        requires_sync: is_durable && !settings.cluster.accept_lazy_sync,
+        shared: SharedSettings {
+            dedup_window: system.committer.dedup_window,
+            default_consent: system.committer.default_consent,
+            pseudonym_secret: rules.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.fingerprint()),
+        },
+        data_dir_id: data_dir_id(store),
+        ..connection_config(settings)?
+    })
+}
+
+/// The configuration of one who uses the servers, but is no node.
+pub(super) fn connection_config(settings: &Settings) -> anyhow::Result<NodeConfig> {
+    anyhow::ensure!(settings.cluster.is_enabled(), "cluster.servers is empty; pass the settings of the node");
     let ClusterMemberSettings { servers, name, replicas, credentials, tls_ca, monitors, max_lag, .. } =
         settings.cluster.clone();
     let path = |path: PathBuf| (!path.as_os_str().is_empty()).then_some(path);
-    let is_durable = settings.store.durability == CommitDurability::PowerLoss;
     Ok(NodeConfig {
         servers,
         cluster: name,
@@ -67,13 +82,9 @@ pub(super) fn node_config(
         tls_ca: path(tls_ca),
         monitors,
         max_lag,
-        requires_sync: is_durable && !settings.cluster.accept_lazy_sync,
-        shared: SharedSettings {
-            dedup_window: system.committer.dedup_window,
-            default_consent: system.committer.default_consent,
-            pseudonym_secret: rules.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.fingerprint()),
-        },
-        data_dir_id: data_dir_id(store),
+        requires_sync: false,
+        shared: SharedSettings::default(),
+        data_dir_id: String::new(),
     })
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod client_auth;
 mod cluster;
 mod cluster_member;
+mod cluster_snapshots;
 mod compact;
 mod consistency;
 mod consistency_report;

@@ -2,12 +2,15 @@
 
 use anyhow::bail;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::consistency::check_consistency;
+use super::consistency_report::ConsistencyReport;
 use super::data_dir;
 use super::flags::{self, RuntimeFlags};
-use crate::store::{StoreError, restore};
+use crate::domain::Timestamp;
+use crate::settings::Settings;
+use crate::store::{ErasedUserDigest, StoreError, restore};
 
 /// Arguments of `sequor restore`.
 #[derive(Debug, Args)]
@@ -36,29 +39,38 @@ impl Restore {
         let settings = layers.validated_settings()?;
         let erasures = self.erasures.as_deref().map(super::erasures::read_erasure_list).transpose()?;
         data_dir::log_panics_at_debug_level();
-        let dir = &settings.store.data_dir;
-        let report = restore::<_, anyhow::Error>(&self.backup, dir, &flags::store_options(settings), |store| {
-            let report = check_consistency(store, settings).with_data_dir(dir);
-            if report.damages().iter().any(|damage| damage.is_serious()) {
-                println!("{report}");
-                bail!("the backup {} is damaged; nothing was restored", self.backup.display());
-            }
-            if let Some(erasures) = &erasures {
-                println!(
-                    "{} of {} erased ids are in the backup; the daemon erases them at its first start",
-                    super::erasures::apply_erasure_list(store, erasures)?,
-                    erasures.len()
-                );
-            }
-            Ok(report)
-        })
-        .map_err(|error| match error.downcast_ref::<StoreError>() {
-            Some(StoreError::AlreadyExists { path }) => {
-                anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display())
-            }
-            _ => error,
-        })?;
-        println!("{report}");
+        println!("{}", restore_backup(&self.backup, settings, erasures)?);
         Ok(())
     }
+}
+
+/// Restores a backup into the data directory of the settings, which must be empty or absent. Prints
+/// the report and returns an error if the backup is damaged.
+pub(super) fn restore_backup(
+    backup: &Path,
+    settings: &Settings,
+    erasures: Option<Vec<(ErasedUserDigest, Timestamp)>>,
+) -> anyhow::Result<ConsistencyReport> {
+    let dir = &settings.store.data_dir;
+    restore::<_, anyhow::Error>(backup, dir, &flags::store_options(settings), |store| {
+        let report = check_consistency(store, settings).with_data_dir(dir);
+        if report.damages().iter().any(|damage| damage.is_serious()) {
+            println!("{report}");
+            bail!("the backup {} is damaged; nothing was restored", backup.display());
+        }
+        if let Some(erasures) = &erasures {
+            println!(
+                "{} of {} erased ids are in the backup; the daemon erases them at its first start",
+                super::erasures::apply_erasure_list(store, erasures)?,
+                erasures.len()
+            );
+        }
+        Ok(report)
+    })
+    .map_err(|error| match error.downcast_ref::<StoreError>() {
+        Some(StoreError::AlreadyExists { path }) => {
+            anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display())
+        }
+        _ => error,
+    })
 }

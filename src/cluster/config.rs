@@ -32,7 +32,7 @@ pub struct NodeConfig {
 
 /// Settings that must be equal on all nodes of a cluster, because they decide which entries a
 /// commit accepts, or how users are named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SharedSettings {
     /// The deduplication window, in entries.
     pub dedup_window: usize,
@@ -53,6 +53,12 @@ impl NodeConfig {
     #[must_use]
     pub fn subject(&self) -> String {
         format!("sequor.{}.log", self.cluster)
+    }
+
+    /// The name of the bucket with the snapshots.
+    #[must_use]
+    pub fn snapshot_bucket(&self) -> String {
+        format!("SEQUOR_{}_snapshots", self.cluster)
     }
 
     /// The name of the bucket in which the nodes report their state.

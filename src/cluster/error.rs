@@ -106,6 +106,30 @@ pub enum JoinError {
     /// The stream does not fit the journal.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The stream does not exist.
+    #[error("the servers have no stream {stream}: start a node first, or check cluster.name")]
+    NoStream {
+        /// The stream.
+        stream: String,
+    },
+    /// The stream has no snapshot.
+    #[error(
+        "the stream {stream} has no snapshot; create one with `sequor cluster snapshot` on the machine of a node, or restore a backup of a node"
+    )]
+    NoSnapshot {
+        /// The stream.
+        stream: String,
+    },
+    /// A snapshot cannot be written or read.
+    #[error("the snapshot {name} cannot be {action}: {reason}")]
+    Snapshot {
+        /// The name in the bucket.
+        name: String,
+        /// What was attempted.
+        action: &'static str,
+        /// The cause.
+        reason: String,
+    },
     /// The stream contains all messages that the node has applied.
     #[error(
         "the stream {stream} contains message {sequence}, the last one that this node has applied: nothing is lost, so the node can start"

@@ -9,6 +9,7 @@
 //! - [`message`]: the bytes of a message; [`grouping`]: requests that share a message.
 //! - `publisher`, `follower`: write and read the log.
 //! - `registry`: the reports of the nodes; `chain_history`: compares their journals.
+//! - `snapshots`: backups in the object store of the servers, from which nodes join.
 //! - `member`: joins the cluster and runs these parts on a thread.
 //! - `marker`: the cluster to which a data directory belongs.
 //!
@@ -31,6 +32,7 @@ mod node_report;
 mod publisher;
 mod registry;
 pub mod shared_log;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -42,3 +44,4 @@ pub use marker::{cluster_of_data_dir, leave_cluster};
 pub use member::{ClusterMember, Proposer};
 pub use member_status::MemberStatus;
 pub use node_report::{ChainPoint, NodeReport, to_hex};
+pub use snapshots::{SnapshotInfo, SnapshotStore, TrimmedLog};

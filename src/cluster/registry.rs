@@ -5,6 +5,7 @@ use super::error::JoinError;
 use super::jetstream::JetStreamLog;
 use super::node_report::NodeReport;
 use super::shared_log::LogError;
+use async_nats::jetstream::Context;
 use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
 use async_nats::jetstream::stream::StorageType;
 use bytes::Bytes;
@@ -33,6 +34,30 @@ fn unreachable(error: &dyn std::error::Error) -> LogError {
 fn encode_report(report: &NodeReport) -> Bytes {
     // A report consists of numbers and texts, so it can always be written.
     serde_json::to_vec(report).unwrap_or_default().into()
+}
+
+async fn read_reports(bucket: &kv::Store) -> Result<Vec<NodeReport>, LogError> {
+    let subjects = bucket.stream.info_with_subjects(format!("{}>", bucket.prefix)).await;
+    let subjects: Vec<(String, usize)> =
+        subjects.map_err(|error| unreachable(&error))?.try_collect().await.map_err(|error| unreachable(&error))?;
+    let mut reports = Vec::with_capacity(subjects.len());
+    for (subject, _) in subjects {
+        let Some(node) = subject.strip_prefix(&bucket.prefix) else { continue };
+        let entry = bucket.entry(node).await.map_err(|error| unreachable(&error))?;
+        let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { continue };
+        reports.extend(serde_json::from_slice::<NodeReport>(&entry.value).ok());
+    }
+    reports.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(reports)
+}
+
+/// The reports of the running nodes of a cluster, for one who is no node.
+///
+/// # Errors
+/// [`LogError::Unreachable`] if the bucket cannot be read.
+pub(super) async fn reports_of_nodes(context: &Context, config: &NodeConfig) -> Result<Vec<NodeReport>, LogError> {
+    let bucket = context.get_key_value(config.bucket()).await.map_err(|error| unreachable(&error))?;
+    read_reports(&bucket).await
 }
 
 impl NodeRegistry {
@@ -124,18 +149,7 @@ impl NodeRegistry {
     /// # Errors
     /// [`LogError::Unreachable`] if the bucket cannot be read.
     pub(super) async fn reports(&self) -> Result<Vec<NodeReport>, LogError> {
-        let subjects = self.bucket.stream.info_with_subjects(format!("{}>", self.bucket.prefix)).await;
-        let subjects: Vec<(String, usize)> =
-            subjects.map_err(|error| unreachable(&error))?.try_collect().await.map_err(|error| unreachable(&error))?;
-        let mut reports = Vec::with_capacity(subjects.len());
-        for (subject, _) in subjects {
-            let Some(node) = subject.strip_prefix(&self.bucket.prefix) else { continue };
-            let entry = self.bucket.entry(node).await.map_err(|error| unreachable(&error))?;
-            let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { continue };
-            reports.extend(serde_json::from_slice::<NodeReport>(&entry.value).ok());
-        }
-        reports.sort_by(|a, b| a.node.cmp(&b.node));
-        Ok(reports)
+        read_reports(&self.bucket).await
     }
 
     /// Gives the name of this node back.

@@ -38,7 +38,7 @@ pub enum LogError {
     },
     /// The log no longer contains a message that this node needs.
     #[error(
-        "the cluster's log starts at message {first}, but this node needs message {wanted}: stop it, restore a backup of another node into its data directory, and start it again"
+        "the cluster's log starts at message {first}, but this node needs message {wanted}: stop it, empty its data directory, run `sequor cluster join`, and start it again"
     )]
     Trimmed {
         /// The next message that the node needs.

@@ -213,6 +213,7 @@ route_table! {
         "/console/model" Admin Admin => GET console::model::model_page;
         "/console/recall" Admin Admin => GET console::candidates::candidates_page;
         "/console/store" Admin Admin => GET console::store::store_page;
+        "/console/cluster" Admin Admin => GET console::cluster::cluster_page;
         "/console/console.css" Admin Admin => GET console::style_sheet;
         "/console/console.js" Admin Admin => GET console::script;
         "/console/placements.js" Admin Admin => GET console::placements_script;

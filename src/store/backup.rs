@@ -24,6 +24,10 @@ pub struct BackupSummary {
     pub sessions: u64,
     /// Offset of the copied checkpoint; `None` if there was no undamaged checkpoint.
     pub checkpoint: Option<Offset>,
+    /// The last message of a cluster's log that the copied journal contains; `None` if the journal
+    /// comes from no such log.
+    #[serde(default)]
+    pub log_sequence: Option<u64>,
 }
 
 /// Number of entries that are copied as one journal record.
@@ -174,8 +178,9 @@ impl Store {
         let checkpoint = self.copy_checkpoint(&copy, end)?;
         self.copy_restore_points(&copy, end)?;
         copy.sync(Durability::PowerLoss)?;
+        let log_sequence = copy.log_position()?.map(|position| position.sequence);
         copy.close()?;
-        Ok(BackupSummary { entries: end, items: items.len(), sessions, checkpoint })
+        Ok(BackupSummary { entries: end, items: items.len(), sessions, checkpoint, log_sequence })
     }
 
     /// Creates a store in the new directory `dir` with the same pretrained state, pseudonym secret,
@@ -357,7 +362,7 @@ mod tests {
             let copied = store.copy_to(&target, &mut |done, of| progress = (done, of)).unwrap();
             prop_assert_eq!(progress, (end, end));
             let copy = Store::open(&target, &StoreOptions::default()).unwrap();
-            prop_assert_eq!(copied, BackupSummary { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end) });
+            prop_assert_eq!(copied, BackupSummary { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end), log_sequence: None });
             prop_assert_eq!(journal_entries(&copy), journal_entries(&store));
             let all = |store: &Store| store.sessions().iter().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
             prop_assert_eq!(all(&copy), all(&store));

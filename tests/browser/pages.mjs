@@ -172,7 +172,7 @@ assert.equal(faults.splice(0).filter((fault) => !fault.includes("400")).length, 
 report("a rule and a placement are changed and deleted");
 
 // Every page, in both colour schemes and at two widths.
-const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, placements: "/placements", attribution: "/attribution", model: "/model", recall: "/recall", store: "/store" };
+const pages = { overview: "", sessions: "/sessions", session: `/sessions/${user}`, items: "/items", item: `/items/${item}`, placements: "/placements", attribution: "/attribution", model: "/model", recall: "/recall", store: "/store", cluster: "/cluster" };
 for (const [name, subpath] of Object.entries(pages)) {
   const answer = await page.goto(`${admin}/console${subpath}`);
   assert.equal(answer.status(), 200, name);

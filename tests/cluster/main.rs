@@ -32,4 +32,5 @@ mod prometheus;
 mod random;
 mod rounds;
 mod server_faults;
+mod snapshots;
 mod tcp_proxy;

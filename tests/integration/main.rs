@@ -49,6 +49,7 @@ mod metrics;
 mod model_control;
 mod openapi;
 mod ops_assets;
+mod ops_cluster;
 mod overload;
 mod own_items;
 mod pipelining;

@@ -57,7 +57,7 @@ fn to_join_error(config: &NodeConfig, error: &ConnectError) -> JoinError {
 }
 
 /// An error with its causes.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
+pub(in crate::cluster) fn describe(error: &dyn std::error::Error) -> String {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(source) = cause {
         let message = source.to_string();

@@ -4,12 +4,16 @@
 //! - [`stream_setup`]: creates the stream, and checks it against the settings.
 //! - [`sync_check`]: whether the servers sync before they acknowledge.
 //! - [`subscription`]: reads the stream.
+//! - [`snapshot_access`]: what the snapshots need of the stream.
 
 mod connection;
+mod snapshot_access;
 mod stream_setup;
 mod subscription;
 mod sync_check;
 
+pub(super) use connection::describe;
+pub(super) use snapshot_access::SnapshotAccess;
 pub use stream_setup::{LogStart, StreamIdentity};
 
 use super::config::NodeConfig;
@@ -23,7 +27,6 @@ use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, Publish
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
-use connection::describe;
 use std::time::Duration;
 use subscription::JetStreamSubscription;
 
@@ -62,9 +65,7 @@ impl JetStreamLog {
         }
         let identity = stream_setup::open_stream(&context, config, start).await?;
         let log = Self { context, stream: config.stream(), subject: config.subject(), identity };
-        if let Some(position) = &start.position {
-            log.check_position_at_start(position).await?;
-        }
+        log.check_position_at_start(&start.position.unwrap_or_default()).await?;
         Ok(log)
     }
 

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, html};
 use crate::http::schema::problem::Problem;
 
 /// The name and the path of each page in the navigation.
-const NAVIGATION_PAGES: [(&str, &str); 8] = [
+const NAVIGATION_PAGES: [(&str, &str); 9] = [
     ("Overview", "/console"),
     ("Sessions", "/console/sessions"),
     ("Items", "/console/items"),
@@ -15,6 +15,7 @@ const NAVIGATION_PAGES: [(&str, &str); 8] = [
     ("Model", "/console/model"),
     ("Recall", "/console/recall"),
     ("Store", "/console/store"),
+    ("Cluster", "/console/cluster"),
 ];
 
 /// Renders a page. If `content` is a problem, renders a page that describes the problem. `place` is

@@ -5,6 +5,7 @@
 pub(in crate::http) mod attribution;
 pub(in crate::http) mod candidates;
 mod chart;
+pub(in crate::http) mod cluster;
 mod features;
 mod format;
 pub(in crate::http) mod items;

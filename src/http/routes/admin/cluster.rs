@@ -11,35 +11,41 @@ use crate::http::state::ApiState;
 /// The state of a node in its cluster.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ClusterStatus {
-    cluster: String,
-    node: String,
-    offset: Offset,
+    pub(in crate::http) cluster: String,
+    pub(in crate::http) node: String,
+    pub(in crate::http) offset: Offset,
     /// The last message of the cluster's log that the node has applied.
-    sequence: u64,
+    pub(in crate::http) sequence: u64,
     /// The last known message of the log.
-    last_sequence: u64,
-    lag_entries: u64,
-    is_cut_off: bool,
+    pub(in crate::http) last_sequence: u64,
+    pub(in crate::http) lag_entries: u64,
+    pub(in crate::http) is_cut_off: bool,
     /// Why the node is not ready; `None` if it is.
-    problem: Option<String>,
+    pub(in crate::http) problem: Option<String>,
     /// The reports of all nodes, this one included.
-    nodes: Vec<NodeReport>,
+    pub(in crate::http) nodes: Vec<NodeReport>,
+}
+
+impl ClusterStatus {
+    /// The state of the node; `None` if the daemon is a single node.
+    pub(in crate::http) fn collect(api: &ApiState) -> Option<Self> {
+        let status = api.system.cluster.as_ref()?;
+        Some(Self {
+            cluster: status.cluster.clone(),
+            node: status.node.clone(),
+            offset: status.applied_offset(),
+            sequence: status.applied_sequence(),
+            last_sequence: status.last_sequence(),
+            lag_entries: status.lag_entries(),
+            is_cut_off: status.is_cut_off(),
+            problem: status.not_ready_reason(),
+            nodes: status.nodes().to_vec(),
+        })
+    }
 }
 
 /// Returns the state of the node and the reports of the other nodes.
 pub(in crate::http) async fn get_cluster(api: Data<ApiState>) -> Result<Json<ClusterStatus>, Problem> {
-    let Some(status) = &api.system.cluster else {
-        return Err(Problem::conflict("The daemon is a single node: cluster.servers is empty."));
-    };
-    Ok(Json(ClusterStatus {
-        cluster: status.cluster.clone(),
-        node: status.node.clone(),
-        offset: status.applied_offset(),
-        sequence: status.applied_sequence(),
-        last_sequence: status.last_sequence(),
-        lag_entries: status.lag_entries(),
-        is_cut_off: status.is_cut_off(),
-        problem: status.not_ready_reason(),
-        nodes: status.nodes().to_vec(),
-    }))
+    let status = ClusterStatus::collect(&api);
+    status.map(Json).ok_or_else(|| Problem::conflict("The daemon is a single node: cluster.servers is empty."))
 }
