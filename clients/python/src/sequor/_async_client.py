@@ -1,0 +1,316 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from sequor import _requests
+from sequor._async_buffer import AsyncEventBuffer
+from sequor._buffer import BufferOptions
+from sequor._errors import ConnectionFailed, SequorError
+from sequor._models import (
+    AttributeValue,
+    ChangeReceipt,
+    Consent,
+    ContextValue,
+    Event,
+    ImpressionReceipt,
+    Item,
+    ItemChange,
+    ItemList,
+    ListItem,
+    RankedList,
+    Receipt,
+    Recommendations,
+)
+from sequor._requests import After, ListOptions, Request
+from sequor._retry import RetryPolicy
+from sequor._transport import (
+    Connection,
+    Failure,
+    failure_of_connection,
+    is_success,
+    lists_of_stream,
+    raw_request,
+    request_arguments,
+)
+
+T = TypeVar("T")
+
+
+class AsyncSequorClient:
+    """A client of one daemon. The tasks of one event loop can share it.
+
+    `timeout` is in seconds and applies to each attempt. `buffer` configures `track`. The other
+    parameters exist for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://localhost:8080",
+        *,
+        key: str | None = None,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        buffer: BufferOptions | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        options = {"random": random} if random else {}
+        self._connection = Connection(base_url, key, timeout, retry or RetryPolicy(), clock, **options)
+        self._http = httpx.AsyncClient(**self._connection.http_options())
+        self._sleep = sleep
+        self.buffer = AsyncEventBuffer(self._send_tracked, buffer or BufferOptions())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Sends the tracked events and closes the connections."""
+        await self.buffer.close()
+        await self._http.aclose()
+
+    # Events
+
+    async def track(self, event: Event) -> bool:
+        """Queues an event for `buffer`, which sends it in the background. Returns whether it was queued.
+
+        An event without `timestamp` gets the present time.
+        """
+        return await self.buffer.add(self._connection.queueable(event))
+
+    async def flush(self) -> None:
+        """Waits until the tracked events are sent. Use `asyncio.timeout` to bound the wait."""
+        await self.buffer.flush()
+
+    async def send_events(
+        self, events: Iterable[Event], *, recommend: int | None = None, placement: str | None = None
+    ) -> Receipt:
+        """Sends events and returns after they are on disk. Sends several requests if there are many.
+
+        `recommend` also asks for recommendations for the user of the last event. The receipt lists
+        invalid events in `rejected`. After an error, call again with the same `Event` objects:
+        events that are stored already do not count again.
+        """
+        params = {} if recommend is None else {"recommend": str(recommend)}
+        if placement is not None:
+            params["placement"] = placement
+        return await self._call_batches(_requests.event_batches(events, params))
+
+    # Lists
+
+    async def recommendations(self, user_id: str, **options: Unpack[ListOptions]) -> Recommendations:
+        """Recommends items for a user. With `after=receipt`, the list includes the events of the receipt."""
+        return await self._call(_requests.recommendations(user_id, options))
+
+    async def recommendation_pages(
+        self, user_id: str, page_size: int, **options: Unpack[ListOptions]
+    ) -> AsyncIterator[Recommendations]:
+        """The pages of one list. Requests a page when the caller asks for it.
+
+        Each page has a `recommendation_id` of its own, which the events on its items name.
+        """
+        pages = _requests.recommendation_pages(user_id, page_size, options)
+        request = next(pages)
+        while True:
+            page = await self._call(request)
+            if page.items:
+                yield page
+            try:
+                request = pages.send(page)
+            except StopIteration:
+                return
+
+    async def stream_recommendations(
+        self, user_id: str, **options: Unpack[ListOptions]
+    ) -> AsyncIterator[Recommendations]:
+        """The list of a user, and a new list after each event of the user. Reconnects without end.
+
+        Raises an error if the daemon refuses the request, or after `retry.attempts` failures in a row.
+        """
+        params, path = _requests.list_params(options), _requests.stream_path(user_id)
+        timeout = httpx.Timeout(self._connection.timeout, read=None)
+        failures = 0
+        while True:
+            try:
+                async with self._http.stream("GET", path, params=params, timeout=timeout) as response:
+                    if response.is_success:
+                        lines: list[str] = []
+                        async for line in response.aiter_lines():
+                            lines.append(line)
+                            if not line:
+                                for received in lists_of_stream(lines):
+                                    failures = 0
+                                    yield received
+                                lines = []
+                        failure = Failure(ConnectionFailed("the stream ended"), is_retryable=True)
+                    else:
+                        await response.aread()
+                        failure = self._connection.failure_of_response(response, is_idempotent=True)
+            except httpx.TransportError as error:
+                failure = failure_of_connection(error, is_idempotent=True)
+            failures += 1
+            await self._sleep(self._connection.delay_before_retry(self._connection.retry, failures, failure))
+
+    async def recommendations_for_session(
+        self, session_items: Sequence[str], **options: Unpack[ListOptions]
+    ) -> Recommendations:
+        """Recommends items for a session that the request describes, oldest item first. Stores nothing."""
+        return await self._call(_requests.session_recommendations(session_items, options))
+
+    async def rank(
+        self,
+        items: Iterable[str | ListItem],
+        *,
+        user_id: str | None = None,
+        items_in_session: Sequence[str] | None = None,
+        placement: str | None = None,
+        context: Mapping[str, ContextValue] | None = None,
+        explain: bool = False,
+        log: bool = False,
+        after: After | None = None,
+    ) -> RankedList:
+        """Orders a list of the site for a user or a session. `log` records the list as shown."""
+        return await self._call(
+            _requests.rank(items, user_id, items_in_session, placement, context, explain, log, after)
+        )
+
+    async def similar_items(
+        self,
+        item_id: str,
+        *,
+        limit: int | None = None,
+        placement: str | None = None,
+        explain: bool | None = None,
+    ) -> ItemList:
+        """Items that are similar to an item."""
+        options = {"limit": limit, "placement": placement, "explain": explain}
+        return await self._call(_requests.item_list(("items", item_id, "similar"), options))
+
+    async def trending_items(
+        self, *, limit: int | None = None, placement: str | None = None, category: str | None = None
+    ) -> ItemList:
+        """Trending items."""
+        options = {"limit": limit, "placement": placement, "category": category}
+        return await self._call(_requests.item_list(("trending",), options))
+
+    async def report_impression(
+        self,
+        user_id: str,
+        items: Iterable[str | ListItem],
+        *,
+        recommendation_id: str | None = None,
+        placement: str | None = None,
+        consent: Consent | None = None,
+    ) -> ImpressionReceipt:
+        """Reports items that the site has shown to a user."""
+        return await self._call(_requests.impression(user_id, items, recommendation_id, placement, consent))
+
+    # Catalog
+
+    async def get_item(self, item_id: str) -> Item:
+        """An item of the catalog."""
+        return await self._call(_requests.get_item(item_id))
+
+    async def put_item(self, item_id: str, attributes: Mapping[str, Any]) -> Receipt:
+        """Describes an item. Replaces an earlier description."""
+        return await self._call(_requests.change_item("PUT", item_id, attributes))
+
+    async def patch_item(self, item_id: str, attributes: Mapping[str, Any]) -> Receipt:
+        """Changes the named attributes of an item. None removes an attribute."""
+        return await self._call(_requests.change_item("PATCH", item_id, attributes))
+
+    async def delete_item(self, item_id: str) -> Receipt:
+        """Deletes an item. Deleting an unknown item has no effect, so a retry is safe."""
+        return await self.change_items([ItemChange(item_id, op="delete")])
+
+    async def change_items(self, changes: Iterable[ItemChange]) -> Receipt:
+        """Puts, patches and deletes many items. Sends several requests if there are many."""
+        return await self._call_batches(_requests.item_batches(changes))
+
+    # Users
+
+    async def update_user(self, user_id: str, attributes: Mapping[str, AttributeValue | None]) -> Receipt:
+        """Sets attributes of a user. None removes an attribute; other attributes stay."""
+        return await self._call(_requests.update_user(user_id, attributes))
+
+    async def merge_users(self, user_id: str, from_id: str) -> Receipt:
+        """Makes `from_id` another id of the user, such as at the login of a visitor."""
+        return await self._call(_requests.merge_users(user_id, from_id))
+
+    # Placements
+
+    async def list_placements(self) -> dict[str, dict[str, Any]]:
+        """All placements by name."""
+        return await self._call(_requests.list_placements())
+
+    async def get_placement(self, name: str) -> dict[str, Any]:
+        """The configuration of a placement."""
+        return await self._call(_requests.get_placement(name))
+
+    async def put_placement(self, name: str, config: Mapping[str, Any]) -> ChangeReceipt:
+        """Creates or replaces a placement."""
+        return await self._call(_requests.put_placement(name, config))
+
+    async def delete_placement(self, name: str) -> ChangeReceipt:
+        """Deletes a placement."""
+        return await self._call(_requests.delete_placement(name))
+
+    # Everything else
+
+    async def request(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
+    ) -> Any:
+        """Sends a request to any path, such as `/v1/rules/summer`. Returns the decoded JSON."""
+        body = None if json is None else _requests.encode(json)
+        return await self._call(raw_request(method, path, params, body))
+
+    async def _send_tracked(self, events: Sequence[Event]) -> Receipt:
+        """Sends a batch of the buffer, until the daemon has stored or refused it."""
+        retry = replace(self._connection.retry, attempts=None, max_retry_after=math.inf)
+        return await self._call_batches(_requests.event_batches(events, {}), retry)
+
+    async def _call_batches(
+        self, batches: Generator[Request[Receipt], Receipt, Receipt], retry: RetryPolicy | None = None
+    ) -> Receipt:
+        try:
+            request = next(batches)
+            while True:
+                try:
+                    receipt = await self._call(request, retry)
+                except SequorError as error:
+                    request = batches.throw(error)
+                else:
+                    request = batches.send(receipt)
+        except StopIteration as end:
+            merged: Receipt = end.value
+            return merged
+
+    async def _call(self, request: Request[T], retry: RetryPolicy | None = None) -> T:
+        policy = retry or self._connection.retry
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = await self._http.request(**request_arguments(request))
+            except httpx.TransportError as error:
+                failure = failure_of_connection(error, request.is_idempotent)
+            else:
+                if is_success(request, response):
+                    return request.parse(response.json())
+                failure = self._connection.failure_of_response(response, request.is_idempotent)
+            await self._sleep(self._connection.delay_before_retry(policy, attempt, failure))
