@@ -238,7 +238,7 @@ fn invalid_requests_return_problems() {
     let parameter = |field: &str, detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": field });
     assert_problem(
         &daemon.get("/v1/users/ann/recommendations?limit=few"),
-        &parameter("limit", "`limit` must be a whole number, at least 0."),
+        &parameter("limit", "`limit` must be a whole number from 1 to 1000."),
     );
     assert_problem(
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
