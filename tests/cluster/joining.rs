@@ -73,7 +73,10 @@ fn single_node_becomes_a_cluster_that_nodes_join_and_leave() {
     let table = run(&["cluster", "status", "--url", c.admin_url()]);
     assert!(table.starts_with("cluster shop, seen from node node2 (connected)\n"), "{table}");
     let page = b.get_admin("/console/cluster").body;
-    assert!(["Node <code>node1</code>", "node0", "node2", "connected"].iter().all(|text| page.contains(text)), "{page}");
+    assert!(
+        ["Node <code>node1</code>", "node0", "node2", "connected"].iter().all(|text| page.contains(text)),
+        "{page}"
+    );
     // An erasure through one node applies on all; a node does not unlearn.
     let refused = a.request_with_key("DELETE", &format!("{}/v1/users/user1?unlearn=true", a.api_url()), None, "");
     assert_eq!(refused.status, 409, "{}", refused.body);
