@@ -24,9 +24,17 @@ use crate::domain::{Entry, EventKinds, Offset, Origin};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::registries::ItemDictionary;
 use crate::store::{
-    CommitCondition, CommitReceipt, CommitRequest, CommittedBatch, Committer, SharedLogPosition, StoreError,
+    CommitCondition, CommitReceipt, CommitRequest, CommittedBatch, Committer, JournalWatcher, SharedLogPosition,
+    StoreError,
 };
 use shared_log::{ActorLink, ClusterCommits};
+
+/// Raises the faults that tests configure for the items of the requests.
+fn inject_faults(requests: &[CommitRequest]) {
+    for event in requests.iter().flat_map(|request| &request.entries).filter_map(Entry::as_event) {
+        inject_fault("committer", || event.item_id.as_deref());
+    }
+}
 
 /// Appends entries to the journal atomically: either all entries or no entry.
 #[derive(Debug, Message)]
@@ -156,14 +164,21 @@ impl CommitterActor {
 
     fn commit(&mut self, requests: Vec<CommitRequest>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.recover()?;
-        // A commit that panics may leave entries in the journal. Recovery finds these entries, as
-        // it does after a commit that fails with an error.
+        self.guard_commit(|core, watch| {
+            inject_faults(&requests);
+            core.commit_with_watcher(requests, watch)
+        })
+    }
+
+    /// Runs a commit and measures its syncs. A commit that panics may leave entries in the journal.
+    /// Recovery finds these entries, as it does after a commit that fails with an error.
+    fn guard_commit<T>(
+        &mut self,
+        commit: impl FnOnce(&mut Committer, &mut JournalWatcher<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let metrics = Arc::clone(&self.metrics);
         let outcome = catch_panic(&metrics, ActorKind::Committer, || {
-            for event in requests.iter().flat_map(|request| &request.entries).filter_map(Entry::as_event) {
-                inject_fault("committer", || event.item_id.as_deref());
-            }
-            self.core.commit_with_watcher(requests, &mut |sync| {
+            commit(&mut self.core, &mut |sync| {
                 let began = Instant::now();
                 let synced = sync();
                 metrics.sync_seconds.record(began.elapsed());

@@ -1,7 +1,8 @@
 //! `sequor cluster snapshot` and `sequor cluster join`: backups in the object store of the servers.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
+use serde::Deserialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,13 @@ pub(super) struct JoinFlags {
     flags: RuntimeFlags,
 }
 
+/// What the admin endpoint says of a node.
+#[derive(Debug, Deserialize)]
+struct NodeOfCluster {
+    cluster: String,
+    node: String,
+}
+
 /// A file that is removed at the end.
 struct WorkFile(PathBuf);
 
@@ -70,11 +78,19 @@ impl SnapshotFlags {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated_settings()?;
         let config = cluster_member::connection_config(settings)?;
-        let node = config.node.clone();
         let file = WorkFile::new(self.work_dir.as_deref(), settings)?;
         let admin = AdminClient::new(&self.url, &self.auth)?;
+        let NodeOfCluster { cluster, node } = admin.get("/admin/cluster")?.read_json()?;
+        ensure!(
+            cluster == config.cluster,
+            "{} is a node of the cluster {cluster:?}, and cluster.name is {:?}; pass the settings of the node",
+            self.url,
+            config.cluster
+        );
         let backup: BackupSummary = admin.post("/admin/backup", &json!({ "target": file.0 }))?.read_json()?;
-        let Some(sequence) = backup.log_sequence else { bail!("{} is a single node, not that of a cluster", self.url) };
+        let Some(sequence) = backup.log_sequence else {
+            bail!("the journal of {} has no message of the cluster yet", self.url)
+        };
         let length = std::fs::metadata(&file.0).with_context(|| {
             format!(
                 "cannot read {}; run the command on the machine of the node, as a user who can read it",
@@ -104,6 +120,9 @@ impl JoinFlags {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated_settings()?;
         let (config, dir) = (cluster_member::connection_config(settings)?, &settings.store.data_dir);
+        // Restoring would refuse it, too, but only after the snapshot was loaded.
+        let is_empty = dir.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+        ensure!(!dir.exists() || is_empty, "{} is not empty; join with an empty directory", dir.display());
         let file = WorkFile::new(None, settings)?;
         data_dir::log_panics_at_debug_level();
         let snapshot = actix::System::new().block_on(async {

@@ -46,7 +46,7 @@ pub struct CachedRanking {
     /// The user.
     pub user: String,
     /// The request of the first page. If later pages need more candidates, the service repeats this
-    /// request with a higher limit.
+    /// request with a higher limit, or for the items after those of the ranking.
     pub request: Arc<RecommendationRequest>,
     /// The candidates that the ranking contains so far, best first.
     pub ranking: Arc<[Candidate]>,

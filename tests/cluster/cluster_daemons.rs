@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use crate::daemon::{Daemon, DaemonHome, wait_for};
+use crate::daemon::{Daemon, DaemonHome, run_sequor, wait_for};
 use crate::nats_servers::{NatsServers, SERVER_COUNT};
 use crate::tcp_proxy::{LinkState, TcpProxy};
 
@@ -115,6 +115,22 @@ impl ClusterNode {
     /// Sets the links to all servers.
     pub(crate) fn set_links(&self, state: LinkState) {
         self.links.iter().for_each(|link| link.set_link(state));
+    }
+
+    /// Runs a command with the settings and the data directory of the node. `Err` with the message if
+    /// it fails.
+    pub(crate) fn run_command(&self, command: &[&str]) -> Result<String, String> {
+        let data = self.home.data_dir();
+        let mut arguments = [command, &["--data-dir", data.to_str().unwrap()]].concat();
+        self.settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        let output = run_sequor(&arguments);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// Waits until the journal of the running node ends at an offset.
+    pub(crate) fn wait_for_offset(&self, offset: u64) {
+        wait_for("a node with all entries", || (self.daemon()?.next_offset() == offset).then_some(()));
     }
 
     /// Deletes everything that the node stored. The daemon must be down.

@@ -25,10 +25,6 @@ fn restore_backup_of(daemon: &Daemon, node: &ClusterNode) {
     run(&["restore", backup, "--data-dir", data, "--set", "session.shards=2"]);
 }
 
-fn wait_for_offset(node: &ClusterNode, offset: u64) {
-    wait_for("a node with all entries", || (node.daemon()?.next_offset() == offset).then_some(()));
-}
-
 /// The nodes, as one of them sees them, after each has reported the last message.
 fn wait_for_equal_reports(daemon: &Daemon, count: usize) -> Value {
     wait_for("equal hashes of all nodes", || {
@@ -58,7 +54,7 @@ fn single_node_becomes_a_cluster_that_nodes_join_and_leave() {
     }
     let [a, b] = [&first, &second].map(|node| node.daemon().unwrap());
     assert_eq!(b.send_events(&[view(2), view(3)])["offset"], 4);
-    wait_for_offset(&first, 4);
+    first.wait_for_offset(4);
     assert_eq!(a.send_events(&[view(4), view(3)])["duplicates"], 1);
     // A node joins from a backup of another one, and reads the messages since the backup.
     restore_backup_of(&b, &third);
@@ -66,7 +62,7 @@ fn single_node_becomes_a_cluster_that_nodes_join_and_leave() {
     third.launch();
     third.wait_until_ready();
     let c = third.daemon().unwrap();
-    wait_for_offset(&third, 7);
+    third.wait_for_offset(7);
     assert_eq!(c.send_events(&[view(1), view(4), view(6)])["duplicates"], 3);
     let status = wait_for_equal_reports(&a, 3);
     assert_eq!(status["cluster"], "shop");

@@ -5,10 +5,13 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::cluster_daemons::{ClusterDaemons, ClusterNode, NODE_COUNT};
-use crate::daemon::{Daemon, run_sequor, view_event, wait_for};
+use crate::cluster_daemons::{ClusterDaemons, NODE_COUNT};
+use crate::daemon::{Daemon, view_event, wait_for};
 use crate::journal_dump::copy_dir;
 use crate::nats_servers::{NatsServers, SERVER_COUNT};
+
+/// The documented repair of a node that is down.
+const RESTART_LOG: [&str; 2] = ["cluster", "restart-log"];
 
 fn send(daemon: &Daemon, ids: std::ops::Range<usize>) {
     for id in ids {
@@ -69,7 +72,7 @@ fn stream_that_lost_its_tail_is_detected_and_replaced() {
     assert!(log.contains("lost acknowledged messages") && log.contains("docs/cluster.md"), "{log}");
     // The documented repair.
     for node in &daemons.nodes {
-        restart_log(node).unwrap();
+        node.run_command(&RESTART_LOG).unwrap();
         node.launch();
     }
     assert_eq!(daemons.wait_until_equal(), entries, "the nodes have other entries than before the loss");
@@ -79,21 +82,9 @@ fn stream_that_lost_its_tail_is_detected_and_replaced() {
     assert_eq!(daemons.wait_until_equal(), entries + 5);
     // A stream that lost nothing is not removed.
     daemons.nodes[0].terminate();
-    let refused = restart_log(&daemons.nodes[0]).unwrap_err();
+    let refused = daemons.nodes[0].run_command(&RESTART_LOG).unwrap_err();
     assert!(refused.contains("cannot continue in a new stream"), "{refused}");
     send(&daemons.daemon(1), 25..26);
     daemons.nodes[0].launch();
     assert_eq!(daemons.wait_until_equal(), entries + 6);
-}
-
-/// Lets the journal of a node that is down continue in a new stream. `Err` with the message if the
-/// command refuses.
-fn restart_log(node: &ClusterNode) -> Result<(), String> {
-    let data = node.home.data_dir();
-    let mut arguments = vec!["cluster", "restart-log", "--data-dir", data.to_str().unwrap()];
-    let settings = node.settings();
-    settings.iter().for_each(|setting| arguments.extend(["--set", *setting]));
-    let output = run_sequor(&arguments);
-    let message = String::from_utf8(output.stderr).unwrap();
-    if output.status.success() { Ok(()) } else { Err(message) }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::cluster_daemons::ClusterNode;
-use crate::daemon::{Daemon, run_sequor, view_event, wait_for};
+use crate::daemon::{Daemon, view_event, wait_for};
 use crate::nats_servers::NatsServers;
 
 fn send(daemon: &Daemon, ids: std::ops::Range<u64>) {
@@ -12,24 +12,9 @@ fn send(daemon: &Daemon, ids: std::ops::Range<u64>) {
     }
 }
 
-/// Runs a command of a node with its settings. `Err` with the message if it fails.
-fn run_for(node: &ClusterNode, command: &[&str]) -> Result<String, String> {
-    let data = node.home.data_dir();
-    let mut arguments = [command, &["--data-dir", data.to_str().unwrap()]].concat();
-    let settings = node.settings();
-    settings.iter().for_each(|setting| arguments.extend(["--set", *setting]));
-    let output = run_sequor(&arguments);
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
 fn create_snapshot(node: &ClusterNode) -> String {
     let url = node.daemon().unwrap().admin_url().to_owned();
-    run_for(node, &["cluster", "snapshot", "--url", &url]).unwrap()
-}
-
-fn wait_for_offset(node: &ClusterNode, offset: u64) {
-    wait_for("a node with all entries", || (node.daemon()?.next_offset() == offset).then_some(()));
+    node.run_command(&["cluster", "snapshot", "--url", &url]).unwrap()
 }
 
 /// The number of messages of the stream that a node has applied, as the node reports it.
@@ -49,7 +34,7 @@ fn wait_for_report(daemon: &Daemon) {
 fn nodes_join_with_the_newest_snapshot_and_the_stream_keeps_only_later_messages() {
     let Some(servers) = NatsServers::start("snapshots of a cluster") else { return };
     let [first, second, third] = ["node0", "node1", "node2"].map(|name| ClusterNode::new(&servers, name, &[]));
-    let refused = run_for(&third, &["cluster", "join"]).unwrap_err();
+    let refused = third.run_command(&["cluster", "join"]).unwrap_err();
     assert!(refused.contains("no stream SEQUOR_shop: start a node first"), "{refused}");
     for node in [&first, &second] {
         node.launch();
@@ -57,15 +42,19 @@ fn nodes_join_with_the_newest_snapshot_and_the_stream_keeps_only_later_messages(
     }
     let [a, b] = [&first, &second].map(|node| node.daemon().unwrap());
     send(&a, 0..20);
-    wait_for_offset(&second, 20);
+    second.wait_for_offset(20);
     [&a, &b].into_iter().for_each(|daemon| wait_for_report(daemon));
-    let refused = run_for(&third, &["cluster", "join"]).unwrap_err();
+    let refused = third.run_command(&["cluster", "join"]).unwrap_err();
     assert!(refused.contains("has no snapshot; create one with `sequor cluster snapshot`"), "{refused}");
+    let url = a.admin_url();
+    let other = ClusterNode::new(&servers, "other", &["cluster.name=other".to_owned()]);
+    let refused = other.run_command(&["cluster", "snapshot", "--url", url]).unwrap_err();
+    assert!(refused.contains("is a node of the cluster \"shop\""), "{refused}");
     // One snapshot removes no message: if it were damaged, no node could join.
     let created = create_snapshot(&first);
     assert!(created.contains("20 journal entries") && created.contains("removed 0 messages"), "{created}");
     send(&b, 20..40);
-    wait_for_offset(&first, 40);
+    first.wait_for_offset(40);
     [&a, &b].into_iter().for_each(|daemon| wait_for_report(daemon));
     let created = create_snapshot(&second);
     assert!(created.contains("40 journal entries") && !created.contains("removed 0 messages"), "{created}");
@@ -76,18 +65,18 @@ fn nodes_join_with_the_newest_snapshot_and_the_stream_keeps_only_later_messages(
     let Err(log) = third.home.try_launch(&[], &third.settings()) else { panic!("a node joined without journal") };
     assert!(log.contains("needs message 1") && log.contains("run `sequor cluster join`"), "{log}");
     third.wipe();
-    let joined = run_for(&third, &["cluster", "join"]).unwrap();
+    let joined = third.run_command(&["cluster", "join"]).unwrap();
     assert!(joined.contains("from a snapshot of node node1; start the node now"), "{joined}");
-    let refused = run_for(&third, &["cluster", "join"]).unwrap_err();
+    let refused = third.run_command(&["cluster", "join"]).unwrap_err();
     assert!(refused.contains("is not empty"), "{refused}");
     third.launch();
     third.wait_until_ready();
-    wait_for_offset(&third, 45);
+    third.wait_for_offset(45);
     let c = third.daemon().unwrap();
     let known: Vec<_> = (0..45).map(|id| view_event(&format!("e{id}"), "ann", "item1")).collect();
     assert_eq!(c.send_events(&known)["duplicates"], 45);
     send(&c, 45..50);
-    wait_for_offset(&first, 50);
+    first.wait_for_offset(50);
     // The nodes that were running all the time are not affected, also after a restart.
     drop((a, b));
     first.terminate();

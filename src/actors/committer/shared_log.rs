@@ -6,14 +6,12 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::replication::Replication;
-use super::{AppendEntries, CommitterActor};
+use super::{AppendEntries, CommitterActor, inject_faults};
 use crate::actors::error::{AppendError, ClusterProblem};
-use crate::actors::panic_guard::{catch_panic, inject_fault};
 use crate::cluster::grouping::MessageBuilder;
 use crate::cluster::shared_log::LogError;
 use crate::cluster::{ApplyReport, CommitterLink, DecodedMessage, MemberStatus, Proposer};
-use crate::domain::Entry;
-use crate::metrics::{ActorKind, QueueName};
+use crate::metrics::QueueName;
 use crate::store::{CommitReceipt, CommittedBatch, LogMessage, StoreError};
 
 /// The connection of the committer to its cluster.
@@ -256,21 +254,9 @@ impl CommitterActor {
     }
 
     fn commit_message(&mut self, message: LogMessage) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
-        let metrics = Arc::clone(&self.metrics);
-        let outcome = catch_panic(&metrics, ActorKind::Committer, || {
-            let entries = message.requests.iter().flat_map(|request| &request.entries);
-            for event in entries.filter_map(Entry::as_event) {
-                inject_fault("committer", || event.item_id.as_deref());
-            }
-            self.core.commit_message(message, &mut |sync| {
-                let began = Instant::now();
-                let synced = sync();
-                metrics.sync_seconds.record(began.elapsed());
-                synced
-            })
-        });
-        let outcome = outcome.unwrap_or_else(|_| Err(self.core.error_after_panic()));
-        self.failed = outcome.is_err();
-        outcome
+        self.guard_commit(|core, watch| {
+            inject_faults(&message.requests);
+            core.commit_message(message, watch)
+        })
     }
 }
