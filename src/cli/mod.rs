@@ -9,6 +9,7 @@ mod cluster;
 mod cluster_member;
 mod cluster_snapshots;
 mod compact;
+mod completions;
 mod consistency;
 mod consistency_report;
 mod daemon_client;
@@ -39,6 +40,7 @@ mod list_source;
 #[cfg(feature = "parquet")]
 mod list_table;
 mod log_follower;
+mod man_pages;
 mod migrate;
 mod plot;
 mod progress_display;
@@ -63,7 +65,7 @@ mod unlearn;
 mod user_list;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::simd::{SIMD_VARIABLE, limit_simd};
 
@@ -131,6 +133,11 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Migrate a data directory to the current format.
     Migrate(migrate::Migrate),
+    /// Print the completion script of a shell.
+    Completions(completions::Completions),
+    /// Write the manual pages of all commands to a folder.
+    #[command(hide = true)]
+    Man(man_pages::ManPages),
 }
 
 impl Cli {
@@ -173,6 +180,8 @@ impl Cli {
             Command::Export(export) => export.run(),
             Command::Rebuild(rebuild) => rebuild.run(),
             Command::Migrate(migrate) => migrate.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(pages) => pages.run(Self::command()),
         }
     }
 }

@@ -17,6 +17,7 @@ mod browser_guard;
 mod byte_compatibility;
 mod catalog;
 mod catch_up;
+mod command_line;
 mod compaction;
 mod compressed_bodies;
 mod configured_bounds;
