@@ -35,6 +35,7 @@ mod event_retention;
 mod event_weights;
 mod fuzz;
 mod fuzz_http;
+mod helm_chart;
 mod http_protocol;
 mod import_cycles;
 mod import_order;
