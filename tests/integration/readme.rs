@@ -1,6 +1,7 @@
 //! Runs the commands of the README and of docs/ as they are written.
 
 mod pages;
+mod tutorial;
 
 use std::fs;
 use std::io::Write;
@@ -34,10 +35,12 @@ fn fenced_blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 }
 
 /// The shell blocks of all pages, with the name of the page.
+/// [`tutorial`] runs those of its page.
 fn shell_blocks() -> Vec<(String, String)> {
     let all = documentation_pages();
     let blocks = all
         .iter()
+        .filter(|(name, _)| name != tutorial::PAGE)
         .flat_map(|(name, text)| fenced_blocks(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
     blocks.collect()
 }
