@@ -91,6 +91,11 @@ impl ApiRequest {
         Self::get(&format!("/v1/users/{}/recommendations?consent=session{limit}{placement}", encode(user)))
     }
 
+    /// A request that creates or replaces a placement.
+    pub(super) fn put_placement_request(name: &str, placement: &serde_json::Value) -> Self {
+        Self { method: Method::PUT, path: format!("/v1/placements/{name}"), body: placement.to_string().into_bytes() }
+    }
+
     /// A request for trending items.
     pub(super) fn trending_request(limit: usize) -> Self {
         Self::get(&format!("/v1/trending?limit={limit}"))

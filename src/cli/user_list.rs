@@ -61,6 +61,7 @@ mod tests {
                 source,
                 interest: Option::None,
                 explanation: Option::None,
+                details: Option::None,
                 rules: Vec::new(),
             };
             let list = Recommendation {

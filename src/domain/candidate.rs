@@ -1,6 +1,6 @@
 //! Candidates, recommendations, and the parts of a recommendation response.
 
-use super::{ItemIx, Objective};
+use super::{ItemDescription, ItemIx, Objective};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -172,6 +172,9 @@ pub struct RecommendedItem {
     /// The explanation, if the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<ItemExplanation>,
+    /// The description from the catalog, if the request asks for it and the catalog has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<ItemDescription>>,
     /// The rules that moved the item or put it into the list, for the impression.
     #[serde(skip)]
     pub rules: Vec<Arc<str>>,

@@ -20,13 +20,15 @@
 //! - `schema`: requests, responses, problems and the OpenAPI document.
 //! - `status`: the status of the service over time.
 //! - `suspicious_senders`: reports API keys with many events that the learner holds back.
-//! - `state`, `origins`, `rate_limits`: shared state, origins of events, and rate limits.
+//! - `state`, `origins`, `rate_limits`, `page_script`: shared state, origins of events, rate limits, and
+//!   scripts for web pages.
 
 mod console;
 mod listener;
 mod local_recommendations;
 mod middleware;
 mod origins;
+mod page_script;
 mod periodic;
 mod rate_limits;
 mod router;

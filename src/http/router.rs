@@ -20,7 +20,7 @@ use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
 use crate::http::routes::{
     admin, beacon, consents, events, impressions, items, merges, openapi, placements, predictions, rankings,
-    recommendations, reports, rules, segment, stream, users,
+    recommendations, reports, rules, segment, stream, users, widget,
 };
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
@@ -103,7 +103,7 @@ macro_rules! route_table {
         /// Registers the public API.
         pub(in crate::http) fn public_routes(config: &mut ServiceConfig) {
             config.app_data(Data::new(DocumentSource(openapi_json)));
-            config.configure(beacon::provide_script);
+            config.configure(beacon::provide_script).configure(widget::provide_widget);
             register!(config, "", PUBLIC_ROUTES, $($public)*);
         }
 
@@ -155,6 +155,7 @@ route_table! {
         "/v1/group" Write Segment => POST segment::group;
         "/v1/batch" Write Segment => POST segment::ingest_segment_batch;
         "/v1/capture.js" Public Other => GET beacon::get_beacon_script;
+        "/v1/widget.js" Public Other => GET widget::get_widget_script;
         "/openapi.json" Public Other => GET openapi::get_description;
         "/docs" Public Other => GET openapi::get_docs;
     }

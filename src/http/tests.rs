@@ -129,12 +129,12 @@ async fn public_api_checks_the_access_of_the_table() {
 
 #[test]
 fn public_table_grants_the_documented_access() {
-    // Only the script and the description are public; every other path requires the scope for its
+    // Only the scripts and the description are public; every other path requires the scope for its
     // data.
     let access = required_access(&[PUBLIC_ROUTES], &[]);
     let public: Vec<_> =
         access.iter().filter(|(_, access)| **access == RequiredAccess::Public).map(|(path, _)| path.as_str()).collect();
-    assert_eq!(public, ["/docs", "/openapi.json", "/v1/capture.js"]);
+    assert_eq!(public, ["/docs", "/openapi.json", "/v1/capture.js", "/v1/widget.js"]);
     for (path, scope) in [
         ("/v1/events", Scope::Write),
         ("/v1/batch", Scope::Write),

@@ -40,6 +40,8 @@ pub struct RecommendationRequest {
     pub max_per_category: Option<usize>,
     /// Whether to explain the items.
     pub explain: bool,
+    /// Whether to describe the items. It does not affect the ranking.
+    pub details: bool,
     /// For how long dismissed and purchased items are hidden.
     pub hidden: HiddenItems,
     /// Items that are excluded by the user's item history.
@@ -120,6 +122,7 @@ impl RecommendationRequest {
             filter: None,
             max_per_category: None,
             explain: false,
+            details: false,
             hidden: HiddenItems::default(),
             exclusions: ItemExclusions::default(),
             base: ListBase::default(),

@@ -378,7 +378,8 @@ impl RecommendationService {
         for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
             self.ingest.metrics().candidates.with_label(source).increment(count as u64);
         }
-        let items = answer.items.into_iter().filter_map(|item| to_recommended_item(&self.recommender, item));
+        let items =
+            answer.items.into_iter().filter_map(|item| to_recommended_item(&self.recommender, item, request.details));
         let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
         let kinds = self.recommender.kinds();
         let interest_kind = answer.interest_kind.and_then(|kind| kinds.name_of(kind)).map(str::to_owned);
@@ -457,15 +458,20 @@ impl RecommendationService {
     }
 }
 
-/// Converts a ranked item; `None` if the dictionary does not contain the item's number.
+/// Converts a ranked item, with its description if `details` is true; `None` if the dictionary does
+/// not contain the item's number.
 #[must_use]
 pub fn to_recommended_item(
     recommender: &RecommenderHandle,
     RankedItem { candidate, interest, explanation, rules }: RankedItem,
+    details: bool,
 ) -> Option<RecommendedItem> {
     let item_id = recommender.dictionary().name(candidate.item)?.to_string();
     let explanation = explanation.map(|explanation| to_item_explanation(recommender, &explanation));
-    Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation, rules })
+    let describe = || recommender.catalog().get(candidate.item).map(|item| Box::new(item.into()));
+    let details = if details { describe() } else { None };
+    let (score, source) = (candidate.score, candidate.source);
+    Some(RecommendedItem { item_id, score, source, interest, explanation, details, rules })
 }
 
 /// Converts an explanation: replaces item and kind numbers by ids.

@@ -117,5 +117,7 @@ const impressions = shop.sent.filter((one) => one.items);
 assert.deepEqual(impressions.map(({ recommendation_id, placement, items }) => [recommendation_id, placement, items.join()]), [["r1", "home", "cup,jar"], ["r1", "home", "pot"]]);
 assert.ok(/^[0-9a-f]{32}$/.test(impressions[0].user_id));
 assert.deepEqual([...new Set(shop.paths)].sort(), ["/v1/events", "/v1/impressions"]);
+// The widget asks for the list of the same visitor.
+assert.equal(shop.sequor.visitor().user, impressions[0].user_id);
 const clicks = shop.sent.filter((one) => one.type === "click");
 assert.deepEqual(clicks.map(({ item_id, recommendation_id }) => [item_id, recommendation_id]), [["cup", "r1"], ["other", undefined]]);

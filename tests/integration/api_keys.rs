@@ -154,7 +154,7 @@ fn public_listeners_require_keys() {
         (401, 200)
     );
     assert_eq!(daemon.get_admin("/admin/status").status, 200);
-    for path in ["/docs", "/openapi.json", "/v1/capture.js"] {
+    for path in ["/docs", "/openapi.json", "/v1/capture.js", "/v1/widget.js"] {
         assert_eq!(get_with_key(&daemon, None, path).status, 200);
     }
 }

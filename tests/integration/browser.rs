@@ -1,13 +1,13 @@
-//! The admin pages and the beacon, in a real Chromium.
+//! The admin pages, the beacon, the widget and the demo's shop, in a real Chromium.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::daemon::DaemonHome;
+use crate::daemon::{DaemonHome, SMALL_NETWORK_SETTINGS, run_sequor, sequor_command, wait_for};
 use crate::random::random_visits;
 
 /// The folder of the browser driver that `tests/run` downloads, and of the screenshots.
@@ -60,7 +60,7 @@ fn admin_pages_work_and_are_accessible() {
         // Bypasses the capture of test output, so that the message is visible.
         writeln!(
             std::io::stderr(),
-            "SKIPPED: admin pages and beacon: Chromium, node or the browser driver is not installed (run tests/run)"
+            "SKIPPED: admin pages, beacon, widget and shop: Chromium, node or the browser driver is not installed (run tests/run)"
         )
         .unwrap();
         return;
@@ -136,4 +136,57 @@ fn documented_web_page_snippet_works() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     run_script("readme.mjs", &[daemon.admin_url(), daemon.api_url(), &crate::readme::page_with_beacon()]);
+}
+
+/// Creates a key in a data directory.
+fn create_key(home: &DaemonHome, scopes: &str) -> String {
+    let data_dir = home.data_dir();
+    let output = run_sequor(&["key", "create", "k", "--scope", scopes, "--data-dir", data_dir.to_str().unwrap()]);
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn widget_shows_lists_on_pages_of_other_origins() {
+    if !is_browser_available() {
+        return;
+    }
+    let (home, keyed_home) = (DaemonHome::new(), DaemonHome::new());
+    let keys = ["write,read,items", "write", "read-own"].map(|scopes| create_key(&keyed_home, scopes));
+    create_key(&keyed_home, "admin");
+    let token = run_sequor(&["key", "token", "ann", "--key", &keys[2]]);
+    let token = String::from_utf8(token.stdout).unwrap();
+    let origins = "server.cors_origins=[\"http://shop.example\"]";
+    let daemon = home.start(&[origins]);
+    let keyed = keyed_home.start(&[origins, "server.keys=required"]);
+    run_script(
+        "widget.mjs",
+        &[daemon.admin_url(), daemon.api_url(), keyed.api_url(), &keys[0], &keys[1], token.trim()],
+    );
+}
+
+#[test]
+fn newcomers_can_use_the_shop_of_the_demo() {
+    if !is_browser_available() {
+        return;
+    }
+    let mut command = sequor_command();
+    command.args(["demo", "--rate", "60", "--items", "120"]);
+    for setting in SMALL_NETWORK_SETTINGS {
+        command.args(["--set", setting]);
+    }
+    let mut demo = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut address = |name: &str| {
+        let line = lines.find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().trim_end_matches('/').to_owned()
+    };
+    let (shop, api) = (address("shop"), address("API"));
+    // The model knows popular and related products after some visits.
+    let events = |line: &str| line.split_once("events")?.1.split_whitespace().next()?.parse::<u64>().ok();
+    lines.find(|line| events(line) >= Some(500)).unwrap();
+    let reader = std::thread::spawn(move || lines.count());
+    run_script("shop.mjs", &[&shop, &api]);
+    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    assert!(wait_for("the demo to exit", || demo.try_wait().unwrap()).success());
+    reader.join().unwrap();
 }

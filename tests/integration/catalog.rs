@@ -224,6 +224,37 @@ fn request_filters_apply_and_removals_are_counted() {
     assert!(!["item0", "item1", "item2", "item3"].contains(&item_ids(&inline)[0].as_str()));
 }
 
+/// The free attributes of items can be internal, and browsers read these responses.
+#[test]
+fn details_describe_the_items_of_every_list_without_free_attributes() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    create_shop(&daemon);
+    let attributes = json!({
+        "title": "Green tea", "url": "/tea", "image": "/tea.svg", "price": 4.5, "brand": "leaf", "categories": ["tea"], "tags": ["new"],
+    });
+    let mut item = attributes.clone();
+    item["attributes"] = json!({ "margin": 0.4 });
+    put_item(&daemon, "item2", &item);
+    let get = |path: &str| daemon.get(path).json();
+    for list in [
+        get("/v1/users/ann/recommendations?details=true"),
+        daemon.post("/v1/recommendations", r#"{"items":["item1"],"details":true}"#).json(),
+        get("/v1/items/item1/similar?details=true"),
+        get("/v1/trending?details=true"),
+    ] {
+        let items = list["items"].as_array().unwrap();
+        let described = items.iter().find(|item| item["item_id"] == "item2").unwrap();
+        assert_eq!(described["details"], attributes);
+        assert!(items.iter().all(|item| item["details"]["price"].is_number()));
+    }
+    let first = get("/v1/users/ann/recommendations?details=true&limit=2");
+    let id = first["recommendation_id"].as_str().unwrap();
+    let second = get(&format!("/v1/users/ann/recommendations?recommendation_id={id}"));
+    assert!(second["items"][0]["details"].is_object(), "{second}");
+    assert!(get_recommendations(&daemon, "")["items"][0].get("details").is_none());
+}
+
 #[test]
 fn fallback_reason_is_reported() {
     let home = DaemonHome::new();
@@ -259,6 +290,7 @@ fn invalid_query_parameters_are_named() {
         ("limit=10001", "limit"),
         ("limit=-1", "limit"),
         ("explain=yes", "explain"),
+        ("details=yes", "details"),
         ("offset=3", "offset"),
         ("recommendation_id=r&explain=true", "recommendation_id"),
         ("limits=3", "limits"),

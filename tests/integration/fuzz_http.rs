@@ -106,7 +106,7 @@ const HTTP_METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE
 
 /// Valid requests: method, path and body. The list excludes requests that would disturb the other
 /// requests: draining, writing files, compacting the store, verbose logging.
-const VALID_REQUESTS: [(&str, &str, &str); 51] = [
+const VALID_REQUESTS: [(&str, &str, &str); 52] = [
     (
         "POST",
         "/v1/events",
@@ -149,6 +149,7 @@ const VALID_REQUESTS: [(&str, &str, &str); 51] = [
     ("GET", "/v1/items/tea/similar?limit=5", ""),
     ("GET", "/v1/trending?limit=5&category=drinks", ""),
     ("GET", "/v1/capture.js", ""),
+    ("GET", "/v1/widget.js", ""),
     ("GET", "/openapi.json", ""),
     ("GET", "/docs", ""),
     ("OPTIONS", "/v1/events", ""),

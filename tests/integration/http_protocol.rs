@@ -99,11 +99,20 @@ fn too_long_url_or_header_rejects_only_that_request() {
 }
 
 #[test]
-fn beacon_script_is_small() {
+fn scripts_of_pages_are_small_and_cached() {
     let home = DaemonHome::new();
-    let script = home.start(&[]).get("/v1/capture.js");
+    let daemon = home.start(&[]);
+    let script = daemon.get("/v1/capture.js");
     assert_eq!(script.status, 200);
     assert!(script.body.len() < 2560, "{} bytes", script.body.len());
+    let (encoding, compressed) = daemon.get_encoded("/v1/widget.js", "gzip");
+    assert_eq!(encoding, "gzip");
+    assert!(compressed.len() <= 6 * 1024, "{} bytes", compressed.len());
+    for path in ["/v1/capture.js", "/v1/widget.js"] {
+        let tag = daemon.get(path).headers["etag"].to_str().unwrap().to_owned();
+        let again = daemon.send("GET", path, &[("if-none-match", &tag)], b"").unwrap();
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
+    }
 }
 
 #[test]

@@ -56,8 +56,8 @@ fn curl_blocks_do_what_they_promise() {
     let curls: Vec<_> = shell_blocks().into_iter().filter(|(_, block)| block.contains("curl")).collect();
     assert_eq!(
         curls.len(),
-        25,
-        "README, getting started; one event, Segment, a merge; recommendations, a filter, a user's attributes, a given list, its relevance, predicted values, \
+        26,
+        "README, getting started; one event, Segment, a merge; the item and placement of a widget; recommendations, a filter, a user's attributes, a given list, its relevance, predicted values, \
          similar items; declared features; six placements and rules; two of attribution; the catalog, its free attributes and vectors; a user's data"
     );
     for (page, block) in curls {
@@ -263,7 +263,10 @@ fn documented_flags_exist() {
         assert!(help("train").contains(flag) && page.contains(flag), "{flag}");
     }
     for (command, flags) in [
-        ("demo", &["--for", "--json", "--seed", "--rate", "--items", "--file", "--speed"][..]),
+        (
+            "demo",
+            &["--for", "--json", "--seed", "--rate", "--items", "--file", "--speed", "--open", "--shop-listen"][..],
+        ),
         (
             "bench",
             &[

@@ -541,6 +541,8 @@ export interface components {
             context?: {
                 [key: string]: components["schemas"]["ContextValue"];
             } | null;
+            /** @description Add to each item its title, addresses, price, brand, categories and tags. */
+            details?: boolean | null;
             /**
              * @description How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
              *     forever.
@@ -623,6 +625,29 @@ export interface components {
             /** @description The item. */
             item_id: components["schemas"]["Name"];
             op?: components["schemas"]["Op"] | null;
+        };
+        /**
+         * @description The catalog's description of an item, for display. An absent field has no value. Free attributes
+         *     are not included.
+         */
+        ItemDescription: {
+            /** @description The brand. */
+            brand?: string | null;
+            /** @description The categories. */
+            categories: string[];
+            /** @description The address of an image. */
+            image?: string | null;
+            /**
+             * Format: double
+             * @description The price, in the site's unit.
+             */
+            price?: number | null;
+            /** @description The tags. */
+            tags: string[];
+            /** @description The title. */
+            title?: string | null;
+            /** @description The address of the item's page. */
+            url?: string | null;
         };
         /** @description One item change, or an array of item changes. */
         ItemsBody: components["schemas"]["ItemChange"] | components["schemas"]["ItemChange"][];
@@ -958,6 +983,7 @@ export interface components {
         };
         /** @description One recommended item of a response. */
         Recommended: {
+            details?: components["schemas"]["ItemDescription"] | null;
             explanation?: components["schemas"]["Explained"] | null;
             interest?: components["schemas"]["PredictedInterest"] | null;
             /** @description The item's id. */
@@ -1416,6 +1442,8 @@ export interface operations {
                 placement?: string;
                 /** @description Name the rules that moved an item. */
                 explain?: boolean;
+                /** @description Add to each item its title, addresses, price, brand, categories and tags. */
+                details?: boolean;
             };
             header?: never;
             path: {
@@ -1653,6 +1681,8 @@ export interface operations {
                 placement?: string;
                 /** @description Name the rules that moved an item. */
                 explain?: boolean;
+                /** @description Add to each item its title, addresses, price, brand, categories and tags. */
+                details?: boolean;
                 /** @description Only items of this category. It replaces the filter of the placement. */
                 category?: string;
             };
@@ -1843,6 +1873,8 @@ export interface operations {
                  *     rank the most.
                  */
                 explain?: boolean;
+                /** @description Add to each item its title, addresses, price, brand, categories and tags. */
+                details?: boolean;
                 /**
                  * @description How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
                  *     forever. Default: session.dismissed_for.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::demo_source::DemoSource;
 use super::demo_stats::{DemoStats, DemoSummary};
 use super::demo_view::DemoView;
+use super::shop::ProductDescriber;
 use crate::cli::daemon_client::{ApiRequest, DaemonClient, RecommendationList};
 use crate::cli::serve::shutdown_signal;
 use crate::clock::Clock;
@@ -32,6 +33,8 @@ pub(super) struct DemoDriver<'s, 'r> {
     clock: Clock,
     /// Duration of the demo; `None` means that it runs until Ctrl-C.
     duration: Option<Duration>,
+    /// Adds the products of item changes to the demo's shop.
+    describer: Option<ProductDescriber>,
     stats: DemoStats,
     next_poll_at: Duration,
 }
@@ -46,8 +49,10 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         view: DemoView,
         clock: Clock,
         duration: Option<Duration>,
+        describer: Option<ProductDescriber>,
     ) -> Self {
-        Self { daemon, source, view, clock, duration, stats: DemoStats::default(), next_poll_at: STATUS_POLL_INTERVAL }
+        let (stats, next_poll_at) = (DemoStats::default(), STATUS_POLL_INTERVAL);
+        Self { daemon, source, view, clock, duration, describer, stats, next_poll_at }
     }
 
     /// Runs until the source has no more events, the duration is over, or a signal arrives. Returns
@@ -92,7 +97,10 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             // list shown just before.
             match entry {
                 Entry::Event(event) => event.timestamp = now,
-                Entry::Item(change) => change.timestamp = now,
+                Entry::Item(change) => {
+                    change.timestamp = now;
+                    self.describer.iter().for_each(|describer| describer.describe(change));
+                }
                 // The shop generates only events and item changes.
                 _ => {}
             }

@@ -26,8 +26,11 @@ impl DemoView {
     }
 
     /// Prints the URLs of the daemon.
-    pub(super) fn print_addresses(&self, admin: &str, api: &str) -> io::Result<()> {
+    pub(super) fn print_addresses(&self, admin: &str, api: &str, shop: Option<&str>) -> io::Result<()> {
         self.out.write_line(&format!("admin page  {}", style(format!("{admin}/")).bold()))?;
+        if let Some(shop) = shop {
+            self.out.write_line(&format!("shop        {}", style(format!("{shop}/")).bold()))?;
+        }
         self.out.write_line(&format!("API         {api}    (Ctrl-C ends the demo)"))
     }
 

@@ -4,11 +4,13 @@ mod demo_driver;
 mod demo_source;
 mod demo_stats;
 mod demo_view;
+mod shop;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use console::Term;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use super::client_auth::ClientAuth;
 use super::daemon_client::DaemonClient;
@@ -22,6 +24,7 @@ use crate::simulation::{ShopSettings, ShopSimulator};
 use demo_driver::DemoDriver;
 use demo_source::{DemoSource, RecordedEvents};
 use demo_view::DemoView;
+use shop::Storefront;
 
 /// Arguments of `sequor demo`.
 #[derive(Debug, Args)]
@@ -29,7 +32,8 @@ use demo_view::DemoView;
     mut_group("FileFlags", |flags| flags.requires("file")),
     after_help = "Starts a daemon on free ports of this machine and sends it, over HTTP, the events of a simulated shop's visitors. One visitor in five gets recommendations and clicks \
     some of them. The daemon measures Recall@20 and MRR@20 itself: it ranks the items before it learns from each event. New items arrive all the time. From time to time, a few unpopular items \
-    start to trend.\n\nExamples:\n  sequor demo\n  sequor demo --for 60s --json > summary.json\n  \
+    start to trend.\n\nThe shop is also a web page, at the printed address: visit it, and see its lists change with each click.\n\nExamples:\n  sequor demo\n  \
+    sequor demo --open                                  opens the shop in the browser\n  sequor demo --for 60s --json > summary.json\n  \
     sequor demo --file clicks.csv.gz --speed 500        replays a recording at 500 times its speed"
 )]
 pub(super) struct Demo {
@@ -61,6 +65,12 @@ pub(super) struct Demo {
     /// Address of the admin endpoint; port 0 selects a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     admin_listen: String,
+    /// Address of the shop's pages; port 0 selects a free port.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", conflicts_with = "file")]
+    shop_listen: String,
+    /// Open the shop in the browser.
+    #[arg(long, conflicts_with = "file")]
+    open: bool,
     /// Print the summary as JSON to standard output. The live view goes to standard error.
     #[arg(long)]
     json: bool,
@@ -71,6 +81,16 @@ fn parse_speed(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
         .ok_or_else(|| "must be a number above 0".to_owned())
+}
+
+/// Opens a page in the browser. If there is none, the printed address remains.
+fn open_in_browser(url: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let mut command = Command::new(program);
+    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Err(error) = command.spawn() {
+        eprintln!("cannot open a browser: {program}: {error}; open {url}/ yourself");
+    }
 }
 
 impl Demo {
@@ -91,10 +111,18 @@ impl Demo {
             }
             None => DemoSource::Shop { shop: Box::new(self.new_shop()?), rate: self.rate as f64 },
         };
-        let listen = [("server.listen", self.listen.clone()), ("server.admin_listen", self.admin_listen.clone())];
-        let mut child = DaemonProcess::start(&self.flags, &listen)?;
+        let shop = self.file.is_none().then(|| Storefront::bind(&self.shop_listen)).transpose()?;
+        // Pages of the shop may read the API.
+        let origins = settings.server.cors_origins.iter().chain(shop.as_ref().map(|shop| &shop.url));
+        let overrides = [
+            ("server.listen", self.listen.clone()),
+            ("server.admin_listen", self.admin_listen.clone()),
+            ("server.cors_origins", serde_json::to_string(&origins.collect::<Vec<_>>())?),
+        ];
+        let mut child = DaemonProcess::start(&self.flags, &overrides)?;
         let view = DemoView::new(if self.json { Term::stderr() } else { Term::stdout() });
-        view.print_addresses(&child.admin, &child.api)?;
+        let shop_url = shop.as_ref().map(|shop| shop.url.clone());
+        view.print_addresses(&child.admin, &child.api, shop_url.as_deref())?;
         let summary = actix::System::new().block_on(async {
             let daemon = DaemonClient::new(
                 &child.api,
@@ -102,8 +130,14 @@ impl Demo {
                 DemoDriver::MAX_CONCURRENT_REQUESTS,
                 &ClientAuth::default(),
             )?;
+            let describer = shop.as_ref().map(Storefront::describer);
+            if let Some(shop) = shop {
+                shop::create_placements(&daemon).await?;
+                actix::spawn(shop.into_server(&child.api)?);
+                shop_url.iter().filter(|_| self.open).for_each(|url| open_in_browser(url));
+            }
             let duration = self.duration.and_then(Period::get);
-            DemoDriver::new(daemon, &mut source, view, Clock::system(), duration).run().await
+            DemoDriver::new(daemon, &mut source, view, Clock::system(), duration, describer).run().await
         });
         let summary = child.add_exit_context(summary)?;
         if self.json {

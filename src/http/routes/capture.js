@@ -11,6 +11,7 @@
 //   data-sequor-search="field"  on a form: a search, with the query in that field (default `q`)
 //   sequor("cart", "tea", 3)    sends any other event: kind, item, value
 //   sequor.renew()              replaces the anonymous id by a new one
+//   sequor.visitor()            the id and the consent level of the visitor, for the widget; absent if nothing may be stored or sent
 //
 // An anonymous visitor gets a random id, which is stored only in this site's local storage. If the browser sends Do Not Track or Global Privacy Control, nothing is stored or sent.
 // Every event has an id, so that an event that is sent twice counts once.
@@ -71,7 +72,7 @@ const observer = new IntersectionObserver((changes) => changes.forEach(({ target
   if (intersectionRatio >= .5) timers.set(target, setTimeout(() => {
     observer.unobserve(target);
     const list = listOf(target);
-    shown.set(list, [...shown.get(list) || [], target.dataset.sequorItem]);
+    if (list) shown.set(list, [...shown.get(list) || [], target.dataset.sequorItem]);
     timer ||= setTimeout(flush, 1000);
   }, 1000));
 }), { threshold: .5 });
@@ -99,6 +100,7 @@ on("visibilitychange", () => doc.hidden && flush(), doc);
 // A page that is restored from the back-forward cache counts as a new view.
 on("pageshow", (event) => event.persisted && view(1));
 (win.sequor = (a, b, c) => send(a, b, c)).renew = renew;
+win.sequor.visitor = () => ({ user, consent });
 view();
 watch();
 // A single-page application changes the item without loading a page.

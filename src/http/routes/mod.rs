@@ -21,3 +21,4 @@ pub(in crate::http) mod rules;
 pub(in crate::http) mod segment;
 pub(in crate::http) mod stream;
 pub(in crate::http) mod users;
+pub(in crate::http) mod widget;

@@ -123,6 +123,8 @@ pub(in crate::http) struct InlineRequest {
     /// Explain each item by the evidence of every source for it, and by the event that improved its
     /// rank the most.
     explain: Option<bool>,
+    /// Add to each item its title, addresses, price, brand, categories and tags.
+    details: Option<bool>,
     /// How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
     /// forever.
     dismissed_for: Option<String>,
@@ -158,6 +160,7 @@ pub(in crate::http) async fn recommend_for_item_session(
         context,
         diversity,
         explain,
+        details,
         dismissed_for,
         purchased_for,
         min_offset,
@@ -173,6 +176,7 @@ pub(in crate::http) async fn recommend_for_item_session(
         filter,
         diversity,
         explain: explain.unwrap_or_default(),
+        details: details.unwrap_or_default(),
         dismissed_for: dismissed_for.map(|value| parse_period("dismissed_for", &value)).transpose()?,
         purchased_for: purchased_for.map(|value| parse_period("purchased_for", &value)).transpose()?,
         min_offset: min_offset.unwrap_or_default(),
@@ -213,10 +217,13 @@ struct ItemListQuery {
     /// Name the rules that moved an item.
     #[param(required = false, default = false)]
     explain: bool,
+    /// Add to each item its title, addresses, price, brand, categories and tags.
+    #[param(required = false, default = false)]
+    details: bool,
 }
 
 impl ItemListQuery {
-    const PARAMETER_NAMES: [&str; 3] = ["limit", "placement", "explain"];
+    const PARAMETER_NAMES: [&str; 4] = ["limit", "placement", "explain", "details"];
 
     /// Computes the list. `query` has the parameters that only one endpoint has.
     fn respond(
@@ -225,10 +232,11 @@ impl ItemListQuery {
         base: ListBase,
         query: RecommendationQuery,
     ) -> Result<Json<ItemListResponse>, Problem> {
-        let Self { limit, placement, explain } = self;
-        let request = RecommendationQuery { limit, placement, explain, base: Some(base), ..query }.to_request(api)?;
+        let Self { limit, placement, explain, details } = self;
+        let request =
+            RecommendationQuery { limit, placement, explain, details, base: Some(base), ..query }.to_request(api)?;
         let list = api.recommendations.non_personalised_list(&request).items.into_iter();
-        let items = list.filter_map(|item| to_recommended_item(&api.system.recommender, item)).collect();
+        let items = list.filter_map(|item| to_recommended_item(&api.system.recommender, item, details)).collect();
         Ok(Json(ItemListResponse { items, placement: request.placement.as_deref().map(str::to_owned) }))
     }
 
@@ -239,6 +247,7 @@ impl ItemListQuery {
             "limit" => self.limit = Some(query::parse_list_length(name, value)?),
             "placement" => self.placement = Some(value.to_owned()),
             "explain" => self.explain = query::parse_bool(name, value)?,
+            "details" => self.details = query::parse_bool(name, value)?,
             _ => return Ok(false),
         }
         Ok(true)

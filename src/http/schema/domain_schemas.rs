@@ -64,6 +64,36 @@ pub(in crate::http) struct RecommendedItemSchema {
     /// The explanation, if the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ItemExplanationSchema>,
+    /// The description from the catalog, if the request has `details` and the catalog describes the
+    /// item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<ItemDescriptionSchema>,
+}
+
+/// The catalog's description of an item, for display. An absent field has no value. Free attributes
+/// are not included.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ItemDescription)]
+pub(in crate::http) struct ItemDescriptionSchema {
+    /// The title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    /// The address of the item's page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The address of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    /// The price, in the site's unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<f64>,
+    /// The brand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brand: Option<String>,
+    /// The categories.
+    categories: Vec<String>,
+    /// The tags.
+    tags: Vec<String>,
 }
 
 /// The candidate source that generated an item.
@@ -296,8 +326,8 @@ pub(in crate::http) enum ValidationErrorCodeSchema {
 mod tests {
     use super::*;
     use crate::domain::{
-        Fallback, InfluentialEvent, Item, ItemExplanation, Objective, ObjectiveEffect, PredictedInterest,
-        Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName,
+        Fallback, InfluentialEvent, Item, ItemDescription, ItemExplanation, Objective, ObjectiveEffect,
+        PredictedInterest, Recommendation, RecommendedItem, RemovalCounts, RuleRemovals, SourceName,
     };
     use crate::ingest::{ValidationError, ValidationErrorCode};
     use serde_json::{Value, to_value};
@@ -349,12 +379,23 @@ mod tests {
         assert_same_fields::<ItemExplanationSchema>(&explanation);
         let interest = PredictedInterest { value: 4.0, low: 3.0, high: 5.0 };
         assert_same_fields::<PredictedInterestSchema>(&interest);
+        let description = ItemDescription {
+            title: Some("Tea".into()),
+            url: Some("/tea".into()),
+            image: Some("/tea.svg".into()),
+            price: Some(4.5),
+            brand: Some("leaf".into()),
+            categories: vec!["drinks".into()],
+            tags: vec!["green".into()],
+        };
+        assert_same_fields::<ItemDescriptionSchema>(&description);
         let item = RecommendedItem {
             item_id: "tea".to_owned(),
             score: 1.0,
             source: SourceName::New,
             interest: Some(interest),
             explanation: Some(explanation),
+            details: Some(Box::new(description)),
             rules: Vec::new(),
         };
         assert_same_fields::<RecommendedItemSchema>(&item);

@@ -57,6 +57,9 @@ pub(in crate::http) struct RecommendationQuery {
     /// rank the most.
     #[param(required = false, default = false)]
     pub(in crate::http) explain: bool,
+    /// Add to each item its title, addresses, price, brand, categories and tags.
+    #[param(required = false, default = false)]
+    pub(in crate::http) details: bool,
     /// How long an item is hidden after the user has dismissed it, such as `30d`. `off` hides it
     /// forever. Default: session.dismissed_for.
     #[param(required = false, value_type = String)]
@@ -112,13 +115,14 @@ pub(in crate::http) struct RecommendationQuery {
 
 impl RecommendationQuery {
     /// The names of the query parameters.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 17] = [
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 18] = [
         "limit",
         "exclude",
         "exclude_seen",
         "filter",
         "diversity",
         "explain",
+        "details",
         "dismissed_for",
         "purchased_for",
         "exclude_events",
@@ -155,6 +159,7 @@ impl RecommendationQuery {
                 self.impression_limit_action = Some(parse_impression_limit_action(name, value)?);
             }
             "explain" => self.explain = parse_bool(name, value)?,
+            "details" => self.details = parse_bool(name, value)?,
             "placement" => self.placement = Some(value.to_owned()),
             "item" => self.item = Some(value.to_owned()),
             "items" => self.items.extend(value.split(',').map(str::to_owned)),
@@ -309,6 +314,7 @@ impl RecommendationQuery {
             filter,
             max_per_category: diversity,
             explain: self.explain,
+            details: self.details,
             hidden: self.hidden_items(api, config),
             exclusions: self.item_exclusions(api, config)?,
             base,

@@ -165,11 +165,12 @@ class RecommendedItem:
     source: str
     explanation: Mapping[str, Any] | None = None
     interest: Mapping[str, float] | None = None
+    details: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, json: Mapping[str, Any]) -> RecommendedItem:
-        explained = json.get("explanation"), json.get("interest")
-        return cls(json["item_id"], json["score"], json["source"], *explained)
+        optional = json.get("explanation"), json.get("interest"), json.get("details")
+        return cls(json["item_id"], json["score"], json["source"], *optional)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class ListOptions(TypedDict, total=False):
     context: Mapping[str, ContextValue]
     diversity: int
     explain: bool
+    details: bool
     dismissed_for: str
     purchased_for: str
     exclude_events: str

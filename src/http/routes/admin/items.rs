@@ -112,7 +112,9 @@ impl ItemView {
                 cluster: snapshot.cluster_of(number),
                 embedding: snapshot.weights().and_then(|weights| weights.scaled_embedding(number)),
                 similar: similar
-                    .filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)))
+                    .filter_map(|candidate| {
+                        to_recommended_item(&api.system.recommender, RankedItem::from(candidate), false)
+                    })
                     .collect(),
             }
         };

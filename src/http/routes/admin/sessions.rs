@@ -301,7 +301,7 @@ impl SessionInspection {
                 items: answer
                     .items
                     .into_iter()
-                    .filter_map(|item| to_recommended_item(&api.system.recommender, item))
+                    .filter_map(|item| to_recommended_item(&api.system.recommender, item, false))
                     .collect(),
             },
         }
