@@ -1,9 +1,11 @@
 //! Flags for the layout of event and item files.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::ingest::{ColumnMapping, EventField, ItemFileFormat, ItemFileReader, TableFormat, TimeFormat, TimeUnit};
+use crate::ingest::{
+    ColumnMapping, EventField, EventPreset, ItemFileFormat, ItemFileReader, Preset, TableFormat, TimeFormat, TimeUnit,
+};
 
 /// Flags that describe the layout of a file of events or items.
 #[derive(Debug, Clone, Default, Args)]
@@ -68,6 +70,41 @@ impl FileFlags {
             mapping = mapping.with_kind_name(name.to_owned(), kind.to_owned());
         }
         Ok(mapping)
+    }
+
+    /// The converter of a preset of events.
+    pub(super) fn event_preset(&self, preset: Preset) -> anyhow::Result<EventPreset> {
+        self.ensure_preset_flags(preset)?;
+        ensure!(self.delimiter.is_none(), "--delimiter does not apply to --preset {}", preset.name());
+        let kinds = parse_pairs("kind", "NAME=KIND", &self.kinds)?;
+        let kinds: Vec<_> = kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
+        EventPreset::new(preset, &kinds).with_context(|| format!("--preset {} is not one of events", preset.name()))
+    }
+
+    /// The separator of a table of a catalog preset; `None` if it is detected.
+    pub(super) fn preset_delimiter(&self, preset: Preset) -> anyhow::Result<Option<u8>> {
+        self.ensure_preset_flags(preset)?;
+        ensure!(self.kinds.is_empty(), "--kind applies to events, not to --preset {}", preset.name());
+        Ok(self.table_format()?.delimiter)
+    }
+
+    /// Checks that no flag describes a layout, which the preset determines.
+    fn ensure_preset_flags(&self, preset: Preset) -> anyhow::Result<()> {
+        ensure!(self.columns.is_empty(), "--columns does not apply to --preset {}", preset.name());
+        self.ensure_no_layout_flags(&format!("--preset {}, which determines the layout", preset.name()))
+    }
+
+    fn ensure_no_layout_flags(&self, what: &str) -> anyhow::Result<()> {
+        let flags = [
+            ("--map", !self.map.is_empty()),
+            ("--type", self.default_kind.is_some()),
+            ("--time-unit", self.time_unit.is_some()),
+            ("--time-zone", self.time_zone.is_some()),
+        ];
+        match flags.into_iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((flag, _)) => bail!("{flag} does not apply to {what}"),
+        }
     }
 
     /// The format of a file of items.

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::fs::File;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use super::client_auth::ClientAuth;
 use super::event_sender::{EventSender, RetryFlags};
 use super::file_flags::FileFlags;
 use super::flags::{self, RuntimeFlags};
+use super::import_dry_run::DryRun;
 use super::import_ids::IdSource;
 use super::import_progress::{FileHistory, ImportProgress};
 use super::import_rows::ImportKind;
@@ -18,7 +20,7 @@ use super::import_run::{ImportOptions, ImportRun, ImportSummary};
 use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress_file::ProgressFile;
 use super::rejects::{RejectFlags, RejectReport};
-use crate::ingest::{STANDARD_INPUT_NAME, ValidationRules};
+use crate::ingest::{Preset, STANDARD_INPUT_NAME, ValidationRules};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
@@ -35,6 +37,8 @@ use crate::settings::Period;
     zcat u.data.gz | sequor import - --columns user,item,value,timestamp --delimiter tab --type rate\n  \
     sequor import plays.ndjson.zst --map user=uid,item=track,time=at --type play --faults faults.ndjson\n  \
     sequor import --items catalog.csv --map item=sku\n  \
+    sequor import --preset shopify products_export.csv --dry-run\n  \
+    sequor import --preset ga4 events-*.json.gz --kind quick_look=view\n  \
     sequor import events.csv --data-dir sequor-data    without a running daemon"
 )]
 pub(super) struct Import {
@@ -55,8 +59,20 @@ pub(super) struct Import {
     /// /v1/items.
     #[arg(long)]
     items: bool,
+    /// Format of an analytics tool or a shop system. It replaces --items, --map, --type and
+    /// --columns. Events are sorted as with --sort, unless --window is given; --kind NAME=ignore
+    /// ignores the events of a name.
+    #[arg(long, value_name = "NAME", value_parser = preset_parser())]
+    preset: Option<Preset>,
     #[command(flatten)]
     format: FileFlags,
+    /// Show the first converted rows and every rejected row, and send nothing. It needs no daemon,
+    /// so custom kinds come from the settings. With --json: one JSON object per line.
+    #[arg(long)]
+    dry_run: bool,
+    /// Number of converted rows that --dry-run shows.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "dry_run", value_parser = clap::builder::RangedU64ValueParser::<u64>::new().range(0..=10_000))]
+    rows: u64,
     /// Sort events by time within this window. Events that are late by more than the window are
     /// sent in file order and counted as late. `0s` disables sorting [default: 1h; a file with many
     /// late events is refused].
@@ -98,15 +114,15 @@ impl Import {
             );
         }
         let mut rules = flags::client_validation_rules(self.flags.settings_layers(&[])?.validated_settings()?);
-        let kind = if self.items {
-            ImportKind::Items(self.format.item_format()?)
-        } else {
-            ImportKind::Events(Box::new(self.format.event_mapping()?))
-        };
+        let kind = self.import_kind()?;
         // Reports a missing file at once, even if there is no daemon.
         let open =
             |file: &PathBuf| File::open(file).map(drop).with_context(|| format!("cannot open {}", file.display()));
         self.files.iter().filter(|file| !is_standard_input(file)).try_for_each(open)?;
+        if self.dry_run {
+            let rejects = RejectReport::new(&self.reject_flags)?;
+            return DryRun::new(rejects, self.rows, self.json).run(&self.files, &kind, &rules);
+        }
         let (target, target_name) = self.open_target(&mut rules)?;
         let rejects = RejectReport::new(&self.reject_flags)?;
         // A truncated file is refused before anything is sent. The complete file gives its rows
@@ -117,8 +133,11 @@ impl Import {
             .map(|file| Ok((file, self.open_progress(file, &target_name)?)))
             .collect::<anyhow::Result<Vec<_>>>();
         let opened = opened.context("nothing was imported")?;
-        let options =
-            ImportOptions { window: self.window.unwrap_or(DEFAULT_WINDOW), sort: self.sort, batch: self.batch };
+        let options = ImportOptions {
+            window: self.window.unwrap_or(DEFAULT_WINDOW),
+            sort: self.sorts_files(),
+            batch: self.batch,
+        };
         let mut run = ImportRun {
             options,
             rules,
@@ -128,7 +147,7 @@ impl Import {
             summary: ImportSummary::default(),
             has_forgotten_rejects: false,
         };
-        if self.window.is_none() && !self.sort {
+        if self.window.is_none() && !self.sorts_files() {
             let mut new_files = opened
                 .iter()
                 .filter(|(file, (progress, _))| progress.has_no_completed_row() && !is_standard_input(file));
@@ -142,23 +161,52 @@ impl Import {
         self.report_summary(rejects, summary, has_forgotten_rejects)
     }
 
+    /// The kind and the format of the files.
+    fn import_kind(&self) -> anyhow::Result<ImportKind> {
+        let Some(preset) = self.preset else {
+            return Ok(if self.items {
+                ImportKind::Items(self.format.item_format()?)
+            } else {
+                ImportKind::Events(Box::new(self.format.event_mapping()?))
+            });
+        };
+        let name = preset.name();
+        ensure!(self.id_from.is_none(), "--preset {name} takes event ids from its source: omit --id-from");
+        if preset.is_catalog() {
+            ensure!(!self.sort && self.window.is_none(), "--preset {name} is a catalog: omit --sort and --window");
+            return Ok(ImportKind::PresetItems(preset, self.format.preset_delimiter(preset)?));
+        }
+        ensure!(!self.items, "--preset {name} holds events: omit --items");
+        Ok(ImportKind::PresetEvents(self.format.event_preset(preset)?))
+    }
+
+    /// Whether all events of a file are sorted. The exports of analytics tools are not in the order
+    /// of time.
+    fn sorts_files(&self) -> bool {
+        self.sort || self.preset.is_some_and(|preset| !preset.is_catalog() && self.window.is_none())
+    }
+
     /// Reads the progress file and the imported file, and reports which rows will be skipped.
     fn open_progress(&self, file: &Path, target: &str) -> anyhow::Result<(ImportProgress, u64)> {
         if is_standard_input(file) {
-            return Ok((ImportProgress::for_standard_input(target, self.sort), 0));
+            return Ok((ImportProgress::for_standard_input(target, self.sorts_files()), 0));
         }
         let state = ProgressFile::for_file(file, ".import", self.state.as_deref());
-        let (progress, history, size) = ImportProgress::open(file, state, target, self.sort)?;
+        let (progress, history, size) = ImportProgress::open(file, state, target, self.sorts_files())?;
         let (name, through, state) =
             (file.display(), progress.completed_through_line(), progress.file_path().display());
         match history {
             FileHistory::Same | FileHistory::Grown if through > 0 => {
                 eprintln!("{name}: resuming after line {through}, according to {state}")
             }
-            FileHistory::Changed if !self.items && self.event_id_source(file) == IdSource::Content => eprintln!(
-                "warning: {name} has changed since {state} was written. Its rows have new event ids, so rows that were imported before count again. \
+            FileHistory::Changed
+                if !self.items && self.preset.is_none() && self.event_id_source(file) == IdSource::Content =>
+            {
+                eprintln!(
+                    "warning: {name} has changed since {state} was written. Its rows have new event ids, so rows that were imported before count again. \
                  To recognise unchanged rows, import each version with --id-from row or --id-from columns."
-            ),
+                )
+            }
             _ => {}
         }
         Ok((progress, size))
@@ -189,7 +237,9 @@ impl Import {
             ] {
                 writeln!(stdout(), "  {label:<30}{count:>12}")?;
             }
+            summary.print_skipped()?;
         }
+        summary.explain_unmapped();
         if summary.faulty > 0 {
             eprintln!(
                 "rejected rows are sent again by the same command, for example after a correction of its flags or of events.kinds"
@@ -229,6 +279,13 @@ impl Import {
             }
         }
     }
+}
+
+/// Parses the name of a preset. The error of an unknown name lists the presets and the nearest one.
+pub(super) fn preset_parser() -> impl TypedValueParser<Value = Preset> {
+    let names = Preset::ALL.map(|preset| PossibleValue::new(preset.name()).help(preset.summary()));
+    let parse = |name: String| Preset::from_name(&name).ok_or_else(|| format!("unknown preset `{name}`"));
+    PossibleValuesParser::new(names).try_map(parse)
 }
 
 fn is_standard_input(file: &Path) -> bool {

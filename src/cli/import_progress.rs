@@ -66,6 +66,8 @@ pub(super) struct ImportProgress {
     is_sorting: bool,
     /// Rows that an earlier run rejected and that this run has acknowledged.
     acknowledged: Vec<u64>,
+    /// Rows that this run has rejected, at least in part. A row can hold several events.
+    rejected_in_run: LineSet,
 }
 
 /// How a file relates to the file that was imported before.
@@ -138,6 +140,7 @@ impl ImportProgress {
                 has_forgotten_rejects: false,
                 is_sorting,
                 acknowledged: Vec::new(),
+                rejected_in_run: LineSet::default(),
             },
             history,
             found.disk_bytes,
@@ -162,6 +165,7 @@ impl ImportProgress {
             has_forgotten_rejects: false,
             is_sorting,
             acknowledged: Vec::new(),
+            rejected_in_run: LineSet::default(),
         }
     }
 
@@ -198,13 +202,17 @@ impl ImportProgress {
     pub(super) fn record_rejected(&mut self, line: u64) {
         if self.current.rejected.range_count() < MAX_REJECTED_RANGES {
             self.current.rejected.insert(line);
+            self.rejected_in_run.insert(line);
         } else {
             self.has_forgotten_rejects = true;
         }
     }
 
-    /// Records an acknowledged row.
+    /// Records an acknowledged row. A row of which another part was rejected stays rejected.
     pub(super) fn record_acknowledged(&mut self, line: u64) {
+        if self.rejected_in_run.contains(line) {
+            return;
+        }
         if !self.is_sorting {
             self.current.rejected.remove(line);
         } else if line <= self.current.through && self.current.rejected.contains(line) {
@@ -232,7 +240,9 @@ impl ImportProgress {
     /// Writes the file at the end of an import: all rows up to the last line are acknowledged or
     /// rejected.
     pub(super) fn write_finished(&mut self, last_line: u64) -> anyhow::Result<()> {
-        std::mem::take(&mut self.acknowledged).into_iter().for_each(|line| self.current.rejected.remove(line));
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        let is_complete = |line: &u64| !self.rejected_in_run.contains(*line);
+        acknowledged.into_iter().filter(is_complete).for_each(|line| self.current.rejected.remove(line));
         self.current.sorted = 0;
         self.write_completed_through(last_line)
     }

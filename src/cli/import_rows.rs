@@ -1,9 +1,11 @@
 //! The rows of an imported file, and the batches in which they are sent.
 
-use crate::domain::{Entry, WithConsent};
+use std::path::Path;
+
+use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
-    ColumnMapping, EventFileReader, FileError, ItemFileFormat, ItemFileReader, ValidationError,
-    write_entry_with_consent,
+    ColumnMapping, EventFileReader, EventPreset, FileError, ItemFileFormat, ItemFileReader, Preset, PresetEventReader,
+    PresetItemReader, PresetRecord, SkippedEvents, ValidationError, ValidationRules, write_entry_with_consent,
 };
 
 /// Size limit of a request body: half the default of `server.max_body_bytes`.
@@ -13,11 +15,15 @@ const MAX_BATCH_BYTES: usize = 512 * 1024;
 pub(super) enum ImportKind {
     Events(Box<ColumnMapping>),
     Items(ItemFileFormat),
+    PresetEvents(EventPreset),
+    /// The preset, and the separator of a table.
+    PresetItems(Preset, Option<u8>),
 }
 
 /// A parsed row.
 pub(super) enum ImportRow {
     Event(WithConsent),
+    Record(PresetRecord),
     Item(Entry),
 }
 
@@ -25,13 +31,45 @@ pub(super) enum ImportRow {
 pub(super) enum ImportRows<'r> {
     Events(Box<EventFileReader<'r>>),
     Items(Box<ItemFileReader>),
+    PresetEvents(Box<PresetEventReader<'r>>),
+    PresetItems(Box<PresetItemReader>),
 }
 
-impl ImportRows<'_> {
+impl<'r> ImportRows<'r> {
+    /// Opens a file. `received_at` is the time of arrival.
+    pub(super) fn open(
+        file: &Path,
+        kind: &ImportKind,
+        rules: &'r ValidationRules,
+        received_at: Timestamp,
+    ) -> Result<Self, FileError> {
+        Ok(match kind {
+            ImportKind::Events(mapping) => Self::Events(Box::new(EventFileReader::open_with_mapping(
+                file,
+                mapping.as_ref().clone(),
+                rules,
+                received_at,
+            )?)),
+            ImportKind::Items(format) => {
+                Self::Items(Box::new(ItemFileReader::open(file, format.clone(), received_at)?))
+            }
+            ImportKind::PresetEvents(preset) => {
+                Self::PresetEvents(Box::new(PresetEventReader::open(file, preset.clone(), rules, received_at)?))
+            }
+            ImportKind::PresetItems(preset, delimiter) => {
+                Self::PresetItems(Box::new(PresetItemReader::open(file, *preset, *delimiter, received_at)?))
+            }
+        })
+    }
+
     pub(super) fn next(&mut self) -> Option<Result<Result<ImportRow, ValidationError>, FileError>> {
         match self {
             Self::Events(events) => Some(events.next()?.map(|event| event.map(ImportRow::Event))),
+            Self::PresetEvents(records) => Some(records.next()?.map(|record| record.map(ImportRow::Record))),
             Self::Items(items) => {
+                Some(items.next()?.map(|item| item.map(|change| ImportRow::Item(Entry::Item(change)))))
+            }
+            Self::PresetItems(items) => {
                 Some(items.next()?.map(|item| item.map(|change| ImportRow::Item(Entry::Item(change)))))
             }
         }
@@ -41,6 +79,8 @@ impl ImportRows<'_> {
         match self {
             Self::Events(events) => events.line_number(),
             Self::Items(items) => items.line_number(),
+            Self::PresetEvents(records) => records.line_number(),
+            Self::PresetItems(items) => items.line_number(),
         }
     }
 
@@ -49,13 +89,23 @@ impl ImportRows<'_> {
         match self {
             Self::Events(events) => events.last_row_bytes(),
             Self::Items(items) => items.last_row_bytes(),
+            Self::PresetEvents(records) => records.last_row_bytes(),
+            // Items have no event id, so their bytes are never needed.
+            Self::PresetItems(_) => &[],
         }
+    }
+
+    /// The events that yielded no event so far, by their names in the file.
+    pub(super) fn skipped(&self) -> Option<&SkippedEvents> {
+        if let Self::PresetEvents(records) = self { Some(records.skipped()) } else { None }
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
         match self {
             Self::Events(events) => events.bytes_read(),
             Self::Items(items) => items.bytes_read(),
+            Self::PresetEvents(records) => records.bytes_read(),
+            Self::PresetItems(items) => items.bytes_read(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{Write, stdout};
 use std::path::Path;
 
 use super::event_sorter::EventSorter;
@@ -13,7 +15,7 @@ use super::progress_display::ProgressDisplay;
 use super::rejects::{RejectReport, RowLocation};
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
-use crate::ingest::{EventFileReader, ItemFileReader, ReorderBuffer, ValidationRules};
+use crate::ingest::{ReorderBuffer, SkippedEvents, ValidationRules};
 use crate::settings::Period;
 
 /// An event is held back for sorting until at most this many later lines are read. After a kill, at
@@ -42,6 +44,42 @@ pub(super) struct ImportSummary {
     /// Rows that are late by more than the sorting window.
     pub(super) late: u64,
     pub(super) faulty: u64,
+    /// Events of a preset that yield no event, by their names in the file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) ignored: BTreeMap<String, u64>,
+    /// Events of a preset whose names are mapped to no kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) unmapped: BTreeMap<String, u64>,
+}
+
+impl ImportSummary {
+    /// Adds the events of a file that yielded no event.
+    pub(super) fn add_skipped(&mut self, skipped: &SkippedEvents) {
+        let mut sum =
+            SkippedEvents { ignored: std::mem::take(&mut self.ignored), unmapped: std::mem::take(&mut self.unmapped) };
+        sum.add(skipped);
+        SkippedEvents { ignored: self.ignored, unmapped: self.unmapped } = sum;
+    }
+
+    /// Prints the counts of the events that yielded no event.
+    pub(super) fn print_skipped(&self) -> anyhow::Result<()> {
+        for (label, counts) in [("ignored", &self.ignored), ("unmapped", &self.unmapped)] {
+            for (name, count) in counts {
+                let label = format!("{label}: {name}");
+                writeln!(stdout(), "  {label:<30}{count:>12}")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// If event names are mapped to no kind, prints to standard error how to map them.
+    pub(super) fn explain_unmapped(&self) {
+        if let Some(name) = self.unmapped.keys().next() {
+            eprintln!(
+                "some event names are mapped to no kind; map them, such as --kind '{name}=view', or ignore them with --kind '{name}=ignore'"
+            );
+        }
+    }
 }
 
 /// Options of an import.
@@ -151,6 +189,13 @@ impl ImportRun {
                     }
                     order.insert(line, event, &mut batch)?;
                 }
+                Ok(Ok(ImportRow::Record(record))) => {
+                    if record.has_unmapped {
+                        // Another mapping can yield more events, so the next run reads it again.
+                        progress.record_rejected(line);
+                    }
+                    record.events.into_iter().try_for_each(|event| order.insert(line, event, &mut batch))?;
+                }
                 Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
                 Ok(Err(error)) => {
                     progress.record_rejected(line);
@@ -172,6 +217,7 @@ impl ImportRun {
             ImportOrder::Window(reorder) => self.send_remaining(file, reorder, batch, &mut progress)?,
             ImportOrder::Sorted(sorter) => self.send_sorted(file, sorter, &mut progress)?,
         }
+        rows.skipped().into_iter().for_each(|skipped| self.summary.add_skipped(skipped));
         progress.write_finished(rows.line_number())?;
         self.has_forgotten_rejects |= progress.has_forgotten_rejects();
         Ok(())
@@ -220,16 +266,7 @@ impl ImportRun {
     }
 
     fn open_rows<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
-        let now: Timestamp = Clock::system().now();
-        Ok(match &self.kind {
-            ImportKind::Events(mapping) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(
-                file,
-                mapping.as_ref().clone(),
-                rules,
-                now,
-            )?)),
-            ImportKind::Items(format) => ImportRows::Items(Box::new(ItemFileReader::open(file, format.clone(), now)?)),
-        })
+        Ok(ImportRows::open(file, &self.kind, rules, Clock::system().now())?)
     }
 
     /// Sends a batch and waits for its acknowledgement.
@@ -239,22 +276,28 @@ impl ImportRun {
         batch: &mut ImportBatch,
         progress: &mut ImportProgress,
     ) -> anyhow::Result<()> {
-        let ImportBatch { lines, entries, .. } = std::mem::take(batch);
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let receipt = self.target.append_batch(entries)?;
-        self.summary.taken += receipt.accepted;
-        self.summary.duplicates += receipt.duplicates;
-        self.summary.withheld += receipt.withheld;
+        let ImportBatch { mut lines, mut entries, .. } = std::mem::take(batch);
+        let mut rejected_lines = Vec::new();
         lines.iter().for_each(|line| progress.record_acknowledged(*line));
-        for rejected in &receipt.rejected {
-            let Some(line) = lines.get(rejected.index) else {
-                bail!("the daemon rejected a row that was not sent: {}", rejected.reason)
-            };
-            progress.record_rejected(*line);
-            self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
+        // The events of the last row can exceed the limit.
+        let limit = usize::try_from(self.options.batch)?;
+        while !lines.is_empty() {
+            let length = limit.min(lines.len());
+            let (next_lines, next_entries) = (lines.split_off(length), entries.split_off(length));
+            let receipt = self.target.append_batch(entries)?;
+            self.summary.taken += receipt.accepted;
+            self.summary.duplicates += receipt.duplicates;
+            self.summary.withheld += receipt.withheld;
+            for rejected in &receipt.rejected {
+                let Some(line) = lines.get(rejected.index) else {
+                    bail!("the daemon rejected a row that was not sent: {}", rejected.reason)
+                };
+                rejected_lines.push(*line);
+                self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
+            }
+            (lines, entries) = (next_lines, next_entries);
         }
+        rejected_lines.into_iter().for_each(|line| progress.record_rejected(line));
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ mod file_flags;
 mod flags;
 mod health;
 mod import;
+mod import_dry_run;
 mod import_ids;
 mod import_progress;
 mod import_rows;

@@ -5,7 +5,7 @@ use anyhow::Context;
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::event_sender::SendRejection;
@@ -37,6 +37,8 @@ pub(super) struct RejectFlags {
 pub(super) struct RejectReport {
     max_shown: u64,
     count: u64,
+    /// Whether rejected rows are printed to standard output as JSON.
+    prints_json: bool,
     output: Option<(PathBuf, BufWriter<File>)>,
 }
 
@@ -76,7 +78,18 @@ impl RejectReport {
             let created = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
             anyhow::Ok((file.clone(), BufWriter::new(created)))
         };
-        Ok(Self { max_shown: flags.show, count: 0, output: flags.faults.as_ref().map(open).transpose()? })
+        Ok(Self {
+            max_shown: flags.show,
+            count: 0,
+            prints_json: false,
+            output: flags.faults.as_ref().map(open).transpose()?,
+        })
+    }
+
+    /// Prints every rejected row: to standard output as JSON, or to standard error.
+    pub(super) fn print_all(&mut self, as_json: bool) {
+        self.max_shown = u64::MAX;
+        self.prints_json = as_json;
     }
 
     /// Reports a row that fails validation.
@@ -113,17 +126,16 @@ impl RejectReport {
         reason: &str,
     ) -> anyhow::Result<()> {
         self.count += 1;
-        if self.count <= self.max_shown {
+        let line = RejectLine { file: file.display().to_string(), location, field, code, reason };
+        if self.prints_json {
+            writeln!(stdout(), "{}", serde_json::json!({ "rejected": line }))?;
+        } else if self.count <= self.max_shown {
             eprintln!("{}:{location}: {reason}", file.display());
         } else if self.count == self.max_shown + 1 {
             eprintln!("further rejected rows are only counted; --show N prints more, --faults FILE writes all");
         }
         if let Some((path, all)) = &mut self.output {
-            let result = serde_json::to_writer(
-                &mut *all,
-                &RejectLine { file: file.display().to_string(), location, field, code, reason },
-            );
-            result
+            serde_json::to_writer(&mut *all, &line)
                 .map_err(std::io::Error::from)
                 .and_then(|()| all.write_all(b"\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;

@@ -74,11 +74,29 @@ pub(super) struct FileLineReader {
 
 impl FileLineReader {
     pub(super) fn open(file: &Path) -> Result<Self, FileError> {
+        Self::open_with_limit(file, MAX_LINE_BYTES)
+    }
+
+    /// Opens a file whose lines or records have at most `limit` bytes.
+    pub(super) fn open_with_limit(file: &Path, limit: usize) -> Result<Self, FileError> {
         let content = DecompressedFile::open(file).map_err(|source| match source.kind() {
             ErrorKind::UnexpectedEof => FileError::Truncated { file: file.to_owned(), line: 1 },
             _ => FileError::Open { file: file.to_owned(), source },
         })?;
-        Ok(Self { file: file.to_owned(), content, lines: LineReader::new(), delimiter: None, is_finished: false })
+        let lines = LineReader::with_limit(limit);
+        Ok(Self { file: file.to_owned(), content, lines, delimiter: None, is_finished: false })
+    }
+
+    /// Whether the first byte that is not blank is this one. Must be called before the first read.
+    pub(super) fn begins_with(&mut self, byte: u8) -> Result<bool, FileError> {
+        let start = self.content.reader.fill_buf();
+        let start = start.map_err(|source| FileError::from_read_error(self.file.clone(), 1, source))?;
+        Ok(start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start).trim_ascii_start().first() == Some(&byte))
+    }
+
+    /// The content, of which nothing was read yet.
+    pub(super) fn into_content(self) -> DecompressedFile {
+        self.content
     }
 
     /// Whether the file name stands for NDJSON (one JSON object per line).
@@ -107,7 +125,7 @@ impl FileLineReader {
                     )
                 }
             }),
-            Ok(Some(LineContent::TooLong)) => Err(too_long_reason()),
+            Ok(Some(LineContent::TooLong)) => Err(too_long_reason(self.lines.limit())),
             Ok(None) => return Err(FileError::Empty { file: file() }),
             Err(source) => return Err(FileError::from_read_error(file(), self.lines.line_number, source)),
         };
@@ -135,9 +153,11 @@ impl FileLineReader {
         };
         match row {
             Ok(Some(LineContent::Complete(line))) => Some(Ok(read(line))),
-            Ok(Some(LineContent::TooLong)) => {
-                Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long_reason()))))
-            }
+            Ok(Some(LineContent::TooLong)) => Some(Ok(Err(ValidationError::new(
+                None,
+                ValidationErrorCode::TooLong,
+                too_long_reason(self.lines.limit()),
+            )))),
             Ok(None) => {
                 self.is_finished = true;
                 None
@@ -270,8 +290,8 @@ impl Iterator for EventFileReader<'_> {
     }
 }
 
-fn too_long_reason() -> String {
-    format!("the line has more than {MAX_LINE_BYTES} bytes")
+fn too_long_reason(limit: usize) -> String {
+    format!("the line has more than {limit} bytes")
 }
 
 impl FileError {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 
-/// Maximum length of a line or record, in bytes: several times the largest event. Without this
+/// Default maximum length of a line or record, in bytes: several times the largest event. Without a
 /// limit, a file that has no line ends would fill the memory.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
@@ -18,6 +18,8 @@ pub(super) struct LineReader {
     pub(super) record_line: u64,
     /// Lines that were read ahead; `None` is a line that was too long.
     pending: VecDeque<Option<Vec<u8>>>,
+    /// Maximum length of a line or record, in bytes.
+    limit: usize,
 }
 
 /// One line or record.
@@ -25,7 +27,7 @@ pub(super) struct LineReader {
 pub(super) enum LineContent<'a> {
     /// The bytes, without the line end.
     Complete(&'a [u8]),
-    /// The line has more than [`MAX_LINE_BYTES`] and was skipped.
+    /// The line has more bytes than the limit and was skipped.
     TooLong,
 }
 
@@ -38,12 +40,18 @@ enum ReadOutcome {
 }
 
 impl LineReader {
-    /// Starts at the first line of a stream. A byte order mark is skipped.
-    pub(super) fn new() -> Self {
-        Self { buffer: Vec::new(), line_number: 0, record_line: 0, pending: VecDeque::new() }
+    /// Starts at the first line of a stream. A byte order mark is skipped. Lines and records have at
+    /// most `limit` bytes.
+    pub(super) fn with_limit(limit: usize) -> Self {
+        Self { buffer: Vec::new(), line_number: 0, record_line: 0, pending: VecDeque::new(), limit }
     }
 
-    /// The next line that is not blank, or `None` at the end of the stream.
+    /// Maximum length of a line or record, in bytes.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The next line that is not blank, without its line end, or `None` at the end of the stream.
     ///
     /// # Errors
     /// If the stream cannot be read. [`LineReader::line_number`] then names the failing line.
@@ -51,7 +59,7 @@ impl LineReader {
         Ok(match self.read_nonblank_line(source)? {
             ReadOutcome::End => None,
             ReadOutcome::TooLong => Some(LineContent::TooLong),
-            ReadOutcome::Read => Some(LineContent::Complete(self.last_line_bytes().trim_ascii_end())),
+            ReadOutcome::Read => Some(LineContent::Complete(self.last_line_bytes())),
         })
     }
 
@@ -98,11 +106,11 @@ impl LineReader {
             let end =
                 ahead.back().and_then(Option::as_deref).map_or(RecordEnd::Malformed, |text| quotes.scan_line(text));
             match end {
-                RecordEnd::Complete if record.len() <= MAX_LINE_BYTES => {
+                RecordEnd::Complete if record.len() <= self.limit => {
                     self.buffer = record;
                     return Ok(());
                 }
-                RecordEnd::Open if record.len() <= MAX_LINE_BYTES => {}
+                RecordEnd::Open if record.len() <= self.limit => {}
                 _ => break,
             }
         }
@@ -148,14 +156,14 @@ impl LineReader {
             self.buffer = line.unwrap_or_default();
             return Ok(if self.buffer.is_empty() { ReadOutcome::TooLong } else { ReadOutcome::Read });
         }
-        let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+        let read = (&mut source).take(self.limit as u64 + 1).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
             // An empty rest at the end of the stream is not a line, so it is not counted: a writer
             // may append a line later.
             self.line_number -= 1;
             return Ok(ReadOutcome::End);
         }
-        if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
+        if read > self.limit && self.buffer.last() != Some(&b'\n') {
             source.skip_until(b'\n')?;
             self.buffer.clear();
             return Ok(ReadOutcome::TooLong);
@@ -221,7 +229,7 @@ mod tests {
 
     #[test]
     fn numbers_lines_and_skips_blank_lines() {
-        let (mut lines, mut text) = (LineReader::new(), &b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
+        let (mut lines, mut text) = (LineReader::with_limit(MAX_LINE_BYTES), &b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::Complete(b"one")));
         assert_eq!(lines.line_number, 1);
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::Complete(b"two")));
@@ -232,7 +240,7 @@ mod tests {
     #[test]
     fn skips_an_overlong_line() {
         let text = [vec![b'x'; 3 * MAX_LINE_BYTES], b"\nnext\n".to_vec()].concat();
-        let (mut lines, mut text) = (LineReader::new(), text.as_slice());
+        let (mut lines, mut text) = (LineReader::with_limit(MAX_LINE_BYTES), text.as_slice());
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::TooLong));
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(LineContent::Complete(b"next")));
         assert_eq!(lines.line_number, 2);
@@ -241,7 +249,7 @@ mod tests {
     /// The records of a text with the number of their first line; `None` is a line that is too
     /// long.
     fn read_all_records(mut text: &[u8]) -> Vec<(u64, Option<String>)> {
-        let (mut lines, mut records) = (LineReader::new(), Vec::new());
+        let (mut lines, mut records) = (LineReader::with_limit(MAX_LINE_BYTES), Vec::new());
         while let Some(record) = lines.read_record(&mut text, b',').unwrap() {
             let bytes = if let LineContent::Complete(bytes) = record {
                 Some(String::from_utf8_lossy(bytes).into_owned())

@@ -9,9 +9,10 @@
 //!
 //! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
 //! - `json`, `csv`, `items`, `user_attributes`, `segment`, `access_log`: parse one format each.
-//! - `attributes`: free attributes and contexts.
+//! - `attributes`: free attributes and contexts. `product_fields`: products in foreign messages.
 //! - `column_mapping`, `table_format`, `timestamp`: field names and time formats of foreign files.
 //! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
+//! - `presets`: the file formats of analytics tools and shop systems.
 //! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
 //! - `export`: writes journal entries as JSON lines.
 
@@ -29,6 +30,8 @@ mod items;
 mod json;
 mod json_scanner;
 mod line_reader;
+mod presets;
+mod product_fields;
 mod pseudonymiser;
 mod record_batch;
 mod reorder_buffer;
@@ -50,6 +53,9 @@ pub use framing::BodyError;
 pub use item_file::{ItemFileFormat, ItemFileReader};
 pub use items::{MAX_CATEGORIES, MAX_TAGS, check_id, read_item, read_item_patch, read_items};
 pub use json::read_events;
+pub use presets::{
+    ConvertedRecord, EventPreset, Preset, PresetEventReader, PresetItemReader, PresetRecord, SkippedEvents,
+};
 pub use pseudonymiser::{IdKind, Pseudonymiser};
 pub use record_batch::ParsedBatch;
 pub use reorder_buffer::ReorderBuffer;

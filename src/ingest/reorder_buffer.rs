@@ -10,11 +10,16 @@ pub struct ReorderBuffer {
     max_lines: u64,
     latest: Timestamp,
     late: u64,
-    /// The held events, by timestamp and then by line.
-    held: BTreeMap<(Timestamp, u64), WithConsent>,
-    /// The timestamps of the held events, by line.
-    lines: BTreeMap<u64, Timestamp>,
+    /// The held events, by timestamp and then by position.
+    held: BTreeMap<(Timestamp, EventPosition), WithConsent>,
+    /// The timestamps of the held events, by position.
+    positions: BTreeMap<EventPosition, Timestamp>,
+    inserted: u64,
 }
+
+/// The line of an event, and the number of events inserted before it. A line can hold several
+/// events.
+type EventPosition = (u64, u64);
 
 impl ReorderBuffer {
     /// Creates a buffer that sorts events which arrive at most `window_ms` late. The buffer holds
@@ -23,24 +28,34 @@ impl ReorderBuffer {
     /// memory.
     #[must_use]
     pub fn new(window_ms: i64, max_lines: u64) -> Self {
-        Self { window_ms, max_lines, latest: Timestamp::MIN, late: 0, held: BTreeMap::new(), lines: BTreeMap::new() }
+        Self {
+            window_ms,
+            max_lines,
+            latest: Timestamp::MIN,
+            late: 0,
+            held: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            inserted: 0,
+        }
     }
 
-    /// Inserts the event of a line. Line numbers must increase. An event older than the window is
+    /// Inserts the event of a line. Line numbers must not decrease. An event older than the window is
     /// counted as late and is the next to be returned.
     pub fn insert(&mut self, line: u64, event: WithConsent) {
         self.late += u64::from(event.value.timestamp < self.window_start());
         self.latest = self.latest.max(event.value.timestamp);
-        self.lines.insert(line, event.value.timestamp);
-        self.held.insert((event.value.timestamp, line), event);
+        let position = (line, self.inserted);
+        self.inserted += 1;
+        self.positions.insert(position, event.value.timestamp);
+        self.held.insert((event.value.timestamp, position), event);
     }
 
     /// Removes and returns the next event that is ready after `line` was read.
     pub fn pop_ready(&mut self, line: u64) -> Option<(u64, WithConsent)> {
         let aged = self
-            .lines
+            .positions
             .first_key_value()
-            .filter(|(first, _)| *first + self.max_lines <= line)
+            .filter(|((first, _), _)| *first + self.max_lines <= line)
             .map(|(first, timestamp)| (*timestamp, *first));
         let ready = || {
             self.held.first_key_value().map(|(key, _)| *key).filter(|(timestamp, _)| *timestamp <= self.window_start())
@@ -58,7 +73,7 @@ impl ReorderBuffer {
     /// The smallest line number among the held events.
     #[must_use]
     pub fn first_held_line(&self) -> Option<u64> {
-        self.lines.first_key_value().map(|(line, _)| *line)
+        self.positions.first_key_value().map(|((line, _), _)| *line)
     }
 
     /// The number of events that arrived later than the window.
@@ -72,9 +87,10 @@ impl ReorderBuffer {
         self.latest.saturating_sub(self.window_ms)
     }
 
-    fn remove_event(&mut self, key: (Timestamp, u64)) -> Option<(u64, WithConsent)> {
-        self.lines.remove(&key.1);
-        self.held.remove(&key).map(|event| (key.1, event))
+    fn remove_event(&mut self, key: (Timestamp, EventPosition)) -> Option<(u64, WithConsent)> {
+        let (_, position) = key;
+        self.positions.remove(&position);
+        self.held.remove(&key).map(|event| (position.0, event))
     }
 }
 

@@ -71,6 +71,11 @@ impl TimeFormat {
         Ok(Self { unit, zone: zone.map(parse).transpose()? })
     }
 
+    /// A format of which only the unit is known. ISO 8601 text without an offset is in UTC.
+    pub(super) fn of_unit(unit: TimeUnit) -> Self {
+        Self { unit, zone: None }
+    }
+
     /// Parses the timestamp in `field`.
     ///
     /// # Errors

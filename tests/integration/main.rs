@@ -34,6 +34,7 @@ mod disk_full;
 mod erasure;
 mod event_retention;
 mod event_weights;
+mod feeds;
 mod fuzz;
 mod fuzz_http;
 mod helm_chart;

@@ -71,7 +71,7 @@ impl SegmentEventMapping {
 
     /// The kind of an event name: `Some(None)` if the event is ignored, `None` if the name is
     /// unmapped.
-    pub(super) fn lookup(&self, name: &str) -> Option<Option<&EventKind>> {
+    pub(in crate::ingest) fn lookup(&self, name: &str) -> Option<Option<&EventKind>> {
         self.0.get(&name.to_ascii_lowercase()).map(Option::as_ref)
     }
 }
