@@ -1,4 +1,4 @@
-//! Segment compatibility: by Segment's Python library and by hand-written requests.
+//! Segment compatibility: by the libraries of Segment and RudderStack, and by hand-written requests.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
+use crate::api_keys::create_key;
 use crate::daemon::{Daemon, DaemonHome, report_skipped};
 
 /// The journal in export format.
@@ -66,6 +67,67 @@ fn segment_python_library_works_unchanged() {
             "{outcome}: {metrics}"
         );
     }
+}
+
+/// Runs a script that sends a shopper's events with a library of RudderStack, whose write key is an
+/// API key, and checks the journal.
+fn assert_rudderstack_library_works(script: &mut Command) {
+    let home = DaemonHome::new();
+    let (write_key, admin_key) = (create_key(&home, "write"), create_key(&home, "admin"));
+    let daemon = home.start(&["server.keys=required"]);
+    let output = script.arg(daemon.api_url()).arg(write_key).output().unwrap();
+    let messages = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{messages:?}");
+    let read = |path: &str| {
+        daemon.request_with_key("GET", &format!("{}{path}", daemon.admin_url()), Some(&admin_key), "").body
+    };
+    let journal: Vec<Value> = read("/admin/journal").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<_> = journal
+        .iter()
+        .filter(|entry| entry["entry"] == "event")
+        .map(|entry| (entry["type"].as_str().unwrap(), entry["item_id"].as_str(), entry["value"].as_f64()))
+        .collect();
+    let expected = [
+        ("view", Some("tea"), None),
+        ("search", None, None),
+        ("cart", Some("tea"), None),
+        ("purchase", Some("tea"), Some(4.5)),
+        ("purchase", Some("cup"), Some(3.0)),
+    ];
+    assert_eq!(events, expected);
+    let merges: Vec<_> = journal.iter().filter(|entry| entry["entry"] == "merge").collect();
+    assert_eq!((merges.len(), &merges[0]["from"], &merges[0]["into"]), (1, &json!("visitor"), &json!("eve")));
+    assert!(journal.iter().any(|entry| entry["session_id"] == "s-eve"));
+    let metrics = read("/metrics");
+    for (outcome, count) in [("taken", 5), ("ignored", 2), ("unknown", 1), ("rejected", 0)] {
+        let line = format!("sequor_segment_messages_total{{outcome=\"{outcome}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{outcome}: {metrics}");
+    }
+}
+
+#[test]
+fn rudderstack_python_library_works_unchanged() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/tools/python/bin/python");
+    if !Command::new(&python).args(["-c", "import rudderstack.analytics"]).status().is_ok_and(|status| status.success())
+    {
+        report_skipped("RudderStack's Python library: it is not installed (run tests/run)");
+        return;
+    }
+    assert_rudderstack_library_works(Command::new(python).arg(root.join("tests/capture/rudder_shopper.py")));
+}
+
+#[test]
+fn rudderstack_node_library_works_unchanged() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let module = root.join("target/tools/rudder/node_modules/@rudderstack/rudder-sdk-node");
+    if !module.exists() {
+        report_skipped("RudderStack's library for Node: it is not installed (run tests/run)");
+        return;
+    }
+    assert_rudderstack_library_works(
+        Command::new("node").arg(root.join("tests/capture/rudder_shopper.js")).arg(module),
+    );
 }
 
 #[test]
