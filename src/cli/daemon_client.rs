@@ -78,6 +78,11 @@ impl ApiRequest {
         Ok(Self::post("/v1/items", json_lines(entries)?))
     }
 
+    /// A request that sends calls of Segment's API.
+    pub(super) fn segment_batch_request(calls: &[serde_json::Value]) -> Self {
+        Self::post("/v1/batch?verbose=1", serde_json::json!({ "batch": calls }).to_string().into_bytes())
+    }
+
     /// A request for the recommendations of a user.
     pub(super) fn recommendations_request(user: &str, limit: usize) -> Self {
         Self::get(&format!("/v1/users/{}/recommendations?limit={limit}", utf8_percent_encode(user, NON_ALPHANUMERIC)))

@@ -29,6 +29,13 @@ pub(super) struct RetryFlags {
     give_up_after: Period,
 }
 
+impl RetryFlags {
+    /// Whether a failure of this length ends the command.
+    pub(super) fn is_exceeded_by(self, failing_for: Duration) -> bool {
+        self.give_up_after.get().is_some_and(|limit| failing_for >= limit)
+    }
+}
+
 /// Shortest time between two messages on standard error that the daemon is unavailable.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -49,6 +56,16 @@ pub(super) struct SendReceipt {
     #[serde(default)]
     pub(super) withheld: u64,
     pub(super) rejected: Vec<SendRejection>,
+}
+
+/// The daemon's answer to a batch of Segment calls.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct SegmentReceipt {
+    #[serde(default)]
+    pub(super) rejected: Vec<SendRejection>,
+    /// Calls that yield no event, because their event name is mapped to no kind.
+    #[serde(default)]
+    pub(super) warnings: Vec<SendRejection>,
 }
 
 /// The event kinds and limits that a daemon accepts.
@@ -141,6 +158,22 @@ impl EventSender {
         serde_json::from_slice(&body).with_context(|| {
             format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body))
         })
+    }
+
+    /// Sends calls of Segment's API, and retries until the daemon has answered. `None` if the calls
+    /// hold more events than the daemon takes in one request.
+    pub(super) fn send_segment_batch(&self, calls: &[serde_json::Value]) -> anyhow::Result<Option<SegmentReceipt>> {
+        let request = ApiRequest::segment_batch_request(calls);
+        let (status, body) = self.send_until_final_status(&request, |status| {
+            [StatusCode::OK, StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE].contains(&status)
+        })?;
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Ok(None);
+        }
+        let receipt = serde_json::from_slice(&body).with_context(|| {
+            format!("unexpected answer of {} ({status}): {}", self.url, String::from_utf8_lossy(&body))
+        })?;
+        Ok(Some(receipt))
     }
 
     /// Sends a request repeatedly, until `is_final` accepts the status of the daemon's answer.

@@ -88,6 +88,20 @@ impl FileFlags {
         Ok(self.table_format()?.delimiter)
     }
 
+    /// Checks that no flag describes a table.
+    pub(super) fn ensure_no_table_flags(&self, what: &str) -> anyhow::Result<()> {
+        ensure!(self.delimiter.is_none(), "--delimiter does not apply to {what}");
+        ensure!(self.columns.is_empty(), "--columns does not apply to {what}");
+        Ok(())
+    }
+
+    /// Checks that no flag is given.
+    pub(super) fn ensure_unused(&self, what: &str) -> anyhow::Result<()> {
+        self.ensure_no_table_flags(what)?;
+        ensure!(self.kinds.is_empty(), "--kind does not apply to {what}");
+        self.ensure_no_layout_flags(what)
+    }
+
     /// Checks that no flag describes a layout, which the preset determines.
     fn ensure_preset_flags(&self, preset: Preset) -> anyhow::Result<()> {
         ensure!(self.columns.is_empty(), "--columns does not apply to --preset {}", preset.name());

@@ -12,6 +12,7 @@ mod compact;
 mod completions;
 mod consistency;
 mod consistency_report;
+mod consume;
 mod daemon_client;
 mod daemon_process;
 mod data_dir;
@@ -104,6 +105,9 @@ enum Command {
     Health(health::Health),
     /// Follow access logs of web servers and send matching requests to a running daemon as events.
     Tail(tail::Tail),
+    /// Send the messages of a stream of NATS JetStream to a running daemon as events, each message
+    /// once.
+    Consume(consume::Consume),
     /// Import recorded events or a catalog into a daemon or a data directory, each row once.
     Import(import::Import),
     /// Replay recorded events through the daemon's actors and report ranking quality. Each event is
@@ -167,6 +171,7 @@ impl Cli {
             Command::Key(key) => key.run(),
             Command::Health(health) => health.run(),
             Command::Tail(tail) => tail.run(),
+            Command::Consume(consume) => consume.run(),
             Command::Import(import) => import.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),

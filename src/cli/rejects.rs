@@ -40,6 +40,8 @@ pub(super) struct RejectReport {
     /// Whether rejected rows are printed to standard output as JSON.
     prints_json: bool,
     output: Option<(PathBuf, BufWriter<File>)>,
+    /// Bytes that can still be written to the file.
+    remaining_bytes: u64,
 }
 
 /// Location of a rejected row in its file.
@@ -50,6 +52,8 @@ pub(super) enum RowLocation {
     Line(u64),
     /// Byte offset of the start of the line, from 0.
     Byte(u64),
+    /// Sequence number of a message.
+    Message(u64),
 }
 
 impl fmt::Display for RowLocation {
@@ -57,6 +61,7 @@ impl fmt::Display for RowLocation {
         match self {
             Self::Line(line) => write!(out, "{line}"),
             Self::Byte(byte) => write!(out, "byte {byte}"),
+            Self::Message(sequence) => write!(out, "message {sequence}"),
         }
     }
 }
@@ -83,7 +88,24 @@ impl RejectReport {
             count: 0,
             prints_json: false,
             output: flags.faults.as_ref().map(open).transpose()?,
+            remaining_bytes: u64::MAX,
         })
+    }
+
+    /// A report whose file keeps the rows of earlier runs and grows to at most `limit` bytes.
+    pub(super) fn with_bounded_file(flags: &RejectFlags, limit: u64) -> anyhow::Result<Self> {
+        let mut report = Self::new(&RejectFlags { show: flags.show, faults: None })?;
+        if let Some(path) = &flags.faults {
+            let open = || -> std::io::Result<_> {
+                let file = File::options().create(true).append(true).open(path)?;
+                let length = file.metadata()?.len();
+                Ok((file, length))
+            };
+            let (file, length) = open().with_context(|| format!("cannot write {}", path.display()))?;
+            report.output = Some((path.clone(), BufWriter::new(file)));
+            report.remaining_bytes = limit.saturating_sub(length);
+        }
+        Ok(report)
     }
 
     /// Prints every rejected row: to standard output as JSON, or to standard error.
@@ -117,6 +139,11 @@ impl RejectReport {
         self.record_row(file, location, None, "too_long".into(), "the line is too long")
     }
 
+    /// Reports a message that is not a JSON object.
+    pub(super) fn record_not_an_object(&mut self, file: &Path, location: RowLocation) -> anyhow::Result<()> {
+        self.record_row(file, location, None, "syntax".into(), "the message is not a JSON object")
+    }
+
     fn record_row(
         &mut self,
         file: &Path,
@@ -135,10 +162,12 @@ impl RejectReport {
             eprintln!("further rejected rows are only counted; --show N prints more, --faults FILE writes all");
         }
         if let Some((path, all)) = &mut self.output {
-            serde_json::to_writer(&mut *all, &line)
-                .map_err(std::io::Error::from)
-                .and_then(|()| all.write_all(b"\n"))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            let text = serde_json::to_string(&line)?;
+            let is_within = self.remaining_bytes > text.len() as u64;
+            self.remaining_bytes = if is_within { self.remaining_bytes - text.len() as u64 - 1 } else { 0 };
+            if is_within {
+                writeln!(all, "{text}").with_context(|| format!("cannot write {}", path.display()))?;
+            }
         }
         Ok(())
     }

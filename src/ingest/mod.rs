@@ -14,6 +14,7 @@
 //! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
 //! - `presets`: the file formats of analytics tools and shop systems.
 //! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
+//! - `message_format`: messages of a queue.
 //! - `export`: writes journal entries as JSON lines.
 
 mod access_log;
@@ -30,6 +31,7 @@ mod items;
 mod json;
 mod json_scanner;
 mod line_reader;
+mod message_format;
 mod presets;
 mod product_fields;
 mod pseudonymiser;
@@ -53,6 +55,7 @@ pub use framing::BodyError;
 pub use item_file::{ItemFileFormat, ItemFileReader};
 pub use items::{MAX_CATEGORIES, MAX_TAGS, check_id, read_item, read_item_patch, read_items};
 pub use json::read_events;
+pub use message_format::MessageFormat;
 pub use presets::{
     ConvertedRecord, EventPreset, Preset, PresetEventReader, PresetItemReader, PresetRecord, SkippedEvents,
 };

@@ -39,7 +39,7 @@ fn completions_contain_every_command_and_bash_accepts_them() {
     let complete =
         "source \"$0\"; COMP_WORDS=(sequor co); COMP_CWORD=1; _sequor sequor co sequor; echo \"${COMPREPLY[@]}\"";
     match Command::new("bash").args(["--norc", "-c", complete]).arg(folder.path().join("bash")).output() {
-        Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout), "compact completions\n"),
+        Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout), "consume compact completions\n"),
         Err(_) => report_skipped("completion of bash: bash is not installed"),
     }
 }

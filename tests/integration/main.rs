@@ -23,6 +23,7 @@ mod compaction;
 mod compressed_bodies;
 mod configured_bounds;
 mod consent;
+mod consume;
 mod crash;
 mod csv_dialects;
 mod daemon;

@@ -1,0 +1,240 @@
+//! `sequor consume` with a real NATS server: each message counts exactly once, despite kills.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use async_nats::jetstream;
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, DaemonHome, report_skipped, run_sequor, sequor_command, wait_for};
+
+/// A process that is killed on drop.
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A NATS server with a stream, and its address.
+struct NatsServer {
+    _process: KillOnDrop,
+    address: String,
+    runtime: tokio::runtime::Runtime,
+    context: jetstream::Context,
+}
+
+/// The name of the stream.
+const STREAM: &str = "EVENTS";
+
+impl NatsServer {
+    /// Starts a server in `dir`. `None` if the program is not installed; reports the skipped check.
+    fn start(dir: &Path) -> Option<Self> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/nats/bin/nats-server");
+        if !Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+        {
+            report_skipped("consumption of a stream: nats-server is not installed (run tests/run)");
+            return None;
+        }
+        let ports = dir.join("ports");
+        fs::create_dir_all(&ports).unwrap();
+        let config = dir.join("nats.conf");
+        let text = format!(
+            "listen: \"127.0.0.1:-1\"\nports_file_dir: {ports:?}\njetstream {{ store_dir: {:?} }}\n",
+            dir.join("store")
+        );
+        fs::write(&config, text).unwrap();
+        let log = fs::File::create(dir.join("nats.log")).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let process = KillOnDrop(command.spawn().unwrap());
+        let ports_file = ports.join(format!("nats-server_{}.ports", process.0.id()));
+        let ports: Value = wait_for("the port of the NATS server", || {
+            serde_json::from_str(&fs::read_to_string(&ports_file).ok()?).ok()
+        });
+        let address = ports["nats"][0].as_str().unwrap().to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let context = runtime.block_on(async {
+            let context = jetstream::new(async_nats::connect(&address).await.unwrap());
+            let subjects = vec!["shop.>".to_owned()];
+            let config = jetstream::stream::Config { name: STREAM.to_owned(), subjects, ..Default::default() };
+            context.create_stream(config).await.unwrap();
+            context
+        });
+        Some(Self { _process: process, address, runtime, context })
+    }
+
+    /// Publishes messages of a subject.
+    fn publish(&self, subject: &str, messages: impl IntoIterator<Item = String>) {
+        self.runtime.block_on(async {
+            for message in messages {
+                let acknowledged = self.context.publish(subject.to_owned(), message.into()).await.unwrap();
+                acknowledged.await.unwrap();
+            }
+        });
+    }
+
+    fn source(&self) -> String {
+        format!("{}/{STREAM}", self.address)
+    }
+
+    /// Consumes all messages.
+    fn consume_all(&self, daemon: &Daemon, arguments: &[&str]) -> Output {
+        let source = self.source();
+        let fixed = ["consume", &source, "--once", "--url", daemon.api_url()];
+        run_sequor(&[&fixed[..], arguments].concat())
+    }
+
+    /// Starts a consumer that runs until it is stopped.
+    fn start_consumer(&self, daemon: &Daemon, arguments: &[&str]) -> KillOnDrop {
+        let mut command = sequor_command();
+        command.args(["consume", &self.source(), "--url", daemon.api_url()]).args(arguments);
+        KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+fn texts(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn event(number: usize) -> String {
+    json!({ "user_id": format!("u{}", number % 7), "type": "view", "item_id": format!("p{number}") }).to_string()
+}
+
+/// The journal's events.
+fn journal_events(daemon: &Daemon) -> Vec<Value> {
+    let output = run_sequor(&["export", "--url", daemon.admin_url(), "--only", "event"]);
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stderr}");
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_message_counts_once_despite_kills() {
+    const COUNT: usize = 3000;
+    let home = DaemonHome::new();
+    let Some(server) = NatsServer::start(home.dir()) else { return };
+    let daemon = home.start(&[]);
+    server.publish("shop.events", (0..COUNT).map(event));
+    let arguments = ["--batch", "20", "--ack-wait", "1s"];
+    for reached in [400, 1500] {
+        let consumer = server.start_consumer(&daemon, &arguments);
+        wait_for(&format!("{reached} events"), || (daemon.next_offset() >= reached).then_some(()));
+        drop(consumer);
+    }
+    let output = server.consume_all(&daemon, &arguments);
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let events = journal_events(&daemon);
+    let mut items: Vec<_> = events.iter().map(|event| event["item_id"].as_str().unwrap().to_owned()).collect();
+    items.sort();
+    let mut expected: Vec<_> = (0..COUNT).map(|number| format!("p{number}")).collect();
+    expected.sort();
+    assert_eq!(items, expected);
+    let id = events[0]["event_id"].as_str().unwrap();
+    assert!(id.starts_with("nats/EVENTS-") && id.ends_with("/1"), "{id}");
+    // A second durable consumer reads the stream again; the daemon recognises every event.
+    let output = server.consume_all(&daemon, &["--durable", "again"]);
+    let (stdout, stderr) = texts(&output);
+    assert!(stdout.contains(&format!("  events: duplicate             {COUNT:>12}")), "{stdout}{stderr}");
+    assert_eq!(journal_events(&daemon).len(), COUNT);
+}
+
+#[test]
+fn rejected_messages_are_reported_and_do_not_block_the_stream() {
+    let home = DaemonHome::new();
+    let Some(server) = NatsServer::start(home.dir()) else { return };
+    let daemon = home.start(&[]);
+    let own_id = json!({ "event_id": "mine", "user_id": "u", "type": "view", "item_id": "a" }).to_string();
+    let unknown = json!({ "user_id": "u", "type": "landed", "item_id": "a" }).to_string();
+    let messages = [own_id.clone(), "not JSON".to_owned(), unknown, own_id, event(1)];
+    server.publish("shop.events", messages);
+    server.publish("shop.other", [json!({ "uid": "u", "sku": "b", "at": 1_772_445_600 }).to_string()]);
+    let faults = home.dir().join("faults.ndjson");
+    let flags = ["--filter", "shop.events", "--faults", faults.to_str().unwrap()];
+    let output = server.consume_all(&daemon, &flags);
+    let (stdout, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(2), "{stdout}{stderr}");
+    for line in ["messages                                 5", "events: accepted                         2"] {
+        assert!(stdout.contains(line), "{stdout}");
+    }
+    assert!(stdout.contains("events: duplicate                        1"), "{stdout}");
+    assert!(
+        stderr.contains("EVENTS:message 2: ") && stderr.contains("EVENTS:message 3: unknown event kind"),
+        "{stderr}"
+    );
+    let rows: Vec<Value> =
+        fs::read_to_string(&faults).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.iter().map(|row| row["message"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(3)]);
+    // Other field names, and another subject.
+    let flags =
+        ["--durable", "mapped", "--filter", "shop.other", "--map", "user=uid,item=sku,time=at", "--type", "click"];
+    let output = server.consume_all(&daemon, &flags);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    let last = journal_events(&daemon).pop().unwrap();
+    assert_eq!((&last["type"], &last["timestamp"]), (&json!("click"), &json!(1_772_445_600_000_u64)));
+    // The position of a durable consumer belongs to its filter.
+    let (_, stderr) = texts(&server.consume_all(&daemon, &["--durable", "mapped"]));
+    assert!(stderr.contains("exists with the filter `shop.other`"), "{stderr}");
+}
+
+#[test]
+fn segment_calls_and_presets_are_consumed() {
+    let home = DaemonHome::new();
+    let Some(server) = NatsServer::start(home.dir()) else { return };
+    let daemon = home.start(&["server.max_batch=20"]);
+    let product = |id: usize| json!({ "product_id": format!("p{id}"), "price": 2 });
+    let order = json!({ "type": "track", "userId": "ann", "event": "Order Completed",
+        "properties": { "products": (0..12).map(product).collect::<Vec<_>>() } });
+    let calls = [
+        order.to_string(),
+        json!({ "type": "identify", "userId": "ann", "anonymousId": "visitor" }).to_string(),
+        json!({ "type": "track", "userId": "ann", "event": "Moon Landed" }).to_string(),
+        json!({ "type": "track", "event": "Product Viewed" }).to_string(),
+        order.to_string().replace("ann", "bob"),
+        "[]".to_owned(),
+    ];
+    server.publish("shop.calls", calls);
+    let output = server.consume_all(&daemon, &["--format", "segment"]);
+    let (stdout, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(2), "{stdout}{stderr}");
+    assert!(stdout.contains("events: accepted                         3"), "{stdout}{stderr}");
+    assert!(stdout.contains("events: skipped                          1"), "{stdout}{stderr}");
+    assert!(stderr.contains("EVENTS:message 4: ") && stderr.contains("EVENTS:message 6: "), "{stderr}");
+    assert_eq!((journal_events(&daemon).len(), daemon.next_offset()), (24, 25));
+
+    let ga4 =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/feeds/ga4-events.jsonl")).unwrap();
+    server.publish("shop.ga4", ga4.lines().map(str::to_owned));
+    let output = server.consume_all(&daemon, &["--durable", "ga4", "--filter", "shop.ga4", "--preset", "ga4"]);
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_eq!(journal_events(&daemon).len(), 24 + 8, "{stdout}");
+}
+
+#[test]
+fn an_interrupt_ends_the_command_and_metrics_show_the_lag() {
+    let home = DaemonHome::new();
+    let Some(server) = NatsServer::start(home.dir()) else { return };
+    let daemon = home.start(&[]);
+    server.publish("shop.events", (0..30).map(event));
+    let mut consumer = server.start_consumer(&daemon, &["--metrics-addr", "127.0.0.1:0"]);
+    let mut stderr = std::io::BufReader::new(consumer.0.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    let url = line.trim().strip_prefix("metrics: ").unwrap().to_owned();
+    let metrics = || ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap();
+    wait_for("30 consumed messages", || metrics().contains("sequor_consume_messages_total 30\n").then_some(()));
+    wait_for("no lag", || metrics().contains("sequor_consume_lag_messages 0\n").then_some(()));
+    assert!(metrics().contains("sequor_consume_events_total{outcome=\"accepted\"} 30\n"));
+    let process = consumer.0.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+    let status = consumer.0.wait().unwrap();
+    let mut stdout = String::new();
+    std::io::Read::read_to_string(&mut consumer.0.stdout.take().unwrap(), &mut stdout).unwrap();
+    assert!(status.success(), "{stdout}");
+    assert!(stdout.contains("  messages                                30"), "{stdout}");
+}
